@@ -1,0 +1,130 @@
+"""The schema of a run: plain dataclasses, one for each choice of each config group.
+
+A group is a base class, a choice a subclass whose `kind` names it. `conf/` holds the values, `rules` what must hold
+between fields, `store` how a config is written to and read from a run directory.
+"""
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from .data import (
+    Augment,
+    Cifar10,
+    Cifar100,
+    CustomData,
+    Data,
+    Digits,
+    FashionMnist,
+    Files,
+    ImageFolder,
+    Mnist,
+    Synthetic,
+)
+from .model import CustomModel, MobileNetV3, Model, Siamese, Size, Vision, model_name
+from .objective import (
+    Cls,
+    ClsDistill,
+    ClsDistillMultiopt,
+    ClsTeacher,
+    CrossEntropy,
+    CustomLoss,
+    CustomMimic,
+    Divergence,
+    Dml,
+    JsOriginal,
+    Kd,
+    Kl,
+    LabelSmoothing,
+    Loss,
+    Mimic,
+    Mode,
+    Reduction,
+)
+from .optimization import (
+    AdamW,
+    Amp,
+    AmpOff,
+    Bf16,
+    Constant,
+    Cosine,
+    CosineWarmup,
+    CustomOptimizer,
+    CustomSchedule,
+    Decay,
+    ExponentialWarmup,
+    Fp16,
+    Level,
+    Momentum,
+    Optimizer,
+    Piecewise,
+    RMSProp,
+    Schedule,
+    Sgd,
+)
+from .run import (
+    Checkpoint,
+    Compression,
+    Debug,
+    Device,
+    Goal,
+    Launch,
+    Local,
+    Mlflow,
+    NoCompression,
+    NoTracking,
+    Tracking,
+    Train,
+    Upload,
+)
+
+
+@dataclass
+class Config:
+    """Everything that decides what a run does."""
+
+    name: str = "default"
+    """Name of the experiment: its folder in `outputs/` and its experiment in MLflow."""
+    model: Model = field(default_factory=Model)
+    """The network."""
+    data: Data = field(default_factory=Data)
+    """The images."""
+    mode: Mode = field(default_factory=Mode)
+    """Which networks exist and what each optimizer minimises."""
+    loss: Loss = field(default_factory=Loss)
+    """Loss of logits against labels."""
+    mimic: Optional[Mimic] = None
+    """Loss that makes a network follow its peer; set by the distilling modes."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """How gradients change weights."""
+    schedule: Schedule = field(default_factory=Schedule)
+    """How the learning rate changes over the steps."""
+    amp: Amp = field(default_factory=Amp)
+    """Mixed precision."""
+    compression: Compression = field(default_factory=Compression)
+    """How the network is made smaller."""
+    train: Train = field(default_factory=Train)
+    """The training loop."""
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    """Which state is kept and where a run starts from."""
+    tracking: Tracking = field(default_factory=Tracking)
+    """Where runs are compared."""
+    launch: Launch = field(default_factory=Launch)
+    """How the processes are started."""
+    debug: Debug = field(default_factory=Debug)
+    """Shortcuts for looking into a run."""
+
+
+#: Group → its choices' dataclasses. Hydra's store, the reader of run directories and the documentation use this.
+GROUPS: dict[str, tuple[type, ...]] = {
+    "model": (MobileNetV3, Siamese, Vision, CustomModel),
+    "data": (Digits, Cifar10, Cifar100, Mnist, FashionMnist, ImageFolder, Synthetic, CustomData),
+    "mode": (Cls, ClsDistill, ClsDistillMultiopt, ClsTeacher),
+    "loss": (CrossEntropy, LabelSmoothing, CustomLoss),
+    "mimic": (Dml, JsOriginal, Kl, Kd, CustomMimic),
+    "optimizer": (Momentum, RMSProp, Sgd, AdamW, CustomOptimizer),
+    "schedule": (Constant, Cosine, CosineWarmup, Piecewise, ExponentialWarmup, CustomSchedule),
+    "amp": (AmpOff, Fp16, Bf16),
+    "compression": (NoCompression,),
+    "tracking": (Mlflow, NoTracking),
+    "launch": (Local,),
+}

@@ -1,0 +1,28 @@
+"""How a field of the schema states which values it accepts."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def bounded(
+    default: T,
+    *,
+    min: float | None = None,
+    above: float | None = None,
+    max: float | None = None,
+    below: float | None = None,
+) -> T:
+    """A numeric dataclass field that accepts only values within the bounds.
+
+    `min` and `max` are inclusive, `above` and `below` exclusive. `None` values are accepted where the field is
+    optional; elements of a list are checked one by one. `rules.validate` reports a violation with the full key.
+    """
+    bounds = {"min": min, "above": above, "max": max, "below": below}
+    given = {name: value for name, value in bounds.items() if value is not None}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=given)  # type: ignore[return-value]
+    return field(default=default, metadata=given)

@@ -1,0 +1,82 @@
+"""Schema of the group `model`: which network is trained."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from .fields import bounded
+
+
+class Size(Enum):
+    """The two layouts of MobileNetV3."""
+
+    large = "large"
+    small = "small"
+
+
+@dataclass
+class Model:
+    """An image classifier; the number of classes comes from the data."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class MobileNetV3(Model):
+    """MobileNetV3 (Howard et al., ICCV 2019) with the parameter names of PaddleOCR and PaddleClas."""
+
+    kind: str = "mobilenet_v3"
+    """What the choice is; set by it."""
+    size: Size = Size.large
+    """Layout: 15 blocks (large) or 11 (small)."""
+    scale: float = bounded(0.5, above=0, max=4)
+    """Width multiplier; channels are rounded to multiples of 8."""
+    dropout: float = bounded(0.2, min=0, below=1)
+    """Probability of dropping a feature before the classifier."""
+    custom_relu: bool = False
+    """Use the C++/CUDA ReLU operator of this package, compiled on first use."""
+
+
+@dataclass
+class Siamese(MobileNetV3):
+    """Two MobileNetV3 trunks on the same image; their feature maps are added and share one head."""
+
+    kind: str = "siamese"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class Vision(Model):
+    """A classification network of `paddle.vision.models`."""
+
+    kind: str = "vision"
+    """What the choice is; set by it."""
+    architecture: str = "resnet18"
+    """Name of the function in `paddle.vision.models`, such as resnet50 or vgg16."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of that function."""
+
+
+@dataclass
+class CustomModel(Model):
+    """A network of the user: `target(num_classes=…, **kwargs)` returns a `paddle.nn.Layer`."""
+
+    kind: str = "custom"
+    """What the choice is; set by it."""
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the callable."""
+
+
+def model_name(model: Model) -> str:
+    """Short name of a network, as run names and tags show it: `mobilenet_v3_large_x0_5`, `resnet18`."""
+    match model:
+        case MobileNetV3():
+            return f"{model.kind}_{model.size.name}_x{model.scale}".replace(".", "_")
+        case Vision():
+            return model.architecture
+        case CustomModel():
+            return model.target.rpartition(":")[2] or model.target
+    return model.kind

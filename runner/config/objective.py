@@ -1,0 +1,179 @@
+"""Schemas of the groups `loss`, `mimic` and `mode`: what is minimised."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+from .fields import bounded
+from .model import Model
+from .optimization import Optimizer, Schedule
+
+
+@dataclass
+class Loss:
+    """Loss of logits against labels."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class CrossEntropy(Loss):
+    """Mean cross entropy with the labels."""
+
+    kind: str = "cross_entropy"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class LabelSmoothing(Loss):
+    """Cross entropy with softened labels (Szegedy et al., CVPR 2016)."""
+
+    kind: str = "label_smoothing"
+    """What the choice is; set by it."""
+    epsilon: float = bounded(0.1, min=0, below=1)
+    """Part of the target spread evenly over all classes."""
+
+
+@dataclass
+class CustomLoss(Loss):
+    """A loss of the user: `target(logits, labels, **kwargs)` returns a scalar."""
+
+    kind: str = "custom"
+    """What the choice is; set by it."""
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the callable."""
+
+
+@dataclass
+class Mimic:
+    """Loss that makes a network's logits follow its peer's."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+    weight: float = bounded(1.0, min=0)
+    """Factor of the mimic term."""
+    detach_peer: bool = True
+    """Keep the gradient of the term from reaching the peer."""
+
+
+@dataclass
+class Dml(Mimic):
+    """Deep Mutual Learning: KL(peer ‖ network), mean over the batch (Zhang et al., CVPR 2018)."""
+
+    kind: str = "dml"
+    """What the choice is; set by it."""
+
+
+class Divergence(Enum):
+    """The two formulas of the original `KLJSLoss`."""
+
+    kl = "kl"
+    js = "js"
+
+
+class Reduction(Enum):
+    """How a tensor of losses becomes a number."""
+
+    mean = "mean"
+    sum = "sum"
+
+
+@dataclass
+class JsOriginal(Mimic):
+    """The original's `KLJSLoss`, epsilons and mean over all elements included; for exact reproduction."""
+
+    kind: str = "js_original"
+    """What the choice is; set by it."""
+    divergence: Divergence = Divergence.js
+    """Its symmetric form or its one-sided one."""
+    reduction: Reduction = Reduction.mean
+    """Mean over batch and classes, or sum."""
+
+
+@dataclass
+class Kl(Mimic):
+    """KL(peer ‖ network) of softened outputs, mean over the batch, without the T² factor."""
+
+    kind: str = "kl"
+    """What the choice is; set by it."""
+    temperature: float = bounded(1.0, above=0)
+    """Divisor of both logits before the softmax."""
+
+
+@dataclass
+class Kd(Mimic):
+    """Knowledge distillation: (1-α)·CE + α·T²·KL(peer ‖ network) at temperature T (Hinton et al., 2015)."""
+
+    kind: str = "kd"
+    """What the choice is; set by it."""
+    alpha: float = bounded(0.5, min=0, max=1)
+    """Share of the peer's outputs; the labels have the rest."""
+    temperature: float = bounded(4.0, above=0)
+    """Divisor of both logits before the softmax."""
+
+
+@dataclass
+class CustomMimic(Mimic):
+    """A mimic loss of the user: `target(logits, peer_logits, **kwargs)` returns a scalar."""
+
+    kind: str = "custom"
+    """What the choice is; set by it."""
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the callable."""
+
+
+@dataclass
+class Mode:
+    """Which networks exist and what each optimizer minimises."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class Cls(Mode):
+    """One network, one optimizer."""
+
+    kind: str = "cls"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class ClsDistill(Mode):
+    """Two networks that learn from the labels and from each other, one optimizer over both."""
+
+    kind: str = "cls_distill"
+    """What the choice is; set by it."""
+    peer: Optional[Model] = None
+    """The second network; null: the same as `model`. Choose with `model@mode.peer=…`."""
+
+
+@dataclass
+class ClsDistillMultiopt(ClsDistill):
+    """Two networks that learn from each other, one optimizer and one schedule each."""
+
+    kind: str = "cls_distill_multiopt"
+    """What the choice is; set by it."""
+    peer_optimizer: Optional[Optimizer] = None
+    """Of the second network; null: the same as `optimizer`. Choose with `optimizer@mode.peer_optimizer=…`."""
+    peer_schedule: Optional[Schedule] = None
+    """Of the second network; null: the same as `schedule`. Choose with `schedule@mode.peer_schedule=…`."""
+
+
+@dataclass
+class ClsTeacher(Mode):
+    """A network that learns from the labels and from a trained, frozen teacher."""
+
+    kind: str = "cls_teacher"
+    """What the choice is; set by it."""
+    teacher_from: str = "???"
+    """Where the teacher's weights are: a run directory, a `.safetensors` or a `.pdparams` file."""
+    teacher_network: str = "student"
+    """Which network of that run or file is the teacher."""
+    teacher: Optional[Model] = None
+    """The teacher's architecture; null: that of the run, or `model` for a file. Choose with `model@mode.teacher=…`."""

@@ -1,0 +1,221 @@
+"""Schemas of the groups `optimizer`, `schedule` and `amp`."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+from .fields import bounded
+
+
+class Decay(Enum):
+    """Norm whose gradient is added to that of a weight."""
+
+    l1 = "l1"
+    l2 = "l2"
+
+
+@dataclass
+class Optimizer:
+    """How gradients change weights."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+    lr: float = bounded(0.1, above=0)
+    """Learning rate that the schedule's factor is multiplied with."""
+    weight_decay: float = bounded(0.0, min=0)
+    """Coefficient of the weight decay."""
+    decay_norm_and_bias: bool = False
+    """Decay the scales and shifts of normalisation layers and the biases too."""
+    clip_norm: Optional[float] = bounded(None, above=0)
+    """Largest global norm of the gradients; larger ones are scaled down."""
+
+
+@dataclass
+class Sgd(Optimizer):
+    """Stochastic gradient descent."""
+
+    kind: str = "sgd"
+    """What the choice is; set by it."""
+    decay: Decay = Decay.l2
+    """Norm that `weight_decay` penalises."""
+
+
+@dataclass
+class Momentum(Optimizer):
+    """Gradient descent with momentum (Polyak, 1964)."""
+
+    kind: str = "momentum"
+    """What the choice is; set by it."""
+    decay: Decay = Decay.l2
+    """Norm that `weight_decay` penalises."""
+    momentum: float = bounded(0.9, min=0, below=1)
+    """Part of the last update that is kept."""
+    nesterov: bool = False
+    """Look ahead before taking the gradient (Nesterov, 1983)."""
+
+
+@dataclass
+class RMSProp(Optimizer):
+    """Gradients divided by a running root mean square (Tieleman & Hinton, 2012)."""
+
+    kind: str = "rmsprop"
+    """What the choice is; set by it."""
+    decay: Decay = Decay.l2
+    """Norm that `weight_decay` penalises."""
+    rho: float = bounded(0.95, min=0, below=1)
+    """Rate of the running mean of squares."""
+    momentum: float = bounded(0.0, min=0, below=1)
+    """Part of the last update that is kept."""
+    epsilon: float = bounded(1e-6, above=0)
+    """Added to the denominator."""
+
+
+@dataclass
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019)."""
+
+    kind: str = "adamw"
+    """What the choice is; set by it."""
+    beta1: float = bounded(0.9, min=0, below=1)
+    """Rate of the running mean of gradients."""
+    beta2: float = bounded(0.999, min=0, below=1)
+    """Rate of the running mean of squared gradients."""
+    epsilon: float = bounded(1e-8, above=0)
+    """Added to the denominator."""
+
+
+@dataclass
+class CustomOptimizer(Optimizer):
+    """An optimizer of the user: `target(learning_rate=…, parameters=…, grad_clip=…, **kwargs)`."""
+
+    kind: str = "custom"
+    """What the choice is; set by it."""
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the callable."""
+
+
+@dataclass
+class Schedule:
+    """Factor of the learning rate as a function of the optimizer step."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class Constant(Schedule):
+    """The same learning rate throughout."""
+
+    kind: str = "constant"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class Cosine(Schedule):
+    """Half a cosine from 1 down to `end_factor`, reached at the last step (Loshchilov & Hutter, ICLR 2017)."""
+
+    kind: str = "cosine"
+    """What the choice is; set by it."""
+    end_factor: float = bounded(0.0, min=0, max=1)
+    """Factor at the last step."""
+
+
+@dataclass
+class CosineWarmup(Cosine):
+    """A linear rise to 1 over the warm-up, then half a cosine."""
+
+    kind: str = "cosine_warmup"
+    """What the choice is; set by it."""
+    warmup_epochs: float = bounded(5.0, min=0)
+    """Length of the linear rise in epochs."""
+    start_factor: float = bounded(0.0, min=0, max=1)
+    """Factor at the first step."""
+
+
+@dataclass
+class Piecewise(Schedule):
+    """A factor for each stretch of epochs."""
+
+    kind: str = "piecewise"
+    """What the choice is; set by it."""
+    boundaries: list[float] = bounded([30.0, 60.0, 90.0], above=0)
+    """Epochs at which the next factor begins, rising."""
+    factors: list[float] = bounded([1.0, 0.1, 0.01, 0.001], min=0)
+    """Factor of each stretch: one more than there are boundaries."""
+
+
+@dataclass
+class ExponentialWarmup(Schedule):
+    """A linear rise to 1 over the warm-up, then a factor `gamma` every `decay_epochs`."""
+
+    kind: str = "exponential_warmup"
+    """What the choice is; set by it."""
+    warmup_epochs: float = bounded(5.0, min=0)
+    """Length of the linear rise in epochs."""
+    start_factor: float = bounded(0.0, min=0, max=1)
+    """Factor at the first step."""
+    decay_epochs: float = bounded(2.4, above=0)
+    """Epochs between two decays, counted from the end of the warm-up."""
+    gamma: float = bounded(0.97, above=0, max=1)
+    """Factor of one decay."""
+
+
+@dataclass
+class CustomSchedule(Schedule):
+    """A schedule of the user: `target(step=…, steps=…, steps_per_epoch=…, **kwargs)` returns the factor."""
+
+    kind: str = "custom"
+    """What the choice is; set by it."""
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the callable."""
+
+
+class Level(Enum):
+    """Levels of automatic mixed precision as Paddle names them."""
+
+    O1 = "O1"
+    O2 = "O2"
+
+
+@dataclass
+class Amp:
+    """Automatic mixed precision."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class AmpOff(Amp):
+    """Everything in float32."""
+
+    kind: str = "off"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class Bf16(Amp):
+    """bfloat16 where it is safe; needs no loss scaling."""
+
+    kind: str = "bf16"
+    """What the choice is; set by it."""
+    level: Level = Level.O1
+    """O1 casts listed operators, O2 casts the weights too and keeps float32 masters."""
+    fallback: bool = False
+    """Train in float32, and record it, where the device has no mixed precision."""
+
+
+@dataclass
+class Fp16(Bf16):
+    """float16 where it is safe, with loss scaling (Micikevicius et al., ICLR 2018)."""
+
+    kind: str = "fp16"
+    """What the choice is; set by it."""
+    initial_scale: float = bounded(32768.0, min=1)
+    """Loss scale at the first step."""
+    dynamic: bool = True
+    """Halve the scale after an overflow and double it after a long stretch without."""

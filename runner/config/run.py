@@ -1,0 +1,149 @@
+"""Schemas of the groups `train`, `compression`, `checkpoint`, `tracking`, `launch` and `debug`."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Optional
+
+from .fields import bounded
+
+
+class Device(Enum):
+    """Where networks and batches live."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+class Goal(Enum):
+    """Which direction of the monitored metric is better."""
+
+    max = "max"
+    min = "min"
+
+
+@dataclass
+class Train:
+    """The training loop."""
+
+    epochs: int = bounded(24, min=1)
+    """Times every training image is seen."""
+    max_steps: Optional[int] = bounded(None, min=1)
+    """End after so many optimizer steps, however many epochs that is; schedules end there too."""
+    seed: int = bounded(0, min=0)
+    """Seed of initial weights, order, augmentation and dropout."""
+    device: Device = Device.auto
+    """auto: the GPU where Paddle has one, else the CPU."""
+    accumulate: int = bounded(1, min=1)
+    """Parts a batch is computed in, one after another, to save memory; the step stays that of the whole batch."""
+    ema: Optional[float] = bounded(None, above=0, below=1)
+    """Decay of an exponential moving average of the weights, used for evaluation and export."""
+    monitor: str = "val/student/top1"
+    """Metric that decides which weights are the best."""
+    goal: Goal = Goal.max
+    """Whether the monitored metric should rise or fall."""
+    patience: Optional[int] = bounded(None, min=1)
+    """Stop after so many evaluations without a better monitored metric."""
+    min_delta: float = bounded(0.0, min=0)
+    """Smallest change of the monitored metric that counts as better."""
+    eval_every: int = bounded(1, min=1)
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    log_every: int = bounded(10, min=1)
+    """Optimizer steps between two readings of the training metrics."""
+    topk: int = bounded(5, min=1)
+    """k of the second accuracy; never more than there are classes."""
+    threads: Optional[int] = bounded(None, min=1)
+    """CPU threads of the process; null: all cores."""
+
+
+@dataclass
+class Compression:
+    """How the network is made smaller."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class NoCompression(Compression):
+    """The network as it is."""
+
+    kind: str = "none"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class Checkpoint:
+    """Which state is kept on disk and where a run starts from."""
+
+    init_from: Optional[str] = None
+    """Initial weights: a run directory, a `.safetensors` or a `.pdparams` file."""
+    strict: bool = True
+    """Refuse initial weights that do not match in every name and shape."""
+
+
+class Upload(Enum):
+    """Which checkpoints go to the tracking server."""
+
+    best = "best"
+    none = "none"
+
+
+@dataclass
+class Tracking:
+    """Where metrics, parameters and files of a run are compared with those of others."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class NoTracking(Tracking):
+    """Only the run directory."""
+
+    kind: str = "none"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class Mlflow(Tracking):
+    """MLflow, embedded or a server."""
+
+    kind: str = "mlflow"
+    """What the choice is; set by it."""
+    uri: str = "sqlite:///outputs/mlflow.db"
+    """Tracking URI; relative sqlite paths start at the working directory."""
+    checkpoints: Upload = Upload.best
+    """Which checkpoints are uploaded as artefacts."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Further tags of the run."""
+    drain_s: float = bounded(60.0, min=0)
+    """Seconds the end of a run waits for what has not been sent yet."""
+
+
+@dataclass
+class Launch:
+    """How the processes of a run are started."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class Local(Launch):
+    """On this machine."""
+
+    kind: str = "local"
+    """What the choice is; set by it."""
+    inline: bool = False
+    """Train inside the command's own process, for a debugger."""
+
+
+@dataclass
+class Debug:
+    """Shortcuts for looking into a run."""
+
+    overfit_batches: Optional[int] = bounded(None, min=1)
+    """Train and evaluate on the same first n batches, unaugmented, to see whether the network can learn at all."""
+    profile: bool = False
+    """Write a Chrome trace of ten steps to the run directory."""

@@ -1,0 +1,51 @@
+"""Errors a user can mend, each with the exit code it ends the command with."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something outside the program is wrong. The message names it and says what to do.
+
+    It is shown without a traceback.
+    """
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """The configuration cannot be composed or makes no sense."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """Images or labels are missing or unusable."""
+
+    exit_code = 3
+
+
+class CheckpointError(UserError):
+    """Weights or a run's state are missing, damaged or of another network."""
+
+    exit_code = 3
+
+
+class Diverged(UserError):
+    """A loss or a weight is not finite any more."""
+
+    exit_code = 4
+
+
+class ProcessLost(UserError):
+    """A process of the run ended without saying why."""
+
+    exit_code = 5
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the valid name most like `name`, else an empty string."""
+    matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f" Did you mean '{matches[0]}'?" if matches else ""
