@@ -143,6 +143,8 @@ class Local(Launch):
 class Debug:
     """Shortcuts for looking into a run."""
 
+    fast_dev_run: bool = False
+    """Two steps only: a warm-up longer than the run is cut short instead of refused."""
     overfit_batches: Optional[int] = bounded(None, min=1)
     """Train and evaluate on the same first n batches, unaugmented, to see whether the network can learn at all."""
     profile: bool = False

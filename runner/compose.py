@@ -1,0 +1,125 @@
+"""Hydra's part: where the configs are, which schemas check them, and what its errors mean to a user."""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from .config import GROUPS, Checkpoint, Config, Train
+from .config.store import unknown_key
+from .errors import ConfigError, UserError, nearest
+
+
+def config_dir() -> Path:
+    """The folder `conf`: inside the installed package, else beside it in the source tree."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def choices() -> dict[str, list[str]]:
+    """Config group → its choices, in the order of the defaults list."""
+    root = config_dir()
+    groups = [*Config.__dataclass_fields__, "experiment"]
+    found = {path.name for path in root.iterdir() if path.is_dir()}
+    return {
+        group: sorted(str(file.relative_to(root / group).with_suffix("")) for file in (root / group).rglob("*.yaml"))
+        for group in groups
+        if group in found
+    }
+
+
+def register() -> None:
+    """Give Hydra the schemas (`/schema/<group>/<choice>`) and the resolvers that the configs use."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=Config)
+    for group, schemas in GROUPS.items():
+        for schema in schemas:
+            store.store(group=f"schema/{group}", name=schema.kind, node=schema)  # type: ignore[attr-defined]
+    store.store(group="schema/train", name="default", node=Train)
+    store.store(group="schema/checkpoint", name="default", node=Checkpoint)
+    OmegaConf.register_new_resolver("short_id", short_id, replace=True)
+
+
+@functools.cache
+def short_id() -> str:
+    """Six hexadecimal digits that tell this command's run from others of the same second."""
+    return secrets.token_hex(3)
+
+
+def run(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
+    """Compose the config of `arguments` and call `job` with it, once or, with `-m`, for every job of the sweep.
+
+    Errors: UserError as `job` raises it; ConfigError for whatever Hydra or OmegaConf refuse.
+    """
+    register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = ["runner", *arguments]
+    entered = False
+
+    @functools.wraps(job)
+    def entering(composed: DictConfig) -> Any:
+        nonlocal entered
+        entered = True
+        return job(composed)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(entering)()
+    except UserError:
+        raise
+    except Exception as error:
+        if entered:
+            raise
+        raise explain(error) from error
+
+
+def explain(error: Exception) -> ConfigError:
+    """One message that names the key or choice at fault, the valid ones and the nearest of them."""
+    cause: BaseException | None = error
+    while cause is not None:
+        match cause:
+            case ConfigError():
+                return cause
+            case MissingConfigException():
+                return _unknown_choice(cause)
+            case ConfigAttributeError() | ConfigKeyError() if is_dataclass(cause.object_type):
+                return unknown_key(str(cause.full_key), [field.name for field in fields(cause.object_type)])
+            case ValidationError():
+                return ConfigError(f"{cause.full_key}: {_first_line(cause)}")
+        last, cause = cause, cause.__cause__
+    if isinstance(last, AssertionError):
+        return ConfigError(f"{_first_line(error)}\nThe key is below one that is null: choose a value for that one first.")
+    known = isinstance(error, (HydraException, OmegaConfBaseException))
+    return ConfigError(str(error) if known else f"{type(error).__name__}: {error}")
+
+
+def _unknown_choice(error: MissingConfigException) -> ConfigError:
+    if not error.missing_cfg_file or error.options is None:
+        return ConfigError(str(error))
+    group, _, choice = error.missing_cfg_file.rpartition("/")
+    valid = sorted(error.options)
+    if not group:
+        return ConfigError(str(error).split("\nConfig search path")[0])
+    return ConfigError(f"There is no {group}={choice}.{nearest(choice, valid)}\nValid: {', '.join(valid)}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
+
+
+def timestamp() -> str:
+    """Now, as run directories are named."""
+    return time.strftime("%Y-%m-%d_%H-%M-%S")

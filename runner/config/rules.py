@@ -1,0 +1,139 @@
+"""What must hold in a config beyond its types. Every message names the key and the override that mends it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from ..errors import ConfigError
+from . import (
+    Cls,
+    ClsDistill,
+    ClsDistillMultiopt,
+    ClsTeacher,
+    Config,
+    CosineWarmup,
+    ExponentialWarmup,
+    Mode,
+    Piecewise,
+    Schedule,
+)
+
+_BOUNDS = {
+    "min": (lambda value, bound: value >= bound, "at least"),
+    "above": (lambda value, bound: value > bound, "above"),
+    "max": (lambda value, bound: value <= bound, "at most"),
+    "below": (lambda value, bound: value < bound, "below"),
+}
+
+
+def validate(config: Config) -> None:
+    """Refuse a config that cannot work. Errors: ConfigError for the first rule that is broken."""
+    for rule in (_fields, _name, _data, _mode, _schedules, _train):
+        for problem in rule(config):
+            raise ConfigError(problem)
+
+
+def network_names(mode: Mode) -> list[str]:
+    """Names of the networks a mode trains."""
+    return ["student", "student1"] if isinstance(mode, ClsDistill) else ["student"]
+
+
+def _fields(config: Config) -> Iterator[str]:
+    for key, value, part, field in _walk(config, ""):
+        if field.name == "kind" and value != type(part).kind:
+            group = key.removesuffix(".kind")
+            yield f"{key}={value}: the kind follows from the choice. Write {group}={value} instead."
+        if field.name == "target" and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
+            yield f"{key}={value}: a target is written package.module:callable, such as {key}=my.models:build"
+        for number in value if isinstance(value, list) else [value]:
+            if number is None or isinstance(number, (bool, str, dict)):
+                continue
+            for bound, (holds, words) in _BOUNDS.items():
+                limit = field.metadata.get(bound)
+                if limit is not None and not holds(number, limit):
+                    yield f"{key}={value}: must be {words} {limit}."
+
+
+def _walk(part: Any, path: str) -> Iterator[tuple[str, Any, Any, Any]]:
+    """(full key, value, dataclass it is in, dataclass field) of every leaf."""
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if is_dataclass(value):
+            yield from _walk(value, f"{path}{field.name}.")
+        else:
+            yield f"{path}{field.name}", value, part, field
+
+
+def _name(config: Config) -> Iterator[str]:
+    if not re.fullmatch(r"\w[\w.-]*", config.name):
+        yield f"name={config.name!r}: it names a folder; use letters, digits, '_', '-' and '.' only, such as name=mine"
+
+
+def _data(config: Config) -> Iterator[str]:
+    data = config.data
+    for key, values in (("mean", data.mean), ("std", data.std)):
+        if len(values) != 3:
+            yield f"data.{key}={values}: needs three numbers, one a channel, such as data.{key}=[0.5,0.5,0.5]"
+    if data.augment.cutout > data.image_size:
+        yield f"data.augment.cutout={data.augment.cutout}: larger than the image; at most {data.image_size}."
+    if data.augment.crop_padding > data.image_size:
+        yield f"data.augment.crop_padding={data.augment.crop_padding}: larger than the image; at most {data.image_size}."
+
+
+def _mode(config: Config) -> Iterator[str]:
+    mode, mimic = config.mode, config.mimic
+    match mode:
+        case Cls() if mimic is not None:
+            yield f"mimic={mimic.kind}: mode=cls has one network and no peer to follow. Add mode=cls_distill or drop it."
+        case ClsDistill() | ClsTeacher() if mimic is None:
+            yield f"mode={mode.kind} needs a loss that follows the peer. Add mimic=dml (or kl, kd, js_original)."
+        case ClsDistillMultiopt() if mimic is not None and not mimic.detach_peer:
+            yield (
+                "mimic.detach_peer=false: in mode=cls_distill_multiopt each optimizer owns one network, and the loss of "
+                "one must not move the other. Use mimic.detach_peer=true, or mode=cls_distill."
+            )
+        case ClsTeacher() if mimic is not None and not mimic.detach_peer:
+            yield "mimic.detach_peer=false: the teacher of mode=cls_teacher is frozen. Use mimic.detach_peer=true."
+
+
+def _schedules(config: Config) -> Iterator[str]:
+    yield from _schedule(config, "schedule", config.schedule)
+    if isinstance(config.mode, ClsDistillMultiopt) and config.mode.peer_schedule:
+        yield from _schedule(config, "mode.peer_schedule", config.mode.peer_schedule)
+
+
+def _schedule(config: Config, key: str, schedule: Schedule) -> Iterator[str]:
+    match schedule:
+        case Piecewise(boundaries=boundaries, factors=factors):
+            if len(factors) != len(boundaries) + 1:
+                yield (
+                    f"{key}.factors={factors}: {len(boundaries)} boundaries make {len(boundaries) + 1} stretches, "
+                    f"so give {len(boundaries) + 1} factors."
+                )
+            if boundaries != sorted(set(boundaries)):
+                yield f"{key}.boundaries={boundaries}: must rise."
+        case CosineWarmup() | ExponentialWarmup():
+            ends = config.train.max_steps is None and not config.debug.fast_dev_run
+            if ends and schedule.warmup_epochs >= config.train.epochs:
+                yield (
+                    f"{key}.warmup_epochs={schedule.warmup_epochs}: the warm-up is not shorter than the run "
+                    f"(train.epochs={config.train.epochs}). Lower it, such as {key}.warmup_epochs=0"
+                )
+
+
+def _train(config: Config) -> Iterator[str]:
+    train = config.train
+    if train.accumulate > config.data.batch_size:
+        yield (
+            f"train.accumulate={train.accumulate}: a batch of data.batch_size={config.data.batch_size} cannot be computed "
+            "in more parts than it has images."
+        )
+    networks = network_names(config.mode)
+    if not re.fullmatch(rf"val/({'|'.join(networks)})/(loss|top\d+)", train.monitor):
+        valid = ", ".join(f"val/{name}/{metric}" for name in networks for metric in ("top1", "top5", "loss"))
+        yield f"train.monitor={train.monitor}: no such metric. Valid: {valid}"
+    if train.monitor.endswith("/loss") and train.goal.name == "max":
+        yield f"train.goal=max: a loss should fall. With train.monitor={train.monitor} use train.goal=min"

@@ -1,0 +1,123 @@
+"""A config's ways in and out: from Hydra's composition, to and from a run directory, to flat parameters."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from ..errors import ConfigError, nearest
+from . import GROUPS, Config
+from .rules import validate
+
+
+def from_composition(composed: DictConfig) -> Config:
+    """The typed config of Hydra's composition.
+
+    Errors: ConfigError for a key the schema does not have (Hydra accepts `+optimizer.foo=1`), for a mandatory value
+    that was not given, and for whatever `rules.validate` refuses.
+    """
+    for key in OmegaConf.missing_keys(composed):
+        raise ConfigError(f"{key} has no value. Give it one: {key}=…")
+    _refuse_unknown_keys(composed, "")
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    validate(config)
+    return config
+
+
+def _refuse_unknown_keys(node: DictConfig, path: str) -> None:
+    schema = OmegaConf.get_type(node)
+    for key in node:
+        if is_dataclass(schema):
+            names = [field.name for field in fields(schema)]
+            if key not in names:
+                raise unknown_key(f"{path}{key}", names)
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            _refuse_unknown_keys(child, f"{path}{key}.")
+
+
+def unknown_key(key: str, valid: list[str]) -> ConfigError:
+    """The error for a key that the schema does not have."""
+    where, _, name = key.rpartition(".")
+    place = f"'{where}'" if where else "the config"
+    return ConfigError(f"There is no key '{name}' in {place}.{nearest(name, valid)}\nValid keys: {', '.join(valid)}")
+
+
+def to_plain(value: Any) -> Any:
+    """A config, or a part of it, as dicts, lists, strings, numbers, booleans and None."""
+    if is_dataclass(value):
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def write(config: Config, path: Path) -> None:
+    """Write the config as YAML."""
+    path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def read(path: Path) -> Config:
+    """The config that `write` wrote. Errors: ConfigError for a file that does not fit the schema."""
+    try:
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    config = _typed(plain, Config, "")
+    assert isinstance(config, Config)
+    validate(config)
+    return config
+
+
+def _typed(plain: Any, hint: Any, path: str) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(option for option in get_args(hint) if option is not type(None))
+    if plain is None:
+        return None
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint[plain]
+    if not is_dataclass(hint):
+        return plain
+    schema = _choice(hint, plain, path)
+    hints = get_type_hints(schema)
+    for key in plain:
+        if key not in hints:
+            raise unknown_key(f"{path}{key}", list(hints))
+    return schema(**{key: _typed(value, hints[key], f"{path}{key}.") for key, value in plain.items()})
+
+
+def _choice(base: Any, plain: dict[str, Any], path: str) -> Any:
+    """The dataclass of the choice that `kind` names."""
+    if "kind" not in plain:
+        return base
+    choices = [choice for group in GROUPS.values() for choice in group if issubclass(choice, base)]
+    for choice in choices:
+        if choice.kind == plain["kind"]:  # type: ignore[attr-defined]
+            return choice
+    valid = ", ".join(choice.kind for choice in choices)  # type: ignore[attr-defined]
+    raise ConfigError(f"{path}kind={plain['kind']!r} is not known to this version. Valid: {valid}")
+
+
+def flatten(config: Config) -> dict[str, str]:
+    """Every leaf of the config as dotted name and text, as MLflow's parameters show it."""
+    return {key: str(value) for key, value in _leaves(to_plain(config), "")}
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict) or not value:
+        yield path, value
+        return
+    for key, item in value.items():
+        yield from _leaves(item, f"{path}.{key}" if path else str(key))
