@@ -51,6 +51,7 @@ from .optimization import (
     CustomOptimizer,
     CustomSchedule,
     Decay,
+    Exempt,
     ExponentialWarmup,
     Fp16,
     Level,

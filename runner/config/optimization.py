@@ -14,6 +14,14 @@ class Decay(Enum):
     l2 = "l2"
 
 
+class Exempt(Enum):
+    """Parameters that weight decay spares."""
+
+    norms_and_biases = "norms_and_biases"
+    norms = "norms"
+    nothing = "nothing"
+
+
 @dataclass
 class Optimizer:
     """How gradients change weights."""
@@ -24,8 +32,8 @@ class Optimizer:
     """Learning rate that the schedule's factor is multiplied with."""
     weight_decay: float = bounded(0.0, min=0)
     """Coefficient of the weight decay."""
-    decay_norm_and_bias: bool = False
-    """Decay the scales and shifts of normalisation layers and the biases too."""
+    decay_exempt: Exempt = Exempt.norms_and_biases
+    """Which parameters do not decay; `norms` are the scales and shifts of normalisation layers."""
     clip_norm: Optional[float] = bounded(None, above=0)
     """Largest global norm of the gradients; larger ones are scaled down."""
 

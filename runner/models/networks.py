@@ -1,0 +1,55 @@
+"""All networks of a mode as one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import paddle
+from paddle import Tensor, nn
+
+
+class Networks(nn.Layer):
+    """Named networks that are all called on the same batch.
+
+    Images [N, 3, H, W] give a dict of logits: name → [N, classes], the trained networks first. A parameter's name
+    starts with its network's: `student.conv1.conv.weight`. Frozen networks run in eval mode without gradients whatever
+    mode this layer is in; they are no sublayers, so optimizers, checkpoints and DataParallel do not see them.
+    """
+
+    def __init__(self, trained: dict[str, nn.Layer], frozen: dict[str, nn.Layer] | None = None) -> None:
+        super().__init__()
+        assert not trained.keys() & (frozen or {}).keys(), "a network is either trained or frozen"
+        self.trained = tuple(trained)
+        for name, network in trained.items():
+            self.add_sublayer(name, network)
+        # A dict is a plain attribute to nn.Layer: what is in it is not registered.
+        self._frozen = dict(frozen or {})
+        for network in self._frozen.values():
+            network.eval()
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of the frozen networks."""
+        return tuple(self._frozen)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self.trained, *self._frozen))
+
+    def __len__(self) -> int:
+        return len(self.trained) + len(self._frozen)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.trained or name in self._frozen
+
+    def __getitem__(self, name: str) -> nn.Layer:
+        if name in self._frozen:
+            return self._frozen[name]
+        if name in self.trained:
+            return self._sub_layers[name]
+        raise KeyError(name)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        logits = {name: self[name](images) for name in self.trained}
+        with paddle.no_grad():
+            logits |= {name: network(images) for name, network in self._frozen.items()}
+        return logits

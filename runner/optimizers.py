@@ -1,0 +1,108 @@
+"""Paddle optimizers from the config: which parameters decay, how gradients are clipped, the learning rate's schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import paddle
+from paddle import nn
+from paddle.optimizer.lr import LambdaDecay
+
+from . import config as cfg
+from . import schedules
+from .custom import load_target
+
+_NORMS = (
+    nn.layer.norm._BatchNormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.layer.norm._InstanceNormBase,
+)
+
+
+@dataclass
+class Optimization:
+    """One optimizer, the networks it owns and its schedule."""
+
+    networks: list[str]
+    """Names of the networks whose parameters it changes."""
+    optimizer: paddle.optimizer.Optimizer
+    schedule: LambdaDecay
+    parameters: dict[str, paddle.Tensor]
+    """Structured name (`student.conv1.conv.weight`) → parameter."""
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        return float(self.optimizer.get_lr())
+
+
+def build(
+    config: cfg.Optimizer,
+    schedule: cfg.Schedule,
+    networks: dict[str, nn.Layer],
+    steps: int,
+    steps_per_epoch: int,
+) -> Optimization:
+    """The optimizer of some networks (name → network), its schedule stretched over `steps` optimizer steps."""
+    rate = LambdaDecay(config.lr, lambda step: schedules.factor(schedule, step, steps, steps_per_epoch))
+    parameters = {
+        f"{name}.{key}": parameter
+        for name, network in networks.items()
+        for key, parameter in network.named_parameters()
+        if not parameter.stop_gradient
+    }
+    groups = _groups(config, networks, parameters)
+    clip = nn.ClipGradByGlobalNorm(config.clip_norm) if config.clip_norm else None
+    return Optimization(list(networks), _optimizer(config, rate, groups, clip), rate, parameters)
+
+
+def _groups(
+    config: cfg.Optimizer, networks: dict[str, nn.Layer], parameters: dict[str, paddle.Tensor]
+) -> list[dict[str, Any]]:
+    """Paddle's parameter groups: those that decay and those that do not."""
+    norms = {
+        id(parameter)
+        for network in networks.values()
+        for layer in network.sublayers(include_self=True)
+        if isinstance(layer, _NORMS)
+        for parameter in layer.parameters(include_sublayers=False)
+    }
+
+    def exempt(parameter: paddle.Tensor) -> bool:
+        match config.decay_exempt:
+            case cfg.Exempt.nothing:
+                return False
+            case cfg.Exempt.norms:
+                return id(parameter) in norms
+        return id(parameter) in norms or parameter.ndim <= 1
+
+    decayed = [parameter for parameter in parameters.values() if not exempt(parameter)]
+    spared = [parameter for parameter in parameters.values() if exempt(parameter)]
+    groups = [{"params": decayed, "weight_decay": _decay(config)}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _decay(config: cfg.Optimizer) -> Any:
+    if isinstance(config, (cfg.Sgd, cfg.Momentum, cfg.RMSProp)) and config.decay is cfg.Decay.l1:
+        return paddle.regularizer.L1Decay(config.weight_decay)
+    return config.weight_decay
+
+
+def _optimizer(
+    config: cfg.Optimizer, rate: LambdaDecay, groups: list[dict[str, Any]], clip: Any
+) -> paddle.optimizer.Optimizer:
+    common: dict[str, Any] = {"learning_rate": rate, "parameters": groups, "grad_clip": clip}
+    match config:
+        case cfg.Momentum(momentum=momentum, nesterov=nesterov):
+            return paddle.optimizer.Momentum(momentum=momentum, use_nesterov=nesterov, **common)
+        case cfg.Sgd():
+            return paddle.optimizer.SGD(**common)
+        case cfg.RMSProp(rho=rho, momentum=momentum, epsilon=epsilon):
+            return paddle.optimizer.RMSProp(rho=rho, momentum=momentum, epsilon=epsilon, **common)
+        case cfg.AdamW(beta1=beta1, beta2=beta2, epsilon=epsilon):
+            return paddle.optimizer.AdamW(beta1=beta1, beta2=beta2, epsilon=epsilon, **common)
+        case cfg.CustomOptimizer(target=target, kwargs=kwargs):
+            return load_target(target)(**common, **kwargs)
+    raise AssertionError(config)

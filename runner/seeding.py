@@ -1,0 +1,39 @@
+"""Randomness: where it starts from, and its state as plain data."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import paddle
+
+
+def seed(value: int) -> None:
+    """Seed Paddle, NumPy and Python."""
+    paddle.seed(value)
+    np.random.seed(value % 2**32)
+    random.seed(value)
+
+
+def state() -> dict[str, Any]:
+    """The state of all three generators as JSON-safe data."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    version, numbers, gauss_next = random.getstate()
+    return {
+        "paddle": [list(generator.__getstate__()) for generator in paddle.get_rng_state()],
+        "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)],
+        "python": [version, list(numbers), gauss_next],
+    }
+
+
+def restore(saved: dict[str, Any]) -> None:
+    """Bring all three generators to a state that `state` returned."""
+    generators = paddle.get_rng_state()
+    for generator, values in zip(generators, saved["paddle"], strict=True):
+        generator.__setstate__(tuple(tuple(value) if isinstance(value, list) else value for value in values))
+    paddle.set_rng_state(generators)
+    name, keys, position, has_gauss, gauss = saved["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
+    version, numbers, gauss_next = saved["python"]
+    random.setstate((version, tuple(numbers), gauss_next))
