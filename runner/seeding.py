@@ -21,7 +21,7 @@ def state() -> dict[str, Any]:
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, numbers, gauss_next = random.getstate()
     return {
-        "paddle": [list(generator.__getstate__()) for generator in paddle.get_rng_state()],
+        "paddle": [_plain(generator) for generator in paddle.get_rng_state()],
         "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)],
         "python": [version, list(numbers), gauss_next],
     }
@@ -29,11 +29,20 @@ def state() -> dict[str, Any]:
 
 def restore(saved: dict[str, Any]) -> None:
     """Bring all three generators to a state that `state` returned."""
-    generators = paddle.get_rng_state()
-    for generator, values in zip(generators, saved["paddle"], strict=True):
-        generator.__setstate__(tuple(tuple(value) if isinstance(value, list) else value for value in values))
+    kind = type(paddle.get_rng_state()[0])
+    generators = []
+    for device, seed_value, offset, text in saved["paddle"]:
+        generator = kind.__new__(kind)
+        generator.__setstate__((device, seed_value, offset, list(text.encode("ascii"))))
+        generators.append(generator)
     paddle.set_rng_state(generators)
     name, keys, position, has_gauss, gauss = saved["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
     version, numbers, gauss_next = saved["python"]
     random.setstate((version, tuple(numbers), gauss_next))
+
+
+def _plain(generator: Any) -> list[Any]:
+    # The engine's state is text of decimal numbers, given as one integer a character.
+    device, seed_value, offset, characters = generator.__getstate__()
+    return [device, seed_value, offset, bytes(characters).decode("ascii")]

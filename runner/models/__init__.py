@@ -1,0 +1,63 @@
+"""Networks: images [N, 3, H, W] float32 to logits [N, classes]."""
+
+from __future__ import annotations
+
+import paddle
+from paddle import nn
+
+from .. import config as cfg
+from ..custom import load_target
+from ..errors import ConfigError
+from . import vision
+from .mobilenet_v3 import MobileNetV3
+from .networks import Networks
+from .siamese import Siamese
+
+__all__ = ["MobileNetV3", "Networks", "Siamese", "build", "check_input"]
+
+
+def build(config: cfg.Model, num_classes: int) -> nn.Layer:
+    """The network that the config chooses, with initial weights drawn from `paddle.seed`."""
+    match config:
+        case cfg.Siamese():
+            return Siamese(config.size, config.scale, num_classes, config.dropout, _relu(config))
+        case cfg.MobileNetV3():
+            return MobileNetV3(config.size, config.scale, num_classes, config.dropout, _relu(config))
+        case cfg.Vision(architecture=architecture, kwargs=kwargs):
+            return vision.build(architecture, num_classes, kwargs)
+        case cfg.CustomModel(target=target, kwargs=kwargs):
+            network = load_target(target)(num_classes=num_classes, **kwargs)
+            if not isinstance(network, nn.Layer):
+                raise ConfigError(f"model.target={target} returned a {type(network).__name__}, not a paddle.nn.Layer.")
+            return network
+    raise AssertionError(config)
+
+
+def _relu(config: cfg.MobileNetV3):  # type: ignore[no-untyped-def]
+    if not config.custom_relu:
+        return None
+    from .ops.relu import custom_relu, prepare
+
+    prepare()
+    return custom_relu
+
+
+def check_input(network: nn.Layer, image_size: int, num_classes: int) -> None:
+    """Refuse a network that does not turn images of this size into logits of these classes.
+
+    Errors: ConfigError naming `data.image_size`. The network is left as it was.
+    """
+    from ..evaluation import untouched
+
+    with untouched(network):
+        try:
+            logits = network(paddle.zeros([2, 3, image_size, image_size]))
+        except Exception as error:
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            raise ConfigError(
+                f"The network cannot take images of {image_size}×{image_size} pixels: {reason}\n"
+                "Give it larger ones: data.image_size=224"
+            ) from error
+    if not isinstance(logits, paddle.Tensor) or list(logits.shape) != [2, num_classes]:
+        got = list(logits.shape) if isinstance(logits, paddle.Tensor) else type(logits).__name__
+        raise ConfigError(f"The network returns {got} for two images, not logits [2, {num_classes}].")

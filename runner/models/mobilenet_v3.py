@@ -67,7 +67,9 @@ def rounded(width: float) -> int:
     return nearest + 8 if nearest < 0.9 * width else nearest
 
 
-def convolution(inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, bias: bool) -> nn.Layer:
+def convolution(
+    inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, bias: bool
+) -> nn.Layer:
     """A convolution that keeps the map's size at stride 1, its weights drawn as He et al. (ICCV 2015) propose.
 
     Paddle's own default counts all input channels of a grouped convolution and starts depthwise kernels near zero.

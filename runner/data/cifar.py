@@ -1,0 +1,85 @@
+"""CIFAR-10 and CIFAR-100 from their official Python files (Krizhevsky, 2009)."""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import config as cfg
+from .. import unpickling
+from ..errors import DataError
+from . import download
+from .images import resize_all
+from .splits import Images, Source
+
+HOME = "https://www.cs.toronto.edu/~kriz"
+ARCHIVES = {
+    "cifar10": download.OfficialFile(
+        "cifar-10-python.tar.gz", f"{HOME}/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"
+    ),
+    "cifar100": download.OfficialFile(
+        "cifar-100-python.tar.gz", f"{HOME}/cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"
+    ),
+}
+
+
+def load(config: cfg.Cifar10 | cfg.Cifar100) -> Source:
+    """50,000 training and 10,000 test images.
+
+    They are read from the unpacked files in `root` or its official sub-folder, else from the archive in `root`.
+    """
+    if isinstance(config, cfg.Cifar10):
+        folder, meta, label_key, names_key = "cifar-10-batches-py", "batches.meta", b"labels", b"label_names"
+        train_files, test_file = [f"data_batch_{number}" for number in range(1, 6)], "test_batch"
+    else:
+        folder, meta, label_key, names_key = "cifar-100-python", "meta", b"fine_labels", b"fine_label_names"
+        train_files, test_file = ["train"], "test"
+    files = _Files(Path(config.root), folder, ARCHIVES[config.kind], config.download)
+    names = [name.decode() for name in files.read(meta)[names_key]]
+    train = _images([files.read(name) for name in train_files], label_key, config.image_size, files.where)
+    test = _images([files.read(test_file)], label_key, config.image_size, files.where)
+    return Source(config.kind, names, train, test)
+
+
+class _Files:
+    """The set's files, unpacked or in their archive."""
+
+    def __init__(self, root: Path, folder: str, archive: download.OfficialFile, may_download: bool) -> None:
+        unpacked = [place for place in (root, root / folder) if (place / _probe(folder)).is_file()]
+        self.folder = folder
+        self.where = unpacked[0] if unpacked else root / archive.name
+        if not unpacked:
+            download.require(root, [archive], may_download)
+
+    def read(self, name: str) -> Any:
+        """One unpickled file. Errors: DataError where it is missing or damaged."""
+        try:
+            if self.where.is_dir():
+                with (self.where / name).open("rb") as stream:
+                    return unpickling.load(stream, encoding="bytes")
+            with tarfile.open(self.where) as archive:
+                stream_in = archive.extractfile(f"{self.folder}/{name}")
+                assert stream_in is not None
+                return unpickling.load(stream_in, encoding="bytes")
+        except FileNotFoundError as error:
+            raise DataError(f"{self.where / name} is missing. Unpack the official archive there again.") from error
+        except (OSError, KeyError, EOFError, pickle.UnpicklingError, tarfile.TarError, ValueError) as error:
+            raise DataError(f"{self.where}: {name} is damaged: {error}. Fetch the official archive again.") from error
+
+
+def _probe(folder: str) -> str:
+    return "batches.meta" if folder == "cifar-10-batches-py" else "meta"
+
+
+def _images(batches: list[Any], label_key: bytes, size: int, where: Path) -> Images:
+    try:
+        rows = np.concatenate([np.asarray(batch[b"data"], dtype=np.uint8) for batch in batches])
+        labels = np.concatenate([np.asarray(batch[label_key], dtype=np.int64) for batch in batches])
+        images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{where} does not hold this set's official files: {error}.") from error
+    return Images(resize_all(np.ascontiguousarray(images), size), labels)

@@ -1,0 +1,50 @@
+"""Image files in one folder a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .. import config as cfg
+from ..errors import DataError, nearest
+from .splits import ImageFiles, Source
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
+
+
+def load(config: cfg.ImageFolder) -> Source:
+    """`root/train/<class>/*`, `root/test/<class>/*` and, where it exists, `root/val/<class>/*`.
+
+    Errors: DataError for a missing folder, a class without images, a class that `train` does not have.
+    """
+    root = Path(config.root)
+    for split in ("train", "test"):
+        if not (root / split).is_dir():
+            raise DataError(
+                f"{root / split} is no folder. data=image_folder expects data.root/{split}/<class>/<image files>; "
+                f"data.root is '{root}'."
+            )
+    classes = sorted(path.name for path in (root / "train").iterdir() if path.is_dir())
+    if not classes:
+        raise DataError(f"{root / 'train'} has no class folders. Put the images of each class into a folder of its own.")
+    val = _split(root / "val", classes, config.image_size) if (root / "val").is_dir() else None
+    train, test = (_split(root / split, classes, config.image_size) for split in ("train", "test"))
+    return Source(root.name or "image_folder", classes, train, test, val)
+
+
+def _split(folder: Path, classes: list[str], image_size: int) -> ImageFiles:
+    paths: list[str] = []
+    labels: list[int] = []
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if place.name not in classes:
+            raise DataError(
+                f"{place} is a class that the training images do not have.{nearest(place.name, classes)} "
+                f"Classes: {', '.join(classes[:20])}"
+            )
+        files = sorted(str(path) for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not files:
+            raise DataError(f"{place} holds no images ({', '.join(sorted(SUFFIXES))}). Add some or remove the folder.")
+        paths += files
+        labels += [classes.index(place.name)] * len(files)
+    return ImageFiles(paths, np.array(labels, dtype=np.int64), image_size)

@@ -1,0 +1,39 @@
+"""From an image of any kind to the square of bytes that a network is given; the same for training and prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import DataError
+
+
+def preprocess(image: Image.Image, size: int) -> np.ndarray:
+    """An upright RGB image whose shorter side was scaled to `size` (bilinear) and whose centre was cut out.
+
+    Returns uint8 [size, size, 3].
+    """
+    upright = ImageOps.exif_transpose(image)
+    return np.asarray(ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.BILINEAR))
+
+
+def decode(path: str | Path, size: int) -> np.ndarray:
+    """`preprocess` of an image file. Errors: DataError naming the file when it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return preprocess(image, size)
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}. Replace or remove it.") from error
+
+
+def resize_all(images: np.ndarray, size: int) -> np.ndarray:
+    """Square images uint8 [N, H, H, C] scaled to uint8 [N, size, size, C] (bilinear)."""
+    if images.shape[1] == size:
+        return images
+    resized = np.empty((len(images), size, size, images.shape[3]), dtype=np.uint8)
+    for target, image in zip(resized, images, strict=True):
+        picture = Image.fromarray(image.squeeze())
+        target[:] = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)).reshape(target.shape)
+    return resized

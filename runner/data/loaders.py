@@ -1,0 +1,129 @@
+"""Batches of a split, in the order of training or of evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from .. import config as cfg
+from .images import decode
+from .samplers import batch_bounds, epoch_order
+from .splits import ImageFiles, Images, Split
+from .transforms import Augmentation, Normalize
+
+
+@dataclass
+class Batch:
+    """What one process sees in one step."""
+
+    images: Tensor
+    """float32 [n, 3, S, S], normalised, on the device."""
+    labels: Tensor
+    """int64 [n]."""
+    indices: np.ndarray
+    """int64 [n]: which images of the split."""
+    global_size: int
+    """Images of the step over all processes."""
+
+
+class TrainLoader:
+    """Shuffled, augmented batches; `data.batch_size` is the sum over all processes."""
+
+    def __init__(self, split: Split, config: cfg.Data, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.split, self.config, self.seed = split, config, seed
+        self.rank, self.world = rank, world
+        self.bounds = batch_bounds(len(split), config.batch_size, world)
+        self.normalize = Normalize(config)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Steps in which every image is seen once."""
+        return len(self.bounds)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from batch `start` on, a pure function of seed and epoch."""
+        order = epoch_order(self.seed, epoch, len(self.split))
+        augmentation = Augmentation(self.config, self.seed, epoch, len(self.split))
+        bounds = self.bounds[start:]
+        mine = [order[begin:end][self.rank :: self.world] for begin, end in bounds]
+        for (begin, end), (indices, images) in zip(bounds, _read(self.split, mine, self.config), strict=True):
+            batch = self.normalize(augmentation(images, indices))
+            yield Batch(batch, paddle.to_tensor(self.split.labels[indices]), indices, end - begin)
+
+
+class EvalLoader:
+    """Every image exactly once over all processes, without changes."""
+
+    def __init__(self, split: Split, config: cfg.Data, rank: int = 0, world: int = 1) -> None:
+        self.split, self.config = split, config
+        self.rank, self.world = rank, world
+        self.normalize = Normalize(config)
+
+    def __iter__(self) -> Iterator[Batch]:
+        size = self.config.eval_batch_size
+        everything = np.arange(len(self.split))
+        batches = [everything[begin : begin + size] for begin in range(0, len(everything), size)]
+        mine = [batch[self.rank :: self.world] for batch in batches]
+        mine = [batch for batch in mine if len(batch)]
+        for indices, images in _read(self.split, mine, self.config):
+            batch = self.normalize(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+            yield Batch(batch, paddle.to_tensor(self.split.labels[indices]), indices, len(indices))
+
+
+def _read(split: Split, batches: list[np.ndarray], config: cfg.Data) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(indices, uint8 [n, S, S, C]) of every batch of indices: one gather, or decoded by worker processes."""
+    match split:
+        case Images(images=images):
+            for indices in batches:
+                yield indices, images[indices]
+        case ImageFiles() if isinstance(config, cfg.ImageFolder) and config.workers:
+            yield from _decoded_by_workers(split, batches, config.workers)
+        case ImageFiles():
+            for indices in batches:
+                yield indices, np.stack([decode(split.paths[index], split.image_size) for index in indices])
+
+
+class _Files(paddle.io.Dataset):
+    """What a worker process does with an index."""
+
+    def __init__(self, split: ImageFiles) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
+        size = self.split.image_size
+        try:
+            return decode(self.split.paths[index], size), np.int64(index)
+        except Exception:
+            # A worker's exception arrives as text with a traceback: the main process decodes the file again and raises.
+            return np.zeros((size, size, 3), dtype=np.uint8), np.int64(-1 - index)
+
+
+def _decoded_by_workers(
+    split: ImageFiles, batches: list[np.ndarray], workers: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    if not batches:
+        return
+    loader = paddle.io.DataLoader(
+        _Files(split),
+        batch_sampler=[list(map(int, batch)) for batch in batches],
+        num_workers=min(workers, len(batches)),
+        use_shared_memory=True,
+        return_list=True,
+    )
+    iterator = iter(loader)
+    try:
+        for images, indices in iterator:
+            places = indices.numpy()
+            for place in places[places < 0]:
+                decode(split.paths[-1 - place], split.image_size)
+            yield places, images.numpy()
+    finally:
+        # Paddle 3.3.1 ends the workers of an abandoned iterator only when the garbage collector comes by.
+        iterator._try_shutdown_all()

@@ -1,0 +1,267 @@
+"""The training loop: the only one. It knows no Hydra, no MLflow and no files."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from . import metrics
+from .config import Goal, Train
+from .data import Batch, Loaders
+from .ema import Ema
+from .errors import Diverged
+from .evaluation import Evaluation, evaluate
+from .models import Networks
+from .modes import Mode
+from .optimizers import Optimization
+from .precision import Precision
+
+
+@dataclass
+class Progress:
+    """How far a run is; all that a checkpoint must say about it beside weights and generators."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    epoch: int = 0
+    """Epochs done."""
+    batch: int = 0
+    """Batches done of the epoch that is under way."""
+    best: float | None = None
+    """Best monitored metric so far."""
+    best_step: int = 0
+    """Step it was measured after."""
+    waited: int = 0
+    """Evaluations since."""
+
+
+@dataclass
+class Training:
+    """Everything the loop needs."""
+
+    networks: Networks
+    mode: Mode
+    optimizations: list[Optimization]
+    precision: Precision
+    loaders: Loaders
+    settings: Train
+    steps: int
+    """Optimizer steps of the whole run."""
+    k: int
+    """k of the second accuracy."""
+    ema: Ema | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def optimizers(self) -> list[paddle.optimizer.Optimizer]:
+        """The Paddle optimizers."""
+        return [optimization.optimizer for optimization in self.optimizations]
+
+
+class Observer(Protocol):
+    """What the loop tells and asks the outside."""
+
+    def logged(self, progress: Progress, values: dict[str, float]) -> None:
+        """The training metrics since the last reading."""
+
+    def evaluated(self, progress: Progress, evaluation: Evaluation, better: bool) -> None:
+        """The validation metrics."""
+
+    def checkpoint(self, progress: Progress, better: bool) -> None:
+        """A moment at which the state is worth keeping; all losses so far were finite."""
+
+    def stop_requested(self) -> bool:
+        """Whether to end after this step."""
+
+
+class Ending(Enum):
+    """Why the loop ended."""
+
+    complete = "complete"
+    early = "early"
+    interrupted = "interrupted"
+
+
+def fit(training: Training, observer: Observer) -> Ending:
+    """Train from `training.progress` to the end.
+
+    Errors: Diverged when a loss is not finite and the loss scaler is not handling it.
+    """
+    progress, settings = training.progress, training.settings
+    window = Window(training)
+    while progress.step < training.steps:
+        training.networks.train()
+        for batch in training.loaders.train.epoch(progress.epoch, progress.batch):
+            window.add(train_step(training, batch), len(batch.indices))
+            progress.step += 1
+            progress.batch += 1
+            if progress.step % settings.log_every == 0:
+                observer.logged(progress, window.read())
+            if observer.stop_requested():
+                window.check()
+                observer.checkpoint(progress, better=False)
+                return Ending.interrupted
+            if progress.step == training.steps:
+                break
+        window.check()
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        better = True
+        if training.loaders.val and (progress.epoch % settings.eval_every == 0 or progress.step == training.steps):
+            better = validate(training, observer)
+            window.restart_clock()
+        observer.checkpoint(progress, better)
+        if settings.patience and progress.waited >= settings.patience:
+            return Ending.early
+    return Ending.complete
+
+
+def train_step(training: Training, batch: Batch) -> Reading:
+    """Forward and losses, one backward of their sum, one step of every optimizer and every schedule.
+
+    With `accumulate` the batch is computed in parts whose gradients, weighted by their size, add up to the batch's.
+    """
+    reading = Reading()
+    for images, labels, share in parts(batch, training.settings.accumulate):
+        with training.precision.autocast():
+            logits = training.networks(images)
+            losses = training.mode.losses(logits, labels)
+        terms = {name: value for loss in losses for name, value in loss.items()}
+        total = sum(terms.values(), start=paddle.zeros([]))
+        training.precision.backward(total if share == 1 else total * share)
+        reading.add(terms, total, metrics.correct(logits["student"].detach(), labels, training.k), share)
+    training.precision.step(training.optimizers)
+    for optimization in training.optimizations:
+        optimization.schedule.step()
+    if training.ema:
+        training.ema.update()
+    return reading
+
+
+def parts(batch: Batch, accumulate: int) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """(images, labels, share of the batch) of at most `accumulate` parts of a batch, as equal as can be."""
+    size = len(batch.indices)
+    if accumulate == 1:
+        yield batch.images, batch.labels, 1.0
+        return
+    bounds = np.linspace(0, size, min(accumulate, size) + 1).astype(int)
+    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        yield batch.images[begin:end], batch.labels[begin:end], (end - begin) / size
+
+
+def validate(training: Training, observer: Observer) -> bool:
+    """Evaluate on the validation split, with the averaged weights where there are any. Whether it is the best so far."""
+    progress, settings = training.progress, training.settings
+    assert training.loaders.val is not None
+    if training.ema:
+        with training.ema.applied():
+            evaluation = evaluate(training.networks, training.loaders.val, training.precision, training.k)
+    else:
+        evaluation = evaluate(training.networks, training.loaders.val, training.precision, training.k)
+    value = evaluation.values[settings.monitor.removeprefix("val/")]
+    better = is_better(value, progress.best, settings)
+    if better:
+        progress.best, progress.best_step, progress.waited = value, progress.step, 0
+    else:
+        progress.waited += 1
+    observer.evaluated(progress, evaluation, better)
+    return better
+
+
+def is_better(value: float, best: float | None, settings: Train) -> bool:
+    """Whether a monitored metric improves on the best so far by more than `min_delta`."""
+    if math.isnan(value):
+        return False
+    if best is None:
+        return True
+    gain = value - best if settings.goal is Goal.max else best - value
+    return gain > settings.min_delta
+
+
+@dataclass
+class Reading:
+    """Loss terms and hits of one step, still on the device."""
+
+    names: list[str] = field(default_factory=list)
+    values: Tensor | None = None
+    """float32 [terms + 3]: the terms, their sum, top-1 and top-k hits."""
+
+    @paddle.no_grad()
+    def add(self, terms: dict[str, Tensor], total: Tensor, hits: Tensor, share: float) -> None:
+        """Add a part of the batch: losses weighted by its share, hits as they are."""
+        losses = paddle.stack([value.detach().astype("float32") for value in (*terms.values(), total)])
+        values = paddle.concat([losses if share == 1 else losses * share, hits])
+        self.names = list(terms)
+        self.values = values if self.values is None else self.values + values
+
+
+class Window:
+    """The readings since the metrics were last read from the device."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.readings: list[Reading] = []
+        self.unchecked = 0
+        self.images = 0
+        self.seconds = 0.0
+        self.started = time.perf_counter()
+
+    def add(self, reading: Reading, images: int) -> None:
+        """Take in one step."""
+        self.readings.append(reading)
+        self.unchecked += 1
+        self.images += images
+
+    def restart_clock(self) -> None:
+        """Leave what happened since the last step out of the speed."""
+        self.started = time.perf_counter()
+
+    def check(self) -> np.ndarray:
+        """Wait for the device and return all readings, float32 [steps, terms + 3].
+
+        Errors: Diverged for the first step since the last check with a loss that is not finite.
+        """
+        if not self.readings:
+            return np.zeros((0, 0), dtype=np.float32)
+        values = paddle.stack([reading.values for reading in self.readings]).numpy()
+        self.seconds += time.perf_counter() - self.started
+        self.started = time.perf_counter()
+        bad = np.argwhere(~np.isfinite(values[len(values) - self.unchecked :, :-2]))
+        if len(bad) and not self.training.precision.handles_overflow:
+            self._diverged(int(bad[0][0]), int(bad[0][1]))
+        self.unchecked = 0
+        return values
+
+    def _diverged(self, row: int, column: int) -> None:
+        progress = self.training.progress
+        term = [*self.readings[0].names, "their sum"][column]
+        step = progress.step - self.unchecked + row + 1
+        raise Diverged(
+            f"The loss '{term}' is not finite at step {step} of epoch {progress.epoch + 1}. "
+            "Lower optimizer.lr, add a warm-up (schedule=cosine_warmup) or clip gradients (optimizer.clip_norm=1)."
+        )
+
+    def read(self) -> dict[str, float]:
+        """Averages over the window as `train/…` metrics, and a new window."""
+        values = self.check()
+        names = self.readings[0].names
+        means = values[:, :-2].mean(axis=0, dtype=np.float64)
+        top1, topk = values[:, -2:].sum(axis=0) / self.images
+        read = {"train/loss": float(means[-1])}
+        read |= {f"train/loss/{name}": float(mean) for name, mean in zip(names, means[:-1], strict=True)}
+        read |= {"train/top1": float(top1), f"train/top{self.training.k}": float(topk)}
+        first, *others = self.training.optimizations
+        read["train/lr"] = first.lr
+        read |= {f"train/lr/{'+'.join(other.networks)}": other.lr for other in others}
+        if self.training.precision.scaler is not None:
+            read["train/loss_scale"] = float(self.training.precision.scaler._scale.item())
+        read["train/images_per_s"] = self.images / max(self.seconds, 1e-9)
+        self.readings, self.images, self.seconds = [], 0, 0.0
+        return read

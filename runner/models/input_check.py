@@ -1,0 +1,52 @@
+"""Finds out before training whether a network takes the images it will get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import paddle
+from paddle import Tensor, nn
+
+from runner.errors import ConfigError, UserError
+
+
+def check_input(network: nn.Layer, image_size: int, num_classes: int) -> None:
+    """Raises ConfigError unless two images [2, 3, image_size, image_size] give logits [2, num_classes].
+
+    One forward pass in eval mode; training flags, buffers and Paddle's random state are afterwards as before.
+    """
+    images = paddle.zeros([2, 3, image_size, image_size])
+    remedy = f"choose another data.image_size (it is {image_size}) or another model."
+    try:
+        with _preserved(network), paddle.no_grad():
+            network.eval()
+            logits = network(images)
+    except UserError:
+        raise
+    except Exception as error:
+        cause = str(error).strip() or type(error).__name__
+        raise ConfigError(
+            f"{type(network).__name__} cannot take images of {image_size}x{image_size} pixels: {remedy}\n"
+            f"Paddle says: {cause.splitlines()[-1]}"
+        ) from error
+    found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if found != [2, num_classes]:
+        raise ConfigError(
+            f"{type(network).__name__} gives {found} for two images where logits [2, {num_classes}] are due: {remedy}"
+        )
+
+
+@contextmanager
+def _preserved(network: nn.Layer) -> Iterator[None]:
+    layers = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    random_state = paddle.get_rng_state()
+    try:
+        yield
+    finally:
+        for layer, training in layers:
+            layer.training = training
+        for buffer, before in buffers:
+            buffer.set_value(before)
+        paddle.set_rng_state(random_state)
