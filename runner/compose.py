@@ -6,10 +6,8 @@ import functools
 import os
 import secrets
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -18,28 +16,10 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from .choices import choices, config_dir
 from .config import GROUPS, Checkpoint, Config, Train
 from .config.store import unknown_key
 from .errors import ConfigError, UserError, nearest
-
-
-def config_dir() -> Path:
-    """The folder `conf`: inside the installed package, else beside it in the source tree."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
-
-
-def choices() -> dict[str, list[str]]:
-    """Config group → its choices, in the order of the defaults list."""
-    root = config_dir()
-    groups = [*Config.__dataclass_fields__, "experiment"]
-    found = {path.name for path in root.iterdir() if path.is_dir()}
-    return {
-        group: sorted(str(file.relative_to(root / group).with_suffix("")) for file in (root / group).rglob("*.yaml"))
-        for group in groups
-        if group in found
-    }
 
 
 def register() -> None:
@@ -63,27 +43,33 @@ def short_id() -> str:
 def run(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
     """Compose the config of `arguments` and call `job` with it, once or, with `-m`, for every job of the sweep.
 
-    Errors: UserError as `job` raises it; ConfigError for whatever Hydra or OmegaConf refuse.
+    Errors: UserError as `job` raises it (of a sweep the first, after all jobs were called); ConfigError for whatever
+    Hydra or OmegaConf refuse.
     """
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["runner", *arguments]
-    entered = False
+    composed_at_least_once = False
+    failures: list[UserError] = []
 
     @functools.wraps(job)
-    def entering(composed: DictConfig) -> Any:
-        nonlocal entered
-        entered = True
-        return job(composed)
+    def guarded(composed: DictConfig) -> Any:
+        nonlocal composed_at_least_once
+        composed_at_least_once = True
+        try:
+            return job(composed)
+        except UserError as failure:
+            # Hydra would print a line of its own for an exception and end a sweep.
+            failures.append(failure)
 
     try:
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(entering)()
-    except UserError:
-        raise
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(guarded)()
     except Exception as error:
-        if entered:
+        if composed_at_least_once:
             raise
         raise explain(error) from error
+    if failures:
+        raise failures[0]
 
 
 def explain(error: Exception) -> ConfigError:
@@ -110,16 +96,14 @@ def _unknown_choice(error: MissingConfigException) -> ConfigError:
     if not error.missing_cfg_file or error.options is None:
         return ConfigError(str(error))
     group, _, choice = error.missing_cfg_file.rpartition("/")
-    valid = sorted(error.options)
     if not group:
         return ConfigError(str(error).split("\nConfig search path")[0])
+    top, _, folder = group.partition("/")
+    if folder:
+        group, choice = top, f"{folder}/{choice}"
+    valid = choices().get(group) or sorted(error.options)
     return ConfigError(f"There is no {group}={choice}.{nearest(choice, valid)}\nValid: {', '.join(valid)}")
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]
-
-
-def timestamp() -> str:
-    """Now, as run directories are named."""
-    return time.strftime("%Y-%m-%d_%H-%M-%S")

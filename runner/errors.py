@@ -45,6 +45,14 @@ class ProcessLost(UserError):
     exit_code = 5
 
 
+class RunFailed(UserError):
+    """A run ended without a result."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the valid name most like `name`, else an empty string."""
     matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)

@@ -137,6 +137,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
         total = sum(terms.values(), start=paddle.zeros([]))
         training.precision.backward(total if share == 1 else total * share)
         reading.add(terms, total, metrics.correct(logits["student"].detach(), labels, training.k), share)
+    reading.rates = [optimization.lr for optimization in training.optimizations]
     training.precision.step(training.optimizers)
     for optimization in training.optimizations:
         optimization.schedule.step()
@@ -192,6 +193,8 @@ class Reading:
     names: list[str] = field(default_factory=list)
     values: Tensor | None = None
     """float32 [terms + 3]: the terms, their sum, top-1 and top-k hits."""
+    rates: list[float] = field(default_factory=list)
+    """Learning rate of each optimizer."""
 
     @paddle.no_grad()
     def add(self, terms: dict[str, Tensor], total: Tensor, hits: Tensor, share: float) -> None:
@@ -257,9 +260,10 @@ class Window:
         read = {"train/loss": float(means[-1])}
         read |= {f"train/loss/{name}": float(mean) for name, mean in zip(names, means[:-1], strict=True)}
         read |= {"train/top1": float(top1), f"train/top{self.training.k}": float(topk)}
-        first, *others = self.training.optimizations
-        read["train/lr"] = first.lr
-        read |= {f"train/lr/{'+'.join(other.networks)}": other.lr for other in others}
+        rates = self.readings[-1].rates
+        read["train/lr"] = rates[0]
+        for optimization, rate in zip(self.training.optimizations[1:], rates[1:], strict=True):
+            read[f"train/lr/{'+'.join(optimization.networks)}"] = rate
         if self.training.precision.scaler is not None:
             read["train/loss_scale"] = float(self.training.precision.scaler._scale.item())
         read["train/images_per_s"] = self.images / max(self.seconds, 1e-9)

@@ -138,7 +138,7 @@ class CosineWarmup(Cosine):
     """What the choice is; set by it."""
     warmup_epochs: float = bounded(5.0, min=0)
     """Length of the linear rise in epochs."""
-    start_factor: float = bounded(0.0, min=0, max=1)
+    start_factor: float = bounded(0.1, min=0, max=1)
     """Factor at the first step."""
 
 
@@ -162,7 +162,7 @@ class ExponentialWarmup(Schedule):
     """What the choice is; set by it."""
     warmup_epochs: float = bounded(5.0, min=0)
     """Length of the linear rise in epochs."""
-    start_factor: float = bounded(0.0, min=0, max=1)
+    start_factor: float = bounded(0.1, min=0, max=1)
     """Factor at the first step."""
     decay_epochs: float = bounded(2.4, above=0)
     """Epochs between two decays, counted from the end of the warm-up."""

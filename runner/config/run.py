@@ -80,6 +80,8 @@ class Checkpoint:
     """Initial weights: a run directory, a `.safetensors` or a `.pdparams` file."""
     strict: bool = True
     """Refuse initial weights that do not match in every name and shape."""
+    keep: int = bounded(1, min=1)
+    """Checkpoints that stay besides the best one."""
 
 
 class Upload(Enum):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import paddle
 from paddle import nn
 
 from .. import config as cfg
 from ..custom import load_target
 from ..errors import ConfigError
 from . import vision
+from .input_check import check_input
 from .mobilenet_v3 import MobileNetV3
 from .networks import Networks
 from .siamese import Siamese
@@ -40,24 +40,3 @@ def _relu(config: cfg.MobileNetV3):  # type: ignore[no-untyped-def]
 
     prepare()
     return custom_relu
-
-
-def check_input(network: nn.Layer, image_size: int, num_classes: int) -> None:
-    """Refuse a network that does not turn images of this size into logits of these classes.
-
-    Errors: ConfigError naming `data.image_size`. The network is left as it was.
-    """
-    from ..evaluation import untouched
-
-    with untouched(network):
-        try:
-            logits = network(paddle.zeros([2, 3, image_size, image_size]))
-        except Exception as error:
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise ConfigError(
-                f"The network cannot take images of {image_size}×{image_size} pixels: {reason}\n"
-                "Give it larger ones: data.image_size=224"
-            ) from error
-    if not isinstance(logits, paddle.Tensor) or list(logits.shape) != [2, num_classes]:
-        got = list(logits.shape) if isinstance(logits, paddle.Tensor) else type(logits).__name__
-        raise ConfigError(f"The network returns {got} for two images, not logits [2, {num_classes}].")

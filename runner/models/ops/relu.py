@@ -33,5 +33,5 @@ def custom_relu(x: Tensor) -> Tensor:
     if not paddle.in_dynamic_mode():
         return F.relu(x)
     _registered()
-    (result,) = paddle._C_ops._run_custom_op(NAME, x)
+    (result,) = paddle._C_ops._run_custom_op(NAME, x)  # type: ignore[attr-defined]
     return result

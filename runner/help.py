@@ -1,0 +1,61 @@
+"""What `--help` prints."""
+
+from __future__ import annotations
+
+import textwrap
+
+from .choices import choices
+
+USAGE = """\
+Train, distil, compress, compare and export image classifiers on PaddlePaddle.
+
+  runner [GROUP=CHOICE …] [KEY=VALUE …]      train one run (`python -m runner` is the same)
+  runner -m KEY=VALUE,VALUE …                train one run for each combination
+  runner VERB …                              work with what is there
+
+Examples
+  runner                                              digits, MobileNetV3, on any machine
+  runner mode=cls_distill optimizer=momentum optimizer.lr=0.05
+  runner data=image_folder data.root=DIR model=resnet18
+  runner mode=cls_distill model@mode.peer=resnet18    a second network of another kind
+  runner +debug=fast_dev_run …                        two steps, to see whether it all fits
+
+Verbs
+  ui              open MLflow on the runs of this folder
+  completion      print what makes bash or zsh complete groups, choices and keys
+
+Groups and their choices (* is taken where nothing is said)
+"""
+
+MORE = """\
+
+Every key of the composed config can be set: `runner --cfg job` prints them, `runner --hydra-help` Hydra's own options.
+`runner hydra.run.dir=DIR` chooses the run's folder.
+
+Exit codes: 0 done · 2 bad config · 3 bad data or checkpoint · 4 diverged · 5 a process was lost · 130 Ctrl-C · 143 SIGTERM
+"""
+
+DEFAULTS = {
+    "model": "mobilenet_v3_large_x0_5",
+    "data": "digits",
+    "mode": "cls",
+    "loss": "cross_entropy",
+    "optimizer": "adamw",
+    "schedule": "cosine_warmup",
+    "amp": "off",
+    "compression": "none",
+    "tracking": "mlflow",
+    "launch": "local",
+    "train": "default",
+    "checkpoint": "default",
+}
+
+
+def text(width: int = 110) -> str:
+    """The whole page."""
+    lines = [USAGE.rstrip("\n")]
+    for group, names in choices().items():
+        marked = [f"{name}*" if DEFAULTS.get(group) == name else name for name in names]
+        prefix = f"  {'+' if group == 'debug' else ''}{group}".ljust(16)
+        lines += textwrap.wrap(", ".join(marked), width, initial_indent=prefix, subsequent_indent=" " * 16)
+    return "\n".join(lines) + "\n" + MORE

@@ -1,0 +1,123 @@
+"""Pictures of a run: learning curves, learning rate, confusion matrix, worst mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from .data import ImageFiles, Images, Split, decode
+from .evaluation import Predictions
+from .journal import PLOTS, events
+
+#: A confusion matrix of more classes shows no numbers in its cells.
+NUMBERED_CLASSES = 20
+MISTAKES = 24
+
+
+def draw(directory: Path, predictions: Predictions, split: Split, classes: list[str]) -> list[Path]:
+    """Write all pictures of a finished run below its `plots` folder."""
+    folder = directory / PLOTS
+    folder.mkdir(exist_ok=True)
+    curves = read_curves(directory)
+    figures = {
+        "learning_curves": learning_curves(curves),
+        "learning_rate": learning_rate(curves),
+        "confusion_matrix": confusion_matrix(predictions.confusion(len(classes)), classes),
+        "mistakes": mistakes(predictions, split, classes),
+    }
+    paths = []
+    for name, figure in figures.items():
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=110, bbox_inches="tight")
+        plt.close(figure)
+        paths.append(path)
+    return paths
+
+
+def read_curves(directory: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Metric name → steps and values, from the journal."""
+    curves: dict[str, tuple[list[int], list[float]]] = {}
+    for event, _ in events(directory):
+        if event["event"] == "metrics":
+            for name, value in event["values"].items():
+                steps, values = curves.setdefault(name, ([], []))
+                steps.append(event["step"])
+                values.append(value)
+    return curves
+
+
+def learning_curves(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
+    """Loss and top-1 of training and validation over the steps."""
+    figure, panels = plt.subplots(1, 2, figsize=(10, 3.6))
+    for panel, metric, title in zip(panels, ("loss", "top1"), ("loss", "top-1 accuracy"), strict=True):
+        for name, (steps, values) in curves.items():
+            kind, _, rest = name.partition("/")
+            if kind == "train" and rest == metric:
+                panel.plot(steps, values, color="0.65", linewidth=1, label="training")
+            elif kind == "val" and rest.endswith(f"/{metric}"):
+                panel.plot(steps, values, marker="o", markersize=3, label=f"validation, {rest.partition('/')[0]}")
+        panel.set(xlabel="optimizer step", title=title)
+        panel.grid(alpha=0.3)
+        panel.legend(frameon=False)
+    return figure
+
+
+def learning_rate(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
+    """Learning rate of every optimizer over the steps."""
+    figure, panel = plt.subplots(figsize=(5, 3))
+    for name, (steps, values) in curves.items():
+        if name.startswith("train/lr"):
+            panel.plot(steps, values, label=name.removeprefix("train/lr").strip("/") or "student")
+    panel.set(xlabel="optimizer step", title="learning rate")
+    panel.grid(alpha=0.3)
+    if len(panel.lines) > 1:
+        panel.legend(frameon=False)
+    return figure
+
+
+def confusion_matrix(confusion: np.ndarray, classes: list[str]) -> Figure:
+    """Share of each class (row) that was taken for each class (column)."""
+    shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
+    side = min(12.0, 2.5 + 0.42 * len(classes))
+    figure, panel = plt.subplots(figsize=(side, side))
+    panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(classes) <= NUMBERED_CLASSES:
+        places = range(len(classes))
+        panel.set_xticks(places, classes, rotation=45, ha="right")
+        panel.set_yticks(places, classes)
+        for row, column in zip(*np.nonzero(confusion), strict=True):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            panel.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=8)
+    panel.set(xlabel="predicted class", ylabel="class", title="confusion matrix, test")
+    return figure
+
+
+def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figure:
+    """The wrong predictions the network was most confident of, with their images."""
+    wrong = np.flatnonzero(predictions.labels != predictions.classes)
+    worst = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:MISTAKES]
+    columns = 8
+    rows = max(1, -(-len(worst) // columns))
+    figure, panels = plt.subplots(rows, columns, figsize=(1.4 * columns, 1.75 * rows), squeeze=False)
+    for panel in panels.flat:
+        panel.axis("off")
+    for panel, place in zip(panels.flat, worst, strict=False):
+        panel.imshow(_picture(split, int(predictions.indices[place])), cmap="gray", vmin=0, vmax=255)
+        label, predicted = classes[predictions.labels[place]], classes[predictions.classes[place]]
+        panel.set_title(f"{label} → {predicted}\n{predictions.confidence[place]:.0%}", fontsize=8)
+    figure.suptitle(f"{len(wrong)} of {len(predictions.labels)} test images wrong: class → prediction, confidence", y=1.02)
+    return figure
+
+
+def _picture(split: Split, index: int) -> np.ndarray:
+    match split:
+        case Images(images=images):
+            return images[index].squeeze()
+        case ImageFiles(paths=paths, image_size=size):
+            return decode(paths[index], size)

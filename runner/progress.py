@@ -1,0 +1,74 @@
+"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+#: Seconds between two plain lines between evaluations.
+PLAIN_EVERY_S = 15.0
+
+
+def duration(seconds: float) -> str:
+    """`1:05:09`, `5:09`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Display:
+    """Shows training and validation metrics."""
+
+    def __init__(self, steps: int, epochs: int, done: int = 0) -> None:
+        self.steps, self.epochs, self.done = steps, epochs, done
+        self.started = self.printed = time.monotonic()
+        self.console = Console(highlight=False)
+        self.bar: Progress | None = None
+        self.task: Any = None
+        if sys.stdout.isatty():
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self.task = self.bar.add_task("training", total=steps, completed=done, numbers="")
+            self.bar.start()
+
+    def training(self, step: int, epoch: int, values: dict[str, float]) -> None:
+        """Show the training metrics of a reading."""
+        numbers = (
+            f"loss {values['train/loss']:.3f} · top-1 {values['train/top1']:.3f} · lr {values['train/lr']:.2g} · "
+            f"{values['train/images_per_s']:,.0f} images/s"
+        )
+        if self.bar:
+            description = f"epoch {min(epoch + 1, self.epochs)}/{self.epochs}"
+            self.bar.update(self.task, completed=step, description=description, numbers=numbers)
+        elif time.monotonic() - self.printed >= PLAIN_EVERY_S:
+            self._line(step, f"epoch {epoch + 1}/{self.epochs} · {numbers} · {self._remaining(step)} left")
+
+    def validation(self, step: int, epoch: int, values: dict[str, float], better: bool) -> None:
+        """Show the metrics of an evaluation."""
+        parts = [f"{name} {value:.3f}" for name, value in values.items()]
+        mark = " · best so far" if better else ""
+        self._line(step, f"epoch {epoch}/{self.epochs} · val {' · '.join(parts)}{mark}")
+
+    def _line(self, step: int, text: str) -> None:
+        self.printed = time.monotonic()
+        self.console.print(f"[dim]step {step}/{self.steps}[/dim] · {text}", soft_wrap=True)
+
+    def _remaining(self, step: int) -> str:
+        elapsed = time.monotonic() - self.started
+        return duration(elapsed / max(1, step - self.done) * (self.steps - step))
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.bar:
+            self.bar.stop()
+            self.bar = None

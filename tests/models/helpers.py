@@ -1,0 +1,24 @@
+import paddle
+from paddle import nn
+
+
+def untrained(network: nn.Layer, size: int = 64) -> list[str]:
+    """Names of the trainable parameters that get no gradient or one that is 0 everywhere."""
+    paddle.seed(0)
+    network.train()
+    labels = paddle.to_tensor([0, 1, 2, 3])
+    nn.functional.cross_entropy(network(paddle.randn([4, 3, size, size])), labels).backward()
+    return [
+        name
+        for name, parameter in network.named_parameters()
+        if not parameter.stop_gradient and (parameter.grad is None or not parameter.grad.abs().sum() > 0)
+    ]
+
+
+def trainable_count(network: nn.Layer) -> int:
+    # BatchNorm's running statistics are parameters to Paddle, without a gradient.
+    return sum(int(parameter.size) for parameter in network.parameters() if not parameter.stop_gradient)
+
+
+def weights(network: nn.Layer) -> dict:
+    return {name: value.numpy() for name, value in network.state_dict().items()}
