@@ -13,6 +13,7 @@ from paddle import nn
 
 from . import metrics, seeding
 from .data import Batch
+from .losses import cross_entropy
 from .models import Networks
 from .precision import Precision
 
@@ -82,7 +83,7 @@ def evaluate(
                 with precision.autocast():
                     logits = networks[name](batch.images)
                 logits = logits.astype("float32")
-                loss = F.cross_entropy(logits, batch.labels, reduction="sum").reshape([1])
+                loss = len(batch.indices) * cross_entropy(logits, batch.labels).reshape([1])
                 hits = metrics.correct(logits, batch.labels, k)
                 sums[name] += paddle.concat([loss, hits]).astype("float64")
                 if details:

@@ -37,16 +37,19 @@ class Experiment:
 
 
 def build(config: cfg.Config) -> Experiment:
-    """seed → data → networks → initial weights → optimizers → loop; see DESIGN in the README for why this order.
+    """seed → data → networks → initial weights → optimizers → loop; in this order, so that nothing is built on what later changes.
 
     Errors: ConfigError, DataError or CheckpointError, whichever part cannot be had.
     """
     device = choose_device(config.train)
     notes: list[str] = []
     seeding.seed(config.train.seed)
-    loaders = data.build(config.data, config.train.seed, config.debug.overfit_batches)
+    loaders = data.build(config.data, config.train.seed, overfit_batches=config.debug.overfit_batches)
     mode = modes.build(config)
     networks = _networks(config, mode, loaders, notes)
+    if device == "cpu" and config.train.accelerate is cfg.Accelerate.auto:
+        for name in networks:
+            models.accelerate(networks[name])
     for name in networks:
         models.check_input(networks[name], config.data.image_size, len(loaders.classes))
     if config.checkpoint.init_from:

@@ -60,11 +60,6 @@ class Training:
     ema: Ema | None = None
     progress: Progress = field(default_factory=Progress)
 
-    @property
-    def optimizers(self) -> list[paddle.optimizer.Optimizer]:
-        """The Paddle optimizers."""
-        return [optimization.optimizer for optimization in self.optimizations]
-
 
 class Observer(Protocol):
     """What the loop tells and asks the outside."""
@@ -138,7 +133,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
         training.precision.backward(total if share == 1 else total * share)
         reading.add(terms, total, metrics.correct(logits["student"].detach(), labels, training.k), share)
     reading.rates = [optimization.lr for optimization in training.optimizations]
-    training.precision.step(training.optimizers)
+    training.precision.step(training.optimizations)
     for optimization in training.optimizations:
         optimization.schedule.step()
     if training.ema:

@@ -51,9 +51,18 @@ def build_mimic(config: cfg.Mimic) -> MimicLoss:
     raise AssertionError(config)
 
 
+def log_probabilities(logits: Tensor) -> Tensor:
+    """log softmax over the last axis, at least in float32.
+
+    Paddle 3.3.1's own clips at -64 on a CPU, which cuts off loss and gradient of a label that is that unlikely.
+    """
+    wide = logits if logits.dtype == paddle.float64 else logits.astype("float32")
+    return wide - paddle.logsumexp(wide, axis=-1, keepdim=True)
+
+
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean over the batch of -log softmax(logits)[label]. logits: float [N, K]; labels: int64 [N]; returns a scalar."""
-    return F.cross_entropy(logits, labels)
+    return F.nll_loss(log_probabilities(logits), labels)
 
 
 def label_smoothing(logits: Tensor, labels: Tensor, epsilon: float) -> Tensor:
@@ -61,10 +70,8 @@ def label_smoothing(logits: Tensor, labels: Tensor, epsilon: float) -> Tensor:
 
     logits: float [N, K]; labels: int64 [N]; returns the mean over the batch, a scalar.
     """
-    log_probabilities = F.log_softmax(logits)
-    hard = F.nll_loss(log_probabilities, labels)
-    uniform = -log_probabilities.mean(axis=-1).mean()
-    return (1 - epsilon) * hard + epsilon * uniform
+    logs = log_probabilities(logits)
+    return (1 - epsilon) * F.nll_loss(logs, labels) - epsilon * logs.mean()
 
 
 def kl_divergence(logits: Tensor, peer: Tensor, temperature: float = 1.0) -> Tensor:
@@ -72,9 +79,9 @@ def kl_divergence(logits: Tensor, peer: Tensor, temperature: float = 1.0) -> Ten
 
     Both float [N, K], divided by the temperature before the softmax; returns a scalar.
     """
-    network_log = F.log_softmax(logits / temperature)
-    peer_log = F.log_softmax(peer / temperature)
-    return (peer_log.exp() * (peer_log - network_log)).sum(axis=-1).mean()
+    network_logs = log_probabilities(logits / temperature)
+    peer_logs = log_probabilities(peer / temperature)
+    return (peer_logs.exp() * (peer_logs - network_logs)).sum(axis=-1).mean()
 
 
 def kl_original(logits: Tensor, peer: Tensor, reduction: str = "mean") -> Tensor:

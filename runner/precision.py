@@ -13,6 +13,7 @@ from paddle import Tensor, nn
 
 from . import config as cfg
 from .errors import ConfigError
+from .optimizers import Optimization
 
 
 @dataclass
@@ -58,29 +59,30 @@ class Precision:
         """Add the gradient of the (scaled) loss."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
-    def step(self, optimizers: Sequence[Any]) -> None:
+    def step(self, optimizations: Sequence[Optimization]) -> None:
         """Unscale, clip and step every optimizer, update the scale once, clear every gradient."""
         if self.scaler is None:
-            for optimizer in optimizers:
-                optimizer.step()
+            for optimization in optimizations:
+                optimization.step()
         else:
-            self._scaled_step(optimizers)
-        for optimizer in optimizers:
-            optimizer.clear_grad(set_to_zero=False)
+            self._scaled_step(optimizations)
+        for optimization in optimizations:
+            optimization.optimizer.clear_grad(set_to_zero=False)
 
-    def _scaled_step(self, optimizers: Sequence[Any]) -> None:
+    def _scaled_step(self, optimizations: Sequence[Optimization]) -> None:
         # Paddle 3.3.1: the scaler remembers the overflow of the last optimizer only, and a static scale forgets after
         # one step which gradients are unscaled. All optimizers skip a step together, and none is unscaled twice.
         overflow = None
-        for optimizer in optimizers:
-            self.scaler.unscale_(optimizer)
+        for optimization in optimizations:
+            self.scaler.unscale_(optimization.optimizer)
             found = self.scaler._found_inf
             overflow = found if overflow is None else overflow | found
         unscaled = self.scaler._optimizer_states
-        for optimizer in optimizers:
+        for optimization in optimizations:
+            optimization.clip()
             self.scaler._found_inf = overflow
             self.scaler._optimizer_states = unscaled
-            self.scaler.step(optimizer)
+            self.scaler.step(optimization.optimizer)
         self.scaler.update()
 
 

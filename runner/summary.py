@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,23 +18,21 @@ def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
     """Print the result table, the run directory and how to compare."""
     console = Console(highlight=False)
     final, progress = result["final"], result["progress"]
-    table = Table(show_edge=False, pad_edge=False)
-    row: dict[str, str] = {
+    rows = {
         "mode": config.mode.kind,
         "compression": config.compression.kind,
-        "model": cfg.model_name(config.model),
-        "params": f"{final['params'] / 1e6:.2f} M",
+        "model": f"{cfg.model_name(config.model)}, {final['params'] / 1e6:.2f} M parameters",
     }
     if result["best"] is not None:
-        row[f"best {result['monitor']}"] = f"{result['best']:.4f} (step {progress['best_step']})"
-    row |= {f"test {name}": f"{value:.4f}" for name, value in final.items() if name.startswith("top")}
-    row["time"] = duration(result["seconds"])
-    for name in row:
-        table.add_column(name)
-    table.add_row(*row.values())
-    console.print()
+        rows[f"best {result['monitor']}"] = f"{result['best']:.4f} at step {progress['best_step']}"
+    for name in (name for name in final if name.startswith("top")):
+        rows[f"test {name}"] = f"[bold]{final[name]:.4f}[/bold] of {result['test_images']} images"
+    rows["training"] = f"{progress['step']} steps, {progress['epoch']} epochs in {duration(result['seconds'])}"
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
     console.print(table)
-    console.print(f"\nRun      {os.path.relpath(directory)}", soft_wrap=True)
+    console.print(f"Run      {os.path.relpath(directory)}", soft_wrap=True)
     if isinstance(config.tracking, cfg.Mlflow):
         uri = config.tracking.uri
         console.print(f"Compare  python -m runner ui{'' if uri == cfg.Mlflow.uri else f' {uri}'}", soft_wrap=True)

@@ -43,7 +43,8 @@ def guarded(directory: Path) -> int:
     """Train, and turn every error into an exit code and a message that the parent shows."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
-        return train(directory)
+        with StopSignal() as stop:
+            return train(directory, stop)
     except UserError as error:
         log.info("%s", "".join(traceback.format_exception(error)))
         return _failed(directory, str(error), error.exit_code)
@@ -58,9 +59,8 @@ def _failed(directory: Path, message: str, exit_code: int) -> int:
     return exit_code
 
 
-def train(directory: Path) -> int:
+def train(directory: Path, stop: StopSignal) -> int:
     """Build the run of a directory, train it and write its result. Returns the exit code."""
-    stop = StopSignal()
     config = store.read(directory / CONFIG)
     journal = Journal(directory)
     files.write_json(directory / ENVIRONMENT, environment())
@@ -84,12 +84,18 @@ def train(directory: Path) -> int:
 
 
 class StopSignal:
-    """Remembers the first SIGINT or SIGTERM instead of dying of it."""
+    """Within the context, remembers the first SIGINT or SIGTERM instead of dying of it."""
 
     def __init__(self) -> None:
         self.received = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
+
+    def __enter__(self) -> StopSignal:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.received = self.received or number

@@ -63,6 +63,7 @@ from .optimization import (
     Sgd,
 )
 from .run import (
+    Accelerate,
     Checkpoint,
     Compression,
     Debug,

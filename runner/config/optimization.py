@@ -94,7 +94,7 @@ class AdamW(Optimizer):
 
 @dataclass
 class CustomOptimizer(Optimizer):
-    """An optimizer of the user: `target(learning_rate=…, parameters=…, grad_clip=…, **kwargs)`."""
+    """An optimizer of the user: `target(learning_rate=…, parameters=…, **kwargs)`."""
 
     kind: str = "custom"
     """What the choice is; set by it."""

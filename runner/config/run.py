@@ -15,6 +15,13 @@ class Device(Enum):
     gpu = "gpu"
 
 
+class Accelerate(Enum):
+    """Whether slow layers are computed in another way."""
+
+    auto = "auto"
+    off = "off"
+
+
 class Goal(Enum):
     """Which direction of the monitored metric is better."""
 
@@ -34,6 +41,8 @@ class Train:
     """Seed of initial weights, order, augmentation and dropout."""
     device: Device = Device.auto
     """auto: the GPU where Paddle has one, else the CPU."""
+    accelerate: Accelerate = Accelerate.auto
+    """auto: on a CPU, depthwise convolutions of small maps become matrix products, equal up to rounding."""
     accumulate: int = bounded(1, min=1)
     """Parts a batch is computed in, one after another, to save memory; the step stays that of the whole batch."""
     ema: Optional[float] = bounded(None, above=0, below=1)

@@ -9,11 +9,12 @@ from ..custom import load_target
 from ..errors import ConfigError
 from . import vision
 from .input_check import check_input
-from .mobilenet_v3 import MobileNetV3
+from .mobilenet_v3 import Activation, MobileNetV3
 from .networks import Networks
+from .ops import accelerate, custom_relu
 from .siamese import Siamese
 
-__all__ = ["MobileNetV3", "Networks", "Siamese", "build", "check_input"]
+__all__ = ["MobileNetV3", "Networks", "Siamese", "accelerate", "build", "check_input"]
 
 
 def build(config: cfg.Model, num_classes: int) -> nn.Layer:
@@ -33,10 +34,5 @@ def build(config: cfg.Model, num_classes: int) -> nn.Layer:
     raise AssertionError(config)
 
 
-def _relu(config: cfg.MobileNetV3):  # type: ignore[no-untyped-def]
-    if not config.custom_relu:
-        return None
-    from .ops.relu import custom_relu, prepare
-
-    prepare()
-    return custom_relu
+def _relu(config: cfg.MobileNetV3) -> Activation | None:
+    return custom_relu if config.custom_relu else None

@@ -19,22 +19,43 @@ def check_input(network: nn.Layer, image_size: int, num_classes: int) -> None:
     images = paddle.zeros([2, 3, image_size, image_size])
     remedy = f"choose another data.image_size (it is {image_size}) or another model."
     try:
-        with _preserved(network), paddle.no_grad():
+        with _preserved(network), _empty_maps_refused(network), paddle.no_grad():
             network.eval()
             logits = network(images)
     except UserError:
         raise
     except Exception as error:
-        cause = str(error).strip() or type(error).__name__
         raise ConfigError(
             f"{type(network).__name__} cannot take images of {image_size}x{image_size} pixels: {remedy}\n"
-            f"Paddle says: {cause.splitlines()[-1]}"
+            f"The reason: {_reason(error)}"
         ) from error
     found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if found != [2, num_classes]:
         raise ConfigError(
             f"{type(network).__name__} gives {found} for two images where logits [2, {num_classes}] are due: {remedy}"
         )
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # Paddle puts a stack trace before the line that matters, or a hint and the operator's name behind it.
+    return next((line.strip() for line in lines if "Error: " in line or line.startswith("(")), lines[-1].strip())
+
+
+@contextmanager
+def _empty_maps_refused(network: nn.Layer) -> Iterator[None]:
+    """Paddle calculates on with maps of no pixels: InceptionV3 gives logits for images that vanish on the way."""
+
+    def refuse(layer: nn.Layer, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.size == 0:
+            raise ValueError(f"nothing is left of the images after {type(layer).__name__} {layer.full_name()}")
+
+    hooks = [layer.register_forward_post_hook(refuse) for layer in network.sublayers(include_self=True)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

@@ -31,11 +31,6 @@ def test_custom_target_that_is_no_network_is_refused():
         build(config.CustomModel(target="builtins:dict"), 3)
 
 
-def test_model_without_a_kind_is_refused():
-    with pytest.raises(ConfigError, match="model=NAME"):
-        build(config.Model(), 3)
-
-
 def test_custom_relu_reaches_the_blocks():
     network = build(config.MobileNetV3(size=config.Size.small, scale=0.35, custom_relu=True), 3)
     assert network.conv3.expand_conv.activation is custom_relu

@@ -5,12 +5,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from paddle.static import InputSpec
 
 from runner.config import Size
 from runner.models import MobileNetV3
 
 from .conftest import USE_OPERATOR, start_python
+from .helpers import predict, save_in_old_ir
+
+PRINT_ERROR = f"""
+from runner.errors import ConfigError
+try:
+    {USE_OPERATOR}
+except ConfigError as error:
+    print(error)
+"""
 
 arrays = st.sampled_from([np.float32, np.float64]).flatmap(
     lambda dtype: hnp.arrays(
@@ -87,11 +95,9 @@ def test_traced_network_does_without_the_operator(custom_relu, tmp_path):
     network.eval()
     images = paddle.randn([2, 3, 32, 32])
     expected = network(images).numpy()
-    with paddle.pir_utils.OldIrGuard():
-        spec = [InputSpec([None, 3, 32, 32])]
-        paddle.jit.save(paddle.jit.to_static(network, input_spec=spec, full_graph=True), str(tmp_path / "model"))
+    save_in_old_ir(network, tmp_path / "model")
     assert b"runner_relu" not in (tmp_path / "model.pdmodel").read_bytes()
-    assert paddle.jit.load(str(tmp_path / "model"))(images).numpy() == pytest.approx(expected, abs=1e-5)
+    assert predict(tmp_path / "model", images) == pytest.approx(expected, abs=1e-5)
 
 
 def test_two_processes_that_compile_at_once_both_get_the_operator(first_users):
@@ -106,8 +112,7 @@ def test_processes_that_start_at_once_compile_once(first_users):
 
 
 def test_missing_compiler_is_named_with_the_remedy(tmp_path):
-    code = f"from runner.errors import ConfigError\ntry:\n    {USE_OPERATOR}\nexcept ConfigError as error:\n    print(error)"
-    process = start_python(code, PATH="", CXX="", XDG_CACHE_HOME=str(tmp_path))
+    process = start_python(PRINT_ERROR, PATH="", CXX="", XDG_CACHE_HOME=str(tmp_path))
     output, errors = process.communicate(timeout=100)
     assert "install g++" in output, errors
     assert "model.custom_relu=false" in output
@@ -122,6 +127,5 @@ def test_missing_compiler_does_not_matter_once_compiled(first_users):
 
 def test_unwritable_cache_is_named_with_the_remedy(tmp_path):
     (tmp_path / "runner").write_text("a file where the folder should be")
-    code = f"from runner.errors import ConfigError\ntry:\n    {USE_OPERATOR}\nexcept ConfigError as error:\n    print(error)"
-    output, errors = start_python(code, XDG_CACHE_HOME=str(tmp_path)).communicate(timeout=100)
+    output, errors = start_python(PRINT_ERROR, XDG_CACHE_HOME=str(tmp_path)).communicate(timeout=100)
     assert "XDG_CACHE_HOME" in output, errors

@@ -5,8 +5,7 @@ from paddle import nn
 
 from runner.config import Size
 from runner.errors import ConfigError
-from runner.models import MobileNetV3, check_input
-from runner.models.vision import vision
+from runner.models import MobileNetV3, check_input, vision
 
 from .helpers import weights
 
@@ -29,7 +28,17 @@ def test_fitting_network_passes():
 
 def test_too_small_images_are_refused_with_the_remedy():
     with pytest.raises(ConfigError, match=r"16x16.*data\.image_size"):
-        check_input(vision("alexnet", 5, {}), 16, 5)
+        check_input(vision.build("alexnet", 5, {}), 16, 5)
+
+
+def test_reason_is_the_line_that_matters_of_paddles_message():
+    with pytest.raises(ConfigError, match=r"The reason: .*dimension of Input.*256.*9216"):
+        check_input(vision.build("alexnet", 5, {}), 64, 5)
+
+
+def test_images_that_vanish_on_the_way_are_refused():
+    with pytest.raises(ConfigError, match=r"nothing is left of the images after \w+.*"):
+        check_input(vision.build("inception_v3", 5, {}), 32, 5)
 
 
 def test_wrong_number_of_classes_is_refused():

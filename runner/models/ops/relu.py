@@ -33,5 +33,8 @@ def custom_relu(x: Tensor) -> Tensor:
     if not paddle.in_dynamic_mode():
         return F.relu(x)
     _registered()
+    if not paddle.is_grad_enabled():
+        # Paddle 3.3 records a custom operator under no_grad too when its input wants a gradient.
+        x = x.detach()
     (result,) = paddle._C_ops._run_custom_op(NAME, x)  # type: ignore[attr-defined]
     return result

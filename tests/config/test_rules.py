@@ -1,0 +1,43 @@
+"""What a config refuses, and what its messages say."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.errors import ConfigError
+
+REFUSED = [
+    (["optimizer.lr=-1"], "optimizer.lr=-1.0: must be above 0"),
+    (["data.batch_size=0"], "data.batch_size=0: must be at least 1"),
+    (["data.val_fraction=1.0"], "data.val_fraction=1.0: must be below 1"),
+    (["data.std=[0.5,0,0.5]"], "data.std"),
+    (["data.mean=[1,2]"], "needs three numbers"),
+    (["train.epochs=-3"], "train.epochs=-3: must be at least 1"),
+    (["optimizer.kind=sgd"], "Write optimizer=sgd instead"),
+    (["mimic=kl"], "mode=cls has one network"),
+    (["mode=cls_distill", "~mimic"], "Add mimic=dml"),
+    (["mode=cls_distill_multiopt", "mimic.detach_peer=false"], "Use mimic.detach_peer=true"),
+    (["mode=cls_teacher"], "mode.teacher_from has no value"),
+    (["schedule.warmup_epochs=99"], "warm-up is not shorter than the run"),
+    (["schedule=piecewise", "schedule.boundaries=[1]"], "so give 2 factors"),
+    (["schedule=piecewise", "schedule.boundaries=[3,2,1]"], "must rise"),
+    (["train.accumulate=1000"], "more parts than it has images"),
+    (["train.monitor=val/studnet/top1"], "Valid: val/student/top1"),
+    (["train.monitor=val/student/loss"], "use train.goal=min"),
+    (["data.augment.cutout=64"], "larger than the image"),
+    (["data=custom", "data.target=nonsense"], "package.module:callable"),
+    (["name=a/b"], "it names a folder"),
+    (["+optimizer.momentum=0.9"], "no key 'momentum' in 'optimizer'"),
+    (["+train.epoch=3"], "Did you mean 'epochs'?"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), REFUSED, ids=[" ".join(case[0]) for case in REFUSED])
+def test_a_config_that_cannot_work_is_refused_with_the_reason(config_of, overrides, message):
+    with pytest.raises(ConfigError) as refused:
+        config_of(*overrides)
+    assert message in str(refused.value)
+
+
+def test_a_warm_up_longer_than_a_fast_dev_run_is_accepted(config_of):
+    assert config_of("+debug=fast_dev_run", "schedule.warmup_epochs=99").train.max_steps == 2

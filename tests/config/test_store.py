@@ -1,0 +1,92 @@
+"""A config survives the run directory, and every choice composes."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from runner import config as cfg
+from runner.choices import choices
+from runner.config import store
+from runner.errors import ConfigError
+
+NEEDED = {
+    "model=custom": ["model.target=a.b:c"],
+    "model=vision": ["model.architecture=vgg11"],
+    "data=custom": ["data.target=a.b:c"],
+    "data=image_folder": ["data.root=somewhere"],
+    "loss=custom": ["loss.target=a.b:c"],
+    "mimic=custom": ["mode=cls_distill", "mimic.target=a.b:c"],
+    "optimizer=custom": ["optimizer.target=a.b:c"],
+    "schedule=custom": ["schedule.target=a.b:c"],
+    "mode=cls_teacher": ["mode.teacher_from=somewhere"],
+}
+EVERY_CHOICE = [
+    (group, choice) for group, names in choices().items() for choice in names if group not in ("debug", "experiment")
+]
+
+
+@pytest.mark.parametrize(("group", "choice"), EVERY_CHOICE)
+def test_every_choice_composes_and_reads_back_equal(config_of, tmp_path, group, choice):
+    needed = NEEDED.get(f"{group}={choice}", ["mode=cls_distill"] if group == "mimic" else [])
+    config = config_of(f"{group}={choice}", *needed)
+    store.write(config, tmp_path / "config.yaml")
+    assert store.read(tmp_path / "config.yaml") == config
+
+
+def test_a_peer_of_another_kind_reads_back_as_that_kind(config_of, tmp_path):
+    config = config_of(
+        "mode=cls_distill_multiopt",
+        "model@mode.peer=resnet18",
+        "optimizer@mode.peer_optimizer=rmsprop",
+        "schedule@mode.peer_schedule=piecewise",
+    )
+    store.write(config, tmp_path / "config.yaml")
+    mode = store.read(tmp_path / "config.yaml").mode
+    assert isinstance(mode, cfg.ClsDistillMultiopt)
+    assert isinstance(mode.peer, cfg.Vision)
+    assert isinstance(mode.peer_optimizer, cfg.RMSProp)
+    assert isinstance(mode.peer_schedule, cfg.Piecewise)
+
+
+def test_a_stored_config_with_an_unknown_key_is_refused(config_of, tmp_path):
+    plain = store.to_plain(config_of())
+    plain["optimizer"]["momentumm"] = 1
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    with pytest.raises(ConfigError, match="momentumm"):
+        store.read(tmp_path / "config.yaml")
+
+
+def test_every_leaf_becomes_a_dotted_parameter(config_of):
+    flat = store.flatten(config_of("mode=cls_distill"))
+    assert flat["optimizer.kind"] == "adamw"
+    assert flat["mimic.kind"] == "dml"
+    assert flat["data.augment.crop_padding"] == "3"
+    assert flat["model.size"] == "large"
+
+
+@pytest.mark.parametrize("mode", ["cls", "cls_distill", "cls_distill_multiopt"])
+def test_the_original_recipes_have_the_originals_hyper_parameters(config_of, mode):
+    config = config_of(f"experiment=original/{mode}")
+    assert config.mode.kind == mode
+    assert config.model == cfg.MobileNetV3(size=cfg.Size.large, scale=0.5)
+    assert isinstance(config.data, cfg.Cifar100)
+    assert config.data.batch_size == 1280
+    assert config.train.epochs == 1000
+    assert config.optimizer == cfg.Momentum(
+        lr=0.001, momentum=0.9, weight_decay=2e-5, decay_exempt=cfg.Exempt.norms
+    )
+    assert isinstance(config.schedule, cfg.Cosine)
+    assert (config.mimic is None) == (mode == "cls")
+
+
+def test_every_field_of_the_schema_says_what_it_is():
+    import ast
+    from pathlib import Path
+
+    for path in (Path(cfg.__file__).parent).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and any("dataclass" in ast.dump(d) for d in node.decorator_list):
+                for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+                    if isinstance(field, ast.AnnAssign):
+                        assert isinstance(after, ast.Expr), f"{path.name}: {node.name}.{ast.unparse(field.target)}"

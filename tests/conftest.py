@@ -1,0 +1,62 @@
+"""What the tests share: composing a config, running the command, one tiny finished run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+
+from runner import compose
+from runner.choices import config_dir
+from runner.config import Config, store
+
+#: Overrides that make any composition finish in about a second.
+TINY = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35"]
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+def composed(*overrides: str) -> Config:
+    """The typed config of some overrides."""
+    compose.register()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return store.from_composition(hydra_compose("config", list(overrides)))
+
+
+@pytest.fixture(scope="session")
+def config_of() -> Callable[..., Config]:
+    return composed
+
+
+def run_command(
+    *arguments: str, cwd: Path, timeout: float = 120, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m runner` in a folder, as a user would."""
+    return subprocess.run(
+        [sys.executable, "-m", "runner", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | (env or {}),
+    )
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished run in `run` and its MLflow store in `outputs`."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = run_command(*TINY, "hydra.run.dir=run", "name=tested", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder

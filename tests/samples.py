@@ -1,0 +1,73 @@
+"""What a user might write: targets of the `custom` choices."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from runner.data import Images, Source
+
+
+def scaled_error(logits, labels, scale=1.0):
+    return scale * F.cross_entropy(logits, labels)
+
+
+def squared_distance(logits, peer_logits):
+    return ((logits - peer_logits) ** 2).mean()
+
+
+def linear_network(num_classes, pixels=3 * 32 * 32):
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, num_classes))
+
+
+def not_a_network(num_classes):
+    return num_classes
+
+
+def stripes(images=40, wrong_label=False):
+    """Vertical stripes in class 0, horizontal ones in class 1."""
+    labels = np.arange(images, dtype=np.int64) % 2
+    lines = np.where(np.arange(32) % 4 < 2, 255, 0).astype(np.uint8)
+    vertical = np.broadcast_to(lines[None, :, None], (32, 32, 1))
+    pictures = np.stack([vertical if label == 0 else vertical.transpose(1, 0, 2) for label in labels])
+    if wrong_label:
+        labels[7] = 5
+    return Source("stripes", ["vertical", "horizontal"], Images(pictures, labels), Images(pictures, labels))
+
+
+def explode_at_third_step(logits, labels, _calls=[]):  # noqa: B006
+    """A loss that stops being finite in the third step of the process."""
+    _calls.append(1)
+    loss = F.cross_entropy(logits, labels)
+    return loss * float("nan") if len(_calls) >= 3 else loss
+
+
+def halving(step, steps, steps_per_epoch):
+    return 0.5 ** (step / steps)
+
+
+def plain_descent(learning_rate, parameters):
+    return paddle.optimizer.SGD(learning_rate=learning_rate, parameters=parameters)
+
+
+def crash(num_classes):
+    raise RuntimeError("a defect in the user's own code")
+
+
+def slow(num_classes):
+    """A network whose step takes a while, so that a test can interrupt it."""
+    import time
+
+    class Slow(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Linear(3 * 32 * 32, num_classes)
+
+        def forward(self, images):
+            if self.training:
+                time.sleep(0.05)
+            return self.out(images.flatten(1))
+
+    return Slow()

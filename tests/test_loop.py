@@ -1,0 +1,256 @@
+"""The loop against loops written by hand, and what it promises about stopping, averaging and state."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+
+from runner import experiment, losses, schedules
+from runner.errors import ConfigError, Diverged
+from runner.evaluation import evaluate
+from runner.loop import Ending, fit, train_step
+
+DATA = ["data=synthetic", "data.train_images=44", "data.test_images=21", "data.batch_size=16", "data.eval_batch_size=8"]
+LINEAR = ["model=custom", "model.target=tests.samples:linear_network"]
+
+
+class Witness:
+    """Keeps what the loop says; asks it to stop after some steps."""
+
+    def __init__(self, stop_after=None):
+        self.logs, self.evaluations, self.checkpoints, self.stop_after = [], [], [], stop_after
+
+    def logged(self, progress, values):
+        self.logs.append((progress.step, values))
+
+    def evaluated(self, progress, evaluation, better):
+        self.evaluations.append((progress.step, evaluation.values, better))
+
+    def checkpoint(self, progress, better):
+        self.checkpoints.append((progress.step, better))
+        self.step = progress.step
+
+    def stop_requested(self):
+        return self.stop_after is not None and len(self.logs) >= self.stop_after
+
+
+def built(config_of, *overrides, network=LINEAR):
+    return experiment.build(config_of(*DATA, *network, "schedule.warmup_epochs=0", "train.log_every=1", *overrides))
+
+
+def weights(run):
+    return {name: value.numpy() for name, value in run.training.networks.state_dict().items()}
+
+
+def by_hand(run, steps, objective, owners, optimizer):
+    """The same run as plain Paddle: one optimizer per owner, one backward each, peers detached by hand."""
+    networks, config = run.training.networks, run.config
+    rates = [
+        paddle.optimizer.lr.LambdaDecay(
+            config.optimizer.lr,
+            lambda step: schedules.factor(config.schedule, step, run.training.steps, run.training.loaders.train.batches_per_epoch),
+        )
+        for _ in owners
+    ]
+    optimizers = [
+        optimizer(rate, [p for name in names for p in networks[name].parameters()])
+        for rate, names in zip(rates, owners, strict=True)
+    ]
+    done = 0
+    for epoch in range(100):
+        for batch in run.training.loaders.train.epoch(epoch):
+            for loss in objective({name: networks[name](batch.images) for name in networks}, batch.labels):
+                loss.backward()
+            for rate, part in zip(rates, optimizers, strict=True):
+                part.step()
+                part.clear_grad()
+                rate.step()
+            done += 1
+            if done == steps:
+                return
+
+
+def momentum(rate, parameters):
+    return paddle.optimizer.Momentum(rate, momentum=0.9, parameters=parameters)
+
+
+MOMENTUM = ["optimizer=momentum", "optimizer.weight_decay=0", "optimizer.lr=0.01", "train.max_steps=7"]
+
+
+def assert_equal_runs(config_of, overrides, objective, owners):
+    paddle.seed(0)
+    ours, reference = built(config_of, *MOMENTUM, *overrides), built(config_of, *MOMENTUM, *overrides)
+    start = weights(ours)
+    for name, value in weights(reference).items():
+        np.testing.assert_array_equal(value, start[name])
+    fit(ours.training, Witness())
+    reference.training.networks.train()
+    by_hand(reference, 7, objective, owners, momentum)
+    assert any(not np.array_equal(value, start[name]) for name, value in weights(ours).items())
+    for name, value in weights(reference).items():
+        np.testing.assert_allclose(weights(ours)[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_cls_follows_a_hand_written_loop(config_of):
+    assert_equal_runs(
+        config_of, [], lambda logits, labels: [F.cross_entropy(logits["student"], labels)], [["student"]]
+    )
+
+
+def test_cls_distill_follows_a_hand_written_loop(config_of):
+    def objective(logits, labels):
+        a, b = logits["student"], logits["student1"]
+        hard = F.cross_entropy(a, labels) + F.cross_entropy(b, labels)
+        return [hard + losses.kl_divergence(a, b.detach()) + losses.kl_divergence(b, a.detach())]
+
+    assert_equal_runs(config_of, ["mode=cls_distill"], objective, [["student", "student1"]])
+
+
+def test_multiopt_follows_two_hand_written_loops_step_by_step(config_of):
+    def objective(logits, labels):
+        a, b = logits["student"], logits["student1"]
+        return [
+            F.cross_entropy(a, labels) + losses.kl_divergence(a, b.detach()),
+            F.cross_entropy(b, labels) + losses.kl_divergence(b, a.detach()),
+        ]
+
+    assert_equal_runs(config_of, ["mode=cls_distill_multiopt"], objective, [["student"], ["student1"]])
+
+
+def test_after_a_step_every_gradient_is_cleared(config_of):
+    for mode in ("cls", "cls_distill", "cls_distill_multiopt"):
+        run = built(config_of, f"mode={mode}")
+        train_step(run.training, next(run.training.loaders.train.epoch(0)))
+        assert all(p.grad is None for p in run.training.networks.parameters())
+
+
+def test_computing_a_batch_in_parts_gives_the_step_of_the_whole_batch(config_of):
+    runs = [built(config_of, *MOMENTUM, f"train.accumulate={parts}") for parts in (1, 3)]
+    for run in runs:
+        fit(run.training, Witness())
+    for name, value in weights(runs[0]).items():
+        np.testing.assert_allclose(weights(runs[1])[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_last_learning_rate_is_the_end_of_the_schedule(config_of):
+    witness = Witness()
+    run = built(config_of, "train.epochs=3", "schedule.end_factor=0.25", "optimizer.lr=0.5")
+    fit(run.training, witness)
+    assert witness.logs[-1][1]["train/lr"] == pytest.approx(0.125, abs=1e-12)
+    assert witness.logs[-1][0] == run.training.steps
+
+
+def test_multiopt_may_have_another_optimizer_and_schedule_for_the_peer(config_of):
+    run = built(
+        config_of, "mode=cls_distill_multiopt", "optimizer=momentum", "optimizer@mode.peer_optimizer=adamw",
+        "schedule@mode.peer_schedule=constant",
+    )  # fmt: skip
+    kinds = [type(part.optimizer).__name__ for part in run.training.optimizations]
+    assert kinds == ["Momentum", "AdamW"]
+    witness = Witness()
+    fit(run.training, witness)
+    assert witness.logs[-1][1]["train/lr/student1"] == pytest.approx(0.002)
+
+
+def test_every_term_is_logged(config_of):
+    witness = Witness()
+    fit(built(config_of, "mode=cls_distill", "train.max_steps=1").training, witness)
+    values = witness.logs[0][1]
+    terms = [value for name, value in values.items() if name.startswith("train/loss/")]
+    assert len(terms) == 4
+    assert values["train/loss"] == pytest.approx(sum(terms), rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_epoch_and_term(config_of):
+    witness = Witness()
+    run = built(config_of, "loss=custom", "loss.target=tests.samples:explode_at_third_step", "train.log_every=5")
+    with pytest.raises(Diverged) as stopped:
+        fit(run.training, witness)
+    assert "'ce/student' is not finite at step 3 of epoch 1" in str(stopped.value)
+    assert witness.checkpoints == []
+
+
+def test_early_stopping_waits_for_patience_evaluations(config_of):
+    witness = Witness()
+    run = built(config_of, "train.patience=2", "train.min_delta=2", "train.epochs=9")
+    assert fit(run.training, witness) is Ending.early
+    assert [better for _, _, better in witness.evaluations] == [True, False, False]
+
+
+def test_patience_without_a_validation_split_is_refused(config_of):
+    with pytest.raises(ConfigError, match="data.val_fraction"):
+        built(config_of, "train.patience=2", "data.val_fraction=0")
+
+
+def test_the_last_epoch_is_evaluated_whatever_the_interval(config_of):
+    witness = Witness()
+    run = built(config_of, "train.eval_every=2", "train.epochs=3")
+    fit(run.training, witness)
+    per_epoch = run.training.loaders.train.batches_per_epoch
+    assert [step for step, *_ in witness.evaluations] == [2 * per_epoch, 3 * per_epoch]
+
+
+def test_a_request_to_stop_ends_after_the_step_with_a_checkpoint(config_of):
+    witness = Witness(stop_after=2)
+    assert fit(built(config_of).training, witness) is Ending.interrupted
+    assert witness.checkpoints == [(2, False)]
+
+
+def test_the_moving_average_is_what_is_evaluated_and_the_weights_go_on_unaveraged(config_of):
+    run = built(config_of, "train.ema=0.5", *MOMENTUM)
+    training = run.training
+    average = {name: value.numpy() for name, value in training.ema.averages.items()}
+    for batch in training.loaders.train.epoch(0):
+        train_step(training, batch)
+        for name, value in weights(run).items():
+            average[name] = 0.5 * average[name] + 0.5 * value
+    for name, value in training.ema.averages.items():
+        np.testing.assert_allclose(value.numpy(), average[name], rtol=1e-5, atol=1e-7)
+    own = weights(run)
+    with training.ema.applied():
+        assert all(np.allclose(value, average[name], atol=1e-6) for name, value in weights(run).items())
+    for name, value in weights(run).items():
+        np.testing.assert_array_equal(value, own[name])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 8, 21, 50])
+def test_evaluation_counts_every_image_once_for_any_batch_size(config_of, batch_size):
+    run = built(config_of, f"data.eval_batch_size={batch_size}")
+    training = run.training
+    evaluation = evaluate(training.networks, training.loaders.test, training.precision, training.k, details=True)
+    assert evaluation.count == 21
+    assert sorted(evaluation.predictions["student"].indices) == list(range(21))
+    exact = evaluation.predictions["student"]
+    assert evaluation.values["student/top1"] == pytest.approx((exact.classes == exact.labels).mean())
+
+
+@pytest.mark.parametrize("mode", ["cls", "cls_distill"])
+def test_evaluation_leaves_weights_buffers_modes_and_random_state_bit_identical(config_of, mode):
+    from runner import seeding
+
+    run = built(config_of, f"mode={mode}", network=["model=mobilenet_v3_small_x0_35"])
+    training = run.training
+    training.networks.train()
+    before, random_state = weights(run), seeding.state()
+    evaluate(training.networks, training.loaders.test, training.precision, training.k)
+    assert all(layer.training for layer in training.networks.sublayers())
+    assert seeding.state() == random_state
+    for name, value in weights(run).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_top_k_is_never_more_than_the_classes(config_of):
+    run = built(config_of, "data.classes=3", "train.topk=5")
+    assert run.training.k == 3
+
+
+def test_equal_seeds_give_equal_runs_and_other_seeds_other_ones(config_of):
+    logs = []
+    for seed in (3, 3, 4):
+        witness = Witness()
+        run = built(config_of, f"train.seed={seed}", "train.max_steps=3", network=["model=mobilenet_v3_small_x0_35"])
+        fit(run.training, witness)
+        logs.append([values["train/loss"] for _, values in witness.logs])
+    assert logs[0] == logs[1] != logs[2]
