@@ -205,7 +205,9 @@ def _addressed(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[st
     prefixes = {name.partition(".")[0] for name in arrays}
     if prefixes >= set(names):
         return {name: value for name, value in arrays.items() if name.partition(".")[0] in names}
-    single = {name.removeprefix("student."): value for name, value in arrays.items() if not name.startswith("student1.")}
+    single = {
+        name.removeprefix("student."): value for name, value in arrays.items() if not name.startswith("student1.")
+    }
     return {f"{network}.{name}": value for network in names for name, value in single.items()}
 
 

@@ -87,7 +87,9 @@ def explain(error: Exception) -> ConfigError:
                 return ConfigError(f"{cause.full_key}: {_first_line(cause)}")
         last, cause = cause, cause.__cause__
     if isinstance(last, AssertionError):
-        return ConfigError(f"{_first_line(error)}\nThe key is below one that is null: choose a value for that one first.")
+        return ConfigError(
+            f"{_first_line(error)}\nThe key is below one that is null: choose a value for that one first."
+        )
     known = isinstance(error, (HydraException, OmegaConfBaseException))
     return ConfigError(str(error) if known else f"{type(error).__name__}: {error}")
 

@@ -37,7 +37,7 @@ class Experiment:
 
 
 def build(config: cfg.Config) -> Experiment:
-    """seed → data → networks → initial weights → optimizers → loop; in this order, so that nothing is built on what later changes.
+    """seed → data → networks → initial weights → optimizers: nothing is built on what a later part changes.
 
     Errors: ConfigError, DataError or CheckpointError, whichever part cannot be had.
     """
@@ -78,11 +78,15 @@ def build(config: cfg.Config) -> Experiment:
 
 
 def choose_device(config: cfg.Train) -> str:
-    """Set Paddle's device and threads; `cpu` or `gpu`. Errors: ConfigError where a GPU is asked for and there is none."""
+    """Set Paddle's device and threads; returns `cpu` or `gpu`.
+
+    Errors: ConfigError where a GPU is asked for and there is none.
+    """
     available = paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
     if config.device is cfg.Device.gpu and not available:
         raise ConfigError(
-            "train.device=gpu: this Paddle sees no GPU. Install paddlepaddle-gpu (see the README) or use train.device=cpu."
+            "train.device=gpu: this Paddle sees no GPU. Install paddlepaddle-gpu (see the README), or use "
+            "train.device=cpu."
         )
     device = "gpu" if available and config.device is not cfg.Device.cpu else "cpu"
     paddle.device.set_device(device)
@@ -97,7 +101,9 @@ def _networks(config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes
         name: models.build(config.model if name == "student" else peer or config.model, classes)
         for name in mode.networks
     }
-    frozen = {"teacher": _teacher(config.mode, config, classes, notes)} if isinstance(config.mode, cfg.ClsTeacher) else {}
+    frozen = (
+        {"teacher": _teacher(config.mode, config, classes, notes)} if isinstance(config.mode, cfg.ClsTeacher) else {}
+    )
     return Networks(trained, frozen)
 
 

@@ -32,7 +32,8 @@ MORE = """\
 Every key of the composed config can be set: `runner --cfg job` prints them, `runner --hydra-help` Hydra's own options.
 `runner hydra.run.dir=DIR` chooses the run's folder.
 
-Exit codes: 0 done · 2 bad config · 3 bad data or checkpoint · 4 diverged · 5 a process was lost · 130 Ctrl-C · 143 SIGTERM
+Exit codes: 0 done · 2 bad config · 3 bad data or checkpoint · 4 diverged · 5 a process was lost · 130 Ctrl-C ·
+143 SIGTERM · 1 a defect
 """
 
 DEFAULTS = {

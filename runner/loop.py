@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -73,8 +74,8 @@ class Observer(Protocol):
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """A moment at which the state is worth keeping; all losses so far were finite."""
 
-    def stop_requested(self) -> bool:
-        """Whether to end after this step."""
+    def stepped(self) -> bool:
+        """Called after every optimizer step: whether to end here."""
 
 
 class Ending(Enum):
@@ -100,7 +101,7 @@ def fit(training: Training, observer: Observer) -> Ending:
             progress.batch += 1
             if progress.step % settings.log_every == 0:
                 observer.logged(progress, window.read())
-            if observer.stop_requested():
+            if observer.stepped():
                 window.check()
                 observer.checkpoint(progress, better=False)
                 return Ending.interrupted
@@ -148,12 +149,12 @@ def parts(batch: Batch, accumulate: int) -> Iterator[tuple[Tensor, Tensor, float
         yield batch.images, batch.labels, 1.0
         return
     bounds = np.linspace(0, size, min(accumulate, size) + 1).astype(int)
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in itertools.pairwise(bounds):
         yield batch.images[begin:end], batch.labels[begin:end], (end - begin) / size
 
 
 def validate(training: Training, observer: Observer) -> bool:
-    """Evaluate on the validation split, with the averaged weights where there are any. Whether it is the best so far."""
+    """Evaluate on the validation split, averaged weights before plain ones. Whether it is the best so far."""
     progress, settings = training.progress, training.settings
     assert training.loaders.val is not None
     if training.ema:

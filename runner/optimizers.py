@@ -1,4 +1,4 @@
-"""Paddle optimizers from the config: which parameters decay, how gradients are clipped, the learning rate's schedule."""
+"""Optimizers from the config: which parameters decay, how gradients are clipped, how the learning rate changes."""
 
 from __future__ import annotations
 

@@ -111,7 +111,9 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
         panel.imshow(_picture(split, int(predictions.indices[place])), cmap="gray", vmin=0, vmax=255)
         label, predicted = classes[predictions.labels[place]], classes[predictions.classes[place]]
         panel.set_title(f"{label} → {predicted}\n{predictions.confidence[place]:.0%}", fontsize=8)
-    figure.suptitle(f"{len(wrong)} of {len(predictions.labels)} test images wrong: class → prediction, confidence", y=1.02)
+    figure.suptitle(
+        f"{len(wrong)} of {len(predictions.labels)} test images wrong: class → prediction, confidence", y=1.02
+    )
     return figure
 
 

@@ -102,8 +102,6 @@ def build(config: cfg.Amp, device: str) -> Precision:
         )
     dtype = {"fp16": "float16", "bf16": "bfloat16"}[config.kind]
     if isinstance(config, cfg.Fp16):
-        scaler = paddle.amp.GradScaler(
-            init_loss_scaling=config.initial_scale, use_dynamic_loss_scaling=config.dynamic
-        )
+        scaler = paddle.amp.GradScaler(init_loss_scaling=config.initial_scale, use_dynamic_loss_scaling=config.dynamic)
         return Precision(dtype, config.level.name, scaler)
     return Precision(dtype, config.level.name)

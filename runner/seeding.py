@@ -29,7 +29,7 @@ def state() -> dict[str, Any]:
 
 def restore(saved: dict[str, Any]) -> None:
     """Bring all three generators to a state that `state` returned."""
-    kind = type(paddle.get_rng_state()[0])
+    kind: Any = type(paddle.get_rng_state()[0])
     generators = []
     for device, seed_value, offset, text in saved["paddle"]:
         generator = kind.__new__(kind)

@@ -114,8 +114,14 @@ def _outcome(code: int, directory: Path) -> Outcome:
         said = json.loads(failure.read_text(encoding="utf-8"))
         return Outcome(said["exit_code"], "FAILED", said["message"])
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    hint = " The system may have run out of memory: lower data.batch_size, or raise train.accumulate." if code == -9 else ""
-    return Outcome(ProcessLost.exit_code, "FAILED", f"The training process ended with {name}.{hint} Log: {directory / LOG}")
+    hint = (
+        " The system may have run out of memory: lower data.batch_size, or raise train.accumulate."
+        if code == -9
+        else ""
+    )
+    return Outcome(
+        ProcessLost.exit_code, "FAILED", f"The training process ended with {name}.{hint} Log: {directory / LOG}"
+    )
 
 
 @contextlib.contextmanager

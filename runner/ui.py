@@ -23,7 +23,9 @@ def serve(arguments: list[str]) -> int:
         return 0
     path = options.uri.removeprefix("sqlite:///")
     if options.uri.startswith("sqlite:///") and not os.path.exists(path):
-        raise ConfigError(f"{path} does not exist: no run was tracked here yet. Train one first, or name another store.")
+        raise ConfigError(
+            f"{path} does not exist: no run was tracked here yet. Train one first, or name another store."
+        )
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", options.port)) == 0:
             raise ConfigError(f"Port {options.port} is taken. Choose another: runner ui --port {options.port + 1}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -71,16 +73,24 @@ def train(directory: Path, stop: StopSignal) -> int:
     journal.append("dataset", **describe_data(run))
     journal.append("tags", values={"device": run.device, "parameters": str(run.parameters)})
     display = Display(run.training.steps, config.train.epochs)
-    observer = Recorder(directory, run, journal, display, stop)
     began = time.perf_counter()
     try:
-        ending = fit(run.training, observer)
+        with profiling(config.debug, directory) as profiler:
+            ending = fit(run.training, Recorder(directory, run, journal, display, stop, profiler))
     finally:
         display.close()
     if ending is Ending.interrupted:
         return 128 + stop.received
     finish(directory, run, journal, ending, time.perf_counter() - began)
     return 0
+
+
+def profiling(debug: cfg.Debug, directory: Path) -> AbstractContextManager[Any]:
+    """Paddle's profiler over steps 5 to 14, where the config asks for it; the trace opens in chrome://tracing."""
+    if not debug.profile:
+        return contextlib.nullcontext()
+    write = paddle.profiler.export_chrome_tracing(str(directory / "profile"))
+    return paddle.profiler.Profiler(scheduler=(5, 15), on_trace_ready=write)
 
 
 class StopSignal:
@@ -105,9 +115,10 @@ class Recorder:
     """Writes what the loop reports to the journal, the display and the checkpoints."""
 
     def __init__(
-        self, directory: Path, run: Experiment, journal: Journal, display: Display, stop: StopSignal
+        self, directory: Path, run: Experiment, journal: Journal, display: Display, stop: StopSignal, profiler: Any
     ) -> None:
         self.directory, self.run, self.journal, self.display, self.stop = directory, run, journal, display, stop
+        self.profiler = profiler
 
     def logged(self, progress: Progress, values: dict[str, float]) -> None:
         """The training metrics since the last reading."""
@@ -126,8 +137,10 @@ class Recorder:
         """Write the state to disk."""
         checkpoint.save(self.directory, self.run.training, better, self.run.config.checkpoint.keep)
 
-    def stop_requested(self) -> bool:
+    def stepped(self) -> bool:
         """Whether SIGINT or SIGTERM came."""
+        if self.profiler:
+            self.profiler.step()
         return self.stop.received != 0
 
 

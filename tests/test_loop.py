@@ -32,7 +32,7 @@ class Witness:
         self.checkpoints.append((progress.step, better))
         self.step = progress.step
 
-    def stop_requested(self):
+    def stepped(self):
         return self.stop_after is not None and len(self.logs) >= self.stop_after
 
 
@@ -50,7 +50,9 @@ def by_hand(run, steps, objective, owners, optimizer):
     rates = [
         paddle.optimizer.lr.LambdaDecay(
             config.optimizer.lr,
-            lambda step: schedules.factor(config.schedule, step, run.training.steps, run.training.loaders.train.batches_per_epoch),
+            lambda step: schedules.factor(
+                config.schedule, step, run.training.steps, run.training.loaders.train.batches_per_epoch
+            ),
         )
         for _ in owners
     ]
@@ -94,9 +96,7 @@ def assert_equal_runs(config_of, overrides, objective, owners):
 
 
 def test_cls_follows_a_hand_written_loop(config_of):
-    assert_equal_runs(
-        config_of, [], lambda logits, labels: [F.cross_entropy(logits["student"], labels)], [["student"]]
-    )
+    assert_equal_runs(config_of, [], lambda logits, labels: [F.cross_entropy(logits["student"], labels)], [["student"]])
 
 
 def test_cls_distill_follows_a_hand_written_loop(config_of):

@@ -80,20 +80,21 @@ def _data(config: Config) -> Iterator[str]:
     if data.augment.cutout > data.image_size:
         yield f"data.augment.cutout={data.augment.cutout}: larger than the image; at most {data.image_size}."
     if data.augment.crop_padding > data.image_size:
-        yield f"data.augment.crop_padding={data.augment.crop_padding}: larger than the image; at most {data.image_size}."
+        padding = data.augment.crop_padding
+        yield f"data.augment.crop_padding={padding}: larger than the image; at most {data.image_size}."
 
 
 def _mode(config: Config) -> Iterator[str]:
     mode, mimic = config.mode, config.mimic
     match mode:
         case Cls() if mimic is not None:
-            yield f"mimic={mimic.kind}: mode=cls has one network and no peer to follow. Add mode=cls_distill or drop it."
+            yield f"mimic={mimic.kind}: mode=cls has one network and no peer to follow. Use mode=cls_distill or drop it."
         case ClsDistill() | ClsTeacher() if mimic is None:
             yield f"mode={mode.kind} needs a loss that follows the peer. Add mimic=dml (or kl, kd, js_original)."
         case ClsDistillMultiopt() if mimic is not None and not mimic.detach_peer:
             yield (
-                "mimic.detach_peer=false: in mode=cls_distill_multiopt each optimizer owns one network, and the loss of "
-                "one must not move the other. Use mimic.detach_peer=true, or mode=cls_distill."
+                "mimic.detach_peer=false: in mode=cls_distill_multiopt each optimizer owns one network, and the loss "
+                "of one must not move the other. Use mimic.detach_peer=true, or mode=cls_distill."
             )
         case ClsTeacher() if mimic is not None and not mimic.detach_peer:
             yield "mimic.detach_peer=false: the teacher of mode=cls_teacher is frozen. Use mimic.detach_peer=true."
@@ -128,8 +129,8 @@ def _train(config: Config) -> Iterator[str]:
     train = config.train
     if train.accumulate > config.data.batch_size:
         yield (
-            f"train.accumulate={train.accumulate}: a batch of data.batch_size={config.data.batch_size} cannot be computed "
-            "in more parts than it has images."
+            f"train.accumulate={train.accumulate}: a batch of data.batch_size={config.data.batch_size} cannot be "
+            "computed in more parts than it has images."
         )
     networks = network_names(config.mode)
     if not re.fullmatch(rf"val/({'|'.join(networks)})/(loss|top\d+)", train.monitor):

@@ -34,7 +34,7 @@ def from_composition(composed: DictConfig) -> Config:
 
 def _refuse_unknown_keys(node: DictConfig, path: str) -> None:
     schema = OmegaConf.get_type(node)
-    for key in node:
+    for key in map(str, node):
         if is_dataclass(schema):
             names = [field.name for field in fields(schema)]
             if key not in names:

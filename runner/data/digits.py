@@ -16,7 +16,8 @@ from .splits import Images, Source, stratified_split
 
 def load(config: cfg.Digits) -> Source:
     """1,797 images of ten digits, divided into training and test images by `split_seed`."""
-    table = np.loadtxt(gzip.open(_file(), "rt"), delimiter=",", dtype=np.int64)
+    with gzip.open(_file(), "rt") as stream:
+        table = np.loadtxt(stream, delimiter=",", dtype=np.int64)
     grey = np.round(table[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     everything = Images(resize_all(grey, config.image_size), table[:, -1])
     train, test = stratified_split(everything.labels, config.test_fraction, config.split_seed)

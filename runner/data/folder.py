@@ -27,7 +27,9 @@ def load(config: cfg.ImageFolder) -> Source:
             )
     classes = sorted(path.name for path in (root / "train").iterdir() if path.is_dir())
     if not classes:
-        raise DataError(f"{root / 'train'} has no class folders. Put the images of each class into a folder of its own.")
+        raise DataError(
+            f"{root / 'train'} has no class folders. Put the images of each class into a folder of its own."
+        )
     val = _split(root / "val", classes, config.image_size) if (root / "val").is_dir() else None
     train, test = (_split(root / split, classes, config.image_size) for split in ("train", "test"))
     return Source(root.name or "image_folder", classes, train, test, val)

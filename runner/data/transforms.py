@@ -34,7 +34,7 @@ class Augmentation:
         side = images.shape[1]
         if self.padding:
             border = ((0, 0), (self.padding, self.padding), (self.padding, self.padding), (0, 0))
-            windows = sliding_window_view(np.pad(images, border), (side, side), axis=(1, 2))
+            windows = sliding_window_view(np.pad(images, border), (side, side), axis=(1, 2))  # type: ignore[call-overload]
             rows, columns = self.offsets[indices].T
             batch = windows[np.arange(len(images)), rows, columns]
         else:
@@ -54,7 +54,7 @@ class Augmentation:
 
 
 class Normalize:
-    """Bytes to the numbers a network is given: (x / 255 - mean) / std on the device, grey repeated to three channels."""
+    """Bytes to what a network is given: (x / 255 - mean) / std on the device, grey repeated to three channels."""
 
     def __init__(self, config: cfg.Data) -> None:
         mean, std = np.array(config.mean, dtype=np.float64), np.array(config.std, dtype=np.float64)

@@ -73,9 +73,7 @@ def test_the_original_recipes_have_the_originals_hyper_parameters(config_of, mod
     assert isinstance(config.data, cfg.Cifar100)
     assert config.data.batch_size == 1280
     assert config.train.epochs == 1000
-    assert config.optimizer == cfg.Momentum(
-        lr=0.001, momentum=0.9, weight_decay=2e-5, decay_exempt=cfg.Exempt.norms
-    )
+    assert config.optimizer == cfg.Momentum(lr=0.001, momentum=0.9, weight_decay=2e-5, decay_exempt=cfg.Exempt.norms)
     assert isinstance(config.schedule, cfg.Cosine)
     assert (config.mimic is None) == (mode == "cls")
 

@@ -1,0 +1,143 @@
+"""What a user sees who got something wrong: one message, the documented exit code, no traceback."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import TINY
+
+CONFIG_ERRORS = [
+    (["optimzer.lr=1"], ["no key 'optimzer'", "Did you mean 'optimizer'?"]),
+    (["optimizer.learning_rate=1"], ["no key 'learning_rate' in 'optimizer'", "Valid keys:", "lr"]),
+    (["optimizer.lr=fast"], ["optimizer.lr", "could not be converted to Float"]),
+    (["optimizer=adam"], ["no optimizer=adam", "Did you mean 'adamw'?", "momentum"]),
+    (["+optimizer.foo=1"], ["no key 'foo' in 'optimizer'"]),
+    (["data.batch_size=-5"], ["data.batch_size=-5", "at least 1"]),
+    (["train.epochs=0"], ["train.epochs=0", "at least 1"]),
+    (["model.size=medium"], ["model.size", "large, small"]),
+    (["experiment=orignal/cls"], ["no experiment=orignal/cls", "original/cls"]),
+    (["mode.peer.scale=1"], ["no key 'peer' in 'mode'"]),
+    (["mode=cls_distill", "mode.peer.scale=1"], ["null"]),
+    (["optimizer.lr="], ["optimizer.lr"]),
+    (["x=["], ["'['"]),
+]
+
+
+@pytest.mark.parametrize(("overrides", "said"), CONFIG_ERRORS, ids=[" ".join(o) for o, _ in CONFIG_ERRORS])
+def test_a_bad_config_ends_with_2_and_one_message(command, tmp_path, overrides, said):
+    done = command(*overrides, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert all(part in done.stderr for part in said), done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3
+    assert not (tmp_path / "outputs").exists() or not list((tmp_path / "outputs").rglob("*.yaml"))
+
+
+def folder_of_images(root, classes=("cat", "dog"), count=6):
+    for split in ("train", "test"):
+        for number, name in enumerate(classes):
+            (root / split / name).mkdir(parents=True)
+            for index in range(count):
+                picture = np.full((40, 50, 3), 100 * number + index, dtype=np.uint8)
+                Image.fromarray(picture).save(root / split / name / f"{index}.png")
+    return root
+
+
+FOLDER = [
+    *TINY,
+    "tracking=none",
+    "data=image_folder",
+    "data.root=images",
+    "data.image_size=32",
+    "data.val_fraction=0",
+]
+
+
+def data_error(command, tmp_path, *overrides):
+    done = command(*overrides, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_missing_files_are_named_with_the_remedy(command, tmp_path):
+    said = data_error(command, tmp_path, "data=cifar10", "tracking=none")
+    assert "data/cifar10/cifar-10-python.tar.gz is missing" in said
+    assert "data.download=true" in said
+
+
+def test_a_missing_image_folder_is_named(command, tmp_path):
+    assert "images/train" in data_error(command, tmp_path, *FOLDER)
+
+
+def test_a_class_folder_without_images_is_named(command, tmp_path):
+    folder_of_images(tmp_path / "images")
+    (tmp_path / "images" / "train" / "bird").mkdir()
+    assert "images/train/bird" in data_error(command, tmp_path, *FOLDER)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_image_is_named(command, tmp_path, workers):
+    root = folder_of_images(tmp_path / "images")
+    for index in range(6):
+        (root / "train" / "cat" / f"{index}.png").write_bytes(b"no image")
+    said = data_error(command, tmp_path, *FOLDER, f"data.workers={workers}")
+    assert "images/train/cat/" in said
+    assert len(said.strip().splitlines()) <= 3
+
+
+def test_a_label_out_of_range_is_named(command, tmp_path):
+    said = data_error(
+        command, tmp_path, "tracking=none", "data=custom", "data.target=tests.samples:stripes",
+        "+data.kwargs.wrong_label=true",
+    )  # fmt: skip
+    assert "label of image 7 is 5" in said
+
+
+def test_weights_of_another_network_are_refused_with_what_does_not_match(command, tmp_path, finished):
+    weights = finished / "run"
+    done = command("tracking=none", "model=mobilenet_v3_small_x0_5", f"checkpoint.init_from={weights}", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "does not fit the network" in done.stderr
+    assert "checkpoint.strict=false" in done.stderr
+
+
+def test_a_gpu_that_is_not_there_is_said_so(command, tmp_path):
+    import paddle
+
+    if paddle.is_compiled_with_cuda():
+        pytest.skip("this Paddle has CUDA")
+    done = command("train.device=gpu", "tracking=none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "train.device=cpu" in done.stderr
+
+
+def test_a_directory_that_holds_a_run_is_not_overwritten(command, finished):
+    before = (finished / "run" / "config.yaml").read_text()
+    done = command("hydra.run.dir=run", "train.seed=5", cwd=finished)
+    assert done.returncode == 2
+    assert "already holds a run" in done.stderr
+    assert (finished / "run" / "config.yaml").read_text() == before
+
+
+def test_a_loss_that_diverges_ends_with_4_and_keeps_the_log(command, tmp_path):
+    done = command(
+        "data=synthetic", "tracking=none", "model=custom", "model.target=tests.samples:linear_network",
+        "loss=custom", "loss.target=tests.samples:explode_at_third_step", "hydra.run.dir=run",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert "step 3 of epoch 1" in done.stderr
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_defect_in_the_users_code_ends_with_1_and_says_where_the_log_is(command, tmp_path):
+    done = command(
+        "tracking=none", "model=custom", "model.target=tests.samples:crash", "hydra.run.dir=run", cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert "a defect in the user's own code" in done.stderr
+    assert "train.log" in done.stderr
+    assert "Traceback" in (tmp_path / "run" / "train.log").read_text()

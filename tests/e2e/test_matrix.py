@@ -1,0 +1,63 @@
+"""Every mode with every loss, optimizer and schedule, pairwise; the original's own matrix in full."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runner.__main__ import command
+from tests.conftest import TINY
+
+MATRIX = yaml.safe_load((Path(__file__).parent / "matrix.yaml").read_text())
+INLINE = [*TINY, "tracking=none", "launch.inline=true"]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("teacher") / "run"
+    assert command([*INLINE, f"hydra.run.dir={directory}"]) == 0
+    return directory
+
+
+def trained(directory, *overrides):
+    assert command([*INLINE, f"hydra.run.dir={directory}", *overrides]) == 0
+    result = json.loads((directory / "result.json").read_text())
+    assert result["progress"]["step"] == 2
+    return result
+
+
+@pytest.mark.parametrize("row", MATRIX["pairwise"], ids="-".join)
+def test_a_pairwise_combination_trains(tmp_path, teacher, row):
+    mode, loss, optimizer, schedule = row
+    extra = [f"mode.teacher_from={teacher}"] if mode == "cls_teacher" else []
+    result = trained(tmp_path, f"mode={mode}", f"loss={loss}", f"optimizer={optimizer}", f"schedule={schedule}", *extra)
+    networks = {"student", "student1"} if "distill" in mode else {"student"}
+    assert {name.partition("/")[0] for name in result["test"] if name.count("/")} == networks
+
+
+@pytest.mark.parametrize(
+    "row", list(itertools.product(*MATRIX["original"].values())), ids=lambda row: "-".join(row).replace(" ", "-")
+)
+def test_the_originals_matrix_trains(tmp_path, row):
+    mode, model, custom_relu, amp = row
+    smaller = ["model.size=small", "model.scale=0.35"]
+    trained(tmp_path, f"mode={mode}", f"model={model}", *smaller, f"model.custom_relu={custom_relu}", *amp.split())
+
+
+def test_every_pair_of_choices_is_in_the_matrix():
+    axes = list(MATRIX["axes"].values())
+    for (i, first), (j, second) in itertools.combinations(enumerate(axes), 2):
+        missing = set(itertools.product(first, second)) - {(row[i], row[j]) for row in MATRIX["pairwise"]}
+        assert not missing
+
+
+@pytest.mark.parametrize(("overrides", "reason"), MATRIX["refused"], ids=[" ".join(o) for o, _ in MATRIX["refused"]])
+def test_a_combination_that_makes_no_sense_is_refused_with_the_reason(tmp_path, capfd, overrides, reason):
+    assert command([*INLINE, f"hydra.run.dir={tmp_path / 'run'}", *overrides]) in (2, 3)
+    said = capfd.readouterr().err
+    assert reason in said
+    assert "Traceback" not in said.replace((tmp_path / "run").name, "")
