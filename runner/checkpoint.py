@@ -190,7 +190,7 @@ def initialize(network: nn.Layer, names: tuple[str, ...], weights: Weights, stri
             f"{weights.origin} does not fit the network: {len(fitting)} of {len(own)} tensors match"
             + _listed("missing", missing)
             + _listed("not used", unused)
-            + _listed("of another shape", [f"{n} {list(offered[n].shape)}≠{own[n].shape}" for n in reshaped])
+            + _listed("of another shape", [f"{n} {list(offered[n].shape)}≠{list(own[n].shape)}" for n in reshaped])
             + "\nChoose the same model and number of classes, or take what fits: checkpoint.strict=false"
         )
     for name, value in fitting.items():

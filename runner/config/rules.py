@@ -88,7 +88,7 @@ def _mode(config: Config) -> Iterator[str]:
     mode, mimic = config.mode, config.mimic
     match mode:
         case Cls() if mimic is not None:
-            yield f"mimic={mimic.kind}: mode=cls has one network and no peer to follow. Use mode=cls_distill or drop it."
+            yield f"mimic={mimic.kind}: mode=cls has one network and no peer. Use mode=cls_distill or drop it."
         case ClsDistill() | ClsTeacher() if mimic is None:
             yield f"mode={mode.kind} needs a loss that follows the peer. Add mimic=dml (or kl, kd, js_original)."
         case ClsDistillMultiopt() if mimic is not None and not mimic.detach_peer:
