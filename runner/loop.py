@@ -41,7 +41,7 @@ class Progress:
     best_step: int = 0
     """Step it was measured after."""
     waited: int = 0
-    """Evaluations since."""
+    """Evaluations since the monitored metric last rose (or fell) by more than `min_delta`."""
 
 
 @dataclass
@@ -163,23 +163,23 @@ def validate(training: Training, observer: Observer) -> bool:
     else:
         evaluation = evaluate(training.networks, training.loaders.val, training.precision, training.k)
     value = evaluation.values[settings.monitor.removeprefix("val/")]
-    better = is_better(value, progress.best, settings)
+    gained = gain(value, progress.best, settings.goal)
+    # Of equal values the later weights are taken: they saw the lower learning rates.
+    better = gained >= 0
+    progress.waited = 0 if gained > settings.min_delta else progress.waited + 1
     if better:
-        progress.best, progress.best_step, progress.waited = value, progress.step, 0
-    else:
-        progress.waited += 1
+        progress.best, progress.best_step = value, progress.step
     observer.evaluated(progress, evaluation, better)
     return better
 
 
-def is_better(value: float, best: float | None, settings: Train) -> bool:
-    """Whether a monitored metric improves on the best so far by more than `min_delta`."""
+def gain(value: float, best: float | None, goal: Goal) -> float:
+    """By how much the monitored metric improves on the best so far; never where it is not a number."""
     if math.isnan(value):
-        return False
+        return -math.inf
     if best is None:
-        return True
-    gain = value - best if settings.goal is Goal.max else best - value
-    return gain > settings.min_delta
+        return math.inf
+    return value - best if goal is Goal.max else best - value
 
 
 @dataclass

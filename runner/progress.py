@@ -37,6 +37,7 @@ class Display:
                 TextColumn("{task.fields[numbers]}"),
                 TimeRemainingColumn(),
                 console=self.console,
+                redirect_stderr=False,
             )
             self.task = self.bar.add_task("training", total=steps, completed=done, numbers="")
             self.bar.start()

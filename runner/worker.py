@@ -44,6 +44,7 @@ def main() -> None:
 def guarded(directory: Path) -> int:
     """Train, and turn every error into an exit code and a message that the parent shows."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
     try:
         with StopSignal() as stop:
             return train(directory, stop)

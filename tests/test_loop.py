@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
 
 from runner import experiment, losses, schedules
+from runner.config import Goal
 from runner.errors import ConfigError, Diverged
 from runner.evaluation import evaluate
-from runner.loop import Ending, fit, train_step
+from runner.loop import Ending, fit, gain, train_step
 
 DATA = ["data=synthetic", "data.train_images=44", "data.test_images=21", "data.batch_size=16", "data.eval_batch_size=8"]
 LINEAR = ["model=custom", "model.target=tests.samples:linear_network"]
@@ -176,7 +179,27 @@ def test_early_stopping_waits_for_patience_evaluations(config_of):
     witness = Witness()
     run = built(config_of, "train.patience=2", "train.min_delta=2", "train.epochs=9")
     assert fit(run.training, witness) is Ending.early
-    assert [better for _, _, better in witness.evaluations] == [True, False, False]
+    assert len(witness.evaluations) == 3
+
+
+def test_of_equal_evaluations_the_later_weights_are_the_best(config_of):
+    witness = Witness()
+    run = built(config_of, "train.epochs=3", "optimizer=sgd", "optimizer.lr=1e-12")
+    fit(run.training, witness)
+    assert [better for _, _, better in witness.evaluations] == [True, True, True]
+    assert run.training.progress.best_step == run.training.steps
+
+
+@pytest.mark.parametrize(
+    ("value", "best", "goal", "expected"),
+    [(0.5, 0.25, Goal.max, 0.25), (0.5, 0.25, Goal.min, -0.25), (0.5, None, Goal.min, math.inf)],
+)
+def test_the_goal_says_which_direction_is_better(value, best, goal, expected):
+    assert gain(value, best, goal) == expected
+
+
+def test_a_metric_that_is_not_a_number_is_never_better():
+    assert gain(math.nan, None, Goal.max) < 0
 
 
 def test_patience_without_a_validation_split_is_refused(config_of):

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from runner.data.download import OfficialFile, fetch, require
+from runner.errors import DataError
+
+CONTENT = b"the official file" * 1000
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[str]:
+    """The address of a real server that publishes `set.gz`."""
+    published = tmp_path / "published"
+    published.mkdir()
+    (published / "set.gz").write_bytes(CONTENT)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=published)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def official(home: str, md5: str | None = None, name: str = "set.gz") -> OfficialFile:
+    return OfficialFile(name, f"{home}/{name}", md5 or hashlib.md5(CONTENT).hexdigest())
+
+
+def test_a_missing_file_is_fetched_when_the_user_says_so(tmp_path: Path, home: str) -> None:
+    require(tmp_path / "root", [official(home)], download=True)
+    assert (tmp_path / "root" / "set.gz").read_bytes() == CONTENT
+
+
+def test_a_missing_file_is_not_fetched_silently(tmp_path: Path, home: str) -> None:
+    with pytest.raises(DataError, match=r"set\.gz is missing.*data\.download=true"):
+        require(tmp_path / "root", [official(home)], download=False)
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_file_that_is_there_is_not_fetched_again(tmp_path: Path) -> None:
+    (tmp_path / "set.gz").write_bytes(b"mine")
+    require(tmp_path, [official("http://127.0.0.1:1")], download=True)
+    assert (tmp_path / "set.gz").read_bytes() == b"mine"
+
+
+def test_a_wrong_checksum_is_refused_and_leaves_nothing(tmp_path: Path, home: str) -> None:
+    root = tmp_path / "root"
+    with pytest.raises(DataError, match=r"set\.gz arrived damaged: MD5"):
+        fetch(official(home, md5="0" * 32), root)
+    assert list(root.iterdir()) == []
+
+
+def test_a_file_that_is_not_published_names_the_address_and_the_place(tmp_path: Path, home: str) -> None:
+    with pytest.raises(DataError, match=r"other\.gz cannot be fetched: .*404.*by hand to"):
+        fetch(official(home, name="other.gz"), tmp_path / "root")
+
+
+def test_a_server_that_is_down_leaves_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    with pytest.raises(DataError, match="cannot be fetched"):
+        fetch(official("http://127.0.0.1:1"), root)
+    assert list(root.iterdir()) == []
