@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,10 +50,12 @@ class Loaders:
 def build(config: cfg.Data, seed: int, overfit_batches: int | None = None, rank: int = 0, world: int = 1) -> Loaders:
     """Load the images and divide them among `world` processes.
 
-    With `overfit_batches` the first batches of the first epoch are all there is, for training and evaluation alike.
+    With `overfit_batches` the first batches of the first epoch are all there is, for training and
+    evaluation alike, without augmentation.
     """
     source = load(config)
     if overfit_batches:
+        config = replace(config, augment=cfg.Augment())
         few = epoch_order(seed, 0, len(source.train))[: overfit_batches * config.batch_size]
         same = source.train.select(np.sort(few))
         source = Source(source.name, source.classes, same, same, same)

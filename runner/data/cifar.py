@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def load(config: cfg.Cifar10 | cfg.Cifar100) -> Source:
         folder, meta, label_key, names_key = "cifar-100-python", "meta", b"fine_labels", b"fine_label_names"
         train_files, test_file = ["train"], "test"
     files = _Files(Path(config.root), folder, ARCHIVES[config.kind], config.download)
-    names = [name.decode() for name in files.read(meta)[names_key]]
+    names = _names(files.read(meta), names_key, files.where / meta)
     train = _images([files.read(name) for name in train_files], label_key, config.image_size, files.where)
     test = _images([files.read(test_file)], label_key, config.image_size, files.where)
     return Source(config.kind, names, train, test)
@@ -67,8 +68,17 @@ class _Files:
                 return unpickling.load(stream_in, encoding="bytes")
         except FileNotFoundError as error:
             raise DataError(f"{self.where / name} is missing. Unpack the official archive there again.") from error
-        except (OSError, KeyError, EOFError, pickle.UnpicklingError, tarfile.TarError, ValueError) as error:
+        except (OSError, KeyError, EOFError, pickle.UnpicklingError, tarfile.TarError, ValueError, zlib.error) as error:
             raise DataError(f"{self.where}: {name} is damaged: {error}. Fetch the official archive again.") from error
+
+
+def _names(content: Any, key: bytes, where: Path) -> list[str]:
+    try:
+        return [name.decode() for name in content[key]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{where} does not name this set's classes: {error}. Unpack the official archive again."
+        ) from error
 
 
 def _probe(folder: str) -> str:

@@ -25,7 +25,7 @@ def load(config: cfg.ImageFolder) -> Source:
                 f"{root / split} is no folder. data=image_folder expects data.root/{split}/<class>/<image files>; "
                 f"data.root is '{root}'."
             )
-    classes = sorted(path.name for path in (root / "train").iterdir() if path.is_dir())
+    classes = [path.name for path in _folders(root / "train")]
     if not classes:
         raise DataError(
             f"{root / 'train'} has no class folders. Put the images of each class into a folder of its own."
@@ -35,10 +35,15 @@ def load(config: cfg.ImageFolder) -> Source:
     return Source(root.name or "image_folder", classes, train, test, val)
 
 
+def _folders(place: Path) -> list[Path]:
+    """The folders in a folder by name, without hidden ones such as `.ipynb_checkpoints`."""
+    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def _split(folder: Path, classes: list[str], image_size: int) -> ImageFiles:
     paths: list[str] = []
     labels: list[int] = []
-    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for place in _folders(folder):
         if place.name not in classes:
             raise DataError(
                 f"{place} is a class that the training images do not have.{nearest(place.name, classes)} "

@@ -16,6 +16,9 @@ def preprocess(image: Image.Image, size: int) -> np.ndarray:
     Returns uint8 [size, size, 3].
     """
     upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        # Pillow would clip 16-bit grey at 255 instead of scaling it.
+        upright = Image.fromarray((np.asarray(upright, dtype=np.uint32) >> 8).astype(np.uint8))
     return np.asarray(ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.BILINEAR))
 
 
@@ -24,7 +27,7 @@ def decode(path: str | Path, size: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return preprocess(image, size)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}. Replace or remove it.") from error
 
 

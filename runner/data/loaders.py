@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ import paddle
 from paddle import Tensor
 
 from .. import config as cfg
+from ..processes import die_with_parent
 from .images import decode
 from .samplers import batch_bounds, epoch_order
 from .splits import ImageFiles, Images, Split
@@ -68,10 +71,11 @@ class EvalLoader:
         everything = np.arange(len(self.split))
         batches = [everything[begin : begin + size] for begin in range(0, len(everything), size)]
         mine = [batch[self.rank :: self.world] for batch in batches]
-        mine = [batch for batch in mine if len(batch)]
+        sizes = [len(whole) for whole, own in zip(batches, mine, strict=True) if len(own)]
+        mine = [own for own in mine if len(own)]
         for indices, images in _read(self.split, mine, self.config):
             batch = self.normalize(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-            yield Batch(batch, paddle.to_tensor(self.split.labels[indices]), indices, len(indices))
+            yield Batch(batch, paddle.to_tensor(self.split.labels[indices]), indices, sizes.pop(0))
 
 
 def _read(split: Split, batches: list[np.ndarray], config: cfg.Data) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -105,6 +109,10 @@ class _Files(paddle.io.Dataset):
             return np.zeros((size, size, 3), dtype=np.uint8), np.int64(-1 - index)
 
 
+def _start_worker(parent: int, _number: int) -> None:
+    die_with_parent(parent)
+
+
 def _decoded_by_workers(
     split: ImageFiles, batches: list[np.ndarray], workers: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -115,9 +123,13 @@ def _decoded_by_workers(
         batch_sampler=[list(map(int, batch)) for batch in batches],
         num_workers=min(workers, len(batches)),
         use_shared_memory=True,
+        worker_init_fn=functools.partial(_start_worker, os.getpid()),
         return_list=True,
     )
+    # Paddle 3.3.1 draws the workers' seed from NumPy's global generator; a resumed epoch would draw it once more.
+    random_state = np.random.get_state()
     iterator = iter(loader)
+    np.random.set_state(random_state)
     try:
         for images, indices in iterator:
             places = indices.numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -69,5 +70,5 @@ def _read(root: Path, name: str, dimensions: int) -> np.ndarray:
         if magic != 0x0800 + dimensions:
             raise ValueError(f"it begins with {magic:#x}, not with {0x0800 + dimensions:#x}")
         return np.frombuffer(content, dtype=np.uint8, offset=4 * (dimensions + 1)).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error) as error:
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise DataError(f"{path} is damaged: {error}. Remove it and fetch it again (data.download=true).") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import ConfigError
+
 
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
     """The order of an epoch, int64 [size]: every image once, a pure function of seed and epoch."""
@@ -11,12 +13,19 @@ def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def batch_bounds(size: int, batch_size: int, world: int) -> list[tuple[int, int]]:
-    """(begin, end) of every global batch of an epoch of `size` images.
+    """(begin, end) of every global batch of an epoch of `size` images: ⌈size / batch_size⌉ for any number of processes.
 
-    The last batch may be smaller. Where it would have fewer images than there are processes it joins the one before,
-    so that no process is without an image.
+    The last batch may be smaller. Where it would have fewer images than there are processes it takes the missing ones
+    from the batch before. Errors: ConfigError where even that leaves a process without an image.
     """
     begins = list(range(0, size, batch_size))
-    if len(begins) > 1 and size - begins[-1] < world:
-        begins.pop()
-    return list(zip(begins, [*begins[1:], size], strict=True))
+    missing = world - (size - begins[-1])
+    if missing > 0 and len(begins) > 1:
+        begins[-1] -= missing
+    bounds = list(zip(begins, [*begins[1:], size], strict=True))
+    if min(end - begin for begin, end in bounds) < world:
+        raise ConfigError(
+            f"data.batch_size={batch_size}: {size} images in batches of that size leave one of {world} processes "
+            "without an image. Use larger batches or fewer processes."
+        )
+    return bounds

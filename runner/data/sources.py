@@ -10,7 +10,7 @@ from .. import config as cfg
 from ..custom import load_target
 from ..errors import DataError
 from . import cifar, digits, folder, mnist, synthetic
-from .splits import Images, Source, Split, first_of_each_class, stratified_split
+from .splits import ImageFiles, Images, Source, Split, first_of_each_class, stratified_split
 
 
 def load(config: cfg.Data) -> Source:
@@ -73,6 +73,8 @@ def _check(source: Source, name: str, split: Split, image_size: int) -> None:
             f"{where}: the label of image {bad[0]} is {labels[bad[0]]}, but there are {len(source.classes)} classes, "
             f"so labels go from 0 to {len(source.classes) - 1}."
         )
+    if isinstance(split, ImageFiles) and split.image_size != image_size:
+        raise DataError(f"{where}: its images are {split.image_size} pixels wide: data.image_size={split.image_size}")
     if isinstance(split, Images):
         expected = [len(labels), image_size, image_size]
         images = split.images

@@ -64,7 +64,8 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
 
     labels: int64 [N]. Errors: DataError where nothing would be left to keep.
     """
-    total = int(np.ceil(fraction * len(labels)))
+    # 0.07 · 100 is 7.000000000000001.
+    total = int(np.ceil(round(fraction * len(labels), 6)))
     classes, counts = np.unique(labels, return_counts=True)
     shares = counts * total / len(labels)
     quotas = np.floor(shares).astype(int)

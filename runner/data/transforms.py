@@ -57,10 +57,15 @@ class Normalize:
     """Bytes to what a network is given: (x / 255 - mean) / std on the device, grey repeated to three channels."""
 
     def __init__(self, config: cfg.Data) -> None:
-        mean, std = np.array(config.mean, dtype=np.float64), np.array(config.std, dtype=np.float64)
-        self.scale = paddle.to_tensor((1 / (255 * std)).astype("float32").reshape(1, 3, 1, 1))
-        self.shift = paddle.to_tensor((-mean / std).astype("float32").reshape(1, 3, 1, 1))
+        self.scales = [1 / (255 * std) for std in config.std]
+        self.shifts = [-mean / std for mean, std in zip(config.mean, config.std, strict=True)]
 
     def __call__(self, images: np.ndarray) -> Tensor:
         """uint8 [B, C, S, S] to float32 [B, 3, S, S]."""
-        return paddle.to_tensor(images).astype("float32") * self.scale + self.shift
+        pixels = paddle.to_tensor(images).astype("float32")
+        # A channel at a time: Paddle 3.3.1 broadcasts [1, 3, 1, 1] slowly on a CPU.
+        channels = [
+            pixels[:, channel % images.shape[1]] * scale + shift
+            for channel, (scale, shift) in enumerate(zip(self.scales, self.shifts, strict=True))
+        ]
+        return paddle.stack(channels, axis=1)

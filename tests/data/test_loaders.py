@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runner import config as cfg
-from runner import data
+from runner import data, seeding
 from runner.data.samplers import batch_bounds
 from runner.errors import DataError
 
@@ -138,8 +140,8 @@ def test_an_unreadable_image_is_named(folder, tmp_path, workers):
         drawn(data.build(image_folder(root, workers=workers), 0).train)
 
 
-def test_a_last_batch_smaller_than_the_processes_joins_the_one_before():
-    assert batch_bounds(17, 8, 2) == [(0, 8), (8, 17)]
+def test_a_last_batch_smaller_than_the_processes_takes_from_the_one_before():
+    assert batch_bounds(17, 8, 2) == [(0, 8), (8, 15), (15, 17)]
     assert batch_bounds(18, 8, 2) == [(0, 8), (8, 16), (16, 18)]
 
 
@@ -147,3 +149,40 @@ def test_overfitting_takes_the_first_batches_of_the_first_epoch_for_everything()
     loaders = data.build(synthetic(), 0, overfit_batches=2)
     assert len(loaders.source.train) == 16
     assert loaders.source.train is loaders.source.test
+
+
+def test_workers_leave_the_random_state_of_the_process_alone(folder):
+    before = seeding.state()
+    drawn(data.build(image_folder(folder, workers=2), 0).train)
+    assert seeding.state() == before
+
+
+KILLED = """
+import os, sys
+from runner.config import ImageFolder
+from runner.data import build
+batches = build(ImageFolder(root=sys.argv[1], image_size=16, batch_size=5, val_fraction=0.0), 0).train.epoch(0)
+next(batches)
+print(open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read(), flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_workers_end_when_their_trainer_is_killed(folder, tmp_path):
+    # A file, because orphans would keep a pipe open.
+    with (tmp_path / "children").open("w+") as listed:
+        subprocess.run([sys.executable, "-c", KILLED, str(folder)], stdout=listed, stderr=subprocess.DEVNULL)
+        listed.seek(0)
+        workers = [int(number) for number in listed.read().split()]
+    assert workers
+    limit = time.monotonic() + 6
+    while any(map(running, workers)) and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert not any(map(running, workers))
