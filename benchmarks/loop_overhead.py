@@ -36,7 +36,7 @@ def bare() -> None:
     network = MobileNetV3(Size.large, 0.5, 10, 0.2)
     accelerate(network)
     generator = np.random.default_rng(0)
-    images = paddle.to_tensor(generator.normal(size=(BATCH * STEPS, 3, 32, 32)).astype("float32"))
+    images = paddle.to_tensor(generator.standard_normal((BATCH * STEPS, 3, 32, 32), dtype="float32"))
     labels = paddle.to_tensor(generator.integers(0, 10, BATCH * STEPS))
     optimizer = paddle.optimizer.AdamW(0.002, parameters=network.parameters())
     network.train()

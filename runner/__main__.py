@@ -22,7 +22,7 @@ def command(arguments: list[str]) -> int:
     """Do what the arguments say; returns the exit code. What a user can mend is one message without a traceback."""
     try:
         match arguments:
-            case ["-h" | "--help" | "help", *_]:
+            case _ if {"-h", "--help"} & set(arguments) and arguments[0] != "ui":
                 from . import help
 
                 print(help.text(), end="")

@@ -88,14 +88,17 @@ def optimizer_state(optimizations: list[Optimization]) -> dict[str, paddle.Tenso
         masters = entries.pop("master_weights", {})
         for key, value in entries.items():
             if isinstance(value, paddle.Tensor):
-                owner = next(name for name in names if key.startswith(f"{name}_"))
+                owner = max((name for name in names if key.startswith(f"{name}_")), key=len)
                 tensors[f"{number}.{names[owner]}/{key.removeprefix(f'{owner}_')}"] = value
         tensors |= {f"{number}.{names[key]}/master": value for key, value in masters.items()}
     return tensors
 
 
 def _write(path: Path, tensors: dict[str, paddle.Tensor]) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(path))
+    # Half precision is written as float32, which NumPy can read and which is exact.
+    halves = (paddle.float16, paddle.bfloat16)
+    wide = {name: value.astype("float32") if value.dtype in halves else value for name, value in tensors.items()}
+    save_file({name: value.contiguous() for name, value in wide.items()}, str(path))
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
@@ -173,7 +176,13 @@ def _arrays(content: Any) -> dict[str, np.ndarray]:
     return arrays
 
 
-def initialize(network: nn.Layer, names: tuple[str, ...], weights: Weights, strict: bool) -> str:
+def initialize(
+    network: nn.Layer,
+    names: tuple[str, ...],
+    weights: Weights,
+    strict: bool,
+    remedy: str = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false",
+) -> str:
     """Give the networks the weights that fit in name and shape, and say in one line what matched.
 
     `names` are the networks in it; weights without such a prefix, or of `student` alone, are given to each of them.
@@ -191,10 +200,10 @@ def initialize(network: nn.Layer, names: tuple[str, ...], weights: Weights, stri
             + _listed("missing", missing)
             + _listed("not used", unused)
             + _listed("of another shape", [f"{n} {list(offered[n].shape)}≠{list(own[n].shape)}" for n in reshaped])
-            + "\nChoose the same model and number of classes, or take what fits: checkpoint.strict=false"
+            + f"\n{remedy}"
         )
     for name, value in fitting.items():
-        own[name].set_value(value)
+        own[name].set_value(paddle.to_tensor(value).astype(own[name].dtype))
     return f"{len(fitting)} of {len(own)} tensors from {weights.origin}" + (
         f" ({len(missing)} missing, {len(reshaped)} of another shape, {len(unused)} not used)" if not strict else ""
     )

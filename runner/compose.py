@@ -19,7 +19,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from .choices import choices, config_dir
 from .config import GROUPS, Checkpoint, Config, Train
 from .config.store import unknown_key
-from .errors import ConfigError, UserError, nearest
+from .errors import STOPPED, ConfigError, UserError, nearest
 
 
 def register() -> None:
@@ -48,7 +48,9 @@ def run(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
     """
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = ["runner", *arguments]
+    # Hydra's parser takes no override behind a flag: `runner mode=cls -m train.seed=0,1` would be refused.
+    sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    sys.argv = ["runner", *sweep, *(argument for argument in arguments if argument not in sweep)]
     composed_at_least_once = False
     failures: list[UserError] = []
 
@@ -61,10 +63,14 @@ def run(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
         except UserError as failure:
             # Hydra would print a line of its own for an exception and end a sweep.
             failures.append(failure)
+            if failure.exit_code in STOPPED:
+                raise
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(guarded)()
     except Exception as error:
+        if failures:
+            raise failures[-1] from error
         if composed_at_least_once:
             raise
         raise explain(error) from error

@@ -15,13 +15,15 @@ class Ema:
     def __init__(self, network: nn.Layer, decay: float) -> None:
         self.decay = decay
         self.tracked = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
-        self.averages: dict[str, Tensor] = {name: value.detach().clone() for name, value in self.tracked.items()}
+        self.averages: dict[str, Tensor] = {
+            name: value.detach().astype("float32").clone() for name, value in self.tracked.items()
+        }
 
     @paddle.no_grad()
     def update(self) -> None:
         """Take the network's values of now into the averages."""
         for name, value in self.tracked.items():
-            self.averages[name].scale_(self.decay).add_(value * (1 - self.decay))
+            self.averages[name].scale_(self.decay).add_(value.astype("float32") * (1 - self.decay))
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -36,4 +38,4 @@ class Ema:
     @paddle.no_grad()
     def _assign(self, values: dict[str, Tensor]) -> None:
         for name, value in self.tracked.items():
-            paddle.assign(values[name], value)
+            paddle.assign(values[name].astype(value.dtype), value)

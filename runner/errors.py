@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: Exit code of a command that a signal stopped → the signal as a user knows it.
+STOPPED = {130: "Ctrl-C", 143: "SIGTERM"}
+
 
 class UserError(Exception):
     """Something outside the program is wrong. The message names it and says what to do.

@@ -13,7 +13,7 @@ from . import checkpoint, data, models, modes, optimizers, precision, seeding
 from . import config as cfg
 from .config import store
 from .ema import Ema
-from .errors import ConfigError
+from .errors import CheckpointError, ConfigError
 from .journal import CONFIG
 from .loop import Training
 from .models import Networks
@@ -60,6 +60,7 @@ def build(config: cfg.Config) -> Experiment:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
     steps_per_epoch = loaders.train.batches_per_epoch
     steps = config.train.max_steps or config.train.epochs * steps_per_epoch
+    _check_warmups(config, steps, steps_per_epoch)
     optimizations = _optimizations(config, mode, networks, steps, steps_per_epoch)
     casting.decorate([networks[name] for name in networks.trained], [part.optimizer for part in optimizations])
     training = Training(
@@ -108,21 +109,44 @@ def _networks(config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes
 
 
 def _teacher(mode: cfg.ClsTeacher, config: cfg.Config, classes: int, notes: list[str]) -> nn.Layer:
-    """A network with the weights of a trained one."""
+    """A network with the weights of a trained one. Errors: CheckpointError or ConfigError where it cannot be had."""
     weights = checkpoint.read_weights(mode.teacher_from)
-    architecture = mode.teacher or config.model
-    stored = Path(mode.teacher_from) / CONFIG
-    if mode.teacher is None and stored.is_file():
-        architecture = store.read(stored).model
-    network = models.build(architecture, classes)
-    name = mode.teacher_network
-    prefix = f"{name}."
-    chosen = {key.removeprefix(prefix): value for key, value in weights.arrays.items() if key.startswith(prefix)}
-    holder = Networks({name: network})
-    arrays = {f"{prefix}{key}": value for key, value in (chosen or weights.arrays).items()}
-    summary = checkpoint.initialize(holder, (name,), checkpoint.Weights(weights.origin, arrays), strict=True)
+    name, prefix = mode.teacher_network, f"{mode.teacher_network}."
+    held = {key.partition(".")[0] for key in weights.arrays} & {"student", "student1"}
+    if held and name not in held:
+        raise CheckpointError(
+            f"mode.teacher_network={name}: {weights.origin} has no such network. It has: {', '.join(sorted(held))}"
+        )
+    network = models.build(_teacher_model(mode, config), classes)
+    if held:
+        chosen = {key: value for key, value in weights.arrays.items() if key.startswith(prefix)}
+    else:
+        chosen = {f"{prefix}{key}": value for key, value in weights.arrays.items()}
+    summary = checkpoint.initialize(
+        Networks({name: network}),
+        (name,),
+        checkpoint.Weights(weights.origin, chosen),
+        strict=True,
+        remedy="The teacher needs the architecture and classes it was trained with: model@mode.teacher=…",
+    )
     notes.append(f"teacher: {summary}")
     return network
+
+
+def _teacher_model(mode: cfg.ClsTeacher, config: cfg.Config) -> cfg.Model:
+    """The architecture that the config names, else that of the teacher's run, else the student's."""
+    stored = Path(mode.teacher_from) / CONFIG
+    if mode.teacher is not None or not stored.is_file():
+        return mode.teacher or config.model
+    run = store.read(stored)
+    peer = run.mode.peer if isinstance(run.mode, cfg.ClsDistill) and mode.teacher_network == "student1" else None
+    model = peer or run.model
+    if isinstance(model, cfg.CustomModel) and not mode.trust:
+        raise ConfigError(
+            f"{mode.teacher_from} was trained with a model of its own, {model.target}, which would be imported and "
+            "called. If you trust whoever made that run: mode.trust=true"
+        )
+    return model
 
 
 def _optimizations(
@@ -135,6 +159,18 @@ def _optimizations(
         optimizers.build(optimizer, schedule, {name: networks[name] for name in names}, steps, steps_per_epoch)
         for names, (optimizer, schedule) in zip(mode.owners, chosen, strict=True)
     ]
+
+
+def _check_warmups(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
+    peer = config.mode.peer_schedule if isinstance(config.mode, cfg.ClsDistillMultiopt) else None
+    for key, schedule in (("schedule", config.schedule), ("mode.peer_schedule", peer)):
+        if not isinstance(schedule, (cfg.CosineWarmup, cfg.ExponentialWarmup)) or config.debug.fast_dev_run:
+            continue
+        if round(schedule.warmup_epochs * steps_per_epoch) >= steps:
+            raise ConfigError(
+                f"{key}.warmup_epochs={schedule.warmup_epochs}: the warm-up is not shorter than the run of {steps} "
+                f"steps ({steps_per_epoch} an epoch). Lower it, such as {key}.warmup_epochs=0"
+            )
 
 
 def _check_monitor(config: cfg.Config, training: Training) -> None:

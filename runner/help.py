@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
-from .choices import choices
+import yaml
+
+from .choices import choices, config_dir
 
 USAGE = """\
 Train, distil, compress, compare and export image classifiers on PaddlePaddle.
@@ -36,27 +38,19 @@ Exit codes: 0 done · 2 bad config · 3 bad data or checkpoint · 4 diverged · 
 143 SIGTERM · 1 a defect
 """
 
-DEFAULTS = {
-    "model": "mobilenet_v3_large_x0_5",
-    "data": "digits",
-    "mode": "cls",
-    "loss": "cross_entropy",
-    "optimizer": "adamw",
-    "schedule": "cosine_warmup",
-    "amp": "off",
-    "compression": "none",
-    "tracking": "mlflow",
-    "launch": "local",
-    "train": "default",
-    "checkpoint": "default",
-}
+
+def defaults() -> dict[str, str]:
+    """Config group → the choice that is taken where nothing is said."""
+    listed = yaml.safe_load((config_dir() / "config.yaml").read_text(encoding="utf-8"))["defaults"]
+    return {group: choice for entry in listed if isinstance(entry, dict) for group, choice in entry.items() if choice}
 
 
 def text(width: int = 110) -> str:
     """The whole page."""
+    taken = defaults()
     lines = [USAGE.rstrip("\n")]
     for group, names in choices().items():
-        marked = [f"{name}*" if DEFAULTS.get(group) == name else name for name in names]
+        marked = [f"{name}*" if taken.get(group) == name else name for name in names]
         prefix = f"  {'+' if group == 'debug' else ''}{group}".ljust(16)
         lines += textwrap.wrap(", ".join(marked), width, initial_indent=prefix, subsequent_indent=" " * 16)
     return "\n".join(lines) + "\n" + MORE

@@ -102,19 +102,22 @@ def fit(training: Training, observer: Observer) -> Ending:
             if progress.step % settings.log_every == 0:
                 observer.logged(progress, window.read())
             if observer.stepped():
-                window.check()
+                window.flush(observer)
                 observer.checkpoint(progress, better=False)
                 return Ending.interrupted
             if progress.step == training.steps:
                 break
         window.check()
+        if progress.step == training.steps:
+            window.flush(observer)
         progress.epoch, progress.batch = progress.epoch + 1, 0
-        better = True
+        better = training.loaders.val is None
         if training.loaders.val and (progress.epoch % settings.eval_every == 0 or progress.step == training.steps):
             better = validate(training, observer)
-            window.restart_clock()
         observer.checkpoint(progress, better)
+        window.restart_clock()
         if settings.patience and progress.waited >= settings.patience:
+            window.flush(observer)
             return Ending.early
     return Ending.complete
 
@@ -247,6 +250,11 @@ class Window:
             "Lower optimizer.lr, add a warm-up (schedule=cosine_warmup) or clip gradients (optimizer.clip_norm=1)."
         )
 
+    def flush(self, observer: Observer) -> None:
+        """Report the steps that were not read yet."""
+        if self.readings:
+            observer.logged(self.training.progress, self.read())
+
     def read(self) -> dict[str, float]:
         """Averages over the window as `train/…` metrics, and a new window."""
         values = self.check()
@@ -260,8 +268,8 @@ class Window:
         read["train/lr"] = rates[0]
         for optimization, rate in zip(self.training.optimizations[1:], rates[1:], strict=True):
             read[f"train/lr/{'+'.join(optimization.networks)}"] = rate
-        if self.training.precision.scaler is not None:
-            read["train/loss_scale"] = float(self.training.precision.scaler._scale.item())
+        if self.training.precision.loss_scale is not None:
+            read["train/loss_scale"] = self.training.precision.loss_scale
         read["train/images_per_s"] = self.images / max(self.seconds, 1e-9)
         self.readings, self.images, self.seconds = [], 0, 0.0
         return read

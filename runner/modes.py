@@ -45,7 +45,8 @@ def build(config: cfg.Config) -> Mode:
             return Mode([["student"], ["student1"]], follow.each_other)
         case cfg.ClsDistill(), cfg.Mimic() as mimic:
             follow = _Following(hard, mimic)
-            both = follow.each_other if mimic.detach_peer else follow.jointly
+            joint = isinstance(mimic, cfg.JsOriginal) and not mimic.detach_peer
+            both = follow.jointly if joint else follow.each_other
             return Mode([["student", "student1"]], lambda logits, labels: [_merge(both(logits, labels))])
     raise AssertionError(config.mode)
 
@@ -62,15 +63,15 @@ class _Following:
         self.hard_share = 1 - self.config.alpha if isinstance(self.config, cfg.Kd) else 1.0
 
     def __call__(self, logits: Logits, labels: Tensor, name: str, peer: str) -> Terms:
-        """Terms of one network; no gradient reaches the peer."""
-        mimic = self.mimic(logits[name], logits[peer].detach())
+        """Terms of one network; no gradient reaches the peer unless the config says so."""
+        mimic = self.mimic(logits[name], logits[peer].detach() if self.config.detach_peer else logits[peer])
         return {
             f"ce/{name}": self.hard_share * self.hard(logits[name], labels),
             f"mimic/{name}": self.config.weight * mimic,
         }
 
     def each_other(self, logits: Logits, labels: Tensor) -> list[Terms]:
-        """Terms of the student and of its peer, each detached from the other."""
+        """Terms of the student and of its peer."""
         return [self(logits, labels, "student", "student1"), self(logits, labels, "student1", "student")]
 
     def jointly(self, logits: Logits, labels: Tensor) -> list[Terms]:

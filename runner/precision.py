@@ -32,11 +32,13 @@ class Precision:
     @property
     def handles_overflow(self) -> bool:
         """Whether a loss that is not finite only lowers the loss scale."""
-        return (
-            self.scaler is not None
-            and self.scaler.is_use_dynamic_loss_scaling()
-            and float(self.scaler._scale.item()) > 1.0
-        )
+        scale = self.loss_scale
+        return scale is not None and self.scaler.is_use_dynamic_loss_scaling() and scale > 1.0
+
+    @property
+    def loss_scale(self) -> float | None:
+        """What losses are multiplied with; None where they are not."""
+        return None if self.scaler is None else float(self.scaler._scale.item())
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Context of forward passes and losses."""

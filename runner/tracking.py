@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from . import config as cfg
 from . import files
@@ -80,6 +79,9 @@ class Mirror:
         """Send what the journal has and MLflow has not. Whether the run has ended."""
         if "run_id" not in self.known:
             self._create()
+        if not self.known["params_sent"]:
+            self._send_params()
+            self._remember(params_sent=True)
         metrics: list[Any] = []
         ended = False
         offset = self.known["offset"]
@@ -108,13 +110,13 @@ class Mirror:
             "compression": self.config.compression.kind,
             "model": cfg.model_name(self.config.model),
             "data": self.config.data.kind,
-            "amp": self.config.amp.kind,
             "run_dir": str(self.directory),
             **self.tracking.tags,
         }
         run = self.client.create_run(experiment, run_name=run_name(self.config, self.directory), tags=tags)
-        self._remember(run_id=run.info.run_id, experiment_id=experiment, uri=self.tracking.uri, offset=0)
-        self._send_params()
+        self._remember(
+            run_id=run.info.run_id, experiment_id=experiment, uri=self.tracking.uri, params_sent=False, offset=0
+        )
 
     def _send_params(self) -> None:
         from mlflow.entities import Param
@@ -152,6 +154,9 @@ class Mirror:
 def run_name(config: cfg.Config, directory: Path) -> str:
     """`<mode>-<compression>-<model>-<short id>`."""
     short = directory.name.rpartition("_")[2]
+    if short.isdigit() and "_" not in directory.name:
+        # A job of a sweep: its folder is the number in the sweep's.
+        short = f"{directory.parent.name.rpartition('_')[2]}-{short}"
     return f"{config.mode.kind}-{config.compression.kind}-{cfg.model_name(config.model)}-{short}"
 
 
@@ -222,14 +227,6 @@ def _dataset(event: dict[str, Any]) -> Any:
         profile=json.dumps(event["profile"]),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
-
-
-def redacted(uri: str) -> str:
-    """A tracking URI without its password."""
-    parsed = urlparse(uri)
-    if parsed.password is None:
-        return uri
-    return uri.replace(f":{parsed.password}@", ":***@").replace(f":{unquote(parsed.password)}@", ":***@")
 
 
 if __name__ == "__main__":

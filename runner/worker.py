@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,7 @@ from .data import Images
 from .errors import UserError
 from .evaluation import Evaluation, evaluate
 from .experiment import Experiment
-from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, FAILURE, PLOTS, RANKS, RESULT, Journal
+from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, FAILURE, LOG, PLOTS, RANKS, RESULT, Journal
 from .loop import Ending, Progress, fit
 from .progress import Display
 
@@ -43,18 +44,25 @@ def main() -> None:
 
 def guarded(directory: Path) -> int:
     """Train, and turn every error into an exit code and a message that the parent shows."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", filename=directory / LOG, encoding="utf-8", force=True
+    )
     logging.captureWarnings(True)
-    try:
-        with StopSignal() as stop:
+    with StopSignal() as stop:
+        try:
             return train(directory, stop)
-    except UserError as error:
-        log.info("%s", "".join(traceback.format_exception(error)))
-        return _failed(directory, str(error), error.exit_code)
-    except Exception as error:
-        log.info("%s", "".join(traceback.format_exception(error)))
-        reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
-        return _failed(directory, f"{reason}. Where: {directory / 'train.log'}", 1)
+        except Interrupted:
+            return 128 + stop.received
+        except UserError as error:
+            log.info("%s", "".join(traceback.format_exception(error)))
+            return _failed(directory, str(error), error.exit_code)
+        except Exception as error:
+            log.info("%s", "".join(traceback.format_exception(error)))
+            if stop.received:
+                # What a signal to the whole process group breaks is not a defect.
+                return 128 + stop.received
+            reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
+            return _failed(directory, f"{reason}. Where: {directory / LOG}", 1)
 
 
 def _failed(directory: Path, message: str, exit_code: int) -> int:
@@ -72,11 +80,12 @@ def train(directory: Path, stop: StopSignal) -> int:
         log.info("%s", note)
         journal.append("note", text=note)
     journal.append("dataset", **describe_data(run))
-    journal.append("tags", values={"device": run.device, "parameters": str(run.parameters)})
+    amp = "off" if run.training.precision.level == "O0" else config.amp.kind
+    journal.append("tags", values={"device": run.device, "parameters": str(run.parameters), "amp": amp})
     display = Display(run.training.steps, config.train.epochs)
     began = time.perf_counter()
     try:
-        with profiling(config.debug, directory) as profiler:
+        with stop.after_the_step(), profiling(config.debug, directory) as profiler:
             ending = fit(run.training, Recorder(directory, run, journal, display, stop, profiler))
     finally:
         display.close()
@@ -94,11 +103,16 @@ def profiling(debug: cfg.Debug, directory: Path) -> AbstractContextManager[Any]:
     return paddle.profiler.Profiler(scheduler=(5, 15), on_trace_ready=write)
 
 
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM came where no step has to be finished."""
+
+
 class StopSignal:
-    """Within the context, remembers the first SIGINT or SIGTERM instead of dying of it."""
+    """Within the context, SIGINT and SIGTERM end what runs at once, or after the step where one is under way."""
 
     def __init__(self) -> None:
         self.received = 0
+        self.waits = False
 
     def __enter__(self) -> StopSignal:
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -110,6 +124,15 @@ class StopSignal:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.received = self.received or number
+        if not self.waits:
+            raise Interrupted
+
+    @contextlib.contextmanager
+    def after_the_step(self) -> Iterator[None]:
+        """Within the context the loop asks whether a signal came."""
+        self.waits = True
+        yield
+        self.waits = False
 
 
 class Recorder:

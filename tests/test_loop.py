@@ -154,7 +154,7 @@ def test_multiopt_may_have_another_optimizer_and_schedule_for_the_peer(config_of
     assert kinds == ["Momentum", "AdamW"]
     witness = Witness()
     fit(run.training, witness)
-    assert witness.logs[-1][1]["train/lr/student1"] == pytest.approx(0.002)
+    assert witness.logs[-1][1]["train/lr/student1"] == pytest.approx(0.004)
 
 
 def test_every_term_is_logged(config_of):
@@ -213,6 +213,14 @@ def test_the_last_epoch_is_evaluated_whatever_the_interval(config_of):
     fit(run.training, witness)
     per_epoch = run.training.loaders.train.batches_per_epoch
     assert [step for step, *_ in witness.evaluations] == [2 * per_epoch, 3 * per_epoch]
+    evaluated = {step for step, *_ in witness.evaluations}
+    assert all(step in evaluated for step, better in witness.checkpoints if better)
+
+
+def test_the_last_steps_are_logged_whatever_the_interval(config_of):
+    witness = Witness()
+    fit(built(config_of, "train.max_steps=6", "train.log_every=50").training, witness)
+    assert [step for step, _ in witness.logs] == [6]
 
 
 def test_a_request_to_stop_ends_after_the_step_with_a_checkpoint(config_of):

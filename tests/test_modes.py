@@ -67,3 +67,10 @@ def test_a_mimic_loss_of_the_user_is_called(config_of):
         config_of, "mode=cls_distill_multiopt", "mimic=custom", "mimic.target=tests.samples:squared_distance"
     )
     assert float(first["mimic/student"]) > 0
+
+
+def test_without_detaching_other_mimic_losses_keep_a_term_for_each_network(config_of):
+    networks, [terms] = pair(config_of, "mode=cls_distill", "mimic=kl", "mimic.detach_peer=false")
+    assert {"mimic/student", "mimic/student1"} < terms.keys()
+    terms["mimic/student"].backward()
+    assert all(gradient.any() for name in networks for gradient in gradients(networks[name]))

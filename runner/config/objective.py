@@ -175,5 +175,7 @@ class ClsTeacher(Mode):
     """Where the teacher's weights are: a run directory, a `.safetensors` or a `.pdparams` file."""
     teacher_network: str = "student"
     """Which network of that run or file is the teacher."""
+    trust: bool = False
+    """Import and call the `custom` model that the teacher's run names: its code comes from whoever made that run."""
     teacher: Optional[Model] = None
     """The teacher's architecture; null: that of the run, or `model` for a file. Choose with `model@mode.teacher=…`."""

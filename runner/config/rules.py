@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
+from urllib.parse import urlparse
 
 from ..errors import ConfigError
 from . import (
@@ -16,6 +17,7 @@ from . import (
     Config,
     CosineWarmup,
     ExponentialWarmup,
+    Mlflow,
     Mode,
     Piecewise,
     Schedule,
@@ -31,7 +33,7 @@ _BOUNDS = {
 
 def validate(config: Config) -> None:
     """Refuse a config that cannot work. Errors: ConfigError for the first rule that is broken."""
-    for rule in (_fields, _name, _data, _mode, _schedules, _train):
+    for rule in (_fields, _name, _data, _mode, _schedules, _train, _tracking):
         for problem in rule(config):
             raise ConfigError(problem)
 
@@ -100,6 +102,14 @@ def _mode(config: Config) -> Iterator[str]:
             yield "mimic.detach_peer=false: the teacher of mode=cls_teacher is frozen. Use mimic.detach_peer=true."
 
 
+def _tracking(config: Config) -> Iterator[str]:
+    if isinstance(config.tracking, Mlflow) and urlparse(config.tracking.uri).password is not None:
+        yield (
+            "tracking.uri holds a password, which would stand in the run's files. Leave user and password out of it "
+            "and set the environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        )
+
+
 def _schedules(config: Config) -> Iterator[str]:
     yield from _schedule(config, "schedule", config.schedule)
     if isinstance(config.mode, ClsDistillMultiopt) and config.mode.peer_schedule:
@@ -117,8 +127,8 @@ def _schedule(config: Config, key: str, schedule: Schedule) -> Iterator[str]:
             if boundaries != sorted(set(boundaries)):
                 yield f"{key}.boundaries={boundaries}: must rise."
         case CosineWarmup() | ExponentialWarmup():
-            ends = config.train.max_steps is None and not config.debug.fast_dev_run
-            if ends and schedule.warmup_epochs >= config.train.epochs:
+            whole = config.train.max_steps is None
+            if whole and schedule.warmup_epochs >= config.train.epochs:
                 yield (
                     f"{key}.warmup_epochs={schedule.warmup_epochs}: the warm-up is not shorter than the run "
                     f"(train.epochs={config.train.epochs}). Lower it, such as {key}.warmup_epochs=0"
@@ -136,5 +146,9 @@ def _train(config: Config) -> Iterator[str]:
     if not re.fullmatch(rf"val/({'|'.join(networks)})/(loss|top\d+)", train.monitor):
         valid = ", ".join(f"val/{name}/{metric}" for name in networks for metric in ("top1", "top5", "loss"))
         yield f"train.monitor={train.monitor}: no such metric. Valid: {valid}"
-    if train.monitor.endswith("/loss") and train.goal.name == "max":
-        yield f"train.goal=max: a loss should fall. With train.monitor={train.monitor} use train.goal=min"
+    goal = "min" if train.monitor.endswith("/loss") else "max"
+    if train.goal.name != goal:
+        yield (
+            f"train.goal={train.goal.name}: with train.monitor={train.monitor} the best is the {goal}imum. "
+            f"Use train.goal={goal}"
+        )

@@ -33,7 +33,7 @@ class Goal(Enum):
 class Train:
     """The training loop."""
 
-    epochs: int = bounded(24, min=1)
+    epochs: int = bounded(50, min=1)
     """Times every training image is seen."""
     max_steps: Optional[int] = bounded(None, min=1)
     """End after so many optimizer steps, however many epochs that is; schedules end there too."""

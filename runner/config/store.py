@@ -75,8 +75,12 @@ def read(path: Path) -> Config:
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    config = _typed(plain, Config, "")
-    assert isinstance(config, Config)
+    try:
+        config = _typed(plain, Config, "")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} does not fit this version's schema: {error!r}") from error
+    if not isinstance(config, Config):
+        raise ConfigError(f"{path} holds no config.")
     validate(config)
     return config
 

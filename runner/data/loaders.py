@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -110,6 +111,9 @@ class _Files(paddle.io.Dataset):
 
 
 def _start_worker(parent: int, _number: int) -> None:
+    # A signal to the process group is the trainer's to answer.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
 
 
@@ -132,10 +136,11 @@ def _decoded_by_workers(
     np.random.set_state(random_state)
     try:
         for images, indices in iterator:
-            places = indices.numpy()
-            for place in places[places < 0]:
-                decode(split.paths[-1 - place], split.image_size)
-            yield places, images.numpy()
+            places, decoded = indices.numpy(), images.numpy()
+            for row in np.flatnonzero(places < 0):
+                places[row] = -1 - places[row]
+                decoded[row] = decode(split.paths[places[row]], split.image_size)
+            yield places, decoded
     finally:
         # Paddle 3.3.1 ends the workers of an abandoned iterator only when the garbage collector comes by.
         iterator._try_shutdown_all()

@@ -27,11 +27,6 @@ class Networks(nn.Layer):
         for network in self._frozen.values():
             network.eval()
 
-    @property
-    def frozen(self) -> tuple[str, ...]:
-        """Names of the frozen networks."""
-        return tuple(self._frozen)
-
     def __iter__(self) -> Iterator[str]:
         return iter((*self.trained, *self._frozen))
 

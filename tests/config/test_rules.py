@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from runner import experiment
 from runner.errors import ConfigError
 
 REFUSED = [
@@ -23,7 +24,9 @@ REFUSED = [
     (["schedule=piecewise", "schedule.boundaries=[3,2,1]"], "must rise"),
     (["train.accumulate=1000"], "more parts than it has images"),
     (["train.monitor=val/studnet/top1"], "Valid: val/student/top1"),
-    (["train.monitor=val/student/loss"], "use train.goal=min"),
+    (["train.monitor=val/student/loss"], "Use train.goal=min"),
+    (["train.goal=min"], "train.goal=max"),
+    (["tracking.uri=http://me:secret@127.0.0.1:1"], "MLFLOW_TRACKING_PASSWORD"),
     (["data.augment.cutout=64"], "larger than the image"),
     (["data=custom", "data.target=nonsense"], "package.module:callable"),
     (["name=a/b"], "it names a folder"),
@@ -40,4 +43,10 @@ def test_a_config_that_cannot_work_is_refused_with_the_reason(config_of, overrid
 
 
 def test_a_warm_up_longer_than_a_fast_dev_run_is_accepted(config_of):
-    assert config_of("+debug=fast_dev_run", "schedule.warmup_epochs=99").train.max_steps == 2
+    config = config_of("+debug=fast_dev_run", "data=synthetic", "schedule.warmup_epochs=99", "train.device=cpu")
+    assert experiment.build(config).training.steps == 2
+
+
+def test_a_warm_up_longer_than_max_steps_is_refused(config_of):
+    with pytest.raises(ConfigError, match="the run of 3 steps"):
+        experiment.build(config_of("data=synthetic", "train.max_steps=3"))

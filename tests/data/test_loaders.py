@@ -53,7 +53,7 @@ def drawn(loader, epoch=0, start=0):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(4, 60), st.integers(4, 20), st.integers(1, 4), st.integers(0, 5))
+@given(st.integers(4, 60), st.integers(8, 20), st.integers(1, 4), st.integers(0, 5))
 def test_every_image_is_seen_once_per_epoch_over_all_processes(size, batch_size, world, epoch):
     config = synthetic(train_images=size, batch_size=batch_size)
     loaders = [data.build(config, 0, rank=rank, world=world).train for rank in range(world)]

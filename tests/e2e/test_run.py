@@ -146,17 +146,6 @@ def test_help_names_every_group_and_choice(command, tmp_path):
         assert all(name in page for name in names)
 
 
-def test_help_marks_what_is_really_the_default():
-    import yaml
-
-    from runner.choices import config_dir
-    from runner.help import DEFAULTS
-
-    listed = yaml.safe_load((config_dir() / "config.yaml").read_text())["defaults"]
-    chosen = {k: v for entry in listed if isinstance(entry, dict) for k, v in entry.items() if v and "/" not in k}
-    assert {group: choice for group, choice in chosen.items() if not group.startswith("override")} == DEFAULTS
-
-
 @pytest.mark.parametrize("prefix", ["runner", "python -m runner"])
 @pytest.mark.parametrize(
     ("typed", "expected"), [("optimizer=", "momentum"), ("mode=cls_d", "cls_distill"), ("train.see", "train.seed=")]

@@ -80,6 +80,49 @@ def test_a_signal_ends_the_run_as_killed_with_a_checkpoint_and_no_child(tmp_path
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+def test_a_signal_while_the_worker_still_starts_ends_the_run_as_killed(tmp_path):
+    run = subprocess.Popen(
+        [sys.executable, "-m", "runner", *SLOW, "tracking=none"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    limit = time.monotonic() + 30
+    while not (tmp_path / "run" / "journal.jsonl").exists():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    time.sleep(0.3)
+    run.terminate()
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 143, said
+    assert "There was no checkpoint yet" in said
+
+
+def test_a_second_signal_ends_the_worker_at_once_and_still_as_killed(tmp_path):
+    run = started(tmp_path)
+    [worker] = [process for name, process in children(run.pid).items() if "runner.worker" in name]
+    os.kill(worker, signal.SIGSTOP)
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130, said
+    assert mlflow_status(tmp_path) == "KILLED"
+
+
+def test_ctrl_c_ends_a_sweep(tmp_path):
+    sweep = [*SLOW[:-1], "tracking=none", "-m", "train.seed=0,1", "hydra.sweep.dir=sweep"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "runner", *sweep], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])},
+    )  # fmt: skip
+    limit = time.monotonic() + 60
+    while not any(event["event"] == "metrics" for event, _ in events(tmp_path / "sweep" / "0")):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130, said
+    assert not (tmp_path / "sweep" / "1").exists()
+
+
 def test_a_worker_that_is_killed_ends_the_run_as_failed_and_says_so(tmp_path):
     run = started(tmp_path)
     below = children(run.pid)

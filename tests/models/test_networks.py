@@ -84,11 +84,10 @@ def test_gradient_of_one_network_does_not_reach_the_other(networks, images):
     assert all(parameter.grad is None for parameter in networks["student1"].parameters())
 
 
-def test_mapping_lists_all_networks_and_tells_which_are_frozen(networks):
+def test_mapping_lists_all_networks(networks):
     assert list(networks) == ["student", "student1", "teacher"]
     assert len(networks) == 3
     assert networks.trained == ("student", "student1")
-    assert networks.frozen == ("teacher",)
 
 
 def test_unknown_network_is_a_key_error(networks):
