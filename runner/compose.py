@@ -19,7 +19,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from .choices import choices, config_dir
 from .config import GROUPS, Checkpoint, Config, Train
 from .config.store import unknown_key
-from .errors import STOPPED, ConfigError, UserError, nearest
+from .errors import STOPPED, ConfigError, RunFailed, UserError, nearest
 
 
 def register() -> None:
@@ -64,13 +64,14 @@ def run(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
             # Hydra would print a line of its own for an exception and end a sweep.
             failures.append(failure)
             if failure.exit_code in STOPPED:
-                raise
+                # Not an Exception, or the launcher would start the next job.
+                raise KeyboardInterrupt from failure
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(guarded)()
+    except KeyboardInterrupt as error:
+        raise failures[-1] if failures else RunFailed("Stopped by Ctrl-C.", 130) from error
     except Exception as error:
-        if failures:
-            raise failures[-1] from error
         if composed_at_least_once:
             raise
         raise explain(error) from error

@@ -1,4 +1,4 @@
-"""What is installed: the wheel has the configs and works from another folder; a tracking server works like the store."""
+"""The wheel has the configs and works from another folder; a tracking server works like the embedded store."""
 
 from __future__ import annotations
 
