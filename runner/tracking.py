@@ -38,6 +38,8 @@ def main() -> None:
     # Ctrl-C and SLURM's SIGTERM reach every process of the job: this one ends when the run has.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Training has the first claim on every core.
+    os.nice(19)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     config = store.read(directory / CONFIG)
     assert isinstance(config.tracking, cfg.Mlflow)

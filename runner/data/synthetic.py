@@ -17,8 +17,11 @@ def load(config: cfg.Synthetic) -> Source:
 
     def split(count: int) -> Images:
         labels = np.arange(count, dtype=np.int64) % config.classes
-        noise = generator.normal(0, 32, (count, config.image_size, config.image_size, config.channels))
-        return Images(np.clip(patterns[labels] + noise, 0, 255).astype(np.uint8), labels)
+        images = np.empty((count, *patterns.shape[1:]), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            noise = generator.standard_normal(image.shape, dtype=np.float32)
+            image[:] = np.clip(patterns[label] + 32 * noise, 0, 255)
+        return Images(images, labels)
 
     names = [f"pattern {number}" for number in range(config.classes)]
     return Source("synthetic", names, split(config.train_images), split(config.test_images))
