@@ -8,8 +8,9 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
+from safetensors.numpy import save_file
 
-from runner import experiment, losses, schedules
+from runner import experiment, losses, schedules, seeding
 from runner.config import Goal
 from runner.errors import ConfigError, Diverged
 from runner.evaluation import evaluate
@@ -120,6 +121,41 @@ def test_multiopt_follows_two_hand_written_loops_step_by_step(config_of):
         ]
 
     assert_equal_runs(config_of, ["mode=cls_distill_multiopt"], objective, [["student"], ["student1"]])
+
+
+def test_cls_teacher_follows_a_hand_written_loop(config_of, tmp_path):
+    teacher = built(config_of, "train.seed=9").training.networks["student"]
+    save_file({name: value.numpy() for name, value in teacher.state_dict().items()}, tmp_path / "teacher.safetensors")
+
+    def objective(logits, labels):
+        soft = losses.kl_divergence(logits["student"], logits["teacher"].detach(), 2.0)
+        return [0.75 * F.cross_entropy(logits["student"], labels) + 0.25 * 4.0 * soft]
+
+    overrides = [
+        "mode=cls_teacher",
+        f"mode.teacher_from={tmp_path / 'teacher.safetensors'}",
+        "mimic.alpha=0.25",
+        "mimic.temperature=2",
+    ]
+    assert_equal_runs(config_of, overrides, objective, [["student"]])
+
+
+def test_a_mobilenet_with_dropout_has_the_losses_of_a_hand_written_loop_at_every_step(config_of):
+    small = ["model=mobilenet_v3_small_x0_35"]
+    ours, reference = (built(config_of, *MOMENTUM, "train.max_steps=4", network=small) for _ in range(2))
+    witness, expected = Witness(), []
+    seeding.seed(5)
+    fit(ours.training, witness)
+    seeding.seed(5)
+    reference.training.networks.train()
+
+    def objective(logits, labels):
+        loss = F.cross_entropy(logits["student"], labels)
+        expected.append(float(loss))
+        return [loss]
+
+    by_hand(reference, 4, objective, [["student"]], momentum)
+    assert [values["train/loss"] for _, values in witness.logs] == pytest.approx(expected, rel=1e-4)
 
 
 def test_after_a_step_every_gradient_is_cleared(config_of):
@@ -259,8 +295,6 @@ def test_evaluation_counts_every_image_once_for_any_batch_size(config_of, batch_
 
 @pytest.mark.parametrize("mode", ["cls", "cls_distill"])
 def test_evaluation_leaves_weights_buffers_modes_and_random_state_bit_identical(config_of, mode):
-    from runner import seeding
-
     run = built(config_of, f"mode={mode}", network=["model=mobilenet_v3_small_x0_35"])
     training = run.training
     training.networks.train()

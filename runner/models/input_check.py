@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import paddle
 from paddle import Tensor, nn
 
-from runner.errors import ConfigError, UserError
+from ..errors import ConfigError, UserError
 
 
 def check_input(network: nn.Layer, image_size: int, num_classes: int) -> None:

@@ -9,7 +9,7 @@ import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import KaimingNormal, Normal
 
-from runner.config import Size
+from ..config import Size
 
 Activation = Callable[[Tensor], Tensor]
 

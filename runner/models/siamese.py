@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from paddle import Tensor, nn
 
-from runner.config import Size
-
+from ..config import Size
 from .mobilenet_v3 import Activation, Trunk, classify, head_layers
 
 

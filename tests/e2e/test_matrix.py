@@ -72,3 +72,34 @@ def test_a_run_inside_the_commands_process_shows_one_message_too(tmp_path, comma
     assert "amp.fallback=true" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
+
+
+def as_teacher(command, tmp_path, directory, *overrides):
+    return command(
+        *TINY, "tracking=none", "hydra.run.dir=run", "mode=cls_teacher", f"mode.teacher_from={directory}", *overrides,
+        cwd=tmp_path,
+    )  # fmt: skip
+
+
+def test_a_teacher_network_that_the_run_does_not_have_is_named(tmp_path, command, teacher):
+    done = as_teacher(command, tmp_path, teacher, "mode.teacher_network=studnet")
+    assert done.returncode == 3
+    assert "mode.teacher_network=studnet" in done.stderr
+    assert "It has: student" in done.stderr
+
+
+def test_a_peer_of_another_kind_can_be_the_teacher(tmp_path, command):
+    pair = tmp_path / "pair"
+    trained(pair, "mode=cls_distill", "model@mode.peer=mobilenet_v3_small_x0_5")
+    done = as_teacher(command, tmp_path, pair, "mode.teacher_network=student1")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_code_of_a_teachers_custom_model_runs_only_when_trusted(tmp_path, command):
+    own = tmp_path / "own"
+    trained(own, "model=custom", "model.target=tests.samples:linear_network")
+    refused = as_teacher(command, tmp_path, own)
+    assert refused.returncode == 2
+    assert "mode.trust=true" in refused.stderr
+    (tmp_path / "run" / "config.yaml").unlink()
+    assert as_teacher(command, tmp_path, own, "mode.trust=true").returncode == 0

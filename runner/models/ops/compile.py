@@ -17,7 +17,7 @@ from pathlib import Path
 
 import paddle
 
-from runner.errors import ConfigError
+from ...errors import ConfigError
 
 REMEDY = "or set model.custom_relu=false"
 
