@@ -7,6 +7,7 @@ import socket
 import sys
 
 from . import config as cfg
+from .config.rules import STORE
 from .errors import ConfigError
 
 
@@ -18,6 +19,10 @@ def serve(arguments: list[str]) -> int:
     parser.add_argument("uri", nargs="?", default=cfg.Mlflow.uri, help="tracking URI of the store (%(default)s)")
     parser.add_argument("--port", type=int, default=5000)
     options = parser.parse_args(arguments)
+    if not STORE.match(options.uri):
+        raise ConfigError(
+            f"{options.uri} is no tracking URI. Write runner ui sqlite:///{options.uri} for a database file."
+        )
     if options.uri.startswith("http"):
         print(f"The runs are on a server: open {options.uri}")
         return 0

@@ -23,6 +23,9 @@ from . import (
     Schedule,
 )
 
+#: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
+STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
+
 _BOUNDS = {
     "min": (lambda value, bound: value >= bound, "at least"),
     "above": (lambda value, bound: value > bound, "above"),
@@ -103,6 +106,11 @@ def _mode(config: Config) -> Iterator[str]:
 
 
 def _tracking(config: Config) -> Iterator[str]:
+    if isinstance(config.tracking, Mlflow) and not STORE.match(config.tracking.uri):
+        yield (
+            f"tracking.uri={config.tracking.uri}: MLflow keeps runs in a database or on a server, such as "
+            "tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
+        )
     if isinstance(config.tracking, Mlflow) and urlparse(config.tracking.uri).password is not None:
         yield (
             "tracking.uri holds a password, which would stand in the run's files. Leave user and password out of it "

@@ -26,6 +26,8 @@ REFUSED = [
     (["train.monitor=val/studnet/top1"], "Valid: val/student/top1"),
     (["train.monitor=val/student/loss"], "Use train.goal=min"),
     (["train.goal=min"], "train.goal=max"),
+    (["tracking.uri=mlruns"], "tracking.uri=sqlite:///outputs/mlflow.db"),
+    (["tracking.uri=file:///mlruns"], "tracking.uri=sqlite:///outputs/mlflow.db"),
     (["tracking.uri=http://me:secret@127.0.0.1:1"], "MLFLOW_TRACKING_PASSWORD"),
     (["data.augment.cutout=64"], "larger than the image"),
     (["data=custom", "data.target=nonsense"], "package.module:callable"),

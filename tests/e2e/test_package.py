@@ -100,3 +100,36 @@ def test_a_server_that_is_down_does_not_stop_a_run(command, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Not everything reached" in done.stderr
     assert (tmp_path / "run" / "result.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"), [("nowhere.db", "runner ui sqlite:///nowhere.db"), ("sqlite:///nowhere.db", "does not exist")]
+)
+def test_the_user_interface_explains_what_it_cannot_open(command, tmp_path, uri, said):
+    done = command("ui", uri, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_user_interface_serves_the_runs_of_the_folder(finished):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serving = subprocess.Popen(
+        [sys.executable, "-m", "runner", "ui", "--port", str(port)], cwd=finished, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        limit = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as page:
+                    assert page.status == 200
+                    break
+            except OSError:
+                assert time.monotonic() < limit
+                time.sleep(0.3)
+    finally:
+        os.killpg(serving.pid, 15)
+        serving.wait(20)
