@@ -16,16 +16,15 @@ def batch_bounds(size: int, batch_size: int, world: int) -> list[tuple[int, int]
     """(begin, end) of every global batch of an epoch of `size` images: ⌈size / batch_size⌉ for any number of processes.
 
     The last batch may be smaller. Where it would have fewer images than there are processes it takes the missing ones
-    from the batch before. Errors: ConfigError where even that leaves a process without an image.
+    from the batches before. Errors: ConfigError where there are too few images for that.
     """
     begins = list(range(0, size, batch_size))
-    missing = world - (size - begins[-1])
-    if missing > 0 and len(begins) > 1:
-        begins[-1] -= missing
-    bounds = list(zip(begins, [*begins[1:], size], strict=True))
-    if min(end - begin for begin, end in bounds) < world:
+    end = size
+    for number in reversed(range(len(begins))):
+        end = begins[number] = min(begins[number], end - world)
+    if begins[0] < 0:
         raise ConfigError(
             f"data.batch_size={batch_size}: {size} images in batches of that size leave one of {world} processes "
             "without an image. Use larger batches or fewer processes."
         )
-    return bounds
+    return list(zip(begins, [*begins[1:], size], strict=True))

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.data.samplers import batch_bounds, epoch_order
+from runner.errors import ConfigError
 
 
 @given(seed=st.integers(0, 2**40), epoch=st.integers(0, 10_000), size=st.integers(1, 500))
@@ -24,13 +25,6 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     assert len(orders) == 25
 
 
-@given(size=st.integers(8, 300), batch_size=st.integers(16, 64), world=st.integers(1, 8))
-def test_batches_cover_an_epoch_without_gap_or_overlap(size: int, batch_size: int, world: int) -> None:
-    bounds = batch_bounds(size, batch_size, world)
-    places = np.concatenate([np.arange(begin, end) for begin, end in bounds])
-    assert np.array_equal(places, np.arange(size))
-
-
 @given(size=st.integers(1, 300), batch_size=st.integers(1, 64))
 def test_one_process_sees_full_batches_and_the_rest(size: int, batch_size: int) -> None:
     sizes = [end - begin for begin, end in batch_bounds(size, batch_size, world=1)]
@@ -38,9 +32,20 @@ def test_one_process_sees_full_batches_and_the_rest(size: int, batch_size: int) 
     assert all(one == batch_size for one in sizes[:-1])
 
 
-@given(size=st.integers(8, 300), batch_size=st.integers(16, 64), world=st.integers(1, 8))
-def test_every_process_has_an_image_in_every_batch(size: int, batch_size: int, world: int) -> None:
-    assert all(end - begin >= world for begin, end in batch_bounds(size, batch_size, world))
+@given(size=st.integers(1, 300), batch_size=st.integers(1, 64), world=st.integers(1, 8))
+def test_batches_cover_an_epoch_with_an_image_for_every_process_or_are_refused(
+    size: int, batch_size: int, world: int
+) -> None:
+    steps = -(-size // batch_size)
+    if steps * world > size:
+        with pytest.raises(ConfigError, match=r"data\.batch_size"):
+            batch_bounds(size, batch_size, world)
+        return
+    bounds = batch_bounds(size, batch_size, world)
+    places = np.concatenate([np.arange(begin, end) for begin, end in bounds])
+    assert np.array_equal(places, np.arange(size))
+    assert len(bounds) == steps
+    assert all(world <= end - begin <= batch_size for begin, end in bounds)
 
 
 def test_the_number_of_processes_does_not_change_the_number_of_steps() -> None:
@@ -48,5 +53,5 @@ def test_the_number_of_processes_does_not_change_the_number_of_steps() -> None:
 
 
 def test_fewer_images_in_a_batch_than_processes_is_refused() -> None:
-    with pytest.raises(Exception, match=r"data\.batch_size"):
+    with pytest.raises(ConfigError, match=r"data\.batch_size"):
         batch_bounds(8, 1, world=2)
