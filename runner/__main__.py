@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import importlib
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from .errors import UserError
+from .errors import STOPPED, UserError
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+#: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
+VERBS = ("eval", "predict", "runs", "ui", "sync", "doctor", "completion")
 
 
 def main() -> None:
@@ -22,48 +20,23 @@ def command(arguments: list[str]) -> int:
     """Do what the arguments say; returns the exit code. What a user can mend is one message without a traceback."""
     try:
         match arguments:
-            case _ if {"-h", "--help"} & set(arguments) and arguments[0] != "ui":
-                from . import help
+            case [verb, *rest] if verb in VERBS:
+                return importlib.import_module(f".verbs.{verb}", __package__).main(rest)
+            case _ if {"-h", "--help"} & set(arguments):
+                from .verbs import help
 
                 print(help.text(), end="")
-            case ["completion", *_]:
-                from . import completion
+                return 0
+        from . import compose
 
-                print(completion.SCRIPT, end="")
-            case ["ui", *rest]:
-                from . import ui
-
-                return ui.serve(rest)
-            case _:
-                from . import compose
-
-                compose.run(arguments, job)
+        return compose.run(arguments)
     except UserError as error:
+        # A stop or a failure comes after a progress bar.
         print(f"\n{error}" if error.exit_code > 2 else str(error), file=sys.stderr)
         return error.exit_code
-    return 0
-
-
-def job(composed: DictConfig) -> Any:
-    """Train one composed config; returns the monitored metric, which a sweeper may optimise."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from . import summary, supervisor
-    from .config import store
-
-    hydra = HydraConfig.get()
-    directory = Path(hydra.runtime.output_dir)
-    try:
-        config = store.from_composition(composed)
-    except UserError:
-        # Hydra made the folder before anybody looked at the config.
-        with contextlib.suppress(OSError):
-            directory.rmdir()
-            directory.parent.rmdir()
-        raise
-    result = supervisor.run(config, directory, list(hydra.overrides.task))
-    summary.show(config, directory, result)
-    return result["best"] if result["best"] is not None else result["final"]["top1"]
+    except KeyboardInterrupt:
+        print(f"\nStopped by {STOPPED[130]}.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,41 +1,42 @@
 """A run's state on disk: weights and optimizer state as safetensors, the rest as JSON; never a pickle.
 
 A checkpoint is a folder `checkpoints/step-00001234`, written beside and renamed; `last` and `best` are files that hold
-the name of one.
+the name of one. `state.json` holds the digests of everything in the folder, so a damaged checkpoint is known as one.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-import pickle
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
-from paddle import nn
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
-from safetensors.paddle import save_file
+from safetensors.paddle import save as to_bytes
 
-from . import files, seeding, unpickling
+from . import __version__, files, seeding
 from .errors import CheckpointError, Diverged
 from .journal import CHECKPOINTS
-from .loop import Training
+from .loop import Progress, Training
+from .models import Networks
 from .optimizers import Optimization
 
 MODEL, EMA, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
 #: Raised when the layout changes in a way that older versions cannot read.
-FORMAT = 1
+FORMAT = 2
 
 
-def save(directory: Path, training: Training, better: bool, keep: int) -> Path:
+def save(directory: Path, training: Training, better: bool, about: dict[str, Any]) -> Path:
     """Write the state of now, point `last` (and `best`, if it is the best so far) to it, and drop older ones.
 
-    `keep` checkpoints stay besides the one `best` points to. Errors: Diverged where a weight is not finite; nothing is
-    written then.
+    `about` is kept in the state as it is. Errors: Diverged where a weight is not finite, OSError where the disk is
+    full; nothing new is left behind then, and nothing older is lost.
     """
     progress = training.progress
     folder = directory / CHECKPOINTS
@@ -43,43 +44,64 @@ def save(directory: Path, training: Training, better: bool, keep: int) -> Path:
     weights = training.networks.state_dict()
     _refuse_non_finite(weights, progress.step)
     target = folder / f"step-{progress.step:08d}"
-    partial = folder / f".{target.name}.{os.getpid()}.part"
+    partial = folder / f".{target.name}.part"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    _write(partial / MODEL, weights)
-    if training.ema:
-        _write(partial / EMA, training.ema.averages)
-    _write(partial / OPTIMIZER, optimizer_state(training.optimizations))
-    files.write_json(partial / STATE, state(training))
-    files.sync_folder(partial)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
-    files.sync_folder(folder)
+    try:
+        partial.mkdir()
+        digests = {MODEL: _write(partial / MODEL, weights)}
+        if training.ema:
+            digests[EMA] = _write(partial / EMA, training.ema.averages)
+        digests[OPTIMIZER] = _write(partial / OPTIMIZER, optimizer_state(training.optimizations))
+        state = _state(training) | about | {"digests": digests}
+        files.write_json(partial / STATE, state | {"digest": _digest(state)})
+        files.sync_folder(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _replace(partial, target)
     files.write_text(folder / "last", target.name)
     if better:
         files.write_text(folder / "best", target.name)
-    _drop_older(folder, keep)
+    _drop_older(folder, training.checkpoints.keep)
     return target
 
 
-def state(training: Training) -> dict[str, Any]:
+def _replace(partial: Path, target: Path) -> None:
+    """Give a complete folder its name. One of that name stays under another until then, where `newest` finds it."""
+    superseded = target.with_name(f"{target.name}.old")
+    if target.exists():
+        shutil.rmtree(superseded, ignore_errors=True)
+        os.replace(target, superseded)
+    os.replace(partial, target)
+    files.sync_folder(target.parent)
+    shutil.rmtree(superseded, ignore_errors=True)
+
+
+def _state(training: Training) -> dict[str, Any]:
     """What a checkpoint says besides tensors."""
     scaler = training.precision.scaler
     return {
         "format": FORMAT,
+        "runner": __version__,
+        "paddle": paddle.__version__,
+        "networks": list(training.networks.trained),
+        "steps": training.steps,
         "progress": asdict(training.progress),
         "schedules": [optimization.schedule.last_epoch for optimization in training.optimizations],
-        "scaler": None if scaler is None else {key: float(value) for key, value in scaler.state_dict().items()},
+        "scaler": {} if scaler is None else {name: _plain(value) for name, value in scaler.state_dict().items()},
         "random": seeding.state(),
-        "networks": list(training.networks.trained),
-        "paddle": paddle.__version__,
     }
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def optimizer_state(optimizations: list[Optimization]) -> dict[str, paddle.Tensor]:
     """Every accumulator of every optimizer as `<number>.<structured parameter name>/<accumulator>`.
 
-    Paddle's own names count the parameters of a process and mean nothing in another one.
+    Paddle's own names count the parameters of a process and mean nothing in another one. What belongs to no parameter
+    is `<number>./<name>`.
     """
     tensors: dict[str, paddle.Tensor] = {}
     for number, optimization in enumerate(optimizations):
@@ -88,20 +110,28 @@ def optimizer_state(optimizations: list[Optimization]) -> dict[str, paddle.Tenso
         masters = entries.pop("master_weights", {})
         for key, value in entries.items():
             if isinstance(value, paddle.Tensor):
-                owner = max((name for name in names if key.startswith(f"{name}_")), key=len)
-                tensors[f"{number}.{names[owner]}/{key.removeprefix(f'{owner}_')}"] = value
+                owner = max((name for name in names if key.startswith(f"{name}_")), key=len, default="")
+                accumulator = key.removeprefix(f"{owner}_") if owner else key
+                tensors[f"{number}.{names.get(owner, '')}/{accumulator}"] = value
         tensors |= {f"{number}.{names[key]}/master": value for key, value in masters.items()}
     return tensors
 
 
-def _write(path: Path, tensors: dict[str, paddle.Tensor]) -> None:
+def _write(path: Path, tensors: dict[str, paddle.Tensor]) -> str:
+    """Write tensors to the disk; returns their digest."""
     # Half precision is written as float32, which NumPy can read and which is exact.
     halves = (paddle.float16, paddle.bfloat16)
     wide = {name: value.astype("float32") if value.dtype in halves else value for name, value in tensors.items()}
-    save_file({name: value.contiguous() for name, value in wide.items()}, str(path))
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    content = to_bytes({name: value.contiguous() for name, value in wide.items()})
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(state, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _refuse_non_finite(weights: dict[str, paddle.Tensor], step: int) -> None:
@@ -114,10 +144,21 @@ def _refuse_non_finite(weights: dict[str, paddle.Tensor], step: int) -> None:
 
 
 def _drop_older(folder: Path, keep: int) -> None:
+    """Keep the last, the best, `keep` older ones, and what was the best when each of those was written."""
     spared = {pointed(folder, "last"), pointed(folder, "best")}
-    older = sorted(path for path in folder.glob("step-*") if path.name not in spared)
-    for path in older[: max(0, len(older) - keep + 1)]:
-        shutil.rmtree(path)
+    older = sorted((path for path in folder.glob("step-*") if path.name not in spared), reverse=True)
+    spared |= {path.name for path in older[:keep]}
+    spared |= {f"step-{best:08d}" for name in spared if name for best in _best_step(folder / name)}
+    for path in older:
+        if path.name not in spared:
+            shutil.rmtree(path)
+
+
+def _best_step(checkpoint: Path) -> Iterator[int]:
+    try:
+        yield json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["progress"]["best_step"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
 
 
 def pointed(folder: Path, pointer: str) -> str | None:
@@ -127,101 +168,149 @@ def pointed(folder: Path, pointer: str) -> str | None:
 
 
 @dataclass
-class Weights:
-    """Named arrays from somewhere."""
+class Saved:
+    """A checkpoint that was found whole."""
 
-    origin: str
-    arrays: dict[str, np.ndarray]
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run was."""
+        return Progress(**self.state["progress"])
 
 
-def read_weights(source: str, pointer: str = "best") -> Weights:
-    """Weights from a run directory, a checkpoint folder, a `.safetensors` or a `.pdparams` file.
+def verify(folder: Path) -> Saved:
+    """A checkpoint whose every byte is as it was written.
 
-    Of a run the checkpoint that `pointer` names is taken, averaged weights before plain ones. Errors: CheckpointError
-    naming what is missing or damaged.
+    Errors: CheckpointError for one that is damaged or incomplete, FutureCheckpoint for one of a newer version.
     """
-    path = Path(source)
-    if (path / CHECKPOINTS).is_dir():
-        name = pointed(path / CHECKPOINTS, pointer) or pointed(path / CHECKPOINTS, "last")
-        if name is None:
-            raise CheckpointError(f"{path} has no checkpoint yet. Give a run that has, or a file of weights.")
-        path = path / CHECKPOINTS / name
-    if path.is_dir():
-        path = path / (EMA if (path / EMA).is_file() else MODEL)
-    if not path.is_file():
-        raise CheckpointError(
-            f"{source}: there are no weights. Give a run directory, a .safetensors file or a .pdparams file."
-        )
     try:
-        if path.suffix == ".safetensors":
-            return Weights(str(path), load_file(path))
-        with path.open("rb") as stream:
-            return Weights(str(path), _arrays(unpickling.load(stream)))
-    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if state["format"] > FORMAT:
+            raise FutureCheckpoint(
+                f"{folder} was written by a newer version of runner ({state.get('runner', 'unknown')}, layout "
+                f"{state['format']}; this is {__version__}, layout {FORMAT}). Update: pip install -U paddle-runner"
+            )
+        told = state.pop("digest")
+        if _digest(state) != told:
+            raise ValueError(f"{STATE} was changed")
+        for name, digest in state["digests"].items():
+            with (folder / name).open("rb") as stream:
+                if hashlib.blake2b(stream.read(), digest_size=16).hexdigest() != digest:
+                    raise ValueError(f"{name} was changed")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"{error.args[0]} is missing in it" if isinstance(error, KeyError) else error
+        raise CheckpointError(f"{folder} is damaged: {why}. Take another checkpoint, or train again.") from error
+    return Saved(folder, state)
 
 
-def _arrays(content: Any) -> dict[str, np.ndarray]:
-    """The arrays of a state dict as Paddle pickles it: arrays, or (name, array) for what was a parameter."""
-    if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__}, not a dict of weights")
-    arrays = {}
-    for name, value in content.items():
-        if isinstance(value, tuple) and len(value) == 2:
-            value = value[1]
-        if isinstance(value, np.ndarray):
-            arrays[name] = value
-    if not arrays:
-        raise ValueError("it holds no arrays")
-    return arrays
+class FutureCheckpoint(CheckpointError):
+    """A checkpoint of a layout that this version does not know."""
 
 
-def initialize(
-    network: nn.Layer,
-    names: tuple[str, ...],
-    weights: Weights,
-    strict: bool,
-    remedy: str = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false",
-) -> str:
-    """Give the networks the weights that fit in name and shape, and say in one line what matched.
+def newest(directory: Path) -> tuple[Saved | None, list[str]]:
+    """The newest whole checkpoint of a run, and a note about every newer one that is damaged.
 
-    `names` are the networks in it; weights without such a prefix, or of `student` alone, are given to each of them.
-    Errors: CheckpointError listing what is missing, not used or of another shape, when `strict`.
+    Errors: CheckpointError where there are checkpoints and all are damaged, or one is of a newer version.
     """
-    own = network.state_dict()
-    offered = _addressed(weights.arrays, names)
-    fitting = {name: value for name, value in offered.items() if name in own and list(value.shape) == own[name].shape}
-    missing = [name for name in own if name not in offered]
-    unused = [name for name in offered if name not in own]
-    reshaped = [name for name in offered if name in own and name not in fitting]
-    if not fitting or (strict and (missing or unused or reshaped)):
+    folder = directory / CHECKPOINTS
+    last = pointed(folder, "last") if folder.is_dir() else None
+    candidates = sorted((path for path in folder.glob("step-*") if path.is_dir()), key=lambda path: path.name)
+    candidates.sort(key=lambda path: path.name == last)
+    damaged: list[str] = []
+    for candidate in reversed(candidates):
+        try:
+            saved = verify(candidate)
+        except FutureCheckpoint:
+            raise
+        except CheckpointError as error:
+            damaged.append(str(error).partition(". Take another")[0])
+        else:
+            return saved, [f"{what}; {candidate.name}, before it, is used instead" for what in damaged]
+    if damaged:
         raise CheckpointError(
-            f"{weights.origin} does not fit the network: {len(fitting)} of {len(own)} tensors match"
-            + _listed("missing", missing)
-            + _listed("not used", unused)
-            + _listed("of another shape", [f"{n} {list(offered[n].shape)}≠{list(own[n].shape)}" for n in reshaped])
-            + f"\n{remedy}"
+            f"No checkpoint of {directory} can be used: {'; '.join(damaged)}. Start again in another folder "
+            "(hydra.run.dir=DIR), or with these weights if they are worth it (checkpoint.init_from=FILE)."
         )
-    for name, value in fitting.items():
+    return None, []
+
+
+def rewind(directory: Path, saved: Saved) -> None:
+    """Remove what a run wrote after a checkpoint, whole or not; `best` is what it was then."""
+    folder = directory / CHECKPOINTS
+    best = f"step-{saved.progress.best_step:08d}"
+    if (folder / best).is_dir():
+        files.write_text(folder / "best", best)
+    files.write_text(folder / "last", saved.folder.name)
+    later = [path for path in folder.glob("step-*") if path.name > saved.folder.name]
+    for path in [*later, *folder.glob(".*.part")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not (folder / (pointed(folder, "best") or "")).is_dir():
+        (folder / "best").unlink(missing_ok=True)
+
+
+def adopt(origin: Path, saved: Saved, directory: Path) -> Saved:
+    """Copy a checkpoint of another run, and the best one of then, into a run's directory, as if they were its own."""
+    folder = directory / CHECKPOINTS
+    folder.mkdir(exist_ok=True)
+    for name in {saved.folder.name, f"step-{saved.progress.best_step:08d}"}:
+        if (origin / CHECKPOINTS / name).is_dir():
+            shutil.copytree(origin / CHECKPOINTS / name, folder / name, dirs_exist_ok=True)
+    adopted = Saved(folder / saved.folder.name, saved.state)
+    rewind(directory, adopted)
+    return adopted
+
+
+def restore_weights(saved: Saved, networks: Networks) -> None:
+    """Give the networks the weights of a checkpoint. Errors: CheckpointError where names or shapes differ."""
+    _assign(networks.state_dict(), load_file(saved.folder / MODEL), saved.folder)
+
+
+def restore_training(saved: Saved, training: Training) -> None:
+    """Bring averages, optimizers, schedules, scaler, generators and progress to where the checkpoint was.
+
+    Errors: CheckpointError where the optimizers are of another kind than those that were saved.
+    """
+    if training.ema:
+        _assign(training.ema.averages, load_file(saved.folder / EMA), saved.folder)
+    _restore_optimizers(saved, training.optimizations)
+    for optimization, step in zip(training.optimizations, saved.state["schedules"], strict=True):
+        optimization.schedule.last_epoch = step
+        optimization.schedule.last_lr = optimization.schedule.get_lr()
+    if training.precision.scaler is not None and saved.state["scaler"]:
+        training.precision.scaler.load_state_dict(saved.state["scaler"])
+    seeding.restore(saved.state["random"])
+    training.progress = saved.progress
+
+
+def _assign(own: dict[str, paddle.Tensor], arrays: dict[str, np.ndarray], origin: Path) -> None:
+    differing = own.keys() ^ arrays.keys()
+    differing |= {name for name in own.keys() & arrays.keys() if own[name].shape != list(arrays[name].shape)}
+    if differing:
+        raise CheckpointError(
+            f"{origin} is of another network: {len(differing)} tensors differ, such as {min(differing)}. Resume with "
+            "the model, mode and data of that run."
+        )
+    for name, value in arrays.items():
         own[name].set_value(paddle.to_tensor(value).astype(own[name].dtype))
-    return f"{len(fitting)} of {len(own)} tensors from {weights.origin}" + (
-        f" ({len(missing)} missing, {len(reshaped)} of another shape, {len(unused)} not used)" if not strict else ""
-    )
 
 
-def _addressed(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The arrays under the names of the networks they are meant for."""
-    prefixes = {name.partition(".")[0] for name in arrays}
-    if prefixes >= set(names):
-        return {name: value for name, value in arrays.items() if name.partition(".")[0] in names}
-    single = {
-        name.removeprefix("student."): value for name, value in arrays.items() if not name.startswith("student1.")
-    }
-    return {f"{network}.{name}": value for network in names for name, value in single.items()}
-
-
-def _listed(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"\n  {len(names)} {what}: {', '.join(names[:3])}{more}"
+def _restore_optimizers(saved: Saved, optimizations: list[Optimization]) -> None:
+    states: list[dict[str, Any]] = [{} for _ in optimizations]
+    for key, value in load_file(saved.folder / OPTIMIZER).items():
+        number, _, rest = key.partition(".")
+        name, _, accumulator = rest.rpartition("/")
+        if int(number) >= len(optimizations) or (name and name not in optimizations[int(number)].parameters):
+            raise CheckpointError(
+                f"{saved.folder} is of another optimizer: nothing here has the state {key}. Resume with the mode and "
+                "optimizers of that run."
+            )
+        parameters, state = optimizations[int(number)].parameters, states[int(number)]
+        if accumulator == "master":
+            state.setdefault("master_weights", {})[parameters[name].name] = paddle.to_tensor(value)
+        else:
+            state[f"{parameters[name].name}_{accumulator}" if name else accumulator] = paddle.to_tensor(value)
+    for optimization, state in zip(optimizations, states, strict=True):
+        if state:
+            optimization.optimizer.set_state_dict(state)

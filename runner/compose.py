@@ -6,20 +6,22 @@ import functools
 import os
 import secrets
 import sys
-from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from . import job, sweep
 from .choices import choices, config_dir
 from .config import GROUPS, Checkpoint, Config, Train
 from .config.store import unknown_key
-from .errors import STOPPED, ConfigError, RunFailed, UserError, nearest
+from .errors import ConfigError, RunFailed, UserError, nearest
 
 
 def register() -> None:
@@ -32,6 +34,7 @@ def register() -> None:
     store.store(group="schema/train", name="default", node=Train)
     store.store(group="schema/checkpoint", name="default", node=Checkpoint)
     OmegaConf.register_new_resolver("short_id", short_id, replace=True)
+    OmegaConf.register_new_resolver("sweep_folder", sweep.folder_name, replace=True)
 
 
 @functools.cache
@@ -40,43 +43,71 @@ def short_id() -> str:
     return secrets.token_hex(3)
 
 
-def run(arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
-    """Compose the config of `arguments` and call `job` with it, once or, with `-m`, for every job of the sweep.
+def run(arguments: list[str]) -> int:
+    """Compose the config of `arguments` and train it; with `-m`, every job of the sweep. Returns the exit code.
 
-    Errors: UserError as `job` raises it (of a sweep the first, after all jobs were called); ConfigError for whatever
-    Hydra or OmegaConf refuse.
+    Errors: UserError as the run ended with it; ConfigError for whatever Hydra or OmegaConf refuse.
     """
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Hydra's parser takes no override behind a flag: `runner mode=cls -m train.seed=0,1` would be refused.
-    sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    sys.argv = ["runner", *sweep, *(argument for argument in arguments if argument not in sweep)]
-    composed_at_least_once = False
-    failures: list[UserError] = []
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    rest = [argument for argument in arguments if argument not in flags]
+    if not flags or any(argument.startswith("-") for argument in rest):
+        _hydra([*flags, *rest])
+        if job.failures:
+            raise job.failures[0]
+        return 0
+    try:
+        directory = plan(rest)
+    except UserError:
+        raise
+    except Exception as error:
+        raise explain(error) from error
+    try:
+        _hydra([*flags, *rest, f"hydra.sweep.dir='{directory}'"])
+    finally:
+        exit_code = sweep.show(directory)
+    return exit_code
 
-    @functools.wraps(job)
-    def guarded(composed: DictConfig) -> Any:
+
+def plan(overrides: list[str]) -> Path:
+    """The folder of a sweep, made or found again.
+
+    Errors: ConfigError for a sweep that was started before and is not to be resumed, or for what all its jobs share.
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    fixed = [override for override in parsed if not override.is_sweep_override()]
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        composed = hydra.compose("config", [str(one.input_line) for one in fixed], return_hydra_config=True)
+    directory = Path(str(composed.hydra.sweep.dir))
+    if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
+        directory = directory / sweep.digest(overrides)
+    # As Hydra's sweepers write them.
+    shared = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in fixed]
+    sweep.open_(directory, overrides, shared, bool(composed.sweep.resume))
+    return directory
+
+
+def _hydra(arguments: list[str]) -> None:
+    """Hand over to Hydra. Errors: as in `run`."""
+    sys.argv = ["runner", *arguments]
+    composed_at_least_once = False
+
+    @functools.wraps(job.run)
+    def watched(composed: DictConfig) -> Any:
         nonlocal composed_at_least_once
         composed_at_least_once = True
-        try:
-            return job(composed)
-        except UserError as failure:
-            # Hydra would print a line of its own for an exception and end a sweep.
-            failures.append(failure)
-            if failure.exit_code in STOPPED:
-                # Not an Exception, or the launcher would start the next job.
-                raise KeyboardInterrupt from failure
+        return job.run(composed)
 
     try:
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(guarded)()
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(watched)()
     except KeyboardInterrupt as error:
-        raise failures[-1] if failures else RunFailed("Stopped by Ctrl-C.", 130) from error
+        raise job.failures[-1] if job.failures else RunFailed("Stopped by Ctrl-C.", 130) from error
     except Exception as error:
         if composed_at_least_once:
             raise
         raise explain(error) from error
-    if failures:
-        raise failures[0]
 
 
 def explain(error: Exception) -> ConfigError:

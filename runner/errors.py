@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 #: Exit code of a command that a signal stopped → the signal as a user knows it.
 STOPPED = {130: "Ctrl-C", 143: "SIGTERM"}
+#: What a disk answers that takes no more.
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
 
 
 class UserError(Exception):
@@ -46,6 +49,27 @@ class ProcessLost(UserError):
     """A process of the run ended without saying why."""
 
     exit_code = 5
+
+
+class ServerLost(UserError):
+    """A tracking server or store does not answer."""
+
+    exit_code = 5
+
+
+class DiskError(UserError):
+    """A file of the run cannot be written."""
+
+    exit_code = 3
+
+    @classmethod
+    def of(cls, error: OSError, directory: object) -> DiskError:
+        """What a user reads of an error while the files of a run are written."""
+        where = error.filename or directory
+        return cls(
+            f"{where} cannot be written: {error.strerror or error}. Make room on that disk (or make it writable) and "
+            f"continue: hydra.run.dir={directory} checkpoint.resume=auto. The last checkpoint is kept."
+        )
 
 
 class RunFailed(UserError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from . import checkpoint, data, models, modes, optimizers, precision, seeding
+from . import checkpoint, data, models, modes, optimizers, precision, runs, schedules, seeding, weights
 from . import config as cfg
 from .config import store
 from .ema import Ema
@@ -36,46 +36,92 @@ class Experiment:
         return sum(p.size for p in self.training.networks["student"].parameters() if not p.stop_gradient)
 
 
-def build(config: cfg.Config) -> Experiment:
-    """seed → data → networks → initial weights → optimizers: nothing is built on what a later part changes.
+@dataclass
+class Stage:
+    """What training and evaluation have in common: images and networks, with initial weights."""
 
-    Errors: ConfigError, DataError or CheckpointError, whichever part cannot be had.
+    device: str
+    """`cpu` or `gpu`."""
+    loaders: data.Loaders
+    mode: modes.Mode
+    networks: Networks
+    precision: precision.Precision
+    notes: list[str]
+
+
+def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experiment:
+    """seed → data → networks → initial weights → resumed weights → optimizers → resumed state.
+
+    Nothing is built on what a later part changes. Errors: ConfigError, DataError or CheckpointError, whichever part
+    cannot be had.
     """
-    device = choose_device(config.train)
-    notes: list[str] = []
-    seeding.seed(config.train.seed)
-    loaders = data.build(config.data, config.train.seed, overfit_batches=config.debug.overfit_batches)
-    mode = modes.build(config)
-    networks = _networks(config, mode, loaders, notes)
-    if device == "cpu" and config.train.accelerate is cfg.Accelerate.auto:
-        for name in networks:
-            models.accelerate(networks[name])
-    for name in networks:
-        models.check_input(networks[name], config.data.image_size, len(loaders.classes))
-    if config.checkpoint.init_from:
-        weights = checkpoint.read_weights(config.checkpoint.init_from)
-        notes.append(checkpoint.initialize(networks, networks.trained, weights, config.checkpoint.strict))
-    casting = precision.build(config.amp, device)
-    if casting.fell_back:
-        notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
+    stage = prepare(config, with_teacher=True)
+    networks, loaders, notes = stage.networks, stage.loaders, stage.notes
+    if saved:
+        checkpoint.restore_weights(saved, networks)
+    elif config.checkpoint.init_from:
+        source = runs.local(config.checkpoint.init_from, runs.tracking_uri(config))
+        notes.append(weights.initialize(networks, networks.trained, weights.read(source), config.checkpoint.strict))
     steps_per_epoch = loaders.train.batches_per_epoch
     steps = config.train.max_steps or config.train.epochs * steps_per_epoch
     _check_warmups(config, steps, steps_per_epoch)
-    optimizations = _optimizations(config, mode, networks, steps, steps_per_epoch)
-    casting.decorate([networks[name] for name in networks.trained], [part.optimizer for part in optimizations])
+    optimizations = _optimizations(config, stage.mode, networks, steps, steps_per_epoch)
+    stage.precision.decorate([networks[name] for name in networks.trained], [part.optimizer for part in optimizations])
     training = Training(
         networks=networks,
-        mode=mode,
+        mode=stage.mode,
         optimizations=optimizations,
-        precision=casting,
+        precision=stage.precision,
         loaders=loaders,
         settings=config.train,
+        checkpoints=config.checkpoint,
         steps=steps,
         k=min(config.train.topk, len(loaders.classes)),
         ema=Ema(networks, config.train.ema) if config.train.ema else None,
     )
     _check_monitor(config, training)
-    return Experiment(config, device, training, notes)
+    if saved:
+        checkpoint.restore_training(saved, training)
+        notes += _other_length(saved, training, config)
+    return Experiment(config, stage.device, training, notes)
+
+
+def prepare(config: cfg.Config, with_teacher: bool) -> Stage:
+    """seed → data → networks; the frozen teacher of `cls_teacher` is needed for training only. Errors as in `build`."""
+    device = choose_device(config.train)
+    notes: list[str] = []
+    seeding.seed(config.train.seed)
+    loaders = data.build(config.data, config.train.seed, overfit_batches=config.debug.overfit_batches)
+    mode = modes.build(config)
+    networks = _networks(config, mode, loaders, notes, with_teacher)
+    if device == "cpu" and config.train.accelerate is cfg.Accelerate.auto:
+        for name in networks:
+            models.accelerate(networks[name])
+    for name in networks:
+        models.check_input(networks[name], config.data.image_size, len(loaders.classes))
+    casting = precision.build(config.amp, device)
+    if casting.fell_back:
+        notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
+    return Stage(device, loaders, mode, networks, casting, notes)
+
+
+def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:
+    """A note where the run has become longer or shorter than it was when the checkpoint was written."""
+    before, now = saved.state["steps"], training.steps
+    if before == now:
+        return []
+    step, per_epoch = training.progress.step, training.loaders.train.batches_per_epoch
+    if now < step:
+        raise ConfigError(
+            f"The run has {step} steps behind it already, and {now} are wanted. Raise train.epochs (or "
+            "train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
+        )
+    lr = config.optimizer.lr
+    was, is_now = (lr * schedules.factor(config.schedule, step, steps, per_epoch) for steps in (before, now))
+    return [
+        f"the run has {now} steps now instead of {before}: the learning rate follows the schedule of that length, "
+        f"{is_now:.3g} instead of {was:.3g} at step {step + 1}"
+    ]
 
 
 def choose_device(config: cfg.Train) -> str:
@@ -95,37 +141,41 @@ def choose_device(config: cfg.Train) -> str:
     return device
 
 
-def _networks(config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str]) -> Networks:
+def _networks(
+    config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], with_teacher: bool
+) -> Networks:
     classes = len(loaders.classes)
-    peer = config.mode.peer if isinstance(config.mode, cfg.ClsDistill) else None
-    trained = {
-        name: models.build(config.model if name == "student" else peer or config.model, classes)
-        for name in mode.networks
-    }
-    frozen = (
-        {"teacher": _teacher(config.mode, config, classes, notes)} if isinstance(config.mode, cfg.ClsTeacher) else {}
-    )
-    return Networks(trained, frozen)
+    trained = {name: models.build(model_of(config, name), classes) for name in mode.networks}
+    if with_teacher and isinstance(config.mode, cfg.ClsTeacher):
+        return Networks(trained, {"teacher": _teacher(config.mode, config, classes, notes)})
+    return Networks(trained)
+
+
+def model_of(config: cfg.Config, network: str) -> cfg.Model:
+    """The architecture of a trained network."""
+    peer = config.mode.peer if isinstance(config.mode, cfg.ClsDistill) and network == "student1" else None
+    return peer or config.model
 
 
 def _teacher(mode: cfg.ClsTeacher, config: cfg.Config, classes: int, notes: list[str]) -> nn.Layer:
     """A network with the weights of a trained one. Errors: CheckpointError or ConfigError where it cannot be had."""
-    weights = checkpoint.read_weights(mode.teacher_from)
+    origin = runs.local(mode.teacher_from, runs.tracking_uri(config))
+    given = weights.read(origin)
     name, prefix = mode.teacher_network, f"{mode.teacher_network}."
-    held = {key.partition(".")[0] for key in weights.arrays} & {"student", "student1"}
+    held = {key.partition(".")[0] for key in given.arrays} & {"student", "student1"}
     if held and name not in held:
         raise CheckpointError(
-            f"mode.teacher_network={name}: {weights.origin} has no such network. It has: {', '.join(sorted(held))}"
+            f"mode.teacher_network={name}: {given.origin} has no such network. It has: {', '.join(sorted(held))}"
         )
-    network = models.build(_teacher_model(mode, config), classes)
+    network = models.build(_teacher_model(mode, config, origin), classes)
     if held:
-        chosen = {key: value for key, value in weights.arrays.items() if key.startswith(prefix)}
+        chosen = {key: value for key, value in given.arrays.items() if key.startswith(prefix)}
     else:
-        chosen = {f"{prefix}{key}": value for key, value in weights.arrays.items()}
-    summary = checkpoint.initialize(
+        chosen = {f"{prefix}{key}": value for key, value in given.arrays.items()}
+    summary = weights.initialize(
         Networks({name: network}),
         (name,),
-        checkpoint.Weights(weights.origin, chosen),
+        weights.Weights(given.origin, chosen),
         strict=True,
         remedy="The teacher needs the architecture and classes it was trained with: model@mode.teacher=…",
     )
@@ -133,14 +183,13 @@ def _teacher(mode: cfg.ClsTeacher, config: cfg.Config, classes: int, notes: list
     return network
 
 
-def _teacher_model(mode: cfg.ClsTeacher, config: cfg.Config) -> cfg.Model:
+def _teacher_model(mode: cfg.ClsTeacher, config: cfg.Config, origin: Path) -> cfg.Model:
     """The architecture that the config names, else that of the teacher's run, else the student's."""
-    stored = Path(mode.teacher_from) / CONFIG
+    stored = origin / CONFIG
     if mode.teacher is not None or not stored.is_file():
         return mode.teacher or config.model
     run = store.read(stored)
-    peer = run.mode.peer if isinstance(run.mode, cfg.ClsDistill) and mode.teacher_network == "student1" else None
-    model = peer or run.model
+    model = model_of(run, mode.teacher_network)
     if isinstance(model, cfg.CustomModel) and not mode.trust:
         raise ConfigError(
             f"{mode.teacher_from} was trained with a model of its own, {model.target}, which would be imported and "

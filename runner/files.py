@@ -7,19 +7,26 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file in one step; it is on the disk when this returns."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -36,9 +43,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def text_digest(text: str) -> str:
+    """Sixteen hexadecimal digits that change when a text does (BLAKE2b)."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
 def digest(arrays: Iterable[np.ndarray], start: str = "") -> str:
     """Sixteen hexadecimal digits that change when an array does (BLAKE2b)."""
     state = hashlib.blake2b(start.encode(), digest_size=8)
     for array in arrays:
-        state.update(np.ascontiguousarray(array))
+        state.update(array.tobytes())
     return state.hexdigest()

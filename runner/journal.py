@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,27 +16,60 @@ from typing import Any
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 JOURNAL, LOG, RESULT, TRACKED = "journal.jsonl", "train.log", "result.json", "mlflow.json"
 CHECKPOINTS, PLOTS, RANKS, FAILURE = "checkpoints", "plots", "ranks", "failed.rank0.json"
+LOCK = f"{RANKS}/lock"
+
+#: Metrics that a clock gave: computed again they differ.
+MEASURED = {"train/images_per_s"}
 
 
 class Journal:
     """Appends to the journal of a run directory.
 
-    Events: `started`; `metrics` (step, epoch, values); `dataset`; `tags`; `artifact` (path, folder); `note` (text);
-    `ended` (status, reason). Every event has `time`, seconds since 1970.
+    Events: `started` and `resumed` (command); `metrics` (step, epoch, values); `dataset`; `tags` (values); `note`
+    (text); `checkpoint` (name, better); `artifact` (path, folder); `ended` (status, reason, exit_code). Every event has
+    `time`, seconds since 1970.
     """
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / JOURNAL
+        self._written: dict[tuple[int, str], float] = {}
+
+    def continue_from(self, step: int) -> None:
+        """From here on, leave out the points that an earlier attempt wrote after this step: they come again."""
+        self._written = {
+            (event["step"], name): value
+            for event, _ in events(self.path.parent)
+            if event["event"] == "metrics" and event["step"] >= step
+            for name, value in event["values"].items()
+        }
 
     def append(self, event: str, **fields: Any) -> None:
-        """Add one event; it survives the end of the process."""
+        """Add one event; it survives the end of the process. Errors: OSError; nothing is added then."""
         line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            content = (b"\n" if torn else b"") + line.encode() + b"\n"
+            try:
+                if os.write(descriptor, content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
+                os.ftruncate(descriptor, size)
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
+        finally:
+            os.close(descriptor)
 
     def metrics(self, step: int, epoch: int, values: dict[str, float]) -> None:
-        """Add the metrics of a step."""
-        self.append("metrics", step=step, epoch=epoch, values=values)
+        """Add the metrics of a step, less those that an earlier attempt wrote with the same value."""
+        new = {name: value for name, value in values.items() if not self._known(step, name, value)}
+        if new:
+            self.append("metrics", step=step, epoch=epoch, values=new)
+
+    def _known(self, step: int, name: str, value: float) -> bool:
+        known = self._written.get((step, name))
+        return known is not None and (name in MEASURED or repr(known) == repr(value))
 
     def artifact(self, path: str, folder: str = "") -> None:
         """Say that a file or folder of the run directory belongs to the run's results."""
@@ -40,7 +77,7 @@ class Journal:
 
 
 def events(directory: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-    """(event, offset behind it) of every complete line from a byte offset on."""
+    """(event, offset behind it) of every complete line from a byte offset on, without lines that a crash tore."""
     path = directory / JOURNAL
     if not path.exists():
         return
@@ -50,4 +87,34 @@ def events(directory: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], i
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
-            yield json.loads(line), offset
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            yield event, offset
+
+
+def curves(directory: Path) -> dict[str, dict[int, float]]:
+    """Metric name → step → value, the last one written where a step has several."""
+    found: dict[str, dict[int, float]] = {}
+    for event, _ in events(directory):
+        if event["event"] == "metrics":
+            for name, value in event["values"].items():
+                found.setdefault(name, {})[event["step"]] = value
+    return {name: dict(sorted(points.items())) for name, points in found.items()}
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[int | None]:
+    """The descriptor of a file that this process has locked; None where another has it and `wait` is off."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(descriptor)
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import paddle
 from paddle import Tensor
 
 from . import metrics
-from .config import Goal, Train
+from .config import Checkpoint, Goal, Train
 from .data import Batch, Loaders
 from .ema import Ema
 from .errors import Diverged
@@ -42,6 +43,15 @@ class Progress:
     """Step it was measured after."""
     waited: int = 0
     """Evaluations since the monitored metric last rose (or fell) by more than `min_delta`."""
+    settled: int = 0
+    """Step at which training last paused for the end of an epoch, or of the run, and was evaluated."""
+    unread: dict[str, Any] = field(default_factory=dict)
+    """Readings of the steps since the metrics were last logged, as `Window.unread` gives them."""
+
+    @property
+    def epochs_begun(self) -> int:
+        """Number of the epoch that is under way or has just ended, from 1."""
+        return self.epoch + (self.batch > 0)
 
 
 @dataclass
@@ -54,6 +64,7 @@ class Training:
     precision: Precision
     loaders: Loaders
     settings: Train
+    checkpoints: Checkpoint
     steps: int
     """Optimizer steps of the whole run."""
     k: int
@@ -74,8 +85,11 @@ class Observer(Protocol):
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """A moment at which the state is worth keeping; all losses so far were finite."""
 
-    def stepped(self) -> bool:
-        """Called after every optimizer step: whether to end here."""
+    def stepped(self) -> None:
+        """An optimizer step was done."""
+
+    def stopping(self) -> bool:
+        """Whether to end as soon as possible; asked after every step and every batch of an evaluation."""
 
 
 class Ending(Enum):
@@ -92,34 +106,74 @@ def fit(training: Training, observer: Observer) -> Ending:
     Errors: Diverged when a loss is not finite and the loss scaler is not handling it.
     """
     progress, settings = training.progress, training.settings
-    window = Window(training)
-    while progress.step < training.steps:
-        training.networks.train()
-        for batch in training.loaders.train.epoch(progress.epoch, progress.batch):
-            window.add(train_step(training, batch), len(batch.indices))
-            progress.step += 1
-            progress.batch += 1
-            if progress.step % settings.log_every == 0:
-                observer.logged(progress, window.read())
-            if observer.stepped():
+    window = Window(training, progress.unread)
+    try:
+        while progress.step < training.steps or progress.settled < progress.step:
+            if settings.patience and progress.waited >= settings.patience:
                 window.flush(observer)
-                observer.checkpoint(progress, better=False)
-                return Ending.interrupted
+                return Ending.early
+            train_epoch(training, window, observer)
             if progress.step == training.steps:
-                break
-        window.check()
-        if progress.step == training.steps:
-            window.flush(observer)
-        progress.epoch, progress.batch = progress.epoch + 1, 0
-        better = training.loaders.val is None
-        if training.loaders.val and (progress.epoch % settings.eval_every == 0 or progress.step == training.steps):
-            better = validate(training, observer)
-        observer.checkpoint(progress, better)
-        window.restart_clock()
-        if settings.patience and progress.waited >= settings.patience:
-            window.flush(observer)
-            return Ending.early
+                window.flush(observer)
+            settle(training, window, observer)
+            window.restart_clock()
+    except Stopped:
+        keep(training, window, observer, better=False)
+        return Ending.interrupted
     return Ending.complete
+
+
+class Stopped(Exception):
+    """The observer asked to end; what is done so far can be continued."""
+
+
+def train_epoch(training: Training, window: Window, observer: Observer) -> None:
+    """Train to the end of the epoch that is under way, or of the run. Errors: Stopped between two steps."""
+    progress = training.progress
+    if progress.step == training.steps:
+        return
+    training.networks.train()
+    for batch in training.loaders.train.epoch(progress.epoch, progress.batch):
+        window.add(train_step(training, batch), len(batch.indices))
+        progress.step += 1
+        progress.batch += 1
+        if progress.step % training.settings.log_every == 0:
+            observer.logged(progress, window.read())
+        observer.stepped()
+        if observer.stopping():
+            raise Stopped
+        if progress.step == training.steps:
+            return
+        every = training.checkpoints.every_steps
+        if every and progress.step % every == 0 and progress.batch < training.loaders.train.batches_per_epoch:
+            keep(training, window, observer, better=False)
+            window.restart_clock()
+
+
+def settle(training: Training, window: Window, observer: Observer) -> None:
+    """The end of an epoch, or of the run within one: evaluate and keep the state. Errors: Stopped within evaluation."""
+    progress, settings = training.progress, training.settings
+    ended = progress.step == training.steps
+    evaluation = None
+    window.check()
+    if training.loaders.val and (ended or (progress.epoch + 1) % settings.eval_every == 0):
+        evaluation = validate(training, observer)
+    if progress.batch == training.loaders.train.batches_per_epoch:
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+    progress.settled = progress.step
+    better = training.loaders.val is None
+    if evaluation:
+        better = judge(training, evaluation)
+        observer.evaluated(progress, evaluation, better)
+    patience_ends = settings.patience is not None and progress.waited >= settings.patience
+    if better or ended or patience_ends or progress.epoch % training.checkpoints.every_epochs == 0:
+        keep(training, window, observer, better)
+
+
+def keep(training: Training, window: Window, observer: Observer, better: bool) -> None:
+    """Offer the state of now to the observer. Errors: Diverged where a loss since the last check is not finite."""
+    training.progress.unread = window.unread()
+    observer.checkpoint(training.progress, better)
 
 
 def train_step(training: Training, batch: Batch) -> Reading:
@@ -156,15 +210,23 @@ def parts(batch: Batch, accumulate: int) -> Iterator[tuple[Tensor, Tensor, float
         yield batch.images[begin:end], batch.labels[begin:end], (end - begin) / size
 
 
-def validate(training: Training, observer: Observer) -> bool:
-    """Evaluate on the validation split, averaged weights before plain ones. Whether it is the best so far."""
-    progress, settings = training.progress, training.settings
+def validate(training: Training, observer: Observer) -> Evaluation:
+    """Evaluate on the validation split, averaged weights before plain ones. Errors: Stopped between two batches."""
     assert training.loaders.val is not None
-    if training.ema:
-        with training.ema.applied():
-            evaluation = evaluate(training.networks, training.loaders.val, training.precision, training.k)
-    else:
-        evaluation = evaluate(training.networks, training.loaders.val, training.precision, training.k)
+
+    def until_stopped(batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            if observer.stopping():
+                raise Stopped
+            yield batch
+
+    with training.ema.applied() if training.ema else contextlib.nullcontext():
+        return evaluate(training.networks, until_stopped(training.loaders.val), training.precision, training.k)
+
+
+def judge(training: Training, evaluation: Evaluation) -> bool:
+    """Note how the monitored metric moved. Whether it is the best so far."""
+    progress, settings = training.progress, training.settings
     value = evaluation.values[settings.monitor.removeprefix("val/")]
     gained = gain(value, progress.best, settings.goal)
     # Of equal values the later weights are taken: they saw the lower learning rates.
@@ -172,7 +234,6 @@ def validate(training: Training, observer: Observer) -> bool:
     progress.waited = 0 if gained > settings.min_delta else progress.waited + 1
     if better:
         progress.best, progress.best_step = value, progress.step
-    observer.evaluated(progress, evaluation, better)
     return better
 
 
@@ -205,13 +266,17 @@ class Reading:
 
 
 class Window:
-    """The readings since the metrics were last read from the device."""
+    """The readings since the metrics were last logged."""
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training, unread: dict[str, Any]) -> None:
         self.training = training
-        self.readings: list[Reading] = []
+        self.readings = [
+            Reading(unread["names"], paddle.to_tensor(values, dtype="float32"), unread["rates"])
+            for values in unread.get("values", [])
+        ]
+        self.images: int = unread.get("images", 0)
         self.unchecked = 0
-        self.images = 0
+        self.timed = 0
         self.seconds = 0.0
         self.started = time.perf_counter()
 
@@ -220,6 +285,7 @@ class Window:
         self.readings.append(reading)
         self.unchecked += 1
         self.images += images
+        self.timed += images
 
     def restart_clock(self) -> None:
         """Leave what happened since the last step out of the speed."""
@@ -233,6 +299,8 @@ class Window:
         if not self.readings:
             return np.zeros((0, 0), dtype=np.float32)
         values = paddle.stack([reading.values for reading in self.readings]).numpy()
+        if not self.unchecked:
+            return values
         self.seconds += time.perf_counter() - self.started
         self.started = time.perf_counter()
         bad = np.argwhere(~np.isfinite(values[len(values) - self.unchecked :, :-2]))
@@ -246,9 +314,17 @@ class Window:
         term = [*self.readings[0].names, "their sum"][column]
         step = progress.step - self.unchecked + row + 1
         raise Diverged(
-            f"The loss '{term}' is not finite at step {step} of epoch {progress.epoch + 1}. "
+            f"The loss '{term}' is not finite at step {step} of epoch {progress.epochs_begun}. "
             "Lower optimizer.lr, add a warm-up (schedule=cosine_warmup) or clip gradients (optimizer.clip_norm=1)."
         )
+
+    def unread(self) -> dict[str, Any]:
+        """The readings as plain data, exact, from which a window goes on in another process. Errors as in `check`."""
+        values = self.check()
+        if not self.readings:
+            return {}
+        last = self.readings[-1]
+        return {"names": last.names, "rates": last.rates, "values": values.tolist(), "images": self.images}
 
     def flush(self, observer: Observer) -> None:
         """Report the steps that were not read yet."""
@@ -270,6 +346,7 @@ class Window:
             read[f"train/lr/{'+'.join(optimization.networks)}"] = rate
         if self.training.precision.loss_scale is not None:
             read["train/loss_scale"] = self.training.precision.loss_scale
-        read["train/images_per_s"] = self.images / max(self.seconds, 1e-9)
-        self.readings, self.images, self.seconds = [], 0, 0.0
+        if self.timed:
+            read["train/images_per_s"] = self.timed / max(self.seconds, 1e-9)
+        self.readings, self.images, self.timed, self.seconds = [], 0, 0, 0.0
         return read

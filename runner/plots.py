@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from .data import ImageFiles, Images, Split, decode
 from .evaluation import Predictions
-from .journal import PLOTS, events
+from .journal import PLOTS, curves
 
 #: A confusion matrix of more classes shows no numbers in its cells.
 NUMBERED_CLASSES = 20
@@ -24,10 +24,10 @@ def draw(directory: Path, predictions: Predictions, split: Split, classes: list[
     """Write all pictures of a finished run below its `plots` folder."""
     folder = directory / PLOTS
     folder.mkdir(exist_ok=True)
-    curves = read_curves(directory)
+    history = curves(directory)
     figures = {
-        "learning_curves": learning_curves(curves),
-        "learning_rate": learning_rate(curves),
+        "learning_curves": learning_curves(history),
+        "learning_rate": learning_rate(history),
         "confusion_matrix": confusion_matrix(predictions.confusion(len(classes)), classes),
         "mistakes": mistakes(predictions, split, classes),
     }
@@ -40,40 +40,34 @@ def draw(directory: Path, predictions: Predictions, split: Split, classes: list[
     return paths
 
 
-def read_curves(directory: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Metric name → steps and values, from the journal."""
-    curves: dict[str, tuple[list[int], list[float]]] = {}
-    for event, _ in events(directory):
-        if event["event"] == "metrics":
-            for name, value in event["values"].items():
-                steps, values = curves.setdefault(name, ([], []))
-                steps.append(event["step"])
-                values.append(value)
-    return curves
-
-
-def learning_curves(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
+def learning_curves(history: dict[str, dict[int, float]]) -> Figure:
     """Loss and top-1 of training and validation over the steps."""
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.6))
     for panel, metric, title in zip(panels, ("loss", "top1"), ("loss", "top-1 accuracy"), strict=True):
-        for name, (steps, values) in curves.items():
+        for name, points in history.items():
             kind, _, rest = name.partition("/")
             if kind == "train" and rest == metric:
-                panel.plot(steps, values, color="0.65", linewidth=1, label="training")
+                panel.plot(list(points), list(points.values()), color="0.65", linewidth=1, label="training")
             elif kind == "val" and rest.endswith(f"/{metric}"):
-                panel.plot(steps, values, marker="o", markersize=3, label=f"validation, {rest.partition('/')[0]}")
+                panel.plot(
+                    list(points),
+                    list(points.values()),
+                    marker="o",
+                    markersize=3,
+                    label=f"validation, {rest.partition('/')[0]}",
+                )
         panel.set(xlabel="optimizer step", title=title)
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
     return figure
 
 
-def learning_rate(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
+def learning_rate(history: dict[str, dict[int, float]]) -> Figure:
     """Learning rate of every optimizer over the steps."""
     figure, panel = plt.subplots(figsize=(5, 3))
-    for name, (steps, values) in curves.items():
+    for name, points in history.items():
         if name.startswith("train/lr"):
-            panel.plot(steps, values, label=name.removeprefix("train/lr").strip("/") or "student")
+            panel.plot(list(points), list(points.values()), label=name.removeprefix("train/lr").strip("/") or "student")
     panel.set(xlabel="optimizer step", title="learning rate")
     panel.grid(alpha=0.3)
     if len(panel.lines) > 1:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 #: Seconds between two plain lines between evaluations.
@@ -49,16 +50,20 @@ class Display:
             f"{values['train/images_per_s']:,.0f} images/s"
         )
         if self.bar:
-            description = f"epoch {min(epoch + 1, self.epochs)}/{self.epochs}"
+            description = f"epoch {epoch}/{self.epochs}"
             self.bar.update(self.task, completed=step, description=description, numbers=numbers)
         elif time.monotonic() - self.printed >= PLAIN_EVERY_S:
-            self._line(step, f"epoch {epoch + 1}/{self.epochs} · {numbers} · {self._remaining(step)} left")
+            self._line(step, f"epoch {epoch}/{self.epochs} · {numbers} · {self._remaining(step)} left")
 
     def validation(self, step: int, epoch: int, values: dict[str, float], better: bool) -> None:
         """Show the metrics of an evaluation."""
         parts = [f"{name} {value:.3f}" for name, value in values.items()]
         mark = " · best so far" if better else ""
         self._line(step, f"epoch {epoch}/{self.epochs} · val {' · '.join(parts)}{mark}")
+
+    def note(self, text: str) -> None:
+        """Say something about how the run was built."""
+        self.console.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
 
     def _line(self, step: int, text: str) -> None:
         self.printed = time.monotonic()

@@ -14,10 +14,13 @@ from . import config as cfg
 from .progress import duration
 
 
-def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
-    """Print the result table, the run directory and how to compare."""
+def show(config: cfg.Config, directory: Path, result: dict[str, Any], brief: bool) -> None:
+    """Print the result table, the run directory and how to compare; or, `brief`, one line."""
     console = Console(highlight=False)
     final, progress = result["final"], result["progress"]
+    if brief:
+        console.print(f"test top1 [bold]{final['top1']:.4f}[/bold] in {duration(result['seconds'])}", soft_wrap=True)
+        return
     rows = {
         "mode": config.mode.kind,
         "compression": config.compression.kind,
@@ -27,7 +30,7 @@ def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
         rows[f"best {result['monitor']}"] = f"{result['best']:.4f} at step {progress['best_step']}"
     for name in (name for name in final if name.startswith("top")):
         rows[f"test {name}"] = f"[bold]{final[name]:.4f}[/bold] of {result['test_images']} images"
-    rows["training"] = f"{progress['step']} steps, {progress['epoch']} epochs in {duration(result['seconds'])}"
+    rows["training"] = f"{progress['step']} steps, {result['epochs']} epochs in {duration(result['seconds'])}"
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     for name, value in rows.items():
         table.add_row(name, value)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ from typing import Any
 import yaml
 
 from . import config as cfg
+from . import files, resume, runs
 from .config import store
-from .errors import STOPPED, ConfigError, ProcessLost, RunFailed
-from .journal import CHECKPOINTS, CONFIG, FAILURE, LOG, OVERRIDES, RANKS, RESULT, Journal
+from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, ProcessLost, RunFailed
+from .journal import CHECKPOINTS, CONFIG, FAILURE, LOCK, LOG, OVERRIDES, RANKS, RESULT, Journal, locked
 
 
 @dataclass
@@ -34,21 +36,88 @@ class Outcome:
     """One message for the user; empty when all went well."""
 
 
-def run(config: cfg.Config, directory: Path, overrides: list[str]) -> dict[str, Any]:
-    """Train a config in a directory; returns its `result.json`.
+def run(
+    config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Train a config in a directory; returns its `result.json`. `tags` are further tags of the run.
 
     Errors: UserError with the reason and the exit code of a run that did not finish.
     """
-    prepare(config, directory, overrides)
-    journal = Journal(directory)
-    journal.append("started", command=sys.argv)
-    with Signals() as signals, _tracking(config, directory) as mirror:
-        outcome = _inline(directory) if _wants_inline(config) else _worker(config, directory, signals)
-        journal.append("ended", status=outcome.status, reason=outcome.reason)
-        _drain(mirror, config, directory)
+    require_packages(config)
+    try:
+        (directory / RANKS).mkdir(parents=True, exist_ok=True)
+        with locked(directory / LOCK, wait=False) as lock:
+            if lock is None:
+                raise ConfigError(f"{directory} is being trained by another process. Wait for it, or choose another.")
+            if not prepare(config, directory, overrides, tags or {}):
+                print(f"{os.path.relpath(directory)} is complete: nothing is left to train.")
+                return result(directory)
+            outcome = supervise(config, directory, lock)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise DiskError.of(error, directory) from error
     if outcome.exit_code:
         raise RunFailed(outcome.reason, outcome.exit_code)
+    return result(directory)
+
+
+def result(directory: Path) -> dict[str, Any]:
+    """`result.json` of a finished run."""
     return json.loads((directory / RESULT).read_text(encoding="utf-8"))
+
+
+def require_packages(config: cfg.Config) -> None:
+    """Errors: ConfigError naming a missing package and how to install it."""
+    for module, remedy in (
+        ("paddle", "pip install paddlepaddle (CPU), or paddlepaddle-gpu as the README says"),
+        ("mlflow", "pip install mlflow, or do without: tracking=none"),
+    ):
+        wanted = module == "paddle" or isinstance(config.tracking, cfg.Mlflow)
+        if wanted and importlib.util.find_spec(module) is None:
+            raise ConfigError(f"{module} is not installed: {remedy}")
+
+
+def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str]) -> bool:
+    """Write what the worker reads. Whether there is something to train.
+
+    Errors: ConfigError for a directory that holds another run, or one that is not to be continued.
+    """
+    journal, changed = Journal(directory), {}
+    again = (directory / CONFIG).exists()
+    if again:
+        if config.checkpoint.resume != "auto":
+            raise ConfigError(
+                f"{directory} already holds a run. Continue it: checkpoint.resume=auto. For a new one choose another "
+                "folder: hydra.run.dir=DIR"
+            )
+        stored = store.read(directory / CONFIG)
+        changed = resume.check(stored, config, str(directory), runs.overrides(directory))
+        if (directory / RESULT).exists() and not changed.keys() & set(resume.LENGTH):
+            return False
+        (directory / RESULT).unlink(missing_ok=True)
+        (directory / RANKS / FAILURE).unlink(missing_ok=True)
+    store.write(config, directory / CONFIG)
+    files.write_text(directory / OVERRIDES, yaml.safe_dump(overrides))
+    journal.append("resumed" if again else "started", command=sys.argv)
+    tags = tags | {f"resumed.{key}": str(value) for key, value in changed.items() if key in resume.TOLD}
+    if tags:
+        journal.append("tags", values=tags)
+    return True
+
+
+def supervise(config: cfg.Config, directory: Path, lock: int) -> Outcome:
+    """Run the worker and the mirror of a prepared directory to their ends."""
+    with Signals() as signals, _tracking(config, directory) as mirror:
+        outcome = _inline(directory) if _wants_inline(config) else _worker(config, directory, signals, lock)
+        end = {"status": outcome.status, "reason": outcome.reason, "exit_code": outcome.exit_code}
+        try:
+            Journal(directory).append("ended", **end)
+            word = ""
+        except OSError:
+            word = json.dumps(end | {"time": time.time()})
+        _drain(mirror, config, directory, word)
+    return outcome
 
 
 class Signals:
@@ -73,22 +142,6 @@ class Signals:
                 self.worker.send_signal(signal.SIGKILL if again else number)
 
 
-def prepare(config: cfg.Config, directory: Path, overrides: list[str]) -> None:
-    """Write what the worker reads. Errors: ConfigError for a missing package or a directory that another run has."""
-    for module, remedy in (
-        ("paddle", "pip install paddlepaddle (CPU), or paddlepaddle-gpu as the README says"),
-        ("mlflow", "pip install mlflow, or do without: tracking=none"),
-    ):
-        wanted = module == "paddle" or isinstance(config.tracking, cfg.Mlflow)
-        if wanted and importlib.util.find_spec(module) is None:
-            raise ConfigError(f"{module} is not installed: {remedy}")
-    if (directory / CONFIG).exists():
-        raise ConfigError(f"{directory} already holds a run. Choose another folder: hydra.run.dir=DIR")
-    (directory / RANKS).mkdir(parents=True, exist_ok=True)
-    store.write(config, directory / CONFIG)
-    (directory / OVERRIDES).write_text(yaml.safe_dump(overrides), encoding="utf-8")
-
-
 def _wants_inline(config: cfg.Config) -> bool:
     return isinstance(config.launch, cfg.Local) and config.launch.inline
 
@@ -100,13 +153,17 @@ def _inline(directory: Path) -> Outcome:
     return _outcome(worker.guarded(directory), directory)
 
 
-def _worker(config: cfg.Config, directory: Path, signals: Signals) -> Outcome:
+def _worker(config: cfg.Config, directory: Path, signals: Signals, lock: int) -> Outcome:
     """Train in a child."""
     threads = str(config.train.threads or os.cpu_count() or 1)
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     with (directory / LOG).open("ab") as log:
         signals.worker = subprocess.Popen(
-            [sys.executable, "-m", "runner.worker", str(directory), str(os.getpid())], stderr=log, env=environment
+            [sys.executable, "-m", "runner.worker", str(directory), str(os.getpid())],
+            stderr=log,
+            env=environment,
+            # The directory stays locked until the worker is gone as well.
+            pass_fds=[lock],
         )
     if signals.first:
         signals.worker.send_signal(signals.first)
@@ -125,8 +182,15 @@ def _outcome(code: int, directory: Path, signal_received: int = 0) -> Outcome:
         code = 128 + signal_received
     if code in STOPPED:
         kept = (directory / CHECKPOINTS / "last").is_file()
-        state = f"Its last checkpoint is in {directory}." if kept else "There was no checkpoint yet."
+        place = os.path.relpath(directory)
+        state = (
+            f"Continue with the same command and hydra.run.dir={place} checkpoint.resume=auto"
+            if kept
+            else "There was no checkpoint yet."
+        )
         return Outcome(code, "KILLED", f"Stopped by {STOPPED[code]}. {state}")
+    if code == DiskError.exit_code:
+        return Outcome(code, "FAILED", f"{directory} takes no more files, not even the reason. Is its disk full?")
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     reason = f"The training process ended with {name}. Log: {directory / LOG}"
     if code == -signal.SIGKILL:
@@ -140,21 +204,13 @@ def _tracking(config: cfg.Config, directory: Path) -> Iterator[subprocess.Popen[
     if not isinstance(config.tracking, cfg.Mlflow):
         yield None
         return
-    environment = {
-        # Fail soon: the mirror itself tries again.
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "GIT_PYTHON_REFRESH": "quiet",
-        "OMP_NUM_THREADS": "1",
-    }
     with (directory / RANKS / "tracking.log").open("ab") as log:
         mirror = subprocess.Popen(
-            [sys.executable, "-m", "runner.tracking", str(directory), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "runner.tracking", str(directory)],
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            env=os.environ | environment,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         try:
             yield mirror
@@ -164,18 +220,23 @@ def _tracking(config: cfg.Config, directory: Path) -> Iterator[subprocess.Popen[
                 mirror.wait()
 
 
-def _drain(mirror: subprocess.Popen[bytes] | None, config: cfg.Config, directory: Path) -> None:
-    """Give the mirror time to send the end of the run."""
+def _drain(mirror: subprocess.Popen[bytes] | None, config: cfg.Config, directory: Path, word: str) -> None:
+    """Wake the mirror, with the end of the run where the journal could not take it, and give it time to send all."""
     if mirror is None:
         return
     assert isinstance(config.tracking, cfg.Mlflow)
+    assert mirror.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        mirror.stdin.write(f"{word}\n".encode())
+        mirror.stdin.flush()
     try:
         complete = mirror.wait(config.tracking.drain_s) == 0
     except subprocess.TimeoutExpired:
         complete = False
     if not complete:
+        place = os.path.relpath(directory)
         print(
-            f"Not everything reached {config.tracking.uri}; the run itself is complete in {directory}. "
-            f"Why: {directory / RANKS / 'tracking.log'}",
+            f"Not everything reached {config.tracking.uri}; the run directory has all of it. "
+            f"Later: python -m runner sync {place}\nWhy: {place}/{RANKS}/tracking.log",
             file=sys.stderr,
         )

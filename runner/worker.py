@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,14 +20,15 @@ from typing import Any
 import numpy as np
 import paddle
 
-from . import __version__, checkpoint, experiment, files, processes
+from . import __version__, checkpoint, experiment, files, processes, resume, runs
 from . import config as cfg
 from .config import store
 from .data import Images
-from .errors import UserError
-from .evaluation import Evaluation, evaluate
+from .errors import UNWRITABLE, CheckpointError, DataError, DiskError, UserError
+from .evaluation import Evaluation
 from .experiment import Experiment
-from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, FAILURE, LOG, PLOTS, RANKS, RESULT, Journal
+from .finish import finish
+from .journal import CONFIG, ENVIRONMENT, FAILURE, LOG, RANKS, Journal
 from .loop import Ending, Progress, fit
 from .progress import Display
 
@@ -58,6 +58,8 @@ def guarded(directory: Path) -> int:
             return _failed(directory, str(error), error.exit_code)
         except Exception as error:
             log.info("%s", "".join(traceback.format_exception(error)))
+            if isinstance(error, OSError) and error.errno in UNWRITABLE:
+                return _failed(directory, str(DiskError.of(error, directory)), DiskError.exit_code)
             if stop.received:
                 # What a signal to the whole process group breaks is not a defect.
                 return 128 + stop.received
@@ -66,7 +68,9 @@ def guarded(directory: Path) -> int:
 
 
 def _failed(directory: Path, message: str, exit_code: int) -> int:
-    files.write_json(directory / RANKS / FAILURE, {"message": message, "exit_code": exit_code})
+    # On a full disk the exit code alone has to do.
+    with contextlib.suppress(OSError):
+        files.write_json(directory / RANKS / FAILURE, {"message": message, "exit_code": exit_code})
     return exit_code
 
 
@@ -75,24 +79,69 @@ def train(directory: Path, stop: StopSignal) -> int:
     config = store.read(directory / CONFIG)
     journal = Journal(directory)
     files.write_json(directory / ENVIRONMENT, environment())
-    run = experiment.build(config)
-    for note in run.notes:
+    saved, notes = starting_point(directory, config)
+    run = experiment.build(config, saved)
+    data = describe_data(run)
+    if saved:
+        check_data(saved, data)
+        checkpoint.rewind(directory, saved)
+        journal.continue_from(saved.progress.step)
+    display = Display(run.training.steps, config.train.epochs, run.training.progress.step)
+    for note in [*notes, *run.notes]:
         log.info("%s", note)
         journal.append("note", text=note)
-    journal.append("dataset", **describe_data(run))
+        display.note(note)
+    journal.append("dataset", **data)
     amp = "off" if run.training.precision.level == "O0" else config.amp.kind
     journal.append("tags", values={"device": run.device, "parameters": str(run.parameters), "amp": amp})
-    display = Display(run.training.steps, config.train.epochs)
-    began = time.perf_counter()
+    about = {
+        "data": data["digest"],
+        "classes": run.training.loaders.classes,
+        "config": files.text_digest((directory / CONFIG).read_text(encoding="utf-8")),
+    }
+    earlier = saved.state["seconds"] if saved else 0.0
     try:
         with stop.after_the_step(), profiling(config.debug, directory) as profiler:
-            ending = fit(run.training, Recorder(directory, run, journal, display, stop, profiler))
+            recorder = Recorder(directory, run, journal, display, stop, profiler, about, earlier)
+            ending = fit(run.training, recorder)
     finally:
         display.close()
     if ending is Ending.interrupted:
         return 128 + stop.received
-    finish(directory, run, journal, ending, time.perf_counter() - began)
+    finish(directory, run, journal, ending, recorder.seconds)
     return 0
+
+
+def starting_point(directory: Path, config: cfg.Config) -> tuple[checkpoint.Saved | None, list[str]]:
+    """The checkpoint a run goes on from, and what a person should know about it.
+
+    Errors: CheckpointError where there should be one and is none; ConfigError where it is of another composition.
+    """
+    match config.checkpoint.resume:
+        case "never":
+            return None, []
+        case "auto":
+            saved, notes = checkpoint.newest(directory)
+        case run:
+            origin = runs.directory_of(run, runs.tracking_uri(config))
+            resume.check(store.read(origin / CONFIG), config, run, runs.overrides(origin))
+            saved, notes = checkpoint.newest(origin)
+            if saved is None:
+                raise CheckpointError(f"{run} has no checkpoint to go on from. Start it again: checkpoint.resume=never")
+            saved = checkpoint.adopt(origin, saved, directory)
+    if saved:
+        progress = saved.progress
+        notes.append(f"resumed from {saved.folder.name}: {progress.step} steps, {progress.epoch} epochs done")
+    return saved, notes
+
+
+def check_data(saved: checkpoint.Saved, data: dict[str, Any]) -> None:
+    """Errors: DataError where the images are not those the run was trained on."""
+    if saved.state["data"] != data["digest"]:
+        raise DataError(
+            f"The images of '{data['name']}' are not those that {saved.folder} was trained on ({data['source']}). "
+            "Bring those back, or start a new run from its weights: checkpoint.init_from=RUN"
+        )
 
 
 def profiling(debug: cfg.Debug, directory: Path) -> AbstractContextManager[Any]:
@@ -139,86 +188,45 @@ class Recorder:
     """Writes what the loop reports to the journal, the display and the checkpoints."""
 
     def __init__(
-        self, directory: Path, run: Experiment, journal: Journal, display: Display, stop: StopSignal, profiler: Any
-    ) -> None:
+        self, directory: Path, run: Experiment, journal: Journal, display: Display, stop: StopSignal, profiler: Any,
+        about: dict[str, Any], earlier_seconds: float,
+    ) -> None:  # fmt: skip
         self.directory, self.run, self.journal, self.display, self.stop = directory, run, journal, display, stop
-        self.profiler = profiler
+        self.profiler, self.about = profiler, about
+        self.began = time.perf_counter() - earlier_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in the loop, those before a resumption included."""
+        return time.perf_counter() - self.began
 
     def logged(self, progress: Progress, values: dict[str, float]) -> None:
         """The training metrics since the last reading."""
-        self.journal.metrics(progress.step, progress.epoch, values)
-        self.display.training(progress.step, progress.epoch, values)
+        self.journal.metrics(progress.step, progress.epochs_begun, values)
+        self.display.training(progress.step, progress.epochs_begun, values)
         log.info("step %d %s", progress.step, json.dumps({key: round(value, 5) for key, value in values.items()}))
 
     def evaluated(self, progress: Progress, evaluation: Evaluation, better: bool) -> None:
         """The validation metrics."""
         values = {f"val/{name}": value for name, value in evaluation.values.items()}
-        self.journal.metrics(progress.step, progress.epoch, values)
-        self.display.validation(progress.step, progress.epoch, evaluation.values, better)
+        self.journal.metrics(progress.step, progress.epochs_begun, values)
+        self.display.validation(progress.step, progress.epochs_begun, evaluation.values, better)
         log.info("step %d %s", progress.step, json.dumps({key: round(value, 5) for key, value in values.items()}))
 
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """Write the state to disk."""
-        checkpoint.save(self.directory, self.run.training, better, self.run.config.checkpoint.keep)
+        about = self.about | {"seconds": self.seconds}
+        folder = checkpoint.save(self.directory, self.run.training, better, about)
+        self.journal.append("checkpoint", name=folder.name, better=better)
 
-    def stepped(self) -> bool:
-        """Whether SIGINT or SIGTERM came."""
+    def stepped(self) -> None:
+        """One step more for the profiler."""
         if self.profiler:
             self.profiler.step()
+
+    def stopping(self) -> bool:
+        """Whether SIGINT or SIGTERM came."""
         return self.stop.received != 0
-
-
-def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, seconds: float) -> None:
-    """Test the best weights once, draw the pictures and write `result.json`."""
-    from . import plots
-
-    training = run.training
-    weights = checkpoint.read_weights(str(directory), "best")
-    checkpoint.initialize(training.networks, training.networks.trained, weights, strict=True)
-    evaluation = evaluate(training.networks, training.loaders.test, training.precision, training.k, details=True)
-    student = evaluation.values
-    final = {
-        "final/top1": student["student/top1"],
-        f"final/top{training.k}": student[f"student/top{training.k}"],
-        "final/params": float(run.parameters),
-    }
-    test = {f"test/{name}": value for name, value in evaluation.values.items()}
-    test |= {f"test/{metric}": student[f"student/{metric}"] for metric in ("top1", f"top{training.k}", "loss")}
-    journal.metrics(training.progress.step, training.progress.epoch, test | final)
-    predictions = evaluation.predictions["student"]
-    for path in plots.draw(directory, predictions, training.loaders.source.test, training.loaders.classes):
-        journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
-    _write_details(directory, run, evaluation)
-    journal.artifact(CONFIG)
-    journal.artifact("per_class.json")
-    if isinstance(run.config.tracking, cfg.Mlflow) and run.config.tracking.checkpoints is cfg.Upload.best:
-        best = checkpoint.pointed(directory / CHECKPOINTS, "best")
-        journal.artifact(f"{CHECKPOINTS}/{best}", f"{CHECKPOINTS}/best")
-    files.write_json(
-        directory / RESULT,
-        {
-            "ending": ending.value,
-            "final": {name.removeprefix("final/"): value for name, value in final.items()},
-            "test": {name.removeprefix("test/"): value for name, value in test.items()},
-            "test_images": evaluation.count,
-            "monitor": run.config.train.monitor,
-            "best": training.progress.best,
-            "progress": asdict(training.progress),
-            "seconds": seconds,
-            "device": run.device,
-        },
-    )
-
-
-def _write_details(directory: Path, run: Experiment, evaluation: Evaluation) -> None:
-    """Per-class accuracy and confusion matrix of every network on the test split."""
-    classes = run.training.loaders.classes
-    details: dict[str, Any] = {"classes": classes}
-    for name, predictions in evaluation.predictions.items():
-        confusion = predictions.confusion(len(classes))
-        accuracy = np.diag(confusion) / np.maximum(1, confusion.sum(axis=1))
-        details[name] = {"top1": accuracy.tolist(), "confusion": confusion.tolist()}
-    files.write_json(directory / "per_class.json", details)
 
 
 def environment() -> dict[str, Any]:

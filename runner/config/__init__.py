@@ -74,6 +74,7 @@ from .run import (
     Mlflow,
     NoCompression,
     NoTracking,
+    Sweep,
     Tracking,
     Train,
     Upload,
@@ -108,6 +109,8 @@ class Config:
     """The training loop."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     """Which state is kept and where a run starts from."""
+    sweep: Sweep = field(default_factory=Sweep)
+    """What `-m` does with jobs that were run before."""
     tracking: Tracking = field(default_factory=Tracking)
     """Where runs are compared."""
     launch: Launch = field(default_factory=Launch)

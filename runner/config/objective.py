@@ -172,7 +172,7 @@ class ClsTeacher(Mode):
     kind: str = "cls_teacher"
     """What the choice is; set by it."""
     teacher_from: str = "???"
-    """Where the teacher's weights are: a run directory, a `.safetensors` or a `.pdparams` file."""
+    """The teacher's weights: a run (directory or MLflow run id), a `.safetensors` or a `.pdparams` file."""
     teacher_network: str = "student"
     """Which network of that run or file is the teacher."""
     trust: bool = False

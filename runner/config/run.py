@@ -1,4 +1,4 @@
-"""Schemas of the groups `train`, `compression`, `checkpoint`, `tracking`, `launch` and `debug`."""
+"""Schemas of `train`, `compression`, `checkpoint`, `sweep`, `tracking`, `launch` and `debug`."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -85,18 +85,34 @@ class NoCompression(Compression):
 class Checkpoint:
     """Which state is kept on disk and where a run starts from."""
 
+    resume: str = "never"
+    """auto: continue the run of this directory, if any. RUN (directory or MLflow run id): start from its state."""
     init_from: Optional[str] = None
-    """Initial weights: a run directory, a `.safetensors` or a `.pdparams` file."""
+    """Initial weights: a run (directory or MLflow run id), a `.safetensors` or a `.pdparams` file."""
     strict: bool = True
     """Refuse initial weights that do not match in every name and shape."""
-    keep: int = bounded(1, min=1)
-    """Checkpoints that stay besides the best one."""
+    every_steps: Optional[int] = bounded(None, min=1)
+    """Optimizer steps between two checkpoints within an epoch; null: only at ends of epochs."""
+    every_epochs: int = bounded(1, min=1)
+    """Epochs between two checkpoints; the best weights and the last ones are always kept."""
+    keep: int = bounded(1, min=0)
+    """Older checkpoints that stay besides the last one and the best one."""
+
+
+@dataclass
+class Sweep:
+    """What `-m` does with jobs that were run before."""
+
+    resume: bool = False
+    """Skip the finished jobs of the same sweep and continue the others."""
 
 
 class Upload(Enum):
     """Which checkpoints go to the tracking server."""
 
     best = "best"
+    last = "last"
+    all = "all"
     none = "none"
 
 
@@ -125,7 +141,7 @@ class Mlflow(Tracking):
     uri: str = "sqlite:///outputs/mlflow.db"
     """Tracking URI; relative sqlite paths start at the working directory."""
     checkpoints: Upload = Upload.best
-    """Which checkpoints are uploaded as artefacts."""
+    """Which checkpoints are uploaded as artefacts: the best; the best and the last; all of them; none."""
     tags: dict[str, str] = field(default_factory=dict)
     """Further tags of the run."""
     drain_s: float = bounded(60.0, min=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from .. import files
 from ..errors import ConfigError, nearest
 from . import GROUPS, Config
 from .rules import validate
@@ -66,23 +67,41 @@ def to_plain(value: Any) -> Any:
 
 def write(config: Config, path: Path) -> None:
     """Write the config as YAML."""
-    path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    files.write_text(path, yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True))
 
 
-def read(path: Path) -> Config:
-    """The config that `write` wrote. Errors: ConfigError for a file that does not fit the schema."""
+def read(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """The config that `write` wrote, with some `key=value` changed.
+
+    Errors: ConfigError for a file that does not fit the schema, or an override that does not.
+    """
     try:
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
+    for override in overrides:
+        _set(plain, override)
     try:
         config = _typed(plain, Config, "")
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} does not fit this version's schema: {error!r}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path} does not fit this version: {error}") from error
     if not isinstance(config, Config):
         raise ConfigError(f"{path} holds no config.")
     validate(config)
     return config
+
+
+def _set(plain: dict[str, Any], override: str) -> None:
+    """Change one leaf. Errors: ConfigError where it does not exist."""
+    key, equals, value = override.partition("=")
+    *path, name = key.split(".")
+    for part in path:
+        plain = plain.get(part) if isinstance(plain, dict) else None  # type: ignore[assignment]
+    if not equals or not isinstance(plain, dict) or name not in plain or isinstance(plain[name], dict):
+        raise ConfigError(f"{override}: the run's config has no such key. Write key=value, such as data.root=DIR")
+    plain[name] = yaml.safe_load(value)
 
 
 def _typed(plain: Any, hint: Any, path: str) -> Any:

@@ -12,6 +12,7 @@ from .loaders import Batch, EvalLoader, TrainLoader
 from .samplers import epoch_order
 from .sources import load
 from .splits import ImageFiles, Images, Source, Split, stratified_split
+from .transforms import Normalize
 
 __all__ = [
     "Batch",
@@ -19,6 +20,7 @@ __all__ = [
     "ImageFiles",
     "Images",
     "Loaders",
+    "Normalize",
     "Source",
     "Split",
     "TrainLoader",
@@ -40,6 +42,15 @@ class Loaders:
     train: TrainLoader
     val: EvalLoader | None
     test: EvalLoader
+
+    def evaluation(self, split: str) -> EvalLoader | None:
+        """The images of `train`, `val` or `test`, each once and unchanged; None where nothing was held out."""
+        match split:
+            case "train":
+                return EvalLoader(self.source.train, self.train.config)
+            case "val":
+                return self.val
+        return self.test
 
     @property
     def classes(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +51,27 @@ def _split(folder: Path, classes: list[str], image_size: int) -> ImageFiles:
                 f"{place} is a class that the training images do not have.{nearest(place.name, classes)} "
                 f"Classes: {', '.join(classes[:20])}"
             )
-        files = sorted(str(path) for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+        files = list(map(str, _images(place)))
         if not files:
             raise DataError(f"{place} holds no images ({', '.join(sorted(SUFFIXES))}). Add some or remove the folder.")
         paths += files
         labels += [classes.index(place.name)] * len(files)
     return ImageFiles(paths, np.array(labels, dtype=np.int64), image_size)
+
+
+def find(places: Iterable[str]) -> list[Path]:
+    """The image files that files, folders and globs name, each once. Errors: DataError where one names none."""
+    files: dict[Path, None] = {}
+    for place in places:
+        path = Path(place)
+        matches = [path] if path.exists() else sorted(map(Path, glob.glob(place, recursive=True)))
+        images = [image for match in matches for image in (_images(match) if match.is_dir() else [match])]
+        if not images:
+            suffixes = ", ".join(sorted(SUFFIXES))
+            raise DataError(f"{place}: there is no image. Give files, folders or globs ({suffixes}).")
+        files |= dict.fromkeys(images)
+    return list(files)
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)

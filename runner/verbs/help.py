@@ -6,7 +6,7 @@ import textwrap
 
 import yaml
 
-from .choices import choices, config_dir
+from ..choices import choices, config_dir
 
 USAGE = """\
 Train, distil, compress, compare and export image classifiers on PaddlePaddle.

@@ -6,12 +6,12 @@ import os
 import socket
 import sys
 
-from . import config as cfg
-from .config.rules import STORE
-from .errors import ConfigError
+from .. import config as cfg
+from ..config.rules import STORE
+from ..errors import ConfigError
 
 
-def serve(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Serve the store on 127.0.0.1 until Ctrl-C: `ui [URI] [--port N]`."""
     import argparse
 

@@ -32,3 +32,9 @@ _runner_module() {
 complete -F _runner runner
 complete -o default -F _runner_module python python3
 """
+
+
+def main(_arguments: list[str]) -> int:
+    """Print the script."""
+    print(SCRIPT, end="")
+    return 0

@@ -1,0 +1,142 @@
+"""RUN: a run directory or an MLflow run id, wherever a command or a key takes one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import config as cfg
+from .config import store
+from .errors import CheckpointError, ConfigError, ProcessLost
+from .journal import CONFIG, JOURNAL, LOCK, OVERRIDES, RESULT, events, locked
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def directory_of(run: str, uri: str) -> Path:
+    """The directory of a run. Of an MLflow run id whose directory is gone, one with what MLflow has of it.
+
+    Errors: CheckpointError where there is no such run.
+    """
+    found = local(run, uri)
+    if not (found / CONFIG).is_file():
+        raise CheckpointError(
+            f"There is no run {run}: it is neither a run directory nor an MLflow run id. "
+            "`python -m runner runs` lists the runs of this folder."
+        )
+    return found
+
+
+def local(source: str, uri: str) -> Path:
+    """`source` as a path; where it is an MLflow run id, a directory with that run. Errors: CheckpointError."""
+    path = Path(source)
+    if path.exists() or not RUN_ID.fullmatch(source):
+        return path
+    from .tracking import server
+
+    return server.fetch(uri, source)
+
+
+def tracking_uri(config: cfg.Config) -> str:
+    """Where MLflow run ids are looked up."""
+    return config.tracking.uri if isinstance(config.tracking, cfg.Mlflow) else cfg.Mlflow.uri
+
+
+def overrides(directory: Path) -> list[str]:
+    """What a run was started with."""
+    path = directory / OVERRIDES
+    return list(yaml.safe_load(path.read_text(encoding="utf-8")) or []) if path.is_file() else []
+
+
+def open_(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
+    """The directory of a run and its config with some `key=value` changed, for a process that is to use the network.
+
+    `trust=true` among them allows the `custom` targets of the config. Errors: CheckpointError, ConfigError.
+    """
+    said = [text for text in overrides if text != "trust=true"]
+    uri = next((text.partition("=")[2] for text in said if text.startswith("tracking.uri=")), cfg.Mlflow.uri)
+    directory = directory_of(run, uri)
+    config = store.read(directory / CONFIG, [text for text in said if not text.startswith("tracking.uri=")])
+    targets = [value for key, value in store.flatten(config).items() if key.endswith(".target")]
+    if targets and said == overrides:
+        raise ConfigError(
+            f"{run} uses code of its own, {', '.join(targets)}, which would be imported and called. If you trust "
+            "whoever made that run, add: trust=true"
+        )
+    # Thread pools are made when Paddle is imported, and the number of threads changes the last bits.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(config.train.threads or os.cpu_count() or 1)
+    _import_paddle_quietly()
+    return directory, config
+
+
+def _import_paddle_quietly() -> None:
+    """What Paddle says while it is imported (threads, ccache) is not for whoever asked for a table or JSON."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        importlib.import_module("paddle")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@dataclass
+class State:
+    """Where a run stands."""
+
+    status: str
+    """RUNNING, FINISHED, FAILED, KILLED; LOST where everything that could have said so was killed."""
+    reason: str
+    """Why it did not finish."""
+    exit_code: int
+    """What its command ended with."""
+    step: int
+    """The last step that was logged."""
+    result: dict[str, Any] | None
+    """`result.json` of a finished run."""
+
+
+def state(directory: Path) -> State:
+    """Where the run of a directory stands, from its journal, its lock and its result."""
+    status, reason, exit_code, step = "LOST", "", ProcessLost.exit_code, 0
+    for event, _ in events(directory):
+        match event["event"]:
+            case "started" | "resumed":
+                status, reason, exit_code = "LOST", "", ProcessLost.exit_code
+            case "ended":
+                status, reason, exit_code = event["status"], event["reason"], event["exit_code"]
+            case "metrics":
+                step = max(step, event["step"])
+    result = directory / RESULT
+    if status == "LOST" and is_running(directory):
+        status = "RUNNING"
+    if status == "LOST":
+        reason = "its processes were killed; checkpoint.resume=auto continues it"
+    content = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else None
+    return State(status, reason, exit_code, step, content)
+
+
+def is_running(directory: Path) -> bool:
+    """Whether a process trains in this directory."""
+    if not (directory / LOCK).exists():
+        return False
+    with locked(directory / LOCK, wait=False) as lock:
+        return lock is None
+
+
+def find(root: Path) -> Iterator[Path]:
+    """Every run directory below a folder, the oldest first."""
+    began = {path.parent: next(events(path.parent), ({"time": 0.0}, 0))[0]["time"] for path in root.rglob(JOURNAL)}
+    yield from sorted(began, key=lambda directory: began[directory])

@@ -1,0 +1,138 @@
+"""Many runs as one command: where they are, which of them are done, how they compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from . import config as cfg
+from . import files, runs
+from .errors import ConfigError, UserError
+from .journal import LOG, OVERRIDES, TRACKED, Journal
+from .progress import duration
+from .tracking import server
+
+FILE = "sweep.json"
+
+
+@dataclass
+class Sweep:
+    """What `sweep.json` in a sweep's folder holds."""
+
+    id: str
+    """The tag `sweep_id` of its runs."""
+    overrides: list[str]
+    """What it was started with."""
+    shared: list[str]
+    """Those of them that all jobs have."""
+
+
+def digest(overrides: list[str]) -> str:
+    """Eight hexadecimal digits for what a sweep varies; the same command finds its folder again by them."""
+    said = [text for text in overrides if not text.lstrip("+~").startswith(("sweep.", "hydra.", "hydra/", "launch."))]
+    return hashlib.blake2b("\n".join(said).encode(), digest_size=4).hexdigest()
+
+
+def open_(directory: Path, overrides: list[str], shared: list[str], resume: bool) -> None:
+    """Make a sweep's folder, or find it again. Errors: ConfigError where it exists and is not to be resumed."""
+    if (directory / FILE).exists():
+        if not resume:
+            raise ConfigError(
+                f"This sweep was started before, in {directory}. Continue it: sweep.resume=true. For a new one choose "
+                "another name (name=NAME) or folder (hydra.sweep.dir=DIR)."
+            )
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    sweep = Sweep(f"{digest(overrides)}-{secrets.token_hex(3)}", overrides, shared)
+    files.write_json(directory / FILE, asdict(sweep))
+
+
+def read(directory: Path) -> Sweep:
+    """The sweep of a folder."""
+    return Sweep(**json.loads((directory / FILE).read_text(encoding="utf-8")))
+
+
+def folder_name(directory: str, number: int, overrides: Iterable[str]) -> str:
+    """Name of a job's folder: its number and the overrides that it does not share with the others."""
+    path = Path(directory) / FILE
+    shared = read(Path(directory)).shared if path.is_file() else []
+    own = ",".join(text for text in overrides if text not in shared)
+    return f"{number}_{own.replace(os.sep, '-')}"[:120].rstrip(" ._,")
+
+
+def note_failure(directory: Path, overrides: list[str], error: UserError) -> None:
+    """Leave the reason of a job that could not be composed in its folder."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files.write_text(directory / OVERRIDES, yaml.safe_dump(overrides))
+    journal = Journal(directory)
+    journal.append("started", command=overrides)
+    journal.append("ended", status="FAILED", reason=str(error), exit_code=error.exit_code)
+
+
+def jobs(directory: Path) -> list[Path]:
+    """The directories of a sweep's jobs in their order."""
+    found = [path for path in directory.iterdir() if path.is_dir() and path.name.partition("_")[0].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.partition("_")[0]))
+
+
+def show(directory: Path) -> int:
+    """Print the table of a sweep and where MLflow compares its runs. The exit code of the first job that failed."""
+    console = Console(highlight=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title=f"Sweep {os.path.relpath(directory)}", title_justify="left"
+    )
+    for heading in ("job", "status", "test top-1", "best validation", "parameters", "time"):
+        table.add_column(heading, justify="left" if heading in ("job", "status") else "right")
+    failed = []
+    for job in jobs(directory):
+        state = runs.state(job)
+        result = state.result
+        name = job.name.replace("_", " ", 1)
+        if result is None:
+            failed.append((job, state))
+            table.add_row(name, f"[red]{state.status}[/red]", "", "", "", "")
+            continue
+        best = "" if result["best"] is None else f"{result['best']:.4f}"
+        table.add_row(
+            name, state.status, f"[bold]{result['final']['top1']:.4f}[/bold]", best,
+            f"{result['final']['params'] / 1e6:.2f} M", duration(result["seconds"]),
+        )  # fmt: skip
+    console.print(table)
+    for job, state in failed:
+        console.print(f"{job.name}: {state.reason}", soft_wrap=True, markup=False)
+        if (job / LOG).is_file():
+            console.print(f"  log: {os.path.relpath(job / LOG)}", soft_wrap=True, markup=False)
+    if failed:
+        console.print("The others are done. Try these again: the same command with sweep.resume=true")
+    for line in comparison(directory):
+        console.print(line, soft_wrap=True, markup=False)
+    return failed[0][1].exit_code if failed else 0
+
+
+def comparison(directory: Path) -> list[str]:
+    """How to see a sweep's runs side by side in MLflow; nothing where they are not tracked."""
+    tracked = [json.loads((job / TRACKED).read_text(encoding="utf-8")) for job in jobs(directory) if _sent(job)]
+    if not tracked:
+        return []
+    uri = tracked[0]["uri"]
+    experiments = sorted({known["experiment_id"] for known in tracked})
+    url = server.comparison_url(uri, [known["run_id"] for known in tracked], experiments)
+    serve = (
+        [] if uri.startswith("http") else [f"Serve    python -m runner ui{'' if uri == cfg.Mlflow.uri else f' {uri}'}"]
+    )
+    return [*serve, f"Compare  {url}"]
+
+
+def _sent(job: Path) -> bool:
+    path = job / TRACKED
+    return path.is_file() and "run_id" in json.loads(path.read_text(encoding="utf-8"))

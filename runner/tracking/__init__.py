@@ -1,0 +1,1 @@
+"""MLflow as the mirror of run directories: a process of its own replays a run's journal into it."""

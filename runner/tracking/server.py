@@ -1,0 +1,142 @@
+"""A tracking server or an embedded store: connecting to it, and what it has of a run whose directory is gone."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..errors import CheckpointError, ServerLost
+from ..journal import CHECKPOINTS, CONFIG, OVERRIDES, TRACKED, locked
+
+#: For the client: fail soon, whoever calls tries again or says so.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def connect(uri: str) -> Any:
+    """A client of a tracking server or store. Of an embedded store the folder is made first."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    path = sqlite_path(uri)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _first_use(path):
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an embedded store; None for a server."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+@contextlib.contextmanager
+def _first_use(path: Path | None) -> Iterator[None]:
+    # MLflow 3.17: two processes that create one sqlite store at the same time break it.
+    if path is None:
+        yield
+        return
+    with locked(path.with_name(f"{path.name}.lock")):
+        yield
+
+
+def experiment_id(client: Any, uri: str, name: str) -> str:
+    """The experiment of that name, made where it does not exist; an embedded store keeps artefacts beside itself."""
+    from mlflow.exceptions import MlflowException
+
+    path = sqlite_path(uri)
+    with _first_use(path):
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = (path.resolve().parent / "mlartifacts" / name).as_uri() if path else None
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            # Another run made it a moment ago.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+
+def page_url(uri: str) -> str:
+    """Where a browser finds the store's pages; of an embedded one, while `runner ui` serves it."""
+    return uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+
+
+def comparison_url(uri: str, run_ids: list[str], experiment_ids: list[str]) -> str:
+    """The page of MLflow 3 that compares exactly these runs."""
+    runs, experiments = (quote(json.dumps(ids, separators=(",", ":"))) for ids in (run_ids, experiment_ids))
+    return f"{page_url(uri)}/#/compare-runs?runs={runs}&experiments={experiments}"
+
+
+def fetch(uri: str, run_id: str) -> Path:
+    """The directory of a run, or, where it is gone, one with what MLflow has of it; that one ends with this process.
+
+    Errors: CheckpointError where MLflow has no such run or no checkpoint of it, ServerLost where it does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():
+        raise CheckpointError(f"There is no run {run_id}: neither a folder of that name nor the store {path} exists.")
+    try:
+        client = connect(uri)
+        tags = client.get_run(run_id).data.tags
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise CheckpointError(
+                f"There is no run {run_id} in {uri}. `python -m runner runs` lists the runs of this folder; name "
+                "another store with tracking.uri=…"
+            ) from error
+        raise ServerLost(f"{uri} does not answer: {error}. Start it, or give the run's directory.") from error
+    own = Path(tags.get("run_dir", ""))
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        if json.loads((own / TRACKED).read_text(encoding="utf-8"))["run_id"] == run_id:
+            return own
+    folder = Path(tempfile.mkdtemp(prefix=f"runner-{run_id[:8]}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _download(client, run_id, folder)
+    return folder
+
+
+def _download(client: Any, run_id: str, folder: Path) -> None:
+    have = {item.path for place in ("", CHECKPOINTS) for item in client.list_artifacts(run_id, place)}
+    pointers = [name for name in ("best", "last") if f"{CHECKPOINTS}/{name}" in have]
+    if CONFIG not in have or not pointers:
+        raise CheckpointError(
+            f"MLflow has no checkpoint of the run {run_id}, and its directory is gone. Checkpoints are uploaded with "
+            "tracking.checkpoints=best, last or all."
+        )
+    for name in (CONFIG, OVERRIDES):
+        if name in have:
+            client.download_artifacts(run_id, name, str(folder))
+    for name in pointers:
+        got = Path(client.download_artifacts(run_id, f"{CHECKPOINTS}/{name}", str(folder)))
+        step = json.loads((got / "state.json").read_text(encoding="utf-8"))["progress"]["step"]
+        target = folder / CHECKPOINTS / f"step-{step:08d}"
+        if target.exists():
+            shutil.rmtree(got)
+        else:
+            got.rename(target)
+        for pointer in {name, "last"}:
+            (folder / CHECKPOINTS / pointer).write_text(target.name, encoding="utf-8")

@@ -1,0 +1,74 @@
+"""The networks of a run after training: as they were evaluated, without what only training needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from . import checkpoint, experiment, models, weights
+from . import config as cfg
+from .data import Normalize, decode
+from .errors import CheckpointError, ConfigError
+from .evaluation import Evaluation, evaluate
+from .journal import CHECKPOINTS
+
+
+def evaluated(directory: Path, config: cfg.Config, split: str, pointer: str) -> Evaluation:
+    """Metrics and predictions of every network of a run on `train`, `val` or `test`.
+
+    `pointer` is the checkpoint: `best` or `last`. Errors: DataError, CheckpointError; ConfigError for a split that the
+    data does not have.
+    """
+    stage = experiment.prepare(config, with_teacher=False)
+    chosen = weights.read(directory, pointer)
+    weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
+    stage.precision.decorate([stage.networks[name] for name in stage.networks.trained], [])
+    batches = stage.loaders.evaluation(split)
+    if batches is None:
+        raise ConfigError("This run held no validation images out: data.val_fraction is 0. Use --split test or train.")
+    k = min(config.train.topk, len(stage.loaders.classes))
+    return evaluate(stage.networks, batches, stage.precision, k, details=True)
+
+
+@dataclass
+class Classifier:
+    """One network of a run, ready for images."""
+
+    network: nn.Layer
+    classes: list[str]
+    """Names of the classes, in the order of the logits."""
+    normalize: Normalize
+    image_size: int
+    """Side in pixels of what the network is given."""
+
+    def __call__(self, files: Sequence[str | Path], batch_size: int = 64) -> Iterator[np.ndarray]:
+        """Probabilities of each image file in turn, float32 [classes]. Errors: DataError for what is no image."""
+        self.network.eval()
+        for begin in range(0, len(files), batch_size):
+            pictures = np.stack([decode(path, self.image_size) for path in files[begin : begin + batch_size]])
+            with paddle.no_grad():
+                images = self.normalize(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
+                yield from F.softmax(self.network(images).astype("float32")).numpy()
+
+
+def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
+    """The best weights of one network of a run. Needs neither its data nor its teacher. Errors: CheckpointError."""
+    device = experiment.choose_device(config.train)
+    chosen = weights.read(directory, "best")
+    pointer = checkpoint.pointed(directory / CHECKPOINTS, "best") or checkpoint.pointed(directory / CHECKPOINTS, "last")
+    assert pointer is not None
+    state = checkpoint.verify(directory / CHECKPOINTS / pointer).state
+    if name not in state["networks"]:
+        raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(state['networks'])}")
+    network = models.build(experiment.model_of(config, name), len(state["classes"]))
+    own = {key: value for key, value in chosen.arrays.items() if key.startswith(f"{name}.")}
+    weights.initialize(models.Networks({name: network}), (name,), weights.Weights(chosen.origin, own), strict=True)
+    if device == "cpu" and config.train.accelerate is cfg.Accelerate.auto:
+        models.accelerate(network)
+    return Classifier(network, state["classes"], Normalize(config.data), config.data.image_size)

@@ -1,0 +1,1 @@
+"""What `runner` does besides training, one module a verb: `runner VERB …` calls its `main`."""

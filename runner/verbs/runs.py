@@ -1,0 +1,70 @@
+"""The runs below a folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .. import config as cfg
+from .. import runs
+from ..config import store
+from ..errors import ConfigError
+from ..journal import CONFIG, events
+
+COLORS = {"FINISHED": "green", "RUNNING": "cyan", "KILLED": "yellow", "FAILED": "red", "LOST": "red"}
+
+
+def main(arguments: list[str]) -> int:
+    """`runs [FOLDER] [--json]`."""
+    parser = argparse.ArgumentParser(prog="runner runs", description="List the runs below a folder, the oldest first.")
+    parser.add_argument("folder", nargs="?", default="outputs", help="where they are (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    options = parser.parse_args(arguments)
+    if not Path(options.folder).is_dir():
+        raise ConfigError(
+            f"{options.folder} is no folder: there are no runs. Train one, or name another: runner runs DIR"
+        )
+    rows = [describe(directory) for directory in runs.find(Path(options.folder))]
+    if options.json:
+        for row in rows:
+            print(json.dumps(row))
+        return 0
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("started", "status", "mode", "compression", "model", "data", "steps", "top-1", "run"):
+        table.add_column(heading, justify="right" if heading in ("steps", "top-1") else "left", overflow="fold")
+    for row in rows:
+        color = COLORS[row["status"]]
+        top1 = "" if row["top1"] is None else f"{row['top1']:.4f}"
+        started = f"{datetime.fromtimestamp(row['started']):%m-%d %H:%M}"
+        status = f"[{color}]{row['status']}[/{color}]"
+        names = (row[name] or "" for name in ("mode", "compression", "model", "data"))
+        table.add_row(started, status, *names, str(row["step"]), top1, row["run"])
+    Console(highlight=False).print(table)
+    return 0
+
+
+def describe(directory: Path) -> dict[str, Any]:
+    """What a list says about a run."""
+    state = runs.state(directory)
+    row: dict[str, Any] = {
+        "run": os.path.relpath(directory), "started": next(events(directory))[0]["time"], "status": state.status,
+        "reason": state.reason, "mode": None, "compression": None, "model": None, "data": None, "step": state.step,
+        "top1": state.result and state.result["final"]["top1"],
+    }  # fmt: skip
+    if (directory / CONFIG).is_file():
+        config = store.read(directory / CONFIG)
+        row |= {
+            "mode": config.mode.kind,
+            "compression": config.compression.kind,
+            "model": cfg.model_name(config.model),
+            "data": config.data.kind,
+        }
+    return row

@@ -1,0 +1,121 @@
+"""Weights from anywhere: of a run, of a `.safetensors` file, of a foreign `.pdparams` file."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from . import checkpoint, unpickling
+from .errors import CheckpointError
+from .journal import CHECKPOINTS
+
+
+@dataclass
+class Weights:
+    """Named arrays from somewhere."""
+
+    origin: str
+    arrays: dict[str, np.ndarray]
+
+
+def read(source: str | Path, pointer: str = "best") -> Weights:
+    """Weights from a run directory, a checkpoint folder, a `.safetensors` or a `.pdparams` file.
+
+    Of a run the checkpoint that `pointer` names is taken, averaged weights before plain ones. Errors: CheckpointError
+    naming what is missing or damaged.
+    """
+    path = Path(source)
+    if (path / CHECKPOINTS).is_dir():
+        name = checkpoint.pointed(path / CHECKPOINTS, pointer) or checkpoint.pointed(path / CHECKPOINTS, "last")
+        if name is None:
+            raise CheckpointError(f"{path} has no checkpoint yet. Give a run that has, or a file of weights.")
+        path = path / CHECKPOINTS / name
+    if path.is_dir():
+        checkpoint.verify(path)
+        path = path / (checkpoint.EMA if (path / checkpoint.EMA).is_file() else checkpoint.MODEL)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{source}: there are no weights. Give a run (its directory or its MLflow run id), a .safetensors file or "
+            "a .pdparams file."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return Weights(str(path), load_file(path))
+        with path.open("rb") as stream:
+            return Weights(str(path), _arrays(unpickling.load(stream)))
+    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
+
+
+def _arrays(content: Any) -> dict[str, np.ndarray]:
+    """The arrays of a state dict as Paddle pickles it: arrays, or (name, array) for what was a parameter."""
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}, not a dict of weights")
+    arrays = {}
+    for name, value in content.items():
+        if isinstance(value, tuple) and len(value) == 2:
+            value = value[1]
+        if isinstance(value, np.ndarray):
+            arrays[name] = value
+    if not arrays:
+        raise ValueError("it holds no arrays")
+    return arrays
+
+
+def initialize(
+    network: nn.Layer,
+    names: tuple[str, ...],
+    weights: Weights,
+    strict: bool,
+    remedy: str = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false",
+) -> str:
+    """Give the networks the weights that fit in name and shape, and say in one line what matched.
+
+    `names` are the networks in it; weights without such a prefix, or of `student` alone, are given to each of them.
+    Errors: CheckpointError listing what is missing, not used or of another shape, when `strict`.
+    """
+    own = network.state_dict()
+    offered = _addressed(weights.arrays, names)
+    fitting = {name: value for name, value in offered.items() if name in own and list(value.shape) == own[name].shape}
+    missing = [name for name in own if name not in offered]
+    unused = [name for name in offered if name not in own]
+    reshaped = [name for name in offered if name in own and name not in fitting]
+    if not fitting or (strict and (missing or unused or reshaped)):
+        raise CheckpointError(
+            f"{weights.origin} does not fit the network: {len(fitting)} of {len(own)} tensors match"
+            + _listed("missing", missing)
+            + _listed("not used", unused)
+            + _listed("of another shape", [f"{n} {list(offered[n].shape)}≠{list(own[n].shape)}" for n in reshaped])
+            + f"\n{remedy}"
+        )
+    for name, value in fitting.items():
+        own[name].set_value(paddle.to_tensor(value).astype(own[name].dtype))
+    return f"{len(fitting)} of {len(own)} tensors from {weights.origin}" + (
+        f" ({len(missing)} missing, {len(reshaped)} of another shape, {len(unused)} not used)" if not strict else ""
+    )
+
+
+def _addressed(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The arrays under the names of the networks they are meant for."""
+    prefixes = {name.partition(".")[0] for name in arrays}
+    if prefixes >= set(names):
+        return {name: value for name, value in arrays.items() if name.partition(".")[0] in names}
+    single = {
+        name.removeprefix("student."): value for name, value in arrays.items() if not name.startswith("student1.")
+    }
+    return {f"{network}.{name}": value for network in names for name, value in single.items()}
+
+
+def _listed(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"\n  {len(names)} {what}: {', '.join(names[:3])}{more}"
