@@ -21,13 +21,18 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def screen() -> Console:
+    """Where results are printed: as wide as the terminal; wide enough for any table where there is none."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+
+
 class Display:
     """Shows training and validation metrics."""
 
     def __init__(self, steps: int, epochs: int, done: int = 0) -> None:
         self.steps, self.epochs, self.done = steps, epochs, done
         self.started = self.printed = time.monotonic()
-        self.console = Console(highlight=False)
+        self.console = screen()
         self.bar: Progress | None = None
         self.task: Any = None
         if sys.stdout.isatty():

@@ -35,11 +35,14 @@ def check(stored: cfg.Config, wanted: cfg.Config, where: str, overrides: list[st
     changed = changes(stored, wanted)
     bad = {key: values for key, values in changed.items() if not _free(key)}
     if bad:
-        listed = "".join(f"\n  {key}: it has {old}, wanted is {new}" for key, (old, new) in list(bad.items())[:5])
+        # A changed choice changes the keys below it: those of both sides say most.
+        telling = sorted(bad, key=lambda key: None in bad[key])
+        listed = "".join(f"\n  {key}: it has {bad[key][0]}, wanted is {bad[key][1]}" for key in telling[:5])
         more = f"\n  and {len(bad) - 5} more" if len(bad) > 5 else ""
+        repeated = [text for text in overrides if not text.startswith("checkpoint.resume=")]
         raise ConfigError(
             f"{where} cannot be continued with another composition:{listed}{more}\n"
-            f"It was started with: {' '.join(overrides) or '(no overrides)'}\n"
+            f"It was started with: {' '.join(repeated) or '(no overrides)'}\n"
             "Repeat those, or start a new run from its weights: checkpoint.init_from=RUN"
         )
     return {key: new for key, (_, new) in changed.items()}

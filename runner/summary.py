@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from . import config as cfg
-from .progress import duration
+from .progress import duration, screen
 
 
 def show(config: cfg.Config, directory: Path, result: dict[str, Any], brief: bool) -> None:
     """Print the result table, the run directory and how to compare; or, `brief`, one line."""
-    console = Console(highlight=False)
+    console = screen()
     final, progress = result["final"], result["progress"]
     if brief:
         console.print(f"test top1 [bold]{final['top1']:.4f}[/bold] in {duration(result['seconds'])}", soft_wrap=True)

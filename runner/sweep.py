@@ -12,14 +12,13 @@ from pathlib import Path
 
 import yaml
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from . import config as cfg
 from . import files, runs
 from .errors import ConfigError, UserError
 from .journal import LOG, OVERRIDES, TRACKED, Journal
-from .progress import duration
+from .progress import duration, screen
 from .tracking import server
 
 FILE = "sweep.json"
@@ -87,12 +86,11 @@ def jobs(directory: Path) -> list[Path]:
 
 def show(directory: Path) -> int:
     """Print the table of a sweep and where MLflow compares its runs. The exit code of the first job that failed."""
-    console = Console(highlight=False)
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, title=f"Sweep {os.path.relpath(directory)}", title_justify="left"
-    )
+    console = screen()
+    console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("job", "status", "test top-1", "best validation", "parameters", "time"):
-        table.add_column(heading, justify="left" if heading in ("job", "status") else "right")
+        table.add_column(heading, justify="left" if heading in ("job", "status") else "right", overflow="fold")
     failed = []
     for job in jobs(directory):
         state = runs.state(job)

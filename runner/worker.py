@@ -39,7 +39,7 @@ def main() -> None:
     """The process's entry: train the run of a directory and exit with the documented code."""
     directory, parent = Path(sys.argv[1]), int(sys.argv[2])
     processes.die_with_parent(parent)
-    sys.exit(guarded(directory))
+    processes.leave(guarded(directory))
 
 
 def guarded(directory: Path) -> int:

@@ -11,10 +11,14 @@ import pytest
 from paddle import nn
 from safetensors.numpy import load_file, save_file
 
-from runner import checkpoint, experiment
+from runner import checkpoint, experiment, weights
 from runner.errors import CheckpointError, Diverged
 from runner.loop import train_step
 from runner.models import Networks
+
+
+#: What the worker says about a run in its checkpoints.
+ABOUT = {"data": "d", "classes": ["a"], "config": "c", "seconds": 0.0}
 
 
 def networks(*names):
@@ -30,7 +34,7 @@ def prefixed(name, arrays):
 
 
 def initialized(target, arrays, strict=True):
-    return checkpoint.initialize(target, target.trained, checkpoint.Weights("test", arrays), strict)
+    return weights.initialize(target, target.trained, weights.Weights("test", arrays), strict)
 
 
 def test_weights_of_a_single_network_initialise_both_networks_of_a_pair():
@@ -83,7 +87,7 @@ def test_nothing_that_fits_is_refused_even_when_not_strict():
 def test_paddles_own_weight_files_are_read(tmp_path):
     layer = nn.Linear(3, 2)
     paddle.save(layer.state_dict(), str(tmp_path / "w.pdparams"))
-    read = checkpoint.read_weights(str(tmp_path / "w.pdparams")).arrays
+    read = weights.read(str(tmp_path / "w.pdparams")).arrays
     np.testing.assert_array_equal(read["weight"], layer.weight.numpy())
 
 
@@ -98,7 +102,7 @@ class Hostile:
 def test_code_in_a_weight_file_does_not_run(tmp_path):
     (tmp_path / "w.pdparams").write_bytes(pickle.dumps({"weight": Hostile(str(tmp_path / "ran"))}))
     with pytest.raises(CheckpointError, match="mkdir"):
-        checkpoint.read_weights(str(tmp_path / "w.pdparams"))
+        weights.read(str(tmp_path / "w.pdparams"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -107,12 +111,12 @@ def test_a_truncated_file_is_named(tmp_path, name):
     save_file(linear(1.0), tmp_path / "whole")
     (tmp_path / name).write_bytes((tmp_path / "whole").read_bytes()[:20])
     with pytest.raises(CheckpointError, match=name):
-        checkpoint.read_weights(str(tmp_path / name))
+        weights.read(str(tmp_path / name))
 
 
 def test_a_place_without_weights_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="there are no weights"):
-        checkpoint.read_weights(str(tmp_path / "nothing"))
+        weights.read(str(tmp_path / "nothing"))
 
 
 @pytest.fixture
@@ -129,7 +133,8 @@ def saved(tmp_path, run, better=True, keep=1):
     batch = next(run.training.loaders.train.epoch(0))
     train_step(run.training, batch)
     run.training.progress.step += 1
-    return checkpoint.save(tmp_path, run.training, better, keep)
+    run.training.checkpoints.keep = keep
+    return checkpoint.save(tmp_path, run.training, better, ABOUT)
 
 
 def test_a_checkpoint_has_weights_averages_and_optimizer_state_under_structured_names(tmp_path, run):
@@ -143,7 +148,7 @@ def test_a_checkpoint_has_weights_averages_and_optimizer_state_under_structured_
 
 
 def test_the_best_checkpoint_and_the_newest_ones_stay(tmp_path, run):
-    folders = [saved(tmp_path, run, better=number == 1, keep=2).name for number in range(5)]
+    folders = [saved(tmp_path, run, better=number == 1, keep=1).name for number in range(5)]
     here = tmp_path / "checkpoints"
     assert checkpoint.pointed(here, "last") == folders[4]
     assert checkpoint.pointed(here, "best") == folders[1]
@@ -156,5 +161,5 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, run):
     parameter = run.training.networks.parameters()[0]
     parameter.set_value(paddle.full_like(parameter, float("nan")))
     with pytest.raises(Diverged, match="not finite after step 1"):
-        checkpoint.save(tmp_path, run.training, better=True, keep=1)
+        checkpoint.save(tmp_path, run.training, True, ABOUT)
     assert checkpoint.pointed(tmp_path / "checkpoints", "best") == first.name

@@ -37,6 +37,9 @@ class Witness:
         self.step = progress.step
 
     def stepped(self):
+        pass
+
+    def stopping(self):
         return self.stop_after is not None and len(self.logs) >= self.stop_after
 
 

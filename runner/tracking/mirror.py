@@ -151,6 +151,7 @@ class Mirror:
             with contextlib.suppress(FileNotFoundError):
                 for path in sorted(folder.iterdir()):
                     self.client.log_artifact(self.known["run_id"], str(path), f"{CHECKPOINTS}/{name}")
+                self.client.set_tag(self.known["run_id"], f"checkpoint.{name}", event["name"])
 
 
 def run_name(config: cfg.Config, directory: Path) -> str:

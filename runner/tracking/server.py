@@ -131,12 +131,10 @@ def _download(client: Any, run_id: str, folder: Path) -> None:
         if name in have:
             client.download_artifacts(run_id, name, str(folder))
     for name in pointers:
-        got = Path(client.download_artifacts(run_id, f"{CHECKPOINTS}/{name}", str(folder)))
-        step = json.loads((got / "state.json").read_text(encoding="utf-8"))["progress"]["step"]
-        target = folder / CHECKPOINTS / f"step-{step:08d}"
-        if target.exists():
-            shutil.rmtree(got)
-        else:
-            got.rename(target)
+        target = folder / CHECKPOINTS / client.get_run(run_id).data.tags[f"checkpoint.{name}"]
+        if not target.exists():
+            place = folder / f"downloaded-{name}"
+            place.mkdir()
+            shutil.move(client.download_artifacts(run_id, f"{CHECKPOINTS}/{name}", str(place)), target)
         for pointer in {name, "last"}:
             (folder / CHECKPOINTS / pointer).write_text(target.name, encoding="utf-8")

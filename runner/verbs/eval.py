@@ -6,10 +6,10 @@ import argparse
 import json
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from .. import runs
+from ..progress import screen
 
 
 def main(arguments: list[str]) -> int:
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
         table.add_column(heading, justify="left" if heading == "network" else "right")
     for network in dict.fromkeys(name.partition("/")[0] for name in evaluation.values):
         table.add_row(network, *(f"{evaluation.values[f'{network}/{metric}']:.4f}" for metric in metrics))
-    console = Console(highlight=False)
+    console = screen()
     console.print(table)
     console.print(f"{evaluation.count} images, split {options.split}, {options.weights} weights of {options.run}")
     return 0

@@ -7,10 +7,10 @@ import json
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from .. import runs
+from ..progress import screen
 
 
 def main(arguments: list[str]) -> int:
@@ -44,5 +44,5 @@ def main(arguments: list[str]) -> int:
         others = ", ".join(f"{name} {probability:.3f}" for name, probability in ranked[1:])
         table.add_row(str(path), ranked[0][0], f"{ranked[0][1]:.3f}", *([others] if top > 1 else []))
     if not options.json:
-        Console(highlight=False).print(table)
+        screen().print(table)
     return 0

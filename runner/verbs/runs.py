@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from .. import config as cfg
@@ -18,6 +17,7 @@ from .. import runs
 from ..config import store
 from ..errors import ConfigError
 from ..journal import CONFIG, events
+from ..progress import screen
 
 COLORS = {"FINISHED": "green", "RUNNING": "cyan", "KILLED": "yellow", "FAILED": "red", "LOST": "red"}
 
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         status = f"[{color}]{row['status']}[/{color}]"
         names = (row[name] or "" for name in ("mode", "compression", "model", "data"))
         table.add_row(started, status, *names, str(row["step"]), top1, row["run"])
-    Console(highlight=False).print(table)
+    screen().print(table)
     return 0
 
 

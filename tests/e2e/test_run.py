@@ -98,7 +98,7 @@ def test_mlflow_has_the_data_set_the_plots_and_the_best_checkpoint(tracked):
 def test_replaying_the_journal_adds_nothing(tracked, finished, monkeypatch):
     import runner.config as cfg
     from runner.config import store
-    from runner.tracking import Mirror
+    from runner.tracking.mirror import Mirror
 
     client, run = tracked
     before = client.get_metric_history(run.info.run_id, "train/loss")

@@ -114,13 +114,13 @@ def test_ctrl_c_ends_a_sweep(tmp_path):
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])},
     )  # fmt: skip
     limit = time.monotonic() + 60
-    while not any(event["event"] == "metrics" for event, _ in events(tmp_path / "sweep" / "0")):
+    while not any(event["event"] == "metrics" for event, _ in events(tmp_path / "sweep" / "0_train.seed=0")):
         assert time.monotonic() < limit
         time.sleep(0.1)
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130, said
-    assert not (tmp_path / "sweep" / "1").exists()
+    assert not (tmp_path / "sweep" / "1_train.seed=1").exists()
 
 
 def test_a_worker_that_is_killed_ends_the_run_as_failed_and_says_so(tmp_path):
