@@ -16,7 +16,6 @@ from runner.errors import CheckpointError, Diverged
 from runner.loop import train_step
 from runner.models import Networks
 
-
 #: What the worker says about a run in its checkpoints.
 ABOUT = {"data": "d", "classes": ["a"], "config": "c", "seconds": 0.0}
 

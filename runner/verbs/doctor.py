@@ -25,22 +25,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-#: Package → the versions pyproject.toml asks for, and the module it is needed for.
+#: Package → the versions pyproject.toml asks for, and the module it is needed for. What others need comes first: an
+#: import that ends the process is blamed on the module that was asked for.
 REQUIRED = {
-    "numpy": (">=1.24,<2", "numpy"), "hydra-core": (">=1.3.2,<1.4", "hydra"), "omegaconf": (">=2.3,<2.4", "omegaconf"),
-    "mlflow": (">=3.10,<4", "mlflow"), "safetensors": (">=0.4.3", "safetensors"), "scikit-learn": (">=1.3", "sklearn"),
-    "matplotlib": (">=3.7", "matplotlib"), "pillow": (">=9.5", "PIL"), "pyyaml": (">=6", "yaml"),
-    "rich": (">=13", "rich"), "setuptools": ("<81", "pkg_resources"), "decorator": ("", "decorator"),
-    "six": ("", "six"), "requests": ("", "requests"), "paddleslim": (">=2.6,<3", "paddleslim"),
+    "numpy": (">=1.24,<2", "numpy"), "setuptools": ("<81", "pkg_resources"), "six": ("", "six"),
+    "decorator": ("", "decorator"), "requests": ("", "requests"), "pyyaml": (">=6", "yaml"), "pillow": (">=9.5", "PIL"),
+    "rich": (">=13", "rich"), "safetensors": (">=0.4.3", "safetensors"), "omegaconf": (">=2.3,<2.4", "omegaconf"),
+    "hydra-core": (">=1.3.2,<1.4", "hydra"), "matplotlib": (">=3.7", "matplotlib"),
+    "scikit-learn": (">=1.3", "sklearn"), "mlflow": (">=3.10,<4", "mlflow"), "paddleslim": (">=2.6,<3", "paddleslim"),
 }  # fmt: skip
 PADDLE = ">=3.1,<4"
-#: Either package of Paddle → how it is installed.
-INSTALL = {
-    "paddlepaddle": f"pip install 'paddlepaddle{PADDLE}'",
-    "paddlepaddle-gpu": f"pip install 'paddlepaddle-gpu{PADDLE}' "
-    "-i https://www.paddlepaddle.org.cn/packages/stable/cu126/",
-}
-CPU, GPU = INSTALL.values()
+CPU = f"pip install 'paddlepaddle{PADDLE}'"
+GPU = f"pip install 'paddlepaddle-gpu{PADDLE}' -i https://www.paddlepaddle.org.cn/packages/stable/cu126/"
+INSTALL = {"paddlepaddle": CPU, "paddlepaddle-gpu": GPU}
 UNINSTALL = "pip uninstall -y paddlepaddle paddlepaddle-gpu"
 OUTPUTS, STORE, SHARED_MEMORY = Path("outputs"), Path("outputs/mlflow.db"), Path("/dev/shm")
 COLORS = {"ok": "green", "warn": "yellow", "missing": "red"}
@@ -61,9 +58,8 @@ class Finding:
 
 def main(arguments: list[str]) -> int:
     """`doctor [--json]`; returns 2 where a requirement is not met."""
-    parser = argparse.ArgumentParser(
-        prog="runner doctor", description="Say what is installed, which device is used, and how to mend the rest."
-    )
+    description = "Say what is installed, which device is used, and how to mend the rest."
+    parser = argparse.ArgumentParser(prog="runner doctor", description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     findings = [finding for check in CHECKS for finding in check()]
@@ -79,28 +75,29 @@ def main(arguments: list[str]) -> int:
 def show(findings: list[Finding]) -> None:
     """Print the findings as a table (as lines where rich is what is missing), and then the remedies."""
     try:
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
+        from rich import box, table, text
 
         from ..progress import screen
     except ImportError:
         print("".join(f"{finding.status:<8}{finding.name}: {finding.found}\n" for finding in findings))
     else:
-        table = Table("check", "status", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("found", overflow="fold")
+        rows = table.Table("check", "status", box=box.SIMPLE_HEAD, pad_edge=False)
+        rows.add_column("found", overflow="fold")
         for finding in findings:
-            table.add_row(finding.name, Text(finding.status, COLORS[finding.status]), Text(finding.found))
-        screen().print(table)
+            rows.add_row(finding.name, text.Text(finding.status, COLORS[finding.status]), text.Text(finding.found))
+        screen().print(rows)
     remedies = [f"{finding.name}: {finding.remedy}" for finding in findings if finding.remedy]
-    print("".join(f"{number}. {remedy}\n" for number, remedy in enumerate(remedies, 1)))
+    print("".join(f"{number}. {remedy}\n" for number, remedy in enumerate(remedies, 1)), end="\n" * bool(remedies))
 
 
 def python() -> Iterator[Finding]:
-    """The interpreter."""
+    """The interpreter, and whether it is the one this package was installed into."""
     good = (3, 10) <= sys.version_info[:2] <= (3, 12)
     remedy = "" if good else "install this package into an environment with Python 3.10, 3.11 or 3.12"
     yield Finding("Python", "ok" if good else "missing", f"{platform.python_version()}, {sys.executable}", remedy)
+    if installed("paddle-runner") is None:
+        remedy = "where its pyproject.toml is: pip install -e '.[cpu]', which brings all that follows"
+        yield Finding("paddle-runner", "warn", "not installed in this Python, only found by it", remedy)
 
 
 def paddle() -> Iterator[Finding]:
@@ -109,7 +106,7 @@ def paddle() -> Iterator[Finding]:
         case []:
             yield Finding("paddlepaddle", "missing", "not installed", f"{CPU} (CPU), or for an NVIDIA GPU {GPU}")
         case [package]:
-            yield requirement(package, PADDLE, "paddle", f"{UNINSTALL}; {INSTALL[package]}")
+            yield requirement(package, PADDLE, "paddle", INSTALL[package])
         case both:
             found = f"{' and '.join(both)} overwrite each other's files"
             yield Finding("paddlepaddle", "missing", found, f"{UNINSTALL}, then only one: {CPU}, or {GPU}")
@@ -121,11 +118,10 @@ def device() -> Iterator[Finding]:
     if answer["error"]:
         return
     gpus, cuda = answer["gpus"], answer["cuda"]
+    cards = "" if gpus else graphics_cards()
     if gpus:
         yield Finding("device", "ok", f"{answer['device']} of {len(gpus)} ({', '.join(gpus)}), CUDA {cuda}")
-        return
-    cards = graphics_cards()
-    if cuda:
+    elif cuda:
         found = f"cpu, with a build for CUDA {cuda} that sees no GPU; nvidia-smi: {cards or 'none'}"
         mend = "check the driver and CUDA_VISIBLE_DEVICES" if cards else "install NVIDIA's driver"
         yield Finding("device", "warn", found, f"{mend}; for the CPU alone: {UNINSTALL}; {CPU}")
@@ -133,7 +129,7 @@ def device() -> Iterator[Finding]:
         found = f"cpu, with a build without CUDA; not used: {cards}"
         yield Finding("device", "warn", found, f"to train on the GPU: {UNINSTALL}; {GPU}")
     else:
-        yield Finding("device", "ok", "cpu")
+        yield Finding("device", "ok", "cpu, with a build without CUDA")
 
 
 def packages() -> Iterator[Finding]:
@@ -163,8 +159,8 @@ def machine(cgroup: Path = Path("/sys/fs/cgroup")) -> Iterator[Finding]:
         usable = min(usable, math.ceil(quota / period))
     with contextlib.suppress(OSError, ValueError):
         memory = min(memory, int((cgroup / "memory.max").read_text()))
-    found = f"{usable} of {cores} cores usable, {cores} threads by default"
     remedy = f"train.threads={usable}" if usable < cores else ""
+    found = f"{usable} of {cores} cores usable, {cores} threads by default"
     yield Finding("processor", "warn" if remedy else "ok", found, remedy)
     yield room("memory", memory, 2 << 30, "in all", "lower data.batch_size, or raise train.accumulate")
 
@@ -219,13 +215,14 @@ def requirement(package: str, versions: str, module: str, install: str) -> Findi
     if file and home not in Path(file).resolve().parents:
         remedy = f"{file} hides the installed {module}: rename it, or take its folder off PYTHONPATH"
     else:
-        remedy = f"{install} --force-reinstall; all of the error: python -c 'import {module}'"
+        remedy = f"pip uninstall -y {package}; {install}  (all of the error: python -c 'import {module}')"
     return Finding(package, "missing", f"{version}, import {module}: {answer['error']}", remedy)
 
 
 def room(name: str, size: int, least: int, what: str, remedy: str) -> Finding:
     """Whether there are at least so many bytes of something."""
-    return Finding(name, *(("ok", found, "") if size >= least else ("warn", found, remedy)))
+    few = size < least
+    return Finding(name, "warn" if few else "ok", f"{size / 2**30:.1f} GB {what}", remedy if few else "")
 
 
 def installed(package: str) -> str | None:
@@ -237,6 +234,74 @@ def installed(package: str) -> str | None:
 
 def fits(version: str, versions: str) -> bool:
     """Whether a version is one of those written like `>=1.3,<2`."""
+    bounds = re.findall(r"(>=|<)([\d.]+)", versions)
+    return all((numbers(version) >= numbers(bound)) == (relation == ">=") for relation, bound in bounds)
 
-    def numbers(text: str) -> list[int]:
-        return [int(digits) for digits in re.findall(r"\d+", text)]
+
+def numbers(version: str) -> list[int]:
+    """What versions are compared by: [2, 6, 0] of `2.6.0.post1`."""
+    return [int(part) for part in version.split(".") if part.isdigit()]
+
+
+def graphics_cards() -> str:
+    """Names of the GPUs NVIDIA's driver sees."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        return ", ".join(said.strip().splitlines())
+    return ""
+
+
+@functools.cache
+def imported() -> dict[str, dict[str, Any]]:
+    """Module → its `file`, its `error` ("" for none) and, of Paddle, what `compute` says; tried in two children."""
+    others = [module for _, module in REQUIRED.values() if module != "paddleslim"]
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(ask, (["paddle", "paddleslim"], others))
+    return first | second
+
+
+def ask(modules: list[str]) -> dict[str, dict[str, Any]]:
+    """What a child says that imports modules in this order; those after one that ended it are left out."""
+    command = [sys.executable, "-c", "from runner.verbs import doctor; doctor.answer()", *modules]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=IMPORTS_S)
+        code, said = done.returncode, done.stdout
+        end = f"the process ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+    except subprocess.TimeoutExpired as error:
+        end, said = f"no answer in {IMPORTS_S} s", error.stdout or b""
+    answers: dict[str, dict[str, Any]] = {modules[0]: {"file": None, "error": end}}
+    for values in map(json.loads, said.splitlines()):
+        answers.setdefault(values["module"], {"error": end}).update(values)
+    return answers
+
+
+def answer() -> None:
+    """In the child: import the modules named on the command line and say before and after each how that goes."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what packages print is no answer
+    for name in sys.argv[1:]:
+        values: dict[str, Any] = {"module": name}
+        try:
+            spec = importlib.util.find_spec(name)
+            print(json.dumps(values | {"file": spec and spec.origin}), file=answers, flush=True)
+            module = importlib.import_module(name)
+            values |= {"error": ""} | (compute(module) if name == "paddle" else {})
+        except BaseException as error:
+            values["error"] = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
+        print(json.dumps(values), file=answers, flush=True)
+        if name == "paddle" and values["error"]:
+            break
+    os._exit(0)  # Paddle needs 0.4 s to take itself apart
+
+
+def compute(paddle: Any) -> dict[str, Any]:
+    """Which device Paddle computes on. Errors: RuntimeError where it computes wrong."""
+    cuda = paddle.version.cuda() if paddle.device.is_compiled_with_cuda() else ""
+    count = paddle.device.cuda.device_count() if cuda else 0
+    paddle.device.set_device("gpu" if count else "cpu")
+    ones = paddle.ones([64, 64])
+    if (total := float((ones @ ones).sum())) != 64**3:
+        raise RuntimeError(f"a matrix product adds up to {total}, not {64**3}")
+    names = [paddle.device.cuda.get_device_name(number) for number in range(count)]
+    return {"device": paddle.device.get_device(), "cuda": cuda, "gpus": names}

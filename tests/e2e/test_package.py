@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 
 from runner.choices import config_dir
 from tests.conftest import TINY
+from tests.e2e.processes import Server, assert_mlflow_has_every_point_once, free_port, mlflow_runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,57 +49,31 @@ def test_the_wheel_composes_from_another_folder(wheel, tmp_path):
     assert "kind: cls_distill" in done.stdout
 
 
-@pytest.fixture
-def server(tmp_path):
-    """A real MLflow server on loopback, ended with all its processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
-    command += ["--artifacts-destination", str(tmp_path / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
-    serving = subprocess.Popen(
-        [*command, "--workers", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    )  # fmt: skip
-    try:
-        limit = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
-                break
-            except OSError:
-                assert time.monotonic() < limit
-                time.sleep(0.3)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(serving.pid, 15)
-        serving.wait(20)
+def test_a_server_that_is_down_does_not_stop_a_run_and_gets_it_later(command, tmp_path):
+    with Server(tmp_path) as server:
+        options = [f"tracking.uri={server.uri}", "tracking.drain_s=1", "amp=fp16", "amp.fallback=true"]
+        done = command(*TINY, "hydra.run.dir=run", *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "Not everything reached" in done.stderr
+        assert "runner sync run" in done.stderr
+        behind = command("sync", "run", cwd=tmp_path)
+        assert behind.returncode == 5
+        assert "Is the server up?" in behind.stderr
+        server.start()
+        assert command("sync", "run", cwd=tmp_path).returncode == 0
+        assert "up to date" in command("sync", "run", cwd=tmp_path).stdout
+        assert_a_whole_run(server.uri, tmp_path / "run")
 
 
-def test_a_run_lands_on_a_tracking_server(server, command, tmp_path):
-    from mlflow.tracking import MlflowClient
-
-    done = command(*TINY, "hydra.run.dir=run", f"tracking.uri={server}", "amp=fp16", "amp.fallback=true", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    client = MlflowClient(tracking_uri=server)
-    [run] = client.search_runs([client.get_experiment_by_name("default").experiment_id])
+def assert_a_whole_run(uri, directory):
+    run = assert_mlflow_has_every_point_once(uri, directory)
+    client, _ = mlflow_runs(uri)
     assert run.info.status == "FINISHED"
     assert "final/top1" in run.data.metrics
     assert run.data.tags["amp"] == "off", "what ran is float32, whatever was asked for"
     assert "checkpoints/best/model.safetensors" in {
         item.path for item in client.list_artifacts(run.info.run_id, "checkpoints/best")
     }
-
-
-def test_a_server_that_is_down_does_not_stop_a_run(command, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    done = command(*TINY, "hydra.run.dir=run", f"tracking.uri={uri}", "tracking.drain_s=1", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "Not everything reached" in done.stderr
-    assert (tmp_path / "run" / "result.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -113,9 +87,7 @@ def test_the_user_interface_explains_what_it_cannot_open(command, tmp_path, uri,
 
 
 def test_the_user_interface_serves_the_runs_of_the_folder(finished):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     serving = subprocess.Popen(
         [sys.executable, "-m", "runner", "ui", "--port", str(port)], cwd=finished, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
