@@ -22,6 +22,8 @@ from .progress import duration, screen
 from .tracking import server
 
 FILE = "sweep.json"
+#: Overrides that say how a sweep is run, not what it is.
+OWN = ("sweep.", "hydra.", "hydra/", "launch.")
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Sweep:
 
 def digest(overrides: list[str]) -> str:
     """Eight hexadecimal digits for what a sweep varies; the same command finds its folder again by them."""
-    said = [text for text in overrides if not text.lstrip("+~").startswith(("sweep.", "hydra.", "hydra/", "launch."))]
+    said = [text for text in overrides if not text.lstrip("+~").startswith(OWN)]
     return hashlib.blake2b("\n".join(said).encode(), digest_size=4).hexdigest()
 
 
@@ -65,7 +67,7 @@ def folder_name(directory: str, number: int, overrides: Iterable[str]) -> str:
     """Name of a job's folder: its number and the overrides that it does not share with the others."""
     path = Path(directory) / FILE
     shared = read(Path(directory)).shared if path.is_file() else []
-    own = ",".join(text for text in overrides if text not in shared)
+    own = ",".join(text for text in overrides if text not in shared and not text.lstrip("+~").startswith(OWN))
     return f"{number}_{own.replace(os.sep, '-')}"[:120].rstrip(" ._,")
 
 
@@ -86,6 +88,8 @@ def jobs(directory: Path) -> list[Path]:
 
 def show(directory: Path) -> int:
     """Print the table of a sweep and where MLflow compares its runs. The exit code of the first job that failed."""
+    if not jobs(directory):
+        return 0
     console = screen()
     console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import paddle
 import paddle.nn.functional as F
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from paddle import nn
 
 from runner.data import Images, Source
@@ -99,16 +95,3 @@ def deadly(logits, labels, _calls=[]):  # noqa: B006
 
         os.fsync = fsync
     return F.cross_entropy(logits, labels)
-
-
-class RecordingSweeper(BasicSweeper):
-    """Hydra's own sweeper, which writes down what the jobs returned."""
-
-    def __init__(self, params=None):
-        super().__init__(max_batch_size=None, params=params)
-
-    def sweep(self, arguments):
-        results = super().sweep(arguments)
-        values = [result.return_value for batch in results for result in batch]
-        Path("returned.json").write_text(json.dumps(values))
-        return results

@@ -65,9 +65,9 @@ def follow(mirror: Mirror) -> bool:
             log.warning("not delivered yet, trying again in %.1f s: %s", wait, error)
             wait, failures = min(2 * wait, RETRY_S), failures + 1
         if parent.gone:
-            if failures >= LAST_TRIES or attempts(mirror.directory) > attempt:
+            taken_over = attempts(mirror.directory) > attempt
+            if taken_over or (closed(mirror.directory, parent) and failures >= LAST_TRIES):
                 return False
-            close(mirror.directory, parent)
         parent.listen(wait)
 
 
@@ -95,19 +95,19 @@ class Parent:
                 self.last_word = json.loads(word)
 
 
-def close(directory: Path, parent: Parent) -> None:
-    """Note the end of a run whose command is gone, unless it has ended or somebody else goes on with it."""
+def closed(directory: Path, parent: Parent) -> bool:
+    """Note the end of a run whose command is gone. Whether it has ended; not while its worker is still dying."""
     with locked(directory / LOCK, wait=False) as lock:
-        # Without the lock: the worker is still dying, or another command has taken the run over.
         ended = [event["event"] == "ended" for event, _ in events(directory) if event["event"] in ENDS][-1:]
         if lock is None or ended == [True]:
-            return
+            return ended == [True]
         reason = "the command that supervised the run was killed"
         end = {"status": "FAILED", "reason": reason, "exit_code": ProcessLost.exit_code}
         try:
             Journal(directory).append("ended", **end)
         except OSError:
             parent.last_word = end | {"time": time.time()}
+    return True
 
 
 if __name__ == "__main__":

@@ -5,25 +5,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import importlib.util
 import json
 import math
 import os
 import platform
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from . import imports
 
 #: Package → the versions pyproject.toml asks for, and the module it is needed for. What others need comes first: an
 #: import that ends the process is blamed on the module that was asked for.
@@ -41,8 +40,6 @@ INSTALL = {"paddlepaddle": CPU, "paddlepaddle-gpu": GPU}
 UNINSTALL = "pip uninstall -y paddlepaddle paddlepaddle-gpu"
 OUTPUTS, STORE, SHARED_MEMORY = Path("outputs"), Path("outputs/mlflow.db"), Path("/dev/shm")
 COLORS = {"ok": "green", "warn": "yellow", "missing": "red"}
-#: Seconds a child has for its imports, from a slow disk as well.
-IMPORTS_S = 60
 
 
 @dataclass
@@ -254,54 +251,8 @@ def graphics_cards() -> str:
 
 @functools.cache
 def imported() -> dict[str, dict[str, Any]]:
-    """Module → its `file`, its `error` ("" for none) and, of Paddle, what `compute` says; tried in two children."""
+    """Module → its `file`, its `error` ("" for none) and, of Paddle, what `imports.compute` says; from two children."""
     others = [module for _, module in REQUIRED.values() if module != "paddleslim"]
     with ThreadPoolExecutor() as pool:
-        first, second = pool.map(ask, (["paddle", "paddleslim"], others))
+        first, second = pool.map(imports.ask, (["paddle", "paddleslim"], others))
     return first | second
-
-
-def ask(modules: list[str]) -> dict[str, dict[str, Any]]:
-    """What a child says that imports modules in this order; those after one that ended it are left out."""
-    command = [sys.executable, "-c", "from runner.verbs import doctor; doctor.answer()", *modules]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=IMPORTS_S)
-        code, said = done.returncode, done.stdout
-        end = f"the process ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
-    except subprocess.TimeoutExpired as error:
-        end, said = f"no answer in {IMPORTS_S} s", error.stdout or b""
-    answers: dict[str, dict[str, Any]] = {modules[0]: {"file": None, "error": end}}
-    for values in map(json.loads, said.splitlines()):
-        answers.setdefault(values["module"], {"error": end}).update(values)
-    return answers
-
-
-def answer() -> None:
-    """In the child: import the modules named on the command line and say before and after each how that goes."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what packages print is no answer
-    for name in sys.argv[1:]:
-        values: dict[str, Any] = {"module": name}
-        try:
-            spec = importlib.util.find_spec(name)
-            print(json.dumps(values | {"file": spec and spec.origin}), file=answers, flush=True)
-            module = importlib.import_module(name)
-            values |= {"error": ""} | (compute(module) if name == "paddle" else {})
-        except BaseException as error:
-            values["error"] = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
-        print(json.dumps(values), file=answers, flush=True)
-        if name == "paddle" and values["error"]:
-            break
-    os._exit(0)  # Paddle needs 0.4 s to take itself apart
-
-
-def compute(paddle: Any) -> dict[str, Any]:
-    """Which device Paddle computes on. Errors: RuntimeError where it computes wrong."""
-    cuda = paddle.version.cuda() if paddle.device.is_compiled_with_cuda() else ""
-    count = paddle.device.cuda.device_count() if cuda else 0
-    paddle.device.set_device("gpu" if count else "cpu")
-    ones = paddle.ones([64, 64])
-    if (total := float((ones @ ones).sum())) != 64**3:
-        raise RuntimeError(f"a matrix product adds up to {total}, not {64**3}")
-    names = [paddle.device.cuda.get_device_name(number) for number in range(count)]
-    return {"device": paddle.device.get_device(), "cuda": cuda, "gpus": names}

@@ -168,23 +168,6 @@ def test_tab_completes_choices_and_keys(tmp_path, prefix, typed, expected):
     assert any(word.endswith(expected) for word in completed), done
 
 
-def test_two_runs_started_at_once_on_a_store_that_does_not_exist_yet_are_both_complete(tmp_path):
-    from mlflow.tracking import MlflowClient
-
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-m", "runner", *TINY, f"hydra.run.dir=run{number}"], cwd=tmp_path,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
-        for number in range(2)
-    ]  # fmt: skip
-    assert [run.wait(120) for run in runs] == [0, 0]
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
-    found = client.search_runs([client.get_experiment_by_name("default").experiment_id])
-    assert [run.info.status for run in found] == ["FINISHED", "FINISHED"]
-    assert all("final/top1" in run.data.metrics for run in found)
-
-
 def test_an_own_data_set_network_and_loss_train(command, tmp_path):
     done = command(
         "+debug=fast_dev_run", "tracking=none", "data=custom", "data.target=tests.samples:stripes", "model=custom",
