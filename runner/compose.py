@@ -21,7 +21,7 @@ from . import job, sweep
 from .choices import choices, config_dir
 from .config import GROUPS, Checkpoint, Config, Train
 from .config.store import unknown_key
-from .errors import ConfigError, RunFailed, UserError, nearest
+from .errors import UNWRITABLE, ConfigError, DiskError, RunFailed, UserError, nearest
 
 
 def register() -> None:
@@ -60,8 +60,6 @@ def run(arguments: list[str]) -> int:
         return 0
     try:
         directory = plan(rest)
-    except UserError:
-        raise
     except Exception as error:
         raise explain(error) from error
     try:
@@ -110,13 +108,15 @@ def _hydra(arguments: list[str]) -> None:
         raise explain(error) from error
 
 
-def explain(error: Exception) -> ConfigError:
+def explain(error: Exception) -> UserError:
     """One message that names the key or choice at fault, the valid ones and the nearest of them."""
     cause: BaseException | None = error
     while cause is not None:
         match cause:
-            case ConfigError():
+            case UserError():
                 return cause
+            case OSError(errno=number) if number in UNWRITABLE:
+                return DiskError.of(cause)
             case MissingConfigException():
                 return _unknown_choice(cause)
             case ConfigAttributeError() | ConfigKeyError() if is_dataclass(cause.object_type):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 #: Exit code of a command that a signal stopped → the signal as a user knows it.
 STOPPED = {130: "Ctrl-C", 143: "SIGTERM"}
@@ -63,13 +64,15 @@ class DiskError(UserError):
     exit_code = 3
 
     @classmethod
-    def of(cls, error: OSError, directory: object) -> DiskError:
+    def of(cls, error: OSError, run: Path | None = None) -> DiskError:
         """What a user reads of an error while the files of a run are written."""
-        where = error.filename or directory
-        return cls(
-            f"{where} cannot be written: {error.strerror or error}. Make room on that disk (or make it writable) and "
-            f"continue: hydra.run.dir={directory} checkpoint.resume=auto. The last checkpoint is kept."
-        )
+        advice = "Make room there or make it writable, or choose another folder: hydra.run.dir=DIR"
+        if run is not None and (run / "checkpoints").is_dir():
+            advice = (
+                "The last checkpoint is kept. Make room there or make it writable, then go on: "
+                f"hydra.run.dir={run} checkpoint.resume=auto"
+            )
+        return cls(f"{error.filename or run} cannot be written: {error.strerror or error}. {advice}")
 
 
 class RunFailed(UserError):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import TINY
+from tests.e2e.processes import has_logged, start, wait_until
 
 CONFIG_ERRORS = [
     (["optimzer.lr=1"], ["no key 'optimzer'", "Did you mean 'optimizer'?"]),
@@ -141,3 +146,121 @@ def test_a_defect_in_the_users_code_ends_with_1_and_says_where_the_log_is(comman
     assert "a defect in the user's own code" in done.stderr
     assert "train.log" in done.stderr
     assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model=mobilenet_v3_small_x0_5"], "model.scale: it has 0.35, wanted is 0.5"),
+        (["mode=cls_distill"], "mode.kind: it has cls, wanted is cls_distill"),
+        (["optimizer=sgd"], "optimizer.kind: it has adamw, wanted is sgd"),
+        (["data.augment.flip=true"], "data.augment.flip: it has False, wanted is True"),
+    ],
+)
+@pytest.mark.parametrize("where", ["auto", "run"])
+def test_a_run_is_not_continued_with_another_composition(command, finished, tmp_path, overrides, said, where):
+    shutil.copytree(finished / "run", tmp_path / "run")
+    directory = "run" if where == "auto" else "other"
+    options = ["tracking=none", f"hydra.run.dir={directory}", f"checkpoint.resume={where}"]
+    done = command(*TINY, *overrides, *options, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert f"started with: {' '.join(TINY)}" in done.stderr
+    assert "checkpoint.init_from" in done.stderr
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == (finished / "run" / "config.yaml").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "use", ["checkpoint.resume=old", "checkpoint.init_from=old", "mode=cls_teacher mode.teacher_from=old"]
+)
+def test_a_checkpoint_of_a_future_version_is_told_as_one(command, finished, tmp_path, use):
+    shutil.copytree(finished / "run", tmp_path / "old")
+    for path in (tmp_path / "old").rglob("state.json"):
+        path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
+    done = command(*TINY, "tracking=none", "hydra.run.dir=new", *use.split(), cwd=tmp_path)
+    assert done.returncode == 3
+    assert "newer version of runner" in done.stderr
+    assert "pip install -U" in done.stderr
+    assert not (tmp_path / "new" / "checkpoints").exists()
+
+
+def test_a_run_of_a_future_version_is_told_as_one(command, finished, tmp_path):
+    shutil.copytree(finished / "run", tmp_path / "old")
+    with (tmp_path / "old" / "config.yaml").open("a") as stream:
+        stream.write("teleportation: true\n")
+    done = command("eval", "old", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "does not fit this version" in done.stderr
+    assert "teleportation" in done.stderr
+
+
+def test_images_that_changed_since_are_not_trained_on_further(command, tmp_path):
+    folder_of_images(tmp_path / "images", count=8)
+    options = [*FOLDER, "hydra.run.dir=run"]
+    assert command(*options, cwd=tmp_path).returncode == 0
+    Image.fromarray(np.zeros((40, 50, 3), dtype=np.uint8)).save(tmp_path / "images" / "train" / "cat" / "new.png")
+    done = command(*options, "checkpoint.resume=auto", "train.max_steps=4", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "not those" in done.stderr
+
+
+class Hostile:
+    def __reduce__(self):
+        return (Path.touch, (Path("ran"),))
+
+
+def test_code_in_a_weight_file_does_not_run(command, tmp_path):
+    (tmp_path / "w.pdparams").write_bytes(pickle.dumps({"weight": Hostile()}))
+    done = command(*TINY, "tracking=none", "checkpoint.init_from=w.pdparams", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "no array and no plain container" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+UNKNOWN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize("run", ["nowhere", UNKNOWN])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "eval RUN", "predict RUN .", "sync RUN", "checkpoint.resume=RUN", "checkpoint.init_from=RUN",
+        "mode=cls_teacher mode.teacher_from=RUN",
+    ],
+)  # fmt: skip
+def test_a_run_that_does_not_exist_is_told_as_such(command, finished, run, words):
+    said = words.replace("RUN", run).split()
+    options = [] if words[0] in "eps" else [*TINY, "tracking.drain_s=30", "hydra.run.dir=here"]
+    shutil.rmtree(finished / "here", ignore_errors=True)
+    done = command(*said, *options, cwd=finished)
+    assert done.returncode == 3, done.stderr
+    assert run in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_the_code_of_a_stored_run_is_imported_only_when_trusted(command, tmp_path):
+    custom = ["data=synthetic", "data.limit=20", "model=custom", "model.target=tests.samples:linear_network"]
+    assert command(*TINY[:1], *custom, "tracking=none", "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    refused = command("eval", "run", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "tests.samples:linear_network" in refused.stderr
+    assert "trust=true" in refused.stderr
+    assert command("eval", "run", "trust=true", cwd=tmp_path).returncode == 0
+
+
+def test_two_commands_do_not_train_in_the_same_folder(command, tmp_path):
+    options = [
+        "data=synthetic",
+        "model=custom",
+        "model.target=tests.samples:slow",
+        "tracking=none",
+        "hydra.run.dir=run",
+    ]
+    training = start(*options, cwd=tmp_path)
+    wait_until(lambda: has_logged(tmp_path / "run"), process=training)
+    second = command(*options, "checkpoint.resume=auto", cwd=tmp_path)
+    training.terminate()
+    training.communicate(timeout=60)
+    assert second.returncode == 2
+    assert "is being trained by another process" in second.stderr

@@ -1,0 +1,93 @@
+"""Disks that are full or read-only: one message, the documented exit code, nothing half-written, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from runner import checkpoint
+from runner.journal import events
+from tests.conftest import TINY
+from tests.e2e.processes import mlflow_runs, run
+
+TRAINED = [*TINY[1:], "data.limit=48", "data.batch_size=8", "train.epochs=4", "schedule.warmup_epochs=0"]
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk of its own: a function that mounts it with some options, or mounts it again with others."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        again = "remount," if os.path.ismount(folder) else ""
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", again + options, "tmpfs", str(folder)], capture_output=True
+        )
+        if done.returncode:
+            pytest.skip("only root may mount a disk")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def assert_one_message(done, exit_code=3):
+    assert done.returncode == exit_code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len(done.stderr.strip().splitlines()) <= 3
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_run_keeps_the_last_checkpoint_and_the_run_goes_on_later(disk, tmp_path):
+    where = disk("size=8m")
+    filled = run(*TRAINED, f"hydra.run.dir={where}/run", "checkpoint.keep=9", cwd=tmp_path)
+    assert_one_message(filled)
+    assert "No space left on device" in filled.stderr
+    assert f"hydra.run.dir={where}/run checkpoint.resume=auto" in filled.stderr
+    assert not list(where.rglob("*.part"))
+    saved, notes = checkpoint.newest(where / "run")
+    assert saved
+    assert notes == []
+    assert [event["event"] for event, _ in events(where / "run")][-1] == "ended"
+    _, [tracked] = mlflow_runs(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    assert tracked.info.status == "FAILED"
+    disk("size=80m")
+    again = run(*TRAINED, f"hydra.run.dir={where}/run", "checkpoint.keep=9", "checkpoint.resume=auto", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    whole = run(*TRAINED, "hydra.run.dir=whole", "tracking=none", cwd=tmp_path)
+    assert whole.returncode == 0
+    ours, theirs = (json.loads((place / "result.json").read_text()) for place in (where / "run", tmp_path / "whole"))
+    assert ours["test"] == theirs["test"]
+
+
+def test_a_disk_with_no_room_for_a_single_byte_still_ends_the_run_as_failed(disk, tmp_path):
+    where = disk("size=1m")
+    (where / "run" / "ranks").mkdir(parents=True)
+    with (where / "ballast").open("wb") as stream:
+        stream.write(b"0" * ((1 << 20) - 40 * 1024))
+    done = run(*TRAINED, f"hydra.run.dir={where}/run", cwd=tmp_path)
+    assert_one_message(done)
+    _, [tracked] = mlflow_runs(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    assert tracked.info.status == "FAILED"
+
+
+def test_a_full_disk_at_the_start_is_named(disk, tmp_path):
+    where = disk("size=64k")
+    (where / "ballast").write_bytes(b"0" * (64 * 1024 - 4096))
+    done = run(*TINY, f"hydra.run.dir={where}/run", "tracking=none", cwd=tmp_path)
+    assert_one_message(done)
+    assert "No space left on device" in done.stderr
+    assert not list(where.rglob("*.part"))
+
+
+@pytest.mark.parametrize("verb", [[], ["-m", "train.seed=0,1"]], ids=["run", "sweep"])
+def test_a_read_only_disk_is_named(disk, tmp_path, verb):
+    where = disk("size=1m,ro")
+    place = f"hydra.sweep.dir={where}/sweep" if verb else f"hydra.run.dir={where}/run"
+    done = run(*TINY, place, "tracking=none", *verb, cwd=tmp_path)
+    assert_one_message(done)
+    assert "Read-only file system" in done.stderr
