@@ -24,10 +24,8 @@ def disk(tmp_path):
 
     def mount(options):
         again = "remount," if os.path.ismount(folder) else ""
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", again + options, "tmpfs", str(folder)], capture_output=True
-        )
-        if done.returncode:
+        command = ["mount", "-t", "tmpfs", "-o", again + options, "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
             pytest.skip("only root may mount a disk")
         return folder
 
