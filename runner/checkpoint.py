@@ -17,14 +17,12 @@ from typing import Any
 
 import numpy as np
 import paddle
-from safetensors.numpy import load_file
 from safetensors.paddle import save as to_bytes
 
 from . import __version__, files, seeding
 from .errors import CheckpointError, Diverged
 from .journal import CHECKPOINTS
 from .loop import Progress, Training
-from .models import Networks
 from .optimizers import Optimization
 
 MODEL, EMA, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
@@ -183,14 +181,19 @@ class Saved:
 def verify(folder: Path) -> Saved:
     """A checkpoint whose every byte is as it was written.
 
-    Errors: CheckpointError for one that is damaged or incomplete, FutureCheckpoint for one of a newer version.
+    Errors: CheckpointError for one that is damaged or incomplete, OtherLayout for one of another version.
     """
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if state["format"] > FORMAT:
-            raise FutureCheckpoint(
+            raise OtherLayout(
                 f"{folder} was written by a newer version of runner ({state.get('runner', 'unknown')}, layout "
                 f"{state['format']}; this is {__version__}, layout {FORMAT}). Update: pip install -U paddle-runner"
+            )
+        if state["format"] < FORMAT:
+            raise OtherLayout(
+                f"{folder} was written by an older version of runner. Its weights alone can be taken: "
+                f"checkpoint.init_from={folder / MODEL}"
             )
         told = state.pop("digest")
         if _digest(state) != told:
@@ -205,14 +208,14 @@ def verify(folder: Path) -> Saved:
     return Saved(folder, state)
 
 
-class FutureCheckpoint(CheckpointError):
-    """A checkpoint of a layout that this version does not know."""
+class OtherLayout(CheckpointError):
+    """A checkpoint of a version with another layout."""
 
 
 def newest(directory: Path) -> tuple[Saved | None, list[str]]:
     """The newest whole checkpoint of a run, and a note about every newer one that is damaged.
 
-    Errors: CheckpointError where there are checkpoints and all are damaged, or one is of a newer version.
+    Errors: CheckpointError where there are checkpoints and all are damaged, or one is of another version.
     """
     folder = directory / CHECKPOINTS
     last = pointed(folder, "last") if folder.is_dir() else None
@@ -222,7 +225,7 @@ def newest(directory: Path) -> tuple[Saved | None, list[str]]:
     for candidate in reversed(candidates):
         try:
             saved = verify(candidate)
-        except FutureCheckpoint:
+        except OtherLayout:
             raise
         except CheckpointError as error:
             damaged.append(str(error).partition(". Take another")[0])
@@ -260,57 +263,3 @@ def adopt(origin: Path, saved: Saved, directory: Path) -> Saved:
     adopted = Saved(folder / saved.folder.name, saved.state)
     rewind(directory, adopted)
     return adopted
-
-
-def restore_weights(saved: Saved, networks: Networks) -> None:
-    """Give the networks the weights of a checkpoint. Errors: CheckpointError where names or shapes differ."""
-    _assign(networks.state_dict(), load_file(saved.folder / MODEL), saved.folder)
-
-
-def restore_training(saved: Saved, training: Training) -> None:
-    """Bring averages, optimizers, schedules, scaler, generators and progress to where the checkpoint was.
-
-    Errors: CheckpointError where the optimizers are of another kind than those that were saved.
-    """
-    if training.ema:
-        _assign(training.ema.averages, load_file(saved.folder / EMA), saved.folder)
-    _restore_optimizers(saved, training.optimizations)
-    for optimization, step in zip(training.optimizations, saved.state["schedules"], strict=True):
-        optimization.schedule.last_epoch = step
-        optimization.schedule.last_lr = optimization.schedule.get_lr()
-    if training.precision.scaler is not None and saved.state["scaler"]:
-        training.precision.scaler.load_state_dict(saved.state["scaler"])
-    seeding.restore(saved.state["random"])
-    training.progress = saved.progress
-
-
-def _assign(own: dict[str, paddle.Tensor], arrays: dict[str, np.ndarray], origin: Path) -> None:
-    differing = own.keys() ^ arrays.keys()
-    differing |= {name for name in own.keys() & arrays.keys() if own[name].shape != list(arrays[name].shape)}
-    if differing:
-        raise CheckpointError(
-            f"{origin} is of another network: {len(differing)} tensors differ, such as {min(differing)}. Resume with "
-            "the model, mode and data of that run."
-        )
-    for name, value in arrays.items():
-        own[name].set_value(paddle.to_tensor(value).astype(own[name].dtype))
-
-
-def _restore_optimizers(saved: Saved, optimizations: list[Optimization]) -> None:
-    states: list[dict[str, Any]] = [{} for _ in optimizations]
-    for key, value in load_file(saved.folder / OPTIMIZER).items():
-        number, _, rest = key.partition(".")
-        name, _, accumulator = rest.rpartition("/")
-        if int(number) >= len(optimizations) or (name and name not in optimizations[int(number)].parameters):
-            raise CheckpointError(
-                f"{saved.folder} is of another optimizer: nothing here has the state {key}. Resume with the mode and "
-                "optimizers of that run."
-            )
-        parameters, state = optimizations[int(number)].parameters, states[int(number)]
-        if accumulator == "master":
-            state.setdefault("master_weights", {})[parameters[name].name] = paddle.to_tensor(value)
-        else:
-            state[f"{parameters[name].name}_{accumulator}" if name else accumulator] = paddle.to_tensor(value)
-    for optimization, state in zip(optimizations, states, strict=True):
-        if state:
-            optimization.optimizer.set_state_dict(state)

@@ -17,7 +17,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from . import job, sweep
+from . import job, supervisor, sweep
 from .choices import choices, config_dir
 from .config import GROUPS, Checkpoint, Config, Train
 from .config.store import unknown_key
@@ -65,6 +65,7 @@ def run(arguments: list[str]) -> int:
     try:
         _hydra([*flags, *rest, f"hydra.sweep.dir='{directory}'"])
     finally:
+        supervisor.drain()
         exit_code = sweep.show(directory)
     return exit_code
 

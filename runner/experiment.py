@@ -9,7 +9,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from . import checkpoint, data, models, modes, optimizers, precision, runs, schedules, seeding, weights
+from . import checkpoint, data, models, modes, optimizers, precision, restore, runs, schedules, seeding, weights
 from . import config as cfg
 from .config import store
 from .ema import Ema
@@ -58,7 +58,7 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
     stage = prepare(config, with_teacher=True)
     networks, loaders, notes = stage.networks, stage.loaders, stage.notes
     if saved:
-        checkpoint.restore_weights(saved, networks)
+        restore.weights(saved, networks)
     elif config.checkpoint.init_from:
         source = runs.local(config.checkpoint.init_from, runs.tracking_uri(config))
         notes.append(weights.initialize(networks, networks.trained, weights.read(source), config.checkpoint.strict))
@@ -81,7 +81,7 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
     )
     _check_monitor(config, training)
     if saved:
-        checkpoint.restore_training(saved, training)
+        restore.training_state(saved, training)
         notes += _other_length(saved, training, config)
     return Experiment(config, stage.device, training, notes)
 

@@ -30,7 +30,12 @@ def run(composed: DictConfig) -> float:
         if swept:
             print(f"\n{directory.name.replace('_', ': ', 1)}", flush=True)
         tags = {"sweep_id": swept.id} if swept else {}
-        result = supervisor.run(config, directory, overrides, tags)
+        try:
+            result = supervisor.run(config, directory, overrides, tags)
+        finally:
+            # In this process the sweep waits for all of them, in the end; in another one nobody would.
+            if not (swept and hydra.launcher._target_.endswith("BasicLauncher")):
+                supervisor.drain()
     except UserError as error:
         failures.append(error)
         if error.exit_code in STOPPED:

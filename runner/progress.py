@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 #: Seconds between two plain lines between evaluations.
 PLAIN_EVERY_S = 15.0
+#: Between two numbers; and the columns that bar, slash, spaces and time left take at least.
+SEPARATOR, BAR_AND_TIME = " · ", 18
 
 
 def duration(seconds: float) -> str:
@@ -50,21 +52,28 @@ class Display:
 
     def training(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """Show the training metrics of a reading."""
-        numbers = (
-            f"loss {values['train/loss']:.3f} · top-1 {values['train/top1']:.3f} · lr {values['train/lr']:.2g} · "
-            f"{values['train/images_per_s']:,.0f} images/s"
-        )
+        numbers = [
+            f"loss {values['train/loss']:.3f}",
+            f"top-1 {values['train/top1']:.3f}",
+            f"lr {values['train/lr']:.2g}",
+        ]
+        if "train/images_per_s" in values:
+            numbers.append(f"{values['train/images_per_s']:,.0f} images/s")
         if self.bar:
             description = f"epoch {epoch}/{self.epochs}"
-            self.bar.update(self.task, completed=step, description=description, numbers=numbers)
+            room = self.console.width - len(description) - 2 * len(str(self.steps)) - BAR_AND_TIME
+            while len(numbers) > 1 and len(SEPARATOR.join(numbers)) > room:
+                numbers.pop()
+            self.bar.update(self.task, completed=step, description=description, numbers=SEPARATOR.join(numbers))
         elif time.monotonic() - self.printed >= PLAIN_EVERY_S:
-            self._line(step, f"epoch {epoch}/{self.epochs} · {numbers} · {self._remaining(step)} left")
+            self._line(step, f"epoch {epoch}/{self.epochs} · {SEPARATOR.join(numbers)} · {self._remaining(step)} left")
 
     def validation(self, step: int, epoch: int, values: dict[str, float], better: bool) -> None:
         """Show the metrics of an evaluation."""
-        parts = [f"{name} {value:.3f}" for name, value in values.items()]
+        networks = dict.fromkeys(name.partition("/")[0] for name in values)
+        parts = [f"{name} top-1 {values[f'{name}/top1']:.3f} loss {values[f'{name}/loss']:.3f}" for name in networks]
         mark = " · best so far" if better else ""
-        self._line(step, f"epoch {epoch}/{self.epochs} · val {' · '.join(parts)}{mark}")
+        self._line(step, f"epoch {epoch}/{self.epochs} · val {SEPARATOR.join(parts)}{mark}")
 
     def note(self, text: str) -> None:
         """Say something about how the run was built."""

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -93,7 +92,7 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
             )
         stored = store.read(directory / CONFIG)
         changed = resume.check(stored, config, str(directory), runs.overrides(directory))
-        if (directory / RESULT).exists() and not changed.keys() & set(resume.LENGTH):
+        if runs.state(directory).status == "FINISHED" and not changed.keys() & set(resume.LENGTH):
             return False
         (directory / RESULT).unlink(missing_ok=True)
         (directory / RANKS / FAILURE).unlink(missing_ok=True)
@@ -107,16 +106,24 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
 
 
 def supervise(config: cfg.Config, directory: Path, lock: int) -> Outcome:
-    """Run the worker and the mirror of a prepared directory to their ends."""
-    with Signals() as signals, _tracking(config, directory) as mirror:
-        outcome = _inline(directory) if _wants_inline(config) else _worker(config, directory, signals, lock)
+    """Run the worker of a prepared directory to its end, beside a mirror of its journal."""
+    with Signals() as signals:
+        mirror = start_mirror(config, directory)
+        try:
+            outcome = _inline(directory) if _wants_inline(config) else _worker(config, directory, signals, lock)
+        except BaseException:
+            if mirror:
+                mirror.process.kill()
+            raise
         end = {"status": outcome.status, "reason": outcome.reason, "exit_code": outcome.exit_code}
+        word = ""
         try:
             Journal(directory).append("ended", **end)
-            word = ""
         except OSError:
             word = json.dumps(end | {"time": time.time()})
-        _drain(mirror, config, directory, word)
+        if mirror:
+            mirror.wake(word)
+            MIRRORS.append(mirror)
     return outcome
 
 
@@ -198,45 +205,58 @@ def _outcome(code: int, directory: Path, signal_received: int = 0) -> Outcome:
     return Outcome(ProcessLost.exit_code, "FAILED", reason)
 
 
-@contextlib.contextmanager
-def _tracking(config: cfg.Config, directory: Path) -> Iterator[subprocess.Popen[bytes] | None]:
-    """The process that mirrors the journal into MLflow, where the config wants one."""
+@dataclass
+class Mirror:
+    """The process that delivers a run to MLflow."""
+
+    process: subprocess.Popen[bytes]
+    tracking: cfg.Mlflow
+    directory: Path
+
+    def wake(self, word: str) -> None:
+        """Tell it that the run has ended, and how, where the journal could not take that."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(f"{word}\n".encode())
+            self.process.stdin.flush()
+
+    def drain(self) -> None:
+        """Give it time to send all; say so where that was not enough."""
+        try:
+            complete = self.process.wait(self.tracking.drain_s) == 0
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            complete = False
+            self.process.kill()
+            self.process.wait()
+        if not complete:
+            place = os.path.relpath(self.directory)
+            print(
+                f"Not everything reached {self.tracking.uri}; the run directory has all of it. "
+                f"Later: python -m runner sync {place}\nWhy: {place}/{RANKS}/tracking.log",
+                file=sys.stderr,
+            )
+
+
+#: Mirrors of ended runs that may still have something to deliver: a sweep does not wait for them between its jobs.
+MIRRORS: list[Mirror] = []
+
+
+def start_mirror(config: cfg.Config, directory: Path) -> Mirror | None:
+    """Start the process that mirrors a journal into MLflow, where the config wants one."""
     if not isinstance(config.tracking, cfg.Mlflow):
-        yield None
-        return
+        return None
     with (directory / RANKS / "tracking.log").open("ab") as log:
-        mirror = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "runner.tracking", str(directory)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
-        try:
-            yield mirror
-        finally:
-            if mirror.poll() is None:
-                mirror.kill()
-                mirror.wait()
+    return Mirror(process, config.tracking, directory)
 
 
-def _drain(mirror: subprocess.Popen[bytes] | None, config: cfg.Config, directory: Path, word: str) -> None:
-    """Wake the mirror, with the end of the run where the journal could not take it, and give it time to send all."""
-    if mirror is None:
-        return
-    assert isinstance(config.tracking, cfg.Mlflow)
-    assert mirror.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        mirror.stdin.write(f"{word}\n".encode())
-        mirror.stdin.flush()
-    try:
-        complete = mirror.wait(config.tracking.drain_s) == 0
-    except subprocess.TimeoutExpired:
-        complete = False
-    if not complete:
-        place = os.path.relpath(directory)
-        print(
-            f"Not everything reached {config.tracking.uri}; the run directory has all of it. "
-            f"Later: python -m runner sync {place}\nWhy: {place}/{RANKS}/tracking.log",
-            file=sys.stderr,
-        )
+def drain() -> None:
+    """Wait until MLflow has everything, or until the time for that is over."""
+    while MIRRORS:
+        MIRRORS.pop(0).drain()

@@ -22,9 +22,14 @@ Examples
   runner mode=cls_distill model@mode.peer=resnet18    a second network of another kind
   runner +debug=fast_dev_run …                        two steps, to see whether it all fits
 
-Verbs
-  ui              open MLflow on the runs of this folder
-  completion      print what makes bash or zsh complete groups, choices and keys
+Verbs (`runner VERB --help` says more; RUN is a run directory or an MLflow run id)
+  eval RUN            evaluate a run's networks again
+  predict RUN IMAGES  classify files, folders, globs: a table, or JSON
+  runs [FOLDER]       list runs with status, mode, compression and accuracy
+  ui [URI]            open MLflow on the runs of this folder
+  sync RUN…           send MLflow what it missed
+  doctor              what is installed, which device is used, what to mend
+  completion          print what makes bash or zsh complete groups, choices and keys
 
 Groups and their choices (* is taken where nothing is said)
 """
@@ -32,10 +37,10 @@ Groups and their choices (* is taken where nothing is said)
 MORE = """\
 
 Every key of the composed config can be set: `runner --cfg job` prints them, `runner --hydra-help` Hydra's own options.
-`runner hydra.run.dir=DIR` chooses the run's folder.
+`runner hydra.run.dir=DIR` chooses the run's folder; with checkpoint.resume=auto the run in it goes on.
 
-Exit codes: 0 done · 2 bad config · 3 bad data or checkpoint · 4 diverged · 5 a process was lost · 130 Ctrl-C ·
-143 SIGTERM · 1 a defect
+Exit codes: 0 done · 2 bad config · 3 bad data or checkpoint, full disk · 4 diverged · 5 a process or server was lost ·
+130 Ctrl-C · 143 SIGTERM · 1 a defect
 """
 
 

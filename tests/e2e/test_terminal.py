@@ -69,7 +69,7 @@ def test_without_a_terminal_there_are_plain_lines_and_no_control_characters(tmp_
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     assert "\r" not in done.stdout
-    assert re.search(r"step 25/75 · epoch 1/3 · val student/loss", done.stdout)
+    assert re.search(r"step 25/75 · epoch 1/3 · val student top-1", done.stdout)
     assert "test top1" in done.stdout
 
 

@@ -1,0 +1,71 @@
+"""Bringing networks, optimizers, schedules, scaler and generators to where a checkpoint was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from safetensors.numpy import load_file
+
+from . import seeding
+from .checkpoint import EMA, MODEL, OPTIMIZER, Saved
+from .errors import CheckpointError
+from .loop import Training
+from .models import Networks
+from .optimizers import Optimization
+
+
+def weights(saved: Saved, networks: Networks) -> None:
+    """Give the networks the weights of a checkpoint. Errors: CheckpointError where names or shapes differ."""
+    _assign(networks.state_dict(), load_file(saved.folder / MODEL), saved.folder)
+
+
+def training_state(saved: Saved, training: Training) -> None:
+    """Bring averages, optimizers, schedules, scaler, generators and progress to where the checkpoint was.
+
+    Errors: CheckpointError where the optimizers are of another kind than those that were saved.
+    """
+    if training.ema:
+        _assign(training.ema.averages, load_file(saved.folder / EMA), saved.folder)
+    _restore_optimizers(saved, training.optimizations)
+    for optimization, step in zip(training.optimizations, saved.state["schedules"], strict=True):
+        optimization.schedule.last_epoch = step
+        optimization.schedule.last_lr = optimization.schedule.get_lr()
+    if training.precision.scaler is not None and saved.state["scaler"]:
+        training.precision.scaler.load_state_dict(saved.state["scaler"])
+    seeding.restore(saved.state["random"])
+    training.progress = saved.progress
+
+
+def _assign(own: dict[str, paddle.Tensor], arrays: dict[str, np.ndarray], origin: Path) -> None:
+    differing = own.keys() ^ arrays.keys()
+    differing |= {name for name in own.keys() & arrays.keys() if own[name].shape != list(arrays[name].shape)}
+    if differing:
+        raise CheckpointError(
+            f"{origin} is of another network: {len(differing)} tensors differ, such as {min(differing)}. Resume with "
+            "the model, mode and data of that run."
+        )
+    for name, value in arrays.items():
+        own[name].set_value(paddle.to_tensor(value).astype(own[name].dtype))
+
+
+def _restore_optimizers(saved: Saved, optimizations: list[Optimization]) -> None:
+    states: list[dict[str, Any]] = [{} for _ in optimizations]
+    for key, value in load_file(saved.folder / OPTIMIZER).items():
+        number, _, rest = key.partition(".")
+        name, _, accumulator = rest.rpartition("/")
+        if int(number) >= len(optimizations) or (name and name not in optimizations[int(number)].parameters):
+            raise CheckpointError(
+                f"{saved.folder} is of another optimizer: nothing here has the state {key}. Resume with the mode and "
+                "optimizers of that run."
+            )
+        parameters, state = optimizations[int(number)].parameters, states[int(number)]
+        if accumulator == "master":
+            state.setdefault("master_weights", {})[parameters[name].name] = paddle.to_tensor(value)
+        else:
+            state[f"{parameters[name].name}_{accumulator}" if name else accumulator] = paddle.to_tensor(value)
+    for optimization, state in zip(optimizations, states, strict=True):
+        if state:
+            optimization.optimizer.set_state_dict(state)
