@@ -123,13 +123,15 @@ def compare(directory: Path, uri: str) -> str:
     from mlflow.tracking import MlflowClient
 
     from runner.journal import curves
+    from runner.tracking.mirror import step_of
 
     client, run_id = MlflowClient(uri), json.loads((directory / "mlflow.json").read_text())["run_id"]
     lost = doubled = points = 0
     for name, values in curves(directory).items():
         history = [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
-        points += len(values)
-        lost += len(values.items() - set(history))
+        expected = {(step_of(name, step), value) for step, value in values.items()}
+        points += len(expected)
+        lost += len(expected - set(history))
         doubled += len(history) - len(set(history))
     return f"{points} points, {lost} lost, {doubled} doubled"
 

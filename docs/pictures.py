@@ -8,10 +8,13 @@ Needs Linux with tmux and Chromium, and about five minutes on two CPU cores.
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import io
+import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -19,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from rich.console import Console
@@ -28,16 +32,60 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 COLUMNS, LINES = 110, 26
-TINY = "data.limit=800 data.batch_size=32 data.augment.crop_padding=0 schedule.warmup_epochs=1 train.epochs=8"
-RUN = f"python -m runner mode=cls_distill model=mobilenet_v3_small_x0_5 optimizer.lr=0.01 {TINY}"
-SWEEP = f"-m mode=cls,cls_distill optimizer=adamw,momentum model=mobilenet_v3_small_x0_35 {TINY}"
-ENVIRONMENT = os.environ | {"LANG": "C.UTF-8", "COLORTERM": "truecolor", "MLFLOW_DISABLE_TELEMETRY": "true"}
+EPOCHS = 8
+RUN = f"python -m runner mode=cls_distill model=mobilenet_v3_small_x0_5 schedule=cosine train.epochs={EPOCHS}"
+SWEEP = "mode=cls,cls_distill optimizer=adamw,momentum optimizer.lr=0.01 model=mobilenet_v3_small_x0_35 name=digits"
+TINY = "schedule=cosine data.batch_size=32 data.augment.crop_padding=0 data.limit=800 train.epochs=10"
+#: What the comparison and the charts of MLflow show, chosen in its page as a person would.
+PARAMETERS, METRICS = ["mode.kind", "optimizer.kind"], ["val/student/loss", "val/student/top1", "test/top1"]
+CHARTS = "^train/(loss|top1|lr)$|^val/student/"
 
-LINE_HEIGHT = 20
-PAGE = """<!doctype html><meta charset="utf-8"><style>
-body {{ margin: 0; padding: 14px 18px; background: #16181d; }}
-pre {{ margin: 0; color: #dcdfe4; font: 15px/20px "DejaVu Sans Mono", "Liberation Mono", monospace; }}
+ENVIRONMENT = os.environ | {"LANG": "C.UTF-8", "COLORTERM": "truecolor", "MLFLOW_DISABLE_TELEMETRY": "true"}
+CHROMIUM = [
+    "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--remote-debugging-pipe",
+]  # fmt: skip
+TERMINAL = """<!doctype html><meta charset="utf-8"><style>
+body {{ margin: 0; background: {background} }}
+pre {{ margin: 0; padding: 16px 20px; width: max-content; background: {background}; color: {foreground};
+       font: 14px/19px "DejaVu Sans Mono", monospace }}
 </style><pre>{code}</pre>"""
+#: Runs before a page of MLflow does: no assistant, the menu of model training, no toolbars; and what drives the page.
+MLFLOW = """
+localStorage.setItem("mlflow.assistant.panelOpen_v1", "false")
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true")
+localStorage.setItem("mlflow.workflowType_v1", '"machine_learning"')
+const pause = (ms) => new Promise((done) => setTimeout(done, ms))
+async function find(look) {
+  for (let tries = 0; tries < 300; tries++, await pause(100)) { const found = look(); if (found) return found }
+  throw new Error("MLflow's page has changed: nothing is found by " + look)
+}
+const element = (selector) => find(() => document.querySelector(selector))
+const press = (target) => target.dispatchEvent(new MouseEvent("mousedown", { bubbles: true }))
+async function choose(selector, names) {
+  const box = await element(selector)
+  press(box.closest(".du-bois-light-select-selector"))
+  const list = (await element(`#${box.id}_list`)).parentElement.querySelector(".rc-virtual-list-holder")
+  for (const name of names) {
+    list.scrollTop = 0
+    const option = await find(() => {
+      const shown = [...list.querySelectorAll("[title]")].find((one) => one.title === name)
+      if (!shown) list.scrollTop += 150
+      return shown
+    })
+    option.click()
+    await pause(200)
+  }
+  press(document.body)
+  box.blur()
+}
+async function tidy() {
+  (await element('[aria-label="Toggle sidebar"]')).click()
+  const style = document.createElement("style")
+  style.textContent = ".modebar, [data-assistant-ui] { display: none !important }"
+  document.head.append(style)
+}
+"""
 
 
 def main() -> None:
@@ -49,34 +97,189 @@ def main() -> None:
         if not shutil.which(tool):
             sys.exit(f"{tool} is missing: apt-get install -y {tool}")
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        middle, end = terminal_run(Path(folder))
-        draw(middle, out / "run.png")
-        draw(end, out / "result.png")
-        url = sweep(Path(folder))
-        with server(Path(folder)) as port:
-            url = re.sub(r":\d+", f":{port}", url, count=1)
-            photograph(url, out / "mlflow_compare.png", 1400, 900)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        middle, end = terminal(folder)
+        comparison = sweep(folder)
+        with server(folder) as address, Browser(folder / "profile") as browser:
+            draw(browser, middle, folder / "terminal.html", out / "run.png")
+            draw(browser, end, folder / "terminal.html", out / "result.png")
+            compare(browser, address + comparison, out / "mlflow_compare.png")
+            experiment = re.search(r"experiments=%5B%22(\d+)%22", comparison)[1]
+            page = f"{address}/#/experiments/{experiment}/runs?compareRunsMode=CHART"
+            charts(browser, page, out / "mlflow_chart.png")
     for path in sorted(out.glob("*.png")):
         print(f"{path.name}  {path.stat().st_size / 1000:.0f} kB")
 
 
-def terminal_run(folder: Path) -> tuple[str, str]:
-    """The screens, as ANSI text, of a terminal in the middle and at the end of a run typed into its shell."""
-    tmux = ["tmux", "-u", "-f", os.devnull, "-L", f"pictures-{os.getpid()}"]
-    shell = ENVIRONMENT | {"PS1": "$ ", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+def until(look: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The first true answer of `look`. Errors: SystemExit where it has none in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.3)
+    sys.exit(f"Waited {seconds:.0f} s in vain for {what}.")
+
+
+def stop(process: subprocess.Popen[Any], how: signal.Signals) -> None:
+    """End a process; kill it where it does not end by itself."""
+    process.send_signal(how)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def terminal(folder: Path) -> tuple[str, str]:
+    """The screens, as ANSI text, in the middle and at the end of a run that was typed into a shell."""
+    tmux = ["tmux", "-u", "-f", os.devnull, "-S", str(folder / "tmux")]
+    environment = ENVIRONMENT | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def call(*arguments: str) -> str:
-        return subprocess.run(
-            [*tmux, *arguments], env=shell, cwd=folder, check=True, timeout=20, capture_output=True, text=True
-        ).stdout
+        command = [*tmux, *arguments]
+        return subprocess.check_output(command, env=environment, cwd=folder, timeout=20).decode()
 
-    def screen_with(pattern: str, seconds: float) -> str:
-        return wait_for(lambda: next(iter([s for s in [call("capture-pane", "-e", "-p")] if re.search(pattern, s)]), None), seconds)
+    def screen(pattern: str) -> str | None:
+        shown = call("capture-pane", "-e", "-p")
+        return shown if re.search(pattern, shown, re.MULTILINE) else None
 
-    call("new-session", "-d", "-x", str(COLUMNS), "-y", str(LINES), "bash --norc --noprofile")
+    shell = ["env", "PS1=$ ", "bash", "--norc", "--noprofile"]
+    call("new-session", "-d", "-x", str(COLUMNS), "-y", str(LINES), *shell)
     try:
         call("send-keys", RUN, "Enter")
-        return screen_with("epoch 5/8.*left|epoch 5/8.*images/s", 200), screen_with("Compare .*", 200)
+        middle = until(lambda: screen(f"^epoch {EPOCHS // 2 + 1}/"), 300, "the middle of the run")
+        return middle, until(lambda: screen("^Compare "), 300, "the end of the run")
     finally:
         call("kill-server")
+
+
+def sweep(folder: Path) -> str:
+    """Run the sweep; the path of the comparison that it prints."""
+    command = [sys.executable, "-m", "runner", "-m", *SWEEP.split(), *TINY.split()]
+    printed = subprocess.check_output(command, cwd=folder, env=ENVIRONMENT, timeout=900, text=True)
+    return re.search(r"^Compare  http://[^/]+(/\S+)", printed, re.MULTILINE)[1]
+
+
+@contextlib.contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """MLflow on the runs of the folder, as `runner ui` serves it: its address."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        place = probe.getsockname()
+    command = [sys.executable, "-m", "runner", "ui", "--port", str(place[1])]
+    with (folder / "ui.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=log, stderr=log)
+    try:
+        with socket.socket() as probe:
+            until(lambda: probe.connect_ex(place) == 0, 90, "runner ui")
+        yield f"http://127.0.0.1:{place[1]}"
+    finally:
+        stop(process, signal.SIGINT)
+
+
+class Browser:
+    """A headless Chromium, driven over a pipe by the DevTools protocol."""
+
+    def __init__(self, profile: Path) -> None:
+        asked, self.write = os.pipe()
+        self.read, answered = os.pipe()
+        self.unread, self.number, self.session = b"", 0, {}
+
+        def place() -> None:
+            for number, descriptor in enumerate((os.dup(asked), os.dup(answered)), start=3):
+                os.dup2(descriptor, number)
+
+        command = [*CHROMIUM, f"--user-data-dir={profile}", "about:blank"]
+        self.process = subprocess.Popen(command, preexec_fn=place, close_fds=False, stderr=subprocess.DEVNULL)
+        page = next(one for one in self("Target.getTargets")["targetInfos"] if one["type"] == "page")
+        session = self("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
+        self.session = {"sessionId": session}
+        self("Page.enable")
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        stop(self.process, signal.SIGTERM)
+
+    def __call__(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """The answer to one command."""
+        self.number += 1
+        command = {"id": self.number, "method": method, "params": parameters, **self.session}
+        os.write(self.write, json.dumps(command).encode() + b"\0")
+        while True:
+            while b"\0" not in self.unread:
+                if not select.select([self.read], [], [], 90)[0]:
+                    raise TimeoutError(method)
+                self.unread += os.read(self.read, 1 << 16)
+            text, _, self.unread = self.unread.partition(b"\0")
+            answer = json.loads(text)
+            if answer.get("id") == self.number:
+                return answer["result"]
+
+    def open(self, url: str, width: int, height: int, scale: float) -> None:
+        """Show a page in a window of this size."""
+        self("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False)
+        self("Page.navigate", url=url)
+
+    def run(self, code: str) -> Any:
+        """The value of JavaScript, which may await."""
+        code = f"(async () => {{ {code} }})()"
+        answer = self("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
+        return answer["result"].get("value")
+
+    def mouse(self, kind: str, x: float, y: float) -> None:
+        """Move, press or release the left button."""
+        self("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    def photograph(self, path: Path, **options: Any) -> None:
+        """Write what the window shows as a PNG of at most 256 colours."""
+        data = base64.b64decode(self("Page.captureScreenshot", format="png", **options)["data"])
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def draw(browser: Browser, screen: str, page: Path, path: Path) -> None:
+    """Photograph a terminal's screen, without the empty lines at its end."""
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
+    console.print(Text.from_ansi(screen.rstrip()))
+    page.write_text(console.export_html(theme=MONOKAI, code_format=TERMINAL, inline_styles=True), encoding="utf-8")
+    browser.open(page.as_uri(), 1400, 900, 1.5)
+    time.sleep(1)
+    box = browser.run("return document.querySelector('pre').getBoundingClientRect().toJSON()")
+    clip = {key: box[key] for key in ("x", "y", "width", "height")}
+    browser.photograph(path, clip=clip | {"scale": 1})
+
+
+def compare(browser: Browser, url: str, path: Path) -> None:
+    """Photograph MLflow's comparison of the sweep's runs."""
+    browser("Page.addScriptToEvaluateOnNewDocument", source=MLFLOW)
+    browser.open(url, 1400, 900, 1.5)
+    browser.run(f"""
+        (await element('[data-testid="clear-button"]')).click()
+        await choose("#dubois-select-1", {PARAMETERS})
+        await choose("#dubois-select-2", {METRICS})
+        await tidy(); await pause(2000)""")
+    browser.photograph(path)
+
+
+def charts(browser: Browser, url: str, path: Path) -> None:
+    """Photograph the learning curves of the sweep's runs in MLflow, the list wide enough for their names."""
+    browser("Page.navigate", url="about:blank")
+    browser.open(url, 1400, 1115, 1.5)
+    browser.run("""await tidy(); (await element('input[placeholder="Search metric charts"]')).focus()""")
+    browser("Input.insertText", text=CHARTS)
+    edge = browser.run("""document.activeElement.blur(); await pause(2000)
+        return (await element(".react-resizable")).getBoundingClientRect().right + 1""")
+    wide = edge + 165
+    for kind, x in ("Moved", edge), ("Pressed", edge), ("Moved", wide - 9), ("Moved", wide), ("Released", wide):
+        browser.mouse(kind, x, 700)
+    browser.mouse("Moved", 700, 60)
+    browser.run("await pause(3000)")
+    browser.photograph(path)
+
+
+if __name__ == "__main__":
+    main()

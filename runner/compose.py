@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
     try:
         _hydra([*flags, *rest, f"hydra.sweep.dir='{directory}'"])
     finally:
-        supervisor.drain()
+        supervisor.MIRROR.drain()
         exit_code = sweep.show(directory)
     return exit_code
 

@@ -35,7 +35,7 @@ def run(composed: DictConfig) -> float:
         finally:
             # In this process the sweep waits for all of them, in the end; in another one nobody would.
             if not (swept and hydra.launcher._target_.endswith("BasicLauncher")):
-                supervisor.drain()
+                supervisor.MIRROR.drain()
     except UserError as error:
         failures.append(error)
         if error.exit_code in STOPPED:

@@ -16,7 +16,7 @@ from typing import Any
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 JOURNAL, LOG, RESULT, TRACKED = "journal.jsonl", "train.log", "result.json", "mlflow.json"
 CHECKPOINTS, PLOTS, RANKS, FAILURE = "checkpoints", "plots", "ranks", "failed.rank0.json"
-LOCK = f"{RANKS}/lock"
+LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.log"
 
 #: Metrics that a clock gave: computed again they differ.
 MEASURED = {"train/images_per_s"}

@@ -18,7 +18,7 @@ def show(config: cfg.Config, directory: Path, result: dict[str, Any], brief: boo
     console = screen()
     final, progress = result["final"], result["progress"]
     if brief:
-        console.print(f"test top1 [bold]{final['top1']:.4f}[/bold] in {duration(result['seconds'])}", soft_wrap=True)
+        console.print(f"test top-1 [bold]{final['top1']:.4f}[/bold] in {duration(result['seconds'])}", soft_wrap=True)
         return
     rows = {
         "mode": config.mode.kind,
@@ -28,7 +28,9 @@ def show(config: cfg.Config, directory: Path, result: dict[str, Any], brief: boo
     if result["best"] is not None:
         rows[f"best {result['monitor']}"] = f"{result['best']:.4f} at step {progress['best_step']}"
     for name in (name for name in final if name.startswith("top")):
-        rows[f"test {name}"] = f"[bold]{final[name]:.4f}[/bold] of {result['test_images']} images"
+        rows[f"test top-{name[3:]}"] = f"[bold]{final[name]:.4f}[/bold] of {result['test_images']} images"
+    if "student1/top1" in result["test"]:
+        rows["test top-1 of student1"] = f"{result['test']['student1/top1']:.4f}"
     rows["training"] = f"{progress['step']} steps, {result['epochs']} epochs in {duration(result['seconds'])}"
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     for name, value in rows.items():

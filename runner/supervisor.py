@@ -22,6 +22,10 @@ from . import files, resume, runs
 from .config import store
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, ProcessLost, RunFailed
 from .journal import CHECKPOINTS, CONFIG, FAILURE, LOCK, LOG, OVERRIDES, RANKS, RESULT, Journal, locked
+from .tracking.process import MirrorProcess
+
+#: Delivers the runs of this command. A sweep does not wait for it between its jobs.
+MIRROR = MirrorProcess()
 
 
 @dataclass
@@ -106,24 +110,17 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
 
 
 def supervise(config: cfg.Config, directory: Path, lock: int) -> Outcome:
-    """Run the worker of a prepared directory to its end, beside a mirror of its journal."""
+    """Run the worker of a prepared directory to its end, while its journal is mirrored."""
     with Signals() as signals:
-        mirror = start_mirror(config, directory)
-        try:
-            outcome = _inline(directory) if _wants_inline(config) else _worker(config, directory, signals, lock)
-        except BaseException:
-            if mirror:
-                mirror.process.kill()
-            raise
+        if isinstance(config.tracking, cfg.Mlflow):
+            MIRROR.follow(directory, config.tracking)
+        outcome = _inline(directory) if _wants_inline(config) else _worker(config, directory, signals, lock)
         end = {"status": outcome.status, "reason": outcome.reason, "exit_code": outcome.exit_code}
-        word = ""
         try:
             Journal(directory).append("ended", **end)
+            MIRROR.ended(directory, None)
         except OSError:
-            word = json.dumps(end | {"time": time.time()})
-        if mirror:
-            mirror.wake(word)
-            MIRRORS.append(mirror)
+            MIRROR.ended(directory, end | {"time": time.time()})
     return outcome
 
 
@@ -203,60 +200,3 @@ def _outcome(code: int, directory: Path, signal_received: int = 0) -> Outcome:
     if code == -signal.SIGKILL:
         reason += "\nThe system may have run out of memory: lower data.batch_size, or raise train.accumulate."
     return Outcome(ProcessLost.exit_code, "FAILED", reason)
-
-
-@dataclass
-class Mirror:
-    """The process that delivers a run to MLflow."""
-
-    process: subprocess.Popen[bytes]
-    tracking: cfg.Mlflow
-    directory: Path
-
-    def wake(self, word: str) -> None:
-        """Tell it that the run has ended, and how, where the journal could not take that."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(f"{word}\n".encode())
-            self.process.stdin.flush()
-
-    def drain(self) -> None:
-        """Give it time to send all; say so where that was not enough."""
-        try:
-            complete = self.process.wait(self.tracking.drain_s) == 0
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            complete = False
-            self.process.kill()
-            self.process.wait()
-        if not complete:
-            place = os.path.relpath(self.directory)
-            print(
-                f"Not everything reached {self.tracking.uri}; the run directory has all of it. "
-                f"Later: python -m runner sync {place}\nWhy: {place}/{RANKS}/tracking.log",
-                file=sys.stderr,
-            )
-
-
-#: Mirrors of ended runs that may still have something to deliver: a sweep does not wait for them between its jobs.
-MIRRORS: list[Mirror] = []
-
-
-def start_mirror(config: cfg.Config, directory: Path) -> Mirror | None:
-    """Start the process that mirrors a journal into MLflow, where the config wants one."""
-    if not isinstance(config.tracking, cfg.Mlflow):
-        return None
-    with (directory / RANKS / "tracking.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "runner.tracking", str(directory)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-    return Mirror(process, config.tracking, directory)
-
-
-def drain() -> None:
-    """Wait until MLflow has everything, or until the time for that is over."""
-    while MIRRORS:
-        MIRRORS.pop(0).drain()

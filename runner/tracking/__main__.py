@@ -1,13 +1,14 @@
-"""The process that mirrors a run while it trains: `python -m runner.tracking RUN`.
+"""The process that mirrors the runs of one command while they train: `python -m runner.tracking`.
 
-It follows the journal until the run has ended, or until its parent is gone, which closes standard input. Training never
-waits for a server; and a run whose command was killed still ends as FAILED.
+The command, its parent, names run directories on standard input. Each journal is followed until its run has ended, or
+until the parent is gone, which closes standard input. Training never waits for a server; a run whose command was
+killed still ends as FAILED; and MLflow is imported once for all jobs of a sweep.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import logging
 import os
 import select
 import signal
@@ -19,12 +20,10 @@ from typing import Any
 from .. import config as cfg
 from ..config import store
 from ..errors import ProcessLost
-from ..journal import CONFIG, LOCK, RANKS, Journal, events, locked
+from ..journal import CONFIG, LOCK, RANKS, TRACKING_LOG, Journal, events, locked
 from .mirror import Mirror
 
-log = logging.getLogger("runner.tracking")
-
-#: Seconds between two looks at the journal, and the longest wait after a failure.
+#: Seconds between two looks at a journal, and the longest wait after a failure.
 POLL_S, RETRY_S = 0.5, 15.0
 #: How often an end is tried to be delivered once nobody waits for it any more.
 LAST_TRIES = 2
@@ -33,42 +32,114 @@ ENDS = ("started", "resumed", "ended")
 
 
 def main() -> None:
-    """Follow a run to its end."""
-    directory = Path(sys.argv[1])
-    # Ctrl-C and SLURM's SIGTERM reach every process of the job: this one ends when the run has.
+    """Follow runs until the parent says that no more will come and all are delivered, or nobody waits for them."""
+    # Ctrl-C and SLURM's SIGTERM reach every process of the job: this one ends when the runs have.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Training has the first claim on every core.
     os.nice(19)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    # The mirror of an earlier attempt may still be at work.
-    with locked(directory / RANKS / "tracking.lock"):
-        config = store.read(directory / CONFIG)
-        assert isinstance(config.tracking, cfg.Mlflow)
-        sys.exit(0 if follow(Mirror(directory, config, config.tracking)) else 1)
-
-
-def follow(mirror: Mirror) -> bool:
-    """Deliver until the run has ended, or as long as somebody waits for it. Whether everything was delivered."""
-    parent, attempt = Parent(), attempts(mirror.directory)
-    wait, failures = POLL_S, 0
+    parent = Parent()
+    followed: list[Followed] = []
     while True:
+        for run in followed:
+            if time.monotonic() >= run.next_try:
+                run.deliver(parent.gone)
+        followed = [run for run in followed if not run.done]
+        if (parent.gone or parent.leaving) and not followed:
+            return
+        soon = min((run.next_try for run in followed), default=time.monotonic() + RETRY_S)
+        for word in parent.listen(max(0.0, soon - time.monotonic())):
+            match word:
+                case {"follow": directory}:
+                    followed.append(Followed(Path(directory)))
+                case {"ended": directory, "end": end}:
+                    for run in followed:
+                        if run.directory == Path(directory):
+                            run.last_word, run.next_try = end, 0.0
+
+
+class Parent:
+    """The command that waits for this process, at the other end of standard input."""
+
+    def __init__(self) -> None:
+        self.gone = self.leaving = False
+        self._rest = b""
+
+    def listen(self, seconds: float) -> list[dict[str, Any]]:
+        """What it says within so many seconds, one JSON object a line."""
+        if self.gone:
+            time.sleep(seconds)
+            return []
+        if not select.select([0], [], [], seconds)[0]:
+            return []
+        said = os.read(0, 1 << 16)
+        self.gone = not said
+        *lines, self._rest = (self._rest + said).split(b"\n")
+        words = [json.loads(line) for line in lines]
+        self.leaving = self.leaving or {"leave": True} in words
+        return words
+
+
+class Followed:
+    """One run on its way to MLflow."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.attempt = attempts(directory)
+        self.done = False
+        self.next_try, self.wait, self.failures = 0.0, POLL_S, 0
+        self.last_word: dict[str, Any] | None = None
+        """The end of the run, where its journal could not take it."""
+        self._mirror: Mirror | None = None
+        self._held = contextlib.ExitStack()
+
+    def deliver(self, orphaned: bool) -> None:
+        """Send what is new, and note when there will be no more or nobody waits for it."""
         try:
-            ended = mirror.replay()
-            wait, failures = POLL_S, 0
-            if parent.last_word and not ended:
-                mirror.end(parent.last_word)
-                ended = True
-            if ended:
-                return True
+            if mirror := self._taken():
+                self.done = mirror.replay()
+                self.wait, self.failures = POLL_S, 0
+                if self.last_word and not self.done:
+                    mirror.end(self.last_word)
+                    self.done = True
         except Exception as error:
-            log.warning("not delivered yet, trying again in %.1f s: %s", wait, error)
-            wait, failures = min(2 * wait, RETRY_S), failures + 1
-        if parent.gone:
-            taken_over = attempts(mirror.directory) > attempt
-            if taken_over or (closed(mirror.directory, parent) and failures >= LAST_TRIES):
-                return False
-        parent.listen(wait)
+            self._log(f"not delivered yet, trying again in {self.wait:.1f} s: {error}")
+            self.wait, self.failures = min(2 * self.wait, RETRY_S), self.failures + 1
+        self.next_try = time.monotonic() + self.wait
+        if orphaned and not self.done:
+            taken_over = attempts(self.directory) > self.attempt
+            self.done = taken_over or (self._closed() and self.failures >= LAST_TRIES)
+        if self.done:
+            self._held.close()
+
+    def _taken(self) -> Mirror | None:
+        """The run's mirror; None as long as one of an earlier attempt is still at work."""
+        if self._mirror is None:
+            lock = locked(self.directory / RANKS / "tracking.lock", wait=False)
+            if self._held.enter_context(lock) is None:
+                return None
+            config = store.read(self.directory / CONFIG)
+            assert isinstance(config.tracking, cfg.Mlflow)
+            self._mirror = Mirror(self.directory, config, config.tracking)
+        return self._mirror
+
+    def _closed(self) -> bool:
+        """Note the end of a run whose command is gone. Whether it has ended; not while its worker is still dying."""
+        with locked(self.directory / LOCK, wait=False) as lock:
+            last = [event["event"] for event, _ in events(self.directory) if event["event"] in ENDS][-1:]
+            if lock is None or last == ["ended"]:
+                return last == ["ended"]
+            reason = "the command that supervised the run was killed"
+            end = {"status": "FAILED", "reason": reason, "exit_code": ProcessLost.exit_code}
+            try:
+                Journal(self.directory).append("ended", **end)
+            except OSError:
+                self.last_word = end | {"time": time.time()}
+        return True
+
+    def _log(self, text: str) -> None:
+        with contextlib.suppress(OSError), (self.directory / TRACKING_LOG).open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%F %T')} {text}\n")
 
 
 def attempts(directory: Path) -> int:
@@ -76,39 +147,6 @@ def attempts(directory: Path) -> int:
     return sum(event["event"] in ("started", "resumed") for event, _ in events(directory))
 
 
-class Parent:
-    """The command that waits for this process, at the other end of standard input."""
-
-    def __init__(self) -> None:
-        self.gone = False
-        self.last_word: dict[str, Any] | None = None
-        """The end of the run, where the journal could not take it."""
-
-    def listen(self, seconds: float) -> None:
-        """Wait for a word of the parent, at most so long; an empty line only wakes."""
-        if self.gone:
-            time.sleep(seconds)
-        elif select.select([0], [], [], seconds)[0]:
-            word = os.read(0, 1 << 16)
-            self.gone = not word
-            if word.strip():
-                self.last_word = json.loads(word)
-
-
-def closed(directory: Path, parent: Parent) -> bool:
-    """Note the end of a run whose command is gone. Whether it has ended; not while its worker is still dying."""
-    with locked(directory / LOCK, wait=False) as lock:
-        ended = [event["event"] == "ended" for event, _ in events(directory) if event["event"] in ENDS][-1:]
-        if lock is None or ended == [True]:
-            return ended == [True]
-        reason = "the command that supervised the run was killed"
-        end = {"status": "FAILED", "reason": reason, "exit_code": ProcessLost.exit_code}
-        try:
-            Journal(directory).append("ended", **end)
-        except OSError:
-            parent.last_word = end | {"time": time.time()}
-    return True
-
-
 if __name__ == "__main__":
     main()
+    sys.exit(0)

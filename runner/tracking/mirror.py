@@ -166,7 +166,12 @@ def _metrics(event: dict[str, Any]) -> list[Any]:
     from mlflow.entities import Metric
 
     time_ms = round(1000 * event["time"])
-    return [Metric(key, value, time_ms, event["step"]) for key, value in event["values"].items()]
+    return [Metric(key, value, time_ms, step_of(key, event["step"])) for key, value in event["values"].items()]
+
+
+def step_of(key: str, step: int) -> int:
+    """The step under which MLflow has a metric: results are of the whole run, and points at 0 are drawn as bars."""
+    return 0 if key.startswith(("test/", "final/")) else step
 
 
 def _dataset(event: dict[str, Any]) -> Any:

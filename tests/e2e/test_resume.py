@@ -24,7 +24,7 @@ DEADLY = ["loss=custom", "loss.target=tests.samples:deadly"]
 #: 7 steps an epoch, 3 epochs; checkpoints within the epochs; a log window that no checkpoint ends with.
 LENGTH = [
     "data.limit=56", "data.batch_size=8", "data.eval_batch_size=16", "train.epochs=3", "train.log_every=4",
-    "checkpoint.every_steps=3", "schedule.warmup_epochs=1",
+    "checkpoint.every_steps=3", "schedule.warmup_epochs=1", "train.threads=1",
 ]  # fmt: skip
 SMALL = ["model=mobilenet_v3_small_x0_35", "data.augment.crop_padding=3", "data.augment.flip=true"]
 

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from runner.journal import events
+from runner.tracking.mirror import step_of
 from tests.conftest import TINY
 
 
@@ -80,7 +81,9 @@ def test_mlflow_has_every_metric_point_of_the_journal_once(tracked, finished):
     } < points.keys()
     for name, expected in points.items():
         history = client.get_metric_history(run.info.run_id, name)
-        assert sorted((point.step, point.value) for point in history) == sorted(expected)
+        assert sorted((point.step, point.value) for point in history) == sorted(
+            (step_of(name, step), value) for step, value in expected
+        )
 
 
 def test_mlflow_has_the_data_set_the_plots_and_the_best_checkpoint(tracked):
@@ -114,7 +117,7 @@ def test_replaying_the_journal_adds_nothing(tracked, finished, monkeypatch):
 def test_the_end_of_a_run_shows_the_result_the_folder_and_how_to_compare(command, tmp_path):
     done = command(*TINY, "hydra.run.dir=here", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for part in ("test top1", "cls", "mobilenet_v3_small_x0_35", "Run      here", "python -m runner ui"):
+    for part in ("test top-1", "cls", "mobilenet_v3_small_x0_35", "Run      here", "python -m runner ui"):
         assert part in done.stdout
     assert done.stderr == ""
 

@@ -61,7 +61,7 @@ def test_a_terminal_shows_a_bar_with_loss_accuracy_rate_speed_and_time_left_that
         assert any(name in bar for bar in full), full[-1]
     assert max(map(len, bars)) <= columns
     assert "\x1b[?25h" in sent, "the cursor is shown again"
-    assert "test top1" in sent
+    assert "test top-1" in sent
 
 
 def test_without_a_terminal_there_are_plain_lines_and_no_control_characters(tmp_path):
@@ -70,7 +70,7 @@ def test_without_a_terminal_there_are_plain_lines_and_no_control_characters(tmp_
     assert "\x1b" not in done.stdout
     assert "\r" not in done.stdout
     assert re.search(r"step 25/75 · epoch 1/3 · val student top-1", done.stdout)
-    assert "test top1" in done.stdout
+    assert "test top-1" in done.stdout
 
 
 def test_a_stop_on_a_terminal_leaves_it_usable(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner.verbs import doctor
+from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
 CUDA = "paddlepaddle-gpu" in {distribution.metadata["Name"] for distribution in metadata.distributions()}
@@ -84,8 +85,9 @@ def test_a_store_that_is_no_database_is_a_problem(command, tmp_path):
     assert "python -m runner sync" in findings["MLflow store"]["remedy"]
 
 
-def test_the_runs_of_the_store_are_counted(command, finished):
-    _, findings = examined(command, finished)
+def test_the_runs_of_the_store_are_counted(command, tmp_path):
+    assert command(*TINY, cwd=tmp_path).returncode == 0
+    _, findings = examined(command, tmp_path)
     assert findings["MLflow store"]["status"] == "ok"
     assert findings["MLflow store"]["found"].endswith("runs: 1")
 
