@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from safetensors.paddle import save as to_bytes
 from . import __version__, files, seeding
 from .errors import CheckpointError, Diverged
 from .journal import CHECKPOINTS
-from .loop import Progress, Training
 from .optimizers import Optimization
+from .training import Progress, Training
 
 MODEL, EMA, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
 #: Raised when the layout changes in a way that older versions cannot read.
@@ -146,17 +145,17 @@ def _drop_older(folder: Path, keep: int) -> None:
     spared = {pointed(folder, "last"), pointed(folder, "best")}
     older = sorted((path for path in folder.glob("step-*") if path.name not in spared), reverse=True)
     spared |= {path.name for path in older[:keep]}
-    spared |= {f"step-{best:08d}" for name in spared if name for best in _best_step(folder / name)}
+    spared |= {f"step-{_best_step(folder / name):08d}" for name in spared if name}
     for path in older:
         if path.name not in spared:
             shutil.rmtree(path)
 
 
-def _best_step(checkpoint: Path) -> Iterator[int]:
+def _best_step(checkpoint: Path) -> int:
     try:
-        yield json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["progress"]["best_step"]
+        return json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["progress"]["best_step"]
     except (OSError, ValueError, KeyError, TypeError):
-        return
+        return 0
 
 
 def pointed(folder: Path, pointer: str) -> str | None:
@@ -202,7 +201,7 @@ def verify(folder: Path) -> Saved:
             with (folder / name).open("rb") as stream:
                 if hashlib.blake2b(stream.read(), digest_size=16).hexdigest() != digest:
                     raise ValueError(f"{name} was changed")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{error.args[0]} is missing in it" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{folder} is damaged: {why}. Take another checkpoint, or train again.") from error
     return Saved(folder, state)
@@ -259,7 +258,10 @@ def adopt(origin: Path, saved: Saved, directory: Path) -> Saved:
     folder.mkdir(exist_ok=True)
     for name in {saved.folder.name, f"step-{saved.progress.best_step:08d}"}:
         if (origin / CHECKPOINTS / name).is_dir():
-            shutil.copytree(origin / CHECKPOINTS / name, folder / name, dirs_exist_ok=True)
+            partial = folder / f".{name}.part"
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(origin / CHECKPOINTS / name, partial)
+            os.replace(partial, folder / name)
     adopted = Saved(folder / saved.folder.name, saved.state)
     rewind(directory, adopted)
     return adopted

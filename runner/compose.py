@@ -21,7 +21,12 @@ from . import job, supervisor, sweep
 from .choices import choices, config_dir
 from .config import GROUPS, Checkpoint, Config, Train
 from .config.store import unknown_key
-from .errors import UNWRITABLE, ConfigError, DiskError, RunFailed, UserError, nearest
+from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, RunFailed, UserError, nearest
+
+#: Hydra's flags that print something instead of training.
+INFORMING = {"-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--version", "--hydra-help"}
+#: Overrides that decide where a sweep is.
+NAMING = ("name", "sweep.", "hydra.", "experiment")
 
 
 def register() -> None:
@@ -34,7 +39,6 @@ def register() -> None:
     store.store(group="schema/train", name="default", node=Train)
     store.store(group="schema/checkpoint", name="default", node=Checkpoint)
     OmegaConf.register_new_resolver("short_id", short_id, replace=True)
-    OmegaConf.register_new_resolver("sweep_folder", sweep.folder_name, replace=True)
 
 
 @functools.cache
@@ -51,9 +55,9 @@ def run(arguments: list[str]) -> int:
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Hydra's parser takes no override behind a flag: `runner mode=cls -m train.seed=0,1` would be refused.
-    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun", "hydra.mode=MULTIRUN")]
     rest = [argument for argument in arguments if argument not in flags]
-    if not flags or any(argument.startswith("-") for argument in rest):
+    if not flags or INFORMING & set(rest):
         _hydra([*flags, *rest])
         if job.failures:
             raise job.failures[0]
@@ -64,10 +68,14 @@ def run(arguments: list[str]) -> int:
         raise explain(error) from error
     try:
         _hydra([*flags, *rest, f"hydra.sweep.dir='{directory}'"])
+    except ConfigError as error:
+        # Hydra 1.3 composes what all jobs share without what is swept, too.
+        hint = "A key that only swept choices have is written with ++, such as ++optimizer.momentum=0.9"
+        raise ConfigError(f"{error}\n{hint}") from error
     finally:
         supervisor.MIRROR.drain()
-        exit_code = sweep.show(directory)
-    return exit_code
+        exit_code = sweep.show(directory, job.refused)
+    return exit_code or (job.failures[0].exit_code if job.failures else 0)
 
 
 def plan(overrides: list[str]) -> Path:
@@ -75,10 +83,18 @@ def plan(overrides: list[str]) -> Path:
 
     Errors: ConfigError for a sweep that was started before and is not to be resumed, or for what all its jobs share.
     """
+    for text in overrides:
+        if text.startswith(("-", "hydra.sweep.subdir=")):
+            raise ConfigError(
+                f"{text}: not with -m. A folder of configs is added with hydra.searchpath=[file://DIR], and the jobs' "
+                "folders have names of their own."
+            )
     parsed = OverridesParser.create().parse_overrides(overrides)
     fixed = [override for override in parsed if not override.is_sweep_override()]
+    # The rest may fit only the choices that are swept.
+    naming = [str(one.input_line) for one in fixed if one.key_or_group.startswith(NAMING)]
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        composed = hydra.compose("config", [str(one.input_line) for one in fixed], return_hydra_config=True)
+        composed = hydra.compose("config", naming, return_hydra_config=True)
     directory = Path(str(composed.hydra.sweep.dir))
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
         directory = directory / sweep.digest(overrides)
@@ -102,9 +118,10 @@ def _hydra(arguments: list[str]) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(watched)()
     except KeyboardInterrupt as error:
-        raise job.failures[-1] if job.failures else RunFailed("Stopped by Ctrl-C.", 130) from error
+        stops = [failure for failure in job.failures if failure.exit_code in STOPPED]
+        raise stops[-1] if stops else RunFailed("Stopped by Ctrl-C.", 130) from error
     except Exception as error:
-        if composed_at_least_once:
+        if composed_at_least_once and not (isinstance(error, OSError) and error.errno in UNWRITABLE):
             raise
         raise explain(error) from error
 

@@ -15,8 +15,8 @@ from .config import store
 from .ema import Ema
 from .errors import CheckpointError, ConfigError
 from .journal import CONFIG
-from .loop import Training
 from .models import Networks
+from .training import Training
 
 
 @dataclass

@@ -12,7 +12,7 @@ from . import files, weights
 from .evaluation import Evaluation, evaluate
 from .experiment import Experiment
 from .journal import PLOTS, RESULT, Journal
-from .loop import Ending, Training
+from .training import Ending, Training
 
 
 def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, seconds: float) -> None:

@@ -9,24 +9,30 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from . import config as cfg
 from . import summary, supervisor, sweep
 from .config import store
-from .errors import STOPPED, UserError
+from .errors import STOPPED, RunFailed, UserError
+from .journal import CONFIG
 
 #: What went wrong in this process. Hydra would print a line of its own for an exception, and end a sweep.
 failures: list[UserError] = []
+#: Job's directory → why it was not even started.
+refused: dict[Path, UserError] = {}
+
+# A launcher's processes import this module, and nothing else of the command, before they name their folders.
+OmegaConf.register_new_resolver("sweep_folder", sweep.folder_name, replace=True)
 
 
 def run(composed: DictConfig) -> float:
     """Train; returns the monitored metric, which a sweeper may optimise, or NaN where the run did not finish."""
     hydra = HydraConfig.get()
     directory, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
-    swept = sweep.read(directory.parent) if hydra.mode == RunMode.MULTIRUN else None
+    swept = sweep.read(Path(hydra.sweep.dir)) if hydra.mode == RunMode.MULTIRUN else None
     try:
-        config = _config(composed, directory, overrides, swept)
+        config = _config(composed, directory, swept)
         if swept:
             print(f"\n{directory.name.replace('_', ': ', 1)}", flush=True)
         tags = {"sweep_id": swept.id} if swept else {}
@@ -43,23 +49,27 @@ def run(composed: DictConfig) -> float:
             raise KeyboardInterrupt from error
         if swept:
             print(error, flush=True)
+            if not isinstance(error, RunFailed):
+                refused[directory] = error
+                sweep.note_refusal(directory, overrides, error)
         return math.nan
     summary.show(config, directory, result, brief=swept is not None)
+    if swept and supervisor.signals_received:
+        raise KeyboardInterrupt
     return float(result["best"] if result["best"] is not None else result["final"]["top1"])
 
 
-def _config(composed: DictConfig, directory: Path, overrides: list[str], swept: sweep.Sweep | None) -> cfg.Config:
+def _config(composed: DictConfig, directory: Path, swept: sweep.Sweep | None) -> cfg.Config:
     try:
         config = store.from_composition(composed)
-    except UserError as error:
-        if swept:
-            sweep.note_failure(directory, overrides, error)
-        else:
+    except UserError:
+        if not swept:
             # Hydra made the folder before anybody looked at the config.
             with contextlib.suppress(OSError):
                 directory.rmdir()
                 directory.parent.rmdir()
         raise
-    if swept and config.sweep.resume:
+    begun = (directory / CONFIG).exists()
+    if swept and config.sweep.resume and (begun or config.checkpoint.resume == "never"):
         config = replace(config, checkpoint=replace(config.checkpoint, resume="auto"))
     return config

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from typing import Any
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 JOURNAL, LOG, RESULT, TRACKED = "journal.jsonl", "train.log", "result.json", "mlflow.json"
 CHECKPOINTS, PLOTS, RANKS, FAILURE = "checkpoints", "plots", "ranks", "failed.rank0.json"
-LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.log"
+ORIGIN, SWEEP = "resumed_from", "sweep.json"
+LOCK, TRACKING_LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.lock", f"{RANKS}/tracking.log"
 
 #: Metrics that a clock gave: computed again they differ.
 MEASURED = {"train/images_per_s"}
@@ -105,16 +107,22 @@ def curves(directory: Path) -> dict[str, dict[int, float]]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[int | None]:
-    """The descriptor of a file that this process has locked; None where another has it and `wait` is off."""
+def locked(path: Path, patience_s: float = math.inf) -> Iterator[int | None]:
+    """The descriptor of a file that this process has locked; None where another has it for longer than the patience."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        os.close(descriptor)
-        yield None
-        return
-    try:
-        yield descriptor
+        yield descriptor if _lock(descriptor, patience_s) else None
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, patience_s: float) -> bool:
+    limit = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= limit:
+                return False
+            time.sleep(0.02)

@@ -12,9 +12,9 @@ from safetensors.numpy import load_file
 from . import seeding
 from .checkpoint import EMA, MODEL, OPTIMIZER, Saved
 from .errors import CheckpointError
-from .loop import Training
 from .models import Networks
 from .optimizers import Optimization
+from .training import Training
 
 
 def weights(saved: Saved, networks: Networks) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import yaml
 from . import config as cfg
 from .config import store
 from .errors import CheckpointError, ConfigError, ProcessLost
-from .journal import CONFIG, JOURNAL, LOCK, OVERRIDES, RESULT, events, locked
+from .journal import CONFIG, JOURNAL, LOCK, OVERRIDES, RESULT, Journal, events, locked
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -110,6 +111,15 @@ class State:
 
 def state(directory: Path) -> State:
     """Where the run of a directory stands, from its journal, its lock and its result."""
+    found = _in_journal(directory)
+    if found.status == "LOST" and is_running(directory):
+        found.status = "RUNNING"
+    if found.status == "LOST":
+        found.reason = "its processes were killed; checkpoint.resume=auto continues it"
+    return found
+
+
+def _in_journal(directory: Path) -> State:
     status, reason, exit_code, step = "LOST", "", ProcessLost.exit_code, 0
     for event, _ in events(directory):
         match event["event"]:
@@ -120,19 +130,35 @@ def state(directory: Path) -> State:
             case "metrics":
                 step = max(step, event["step"])
     result = directory / RESULT
-    if status == "LOST" and is_running(directory):
-        status = "RUNNING"
-    if status == "LOST":
-        reason = "its processes were killed; checkpoint.resume=auto continues it"
     content = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else None
     return State(status, reason, exit_code, step, content)
+
+
+def close_lost(directory: Path) -> dict[str, Any] | None:
+    """Note the end of a run whose processes are gone. The end where the journal cannot take it.
+
+    Nothing is noted of a run that has ended or still goes on.
+    """
+    if state(directory).status != "LOST":
+        return None
+    with locked(directory / LOCK, patience_s=0) as lock:
+        # Without the lock somebody goes on with it.
+        if lock is None or _in_journal(directory).status != "LOST":
+            return None
+        reason = "the command that supervised the run was killed"
+        end = {"status": "FAILED", "reason": reason, "exit_code": ProcessLost.exit_code}
+        try:
+            Journal(directory).append("ended", **end)
+        except OSError:
+            return end | {"time": time.time()}
+    return None
 
 
 def is_running(directory: Path) -> bool:
     """Whether a process trains in this directory."""
     if not (directory / LOCK).exists():
         return False
-    with locked(directory / LOCK, wait=False) as lock:
+    with locked(directory / LOCK, patience_s=0) as lock:
         return lock is None
 
 

@@ -21,11 +21,13 @@ from . import config as cfg
 from . import files, resume, runs
 from .config import store
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, ProcessLost, RunFailed
-from .journal import CHECKPOINTS, CONFIG, FAILURE, LOCK, LOG, OVERRIDES, RANKS, RESULT, Journal, locked
+from .journal import CHECKPOINTS, CONFIG, FAILURE, LOCK, LOG, ORIGIN, OVERRIDES, RANKS, RESULT, SWEEP, Journal, locked
 from .tracking.process import MirrorProcess
 
 #: Delivers the runs of this command. A sweep does not wait for it between its jobs.
 MIRROR = MirrorProcess()
+#: Signals that asked this command to stop, also those that came when a run was as good as complete.
+signals_received: list[int] = []
 
 
 @dataclass
@@ -49,7 +51,7 @@ def run(
     require_packages(config)
     try:
         (directory / RANKS).mkdir(parents=True, exist_ok=True)
-        with locked(directory / LOCK, wait=False) as lock:
+        with locked(directory / LOCK, patience_s=2) as lock:
             if lock is None:
                 raise ConfigError(f"{directory} is being trained by another process. Wait for it, or choose another.")
             if not prepare(config, directory, overrides, tags or {}):
@@ -98,8 +100,11 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
         changed = resume.check(stored, config, str(directory), runs.overrides(directory))
         if runs.state(directory).status == "FINISHED" and not changed.keys() & set(resume.LENGTH):
             return False
-        (directory / RESULT).unlink(missing_ok=True)
+        if (directory / RESULT).exists():
+            _refuse_shorter(config, result(directory))
         (directory / RANKS / FAILURE).unlink(missing_ok=True)
+    if config.checkpoint.resume not in ("never", "auto"):
+        files.write_text(directory / ORIGIN, config.checkpoint.resume)
     store.write(config, directory / CONFIG)
     files.write_text(directory / OVERRIDES, yaml.safe_dump(overrides))
     journal.append("resumed" if again else "started", command=sys.argv)
@@ -109,12 +114,23 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
     return True
 
 
+def _refuse_shorter(config: cfg.Config, done: dict[str, Any]) -> None:
+    steps, epochs = config.train.max_steps, config.train.epochs
+    if (steps or done["progress"]["step"]) < done["progress"]["step"] or (not steps and epochs < done["epochs"]):
+        raise ConfigError(
+            f"The run has {done['progress']['step']} steps, {done['epochs']} epochs behind it already. Raise "
+            "train.epochs (or train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
+        )
+
+
 def supervise(config: cfg.Config, directory: Path, lock: int) -> Outcome:
     """Run the worker of a prepared directory to its end, while its journal is mirrored."""
     with Signals() as signals:
         if isinstance(config.tracking, cfg.Mlflow):
             MIRROR.follow(directory, config.tracking)
         outcome = _inline(directory) if _wants_inline(config) else _worker(config, directory, signals, lock)
+        if signals.first:
+            signals_received.append(signals.first)
         end = {"status": outcome.status, "reason": outcome.reason, "exit_code": outcome.exit_code}
         try:
             Journal(directory).append("ended", **end)
@@ -174,6 +190,10 @@ def _worker(config: cfg.Config, directory: Path, signals: Signals, lock: int) ->
     return _outcome(signals.worker.wait(), directory, signals.first)
 
 
+def _is_swept(directory: Path) -> bool:
+    return (directory.parent / SWEEP).is_file()
+
+
 def _outcome(code: int, directory: Path, signal_received: int = 0) -> Outcome:
     """What a worker's exit code means."""
     failure = directory / RANKS / FAILURE
@@ -187,14 +207,14 @@ def _outcome(code: int, directory: Path, signal_received: int = 0) -> Outcome:
     if code in STOPPED:
         kept = (directory / CHECKPOINTS / "last").is_file()
         place = os.path.relpath(directory)
-        state = (
-            f"Continue with the same command and hydra.run.dir={place} checkpoint.resume=auto"
-            if kept
-            else "There was no checkpoint yet."
-        )
+        how = "sweep.resume=true" if _is_swept(directory) else f"hydra.run.dir={place} checkpoint.resume=auto"
+        state = f"Continue with the same command and {how}" if kept else "There was no checkpoint yet."
         return Outcome(code, "KILLED", f"Stopped by {STOPPED[code]}. {state}")
     if code == DiskError.exit_code:
         return Outcome(code, "FAILED", f"{directory} takes no more files, not even the reason. Is its disk full?")
+    if code < 0 and sys.stdout.isatty():
+        # The progress bar had hidden the cursor.
+        print("\x1b[?25h", end="", flush=True)
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     reason = f"The training process ended with {name}. Log: {directory / LOG}"
     if code == -signal.SIGKILL:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,11 +18,10 @@ from rich.table import Table
 from . import config as cfg
 from . import files, runs
 from .errors import ConfigError, UserError
-from .journal import LOG, OVERRIDES, TRACKED, Journal
+from .journal import CONFIG, LOG, OVERRIDES, SWEEP, TRACKED, Journal
 from .progress import duration, screen
 from .tracking import server
 
-FILE = "sweep.json"
 #: Overrides that say how a sweep is run, not what it is.
 OWN = ("sweep.", "hydra.", "hydra/", "launch.")
 
@@ -45,34 +45,41 @@ def digest(overrides: list[str]) -> str:
 
 
 def open_(directory: Path, overrides: list[str], shared: list[str], resume: bool) -> None:
-    """Make a sweep's folder, or find it again. Errors: ConfigError where it exists and is not to be resumed."""
-    if (directory / FILE).exists():
+    """Make a sweep's folder, or find it again. Errors: ConfigError where it is not to be resumed."""
+    if (directory / SWEEP).exists():
         if not resume:
             raise ConfigError(
                 f"This sweep was started before, in {directory}. Continue it: sweep.resume=true. For a new one choose "
                 "another name (name=NAME) or folder (hydra.sweep.dir=DIR)."
             )
+        if digest(read(directory).overrides) != digest(overrides):
+            raise ConfigError(
+                f"{directory} holds another sweep, started with: {' '.join(read(directory).overrides)}\n"
+                "Repeat those, or choose another folder: hydra.sweep.dir=DIR"
+            )
         return
     directory.mkdir(parents=True, exist_ok=True)
     sweep = Sweep(f"{digest(overrides)}-{secrets.token_hex(3)}", overrides, shared)
-    files.write_json(directory / FILE, asdict(sweep))
+    files.write_json(directory / SWEEP, asdict(sweep))
 
 
 def read(directory: Path) -> Sweep:
     """The sweep of a folder."""
-    return Sweep(**json.loads((directory / FILE).read_text(encoding="utf-8")))
+    return Sweep(**json.loads((directory / SWEEP).read_text(encoding="utf-8")))
 
 
 def folder_name(directory: str, number: int, overrides: Iterable[str]) -> str:
     """Name of a job's folder: its number and the overrides that it does not share with the others."""
-    path = Path(directory) / FILE
+    path = Path(directory) / SWEEP
     shared = read(Path(directory)).shared if path.is_file() else []
     own = ",".join(text for text in overrides if text not in shared and not text.lstrip("+~").startswith(OWN))
     return f"{number}_{own.replace(os.sep, '-')}"[:120].rstrip(" ._,")
 
 
-def note_failure(directory: Path, overrides: list[str], error: UserError) -> None:
-    """Leave the reason of a job that could not be composed in its folder."""
+def note_refusal(directory: Path, overrides: list[str], error: UserError) -> None:
+    """Leave the reason of a job that could not be started in its folder, unless it holds a run already."""
+    if (directory / CONFIG).exists():
+        return
     directory.mkdir(parents=True, exist_ok=True)
     files.write_text(directory / OVERRIDES, yaml.safe_dump(overrides))
     journal = Journal(directory)
@@ -86,9 +93,13 @@ def jobs(directory: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.partition("_")[0]))
 
 
-def show(directory: Path) -> int:
-    """Print the table of a sweep and where MLflow compares its runs. The exit code of the first job that failed."""
+def show(directory: Path, refused: Mapping[Path, UserError]) -> int:
+    """Print the table of a sweep and where MLflow compares its runs. The exit code of the first job that failed.
+
+    `refused` are jobs that were not even started. A sweep without a job leaves no folder.
+    """
     if not jobs(directory):
+        shutil.rmtree(directory)
         return 0
     console = screen()
     console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
@@ -98,6 +109,8 @@ def show(directory: Path) -> int:
     failed = []
     for job in jobs(directory):
         state = runs.state(job)
+        if error := refused.get(job):
+            state = runs.State("REFUSED", str(error), error.exit_code, state.step, None)
         result = state.result
         name = job.name.replace("_", " ", 1)
         if result is None:
@@ -115,7 +128,7 @@ def show(directory: Path) -> int:
         if (job / LOG).is_file():
             console.print(f"  log: {os.path.relpath(job / LOG)}", soft_wrap=True, markup=False)
     if failed:
-        console.print("The others are done. Try these again: the same command with sweep.resume=true")
+        console.print("Once that is mended, the same command with sweep.resume=true does what is missing.")
     for line in comparison(directory):
         console.print(line, soft_wrap=True, markup=False)
     return failed[0][1].exit_code if failed else 0

@@ -40,7 +40,8 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
         path = path / CHECKPOINTS / name
     if path.is_dir():
         checkpoint.verify(path)
-        path = path / (checkpoint.EMA if (path / checkpoint.EMA).is_file() else checkpoint.MODEL)
+        averages = load_file(path / checkpoint.EMA) if (path / checkpoint.EMA).is_file() else {}
+        return Weights(str(path), load_file(path / checkpoint.MODEL) | averages)
     if not path.is_file():
         raise CheckpointError(
             f"{source}: there are no weights. Give a run (its directory or its MLflow run id), a .safetensors file or "
@@ -51,7 +52,7 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
             return Weights(str(path), load_file(path))
         with path.open("rb") as stream:
             return Weights(str(path), _arrays(unpickling.load(stream)))
-    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import paddle
 from paddle import Tensor
 
 from .errors import Diverged
-
-if TYPE_CHECKING:
-    from .loop import Observer, Training
+from .training import Observer, Training
 
 
 @dataclass

@@ -28,9 +28,10 @@ from .errors import UNWRITABLE, CheckpointError, DataError, DiskError, UserError
 from .evaluation import Evaluation
 from .experiment import Experiment
 from .finish import finish
-from .journal import CONFIG, ENVIRONMENT, FAILURE, LOG, RANKS, Journal
-from .loop import Ending, Progress, fit
+from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, FAILURE, LOG, ORIGIN, RANKS, RESULT, Journal
+from .loop import fit
 from .progress import Display
+from .training import Ending, Progress
 
 log = logging.getLogger("runner")
 
@@ -58,13 +59,18 @@ def guarded(directory: Path) -> int:
             return _failed(directory, str(error), error.exit_code)
         except Exception as error:
             log.info("%s", "".join(traceback.format_exception(error)))
-            if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            if isinstance(error, OSError) and _is_of_a_write(error, directory):
                 return _failed(directory, str(DiskError.of(error, directory)), DiskError.exit_code)
             if stop.received:
                 # What a signal to the whole process group breaks is not a defect.
                 return 128 + stop.received
             reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
             return _failed(directory, f"{reason}. Where: {directory / LOG}", 1)
+
+
+def _is_of_a_write(error: OSError, directory: Path) -> bool:
+    """Whether the disk of the run, and not some other file, is what failed."""
+    return error.errno in UNWRITABLE and str(error.filename or directory).startswith(str(directory))
 
 
 def _failed(directory: Path, message: str, exit_code: int) -> int:
@@ -85,12 +91,13 @@ def train(directory: Path, stop: StopSignal) -> int:
     if saved:
         check_data(saved, data)
         checkpoint.rewind(directory, saved)
-        journal.continue_from(saved.progress.step)
-    display = Display(run.training.steps, config.train.epochs, run.training.progress.step)
+        # The result of what was complete before it was extended.
+        (directory / RESULT).unlink(missing_ok=True)
+        _announce(directory, journal)
+    journal.continue_from(saved.progress.step if saved else 0)
     for note in [*notes, *run.notes]:
         log.info("%s", note)
         journal.append("note", text=note)
-        display.note(note)
     journal.append("dataset", **data)
     amp = "off" if run.training.precision.level == "O0" else config.amp.kind
     journal.append("tags", values={"device": run.device, "parameters": str(run.parameters), "amp": amp})
@@ -100,7 +107,10 @@ def train(directory: Path, stop: StopSignal) -> int:
         "config": files.text_digest((directory / CONFIG).read_text(encoding="utf-8")),
     }
     earlier = saved.state["seconds"] if saved else 0.0
+    display = Display(run.training.steps, config.train.epochs, run.training.progress.step)
     try:
+        for note in [*notes, *run.notes]:
+            display.note(note)
         with stop.after_the_step(), profiling(config.debug, directory) as profiler:
             recorder = Recorder(directory, run, journal, display, stop, profiler, about, earlier)
             ending = fit(run.training, recorder)
@@ -112,6 +122,14 @@ def train(directory: Path, stop: StopSignal) -> int:
     return 0
 
 
+def _announce(directory: Path, journal: Journal) -> None:
+    """Tell MLflow of the checkpoints a run goes on with: it may not know a copied one, or one just before a kill."""
+    folder = directory / CHECKPOINTS
+    for pointer in ("last", "best"):
+        if name := checkpoint.pointed(folder, pointer):
+            journal.append("checkpoint", name=name, better=pointer == "best")
+
+
 def starting_point(directory: Path, config: cfg.Config) -> tuple[checkpoint.Saved | None, list[str]]:
     """The checkpoint a run goes on from, and what a person should know about it.
 
@@ -120,9 +138,10 @@ def starting_point(directory: Path, config: cfg.Config) -> tuple[checkpoint.Save
     match config.checkpoint.resume:
         case "never":
             return None, []
-        case "auto":
+        case "auto" if (directory / CHECKPOINTS / "last").is_file() or not (directory / ORIGIN).is_file():
             saved, notes = checkpoint.newest(directory)
-        case run:
+        case _:
+            run = (directory / ORIGIN).read_text(encoding="utf-8")
             origin = runs.directory_of(run, runs.tracking_uri(config))
             resume.check(store.read(origin / CONFIG), config, run, runs.overrides(origin))
             saved, notes = checkpoint.newest(origin)

@@ -14,7 +14,8 @@ from runner import experiment, losses, schedules, seeding
 from runner.config import Goal
 from runner.errors import ConfigError, Diverged
 from runner.evaluation import evaluate
-from runner.loop import Ending, fit, gain, train_step
+from runner.loop import fit, gain, train_step
+from runner.training import Ending
 
 DATA = ["data=synthetic", "data.train_images=44", "data.test_images=21", "data.batch_size=16", "data.eval_batch_size=8"]
 LINEAR = ["model=custom", "model.target=tests.samples:linear_network"]

@@ -18,17 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
+from .. import runs
 from ..config import store
-from ..errors import ProcessLost
-from ..journal import CONFIG, LOCK, RANKS, TRACKING_LOG, Journal, events, locked
+from ..journal import CONFIG, TRACKING_LOCK, TRACKING_LOG, events, locked
 from .mirror import Mirror
 
 #: Seconds between two looks at a journal, and the longest wait after a failure.
 POLL_S, RETRY_S = 0.5, 15.0
 #: How often an end is tried to be delivered once nobody waits for it any more.
 LAST_TRIES = 2
-#: Events after which a run is known to go on, or to have ended.
-ENDS = ("started", "resumed", "ended")
 
 
 def main() -> None:
@@ -96,6 +94,8 @@ class Followed:
     def deliver(self, orphaned: bool) -> None:
         """Send what is new, and note when there will be no more or nobody waits for it."""
         try:
+            if orphaned:
+                self.last_word = self.last_word or runs.close_lost(self.directory)
             if mirror := self._taken():
                 self.done = mirror.replay()
                 self.wait, self.failures = POLL_S, 0
@@ -108,34 +108,19 @@ class Followed:
         self.next_try = time.monotonic() + self.wait
         if orphaned and not self.done:
             taken_over = attempts(self.directory) > self.attempt
-            self.done = taken_over or (self._closed() and self.failures >= LAST_TRIES)
+            self.done = taken_over or (self.failures >= LAST_TRIES and not runs.is_running(self.directory))
         if self.done:
             self._held.close()
 
     def _taken(self) -> Mirror | None:
         """The run's mirror; None as long as one of an earlier attempt is still at work."""
         if self._mirror is None:
-            lock = locked(self.directory / RANKS / "tracking.lock", wait=False)
-            if self._held.enter_context(lock) is None:
-                return None
             config = store.read(self.directory / CONFIG)
             assert isinstance(config.tracking, cfg.Mlflow)
+            if self._held.enter_context(locked(self.directory / TRACKING_LOCK, patience_s=0)) is None:
+                return None
             self._mirror = Mirror(self.directory, config, config.tracking)
         return self._mirror
-
-    def _closed(self) -> bool:
-        """Note the end of a run whose command is gone. Whether it has ended; not while its worker is still dying."""
-        with locked(self.directory / LOCK, wait=False) as lock:
-            last = [event["event"] for event, _ in events(self.directory) if event["event"] in ENDS][-1:]
-            if lock is None or last == ["ended"]:
-                return last == ["ended"]
-            reason = "the command that supervised the run was killed"
-            end = {"status": "FAILED", "reason": reason, "exit_code": ProcessLost.exit_code}
-            try:
-                Journal(self.directory).append("ended", **end)
-            except OSError:
-                self.last_word = end | {"time": time.time()}
-        return True
 
     def _log(self, text: str) -> None:
         with contextlib.suppress(OSError), (self.directory / TRACKING_LOG).open("a", encoding="utf-8") as log:

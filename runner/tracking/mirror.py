@@ -32,8 +32,8 @@ class Mirror:
         path = directory / TRACKED
         self.known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if self.known.get("uri", tracking.uri) != tracking.uri:
-            # The run goes to another server now: all of it.
-            self.known = {}
+            # The run goes to another server now: all of it. By its key it is found again where it was before.
+            self.known = {"key": self.known["key"]}
         self._client: Any = None
 
     @property
@@ -50,6 +50,32 @@ class Mirror:
 
     def replay(self) -> bool:
         """Send what the journal has and MLflow has not. Whether the run has ended."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._replay()
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                self._forget()
+            raise
+
+    def check(self) -> None:
+        """Forget what was sent where MLflow has the run no more: its store was lost. Errors: MlflowException."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if "run_id" in self.known:
+                self.client.get_run(self.known["run_id"])
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            self._forget()
+
+    def _forget(self) -> None:
+        self.known = {"key": self.known["key"]}
+        self._remember(uri=self.tracking.uri)
+
+    def _replay(self) -> bool:
         if "run_id" not in self.known:
             self._create()
         if not self.known["params_sent"]:
@@ -77,7 +103,8 @@ class Mirror:
 
     def _create(self) -> None:
         if "key" not in self.known:
-            self._remember(key=uuid.uuid4().hex, uri=self.tracking.uri)
+            self._remember(key=uuid.uuid4().hex)
+        self._remember(uri=self.tracking.uri)
         experiment = server.experiment_id(self.client, self.tracking.uri, self.config.name)
         found = self.client.search_runs([experiment], f"tags.`{KEY}` = '{self.known['key']}'")
         run = found[0] if found else self.client.create_run(
@@ -125,8 +152,9 @@ class Mirror:
                 self._send_checkpoint(event)
             case "artifact":
                 path = self.directory / event["path"]
-                send = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-                send(run_id, str(path), event["folder"] or None)
+                if path.exists():
+                    send = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+                    send(run_id, str(path), event["folder"] or None)
             case "ended":
                 self.end(event)
 

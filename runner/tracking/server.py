@@ -115,13 +115,18 @@ def fetch(uri: str, run_id: str) -> Path:
             return own
     folder = Path(tempfile.mkdtemp(prefix=f"runner-{run_id[:8]}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    _download(client, run_id, folder)
+    try:
+        _download(client, run_id, folder)
+    except (MlflowException, OSError) as error:
+        raise ServerLost(f"{uri} does not give the files of the run {run_id}: {error}. Try again.") from error
     return folder
 
 
 def _download(client: Any, run_id: str, folder: Path) -> None:
     have = {item.path for place in ("", CHECKPOINTS) for item in client.list_artifacts(run_id, place)}
-    pointers = [name for name in ("best", "last") if f"{CHECKPOINTS}/{name}" in have]
+    tags = client.get_run(run_id).data.tags
+    # The tag comes last: without it the upload was not complete.
+    pointers = [name for name in ("best", "last") if f"checkpoint.{name}" in tags]
     if CONFIG not in have or not pointers:
         raise CheckpointError(
             f"MLflow has no checkpoint of the run {run_id}, and its directory is gone. Checkpoints are uploaded with "
@@ -131,7 +136,7 @@ def _download(client: Any, run_id: str, folder: Path) -> None:
         if name in have:
             client.download_artifacts(run_id, name, str(folder))
     for name in pointers:
-        target = folder / CHECKPOINTS / client.get_run(run_id).data.tags[f"checkpoint.{name}"]
+        target = folder / CHECKPOINTS / tags[f"checkpoint.{name}"]
         if not target.exists():
             place = folder / f"downloaded-{name}"
             place.mkdir()

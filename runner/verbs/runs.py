@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 from datetime import datetime
@@ -55,11 +56,12 @@ def describe(directory: Path) -> dict[str, Any]:
     """What a list says about a run."""
     state = runs.state(directory)
     row: dict[str, Any] = {
-        "run": os.path.relpath(directory), "started": next(events(directory))[0]["time"], "status": state.status,
+        "run": os.path.relpath(directory), "started": _began(directory), "status": state.status,
         "reason": state.reason, "mode": None, "compression": None, "model": None, "data": None, "step": state.step,
         "top1": state.result and state.result["final"]["top1"],
     }  # fmt: skip
-    if (directory / CONFIG).is_file():
+    # A run of another version is listed all the same.
+    with contextlib.suppress(ConfigError):
         config = store.read(directory / CONFIG)
         row |= {
             "mode": config.mode.kind,
@@ -68,3 +70,7 @@ def describe(directory: Path) -> dict[str, Any]:
             "data": config.data.kind,
         }
     return row
+
+
+def _began(directory: Path) -> float:
+    return next((event["time"] for event, _ in events(directory)), directory.stat().st_mtime)

@@ -128,6 +128,35 @@ def test_a_run_without_tracking_can_be_delivered_later(tmp_path):
     assert assert_mlflow_has_every_point_once(uri, tmp_path / "run").info.status == "FINISHED"
 
 
+def test_a_run_delivered_to_two_stores_is_once_in_each_and_again_in_one_that_was_lost(tmp_path):
+    assert run(*TINY, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    own, other = f"sqlite:///{tmp_path}/outputs/mlflow.db", f"sqlite:///{tmp_path}/other.db"
+    for arguments in (["--uri", other], [], ["--uri", other]):
+        assert run("sync", "run", *arguments, cwd=tmp_path).returncode == 0
+    for uri in (own, other):
+        assert len(mlflow_runs(uri)[1]) == 1
+        assert_mlflow_has_every_point_once(uri, tmp_path / "run")
+    (tmp_path / "outputs" / "mlflow.db").unlink()
+    assert "delivered" in run("sync", "run", cwd=tmp_path).stdout
+    lost = f"sqlite:///{tmp_path}/outputs/mlflow.db?again"
+    assert assert_mlflow_has_every_point_once(lost, tmp_path / "run").info.status == "FINISHED"
+
+
+def test_a_run_all_of_whose_processes_were_killed_is_closed_by_sync(tmp_path):
+    training = start(*STEADY, "train.epochs=200", cwd=tmp_path)
+    uri = f"sqlite:///{tmp_path}/outputs/mlflow.db"
+    wait_until(lambda: (tmp_path / "run" / "mlflow.json").exists(), process=training)
+    wait_until(lambda: "run_id" in (tmp_path / "run" / "mlflow.json").read_text(), process=training)
+    below = children(training.pid).values()
+    for process in [*below, training.pid]:
+        os.kill(process, signal.SIGKILL)
+    training.communicate()
+    assert gone(below)
+    assert mlflow_runs(uri)[1][0].info.status == "RUNNING"
+    assert run("sync", "run", cwd=tmp_path).returncode == 0
+    assert assert_mlflow_has_every_point_once(uri, tmp_path / "run").info.status == "FAILED"
+
+
 def test_four_runs_started_at_once_on_a_store_that_does_not_exist_yet_are_all_complete(tmp_path):
     runs = [start(*TINY, f"hydra.run.dir=run{number}", cwd=tmp_path) for number in range(4)]
     for process in runs:

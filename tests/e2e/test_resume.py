@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from runner import schedules
+from runner import runs, schedules
 from runner.config import store
 from runner.journal import MEASURED, curves
 from tests.conftest import TINY
@@ -188,8 +188,14 @@ def test_a_complete_run_is_not_trained_again(extended):
     assert (folder / "run" / "journal.jsonl").read_text() == before
 
 
-def test_a_shorter_run_than_what_is_done_is_refused(extended):
+def test_a_shorter_run_than_what_is_done_is_refused_and_its_result_stays(extended):
     folder, _ = extended
+    before = (folder / "run" / "result.json").read_bytes()
+    options = [*LENGTH, *TINY[1:], "tracking=none", "train.epochs=2"]
+    own = run(*options, "checkpoint.resume=auto", "hydra.run.dir=run", cwd=folder)
+    assert own.returncode == 2
+    assert "Raise train.epochs" in own.stderr
+    assert (folder / "run" / "result.json").read_bytes() == before
     overrides = [*LENGTH, *TINY[1:], "tracking=none", "train.epochs=2", "checkpoint.resume=run", "hydra.run.dir=short"]
     done = run(*overrides, cwd=folder)
     assert done.returncode == 2
@@ -226,3 +232,28 @@ def test_another_run_can_start_from_the_state_of_one(extended):
     assert "resumed from step-00000035" in done.stdout
     assert min(curves(folder / "fork")["train/loss"]) > 35
     assert before == {path: Path(path).stat().st_mtime_ns for path in before}
+
+
+def test_a_run_killed_before_its_first_checkpoint_writes_no_point_twice(tmp_path):
+    overrides = [*LENGTH[:5], "schedule.warmup_epochs=1", *SMALL, *DEADLY, "hydra.run.dir=run", "train.threads=1"]
+    killed = run(*overrides, cwd=tmp_path, env={"KILL_AT_CALL": "6"})
+    assert killed.returncode == 5
+    assert curves(tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    done = run(*overrides, "checkpoint.resume=auto", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_mlflow_has_every_point_once(f"sqlite:///{tmp_path}/outputs/mlflow.db", tmp_path / "run")
+
+
+def test_a_run_from_the_state_of_another_that_is_killed_at_once_still_begins_there(extended):
+    folder, _ = extended
+    overrides = [*LENGTH, *TINY[1:], "tracking=none", "train.epochs=6", "hydra.run.dir=late"]
+    begun = start(*overrides, "checkpoint.resume=run", cwd=folder)
+    wait_until(lambda: (folder / "late" / "journal.jsonl").exists(), process=begun)
+    begun.kill()
+    begun.communicate()
+    assert not (folder / "late" / "checkpoints" / "last").exists()
+    wait_until(lambda: not runs.is_running(folder / "late"))
+    done = run(*overrides, "checkpoint.resume=auto", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "resumed from step-00000035" in done.stdout

@@ -118,3 +118,62 @@ def test_the_sweeper_is_given_the_monitored_metric_and_no_number_for_a_failed_jo
     best = [json.loads(path.read_text())["best"] for path in sorted((tmp_path / "sweep").glob("*/result.json"))]
     assert [returned[0], returned[2]] == best
     assert returned[1] != returned[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data=synthetic optimizer=momentum,rmsprop ++optimizer.momentum=0.5",
+        "mode=cls_distill,cls_distill_multiopt ++mimic.weight=0.5",
+    ],
+)
+def test_keys_that_only_the_swept_choices_have_can_be_set(tmp_path, words):
+    done = run(*TINY, "-m", *words.split(), "tracking=none", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("FINISHED") == 2
+
+
+@pytest.mark.parametrize("words", ["--config-dir=.", "hydra.sweep.subdir=x"])
+def test_what_a_sweep_does_not_take_is_refused_with_the_remedy(tmp_path, words):
+    done = run(*TINY, "-m", "train.seed=0,1", words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "not with -m" in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_sweep_that_cannot_be_composed_leaves_no_folder(tmp_path):
+    done = run(*TINY, "-m", "mode=cls,nonsense", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nonsense" in done.stderr
+    assert not list((tmp_path / "outputs").rglob("*.json"))
+
+
+def test_the_folder_of_another_sweep_is_not_resumed(tmp_path):
+    sweep = [*TINY, "-m", "train.seed=0,1", "tracking=none", "hydra.sweep.dir=sweep"]
+    assert run(*sweep, cwd=tmp_path).returncode == 0
+    again = run(*sweep, "optimizer=sgd", "sweep.resume=true", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "holds another sweep" in again.stderr
+    assert "train.seed=0,1" in again.stderr
+
+
+def test_a_job_that_is_refused_keeps_its_result_and_fails_the_command(tmp_path):
+    from runner.config import store
+
+    sweep = [*TINY, "-m", "train.seed=0,1", "tracking=none", "hydra.sweep.dir=sweep", "sweep.resume=true"]
+    assert run(*sweep, cwd=tmp_path).returncode == 0
+    # As if a default had changed since.
+    path = tmp_path / "sweep" / "0_train.seed=0" / "config.yaml"
+    store.write(store.read(path, ["optimizer.beta1=0.5"]), path)
+    again = run(*sweep, cwd=tmp_path)
+    assert again.returncode == 2
+    assert again.stdout.count("REFUSED") == 1
+    assert again.stdout.count("optimizer.beta1: it has 0.5, wanted is 0.9") == 2
+    assert len(list((tmp_path / "sweep").glob("*/result.json"))) == 2
+
+
+def test_a_key_that_the_default_choice_does_not_have_is_refused_with_the_remedy(tmp_path):
+    done = run(*TINY, "-m", "optimizer=momentum,rmsprop", "optimizer.momentum=0.5", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "++optimizer.momentum" in done.stderr
+    assert not list((tmp_path / "outputs").rglob("*.json"))

@@ -1,0 +1,89 @@
+"""What the training loop works on, and whom it tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from .config import Checkpoint, Train
+from .data import Loaders
+from .ema import Ema
+from .evaluation import Evaluation
+from .models import Networks
+from .modes import Mode
+from .optimizers import Optimization
+from .precision import Precision
+
+
+@dataclass
+class Progress:
+    """How far a run is; all that a checkpoint must say about it beside weights and generators."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    epoch: int = 0
+    """Epochs done."""
+    batch: int = 0
+    """Batches done of the epoch that is under way."""
+    best: float | None = None
+    """Best monitored metric so far."""
+    best_step: int = 0
+    """Step it was measured after."""
+    waited: int = 0
+    """Evaluations since the monitored metric last rose (or fell) by more than `min_delta`."""
+    settled: int = 0
+    """Step at which training last paused for the end of an epoch, or of the run, and was evaluated."""
+    unread: dict[str, Any] = field(default_factory=dict)
+    """Readings of the steps since the metrics were last logged, as `Window.unread` gives them."""
+
+    @property
+    def epochs_begun(self) -> int:
+        """Number of the epoch that is under way or has just ended, from 1."""
+        return self.epoch + (self.batch > 0)
+
+
+@dataclass
+class Training:
+    """Everything the loop needs."""
+
+    networks: Networks
+    mode: Mode
+    optimizations: list[Optimization]
+    precision: Precision
+    loaders: Loaders
+    settings: Train
+    checkpoints: Checkpoint
+    steps: int
+    """Optimizer steps of the whole run."""
+    k: int
+    """k of the second accuracy."""
+    ema: Ema | None = None
+    progress: Progress = field(default_factory=Progress)
+
+
+class Observer(Protocol):
+    """What the loop tells and asks the outside."""
+
+    def logged(self, progress: Progress, values: dict[str, float]) -> None:
+        """The training metrics since the last reading."""
+
+    def evaluated(self, progress: Progress, evaluation: Evaluation, better: bool) -> None:
+        """The validation metrics."""
+
+    def checkpoint(self, progress: Progress, better: bool) -> None:
+        """A moment at which the state is worth keeping; all losses so far were finite."""
+
+    def stepped(self) -> None:
+        """An optimizer step was done."""
+
+    def stopping(self) -> bool:
+        """Whether to end as soon as possible; asked after every step and every batch of an evaluation."""
+
+
+class Ending(Enum):
+    """Why the loop ended."""
+
+    complete = "complete"
+    early = "early"
+    interrupted = "interrupted"
