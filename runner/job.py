@@ -50,7 +50,7 @@ def run(composed: DictConfig) -> float:
         if swept:
             print(error, flush=True)
             if not isinstance(error, RunFailed):
-                refused[directory] = error
+                refused[directory.resolve()] = error
                 sweep.note_refusal(directory, overrides, error)
         return math.nan
     summary.show(config, directory, result, brief=swept is not None)

@@ -124,7 +124,7 @@ def test_the_sweeper_is_given_the_monitored_metric_and_no_number_for_a_failed_jo
     "words",
     [
         "data=synthetic optimizer=momentum,rmsprop ++optimizer.momentum=0.5",
-        "mode=cls_distill,cls_distill_multiopt ++mimic.weight=0.5",
+        "mode=cls_distill,cls_distill_multiopt mimic=dml mimic.weight=0.5",
     ],
 )
 def test_keys_that_only_the_swept_choices_have_can_be_set(tmp_path, words):
