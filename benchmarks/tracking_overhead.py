@@ -25,7 +25,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-STEPS, BATCH, OUTAGES = 250, 128, 10
+STEPS, BATCH, OUTAGES = 300, 128, 10
 #: What is promised.
 MIN_RATIO = 0.97
 
@@ -44,10 +44,10 @@ class Server(threading.Thread):
     def run(self) -> None:
         while not self.finished.is_set() and self.outages < OUTAGES:
             self.begin()
-            self.finished.wait(self.random.uniform(0, 4))
+            self.finished.wait(self.random.uniform(0, 3))
             self.end()
             self.outages += 1
-            self.finished.wait(self.random.uniform(0, 2))
+            self.finished.wait(self.random.uniform(0, 1))
 
     def begin(self) -> None:
         """Start the server and wait until it answers."""
@@ -92,13 +92,14 @@ def measured(tracked: bool, seed: int) -> tuple[float, str]:
             )  # fmt: skip
             server.finished.set()
             server.join()
-            outages = server.outages
+            if server.outages < OUTAGES:
+                sys.exit(f"Only {server.outages} outages fitted into the run. Raise STEPS.")
             speeds = speeds_of(directory)
             if not tracked:
                 return speeds, ""
             server.begin()
             run("sync", str(directory))
-            return speeds, f"{compare(directory, uri)}, {outages} outages"
+            return speeds, f"{compare(directory, uri)}, {OUTAGES} outages"
         finally:
             server.finished.set()
             server.join()
