@@ -269,6 +269,32 @@ def test_a_request_to_stop_ends_after_the_step_with_a_checkpoint(config_of):
     assert witness.checkpoints == [(2, False)]
 
 
+def test_a_request_to_stop_within_an_evaluation_ends_at_once_and_the_evaluation_is_made_again(config_of):
+    class Impatient(Witness):
+        """Asks to stop at the second batch of the first evaluation."""
+
+        asked = 0
+
+        def stopping(self):
+            self.asked += 1
+            return self.asked == len(self.logs) + 2
+
+    options = ["data.val_fraction=0.5", "data.eval_batch_size=4", "train.epochs=2", "train.ema=0.5"]
+    interrupted, whole = built(config_of, *options), built(config_of, *options)
+    impatient, patient = Impatient(), Witness()
+    steps = interrupted.training.loaders.train.batches_per_epoch
+    assert fit(interrupted.training, impatient) is Ending.interrupted
+    assert impatient.checkpoints == [(steps, False)]
+    assert impatient.evaluations == []
+    rest = Witness()
+    assert fit(interrupted.training, rest) is Ending.complete
+    assert fit(whole.training, patient) is Ending.complete
+    assert rest.evaluations == patient.evaluations
+    assert rest.checkpoints == patient.checkpoints
+    for name, value in weights(whole).items():
+        np.testing.assert_array_equal(weights(interrupted)[name], value)
+
+
 def test_the_moving_average_is_what_is_evaluated_and_the_weights_go_on_unaveraged(config_of):
     run = built(config_of, "train.ema=0.5", *MOMENTUM)
     training = run.training
