@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from .errors import STOPPED, UserError
+from .errors import STOPPED, ConfigError, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
 VERBS = ("eval", "predict", "runs", "ui", "sync", "doctor", "completion")
@@ -29,6 +29,10 @@ def command(arguments: list[str]) -> int:
                 return 0
         from . import compose
 
+        if arguments and arguments[0].isidentifier():
+            raise ConfigError(
+                f"There is no verb '{arguments[0]}'.{nearest(arguments[0], VERBS)} Valid: {', '.join(VERBS)}"
+            )
         return compose.run(arguments)
     except UserError as error:
         # A stop or a failure comes after a progress bar.

@@ -69,6 +69,8 @@ def run(arguments: list[str]) -> int:
     try:
         _hydra([*flags, *rest, f"hydra.sweep.dir='{directory}'"])
     except ConfigError as error:
+        if "no key" not in str(error):
+            raise
         # Hydra 1.3 composes what all jobs share without what is swept, too.
         hint = "A key that only swept choices have is written with ++, such as ++optimizer.momentum=0.9"
         raise ConfigError(f"{error}\n{hint}") from error

@@ -37,7 +37,9 @@ def check(stored: cfg.Config, wanted: cfg.Config, where: str, overrides: list[st
     if bad:
         # A changed choice changes the keys below it: those of both sides say most.
         telling = sorted(bad, key=lambda key: None in bad[key])
-        listed = "".join(f"\n  {key}: it has {bad[key][0]}, wanted is {bad[key][1]}" for key in telling[:5])
+        listed = "".join(
+            f"\n  {key}: it has {_said(bad[key][0])}, wanted is {_said(bad[key][1])}" for key in telling[:5]
+        )
         more = f"\n  and {len(bad) - 5} more" if len(bad) > 5 else ""
         repeated = [text for text in overrides if not text.startswith("checkpoint.resume=")]
         raise ConfigError(
@@ -46,6 +48,10 @@ def check(stored: cfg.Config, wanted: cfg.Config, where: str, overrides: list[st
             "Repeat those, or start a new run from its weights: checkpoint.init_from=RUN"
         )
     return {key: new for key, (_, new) in changed.items()}
+
+
+def _said(value: str | None) -> str:
+    return "no such key" if value is None else value
 
 
 def _free(key: str) -> bool:

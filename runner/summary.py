@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from . import config as cfg
+from . import runs
 from .progress import duration, screen
 
 
@@ -38,5 +39,7 @@ def show(config: cfg.Config, directory: Path, result: dict[str, Any], brief: boo
     console.print(table)
     console.print(f"Run      {os.path.relpath(directory)}", soft_wrap=True)
     if isinstance(config.tracking, cfg.Mlflow):
+        if run_id := runs.mlflow_id(directory):
+            console.print(f"MLflow   {run_id}", soft_wrap=True)
         uri = config.tracking.uri
         console.print(f"Compare  python -m runner ui{'' if uri == cfg.Mlflow.uri else f' {uri}'}", soft_wrap=True)

@@ -128,7 +128,7 @@ def show(directory: Path, refused: Mapping[Path, UserError]) -> int:
         if (job / LOG).is_file():
             console.print(f"  log: {os.path.relpath(job / LOG)}", soft_wrap=True, markup=False)
     if failed:
-        console.print("Once that is mended, the same command with sweep.resume=true does what is missing.")
+        console.print("The same command with sweep.resume=true does what is missing; another one is a new sweep.")
     for line in comparison(directory):
         console.print(line, soft_wrap=True, markup=False)
     return failed[0][1].exit_code if failed else 0

@@ -33,6 +33,8 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
     naming what is missing or damaged.
     """
     path = Path(source)
+    if path.is_file() and path.name in ("best", "last"):
+        path = path.with_name(path.read_text(encoding="utf-8"))
     if (path / CHECKPOINTS).is_dir():
         name = checkpoint.pointed(path / CHECKPOINTS, pointer) or checkpoint.pointed(path / CHECKPOINTS, "last")
         if name is None:

@@ -117,7 +117,13 @@ def train(directory: Path, stop: StopSignal) -> int:
     finally:
         display.close()
     if ending is Ending.interrupted:
+        log.info("stopped after step %d by signal %d", run.training.progress.step, stop.received)
         return 128 + stop.received
+    if ending is Ending.early:
+        progress = run.training.progress
+        text = f"stopped early: {config.train.monitor} was no better in {progress.waited} evaluations (train.patience)"
+        log.info("%s", text)
+        display.note(text)
     finish(directory, run, journal, ending, recorder.seconds)
     return 0
 

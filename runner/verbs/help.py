@@ -22,12 +22,12 @@ Examples
   runner mode=cls_distill model@mode.peer=resnet18    a second network of another kind
   runner +debug=fast_dev_run …                        two steps, to see whether it all fits
 
-Verbs (`runner VERB --help` says more; RUN is a run directory or an MLflow run id)
+Verbs (`runner VERB --help` says more; RUN is a run directory DIR or an MLflow run id)
   eval RUN            evaluate a run's networks again
   predict RUN IMAGES  classify files, folders, globs: a table, or JSON
   runs [FOLDER]       list runs with status, mode, compression and accuracy
   ui [URI]            open MLflow on the runs of this folder
-  sync RUN…           send MLflow what it missed
+  sync DIR…           send MLflow what it missed of some runs
   doctor              what is installed, which device is used, what to mend
   completion          print what makes bash or zsh complete groups, choices and keys
 

@@ -21,7 +21,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--network", default="student", help="which network of the run (%(default)s)")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes an image (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="as in runner eval; trust=true too")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="key=value", help="as in runner eval; trust=true too"
+    )
     options = parser.parse_args(arguments)
     directory, config = runs.open_(options.run, options.set)
     from .. import trained

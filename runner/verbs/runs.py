@@ -57,7 +57,8 @@ def describe(directory: Path) -> dict[str, Any]:
     state = runs.state(directory)
     row: dict[str, Any] = {
         "run": os.path.relpath(directory), "started": _began(directory), "status": state.status,
-        "reason": state.reason, "mode": None, "compression": None, "model": None, "data": None, "step": state.step,
+        "reason": state.reason, "run_id": runs.mlflow_id(directory), "mode": None, "compression": None, "model": None,
+        "data": None, "step": state.step,
         "top1": state.result and state.result["final"]["top1"],
     }  # fmt: skip
     # A run of another version is listed all the same.

@@ -27,6 +27,7 @@ CONFIG_ERRORS = [
     (["mode=cls_distill", "mode.peer.scale=1"], ["null"]),
     (["optimizer.lr="], ["optimizer.lr"]),
     (["x=["], ["'['"]),
+    (["evl", "run"], ["no verb 'evl'", "Did you mean 'eval'?"]),
 ]
 
 
