@@ -110,7 +110,7 @@ def show(directory: Path, refused: Mapping[Path, UserError]) -> int:
     for job in jobs(directory):
         state = runs.state(job)
         if error := refused.get(job.resolve()):
-            state = runs.State("REFUSED", str(error), error.exit_code, state.step, None)
+            state = runs.State("FAILED", str(error), error.exit_code, state.step, None)
         result = state.result
         name = job.name.replace("_", " ", 1)
         if result is None:
