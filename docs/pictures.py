@@ -147,6 +147,7 @@ def terminal(folder: Path) -> tuple[str, str]:
     shell = ["env", "PS1=$ ", "bash", "--norc", "--noprofile"]
     call("new-session", "-d", "-x", str(COLUMNS), "-y", str(LINES), *shell)
     try:
+        until(lambda: screen(r"^\$"), 20, "the shell's prompt")
         call("send-keys", RUN, "Enter")
         middle = until(lambda: screen(f"^epoch {EPOCHS // 2 + 1}/"), 300, "the middle of the run")
         return middle, until(lambda: screen("^Compare "), 300, "the end of the run")
