@@ -96,6 +96,12 @@ def events(directory: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], i
             yield event, offset
 
 
+def tracked(directory: Path) -> dict[str, Any]:
+    """What MLflow has of a run: `uri`, `run_id`, `experiment_id`, `offset` in the journal, `ended`; empty before."""
+    path = directory / TRACKED
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def curves(directory: Path) -> dict[str, dict[int, float]]:
     """Metric name → step → value, the last one written where a step has several."""
     found: dict[str, dict[int, float]] = {}

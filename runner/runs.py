@@ -18,7 +18,7 @@ import yaml
 from . import config as cfg
 from .config import store
 from .errors import CheckpointError, ConfigError, ProcessLost
-from .journal import CONFIG, JOURNAL, LOCK, OVERRIDES, RESULT, TRACKED, Journal, events, locked
+from .journal import CONFIG, JOURNAL, LOCK, OVERRIDES, RESULT, Journal, events, locked, tracked
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -49,8 +49,7 @@ def local(source: str, uri: str) -> Path:
 
 def mlflow_id(directory: Path) -> str | None:
     """The id of a run in MLflow; None where it is not there yet."""
-    path = directory / TRACKED
-    return json.loads(path.read_text(encoding="utf-8")).get("run_id") if path.is_file() else None
+    return tracked(directory).get("run_id")
 
 
 def tracking_uri(config: cfg.Config) -> str:

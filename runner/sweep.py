@@ -18,7 +18,7 @@ from rich.table import Table
 from . import config as cfg
 from . import files, runs
 from .errors import ConfigError, UserError
-from .journal import CONFIG, LOG, OVERRIDES, SWEEP, TRACKED, Journal
+from .journal import CONFIG, LOG, OVERRIDES, SWEEP, Journal, tracked
 from .progress import duration, screen
 from .tracking import server
 
@@ -136,18 +136,12 @@ def show(directory: Path, refused: Mapping[Path, UserError]) -> int:
 
 def comparison(directory: Path) -> list[str]:
     """How to see a sweep's runs side by side in MLflow; nothing where they are not tracked."""
-    tracked = [json.loads((job / TRACKED).read_text(encoding="utf-8")) for job in jobs(directory) if _sent(job)]
-    if not tracked:
+    sent = [known for known in map(tracked, jobs(directory)) if "run_id" in known]
+    if not sent:
         return []
-    uri = tracked[0]["uri"]
-    experiments = sorted({known["experiment_id"] for known in tracked})
-    url = server.comparison_url(uri, [known["run_id"] for known in tracked], experiments)
-    serve = (
-        [] if uri.startswith("http") else [f"Serve    python -m runner ui{'' if uri == cfg.Mlflow.uri else f' {uri}'}"]
-    )
-    return [*serve, f"Compare  {url}"]
-
-
-def _sent(job: Path) -> bool:
-    path = job / TRACKED
-    return path.is_file() and "run_id" in json.loads(path.read_text(encoding="utf-8"))
+    uri = sent[0]["uri"]
+    experiments = sorted({known["experiment_id"] for known in sent})
+    url = server.comparison_url(uri, [known["run_id"] for known in sent], experiments)
+    if uri.startswith("http"):
+        return [f"Compare  {url}"]
+    return [f"Serve    python -m runner ui{'' if uri == cfg.Mlflow.uri else f' {uri}'}", f"Compare  {url}"]

@@ -15,7 +15,7 @@ from typing import Any
 from .. import config as cfg
 from .. import files
 from ..config import store
-from ..journal import CHECKPOINTS, CONFIG, OVERRIDES, TRACKED, events
+from ..journal import CHECKPOINTS, CONFIG, OVERRIDES, TRACKED, events, tracked
 from . import server
 
 #: MLflow's limits for one call.
@@ -29,8 +29,7 @@ class Mirror:
 
     def __init__(self, directory: Path, config: cfg.Config, tracking: cfg.Mlflow) -> None:
         self.directory, self.config, self.tracking = directory, config, tracking
-        path = directory / TRACKED
-        self.known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self.known = tracked(directory)
         if self.known.get("uri", tracking.uri) != tracking.uri:
             # The run goes to another server now: all of it. By its key it is found again where it was before.
             self.known = {"key": self.known["key"]}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from ..journal import TRACKED, TRACKING_LOG
+from ..journal import TRACKING_LOG, tracked
 
 
 @dataclass
@@ -51,7 +51,7 @@ class MirrorProcess:
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             self.kill()
         for directory, tracking in self.followed.items():
-            if not _delivered(directory):
+            if not tracked(directory).get("ended"):
                 place = os.path.relpath(directory)
                 print(
                     f"Not everything reached {tracking.uri}; the run directory has all of it. "
@@ -72,8 +72,3 @@ class MirrorProcess:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(word).encode() + b"\n")
             self.process.stdin.flush()
-
-
-def _delivered(directory: Path) -> bool:
-    path = directory / TRACKED
-    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")).get("ended"))

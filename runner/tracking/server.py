@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import CheckpointError, ServerLost
-from ..journal import CHECKPOINTS, CONFIG, OVERRIDES, TRACKED, locked
+from ..journal import CHECKPOINTS, CONFIG, OVERRIDES, locked, tracked
 
 #: For the client: fail soon, whoever calls tries again or says so.
 ENVIRONMENT = {
@@ -110,8 +110,8 @@ def fetch(uri: str, run_id: str) -> Path:
             ) from error
         raise ServerLost(f"{uri} does not answer: {error}. Start it, or give the run's directory.") from error
     own = Path(tags.get("run_dir", ""))
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        if json.loads((own / TRACKED).read_text(encoding="utf-8"))["run_id"] == run_id:
+    with contextlib.suppress(OSError, ValueError):
+        if tracked(own).get("run_id") == run_id:
             return own
     folder = Path(tempfile.mkdtemp(prefix=f"runner-{run_id[:8]}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
