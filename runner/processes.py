@@ -29,3 +29,33 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(128 + signal.SIGKILL)
+
+
+def stand_back() -> None:
+    """Leave the cores to whoever wants them. The lowest priority still takes a tenth of them from a running loop.
+
+    Only Linux has a class below that, and it is taken only where `step_forward` can end it, since a machine full of
+    other work would starve this process.
+    """
+    os.nice(19)
+    if sys.platform == "linux" and _may_step_forward():
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def step_forward(process: int) -> None:
+    """Give a process that stood back, and is waited for now, its share of the cores."""
+    if sys.platform == "linux":
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.sched_setscheduler(process, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _may_step_forward() -> bool:
+    """Whether this user may leave the idle class again: a child tries."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            os._exit(0)
+        os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from .. import runs
+from .. import processes, runs
 from ..config import store
 from ..journal import CONFIG, TRACKING_LOCK, TRACKING_LOG, events, locked
 from .mirror import Mirror
@@ -35,7 +35,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Training has the first claim on every core.
-    os.nice(19)
+    processes.stand_back()
     parent = Parent()
     followed: list[Followed] = []
     while True:

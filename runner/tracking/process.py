@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
+from .. import processes
 from ..journal import TRACKING_LOG, tracked
 
 
@@ -46,6 +47,7 @@ class MirrorProcess:
         if self.process is None:
             return
         self._say({"leave": True})
+        processes.step_forward(self.process.pid)
         try:
             self.process.wait(max((tracking.drain_s for tracking in self.followed.values()), default=0.0))
         except (subprocess.TimeoutExpired, KeyboardInterrupt):

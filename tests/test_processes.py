@@ -1,0 +1,48 @@
+"""The priority of a process that stands back, as the kernel has it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from runner import processes
+
+STANDING_BACK = "from runner import processes; processes.stand_back(); print('ready', flush=True); input()"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an idle class")
+def test_a_process_that_stands_back_takes_idle_cores_only_until_it_is_waited_for():
+    child = subprocess.Popen(
+        [sys.executable, "-c", STANDING_BACK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout.readline() == "ready\n"
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == 19
+        if processes._may_step_forward():
+            assert os.sched_getscheduler(child.pid) == os.SCHED_IDLE
+        processes.step_forward(child.pid)
+        assert os.sched_getscheduler(child.pid) == os.SCHED_OTHER
+    finally:
+        child.communicate("\n", timeout=10)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs to become another user")
+def test_a_user_who_could_not_step_forward_again_never_takes_the_idle_class():
+    code = (
+        "import os, resource; resource.setrlimit(resource.RLIMIT_NICE, (0, 0)); os.setuid(65534)\n"
+        "from runner import processes; processes.stand_back()\n"
+        "print(os.sched_getscheduler(0) == os.SCHED_OTHER, os.getpriority(os.PRIO_PROCESS, 0))"
+    )
+    # The modules are read before the user changes.
+    code = f"import runner.processes\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True 19\n", done.stderr
+
+
+def test_stepping_forward_for_a_process_that_is_gone_does_nothing():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    processes.step_forward(child.pid)
