@@ -21,10 +21,13 @@ from safetensors.paddle import save as to_bytes
 from . import __version__, files, seeding
 from .errors import CheckpointError, Diverged
 from .journal import CHECKPOINTS
+from .models import Networks
 from .optimizers import Optimization
 from .training import Progress, Training
 
 MODEL, EMA, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
+#: The checkpoint of networks that were quantized once training was over.
+QUANTIZED = "quantized"
 #: Raised when the layout changes in a way that older versions cannot read.
 FORMAT = 2
 
@@ -41,26 +44,42 @@ def save(directory: Path, training: Training, better: bool, about: dict[str, Any
     weights = training.networks.state_dict()
     _refuse_non_finite(weights, progress.step)
     target = folder / f"step-{progress.step:08d}"
-    partial = folder / f".{target.name}.part"
+    parts = {MODEL: weights, OPTIMIZER: optimizer_state(training.optimizations)}
+    if training.ema:
+        parts[EMA] = training.ema.averages
+    _commit(target, parts, _state(training) | about)
+    files.write_text(folder / "last", target.name)
+    if better:
+        files.write_text(folder / "best", target.name)
+    _drop_older(folder, training.checkpoints.keep)
+    return target
+
+
+def save_final(directory: Path, networks: Networks) -> Path:
+    """Write networks that were changed after the best weights were loaded; `final` points to them.
+
+    Errors: OSError where the disk is full; nothing new is left behind then.
+    """
+    folder = directory / CHECKPOINTS
+    state = verify(folder / (pointed(folder, "best") or pointed(folder, "last") or "")).state
+    _commit(folder / QUANTIZED, {MODEL: networks.state_dict()}, state)
+    files.write_text(folder / "final", QUANTIZED)
+    return folder / QUANTIZED
+
+
+def _commit(target: Path, parts: dict[str, dict[str, paddle.Tensor]], state: dict[str, Any]) -> None:
+    """Write a checkpoint beside its place and put it there: whole, or not at all."""
+    partial = target.with_name(f".{target.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
-        digests = {MODEL: _write(partial / MODEL, weights)}
-        if training.ema:
-            digests[EMA] = _write(partial / EMA, training.ema.averages)
-        digests[OPTIMIZER] = _write(partial / OPTIMIZER, optimizer_state(training.optimizations))
-        state = _state(training) | about | {"digests": digests}
+        state = state | {"digests": {name: _write(partial / name, tensors) for name, tensors in parts.items()}}
         files.write_json(partial / STATE, state | {"digest": _digest(state)})
         files.sync_folder(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     _replace(partial, target)
-    files.write_text(folder / "last", target.name)
-    if better:
-        files.write_text(folder / "best", target.name)
-    _drop_older(folder, training.checkpoints.keep)
-    return target
 
 
 def _replace(partial: Path, target: Path) -> None:
@@ -248,6 +267,9 @@ def rewind(directory: Path, saved: Saved) -> None:
     later = [path for path in folder.glob("step-*") if path.name > saved.folder.name]
     for path in [*later, *folder.glob(".*.part")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    # What the run ended with is made anew at its new end.
+    (folder / "final").unlink(missing_ok=True)
+    shutil.rmtree(folder / QUANTIZED, ignore_errors=True)
     if not (folder / (pointed(folder, "best") or "")).is_dir():
         (folder / "best").unlink(missing_ok=True)
 

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import paddle
 from paddle import nn
 
-from . import checkpoint, data, models, modes, optimizers, precision, restore, runs, schedules, seeding, weights
+from . import (
+    checkpoint,
+    compression,
+    data,
+    models,
+    modes,
+    optimizers,
+    precision,
+    restore,
+    runs,
+    schedules,
+    seeding,
+    weights,
+)
 from . import config as cfg
 from .config import store
 from .ema import Ema
 from .errors import CheckpointError, ConfigError
+from .evaluation import evaluate
 from .journal import CONFIG
 from .models import Networks
 from .training import Training
@@ -29,11 +46,8 @@ class Experiment:
     training: Training
     notes: list[str] = field(default_factory=list)
     """What a person should know about how it was built."""
-
-    @property
-    def parameters(self) -> int:
-        """Trainable parameters of the student."""
-        return sum(p.size for p in self.training.networks["student"].parameters() if not p.stop_gradient)
+    plan: dict[str, Any] = field(default_factory=dict)
+    """Network → what pruning did to it, `fpgm.Plan` as JSON."""
 
 
 @dataclass
@@ -50,7 +64,7 @@ class Stage:
 
 
 def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experiment:
-    """seed → data → networks → initial weights → resumed weights → optimizers → resumed state.
+    """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state.
 
     Nothing is built on what a later part changes. Errors: ConfigError, DataError or CheckpointError, whichever part
     cannot be had.
@@ -58,10 +72,13 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
     stage = prepare(config, with_teacher=True)
     networks, loaders, notes = stage.networks, stage.loaders, stage.notes
     if saved:
+        restore.structure(saved, networks, config.compression)
         restore.weights(saved, networks)
-    elif config.checkpoint.init_from:
-        source = runs.local(config.checkpoint.init_from, runs.tracking_uri(config))
-        notes.append(weights.initialize(networks, networks.trained, weights.read(source), config.checkpoint.strict))
+        plan = saved.state.get("plan", {})
+    else:
+        plan = _initial_weights(config, networks, notes)
+        plan |= _compress(config, stage)
+    accelerate(config, networks)
     steps_per_epoch = loaders.train.batches_per_epoch
     steps = config.train.max_steps or config.train.epochs * steps_per_epoch
     _check_warmups(config, steps, steps_per_epoch)
@@ -83,7 +100,7 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
     if saved:
         restore.training_state(saved, training)
         notes += _other_length(saved, training, config)
-    return Experiment(config, stage.device, training, notes)
+    return Experiment(config, stage.device, training, notes, plan)
 
 
 def prepare(config: cfg.Config, with_teacher: bool) -> Stage:
@@ -94,15 +111,71 @@ def prepare(config: cfg.Config, with_teacher: bool) -> Stage:
     loaders = data.build(config.data, config.train.seed, overfit_batches=config.debug.overfit_batches)
     mode = modes.build(config)
     networks = _networks(config, mode, loaders, notes, with_teacher)
-    if device == "cpu" and config.train.accelerate is cfg.Accelerate.auto:
-        for name in networks:
-            models.accelerate(networks[name])
-    for name in networks:
-        models.check_input(networks[name], config.data.image_size, len(loaders.classes))
     casting = precision.build(config.amp, device)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
-    return Stage(device, loaders, mode, networks, casting, notes)
+    stage = Stage(device, loaders, mode, networks, casting, notes)
+    accelerate(config, networks)
+    for name in networks:
+        models.check_input(networks[name], config.data.image_size, len(loaders.classes))
+    return stage
+
+
+def accelerate(config: cfg.Config, networks: Networks) -> None:
+    """Compute slow layers in a faster way where the config allows it; once more after quantization made new ones."""
+    on_cpu = paddle.device.get_device() == "cpu"
+    if on_cpu and config.train.accelerate is cfg.Accelerate.auto:
+        for name in networks:
+            models.accelerate(networks[name])
+
+
+def _initial_weights(config: cfg.Config, networks: Networks, notes: list[str]) -> dict[str, Any]:
+    """Take over the weights, and the channels, that the config names. What was pruned of them."""
+    if not config.checkpoint.init_from:
+        if config.compression.prune:
+            notes.append(
+                "pruning ranks random weights, which says nothing about the trained network: begin with a trained run, "
+                "checkpoint.init_from=RUN"
+            )
+        return {}
+    given = weights.read(runs.local(config.checkpoint.init_from, runs.tracking_uri(config)))
+    plain = given.without_quantization()
+    if len(plain.arrays) < len(given.arrays):
+        notes.append(f"{given.origin} is quantized: its weights are taken, its ranges are not")
+    if plain.plan:
+        weights.restructure(networks, networks.trained, plain, cfg.NoCompression())
+    notes.append(weights.initialize(networks, networks.trained, plain, config.checkpoint.strict))
+    return plain.plan
+
+
+def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
+    """Prune the trained networks, then simulate integers in them, as the config asks. What was pruned."""
+    plan: dict[str, Any] = {}
+    settings, loaders = config.compression, stage.loaders
+    for name in stage.networks.trained:
+        network = stage.networks[name]
+        if settings.prune:
+            images = loaders.val or data.EvalLoader(loaders.source.train, config.data)
+            accuracy = functools.partial(_accuracy, stage, name, images, settings.prune.sensitivity_images)
+            pruned = compression.fpgm.prune(network, settings.prune, config.data.image_size, accuracy)
+            stage.notes.append(f"pruned {name}: {pruned}")
+            plan[name] = pruned.as_json()
+        if isinstance(settings.quantize, cfg.TrainedQuantization):
+            batches = calibration_batches(loaders, settings.quantize)
+            compression.qat.quantize_and_calibrate(network, settings.quantize, batches)
+    return plan
+
+
+def calibration_batches(loaders: data.Loaders, settings: cfg.Quantization) -> Iterator[data.Batch]:
+    """Training images as an evaluation sees them, in the order of the first epoch."""
+    return itertools.islice(loaders.train.unchanged(), settings.calibration_batches)
+
+
+def _accuracy(stage: Stage, name: str, batches: Iterable[data.Batch], images: int) -> float:
+    """Top-1 of one network on the first images."""
+    network = Networks({name: stage.networks[name]})
+    few = itertools.takewhile(lambda batch: int(batch.indices[0]) < images, batches)
+    return evaluate(network, few, stage.precision, 1).values[f"{name}/top1"]
 
 
 def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:
@@ -161,21 +234,25 @@ def _teacher(mode: cfg.ClsTeacher, config: cfg.Config, classes: int, notes: list
     """A network with the weights of a trained one. Errors: CheckpointError or ConfigError where it cannot be had."""
     origin = runs.local(mode.teacher_from, runs.tracking_uri(config))
     given = weights.read(origin)
+    run = store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
     name, prefix = mode.teacher_network, f"{mode.teacher_network}."
     held = {key.partition(".")[0] for key in given.arrays} & {"student", "student1"}
     if held and name not in held:
         raise CheckpointError(
             f"mode.teacher_network={name}: {given.origin} has no such network. It has: {', '.join(sorted(held))}"
         )
-    network = models.build(_teacher_model(mode, config, origin), classes)
+    network = models.build(_teacher_model(mode, config, run), classes)
     if held:
         chosen = {key: value for key, value in given.arrays.items() if key.startswith(prefix)}
     else:
         chosen = {f"{prefix}{key}": value for key, value in given.arrays.items()}
+    teacher = weights.Weights(given.origin, chosen, given.plan)
+    stored_as = run.compression if run else cfg.NoCompression()
+    weights.restructure(Networks({name: network}), (name,), teacher, stored_as)
     summary = weights.initialize(
         Networks({name: network}),
         (name,),
-        weights.Weights(given.origin, chosen),
+        teacher,
         strict=True,
         remedy="The teacher needs the architecture and classes it was trained with: model@mode.teacher=…",
     )
@@ -183,12 +260,10 @@ def _teacher(mode: cfg.ClsTeacher, config: cfg.Config, classes: int, notes: list
     return network
 
 
-def _teacher_model(mode: cfg.ClsTeacher, config: cfg.Config, origin: Path) -> cfg.Model:
+def _teacher_model(mode: cfg.ClsTeacher, config: cfg.Config, run: cfg.Config | None) -> cfg.Model:
     """The architecture that the config names, else that of the teacher's run, else the student's."""
-    stored = origin / CONFIG
-    if mode.teacher is not None or not stored.is_file():
+    if mode.teacher is not None or run is None:
         return mode.teacher or config.model
-    run = store.read(stored)
     model = model_of(run, mode.teacher_network)
     if isinstance(model, cfg.CustomModel) and not mode.trust:
         raise ConfigError(
@@ -204,8 +279,10 @@ def _optimizations(
     chosen = [(config.optimizer, config.schedule)]
     if isinstance(config.mode, cfg.ClsDistillMultiopt):
         chosen.append((config.mode.peer_optimizer or config.optimizer, config.mode.peer_schedule or config.schedule))
+    quantize = config.compression.quantize
+    pact = quantize.pact if isinstance(quantize, cfg.TrainedQuantization) else None
     return [
-        optimizers.build(optimizer, schedule, {name: networks[name] for name in names}, steps, steps_per_epoch)
+        optimizers.build(optimizer, schedule, {name: networks[name] for name in names}, steps, steps_per_epoch, pact)
         for names, (optimizer, schedule) in zip(mode.owners, chosen, strict=True)
     ]
 

@@ -8,11 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from . import files, weights
+from . import checkpoint, experiment, files, weights
+from . import config as cfg
+from .compression import ptq, qat, slim
 from .evaluation import Evaluation, evaluate
 from .experiment import Experiment
 from .journal import PLOTS, RESULT, Journal
+from .models import cost
 from .training import Ending, Training
+
+#: What compression did, beside the results.
+COMPRESSION = "compression.json"
 
 
 def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, seconds: float) -> None:
@@ -22,12 +28,15 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     training = run.training
     chosen = weights.read(directory, "best")
     weights.initialize(training.networks, training.networks.trained, chosen, strict=True)
+    if isinstance(run.config.compression, cfg.Ptq):
+        _quantize(directory, run, run.config.compression.quantize, journal)
     evaluation = evaluate(training.networks, training.loaders.test, training.precision, training.k, details=True)
     test = test_metrics(evaluation, training)
     final = {
         "top1": test["top1"],
         f"top{training.k}": test[f"top{training.k}"],
-        "params": float(run.parameters),
+        "params": float(cost.parameters(training.networks["student"])),
+        "macs": float(cost.macs(training.networks["student"], run.config.data.image_size)),
     }
     named = {f"test/{name}": value for name, value in test.items()}
     named |= {f"final/{name}": value for name, value in final.items()}
@@ -37,6 +46,9 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
     _write_details(directory, run, evaluation)
     journal.artifact("per_class.json")
+    if run.config.compression.kind != "none":
+        _write_compression(directory, run)
+        journal.artifact(COMPRESSION)
     files.write_json(
         directory / RESULT,
         {
@@ -52,6 +64,31 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
             "device": run.device,
         },
     )
+
+
+def _quantize(directory: Path, run: Experiment, settings: cfg.CalibratedQuantization, journal: Journal) -> None:
+    """Post-training quantization of the best weights: from here on the networks are the quantized ones."""
+    networks = run.training.networks
+    for name in networks.trained:
+        batches = experiment.calibration_batches(run.training.loaders, settings)
+        ptq.quantize_and_calibrate(networks[name], settings, batches)
+    experiment.accelerate(run.config, networks)
+    folder = checkpoint.save_final(directory, networks)
+    journal.append("checkpoint", name=folder.name, better=False, final=True)
+
+
+def _write_compression(directory: Path, run: Experiment) -> None:
+    """What was pruned; of every quantized layer the range of its input and the clip before it."""
+    networks = run.training.networks
+    content: dict[str, Any] = {}
+    for name in networks.trained:
+        layers = slim.fake_quantized(networks[name])
+        content[name] = {
+            "pruned": run.plan.get(name),
+            "ranges": {layer: slim.activation_range(layers[layer]) for layer in layers},
+            "alphas": {layer: float(alpha) for layer, alpha in qat.alphas(networks[name]).items()},
+        }
+    files.write_json(directory / COMPRESSION, content)
 
 
 def test_metrics(evaluation: Evaluation, training: Training) -> dict[str, float]:

@@ -12,6 +12,7 @@ import paddle
 from paddle import Tensor
 
 from . import metrics
+from .compression import qat
 from .config import Goal
 from .data import Batch
 from .evaluation import Evaluation, evaluate
@@ -111,6 +112,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
         reading.add(terms, total, metrics.correct(logits["student"].detach(), labels, training.k), share)
     reading.rates = [optimization.lr for optimization in training.optimizations]
     training.precision.step(training.optimizations)
+    qat.synchronize(training.networks)
     for optimization in training.optimizations:
         optimization.schedule.step()
     if training.ema:

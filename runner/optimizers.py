@@ -11,6 +11,7 @@ from paddle.optimizer.lr import LambdaDecay
 
 from . import config as cfg
 from . import schedules
+from .compression import qat
 from .custom import load_target
 
 _NORMS = (
@@ -65,8 +66,12 @@ def build(
     networks: dict[str, nn.Layer],
     steps: int,
     steps_per_epoch: int,
+    pact: cfg.Pact | None = None,
 ) -> Optimization:
-    """The optimizer of some networks (name → network), its schedule stretched over `steps` optimizer steps."""
+    """The optimizer of some networks (name → network), its schedule stretched over `steps` optimizer steps.
+
+    `pact` says how the learnt clips of quantized activations, if there are any, are trained.
+    """
     rate = LambdaDecay(config.lr, lambda step: schedules.factor(schedule, step, steps, steps_per_epoch))
     parameters = {
         f"{name}.{key}": parameter
@@ -74,14 +79,18 @@ def build(
         for key, parameter in network.named_parameters()
         if not parameter.stop_gradient
     }
-    groups = _groups(config, networks, parameters)
+    groups = _groups(config, networks, parameters, pact)
     return Optimization(list(networks), _optimizer(config, rate, groups), rate, parameters, config.clip_norm)
 
 
 def _groups(
-    config: cfg.Optimizer, networks: dict[str, nn.Layer], parameters: dict[str, paddle.Tensor]
+    config: cfg.Optimizer,
+    networks: dict[str, nn.Layer],
+    parameters: dict[str, paddle.Tensor],
+    pact: cfg.Pact | None,
 ) -> list[dict[str, Any]]:
-    """Paddle's parameter groups: those that decay and those that do not."""
+    """Paddle's parameter groups: those that decay, those that do not, and the clips of activations."""
+    alphas = {id(alpha): alpha for network in networks.values() for alpha in qat.alphas(network).values()}
     norms = {
         id(parameter)
         for network in networks.values()
@@ -98,9 +107,14 @@ def _groups(
                 return id(parameter) in norms
         return id(parameter) in norms or parameter.ndim <= 1
 
-    decayed = [parameter for parameter in parameters.values() if not exempt(parameter)]
-    spared = [parameter for parameter in parameters.values() if exempt(parameter)]
+    weights = [parameter for parameter in parameters.values() if id(parameter) not in alphas]
+    decayed = [parameter for parameter in weights if not exempt(parameter)]
+    spared = [parameter for parameter in weights if exempt(parameter)]
     groups = [{"params": decayed, "weight_decay": _decay(config)}, {"params": spared, "weight_decay": 0.0}]
+    if pact:
+        groups.append(
+            {"params": list(alphas.values()), "weight_decay": pact.weight_decay, "learning_rate": pact.lr_factor}
+        )
     return [group for group in groups if group["params"]]
 
 

@@ -7,14 +7,28 @@ from typing import Any
 
 import numpy as np
 import paddle
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from . import seeding
+from . import compression, seeding
+from . import config as cfg
 from .checkpoint import EMA, MODEL, OPTIMIZER, Saved
 from .errors import CheckpointError
 from .models import Networks
 from .optimizers import Optimization
 from .training import Training
+
+
+def structure(saved: Saved, networks: Networks, settings: cfg.Compression) -> None:
+    """Give plain networks the channels and simulated integers of a checkpoint's.
+
+    Errors: CheckpointError where it is of other networks.
+    """
+    with safe_open(saved.folder / MODEL, "np") as stored:
+        shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
+    for name in networks.trained:
+        own = {key.removeprefix(f"{name}."): shape for key, shape in shapes.items() if key.startswith(f"{name}.")}
+        compression.rebuild(networks[name], settings, own, bool(saved.state.get("plan")), str(saved.folder))
 
 
 def weights(saved: Saved, networks: Networks) -> None:

@@ -16,18 +16,19 @@ from . import config as cfg
 from .data import Normalize, decode
 from .errors import CheckpointError, ConfigError
 from .evaluation import Evaluation, evaluate
-from .journal import CHECKPOINTS
 
 
 def evaluated(directory: Path, config: cfg.Config, split: str, pointer: str) -> Evaluation:
     """Metrics and predictions of every network of a run on `train`, `val` or `test`.
 
-    `pointer` is the checkpoint: `best` or `last`. Errors: DataError, CheckpointError; ConfigError for a split that the
-    data does not have.
+    `pointer` is the checkpoint: `final`, `best` or `last`. Errors: DataError, CheckpointError; ConfigError for a split
+    that the data does not have.
     """
     stage = experiment.prepare(config, with_teacher=False)
     chosen = weights.read(directory, pointer)
+    weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
     weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
+    experiment.accelerate(config, stage.networks)
     stage.precision.decorate([stage.networks[name] for name in stage.networks.trained], [])
     batches = stage.loaders.evaluation(split)
     if batches is None:
@@ -58,17 +59,16 @@ class Classifier:
 
 
 def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
-    """The best weights of one network of a run. Needs neither its data nor its teacher. Errors: CheckpointError."""
-    device = experiment.choose_device(config.train)
-    chosen = weights.read(directory, "best")
-    pointer = checkpoint.pointed(directory / CHECKPOINTS, "best") or checkpoint.pointed(directory / CHECKPOINTS, "last")
-    assert pointer is not None
-    state = checkpoint.verify(directory / CHECKPOINTS / pointer).state
+    """What a run ended with of one network. Needs neither its data nor its teacher. Errors: CheckpointError."""
+    experiment.choose_device(config.train)
+    chosen = weights.read(directory, "final")
+    state = checkpoint.verify(Path(chosen.origin)).state
     if name not in state["networks"]:
         raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(state['networks'])}")
-    network = models.build(experiment.model_of(config, name), len(state["classes"]))
+    networks = models.Networks({name: models.build(experiment.model_of(config, name), len(state["classes"]))})
     own = {key: value for key, value in chosen.arrays.items() if key.startswith(f"{name}.")}
-    weights.initialize(models.Networks({name: network}), (name,), weights.Weights(chosen.origin, own), strict=True)
-    if device == "cpu" and config.train.accelerate is cfg.Accelerate.auto:
-        models.accelerate(network)
-    return Classifier(network, state["classes"], Normalize(config.data), config.data.image_size)
+    own_weights = weights.Weights(chosen.origin, own, chosen.plan)
+    weights.restructure(networks, (name,), own_weights, config.compression)
+    weights.initialize(networks, (name,), own_weights, strict=True)
+    experiment.accelerate(config, networks)
+    return Classifier(networks[name], state["classes"], Normalize(config.data), config.data.image_size)

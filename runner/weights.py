@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from paddle import nn
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from . import checkpoint, unpickling
+from . import checkpoint, compression, unpickling
+from . import config as cfg
 from .errors import CheckpointError
 from .journal import CHECKPOINTS
+from .models import Networks
 
 
 @dataclass
@@ -24,26 +26,34 @@ class Weights:
 
     origin: str
     arrays: dict[str, np.ndarray]
+    plan: dict[str, Any] = field(default_factory=dict)
+    """Network → what pruning did to it; empty where nothing was pruned."""
+
+    def without_quantization(self) -> Weights:
+        """The weights themselves, without ranges and clips."""
+        plain = {name: array for name, array in self.arrays.items() if not compression.is_quantized([name])}
+        return Weights(self.origin, plain, self.plan)
 
 
 def read(source: str | Path, pointer: str = "best") -> Weights:
     """Weights from a run directory, a checkpoint folder, a `.safetensors` or a `.pdparams` file.
 
-    Of a run the checkpoint that `pointer` names is taken, averaged weights before plain ones. Errors: CheckpointError
+    Of a run the checkpoint that `pointer` names is taken (`final`: what the run ended with, of `ptq` the quantized
+    network; `best`; `last`), averaged weights before plain ones. Errors: CheckpointError
     naming what is missing or damaged.
     """
     path = Path(source)
     if path.is_file() and path.name in ("best", "last"):
         path = path.with_name(path.read_text(encoding="utf-8"))
     if (path / CHECKPOINTS).is_dir():
-        name = checkpoint.pointed(path / CHECKPOINTS, pointer) or checkpoint.pointed(path / CHECKPOINTS, "last")
+        name = next(filter(None, (checkpoint.pointed(path / CHECKPOINTS, name) for name in _order(pointer))), None)
         if name is None:
             raise CheckpointError(f"{path} has no checkpoint yet. Give a run that has, or a file of weights.")
         path = path / CHECKPOINTS / name
     if path.is_dir():
-        checkpoint.verify(path)
+        state = checkpoint.verify(path).state
         averages = load_file(path / checkpoint.EMA) if (path / checkpoint.EMA).is_file() else {}
-        return Weights(str(path), load_file(path / checkpoint.MODEL) | averages)
+        return Weights(str(path), load_file(path / checkpoint.MODEL) | averages, state.get("plan", {}))
     if not path.is_file():
         raise CheckpointError(
             f"{source}: there are no weights. Give a run (its directory or its MLflow run id), a .safetensors file or "
@@ -56,6 +66,12 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
             return Weights(str(path), _arrays(unpickling.load(stream)))
     except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
+
+
+def _order(pointer: str) -> tuple[str, ...]:
+    """The pointers to try."""
+    order = ("final", "best", "last")
+    return order[order.index(pointer) :]
 
 
 def _arrays(content: Any) -> dict[str, np.ndarray]:
@@ -71,6 +87,19 @@ def _arrays(content: Any) -> dict[str, np.ndarray]:
     if not arrays:
         raise ValueError("it holds no arrays")
     return arrays
+
+
+def restructure(networks: Networks, names: tuple[str, ...], weights: Weights, settings: cfg.Compression) -> None:
+    """Give plain networks the structure that these weights are of: channels after pruning, simulated integers.
+
+    Errors: CheckpointError where they are of other networks.
+    """
+    offered = _addressed(weights.arrays, names)
+    for name in names:
+        shapes = {
+            key.removeprefix(f"{name}."): array.shape for key, array in offered.items() if key.startswith(f"{name}.")
+        }
+        compression.rebuild(networks[name], settings, shapes, bool(weights.plan), weights.origin)
 
 
 def initialize(

@@ -22,6 +22,7 @@ import paddle
 
 from . import __version__, checkpoint, experiment, files, processes, resume, runs
 from . import config as cfg
+from .compression import qat
 from .config import store
 from .data import Images
 from .errors import UNWRITABLE, CheckpointError, DataError, DiskError, UserError
@@ -30,6 +31,7 @@ from .experiment import Experiment
 from .finish import finish
 from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, FAILURE, LOG, ORIGIN, RANKS, RESULT, Journal
 from .loop import fit
+from .models import cost
 from .progress import Display
 from .training import Ending, Progress
 
@@ -100,10 +102,14 @@ def train(directory: Path, stop: StopSignal) -> int:
         journal.append("note", text=note)
     journal.append("dataset", **data)
     amp = "off" if run.training.precision.level == "O0" else config.amp.kind
-    journal.append("tags", values={"device": run.device, "parameters": str(run.parameters), "amp": amp})
+    journal.append(
+        "tags",
+        values={"device": run.device, "parameters": str(cost.parameters(run.training.networks["student"])), "amp": amp},
+    )
     about = {
         "data": data["digest"],
         "classes": run.training.loaders.classes,
+        "plan": run.plan,
         "config": files.text_digest((directory / CONFIG).read_text(encoding="utf-8")),
     }
     earlier = saved.state["seconds"] if saved else 0.0
@@ -243,6 +249,21 @@ class Recorder:
         about = self.about | {"seconds": self.seconds}
         folder = checkpoint.save(self.directory, self.run.training, better, about)
         self.journal.append("checkpoint", name=folder.name, better=better)
+        self._log_alphas(progress)
+
+    def _log_alphas(self, progress: Progress) -> None:
+        """Where the learnt clips of activations are: their spread as metrics, each by its name in the log."""
+        networks = self.run.training.networks
+        for name in networks.trained:
+            alphas = {layer: float(alpha) for layer, alpha in qat.alphas(networks[name]).items()}
+            if not alphas:
+                continue
+            log.info("step %d α of %s %s", progress.step, name, json.dumps(alphas))
+            values = sorted(alphas.values())
+            spread = {"min": values[0], "median": values[len(values) // 2], "max": values[-1]}
+            self.journal.metrics(
+                progress.step, progress.epochs_begun, {f"pact/{name}/{key}": value for key, value in spread.items()}
+            )
 
     def stepped(self) -> None:
         """One step more for the profiler."""

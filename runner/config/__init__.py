@@ -7,6 +7,25 @@ between fields, `store` how a config is written to and read from a run directory
 from dataclasses import dataclass, field
 from typing import Optional
 
+from .compression import (
+    ActivationScheme,
+    Algorithm,
+    CalibratedQuantization,
+    Compression,
+    Deploy,
+    Format,
+    Fpgm,
+    FpgmQat,
+    LayerType,
+    NoCompression,
+    Pact,
+    Pruning,
+    Ptq,
+    Qat,
+    Quantization,
+    TrainedQuantization,
+    WeightScheme,
+)
 from .data import (
     Augment,
     Cifar10,
@@ -65,14 +84,12 @@ from .optimization import (
 from .run import (
     Accelerate,
     Checkpoint,
-    Compression,
     Debug,
     Device,
     Goal,
     Launch,
     Local,
     Mlflow,
-    NoCompression,
     NoTracking,
     Sweep,
     Tracking,
@@ -104,11 +121,13 @@ class Config:
     amp: Amp = field(default_factory=Amp)
     """Mixed precision."""
     compression: Compression = field(default_factory=Compression)
-    """How the network is made smaller."""
+    """How the networks are made smaller."""
     train: Train = field(default_factory=Train)
     """The training loop."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     """Which state is kept and where a run starts from."""
+    deploy: Deploy = field(default_factory=Deploy)
+    """What the end of a run makes of its best weights."""
     sweep: Sweep = field(default_factory=Sweep)
     """What `-m` does with jobs that were run before."""
     tracking: Tracking = field(default_factory=Tracking)
@@ -129,7 +148,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "optimizer": (Momentum, RMSProp, Sgd, AdamW, CustomOptimizer),
     "schedule": (Constant, Cosine, CosineWarmup, Piecewise, ExponentialWarmup, CustomSchedule),
     "amp": (AmpOff, Fp16, Bf16),
-    "compression": (NoCompression,),
+    "compression": (NoCompression, Qat, Fpgm, FpgmQat, Ptq),
     "tracking": (Mlflow, NoTracking),
     "launch": (Local,),
 }

@@ -1,4 +1,4 @@
-"""Schemas of `train`, `compression`, `checkpoint`, `sweep`, `tracking`, `launch` and `debug`."""
+"""Schemas of `train`, `checkpoint`, `sweep`, `tracking`, `launch` and `debug`."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -63,22 +63,6 @@ class Train:
     """k of the second accuracy; never more than there are classes."""
     threads: Optional[int] = bounded(None, min=1)
     """CPU threads of the process; null: all cores."""
-
-
-@dataclass
-class Compression:
-    """How the network is made smaller."""
-
-    kind: str = "???"
-    """What the choice is; set by it."""
-
-
-@dataclass
-class NoCompression(Compression):
-    """The network as it is."""
-
-    kind: str = "none"
-    """What the choice is; set by it."""
 
 
 @dataclass

@@ -111,6 +111,8 @@ def _typed(plain: Any, hint: Any, path: str) -> Any:
         return None
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint[plain]
+    if get_origin(hint) is list and plain:
+        return [_typed(item, get_args(hint)[0], path) for item in plain]
     if not is_dataclass(hint):
         return plain
     schema = _choice(hint, plain, path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .. import config as cfg
-from .images import decode, preprocess, resize_all
+from ..images import decode, preprocess, resize_all
 from .loaders import Batch, EvalLoader, TrainLoader
 from .samplers import epoch_order
 from .sources import load

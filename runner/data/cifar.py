@@ -13,8 +13,8 @@ import numpy as np
 from .. import config as cfg
 from .. import unpickling
 from ..errors import DataError
+from ..images import resize_all
 from . import download
-from .images import resize_all
 from .splits import Images, Source
 
 HOME = "https://www.cs.toronto.edu/~kriz"

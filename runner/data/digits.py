@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import config as cfg
 from ..errors import DataError
-from .images import resize_all
+from ..images import resize_all
 from .splits import Images, Source, stratified_split
 
 

@@ -6,15 +6,15 @@ import functools
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import paddle
 from paddle import Tensor
 
 from .. import config as cfg
+from ..images import decode
 from ..processes import die_with_parent
-from .images import decode
 from .samplers import batch_bounds, epoch_order
 from .splits import ImageFiles, Images, Split
 from .transforms import Augmentation, Normalize
@@ -57,6 +57,11 @@ class TrainLoader:
         for (begin, end), (indices, images) in zip(bounds, _read(self.split, mine, self.config), strict=True):
             batch = self.normalize(augmentation(images, indices))
             yield Batch(batch, paddle.to_tensor(self.split.labels[indices]), indices, end - begin)
+
+    def unchanged(self) -> Iterator[Batch]:
+        """The batches of the first epoch without augmentation."""
+        plain = replace(self.config, augment=cfg.Augment())
+        return TrainLoader(self.split, plain, self.seed, self.rank, self.world).epoch(0)
 
 
 class EvalLoader:

@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import config as cfg
 from ..errors import DataError
+from ..images import resize_all
 from . import download
-from .images import resize_all
 from .splits import Images, Source
 
 HOMES = {

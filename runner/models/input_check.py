@@ -19,7 +19,7 @@ def check_input(network: nn.Layer, image_size: int, num_classes: int) -> None:
     images = paddle.zeros([2, 3, image_size, image_size])
     remedy = f"choose another data.image_size (it is {image_size}) or another model."
     try:
-        with _preserved(network), _empty_maps_refused(network), paddle.no_grad():
+        with preserved(network), _empty_maps_refused(network), paddle.no_grad():
             network.eval()
             logits = network(images)
     except UserError:
@@ -59,7 +59,8 @@ def _empty_maps_refused(network: nn.Layer) -> Iterator[None]:
 
 
 @contextmanager
-def _preserved(network: nn.Layer) -> Iterator[None]:
+def preserved(network: nn.Layer) -> Iterator[None]:
+    """Afterwards training flags, buffers and Paddle's random state are as before."""
     layers = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     random_state = paddle.get_rng_state()

@@ -168,6 +168,7 @@ class Mirror:
         """Upload a checkpoint under the names that `tracking.checkpoints` asks for, where it still exists."""
         upload = self.tracking.checkpoints
         names = [
+            *(["final"] if event.get("final") and upload is not cfg.Upload.none else []),
             *(["best"] if event["better"] and upload is not cfg.Upload.none else []),
             *(["last"] if upload in (cfg.Upload.last, cfg.Upload.all) else []),
             *([event["name"]] if upload is cfg.Upload.all else []),

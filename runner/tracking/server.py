@@ -126,7 +126,7 @@ def _download(client: Any, run_id: str, folder: Path) -> None:
     have = {item.path for place in ("", CHECKPOINTS) for item in client.list_artifacts(run_id, place)}
     tags = client.get_run(run_id).data.tags
     # The tag comes last: without it the upload was not complete.
-    pointers = [name for name in ("best", "last") if f"checkpoint.{name}" in tags]
+    pointers = [name for name in ("final", "best", "last") if f"checkpoint.{name}" in tags]
     if CONFIG not in have or not pointers:
         raise CheckpointError(
             f"MLflow has no checkpoint of the run {run_id}, and its directory is gone. Checkpoints are uploaded with "

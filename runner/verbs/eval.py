@@ -13,7 +13,7 @@ from ..progress import screen
 
 
 def main(arguments: list[str]) -> int:
-    """`eval RUN [--split test|val|train] [--weights best|last] [--json] [key=value …]`."""
+    """`eval RUN [--split test|val|train] [--weights final|best|last] [--json] [key=value …]`."""
     parser = argparse.ArgumentParser(
         prog="runner eval",
         description="Evaluate the networks of a run again, with the data and settings it was trained with.",
@@ -24,7 +24,12 @@ def main(arguments: list[str]) -> int:
         help="change a key of the run's config, such as data.root=DIR; trust=true allows its custom targets",
     )  # fmt: skip
     parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="images (%(default)s)")
-    parser.add_argument("--weights", choices=("best", "last"), default="best", help="checkpoint (%(default)s)")
+    parser.add_argument(
+        "--weights",
+        choices=("final", "best", "last"),
+        default="final",
+        help="checkpoint: what the run ended with, or another",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_intermixed_args(arguments)
     directory, config = runs.open_(options.run, options.overrides)

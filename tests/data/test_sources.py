@@ -17,8 +17,8 @@ from PIL import Image
 from runner import config as cfg
 from runner import data
 from runner.data import cifar, download, mnist
-from runner.data.images import decode
 from runner.errors import DataError
+from runner.images import decode
 
 
 def test_the_digits_are_1797_images_of_ten_classes_split_by_class():

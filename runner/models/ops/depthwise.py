@@ -7,6 +7,9 @@ import functools
 import numpy as np
 import paddle
 from paddle import Tensor, nn
+from paddle.nn.quant.quant_layers import QuantizedConv2D
+
+Size2 = tuple[int, ...]
 
 #: Above so many elements the matrices of a layer cost more memory than they save time.
 MAX_ELEMENTS = 1 << 24
@@ -24,39 +27,71 @@ class DepthwiseConv2D(nn.Conv2D):
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        batch, channels, height, width = features.shape
-        kernel = tuple(self.weight.shape[2:])
-        shape = (kernel, tuple(self._stride), _pair(self._padding), tuple(self._dilation), height, width)
-        rows, columns = _output_size(*shape)
-        if (
-            not paddle.in_dynamic_mode()
-            or batch < MIN_BATCH
-            or channels * height * width * rows * columns > MAX_ELEMENTS
-        ):
+        if not _pays(self, features):
             return super().forward(features)
-        matrices = paddle.matmul(self.weight.reshape([channels, -1]), _placements(*shape))
-        matrices = matrices.reshape([channels, height * width, rows * columns])
-        maps = features.reshape([batch, channels, height * width]).transpose([1, 0, 2])
-        result = paddle.bmm(maps, matrices).transpose([1, 0, 2]).reshape([batch, channels, rows, columns])
-        return result if self.bias is None else result + self.bias.reshape([1, channels, 1, 1])
+        return _multiply(self, features, self.weight)
+
+
+class QuantizedDepthwiseConv2D(QuantizedConv2D):
+    """`DepthwiseConv2D` with the fake quantization of Paddle's layer, which it takes the place of."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not _pays(self, features):
+            return super().forward(features)
+        if self._act_preprocess is not None:
+            features = self._act_preprocess(features)
+        return _multiply(self, self._fake_quant_input(features), self._fake_quant_weight(self.weight))
+
+
+def _pays(layer: nn.Layer, features: Tensor) -> bool:
+    """Whether the matrices of these features [B, C, H, W] are small enough and the batch is large enough."""
+    batch, channels, height, width = features.shape
+    if not paddle.in_dynamic_mode() or batch < MIN_BATCH:
+        return False
+    rows, columns = _output_size(*_geometry(layer, height, width))
+    return channels * height * width * rows * columns <= MAX_ELEMENTS
+
+
+def _geometry(layer: nn.Layer, height: int, width: int) -> tuple[Size2, Size2, Size2, Size2, int, int]:
+    kernel = tuple(layer.weight.shape[2:])
+    return kernel, tuple(layer._stride), _pair(layer._padding), tuple(layer._dilation), height, width
+
+
+def _multiply(layer: nn.Layer, features: Tensor, weight: Tensor) -> Tensor:
+    """Features [B, C, H, W] convolved with weights [C, 1, k, k]: [B, C, H', W']."""
+    batch, channels, height, width = features.shape
+    shape = _geometry(layer, height, width)
+    rows, columns = _output_size(*shape)
+    matrices = paddle.matmul(weight.reshape([channels, -1]), _placements(*shape))
+    matrices = matrices.reshape([channels, height * width, rows * columns])
+    maps = features.reshape([batch, channels, height * width]).transpose([1, 0, 2])
+    result = paddle.bmm(maps, matrices).transpose([1, 0, 2]).reshape([batch, channels, rows, columns])
+    return result if layer.bias is None else result + layer.bias.reshape([1, channels, 1, 1])
+
+
+#: Layer of Paddle → what takes its place.
+FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
+    nn.Conv2D: DepthwiseConv2D,
+    QuantizedConv2D: QuantizedDepthwiseConv2D,
+}
 
 
 def accelerate(network: nn.Layer) -> int:
-    """Turn the depthwise convolutions of a network into `DepthwiseConv2D`, in place; returns how many.
+    """Turn the depthwise convolutions of a network, quantized or not, into faster ones, in place; returns how many.
 
     Parameters and their names stay as they are.
     """
     fitting = [layer for layer in network.sublayers(include_self=True) if _fits(layer)]
     for layer in fitting:
-        layer.__class__ = DepthwiseConv2D
+        layer.__class__ = FASTER[type(layer)]
     return len(fitting)
 
 
 def _fits(layer: nn.Layer) -> bool:
     return (
-        type(layer) is nn.Conv2D
-        and layer._groups == layer._in_channels == layer._out_channels
-        and layer._groups > 1
+        type(layer) in FASTER
+        and layer._groups == layer.weight.shape[0] > 1
+        and layer.weight.shape[1] == 1
         and layer._data_format == "NCHW"
         and layer._padding_mode == "zeros"
         and isinstance(layer._padding, (int, list, tuple))
@@ -66,9 +101,6 @@ def _fits(layer: nn.Layer) -> bool:
 
 def _pair(padding: int | list[int] | tuple[int, ...]) -> tuple[int, ...]:
     return (padding, padding) if isinstance(padding, int) else tuple(padding)
-
-
-Size2 = tuple[int, ...]
 
 
 def _output_size(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import DataError
+from .errors import DataError
 
 
 def preprocess(image: Image.Image, size: int) -> np.ndarray:

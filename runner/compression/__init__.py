@@ -1,0 +1,43 @@
+"""Making networks smaller: fewer filters (`fpgm`), integers that training (`qat`) or calibration (`ptq`) prepares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from paddle import nn
+
+from .. import config as cfg
+from ..errors import CheckpointError
+from . import fpgm, ptq, qat, shapes, slim
+
+__all__ = ["fpgm", "is_quantized", "ptq", "qat", "rebuild", "shapes", "slim"]
+
+#: What names of tensors contain that only a quantized network has.
+QUANTIZATION = ("._fake_quant_", "._act_preprocess.")
+
+
+def is_quantized(names: Sequence[str]) -> bool:
+    """Whether a state with these names is of a network that quantizes."""
+    return any(part in name for name in names for part in QUANTIZATION)
+
+
+def rebuild(
+    network: nn.Layer,
+    settings: cfg.Compression,
+    stored: Mapping[str, Sequence[int]],
+    pruned: bool,
+    origin: str,
+) -> None:
+    """Give a plain network the structure of a stored one, in place: its channels and its simulated integers.
+
+    `stored` are the shapes of the stored state by name. Errors: CheckpointError where it is of another network.
+    """
+    plain = {name: shape for name, shape in stored.items() if not is_quantized([name])}
+    if pruned:
+        shapes.shrink(network, plain, origin)
+    if len(plain) < len(stored):
+        if settings.quantize is None:
+            raise CheckpointError(
+                f"{origin} is of a quantized network, but its config has compression={settings.kind}."
+            )
+        qat.quantize(network, settings.quantize)

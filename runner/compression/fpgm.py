@@ -1,0 +1,99 @@
+"""Pruning: which filters each convolution of a network loses, and what that saves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from paddle import nn
+
+from .. import config as cfg
+from ..errors import ConfigError
+from ..models import cost
+from . import patterns, shapes, slim
+
+
+@dataclass
+class Plan:
+    """What pruning did to one network."""
+
+    channels: dict[str, tuple[int, int]]
+    """Convolution → filters before and after, of those that lost some."""
+    macs: tuple[int, int]
+    """MACs of one image before and after."""
+    params: tuple[int, int]
+    """Trainable parameters before and after."""
+
+    def __str__(self) -> str:
+        (macs, fewer_macs), (params, fewer_params) = self.macs, self.params
+        return (
+            f"{macs / 1e6:.2f} → {fewer_macs / 1e6:.2f} M MACs ({fewer_macs / macs - 1:+.1%}), "
+            f"{params / 1e6:.3f} → {fewer_params / 1e6:.3f} M parameters ({fewer_params / params - 1:+.1%}), "
+            f"{len(self.channels)} convolutions"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as a checkpoint holds it."""
+        return asdict(self)
+
+
+def prune(network: nn.Layer, settings: cfg.Pruning, image_size: int, accuracy: Callable[[], float]) -> Plan:
+    """Remove the most replaceable filters of every convolution by its ratio, in place.
+
+    Convolutions whose outputs are added, or a depthwise one and the one before it, must keep the same channels: they
+    lose the smallest of their ratios together. `accuracy` (top-1 of the network as it is) is asked by the sensitivity
+    analysis only. A convolution whose output is the network's own is left. Errors: ConfigError for a pattern that
+    matches nothing, and where nothing can be removed.
+    """
+    before = (shapes.channels(network), cost.macs(network, image_size), cost.parameters(network))
+    for key, given in (("skip", settings.skip), ("ratios", settings.ratios)):
+        patterns.check(f"compression.prune.{key}", given, before[0])
+    pruner = slim.Pruner(network, image_size)
+    ratios = {weight: _ratio(members, settings) for weight, members in pruner.groups().items()}
+    ratios = {weight: ratio for weight, ratio in ratios.items() if ratio > 0}
+    if settings.macs_reduction is not None:
+        reduction, multiple = settings.macs_reduction, settings.channel_multiple
+        ratios = pruner.sensitive_ratios(list(ratios), accuracy, reduction, multiple)
+    ratios = {weight: _rounded(ratio, before[0][_layer(weight)], settings) for weight, ratio in ratios.items()}
+    ratios = {weight: ratio for weight, ratio in ratios.items() if ratio > 0}
+    if ratios:
+        pruner.prune(ratios)
+    shapes.settle(network)
+    after = (shapes.channels(network), cost.macs(network, image_size), cost.parameters(network))
+    # Quantized convolutions, among others, are passed over by PaddleSlim without a word.
+    if after[2] >= before[2]:
+        raise ConfigError(
+            f"compression.prune takes nothing off {type(network).__name__}: of {len(before[0])} convolutions none "
+            f"loses a filter. Raise compression.prune.ratio (it is {settings.ratio}), or skip fewer layers."
+        )
+    channels = {name: (count, after[0][name]) for name, count in before[0].items() if count != after[0][name]}
+    return Plan(channels, (before[1], after[1]), (before[2], after[2]))
+
+
+def _layer(weight: str) -> str:
+    return weight.removesuffix(".weight")
+
+
+def _ratio(weights: list[str], settings: cfg.Pruning) -> float:
+    """The smallest ratio of a group of weights; none where one of them is skipped."""
+    layers = [_layer(weight) for weight in weights]
+    if any(patterns.matches(layer, settings.skip) for layer in layers):
+        return 0.0
+    return min(_own_ratio(layer, settings) for layer in layers)
+
+
+def _own_ratio(layer: str, settings: cfg.Pruning) -> float:
+    ratio = settings.ratio
+    for pattern, given in settings.ratios.items():
+        if fnmatchcase(layer, pattern):
+            ratio = given
+    return ratio
+
+
+def _rounded(ratio: float, filters: int, settings: cfg.Pruning) -> float:
+    """The ratio at which a multiple of channels is left, at least one multiple of them."""
+    multiple = settings.channel_multiple
+    left = max(multiple, round((1 - ratio) * filters / multiple) * multiple)
+    return max(0.0, 1 - left / filters)

@@ -1,0 +1,80 @@
+"""Quantization-aware training with a learnt clip of activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+from paddle.nn.initializer import Constant
+
+from .. import config as cfg
+from ..data import Batch
+from . import ranges, slim
+
+
+class Pact(nn.Layer):
+    """y = min(max(x, -α), α) with a learnt α (Choi et al., PACT, 2018), for activations of both signs.
+
+    α gets the sum of the gradients of the values it clips.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = self.create_parameter([1], default_initializer=Constant(20.0))
+
+    def forward(self, activation: Tensor) -> Tensor:
+        # Operators alone: pruning and quantized export trace in Paddle's old representation.
+        return activation - F.relu(activation - self.alpha) + F.relu(-self.alpha - activation)
+
+
+def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
+    """Simulate integers in every chosen layer, in place; ranges and α hold nothing yet.
+
+    Errors: ConfigError for patterns that match nothing, and where no layer can be quantized.
+    """
+    clip = Pact if isinstance(settings, cfg.TrainedQuantization) and settings.pact.enabled else None
+    slim.fake_quantize(network, settings, ranges.quantizable(network, settings), clip)
+
+
+def quantize_and_calibrate(network: nn.Layer, settings: cfg.TrainedQuantization, batches: Iterable[Batch]) -> None:
+    """`quantize`, where ranges and α begin with what a network with its initial weights sees in some batches.
+
+    Without that an evaluation before the first steps would clip everything away.
+    """
+    names = ranges.quantizable(network, settings)
+    measured = ranges.measure(network, names, batches, settings.activation_bits)
+    quantize(network, settings)
+    for name, layer in slim.fake_quantized(network).items():
+        slim.set_range(layer, measured[name])
+        if settings.pact.enabled:
+            alpha = settings.pact.initial_alpha or measured[name]
+            layer._act_preprocess.alpha.set_value(paddle.full([1], alpha))
+
+
+def alphas(network: nn.Layer) -> dict[str, Tensor]:
+    """Layer → its α [1]; empty without PACT."""
+    return {
+        name: layer._act_preprocess.alpha
+        for name, layer in slim.fake_quantized(network).items()
+        if layer._act_preprocess is not None
+    }
+
+
+@paddle.no_grad()
+def synchronize(network: nn.Layer) -> None:
+    """Make the ranges of activations the same on all ranks: the mean of what they saw. One process: nothing.
+
+    Without it each rank's moving average follows its own part of the batch, and a checkpoint is of rank 0's.
+    """
+    if paddle.distributed.get_world_size() == 1:
+        return
+    states = [tensor for layer in slim.fake_quantized(network).values() for tensor in slim.range_state(layer)]
+    if not states:
+        return
+    together = paddle.concat(states)
+    paddle.distributed.all_reduce(together)
+    mean = together / paddle.distributed.get_world_size()
+    for tensor, value in zip(states, mean.split(len(states)), strict=True):
+        paddle.assign(value, tensor)

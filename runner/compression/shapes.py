@@ -1,0 +1,65 @@
+"""Shapes of a pruned network: how many channels its layers have, and giving a whole network those of a pruned one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from ..errors import CheckpointError
+
+
+def shrink(network: nn.Layer, shapes: Mapping[str, Sequence[int]], origin: str) -> None:
+    """Give a network the shapes that it had after pruning, by the names of its state; values become zero.
+
+    Errors: CheckpointError where the names differ or something would have to grow.
+    """
+    own = network.state_dict()
+    wrong = [
+        name
+        for name, tensor in own.items()
+        if name not in shapes
+        or len(shapes[name]) != tensor.ndim
+        or any(new > old for new, old in zip(shapes[name], tensor.shape, strict=True))
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{origin} was pruned from another network: {len(wrong)} tensors do not fit, such as {wrong[0]}. Choose "
+            "the model it was trained with."
+        )
+    for name, tensor in own.items():
+        if list(shapes[name]) != tensor.shape:
+            _resize(tensor, shapes[name])
+    settle(network)
+
+
+def _resize(tensor: Tensor, shape: Sequence[int]) -> None:
+    value = tensor.value().get_tensor()
+    value.set(np.zeros(shape, dtype=np.asarray(value).dtype), paddle.framework._current_expected_place())
+
+
+def settle(network: nn.Layer) -> None:
+    """Make the layers say what their weights are: channels, groups, features."""
+    for layer in network.sublayers(include_self=True):
+        match layer:
+            case nn.Conv2D():
+                filters, width = layer.weight.shape[:2]
+                if layer._groups > 1 and width == layer._in_channels // layer._groups:
+                    # Whole groups went away.
+                    layer._groups = layer._groups * filters // layer._out_channels
+                layer._out_channels, layer._in_channels = filters, width * layer._groups
+            case nn.layer.norm._BatchNormBase():
+                layer._num_features = layer._mean.shape[0]
+            case nn.Linear():
+                layer.in_features, layer.out_features = layer.weight.shape
+
+
+def channels(network: nn.Layer) -> dict[str, int]:
+    """Convolution → its filters."""
+    return {
+        name: layer.weight.shape[0]
+        for name, layer in network.named_sublayers(include_self=True)
+        if isinstance(layer, nn.Conv2D)
+    }

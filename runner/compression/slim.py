@@ -1,0 +1,223 @@
+"""PaddleSlim 2.6 on Paddle 3: its quantizer and its pruner, with everything that has to be done around them.
+
+No other file knows of its quirks. Tried with Paddle 3.3.1 and PaddleSlim 2.6.0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias, Union
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
+
+from .. import config as cfg
+from ..errors import ConfigError
+
+#: A layer that quantizes its input and its weight before it computes, in float.
+FakeQuantized: TypeAlias = Union[QuantizedConv2D, QuantizedLinear]
+
+
+def check_versions() -> None:
+    """Errors: ConfigError where the installed PaddleSlim or Paddle is none that this file was written for."""
+    try:
+        import paddle.base.dygraph.base as dygraph
+        import paddleslim.dygraph
+    except ImportError as error:
+        raise ConfigError(
+            f"compression needs PaddleSlim: {error}. Install it: pip install 'paddleslim>=2.6,<3'"
+        ) from error
+    needed = {
+        "paddle.quantization.ImperativeQuantAware": hasattr(paddle.quantization, "ImperativeQuantAware"),
+        "paddle.pir_utils.OldIrGuard": hasattr(paddle.pir_utils, "OldIrGuard"),
+        "paddle.base.dygraph.base.to_static_mode_guard": hasattr(dygraph, "to_static_mode_guard"),
+        "paddleslim.dygraph.FPGMFilterPruner": hasattr(paddleslim.dygraph, "FPGMFilterPruner"),
+    }
+    if missing := [name for name, there in needed.items() if not there]:
+        raise ConfigError(
+            f"compression does not work with PaddleSlim {importlib.metadata.version('paddleslim')} on Paddle "
+            f"{paddle.__version__}: {', '.join(missing)} is missing. Versions that work: paddleslim 2.6.0 with "
+            "paddlepaddle 3.3.1."
+        )
+
+
+def fake_quantize(
+    network: nn.Layer, settings: cfg.Quantization, names: list[str], clip: type[nn.Layer] | None = None
+) -> None:
+    """Put fake quantization before the named layers, in place; parameters keep their names.
+
+    `clip` is the class of a layer that each activation passes first. The ranges of activations hold nothing yet.
+    """
+    check_versions()
+    from paddleslim import QAT
+
+    assert not fake_quantized(network), "PaddleSlim would wrap a quantized layer once more without a word"
+    chosen = set(names)
+    trained = settings if isinstance(settings, cfg.TrainedQuantization) else cfg.TrainedQuantization()
+    quantizer = QAT(
+        {
+            "weight_quantize_type": settings.weight_scheme.value,
+            "activation_quantize_type": trained.activation_scheme.value,
+            "weight_bits": settings.weight_bits,
+            "activation_bits": settings.activation_bits,
+            "moving_rate": trained.moving_rate,
+            "quantizable_layer_type": [kind.value for kind in settings.layers],
+        },
+        act_preprocess=clip,
+    )
+    for name, layer in network.named_sublayers():
+        layer.skip_quant = name not in chosen
+    # QAT.quantize would deep-copy the network for its own export, and add observers of outputs that no export here
+    # reads; `onnx_format` even makes quantizers of them.
+    quantizer.imperative_qat._quantize_inputs.apply(network)
+    for layer in fake_quantized(network).values():
+        # Paddle writes the weight's range at every forward pass, an evaluation's too, and nobody reads it.
+        layer._fake_quant_weight._parameters.pop("_scale", None)
+        layer._fake_quant_weight._scale = None
+
+
+def fake_quantized(network: nn.Layer) -> dict[str, FakeQuantized]:
+    """Name → layer of every layer that quantizes."""
+    return {
+        name: layer
+        for name, layer in network.named_sublayers()
+        if isinstance(layer, (QuantizedConv2D, QuantizedLinear))
+    }
+
+
+def set_range(layer: FakeQuantized, magnitude: float) -> None:
+    """Give the activation of a layer the range [-magnitude, magnitude]; training goes on from there."""
+    quantizer = layer._fake_quant_input
+    # The moving average is accum / state.
+    for tensor, value in ((quantizer._scale, magnitude), (quantizer._accum, magnitude), (quantizer._state, 1.0)):
+        tensor.set_value(np.full(tensor.shape, value, dtype=np.float32))
+
+
+def range_state(layer: FakeQuantized) -> list[Tensor]:
+    """The tensors float32 [1] that follow the activations of a layer: accumulated magnitude, its weight, the range."""
+    quantizer = layer._fake_quant_input
+    return [quantizer._accum, quantizer._state, quantizer._scale]
+
+
+def activation_range(layer: FakeQuantized) -> float:
+    """The magnitude that the largest integer of a layer's activation stands for."""
+    return float(layer._fake_quant_input._scale)
+
+
+class Calibrator:
+    """Watches activations and says which range suits them, by Paddle's own algorithms."""
+
+    def __init__(self, algorithm: cfg.Algorithm, bits: int, percentile: float) -> None:
+        from paddle.quantization.imperative import ptq_quantizer
+
+        match algorithm:
+            case cfg.Algorithm.abs_max:
+                self._quantizer: Any = ptq_quantizer.AbsmaxQuantizer(bits)
+            case cfg.Algorithm.hist:
+                self._quantizer = ptq_quantizer.HistQuantizer(bits, hist_percent=percentile)
+            case cfg.Algorithm.kl:
+                self._quantizer = ptq_quantizer.KLQuantizer(bits)
+
+    def see(self, layer: nn.Layer, activation: Tensor) -> None:
+        """Take one batch into account."""
+        self._quantizer.sample_data(layer, (activation,))
+
+    def magnitude(self) -> float:
+        """The largest magnitude within the range."""
+        self._quantizer.cal_thresholds()
+        [threshold] = self._quantizer.thresholds
+        return float(threshold)
+
+
+class Pruner:
+    """FPGMFilterPruner for one network in dynamic mode."""
+
+    def __init__(self, network: nn.Layer, image_size: int) -> None:
+        check_versions()
+        import paddle.base.dygraph.base as dygraph
+        from paddleslim.dygraph import FPGMFilterPruner
+
+        # PaddleSlim 2.6 looks for the name that Paddle 2 had.
+        dygraph._to_static_mode_guard_ = dygraph.to_static_mode_guard
+        self.network = network
+        training = network.training
+        try:
+            # Paddle 3 traces into its new representation, which PaddleSlim cannot read.
+            with _quiet(), paddle.pir_utils.OldIrGuard():
+                self._pruner = FPGMFilterPruner(network, [1, 3, image_size, image_size])
+        except Exception as error:
+            raise ConfigError(
+                f"compression=fpgm: {type(network).__name__} cannot be traced for pruning. A network of your own needs "
+                f"operators (a * b) in place of functions such as paddle.multiply.\nThe reason: {_last_line(error)}"
+            ) from error
+        finally:
+            paddle.disable_static()
+            network.train() if training else network.eval()
+
+    def groups(self) -> dict[str, list[str]]:
+        """Weight → all weights that lose the same filters as it does, by their structured names."""
+        names = self._names()
+        return {
+            names[group.master_name]: [names[name] for name in dict.fromkeys(
+                detail.name for detail in group.all_pruning_details() if detail.axis == 0 and detail.name in names
+            )]
+            for group in self._pruner.collections
+            if group.master_axis == 0 and group.master_name in names
+        }  # fmt: skip
+
+    def prune(self, ratios: dict[str, float]) -> None:
+        """Take filters off; weight name → part of its filters. What the pruner kept of them is let go."""
+        own = {name: parameter.name for name, parameter in self.network.named_parameters()}
+        with _quiet():
+            self._pruner.prune_vars({own[name]: ratio for name, ratio in ratios.items()}, 0)
+        for layer in self.network.sublayers(include_self=True):
+            # PaddleSlim keeps every full-size weight as a buffer of the layer, which then stands in the state.
+            for name in [name for name in layer._buffers if name.endswith("_backup")]:
+                del layer._buffers[name]
+                layer._non_persistable_buffer_names_set.discard(name)
+            # It changes groups but not channels: `shapes.settle` does both.
+            if "_origin_groups" in layer.__dict__:
+                layer._groups = layer.__dict__.pop("_origin_groups")
+
+    def sensitive_ratios(
+        self, weights: list[str], accuracy: Callable[[], float], macs_reduction: float, multiple: int
+    ) -> dict[str, float]:
+        """Weight → ratio so that the least sensitive weights lose most and the MACs fall by `macs_reduction`."""
+        names = self._names()
+        own = {name: parameter for parameter, name in names.items()}
+        skipped = [parameter for parameter, name in names.items() if name not in weights]
+        with _quiet(), TemporaryDirectory() as folder:
+            # It insists on a file, which is a pickle: nobody else may ever read it.
+            self._pruner.sensitive(
+                accuracy, str(Path(folder) / "sensitivities"), [own[name] for name in weights], list(skipped)
+            )
+            align = multiple if multiple > 1 else None
+            ratios, _ = self._pruner.get_ratios_by_sensitivity(macs_reduction, align=align, skip_vars=list(skipped))
+        return {names[parameter]: min(ratio, 0.99) for parameter, ratio in ratios.items() if ratio > 0}
+
+    def _names(self) -> dict[str, str]:
+        """Paddle's name → structured name of every weight with filters."""
+        return {p.name: name for name, p in self.network.named_parameters() if len(p.shape) == 4}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """PaddleSlim reports every tensor through loggers of its own that write to the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
