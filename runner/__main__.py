@@ -8,7 +8,7 @@ import sys
 from .errors import STOPPED, ConfigError, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
-VERBS = ("eval", "predict", "runs", "ui", "sync", "doctor", "completion")
+VERBS = ("eval", "export", "bench", "predict", "runs", "ui", "sync", "doctor", "completion")
 
 
 def main() -> None:

@@ -290,7 +290,11 @@ def _optimizations(
 def _check_warmups(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
     peer = config.mode.peer_schedule if isinstance(config.mode, cfg.ClsDistillMultiopt) else None
     for key, schedule in (("schedule", config.schedule), ("mode.peer_schedule", peer)):
-        if not isinstance(schedule, (cfg.CosineWarmup, cfg.ExponentialWarmup)) or config.debug.fast_dev_run:
+        if (
+            not isinstance(schedule, (cfg.CosineWarmup, cfg.ExponentialWarmup))
+            or config.debug.fast_dev_run
+            or not steps
+        ):
             continue
         if round(schedule.warmup_epochs * steps_per_epoch) >= steps:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 from . import checkpoint, experiment, files, weights
 from . import config as cfg
 from .compression import ptq, qat, slim
+from .errors import UserError
 from .evaluation import Evaluation, evaluate
 from .experiment import Experiment
 from .journal import PLOTS, RESULT, Journal
 from .models import cost
 from .training import Ending, Training
 
+log = logging.getLogger("runner")
 #: What compression did, beside the results.
 COMPRESSION = "compression.json"
 
@@ -31,15 +34,14 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     if isinstance(run.config.compression, cfg.Ptq):
         _quantize(directory, run, run.config.compression.quantize, journal)
     evaluation = evaluate(training.networks, training.loaders.test, training.precision, training.k, details=True)
-    test = test_metrics(evaluation, training)
+    test, student = test_metrics(evaluation, training), training.networks["student"]
     final = {
         "top1": test["top1"],
         f"top{training.k}": test[f"top{training.k}"],
-        "params": float(cost.parameters(training.networks["student"])),
-        "macs": float(cost.macs(training.networks["student"], run.config.data.image_size)),
+        "params": float(cost.parameters(student) - len(qat.alphas(student))),
+        "macs": float(cost.macs(student, run.config.data.image_size)),
     }
     named = {f"test/{name}": value for name, value in test.items()}
-    named |= {f"final/{name}": value for name, value in final.items()}
     journal.metrics(training.progress.step, training.progress.epochs_begun, named)
     predictions = evaluation.predictions["student"]
     for path in plots.draw(directory, predictions, training.loaders.source.test, training.loaders.classes):
@@ -49,6 +51,13 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     if run.config.compression.kind != "none":
         _write_compression(directory, run)
         journal.artifact(COMPRESSION)
+    if run.config.deploy.formats:
+        final |= _deploy(directory, run, journal)
+    journal.metrics(
+        training.progress.step,
+        training.progress.epochs_begun,
+        {f"final/{name}": value for name, value in final.items()},
+    )
     files.write_json(
         directory / RESULT,
         {
@@ -64,6 +73,29 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
             "device": run.device,
         },
     )
+
+
+def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, float]:
+    """Export the network and measure the files. What of it belongs to the results; nothing where it cannot be done."""
+    from .deploy import export
+
+    loaders, name = run.training.loaders, run.config.deploy.network
+    model = experiment.model_of(run.config, name)
+    subject = export.Subject(run.training.networks[name], name, run.config, model, loaders.classes)
+    try:
+        exported = export.export(directory, subject, loaders.train.unchanged(), loaders.test)
+    except UserError as error:
+        _tell(journal, f"not exported: {error}")
+        return {}
+    for note in exported.notes:
+        _tell(journal, note)
+    return export.publish(journal, exported)
+
+
+def _tell(journal: Journal, note: str) -> None:
+    log.info("%s", note)
+    print(note)
+    journal.append("note", text=note)
 
 
 def _quantize(directory: Path, run: Experiment, settings: cfg.CalibratedQuantization, journal: Journal) -> None:

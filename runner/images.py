@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,17 @@ def preprocess(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.BILINEAR))
 
 
-def decode(path: str | Path, size: int) -> np.ndarray:
-    """`preprocess` of an image file. Errors: DataError naming the file when it cannot be read."""
+def decode(source: str | Path | bytes, size: int) -> np.ndarray:
+    """`preprocess` of an image file or of its content. Errors: DataError naming it when it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return preprocess(image, size)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}. Replace or remove it.") from error
+        if isinstance(source, bytes):
+            raise DataError(
+                f"These {len(source)} bytes cannot be read as an image: the format is unknown, or they are damaged."
+            ) from error
+        raise DataError(f"{source} cannot be read as an image: {error}. Replace or remove it.") from error
 
 
 def resize_all(images: np.ndarray, size: int) -> np.ndarray:

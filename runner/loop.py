@@ -28,6 +28,8 @@ def fit(training: Training, observer: Observer) -> Ending:
     progress, settings = training.progress, training.settings
     window = Window(training, progress.unread)
     try:
+        if training.steps == 0:
+            settle(training, window, observer)
         while progress.step < training.steps or progress.settled < progress.step:
             if settings.patience and progress.waited >= settings.patience:
                 window.flush(observer)

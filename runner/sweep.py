@@ -16,12 +16,14 @@ from rich import box
 from rich.table import Table
 
 from . import config as cfg
-from . import files, runs
+from . import files, report, runs
 from .errors import ConfigError, UserError
 from .journal import CONFIG, LOG, OVERRIDES, SWEEP, Journal, tracked
 from .progress import duration, screen
 from .tracking import server
 
+#: Accuracy, latency and size of the jobs, in the sweep's folder.
+PLOT = "accuracy_latency.png"
 #: Overrides that say how a sweep is run, not what it is.
 OWN = ("sweep.", "hydra.", "hydra/", "launch.")
 
@@ -104,9 +106,10 @@ def show(directory: Path, refused: Mapping[Path, UserError]) -> int:
     console = screen()
     console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("job", "status", "test top-1", "best validation", "parameters", "time"):
+    costs = [column.heading for column in report.COSTS]
+    for heading in ("job", "status", "test top-1", "best validation", *costs, "time"):
         table.add_column(heading, justify="left" if heading in ("job", "status") else "right", overflow="fold")
-    failed = []
+    failed, finished = [], []
     for job in jobs(directory):
         state = runs.state(job)
         if error := refused.get(job.resolve()):
@@ -115,14 +118,18 @@ def show(directory: Path, refused: Mapping[Path, UserError]) -> int:
         name = job.name.replace("_", " ", 1)
         if result is None:
             failed.append((job, state))
-            table.add_row(name, f"[red]{state.status}[/red]", "", "", "", "")
+            table.add_row(name, f"[red]{state.status}[/red]")
             continue
+        finished.append((job.name, result["final"]))
         best = "" if result["best"] is None else f"{result['best']:.4f}"
         table.add_row(
             name, state.status, f"[bold]{result['final']['top1']:.4f}[/bold]", best,
-            f"{result['final']['params'] / 1e6:.2f} M", duration(result["seconds"]),
+            *(column.text(result["final"]) for column in report.COSTS), duration(result["seconds"]),
         )  # fmt: skip
     console.print(table)
+    if len(measured := report.points(finished)) > 1:
+        report.plot(measured, directory / PLOT)
+        console.print(f"Plot     {os.path.relpath(directory / PLOT)}", soft_wrap=True)
     for job, state in failed:
         console.print(f"{job.name}: {state.reason}", soft_wrap=True, markup=False)
         if (job / LOG).is_file():

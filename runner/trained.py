@@ -11,9 +11,10 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from . import checkpoint, experiment, models, weights
+from . import checkpoint, data, experiment, models, weights
 from . import config as cfg
 from .data import Normalize, decode
+from .deploy.export import Subject
 from .errors import CheckpointError, ConfigError
 from .evaluation import Evaluation, evaluate
 
@@ -35,6 +36,21 @@ def evaluated(directory: Path, config: cfg.Config, split: str, pointer: str) -> 
         raise ConfigError("This run held no validation images out: data.val_fraction is 0. Use --split test or train.")
     k = min(config.train.topk, len(stage.loaders.classes))
     return evaluate(stage.networks, batches, stage.precision, k, details=True)
+
+
+def subject(directory: Path, config: cfg.Config) -> tuple[Subject, data.Loaders]:
+    """The network of a run that `deploy.network` names, as the run ended with it, and the run's images.
+
+    Errors: DataError, CheckpointError.
+    """
+    stage = experiment.prepare(config, with_teacher=False)
+    name = config.deploy.network
+    chosen = weights.read(directory, "final")
+    weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
+    weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
+    experiment.accelerate(config, stage.networks)
+    model = experiment.model_of(config, name)
+    return Subject(stage.networks[name], name, config, model, stage.loaders.classes), stage.loaders
 
 
 @dataclass

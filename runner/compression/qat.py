@@ -34,6 +34,7 @@ def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
 
     Errors: ConfigError for patterns that match nothing, and where no layer can be quantized.
     """
+    assert not slim.fake_quantized(network), "PaddleSlim would wrap a quantized layer once more without a word"
     clip = Pact if isinstance(settings, cfg.TrainedQuantization) and settings.pact.enabled else None
     slim.fake_quantize(network, settings, ranges.quantizable(network, settings), clip)
 

@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 
 from ..errors import ConfigError
 from . import (
+    Bf16,
     Cls,
     ClsDistill,
     ClsDistillMultiopt,
@@ -17,6 +18,7 @@ from . import (
     Config,
     CosineWarmup,
     ExponentialWarmup,
+    Level,
     Mlflow,
     Mode,
     Piecewise,
@@ -36,7 +38,7 @@ _BOUNDS = {
 
 def validate(config: Config) -> None:
     """Refuse a config that cannot work. Errors: ConfigError for the first rule that is broken."""
-    for rule in (_fields, _name, _data, _mode, _schedules, _train, _tracking):
+    for rule in (_fields, _name, _data, _mode, _schedules, _train, _compression, _tracking):
         for problem in rule(config):
             raise ConfigError(problem)
 
@@ -105,6 +107,23 @@ def _mode(config: Config) -> Iterator[str]:
             yield "mimic.detach_peer=false: the teacher of mode=cls_teacher is frozen. Use mimic.detach_peer=true."
 
 
+def _compression(config: Config) -> Iterator[str]:
+    prune, quantize = config.compression.prune, config.compression.quantize
+    for pattern, ratio in (prune.ratios if prune else {}).items():
+        if not 0 <= ratio < 1:
+            yield f"compression.prune.ratios.{pattern}={ratio}: must be at least 0 and below 1."
+    if quantize and not quantize.layers:
+        yield "compression.quantize.layers=[]: nothing would be quantized. Name some: [Conv2D,Linear]"
+    if quantize and isinstance(config.amp, Bf16) and config.amp.level is Level.O2:
+        yield (
+            "amp.level=O2 keeps weights in half precision, too coarse to simulate integers with. Use amp.level=O1, or "
+            "compression=none."
+        )
+    if config.deploy.network not in network_names(config.mode):
+        valid = ", ".join(network_names(config.mode))
+        yield f"deploy.network={config.deploy.network}: mode={config.mode.kind} has no such network. It has: {valid}"
+
+
 def _tracking(config: Config) -> Iterator[str]:
     if isinstance(config.tracking, Mlflow) and not STORE.match(config.tracking.uri):
         yield (
@@ -136,7 +155,7 @@ def _schedule(config: Config, key: str, schedule: Schedule) -> Iterator[str]:
                 yield f"{key}.boundaries={boundaries}: must rise."
         case CosineWarmup() | ExponentialWarmup():
             whole = config.train.max_steps is None
-            if whole and schedule.warmup_epochs >= config.train.epochs:
+            if whole and config.train.epochs and schedule.warmup_epochs >= config.train.epochs:
                 yield (
                     f"{key}.warmup_epochs={schedule.warmup_epochs}: the warm-up is not shorter than the run "
                     f"(train.epochs={config.train.epochs}). Lower it, such as {key}.warmup_epochs=0"
@@ -145,6 +164,8 @@ def _schedule(config: Config, key: str, schedule: Schedule) -> Iterator[str]:
 
 def _train(config: Config) -> Iterator[str]:
     train = config.train
+    if train.epochs == 0 and train.max_steps is None and config.checkpoint.init_from is None:
+        yield "train.epochs=0 trains nothing: name weights to begin (and end) with, checkpoint.init_from=RUN"
     if train.accumulate > config.data.batch_size:
         yield (
             f"train.accumulate={train.accumulate}: a batch of data.batch_size={config.data.batch_size} cannot be "

@@ -33,8 +33,8 @@ class Goal(Enum):
 class Train:
     """The training loop."""
 
-    epochs: int = bounded(50, min=1)
-    """Times every training image is seen."""
+    epochs: int = bounded(50, min=0)
+    """Times every training image is seen; 0: evaluate, compress and export the weights of `checkpoint.init_from`."""
     max_steps: Optional[int] = bounded(None, min=1)
     """End after so many optimizer steps, however many epochs that is; schedules end there too."""
     seed: int = bounded(0, min=0)

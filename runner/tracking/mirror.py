@@ -15,6 +15,7 @@ from typing import Any
 from .. import config as cfg
 from .. import files
 from ..config import store
+from ..errors import CheckpointError
 from ..journal import CHECKPOINTS, CONFIG, OVERRIDES, TRACKED, events, tracked
 from . import server
 
@@ -154,6 +155,8 @@ class Mirror:
                 if path.exists():
                     send = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
                     send(run_id, str(path), event["folder"] or None)
+            case "model":
+                self._send_model(self.directory / event["path"])
             case "ended":
                 self.end(event)
 
@@ -163,6 +166,14 @@ class Mirror:
             self.client.set_tag(self.known["run_id"], "ended", event["reason"][:MAX_PARAM_LENGTH])
         self.client.set_terminated(self.known["run_id"], event["status"], round(1000 * event["time"]))
         self.known["ended"] = True
+
+    def _send_model(self, folder: Path) -> None:
+        """Log an export folder as the run's model, where it still is one."""
+        from ..deploy import serving
+
+        # An export is replaced whole: the new one has an event of its own, further on in the journal.
+        with contextlib.suppress(CheckpointError, FileNotFoundError):
+            serving.log_model(self.client, self.known["experiment_id"], self.known["run_id"], folder)
 
     def _send_checkpoint(self, event: dict[str, Any]) -> None:
         """Upload a checkpoint under the names that `tracking.checkpoints` asks for, where it still exists."""

@@ -1,0 +1,134 @@
+"""What compression costs in accuracy and saves in size and work, on the digits: `python benchmarks/compression.py`.
+
+Of every seed, which has train, validation and test split of its own, a dense network is trained with the default
+settings; each recipe `experiment=compress/…` then begins with it. Prints the means over the seeds and fails outside the
+bounds below. One test image of 360 is 0.28 points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Bound:
+    """What a recipe has to keep, as means over the seeds."""
+
+    points: float
+    """Largest loss of test top-1, in percentage points."""
+    macs: float = 1.0
+    """Largest part of the dense network's MACs."""
+    size: float = 1.0
+    """Largest part of the float32 export's bytes that the integer export has."""
+
+
+BOUNDS = {
+    "qat": Bound(0.5, size=0.30),
+    "fpgm": Bound(1.0, macs=0.70),
+    "fpgm_qat": Bound(1.5, macs=0.70, size=0.30),
+    "ptq": Bound(1.0, size=0.30),
+}
+
+
+def main() -> int:
+    """Train, compress and print the table. The exit code says whether every bound holds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2, help="seeds at the same time, one thread each")
+    parser.add_argument("--keep", metavar="DIR", help="folder for the runs; those that are in it are not run again")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run, such as model=resnet18")
+    options = parser.parse_intermixed_args()
+    with TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
+        folder = Path(options.keep or temporary).resolve()
+        seeds = list(
+            pool.map(lambda seed: measure(folder / f"seed-{seed}", seed, options.overrides), range(options.seeds))
+        )
+    return table(seeds)
+
+
+def measure(folder: Path, seed: int, overrides: list[str]) -> dict[str, dict[str, Any]]:
+    """Result and manifest of the dense run and of every recipe, for one seed."""
+    shared = [f"train.seed={seed}", f"data.split_seed={seed}", "train.threads=1", "tracking=none", *overrides]
+    dense = run(folder / "dense", shared)
+    return {"dense": dense} | {
+        recipe: run(
+            folder / recipe, [f"experiment=compress/{recipe}", f"checkpoint.init_from={folder / 'dense'}", *shared]
+        )
+        for recipe in BOUNDS
+    }
+
+
+def run(directory: Path, overrides: list[str]) -> dict[str, Any]:
+    """Train in a directory, unless that was done before."""
+    if not (directory / "result.json").exists():
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "runner", *overrides, f"hydra.run.dir={directory}"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    result: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    manifest = directory / "export" / "model.json"
+    return result | {"files": json.loads(manifest.read_text())["files"] if manifest.exists() else []}
+
+
+def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
+    """Print the means and what is out of bounds."""
+    print(f"{len(seeds)} seeds, mean (smallest to largest); points of test top-1 lost against the dense network\n")
+    print(f"{'':10}{'test top-1':>12}{'points lost':>24}{'MACs':>8}{'int8 size':>11}{'agreement':>24}{'seconds':>9}")
+    broken = []
+    for name in ("dense", *BOUNDS):
+        runs = [seed[name] for seed in seeds]
+        lost = [100 * (seed["dense"]["final"]["top1"] - seed[name]["final"]["top1"]) for seed in seeds]
+        macs = np.mean([seed[name]["final"]["macs"] / seed["dense"]["final"]["macs"] for seed in seeds])
+        sizes = [size for size in map(smaller, runs) if size is not None]
+        agreements = [100 * value for value in map(agreement, runs) if value is not None]
+        print(
+            f"{name:10}{np.mean([one['final']['top1'] for one in runs]):12.4f}{spread(lost, 2):>24}{macs:8.2f}"
+            f"{f'{np.mean(sizes):.3f}' if sizes else '':>11}{spread(agreements, 2) + ' %' if agreements else '':>24}"
+            f"{np.mean([one['seconds'] for one in runs]):9.0f}"
+        )
+        if bound := BOUNDS.get(name):
+            broken += [f"{name}: {np.mean(lost):.2f} points lost (at most {bound.points})"] * (
+                np.mean(lost) > bound.points
+            )
+            broken += [f"{name}: {macs:.2f} of the MACs (at most {bound.macs})"] * bool(macs > bound.macs)
+            if bound.size < 1 and sizes:
+                broken += [f"{name}: {np.mean(sizes):.3f} of the bytes (at most {bound.size})"] * (
+                    np.mean(sizes) > bound.size
+                )
+    print("\n" + ("\n".join(broken) or "All bounds hold."))
+    return 1 if broken else 0
+
+
+def smaller(run: dict[str, Any]) -> float | None:
+    """Bytes of the integer export as a part of those of the float one."""
+    size = {file["precision"]: file["bytes"] for file in run["files"] if file["format"] == "onnx"}
+    return size["int8"] / size["float32"] if "int8" in size else None
+
+
+def agreement(run: dict[str, Any]) -> float | None:
+    """Part of the test images on which the integer export (else the float one) has the trained network's class."""
+    found = {file["precision"]: file["agreement"] for file in run["files"] if file["format"] == "onnx"}
+    return found.get("int8", found.get("float32"))
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean, smallest and largest."""
+    return f"{np.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The engines that compute exported files: onnxruntime, and Paddle Inference with oneDNN."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import CheckpointError, ConfigError
+from .manifest import ExportedFile
+
+ONNXRUNTIME, PADDLE = "onnxruntime", "paddle"
+#: Engine → how it is installed.
+INSTALL = {ONNXRUNTIME: "pip install 'onnxruntime>=1.17'", PADDLE: "pip install 'paddlepaddle>=3.1,<4'"}
+AGAIN = "Write it again: python -m runner export RUN"
+
+
+class Engine(Protocol):
+    """An exported network, ready for batches."""
+
+    name: str
+    """The engine with its version."""
+    threads: int
+    """CPU threads of one call."""
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """float32 [N, 3, S, S] to float32 [N, classes]."""
+        ...
+
+
+def open_(folder: Path, file: ExportedFile, threads: int = 1) -> Engine:
+    """A file of an export folder in its engine.
+
+    Errors: ConfigError where the engine is not installed or the format has none, CheckpointError where the file is
+    missing or damaged.
+    """
+    path = folder / file.path
+    # Paddle 3.3.1 opens a program without its parameters in silence.
+    for part in file.paths:
+        if not (folder / part).is_file():
+            raise CheckpointError(f"{folder / part} is gone. {AGAIN}")
+    match file.engine:
+        case "onnxruntime":
+            kind: Any = OnnxRuntime
+        case "paddle":
+            kind = PaddleInference
+        case _:
+            raise ConfigError(f"{path}: no engine computes {file.format}. Export another: deploy.formats=[onnx]")
+    try:
+        return kind(path, threads)
+    except ImportError as error:
+        raise ConfigError(f"{path} needs {file.engine}, which is not there: {INSTALL[file.engine]}") from error
+    except Exception as error:
+        # The engines' own errors have no base but this one.
+        raise CheckpointError(f"{path} cannot be opened: {_reason(error)}. {AGAIN}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of an error that tells what is wrong: Paddle's begin with a traceback and end with a hint."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line.rstrip(".") for line in reversed(lines) if line and not line.startswith("[Hint")), "")
+
+
+class OnnxRuntime:
+    """An ONNX file on the CPU, with all optimisations of the graph."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        # Below an error it tells of constants that it folded.
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.input = self.session.get_inputs()[0].name
+        self.name, self.threads = f"onnxruntime {onnxruntime.__version__}", threads
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """float32 [N, 3, S, S] to float32 [N, classes]."""
+        return self.session.run(None, {self.input: images})[0]
+
+
+class PaddleInference:
+    """A Paddle program (`.json` of Paddle 3 or `.pdmodel`) on the CPU."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import paddle
+            from paddle import inference
+
+        config = inference.Config(str(path), str(path.with_suffix(".pdiparams")))
+        config.disable_gpu()
+        config.disable_glog_info()
+        config.set_cpu_math_library_num_threads(threads)
+        # Without oneDNN a call takes 2 to 12 times as long. Paddle 3.3.1 has it on for a `.json` unasked. Neither
+        # FLAGS_enable_pir_api=0, enable_new_ir, enable_new_executor nor the passes of the IR make a difference then,
+        # and enable_memory_optim without enable_new_executor fails ("Not find predictor_id").
+        config.enable_mkldnn()
+        self.predictor = inference.create_predictor(config)
+        self.input = self.predictor.get_input_handle(self.predictor.get_input_names()[0])
+        self.output = self.predictor.get_output_handle(self.predictor.get_output_names()[0])
+        self.lock = threading.Lock()
+        onednn = " oneDNN" if config.mkldnn_enabled() else ""
+        self.name, self.threads = f"Paddle Inference {paddle.__version__}{onednn}", threads
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """float32 [N, 3, S, S] to float32 [N, classes]."""
+        # A predictor has one input and one output for all threads of the process.
+        with self.lock:
+            self.input.copy_from_cpu(np.ascontiguousarray(images))
+            self.predictor.run()
+            return self.output.copy_to_cpu()

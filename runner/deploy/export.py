@@ -1,0 +1,228 @@
+"""Exporting one network of a run: files that engines load, each compared with the trained network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from .. import config as cfg
+from ..data import Batch
+from ..errors import CheckpointError
+from ..evaluation import untouched
+from ..journal import Journal
+from ..models import cost
+from . import bench, engines, onnx, twin
+from .manifest import EXPORT, ExportedFile, Manifest
+from .manifest import write as write_manifest
+
+#: What a float file may differ by: part of the images with the trained network's top-1, and largest logit difference.
+FLOAT_AGREEMENT, FLOAT_DIFFERENCE = 1.0, 1e-3
+#: Below this part of the images an integer file is not recommended.
+INT8_AGREEMENT = 0.99
+#: Training images whose activations bound what training itself did not quantize.
+CALIBRATION_IMAGES = 256
+#: By how much a file must be faster to be preferred to a smaller one.
+FASTER = 1.05
+
+
+@dataclass
+class Subject:
+    """What is exported."""
+
+    network: nn.Layer
+    """The trained network, with its simulated integers if it has any."""
+    name: str
+    """Its name in the run."""
+    config: cfg.Config
+    model: cfg.Model
+    classes: list[str]
+
+
+@dataclass
+class Exported:
+    """What an export made."""
+
+    manifest: Manifest
+    timings: list[bench.Timing] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What a person should know before using the files."""
+
+
+def export(directory: Path, subject: Subject, calibration: Iterable[Batch], test: Iterable[Batch]) -> Exported:
+    """Write `export/` of a run directory: files in the formats of `deploy.formats` and `model.json` beside them.
+
+    The files of an earlier export are replaced once all new ones are there. `calibration` are training images for
+    ranges that training left open, `test` the images on which every file is compared with the trained network. Errors:
+    CheckpointError for a float file that differs by more than rounding; ConfigError where a tool is missing.
+    """
+    partial = directory / f".{EXPORT}.part"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        exported = _write(partial, subject, calibration, test)
+        shutil.rmtree(directory / EXPORT, ignore_errors=True)
+        os.replace(partial, directory / EXPORT)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return exported
+
+
+def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: Iterable[Batch]) -> Exported:
+    config = subject.config
+    plain, quantized = twin.build(subject.network, subject.model, len(subject.classes))
+    manifest = Manifest(
+        network=subject.name,
+        model=cfg.model_name(subject.model),
+        compression=config.compression.kind,
+        classes=subject.classes,
+        image_size=config.data.image_size,
+        mean=list(config.data.mean),
+        std=list(config.data.std),
+        params=cost.parameters(plain),
+        macs=cost.macs(plain, config.data.image_size),
+    )
+    formats = set(config.deploy.formats)
+    if cfg.Format.safetensors in formats:
+        manifest.files.append(_safetensors(folder, subject.network))
+    if formats & {cfg.Format.onnx, cfg.Format.paddle}:
+        with TemporaryDirectory(dir=folder) as place:
+            prefix = Path(place) / "model"
+            _trace(plain, config.data.image_size, prefix)
+            if cfg.Format.onnx in formats:
+                manifest.files += _onnx(folder, prefix, quantized, calibration)
+            if cfg.Format.paddle in formats:
+                manifest.files.append(_paddle(folder, prefix))
+    notes = compare(folder, manifest, subject.network, test, config.deploy.threads)
+    timings = recommend(folder, manifest, config.deploy)
+    if quantized and cfg.Format.onnx not in formats:
+        notes.append("the simulated integers are in ONNX files only: deploy.formats=[onnx]")
+    write_manifest(folder, manifest)
+    return Exported(manifest, timings, notes)
+
+
+def _trace(network: nn.Layer, image_size: int, prefix: Path) -> None:
+    spec = [paddle.static.InputSpec([None, 3, image_size, image_size], "float32", "images")]
+    paddle.jit.save(network, str(prefix), input_spec=spec)
+
+
+def _safetensors(folder: Path, network: nn.Layer) -> ExportedFile:
+    from safetensors.paddle import save_file
+
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(state, str(folder / "model.safetensors"))
+    return _described(folder, "model.safetensors", cfg.Format.safetensors, "float32", None)
+
+
+def _paddle(folder: Path, prefix: Path) -> ExportedFile:
+    (folder / "paddle").mkdir()
+    for path in prefix.parent.glob(f"{prefix.name}.*"):
+        shutil.copy(path, folder / "paddle" / path.name)
+    return _described(folder, "paddle/model.json", cfg.Format.paddle, "float32", "paddle")
+
+
+def _onnx(
+    folder: Path, prefix: Path, quantized: list[onnx.QuantizedWeight], calibration: Iterable[Batch]
+) -> list[ExportedFile]:
+    """The float file; of a quantized network also one of integers."""
+    onnx.convert(prefix, folder / "model.onnx")
+    described = [_described(folder, "model.onnx", cfg.Format.onnx, "float32", "onnxruntime")]
+    if quantized:
+        images = _some_images(calibration)
+        onnx.quantize_file(folder / "model.onnx", folder / "model.int8.onnx", quantized, images)
+        described.append(_described(folder, "model.int8.onnx", cfg.Format.onnx, "int8", "onnxruntime"))
+    return described
+
+
+def _some_images(batches: Iterable[Batch]) -> np.ndarray:
+    """float32 [n, 3, S, S] of the first batches."""
+    images: list[np.ndarray] = []
+    for batch in batches:
+        images.append(batch.images.numpy())
+        if sum(map(len, images)) >= CALIBRATION_IMAGES:
+            break
+    return np.concatenate(images)[:CALIBRATION_IMAGES]
+
+
+def _described(folder: Path, path: str, kind: cfg.Format, precision: str, engine: str | None) -> ExportedFile:
+    place = folder / path
+    parts = place.parent.iterdir() if kind is cfg.Format.paddle else [place]
+    size = sum(part.stat().st_size for part in parts)
+    return ExportedFile(path=path, format=kind.value, precision=precision, bytes=size, engine=engine)
+
+
+def compare(folder: Path, manifest: Manifest, network: nn.Layer, batches: Iterable[Batch], threads: int) -> list[str]:
+    """Run every file on the images and note in it how far it agrees with the network. What a person should know of it.
+
+    Errors: CheckpointError for a float file of a float network beyond the tolerance.
+    """
+    runnable = [file for file in manifest.files if file.engine]
+    running = [engines.open_(folder, file, threads) for file in runnable]
+    count, agreeing, differences = 0, np.zeros(len(running)), np.zeros(len(running))
+    with untouched(network):
+        for batch in batches:
+            expected = network(batch.images).astype("float32").numpy()
+            images = batch.images.numpy()
+            count += len(images)
+            for place, engine in enumerate(running):
+                logits = engine(images)
+                agreeing[place] += (logits.argmax(1) == expected.argmax(1)).sum()
+                differences[place] = max(differences[place], float(np.abs(logits - expected).max()))
+    notes = []
+    for file, agreed, difference in zip(runnable, agreeing / max(1, count), differences, strict=True):
+        file.agreement, file.max_difference = float(agreed), float(difference)
+        if manifest.compression in ("none", "fpgm"):
+            _check_float(file, count)
+        elif file.agreement < INT8_AGREEMENT:
+            notes.append(
+                f"{file.path} has the trained network's class for {file.agreement:.1%} of {count} test images only "
+                f"(wanted: {INT8_AGREEMENT:.0%}); it is not recommended"
+            )
+    return notes
+
+
+def _check_float(file: ExportedFile, count: int) -> None:
+    assert file.agreement is not None
+    assert file.max_difference is not None
+    if file.agreement < FLOAT_AGREEMENT or not file.max_difference <= FLOAT_DIFFERENCE:
+        raise CheckpointError(
+            f"{file.path} is not the trained network: on {count} test images it agrees in {file.agreement:.2%} of the "
+            f"classes, and logits differ by up to {file.max_difference:.2g} (tolerance {FLOAT_DIFFERENCE}). Export to "
+            "another format: deploy.formats=[paddle]"
+        )
+
+
+def recommend(folder: Path, manifest: Manifest, settings: cfg.Deploy) -> list[bench.Timing]:
+    """Measure every file here and note the best: the fastest that agrees, or a smaller one that is about as fast."""
+    fit = [file for file in manifest.files if file.engine and (file.agreement or 0) >= INT8_AGREEMENT]
+    if not fit:
+        return []
+    if not settings.bench_s:
+        manifest.recommended = fit[0].path
+        return []
+    entries = [bench.Entry(manifest.network, folder, manifest, file) for file in manifest.files if file.engine]
+    timings = bench.measure(entries, [1], settings.bench_s, settings.threads)
+    latency = {timing.entry.file.path: timing.p50_ms for timing in timings}
+    fastest = min(latency[file.path] for file in fit)
+    near = [file for file in fit if latency[file.path] <= FASTER * fastest]
+    manifest.recommended = min(near, key=lambda file: file.bytes).path
+    return timings
+
+
+def publish(journal: Journal, exported: Exported) -> dict[str, float]:
+    """Tell the journal of an export; returns what of the recommended file belongs to a run's final numbers."""
+    journal.artifact(EXPORT, EXPORT)
+    manifest = exported.manifest
+    if manifest.recommended is None:
+        return {}
+    journal.append("model", path=EXPORT)
+    final = {"size_mb": manifest.file().bytes / 1e6} | bench.metrics(exported.timings)
+    return {name.removeprefix("final/"): value for name, value in final.items()}

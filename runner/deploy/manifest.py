@@ -1,0 +1,106 @@
+"""What stands in an export folder: `model.json` beside the files. Imports neither Paddle nor MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import files
+from ..errors import CheckpointError
+
+#: In a run directory, and in that folder.
+EXPORT, MANIFEST = "export", "model.json"
+
+
+@dataclass
+class ExportedFile:
+    """One network in one format. Paddle's has its parameters beside it, under the same name with `.pdiparams`."""
+
+    path: str
+    """Relative to the folder."""
+    format: str
+    """`onnx`, `paddle` or `safetensors`."""
+    precision: str
+    """`float32` or `int8`."""
+    bytes: int
+    """On disk, all files of it together."""
+    engine: str | None = None
+    """What computes it: `onnxruntime` or `paddle`; safetensors are weights alone."""
+    agreement: float | None = None
+    """Part of the test images for which its top-1 class is that of the trained network."""
+    max_difference: float | None = None
+    """Largest difference of a logit from the trained network's."""
+
+    @property
+    def paths(self) -> list[str]:
+        """All it consists of, relative to the folder."""
+        return [self.path, str(Path(self.path).with_suffix(".pdiparams"))] if self.format == "paddle" else [self.path]
+
+
+@dataclass
+class Manifest:
+    """A network that was exported, and what its files have in common."""
+
+    network: str
+    """Its name in the run: `student`."""
+    model: str
+    """Architecture."""
+    classes: list[str]
+    """Names of the classes, in the order of the logits."""
+    image_size: int
+    """Side in pixels of what the network is given."""
+    mean: list[float]
+    """Of each channel, of values in 0..1."""
+    std: list[float]
+    """Of each channel, of values in 0..1."""
+    compression: str
+    """The run's choice: `none`, `qat`, …"""
+    params: int
+    """Parameters."""
+    macs: int
+    """Multiply-accumulate operations for one image."""
+    files: list[ExportedFile] = field(default_factory=list)
+    """What the network was exported to."""
+    recommended: str | None = None
+    """Path of the file to deploy; None where no file has an engine."""
+    resize: str = "shorter side scaled to image_size (bilinear), centre cut out"
+    """How an image becomes a square; `runner/images.py` does it."""
+    layout: str = "NCHW"
+    """Of what the network is given: float32 (RGB / 255 - mean) / std."""
+    input: str = "images"
+    """Name of the input."""
+    output: str = "logits"
+    """Name of the output."""
+
+    def file(self, path: str | None = None) -> ExportedFile:
+        """The file of that path, by default the recommended one. Errors: CheckpointError where there is none."""
+        for file in self.files:
+            if file.path == (path or self.recommended):
+                return file
+        have = ", ".join(file.path for file in self.files if file.engine) or "none"
+        raise CheckpointError(
+            f"The export has no file '{path}'. Files with an engine: {have}"
+            if path
+            else f"The export recommends no file to deploy. Files with an engine: {have}. Name one, or export again: "
+            "python -m runner export RUN"
+        )
+
+
+def read(folder: Path) -> Manifest:
+    """The description of an export folder. Errors: CheckpointError where it is missing or damaged."""
+    remedy = f"Write it: python -m runner export {folder.parent if folder.name == EXPORT else 'RUN'}"
+    try:
+        values: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return Manifest(**values | {"files": [ExportedFile(**file) for file in values["files"]]})
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(f"{folder} is no export: it has no {MANIFEST}. {remedy}") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{folder / MANIFEST} is damaged: {error}. {remedy}") from error
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Describe an export folder. Errors: OSError."""
+    files.write_json(folder / MANIFEST, dataclasses.asdict(manifest))

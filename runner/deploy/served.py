@@ -1,0 +1,62 @@
+"""What MLflow loads of a logged model: images in, classes with probabilities out.
+
+`serving` copies this module, and those it imports, into the model, where they are a package of another name.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError, UserError
+from .predict import Deployed
+
+#: The column an image is given in.
+COLUMN = "image"
+
+
+def _load_pyfunc(path: str) -> Served:
+    """MLflow's entry: `path` is an export folder."""
+    return Served(Deployed(Path(path)))
+
+
+class Served:
+    """An exported network behind MLflow's `predict`."""
+
+    def __init__(self, deployed: Deployed) -> None:
+        self.deployed = deployed
+
+    def predict(self, images: Any) -> list[dict[str, Any]]:
+        """`class`, `probability` and `probabilities` (class → probability) of every image of a frame's column `image`.
+
+        An image is the base64 text of a PNG, JPEG or other file; within a process also bytes, a `Path` or Pillow's.
+        Errors: MlflowException naming what is no image, which a server answers with status 400.
+        """
+        try:
+            found = self.deployed([_picture(value) for value in images[COLUMN]])
+        except UserError as error:
+            from mlflow.exceptions import MlflowException
+
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        return [self._answer(probabilities) for probabilities in found]
+
+    def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
+        classes, best = self.deployed.manifest.classes, int(probabilities.argmax())
+        named = dict(zip(classes, map(float, probabilities), strict=True))
+        return {"class": classes[best], "probability": named[classes[best]], "probabilities": named}
+
+
+def _picture(value: Any) -> bytes | Path | Image.Image:
+    # Text is never a path: whoever may ask a server for classes may not read its files.
+    if not isinstance(value, str):
+        return value
+    text = value.partition(",")[2] if value.startswith("data:") else value
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise DataError(f"'{value[:40]}' is no base64 text of an image file.") from error

@@ -1,0 +1,153 @@
+"""The exported network of a run as a logged model of MLflow, found as `runs:/<run id>/model`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from . import engines, manifest
+from .manifest import EXPORT
+from .served import COLUMN
+
+#: Name of the logged model, and the tag that says what is in it.
+NAME, DIGEST = "model", "runner.digest"
+#: The package that goes along with the model. Under its own name it would stand in for an installed `runner`, whose
+#: other modules a notebook wants too.
+PACKAGE = "runner_served"
+MODULES = (
+    "__init__.py", "errors.py", "files.py", "images.py", "deploy/__init__.py", "deploy/manifest.py",
+    "deploy/engines.py", "deploy/predict.py", "deploy/served.py",
+)  # fmt: skip
+
+
+def log_model(client: Any, experiment_id: str, run_id: str, folder: Path) -> str:
+    """Log the recommended file of an export folder as the run's model, once; returns the id of the logged model.
+
+    An upload that was broken off is finished; an export that has changed becomes a new model, the one that
+    `runs:/<run id>/model` names. Errors: CheckpointError for what is no export, MlflowException.
+    """
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        described = _copy_recommended(folder, place / EXPORT)
+        digest = _digest(place / EXPORT)
+        logged = _newest(client, experiment_id, run_id)
+        if logged is None or logged.tags.get(DIGEST) != digest:
+            params = {"network": described.network, "file": described.file().path}
+            logged = client.create_logged_model(
+                experiment_id, name=NAME, source_run_id=run_id, tags={DIGEST: digest}, params=params
+            )
+        if logged.status is not LoggedModelStatus.READY:
+            # MLflow refuses the same output a second time.
+            outputs = client.get_run(run_id).outputs
+            if not any(known.model_id == logged.model_id for known in (outputs.model_outputs if outputs else [])):
+                client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+            client.log_model_artifacts(logged.model_id, str(_save(place, described, logged)))
+            client.finalize_logged_model(logged.model_id, "READY")
+        return str(logged.model_id)
+
+
+def _copy_recommended(folder: Path, target: Path) -> manifest.Manifest:
+    """An export folder with nothing but the recommended file in it."""
+    described = manifest.read(folder)
+    file = described.file()
+    for path in file.paths:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / path, target / path)
+    alone = replace(described, files=[file])
+    manifest.write(target, alone)
+    return alone
+
+
+def _newest(client: Any, experiment_id: str, run_id: str) -> Any:
+    """The run's last logged model; None before the first."""
+    found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}' AND name = '{NAME}'")
+    return max(found, key=lambda logged: logged.creation_timestamp, default=None)
+
+
+def _digest(folder: Path) -> str:
+    """Sixteen hexadecimal digits that change when a file does."""
+    state = hashlib.blake2b(digest_size=8)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        state.update(f"{path.relative_to(folder)}\n".encode())
+        state.update(path.read_bytes())
+    return state.hexdigest()
+
+
+def _save(place: Path, described: manifest.Manifest, logged: Any) -> Path:
+    """The model's files in a folder of `place`, where the export folder stands already."""
+    # MLflow would add the lock file of whatever uv project this process runs in.
+    os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
+    package = place / PACKAGE
+    root = Path(__file__).parents[1]
+    for module in MODULES:
+        (package / module).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / module, package / module)
+    pyfunc.save_model(
+        str(place / NAME),
+        loader_module=f"{PACKAGE}.deploy.served",
+        data_path=str(place / EXPORT),
+        code_paths=[str(package)],
+        mlflow_model=Model(
+            artifact_path=logged.artifact_location,
+            run_id=logged.source_run_id,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
+            metadata={"runner": __version__},
+        ),
+        signature=_signature(),
+        input_example=_example(described.image_size),
+        pip_requirements=_requirements(described.file()),
+    )
+    return place / NAME
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, DataType, Map, Schema
+
+    answer = [
+        ColSpec(DataType.string, "class"),
+        ColSpec(DataType.double, "probability"),
+        ColSpec(Map(DataType.double), "probabilities"),
+    ]
+    return ModelSignature(Schema([ColSpec(DataType.string, COLUMN)]), Schema(answer))
+
+
+def _example(size: int) -> Any:
+    """A frame with one grey image."""
+    import pandas
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.new("L", (size, size), 128).save(content, "PNG")
+    return pandas.DataFrame({COLUMN: [base64.b64encode(content.getvalue()).decode()]})
+
+
+def _requirements(file: manifest.ExportedFile) -> list[str]:
+    """What the served model imports, in the versions that are here."""
+    packages = ["mlflow", "numpy", "pillow", "paddlepaddle" if file.engine == engines.PADDLE else "onnxruntime"]
+    return [f"{package}=={version}" if (version := _version(package)) else package for package in packages]
+
+
+def _version(package: str) -> str:
+    """The installed version; empty where it is installed under another name, as Paddle is for GPUs."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,55 @@
+"""The float twin of a trained network: the same function in plain layers, for tools that know no fake quantization."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import paddle
+from paddle import nn
+
+from .. import compression, models, seeding
+from .. import config as cfg
+from ..compression import qat, slim
+from .onnx import QuantizedWeight
+
+
+def build(network: nn.Layer, model: cfg.Model, classes: int) -> tuple[nn.Layer, list[QuantizedWeight]]:
+    """A plain network in eval mode with the trained one's channels and weights, and what its layers quantize with.
+
+    Weights of quantized layers are on their integer grid already; ranges of activations are in the list alone. `model`
+    is what the trained network was built from.
+    """
+    random_state = seeding.state()
+    twin = models.build(_without_operators(model), classes)
+    seeding.restore(random_state)
+    state = {name: value for name, value in network.state_dict().items() if not compression.is_quantized([name])}
+    compression.shapes.shrink(twin, {name: value.shape for name, value in state.items()}, "The trained network")
+    own = twin.state_dict()
+    for name, value in state.items():
+        own[name].set_value(value.astype(own[name].dtype))
+    alphas = qat.alphas(network)
+    quantized = [
+        _on_its_grid(layer, own[f"{name}.weight"], alphas.get(name))
+        for name, layer in slim.fake_quantized(network).items()
+    ]
+    twin.eval()
+    return twin, quantized
+
+
+def _without_operators(model: cfg.Model) -> cfg.Model:
+    # An engine has a ReLU of its own, which is the same function.
+    return replace(model, custom_relu=False) if isinstance(model, cfg.MobileNetV3) else model
+
+
+@paddle.no_grad()
+def _on_its_grid(layer: slim.FakeQuantized, weight: paddle.Tensor, alpha: paddle.Tensor | None) -> QuantizedWeight:
+    """Round the twin's weight as the layer does."""
+    weight.set_value(layer._fake_quant_weight(layer.weight))
+    return QuantizedWeight(
+        name=weight.name,
+        weight_scale=slim.weight_ranges(layer),
+        weight_bits=layer._fake_quant_weight._quant_bits,
+        activation_bits=layer._fake_quant_input._quant_bits,
+        activation_scale=slim.activation_range(layer),
+        clip=None if alpha is None else float(alpha),
+    )

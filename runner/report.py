@@ -1,0 +1,78 @@
+"""A sweep as a table and a plot: accuracy against what the exported networks cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Column:
+    """One number of a finished run, as a table shows it."""
+
+    heading: str
+    name: str
+    """Its key among the run's final numbers."""
+    unit: float
+    """What it is divided by."""
+    digits: int
+
+    def text(self, final: dict[str, Any]) -> str:
+        """The number as text; empty where the run has none."""
+        value = final.get(self.name)
+        return "" if value is None else f"{value / self.unit:.{self.digits}f}"
+
+
+#: What a sweep is compared by, besides accuracy.
+COSTS = (
+    Column("M parameters", "params", 1e6, 3),
+    Column("M MACs", "macs", 1e6, 2),
+    Column("MB", "size_mb", 1, 3),
+    Column("ms/image", "latency_ms_p50", 1, 2),
+)
+
+
+@dataclass
+class Point:
+    """One finished run in the plot."""
+
+    name: str
+    top1: float
+    latency_ms: float
+    size_mb: float
+
+
+def points(finished: Sequence[tuple[str, dict[str, Any]]]) -> list[Point]:
+    """(name, final numbers) of runs as points, of those that were exported and measured."""
+    return [
+        Point(name, final["top1"], final["latency_ms_p50"], final["size_mb"])
+        for name, final in finished
+        if "latency_ms_p50" in final
+    ]
+
+
+def plot(found: Sequence[Point], path: Path) -> None:
+    """Draw top-1 over latency; the area of a point is its file's size."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panel = plt.subplots(figsize=(8, 5))
+    largest = max(point.size_mb for point in found)
+    colors = plt.get_cmap("tab10")
+    for number, point in enumerate(found):
+        area = 40 + 600 * point.size_mb / largest
+        label = f"{point.name} ({point.size_mb:.2f} MB)"
+        panel.scatter(point.latency_ms, point.top1, s=area, color=colors(number % 10), alpha=0.65, label=label)
+        panel.annotate(str(number), (point.latency_ms, point.top1), ha="center", va="center", fontsize=8)
+    panel.set(xlabel="latency at batch 1, ms (median)", ylabel="test top-1", title="accuracy, latency and size")
+    panel.grid(alpha=0.3)
+    panel.margins(0.15)
+    legend = panel.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    for handle in legend.legend_handles:
+        handle.set_sizes([60])
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    plt.close(figure)

@@ -1,0 +1,151 @@
+"""Comparing exported networks: size, latency and throughput side by side."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from .. import config as cfg
+from .. import runs
+from ..config import store
+from ..deploy import bench
+from ..deploy.manifest import EXPORT, MANIFEST
+from ..errors import CheckpointError, ConfigError, UserError
+from ..journal import CONFIG, JOURNAL, Journal, events
+from ..progress import screen
+from . import sync
+
+
+def main(arguments: list[str]) -> int:
+    """`bench RUN… [--batch 1,8,32] [--threads N] [--seconds S] [--format FORMAT] [--json]`."""
+    parser = argparse.ArgumentParser(
+        prog="runner bench",
+        description="Measure the exported files of runs in turns. A run's journal and MLflow get the latency of its "
+        "recommended file at batch size 1.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories or MLflow run ids")
+    parser.add_argument(
+        "--batch", type=_numbers, default=[1, 8, 32], metavar="N,…", help="images a call (default: 1,8,32)"
+    )
+    parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="CPU threads (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, metavar="S", help="for each file and batch size (%(default)s)"
+    )
+    parser.add_argument("--format", choices=("onnx", "paddle"), help="only files of this format")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    options = parser.parse_args(arguments)
+    directories = {run: runs.directory_of(run, cfg.Mlflow.uri) for run in options.runs}
+    files = [entry for run, directory in directories.items() for entry in _entries(run, directory, options.format)]
+    # Paddle's OpenMP lets its threads spin for 200 ms after a call. In turns with others, on 2 cores with 2 threads,
+    # Paddle's own calls took 1.5 to 1.8 times as long with that.
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    timings = bench.measure(files, options.batch, options.seconds, options.threads)
+    if options.json:
+        for row in map(describe, timings, bench.speedups(timings)):
+            print(json.dumps(row, ensure_ascii=False))
+    else:
+        show(timings)
+    # What is said about the delivery is no JSON.
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        for run, directory in directories.items():
+            record(directory, bench.metrics([timing for timing in timings if timing.entry.run == run]))
+    return 0
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _numbers(text: str) -> list[int]:
+    return list(dict.fromkeys(map(_positive, text.split(","))))
+
+
+def _entries(run: str, directory: Path, format: str | None) -> list[bench.Entry]:
+    folder = directory / EXPORT
+    if not (folder / MANIFEST).is_file():
+        raise CheckpointError(f"{run} has no exported network. Write one: python -m runner export {run}")
+    found = bench.entries(run, folder, format and [format])
+    if not found:
+        wanted = f"in the format {format}" if format else "with an engine"
+        raise ConfigError(f"{run} has no file {wanted}. Write one: python -m runner export {run}")
+    return found
+
+
+def describe(timing: bench.Timing, speedup: float | None) -> dict[str, Any]:
+    """A timing with what its file is, as JSON has it."""
+    described, file = timing.entry.manifest, timing.entry.file
+    return {
+        "run": timing.entry.run, "network": described.network, "model": described.model,
+        "compression": described.compression, "path": file.path, "format": file.format, "precision": file.precision,
+        "recommended": timing.recommended, "engine": timing.engine, "threads": timing.threads,
+        "params": described.params, "macs": described.macs, "bytes": file.bytes, "agreement": file.agreement,
+        "batch": timing.batch_size, "calls": timing.calls, "latency_ms_p50": timing.p50_ms,
+        "latency_ms_p90": timing.p90_ms, "latency_ms_p99": timing.p99_ms, "images_per_s": timing.images_per_s,
+        "speedup": speedup,
+    }  # fmt: skip
+
+
+def show(timings: Sequence[bench.Timing]) -> None:
+    """Print the timings as a table, and which engines computed."""
+    several = len({id(timing.entry) for timing in timings}) > 1
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("run", "file", "precision"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("params", "MACs", "MB", "agreement", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s"):
+        table.add_column(heading, justify="right")
+    if several:
+        table.add_column("speed", justify="right")
+    last: bench.Entry | None = None
+    for timing, speedup in zip(timings, bench.speedups(timings), strict=True):
+        cells = [""] * 7 if timing.entry is last else _about(timing)
+        cells += [str(timing.batch_size), *(f"{value:.2f}" for value in (timing.p50_ms, timing.p90_ms, timing.p99_ms))]
+        cells += [f"{timing.images_per_s:,.0f}", *([f"{speedup:.2f} ×" if speedup else ""] if several else [])]
+        table.add_row(*cells)
+        last = timing.entry
+    console = screen()
+    console.print(table)
+    threads = timings[0].threads
+    for format, engine in dict.fromkeys((timing.entry.file.format, timing.engine) for timing in timings):
+        console.print(f"{format}: {engine}, {threads} thread{'s' * (threads > 1)}")
+
+
+def _about(timing: bench.Timing) -> list[str]:
+    described, file = timing.entry.manifest, timing.entry.file
+    agreement = "" if file.agreement is None else f"{file.agreement:.4f}"
+    numbers = (f"{value / 1e6:.2f} M" for value in (described.params, described.macs))
+    return [timing.entry.run, file.path, file.precision, *numbers, f"{file.bytes / 1e6:.2f}", agreement]
+
+
+def record(directory: Path, values: dict[str, float]) -> None:
+    """Write final metrics into a run's journal and deliver them; a server that is away gets them from `runner sync`."""
+    # A directory that was fetched from MLflow has no journal: it ends with this process.
+    if not values or not (directory / JOURNAL).is_file():
+        return
+    step = epoch = 0
+    for event, _ in events(directory):
+        if event["event"] == "metrics":
+            step, epoch = event["step"], event["epoch"]
+    name = os.path.relpath(directory)
+    try:
+        Journal(directory).metrics(step, epoch, values)
+        if not isinstance(store.read(directory / CONFIG).tracking, cfg.Mlflow):
+            return
+        delivered = sync.sync(directory, None, one_of_many=True)
+    except OSError as error:
+        print(f"{name} cannot be written ({error.strerror}): its latency is only shown here.", file=sys.stderr)
+    except UserError as error:
+        print(f"{name} is not delivered to MLflow: {error}", file=sys.stderr)
+    else:
+        if not delivered:
+            print(f"MLflow does not have the latency yet. Later: python -m runner sync {name}", file=sys.stderr)

@@ -1,0 +1,93 @@
+"""Exporting a network of a run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from .. import config as cfg
+from .. import runs
+from ..deploy.manifest import EXPORT
+from ..errors import ConfigError
+from ..journal import Journal
+from ..progress import screen
+
+if TYPE_CHECKING:
+    from ..deploy.export import Exported
+
+
+def main(arguments: list[str]) -> int:
+    """`export RUN [--network NAME] [--format onnx,paddle,safetensors] [key=value …]`."""
+    parser = argparse.ArgumentParser(
+        prog="runner export",
+        description="Write a network of a run as files for engines, each compared with it on the test images.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run id")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value",
+        help="change a key of the run's config, such as data.root=DIR; trust=true allows its custom targets",
+    )  # fmt: skip
+    parser.add_argument("--network", help="which network of the run (that of deploy.network)")
+    parser.add_argument("--format", metavar="LIST", help="comma-separated: onnx, paddle, safetensors")
+    parser.add_argument("--output", metavar="DIR", help="where `export/` is written; by default the run's directory")
+    options = parser.parse_intermixed_args(arguments)
+    directory, config = runs.open_(options.run, options.overrides)
+    deploy = config.deploy
+    if options.format:
+        deploy = replace(deploy, formats=[_format(text) for text in options.format.split(",")])
+    if options.network:
+        deploy = replace(deploy, network=options.network)
+    if not deploy.formats:
+        raise ConfigError("There is no format to export to. Name some: --format onnx,paddle,safetensors")
+    config = replace(config, deploy=deploy)
+    from .. import trained
+    from ..deploy import export
+
+    subject, loaders = trained.subject(directory, config)
+    place = Path(options.output) if options.output else directory
+    place.mkdir(parents=True, exist_ok=True)
+    exported = export.export(place, subject, loaders.train.unchanged(), loaders.test)
+    if place == directory:
+        runs.publish(directory, config, export.publish(Journal(directory), exported))
+    show(place, exported)
+    return 0
+
+
+def show(place: Path, exported: Exported) -> None:
+    """Print the files, how far each agrees with the network, and which is the best here."""
+    manifest = exported.manifest
+    latency = {timing.entry.file.path: timing for timing in exported.timings}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("file", "precision", "MB", "agreement", "largest difference", "ms at batch 1", "engine"):
+        table.add_column(heading, justify="left" if heading in ("file", "precision", "engine") else "right")
+    for file in manifest.files:
+        timing = latency.get(file.path)
+        table.add_row(
+            f"[bold]{file.path}[/bold]" if file.path == manifest.recommended else file.path,
+            file.precision,
+            f"{file.bytes / 1e6:.3f}",
+            "" if file.agreement is None else f"{file.agreement:.2%}",
+            "" if file.max_difference is None else f"{file.max_difference:.2g}",
+            f"{timing.p50_ms:.2f}" if timing else "",
+            f"{timing.engine}, {timing.threads} threads" if timing else file.engine or "",
+        )
+    console = screen()
+    console.print(table)
+    for note in exported.notes:
+        console.print(note, soft_wrap=True, markup=False)
+    if manifest.recommended:
+        console.print(f"Recommended here: {os.path.relpath(place / EXPORT / manifest.recommended)}", soft_wrap=True)
+
+
+def _format(text: str) -> cfg.Format:
+    try:
+        return cfg.Format[text.strip()]
+    except KeyError as error:
+        valid = ", ".join(kind.name for kind in cfg.Format)
+        raise ConfigError(f"--format {text}: there is no such format. Valid: {valid}") from error

@@ -1,0 +1,193 @@
+"""Pruning: what goes, what stays, and that a network is the same again elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+from paddle import nn
+
+from runner import config as cfg
+from runner import models
+from runner.compression import fpgm, qat, shapes
+from runner.errors import CheckpointError, ConfigError
+from runner.models import cost
+
+SMALL = cfg.MobileNetV3(size=cfg.Size.small, scale=0.35)
+KINDS = {
+    "mobilenet": SMALL,
+    "siamese": cfg.Siamese(size=cfg.Size.small, scale=0.35),
+    "resnet18": cfg.Vision(architecture="resnet18"),
+    "mobilenet_v1": cfg.Vision(architecture="mobilenet_v1", kwargs={"scale": 0.25}),
+}
+
+
+def built(model=SMALL, seed=0):
+    paddle.seed(seed)
+    return models.build(model, 10)
+
+
+def pruned(network, **settings):
+    return fpgm.prune(network, cfg.Pruning(**settings), 32, lambda: 1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_filters_fall_in_every_kind_of_network_and_it_still_trains(kind):
+    network = built(KINDS[kind])
+    before = cost.macs(network, 32), cost.parameters(network)
+    plan = pruned(network, ratio=0.3)
+    assert plan.macs == (before[0], cost.macs(network, 32))
+    assert plan.params == (before[1], cost.parameters(network))
+    assert plan.macs[1] < 0.75 * plan.macs[0]
+    F.cross_entropy(network(paddle.randn([4, 3, 32, 32])), paddle.zeros([4], "int64")).backward()
+    assert all(p.grad is not None for p in network.parameters() if not p.stop_gradient)
+
+
+def test_nothing_of_the_pruner_stays_in_the_state():
+    network = built()
+    names = set(network.state_dict())
+    pruned(network)
+    assert set(network.state_dict()) == names
+    assert paddle.in_dynamic_mode()
+    assert not any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in network.sublayers())
+
+
+def test_the_filters_nearest_to_the_others_go():
+    class TwoConvolutions(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2D(3, 8, 3, padding=1)
+            self.second = nn.Conv2D(8, 4, 3, padding=1)
+            self.out = nn.Linear(4, 10)
+
+        def forward(self, images):
+            features = F.relu(self.second(F.relu(self.first(images))))
+            return self.out(F.adaptive_avg_pool2d(features, 1).flatten(1))
+
+    paddle.seed(0)
+    network = TwoConvolutions()
+    weight = network.first.weight.numpy()
+    flat = weight.reshape(8, -1)
+    distances = np.linalg.norm(flat[:, None] - flat[None], axis=-1).sum(axis=1)
+    kept = np.sort(np.argsort(distances)[2:])
+    following = network.second.weight.numpy()
+    plan = pruned(network, ratio=0.25)
+    assert plan.channels["first"] == (8, 6)
+    np.testing.assert_array_equal(network.first.weight.numpy(), weight[kept])
+    second = network.second.weight.numpy()
+    np.testing.assert_array_equal(second, following[np.isin(np.arange(4), _rows(second, following))][:, kept])
+
+
+def _rows(some, of):
+    """Which rows of a weight are left, by what the filters of its own had in a channel that stayed."""
+    return [place for place, row in enumerate(of) if any(np.isin(kept.ravel(), row.ravel()).all() for kept in some)]
+
+
+def test_skipped_layers_keep_all_filters_and_so_do_those_that_share_their_channels():
+    network = built()
+    before = shapes.channels(network)
+    plan = pruned(network, skip=["*.linear_conv.*", "conv1.conv"])
+    assert plan.channels
+    after = shapes.channels(network)
+    for name in before:
+        if "linear_conv" in name or name == "conv1.conv":
+            assert after[name] == before[name], name
+
+
+def test_a_pattern_has_a_ratio_of_its_own_and_the_last_one_decides():
+    network = built(KINDS["resnet18"])
+    plan = pruned(network, ratio=0.0, ratios={"layer1.*": 0.2, "layer1.0.conv1": 0.5})
+    assert plan.channels["layer1.0.conv1"] == (64, 32)
+    assert plan.channels["layer1.1.conv1"] == (64, 51)
+    assert "layer2.0.conv1" not in plan.channels
+
+
+def test_channels_that_are_left_are_a_multiple():
+    network = built(KINDS["resnet18"])
+    plan = pruned(network, ratio=0.3, channel_multiple=8)
+    assert plan.channels
+    assert all(after % 8 == 0 for _, after in plan.channels.values())
+
+
+def test_the_least_sensitive_layers_lose_most_until_the_macs_fall_by_what_was_asked():
+    network = built(KINDS["resnet18"])
+    everything, first = cost.parameters(network), network.conv1.weight
+
+    def accuracy():
+        return cost.parameters(network) / everything * (1.0 if first.shape[0] == 64 else 0.1)
+
+    plan = fpgm.prune(network, cfg.Pruning(macs_reduction=0.3), 32, accuracy)
+    saved = 1 - plan.macs[1] / plan.macs[0]
+    assert 0.25 < saved < 0.4
+    kept = {name: after / before for name, (before, after) in plan.channels.items()}
+    assert kept.get("conv1", 1.0) > min(kept.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"skip": ["conv99.*"]}, "compression.prune.skip: 'conv99.*' matches no layer"),
+        ({"ratios": {"nothing": 0.5}}, "compression.prune.ratios: 'nothing' matches no layer"),
+        ({"skip": ["*"]}, "takes nothing off MobileNetV3"),
+        ({"ratio": 0.0}, "Raise compression.prune.ratio"),
+    ],
+)
+def test_settings_that_prune_nothing_are_refused(settings, reason):
+    with pytest.raises(ConfigError, match=reason.replace("*", r"\*").replace(".", r"\.")):
+        pruned(built(), **settings)
+
+
+def test_a_network_without_convolutions_is_refused():
+    with pytest.raises(ConfigError, match="takes nothing off Sequential"):
+        pruned(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10)))
+
+
+def test_a_network_that_cannot_be_traced_is_refused_with_the_reason():
+    class Untraceable(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2D(3, 8, 3)
+            self.out = nn.Linear(8, 10)
+
+        def forward(self, images):
+            return self.out(paddle.mean(paddle.multiply(self.conv(images), self.conv(images)), axis=[2, 3]))
+
+    with pytest.raises(ConfigError, match="cannot be traced for pruning"):
+        pruned(Untraceable())
+
+
+def test_quantized_convolutions_cannot_be_pruned_in_silence():
+    network = built()
+    qat.quantize(network, cfg.TrainedQuantization())
+    with pytest.raises(ConfigError):
+        pruned(network)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pruned_network_is_restored_from_shapes_and_values_alone(kind):
+    network = built(KINDS[kind])
+    pruned(network, ratio=0.4)
+    network.eval()
+    again = built(KINDS[kind], seed=1)
+    state = network.state_dict()
+    shapes.shrink(again, {name: value.shape for name, value in state.items()}, "here")
+    own = again.state_dict()
+    for name, value in state.items():
+        own[name].set_value(value)
+    again.eval()
+    images = paddle.randn([2, 3, 32, 32])
+    np.testing.assert_array_equal(again(images).numpy(), network(images).numpy())
+    assert fpgm.prune(again, cfg.Pruning(ratio=0.3), 32, lambda: 1.0).params[1] < cost.parameters(network)
+
+
+def test_shapes_of_another_network_are_refused():
+    other = {name: value.shape for name, value in built(KINDS["resnet18"]).state_dict().items()}
+    with pytest.raises(CheckpointError, match="was pruned from another network"):
+        shapes.shrink(built(), other, "other")
+
+
+def test_shapes_do_not_grow():
+    wider = {name: value.shape for name, value in built(cfg.MobileNetV3(cfg.Size.small)).state_dict().items()}
+    with pytest.raises(CheckpointError, match="do not fit"):
+        shapes.shrink(built(), wider, "wider")

@@ -1,0 +1,71 @@
+"""A tiny network, exported for real."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.static import InputSpec
+
+from runner.deploy import manifest
+from runner.deploy.manifest import ExportedFile, Manifest
+
+SIZE, CLASSES = 16, ["ant", "bee", "cat", "dog"]
+MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+#: paddle2onnx can end its process, and without optimize_tool="None" it installs a package.
+CONVERT = """
+import sys, paddle2onnx
+prefix = sys.argv[1]
+paddle2onnx.export(f"{prefix}.json", f"{prefix}.pdiparams", f"{prefix}.onnx", opset_version=17, optimize_tool="None")
+"""
+
+
+def network() -> nn.Layer:
+    """The same weights every time."""
+    paddle.seed(0)
+    layers = nn.Sequential(
+        nn.Conv2D(3, 8, 3, stride=2), nn.BatchNorm2D(8), nn.ReLU(), nn.AdaptiveAvgPool2D(2), nn.Flatten(),
+        nn.Linear(32, len(CLASSES)),
+    )  # fmt: skip
+    layers.eval()
+    return layers
+
+
+def logits(images: np.ndarray) -> np.ndarray:
+    """What the network itself says."""
+    with paddle.no_grad():
+        return network()(paddle.to_tensor(images)).numpy()
+
+
+def random_images(count: int = 5) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((count, 3, SIZE, SIZE), dtype=np.float32)
+
+
+def export(folder: Path) -> Path:
+    """An export folder with the network as an ONNX and a Paddle file; the ONNX file is recommended."""
+    shutil.copytree(_exported(), folder)
+    return folder
+
+
+@functools.cache
+def _exported() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="runner-test-export-"))
+    atexit.register(shutil.rmtree, folder)
+    paddle.jit.save(network(), str(folder / "net"), input_spec=[InputSpec([None, 3, SIZE, SIZE], "float32", "images")])
+    subprocess.run([sys.executable, "-c", CONVERT, str(folder / "net")], check=True, capture_output=True, timeout=60)
+    onnx = ExportedFile("net.onnx", "onnx", "float32", (folder / "net.onnx").stat().st_size, "onnxruntime", 1.0, 0.0)
+    program = ExportedFile("net.json", "paddle", "float32", (folder / "net.pdiparams").stat().st_size, "paddle")
+    described = Manifest(
+        network="student", model="tiny", classes=CLASSES, image_size=SIZE, mean=MEAN, std=STD, compression="none",
+        params=388, macs=10_712, files=[onnx, program], recommended="net.onnx",
+    )  # fmt: skip
+    manifest.write(folder, described)
+    return folder

@@ -1,0 +1,174 @@
+"""Measuring exported files, and what `bench` shows and records of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from runner.config import Mlflow, NoTracking, store
+from runner.deploy import bench, manifest
+from runner.errors import CheckpointError
+from runner.journal import Journal, events, tracked
+from runner.tracking.mirror import Mirror
+from runner.verbs import bench as verb
+from tests.conftest import composed
+from tests.e2e.processes import mlflow_runs
+
+from . import helpers
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A finished run with an export, not tracked."""
+    monkeypatch.chdir(tmp_path)
+    return write_run(tmp_path / "run", NoTracking())
+
+
+def write_run(directory, tracking):
+    helpers.export(directory / "export")
+    (directory / "ranks").mkdir()
+    store.write(replace(composed(), tracking=tracking), directory / "config.yaml")
+    (directory / "overrides.yaml").write_text("[]")
+    journal = Journal(directory)
+    journal.append("started", command=[])
+    journal.metrics(7, 2, {"train/loss": 0.5})
+    journal.append("ended", status="FINISHED", reason="", exit_code=0)
+    return directory
+
+
+class Fake:
+    """An engine that takes a known time and notes when it is called."""
+
+    threads = 1
+
+    def __init__(self, name, seconds, calls):
+        self.name, self.seconds, self.calls = name, seconds, calls
+
+    def __call__(self, images):
+        self.calls.append((self.name, images.shape))
+        time.sleep(self.seconds)
+        return np.zeros((len(images), 4), dtype=np.float32)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The calls of engines that take 1 ms (ONNX) and 4 ms (Paddle)."""
+    made = []
+
+    def open_(folder, file, threads):
+        return Fake(file.engine, 0.001 if file.engine == "onnxruntime" else 0.004, made)
+
+    monkeypatch.setattr(bench.engines, "open_", open_)
+    return made
+
+
+def test_latency_and_throughput_are_those_of_the_engine(run, calls):
+    fast, slow = bench.measure(bench.entries("run", run / "export"), [2], seconds=0.2)
+    assert 1.0 <= fast.p50_ms < 4.0 <= slow.p50_ms <= slow.p90_ms <= slow.p99_ms
+    assert slow.images_per_s == pytest.approx(2 / 0.004, rel=0.3)
+    assert slow.calls >= 0.2 / 0.01
+
+
+def test_all_files_and_batch_sizes_are_measured_in_turns(run, calls):
+    bench.measure(bench.entries("run", run / "export"), [1, 3], seconds=0.1)
+    kinds = [call for call, before in zip(calls, [None, *calls], strict=False) if call != before]
+    around = [(name, (size, 3, 16, 16)) for name in ("onnxruntime", "paddle") for size in (1, 3)]
+    assert len(kinds) >= 5 * 4
+    assert kinds[: 5 * 4] == 5 * around
+
+
+def test_speed_is_relative_to_the_first_runs_float_file_in_the_same_engine():
+    def timing(run, engine, precision, batch, p50):
+        file = manifest.ExportedFile("net", engine, precision, 1, engine)
+        return bench.Timing(bench.Entry(run, None, None, file), batch, engine, 1, 1, p50, p50, p50, 1.0)
+
+    timings = [
+        timing("a", "ort", "int8", 1, 2.0), timing("a", "ort", "float32", 1, 4.0), timing("a", "ort", "float32", 8, 9.0),
+        timing("b", "ort", "float32", 1, 8.0), timing("b", "ort", "float32", 8, 3.0), timing("b", "pd", "float32", 1, 1.0),
+    ]  # fmt: skip
+    assert bench.speedups(timings) == [2.0, 1.0, 1.0, 0.5, 3.0, None]
+
+
+def test_json_has_a_line_for_every_file_and_batch_size(run, capsys):
+    assert verb.main(["run", "--batch", "1,4", "--seconds", "0.02", "--threads", "2", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    kinds = [(row["path"], row["batch"], row["recommended"], row["threads"]) for row in rows]
+    assert kinds == [
+        ("net.onnx", 1, True, 2),
+        ("net.onnx", 4, True, 2),
+        ("net.json", 1, False, 2),
+        ("net.json", 4, False, 2),
+    ]
+    assert all(0 < row["latency_ms_p50"] <= row["latency_ms_p90"] <= row["latency_ms_p99"] for row in rows)
+    assert {row["params"] for row in rows} == {388}
+
+
+def test_the_table_names_files_engines_and_threads(run, capsys):
+    assert verb.main(["run", "--batch", "1", "--seconds", "0.02"]) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "net.onnx",
+        "net.json",
+        "1.0000",
+        "1.00 ×",
+        "onnx: onnxruntime",
+        "paddle: Paddle Inference",
+        ", 1 thread\n",
+    ):
+        assert text in shown
+
+
+def test_the_journal_gets_the_recommended_files_latency(run, capsys):
+    assert verb.main(["run", "--batch", "4,1", "--seconds", "0.02", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    [row] = [row for row in rows if row["recommended"] and row["batch"] == 1]
+    *_, (event, _) = events(run)
+    assert (event["step"], event["epoch"]) == (7, 2)
+    assert event["values"] == {
+        "final/latency_ms_p50": row["latency_ms_p50"], "final/latency_ms_p99": row["latency_ms_p99"],
+        "final/images_per_s": row["images_per_s"], "final/size_mb": row["bytes"] / 1e6,
+    }  # fmt: skip
+
+
+def test_without_batch_size_one_nothing_is_recorded(run, calls):
+    before = (run / "journal.jsonl").read_bytes()
+    assert verb.main(["run", "--batch", "2", "--seconds", "0.01"]) == 0
+    assert (run / "journal.jsonl").read_bytes() == before
+
+
+def test_a_finished_runs_latency_reaches_mlflow(tmp_path, calls):
+    tracking = Mlflow(uri=f"sqlite:///{tmp_path}/mlflow.db")
+    directory = write_run(tmp_path / "run", tracking)
+    assert Mirror(directory, replace(composed(), tracking=tracking), tracking).replay()
+    assert verb.main([str(directory), "--seconds", "0.01"]) == 0
+    _, [found] = mlflow_runs(tracking.uri)
+    assert found.info.run_id == tracked(directory)["run_id"]
+    assert found.info.status == "FINISHED"
+    assert found.data.metrics["final/latency_ms_p50"] >= 1.0
+
+
+def test_a_server_that_is_away_does_not_fail_the_measurement(tmp_path, calls, capsys):
+    directory = write_run(tmp_path / "run", Mlflow(uri="http://127.0.0.1:9"))
+    assert verb.main([str(directory), "--seconds", "0.01", "--json"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 6
+    assert "python -m runner sync" in said.err
+
+
+def test_a_run_without_an_export_is_named_with_its_remedy(run):
+    (run / "export" / "model.json").unlink()
+    with pytest.raises(CheckpointError, match="run has no exported network.*python -m runner export run") as error:
+        verb.main(["run"])
+    assert error.value.exit_code == 3
+
+
+@pytest.mark.parametrize("wrong", [["--batch", "0"], ["--batch", "1,x"], ["--threads", "0"]])
+def test_sizes_that_make_no_sense_are_refused(run, wrong, capsys):
+    with pytest.raises(SystemExit) as error:
+        verb.main(["run", *wrong])
+    assert error.value.code == 2
+    assert wrong[0] in capsys.readouterr().err

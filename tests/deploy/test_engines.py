@@ -1,0 +1,115 @@
+"""Exported files in their engines give what the network gives."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import paddle.nn.functional as F
+import pytest
+from PIL import Image
+
+from runner import config as cfg
+from runner.data import Normalize, preprocess
+from runner.deploy import engines, manifest
+from runner.deploy.predict import Deployed
+from runner.errors import CheckpointError, ConfigError
+
+from . import helpers
+
+ONNX, PADDLE = "net.onnx", "net.json"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return helpers.export(tmp_path / "run" / "export")
+
+
+def picture(seed):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(("path", "name"), [(ONNX, "onnxruntime "), (PADDLE, "Paddle Inference ")])
+def test_an_engine_gives_the_networks_logits_for_any_batch_size(folder, path, name):
+    engine = engines.open_(folder, manifest.read(folder).file(path), threads=2)
+    images = helpers.random_images()
+    for size in (1, 5, 2):
+        np.testing.assert_allclose(engine(images[:size]), helpers.logits(images[:size]), atol=1e-5)
+    assert engine.name.startswith(name)
+    assert engine.threads == 2
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="Paddle has oneDNN for x86 only")
+def test_paddle_computes_with_onednn(folder):
+    assert engines.open_(folder, manifest.read(folder).file(PADDLE)).name.endswith(" oneDNN")
+
+
+def test_a_deployed_network_sees_images_as_training_did(folder, tmp_path):
+    picture(0).save(tmp_path / "0.png")
+    picture(1).save(tmp_path / "1.png")
+    given = [tmp_path / "0.png", (tmp_path / "1.png").read_bytes(), picture(2)]
+    squares = np.stack([preprocess(picture(seed), helpers.SIZE) for seed in range(3)]).transpose(0, 3, 1, 2)
+    images = Normalize(cfg.Digits(image_size=helpers.SIZE, mean=helpers.MEAN, std=helpers.STD))(squares)
+    expected = F.softmax(helpers.network()(images)).numpy()
+    np.testing.assert_allclose(Deployed(folder)(given, batch_size=2), expected, atol=1e-6)
+
+
+def test_an_onnx_file_is_deployed_without_paddle_hydra_and_mlflow(folder):
+    script = """
+import sys
+from pathlib import Path
+from PIL import Image
+from runner.deploy.predict import Deployed
+print(Deployed(Path(sys.argv[1]))([Image.new("L", (9, 9))]).shape)
+print([name for name in ("paddle", "hydra", "mlflow") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["(1, 4)", "[]"], done.stderr
+
+
+@pytest.mark.parametrize("name", [ONNX, PADDLE, "net.pdiparams"])
+def test_a_damaged_file_is_named(folder, name):
+    (folder / name).write_bytes((folder / name).read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=rf"{name.partition('.')[0]}\.\w+ cannot be opened: .*runner export"):
+        engines.open_(folder, manifest.read(folder).file(ONNX if name == ONNX else PADDLE))
+
+
+def test_lost_parameters_are_named(folder):
+    (folder / "net.pdiparams").unlink()
+    with pytest.raises(CheckpointError, match=r"net\.pdiparams is gone.*runner export"):
+        engines.open_(folder, manifest.read(folder).file(PADDLE))
+
+
+@pytest.mark.parametrize(("path", "package"), [(ONNX, "onnxruntime"), (PADDLE, "paddle")])
+def test_a_missing_engine_is_named_with_its_installation(folder, monkeypatch, path, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=rf"pip install '{package}"):
+        engines.open_(folder, manifest.read(folder).file(path))
+
+
+def test_weights_alone_have_no_engine(folder):
+    weights = manifest.ExportedFile(ONNX, "safetensors", "float32", 1)
+    with pytest.raises(ConfigError, match=r"no engine computes safetensors.*deploy\.formats="):
+        engines.open_(folder, weights)
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path, folder):
+    described = replace(manifest.read(folder), classes=["é", "b"], recommended=None)
+    manifest.write(tmp_path, described)
+    assert manifest.read(tmp_path) == described
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"files": [{"name": 1}]}'])
+def test_a_missing_or_damaged_manifest_is_named_with_its_remedy(folder, content):
+    (folder / "model.json").unlink() if content is None else (folder / "model.json").write_text(content)
+    with pytest.raises(CheckpointError, match=rf"{folder}.*python -m runner export {folder.parent}"):
+        manifest.read(folder)
+
+
+def test_an_export_without_a_recommendation_says_what_could_be_deployed(folder):
+    manifest.write(folder, replace(manifest.read(folder), recommended=None))
+    with pytest.raises(CheckpointError, match=r"recommends no file.*net\.onnx, net\.json"):
+        Deployed(folder)
