@@ -36,6 +36,10 @@ from .models import Networks
 from .training import Training
 
 
+#: Batches that the statistics of normalisation layers are measured on after pruning.
+STATISTICS_BATCHES = 32
+
+
 @dataclass
 class Experiment:
     """A run that is ready to train."""
@@ -160,15 +164,16 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
             pruned = compression.fpgm.prune(network, settings.prune, config.data.image_size, accuracy)
             stage.notes.append(f"pruned {name}: {pruned}")
             plan[name] = pruned.as_json()
+            compression.fpgm.restore_statistics(network, calibration_batches(loaders, STATISTICS_BATCHES))
         if isinstance(settings.quantize, cfg.TrainedQuantization):
-            batches = calibration_batches(loaders, settings.quantize)
+            batches = calibration_batches(loaders, settings.quantize.calibration_batches)
             compression.qat.quantize_and_calibrate(network, settings.quantize, batches)
     return plan
 
 
-def calibration_batches(loaders: data.Loaders, settings: cfg.Quantization) -> Iterator[data.Batch]:
+def calibration_batches(loaders: data.Loaders, count: int) -> Iterator[data.Batch]:
     """Training images as an evaluation sees them, in the order of the first epoch."""
-    return itertools.islice(loaders.train.unchanged(), settings.calibration_batches)
+    return itertools.islice(loaders.train.unchanged(), count)
 
 
 def _accuracy(stage: Stage, name: str, batches: Iterable[data.Batch], images: int) -> float:

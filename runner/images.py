@@ -30,9 +30,7 @@ def decode(source: str | Path | bytes, size: int) -> np.ndarray:
             return preprocess(image, size)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         if isinstance(source, bytes):
-            raise DataError(
-                f"These {len(source)} bytes cannot be read as an image: the format is unknown, or they are damaged."
-            ) from error
+            raise DataError(f"{len(source)} bytes are no image: of an unknown format, or damaged.") from error
         raise DataError(f"{source} cannot be read as an image: {error}. Replace or remove it.") from error
 
 

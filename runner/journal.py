@@ -21,7 +21,7 @@ ORIGIN, SWEEP = "resumed_from", "sweep.json"
 LOCK, TRACKING_LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.lock", f"{RANKS}/tracking.log"
 
 #: Metrics that a clock gave: computed again they differ.
-MEASURED = {"train/images_per_s"}
+MEASURED = {"train/images_per_s", "final/images_per_s", "final/latency_ms_p50", "final/latency_ms_p99"}
 
 
 class Journal:

@@ -17,8 +17,8 @@ from runner.choices import config_dir
 from runner.config import Config, store
 
 #: Overrides that make any composition finish in about a second.
-#: One thread: several tests share the cores.
-TINY = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "train.threads=1"]
+#: One thread: several tests share the cores. What is exported has tests of its own.
+TINY = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "train.threads=1", "deploy.formats=[]"]
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 

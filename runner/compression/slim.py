@@ -157,8 +157,9 @@ class Pruner:
         self.network, self.image_size = network, image_size
         training = network.training
         try:
-            # Paddle 3 traces into its new representation, which PaddleSlim cannot read.
-            with _quiet(), paddle.pir_utils.OldIrGuard():
+            # Paddle 3 traces into its new representation, which PaddleSlim cannot read. Coming back from the old one,
+            # Paddle counts names anew: later layers would share those of earlier ones, and optimizers go by names.
+            with _quiet(), paddle.utils.unique_name.guard(), paddle.pir_utils.OldIrGuard():
                 self._pruner = _pruner_class()(network, [1, 3, image_size, image_size])
         except Exception as error:
             raise ConfigError(

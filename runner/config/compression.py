@@ -47,8 +47,8 @@ class Pruning:
     """Patterns of layers that keep all filters of their own, such as `*.mid_se.*`."""
     axis: int = bounded(0, min=0, max=0)
     """Dimension of a weight that is cut: 0, its filters. FPGM knows no other; input channels follow from it."""
-    channel_multiple: int = bounded(1, min=1)
-    """Channels that are left are a multiple of this."""
+    channel_multiple: int = bounded(8, min=1)
+    """Channels that are left are a multiple of this: engines compute them in blocks, odd numbers of them slowly."""
     macs_reduction: Optional[float] = bounded(None, above=0, below=1)
     """Part of all MACs to remove; each layer's ratio then comes from a sensitivity analysis, not from `ratio`."""
     sensitivity_images: int = bounded(256, min=1)

@@ -1,1 +1,1 @@
-"""What stands in an export folder: its description, its files in their engines, how fast they are, and serving them."""
+"""Trained networks as files for other engines."""

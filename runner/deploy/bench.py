@@ -75,7 +75,7 @@ class Measurement:
 
     def timing(self) -> Timing:
         """The outcome."""
-        p50, p90, p99 = (1000 * np.percentile(self.seconds, (50, 90, 99))).tolist()
+        p50, p90, p99 = (1000 * float(np.percentile(self.seconds, part)) for part in (50, 90, 99))
         calls, size = len(self.seconds), len(self.images)
         rate = calls * size / sum(self.seconds)
         return Timing(self.entry, size, self.engine.name, self.engine.threads, calls, p50, p90, p99, rate)

@@ -15,8 +15,9 @@ from .. import config as cfg
 from .. import runs
 from ..deploy.manifest import EXPORT
 from ..errors import ConfigError
-from ..journal import Journal
+from ..journal import JOURNAL, Journal
 from ..progress import screen
+from .bench import record
 
 if TYPE_CHECKING:
     from ..deploy.export import Exported
@@ -53,9 +54,11 @@ def main(arguments: list[str]) -> int:
     place = Path(options.output) if options.output else directory
     place.mkdir(parents=True, exist_ok=True)
     exported = export.export(place, subject, loaders.train.unchanged(), loaders.test)
-    if place == directory:
-        runs.publish(directory, config, export.publish(Journal(directory), exported))
     show(place, exported)
+    # A directory that was fetched from MLflow has no journal: it ends with this process.
+    if place == directory and (directory / JOURNAL).is_file():
+        final = export.publish(Journal(directory), exported)
+        record(directory, {f"final/{name}": value for name, value in final.items()})
     return 0
 
 

@@ -188,6 +188,15 @@ def test_shapes_of_another_network_are_refused():
 
 
 def test_shapes_do_not_grow():
-    wider = {name: value.shape for name, value in built(cfg.MobileNetV3(cfg.Size.small)).state_dict().items()}
+    wider = {name: value.shape for name, value in built(cfg.MobileNetV3(size=cfg.Size.small)).state_dict().items()}
     with pytest.raises(CheckpointError, match="do not fit"):
         shapes.shrink(built(), wider, "wider")
+
+
+def test_layers_made_after_pruning_have_names_of_their_own():
+    networks = [built(), built()]
+    for network in networks:
+        pruned(network)
+        qat.quantize(network, cfg.TrainedQuantization())
+    names = [parameter.name for network in networks for parameter in network.parameters()]
+    assert len(names) == len(set(names))

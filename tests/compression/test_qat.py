@@ -115,7 +115,9 @@ def test_alpha_is_in_the_optimizer_and_moves():
 def test_alphas_learning_rate_factor_is_its_own():
     def moved(factor):
         network = quantized()
-        optimization = optimized(network, cfg.Pact(lr_factor=factor, weight_decay=0.1), cfg.Sgd(lr=0.1, weight_decay=0.0))
+        optimization = optimized(
+            network, cfg.Pact(lr_factor=factor, weight_decay=0.1), cfg.Sgd(lr=0.1, weight_decay=0.0)
+        )
         before = np.array([float(alpha) for alpha in qat.alphas(network).values()])
         network.train()
         step(network, optimization, next(batches(1)))

@@ -87,8 +87,9 @@ def test_speed_is_relative_to_the_first_runs_float_file_in_the_same_engine():
         return bench.Timing(bench.Entry(run, None, None, file), batch, engine, 1, 1, p50, p50, p50, 1.0)
 
     timings = [
-        timing("a", "ort", "int8", 1, 2.0), timing("a", "ort", "float32", 1, 4.0), timing("a", "ort", "float32", 8, 9.0),
-        timing("b", "ort", "float32", 1, 8.0), timing("b", "ort", "float32", 8, 3.0), timing("b", "pd", "float32", 1, 1.0),
+        timing("a", "onnx", "int8", 1, 2.0), timing("a", "onnx", "float32", 1, 4.0),
+        timing("a", "onnx", "float32", 8, 9.0), timing("b", "onnx", "float32", 1, 8.0),
+        timing("b", "onnx", "float32", 8, 3.0), timing("b", "paddle", "float32", 1, 1.0),
     ]  # fmt: skip
     assert bench.speedups(timings) == [2.0, 1.0, 1.0, 0.5, 3.0, None]
 

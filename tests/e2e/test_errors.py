@@ -20,7 +20,7 @@ CONFIG_ERRORS = [
     (["optimizer=adam"], ["no optimizer=adam", "Did you mean 'adamw'?", "momentum"]),
     (["+optimizer.foo=1"], ["no key 'foo' in 'optimizer'"]),
     (["data.batch_size=-5"], ["data.batch_size=-5", "at least 1"]),
-    (["train.epochs=0"], ["train.epochs=0", "at least 1"]),
+    (["train.epochs=0"], ["train.epochs=0", "checkpoint.init_from=RUN"]),
     (["model.size=medium"], ["model.size", "large, small"]),
     (["experiment=orignal/cls"], ["no experiment=orignal/cls", "original/cls"]),
     (["mode.peer.scale=1"], ["no key 'peer' in 'mode'"]),

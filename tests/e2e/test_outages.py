@@ -32,7 +32,7 @@ from tests.e2e.processes import (
 
 #: Twenty steps a second for as many epochs of ten steps as are asked for.
 STEADY = ["data=synthetic", "model=custom", "model.target=tests.samples:slow", "data.batch_size=8", "data.limit=80",
-          "train.log_every=1", "schedule.warmup_epochs=0", "hydra.run.dir=run"]  # fmt: skip
+          "train.log_every=1", "schedule.warmup_epochs=0", "hydra.run.dir=run", "deploy.formats=[]"]  # fmt: skip
 
 
 def longest_pause(directory):

@@ -24,7 +24,7 @@ DEADLY = ["loss=custom", "loss.target=tests.samples:deadly"]
 #: 7 steps an epoch, 3 epochs; checkpoints within the epochs; a log window that no checkpoint ends with.
 LENGTH = [
     "data.limit=56", "data.batch_size=8", "data.eval_batch_size=16", "train.epochs=3", "train.log_every=4",
-    "checkpoint.every_steps=3", "schedule.warmup_epochs=1", "train.threads=1",
+    "checkpoint.every_steps=3", "schedule.warmup_epochs=1", "train.threads=1", "deploy.formats=[]",
 ]  # fmt: skip
 SMALL = ["model=mobilenet_v3_small_x0_35", "data.augment.crop_padding=3", "data.augment.flip=true"]
 
@@ -74,6 +74,9 @@ CASES = {
         "mode=cls_teacher", "mode.teacher_from=teacher", "mode.teacher_network=student", "data=image_folder",
         "data.root=images", "data.image_size=32", "data.workers=2", "optimizer=sgd", *SMALL,
     ],
+    "cls_distill_multiopt with pruning and quantization": ["mode=cls_distill_multiopt", "compression=fpgm_qat", *SMALL],
+    "cls with quantization and averages": ["compression=qat", "train.ema=0.9", *SMALL],
+    "cls with calibration at the end": ["compression=ptq", *SMALL],
 }  # fmt: skip
 
 
@@ -101,7 +104,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tmp_path, ca
 def test_a_run_stopped_by_a_signal_goes_on_bit_for_bit(tmp_path, number):
     overrides = [
         "data=synthetic", "model=custom", "model.target=tests.samples:slow", "data.batch_size=8", "data.limit=80",
-        "train.epochs=2", "train.log_every=3", "schedule.warmup_epochs=0", "tracking=none",
+        "train.epochs=2", "train.log_every=3", "schedule.warmup_epochs=0", "tracking=none", "deploy.formats=[]",
     ]  # fmt: skip
     assert run(*overrides, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
     stopped = start(*overrides, "hydra.run.dir=stopped", cwd=tmp_path)
@@ -120,6 +123,7 @@ def test_twenty_kills_at_random_moments_change_nothing_and_mlflow_has_every_poin
     overrides = [
         "data=synthetic", "model=custom", "model.target=tests.samples:slow", "data.batch_size=8", "data.limit=160",
         "train.epochs=8", "train.log_every=3", "checkpoint.every_steps=2", "train.ema=0.9", *DEADLY,
+        "deploy.formats=[]",
     ]  # fmt: skip
     whole = start(*overrides, "hydra.run.dir=whole", "tracking=none", cwd=tmp_path)
     again = [*overrides, "hydra.run.dir=killed", "checkpoint.resume=auto"]
@@ -235,7 +239,7 @@ def test_another_run_can_start_from_the_state_of_one(extended):
 
 
 def test_a_run_killed_before_its_first_checkpoint_writes_no_point_twice(tmp_path):
-    overrides = [*LENGTH[:5], "schedule.warmup_epochs=1", *SMALL, *DEADLY, "hydra.run.dir=run", "train.threads=1"]
+    overrides = [*LENGTH[:5], *LENGTH[6:], *SMALL, *DEADLY, "hydra.run.dir=run"]
     killed = run(*overrides, cwd=tmp_path, env={"KILL_AT_CALL": "6"})
     assert killed.returncode == 5
     assert curves(tmp_path / "run")

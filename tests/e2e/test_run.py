@@ -184,7 +184,8 @@ def test_an_own_data_set_network_and_loss_train(command, tmp_path):
 def test_overfitting_a_few_batches_learns_them(command, tmp_path):
     done = command(
         "+debug=overfit_batches", "tracking=none", "data=synthetic", "data.batch_size=8", "train.epochs=15",
-        "model=custom", "model.target=tests.samples:linear_network", "hydra.run.dir=run", cwd=tmp_path,
+        "model=custom", "model.target=tests.samples:linear_network", "hydra.run.dir=run", "deploy.formats=[]",
+        cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["final"]["top1"] == 1.0
@@ -194,7 +195,7 @@ def test_the_profiler_writes_a_trace_of_ten_steps(command, tmp_path):
     done = command(
         "+debug=profiler", "tracking=none", "data=synthetic", "data.batch_size=32", "train.max_steps=16",
         "schedule.warmup_epochs=0", "model=custom", "model.target=tests.samples:linear_network", "hydra.run.dir=run",
-        cwd=tmp_path,
+        "deploy.formats=[]", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     [trace] = (tmp_path / "run" / "profile").glob("*.json")

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.processes import children, gone, has_logged, mlflow_runs, start, wait_until, worker_of
 
 SLOW = ["data=synthetic", "model=custom", "model.target=tests.samples:slow", "train.epochs=200", "data.batch_size=8",
-        "train.log_every=1", "hydra.run.dir=run"]  # fmt: skip
+        "train.log_every=1", "hydra.run.dir=run", "deploy.formats=[]"]  # fmt: skip
 
 
 def started(cwd):

@@ -14,7 +14,7 @@ from tests.conftest import TINY
 from tests.e2e.processes import ROOT, has_logged, mlflow_runs, run, start, wait_until
 
 SYNTHETIC = ["data=synthetic", "model=custom", "model.target=tests.samples:slow", "data.batch_size=8", "data.limit=40",
-             "schedule.warmup_epochs=0", "train.epochs=2", "train.log_every=1"]  # fmt: skip
+             "schedule.warmup_epochs=0", "train.epochs=2", "train.log_every=1", "deploy.formats=[]"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

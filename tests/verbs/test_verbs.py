@@ -20,7 +20,7 @@ CASES = {
 }
 #: More epochs than the best ones: the last weights are not the best.
 LENGTH = ["model=mobilenet_v3_small_x0_35", "data.limit=60", "data.batch_size=12", "train.epochs=3", "tracking=none",
-          "schedule.warmup_epochs=1", "train.patience=2"]  # fmt: skip
+          "schedule.warmup_epochs=1", "train.patience=2", "deploy.formats=[]"]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -71,6 +71,7 @@ def pictures(tmp_path_factory):
     done = run(
         "model=mobilenet_v3_small_x0_35", "train.epochs=6", "data.batch_size=32", "schedule.warmup_epochs=1",
         "data.augment.crop_padding=0", "tracking=none", "hydra.run.dir=run", "mode=cls_distill", "train.threads=1",
+        "deploy.formats=[]",
         cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

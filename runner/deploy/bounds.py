@@ -1,0 +1,56 @@
+"""What is known about the values of tensors before any image is seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from onnx import NodeProto
+
+from .graph import Graph, attributes
+
+Bounds = tuple[float, float]
+
+#: Operations that choose among values or average them.
+KEEPING = {"MaxPool", "GlobalAveragePool", "AveragePool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
+#: Operation → bounds of its result for any input.
+RESULTS = {"Relu": (0.0, math.inf), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "HardSwish": (-0.375, math.inf)}
+
+
+def bounds(graph: Graph) -> dict[str, Bounds]:
+    """Tensor → the least and the largest value it can have, of those that cannot have any value."""
+    known: dict[str, Bounds] = {
+        name: (float(value.min()), float(value.max()))
+        for name, value in graph.constants.items()
+        if value.size and np.issubdtype(value.dtype, np.floating)
+    }
+    for node in graph.nodes:
+        source, target = node.input[0], node.output[0]
+        if node.op_type in RESULTS:
+            known[target] = RESULTS[node.op_type]
+        elif node.op_type in KEEPING and source in known:
+            known[target] = known[source]
+        elif node.op_type == "Mul" and all(known.get(name, (-1,))[0] >= 0 for name in node.input):
+            known[target] = (0.0, math.inf)
+        elif node.op_type == "Clip":
+            limits = [known.get(name) for name in [*node.input[1:], "", ""][:2]]
+            known[target] = (limits[0][0] if limits[0] else -math.inf, limits[1][1] if limits[1] else math.inf)
+    return known
+
+
+def relevant(low: float, high: float, readers: list[NodeProto]) -> Bounds:
+    """The part of a range beyond which no reader tells values apart."""
+    limits = [_told_apart(node) for node in readers]
+    if not limits:
+        return low, high
+    return max(low, min(limit[0] for limit in limits)), min(high, max(limit[1] for limit in limits))
+
+
+def _told_apart(node: NodeProto) -> Bounds:
+    if node.op_type == "HardSwish":
+        return -3.0, math.inf
+    if node.op_type == "HardSigmoid":
+        given = attributes(node)
+        alpha, beta = given.get("alpha", 0.2), given.get("beta", 0.5)
+        return -beta / alpha, (1 - beta) / alpha
+    return -math.inf, math.inf

@@ -1,0 +1,109 @@
+"""An ONNX graph as lists and dicts, for rewriting."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+from ..errors import UserError
+
+
+class ExportError(UserError):
+    """A network cannot be written as a file for another engine."""
+
+
+@dataclass
+class Graph:
+    """Nodes in the order they compute, and the tensors that never change."""
+
+    model: ModelProto
+    """What it was read from: its inputs, outputs and versions stay."""
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, model: ModelProto) -> Graph:
+        """A graph of its own; the model stays as it is."""
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        return cls(model, [copy(node) for node in model.graph.node], constants)
+
+    def write(self, extra_outputs: list[str] | None = None) -> ModelProto:
+        """A model of what the outputs need; checked if it has its own outputs alone.
+
+        Errors: onnx.checker.ValidationError.
+        """
+        result = ModelProto()
+        result.CopyFrom(self.model)
+        graph = result.graph
+        for rewritten in (graph.node, graph.initializer, graph.value_info):
+            del rewritten[:]
+        graph.output.extend(
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in extra_outputs or []
+        )
+        needed = {output.name for output in graph.output}
+        alive = []
+        for node in reversed(self.nodes):
+            if needed & set(node.output):
+                alive.append(node)
+                needed |= set(node.input)
+        graph.node.extend(reversed(alive))
+        graph.initializer.extend(
+            numpy_helper.from_array(np.ascontiguousarray(value), name)
+            for name, value in self.constants.items()
+            if name in needed
+        )
+        if not extra_outputs:
+            onnx.checker.check_model(result, full_check=True)
+        return result
+
+    @property
+    def inputs(self) -> list[str]:
+        return [value.name for value in self.model.graph.input]
+
+    @property
+    def outputs(self) -> list[str]:
+        return [value.name for value in self.model.graph.output]
+
+    def producers(self) -> dict[str, NodeProto]:
+        """Tensor → the node that computes it."""
+        return {name: node for node in self.nodes for name in node.output}
+
+    def readers(self) -> dict[str, list[NodeProto]]:
+        """Tensor → the nodes that read it."""
+        readers: dict[str, list[NodeProto]] = defaultdict(list)
+        for node in self.nodes:
+            for name in node.input:
+                readers[name].append(node)
+        return readers
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Tensor → its shape where the number of dimensions is known; 0 for a dimension of any size."""
+        model = onnx.shape_inference.infer_shapes(self.write(), data_prop=True)
+        values = [*model.graph.value_info, *model.graph.input, *model.graph.output]
+        return {
+            value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            for value in values
+            if value.type.tensor_type.HasField("shape")
+        }
+
+
+def copy(node: NodeProto, inputs: list[str] | None = None, outputs: list[str] | None = None) -> NodeProto:
+    """The same operation, on other tensors where they are given."""
+    result = NodeProto()
+    result.CopyFrom(node)
+    for own, given in ((result.input, inputs), (result.output, outputs)):
+        if given is not None:
+            own[:] = given
+    if outputs:
+        result.name = outputs[0]
+    return result
+
+
+def attributes(node: NodeProto) -> dict[str, Any]:
+    """Name → value of a node's attributes."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}

@@ -1,0 +1,259 @@
+"""An ONNX network of integers from a float one and the ranges that training learnt (QDQ format)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnx import ModelProto, NodeProto, helper
+
+from .bounds import bounds, relevant
+from .folding import simplified
+from .graph import ExportError, Graph, copy
+
+#: Images that are computed at once for calibration.
+BATCH = 64
+
+
+@dataclass
+class QuantizedWeight:
+    """One layer that was trained with fake quantization of its input and its weight."""
+
+    name: str
+    """Paddle's name of the weight."""
+    weight_scale: np.ndarray
+    """float32 [channels] or [1]: the magnitude that the largest integer stands for."""
+    weight_bits: int
+    activation_bits: int
+    activation_scale: float
+    """The magnitude of an activation that the largest integer stands for."""
+    clip: float | None
+    """PACT's α."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values (q - zero) · step of unsigned bytes q from `low` to `high`."""
+
+    step: float
+    zero: int
+    low: int = 0
+    high: int = 255
+
+    @classmethod
+    def learnt(cls, layer: QuantizedWeight, bounds: tuple[float, float]) -> Grid:
+        """Exactly the values that a layer rounds its input to, of an input within bounds.
+
+        Values that cannot be negative begin at zero: engines without VNNI add two products in 16 bits, which the
+        integers 0 to 127 never overflow.
+        """
+        levels = 2 ** (layer.activation_bits - 1) - 1
+        step = layer.activation_scale / levels
+        top = levels if layer.clip is None else max(0, min(levels, round(layer.clip / step)))
+        zero = 0 if bounds[0] >= 0 else 128
+        reach = (top + 0.5) * step
+        low = zero - top if bounds[0] < -reach else 0
+        return cls(step, zero, max(0, low), zero + top if bounds[1] > reach else 255)
+
+    @classmethod
+    def spanning(cls, low: float, high: float) -> Grid:
+        """256 values from `low` or less to `high` or more, 0 among them."""
+        step = (high - low) / 255 or 1.0
+        return cls(step, round(-low / step))
+
+
+def quantize(model: ModelProto, layers: list[QuantizedWeight], images: np.ndarray) -> ModelProto:
+    """A model that computes convolutions and Gemms in int8 where `layers` were trained for it.
+
+    `model` is a float one of opset 13 or later in which the weights of these layers are on their integer grid. Inputs
+    of layers are rounded as in training (Jacob et al., 2018), bit for bit on the same input. An engine wants the
+    output of a convolution in 8 bits too: that is the next layer's learnt range where there is one, else the range
+    over `images` float32 [n, 3, S, S]. Additions, pooling and everything else stay float. Errors: ExportError for
+    layers that the model does not have, weights off their grid, and more than 8 bits.
+    """
+    graph, factors = simplified(model)
+    chosen = {layer.name: layer for layer in layers}
+    _check(graph, chosen)
+    return _Quantizer(graph, factors, chosen).run(images)
+
+
+def _check(graph: Graph, layers: Mapping[str, QuantizedWeight]) -> None:
+    if missing := sorted(set(layers) - set(graph.constants)):
+        raise ExportError(f"The float model has no weight {', '.join(missing[:3])} of {len(missing)} quantized layers.")
+    for layer in layers.values():
+        for what, bits in (("weight", layer.weight_bits), ("activation", layer.activation_bits)):
+            if not 2 <= bits <= 8:
+                raise ExportError(
+                    f"{layer.name} has {bits} {what} bits; integers of an ONNX file have 2 to 8. Train with fewer: "
+                    f"compression.quantize.{what}_bits=8"
+                )
+        if not layer.activation_scale > 0:
+            raise ExportError(f"{layer.name} has learnt no range of activations ({layer.activation_scale}). Train it.")
+
+
+class _Quantizer:
+    """Writes the nodes of a quantized graph one after the other."""
+
+    def __init__(self, graph: Graph, factors: Mapping[str, np.ndarray], layers: Mapping[str, QuantizedWeight]) -> None:
+        self.graph, self.factors, self.layers = graph, factors, layers
+        self.readers, self.bounds = graph.readers(), bounds(graph)
+        self.result = Graph(graph.model, [], dict(graph.constants))
+        self.floats: dict[str, str] = {}
+        """Tensor → the tensor of the result that holds it in float, where its name is another."""
+        self.rounded: dict[tuple[str, Grid], str] = {}
+        self.quantized_weights: dict[str, tuple[str, np.ndarray]] = {}
+
+    def run(self, images: np.ndarray) -> ModelProto:
+        grids = self.output_grids(images)
+        done: set[str] = set()
+        for node in self.graph.nodes:
+            target = node.output[0]
+            if target in done:
+                continue
+            layer = self.layer(node)
+            if node.op_type == "MaxPool" and self.pools_integers(node, grids):
+                grid = grids[node.input[0]]
+                self.result.nodes.append(copy(node, [self.rounded[node.input[0], grid]], [target]))
+                self.floats[target] = self.round(target, target, grid)
+            elif layer is None:
+                self.result.nodes.append(copy(node, [self.floats.get(name, name) for name in node.input]))
+            else:
+                self.result.nodes.append(copy(node, self.layer_inputs(node, layer)))
+                end = self.end(node)
+                if end != target:
+                    self.result.nodes.append(copy(self.readers[target][0]))
+                    done.add(end)
+                if end in grids:
+                    self.floats[end] = self.round(end, end, grids[end])
+        return self.result.write()
+
+    def layer(self, node: NodeProto) -> QuantizedWeight | None:
+        return self.layers.get(node.input[1]) if node.op_type in ("Conv", "Gemm", "MatMul") else None
+
+    def end(self, node: NodeProto) -> str:
+        """The tensor that a layer gives to others: after its ReLU, which saturation of integers does in passing."""
+        target, readers = node.output[0], self.readers[node.output[0]]
+        alone = len(readers) == 1 and target not in self.graph.outputs
+        return readers[0].output[0] if alone and readers[0].op_type == "Relu" else target
+
+    def input_grid(self, node: NodeProto) -> Grid | None:
+        """How a node rounds its input; None if it reads floats."""
+        layer = self.layer(node)
+        return Grid.learnt(layer, self.bounds.get(node.input[0], (-np.inf, np.inf))) if layer else None
+
+    def only_grid(self, name: str) -> Grid | None:
+        """The one learnt grid on which everybody reads a tensor, if there is one."""
+        readers = self.readers[name]
+        if len(readers) == 1 and readers[0].op_type == "MaxPool":
+            return self.only_grid(readers[0].output[0])
+        grids = {self.input_grid(reader) for reader in readers}
+        return grids.pop() if len(grids) == 1 and name not in self.graph.outputs else None
+
+    def output_grids(self, images: np.ndarray) -> dict[str, Grid]:
+        """Tensor → the grid that it is computed on, for what quantized convolutions give to others."""
+        ends = [self.end(node) for node in self.graph.nodes if node.op_type == "Conv" and self.layer(node)]
+        ends = [name for name in ends if name not in self.graph.outputs]
+        learnt = {name: grid for name in ends if (grid := self.only_grid(name))}
+        ranges = self.calibrate([name for name in ends if name not in learnt], images)
+        return learnt | {name: Grid.spanning(*ranges[name]) for name in ranges}
+
+    def calibrate(self, names: list[str], images: np.ndarray) -> dict[str, tuple[float, float]]:
+        """The least and the largest value, or 0, of each tensor over all images in float."""
+        if not names:
+            return {}
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        model = self.graph.write(extra_outputs=names).SerializeToString()
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        seen = []
+        for begin in range(0, len(images), BATCH):
+            values = session.run(names, {self.graph.inputs[0]: images[begin : begin + BATCH]})
+            seen.append([(min(0.0, value.min()), max(0.0, value.max())) for value in values])
+        lows, highs = np.array(seen).min(axis=0)[:, 0], np.array(seen).max(axis=0)[:, 1]
+        return {
+            name: relevant(float(low), float(high), self.readers[name])
+            for name, low, high in zip(names, lows, highs, strict=True)
+        }
+
+    def pools_integers(self, node: NodeProto, grids: Mapping[str, Grid]) -> bool:
+        return node.input[0] in grids and len(self.readers[node.input[0]]) == 1
+
+    def round(self, name: str, value: str, grid: Grid) -> str:
+        """Round a float tensor to a grid; the name of the result."""
+        base = f"{name}.on{sum(key[0] == name for key in self.rounded)}"
+        scale = [
+            self.constant(f"{base}.step", grid.step, np.float32),
+            self.constant(f"{base}.zero", grid.zero, np.uint8),
+        ]
+        self.add("QuantizeLinear", [value, *scale], f"{base}.integers")
+        integers = f"{base}.integers"
+        if (grid.low, grid.high) != (0, 255):
+            limits = [
+                self.constant(f"{base}.low", grid.low, np.uint8),
+                self.constant(f"{base}.high", grid.high, np.uint8),
+            ]
+            self.add("Clip", [integers, *limits], f"{base}.clipped")
+            integers = f"{base}.clipped"
+        self.add("DequantizeLinear", [integers, *scale], base)
+        self.rounded[name, grid] = base
+        return base
+
+    def constant(self, name: str, value: Any, dtype: type) -> str:
+        self.result.constants[name] = np.asarray(value, dtype)
+        return name
+
+    def add(self, operation: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        self.result.nodes.append(helper.make_node(operation, inputs, [output], output, **attributes))
+
+    def layer_inputs(self, node: NodeProto, layer: QuantizedWeight) -> list[str]:
+        source, grid = node.input[0], self.input_grid(node)
+        assert grid is not None
+        if (source, grid) not in self.rounded:
+            self.round(source, self.floats.get(source, source), grid)
+        bias = node.input[2] if len(node.input) > 2 else None
+        weight, steps = self.quantize_weight(node, layer, grid.step, bias)
+        inputs = [self.rounded[source, grid], weight]
+        return [*inputs, self.quantize_bias(bias, steps * grid.step)] if bias else inputs
+
+    def quantize_weight(
+        self, node: NodeProto, layer: QuantizedWeight, activation_step: float, bias: str | None
+    ) -> tuple[str, np.ndarray]:
+        """The name of a weight as integers, and what one of them stands for in each channel [channels]."""
+        name = node.input[1]
+        if name in self.quantized_weights:
+            return self.quantized_weights[name]
+        weight = self.graph.constants[name].astype(np.float64)
+        axis = 0 if node.op_type == "Conv" else weight.ndim - 1
+        levels = 2 ** (layer.weight_bits - 1) - 1
+        steps = np.abs(np.asarray(layer.weight_scale, np.float64) * self.factors.get(name, 1.0)) / levels
+        steps = np.broadcast_to(np.where(steps > 0, steps, 1.0), weight.shape[axis]).copy()
+        shape = [-1 if place == axis else 1 for place in range(weight.ndim)]
+        distance = np.abs(weight / steps.reshape(shape) - np.round(weight / steps.reshape(shape))).max()
+        if distance > 0.05 or np.abs(weight / steps.reshape(shape)).max() > levels + 0.5:
+            raise ExportError(f"{name} is not on the integer grid of its range: it is {distance:.2f} steps off.")
+        if bias:
+            # Next to a bias beyond 32 bits the weights of a channel are almost nothing: they get coarser.
+            least = np.abs(self.graph.constants[bias].astype(np.float64)) / activation_step / 2**30
+            steps = np.maximum(steps, least)
+        integers = np.round(weight / steps.reshape(shape))
+        self.quantized_weights[name] = self.dequantize(name, integers, steps, np.int8, axis), steps
+        return self.quantized_weights[name]
+
+    def quantize_bias(self, name: str, steps: np.ndarray) -> str:
+        """The name of a bias as integers of 32 bits in the steps of the sums that it is added to [channels]."""
+        return self.dequantize(name, np.round(self.graph.constants[name] / steps), steps, np.int32, 0)
+
+    def dequantize(self, name: str, integers: np.ndarray, steps: np.ndarray, dtype: type, axis: int) -> str:
+        """The name of a constant tensor that is stored as integers. Two layers may ask for the same one."""
+        result = f"{name}.dequantized"
+        if f"{name}.integers" not in self.result.constants:
+            stored = [
+                self.constant(f"{name}.integers", integers, dtype),
+                self.constant(f"{name}.steps", steps, np.float32),
+                self.constant(f"{name}.zeros", np.zeros(len(steps)), dtype),
+            ]
+            self.add("DequantizeLinear", stored, result, axis=axis)
+        return result

@@ -1,0 +1,87 @@
+"""ONNX files of a network, in float and in integers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+
+from .folding import fold
+from .graph import ExportError
+from .int8 import QuantizedWeight, quantize
+
+__all__ = ["ExportError", "QuantizedWeight", "convert", "fold", "quantize", "quantize_file"]
+
+INPUT, OUTPUT, BATCH = "images", "logits", "N"
+
+#: `optimize_tool`: any other tool would be installed from a foreign index while this runs.
+_CONVERT = """
+import sys, paddle2onnx
+program, weights, target = sys.argv[1:]
+paddle2onnx.export(program, weights, target, opset_version=17, optimize_tool="None", enable_onnx_checker=True)
+"""
+
+
+def convert(prefix: Path, target: Path) -> None:
+    """Write `<prefix>.json` and `<prefix>.pdiparams` (`paddle.jit.save`) as an ONNX file of opset 17.
+
+    Its input is `images` float32 [N, 3, S, S], its output `logits` float32 [N, K]; weights have the names of Paddle's
+    parameters. Errors: ExportError with what paddle2onnx says.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    # A child: for a network that it does not understand, paddle2onnx ends the process it runs in.
+    arguments = [f"{prefix}.json", f"{prefix}.pdiparams", str(partial)]
+    child = subprocess.run([sys.executable, "-c", _CONVERT, *arguments], capture_output=True, text=True)
+    try:
+        if child.returncode or not partial.is_file():
+            raise ExportError(
+                f"paddle2onnx cannot convert the network (exit code {child.returncode}): {_reason(child.stderr)}"
+            )
+        model = onnx.load(partial)
+    finally:
+        partial.unlink(missing_ok=True)
+    _name_ends(model)
+    _write(model, target)
+
+
+def quantize_file(source: Path, target: Path, layers: list[QuantizedWeight], images: np.ndarray) -> None:
+    """`quantize` from a file into a file. Errors: ExportError."""
+    _write(quantize(onnx.load(source), layers, images), target)
+
+
+def _reason(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if "error" in line.lower() or "not support" in line.lower()]
+    return (telling or lines or ["it says nothing"])[-1]
+
+
+def _name_ends(model: ModelProto) -> None:
+    """Give input, output and the size of a batch their names."""
+    graph = model.graph
+    if len(graph.input) != 1 or len(graph.output) != 1:
+        raise ExportError(
+            f"The network has {len(graph.input)} inputs and {len(graph.output)} outputs, not one of each."
+        )
+    names = {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
+        value.name = name
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    del graph.value_info[:]
+
+
+def _write(model: ModelProto, target: Path) -> None:
+    onnx.checker.check_model(model, full_check=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(model.SerializeToString())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
