@@ -35,7 +35,6 @@ from .journal import CONFIG
 from .models import Networks
 from .training import Training
 
-
 #: Batches that the statistics of normalisation layers are measured on after pruning.
 STATISTICS_BATCHES = 32
 

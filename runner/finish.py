@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint, experiment, files, weights
+from . import checkpoint, compression, experiment, files, weights
 from . import config as cfg
 from .compression import ptq, qat, slim
 from .errors import UserError
@@ -38,7 +38,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     final = {
         "top1": test["top1"],
         f"top{training.k}": test[f"top{training.k}"],
-        "params": float(cost.parameters(student) - len(qat.alphas(student))),
+        "params": float(compression.parameters(student)),
         "macs": float(cost.macs(student, run.config.data.image_size)),
     }
     named = {f"test/{name}": value for name, value in test.items()}

@@ -65,14 +65,16 @@ def plot(found: Sequence[Point], path: Path) -> None:
     colors = plt.get_cmap("tab10")
     for number, point in enumerate(found):
         area = 40 + 600 * point.size_mb / largest
-        label = f"{point.name} ({point.size_mb:.2f} MB)"
-        panel.scatter(point.latency_ms, point.top1, s=area, color=colors(number % 10), alpha=0.65, label=label)
+        panel.scatter(point.latency_ms, point.top1, s=area, color=colors(number % 10), alpha=0.65)
         panel.annotate(str(number), (point.latency_ms, point.top1), ha="center", va="center", fontsize=8)
     panel.set(xlabel="latency at batch 1, ms (median)", ylabel="test top-1", title="accuracy, latency and size")
     panel.grid(alpha=0.3)
     panel.margins(0.15)
-    legend = panel.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    for handle in legend.legend_handles:
-        handle.set_sizes([60])
+    # Markers of one size: the areas are in the plot.
+    handles = [
+        plt.Line2D([], [], marker="o", linestyle="", color=colors(number % 10), label=f"{number}: {point.name}")
+        for number, point in enumerate(found)
+    ]
+    panel.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)

@@ -8,7 +8,7 @@ from .errors import ConfigError
 
 #: Keys that neither make the saved state wrong nor the run another one. A dot at the end stands for all below.
 FREE = (
-    "name", "tracking.", "checkpoint.", "launch.", "sweep.", "debug.profile",
+    "name", "tracking.", "checkpoint.", "launch.", "sweep.", "deploy.", "debug.profile",
     "train.epochs", "train.max_steps", "train.patience", "train.min_delta", "train.eval_every", "train.log_every",
     "train.threads", "train.device", "train.accelerate",
     "optimizer.lr", "optimizer.clip_norm", "schedule.",

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from . import __version__, checkpoint, experiment, files, processes, resume, runs
+from . import __version__, checkpoint, compression, experiment, files, processes, resume, runs
 from . import config as cfg
 from .compression import qat
 from .config import store
@@ -31,7 +31,6 @@ from .experiment import Experiment
 from .finish import finish
 from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, FAILURE, LOG, ORIGIN, RANKS, RESULT, Journal
 from .loop import fit
-from .models import cost
 from .progress import Display
 from .training import Ending, Progress
 
@@ -102,10 +101,8 @@ def train(directory: Path, stop: StopSignal) -> int:
         journal.append("note", text=note)
     journal.append("dataset", **data)
     amp = "off" if run.training.precision.level == "O0" else config.amp.kind
-    journal.append(
-        "tags",
-        values={"device": run.device, "parameters": str(cost.parameters(run.training.networks["student"])), "amp": amp},
-    )
+    parameters = str(compression.parameters(run.training.networks["student"]))
+    journal.append("tags", values={"device": run.device, "parameters": parameters, "amp": amp})
     about = {
         "data": data["digest"],
         "classes": run.training.loaders.classes,

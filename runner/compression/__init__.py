@@ -10,7 +10,7 @@ from .. import config as cfg
 from ..errors import CheckpointError
 from . import fpgm, ptq, qat, shapes, slim
 
-__all__ = ["fpgm", "is_quantized", "ptq", "qat", "rebuild", "shapes", "slim"]
+__all__ = ["fpgm", "is_quantized", "parameters", "ptq", "qat", "rebuild", "shapes", "slim"]
 
 #: What names of tensors contain that only a quantized network has.
 QUANTIZATION = ("._fake_quant_", "._act_preprocess.")
@@ -19,6 +19,15 @@ QUANTIZATION = ("._fake_quant_", "._act_preprocess.")
 def is_quantized(names: Sequence[str]) -> bool:
     """Whether a state with these names is of a network that quantizes."""
     return any(part in name for name in names for part in QUANTIZATION)
+
+
+def parameters(network: nn.Layer) -> int:
+    """Trainable numbers of a network, without what only its simulated integers have."""
+    return sum(
+        parameter.size
+        for name, parameter in network.named_parameters()
+        if not parameter.stop_gradient and not is_quantized([name])
+    )
 
 
 def rebuild(

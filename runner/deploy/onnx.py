@@ -15,7 +15,7 @@ from .folding import fold
 from .graph import ExportError
 from .int8 import QuantizedWeight, quantize
 
-__all__ = ["ExportError", "QuantizedWeight", "convert", "fold", "quantize", "quantize_file"]
+__all__ = ["ExportError", "QuantizedWeight", "convert", "fold", "fold_file", "quantize", "quantize_file"]
 
 INPUT, OUTPUT, BATCH = "images", "logits", "N"
 
@@ -47,6 +47,11 @@ def convert(prefix: Path, target: Path) -> None:
         partial.unlink(missing_ok=True)
     _name_ends(model)
     _write(model, target)
+
+
+def fold_file(source: Path, target: Path) -> None:
+    """`fold` from a file into a file. Errors: ExportError."""
+    _write(fold(onnx.load(source)), target)
 
 
 def quantize_file(source: Path, target: Path, layers: list[QuantizedWeight], images: np.ndarray) -> None:

@@ -32,6 +32,7 @@ REQUIRED = {
     "rich": (">=13", "rich"), "safetensors": (">=0.4.3", "safetensors"), "omegaconf": (">=2.3,<2.4", "omegaconf"),
     "hydra-core": (">=1.3.2,<1.4", "hydra"), "matplotlib": (">=3.7", "matplotlib"),
     "scikit-learn": (">=1.3", "sklearn"), "mlflow": (">=3.10,<4", "mlflow"), "paddleslim": (">=2.6,<3", "paddleslim"),
+    "onnx": (">=1.16", "onnx"), "onnxruntime": (">=1.17", "onnxruntime"), "paddle2onnx": (">=2.0,<3", "paddle2onnx"),
 }  # fmt: skip
 PADDLE = ">=3.1,<4"
 CPU = f"pip install 'paddlepaddle{PADDLE}'"
@@ -252,7 +253,8 @@ def graphics_cards() -> str:
 @functools.cache
 def imported() -> dict[str, dict[str, Any]]:
     """Module → its `file`, its `error` ("" for none) and, of Paddle, what `imports.compute` says; from two children."""
-    others = [module for _, module in REQUIRED.values() if module != "paddleslim"]
+    on_paddle = ["paddleslim", "paddle2onnx"]
+    others = [module for _, module in REQUIRED.values() if module not in on_paddle]
     with ThreadPoolExecutor() as pool:
-        first, second = pool.map(imports.ask, (["paddle", "paddleslim"], others))
+        first, second = pool.map(imports.ask, (["paddle", *on_paddle], others))
     return first | second

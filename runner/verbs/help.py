@@ -20,10 +20,13 @@ Examples
   runner mode=cls_distill optimizer=momentum optimizer.lr=0.05
   runner data=image_folder data.root=DIR model=resnet18
   runner mode=cls_distill model@mode.peer=resnet18    a second network of another kind
+  runner experiment=compress/qat checkpoint.init_from=RUN      quantize a trained network
   runner +debug=fast_dev_run …                        two steps, to see whether it all fits
 
 Verbs (`runner VERB --help` says more; RUN is a run directory DIR or an MLflow run id)
   eval RUN            evaluate a run's networks again
+  export RUN          write a network as ONNX, Paddle or safetensors files, compared with the trained one
+  bench RUN…          latency, throughput and size of exported networks, side by side
   predict RUN IMAGES  classify files, folders, globs: a table, or JSON
   runs [FOLDER]       list runs with status, mode, compression and accuracy
   ui [URI]            open MLflow on the runs of this folder

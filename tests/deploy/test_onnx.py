@@ -18,8 +18,8 @@ from runner.deploy import onnx
 from runner.deploy.onnx import QuantizedWeight
 
 SIZE = 8
-#: In parts of what differs between images. A file that ignored a range would be ten times as far off or more; a rounding
-#: that falls the other way and outputs in 8 bits that no layer has learnt a range for cost less.
+#: In parts of what differs between images. A file that ignored a range would be ten times as far off or more; roundings
+#: that fall the other way and outputs in 8 bits that no layer has learnt a range for cost less.
 CLOSE = 0.05
 
 

@@ -1,0 +1,169 @@
+"""Every mode with every compression: trained, resumed, evaluated, exported, measured; and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from safetensors import safe_open
+
+from runner.__main__ import command as run_here
+from runner.deploy import manifest
+from tests.conftest import TINY
+from tests.e2e.processes import run
+
+MODES = ("cls", "cls_distill", "cls_distill_multiopt", "cls_teacher")
+COMPRESSIONS = ("none", "qat", "fpgm", "fpgm_qat", "ptq")
+MODELS = ("mobilenet_v3_large_x0_5", "resnet18")
+INLINE = ["+debug=fast_dev_run", "train.threads=1", "tracking=none", "launch.inline=true", "deploy.bench_s=0.01"]
+SIAMESE = ["model=siamese", "model.size=small", "model.scale=0.35"]
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    """Model → a finished run of it without compression."""
+    folder, made = tmp_path_factory.mktemp("dense"), {}
+
+    def trained(*model):
+        if model not in made:
+            made[model] = folder / str(len(made))
+            assert run_here([*INLINE, *model, "deploy.formats=[]", f"hydra.run.dir={made[model]}"]) == 0
+        return made[model]
+
+    return trained
+
+
+def train_and_resume(directory, teacher, model, mode, compression):
+    """One step, then one more; each pruned or quantized run begins with trained weights."""
+    overrides = [*INLINE, *model, f"mode={mode}", f"compression={compression}", f"hydra.run.dir={directory}"]
+    overrides += [f"mode.teacher_from={teacher}"] if mode == "cls_teacher" else []
+    overrides += [f"checkpoint.init_from={teacher}"]
+    assert run_here([*overrides, "train.max_steps=1", "deploy.formats=[]"]) == 0
+    assert run_here([*overrides, "train.max_steps=2", "checkpoint.resume=auto"]) == 0
+    return json.loads((directory / "result.json").read_text())
+
+
+def check(directory, teacher, model, mode, compression, capsys):
+    result = train_and_resume(directory, teacher, model, mode, compression)
+    assert result["progress"]["step"] == 2
+    before = json.loads((teacher / "result.json").read_text())["final"]
+    if "fpgm" in compression:
+        assert result["final"]["macs"] < 0.75 * before["macs"]
+        assert result["final"]["params"] < 0.75 * before["params"]
+    else:
+        assert result["final"]["macs"] == before["macs"]
+
+    capsys.readouterr()
+    assert run_here(["eval", str(directory), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for name, value in again.items():
+        if "/" in name:
+            assert value == result["test"][name], name
+
+    described = manifest.read(directory / "export")
+    quantized = compression not in ("none", "fpgm")
+    assert [file.precision for file in described.files] == ["float32", "int8"][: 1 + quantized]
+    assert described.macs == result["final"]["macs"]
+    assert described.params == result["final"]["params"]
+    if not quantized:
+        assert described.files[0].agreement == 1.0
+    assert run_here(["bench", str(directory), "--batch", "1", "--seconds", "0.02", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["path"] for row in rows} == {file.path for file in described.files}
+    assert all(0 < row["latency_ms_p50"] <= row["latency_ms_p99"] for row in rows)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("mode", "compression"), list(itertools.product(MODES, COMPRESSIONS)))
+def test_a_mode_with_a_compression_trains_resumes_evaluates_exports_and_is_measured(
+    tmp_path, dense, capsys, mode, compression, model
+):
+    overrides = [f"model={model}"]
+    check(tmp_path / "run", dense(*overrides), overrides, mode, compression, capsys)
+
+
+@pytest.mark.parametrize(("mode", "compression"), [("cls", "ptq"), ("cls_distill", "fpgm_qat")])
+def test_so_does_the_siamese_network(tmp_path, dense, capsys, mode, compression):
+    check(tmp_path / "run", dense(*SIAMESE), SIAMESE, mode, compression, capsys)
+
+
+@pytest.mark.parametrize("recipe", ["qat", "fpgm", "fpgm_qat", "ptq"])
+def test_a_recipe_compresses_a_trained_run(tmp_path, dense, recipe):
+    small = ["model=mobilenet_v3_small_x0_35"]
+    directory = tmp_path / "run"
+    begin = [f"experiment=compress/{recipe}", f"checkpoint.init_from={dense(*small)}"]
+    assert run_here([*INLINE, *small, *begin, "deploy.formats=[]", f"hydra.run.dir={directory}"]) == 0
+    checkpoint = directory / "checkpoints" / ("quantized" if recipe == "ptq" else "step-00000002")
+    with safe_open(checkpoint / "model.safetensors", "np") as stored:
+        names = list(stored.keys())
+    assert any("_fake_quant_input" in name for name in names) == (recipe != "fpgm")
+    pruned = json.loads((directory / "compression.json").read_text())["student"]["pruned"]
+    assert bool(pruned) == ("fpgm" in recipe)
+
+
+def test_calibration_alone_needs_no_training_step(tmp_path, dense):
+    small = ["model=mobilenet_v3_small_x0_35"]
+    begin = ["experiment=compress/ptq", f"checkpoint.init_from={dense(*small)}", "data.limit=24"]
+    options = [*INLINE[1:], *small, *begin, "deploy.formats=[]", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert run_here(options) == 0
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["progress"]["step"] == 0
+
+
+def test_a_pruned_run_is_what_quantization_and_another_pruning_begin_with(tmp_path, dense):
+    small = ["model=mobilenet_v3_small_x0_35", "deploy.formats=[]"]
+    pruned = tmp_path / "pruned"
+    assert run_here([*INLINE, *small, "compression=fpgm", f"hydra.run.dir={pruned}"]) == 0
+    for compression in ("qat", "fpgm"):
+        begin = [f"compression={compression}", f"checkpoint.init_from={pruned}"]
+        assert run_here([*INLINE, *small, *begin, f"hydra.run.dir={tmp_path / compression}"]) == 0
+    first, quantized, twice = (
+        json.loads((tmp_path / name / "result.json").read_text())["final"]["macs"] for name in ("pruned", "qat", "fpgm")
+    )
+    assert quantized == first
+    assert twice < first
+
+
+@pytest.mark.parametrize("compression", ["qat", "fpgm", "ptq"])
+def test_a_compressed_run_can_be_the_teacher(tmp_path, compression):
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    assert run_here([*INLINE, *TINY[1:], f"compression={compression}", f"hydra.run.dir={teacher}"]) == 0
+    mode = ["mode=cls_teacher", f"mode.teacher_from={teacher}"]
+    assert run_here([*INLINE, *TINY[1:], *mode, f"hydra.run.dir={student}"]) == 0
+
+
+REFUSED = {
+    "a ratio of one": (["compression=fpgm", "compression.prune.ratio=1.0"], 2, "must be below 1"),
+    "a ratio of a pattern": (["compression=fpgm", "+compression.prune.ratios.conv1=1.5"], 2, "ratios.conv1=1.5"),
+    "a pattern that matches nothing": (
+        ["compression=qat", "compression.quantize.skip=[cnov1.*]"], 2, "'cnov1.*' matches no layer",
+    ),
+    "everything skipped": (["compression=fpgm", "compression.prune.skip=['*']"], 2, "takes nothing off"),
+    "no kind of layer": (["compression=qat", "compression.quantize.layers=[]"], 2, "Name some: [Conv2D,Linear]"),
+    "a network without layers to prune": (
+        ["model=custom", "model.target=tests.samples:linear_network", "compression=fpgm"], 2, "takes nothing off",
+    ),
+    "a network that is not there": (["deploy.network=student1"], 2, "It has: student"),
+    "half precision weights": (["compression=qat", "amp=fp16", "amp.level=O2"], 2, "amp.level=O1"),
+    "no training and no weights": (["train.epochs=0", "train.max_steps=null"], 2, "checkpoint.init_from=RUN"),
+    "settings without a compression": (["compression.prune.ratio=0.1"], 2, "null"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_compressed_is_refused_with_the_remedy(tmp_path, case):
+    overrides, code, reason = REFUSED[case]
+    done = run(*TINY, "tracking=none", "hydra.run.dir=run", *overrides, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert reason in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_pruned_run_does_not_fit_another_network(tmp_path):
+    options = [*INLINE, *TINY[1:]]
+    assert run_here([*options, "compression=fpgm", f"hydra.run.dir={tmp_path / 'pruned'}"]) == 0
+    done = run(
+        *TINY, "tracking=none", "model=resnet18", "hydra.run.dir=run", "checkpoint.init_from=pruned", cwd=tmp_path
+    )
+    assert done.returncode == 3
+    assert "was pruned from another network" in done.stderr
