@@ -25,6 +25,8 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/loop_overhead.py
 	$(BIN)/python benchmarks/tracking_overhead.py
 	$(BIN)/python benchmarks/sweep_overhead.py
+	$(BIN)/python benchmarks/deployed.py
+	$(BIN)/python benchmarks/compression.py
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found. Name one: make PYTHON=/path/to/python"; exit 1; }

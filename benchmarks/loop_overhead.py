@@ -69,7 +69,7 @@ def measured_runner() -> dict[str, float]:
                 sys.executable, "-m", "runner", f"hydra.run.dir={directory}", "data=synthetic",
                 f"data.train_images={BATCH * STEPS}", f"data.batch_size={BATCH}", "data.val_fraction=0",
                 "data.test_images=128", "schedule.warmup_epochs=0", "train.epochs=1", f"train.log_every={WARM_UP}",
-                f"tracking.uri=sqlite:///{folder}/mlflow.db",
+                f"tracking.uri=sqlite:///{folder}/mlflow.db", "deploy.formats=[]",
             ]
         )  # fmt: skip
         events = [json.loads(line) for line in (directory / "journal.jsonl").read_text().splitlines()]

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-TINY = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35"]
+TINY = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "deploy.formats=[]"]
 #: Seconds a job may take longer than its worker.
 MOST = 1.0
 

@@ -16,6 +16,8 @@ from ..errors import UserError
 class ExportError(UserError):
     """A network cannot be written as a file for another engine."""
 
+    exit_code = 2
+
 
 @dataclass
 class Graph:
