@@ -35,11 +35,12 @@ def stand_back() -> None:
     """Leave the cores to whoever wants them. The lowest priority still takes a tenth of them from a running loop.
 
     Only Linux has a class below that, and it is taken only where `step_forward` can end it, since a machine full of
-    other work would starve this process.
+    other work would starve this process. A priority that was lowered stays so.
     """
-    os.nice(19)
     if sys.platform == "linux" and _may_step_forward():
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
 
 
 def step_forward(process: int) -> None:

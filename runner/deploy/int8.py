@@ -188,15 +188,15 @@ class _Quantizer:
             self.constant(f"{base}.step", grid.step, np.float32),
             self.constant(f"{base}.zero", grid.zero, np.uint8),
         ]
-        self.add("QuantizeLinear", [value, *scale], f"{base}.integers")
-        integers = f"{base}.integers"
+        self.add("QuantizeLinear", [value, *scale], f"{base}.int")
+        integers = f"{base}.int"
         if (grid.low, grid.high) != (0, 255):
             limits = [
                 self.constant(f"{base}.low", grid.low, np.uint8),
                 self.constant(f"{base}.high", grid.high, np.uint8),
             ]
-            self.add("Clip", [integers, *limits], f"{base}.clipped")
-            integers = f"{base}.clipped"
+            self.add("Clip", [integers, *limits], f"{base}.cut")
+            integers = f"{base}.cut"
         self.add("DequantizeLinear", [integers, *scale], base)
         self.rounded[name, grid] = base
         return base
@@ -248,12 +248,11 @@ class _Quantizer:
 
     def dequantize(self, name: str, integers: np.ndarray, steps: np.ndarray, dtype: type, axis: int) -> str:
         """The name of a constant tensor that is stored as integers. Two layers may ask for the same one."""
-        result = f"{name}.dequantized"
-        if f"{name}.integers" not in self.result.constants:
-            stored = [
-                self.constant(f"{name}.integers", integers, dtype),
-                self.constant(f"{name}.steps", steps, np.float32),
-                self.constant(f"{name}.zeros", np.zeros(len(steps)), dtype),
-            ]
+        result = f"{name}.real"
+        if f"{name}.int" not in self.result.constants:
+            stored = [self.constant(f"{name}.int", integers, dtype), self.constant(f"{name}.step", steps, np.float32)]
+            if dtype is np.int8:
+                # Without it zero is meant as well, but onnxruntime 1.32 then computes a Gemm in float.
+                stored.append(self.constant(f"{name}.zero", np.zeros(len(steps)), dtype))
             self.add("DequantizeLinear", stored, result, axis=axis)
         return result

@@ -315,7 +315,7 @@ def test_weights_are_exactly_the_integers_of_training(tmp_path):
     expected = np.round(weight * 127 / np.abs(weight).max(axis=(1, 2, 3), keepdims=True))
     # A negative factor of the BatchNorm2D turns the signs of a channel.
     signs = np.sign(network[0][1].weight.numpy()).reshape(-1, 1, 1, 1)
-    np.testing.assert_array_equal(stored[f"{learnt[0].name}.integers"], signs * expected)
+    np.testing.assert_array_equal(stored[f"{learnt[0].name}.int"], signs * expected)
 
 
 def test_a_dead_channel_with_a_bias_beyond_32_bits_keeps_its_value(tmp_path):

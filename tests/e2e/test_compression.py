@@ -11,7 +11,7 @@ from safetensors import safe_open
 from runner.__main__ import command as run_here
 from runner.deploy import manifest
 from tests.conftest import TINY
-from tests.e2e.processes import run
+from tests.e2e.processes import mlflow_runs, run
 
 MODES = ("cls", "cls_distill", "cls_distill_multiopt", "cls_teacher")
 COMPRESSIONS = ("none", "qat", "fpgm", "fpgm_qat", "ptq")
@@ -167,3 +167,54 @@ def test_a_pruned_run_does_not_fit_another_network(tmp_path):
     )
     assert done.returncode == 3
     assert "was pruned from another network" in done.stderr
+
+
+def test_a_calibrated_run_is_evaluated_from_mlflow_alone_and_its_model_is_there(tmp_path):
+    options = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "train.threads=1", "deploy.bench_s=0.02"]
+    done = run(*options, "compression=ptq", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    client, [found] = mlflow_runs(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    for name in ("top1", "params", "macs", "size_mb", "latency_ms_p50", "latency_ms_p99"):
+        assert found.data.metrics[f"final/{name}"] == result["final"][name]
+    assert found.outputs.model_outputs
+    assert {item.path for item in client.list_artifacts(found.info.run_id, "export")} >= {
+        "export/model.json", "export/model.onnx", "export/model.int8.onnx",
+    }  # fmt: skip
+    (tmp_path / "run").rename(tmp_path / "gone")
+    again = run("eval", found.info.run_id, "--json", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["student/loss"] == result["test"]["student/loss"]
+
+
+def test_a_sweep_over_compressions_ends_in_a_table_with_costs_and_a_plot(tmp_path):
+    options = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "train.threads=1", "deploy.bench_s=0.02"]
+    done = run("-m", *options, "compression=none,ptq", "tracking=none", cwd=tmp_path, env={"COLUMNS": "160"})
+    assert done.returncode == 0, done.stderr
+    heading = next(line for line in done.stdout.splitlines() if "test top-1" in line and "status" in line)
+    assert all(text in heading for text in ("M parameters", "M MACs", "MB", "ms/image"))
+    [plot] = (tmp_path / "outputs" / "default" / "sweeps").rglob("accuracy_latency.png")
+    results = [json.loads(path.read_text())["final"] for path in plot.parent.rglob("result.json")]
+    assert len(results) == 2
+    for final in results:
+        assert f"{final['size_mb']:.3f}" in done.stdout
+        assert f"{final['latency_ms_p50']:.2f}" in done.stdout
+
+
+def test_a_file_that_is_not_the_network_is_refused_and_the_earlier_export_kept(tmp_path, dense, monkeypatch):
+    from runner.deploy import engines
+
+    directory = tmp_path / "run"
+    small = ["model=mobilenet_v3_small_x0_35"]
+    assert run_here([*INLINE, *small, f"hydra.run.dir={directory}"]) == 0
+    before = (directory / "export" / "model.onnx").read_bytes()
+    opened = engines.open_
+
+    def wrong(*arguments):
+        engine = opened(*arguments)
+        return lambda images: engine(images)[:, ::-1]
+
+    monkeypatch.setattr(engines, "open_", wrong)
+    assert run_here(["export", str(directory)]) == 3
+    assert (directory / "export" / "model.onnx").read_bytes() == before
+    assert not list(directory.glob(".export*"))
