@@ -16,6 +16,11 @@ from ..errors import ConfigError
 from ..models import cost
 from . import patterns, shapes, slim
 
+#: Weight → part of its filters.
+Ratios = dict[str, float]
+#: Halvings of an interval in which a number is searched.
+SEARCH_STEPS = 10
+
 
 @dataclass
 class Plan:
@@ -54,12 +59,16 @@ def prune(network: nn.Layer, settings: cfg.Pruning, image_size: int, accuracy: C
         patterns.check(f"compression.prune.{key}", given, before[0])
     pruner = slim.Pruner(network, image_size)
     ratios = {weight: _ratio(members, settings) for weight, members in pruner.groups().items()}
-    ratios = {weight: ratio for weight, ratio in ratios.items() if ratio > 0}
-    if settings.macs_reduction is not None:
-        reduction, multiple = settings.macs_reduction, settings.channel_multiple
-        ratios = pruner.sensitive_ratios(list(ratios), accuracy, reduction, multiple)
-    ratios = {weight: _rounded(ratio, before[0][_layer(weight)], settings) for weight, ratio in ratios.items()}
-    ratios = {weight: ratio for weight, ratio in ratios.items() if ratio > 0}
+    ratios = _rounded(ratios, before[0], settings)
+    if settings.macs_reduction is not None and ratios:
+        losses = pruner.sensitivities(list(ratios), accuracy)
+        wanted = round((1 - settings.macs_reduction) * before[1])
+        ratios = _by_sensitivity(
+            losses,
+            wanted,
+            lambda ratios: _rounded(ratios, before[0], settings),
+            lambda ratios: pruner.macs(ratios, image_size),
+        )
     if ratios:
         pruner.prune(ratios)
     shapes.settle(network)
@@ -117,8 +126,56 @@ def _own_ratio(layer: str, settings: cfg.Pruning) -> float:
     return ratio
 
 
-def _rounded(ratio: float, filters: int, settings: cfg.Pruning) -> float:
-    """The ratio at which a multiple of channels is left, at least one multiple of them."""
-    multiple = settings.channel_multiple
-    left = max(multiple, round((1 - ratio) * filters / multiple) * multiple)
-    return max(0.0, 1 - left / filters)
+def _rounded(ratios: Ratios, filters: dict[str, int], settings: cfg.Pruning) -> Ratios:
+    """The ratios at which a multiple of channels is left, at least one multiple of them; none where all are left."""
+    multiple, found = settings.channel_multiple, {}
+    for weight, ratio in ratios.items():
+        if ratio <= 0:
+            continue
+        before = filters[_layer(weight)]
+        left = max(multiple, round((1 - ratio) * before / multiple) * multiple)
+        if left < before:
+            found[weight] = 1 - left / before
+    return found
+
+
+def _by_sensitivity(
+    losses: dict[str, dict[float, float]],
+    wanted: int,
+    rounded: Callable[[Ratios], Ratios],
+    macs: Callable[[Ratios], int],
+) -> Ratios:
+    """Ratios that cost every weight alone the same part of the accuracy, so that at most `wanted` MACs are left.
+
+    Where even the largest measured ratios leave more, those. Li et al., Pruning Filters for Efficient ConvNets, ICLR
+    2017, prune by such curves.
+    """
+
+    def at(loss: float) -> Ratios:
+        return rounded({weight: _largest_ratio(curve, loss) for weight, curve in losses.items()})
+
+    def scaled(part: float) -> Ratios:
+        return rounded({weight: part * ratio for weight, ratio in found.items()})
+
+    found = at(_smallest(lambda loss: macs(at(loss)) <= wanted))
+    # Accuracy on few images comes in steps, and the first may already take more than is wanted.
+    return scaled(_smallest(lambda part: macs(scaled(part)) <= wanted))
+
+
+def _smallest(holds: Callable[[float], bool]) -> float:
+    """The smallest number from 0 to 1 for which something holds that holds for all larger ones; 1 if for none."""
+    low, high = 0.0, 1.0
+    for _ in range(SEARCH_STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def _largest_ratio(curve: dict[float, float], loss: float) -> float:
+    """The largest ratio that loses at most so much, between two measured ones by interpolation."""
+    ratio, lost = 0.0, 0.0
+    for next_ratio, next_lost in sorted(curve.items()):
+        if next_lost > loss:
+            return ratio + (next_ratio - ratio) * (loss - lost) / (next_lost - lost) if loss > lost else ratio
+        ratio, lost = next_ratio, next_lost
+    return ratio

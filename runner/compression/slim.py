@@ -154,7 +154,7 @@ class Pruner:
 
         # PaddleSlim 2.6 looks for the name that Paddle 2 had.
         dygraph._to_static_mode_guard_ = dygraph.to_static_mode_guard
-        self.network, self.image_size = network, image_size
+        self.network = network
         training = network.training
         try:
             # Paddle 3 traces into its new representation, which PaddleSlim cannot read. Coming back from the old one,
@@ -195,25 +195,26 @@ class Pruner:
             if "_origin_groups" in layer.__dict__:
                 layer._groups = layer.__dict__.pop("_origin_groups")
 
-    def sensitive_ratios(
-        self, weights: list[str], accuracy: Callable[[], float], macs_reduction: float, multiple: int
-    ) -> dict[str, float]:
-        """Weight → ratio so that the least sensitive weights lose most and the MACs fall by `macs_reduction`."""
-        from paddleslim.dygraph.prune import filter_pruner
-
-        # Its own count traces the network, which Paddle 3 does in the representation it cannot read.
-        filter_pruner.flops = lambda network, _inputs: cost.macs(network, self.image_size)
+    def sensitivities(self, weights: list[str], accuracy: Callable[[], float]) -> dict[str, dict[float, float]]:
+        """Weight → ratio → part of the accuracy that is lost when it alone loses that part of its filters."""
         names = self._names()
         own = {name: parameter for parameter, name in names.items()}
         skipped = [parameter for parameter, name in names.items() if name not in weights]
         with _quiet(), TemporaryDirectory() as folder:
             # It insists on a file, which is a pickle: nobody else may ever read it.
-            self._pruner.sensitive(
-                accuracy, str(Path(folder) / "sensitivities"), [own[name] for name in weights], list(skipped)
+            found = self._pruner.sensitive(
+                accuracy, str(Path(folder) / "sensitivities"), [own[name] for name in weights], skipped
             )
-            align = multiple if multiple > 1 else None
-            ratios, _ = self._pruner.get_ratios_by_sensitivity(macs_reduction, align=align, skip_vars=list(skipped))
-        return {names[parameter]: min(ratio, 0.99) for parameter, ratio in ratios.items() if ratio > 0}
+        return {names[parameter]: losses for parameter, losses in found.items() if parameter in names}
+
+    def macs(self, ratios: dict[str, float], image_size: int) -> int:
+        """MACs of the network if it lost these parts of its filters; it does not."""
+        own = {name: parameter.name for name, parameter in self.network.named_parameters()}
+        with _quiet():
+            plan = self._pruner.prune_vars({own[name]: ratio for name, ratio in ratios.items()}, 0)
+            left = cost.macs(self.network, image_size)
+            plan.restore(self.network)
+        return left
 
     def _names(self) -> dict[str, str]:
         """Paddle's name → structured name of every weight with filters."""

@@ -72,7 +72,7 @@ def test_the_filters_nearest_to_the_others_go():
     distances = np.linalg.norm(flat[:, None] - flat[None], axis=-1).sum(axis=1)
     kept = np.sort(np.argsort(distances)[2:])
     following = network.second.weight.numpy()
-    plan = pruned(network, ratio=0.25)
+    plan = pruned(network, ratio=0.25, channel_multiple=1)
     assert plan.channels["first"] == (8, 6)
     np.testing.assert_array_equal(network.first.weight.numpy(), weight[kept])
     second = network.second.weight.numpy()
@@ -97,7 +97,7 @@ def test_skipped_layers_keep_all_filters_and_so_do_those_that_share_their_channe
 
 def test_a_pattern_has_a_ratio_of_its_own_and_the_last_one_decides():
     network = built(KINDS["resnet18"])
-    plan = pruned(network, ratio=0.0, ratios={"layer1.*": 0.2, "layer1.0.conv1": 0.5})
+    plan = pruned(network, ratio=0.0, ratios={"layer1.*": 0.2, "layer1.0.conv1": 0.5}, channel_multiple=1)
     assert plan.channels["layer1.0.conv1"] == (64, 32)
     assert plan.channels["layer1.1.conv1"] == (64, 51)
     assert "layer2.0.conv1" not in plan.channels
@@ -119,7 +119,7 @@ def test_the_least_sensitive_layers_lose_most_until_the_macs_fall_by_what_was_as
 
     plan = fpgm.prune(network, cfg.Pruning(macs_reduction=0.3), 32, accuracy)
     saved = 1 - plan.macs[1] / plan.macs[0]
-    assert 0.25 < saved < 0.4
+    assert 0.3 <= saved < 0.33
     kept = {name: after / before for name, (before, after) in plan.channels.items()}
     assert kept.get("conv1", 1.0) > min(kept.values())
 
