@@ -101,14 +101,18 @@ def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
             f"{np.mean([one['seconds'] for one in runs]):9.0f}"
         )
         if bound := BOUNDS.get(name):
-            broken += [f"{name}: {np.mean(lost):.2f} points lost (at most {bound.points})"] * (
-                np.mean(lost) > bound.points
-            )
-            broken += [f"{name}: {macs:.2f} of the MACs (at most {bound.macs})"] * bool(macs > bound.macs)
-            if bound.size < 1 and sizes:
-                broken += [f"{name}: {np.mean(sizes):.3f} of the bytes (at most {bound.size})"] * (
-                    np.mean(sizes) > bound.size
+            broken += [
+                f"{name}: {text}"
+                for out, text in (
+                    (np.mean(lost) > bound.points, f"{np.mean(lost):.2f} points lost (at most {bound.points})"),
+                    (macs > bound.macs, f"{macs:.2f} of the MACs (at most {bound.macs})"),
+                    (len(agreements) < len(runs), f"{len(agreements)} of {len(runs)} exports were measured"),
+                    (bound.size < 1 and len(sizes) < len(runs), f"{len(sizes)} of {len(runs)} have integer files"),
+                    (sizes and np.mean(sizes) > bound.size, f"{np.mean(sizes or [1]):.3f} of the bytes"),
+                    (agreements and np.mean(agreements) < 99, f"agreement {np.mean(agreements or [0]):.2f} %"),
                 )
+                if out
+            ]
     print("\n" + ("\n".join(broken) or "All bounds hold."))
     return 1 if broken else 0
 

@@ -79,18 +79,8 @@ def _commit(target: Path, parts: dict[str, dict[str, paddle.Tensor]], state: dic
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    _replace(partial, target)
-
-
-def _replace(partial: Path, target: Path) -> None:
-    """Give a complete folder its name. One of that name stays under another until then, where `newest` finds it."""
-    superseded = target.with_name(f"{target.name}.old")
-    if target.exists():
-        shutil.rmtree(superseded, ignore_errors=True)
-        os.replace(target, superseded)
-    os.replace(partial, target)
-    files.sync_folder(target.parent)
-    shutil.rmtree(superseded, ignore_errors=True)
+    # One of the same name is `….old` until then, where `newest` finds it.
+    files.replace_folder(partial, target)
 
 
 def _state(training: Training) -> dict[str, Any]:

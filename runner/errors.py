@@ -75,6 +75,12 @@ class DiskError(UserError):
         return cls(f"{error.filename or run} cannot be written: {error.strerror or error}. {advice}")
 
 
+class ExportError(UserError):
+    """A network cannot be written as a file for another engine."""
+
+    exit_code = 2
+
+
 class RunFailed(UserError):
     """A run ended without a result."""
 

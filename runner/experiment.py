@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import paddle
-from paddle import nn
 
 from . import (
     checkpoint,
@@ -24,14 +23,13 @@ from . import (
     runs,
     schedules,
     seeding,
+    teacher,
     weights,
 )
 from . import config as cfg
-from .config import store
 from .ema import Ema
-from .errors import CheckpointError, ConfigError
+from .errors import ConfigError
 from .evaluation import evaluate
-from .journal import CONFIG
 from .models import Networks
 from .training import Training
 
@@ -51,6 +49,8 @@ class Experiment:
     """What a person should know about how it was built."""
     plan: dict[str, Any] = field(default_factory=dict)
     """Network → what pruning did to it, `fpgm.Plan` as JSON."""
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Network → `params` (trainable numbers) and `macs` of one image."""
 
 
 @dataclass
@@ -81,7 +81,17 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
     else:
         plan = _initial_weights(config, networks, notes)
         plan |= _compress(config, stage)
+        for name in networks.trained:
+            remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits"
+            models.check_input(networks[name], config.data.image_size, len(loaders.classes), remedy)
     accelerate(config, networks)
+    costs = {
+        name: {
+            "params": float(compression.slim.parameters(networks[name])),
+            "macs": float(models.macs(networks[name], config.data.image_size)),
+        }
+        for name in networks.trained
+    }
     steps_per_epoch = loaders.train.batches_per_epoch
     steps = config.train.max_steps or config.train.epochs * steps_per_epoch
     _check_warmups(config, steps, steps_per_epoch)
@@ -103,7 +113,7 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
     if saved:
         restore.training_state(saved, training)
         notes += _other_length(saved, training, config)
-    return Experiment(config, stage.device, training, notes, plan)
+    return Experiment(config, stage.device, training, notes, plan, costs)
 
 
 def prepare(config: cfg.Config, with_teacher: bool) -> Stage:
@@ -155,6 +165,8 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
     """Prune the trained networks, then simulate integers in them, as the config asks. What was pruned."""
     plan: dict[str, Any] = {}
     settings, loaders = config.compression, stage.loaders
+    if settings.kind != "none":
+        compression.slim.check_versions()
     for name in stage.networks.trained:
         network = stage.networks[name]
         if settings.prune:
@@ -167,6 +179,9 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
         if isinstance(settings.quantize, cfg.TrainedQuantization):
             batches = calibration_batches(loaders, settings.quantize.calibration_batches)
             compression.qat.quantize_and_calibrate(network, settings.quantize, batches)
+        elif settings.quantize:
+            # What cannot be quantized at the end is refused now.
+            compression.ranges.quantizable(network, settings.quantize)
     return plan
 
 
@@ -222,59 +237,10 @@ def _networks(
     config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], with_teacher: bool
 ) -> Networks:
     classes = len(loaders.classes)
-    trained = {name: models.build(model_of(config, name), classes) for name in mode.networks}
+    trained = {name: models.build(models.model_of(config, name), classes) for name in mode.networks}
     if with_teacher and isinstance(config.mode, cfg.ClsTeacher):
-        return Networks(trained, {"teacher": _teacher(config.mode, config, classes, notes)})
+        return Networks(trained, {"teacher": teacher.build(config.mode, config, classes, notes)})
     return Networks(trained)
-
-
-def model_of(config: cfg.Config, network: str) -> cfg.Model:
-    """The architecture of a trained network."""
-    peer = config.mode.peer if isinstance(config.mode, cfg.ClsDistill) and network == "student1" else None
-    return peer or config.model
-
-
-def _teacher(mode: cfg.ClsTeacher, config: cfg.Config, classes: int, notes: list[str]) -> nn.Layer:
-    """A network with the weights of a trained one. Errors: CheckpointError or ConfigError where it cannot be had."""
-    origin = runs.local(mode.teacher_from, runs.tracking_uri(config))
-    given = weights.read(origin)
-    run = store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
-    name, prefix = mode.teacher_network, f"{mode.teacher_network}."
-    held = {key.partition(".")[0] for key in given.arrays} & {"student", "student1"}
-    if held and name not in held:
-        raise CheckpointError(
-            f"mode.teacher_network={name}: {given.origin} has no such network. It has: {', '.join(sorted(held))}"
-        )
-    network = models.build(_teacher_model(mode, config, run), classes)
-    if held:
-        chosen = {key: value for key, value in given.arrays.items() if key.startswith(prefix)}
-    else:
-        chosen = {f"{prefix}{key}": value for key, value in given.arrays.items()}
-    teacher = weights.Weights(given.origin, chosen, given.plan)
-    stored_as = run.compression if run else cfg.NoCompression()
-    weights.restructure(Networks({name: network}), (name,), teacher, stored_as)
-    summary = weights.initialize(
-        Networks({name: network}),
-        (name,),
-        teacher,
-        strict=True,
-        remedy="The teacher needs the architecture and classes it was trained with: model@mode.teacher=…",
-    )
-    notes.append(f"teacher: {summary}")
-    return network
-
-
-def _teacher_model(mode: cfg.ClsTeacher, config: cfg.Config, run: cfg.Config | None) -> cfg.Model:
-    """The architecture that the config names, else that of the teacher's run, else the student's."""
-    if mode.teacher is not None or run is None:
-        return mode.teacher or config.model
-    model = model_of(run, mode.teacher_network)
-    if isinstance(model, cfg.CustomModel) and not mode.trust:
-        raise ConfigError(
-            f"{mode.teacher_from} was trained with a model of its own, {model.target}, which would be imported and "
-            "called. If you trust whoever made that run: mode.trust=true"
-        )
-    return model
 
 
 def _optimizations(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_folder(partial: Path, target: Path) -> None:
+    """Give a complete folder its name; one of that name is `<name>.old` beside it until then."""
+    superseded = target.with_name(f"{target.name}.old")
+    if target.exists():
+        shutil.rmtree(superseded, ignore_errors=True)
+        os.replace(target, superseded)
+    os.replace(partial, target)
+    sync_folder(target.parent)
+    shutil.rmtree(superseded, ignore_errors=True)
 
 
 def text_digest(text: str) -> str:

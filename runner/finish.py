@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint, compression, experiment, files, weights
+from . import checkpoint, experiment, files, weights
 from . import config as cfg
 from .compression import ptq, qat, slim
 from .errors import UserError
 from .evaluation import Evaluation, evaluate
 from .experiment import Experiment
-from .journal import PLOTS, RESULT, Journal
-from .models import cost
+from .journal import LOG, PLOTS, RESULT, Journal
 from .training import Ending, Training
 
 log = logging.getLogger("runner")
@@ -34,13 +33,9 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     if isinstance(run.config.compression, cfg.Ptq):
         _quantize(directory, run, run.config.compression.quantize, journal)
     evaluation = evaluate(training.networks, training.loaders.test, training.precision, training.k, details=True)
-    test, student = test_metrics(evaluation, training), training.networks["student"]
-    final = {
-        "top1": test["top1"],
-        f"top{training.k}": test[f"top{training.k}"],
-        "params": float(compression.parameters(student)),
-        "macs": float(cost.macs(student, run.config.data.image_size)),
-    }
+    test, deployed = test_metrics(evaluation, training), run.config.deploy.network
+    final = {name: evaluation.values[f"{deployed}/{name}"] for name in ("top1", f"top{training.k}")}
+    final |= run.costs[deployed]
     named = {f"test/{name}": value for name, value in test.items()}
     journal.metrics(training.progress.step, training.progress.epochs_begun, named)
     predictions = evaluation.predictions["student"]
@@ -79,13 +74,19 @@ def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, flo
     """Export the network and measure the files. What of it belongs to the results; nothing where it cannot be done."""
     from .deploy import export
 
-    loaders, name = run.training.loaders, run.config.deploy.network
-    model = experiment.model_of(run.config, name)
-    subject = export.Subject(run.training.networks[name], name, run.config, model, loaders.classes)
+    training = run.training
+    subject = export.subject(run.config, training.networks, training.loaders.classes, training.precision)
     try:
-        exported = export.export(directory, subject, loaders.train.unchanged(), loaders.test)
+        exported = export.export(directory, subject, training.loaders.train.unchanged(), training.loaders.test)
     except UserError as error:
         _tell(journal, f"not exported: {error}")
+        return {}
+    except OSError:
+        raise
+    except Exception as error:
+        # The tools for other formats have errors of their own, and a trained network is worth more than its export.
+        log.exception("not exported")
+        _tell(journal, f"not exported: {type(error).__name__}: {error}. Where: {directory / LOG}")
         return {}
     for note in exported.notes:
         _tell(journal, note)

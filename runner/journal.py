@@ -28,7 +28,8 @@ class Journal:
     """Appends to the journal of a run directory.
 
     Events: `started` and `resumed` (command); `metrics` (step, epoch, values); `dataset`; `tags` (values); `note`
-    (text); `checkpoint` (name, better); `artifact` (path, folder); `ended` (status, reason, exit_code). Every event has
+    (text); `checkpoint` (name, better, final: what the run ended with);
+    `artifact` (path, folder); `model` (path of an export); `ended` (status, reason, exit_code). Every event has
     `time`, seconds since 1970.
     """
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .errors import UserError
 
 
 @dataclass
@@ -34,6 +36,28 @@ COSTS = (
 )
 
 
+def measured(jobs: Sequence[tuple[str, Path, dict[str, Any]]]) -> tuple[dict[str, dict[str, Any]], str]:
+    """Name → final numbers of finished runs (name, directory, final numbers), and what measured their latencies.
+
+    What a run measured at its own end says as much of the moment as of the network: here the recommended ONNX files of
+    all runs are measured in turns. Where that cannot be done the runs' own numbers stay.
+    """
+    from .deploy import bench
+    from .deploy.manifest import EXPORT, MANIFEST
+
+    exports = [(name, directory / EXPORT) for name, directory, _ in jobs if (directory / EXPORT / MANIFEST).is_file()]
+    try:
+        entries = [entry for name, folder in exports for entry in bench.entries(name, folder, ["onnx"])]
+        timings = bench.measure([entry for entry in entries if entry.file.path == entry.manifest.recommended])
+    except UserError:
+        timings = []
+    latest = {
+        timing.entry.run: {"latency_ms_p50": timing.p50_ms, "latency_ms_p99": timing.p99_ms} for timing in timings
+    }
+    engine = f"{timings[0].engine}, {timings[0].threads} thread, in turns" if timings else ""
+    return {name: final | latest.get(name, {}) for name, _, final in jobs}, engine
+
+
 @dataclass
 class Point:
     """One finished run in the plot."""
@@ -44,11 +68,11 @@ class Point:
     size_mb: float
 
 
-def points(finished: Sequence[tuple[str, dict[str, Any]]]) -> list[Point]:
-    """(name, final numbers) of runs as points, of those that were exported and measured."""
+def points(finals: Mapping[str, dict[str, Any]]) -> list[Point]:
+    """Name → final numbers of runs as points, of those that were exported and measured."""
     return [
         Point(name, final["top1"], final["latency_ms_p50"], final["size_mb"])
-        for name, final in finished
+        for name, final in finals.items()
         if "latency_ms_p50" in final
     ]
 

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich import box
@@ -103,32 +104,17 @@ def show(directory: Path, refused: Mapping[Path, UserError]) -> int:
     if not jobs(directory):
         shutil.rmtree(directory)
         return 0
+    outcomes = _outcomes(directory, refused)
+    done = [(job.name, job, state.result["final"]) for job, state in outcomes if state.result]
+    failed = [(job, state) for job, state in outcomes if not state.result]
+    finals, engine = report.measured(done)
     console = screen()
     console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    costs = [column.heading for column in report.COSTS]
-    for heading in ("job", "status", "test top-1", "best validation", *costs, "time"):
-        table.add_column(heading, justify="left" if heading in ("job", "status") else "right", overflow="fold")
-    failed, finished = [], []
-    for job in jobs(directory):
-        state = runs.state(job)
-        if error := refused.get(job.resolve()):
-            state = runs.State("FAILED", str(error), error.exit_code, state.step, None)
-        result = state.result
-        name = job.name.replace("_", " ", 1)
-        if result is None:
-            failed.append((job, state))
-            table.add_row(name, f"[red]{state.status}[/red]")
-            continue
-        finished.append((job.name, result["final"]))
-        best = "" if result["best"] is None else f"{result['best']:.4f}"
-        table.add_row(
-            name, state.status, f"[bold]{result['final']['top1']:.4f}[/bold]", best,
-            *(column.text(result["final"]) for column in report.COSTS), duration(result["seconds"]),
-        )  # fmt: skip
-    console.print(table)
-    if len(measured := report.points(finished)) > 1:
-        report.plot(measured, directory / PLOT)
+    console.print(_table(outcomes, finals))
+    if engine:
+        console.print(f"ms/image: median at batch 1, {engine}", soft_wrap=True)
+    if len(points := report.points(finals)) > 1:
+        report.plot(points, directory / PLOT)
         console.print(f"Plot     {os.path.relpath(directory / PLOT)}", soft_wrap=True)
     for job, state in failed:
         console.print(f"{job.name}: {state.reason}", soft_wrap=True, markup=False)
@@ -139,6 +125,37 @@ def show(directory: Path, refused: Mapping[Path, UserError]) -> int:
     for line in comparison(directory):
         console.print(line, soft_wrap=True, markup=False)
     return failed[0][1].exit_code if failed else 0
+
+
+def _outcomes(directory: Path, refused: Mapping[Path, UserError]) -> list[tuple[Path, runs.State]]:
+    """Every job and where it stands."""
+    found = []
+    for job in jobs(directory):
+        state = runs.state(job)
+        if error := refused.get(job.resolve()):
+            state = runs.State("FAILED", str(error), error.exit_code, state.step, None)
+        found.append((job, state))
+    return found
+
+
+def _table(outcomes: list[tuple[Path, runs.State]], finals: Mapping[str, dict[str, Any]]) -> Table:
+    """A row a job; `finals` are the final numbers of those that finished, by name."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    costs = [column.heading for column in report.COSTS]
+    for heading in ("job", "status", "test top-1", "best validation", *costs, "time"):
+        table.add_column(heading, justify="left" if heading in ("job", "status") else "right", overflow="fold")
+    for job, state in outcomes:
+        name, result = job.name.replace("_", " ", 1), state.result
+        if result is None:
+            table.add_row(name, f"[red]{state.status}[/red]")
+            continue
+        final = finals[job.name]
+        best = "" if result["best"] is None else f"{result['best']:.4f}"
+        table.add_row(
+            name, state.status, f"[bold]{final['top1']:.4f}[/bold]", best,
+            *(column.text(final) for column in report.COSTS), duration(result["seconds"]),
+        )  # fmt: skip
+    return table
 
 
 def comparison(directory: Path) -> list[str]:

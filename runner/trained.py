@@ -11,46 +11,39 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from . import checkpoint, data, experiment, models, weights
+from . import checkpoint, experiment, models, weights
 from . import config as cfg
 from .data import Normalize, decode
-from .deploy.export import Subject
 from .errors import CheckpointError, ConfigError
 from .evaluation import Evaluation, evaluate
+from .experiment import Stage
 
 
-def evaluated(directory: Path, config: cfg.Config, split: str, pointer: str) -> Evaluation:
-    """Metrics and predictions of every network of a run on `train`, `val` or `test`.
+def restored(directory: Path, config: cfg.Config, pointer: str) -> Stage:
+    """Images and networks of a run, with the structure and the weights of a checkpoint: `final`, `best` or `last`.
 
-    `pointer` is the checkpoint: `final`, `best` or `last`. Errors: DataError, CheckpointError; ConfigError for a split
-    that the data does not have.
+    Errors: DataError, CheckpointError.
     """
     stage = experiment.prepare(config, with_teacher=False)
     chosen = weights.read(directory, pointer)
     weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
     weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
     experiment.accelerate(config, stage.networks)
+    return stage
+
+
+def evaluated(directory: Path, config: cfg.Config, split: str, pointer: str) -> Evaluation:
+    """Metrics and predictions of every network of a run on `train`, `val` or `test`.
+
+    Errors: as in `restored`; ConfigError for a split that the data does not have.
+    """
+    stage = restored(directory, config, pointer)
     stage.precision.decorate([stage.networks[name] for name in stage.networks.trained], [])
     batches = stage.loaders.evaluation(split)
     if batches is None:
         raise ConfigError("This run held no validation images out: data.val_fraction is 0. Use --split test or train.")
     k = min(config.train.topk, len(stage.loaders.classes))
     return evaluate(stage.networks, batches, stage.precision, k, details=True)
-
-
-def subject(directory: Path, config: cfg.Config) -> tuple[Subject, data.Loaders]:
-    """The network of a run that `deploy.network` names, as the run ended with it, and the run's images.
-
-    Errors: DataError, CheckpointError.
-    """
-    stage = experiment.prepare(config, with_teacher=False)
-    name = config.deploy.network
-    chosen = weights.read(directory, "final")
-    weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
-    weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
-    experiment.accelerate(config, stage.networks)
-    model = experiment.model_of(config, name)
-    return Subject(stage.networks[name], name, config, model, stage.loaders.classes), stage.loaders
 
 
 @dataclass
@@ -81,7 +74,7 @@ def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
     state = checkpoint.verify(Path(chosen.origin)).state
     if name not in state["networks"]:
         raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(state['networks'])}")
-    networks = models.Networks({name: models.build(experiment.model_of(config, name), len(state["classes"]))})
+    networks = models.Networks({name: models.build(models.model_of(config, name), len(state["classes"]))})
     own = {key: value for key, value in chosen.arrays.items() if key.startswith(f"{name}.")}
     own_weights = weights.Weights(chosen.origin, own, chosen.plan)
     weights.restructure(networks, (name,), own_weights, config.compression)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import paddle
 from paddle import nn
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from . import checkpoint, compression, unpickling
@@ -18,6 +18,9 @@ from . import config as cfg
 from .errors import CheckpointError
 from .journal import CHECKPOINTS
 from .models import Networks
+
+#: What the metadata of an exported file say of a network that lost channels.
+PRUNED = "runner.pruned"
 
 
 @dataclass
@@ -31,7 +34,7 @@ class Weights:
 
     def without_quantization(self) -> Weights:
         """The weights themselves, without ranges and clips."""
-        plain = {name: array for name, array in self.arrays.items() if not compression.is_quantized([name])}
+        plain = {name: array for name, array in self.arrays.items() if not compression.slim.is_quantization(name)}
         return Weights(self.origin, plain, self.plan)
 
 
@@ -43,7 +46,7 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
     naming what is missing or damaged.
     """
     path = Path(source)
-    if path.is_file() and path.name in ("best", "last"):
+    if path.is_file() and path.name in ("final", "best", "last"):
         path = path.with_name(path.read_text(encoding="utf-8"))
     if (path / CHECKPOINTS).is_dir():
         name = next(filter(None, (checkpoint.pointed(path / CHECKPOINTS, name) for name in _order(pointer))), None)
@@ -61,7 +64,9 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
         )
     try:
         if path.suffix == ".safetensors":
-            return Weights(str(path), load_file(path))
+            with safe_open(path, "np") as stored:
+                pruned = (stored.metadata() or {}).get(PRUNED) == str(True)
+            return Weights(str(path), load_file(path), {"student": {}} if pruned else {})
         with path.open("rb") as stream:
             return Weights(str(path), _arrays(unpickling.load(stream)))
     except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError) as error:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import signal
 import sys
 import time
@@ -20,11 +21,12 @@ from typing import Any
 import numpy as np
 import paddle
 
-from . import __version__, checkpoint, compression, experiment, files, processes, resume, runs
+from . import __version__, checkpoint, experiment, files, processes, resume, runs
 from . import config as cfg
 from .compression import qat
 from .config import store
 from .data import Images
+from .deploy.manifest import EXPORT
 from .errors import UNWRITABLE, CheckpointError, DataError, DiskError, UserError
 from .evaluation import Evaluation
 from .experiment import Experiment
@@ -94,6 +96,7 @@ def train(directory: Path, stop: StopSignal) -> int:
         checkpoint.rewind(directory, saved)
         # The result of what was complete before it was extended.
         (directory / RESULT).unlink(missing_ok=True)
+        shutil.rmtree(directory / EXPORT, ignore_errors=True)
         _announce(directory, journal)
     journal.continue_from(saved.progress.step if saved else 0)
     for note in [*notes, *run.notes]:
@@ -101,7 +104,7 @@ def train(directory: Path, stop: StopSignal) -> int:
         journal.append("note", text=note)
     journal.append("dataset", **data)
     amp = "off" if run.training.precision.level == "O0" else config.amp.kind
-    parameters = str(compression.parameters(run.training.networks["student"]))
+    parameters = str(int(run.costs["student"]["params"]))
     journal.append("tags", values={"device": run.device, "parameters": parameters, "amp": amp})
     about = {
         "data": data["digest"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from paddle import nn
 
@@ -10,24 +10,12 @@ from .. import config as cfg
 from ..errors import CheckpointError
 from . import fpgm, ptq, qat, shapes, slim
 
-__all__ = ["fpgm", "is_quantized", "parameters", "ptq", "qat", "rebuild", "shapes", "slim"]
-
-#: What names of tensors contain that only a quantized network has.
-QUANTIZATION = ("._fake_quant_", "._act_preprocess.")
+__all__ = ["fpgm", "is_quantized", "ptq", "qat", "rebuild", "shapes", "slim"]
 
 
-def is_quantized(names: Sequence[str]) -> bool:
+def is_quantized(names: Iterable[str]) -> bool:
     """Whether a state with these names is of a network that quantizes."""
-    return any(part in name for name in names for part in QUANTIZATION)
-
-
-def parameters(network: nn.Layer) -> int:
-    """Trainable numbers of a network, without what only its simulated integers have."""
-    return sum(
-        parameter.size
-        for name, parameter in network.named_parameters()
-        if not parameter.stop_gradient and not is_quantized([name])
-    )
+    return any(map(slim.is_quantization, names))
 
 
 def rebuild(
@@ -41,7 +29,7 @@ def rebuild(
 
     `stored` are the shapes of the stored state by name. Errors: CheckpointError where it is of another network.
     """
-    plain = {name: shape for name, shape in stored.items() if not is_quantized([name])}
+    plain = {name: shape for name, shape in stored.items() if not slim.is_quantization(name)}
     if pruned:
         shapes.shrink(network, plain, origin)
     if len(plain) < len(stored):

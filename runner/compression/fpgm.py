@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import paddle
@@ -51,18 +50,20 @@ def prune(network: nn.Layer, settings: cfg.Pruning, image_size: int, accuracy: C
 
     Convolutions whose outputs are added, or a depthwise one and the one before it, must keep the same channels: they
     lose the smallest of their ratios together. `accuracy` (top-1 of the network as it is) is asked by the sensitivity
-    analysis only. A convolution whose output is the network's own is left. Errors: ConfigError for a pattern that
-    matches nothing, and where nothing can be removed.
+    analysis only. Errors: ConfigError for a pattern that matches nothing, where nothing or not as much as was asked
+    can be removed, and where the network would lose outputs.
     """
-    before = (shapes.channels(network), cost.macs(network, image_size), cost.parameters(network))
+    before = (shapes.channels(network), cost.macs(network, image_size), slim.parameters(network))
     for key, given in (("skip", settings.skip), ("ratios", settings.ratios)):
         patterns.check(f"compression.prune.{key}", given, before[0])
     pruner = slim.Pruner(network, image_size)
-    ratios = {weight: _ratio(members, settings) for weight, members in pruner.groups().items()}
-    ratios = _rounded(ratios, before[0], settings)
-    if settings.macs_reduction is not None and ratios:
-        losses = pruner.sensitivities(list(ratios), accuracy)
-        wanted = round((1 - settings.macs_reduction) * before[1])
+    wanted = round((1 - (settings.macs_reduction or 0)) * before[1])
+    if settings.macs_reduction is None:
+        ratios = {weight: _ratio(members, settings) for weight, members in pruner.groups().items()}
+        ratios = _rounded(ratios, before[0], settings)
+    else:
+        free = [weight for weight, members in pruner.groups().items() if not _is_skipped(members, settings)]
+        losses = pruner.sensitivities(free, accuracy) if free else {}
         ratios = _by_sensitivity(
             losses,
             wanted,
@@ -72,12 +73,17 @@ def prune(network: nn.Layer, settings: cfg.Pruning, image_size: int, accuracy: C
     if ratios:
         pruner.prune(ratios)
     shapes.settle(network)
-    after = (shapes.channels(network), cost.macs(network, image_size), cost.parameters(network))
+    after = (shapes.channels(network), cost.macs(network, image_size), slim.parameters(network))
     # Quantized convolutions, among others, are passed over by PaddleSlim without a word.
     if after[2] >= before[2]:
         raise ConfigError(
             f"compression.prune takes nothing off {type(network).__name__}: of {len(before[0])} convolutions none "
             f"loses a filter. Raise compression.prune.ratio (it is {settings.ratio}), or skip fewer layers."
+        )
+    if settings.macs_reduction is not None and after[1] > wanted:
+        raise ConfigError(
+            f"compression.prune.macs_reduction={settings.macs_reduction}: all that may be removed of "
+            f"{type(network).__name__} is {1 - after[1] / before[1]:.1%} of its MACs. Lower it, or skip fewer layers."
         )
     channels = {name: (count, after[0][name]) for name, count in before[0].items() if count != after[0][name]}
     return Plan(channels, (before[1], after[1]), (before[2], after[2]))
@@ -112,16 +118,19 @@ def _layer(weight: str) -> str:
 
 def _ratio(weights: list[str], settings: cfg.Pruning) -> float:
     """The smallest ratio of a group of weights; none where one of them is skipped."""
-    layers = [_layer(weight) for weight in weights]
-    if any(patterns.matches(layer, settings.skip) for layer in layers):
+    if _is_skipped(weights, settings):
         return 0.0
-    return min(_own_ratio(layer, settings) for layer in layers)
+    return min(_own_ratio(_layer(weight), settings) for weight in weights)
+
+
+def _is_skipped(weights: list[str], settings: cfg.Pruning) -> bool:
+    return any(patterns.matches(_layer(weight), settings.skip) for weight in weights)
 
 
 def _own_ratio(layer: str, settings: cfg.Pruning) -> float:
     ratio = settings.ratio
     for pattern, given in settings.ratios.items():
-        if fnmatchcase(layer, pattern):
+        if patterns.matches(layer, [pattern]):
             ratio = given
     return ratio
 

@@ -49,18 +49,14 @@ def quantize_and_calibrate(network: nn.Layer, settings: cfg.TrainedQuantization,
     quantize(network, settings)
     for name, layer in slim.fake_quantized(network).items():
         slim.set_range(layer, measured[name])
-        if settings.pact.enabled:
-            alpha = settings.pact.initial_alpha or measured[name]
-            layer._act_preprocess.alpha.set_value(paddle.full([1], alpha))
+    for name, alpha in alphas(network).items():
+        alpha.set_value(paddle.full([1], settings.pact.initial_alpha or measured[name]))
 
 
 def alphas(network: nn.Layer) -> dict[str, Tensor]:
     """Layer → its α [1]; empty without PACT."""
-    return {
-        name: layer._act_preprocess.alpha
-        for name, layer in slim.fake_quantized(network).items()
-        if layer._act_preprocess is not None
-    }
+    clips = {name: slim.clip(layer) for name, layer in slim.fake_quantized(network).items()}
+    return {name: clip.alpha for name, clip in clips.items() if isinstance(clip, Pact)}
 
 
 @paddle.no_grad()

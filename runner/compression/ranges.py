@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 import paddle
 from paddle import nn
@@ -27,7 +26,7 @@ def quantizable(network: nn.Layer, settings: cfg.Quantization) -> list[str]:
     chosen = tuple(kinds[kind] for kind in settings.layers)
     names = [name for name, layer in network.named_sublayers() if isinstance(layer, chosen)]
     patterns.check("compression.quantize.skip", settings.skip, names)
-    kept = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in settings.skip)]
+    kept = [name for name in names if not patterns.matches(name, settings.skip)]
     if not kept:
         raise ConfigError(
             f"compression.quantize finds no layer of {type(network).__name__} to quantize: it has {len(names)} of "
@@ -62,4 +61,13 @@ def measure(
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: max(SMALLEST, calibrator.magnitude()) for name, calibrator in calibrators.items()}
+    return _over_ranks({name: max(SMALLEST, calibrator.magnitude()) for name, calibrator in calibrators.items()})
+
+
+def _over_ranks(measured: dict[str, float]) -> dict[str, float]:
+    """The largest that any rank measured on its part of the images."""
+    if paddle.distributed.get_world_size() == 1:
+        return measured
+    together = paddle.to_tensor(list(measured.values()))
+    paddle.distributed.all_reduce(together, op=paddle.distributed.ReduceOp.MAX)
+    return dict(zip(measured, map(float, together), strict=True))

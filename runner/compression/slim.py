@@ -92,6 +92,36 @@ def fake_quantized(network: nn.Layer) -> dict[str, FakeQuantized]:
     }
 
 
+def is_quantization(name: str) -> bool:
+    """Whether a tensor of this name is one that only simulated integers have."""
+    return "._fake_quant_" in name or "._act_preprocess." in name
+
+
+def parameters(network: nn.Layer) -> int:
+    """Trainable numbers of a network, without those of its simulated integers."""
+    return sum(
+        parameter.size
+        for name, parameter in network.named_parameters()
+        if not parameter.stop_gradient and not is_quantization(name)
+    )
+
+
+def clip(layer: FakeQuantized) -> nn.Layer | None:
+    """What a layer's activation passes before it is rounded."""
+    return layer._act_preprocess
+
+
+def bits(layer: FakeQuantized) -> tuple[int, int]:
+    """Bits of a layer's weight and of its activation."""
+    return layer._fake_quant_weight._quant_bits, layer._fake_quant_input._quant_bits
+
+
+@paddle.no_grad()
+def rounded_weight(layer: FakeQuantized) -> Tensor:
+    """The weight as the layer computes with it: integers times their step."""
+    return layer._fake_quant_weight(layer.weight)
+
+
 def set_range(layer: FakeQuantized, magnitude: float) -> None:
     """Give the activation of a layer the range [-magnitude, magnitude]; training goes on from there."""
     quantizer = layer._fake_quant_input

@@ -12,8 +12,6 @@ from .compression import (
     Algorithm,
     CalibratedQuantization,
     Compression,
-    Deploy,
-    Format,
     Fpgm,
     FpgmQat,
     LayerType,
@@ -39,6 +37,7 @@ from .data import (
     Mnist,
     Synthetic,
 )
+from .deploy import Deploy, Format
 from .model import CustomModel, MobileNetV3, Model, Siamese, Size, Vision, model_name
 from .objective import (
     Cls,

@@ -1,4 +1,4 @@
-"""Schema of the group `compression`: how networks are made smaller, and of `deploy`: what a run ends in."""
+"""Schema of the group `compression`: how networks are made smaller."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -169,25 +169,3 @@ class Ptq(Compression):
     """What the choice is; set by it."""
     quantize: CalibratedQuantization = field(default_factory=CalibratedQuantization)
     """What becomes integers."""
-
-
-class Format(Enum):
-    """Files a network can be exported to."""
-
-    onnx = "onnx"
-    paddle = "paddle"
-    safetensors = "safetensors"
-
-
-@dataclass
-class Deploy:
-    """What the end of a run makes of its best weights."""
-
-    formats: list[Format] = field(default_factory=lambda: [Format.onnx])
-    """Files to export to; none: []."""
-    network: str = "student"
-    """Which network is exported."""
-    bench_s: float = bounded(0.3, min=0)
-    """Seconds that every exported file is measured for; 0: not at all."""
-    threads: int = bounded(1, min=1)
-    """CPU threads of that measurement."""

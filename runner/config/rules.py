@@ -114,7 +114,7 @@ def _compression(config: Config) -> Iterator[str]:
             yield f"compression.prune.ratios.{pattern}={ratio}: must be at least 0 and below 1."
     if quantize and not quantize.layers:
         yield "compression.quantize.layers=[]: nothing would be quantized. Name some: [Conv2D,Linear]"
-    if quantize and isinstance(config.amp, Bf16) and config.amp.level is Level.O2:
+    if quantize and isinstance(config.amp, Bf16) and config.amp.level is Level.O2 and not config.amp.fallback:
         yield (
             "amp.level=O2 keeps weights in half precision, too coarse to simulate integers with. Use amp.level=O1, or "
             "compression=none."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -11,11 +12,14 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from .. import files
 from ..errors import ConfigError, nearest
 from . import GROUPS, Config
 from .rules import validate
+
+NAME = re.compile(r"[\w-]+")
 
 
 def from_composition(composed: DictConfig) -> Config:
@@ -27,7 +31,13 @@ def from_composition(composed: DictConfig) -> Config:
     for key in OmegaConf.missing_keys(composed):
         raise ConfigError(f"{key} has no value. Give it one: {key}=…")
     _refuse_unknown_keys(composed, "")
-    config = OmegaConf.to_object(composed)
+    try:
+        config = OmegaConf.to_object(composed)
+    except InterpolationResolutionError as error:
+        raise ConfigError(
+            f"{error.full_key} takes its value from another key, which has none. Give that one a value (the recipes "
+            "experiment=compress/* begin with a trained run: checkpoint.init_from=RUN)."
+        ) from error
     assert isinstance(config, Config)
     validate(config)
     return config
@@ -141,7 +151,8 @@ def flatten(config: Config) -> dict[str, str]:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, dict) or not value:
+    # Patterns and other free text make no names: such a mapping is one leaf.
+    if not isinstance(value, dict) or not value or not all(NAME.fullmatch(str(key)) for key in value):
         yield path, value
         return
     for key, item in value.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,11 +13,14 @@ import paddle
 from paddle import nn
 
 from .. import config as cfg
+from .. import files, models, weights
+from ..compression import slim
 from ..data import Batch
 from ..errors import CheckpointError
 from ..evaluation import untouched
 from ..journal import Journal
-from ..models import cost
+from ..models import Networks, macs
+from ..precision import Precision
 from . import bench, engines, onnx, twin
 from .manifest import EXPORT, ExportedFile, Manifest
 from .manifest import write as write_manifest
@@ -47,6 +49,14 @@ class Subject:
     config: cfg.Config
     model: cfg.Model
     classes: list[str]
+    precision: Precision
+    """How its forward passes are cast."""
+
+
+def subject(config: cfg.Config, networks: Networks, classes: list[str], precision: Precision) -> Subject:
+    """The network that `deploy.network` names."""
+    name = config.deploy.network
+    return Subject(networks[name], name, config, models.model_of(config, name), classes, precision)
 
 
 @dataclass
@@ -71,8 +81,7 @@ def export(directory: Path, subject: Subject, calibration: Iterable[Batch], test
     partial.mkdir()
     try:
         exported = _write(partial, subject, calibration, test)
-        shutil.rmtree(directory / EXPORT, ignore_errors=True)
-        os.replace(partial, directory / EXPORT)
+        files.replace_folder(partial, directory / EXPORT)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -90,12 +99,12 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
         image_size=config.data.image_size,
         mean=list(config.data.mean),
         std=list(config.data.std),
-        params=cost.parameters(plain),
-        macs=cost.macs(plain, config.data.image_size),
+        params=slim.parameters(plain),
+        macs=macs(plain, config.data.image_size),
     )
     formats = set(config.deploy.formats)
     if cfg.Format.safetensors in formats:
-        manifest.files.append(_safetensors(folder, subject.network))
+        manifest.files.append(_safetensors(folder, subject.network, config.compression.prune is not None))
     if formats & {cfg.Format.onnx, cfg.Format.paddle}:
         with TemporaryDirectory(dir=folder) as place:
             prefix = Path(place) / "model"
@@ -104,7 +113,7 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
                 manifest.files += _onnx(folder, prefix, quantized, calibration)
             if cfg.Format.paddle in formats:
                 manifest.files.append(_paddle(folder, prefix))
-    notes = compare(folder, manifest, subject.network, test, config.deploy.threads)
+    notes = compare(folder, manifest, subject, test)
     timings = recommend(folder, manifest, config.deploy)
     if quantized and cfg.Format.onnx not in formats:
         notes.append("the simulated integers are in ONNX files only: deploy.formats=[onnx]")
@@ -117,18 +126,18 @@ def _trace(network: nn.Layer, image_size: int, prefix: Path) -> None:
     paddle.jit.save(network, str(prefix), input_spec=spec)
 
 
-def _safetensors(folder: Path, network: nn.Layer) -> ExportedFile:
+def _safetensors(folder: Path, network: nn.Layer, pruned: bool) -> ExportedFile:
     from safetensors.paddle import save_file
 
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    save_file(state, str(folder / "model.safetensors"))
+    save_file(state, str(folder / "model.safetensors"), metadata={weights.PRUNED: str(pruned)})
     return _described(folder, "model.safetensors", cfg.Format.safetensors, "float32", None)
 
 
 def _paddle(folder: Path, prefix: Path) -> ExportedFile:
     (folder / "paddle").mkdir()
-    for path in prefix.parent.glob(f"{prefix.name}.*"):
-        shutil.copy(path, folder / "paddle" / path.name)
+    for suffix in (".json", ".pdiparams"):
+        shutil.copy(prefix.with_suffix(suffix), folder / "paddle" / f"model{suffix}")
     return _described(folder, "paddle/model.json", cfg.Format.paddle, "float32", "paddle")
 
 
@@ -158,30 +167,32 @@ def _some_images(batches: Iterable[Batch]) -> np.ndarray:
 
 
 def _described(folder: Path, path: str, kind: cfg.Format, precision: str, engine: str | None) -> ExportedFile:
-    place = folder / path
-    parts = place.parent.iterdir() if kind is cfg.Format.paddle else [place]
-    size = sum(part.stat().st_size for part in parts)
-    return ExportedFile(path=path, format=kind.value, precision=precision, bytes=size, engine=engine)
+    described = ExportedFile(path=path, format=kind.value, precision=precision, bytes=0, engine=engine)
+    described.bytes = sum((folder / part).stat().st_size for part in described.paths)
+    return described
 
 
-def compare(folder: Path, manifest: Manifest, network: nn.Layer, batches: Iterable[Batch], threads: int) -> list[str]:
+def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterable[Batch]) -> list[str]:
     """Run every file on the images and note in it how far it agrees with the network. What a person should know of it.
 
     Errors: CheckpointError for a float file of a float network beyond the tolerance.
     """
     runnable = [file for file in manifest.files if file.engine]
-    running = [engines.open_(folder, file, threads) for file in runnable]
+    running = [engines.open_(folder, file, subject.config.deploy.threads) for file in runnable]
     count, largest, agreeing, differences = 0, 1.0, np.zeros(len(running)), np.zeros(len(running))
-    with untouched(network):
+    with untouched(subject.network):
         for batch in batches:
-            expected = network(batch.images).astype("float32").numpy()
+            with subject.precision.autocast():
+                logits = subject.network(batch.images)
+            expected = logits.astype("float32").numpy()
             images = batch.images.numpy()
             count, largest = count + len(images), max(largest, float(np.abs(expected).max()))
             for place, engine in enumerate(running):
-                logits = engine(images)
-                chosen = np.take_along_axis(expected, logits.argmax(1)[:, None], 1)[:, 0]
+                found = engine(images)
+                chosen = np.take_along_axis(expected, found.argmax(1)[:, None], 1)[:, 0]
                 agreeing[place] += (chosen >= expected.max(1) - TIE * np.abs(expected).max(1)).sum()
-                differences[place] = max(differences[place], float(np.abs(logits - expected).max()))
+                # Of a number and none NumPy's is none, Python's whichever comes first.
+                differences[place] = np.maximum(differences[place], np.abs(found - expected).max())
     notes = []
     for file, agreed, difference in zip(runnable, agreeing / max(1, count), differences, strict=True):
         file.agreement, file.max_difference = float(agreed), float(difference)

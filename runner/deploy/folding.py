@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 from onnx.reference import ReferenceEvaluator
@@ -119,7 +122,7 @@ def _leave_out_unused_taps(graph: Graph, node: NodeProto, shapes: dict[str, tupl
     weight, given = graph.constants[node.input[1]], attributes(node)
     sizes, positions = shapes.get(node.input[0], ())[2:], shapes.get(node.output[0], ())[2:]
     pads = list(given.get("pads", [0, 0, 0, 0]))
-    if len(sizes) != 2 or len(positions) != 2 or 0 in (*sizes, *positions):
+    if _pads_by_itself(given) or len(sizes) != 2 or len(positions) != 2 or 0 in (*sizes, *positions):
         return
     for axis in range(2):
         stride, dilation = (given.get(name, [1, 1])[axis] for name in ("strides", "dilations"))
@@ -160,7 +163,7 @@ def _flatten_single_pixels(graph: Graph, own: set[str], shapes: dict[str, tuple[
         ):
             flat[target] = _flat(graph, flat, source)
         elif node.op_type in ELEMENTWISE and all(
-            name in flat or name == "" or graph.constants.get(name, np.zeros(2)).size == 1 for name in node.input
+            name in flat or name == "" or _is_scalar(graph.constants.get(name)) for name in node.input
         ):
             flat[target] = f"{target}.flat"
             graph.nodes.append(copy(node, [flat.get(name, name) for name in node.input], [flat[target]]))
@@ -178,10 +181,21 @@ def _sees_everything(graph: Graph, node: NodeProto, shapes: dict[str, tuple[int,
     weight, given = graph.constants[node.input[1]], attributes(node)
     return (
         given.get("group", 1) == 1
+        and not _pads_by_itself(given)
         and not any(given.get("pads", []))
         and set(given.get("dilations", [1])) == {1}
         and shapes.get(node.input[0], ())[2:] == weight.shape[2:]
     )
+
+
+def _pads_by_itself(given: Mapping[str, Any]) -> bool:
+    """Whether the engine works a convolution's padding out."""
+    return given.get("auto_pad", b"NOTSET") not in (b"NOTSET", "NOTSET")
+
+
+def _is_scalar(constant: np.ndarray | None) -> bool:
+    """Whether a constant changes the shape of nothing of two dimensions."""
+    return constant is not None and constant.size == 1 and constant.ndim <= 2
 
 
 def _is_pixel(shapes: dict[str, tuple[int, ...]], name: str) -> bool:

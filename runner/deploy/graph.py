@@ -10,14 +10,6 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from ..errors import UserError
-
-
-class ExportError(UserError):
-    """A network cannot be written as a file for another engine."""
-
-    exit_code = 2
-
 
 @dataclass
 class Graph:

@@ -10,9 +10,10 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto, NodeProto, helper
 
+from ..errors import ExportError
 from .bounds import bounds, relevant
 from .folding import simplified
-from .graph import ExportError, Graph, copy
+from .graph import Graph, copy
 
 #: Images that are computed at once for calibration.
 BATCH = 64

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
+from ..errors import ExportError
 from .folding import fold
-from .graph import ExportError
 from .int8 import QuantizedWeight, quantize
 
 __all__ = ["ExportError", "QuantizedWeight", "convert", "fold", "fold_file", "quantize", "quantize_file"]

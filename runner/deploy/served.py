@@ -56,6 +56,8 @@ def _picture(value: Any) -> bytes | Path | Image.Image:
     if not isinstance(value, str):
         return value
     text = value.partition(",")[2] if value.startswith("data:") else value
+    # `base64 FILE` breaks its lines.
+    text = "".join(text.split())
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:

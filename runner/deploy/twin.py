@@ -22,7 +22,7 @@ def build(network: nn.Layer, model: cfg.Model, classes: int) -> tuple[nn.Layer, 
     random_state = seeding.state()
     twin = models.build(_without_operators(model), classes)
     seeding.restore(random_state)
-    state = {name: value for name, value in network.state_dict().items() if not compression.is_quantized([name])}
+    state = {name: value for name, value in network.state_dict().items() if not slim.is_quantization(name)}
     compression.shapes.shrink(twin, {name: value.shape for name, value in state.items()}, "The trained network")
     own = twin.state_dict()
     for name, value in state.items():
@@ -41,15 +41,15 @@ def _without_operators(model: cfg.Model) -> cfg.Model:
     return replace(model, custom_relu=False) if isinstance(model, cfg.MobileNetV3) else model
 
 
-@paddle.no_grad()
 def _on_its_grid(layer: slim.FakeQuantized, weight: paddle.Tensor, alpha: paddle.Tensor | None) -> QuantizedWeight:
     """Round the twin's weight as the layer does."""
-    weight.set_value(layer._fake_quant_weight(layer.weight))
+    weight.set_value(slim.rounded_weight(layer))
+    weight_bits, activation_bits = slim.bits(layer)
     return QuantizedWeight(
         name=weight.name,
         weight_scale=slim.weight_ranges(layer),
-        weight_bits=layer._fake_quant_weight._quant_bits,
-        activation_bits=layer._fake_quant_input._quant_bits,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
         activation_scale=slim.activation_range(layer),
         clip=None if alpha is None else float(alpha),
     )

@@ -8,13 +8,20 @@ from .. import config as cfg
 from ..custom import load_target
 from ..errors import ConfigError
 from . import vision
+from .cost import macs
 from .input_check import check_input
 from .mobilenet_v3 import Activation, MobileNetV3
 from .networks import Networks
 from .ops import accelerate, custom_relu
 from .siamese import Siamese
 
-__all__ = ["MobileNetV3", "Networks", "Siamese", "accelerate", "build", "check_input"]
+__all__ = ["MobileNetV3", "Networks", "Siamese", "accelerate", "build", "check_input", "macs", "model_of"]
+
+
+def model_of(config: cfg.Config, network: str) -> cfg.Model:
+    """The architecture of a trained network."""
+    peer = config.mode.peer if isinstance(config.mode, cfg.ClsDistill) and network == "student1" else None
+    return peer or config.model
 
 
 def build(config: cfg.Model, num_classes: int) -> nn.Layer:

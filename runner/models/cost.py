@@ -37,8 +37,3 @@ def macs(network: nn.Layer, image_size: int) -> int:
         for hook in hooks:
             hook.remove()
     return total
-
-
-def parameters(network: nn.Layer) -> int:
-    """Trainable numbers."""
-    return sum(parameter.size for parameter in network.parameters() if not parameter.stop_gradient)

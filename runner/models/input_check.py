@@ -11,13 +11,13 @@ from paddle import Tensor, nn
 from ..errors import ConfigError, UserError
 
 
-def check_input(network: nn.Layer, image_size: int, num_classes: int) -> None:
+def check_input(network: nn.Layer, image_size: int, num_classes: int, remedy: str = "") -> None:
     """Raises ConfigError unless two images [2, 3, image_size, image_size] give logits [2, num_classes].
 
     One forward pass in eval mode; training flags, buffers and Paddle's random state are afterwards as before.
     """
     images = paddle.zeros([2, 3, image_size, image_size])
-    remedy = f"choose another data.image_size (it is {image_size}) or another model."
+    remedy = remedy or f"choose another data.image_size (it is {image_size}) or another model."
     try:
         with preserved(network), _empty_maps_refused(network), paddle.no_grad():
             network.eval()

@@ -179,11 +179,15 @@ class Mirror:
         """Upload a checkpoint under the names that `tracking.checkpoints` asks for, where it still exists."""
         upload = self.tracking.checkpoints
         names = [
-            *(["final"] if event.get("final") and upload is not cfg.Upload.none else []),
-            *(["best"] if event["better"] and upload is not cfg.Upload.none else []),
+            *(["best"] if event["better"] else []),
             *(["last"] if upload in (cfg.Upload.last, cfg.Upload.all) else []),
             *([event["name"]] if upload is cfg.Upload.all else []),
         ]
+        if event.get("final"):
+            # Nothing that training could go on from.
+            names = ["final"]
+        if upload is cfg.Upload.none:
+            return
         folder = self.directory / CHECKPOINTS / event["name"]
         for name in names:
             # The trainer drops older checkpoints whenever it likes: newer ones follow in the journal.

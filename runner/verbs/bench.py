@@ -16,17 +16,15 @@ from rich.table import Table
 
 from .. import config as cfg
 from .. import runs
-from ..config import store
 from ..deploy import bench
 from ..deploy.manifest import EXPORT, MANIFEST
-from ..errors import CheckpointError, ConfigError, UserError
-from ..journal import CONFIG, JOURNAL, Journal, events
+from ..errors import CheckpointError, ConfigError
 from ..progress import screen
 from . import sync
 
 
 def main(arguments: list[str]) -> int:
-    """`bench RUN… [--batch 1,8,32] [--threads N] [--seconds S] [--format FORMAT] [--json]`."""
+    """`bench RUN… [--batch 1,8,32] [--threads N] [--seconds S] [--format FORMAT] [--uri URI] [--json]`."""
     parser = argparse.ArgumentParser(
         prog="runner bench",
         description="Measure the exported files of runs in turns. A run's journal and MLflow get the latency of its "
@@ -42,8 +40,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--format", choices=("onnx", "paddle"), help="only files of this format")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--uri", default=cfg.Mlflow.uri, help="where MLflow run ids are looked up (%(default)s)")
     options = parser.parse_args(arguments)
-    directories = {run: runs.directory_of(run, cfg.Mlflow.uri) for run in options.runs}
+    directories = {run: _directory(run, options.uri) for run in options.runs}
     files = [entry for run, directory in directories.items() for entry in _entries(run, directory, options.format)]
     # Paddle's OpenMP lets its threads spin for 200 ms after a call. In turns with others, on 2 cores with 2 threads,
     # Paddle's own calls took 1.5 to 1.8 times as long with that.
@@ -57,8 +56,14 @@ def main(arguments: list[str]) -> int:
     # What is said about the delivery is no JSON.
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         for run, directory in directories.items():
-            record(directory, bench.metrics([timing for timing in timings if timing.entry.run == run]))
+            found = bench.metrics([timing for timing in timings if timing.entry.run == run])
+            sync.add_results(directory, {name.removeprefix("final/"): value for name, value in found.items()})
     return 0
+
+
+def _directory(run: str, uri: str) -> Path:
+    """Where the export of a run is: its directory, or a folder that `export --output` wrote."""
+    return Path(run) if (Path(run) / EXPORT / MANIFEST).is_file() else runs.directory_of(run, uri)
 
 
 def _positive(text: str) -> int:
@@ -125,27 +130,3 @@ def _about(timing: bench.Timing) -> list[str]:
     agreement = "" if file.agreement is None else f"{file.agreement:.4f}"
     numbers = (f"{value / 1e6:.2f} M" for value in (described.params, described.macs))
     return [timing.entry.run, file.path, file.precision, *numbers, f"{file.bytes / 1e6:.2f}", agreement]
-
-
-def record(directory: Path, values: dict[str, float]) -> None:
-    """Write final metrics into a run's journal and deliver them; a server that is away gets them from `runner sync`."""
-    # A directory that was fetched from MLflow has no journal: it ends with this process.
-    if not values or not (directory / JOURNAL).is_file():
-        return
-    step = epoch = 0
-    for event, _ in events(directory):
-        if event["event"] == "metrics":
-            step, epoch = event["step"], event["epoch"]
-    name = os.path.relpath(directory)
-    try:
-        Journal(directory).metrics(step, epoch, values)
-        if not isinstance(store.read(directory / CONFIG).tracking, cfg.Mlflow):
-            return
-        delivered = sync.sync(directory, None, one_of_many=True)
-    except OSError as error:
-        print(f"{name} cannot be written ({error.strerror}): its latency is only shown here.", file=sys.stderr)
-    except UserError as error:
-        print(f"{name} is not delivered to MLflow: {error}", file=sys.stderr)
-    else:
-        if not delivered:
-            print(f"MLflow does not have the latency yet. Later: python -m runner sync {name}", file=sys.stderr)

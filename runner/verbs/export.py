@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,12 @@ from rich.table import Table
 
 from .. import config as cfg
 from .. import runs
+from ..config.rules import validate
 from ..deploy.manifest import EXPORT
-from ..errors import ConfigError
-from ..journal import JOURNAL, Journal
+from ..errors import ConfigError, DiskError
+from ..journal import JOURNAL, LOCK, Journal, locked
 from ..progress import screen
-from .bench import record
+from . import sync
 
 if TYPE_CHECKING:
     from ..deploy.export import Exported
@@ -36,30 +38,43 @@ def main(arguments: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--network", help="which network of the run (that of deploy.network)")
     parser.add_argument("--format", metavar="LIST", help="comma-separated: onnx, paddle, safetensors")
-    parser.add_argument("--output", metavar="DIR", help="where `export/` is written; by default the run's directory")
+    parser.add_argument("--output", metavar="DIR", help="folder in which `export/` is written, if not the run's own")
     options = parser.parse_intermixed_args(arguments)
     directory, config = runs.open_(options.run, options.overrides)
-    deploy = config.deploy
-    if options.format:
-        deploy = replace(deploy, formats=[_format(text) for text in options.format.split(",")])
-    if options.network:
-        deploy = replace(deploy, network=options.network)
-    if not deploy.formats:
-        raise ConfigError("There is no format to export to. Name some: --format onnx,paddle,safetensors")
-    config = replace(config, deploy=deploy)
+    own = config.deploy.network
+    config = replace(config, deploy=_deploy(config.deploy, options.format, options.network))
+    validate(config)
+    # A directory that was fetched from MLflow has no journal: it ends with this process.
+    fetched = not (directory / JOURNAL).is_file()
+    place = directory if config.deploy.network == own else directory / config.deploy.network
+    place = Path(options.output or (Path("exports") / options.run if fetched else place))
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError.of(error) from error
     from .. import trained
     from ..deploy import export
 
-    subject, loaders = trained.subject(directory, config)
-    place = Path(options.output) if options.output else directory
-    place.mkdir(parents=True, exist_ok=True)
-    exported = export.export(place, subject, loaders.train.unchanged(), loaders.test)
-    show(place, exported)
-    # A directory that was fetched from MLflow has no journal: it ends with this process.
-    if place == directory and (directory / JOURNAL).is_file():
-        final = export.publish(Journal(directory), exported)
-        record(directory, {f"final/{name}": value for name, value in final.items()})
+    with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
+        if lock is None:
+            raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
+        stage = trained.restored(directory, config, "final")
+        subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision)
+        exported = export.export(place, subject, stage.loaders.train.unchanged(), stage.loaders.test)
+        show(place, exported)
+        if place == directory and not fetched:
+            final = export.publish(Journal(directory), exported)
+            sync.add_results(directory, final)
     return 0
+
+
+def _deploy(deploy: cfg.Deploy, formats: str | None, network: str | None) -> cfg.Deploy:
+    """The run's settings with what the command line says. Errors: ConfigError."""
+    if formats:
+        deploy = replace(deploy, formats=[_format(text) for text in formats.split(",")])
+    if not deploy.formats:
+        raise ConfigError("There is no format to export to. Name some: --format onnx,paddle,safetensors")
+    return replace(deploy, network=network or deploy.network)
 
 
 def show(place: Path, exported: Exported) -> None:
@@ -78,7 +93,7 @@ def show(place: Path, exported: Exported) -> None:
             "" if file.agreement is None else f"{file.agreement:.2%}",
             "" if file.max_difference is None else f"{file.max_difference:.2g}",
             f"{timing.p50_ms:.2f}" if timing else "",
-            f"{timing.engine}, {timing.threads} threads" if timing else file.engine or "",
+            f"{timing.engine}, {timing.threads} thread{'s' * (timing.threads > 1)}" if timing else file.engine or "",
         )
     console = screen()
     console.print(table)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from .. import config as cfg
-from .. import runs
+from .. import files, runs
 from ..config import store
 from ..config.rules import validate
-from ..errors import CheckpointError, ConfigError, ServerLost
-from ..journal import CONFIG, TRACKING_LOCK, locked
+from ..errors import CheckpointError, ConfigError, ServerLost, UserError
+from ..journal import CONFIG, JOURNAL, RESULT, TRACKING_LOCK, Journal, events, locked
 from ..tracking.mirror import Mirror
 
 
@@ -76,3 +78,28 @@ def sync(directory: Path, uri: str | None, one_of_many: bool) -> bool:
             return False
     print(f"{name}: delivered to {tracking.uri}")
     return True
+
+
+def add_results(directory: Path, final: dict[str, float]) -> None:
+    """Add to the final numbers of a finished run and deliver them; a server that is away gets them from `sync`."""
+    # A directory that was fetched from MLflow has no journal: it ends with this process.
+    if not final or not (directory / JOURNAL).is_file():
+        return
+    step = epoch = 0
+    for event, _ in events(directory):
+        if event["event"] == "metrics":
+            step, epoch = event["step"], event["epoch"]
+    name = os.path.relpath(directory)
+    try:
+        Journal(directory).metrics(step, epoch, {f"final/{key}": value for key, value in final.items()})
+        if (directory / RESULT).is_file():
+            result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
+            files.write_json(directory / RESULT, result | {"final": result["final"] | final})
+        delivered = sync(directory, None, one_of_many=True)
+    except OSError as error:
+        print(f"{name} cannot be written ({error.strerror}): its latency is only shown here.", file=sys.stderr)
+    except UserError as error:
+        print(f"{name} is not delivered to MLflow: {error}", file=sys.stderr)
+    else:
+        if not delivered:
+            print(f"MLflow does not have the latency yet. Later: python -m runner sync {name}", file=sys.stderr)

@@ -10,7 +10,7 @@ from paddle import nn
 
 from runner import config as cfg
 from runner import models
-from runner.compression import fpgm, qat, shapes
+from runner.compression import fpgm, qat, shapes, slim
 from runner.errors import CheckpointError, ConfigError
 from runner.models import cost
 
@@ -35,10 +35,10 @@ def pruned(network, **settings):
 @pytest.mark.parametrize("kind", KINDS)
 def test_filters_fall_in_every_kind_of_network_and_it_still_trains(kind):
     network = built(KINDS[kind])
-    before = cost.macs(network, 32), cost.parameters(network)
+    before = cost.macs(network, 32), slim.parameters(network)
     plan = pruned(network, ratio=0.3)
     assert plan.macs == (before[0], cost.macs(network, 32))
-    assert plan.params == (before[1], cost.parameters(network))
+    assert plan.params == (before[1], slim.parameters(network))
     assert plan.macs[1] < 0.75 * plan.macs[0]
     F.cross_entropy(network(paddle.randn([4, 3, 32, 32])), paddle.zeros([4], "int64")).backward()
     assert all(p.grad is not None for p in network.parameters() if not p.stop_gradient)
@@ -112,10 +112,10 @@ def test_channels_that_are_left_are_a_multiple():
 
 def test_the_least_sensitive_layers_lose_most_until_the_macs_fall_by_what_was_asked():
     network = built(KINDS["resnet18"])
-    everything, first = cost.parameters(network), network.conv1.weight
+    everything, first = slim.parameters(network), network.conv1.weight
 
     def accuracy():
-        return cost.parameters(network) / everything * (1.0 if first.shape[0] == 64 else 0.1)
+        return slim.parameters(network) / everything * (1.0 if first.shape[0] == 64 else 0.1)
 
     plan = fpgm.prune(network, cfg.Pruning(macs_reduction=0.3), 32, accuracy)
     saved = 1 - plan.macs[1] / plan.macs[0]
@@ -178,7 +178,7 @@ def test_a_pruned_network_is_restored_from_shapes_and_values_alone(kind):
     again.eval()
     images = paddle.randn([2, 3, 32, 32])
     np.testing.assert_array_equal(again(images).numpy(), network(images).numpy())
-    assert fpgm.prune(again, cfg.Pruning(ratio=0.3), 32, lambda: 1.0).params[1] < cost.parameters(network)
+    assert fpgm.prune(again, cfg.Pruning(ratio=0.3), 32, lambda: 1.0).params[1] < slim.parameters(network)
 
 
 def test_shapes_of_another_network_are_refused():

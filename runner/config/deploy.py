@@ -1,0 +1,28 @@
+"""Schema of `deploy`: what a run ends in."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .fields import bounded
+
+
+class Format(Enum):
+    """Files a network can be exported to."""
+
+    onnx = "onnx"
+    paddle = "paddle"
+    safetensors = "safetensors"
+
+
+@dataclass
+class Deploy:
+    """What the end of a run makes of its best weights."""
+
+    formats: list[Format] = field(default_factory=lambda: [Format.onnx])
+    """Files to export to; none: []."""
+    network: str = "student"
+    """Which network is exported."""
+    bench_s: float = bounded(0.3, min=0)
+    """Seconds that every exported file is measured for; 0: not at all."""
+    threads: int = bounded(1, min=1)
+    """CPU threads of that measurement."""
