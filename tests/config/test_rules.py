@@ -13,7 +13,7 @@ REFUSED = [
     (["data.val_fraction=1.0"], "data.val_fraction=1.0: must be below 1"),
     (["data.std=[0.5,0,0.5]"], "data.std"),
     (["data.mean=[1,2]"], "needs three numbers"),
-    (["train.epochs=-3"], "train.epochs=-3: must be at least 1"),
+    (["train.epochs=-3"], "train.epochs=-3: must be at least 0"),
     (["optimizer.kind=sgd"], "Write optimizer=sgd instead"),
     (["mimic=kl"], "mode=cls has one network"),
     (["mode=cls_distill", "~mimic"], "Add mimic=dml"),
