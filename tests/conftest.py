@@ -19,6 +19,9 @@ from runner.config import Config, store
 #: Overrides that make any composition finish in about a second.
 #: One thread: several tests share the cores. What is exported has tests of its own.
 TINY = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "train.threads=1", "deploy.formats=[]"]
+#: Overrides of such a run in the tests' own process, of any model and with an export. What it fails with stays with the
+#: process: a run that is to be refused needs one of its own.
+INLINE = ["+debug=fast_dev_run", "train.threads=1", "tracking=none", "launch.inline=true", "deploy.bench_s=0.01"]
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 

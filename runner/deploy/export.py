@@ -30,7 +30,7 @@ from .manifest import write as write_manifest
 FLOAT_AGREEMENT, FLOAT_DIFFERENCE = 1.0, 1e-3
 #: Two logits that differ by less than this part of the largest one are equal but for rounding.
 TIE = 1e-5
-#: Below this part of the images an integer file is not recommended.
+#: Below this part of the images a file of a quantized network comes with a warning, and others are recommended first.
 INT8_AGREEMENT = 0.99
 #: Training images whose activations bound what training itself did not quantize.
 CALIBRATION_IMAGES = 256
@@ -201,7 +201,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
         elif file.agreement < INT8_AGREEMENT:
             notes.append(
                 f"{file.path} has the trained network's class for {file.agreement:.1%} of {count} test images only "
-                f"(wanted: {INT8_AGREEMENT:.0%}); it is not recommended"
+                f"(wanted: {INT8_AGREEMENT:.0%})"
             )
     return notes
 
@@ -218,14 +218,19 @@ def _check_float(file: ExportedFile, count: int, tolerance: float) -> None:
 
 
 def recommend(folder: Path, manifest: Manifest, settings: cfg.Deploy) -> list[bench.Timing]:
-    """Measure every file here and note the best: the fastest that agrees, or a smaller one that is about as fast."""
-    fit = [file for file in manifest.files if file.engine and (file.agreement or 0) >= INT8_AGREEMENT]
-    if not fit:
+    """Measure every file here and note the best: the fastest that agrees, or a smaller one that is about as fast.
+
+    Where none agrees enough it is the one that agrees most.
+    """
+    files = [file for file in manifest.files if file.engine]
+    if not files:
         return []
+    closest = max(file.agreement or 0 for file in files)
+    fit = [file for file in files if (file.agreement or 0) >= min(INT8_AGREEMENT, closest)]
     if not settings.bench_s:
         manifest.recommended = fit[0].path
         return []
-    entries = [bench.Entry(manifest.network, folder, manifest, file) for file in manifest.files if file.engine]
+    entries = [bench.Entry(manifest.network, folder, manifest, file) for file in files]
     timings = bench.measure(entries, [1], settings.bench_s, settings.threads)
     latency = {timing.entry.file.path: timing.p50_ms for timing in timings}
     fastest = min(latency[file.path] for file in fit)

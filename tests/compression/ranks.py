@@ -1,4 +1,4 @@
-"""One of two ranks that see different images; prints its ranges before and after they agree."""
+"""One of two ranks that see different images: its ranges before and after they agree, and after a real step."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import paddle
 import paddle.distributed as dist
 
 from runner import config as cfg
-from runner import models
+from runner import experiment, models
 from runner.compression import qat, slim
+from runner.loop import train_step
+from tests.conftest import TINY, composed
 
 dist.init_parallel_env()
 paddle.seed(0)
@@ -22,11 +24,19 @@ paddle.seed(1 + dist.get_rank())
 network((1 + dist.get_rank()) * paddle.randn([4, 3, 32, 32]))
 
 
-def seen() -> list[float]:
-    """Every range, and what the next step makes of it."""
-    return [float(tensor) for layer in slim.fake_quantized(network).values() for tensor in slim.range_state(layer)]
+def ranges(of: paddle.nn.Layer) -> list[float]:
+    """Every range of a network, and what the next step makes of it."""
+    return [float(tensor) for layer in slim.fake_quantized(of).values() for tensor in slim.range_state(layer)]
 
 
-before = seen()
+said: dict[str, object] = {"before": ranges(network)}
 qat.synchronize(network)
-Path(sys.argv[1], f"rank{dist.get_rank()}.json").write_text(json.dumps({"before": before, "after": seen()}))
+said["after"] = ranges(network)
+
+training = experiment.build(composed(*TINY, "compression=qat", "tracking=none")).training
+batch = next(training.loaders.train.epoch(0, start=dist.get_rank()))
+said |= {"indices": batch.indices.tolist(), "initial": ranges(training.networks)}
+training.networks.train()
+train_step(training, batch)
+said["stepped"] = ranges(training.networks)
+Path(sys.argv[1], f"rank{dist.get_rank()}.json").write_text(json.dumps(said))

@@ -9,8 +9,9 @@ import pytest
 from paddle import nn
 
 from runner import config as cfg
-from runner import models
+from runner import models, seeding
 from runner.compression import fpgm, qat, shapes, slim
+from runner.data import Batch
 from runner.errors import CheckpointError, ConfigError
 from runner.models import cost
 
@@ -160,8 +161,51 @@ def test_a_network_that_cannot_be_traced_is_refused_with_the_reason():
 def test_quantized_convolutions_cannot_be_pruned_in_silence():
     network = built()
     qat.quantize(network, cfg.TrainedQuantization())
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="takes nothing off MobileNetV3: of 0 convolutions"):
         pruned(network)
+
+
+def some_batches():
+    """Batches of several sizes, each with another mean and deviation."""
+    random = np.random.default_rng(0)
+    for number, size in enumerate((6, 2, 4)):
+        images = random.normal(number, 1 + number, (size, 3, 4, 4)).astype(np.float32)
+        yield Batch(paddle.to_tensor(images), paddle.zeros([size], "int64"), np.arange(size), size)
+
+
+def normalised():
+    """One BatchNorm2D on the images, with statistics of something else, before what draws random numbers."""
+    paddle.seed(0)
+    network = nn.Sequential(nn.BatchNorm2D(3, momentum=0.7), nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 10))
+    network[0]._mean.set_value(paddle.full([3], 100.0))
+    network[0]._variance.set_value(paddle.full([3], 100.0))
+    return network
+
+
+def test_restored_statistics_are_the_mean_over_the_batches_of_each_ones_own():
+    network = normalised()
+    fpgm.restore_statistics(network, some_batches())
+    images = [batch.images.numpy().astype(np.float64) for batch in some_batches()]
+    means, variances = ([getattr(one, what)(axis=(0, 2, 3)) for one in images] for what in ("mean", "var"))
+    np.testing.assert_allclose(network[0]._mean.numpy(), np.mean(means, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(network[0]._variance.numpy(), np.mean(variances, axis=0), rtol=1e-5)
+
+
+def test_restoring_statistics_changes_nothing_else_and_draws_nothing():
+    network = normalised()
+    network.train()
+    network[0].eval()
+
+    def rest():
+        kept = {name: value.numpy().tolist() for name, value in network.state_dict().items() if "._" not in name}
+        modes = {name: layer.training for name, layer in network.named_sublayers(include_self=True)}
+        return kept, modes, network[0]._momentum, seeding.state()
+
+    before = rest()
+    assert set(before[0]) == {"0.weight", "0.bias", "3.weight", "3.bias"}
+    assert set(before[1].values()) == {False, True}
+    fpgm.restore_statistics(network, some_batches())
+    assert rest() == before
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -65,6 +65,12 @@ def test_every_leaf_becomes_a_dotted_parameter(config_of):
     assert flat["model.size"] == "large"
 
 
+def test_patterns_of_layers_make_no_names_of_parameters(config_of):
+    flat = store.flatten(config_of("compression=fpgm", "+compression.prune.ratios={*.mid_se.*:0.1}"))
+    below = {key: value for key, value in flat.items() if key.startswith("compression.prune.ratios")}
+    assert below == {"compression.prune.ratios": "{'*.mid_se.*': 0.1}"}
+
+
 @pytest.mark.parametrize("mode", ["cls", "cls_distill", "cls_distill_multiopt"])
 def test_the_original_recipes_have_the_originals_hyper_parameters(config_of, mode):
     config = config_of(f"experiment=original/{mode}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,45 +41,71 @@ def write_run(directory, tracking):
     return directory
 
 
+#: Seconds of a call of either engine; their sums are exact, so that turns end with the call they should end with.
+FAST, SLOW = 1 / 1024, 4 / 1024
+
+
 class Fake:
-    """An engine that takes a known time and notes when it is called."""
+    """An engine of known speed that notes when it is called. On a clock of its own: a busy machine slows it no more."""
 
     threads = 1
 
-    def __init__(self, name, seconds, calls):
-        self.name, self.seconds, self.calls = name, seconds, calls
+    def __init__(self, name, seconds, calls, sleep):
+        self.name, self.seconds, self.calls, self.sleep = name, seconds, calls, sleep
 
     def __call__(self, images):
         self.calls.append((self.name, images.shape))
-        time.sleep(self.seconds)
+        self.sleep(self.seconds)
         return np.zeros((len(images), 4), dtype=np.float32)
 
 
-@pytest.fixture
-def calls(monkeypatch):
-    """The calls of engines that take 1 ms (ONNX) and 4 ms (Paddle)."""
+def fakes(monkeypatch, sleep):
+    """The calls of a fast engine for ONNX and a slow one for Paddle."""
     made = []
 
     def open_(folder, file, threads):
-        return Fake(file.engine, 0.001 if file.engine == "onnxruntime" else 0.004, made)
+        return Fake(file.engine, FAST if file.engine == "onnxruntime" else SLOW, made, sleep)
 
     monkeypatch.setattr(bench.engines, "open_", open_)
     return made
 
 
+@pytest.fixture
+def calls(monkeypatch):
+    """The calls of such engines, where no time goes by but theirs."""
+    spent = [0.0]
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: sum(spent)))
+    return fakes(monkeypatch, spent.append)
+
+
 def test_latency_and_throughput_are_those_of_the_engine(run, calls):
-    fast, slow = bench.measure(bench.entries("run", run / "export"), [2], seconds=0.2)
-    assert 1.0 <= fast.p50_ms < 4.0 <= slow.p50_ms <= slow.p90_ms <= slow.p99_ms
-    assert slow.images_per_s == pytest.approx(2 / 0.004, rel=0.3)
-    assert slow.calls >= 0.2 / 0.01
+    timings = bench.measure(bench.entries("run", run / "export"), [2], seconds=160 / 1024)
+    for timing, seconds, count in zip(timings, (FAST, SLOW), (160, 40), strict=True):
+        assert timing.p50_ms == timing.p90_ms == timing.p99_ms == 1000 * seconds
+        assert timing.images_per_s == 2 / seconds
+        assert timing.calls == count
+
+
+def test_a_call_is_as_long_as_it_really_takes(run, monkeypatch):
+    fakes(monkeypatch, time.sleep)
+    fast, slow = bench.measure(bench.entries("run", run / "export"), [1], seconds=0.05)
+    assert fast.p50_ms >= 1000 * FAST
+    assert slow.p50_ms >= 1000 * SLOW
+    assert slow.images_per_s <= 1 / SLOW
+
+
+def test_percentiles_are_of_all_calls():
+    entry = bench.Entry("run", None, None, None)
+    timing = bench.Measurement(entry, Fake("engine", 0, [], None), np.zeros((4, 1)), [k / 1000 for k in range(101)])
+    assert (timing.timing().p50_ms, timing.timing().p90_ms, timing.timing().p99_ms) == pytest.approx((50, 90, 99))
+    assert timing.timing().images_per_s == pytest.approx(101 * 4 / 5.05)
 
 
 def test_all_files_and_batch_sizes_are_measured_in_turns(run, calls):
-    bench.measure(bench.entries("run", run / "export"), [1, 3], seconds=0.1)
+    bench.measure(bench.entries("run", run / "export"), [1, 3], seconds=160 / 1024)
     kinds = [call for call, before in zip(calls, [None, *calls], strict=False) if call != before]
     around = [(name, (size, 3, 16, 16)) for name in ("onnxruntime", "paddle") for size in (1, 3)]
-    assert len(kinds) >= 5 * 4
-    assert kinds[: 5 * 4] == 5 * around
+    assert kinds == (1 + bench.TURNS) * around
 
 
 def test_speed_is_relative_to_the_first_runs_float_file_in_the_same_engine():
@@ -149,7 +176,7 @@ def test_a_finished_runs_latency_reaches_mlflow(tmp_path, calls):
     _, [found] = mlflow_runs(tracking.uri)
     assert found.info.run_id == tracked(directory)["run_id"]
     assert found.info.status == "FINISHED"
-    assert found.data.metrics["final/latency_ms_p50"] >= 1.0
+    assert found.data.metrics["final/latency_ms_p50"] == 1000 * FAST
 
 
 def test_a_server_that_is_away_does_not_fail_the_measurement(tmp_path, calls, capsys):

@@ -88,6 +88,17 @@ def head(channels: int) -> list[nn.Layer]:
     return [nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(channels, 5)]
 
 
+class Scaled(nn.Layer):
+    """Features [N, C] times a parameter of four dimensions, which makes [1, 1, N, C] of them in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = self.create_parameter([1, 1, 1, 1], default_initializer=nn.initializer.Constant(1.5))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features * self.scale).squeeze([0, 1])
+
+
 NETWORKS = {
     "plain": lambda: [conv(3, 8), nn.ReLU(), nn.MaxPool2D(2), conv(8, 8), nn.ReLU(), *head(8)],
     "residual": lambda: [Residual(), nn.ReLU(), *head(8)],
@@ -100,6 +111,21 @@ NETWORKS = {
     "single pixels": lambda: [
         *(conv(3, 8, stride=4), nn.ReLU(), conv(8, 8, 3, 2), nn.ReLU(), conv(8, 8), nn.Hardswish(), conv(8, 8)),
         *(nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 5)),
+    ],
+}
+
+#: What folding could easily change.
+FOLDED = {
+    "padding that the engine works out": lambda: [
+        *(nn.Conv2D(3, 8, 3, 2, padding="SAME"), nn.BatchNorm2D(8), nn.ReLU(), nn.Conv2D(8, 8, 5, padding="SAME")),
+        *(nn.ReLU(), *head(8)),
+    ],
+    "such padding on single pixels": lambda: [
+        *(nn.Conv2D(3, 8, SIZE), nn.ReLU(), nn.Conv2D(8, 8, 3, padding="SAME"), nn.ReLU(), *head(8)),
+    ],
+    "padding on single pixels": lambda: [nn.Conv2D(3, 8, SIZE), nn.ReLU(), conv(8, 8), nn.ReLU(), *head(8)],
+    "a parameter of four dimensions on features of two": lambda: [
+        *(conv(3, 8), nn.ReLU(), nn.AdaptiveAvgPool2D(1), nn.Flatten(), Scaled(), nn.Linear(8, 5)),
     ],
 }
 
@@ -225,6 +251,20 @@ def test_folding_changes_no_output(converted):
     folded = onnx.fold(model)
     assert distance(run(folded, images()), run(model, images())) < 1e-4
     assert len(folded.graph.node) < len(model.graph.node)
+
+
+@pytest.mark.parametrize("kind", FOLDED)
+def test_a_converted_and_folded_file_computes_what_paddle_does(tmp_path, kind):
+    paddle.seed(3)
+    network = nn.Sequential(*FOLDED[kind]())
+    network.eval()
+    spec = [paddle.static.InputSpec([None, 3, SIZE, SIZE], "float32", "images")]
+    paddle.jit.save(network, str(tmp_path / "net"), input_spec=spec)
+    onnx.convert(tmp_path / "net", tmp_path / "net.onnx")
+    onnx.fold_file(tmp_path / "net.onnx", tmp_path / "folded.onnx")
+    folded = onnx_format.load(tmp_path / "folded.onnx")
+    for count in (1, 5):
+        np.testing.assert_allclose(run(folded, images(count)), fake(network, images(count)), atol=1e-5)
 
 
 def test_integers_compute_what_fake_quantization_does(converted):

@@ -9,14 +9,14 @@ import pytest
 from safetensors import safe_open
 
 from runner.__main__ import command as run_here
+from runner.compression import slim
 from runner.deploy import manifest
-from tests.conftest import TINY
-from tests.e2e.processes import mlflow_runs, run
+from tests.conftest import INLINE, TINY
+from tests.e2e.processes import assert_mlflow_has_every_point_once, mlflow_runs, run
 
 MODES = ("cls", "cls_distill", "cls_distill_multiopt", "cls_teacher")
 COMPRESSIONS = ("none", "qat", "fpgm", "fpgm_qat", "ptq")
 MODELS = ("mobilenet_v3_large_x0_5", "resnet18")
-INLINE = ["+debug=fast_dev_run", "train.threads=1", "tracking=none", "launch.inline=true", "deploy.bench_s=0.01"]
 SIAMESE = ["model=siamese", "model.size=small", "model.scale=0.35"]
 
 
@@ -32,6 +32,14 @@ def dense(tmp_path_factory):
         return made[model]
 
     return trained
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory):
+    """A finished run that lost filters."""
+    directory = tmp_path_factory.mktemp("pruned") / "run"
+    assert run_here([*INLINE, *TINY[1:], "compression=fpgm", f"hydra.run.dir={directory}"]) == 0
+    return directory
 
 
 def train_and_resume(directory, teacher, model, mode, compression):
@@ -110,15 +118,13 @@ def test_calibration_alone_needs_no_training_step(tmp_path, dense):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["progress"]["step"] == 0
 
 
-def test_a_pruned_run_is_what_quantization_and_another_pruning_begin_with(tmp_path, dense):
-    small = ["model=mobilenet_v3_small_x0_35", "deploy.formats=[]"]
-    pruned = tmp_path / "pruned"
-    assert run_here([*INLINE, *small, "compression=fpgm", f"hydra.run.dir={pruned}"]) == 0
+def test_a_pruned_run_is_what_quantization_and_another_pruning_begin_with(tmp_path, pruned):
     for compression in ("qat", "fpgm"):
         begin = [f"compression={compression}", f"checkpoint.init_from={pruned}"]
-        assert run_here([*INLINE, *small, *begin, f"hydra.run.dir={tmp_path / compression}"]) == 0
+        assert run_here([*INLINE, *TINY[1:], *begin, f"hydra.run.dir={tmp_path / compression}"]) == 0
     first, quantized, twice = (
-        json.loads((tmp_path / name / "result.json").read_text())["final"]["macs"] for name in ("pruned", "qat", "fpgm")
+        json.loads((directory / "result.json").read_text())["final"]["macs"]
+        for directory in (pruned, tmp_path / "qat", tmp_path / "fpgm")
     )
     assert quantized == first
     assert twice < first
@@ -137,6 +143,14 @@ REFUSED = {
     "a ratio of a pattern": (["compression=fpgm", "+compression.prune.ratios.conv1=1.5"], 2, "ratios.conv1=1.5"),
     "a pattern that matches nothing": (
         ["compression=qat", "compression.quantize.skip=[cnov1.*]"], 2, "'cnov1.*' matches no layer",
+    ),
+    "a pattern that matches nothing at the end of training": (
+        ["compression=ptq", "compression.quantize.skip=[cnov1.*]"], 2, "'cnov1.*' matches no layer",
+    ),
+    "a recipe without a trained run": (["experiment=compress/qat"], 2, "checkpoint.init_from=RUN"),
+    "a layer that gives the logits": (
+        ["model=custom", "model.target=tests.samples:fully_convolutional", "compression=fpgm"], 2,
+        "compression.prune.skip=[NAME]",
     ),
     "everything skipped": (["compression=fpgm", "compression.prune.skip=['*']"], 2, "takes nothing off"),
     "no kind of layer": (["compression=qat", "compression.quantize.layers=[]"], 2, "Name some: [Conv2D,Linear]"),
@@ -157,16 +171,32 @@ def test_what_cannot_be_compressed_is_refused_with_the_remedy(tmp_path, case):
     assert done.returncode == code, done.stderr
     assert reason in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_pruned_run_does_not_fit_another_network(tmp_path):
-    options = [*INLINE, *TINY[1:]]
-    assert run_here([*options, "compression=fpgm", f"hydra.run.dir={tmp_path / 'pruned'}"]) == 0
-    done = run(
-        *TINY, "tracking=none", "model=resnet18", "hydra.run.dir=run", "checkpoint.init_from=pruned", cwd=tmp_path
-    )
-    assert done.returncode == 3
-    assert "was pruned from another network" in done.stderr
+def test_a_network_of_ones_own_is_pruned_without_the_layer_that_gives_its_logits(tmp_path):
+    model = ["model=custom", "model.target=tests.samples:fully_convolutional"]
+    options = [*INLINE, *model, "compression=fpgm", "compression.prune.skip=[out]", "deploy.formats=[]"]
+    assert run_here([*options, f"hydra.run.dir={tmp_path}"]) == 0
+    channels = json.loads((tmp_path / "compression.json").read_text())["student"]["pruned"]["channels"]
+    assert set(channels) == {"trunk.0", "trunk.3"}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (["model=resnet18"], "was pruned from another network"),
+        (["data=synthetic", "data.classes=12"], "logits [2, 12]"),
+    ],
+    ids=["another architecture", "another number of classes"],
+)
+def test_a_pruned_run_does_not_fit_another_network(tmp_path, pruned, other, said):
+    done = run(*TINY, "tracking=none", *other, "hydra.run.dir=run", f"checkpoint.init_from={pruned}", cwd=tmp_path)
+    assert done.returncode in (2, 3)
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_a_calibrated_run_is_evaluated_from_mlflow_alone_and_its_model_is_there(tmp_path):
@@ -185,6 +215,28 @@ def test_a_calibrated_run_is_evaluated_from_mlflow_alone_and_its_model_is_there(
     again = run("eval", found.info.run_id, "--json", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["student/loss"] == result["test"]["student/loss"]
+
+
+def test_only_the_final_checkpoint_of_a_calibrated_run_in_mlflow_is_quantized(tmp_path):
+    done = run(*TINY, "compression=ptq", "tracking.checkpoints=last", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    client, [found] = mlflow_runs(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    for name, quantized in (("last", False), ("final", True)):
+        path = client.download_artifacts(found.info.run_id, f"checkpoints/{name}/model.safetensors", str(tmp_path))
+        with safe_open(path, "np") as stored:
+            names = list(stored.keys())
+        assert names
+        assert any(map(slim.is_quantization, names)) == quantized
+
+
+def test_a_run_with_ratios_by_pattern_reaches_mlflow_whole(tmp_path):
+    ratios = ["compression=fpgm", "+compression.prune.ratios={*.mid_se.*:0.1}"]
+    done = run(*TINY, *ratios, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = assert_mlflow_has_every_point_once(f"sqlite:///{tmp_path}/outputs/mlflow.db", tmp_path / "run")
+    assert found.info.status == "FINISHED"
+    assert found.data.params["compression.prune.ratios"] == "{'*.mid_se.*': 0.1}"
+    assert found.data.params["compression.prune.ratio"] == "0.3"
 
 
 def test_a_sweep_over_compressions_ends_in_a_table_with_costs_and_a_plot(tmp_path):

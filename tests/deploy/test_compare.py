@@ -1,0 +1,165 @@
+"""Which exported files are the trained network, and which of them is recommended. The files and engines are real."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import paddle
+import pytest
+from onnx import helper, numpy_helper
+
+from runner import config as cfg
+from runner.data import Batch
+from runner.deploy import export, manifest
+from runner.deploy.manifest import ExportedFile
+from runner.errors import CheckpointError
+from runner.precision import Precision
+from tests.conftest import composed
+
+from . import helpers
+
+IMAGES = helpers.random_images(120)
+#: Files that `helpers.export` writes.
+ONNX, PADDLE = "net.onnx", "net.json"
+#: An operation at the end, its second input and its attributes, that makes the file another network.
+SWAPPED = ("Gather", np.array([1, 0, 2, 3]), {"axis": 1})
+NOT_A_NUMBER = ("Mul", np.float32("nan"), {})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return helpers.export(tmp_path / "export")
+
+
+def compared(folder, files, compression="none", images=IMAGES):
+    """The manifest of these files after they were compared with the network, and what was noted."""
+    described = replace(manifest.read(folder), files=files, compression=compression, recommended=None)
+    config = composed()
+    subject = export.Subject(helpers.network(), "student", config, config.model, helpers.CLASSES, Precision())
+    batches = [
+        Batch(paddle.to_tensor(part), paddle.zeros([len(part)], "int64"), np.arange(len(part)), len(part))
+        for part in np.array_split(images, 3)
+    ]
+    return described, export.compare(folder, described, subject, batches)
+
+
+def with_end(folder, path, operation, constant, attributes):
+    """The ONNX file with one more operation at its end, under another name."""
+    model = onnx.load(folder / ONNX)
+    name = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["before" if output == name else output for output in node.output]
+    model.graph.node.append(helper.make_node(operation, ["before", "extra"], [name], **attributes))
+    model.graph.initializer.append(numpy_helper.from_array(constant, "extra"))
+    onnx.save(model, folder / path)
+    return described(folder, path)
+
+
+def described(folder, path, precision="float32"):
+    kind, engine = ("paddle", "paddle") if path == PADDLE else ("onnx", "onnxruntime")
+    return ExportedFile(path, kind, precision, (folder / path).stat().st_size, engine)
+
+
+def padded(folder, path):
+    """The ONNX file with a weight that nothing reads, under another name."""
+    model = onnx.load(folder / ONNX)
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(250_000, dtype=np.float32), "unused"))
+    onnx.save(model, folder / path)
+    return described(folder, path)
+
+
+def test_files_of_the_network_agree_with_it_in_every_engine(folder):
+    found, notes = compared(folder, [described(folder, ONNX), described(folder, PADDLE)])
+    assert notes == []
+    assert [file.agreement for file in found.files] == [1.0, 1.0]
+    assert all(0 <= file.max_difference < 1e-5 for file in found.files)
+
+
+@pytest.mark.parametrize("end", [SWAPPED, NOT_A_NUMBER], ids=["swapped classes", "not a number"])
+@pytest.mark.parametrize("compression", ["none", "fpgm"])
+def test_a_file_that_is_not_the_float_network_is_refused(folder, end, compression):
+    wrong = with_end(folder, "wrong.onnx", *end)
+    with pytest.raises(CheckpointError, match=r"wrong\.onnx is not the trained network: on 120 test images") as error:
+        compared(folder, [described(folder, ONNX), wrong], compression)
+    assert "deploy.formats=[paddle]" in str(error.value)
+
+
+def test_logits_that_are_no_numbers_are_refused_where_the_classes_agree(folder):
+    first = IMAGES[helpers.logits(IMAGES).argmax(axis=1) == 0]
+    assert len(first) > 2
+    wrong = with_end(folder, "wrong.onnx", *NOT_A_NUMBER)
+    with pytest.raises(CheckpointError, match=r"agrees in 100\.00% of the classes, and logits differ by up to nan"):
+        compared(folder, [wrong], images=first)
+
+
+@pytest.mark.parametrize("end", [SWAPPED, NOT_A_NUMBER], ids=["swapped classes", "not a number"])
+@pytest.mark.parametrize("bench_s", [0.0, 0.02])
+def test_integers_that_disagree_are_noted_with_the_figure_and_not_recommended(folder, end, bench_s):
+    right = helpers.logits(IMAGES).argmax(axis=1)
+    agreement = np.isin(right, (2, 3) if end is SWAPPED else (0,)).mean()
+    assert 0 < agreement < 0.99
+    integers = with_end(folder, "net.int8.onnx", *end)
+    integers.precision, integers.bytes = "int8", 1
+    found, [note] = compared(folder, [integers, described(folder, ONNX)], "qat")
+    assert note == (
+        f"net.int8.onnx has the trained network's class for {agreement:.1%} of 120 test images only (wanted: 99%); "
+        "it is not recommended"
+    )
+    export.recommend(folder, found, cfg.Deploy(bench_s=bench_s))
+    assert found.recommended == ONNX
+
+
+def test_nothing_is_recommended_where_no_file_agrees(folder):
+    found, _ = compared(folder, [with_end(folder, "wrong.onnx", *SWAPPED)], "qat")
+    assert export.recommend(folder, found, cfg.Deploy(bench_s=0.02)) == []
+    assert found.recommended is None
+
+
+def measured(folder, found):
+    """Path → milliseconds of a call, measured for the recommendation."""
+    timings = export.recommend(folder, found, cfg.Deploy(bench_s=0.1))
+    return {timing.entry.file.path: timing.p50_ms for timing in timings}
+
+
+def test_of_two_files_that_are_equally_fast_the_smaller_one_is_recommended(folder):
+    found, _ = compared(folder, [padded(folder, "padded.onnx"), described(folder, ONNX)])
+    for _attempt in range(20):
+        took = measured(folder, found)
+        if max(took.values()) <= export.FASTER * min(took.values()):
+            break
+    else:
+        pytest.fail(f"the same computation takes different times: {took}")
+    assert found.recommended == ONNX
+
+
+def test_a_larger_file_that_is_clearly_faster_is_recommended(folder):
+    slow = slowed(folder, "slow.onnx")
+    found, _ = compared(folder, [slow, padded(folder, "padded.onnx")])
+    took = measured(folder, found)
+    assert slow.bytes < found.files[1].bytes
+    assert took["slow.onnx"] > export.FASTER * took["padded.onnx"]
+    assert found.recommended == "padded.onnx"
+
+
+def slowed(folder, path):
+    """The ONNX file with sines of its logits' cosines added that are multiplied with zero, under another name."""
+    model = onnx.load(folder / ONNX)
+    graph, name = model.graph, model.graph.output[0].name
+    for node in graph.node:
+        node.output[:] = ["waves0" if output == name else output for output in node.output]
+    for number in range(400):
+        wave = "Sin" if number % 2 else "Cos"
+        graph.node.append(helper.make_node(wave, [f"waves{number}"], [f"waves{number + 1}"]))
+    graph.initializer.append(numpy_helper.from_array(np.float32(0), "nothing"))
+    graph.node.append(helper.make_node("Mul", ["waves400", "nothing"], ["no waves"]))
+    graph.node.append(helper.make_node("Add", ["waves0", "no waves"], [name]))
+    onnx.save(model, folder / path)
+    return described(folder, path)
+
+
+def test_without_seconds_to_measure_the_first_file_that_agrees_is_recommended(folder):
+    found, _ = compared(folder, [padded(folder, "padded.onnx"), described(folder, ONNX)])
+    assert export.recommend(folder, found, cfg.Deploy(bench_s=0)) == []
+    assert found.recommended == "padded.onnx"

@@ -1,0 +1,182 @@
+"""The verb `export`: what it writes, that it is the trained network, what others make of it, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from runner.__main__ import command as run_here
+from runner.compression import slim
+from runner.deploy import manifest
+from runner.journal import LOCK, LOG, events
+from tests.conftest import INLINE
+
+SMALL, PEER = "model=mobilenet_v3_small_x0_35", "model@mode.peer=mobilenet_v3_small_x0_5"
+
+
+def trained(directory, *overrides):
+    assert run_here([*INLINE, SMALL, *overrides, f"hydra.run.dir={directory}"]) == 0
+    return directory
+
+
+def contents(folder):
+    """Path → bytes of every file below a folder. The log of the process may go on after its run."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path: content for path, content in found.items() if path != LOG}
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory):
+    """A run of two networks of different sizes, trained without an export."""
+    folder = tmp_path_factory.mktemp("distilled")
+    return trained(folder / "run", "mode=cls_distill", PEER, "deploy.formats=[]")
+
+
+@pytest.fixture(scope="module")
+def exported(distilled):
+    """That run with its student in every format."""
+    assert run_here(["export", str(distilled), "--format", "onnx,paddle,safetensors"]) == 0
+    return distilled
+
+
+@pytest.fixture(scope="module")
+def peer_exported(exported):
+    """That run with its peer, too, and what was in the rest of its files before."""
+    before = contents(exported)
+    assert run_here(["export", str(exported), "--network", "student1", "--format", "onnx,paddle"]) == 0
+    return exported, before
+
+
+def test_every_format_is_written_and_nothing_else(exported):
+    assert contents(exported / "export").keys() == {
+        "model.json", "model.onnx", "paddle/model.json", "paddle/model.pdiparams", "model.safetensors",
+    }  # fmt: skip
+    assert not list(exported.glob(".export*"))
+
+
+def test_the_manifest_has_the_sizes_of_the_files(exported):
+    sizes = {path: len(content) for path, content in contents(exported / "export").items()}
+    assert {file.path: file.bytes for file in manifest.read(exported / "export").files} == {
+        "model.onnx": sizes["model.onnx"],
+        "paddle/model.json": sizes["paddle/model.json"] + sizes["paddle/model.pdiparams"],
+        "model.safetensors": sizes["model.safetensors"],
+    }
+
+
+@pytest.mark.parametrize("network", ["student", "student1"])
+def test_every_file_with_an_engine_agrees_with_its_network_on_all_images(peer_exported, network):
+    directory, _ = peer_exported
+    described = manifest.read((directory if network == "student" else directory / network) / "export")
+    assert described.network == network
+    running = [file for file in described.files if file.engine]
+    assert [file.engine for file in running] == ["onnxruntime", "paddle"]
+    assert [file.agreement for file in running] == [1.0, 1.0]
+
+
+def test_the_students_export_counts_for_the_runs_results(exported):
+    result = json.loads((exported / "result.json").read_text())
+    assert result["final"]["size_mb"] == manifest.read(exported / "export").file().bytes / 1e6
+    [values] = [event["values"] for event, _ in events(exported) if "final/size_mb" in event.get("values", {})]
+    assert values["final/size_mb"] == result["final"]["size_mb"]
+
+
+def test_another_network_goes_into_a_folder_of_its_name_and_leaves_export_and_results_alone(peer_exported):
+    directory, before = peer_exported
+    after = contents(directory)
+    own = {path for path in after if path.startswith("student1/export/")}
+    assert after.keys() - own == before.keys()
+    assert {path for path in before if after[path] != before[path]} == set()
+    described = manifest.read(directory / "student1" / "export")
+    assert described.params > manifest.read(directory / "export").params
+
+
+def test_an_output_folder_is_made_and_the_run_stays_as_it_is(exported, tmp_path):
+    before = contents(exported)
+    place = tmp_path / "some" / "where"
+    assert run_here(["export", str(exported), "--format", "safetensors", "--output", str(place)]) == 0
+    assert contents(place).keys() == {"export/model.json", "export/model.safetensors"}
+    assert contents(exported) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--network", "nope", "--format", "paddle"], "mode=cls_distill has no such network. It has: student, student1"),
+        (["--format", "onnx,nope"], "--format nope: there is no such format. Valid: onnx, paddle, safetensors"),
+        ([], "Name some: --format onnx,paddle,safetensors"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_with_what_can(distilled, capsys, arguments, said):
+    before = contents(distilled)
+    assert run_here(["export", str(distilled), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert contents(distilled) == before
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", pytest.param("/proc", id="a folder that takes no files")])
+def test_an_output_folder_that_cannot_be_written_is_one_line(distilled, tmp_path, capsys, place):
+    (tmp_path / "file").write_text("")
+    output = str(tmp_path / place)
+    assert run_here(["export", str(distilled), "--format", "safetensors", "--output", output]) == 3
+    said = capsys.readouterr().err.strip()
+    assert f"{output}" in said
+    assert "cannot be written" in said
+    assert len(said.splitlines()) == 1
+
+
+@contextlib.contextmanager
+def another_process_has(lock):
+    """Within the context a process holds a lock."""
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from runner.journal import locked\n"
+        "with locked(Path(sys.argv[1])) as lock:\n"
+        "    print(lock is not None, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "True\n"
+        yield
+        process.stdin.close()
+
+
+def test_a_run_that_another_process_works_on_is_refused(distilled, capsys):
+    before = contents(distilled)
+    with another_process_has(distilled / LOCK):
+        assert run_here(["export", str(distilled), "--format", "safetensors"]) == 2
+    assert f"{distilled} is being trained or exported by another process" in capsys.readouterr().err
+    assert contents(distilled) == before
+
+
+@pytest.fixture(scope="module", params=["fpgm", "qat"])
+def compressed(request, tmp_path_factory):
+    """The exported weights of a pruned and of a quantized run."""
+    folder = tmp_path_factory.mktemp(request.param)
+    directory = trained(folder / "run", f"compression={request.param}", "deploy.formats=[safetensors]")
+    return directory / "export" / "model.safetensors"
+
+
+def test_a_new_run_begins_with_exactly_the_exported_weights(compressed, tmp_path):
+    begin = [f"checkpoint.init_from={compressed}", "train.epochs=0", "train.max_steps=null", "deploy.formats=[]"]
+    directory = trained(tmp_path / "run", *begin)
+    found = load_file(directory / "checkpoints" / "step-00000000" / "model.safetensors")
+    weights = {name: value for name, value in load_file(compressed).items() if not slim.is_quantization(name)}
+    assert found.keys() == {f"student.{name}" for name in weights}
+    for name, value in weights.items():
+        np.testing.assert_array_equal(found[f"student.{name}"], value, err_msg=name)
+
+
+def test_exported_weights_can_be_the_teacher(compressed, tmp_path):
+    mode = ["mode=cls_teacher", f"mode.teacher_from={compressed}"]
+    directory = trained(tmp_path / "run", *mode, "deploy.formats=[]")
+    count = sum(not slim.is_quantization(name) for name in load_file(compressed))
+    notes = [event["text"] for event, _ in events(directory) if event["event"] == "note"]
+    assert f"teacher: {count} of {count} tensors from {compressed}" in notes

@@ -1,0 +1,96 @@
+"""The plain twin that is exported in place of a trained network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import pytest
+
+from runner import config as cfg
+from runner import models, seeding
+from runner.compression import fpgm, qat, slim
+from runner.data import Batch
+from runner.deploy import twin
+from runner.models.ops import custom_relu
+
+SMALL = cfg.MobileNetV3(size=cfg.Size.small, scale=0.35)
+
+
+def batch():
+    return Batch(paddle.randn([8, 3, 32, 32]), paddle.zeros([8], "int64"), np.arange(8), 8)
+
+
+def trained(model=SMALL):
+    """A network whose statistics have moved, in training mode."""
+    paddle.seed(0)
+    network = models.build(model, 10)
+    network.train()
+    with paddle.no_grad():
+        network(batch().images)
+    return network
+
+
+def logits(network):
+    paddle.seed(1)
+    network.eval()
+    with paddle.no_grad():
+        return network(batch().images).numpy()
+
+
+def test_the_twin_of_a_float_network_has_the_same_logits_bit_for_bit():
+    network = trained()
+    plain, quantized = twin.build(network, SMALL, 10)
+    assert quantized == []
+    np.testing.assert_array_equal(logits(plain), logits(network))
+
+
+def test_so_has_that_of_a_pruned_one():
+    network = trained()
+    fpgm.prune(network, cfg.Pruning(ratio=0.3), 32, lambda: 1.0)
+    plain, quantized = twin.build(network, SMALL, 10)
+    assert quantized == []
+    assert slim.parameters(plain) == slim.parameters(network) < slim.parameters(trained())
+    np.testing.assert_array_equal(logits(plain), logits(network))
+
+
+def test_building_a_twin_changes_neither_the_network_nor_what_is_random():
+    network = trained()
+    before = {name: value.numpy() for name, value in network.state_dict().items()}, seeding.state()
+    twin.build(network, SMALL, 10)
+    assert seeding.state() == before[1]
+    assert network.training
+    for name, value in network.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), before[0][name])
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_weights_of_a_quantized_networks_twin_are_on_their_integer_grid(bits):
+    network = trained()
+    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(weight_bits=bits), [batch()])
+    plain, quantized = twin.build(network, SMALL, 10)
+    assert not slim.fake_quantized(plain)
+    layers = slim.fake_quantized(network)
+    names = {parameter.name: name for name, parameter in plain.named_parameters()}
+    assert [names[layer.name] for layer in quantized] == [f"{name}.weight" for name in layers]
+    for described, name in zip(quantized, layers, strict=True):
+        own, weight = layers[name].weight.numpy(), plain.state_dict()[f"{name}.weight"].numpy()
+        levels = 2 ** (bits - 1) - 1
+        step = described.weight_scale.reshape(-1, *[1] * 3 if weight.ndim == 4 else []) / levels
+        assert np.abs(weight / step - np.round(weight / step)).max() < 1e-3
+        assert np.abs(weight / step).max() < levels + 1e-3
+        assert np.abs(own / step - np.round(own / step)).max() > 0.2
+
+
+def test_the_twin_of_a_network_with_the_custom_relu_has_paddles_own():
+    model = replace(SMALL, custom_relu=True)
+    # Not called: the operator would be compiled.
+    network = models.build(model, 10)
+    plain, _ = twin.build(network, model, 10)
+    assert has_custom_relu(network)
+    assert not has_custom_relu(plain)
+
+
+def has_custom_relu(network):
+    return any(value is custom_relu for layer in network.sublayers() for value in vars(layer).values())
