@@ -2,7 +2,8 @@
 
 Trains MobileNetV3-large ×0.5 and ResNet-18 on the digits for a few epochs, quantizes and prunes them, and measures all
 exported files in one alternating run (`runner bench`). Prints that table and fails where the integer file of a network
-is more than 0.30 of the float one's bytes, where ResNet-18 is not 1.5 times as fast in integers, or where a pruned network is no faster than the dense one.
+is more than 0.30 of the float one's bytes, where ResNet-18 is not 1.5 times as fast in integers, or where a pruned
+network is no faster than the dense one.
 """
 
 from __future__ import annotations

@@ -89,3 +89,17 @@ def test_a_read_only_disk_is_named(disk, tmp_path, verb):
     done = run(*TINY, place, "tracking=none", *verb, cwd=tmp_path)
     assert_one_message(done)
     assert "Read-only file system" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [("size=1m,ro", "Read-only file system"), ("size=64k", "No space left on device")],
+    ids=["read-only", "full"],
+)
+@pytest.mark.parametrize("format", ["safetensors", "paddle"])
+def test_a_disk_that_takes_no_export_is_named(disk, command, finished, options, reason, format):
+    where = disk(options)
+    done = command("export", "run", "--format", format, "--output", str(where), cwd=finished)
+    assert_one_message(done)
+    assert reason in done.stderr
+    assert not list(where.iterdir())
