@@ -63,6 +63,7 @@ class Point:
     """One finished run in the plot."""
 
     name: str
+    """`<number>_<what it varies>`."""
     top1: float
     latency_ms: float
     size_mb: float
@@ -90,13 +91,19 @@ def plot(found: Sequence[Point], path: Path) -> None:
     for number, point in enumerate(found):
         area = 40 + 600 * point.size_mb / largest
         panel.scatter(point.latency_ms, point.top1, s=area, color=colors(number % 10), alpha=0.65)
-        panel.annotate(str(number), (point.latency_ms, point.top1), ha="center", va="center", fontsize=8)
-    panel.set(xlabel="latency at batch 1, ms (median)", ylabel="test top-1", title="accuracy, latency and size")
+        panel.annotate(
+            point.name.partition("_")[0], (point.latency_ms, point.top1), ha="center", va="center", fontsize=8
+        )
+    panel.set(
+        xlabel="latency at batch 1, ms (median)",
+        ylabel="test top-1",
+        title="accuracy and latency; area: size of the file",
+    )
     panel.grid(alpha=0.3)
     panel.margins(0.15)
     # Markers of one size: the areas are in the plot.
     handles = [
-        plt.Line2D([], [], marker="o", linestyle="", color=colors(number % 10), label=f"{number}: {point.name}")
+        plt.Line2D([], [], marker="o", linestyle="", color=colors(number % 10), label=point.name.replace("_", ": ", 1))
         for number, point in enumerate(found)
     ]
     panel.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
