@@ -107,7 +107,7 @@ def test_an_output_folder_is_made_and_the_run_stays_as_it_is(exported, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--network", "nope", "--format", "paddle"], "mode=cls_distill has no such network. It has: student, student1"),
+        (["--network", "nope", "--format", "paddle"], "has no such network. It has: student, student1"),
         (["--format", "onnx,nope"], "--format nope: there is no such format. Valid: onnx, paddle, safetensors"),
         ([], "Name some: --format onnx,paddle,safetensors"),
     ],

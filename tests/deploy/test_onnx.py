@@ -123,6 +123,10 @@ FOLDED = {
     "such padding on single pixels": lambda: [
         *(nn.Conv2D(3, 8, SIZE), nn.ReLU(), nn.Conv2D(8, 8, 3, padding="SAME"), nn.ReLU(), *head(8)),
     ],
+    "kernels as large as the maps that are padded for them": lambda: [
+        *(nn.Conv2D(3, 8, 4, 4), nn.ReLU(), nn.Conv2D(8, 8, 2, padding="SAME"), nn.ReLU()),
+        *(nn.Conv2D(8, 8, 2, padding=1), nn.ReLU(), *head(8)),
+    ],
     "padding on single pixels": lambda: [nn.Conv2D(3, 8, SIZE), nn.ReLU(), conv(8, 8), nn.ReLU(), *head(8)],
     "a parameter of four dimensions on features of two": lambda: [
         *(conv(3, 8), nn.ReLU(), nn.AdaptiveAvgPool2D(1), nn.Flatten(), Scaled(), nn.Linear(8, 5)),

@@ -92,12 +92,11 @@ def test_a_read_only_disk_is_named(disk, tmp_path, verb):
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
-    [("size=1m,ro", "Read-only file system"), ("size=64k", "No space left on device")],
+    ("options", "format", "reason"),
+    [("size=1m,ro", "paddle", "Read-only file system"), ("size=64k", "safetensors", "No space left on device")],
     ids=["read-only", "full"],
 )
-@pytest.mark.parametrize("format", ["safetensors", "paddle"])
-def test_a_disk_that_takes_no_export_is_named(disk, command, finished, options, reason, format):
+def test_a_disk_that_takes_no_export_is_named(disk, command, finished, options, format, reason):
     where = disk(options)
     done = command("export", "run", "--format", format, "--output", str(where), cwd=finished)
     assert_one_message(done)
