@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import paddle
@@ -27,9 +28,11 @@ from . import (
     weights,
 )
 from . import config as cfg
+from .config import store
 from .ema import Ema
 from .errors import ConfigError
 from .evaluation import evaluate
+from .journal import CONFIG
 from .models import Networks
 from .training import Training
 
@@ -151,13 +154,18 @@ def _initial_weights(config: cfg.Config, networks: Networks, notes: list[str]) -
                 "checkpoint.init_from=RUN"
             )
         return {}
-    given = weights.read(runs.local(config.checkpoint.init_from, runs.tracking_uri(config)))
+    source = runs.local(config.checkpoint.init_from, runs.tracking_uri(config))
+    given = weights.read(source)
     plain = given.without_quantization()
     if len(plain.arrays) < len(given.arrays):
         notes.append(f"{given.origin} is quantized: its weights are taken, its ranges are not")
     if plain.plan:
         weights.restructure(networks, networks.trained, plain, cfg.NoCompression())
-    notes.append(weights.initialize(networks, networks.trained, plain, config.checkpoint.strict))
+    remedy = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false"
+    if (stored := Path(source) / CONFIG).is_file():
+        run = store.read(stored)
+        remedy = f"That run has model={cfg.model_name(run.model)} and data={run.data.kind}: repeat its overrides."
+    notes.append(weights.initialize(networks, networks.trained, plain, config.checkpoint.strict, remedy))
     return plain.plan
 
 
@@ -178,7 +186,9 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
             compression.fpgm.restore_statistics(network, calibration_batches(loaders, STATISTICS_BATCHES))
         if isinstance(settings.quantize, cfg.TrainedQuantization):
             batches = calibration_batches(loaders, settings.quantize.calibration_batches)
-            compression.qat.quantize_and_calibrate(network, settings.quantize, batches)
+            compression.qat.quantize_and_calibrate(
+                network, settings.quantize, batches, trained=config.checkpoint.init_from is not None
+            )
         elif settings.quantize:
             # What cannot be quantized at the end is refused now.
             compression.ranges.quantizable(network, settings.quantize)

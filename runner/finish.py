@@ -46,8 +46,8 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     if run.config.compression.kind != "none":
         _write_compression(directory, run)
         journal.artifact(COMPRESSION)
-    if run.config.deploy.formats:
-        final |= _deploy(directory, run, journal)
+    exported = _deploy(directory, run, journal) if run.config.deploy.formats else {}
+    final |= exported.get("final", {})
     journal.metrics(
         training.progress.step,
         training.progress.epochs_begun,
@@ -58,6 +58,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         {
             "ending": ending.value,
             "final": final,
+            "exported": exported.get("file"),
             "test": test,
             "test_images": evaluation.count,
             "monitor": run.config.train.monitor,
@@ -70,8 +71,11 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     )
 
 
-def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, float]:
-    """Export the network and measure the files. What of it belongs to the results; nothing where it cannot be done."""
+def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, Any]:
+    """Export the network and measure the files.
+
+    `final`: what of it belongs to the final numbers; `file`: what is recommended; nothing where it cannot be done.
+    """
     from .deploy import export
 
     training = run.training
@@ -90,7 +94,7 @@ def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, flo
         return {}
     for note in exported.notes:
         _tell(journal, note)
-    return export.publish(journal, exported)
+    return {"final": export.publish(journal, exported), "file": exported.manifest.recommended}
 
 
 def _tell(journal: Journal, note: str) -> None:

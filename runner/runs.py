@@ -81,6 +81,7 @@ def open_(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
     # Thread pools are made when Paddle is imported, and the number of threads changes the last bits.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(config.train.threads or os.cpu_count() or 1)
+    os.environ.setdefault("GLOG_minloglevel", "2")
     _import_paddle_quietly()
     return directory, config
 

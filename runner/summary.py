@@ -33,10 +33,9 @@ def show(config: cfg.Config, directory: Path, result: dict[str, Any], brief: boo
     if "student1/top1" in result["test"]:
         rows["test top-1 of student1"] = f"{result['test']['student1/top1']:.4f}"
     rows["training"] = f"{progress['step']} steps, {result['epochs']} epochs in {duration(result['seconds'])}"
-    if "latency_ms_p50" in final:
-        rows["exported"] = (
-            f"{final['size_mb']:.2f} MB, {final['latency_ms_p50']:.2f} ms an image ({final['macs'] / 1e6:.1f} M MACs)"
-        )
+    if result.get("exported"):
+        latency = f", {final['latency_ms_p50']:.2f} ms an image" if "latency_ms_p50" in final else ""
+        rows["recommended here"] = f"{result['exported']}, {final['size_mb']:.2f} MB{latency}"
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     for name, value in rows.items():
         table.add_row(name, value)

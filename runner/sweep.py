@@ -142,8 +142,9 @@ def _table(outcomes: list[tuple[Path, runs.State]], finals: Mapping[str, dict[st
     """A row a job; `finals` are the final numbers of those that finished, by name."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     costs = [column.heading for column in report.COSTS]
-    for heading in ("job", "status", "test top-1", "best validation", *costs, "time"):
-        table.add_column(heading, justify="left" if heading in ("job", "status") else "right", overflow="fold")
+    for heading in ("job", "status", "test top-1", "best validation", "file", *costs, "time"):
+        left = heading in ("job", "status", "file")
+        table.add_column(heading, justify="left" if left else "right", overflow="fold")
     for job, state in outcomes:
         name, result = job.name.replace("_", " ", 1), state.result
         if result is None:
@@ -152,7 +153,7 @@ def _table(outcomes: list[tuple[Path, runs.State]], finals: Mapping[str, dict[st
         final = finals[job.name]
         best = "" if result["best"] is None else f"{result['best']:.4f}"
         table.add_row(
-            name, state.status, f"[bold]{final['top1']:.4f}[/bold]", best,
+            name, state.status, f"[bold]{final['top1']:.4f}[/bold]", best, result.get("exported") or "",
             *(column.text(final) for column in report.COSTS), duration(result["seconds"]),
         )  # fmt: skip
     return table

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from . import checkpoint, compression, unpickling
 from . import config as cfg
 from .errors import CheckpointError
-from .journal import CHECKPOINTS
+from .journal import CHECKPOINTS, CONFIG
 from .models import Networks
 
 #: What the metadata of an exported file say of a network that lost channels.
@@ -53,6 +53,8 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
         if name is None:
             raise CheckpointError(f"{path} has no checkpoint yet. Give a run that has, or a file of weights.")
         path = path / CHECKPOINTS / name
+    if (path / CONFIG).is_file():
+        raise CheckpointError(f"{path} has no checkpoint: that run ended before its first one. Give another.")
     if path.is_dir():
         state = checkpoint.verify(path).state
         averages = load_file(path / checkpoint.EMA) if (path / checkpoint.EMA).is_file() else {}

@@ -13,11 +13,15 @@ from .. import config as cfg
 from ..data import Batch
 from . import ranges, slim
 
+#: First α of a network with random weights.
+FAR_OUT = 20.0
+
 
 class Pact(nn.Layer):
-    """y = min(max(x, -α), α) with a learnt α (Choi et al., PACT, 2018), for activations of both signs.
+    """y = min(max(x, -|α|), |α|) with a learnt α (Choi et al., PACT, 2018), for activations of both signs.
 
-    α gets the sum of the gradients of the values it clips.
+    α gets the sum of the gradients of the values it clips. Large steps may carry it across zero, where it goes on from
+    the other side.
     """
 
     def __init__(self) -> None:
@@ -26,7 +30,8 @@ class Pact(nn.Layer):
 
     def forward(self, activation: Tensor) -> Tensor:
         # Operators alone: pruning and quantized export trace in Paddle's old representation.
-        return activation - F.relu(activation - self.alpha) + F.relu(-self.alpha - activation)
+        bound = self.alpha.abs()
+        return activation - F.relu(activation - bound) + F.relu(-bound - activation)
 
 
 def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
@@ -39,10 +44,13 @@ def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
     slim.fake_quantize(network, settings, ranges.quantizable(network, settings), clip)
 
 
-def quantize_and_calibrate(network: nn.Layer, settings: cfg.TrainedQuantization, batches: Iterable[Batch]) -> None:
+def quantize_and_calibrate(
+    network: nn.Layer, settings: cfg.TrainedQuantization, batches: Iterable[Batch], trained: bool
+) -> None:
     """`quantize`, where ranges and α begin with what a network with its initial weights sees in some batches.
 
-    Without that an evaluation before the first steps would clip everything away.
+    Without that an evaluation before the first steps would clip everything away. The activations of weights that are
+    not `trained` say nothing of what they become: then α begins far out.
     """
     names = ranges.quantizable(network, settings)
     measured = ranges.measure(network, names, batches, settings.activation_bits)
@@ -50,7 +58,7 @@ def quantize_and_calibrate(network: nn.Layer, settings: cfg.TrainedQuantization,
     for name, layer in slim.fake_quantized(network).items():
         slim.set_range(layer, measured[name])
     for name, alpha in alphas(network).items():
-        alpha.set_value(paddle.full([1], settings.pact.initial_alpha or measured[name]))
+        alpha.set_value(paddle.full([1], settings.pact.initial_alpha or (measured[name] if trained else FAR_OUT)))
 
 
 def alphas(network: nn.Layer) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import collections
 import contextlib
 import importlib.metadata
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +32,11 @@ def check_versions() -> None:
     """Errors: ConfigError where the installed PaddleSlim or Paddle is none that this file was written for."""
     try:
         import paddle.base.dygraph.base as dygraph
-        import paddleslim.dygraph
+
+        with warnings.catch_warnings():
+            # It warns of setuptools, which it imports.
+            warnings.simplefilter("ignore")
+            import paddleslim.dygraph
     except ImportError as error:
         raise ConfigError(
             f"compression needs PaddleSlim: {error}. Install it: pip install 'paddleslim>=2.6,<3'"

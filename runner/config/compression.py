@@ -80,7 +80,7 @@ class Pact:
     enabled: bool = True
     """Whether activations are clipped before they are quantized."""
     initial_alpha: Optional[float] = bounded(None, above=0)
-    """First value of every α; null: the layer's largest activation in calibration."""
+    """First value of every α; null: the layer's largest activation in calibration, or 20 before random weights."""
     lr_factor: float = bounded(1.0, min=0)
     """α's learning rate as a multiple of the weights'."""
     weight_decay: float = bounded(2e-5, min=0)

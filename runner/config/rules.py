@@ -112,6 +112,11 @@ def _compression(config: Config) -> Iterator[str]:
     for pattern, ratio in (prune.ratios if prune else {}).items():
         if not 0 <= ratio < 1:
             yield f"compression.prune.ratios.{pattern}={ratio}: must be at least 0 and below 1."
+    if prune and prune.macs_reduction is not None and prune.ratios:
+        yield (
+            "compression.prune.ratios: with macs_reduction every layer's ratio comes from the sensitivity analysis. "
+            "Use one of them, and compression.prune.skip for layers that stay whole."
+        )
     if quantize and not quantize.layers:
         yield "compression.quantize.layers=[]: nothing would be quantized. Name some: [Conv2D,Linear]"
     if quantize and isinstance(config.amp, Bf16) and config.amp.level is Level.O2 and not config.amp.fallback:

@@ -28,10 +28,10 @@ def from_composition(composed: DictConfig) -> Config:
     Errors: ConfigError for a key the schema does not have (Hydra accepts `+optimizer.foo=1`), for a mandatory value
     that was not given, and for whatever `rules.validate` refuses.
     """
-    for key in OmegaConf.missing_keys(composed):
-        raise ConfigError(f"{key} has no value. Give it one: {key}=…")
-    _refuse_unknown_keys(composed, "")
     try:
+        for key in OmegaConf.missing_keys(composed):
+            raise ConfigError(f"{key} has no value. Give it one: {key}=…")
+        _refuse_unknown_keys(composed, "")
         config = OmegaConf.to_object(composed)
     except InterpolationResolutionError as error:
         raise ConfigError(

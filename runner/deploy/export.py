@@ -107,12 +107,17 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
         manifest.files.append(_safetensors(folder, subject.network, config.compression.prune is not None))
     if formats & {cfg.Format.onnx, cfg.Format.paddle}:
         with TemporaryDirectory(dir=folder) as place:
-            prefix = Path(place) / "model"
-            _trace(plain, config.data.image_size, prefix)
+            integers = Path(place) / "integers"
+            if quantized and cfg.Format.onnx in formats:
+                _trace(plain, config.data.image_size, integers)
+            floats = Path(place) / "floats"
+            _trace(twin.with_clips(plain, quantized), config.data.image_size, floats)
             if cfg.Format.onnx in formats:
-                manifest.files += _onnx(folder, prefix, quantized, calibration)
+                manifest.files.append(_float_onnx(folder, floats))
+                if quantized:
+                    manifest.files.append(_integer_onnx(folder, integers, quantized, calibration))
             if cfg.Format.paddle in formats:
-                manifest.files.append(_paddle(folder, prefix))
+                manifest.files.append(_paddle(folder, floats))
     notes = compare(folder, manifest, subject, test)
     timings = recommend(folder, manifest, config.deploy)
     if quantized and cfg.Format.onnx not in formats:
@@ -127,10 +132,10 @@ def _trace(network: nn.Layer, image_size: int, prefix: Path) -> None:
 
 
 def _safetensors(folder: Path, network: nn.Layer, pruned: bool) -> ExportedFile:
-    from safetensors.paddle import save_file
+    from safetensors.paddle import save
 
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    save_file(state, str(folder / "model.safetensors"), metadata={weights.PRUNED: str(pruned)})
+    (folder / "model.safetensors").write_bytes(save(state, metadata={weights.PRUNED: str(pruned)}))
     return _described(folder, "model.safetensors", cfg.Format.safetensors, "float32", None)
 
 
@@ -141,19 +146,19 @@ def _paddle(folder: Path, prefix: Path) -> ExportedFile:
     return _described(folder, "paddle/model.json", cfg.Format.paddle, "float32", "paddle")
 
 
-def _onnx(
+def _float_onnx(folder: Path, prefix: Path) -> ExportedFile:
+    onnx.convert(prefix, prefix.with_suffix(".onnx"))
+    onnx.fold_file(prefix.with_suffix(".onnx"), folder / "model.onnx")
+    return _described(folder, "model.onnx", cfg.Format.onnx, "float32", "onnxruntime")
+
+
+def _integer_onnx(
     folder: Path, prefix: Path, quantized: list[onnx.QuantizedWeight], calibration: Iterable[Batch]
-) -> list[ExportedFile]:
-    """The float file; of a quantized network also one of integers."""
-    converted = prefix.with_suffix(".onnx")
-    onnx.convert(prefix, converted)
-    onnx.fold_file(converted, folder / "model.onnx")
-    described = [_described(folder, "model.onnx", cfg.Format.onnx, "float32", "onnxruntime")]
-    if quantized:
-        images = _some_images(calibration)
-        onnx.quantize_file(converted, folder / "model.int8.onnx", quantized, images)
-        described.append(_described(folder, "model.int8.onnx", cfg.Format.onnx, "int8", "onnxruntime"))
-    return described
+) -> ExportedFile:
+    onnx.convert(prefix, prefix.with_suffix(".onnx"))
+    images = _some_images(calibration)
+    onnx.quantize_file(prefix.with_suffix(".onnx"), folder / "model.int8.onnx", quantized, images)
+    return _described(folder, "model.int8.onnx", cfg.Format.onnx, "int8", "onnxruntime")
 
 
 def _some_images(batches: Iterable[Batch]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import paddle
@@ -36,6 +37,29 @@ def build(network: nn.Layer, model: cfg.Model, classes: int) -> tuple[nn.Layer, 
     return twin, quantized
 
 
+class Clipped(nn.Layer):
+    """A layer behind the clip of its input that training learnt."""
+
+    def __init__(self, layer: nn.Layer, bound: float) -> None:
+        super().__init__()
+        self.layer, self.bound = layer, bound
+
+    def forward(self, activation: paddle.Tensor) -> paddle.Tensor:
+        return self.layer(activation.clip(-self.bound, self.bound))
+
+
+def with_clips(twin: nn.Layer, quantized: list[QuantizedWeight]) -> nn.Layer:
+    """The twin with PACT's clips before its layers, in place: what integers have in their ranges, floats do not."""
+    bounds = {weight.name: weight.clip for weight in quantized}
+    for name, layer in twin.named_sublayers():
+        bound = bounds.get(layer.weight.name) if isinstance(layer, (nn.Conv2D, nn.Linear)) else None
+        if bound is not None:
+            *path, last = name.split(".")
+            setattr(functools.reduce(getattr, path, twin), last, Clipped(layer, bound))
+    twin.eval()
+    return twin
+
+
 def _without_operators(model: cfg.Model) -> cfg.Model:
     # An engine has a ReLU of its own, which is the same function.
     return replace(model, custom_relu=False) if isinstance(model, cfg.MobileNetV3) else model
@@ -51,5 +75,5 @@ def _on_its_grid(layer: slim.FakeQuantized, weight: paddle.Tensor, alpha: paddle
         weight_bits=weight_bits,
         activation_bits=activation_bits,
         activation_scale=slim.activation_range(layer),
-        clip=None if alpha is None else float(alpha),
+        clip=None if alpha is None else abs(float(alpha)),
     )

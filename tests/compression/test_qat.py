@@ -33,7 +33,7 @@ def batches(count=2, size=8, seed=0):
 
 def quantized(seed=0, **settings):
     network = built(seed=seed)
-    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(**settings), batches())
+    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(**settings), batches(), trained=True)
     return network
 
 
@@ -130,6 +130,18 @@ def test_alphas_learning_rate_factor_is_its_own():
 def test_alpha_begins_with_what_the_config_says():
     values = {float(alpha) for alpha in qat.alphas(quantized(pact=cfg.Pact(initial_alpha=20.0))).values()}
     assert values == {20.0}
+
+
+def test_alpha_begins_far_out_before_random_weights():
+    network = built()
+    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(), batches(), trained=False)
+    assert {float(alpha) for alpha in qat.alphas(network).values()} == {20.0}
+
+
+def test_an_alpha_that_a_step_carried_across_zero_still_clips():
+    pact = qat.Pact()
+    pact.alpha.set_value(paddle.full([1], -0.5))
+    np.testing.assert_allclose(pact(paddle.to_tensor([-2.0, 0.25, 2.0])).numpy(), [-0.5, 0.25, 0.5])
 
 
 def test_pact_clips_both_signs_and_alpha_gets_the_clipped_gradients():

@@ -23,6 +23,15 @@ def test_a_run_that_goes_on_without_an_export_keeps_no_stale_one(tmp_path):
     assert "size_mb" not in json.loads((tmp_path / "result.json").read_text())["final"]
 
 
+def test_a_run_that_goes_on_keeps_no_stale_export_of_another_network(tmp_path):
+    options = [*INLINE, SMALL, "mode=cls_distill", "deploy.formats=[]", f"hydra.run.dir={tmp_path}"]
+    assert run_here([*options, "train.max_steps=1"]) == 0
+    assert run_here(["export", str(tmp_path), "--network", "student1", "--format", "safetensors"]) == 0
+    assert (tmp_path / "student1" / "export" / "model.safetensors").is_file()
+    assert run_here([*options, "train.max_steps=2", "checkpoint.resume=auto"]) == 0
+    assert not (tmp_path / "student1" / "export").exists()
+
+
 def test_a_run_killed_while_it_exports_goes_on_to_a_whole_export_and_the_same_metrics(tmp_path):
     options = ["+debug=fast_dev_run", SMALL, "train.threads=1", "tracking=none", "deploy.bench_s=0.01"]
     whole = run(*options, "hydra.run.dir=whole", cwd=tmp_path)
