@@ -85,7 +85,9 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
         plan = _initial_weights(config, networks, notes)
         plan |= _compress(config, stage)
         for name in networks.trained:
-            remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits"
+            remedy = "checkpoint.init_from is of a run with other classes: take one with those of this data."
+            if config.compression.prune:
+                remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
             models.check_input(networks[name], config.data.image_size, len(loaders.classes), remedy)
     accelerate(config, networks)
     costs = {

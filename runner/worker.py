@@ -25,6 +25,7 @@ from . import __version__, checkpoint, experiment, files, processes, resume, run
 from . import config as cfg
 from .compression import qat
 from .config import store
+from .config.rules import network_names
 from .data import Images
 from .deploy.manifest import EXPORT
 from .errors import UNWRITABLE, CheckpointError, DataError, DiskError, UserError
@@ -96,7 +97,8 @@ def train(directory: Path, stop: StopSignal) -> int:
         checkpoint.rewind(directory, saved)
         # The result of what was complete before it was extended.
         (directory / RESULT).unlink(missing_ok=True)
-        shutil.rmtree(directory / EXPORT, ignore_errors=True)
+        for place in (directory, *(directory / name for name in network_names(config.mode))):
+            shutil.rmtree(place / EXPORT, ignore_errors=True)
         _announce(directory, journal)
     journal.continue_from(saved.progress.step if saved else 0)
     for note in [*notes, *run.notes]:

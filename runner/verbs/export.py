@@ -60,7 +60,10 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
         stage = trained.restored(directory, config, "final")
         subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision)
-        exported = export.export(place, subject, stage.loaders.train.unchanged(), stage.loaders.test)
+        try:
+            exported = export.export(place, subject, stage.loaders.train.unchanged(), stage.loaders.test)
+        except OSError as error:
+            raise DiskError.of(error, place) from error
         show(place, exported)
         if place == directory and not fetched:
             final = export.publish(Journal(directory), exported)
