@@ -166,7 +166,10 @@ def _initial_weights(config: cfg.Config, networks: Networks, notes: list[str]) -
     remedy = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false"
     if (stored := Path(source) / CONFIG).is_file():
         run = store.read(stored)
-        remedy = f"That run has model={cfg.model_name(run.model)} and data={run.data.kind}: repeat its overrides."
+        remedy = (
+            f"That run has model={cfg.model_name(run.model)} and data={run.data.kind}: repeat its overrides, or take "
+            "what fits: checkpoint.strict=false"
+        )
     notes.append(weights.initialize(networks, networks.trained, plain, config.checkpoint.strict, remedy))
     return plain.plan
 

@@ -107,6 +107,7 @@ def test_weights_of_another_network_are_refused_with_what_does_not_match(command
     done = command("tracking=none", "model=mobilenet_v3_small_x0_5", f"checkpoint.init_from={weights}", cwd=tmp_path)
     assert done.returncode == 3
     assert "does not fit the network" in done.stderr
+    assert "That run has model=mobilenet_v3_small_x0_35 and data=digits" in done.stderr
     assert "checkpoint.strict=false" in done.stderr
 
 
