@@ -123,7 +123,7 @@ def _write_compression(directory: Path, run: Experiment) -> None:
         content[name] = {
             "pruned": run.plan.get(name),
             "ranges": {layer: slim.activation_range(layers[layer]) for layer in layers},
-            "alphas": {layer: float(alpha) for layer, alpha in qat.alphas(networks[name]).items()},
+            "alphas": {layer: abs(float(alpha)) for layer, alpha in qat.alphas(networks[name]).items()},
         }
     files.write_json(directory / COMPRESSION, content)
 

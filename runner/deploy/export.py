@@ -104,7 +104,9 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
     )
     formats = set(config.deploy.formats)
     if cfg.Format.safetensors in formats:
-        manifest.files.append(_safetensors(folder, subject.network, config.compression.prune is not None))
+        manifest.files.append(
+            _safetensors(folder, subject.network, twin.is_pruned(plain, subject.model, len(subject.classes)))
+        )
     if formats & {cfg.Format.onnx, cfg.Format.paddle}:
         with TemporaryDirectory(dir=folder) as place:
             integers = Path(place) / "integers"
@@ -201,7 +203,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
     notes = []
     for file, agreed, difference in zip(runnable, agreeing / max(1, count), differences, strict=True):
         file.agreement, file.max_difference = float(agreed), float(difference)
-        if manifest.compression in ("none", "fpgm"):
+        if not slim.fake_quantized(subject.network):
             _check_float(file, count, FLOAT_DIFFERENCE * largest)
         elif file.agreement < INT8_AGREEMENT:
             notes.append(
@@ -251,5 +253,4 @@ def publish(journal: Journal, exported: Exported) -> dict[str, float]:
     if manifest.recommended is None:
         return {}
     journal.append("model", path=EXPORT)
-    final = {"size_mb": manifest.file().bytes / 1e6} | bench.metrics(exported.timings)
-    return {name.removeprefix("final/"): value for name, value in final.items()}
+    return {"size_mb": manifest.file().bytes / 1e6} | bench.metrics(exported.timings)

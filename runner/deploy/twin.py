@@ -20,9 +20,7 @@ def build(network: nn.Layer, model: cfg.Model, classes: int) -> tuple[nn.Layer, 
     Weights of quantized layers are on their integer grid already; ranges of activations are in the list alone. `model`
     is what the trained network was built from.
     """
-    random_state = seeding.state()
-    twin = models.build(_without_operators(model), classes)
-    seeding.restore(random_state)
+    twin = _fresh(model, classes)
     state = {name: value for name, value in network.state_dict().items() if not slim.is_quantization(name)}
     compression.shapes.shrink(twin, {name: value.shape for name, value in state.items()}, "The trained network")
     own = twin.state_dict()
@@ -35,6 +33,20 @@ def build(network: nn.Layer, model: cfg.Model, classes: int) -> tuple[nn.Layer, 
     ]
     twin.eval()
     return twin, quantized
+
+
+def is_pruned(twin: nn.Layer, model: cfg.Model, classes: int) -> bool:
+    """Whether a twin has fewer channels than its architecture, by whatever run they were taken off."""
+    whole = _fresh(model, classes).state_dict()
+    return any(whole[name].shape != value.shape for name, value in twin.state_dict().items())
+
+
+def _fresh(model: cfg.Model, classes: int) -> nn.Layer:
+    """The network as it is built; the generators are as before."""
+    random_state = seeding.state()
+    network = models.build(_without_operators(model), classes)
+    seeding.restore(random_state)
+    return network
 
 
 class Clipped(nn.Layer):

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         for run, directory in directories.items():
             found = bench.metrics([timing for timing in timings if timing.entry.run == run])
-            sync.add_results(directory, {name.removeprefix("final/"): value for name, value in found.items()})
+            sync.add_results(directory, found)
     return 0
 
 

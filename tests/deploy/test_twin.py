@@ -108,3 +108,10 @@ def test_the_float_twin_of_a_network_with_pact_clips_as_it_does():
     unclipped = np.abs(plain(images).numpy() - expected).max()
     clipped = np.abs(twin.with_clips(plain, quantized)(images).numpy() - expected).max()
     assert clipped < 0.2 * unclipped
+
+
+def test_a_network_that_lost_channels_in_an_earlier_run_is_known_as_pruned():
+    network = models.build(SMALL, 10)
+    assert not twin.is_pruned(twin.build(network, SMALL, 10)[0], SMALL, 10)
+    fpgm.prune(network, cfg.Pruning(), 32, lambda: 1.0)
+    assert twin.is_pruned(twin.build(network, SMALL, 10)[0], SMALL, 10)
