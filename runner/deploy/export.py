@@ -203,7 +203,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
     notes = []
     for file, agreed, difference in zip(runnable, agreeing / max(1, count), differences, strict=True):
         file.agreement, file.max_difference = float(agreed), float(difference)
-        if not slim.fake_quantized(subject.network):
+        if subject.config.compression.quantize is None:
             _check_float(file, count, FLOAT_DIFFERENCE * largest)
         elif file.agreement < INT8_AGREEMENT:
             notes.append(
