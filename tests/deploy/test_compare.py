@@ -36,7 +36,7 @@ def folder(tmp_path):
 def compared(folder, files, compression="none", images=IMAGES):
     """The manifest of these files after they were compared with the network, and what was noted."""
     found = replace(manifest.read(folder), files=files, compression=compression, recommended=None)
-    config = composed()
+    config = composed(f"compression={compression}")
     subject = export.Subject(helpers.network(), "student", config, config.model, helpers.CLASSES, Precision())
     batches = [
         Batch(paddle.to_tensor(part), paddle.zeros([len(part)], "int64"), np.arange(len(part)), len(part))
