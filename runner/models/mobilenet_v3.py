@@ -90,8 +90,26 @@ def identity(features: Tensor) -> Tensor:
     return features
 
 
+class ActivatedNorm(nn.BatchNorm2D):
+    """Batch normalisation, whose running averages keep 0.9 of their value a step, and an activation."""
+
+    def __init__(self, channels: int, activation: Activation) -> None:
+        super().__init__(channels, momentum=0.9, epsilon=1e-5)
+        self.activation = activation
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.activation(super().forward(features))
+
+
+class Gate(nn.Layer):
+    """Maps [N, C, H, W] times gates [N, C, 1, 1]."""
+
+    def forward(self, features: Tensor, gates: Tensor) -> Tensor:
+        return features * gates
+
+
 class ConvNorm(nn.Layer):
-    """Convolution, batch normalisation (running averages keep 0.9 of their value a step) and activation."""
+    """Convolution, batch normalisation and activation."""
 
     def __init__(
         self,
@@ -105,11 +123,10 @@ class ConvNorm(nn.Layer):
     ) -> None:
         super().__init__()
         self.conv = convolution(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2D(outputs, momentum=0.9, epsilon=1e-5)
-        self.activation = activation
+        self.bn = ActivatedNorm(outputs, activation)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.activation(self.bn(self.conv(features)))
+        return self.bn(self.conv(features))
 
 
 class SqueezeExcitation(nn.Layer):
@@ -120,11 +137,11 @@ class SqueezeExcitation(nn.Layer):
         self.conv1 = convolution(channels, channels // reduction, bias=True)
         self.conv2 = convolution(channels // reduction, channels, bias=True)
         self.relu = relu
+        self.pool, self.gate = nn.AdaptiveAvgPool2D(1), Gate()
 
     def forward(self, features: Tensor) -> Tensor:
-        means = F.adaptive_avg_pool2d(features, 1)
-        gate = F.hardsigmoid(self.conv2(self.relu(self.conv1(means))), slope=0.2, offset=0.5)
-        return features * gate
+        gates = F.hardsigmoid(self.conv2(self.relu(self.conv1(self.pool(features)))), slope=0.2, offset=0.5)
+        return self.gate(features, gates)
 
 
 class InvertedResidual(nn.Layer):
@@ -178,20 +195,19 @@ class Trunk(nn.Layer):
         return self.features(images)
 
 
-def head_layers(width: int, num_classes: int, dropout: float) -> tuple[nn.Layer, nn.Layer, nn.Layer]:
-    """The layers behind the global pooling: `last_conv`, `dropout`, `out`.
+def head_layers(width: int, num_classes: int, dropout: float) -> tuple[nn.Layer, nn.Layer, nn.Layer, nn.Layer]:
+    """Global pooling and what comes behind it: `pool`, `last_conv`, `dropout`, `out`.
 
     They are attributes of the network itself, not a layer of their own, because weights are stored under those names.
     """
     last_conv = convolution(width, HEAD_WIDTH, bias=False)
     out = nn.Linear(HEAD_WIDTH, num_classes, weight_attr=ParamAttr(initializer=Normal(0.0, 0.01)))
-    return last_conv, nn.Dropout(dropout, mode="downscale_in_infer"), out
+    return nn.AdaptiveAvgPool2D(1), last_conv, nn.Dropout(dropout, mode="downscale_in_infer"), out
 
 
-def classify(features: Tensor, last_conv: nn.Layer, dropout: nn.Layer, out: nn.Layer) -> Tensor:
+def classify(features: Tensor, pool: nn.Layer, last_conv: nn.Layer, dropout: nn.Layer, out: nn.Layer) -> Tensor:
     """Logits [N, classes] of feature maps [N, width, H, W]."""
-    pooled = F.adaptive_avg_pool2d(features, 1)
-    return out(dropout(F.hardswish(last_conv(pooled))).flatten(1))
+    return out(dropout(F.hardswish(last_conv(pool(features)))).flatten(1))
 
 
 class MobileNetV3(Trunk):
@@ -209,7 +225,7 @@ class MobileNetV3(Trunk):
         self, size: Size, scale: float, num_classes: int, dropout: float, relu: Activation | None = None
     ) -> None:
         super().__init__(size, scale, relu)
-        self.last_conv, self.dropout, self.out = head_layers(self.width, num_classes, dropout)
+        self.pool, self.last_conv, self.dropout, self.out = head_layers(self.width, num_classes, dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        return classify(self.features(images), self.last_conv, self.dropout, self.out)
+        return classify(self.features(images), self.pool, self.last_conv, self.dropout, self.out)

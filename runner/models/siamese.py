@@ -23,7 +23,8 @@ class Siamese(nn.Layer):
         super().__init__()
         self.first = Trunk(size, scale, relu)
         self.second = Trunk(size, scale, relu)
-        self.last_conv, self.dropout, self.out = head_layers(self.first.width, num_classes, dropout)
+        self.pool, self.last_conv, self.dropout, self.out = head_layers(self.first.width, num_classes, dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        return classify(self.first(images) + self.second(images), self.last_conv, self.dropout, self.out)
+        features = self.first(images) + self.second(images)
+        return classify(features, self.pool, self.last_conv, self.dropout, self.out)

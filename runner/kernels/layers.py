@@ -1,0 +1,216 @@
+"""Layers of Paddle and of this package that compute with the kernels.
+
+They are never constructed: `accelerate` gives a layer the class that `FASTER` has for its own, so parameters, buffers
+and names stay. A traced graph (export, pruning) and `stock()` get the original's forward pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+from paddle.nn.quant.quant_layers import FakeQuantMovingAverageAbsMax, QuantizedConv2D
+
+from ..compression.qat import Pact
+from ..models.mobilenet_v3 import ActivatedNorm, Gate
+from . import choice, functions
+from .native import ACTIVATIONS, Geometry
+
+_stock = False
+
+
+@contextlib.contextmanager
+def stock() -> Iterator[None]:
+    """Within the context every layer computes as Paddle does."""
+    global _stock
+    before, _stock = _stock, True
+    try:
+        yield
+    finally:
+        _stock = before
+
+
+def _applies(x: Tensor) -> bool:
+    return not _stock and paddle.in_dynamic_mode() and x.dtype == paddle.float32
+
+
+class Accelerated(nn.Layer):
+    """What accelerated layers know of the layout: the maps between them have the batch last, [C, H, W, N]."""
+
+    enters = False
+    """Whether the input comes from outside, as [N, C, H, W]."""
+    leaves = False
+    """Whether the output goes outside."""
+
+    def _enter(self, x: Tensor) -> Tensor:
+        return functions.ToBatchLast.apply(x) if self.enters else x
+
+    def _leave(self, x: Tensor) -> Tensor:
+        return functions.ToBatchFirst.apply(x) if self.leaves else x
+
+
+class _Convolution(Accelerated):
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x [C, H, W, N]; as it came, [N, C, H, W], where the layer enters."""
+        geometry = self._geometry(x)
+        if choice.prefers_stock(geometry, self.enters, self.leaves):
+            x = x if self.enters else functions.ToBatchFirst.apply(x)
+            g = geometry
+            y = F.conv2d(x, weight, self.bias, g.stride, g.padding, g.dilation, g.groups)
+            return y if self.leaves else functions.ToBatchLast.apply(y)
+        return self._leave(functions.Convolution.apply(self._enter(x), weight, self.bias, geometry))
+
+    def _geometry(self, x: Tensor) -> Geometry:
+        batch, channels, height, width = x.shape if self.enters else (x.shape[3], *x.shape[:3])
+        filters, _, *kernel = self.weight.shape
+        return _geometry(
+            batch, channels, height, width, filters, (kernel[0], kernel[1]), _pair(self._stride),
+            _pair(self._padding), _pair(self._dilation), self._groups,
+        )  # fmt: skip
+
+
+#: One object per shape: what it derives is derived once.
+_geometry = functools.cache(Geometry)
+
+
+class Conv2D(_Convolution, nn.Conv2D):
+    """`nn.Conv2D` by matrix products, or by a loop over runs of the batch where it is depthwise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._convolve(x, self.weight) if _applies(x) else nn.Conv2D.forward(self, x)
+
+
+class FakeQuantizedConv2D(_Convolution, QuantizedConv2D):
+    """`Conv2D` behind the fake quantization of Paddle's layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _applies(x):
+            return QuantizedConv2D.forward(self, x)
+        if self._act_preprocess is not None:
+            x = self._act_preprocess(x)
+        return self._convolve(self._fake_quant_input(x), self._fake_quant_weight(self.weight))
+
+
+class BatchNorm2D(Accelerated, nn.BatchNorm2D):
+    """`nn.BatchNorm2D`: one channel is one row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _normalized(self, x, 0) if _applies(x) else nn.BatchNorm2D.forward(self, x)
+
+
+class FusedNorm(Accelerated, ActivatedNorm):
+    """`ActivatedNorm` in one pass, for the activations that the kernels have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _applies(x):
+            return ActivatedNorm.forward(self, x)
+        name = getattr(self.activation, "__name__", "")
+        if self.activation in (F.relu, F.hardswish):
+            return _normalized(self, x, ACTIVATIONS.index(name))
+        return self.activation(_normalized(self, x, 0))
+
+
+def _normalized(layer: nn.BatchNorm2D, x: Tensor, activation: int) -> Tensor:
+    return functions.BatchNorm.apply(
+        x, layer.weight, layer.bias, (layer._mean, layer._variance), layer._epsilon, layer._momentum, activation,
+        layer.training,
+    )  # fmt: skip
+
+
+class MeanPool(Accelerated, nn.AdaptiveAvgPool2D):
+    """`nn.AdaptiveAvgPool2D(1)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _applies(x):
+            return nn.AdaptiveAvgPool2D.forward(self, x)
+        return self._leave(functions.MeanPool.apply(self._enter(x)))
+
+
+class MaxPool2D(Accelerated, nn.MaxPool2D):
+    """`nn.MaxPool2D`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _applies(x):
+            return nn.MaxPool2D.forward(self, x)
+        x = self._enter(x)
+        channels, height, width, batch = x.shape
+        kernel = _pair(self.ksize)
+        geometry = _geometry(
+            batch, channels, height, width, channels, kernel, _pair(self.stride or kernel), _pair(self.padding), (1, 1),
+            channels,
+        )  # fmt: skip
+        return self._leave(functions.MaxPool.apply(x, geometry))
+
+
+class FusedGate(Accelerated, Gate):
+    """`Gate` with the batch last."""
+
+    def forward(self, features: Tensor, gates: Tensor) -> Tensor:
+        return functions.Gate.apply(features, gates) if _applies(features) else Gate.forward(self, features, gates)
+
+
+class Clip(Pact):
+    """`Pact` in one pass."""
+
+    def forward(self, activation: Tensor) -> Tensor:
+        return functions.Clip.apply(activation, self.alpha) if _applies(activation) else super().forward(activation)
+
+
+class FakeQuantize(FakeQuantMovingAverageAbsMax):
+    """`FakeQuantMovingAverageAbsMax` in two passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _applies(x):
+            return super().forward(x)
+        levels = 2 ** (self._quant_bits - 1) - 1
+        return functions.FakeQuantize.apply(
+            x, self._scale, self._accum, self._state, self._moving_rate, levels, self.training
+        )
+
+
+#: Layers that pass maps on to each other.
+FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
+    nn.Conv2D: Conv2D,
+    QuantizedConv2D: FakeQuantizedConv2D,
+    nn.BatchNorm2D: BatchNorm2D,
+    ActivatedNorm: FusedNorm,
+    nn.AdaptiveAvgPool2D: MeanPool,
+    nn.MaxPool2D: MaxPool2D,
+    Gate: FusedGate,
+}
+#: Layers that work value by value, in any layout.
+ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize}
+
+
+def fits(layer: nn.Layer) -> bool:
+    """Whether the kernels have what a layer is set to."""
+    match layer:
+        case nn.Conv2D() | QuantizedConv2D():
+            return (
+                layer._data_format == "NCHW" and layer._padding_mode == "zeros" and _is_pair(layer._padding)
+            )  # fmt: skip
+        case nn.BatchNorm2D():
+            known = layer.weight is not None and layer.bias is not None and layer._data_format == "NCHW"
+            return known and not layer._use_global_stats
+        case nn.AdaptiveAvgPool2D():
+            return layer._output_size in (1, (1, 1), [1, 1]) and layer._data_format == "NCHW"
+        case nn.MaxPool2D():
+            plain = not (layer.return_mask or layer.ceil_mode) and layer.data_format == "NCHW"
+            return plain and _is_pair(layer.padding) and _is_pair(layer.ksize)
+        case FakeQuantMovingAverageAbsMax():
+            return layer._reduce_type is None
+    return True
+
+
+def _is_pair(value: Any) -> bool:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, int) for v in value))
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])

@@ -1,0 +1,100 @@
+"""The compiled kernels as Python functions of addresses. Which tensor has which shape is in `src`."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass
+
+from . import build
+
+#: Activations that a normalisation can apply, in the order of `Activation` in src/activation.h.
+ACTIVATIONS = ("none", "relu", "relu6", "hardswish")
+
+_POINTER, _INDEX, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
+_SIZES = [_INDEX, _INDEX, _INDEX]
+#: Function → types of its arguments.
+SIGNATURES = {
+    "use_sgemm": [_POINTER],
+    "new_plan": [_POINTER],
+    "convolution_forward": [_POINTER] * 5,
+    "convolution_input_gradient": [_POINTER] * 4,
+    "convolution_weight_gradient": [_POINTER] * 5,
+    "depthwise_forward": [_POINTER] * 5,
+    "depthwise_input_gradient": [_POINTER] * 4,
+    "depthwise_weight_gradient": [_POINTER] * 5,
+    "normalize_batch": [_INDEX, _INDEX, *[_POINTER] * 3, _FLOAT, _FLOAT, _INT, *[_POINTER] * 5],
+    "normalize_running": [_INDEX, _INDEX, *[_POINTER] * 3, _FLOAT, _INT, *[_POINTER] * 4],
+    "normalize_gradient": [_INDEX, _INDEX, *[_POINTER] * 6, _INT, _INT, *[_POINTER] * 3],
+    "transpose": [_INDEX, _INDEX, _POINTER, _POINTER],
+    "mean_pool_forward": [*_SIZES, _POINTER, _POINTER],
+    "mean_pool_gradient": [*_SIZES, _POINTER, _POINTER],
+    "gate_forward": [*_SIZES, *[_POINTER] * 3],
+    "gate_gradient": [*_SIZES, *[_POINTER] * 5],
+    "max_pool_forward": [_POINTER] * 4,
+    "max_pool_gradient": [_POINTER] * 4,
+    "fake_quantize": [_INDEX, _POINTER, _INT, _FLOAT, _FLOAT, *[_POINTER] * 4],
+    "clip_forward": [_INDEX, _POINTER, _FLOAT, _POINTER],
+    "clip_gradient": [_INDEX, _POINTER, _FLOAT, _POINTER, _POINTER],
+    "augment": [*_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 5],
+}
+_RESULTS = {"new_plan": _POINTER, "clip_gradient": _FLOAT}
+
+
+@functools.cache
+def kernels() -> ctypes.CDLL:
+    """The library with its types declared. Errors: Unavailable."""
+    library = build.library()
+    for name, arguments in SIGNATURES.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, _RESULTS.get(name)
+    library.use_sgemm(build.sgemm())
+    return library
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The shape of a convolution or pooling; the fields of `Geometry` in src/plan.h."""
+
+    batch: int
+    channels: int
+    height: int
+    width: int
+    filters: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @functools.cached_property
+    def output(self) -> tuple[int, int]:
+        """Rows and columns of the output."""
+        rows, columns = (
+            (side + 2 * pad - spread * (size - 1) - 1) // step + 1
+            for side, size, step, pad, spread in zip(
+                (self.height, self.width), self.kernel, self.stride, self.padding, self.dilation, strict=True
+            )
+        )
+        return rows, columns
+
+    @functools.cached_property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """The output's shape with the batch last."""
+        return (self.filters, *self.output, self.batch)
+
+    @functools.cached_property
+    def is_depthwise(self) -> bool:
+        """Whether every channel has one filter of its own."""
+        return self.groups == self.channels == self.filters
+
+
+@functools.cache
+def plan(geometry: Geometry) -> int:
+    """Address of what the kernels derive from a shape; it stays for the life of the process."""
+    g = geometry
+    numbers = [
+        g.batch, g.channels, g.height, g.width, g.filters, *g.kernel, *g.stride, *g.padding, *g.dilation, *g.output,
+        g.groups,
+    ]  # fmt: skip
+    return kernels().new_plan((ctypes.c_int64 * len(numbers))(*numbers))

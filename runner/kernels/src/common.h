@@ -1,0 +1,43 @@
+// What all kernels share. Maps are float32 in the batch-last layout [C, H, W, N].
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+using Index = std::int64_t;
+
+// 16 floats: one AVX-512 register, or what the compiler makes of it elsewhere.
+constexpr Index LANES = 16;
+typedef float Vector __attribute__((vector_size(4 * LANES)));
+typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+// Below so many floats a second thread costs more than it brings.
+constexpr Index WORTH_THREADS = 1 << 14;
+
+inline Vector all(float value) { return value - Vector{}; }
+
+inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
+
+inline void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
+
+// The first `count` floats; the others are 0.
+inline Vector load(const float* from, Index count) {
+  if (count >= LANES) return load(from);
+  Vector value{};
+  std::memcpy(&value, from, sizeof(float) * count);
+  return value;
+}
+
+inline void store(float* to, Vector value, Index count) {
+  if (count >= LANES) return store(to, value);
+  std::memcpy(to, &value, sizeof(float) * count);
+}
+
+inline float sum(Vector value) {
+  float total = 0;
+  for (Index lane = 0; lane < LANES; ++lane) total += value[lane];
+  return total;
+}

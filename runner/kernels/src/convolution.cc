@@ -1,0 +1,231 @@
+// Convolutions as matrix products (Chellapilla et al., 2006): weights [O, C·T] times what each output pixel sees
+// [C·T, pixels·N], gathered a block at a time so that it stays in the cache. In the batch-last layout a gathered row is
+// made of runs of N floats, and a 1×1 convolution needs no gathering at all.
+
+#include <omp.h>
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "plan.h"
+
+enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
+using Sgemm = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
+
+static Sgemm sgemm;
+
+// cblas_sgemm of the library that Paddle brings along; serial when called by one of several threads.
+EXPORT void use_sgemm(void* function) { sgemm = reinterpret_cast<Sgemm>(function); }
+
+namespace {
+
+struct Buffer {
+  float* data;
+  explicit Buffer(Index size) : data(static_cast<float*>(std::aligned_alloc(64, (size * 4 + 63) / 64 * 64))) {
+    if (!data) throw std::bad_alloc();
+  }
+  ~Buffer() { std::free(data); }
+  Buffer(const Buffer&) = delete;
+};
+
+// What a block's pixels see of some channels: [channels · places, count · N].
+void gather(const Plan& plan, const Block& block, const float* maps, Index channels, float* gathered) {
+  const Index run = plan.batch, end = block.first + block.count;
+  for (Index channel = 0; channel < channels; ++channel) {
+    const float* map = maps + channel * plan.pixels * run;
+    for (Index place : block.places)
+      for (Index output = block.first, length; output < end; output += length) {
+        const Index source = plan.source(output, place);
+        length = 1;
+        if (source < 0) {
+          std::memset(gathered, 0, sizeof(float) * run);
+        } else {
+          // Neighbours are copied at once.
+          while (output + length < end && plan.source(output + length, place) == source + length) ++length;
+          std::memcpy(gathered, map + source * run, sizeof(float) * run * length);
+        }
+        gathered += run * length;
+      }
+  }
+}
+
+// The transpose of `gather`: add every gathered value to the pixel it came from.
+void scatter(const Plan& plan, const Block& block, const float* gathered, Index channels, float* maps) {
+  const Index run = plan.batch;
+  for (Index channel = 0; channel < channels; ++channel) {
+    float* map = maps + channel * plan.pixels * run;
+    for (Index place : block.places)
+      for (Index output = block.first; output < block.first + block.count; ++output, gathered += run) {
+        const Index source = plan.source(output, place);
+        if (source < 0) continue;
+        float* to = map + source * run;
+#pragma omp simd
+        for (Index n = 0; n < run; ++n) to[n] += gathered[n];
+      }
+  }
+}
+
+// Weights [O, C/groups, T] as each block needs them: at its places alone. Blocks that need the same share it.
+class BlockWeights {
+ public:
+  BlockWeights(const Plan& plan, const float* weight) {
+    const Index rows = plan.filters * (plan.channels / plan.groups);
+    for (const Block& block : plan.blocks) {
+      const Index count = block.places.size(), number = of_block_.size();
+      if (count == plan.places) {
+        of_block_.push_back(weight);
+      } else if (number && plan.blocks[number - 1].places == block.places) {
+        of_block_.push_back(of_block_.back());
+      } else {
+        float* picked = picked_.emplace_back(std::make_unique<Buffer>(rows * count))->data;
+#pragma omp parallel for schedule(static) if (rows * count > WORTH_THREADS)
+        for (Index row = 0; row < rows; ++row)
+          for (Index place = 0; place < count; ++place)
+            picked[row * count + place] = weight[row * plan.places + block.places[place]];
+        of_block_.push_back(picked);
+      }
+    }
+  }
+  const float* operator[](Index block) const { return of_block_[block]; }
+
+ private:
+  std::vector<const float*> of_block_;
+  std::vector<std::unique_ptr<Buffer>> picked_;
+};
+
+// The channels of a group that one of `parts` threads works on, so that no two write to the same place.
+struct Share {
+  Index begin, size;
+  Share(Index channels, Index part, Index parts)
+      : begin(channels * part / parts), size(channels * (part + 1) / parts - begin) {}
+};
+
+Index shares(const Plan& plan) {
+  const Index threads = omp_get_max_threads();
+  return plan.groups >= threads ? 1 : std::min(threads, plan.channels / plan.groups);
+}
+
+void add_bias(const float* bias, Index filters, Index size, float* y) {
+#pragma omp parallel for schedule(static) if (filters * size > WORTH_THREADS)
+  for (Index filter = 0; filter < filters; ++filter) {
+    float* row = y + filter * size;
+#pragma omp simd
+    for (Index i = 0; i < size; ++i) row[i] += bias[filter];
+  }
+}
+
+void bias_gradient(const float* dy, Index filters, Index size, float* dbias) {
+#pragma omp parallel for schedule(static) if (filters * size > WORTH_THREADS)
+  for (Index filter = 0; filter < filters; ++filter) {
+    Vector total{};
+    for (Index i = 0; i < size; i += LANES) total += load(dy + filter * size + i, size - i);
+    dbias[filter] = sum(total);
+  }
+}
+
+}  // namespace
+
+// x [C, H, W, N], weight [O, C/groups, T], bias [O] or null → y [O, H', W', N].
+EXPORT void convolution_forward(const Plan* of_shape, const float* x, const float* weight, const float* bias,
+                                float* y) {
+  const Plan& plan = *of_shape;
+  const Index size = plan.outputs * plan.batch;
+  if (plan.is_pointwise()) {
+    sgemm(ROW_MAJOR, PLAIN, PLAIN, plan.filters, size, plan.channels, 1, weight, plan.channels, x, size, 0, y, size);
+  } else {
+    const Index channels = plan.channels / plan.groups, filters = plan.filters / plan.groups;
+    const BlockWeights weights(plan, weight);
+#pragma omp parallel
+    {
+      Buffer gathered(channels * plan.widest * plan.batch);
+#pragma omp for schedule(static) collapse(2)
+      for (Index group = 0; group < plan.groups; ++group)
+        for (Index number = 0; number < static_cast<Index>(plan.blocks.size()); ++number) {
+          const Block& block = plan.blocks[number];
+          const Index depth = channels * block.places.size(), columns = block.count * plan.batch;
+          gather(plan, block, x + group * channels * plan.pixels * plan.batch, channels, gathered.data);
+          sgemm(ROW_MAJOR, PLAIN, PLAIN, filters, columns, depth, 1, weights[number] + group * filters * depth, depth,
+                gathered.data, columns, 0, y + (group * filters * plan.outputs + block.first) * plan.batch, size);
+        }
+    }
+  }
+  if (bias) add_bias(bias, plan.filters, size, y);
+}
+
+// dy [O, H', W', N], weight [O, C/groups, T] → dx [C, H, W, N].
+EXPORT void convolution_input_gradient(const Plan* of_shape, const float* dy, const float* weight, float* dx) {
+  const Plan& plan = *of_shape;
+  const Index size = plan.outputs * plan.batch;
+  if (plan.is_pointwise()) {
+    sgemm(ROW_MAJOR, TRANSPOSED, PLAIN, plan.channels, size, plan.filters, 1, weight, plan.channels, dy, size, 0, dx,
+          size);
+    return;
+  }
+  const Index channels = plan.channels / plan.groups, filters = plan.filters / plan.groups;
+  const Index map = plan.pixels * plan.batch, parts = shares(plan);
+  const BlockWeights weights(plan, weight);
+#pragma omp parallel
+  {
+    Buffer gathered((channels / parts + 1) * plan.widest * plan.batch);
+#pragma omp for schedule(static) collapse(2)
+    for (Index group = 0; group < plan.groups; ++group)
+      for (Index part = 0; part < parts; ++part) {
+        const Share own(channels, part, parts);
+        float* maps = dx + (group * channels + own.begin) * map;
+        std::memset(maps, 0, sizeof(float) * own.size * map);
+        for (Index number = 0; number < static_cast<Index>(plan.blocks.size()); ++number) {
+          const Block& block = plan.blocks[number];
+          const Index places = block.places.size(), columns = block.count * plan.batch;
+          sgemm(ROW_MAJOR, TRANSPOSED, PLAIN, own.size * places, columns, filters, 1,
+                weights[number] + (group * filters * channels + own.begin) * places, channels * places,
+                dy + (group * filters * plan.outputs + block.first) * plan.batch, size, 0, gathered.data, columns);
+          scatter(plan, block, gathered.data, own.size, maps);
+        }
+      }
+  }
+}
+
+// dy [O, H', W', N], x [C, H, W, N] → dweight [O, C/groups, T], and dbias [O] unless null.
+EXPORT void convolution_weight_gradient(const Plan* of_shape, const float* dy, const float* x, float* dweight,
+                                        float* dbias) {
+  const Plan& plan = *of_shape;
+  const Index size = plan.outputs * plan.batch;
+  if (dbias) bias_gradient(dy, plan.filters, size, dbias);
+  if (plan.is_pointwise()) {
+    sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, plan.filters, plan.channels, size, 1, dy, size, x, size, 0, dweight,
+          plan.channels);
+    return;
+  }
+  const Index channels = plan.channels / plan.groups, filters = plan.filters / plan.groups, parts = shares(plan);
+  const Index row = channels * plan.places;
+  std::memset(dweight, 0, sizeof(float) * plan.filters * row);
+#pragma omp parallel
+  {
+    const Index most = channels / parts + 1;
+    Buffer gathered(most * plan.widest * plan.batch), product(filters * most * plan.places);
+#pragma omp for schedule(static) collapse(2)
+    for (Index group = 0; group < plan.groups; ++group)
+      for (Index part = 0; part < parts; ++part) {
+        const Share own(channels, part, parts);
+        float* to = dweight + group * filters * row + own.begin * plan.places;
+        for (const Block& block : plan.blocks) {
+          const Index places = block.places.size(), depth = own.size * places, columns = block.count * plan.batch;
+          const float* gradient = dy + (group * filters * plan.outputs + block.first) * plan.batch;
+          gather(plan, block, x + (group * channels + own.begin) * plan.pixels * plan.batch, own.size, gathered.data);
+          if (places == plan.places) {
+            sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, filters, depth, columns, 1, gradient, size, gathered.data, columns, 1,
+                  to, row);
+            continue;
+          }
+          sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, filters, depth, columns, 1, gradient, size, gathered.data, columns, 0,
+                product.data, depth);
+          for (Index filter = 0; filter < filters; ++filter)
+            for (Index channel = 0; channel < own.size; ++channel)
+              for (Index place = 0; place < places; ++place)
+                to[filter * row + channel * plan.places + block.places[place]] +=
+                    product.data[filter * depth + channel * places + place];
+        }
+      }
+  }
+}

@@ -1,0 +1,118 @@
+// Layouts, pooling and gates.
+
+#include <limits>
+
+#include "plan.h"
+
+// x [rows, columns] → y [columns, rows].
+EXPORT void transpose(Index rows, Index columns, const float* x, float* y) {
+  constexpr Index TILE = 16;
+#pragma omp parallel for schedule(static) if (rows * columns > WORTH_THREADS)
+  for (Index column = 0; column < columns; column += TILE)
+    for (Index row = 0; row < rows; row += TILE) {
+      const Index last_row = std::min(row + TILE, rows), last_column = std::min(column + TILE, columns);
+      for (Index j = column; j < last_column; ++j)
+        for (Index i = row; i < last_row; ++i) y[j * rows + i] = x[i * columns + j];
+    }
+}
+
+// x [C, P, N] → mean over P: y [C, N].
+EXPORT void mean_pool_forward(Index channels, Index pixels, Index batch, const float* x, float* y) {
+  const float part = 1.0f / pixels;
+#pragma omp parallel for schedule(static) if (channels * pixels * batch > WORTH_THREADS)
+  for (Index channel = 0; channel < channels; ++channel)
+    for (Index n = 0; n < batch; n += LANES) {
+      const float* from = x + channel * pixels * batch + n;
+      Vector total{};
+      for (Index pixel = 0; pixel < pixels; ++pixel) total += load(from + pixel * batch, batch - n);
+      store(y + channel * batch + n, total * part, batch - n);
+    }
+}
+
+// dy [C, N] → dx [C, P, N].
+EXPORT void mean_pool_gradient(Index channels, Index pixels, Index batch, const float* dy, float* dx) {
+  const float part = 1.0f / pixels;
+#pragma omp parallel for schedule(static) if (channels * pixels * batch > WORTH_THREADS)
+  for (Index channel = 0; channel < channels; ++channel)
+    for (Index pixel = 0; pixel < pixels; ++pixel)
+      for (Index n = 0; n < batch; n += LANES)
+        store(dx + (channel * pixels + pixel) * batch + n, load(dy + channel * batch + n, batch - n) * part, batch - n);
+}
+
+// x [C, P, N] times gate [C, N] → y [C, P, N].
+EXPORT void gate_forward(Index channels, Index pixels, Index batch, const float* x, const float* gate, float* y) {
+#pragma omp parallel for schedule(static) if (channels * pixels * batch > WORTH_THREADS)
+  for (Index channel = 0; channel < channels; ++channel)
+    for (Index pixel = 0; pixel < pixels; ++pixel)
+      for (Index n = 0; n < batch; n += LANES) {
+        const Index place = (channel * pixels + pixel) * batch + n;
+        store(y + place, load(x + place, batch - n) * load(gate + channel * batch + n, batch - n), batch - n);
+      }
+}
+
+// dy [C, P, N] → dx [C, P, N], dgate [C, N].
+EXPORT void gate_gradient(Index channels, Index pixels, Index batch, const float* x, const float* gate, const float* dy,
+                          float* dx, float* dgate) {
+#pragma omp parallel for schedule(static) if (channels * pixels * batch > WORTH_THREADS)
+  for (Index channel = 0; channel < channels; ++channel)
+    for (Index n = 0; n < batch; n += LANES) {
+      const Index count = batch - n;
+      const Vector factor = load(gate + channel * batch + n, count);
+      Vector total{};
+      for (Index pixel = 0; pixel < pixels; ++pixel) {
+        const Index place = (channel * pixels + pixel) * batch + n;
+        const Vector gradient = load(dy + place, count);
+        store(dx + place, gradient * factor, count);
+        total += gradient * load(x + place, count);
+      }
+      store(dgate + channel * batch + n, total, count);
+    }
+}
+
+// x [C, H, W, N] → y [C, H', W', N] and the place of the kernel where the maximum was, uint8 of y's shape.
+EXPORT void max_pool_forward(const Plan* of_shape, const float* x, float* y, std::uint8_t* where) {
+  const Plan& plan = *of_shape;
+#pragma omp parallel for schedule(static) if (plan.channels * plan.outputs * plan.batch > WORTH_THREADS)
+  for (Index channel = 0; channel < plan.channels; ++channel) {
+    const float* map = x + channel * plan.pixels * plan.batch;
+    for (Index output = 0; output < plan.outputs; ++output) {
+      const Index to = (channel * plan.outputs + output) * plan.batch;
+      float* __restrict most = y + to;
+      std::uint8_t* __restrict place = where + to;
+      std::fill(most, most + plan.batch, -std::numeric_limits<float>::infinity());
+      std::memset(place, 0, plan.batch);
+      for (Index number = plan.of_outputs.begin[output]; number < plan.of_outputs.begin[output + 1]; ++number) {
+        const Tap tap = plan.of_outputs.taps[number];
+        const float* __restrict from = map + tap.pixel * plan.batch;
+        const std::uint8_t here = tap.place;
+#pragma omp simd
+        for (Index n = 0; n < plan.batch; ++n) {
+          // The first of equal values, and any that is not a number.
+          const bool larger = !(from[n] <= most[n]);
+          most[n] = larger ? from[n] : most[n];
+          place[n] = larger ? here : place[n];
+        }
+      }
+    }
+  }
+}
+
+// dy [C, H', W', N] and where [C, H', W', N] → dx [C, H, W, N].
+EXPORT void max_pool_gradient(const Plan* of_shape, const float* dy, const std::uint8_t* where, float* dx) {
+  const Plan& plan = *of_shape;
+#pragma omp parallel for schedule(static) if (plan.channels * plan.outputs * plan.batch > WORTH_THREADS)
+  for (Index channel = 0; channel < plan.channels; ++channel)
+    for (Index pixel = 0; pixel < plan.pixels; ++pixel) {
+      float* __restrict to = dx + (channel * plan.pixels + pixel) * plan.batch;
+      std::memset(to, 0, sizeof(float) * plan.batch);
+      for (Index number = plan.of_inputs.begin[pixel]; number < plan.of_inputs.begin[pixel + 1]; ++number) {
+        const Tap tap = plan.of_inputs.taps[number];
+        const Index from = (channel * plan.outputs + tap.pixel) * plan.batch;
+        const float* __restrict gradient = dy + from;
+        const std::uint8_t* __restrict place = where + from;
+        const std::uint8_t here = tap.place;
+#pragma omp simd
+        for (Index n = 0; n < plan.batch; ++n) to[n] += place[n] == here ? gradient[n] : 0.0f;
+      }
+    }
+}

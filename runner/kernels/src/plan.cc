@@ -1,0 +1,65 @@
+#include "plan.h"
+
+namespace {
+
+// Gathered floats that a block aims at, about half of a second-level cache, and columns that a product should have.
+constexpr Index BLOCK_FLOATS = 128 << 10;
+constexpr Index BLOCK_COLUMNS = 256;
+// Maps of at most so many pixels are taken a pixel at a time: each sees few places of the kernel, 1 of 9 on a map of
+// one pixel, 4 of 9 on 2×2.
+constexpr Index SMALL_MAP = 4;
+
+Index input_pixel(const Geometry& g, Index output, Index place) {
+  const Index row = output / g.columns * g.stride_rows + place / g.kernel_columns * g.dilation_rows - g.pad_top;
+  const Index column = output % g.columns * g.stride_columns + place % g.kernel_columns * g.dilation_columns - g.pad_left;
+  return row >= 0 && row < g.height && column >= 0 && column < g.width ? row * g.width + column : -1;
+}
+
+Connections connections(Index count, const std::vector<std::vector<Tap>>& of_pixel) {
+  Connections found;
+  found.begin.push_back(0);
+  for (Index pixel = 0; pixel < count; ++pixel) {
+    found.taps.insert(found.taps.end(), of_pixel[pixel].begin(), of_pixel[pixel].end());
+    found.begin.push_back(found.taps.size());
+  }
+  return found;
+}
+
+}  // namespace
+
+Plan::Plan(const Geometry& geometry)
+    : Geometry(geometry), pixels(height * width), outputs(rows * columns), places(kernel_rows * kernel_columns) {
+  std::vector<std::vector<Tap>> from_outputs(outputs), from_inputs(pixels);
+  for (Index output = 0; output < outputs; ++output)
+    for (Index place = 0; place < places; ++place) {
+      const Index pixel = input_pixel(*this, output, place);
+      sources.push_back(pixel);
+      if (pixel < 0) continue;
+      from_outputs[output].push_back({static_cast<std::int32_t>(pixel), static_cast<std::int32_t>(place)});
+      from_inputs[pixel].push_back({static_cast<std::int32_t>(output), static_cast<std::int32_t>(place)});
+    }
+  of_outputs = connections(outputs, from_outputs);
+  of_inputs = connections(pixels, from_inputs);
+
+  const Index wanted = std::max(BLOCK_COLUMNS, BLOCK_FLOATS / (channels / groups * places));
+  const Index count = outputs <= SMALL_MAP ? 1 : std::clamp<Index>(wanted / batch, 1, outputs);
+  for (Index first = 0; first < outputs; first += count) {
+    Block block{first, std::min(count, outputs - first), {}};
+    for (Index place = 0; place < places; ++place)
+      for (Index output = first; output < first + block.count; ++output)
+        if (source(output, place) >= 0) {
+          block.places.push_back(place);
+          break;
+        }
+    if (block.places.empty()) block.places.push_back(0);
+    widest = std::max(widest, block.count * static_cast<Index>(block.places.size()));
+    blocks.push_back(block);
+  }
+}
+
+bool Plan::is_pointwise() const {
+  return groups == 1 && places == 1 && stride_rows == 1 && stride_columns == 1 && pad_top == 0 && pad_left == 0 &&
+         outputs == pixels;
+}
+
+EXPORT Plan* new_plan(const Geometry* geometry) { return new Plan(*geometry); }
