@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import paddle
-
 from . import (
     checkpoint,
     compression,
     data,
+    device,
     models,
     modes,
     optimizers,
@@ -33,6 +31,8 @@ from .ema import Ema
 from .errors import ConfigError
 from .evaluation import evaluate
 from .journal import CONFIG
+from .kernels.accelerate import accelerate as accelerate_network
+from .kernels.choice import unmeasured
 from .models import Networks
 from .training import Training
 
@@ -79,17 +79,19 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
     networks, loaders, notes = stage.networks, stage.loaders, stage.notes
     if saved:
         restore.structure(saved, networks, config.compression)
+        accelerate(config, networks)
         restore.weights(saved, networks)
         plan = saved.state.get("plan", {})
     else:
         plan = _initial_weights(config, networks, notes)
         plan |= _compress(config, stage)
+        accelerate(config, networks)
         for name in networks.trained:
             remedy = "checkpoint.init_from is of a run with other classes: take one with those of this data."
             if config.compression.prune:
                 remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
-            models.check_input(networks[name], config.data.image_size, len(loaders.classes), remedy)
-    accelerate(config, networks)
+            with unmeasured():
+                models.check_input(networks[name], config.data.image_size, len(loaders.classes), remedy)
     costs = {
         name: {
             "params": float(compression.slim.parameters(networks[name])),
@@ -123,28 +125,27 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
 
 def prepare(config: cfg.Config, with_teacher: bool) -> Stage:
     """seed → data → networks; the frozen teacher of `cls_teacher` is needed for training only. Errors as in `build`."""
-    device = choose_device(config.train)
+    place = device.choose(config.train, config.amp)
     notes: list[str] = []
     seeding.seed(config.train.seed)
     loaders = data.build(config.data, config.train.seed, overfit_batches=config.debug.overfit_batches)
     mode = modes.build(config)
     networks = _networks(config, mode, loaders, notes, with_teacher)
-    casting = precision.build(config.amp, device)
+    casting = precision.build(config.amp, place)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
-    stage = Stage(device, loaders, mode, networks, casting, notes)
-    accelerate(config, networks)
+    stage = Stage(place, loaders, mode, networks, casting, notes)
     for name in networks:
         models.check_input(networks[name], config.data.image_size, len(loaders.classes))
+    accelerate(config, networks)
     return stage
 
 
 def accelerate(config: cfg.Config, networks: Networks) -> None:
     """Compute slow layers in a faster way where the config allows it; once more after quantization made new ones."""
-    on_cpu = paddle.device.get_device() == "cpu"
-    if on_cpu and config.train.accelerate is cfg.Accelerate.auto:
+    if device.is_cpu() and config.train.accelerate is cfg.Accelerate.auto:
         for name in networks:
-            models.accelerate(networks[name])
+            accelerate_network(networks[name], config.data.image_size)
 
 
 def _initial_weights(config: cfg.Config, networks: Networks, notes: list[str]) -> dict[str, Any]:
@@ -229,23 +230,6 @@ def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Confi
         f"the run has {now} steps now instead of {before}: the learning rate follows the schedule of that length, "
         f"{is_now:.3g} instead of {was:.3g} at step {step + 1}"
     ]
-
-
-def choose_device(config: cfg.Train) -> str:
-    """Set Paddle's device and threads; returns `cpu` or `gpu`.
-
-    Errors: ConfigError where a GPU is asked for and there is none.
-    """
-    available = paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
-    if config.device is cfg.Device.gpu and not available:
-        raise ConfigError(
-            "train.device=gpu: this Paddle sees no GPU. Install paddlepaddle-gpu (see the README), or use "
-            "train.device=cpu."
-        )
-    device = "gpu" if available and config.device is not cfg.Device.cpu else "cpu"
-    paddle.device.set_device(device)
-    paddle.base.core.set_num_threads(config.threads or os.cpu_count() or 1)
-    return device
 
 
 def _networks(

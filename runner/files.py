@@ -66,3 +66,8 @@ def digest(arrays: Iterable[np.ndarray], start: str = "") -> str:
     for array in arrays:
         state.update(array.tobytes())
     return state.hexdigest()
+
+
+def cache_folder() -> Path:
+    """What is compiled or measured once per user: `$XDG_CACHE_HOME/runner`, by default `~/.cache/runner`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runner"

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from . import config as cfg
-from . import files, resume, runs
+from . import device, files, resume, runs
 from .config import store
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, ProcessLost, RunFailed
 from .journal import CHECKPOINTS, CONFIG, FAILURE, LOCK, LOG, ORIGIN, OVERRIDES, RANKS, RESULT, SWEEP, Journal, locked
@@ -175,8 +175,7 @@ def _inline(directory: Path) -> Outcome:
 
 def _worker(config: cfg.Config, directory: Path, signals: Signals, lock: int) -> Outcome:
     """Train in a child."""
-    threads = str(config.train.threads or os.cpu_count() or 1)
-    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    environment = os.environ | device.environment(config.train.threads)
     with (directory / LOG).open("ab") as log:
         signals.worker = subprocess.Popen(
             [sys.executable, "-m", "runner.worker", str(directory), str(os.getpid())],

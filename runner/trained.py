@@ -11,7 +11,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from . import checkpoint, experiment, models, weights
+from . import checkpoint, device, experiment, models, weights
 from . import config as cfg
 from .data import Normalize, decode
 from .errors import CheckpointError, ConfigError
@@ -63,13 +63,13 @@ class Classifier:
         for begin in range(0, len(files), batch_size):
             pictures = np.stack([decode(path, self.image_size) for path in files[begin : begin + batch_size]])
             with paddle.no_grad():
-                images = self.normalize(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
+                images = self.normalize(pictures, np.arange(len(pictures)))
                 yield from F.softmax(self.network(images).astype("float32")).numpy()
 
 
 def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
     """What a run ended with of one network. Needs neither its data nor its teacher. Errors: CheckpointError."""
-    experiment.choose_device(config.train)
+    device.choose(config.train, config.amp)
     chosen = weights.read(directory, "final")
     state = checkpoint.verify(Path(chosen.origin)).state
     if name not in state["networks"]:

@@ -13,6 +13,7 @@ import paddle
 from paddle import Tensor
 
 from .. import config as cfg
+from .. import device
 from ..images import decode
 from ..processes import die_with_parent
 from .samplers import batch_bounds, epoch_order
@@ -54,9 +55,9 @@ class TrainLoader:
         augmentation = Augmentation(self.config, self.seed, epoch, len(self.split))
         bounds = self.bounds[start:]
         mine = [order[begin:end][self.rank :: self.world] for begin, end in bounds]
-        for (begin, end), (indices, images) in zip(bounds, _read(self.split, mine, self.config), strict=True):
-            batch = self.normalize(augmentation(images, indices))
-            yield Batch(batch, paddle.to_tensor(self.split.labels[indices]), indices, end - begin)
+        for (begin, end), (indices, images, places) in zip(bounds, _read(self.split, mine, self.config), strict=True):
+            batch = self.normalize(images, places, augmentation(indices))
+            yield Batch(batch, device.put(self.split.labels[indices]), indices, end - begin)
 
     def unchanged(self) -> Iterator[Batch]:
         """The batches of the first epoch without augmentation."""
@@ -79,22 +80,29 @@ class EvalLoader:
         mine = [batch[self.rank :: self.world] for batch in batches]
         sizes = [len(whole) for whole, own in zip(batches, mine, strict=True) if len(own)]
         mine = [own for own in mine if len(own)]
-        for indices, images in _read(self.split, mine, self.config):
-            batch = self.normalize(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-            yield Batch(batch, paddle.to_tensor(self.split.labels[indices]), indices, sizes.pop(0))
+        for indices, images, places in _read(self.split, mine, self.config):
+            batch = self.normalize(images, places)
+            yield Batch(batch, device.put(self.split.labels[indices]), indices, sizes.pop(0))
 
 
-def _read(split: Split, batches: list[np.ndarray], config: cfg.Data) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(indices, uint8 [n, S, S, C]) of every batch of indices: one gather, or decoded by worker processes."""
+def _read(
+    split: Split, batches: list[np.ndarray], config: cfg.Data
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(indices, images uint8 [T, S, S, C], their places in it) of every batch of indices."""
     match split:
         case Images(images=images):
             for indices in batches:
-                yield indices, images[indices]
-        case ImageFiles() if isinstance(config, cfg.ImageFolder) and config.workers:
-            yield from _decoded_by_workers(split, batches, config.workers)
+                yield indices, images, indices
         case ImageFiles():
-            for indices in batches:
-                yield indices, np.stack([decode(split.paths[index], split.image_size) for index in indices])
+            by_workers = isinstance(config, cfg.ImageFolder) and config.workers
+            decoded = _decoded_by_workers(split, batches, by_workers) if by_workers else _decoded(split, batches)
+            for indices, images in decoded:
+                yield indices, images, np.arange(len(indices))
+
+
+def _decoded(split: ImageFiles, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for indices in batches:
+        yield indices, np.stack([decode(split.paths[index], split.image_size) for index in indices])
 
 
 class _Files(paddle.io.Dataset):

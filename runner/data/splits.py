@@ -18,6 +18,9 @@ class Images:
     labels: np.ndarray
     """int64 [N]."""
 
+    def __post_init__(self) -> None:
+        self.images = np.ascontiguousarray(self.images)
+
     def __len__(self) -> int:
         return len(self.labels)
 

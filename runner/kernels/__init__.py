@@ -1,14 +1,10 @@
-"""CPU kernels."""
-from __future__ import annotations
-import paddle
-from paddle import nn
-from . import layers
-from .layers import stock
+"""Faster layers for the CPU: the same functions of the same parameters, equal to Paddle's up to float32 rounding.
 
+Maps are kept with the batch last, [C, H, W, N], from the first layer that takes images to the last one before the
+logits. There a 1×1 convolution is one matrix product, a depthwise one a loop over runs of N floats, and the
+normalisation of a channel one pass over a row. The C++ in `src` is compiled on first use; a machine that cannot compile
+computes depthwise convolutions as matrix products in Paddle.
 
-def accelerate(network: nn.Layer, image_size: int) -> None:
-    for layer in network.sublayers(include_self=True):
-        if type(layer) in layers.ELEMENTWISE and layers.fits(layer):
-            layer.__class__ = layers.ELEMENTWISE[type(layer)]
-        if type(layer) in layers.FASTER and layers.fits(layer):
-            layer.__class__ = layers.FASTER[type(layer)]
+`accelerate` changes a network; `layers` are what it becomes, `functions` their passes with gradients, `native` the
+compiled library, which `build` compiles; `choice` measures which convolutions Paddle computes faster.
+"""

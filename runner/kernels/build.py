@@ -13,10 +13,11 @@ import platform
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from .. import files
 
 log = logging.getLogger("runner")
 
@@ -32,11 +33,6 @@ class Unavailable(Exception):
     """There are no kernels on this machine; the message says why."""
 
 
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/runner`, by default `~/.cache/runner`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runner"
-
-
 @functools.cache
 def library() -> ctypes.CDLL:
     """The compiled kernels. The first process compiles (2 s); others wait for it, later ones load in a millisecond.
@@ -45,7 +41,7 @@ def library() -> ctypes.CDLL:
     """
     libraries = _paddle_libraries()
     try:
-        path = cache_folder() / f"kernels-{_key()}.so"
+        path = files.cache_folder() / f"kernels-{_key()}.so"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -69,6 +65,11 @@ def _paddle_libraries() -> Path:
 def sgemm() -> ctypes.c_void_p:
     """Address of the matrix product of Paddle's library."""
     return ctypes.cast(ctypes.CDLL(str(_paddle_libraries() / "libmklml_intel.so")).cblas_sgemm, ctypes.c_void_p)
+
+
+def threads() -> int:
+    """Threads that the kernels of this process use."""
+    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
 
 
 def _key() -> str:

@@ -1,3 +1,139 @@
+"""Which convolutions are computed by Paddle after all: measured once per shape and machine, and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+from . import build, functions
 from .native import Geometry
+
+#: Paddle goes from image to image, so a few say enough.
+MOST_IMAGES = 32
+#: Where one is so many times as fast as the other, measuring once is enough.
+CLEAR = 2.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Forward pass and gradients of one convolution."""
+
+    geometry: Geometry
+    enters: bool
+    """Whether its input has the batch first, as Paddle's own has."""
+    leaves: bool
+    """Whether its output has."""
+    paddle_ms: float
+    kernels_ms: float
+
+    @property
+    def prefers_stock(self) -> bool:
+        """Whether Paddle was faster."""
+        return self.paddle_ms < self.kernels_ms
+
+
+_measuring = True
+
+
+@contextlib.contextmanager
+def unmeasured() -> Iterator[None]:
+    """Within the context the kernels compute every shape: for what is computed once, measuring takes longer."""
+    global _measuring
+    before, _measuring = _measuring, False
+    try:
+        yield
+    finally:
+        _measuring = before
+
+
 def prefers_stock(geometry: Geometry, enters: bool, leaves: bool) -> bool:
-    return False
+    """Whether Paddle computes a convolution faster than the kernels, changes of layout included."""
+    if not _measuring:
+        return False
+    images = min(MOST_IMAGES, 1 << (geometry.batch.bit_length() - 1))
+    return _measured(replace(geometry, batch=images), enters, leaves).prefers_stock
+
+
+@functools.cache
+def _measured(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
+    known = _read(_file())
+    if found := known.get((geometry, enters, leaves)):
+        return found
+    measured = measure(geometry, enters, leaves)
+    # A folder that cannot be written costs the measurement once a process.
+    with contextlib.suppress(OSError), _file().open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(measured)) + "\n")
+    return measured
+
+
+def all_measured() -> list[Measured]:
+    """Everything that was measured on this machine with as many threads as this process has."""
+    return list(_read(_file()).values())
+
+
+def _file() -> Path:
+    return Path(build.library()._name).with_suffix(f".{build.threads()}-threads.jsonl")
+
+
+def _read(file: Path) -> dict[tuple[Geometry, bool, bool], Measured]:
+    found: dict[tuple[Geometry, bool, bool], Measured] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            # Two processes may have measured the same, and a full disk may have cut a line.
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                content = json.loads(line)
+                shape = {key: _frozen(value) for key, value in content.pop("geometry").items()}
+                measured = Measured(Geometry(**shape), **content)
+                found.setdefault((measured.geometry, measured.enters, measured.leaves), measured)
+    return found
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def measure(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
+    """Time both ways on random numbers that come from outside of Paddle's generator."""
+    g = geometry
+    x = _numbers(g.batch, g.channels, g.height, g.width)
+    weight = _numbers(g.filters, g.channels // g.groups, *g.kernel)
+    given = x if enters else x.transpose([1, 2, 3, 0]).contiguous()
+    given.stop_gradient = weight.stop_gradient = False
+
+    def by_paddle() -> paddle.Tensor:
+        own = given if enters else functions.ToBatchFirst.apply(given)
+        y = F.conv2d(own, weight, None, g.stride, g.padding, g.dilation, g.groups)
+        return y if leaves else functions.ToBatchLast.apply(y)
+
+    def by_kernels() -> paddle.Tensor:
+        own = functions.ToBatchLast.apply(given) if enters else given
+        y = functions.Convolution.apply(own, weight, None, geometry)
+        return functions.ToBatchFirst.apply(y) if leaves else y
+
+    with paddle.enable_grad():
+        _seconds(by_kernels)
+        ours, theirs = _seconds(by_kernels), _seconds(by_paddle)
+        if max(ours, theirs) < CLEAR * min(ours, theirs):
+            for _ in range(5):
+                ours, theirs = min(ours, _seconds(by_kernels)), min(theirs, _seconds(by_paddle))
+    return Measured(geometry, enters, leaves, round(1e3 * theirs, 4), round(1e3 * ours, 4))
+
+
+def _numbers(*shape: int) -> paddle.Tensor:
+    return paddle.to_tensor(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+
+
+def _seconds(compute: Callable[[], paddle.Tensor]) -> float:
+    began = time.perf_counter()
+    compute().sum().backward()
+    return time.perf_counter() - began

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import paddle
@@ -16,7 +15,7 @@ from .native import Geometry, plan
 _CPU = paddle.CPUPlace()
 
 
-def _empty(shape: Sequence[int], dtype: Any = paddle.float32) -> Tensor:
+def _empty(shape: Any, dtype: Any = paddle.float32) -> Tensor:
     # `paddle.empty` looks at its arguments for four times as long as the allocation takes.
     return _C_ops.empty(shape, dtype, _CPU)
 

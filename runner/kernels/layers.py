@@ -67,7 +67,9 @@ class _Convolution(Accelerated):
 
     def _geometry(self, x: Tensor) -> Geometry:
         batch, channels, height, width = x.shape if self.enters else (x.shape[3], *x.shape[:3])
-        filters, _, *kernel = self.weight.shape
+        filters, per_group, *kernel = self.weight.shape
+        if channels != per_group * self._groups:
+            raise ValueError(f"{self.full_name()} takes {per_group * self._groups} channels, not {channels}")
         return _geometry(
             batch, channels, height, width, filters, (kernel[0], kernel[1]), _pair(self._stride),
             _pair(self._padding), _pair(self._dilation), self._groups,
@@ -183,6 +185,8 @@ FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     nn.MaxPool2D: MaxPool2D,
     Gate: FusedGate,
 }
+#: The way back.
+PLAIN = {faster: plain for plain, faster in FASTER.items()}
 #: Layers that work value by value, in any layout.
 ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize}
 

@@ -36,7 +36,7 @@ SIGNATURES = {
     "fake_quantize": [_INDEX, _POINTER, _INT, _FLOAT, _FLOAT, *[_POINTER] * 4],
     "clip_forward": [_INDEX, _POINTER, _FLOAT, _POINTER],
     "clip_gradient": [_INDEX, _POINTER, _FLOAT, _POINTER, _POINTER],
-    "augment": [*_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 5],
+    "augment": [*_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 4],
 }
 _RESULTS = {"new_plan": _POINTER, "clip_gradient": _FLOAT}
 
@@ -50,6 +50,16 @@ def kernels() -> ctypes.CDLL:
         function.argtypes, function.restype = arguments, _RESULTS.get(name)
     library.use_sgemm(build.sgemm())
     return library
+
+
+@functools.cache
+def unavailable() -> str:
+    """Why there are no compiled kernels on this machine; empty where there are."""
+    try:
+        kernels()
+    except build.Unavailable as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,10 @@ class Geometry:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or min(self.output) < 1:
+            raise ValueError(f"nothing is left of maps of {self.height}x{self.width} pixels: {self}")
 
     @functools.cached_property
     def output(self) -> tuple[int, int]:

@@ -12,10 +12,10 @@ from .cost import macs
 from .input_check import check_input
 from .mobilenet_v3 import Activation, MobileNetV3
 from .networks import Networks
-from .ops import accelerate, custom_relu
+from .ops import custom_relu
 from .siamese import Siamese
 
-__all__ = ["MobileNetV3", "Networks", "Siamese", "accelerate", "build", "check_input", "macs", "model_of"]
+__all__ = ["MobileNetV3", "Networks", "Siamese", "build", "check_input", "macs", "model_of"]
 
 
 def model_of(config: cfg.Config, network: str) -> cfg.Model:

@@ -14,6 +14,8 @@ from runner.compression import qat, slim
 from runner.data import Batch
 from runner.errors import ConfigError
 from runner.evaluation import evaluate
+from runner.kernels.accelerate import accelerate
+from runner.kernels.layers import stock
 from runner.models import Networks
 from runner.precision import Precision
 
@@ -220,13 +222,15 @@ def test_a_state_gives_a_fresh_network_the_same_structure_and_output():
     np.testing.assert_array_equal(again["student"](images).numpy(), network(images).numpy())
 
 
-def test_the_faster_depthwise_convolution_equals_paddles_with_quantization_too():
-    plain, fast = quantized(), quantized()
-    assert models.accelerate(fast) > 5
+def test_the_faster_layers_equal_paddles_with_quantization_too():
+    network = quantized()
+    accelerate(network, 32)
     images = paddle.randn([8, 3, 32, 32])
-    for network in (plain, fast):
-        network.eval()
-    np.testing.assert_allclose(fast(images).numpy(), plain(images).numpy(), rtol=1e-3, atol=1e-4)
+    network.eval()
+    with stock():
+        expected = network(images).numpy()
+    # A value between two integers may round to the other one.
+    np.testing.assert_allclose(network(images).numpy(), expected, atol=0.02 * np.abs(expected).max())
 
 
 def test_a_paddleslim_that_does_not_fit_is_named(monkeypatch):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runner import config as cfg
 from runner.data.transforms import Augmentation, Normalize
+from runner.kernels import native
 
 
 def config(channels_mean=(0.5, 0.25, 0.75), **augment):
@@ -19,9 +22,9 @@ def images(channels):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_crop_flip_and_cutout_equal_those_of_single_images(channels):
-    settings = config(crop_padding=2, flip=True, cutout=3)
-    augmentation = Augmentation(settings, seed=4, epoch=2, size=6)
-    batch, originals = augmentation(images(channels), np.arange(6)), images(channels)
+    chosen = config(crop_padding=2, flip=True, cutout=3)
+    augmentation = Augmentation(chosen, seed=4, epoch=2, size=6)
+    batch, originals = augmentation(np.arange(6)).of(images(channels)), images(channels)
     assert augmentation.flips.any()
     assert not augmentation.flips.all()
     for index, original in enumerate(originals):
@@ -39,18 +42,32 @@ def test_crop_flip_and_cutout_equal_those_of_single_images(channels):
 
 def test_without_augmentation_images_stay():
     augmentation = Augmentation(config(), seed=4, epoch=2, size=6)
-    np.testing.assert_array_equal(augmentation(images(3), np.arange(6)), images(3).transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(augmentation(np.arange(6)).of(images(3)), images(3).transpose(0, 3, 1, 2))
 
 
 def test_normalisation_divides_by_255_before_mean_and_deviation():
-    settings = config()
-    batch = images(3).transpose(0, 3, 1, 2)
-    expected = (batch / 255 - np.array(settings.mean)[:, None, None]) / np.array(settings.std)[:, None, None]
-    np.testing.assert_allclose(Normalize(settings)(batch).numpy(), expected, atol=1e-5)
+    chosen = config()
+    expected = ((images(3) / 255 - np.array(chosen.mean)) / np.array(chosen.std)).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(Normalize(chosen)(images(3), np.arange(6)).numpy(), expected, atol=1e-5)
 
 
 def test_grey_images_get_three_channels():
-    assert list(Normalize(config())(images(1).transpose(0, 3, 1, 2)).shape) == [6, 3, 8, 8]
+    assert list(Normalize(config())(images(1), np.arange(6)).shape) == [6, 3, 8, 8]
+
+
+@pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([1, 3]), st.integers(0, 9), st.booleans(), st.integers(0, 9), st.integers(1, 40), st.integers(0, 99)
+)
+def test_the_compiled_pass_gives_the_same_bits(channels, padding, flip, cutout, batch, seed):
+    chosen = config(crop_padding=padding, flip=flip, cutout=cutout)
+    generator = np.random.default_rng(seed)
+    pictures = generator.integers(0, 256, (50, 8, 8, channels), dtype=np.uint8)
+    places = generator.integers(0, 50, batch)
+    changes, normalize = Augmentation(chosen, seed, 0, 50)(places), Normalize(chosen)
+    plain = normalize._plain(changes.of(pictures[places])).numpy()
+    np.testing.assert_array_equal(normalize._compiled(pictures, places, changes).numpy(), plain)
 
 
 def test_every_crop_offset_occurs():

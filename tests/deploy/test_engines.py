@@ -51,8 +51,8 @@ def test_a_deployed_network_sees_images_as_training_did(folder, tmp_path):
     picture(0).save(tmp_path / "0.png")
     picture(1).save(tmp_path / "1.png")
     given = [tmp_path / "0.png", (tmp_path / "1.png").read_bytes(), picture(2)]
-    squares = np.stack([preprocess(picture(seed), helpers.SIZE) for seed in range(3)]).transpose(0, 3, 1, 2)
-    images = Normalize(cfg.Digits(image_size=helpers.SIZE, mean=helpers.MEAN, std=helpers.STD))(squares)
+    squares = np.stack([preprocess(picture(seed), helpers.SIZE) for seed in range(3)])
+    images = Normalize(cfg.Digits(image_size=helpers.SIZE, mean=helpers.MEAN, std=helpers.STD))(squares, np.arange(3))
     expected = F.softmax(helpers.network()(images)).numpy()
     np.testing.assert_allclose(Deployed(folder)(given, batch_size=2), expected, atol=1e-6)
 

@@ -20,6 +20,9 @@ EXPORT void use_sgemm(void* function) { sgemm = reinterpret_cast<Sgemm>(function
 
 namespace {
 
+// Fewer channels than these are not shared out among threads.
+constexpr Index FEW_CHANNELS = 8;
+
 struct Buffer {
   float* data;
   explicit Buffer(Index size) : data(static_cast<float*>(std::aligned_alloc(64, (size * 4 + 63) / 64 * 64))) {
@@ -94,16 +97,15 @@ class BlockWeights {
   std::vector<std::unique_ptr<Buffer>> picked_;
 };
 
-// The channels of a group that one of `parts` threads works on, so that no two write to the same place.
+// The channels or filters of a group that one of `parts` threads works on, so that no two write to the same place.
 struct Share {
   Index begin, size;
-  Share(Index channels, Index part, Index parts)
-      : begin(channels * part / parts), size(channels * (part + 1) / parts - begin) {}
+  Share(Index total, Index part, Index parts) : begin(total * part / parts), size(total * (part + 1) / parts - begin) {}
 };
 
-Index shares(const Plan& plan) {
+Index shares(const Plan& plan, Index things) {
   const Index threads = omp_get_max_threads();
-  return plan.groups >= threads ? 1 : std::min(threads, plan.channels / plan.groups);
+  return plan.groups >= threads ? 1 : std::min(threads, things);
 }
 
 void add_bias(const float* bias, Index filters, Index size, float* y) {
@@ -163,7 +165,7 @@ EXPORT void convolution_input_gradient(const Plan* of_shape, const float* dy, co
     return;
   }
   const Index channels = plan.channels / plan.groups, filters = plan.filters / plan.groups;
-  const Index map = plan.pixels * plan.batch, parts = shares(plan);
+  const Index map = plan.pixels * plan.batch, parts = shares(plan, channels);
   const BlockWeights weights(plan, weight);
 #pragma omp parallel
   {
@@ -197,31 +199,34 @@ EXPORT void convolution_weight_gradient(const Plan* of_shape, const float* dy, c
           plan.channels);
     return;
   }
-  const Index channels = plan.channels / plan.groups, filters = plan.filters / plan.groups, parts = shares(plan);
-  const Index row = channels * plan.places;
+  const Index channels = plan.channels / plan.groups, filters = plan.filters / plan.groups;
+  // A few channels, such as the three of an image, cannot be shared out evenly, but their filters can.
+  const bool by_channel = channels >= FEW_CHANNELS;
+  const Index parts = shares(plan, by_channel ? channels : filters), row = channels * plan.places;
   std::memset(dweight, 0, sizeof(float) * plan.filters * row);
 #pragma omp parallel
   {
-    const Index most = channels / parts + 1;
-    Buffer gathered(most * plan.widest * plan.batch), product(filters * most * plan.places);
+    Buffer gathered((by_channel ? channels / parts + 1 : channels) * plan.widest * plan.batch), product(filters * row);
 #pragma omp for schedule(static) collapse(2)
     for (Index group = 0; group < plan.groups; ++group)
       for (Index part = 0; part < parts; ++part) {
-        const Share own(channels, part, parts);
-        float* to = dweight + group * filters * row + own.begin * plan.places;
+        const Share seen = by_channel ? Share(channels, part, parts) : Share(channels, 0, 1);
+        const Share made = by_channel ? Share(filters, 0, 1) : Share(filters, part, parts);
+        const Index first_filter = group * filters + made.begin;
+        float* to = dweight + first_filter * row + seen.begin * plan.places;
         for (const Block& block : plan.blocks) {
-          const Index places = block.places.size(), depth = own.size * places, columns = block.count * plan.batch;
-          const float* gradient = dy + (group * filters * plan.outputs + block.first) * plan.batch;
-          gather(plan, block, x + (group * channels + own.begin) * plan.pixels * plan.batch, own.size, gathered.data);
+          const Index places = block.places.size(), depth = seen.size * places, columns = block.count * plan.batch;
+          const float* gradient = dy + (first_filter * plan.outputs + block.first) * plan.batch;
+          gather(plan, block, x + (group * channels + seen.begin) * plan.pixels * plan.batch, seen.size, gathered.data);
           if (places == plan.places) {
-            sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, filters, depth, columns, 1, gradient, size, gathered.data, columns, 1,
+            sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, made.size, depth, columns, 1, gradient, size, gathered.data, columns, 1,
                   to, row);
             continue;
           }
-          sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, filters, depth, columns, 1, gradient, size, gathered.data, columns, 0,
+          sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, made.size, depth, columns, 1, gradient, size, gathered.data, columns, 0,
                 product.data, depth);
-          for (Index filter = 0; filter < filters; ++filter)
-            for (Index channel = 0; channel < own.size; ++channel)
+          for (Index filter = 0; filter < made.size; ++filter)
+            for (Index channel = 0; channel < seen.size; ++channel)
               for (Index place = 0; place < places; ++place)
                 to[filter * row + channel * plan.places + block.places[place]] +=
                     product.data[filter * depth + channel * places + place];

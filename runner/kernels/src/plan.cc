@@ -5,9 +5,9 @@ namespace {
 // Gathered floats that a block aims at, about half of a second-level cache, and columns that a product should have.
 constexpr Index BLOCK_FLOATS = 128 << 10;
 constexpr Index BLOCK_COLUMNS = 256;
-// Maps of at most so many pixels are taken a pixel at a time: each sees few places of the kernel, 1 of 9 on a map of
-// one pixel, 4 of 9 on 2×2.
-constexpr Index SMALL_MAP = 4;
+// Maps of at most so many pixels are taken a pixel at a time where the batch alone gives enough columns: each pixel sees
+// few places of the kernel, 4 of 9 on 2×2.
+constexpr Index SMALL_MAP = 4, LARGE_BATCH = 32;
 
 Index input_pixel(const Geometry& g, Index output, Index place) {
   const Index row = output / g.columns * g.stride_rows + place / g.kernel_columns * g.dilation_rows - g.pad_top;
@@ -42,7 +42,7 @@ Plan::Plan(const Geometry& geometry)
   of_inputs = connections(pixels, from_inputs);
 
   const Index wanted = std::max(BLOCK_COLUMNS, BLOCK_FLOATS / (channels / groups * places));
-  const Index count = outputs <= SMALL_MAP ? 1 : std::clamp<Index>(wanted / batch, 1, outputs);
+  const Index count = outputs <= SMALL_MAP && batch >= LARGE_BATCH ? 1 : std::clamp<Index>(wanted / batch, 1, outputs);
   for (Index first = 0; first < outputs; first += count) {
     Block block{first, std::min(count, outputs - first), {}};
     for (Index place = 0; place < places; ++place)

@@ -33,8 +33,10 @@ float largest_magnitude(Index size, const float* x) {
 EXPORT void fake_quantize(Index size, const float* x, int training, float rate, float levels, float* scale,
                           float* accum, float* state, float* y) {
   if (training) {
-    *accum = rate * *accum + largest_magnitude(size, x);
-    *state = rate * *state + 1;
+    // Rounded after the product too, as Paddle's: volatile keeps the compiler from fusing it with the sum.
+    const volatile float kept = rate * *accum, count = rate * *state;
+    *accum = kept + largest_magnitude(size, x);
+    *state = count + 1;
     *scale = *accum / *state;
   }
   const Vector range = all(*scale);

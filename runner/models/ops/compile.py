@@ -18,6 +18,7 @@ from pathlib import Path
 import paddle
 
 from ...errors import ConfigError
+from ...files import cache_folder
 
 REMEDY = "or set model.custom_relu=false"
 
@@ -29,17 +30,13 @@ def register(name: str, sources: list[Path]) -> None:
     meanwhile wait for it, later ones load the library in milliseconds. Raises ConfigError when a compiler is missing
     or fails, or the folder cannot be written.
     """
-    library = _cache_folder() / f"{name}-{_key(sources)}.so"
+    library = cache_folder() / f"{name}-{_key(sources)}.so"
     with _exclusive(library.with_suffix(".lock")):
         if library.exists():
             # The tool's own `load` would start a Python that imports Paddle just to see that nothing has changed.
             paddle.utils.cpp_extension.load_op_meta_info_and_register_op(str(library))
         else:
             _compile(name, sources, library)
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runner"
 
 
 def _key(sources: list[Path]) -> str:

@@ -11,8 +11,7 @@ from paddle import nn
 
 from runner import models
 from runner.config import MobileNetV3, Vision
-from runner.models.ops import accelerate
-from runner.models.ops.depthwise import DepthwiseConv2D
+from runner.kernels.fallback import DepthwiseConv2D, accelerate
 
 
 @settings(max_examples=40, deadline=None)

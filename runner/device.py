@@ -1,0 +1,103 @@
+"""Where a run computes: device, threads, memory, and every flag of Paddle and its libraries."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import config as cfg
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from paddle import Tensor
+
+#: Parameters of glibc's `mallopt`.
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_ALWAYS = 2**31 - 1
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    """What has to be in the environment of a process before it loads Paddle. threads: null for all cores."""
+    count = str(threads or os.cpu_count() or 1)
+    found = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    if _is_amd_with_avx2():
+        # Paddle 3.3.1 brings MKL 2019, which keeps to SSE on processors of other makers unless it is told that the
+        # instructions are there: matrix products run 2.5 times as fast.
+        found["MKL_DEBUG_CPU_TYPE"] = "5"
+    return found
+
+
+def _is_amd_with_avx2() -> bool:
+    with contextlib.suppress(OSError):
+        about = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        return "AuthenticAMD" in about and " avx2 " in about
+    return False
+
+
+def choose(config: cfg.Train, amp: cfg.Amp) -> str:
+    """Set Paddle's device, threads and flags; returns `cpu` or `gpu`.
+
+    Errors: ConfigError where a GPU is asked for and there is none.
+    """
+    import paddle
+
+    available = paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    if config.device is cfg.Device.gpu and not available:
+        raise ConfigError(
+            "train.device=gpu: this Paddle sees no GPU. Install paddlepaddle-gpu (see the README), or use "
+            "train.device=cpu."
+        )
+    place = "gpu" if available and config.device is not cfg.Device.cpu else "cpu"
+    paddle.device.set_device(place)
+    paddle.base.core.set_num_threads(config.threads or os.cpu_count() or 1)
+    if place == "gpu":
+        _tune_gpu(mixed=isinstance(amp, cfg.Bf16))
+    else:
+        keep_memory()
+    return place
+
+
+def keep_memory() -> None:
+    """Let the process keep what it frees, for the next step: else the system gives and clears the same pages again.
+
+    glibc returns every block of more than some 32 MB, and the end of its heap, at once.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, _ALWAYS)
+
+
+def _tune_gpu(mixed: bool) -> None:
+    """Choices of cuDNN by measuring; with mixed precision also channels last where tensor cores want them.
+
+    Not verified on a GPU.
+    """
+    import paddle
+
+    for name in ("FLAGS_cudnn_exhaustive_search", "FLAGS_cudnn_batchnorm_spatial_persistent"):
+        # A flag that this build does not know is an error.
+        with contextlib.suppress(ValueError):
+            paddle.set_flags({name: True})
+    if mixed:
+        paddle.incubate.autotune.set_config({"layout": {"enable": True}})
+
+
+def is_cpu() -> bool:
+    """Whether Paddle computes on the CPU."""
+    import paddle
+
+    return paddle.device.get_device() == "cpu"
+
+
+def put(array: np.ndarray) -> Tensor:
+    """An array on the device. To a GPU it is copied while the device computes on, from memory that is pinned for it."""
+    import paddle
+
+    if is_cpu():
+        return paddle.to_tensor(array)
+    return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace()).cuda(blocking=False)
