@@ -32,6 +32,7 @@ $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found. Name one: make PYTHON=/path/to/python"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev]'
+	$(BIN)/python -m runner kernels > /dev/null
 	@touch $@
 
 clean:

@@ -31,6 +31,7 @@ from .ema import Ema
 from .errors import ConfigError
 from .evaluation import evaluate
 from .journal import CONFIG
+from .kernels import native
 from .kernels.accelerate import accelerate as accelerate_network
 from .kernels.choice import unmeasured
 from .models import Networks
@@ -137,6 +138,8 @@ def prepare(config: cfg.Config, with_teacher: bool) -> Stage:
     stage = Stage(place, loaders, mode, networks, casting, notes)
     for name in networks:
         models.check_input(networks[name], config.data.image_size, len(loaders.classes))
+    if device.is_cpu() and config.train.accelerate is cfg.Accelerate.auto and (reason := native.unavailable()):
+        notes.append(f"no compiled kernels, so training is several times slower than it could be: {reason}")
     accelerate(config, networks)
     return stage
 

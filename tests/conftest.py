@@ -12,7 +12,7 @@ import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
-from runner import compose
+from runner import compose, device
 from runner.choices import config_dir
 from runner.config import Config, store
 
@@ -23,7 +23,8 @@ TINY = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "train.threads=
 #: process: a run that is to be refused needs one of its own.
 INLINE = ["+debug=fast_dev_run", "train.threads=1", "tracking=none", "launch.inline=true", "deploy.bench_s=0.01"]
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+for name, value in device.environment(2).items():
+    os.environ.setdefault(name, value)
 
 
 def composed(*overrides: str) -> Config:

@@ -16,7 +16,7 @@ class Device(Enum):
 
 
 class Accelerate(Enum):
-    """Whether slow layers are computed in another way."""
+    """Whether layers are computed in a faster way."""
 
     auto = "auto"
     off = "off"
@@ -42,7 +42,7 @@ class Train:
     device: Device = Device.auto
     """auto: the GPU where Paddle has one, else the CPU."""
     accelerate: Accelerate = Accelerate.auto
-    """auto: on a CPU, depthwise convolutions of small maps become matrix products, equal up to rounding."""
+    """auto: on a CPU, layers are computed by this package's own kernels, equal up to rounding; off: by Paddle's."""
     accumulate: int = bounded(1, min=1)
     """Parts a batch is computed in, one after another, to save memory; the step stays that of the whole batch."""
     ema: Optional[float] = bounded(None, above=0, below=1)

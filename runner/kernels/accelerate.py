@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import paddle
 from paddle import Tensor, nn
@@ -36,7 +38,9 @@ def accelerate(network: nn.Layer, image_size: int) -> None:
             layer.__class__ = kind
     generator = np.random.default_rng(0)
     images = paddle.to_tensor(generator.standard_normal((2, 3, image_size, image_size), dtype=np.float32))
-    with preserved(network), choice.unmeasured(), paddle.no_grad():
+    with preserved(network), choice.unmeasured(), paddle.no_grad(), warnings.catch_warnings():
+        # Paddle 3.3.1 has something to say about running averages at every training pass.
+        warnings.simplefilter("ignore")
         network.train()
         for layer in network.sublayers(include_self=True):
             layer.training = layer.training and not isinstance(layer, _RANDOM)

@@ -25,6 +25,11 @@ def _dense(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
+def _wanted(*gradients: tuple[Tensor, Tensor]) -> tuple[Tensor | None, ...]:
+    """Gradients of the tensors that want one; Paddle insists on None for the others."""
+    return tuple(None if tensor.stop_gradient else gradient for tensor, gradient in gradients)
+
+
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
@@ -91,7 +96,7 @@ class BatchNorm(PyLayer):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, gamma, beta, mean, rate = ctx.saved_tensor()
         dy = _dense(dy)
         channels, *rest = shape = x.shape
@@ -100,7 +105,7 @@ class BatchNorm(PyLayer):
             channels, math.prod(rest), x.data_ptr(), dy.data_ptr(), mean.data_ptr(), rate.data_ptr(), gamma.data_ptr(),
             beta.data_ptr(), ctx.activation, ctx.training, dx.data_ptr(), dgamma.data_ptr(), dbeta.data_ptr(),
         )  # fmt: skip
-        return dx, None if gamma.stop_gradient else dgamma, None if beta.stop_gradient else dbeta
+        return _wanted((x, dx), (gamma, dgamma), (beta, dbeta))
 
 
 class ToBatchLast(PyLayer):
@@ -169,7 +174,7 @@ class Gate(PyLayer):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, gate = ctx.saved_tensor()
         dy, dx, dgate = _dense(dy), _empty(x.shape), _empty(gate.shape)
         channels, height, width, batch = x.shape
@@ -177,7 +182,7 @@ class Gate(PyLayer):
             channels, height * width, batch, x.data_ptr(), gate.data_ptr(), dy.data_ptr(), dx.data_ptr(),
             dgate.data_ptr(),
         )  # fmt: skip
-        return dx, dgate
+        return _wanted((x, dx), (gate, dgate))
 
 
 class MaxPool(PyLayer):
@@ -208,18 +213,18 @@ class Clip(PyLayer):
     def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
         x, y, ctx.alpha = _dense(x), _empty(x.shape), float(alpha)
         native.kernels().clip_forward(math.prod(x.shape), x.data_ptr(), abs(ctx.alpha), y.data_ptr())
-        ctx.save_for_backward(x)
+        ctx.save_for_backward(x, alpha)
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
-        (x,) = ctx.saved_tensor()
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, alpha = ctx.saved_tensor()
         dy, dx = _dense(dy), _empty(x.shape)
         total = native.kernels().clip_gradient(
             math.prod(x.shape), x.data_ptr(), abs(ctx.alpha), dy.data_ptr(), dx.data_ptr()
         )
         sign = (ctx.alpha > 0) - (ctx.alpha < 0)
-        return dx, paddle.full([1], sign * total)
+        return _wanted((x, dx), (alpha, paddle.full([1], sign * total)))
 
 
 class FakeQuantize(PyLayer):

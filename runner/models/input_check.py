@@ -60,15 +60,17 @@ def _empty_maps_refused(network: nn.Layer) -> Iterator[None]:
 
 @contextmanager
 def preserved(network: nn.Layer) -> Iterator[None]:
-    """Afterwards training flags, buffers and Paddle's random state are as before."""
+    """Afterwards training flags, running averages and Paddle's random state are as before."""
     layers = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    # Paddle keeps running averages among the parameters.
+    untrained = [parameter for parameter in network.parameters() if parameter.stop_gradient]
+    kept = [(tensor, tensor.clone()) for tensor in (*network.buffers(), *untrained)]
     random_state = paddle.get_rng_state()
     try:
         yield
     finally:
         for layer, training in layers:
             layer.training = training
-        for buffer, before in buffers:
-            buffer.set_value(before)
+        for tensor, before in kept:
+            tensor.set_value(before)
         paddle.set_rng_state(random_state)

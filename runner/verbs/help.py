@@ -31,6 +31,7 @@ Verbs (`runner VERB --help` says more; RUN is a run directory DIR or an MLflow r
   runs [FOLDER]       list runs with status, mode, compression and accuracy
   ui [URI]            open MLflow on the runs of this folder
   sync DIR…           send MLflow what it missed of some runs
+  kernels             which convolutions the CPU's compiled kernels compute, and how much faster
   doctor              what is installed, which device is used, what to mend
   completion          print what makes bash or zsh complete groups, choices and keys
 

@@ -33,6 +33,6 @@ def test_custom_target_that_is_no_network_is_refused():
 
 def test_custom_relu_reaches_the_blocks():
     network = build(config.MobileNetV3(size=config.Size.small, scale=0.35, custom_relu=True), 3)
-    assert network.conv3.expand_conv.activation is custom_relu
+    assert network.conv3.expand_conv.bn.activation is custom_relu
     assert network.conv2.mid_se.relu is custom_relu
-    assert network.conv12.expand_conv.activation is nn.functional.hardswish
+    assert network.conv12.expand_conv.bn.activation is nn.functional.hardswish

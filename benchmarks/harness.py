@@ -1,0 +1,63 @@
+"""Processes measured in turns, and what the numbers of a table are made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class Done:
+    """What a process left behind."""
+
+    output: str
+    memory_mb: float
+    """Largest resident size of the process and of its children, whichever was larger."""
+
+    @property
+    def result(self) -> dict[str, float]:
+        """The JSON object of its last line."""
+        return json.loads(self.output.strip().splitlines()[-1])
+
+
+def run(command: Sequence[str], environment: dict[str, str] | None = None) -> Done:
+    """Run a command that must succeed, with as many threads as there are cores."""
+    threads = str(os.cpu_count())
+    own = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} | (environment or {})
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.Popen(command, stdout=output, stderr=errors, env=own, cwd=ROOT)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        errors.seek(0)
+        if child.returncode:
+            sys.exit(f"{' '.join(command)} failed:\n{errors.read()[-4000:]}")
+        return Done(output.read(), usage.ru_maxrss / 1024)
+
+
+def spread(values: Sequence[float], digits: int = 0) -> str:
+    """Median, and the smallest and largest value."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:,.{digits}f} ({low:,.{digits}f}–{high:,.{digits}f})"
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Median of the ratios of what was measured one after the other."""
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A Markdown table."""
+    print("| " + " | ".join(headings) + " |")
+    print("|" + "|".join("---" if number == 0 else "---:" for number in range(len(headings))) + "|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")

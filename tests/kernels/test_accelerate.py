@@ -1,0 +1,145 @@
+"""A whole network computes the same with faster layers, whatever it does between them."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+from paddle import nn
+
+from runner import config as cfg
+from runner import models
+from runner.kernels import native
+from runner.kernels.accelerate import accelerate
+from runner.kernels.layers import Accelerated, Conv2D, stock
+
+pytestmark = pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
+VISION = ["resnet18", "mobilenet_v2", "vgg11", "densenet121", "googlenet", "shufflenet_v2_x0_25", "squeezenet1_1"]
+MODELS = [cfg.MobileNetV3(dropout=0.0), cfg.Siamese(size=cfg.Size.small, scale=0.35, dropout=0.0)]
+MODELS += [cfg.Vision(architecture=name) for name in VISION]
+
+
+def built(model, side=64):
+    paddle.seed(0)
+    network = models.build(model, 10)
+    for layer in network.sublayers():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    return network
+
+
+def pictures(count=6, side=64):
+    return paddle.to_tensor(np.random.default_rng(1).standard_normal((count, 3, side, side), dtype=np.float32))
+
+
+def gradients(network, images):
+    """Logits, and the gradient of every parameter."""
+    logits = network(images)
+    F.cross_entropy(logits, paddle.arange(len(images)) % 10).backward()
+    found = {name: p.grad.numpy() for name, p in network.named_parameters() if p.grad is not None}
+    network.clear_gradients()
+    return found | {"logits": logits.numpy()}
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: getattr(model, "architecture", type(model).__name__))
+def test_logits_and_gradients_equal_paddles(model):
+    network = built(model)
+    names = list(network.state_dict())
+    accelerate(network, 64)
+    assert list(network.state_dict()) == names
+    assert any(isinstance(layer, Accelerated) for layer in network.sublayers())
+    images = pictures()
+    network.eval()
+    with stock():
+        expected = gradients(network, images)
+    found = gradients(network, images)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=2e-3 * max(np.abs(value).max(), 1e-3), err_msg=name)
+
+
+@pytest.mark.parametrize(("architecture", "inside"), [("resnet18", True), ("densenet121", False)])
+def test_only_what_joins_channels_changes_the_layout_at_every_layer(architecture, inside):
+    network = built(cfg.Vision(architecture=architecture))
+    accelerate(network, 64)
+    convolutions = [layer for layer in network.sublayers() if isinstance(layer, Conv2D)]
+    changes = sum(layer.enters + layer.leaves for layer in convolutions)
+    assert changes == (1 if inside else 2 * len(convolutions))
+
+
+def test_a_network_that_works_on_its_images_first_is_entered_at_its_first_layer():
+    class Centred(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.second = nn.Conv2D(3, 8, 3), nn.BatchNorm2D(8), nn.Conv2D(8, 4, 3, stride=2)
+            self.out = nn.Linear(4, 10)
+
+        def forward(self, images):
+            features = self.second(F.relu(self.norm(self.first(2 * images - 1))))
+            return self.out(features.mean(axis=[2, 3]))
+
+    network = Centred()
+    accelerate(network, 16)
+    assert (network.first.enters, network.first.leaves) == (True, False)
+    assert (network.second.enters, network.second.leaves) == (False, True)
+    images = pictures(side=16)
+    with stock():
+        expected = network(images).numpy()
+    np.testing.assert_allclose(network(images).numpy(), expected, atol=1e-5)
+
+
+def test_once_more_is_the_same():
+    network = built(cfg.MobileNetV3())
+    accelerate(network, 32)
+    before = [(type(layer), getattr(layer, "enters", 0), getattr(layer, "leaves", 0)) for layer in network.sublayers()]
+    accelerate(network, 32)
+    after = [(type(layer), getattr(layer, "enters", 0), getattr(layer, "leaves", 0)) for layer in network.sublayers()]
+    assert after == before
+
+
+def test_nothing_of_the_network_or_of_paddles_generator_changes():
+    network = built(cfg.MobileNetV3())
+    network.eval()
+    before = {name: value.numpy() for name, value in network.state_dict().items()}
+    paddle.seed(3)
+    expected = paddle.rand([4]).numpy()
+    paddle.seed(3)
+    accelerate(network, 32)
+    np.testing.assert_array_equal(paddle.rand([4]).numpy(), expected)
+    assert not network.training
+    for name, value in network.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), before[name])
+
+
+def test_a_hundred_steps_lose_the_same():
+    curves = []
+    for fast in (False, True):
+        network = built(cfg.MobileNetV3(dropout=0.2))
+        if fast:
+            accelerate(network, 32)
+        network.train()
+        optimizer = paddle.optimizer.SGD(1e-4, parameters=network.parameters())
+        generator, losses = np.random.default_rng(0), []
+        paddle.seed(1)
+        for _ in range(100):
+            images = paddle.to_tensor(generator.standard_normal((16, 3, 32, 32), dtype=np.float32))
+            loss = F.cross_entropy(network(images), paddle.to_tensor(generator.integers(0, 10, 16)))
+            loss.backward()
+            optimizer.step()
+            optimizer.clear_grad()
+            losses.append(float(loss))
+        curves.append(losses)
+    np.testing.assert_allclose(curves[1], curves[0], rtol=2e-3)
+
+
+def test_traced_networks_have_paddles_operators_only(tmp_path):
+    network = built(cfg.MobileNetV3())
+    accelerate(network, 32)
+    network.eval()
+    images = pictures(3, 32)
+    expected = network(images).numpy()
+    traced = paddle.jit.to_static(network, input_spec=[paddle.static.InputSpec([None, 3, 32, 32])])
+    paddle.jit.save(traced, str(tmp_path / "network"))
+    loaded = paddle.jit.load(str(tmp_path / "network"))
+    np.testing.assert_allclose(loaded(images).numpy(), expected, atol=1e-5)

@@ -1,0 +1,90 @@
+"""Which convolutions Paddle computes: measured once, kept on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+from paddle import nn
+
+from runner.kernels import build, choice, native
+from runner.kernels.accelerate import accelerate
+from runner.kernels.native import Geometry
+
+pytestmark = pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
+DEPTHWISE = Geometry(64, 96, 2, 2, 96, (3, 3), (1, 1), (1, 1), (1, 1), 96)
+
+
+@pytest.fixture
+def measurements(tmp_path, monkeypatch):
+    """A file of measurements of its own."""
+    monkeypatch.setattr(choice, "_file", lambda: tmp_path / "measured.jsonl")
+    choice._measured.cache_clear()
+    yield tmp_path / "measured.jsonl"
+    choice._measured.cache_clear()
+
+
+def test_where_paddle_is_slow_the_kernels_compute(measurements):
+    assert not choice.prefers_stock(DEPTHWISE, False, False)
+    [measured] = choice.all_measured()
+    assert measured.geometry == replace(DEPTHWISE, batch=32)
+    assert measured.paddle_ms > measured.kernels_ms
+
+
+def test_a_shape_is_measured_once_for_batches_of_a_size(measurements, monkeypatch):
+    choice.prefers_stock(DEPTHWISE, False, False)
+    monkeypatch.setattr(choice, "measure", lambda *_: pytest.fail("measured again"))
+    choice.prefers_stock(replace(DEPTHWISE, batch=33), False, False)
+    choice._measured.cache_clear()
+    choice.prefers_stock(DEPTHWISE, False, False)
+
+
+def test_a_damaged_line_is_measured_again(measurements):
+    choice.prefers_stock(DEPTHWISE, False, False)
+    measurements.write_text(measurements.read_text()[:40] + "\n")
+    choice._measured.cache_clear()
+    choice.prefers_stock(DEPTHWISE, False, False)
+    assert len(choice.all_measured()) == 1
+
+
+@pytest.mark.parametrize(("enters", "leaves"), [(False, False), (True, True)])
+def test_a_layer_that_paddle_computes_faster_gives_the_same(measurements, monkeypatch, enters, leaves):
+    monkeypatch.setattr(choice, "prefers_stock", lambda *_: True)
+    layer = nn.Conv2D(3, 5, 3, stride=2)
+    images = paddle.randn([4, 3, 9, 9])
+    expected = layer(images).numpy()
+    accelerate(layer, 9)
+    layer.enters, layer.leaves = enters, leaves
+    found = layer(images if enters else images.transpose([1, 2, 3, 0]))
+    np.testing.assert_array_equal((found if leaves else found.transpose([3, 0, 1, 2])).numpy(), expected)
+
+
+def test_without_a_compiler_depthwise_layers_become_matrix_products(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    for cached in (build.library, native.kernels, native.unavailable):
+        cached.cache_clear()
+    try:
+        assert native.unavailable() == "there is no C++ compiler (Debian: apt-get install g++)"
+        layer = nn.Conv2D(4, 4, 3, padding=1, groups=4)
+        images = paddle.randn([8, 4, 6, 6])
+        expected = F.conv2d(images, layer.weight, layer.bias, padding=1, groups=4).numpy()
+        accelerate(layer, 6)
+        assert type(layer).__name__ == "DepthwiseConv2D"
+        np.testing.assert_allclose(layer(images).numpy(), expected, atol=1e-5)
+    finally:
+        for cached in (build.library, native.kernels, native.unavailable):
+            cached.cache_clear()
+
+
+def test_a_compiler_that_fails_is_named_with_its_message(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", "g++ --no-such-option")
+    build.library.cache_clear()
+    with pytest.raises(build.Unavailable, match=r"g\+\+ failed: .*no-such-option"):
+        build.library()
+    build.library.cache_clear()
