@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from paddle import Tensor
 
+CPUINFO = Path("/proc/cpuinfo")
 #: Parameters of glibc's `mallopt`.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _ALWAYS = 2**31 - 1
@@ -33,7 +34,7 @@ def environment(threads: int | None) -> dict[str, str]:
 
 def _is_amd_with_avx2() -> bool:
     with contextlib.suppress(OSError):
-        about = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        about = CPUINFO.read_text(encoding="utf-8", errors="replace")
         return "AuthenticAMD" in about and " avx2 " in about
     return False
 

@@ -138,15 +138,19 @@ def prepare(config: cfg.Config, with_teacher: bool) -> Stage:
     stage = Stage(place, loaders, mode, networks, casting, notes)
     for name in networks:
         models.check_input(networks[name], config.data.image_size, len(loaders.classes))
-    if device.is_cpu() and config.train.accelerate is cfg.Accelerate.auto and (reason := native.unavailable()):
+    if _accelerates(config) and (reason := native.unavailable()):
         notes.append(f"no compiled kernels, so training is several times slower than it could be: {reason}")
     accelerate(config, networks)
     return stage
 
 
+def _accelerates(config: cfg.Config) -> bool:
+    return device.is_cpu() and config.train.accelerate is cfg.Accelerate.auto
+
+
 def accelerate(config: cfg.Config, networks: Networks) -> None:
     """Compute slow layers in a faster way where the config allows it; once more after quantization made new ones."""
-    if device.is_cpu() and config.train.accelerate is cfg.Accelerate.auto:
+    if _accelerates(config):
         for name in networks:
             accelerate_network(networks[name], config.data.image_size)
 
@@ -251,10 +255,13 @@ def _optimizations(
     chosen = [(config.optimizer, config.schedule)]
     if isinstance(config.mode, cfg.ClsDistillMultiopt):
         chosen.append((config.mode.peer_optimizer or config.optimizer, config.mode.peer_schedule or config.schedule))
+    fused = _accelerates(config) and not native.unavailable()
     quantize = config.compression.quantize
     pact = quantize.pact if isinstance(quantize, cfg.TrainedQuantization) else None
     return [
-        optimizers.build(optimizer, schedule, {name: networks[name] for name in names}, steps, steps_per_epoch, pact)
+        optimizers.build(
+            optimizer, schedule, {name: networks[name] for name in names}, steps, steps_per_epoch, pact, fused
+        )
         for names, (optimizer, schedule) in zip(mode.owners, chosen, strict=True)
     ]
 

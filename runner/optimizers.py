@@ -13,6 +13,7 @@ from . import config as cfg
 from . import schedules
 from .compression import qat
 from .custom import load_target
+from .kernels.optimizer import AdamW as FusedAdamW
 
 _NORMS = (
     nn.layer.norm._BatchNormBase,
@@ -67,10 +68,12 @@ def build(
     steps: int,
     steps_per_epoch: int,
     pact: cfg.Pact | None = None,
+    fused: bool = False,
 ) -> Optimization:
     """The optimizer of some networks (name → network), its schedule stretched over `steps` optimizer steps.
 
-    `pact` says how the learnt clips of quantized activations, if there are any, are trained.
+    `pact` says how the learnt clips of quantized activations, if there are any, are trained; `fused` takes the CPU's
+    compiled kernels where there is one for the optimizer.
     """
     rate = LambdaDecay(config.lr, lambda step: schedules.factor(schedule, step, steps, steps_per_epoch))
     parameters = {
@@ -80,7 +83,7 @@ def build(
         if not parameter.stop_gradient
     }
     groups = _groups(config, networks, parameters, pact)
-    return Optimization(list(networks), _optimizer(config, rate, groups), rate, parameters, config.clip_norm)
+    return Optimization(list(networks), _optimizer(config, rate, groups, fused), rate, parameters, config.clip_norm)
 
 
 def _groups(
@@ -124,7 +127,9 @@ def _decay(config: cfg.Optimizer) -> Any:
     return config.weight_decay
 
 
-def _optimizer(config: cfg.Optimizer, rate: LambdaDecay, groups: list[dict[str, Any]]) -> paddle.optimizer.Optimizer:
+def _optimizer(
+    config: cfg.Optimizer, rate: LambdaDecay, groups: list[dict[str, Any]], fused: bool
+) -> paddle.optimizer.Optimizer:
     common: dict[str, Any] = {"learning_rate": rate, "parameters": groups}
     match config:
         case cfg.Momentum(momentum=momentum, nesterov=nesterov):
@@ -134,7 +139,8 @@ def _optimizer(config: cfg.Optimizer, rate: LambdaDecay, groups: list[dict[str, 
         case cfg.RMSProp(rho=rho, momentum=momentum, epsilon=epsilon):
             return paddle.optimizer.RMSProp(rho=rho, momentum=momentum, epsilon=epsilon, **common)
         case cfg.AdamW(beta1=beta1, beta2=beta2, epsilon=epsilon):
-            return paddle.optimizer.AdamW(beta1=beta1, beta2=beta2, epsilon=epsilon, **common)
+            adamw = FusedAdamW if fused else paddle.optimizer.AdamW
+            return adamw(beta1=beta1, beta2=beta2, epsilon=epsilon, **common)
         case cfg.CustomOptimizer(target=target, kwargs=kwargs):
             return load_target(target)(**common, **kwargs)
     raise AssertionError(config)

@@ -36,6 +36,7 @@ SIGNATURES = {
     "fake_quantize": [_INDEX, _POINTER, _INT, _FLOAT, _FLOAT, *[_POINTER] * 4],
     "clip_forward": [_INDEX, _POINTER, _FLOAT, _POINTER],
     "clip_gradient": [_INDEX, _POINTER, _FLOAT, _POINTER, _POINTER],
+    "adamw": [_INDEX, _POINTER, *[_FLOAT] * 4],
     "augment": [*_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 4],
 }
 _RESULTS = {"new_plan": _POINTER, "clip_gradient": _FLOAT}

@@ -1,0 +1,96 @@
+"""The input pipeline alone: augmented images/s beside a loader that takes one image at a time.
+
+    python -m benchmarks.input_pipeline [--rounds N]
+
+Both shuffle 50,000 images of 32×32 pixels, crop them out of a border of four pixels, mirror half of them and normalise
+them, in batches of 128. The peer is what Paddle's documentation shows: `paddle.io.DataLoader` over a dataset with
+`paddle.vision.transforms`, once in the process and once with as many workers as there are cores. They take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import warnings
+
+import numpy as np
+
+from runner import device
+
+from . import harness
+
+SIDE, BATCH, IMAGES, BORDER = 32, 128, 50_000, 4
+#: What is promised: images/s, and times as many as the better of the peers.
+MIN_SPEED, MIN_RATIO = 50_000, 10.0
+
+
+def ours(images: np.ndarray, labels: np.ndarray, epoch: int) -> float:
+    """images/s of an epoch of this package's loader."""
+    from runner import config as cfg
+    from runner.data import Images
+    from runner.data.loaders import TrainLoader
+
+    augment = cfg.Augment(crop_padding=BORDER, flip=True)
+    settings = cfg.Synthetic(image_size=SIDE, batch_size=BATCH, augment=augment)
+    loader = TrainLoader(Images(images, labels), settings, seed=0)
+    began, seen = time.perf_counter(), 0
+    for batch in loader.epoch(epoch):
+        seen += len(batch.indices)
+    return seen / (time.perf_counter() - began)
+
+
+def peer(images: np.ndarray, labels: np.ndarray, workers: int, count: int) -> float:
+    """images/s of `paddle.io.DataLoader` over `count` images."""
+    import paddle
+    from paddle.vision import transforms
+
+    class Pictures(paddle.io.Dataset):
+        def __init__(self) -> None:
+            self.change = transforms.Compose([
+                transforms.RandomCrop(SIDE, padding=BORDER), transforms.RandomHorizontalFlip(),
+                transforms.Transpose(), transforms.Normalize(mean=[127.5] * 3, std=[127.5] * 3),
+            ])  # fmt: skip
+
+        def __len__(self) -> int:
+            return count
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
+            return self.change(images[index]), labels[index]
+
+    loader = paddle.io.DataLoader(Pictures(), batch_size=BATCH, shuffle=True, num_workers=workers)
+    began, seen = time.perf_counter(), 0
+    for batch, _ in loader:
+        seen += batch.shape[0]
+    return seen / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    os.environ.update(device.environment(None))
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
+    labels = generator.integers(0, 10, IMAGES)
+    ours(images, labels, 0)
+    runner, alone, workers = [], [], []
+    for number in range(options.rounds):
+        runner.append(ours(images, labels, number + 1))
+        alone.append(peer(images, labels, 0, IMAGES // 10))
+        workers.append(peer(images, labels, os.cpu_count() or 1, IMAGES // 10))
+    rows = [
+        ["runner", harness.spread(runner), ""],
+        ["paddle.io.DataLoader", harness.spread(alone), f"{harness.ratio(runner, alone):.1f}"],
+        [f"the same with {os.cpu_count()} workers", harness.spread(workers), f"{harness.ratio(runner, workers):.1f}"],
+    ]
+    harness.print_table(["loader", "images/s", "runner ÷ it"], rows)
+    best = max(alone, workers, key=lambda speeds: harness.statistics.median(speeds))
+    if harness.statistics.median(runner) < MIN_SPEED or harness.ratio(runner, best) < MIN_RATIO:
+        sys.exit(f"Out of bounds: at least {MIN_SPEED} images/s and {MIN_RATIO} times the peer's.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""AdamW in one pass over all parameters."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from . import native
+
+#: A parameter as the kernel takes it; `Entry` of src/adamw.cc.
+ENTRY = np.dtype(
+    [(name, np.int64) for name in ("size", "parameter", "gradient", "mean", "square", "mean_weight", "square_weight")]
+    + [("decay", np.float32), ("rate", np.float32), ("unused", np.uint64)]
+)
+
+
+class Row(NamedTuple):
+    """A parameter with its state."""
+
+    parameter: Tensor
+    mean: Tensor
+    square: Tensor
+    mean_weight: Tensor
+    square_weight: Tensor
+    size: int
+    decay: float
+    rate: float
+
+
+class AdamW(paddle.optimizer.AdamW):
+    """`paddle.optimizer.AdamW`, equal up to float32 rounding, with its state under the same names.
+
+    Paddle 3.3.1 calls an operator for each parameter, which takes longer than what it computes.
+    """
+
+    _rows: list[Row] | None = None
+
+    def set_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state; what is known of the old one is forgotten."""
+        self._rows = None
+        super().set_state_dict(state_dict)
+
+    @paddle.no_grad()
+    def step(self) -> None:
+        """Change every parameter that has a gradient."""
+        if self._rows is None:
+            self._rows = [self._row(p, group) for group in self._param_groups for p in group["params"]]
+        gradients = [row.parameter.grad for row in self._rows]
+        # A gradient may be a view with strides.
+        gradients = [g if g is None or g.is_contiguous() else g.contiguous() for g in gradients]
+        rows = [row for row, gradient in zip(self._rows, gradients, strict=True) if gradient is not None]
+        entries = np.zeros(len(rows), ENTRY)
+        entries["gradient"] = [gradient.data_ptr() for gradient in gradients if gradient is not None]
+        for name in ("parameter", "mean", "square", "mean_weight", "square_weight"):
+            entries[name] = [getattr(row, name).data_ptr() for row in rows]
+        for name in ("size", "decay", "rate"):
+            entries[name] = [getattr(row, name) for row in rows]
+        native.kernels().adamw(
+            len(entries), entries.ctypes.data, self.get_lr(), self._beta1, self._beta2, self._epsilon
+        )
+
+    def _row(self, parameter: Tensor, group: dict[str, Any]) -> Row:
+        self._create_accumulators(paddle.base.framework.default_main_program().global_block(), [parameter])
+        mean, square, mean_weight, square_weight = (
+            self._accumulators[kind][parameter.name]
+            for kind in (
+                self._moment1_acc_str, self._moment2_acc_str, self._beta1_pow_acc_str, self._beta2_pow_acc_str
+            )
+        )  # fmt: skip
+        rate = parameter.optimize_attr["learning_rate"]
+        return Row(
+            parameter, mean, square, mean_weight, square_weight, math.prod(parameter.shape),
+            float(group["weight_decay"]), rate,
+        )  # fmt: skip
