@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import json
 import time
@@ -22,6 +23,8 @@ from .native import Geometry
 MOST_IMAGES = 32
 #: Where one is so many times as fast as the other, measuring once is enough.
 CLEAR = 2.0
+#: By how much Paddle has to be faster: what is measured varies by some per cent.
+MARGIN = 1.1
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Measured:
 
     @property
     def prefers_stock(self) -> bool:
-        """Whether Paddle was faster."""
-        return self.paddle_ms < self.kernels_ms
+        """Whether Paddle was faster, and not by chance."""
+        return MARGIN * self.paddle_ms < self.kernels_ms
 
 
 _measuring = True
@@ -66,14 +69,25 @@ def prefers_stock(geometry: Geometry, enters: bool, leaves: bool) -> bool:
 
 @functools.cache
 def _measured(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
-    known = _read(_file())
-    if found := known.get((geometry, enters, leaves)):
+    """What the file says, or what is measured and written there now.
+
+    Processes wait for each other: were two to measure the same shape, one might choose otherwise than the other, and a
+    resumed run would not be the same bit for bit.
+    """
+    shape = (geometry, enters, leaves)
+    if found := _read(_file()).get(shape):
         return found
-    measured = measure(geometry, enters, leaves)
-    # A folder that cannot be written costs the measurement once a process.
-    with contextlib.suppress(OSError), _file().open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(measured)) + "\n")
-    return measured
+    try:
+        with _file().open("a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if found := _read(_file()).get(shape):
+                return found
+            measured = measure(*shape)
+            file.write(json.dumps(asdict(measured)) + "\n")
+            return measured
+    except OSError:
+        # A folder that cannot be written costs the measurement once a process.
+        return measure(*shape)
 
 
 def all_measured() -> list[Measured]:
