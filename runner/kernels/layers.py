@@ -22,6 +22,7 @@ from . import choice, functions
 from .native import ACTIVATIONS, Geometry
 
 _stock = False
+_unquantized = False
 
 
 @contextlib.contextmanager
@@ -33,6 +34,17 @@ def stock() -> Iterator[None]:
         yield
     finally:
         _stock = before
+
+
+@contextlib.contextmanager
+def unquantized() -> Iterator[None]:
+    """Within the context activations are neither clipped nor rounded: a rounding more or less would change the rest."""
+    global _unquantized
+    before, _unquantized = _unquantized, True
+    try:
+        yield
+    finally:
+        _unquantized = before
 
 
 def _applies(x: Tensor) -> bool:
@@ -160,6 +172,8 @@ class Clip(Pact):
     """`Pact` in one pass."""
 
     def forward(self, activation: Tensor) -> Tensor:
+        if _unquantized:
+            return activation
         return functions.Clip.apply(activation, self.alpha) if _applies(activation) else super().forward(activation)
 
 
@@ -167,6 +181,8 @@ class FakeQuantize(FakeQuantMovingAverageAbsMax):
     """`FakeQuantMovingAverageAbsMax` in two passes."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if _unquantized:
+            return x
         if not _applies(x):
             return super().forward(x)
         levels = 2 ** (self._quant_bits - 1) - 1
