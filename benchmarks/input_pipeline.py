@@ -17,6 +17,7 @@ import warnings
 
 import numpy as np
 
+from runner import config as cfg
 from runner import device
 
 from . import harness
@@ -28,7 +29,6 @@ MIN_SPEED, MIN_RATIO = 50_000, 10.0
 
 def ours(images: np.ndarray, labels: np.ndarray, epoch: int) -> float:
     """images/s of an epoch of this package's loader."""
-    from runner import config as cfg
     from runner.data import Images
     from runner.data.loaders import TrainLoader
 
@@ -72,6 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     os.environ.update(device.environment(None))
+    device.choose(cfg.Train(), cfg.AmpOff())
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
     labels = generator.integers(0, 10, IMAGES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from paddle import Tensor
 
 CPUINFO = Path("/proc/cpuinfo")
-#: Parameters of glibc's `mallopt`.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+#: Parameters of glibc's `mallopt`, and their defaults.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _MMAP_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
 _ALWAYS = 2**31 - 1
 
 
@@ -71,6 +73,16 @@ def keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, _ALWAYS)
+
+
+def give_memory_back() -> None:
+    """Undo `keep_memory`: what is free goes back to the system, now and from now on."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        for parameter, value in _DEFAULTS.items():
+            library.mallopt(parameter, value)
+        library.malloc_trim(0)
 
 
 def _tune_gpu(mixed: bool) -> None:

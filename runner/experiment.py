@@ -93,13 +93,14 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
                 remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
             with unmeasured():
                 models.check_input(networks[name], config.data.image_size, len(loaders.classes), remedy)
-    costs = {
-        name: {
-            "params": float(compression.slim.parameters(networks[name])),
-            "macs": float(models.macs(networks[name], config.data.image_size)),
+    with unmeasured():
+        costs = {
+            name: {
+                "params": float(compression.slim.parameters(networks[name])),
+                "macs": float(models.macs(networks[name], config.data.image_size)),
+            }
+            for name in networks.trained
         }
-        for name in networks.trained
-    }
     steps_per_epoch = loaders.train.batches_per_epoch
     steps = config.train.max_steps or config.train.epochs * steps_per_epoch
     _check_warmups(config, steps, steps_per_epoch)

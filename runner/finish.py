@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint, experiment, files, weights
+from . import checkpoint, device, experiment, files, weights
 from . import config as cfg
 from .compression import ptq, qat, slim
 from .errors import UserError
@@ -28,8 +28,10 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     from . import plots
 
     training = run.training
+    _forget_training(training)
     chosen = weights.read(directory, "best")
     weights.initialize(training.networks, training.networks.trained, chosen, strict=True)
+    del chosen
     if isinstance(run.config.compression, cfg.Ptq):
         _quantize(directory, run, run.config.compression.quantize, journal)
     evaluation = evaluate(training.networks, training.loaders.test, training.precision, training.k, details=True)
@@ -69,6 +71,16 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
             "device": run.device,
         },
     )
+
+
+def _forget_training(training: Training) -> None:
+    """Make room for what comes: nothing is trained any more."""
+    training.optimizations.clear()
+    training.ema = None
+    for name in training.networks.trained:
+        training.networks[name].clear_gradients(set_to_zero=False)
+    if device.is_cpu():
+        device.give_memory_back()
 
 
 def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, Any]:

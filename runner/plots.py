@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -35,14 +31,14 @@ def draw(directory: Path, predictions: Predictions, split: Split, classes: list[
     for name, figure in figures.items():
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=110, bbox_inches="tight")
-        plt.close(figure)
         paths.append(path)
     return paths
 
 
 def learning_curves(history: dict[str, dict[int, float]]) -> Figure:
     """Loss and top-1 of training and validation over the steps."""
-    figure, panels = plt.subplots(1, 2, figsize=(10, 3.6))
+    figure = Figure(figsize=(10, 3.6))
+    panels = figure.subplots(1, 2)
     for panel, metric, title in zip(panels, ("loss", "top1"), ("loss", "top-1 accuracy"), strict=True):
         for name, points in history.items():
             kind, _, rest = name.partition("/")
@@ -64,7 +60,8 @@ def learning_curves(history: dict[str, dict[int, float]]) -> Figure:
 
 def learning_rate(history: dict[str, dict[int, float]]) -> Figure:
     """Learning rate of every optimizer over the steps."""
-    figure, panel = plt.subplots(figsize=(5, 3))
+    figure = Figure(figsize=(5, 3))
+    panel = figure.subplots()
     for name, points in history.items():
         if name.startswith("train/lr"):
             panel.plot(list(points), list(points.values()), label=name.removeprefix("train/lr").strip("/") or "student")
@@ -79,7 +76,8 @@ def confusion_matrix(confusion: np.ndarray, classes: list[str]) -> Figure:
     """Share of each class (row) that was taken for each class (column)."""
     shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
     side = min(12.0, 2.5 + 0.42 * len(classes))
-    figure, panel = plt.subplots(figsize=(side, side))
+    figure = Figure(figsize=(side, side))
+    panel = figure.subplots()
     panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= NUMBERED_CLASSES:
         places = range(len(classes))
@@ -98,7 +96,8 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
     worst = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:MISTAKES]
     columns = 8
     rows = max(1, -(-len(worst) // columns))
-    figure, panels = plt.subplots(rows, columns, figsize=(1.4 * columns, 1.75 * rows), squeeze=False)
+    figure = Figure(figsize=(1.4 * columns, 1.75 * rows))
+    panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat:
         panel.axis("off")
     for panel, place in zip(panels.flat, worst, strict=False):

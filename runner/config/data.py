@@ -26,7 +26,7 @@ class Data:
     """What the choice is; set by it."""
     batch_size: int = bounded(128, min=1)
     """Images an optimizer step sees, over all processes together."""
-    eval_batch_size: int = bounded(256, min=1)
+    eval_batch_size: int = bounded(128, min=1)
     """Images a step of the evaluation sees, over all processes together."""
     image_size: int = bounded(32, min=1)
     """Side in pixels of the square the network is given."""

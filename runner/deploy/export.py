@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import paddle
 from paddle import nn
 
 from .. import config as cfg
-from .. import files, models, weights
+from .. import device, files, models, weights
 from ..compression import slim
 from ..data import Batch
 from ..errors import CheckpointError
@@ -24,6 +25,7 @@ from ..precision import Precision
 from . import bench, engines, onnx, twin
 from .manifest import EXPORT, ExportedFile, Manifest
 from .manifest import write as write_manifest
+from .quantized_weight import QuantizedWeight
 
 #: What a float file may differ by: part of the images with the trained network's top-1, and largest difference of a
 #: logit as a part of the largest logit (at least of 1).
@@ -34,6 +36,8 @@ TIE = 1e-5
 INT8_AGREEMENT = 0.99
 #: Training images whose activations bound what training itself did not quantize.
 CALIBRATION_IMAGES = 256
+#: Images that are compared at once.
+COMPARED_AT_ONCE = 32
 #: By how much a file must be faster to be preferred to a smaller one.
 FASTER = 1.05
 
@@ -120,6 +124,8 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
                     manifest.files.append(_integer_onnx(folder, integers, quantized, calibration))
             if cfg.Format.paddle in formats:
                 manifest.files.append(_paddle(folder, floats))
+    del plain
+    device.give_memory_back()
     notes = compare(folder, manifest, subject, test)
     timings = recommend(folder, manifest, config.deploy)
     if quantized and cfg.Format.onnx not in formats:
@@ -149,13 +155,12 @@ def _paddle(folder: Path, prefix: Path) -> ExportedFile:
 
 
 def _float_onnx(folder: Path, prefix: Path) -> ExportedFile:
-    onnx.convert(prefix, prefix.with_suffix(".onnx"))
-    onnx.fold_file(prefix.with_suffix(".onnx"), folder / "model.onnx")
+    onnx.convert(prefix, folder / "model.onnx", folded=True)
     return _described(folder, "model.onnx", cfg.Format.onnx, "float32", "onnxruntime")
 
 
 def _integer_onnx(
-    folder: Path, prefix: Path, quantized: list[onnx.QuantizedWeight], calibration: Iterable[Batch]
+    folder: Path, prefix: Path, quantized: list[QuantizedWeight], calibration: Iterable[Batch]
 ) -> ExportedFile:
     onnx.convert(prefix, prefix.with_suffix(".onnx"))
     images = _some_images(calibration)
@@ -179,6 +184,11 @@ def _described(folder: Path, path: str, kind: cfg.Format, precision: str, engine
     return described
 
 
+def _parts(size: int) -> list[int]:
+    """A batch in parts that need little memory in the network and in every engine."""
+    return [min(COMPARED_AT_ONCE, size - begin) for begin in range(0, size, COMPARED_AT_ONCE)]
+
+
 def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterable[Batch]) -> list[str]:
     """Run every file on the images and note in it how far it agrees with the network. What a person should know of it.
 
@@ -188,11 +198,11 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
     running = [engines.open_(folder, file, subject.config.deploy.threads) for file in runnable]
     count, largest, agreeing, differences = 0, 1.0, np.zeros(len(running)), np.zeros(len(running))
     with untouched(subject.network):
-        for batch in batches:
+        for given in itertools.chain.from_iterable(batch.images.split(_parts(len(batch.indices))) for batch in batches):
             with subject.precision.autocast():
-                logits = subject.network(batch.images)
+                logits = subject.network(given)
             expected = logits.astype("float32").numpy()
-            images = batch.images.numpy()
+            images = given.numpy()
             count, largest = count + len(images), max(largest, float(np.abs(expected).max()))
             for place, engine in enumerate(running):
                 found = engine(images)

@@ -14,25 +14,10 @@ from ..errors import ExportError
 from .bounds import bounds, relevant
 from .folding import simplified
 from .graph import Graph, copy
+from .quantized_weight import QuantizedWeight
 
 #: Images that are computed at once for calibration.
 BATCH = 64
-
-
-@dataclass
-class QuantizedWeight:
-    """One layer that was trained with fake quantization of its input and its weight."""
-
-    name: str
-    """Paddle's name of the weight."""
-    weight_scale: np.ndarray
-    """float32 [channels] or [1]: the magnitude that the largest integer stands for."""
-    weight_bits: int
-    activation_bits: int
-    activation_scale: float
-    """The magnitude of an activation that the largest integer stands for."""
-    clip: float | None
-    """PACT's α."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""ONNX files of a network, in float and in integers."""
+"""ONNX files of a network, in float and in integers. The tools are loaded when they are needed."""
 
 from __future__ import annotations
 
@@ -6,67 +6,75 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import ModelProto
 
 from ..errors import ExportError
-from .folding import fold
-from .int8 import QuantizedWeight, quantize
+from .quantized_weight import QuantizedWeight
 
-__all__ = ["ExportError", "QuantizedWeight", "convert", "fold", "fold_file", "quantize", "quantize_file"]
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 INPUT, OUTPUT, BATCH = "images", "logits", "N"
 
 #: `optimize_tool`: any other tool would be installed from a foreign index while this runs.
 _CONVERT = """
 import sys, paddle2onnx
-program, weights, target = sys.argv[1:]
+from pathlib import Path
+from runner.deploy import onnx
+program, weights, target, folded = sys.argv[1:]
 paddle2onnx.export(program, weights, target, opset_version=17, optimize_tool="None", enable_onnx_checker=True)
+onnx.name_ends(Path(target))
+if folded:
+    onnx.fold_file(Path(target), Path(target))
 """
 
 
-def convert(prefix: Path, target: Path) -> None:
+def convert(prefix: Path, target: Path, folded: bool = False) -> None:
     """Write `<prefix>.json` and `<prefix>.pdiparams` (`paddle.jit.save`) as an ONNX file of opset 17.
 
     Its input is `images` float32 [N, 3, S, S], its output `logits` float32 [N, K]; weights have the names of Paddle's
-    parameters. Errors: ExportError with what paddle2onnx says.
+    parameters, unless it is `folded`. Errors: ExportError with what paddle2onnx says.
     """
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    # A child: for a network that it does not understand, paddle2onnx ends the process it runs in.
-    arguments = [f"{prefix}.json", f"{prefix}.pdiparams", str(partial)]
+    # A child: for a network that it does not understand, paddle2onnx ends the process it runs in, and what it and
+    # folding take is several times the weights.
+    arguments = [f"{prefix}.json", f"{prefix}.pdiparams", str(partial), "folded" if folded else ""]
     child = subprocess.run([sys.executable, "-c", _CONVERT, *arguments], capture_output=True, text=True)
     try:
         if child.returncode or not partial.is_file():
             raise ExportError(
                 f"paddle2onnx cannot convert the network (exit code {child.returncode}): {_reason(child.stderr)}"
             )
-        model = onnx.load(partial)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-    _name_ends(model)
-    _write(model, target)
 
 
 def fold_file(source: Path, target: Path) -> None:
-    """`fold` from a file into a file. Errors: ExportError."""
+    """A float file simplified, which computes the same (`folding`). Errors: ExportError."""
+    import onnx
+
+    from .folding import fold
+
     _write(fold(onnx.load(source)), target)
 
 
 def quantize_file(source: Path, target: Path, layers: list[QuantizedWeight], images: np.ndarray) -> None:
-    """`quantize` from a file into a file. Errors: ExportError."""
+    """A float file as one of integers (`int8`). Errors: ExportError."""
+    import onnx
+
+    from .int8 import quantize
+
     _write(quantize(onnx.load(source), layers, images), target)
 
 
-def _reason(stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line.lower() or "not support" in line.lower()]
-    return (telling or lines or ["it says nothing"])[-1]
+def name_ends(file: Path) -> None:
+    """Give input, output and the size of a batch their names. Errors: ExportError."""
+    import onnx
 
-
-def _name_ends(model: ModelProto) -> None:
-    """Give input, output and the size of a batch their names."""
+    model = onnx.load(file)
     graph = model.graph
     if len(graph.input) != 1 or len(graph.output) != 1:
         raise ExportError(
@@ -80,9 +88,18 @@ def _name_ends(model: ModelProto) -> None:
         value.name = name
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
     del graph.value_info[:]
+    _write(model, file)
+
+
+def _reason(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if "error" in line.lower() or "not support" in line.lower()]
+    return (telling or lines or ["it says nothing"])[-1]
 
 
 def _write(model: ModelProto, target: Path) -> None:
+    import onnx
+
     onnx.checker.check_model(model, full_check=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:

@@ -11,7 +11,7 @@ from paddle import nn
 from .. import compression, models, seeding
 from .. import config as cfg
 from ..compression import qat, slim
-from .onnx import QuantizedWeight
+from .quantized_weight import QuantizedWeight
 
 
 def build(network: nn.Layer, model: cfg.Model, classes: int) -> tuple[nn.Layer, list[QuantizedWeight]]:

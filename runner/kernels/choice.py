@@ -75,15 +75,16 @@ def _measured(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
     resumed run would not be the same bit for bit.
     """
     shape = (geometry, enters, leaves)
-    if found := _read(_file()).get(shape):
+    if found := _known().get(shape):
         return found
     try:
         with _file().open("a", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if found := _read(_file()).get(shape):
+            if found := _known().get(shape):
                 return found
             measured = measure(*shape)
             file.write(json.dumps(asdict(measured)) + "\n")
+            file.flush()
             return measured
     except OSError:
         # A folder that cannot be written costs the measurement once a process.
@@ -92,14 +93,22 @@ def _measured(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
 
 def all_measured() -> list[Measured]:
     """Everything that was measured on this machine with as many threads as this process has."""
-    return list(_read(_file()).values())
+    return list(_known().values())
 
 
 def _file() -> Path:
     return Path(build.library()._name).with_suffix(f".{build.threads()}-threads.jsonl")
 
 
-def _read(file: Path) -> dict[tuple[Geometry, bool, bool], Measured]:
+def _known() -> dict[tuple[Geometry, bool, bool], Measured]:
+    """What the file says now."""
+    file = _file()
+    return _read(file, file.stat().st_size) if file.exists() else {}
+
+
+@functools.lru_cache(maxsize=1)
+def _read(file: Path, _size: int) -> dict[tuple[Geometry, bool, bool], Measured]:
+    """What a file of that size says."""
     found: dict[tuple[Geometry, bool, bool], Measured] = {}
     with contextlib.suppress(FileNotFoundError):
         for line in file.read_text(encoding="utf-8").splitlines():

@@ -15,7 +15,10 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 from paddle.quantization import ImperativeQuantAware
 
 from runner.deploy import onnx
-from runner.deploy.onnx import QuantizedWeight
+from runner.deploy.folding import fold
+from runner.deploy.int8 import quantize
+from runner.deploy.quantized_weight import QuantizedWeight
+from runner.errors import ExportError
 
 SIZE = 8
 #: In parts of what differs between images. A file that ignored a range would be ten times as far off or more; roundings
@@ -252,7 +255,7 @@ def test_the_float_file_has_named_ends_and_batches_of_any_size(converted):
 
 def test_folding_changes_no_output(converted):
     model = converted[3]
-    folded = onnx.fold(model)
+    folded = fold(model)
     assert distance(run(folded, images()), run(model, images())) < 1e-4
     assert len(folded.graph.node) < len(model.graph.node)
 
@@ -273,21 +276,21 @@ def test_a_converted_and_folded_file_computes_what_paddle_does(tmp_path, kind):
 
 def test_integers_compute_what_fake_quantization_does(converted):
     network, _, learnt, model = converted
-    integers = onnx.quantize(model, learnt, images())
+    integers = quantize(model, learnt, images())
     assert distance(run(integers, images()), fake(network, images())) < CLOSE
 
 
 @pytest.mark.parametrize("bits", [5, 8])
 def test_most_images_give_the_logits_of_fake_quantization_to_the_last_digits(bits):
     network, twin, learnt = fake_quantized("plain", bits=bits)
-    integers = onnx.quantize(exported("plain", twin), learnt, images())
+    integers = quantize(exported("plain", twin), learnt, images())
     same = np.isclose(run(integers, images()), fake(network, images()), atol=1e-5).all(axis=1)
     assert same.mean() > 0.5
 
 
 def test_every_convolution_and_linear_layer_runs_in_integers(converted, tmp_path):
     _, _, learnt, model = converted
-    operations = executed(onnx.quantize(model, learnt, images()), tmp_path)
+    operations = executed(quantize(model, learnt, images()), tmp_path)
     integer = [name for name in operations if name in ("QLinearConv", "QGemm", "MatMulIntegerToFloat")]
     assert len(integer) >= len(learnt)
     assert not {"Conv", "FusedConv", "Gemm", "MatMul"} & set(operations)
@@ -296,7 +299,7 @@ def test_every_convolution_and_linear_layer_runs_in_integers(converted, tmp_path
 def test_the_model_that_was_given_stays_as_it_is(converted):
     _, _, learnt, model = converted
     before = model.SerializeToString()
-    onnx.quantize(model, learnt, images())
+    quantize(model, learnt, images())
     assert model.SerializeToString() == before
 
 
@@ -315,7 +318,7 @@ def quantized_layers(network: nn.Layer) -> list[nn.Layer]:
 def test_values_beyond_a_learnt_range_are_cut_off_as_in_training(name):
     network, twin, learnt = fake_quantized(name)
     narrow(0.3, learnt, network)
-    integers = onnx.quantize(exported(name, twin), learnt, images())
+    integers = quantize(exported(name, twin), learnt, images())
     assert distance(run(integers, images()), fake(network, images())) < CLOSE
 
 
@@ -324,7 +327,7 @@ def test_pact_cuts_off_below_the_learnt_range(name):
     network, twin, learnt = fake_quantized(name, clip=Clipped)
     narrow(2.0, learnt, network)
     assert all(layer.clip < layer.activation_scale for layer in learnt)
-    integers = onnx.quantize(exported(name, twin), learnt, images())
+    integers = quantize(exported(name, twin), learnt, images())
     assert distance(run(integers, images()), fake(network, images())) < CLOSE
 
 
@@ -333,27 +336,27 @@ def test_each_layer_reads_a_shared_tensor_with_its_own_range(tmp_path):
     beside = next(index for index, layer in enumerate(quantized_layers(network)) if layer is network[0].beside[0])
     learnt[beside].activation_scale *= 0.2
     network[0].beside[0]._fake_quant_input._scale.set_value(paddle.full([1], learnt[beside].activation_scale))
-    integers = onnx.quantize(exported("residual", twin), learnt, images())
+    integers = quantize(exported("residual", twin), learnt, images())
     assert distance(run(integers, images()), fake(network, images())) < CLOSE
 
 
 @pytest.mark.parametrize(("weight_bits", "bits"), [(4, 8), (8, 5), (5, 6)])
 def test_fewer_bits_have_their_coarser_grid(weight_bits, bits, tmp_path):
     network, twin, learnt = fake_quantized("plain", weight_bits, bits)
-    integers = onnx.quantize(exported("plain", twin), learnt, images())
+    integers = quantize(exported("plain", twin), learnt, images())
     assert distance(run(integers, images()), fake(network, images())) < CLOSE
 
 
 def test_weights_may_have_one_range_for_all_channels(tmp_path):
     network, twin, learnt = fake_quantized("plain", scheme="abs_max")
     assert {len(layer.weight_scale) for layer in learnt} == {1}
-    integers = onnx.quantize(exported("plain", twin), learnt, images())
+    integers = quantize(exported("plain", twin), learnt, images())
     assert distance(run(integers, images()), fake(network, images())) < CLOSE
 
 
 def test_weights_are_exactly_the_integers_of_training(tmp_path):
     network, twin, learnt = fake_quantized("plain")
-    model = onnx.quantize(exported("plain", twin), learnt, images())
+    model = quantize(exported("plain", twin), learnt, images())
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     weight = network[0][0].weight.numpy()
     expected = np.round(weight * 127 / np.abs(weight).max(axis=(1, 2, 3), keepdims=True))
@@ -366,13 +369,13 @@ def test_a_dead_channel_with_a_bias_beyond_32_bits_keeps_its_value(tmp_path):
     network, twin, learnt = fake_quantized("plain")
     for part in (network, twin):
         part[0][1].weight.set_value(part[0][1].weight * paddle.to_tensor([1e-12, 0.0, *[1.0] * 6]))
-    integers = onnx.quantize(exported("plain", twin), learnt, images())
+    integers = quantize(exported("plain", twin), learnt, images())
     assert distance(run(integers, images()), fake(network, images())) < CLOSE
 
 
 def test_layers_that_are_not_named_stay_float(tmp_path):
     _, twin, learnt = fake_quantized("plain")
-    operations = executed(onnx.quantize(exported("plain", twin), learnt[1:], images()), tmp_path)
+    operations = executed(quantize(exported("plain", twin), learnt[1:], images()), tmp_path)
     assert operations.count("QLinearConv") == len(learnt) - 2
     assert {"Conv", "FusedConv"} & set(operations)
 
@@ -405,14 +408,14 @@ def test_what_cannot_be_quantized_is_refused(change, message):
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     layer = QuantizedWeight("w", np.float32([127.0]), 8, 8, 1.0, None)
-    onnx.quantize(model, [layer], np.zeros((1, 3, 4, 4), np.float32))
-    with pytest.raises(onnx.ExportError, match=message):
-        onnx.quantize(model, [QuantizedWeight(**(vars(layer) | change))], np.zeros((1, 3, 4, 4), np.float32))
+    quantize(model, [layer], np.zeros((1, 3, 4, 4), np.float32))
+    with pytest.raises(ExportError, match=message):
+        quantize(model, [QuantizedWeight(**(vars(layer) | change))], np.zeros((1, 3, 4, 4), np.float32))
 
 
 def test_what_paddle2onnx_cannot_read_is_an_error_with_its_reason(tmp_path):
     (tmp_path / "net.json").write_text("{}")
     (tmp_path / "net.pdiparams").write_bytes(b"")
-    with pytest.raises(onnx.ExportError, match="paddle2onnx cannot convert"):
+    with pytest.raises(ExportError, match="paddle2onnx cannot convert"):
         onnx.convert(tmp_path / "net", tmp_path / "net.onnx")
     assert not (tmp_path / "net.onnx").exists()
