@@ -1,4 +1,4 @@
-# make run   set up .venv and train the default
+# make run   set up .venv and train on the digits
 # make test  set up .venv and run every check
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)
-	$(BIN)/python -m runner $(ARGS)
+	$(BIN)/python -m runner experiment=digits $(ARGS)
 
 test: $(INSTALLED) lint
 	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
@@ -22,11 +22,9 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/loop_overhead.py
-	$(BIN)/python benchmarks/tracking_overhead.py
-	$(BIN)/python benchmarks/sweep_overhead.py
-	$(BIN)/python benchmarks/deployed.py
-	$(BIN)/python benchmarks/compression.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev,bench]'
+	for name in training limits input_pipeline startup memory default_run tracking_overhead sweep_overhead deployed \
+		compression; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found. Name one: make PYTHON=/path/to/python"; exit 1; }

@@ -1,4 +1,4 @@
-"""What compression costs in accuracy and saves in size and work, on the digits: `python benchmarks/compression.py`.
+"""What compression costs in accuracy and saves in size and work, on the digits: `python -m benchmarks.compression`.
 
 Of every seed, which has train, validation and test split of its own, a dense network is trained with the default
 settings; each recipe `experiment=compress/…` then begins with it. Prints the means over the seeds and fails outside the

@@ -1,8 +1,9 @@
-"""What the default run reaches, and how long it trains: means over seeds.
+"""What the run of `make run` reaches, and how long it trains: means over seeds.
 
     python -m benchmarks.default_run [--seeds N]
 
-Every seed is a whole run of `python -m runner` with another `train.seed`; the data and their division stay. The time is
+Every seed is a whole run of `python -m runner experiment=digits` with another `train.seed`; the data and their division
+stay. The time is
 that of training and validation, as `result.json` has it.
 """
 
@@ -31,7 +32,9 @@ def main() -> None:
         for seed in range(options.seeds):
             directory = Path(folder) / str(seed)
             where = [f"hydra.run.dir={directory}", f"tracking.uri=sqlite:///{folder}/mlflow.db"]
-            harness.run([sys.executable, "-m", "runner", *where, f"train.seed={seed}", *options.overrides])
+            harness.run(
+                [sys.executable, "-m", "runner", "experiment=digits", *where, f"train.seed={seed}", *options.overrides]
+            )
             result = json.loads((directory / "result.json").read_text())
             top1.append(result["final"]["top1"])
             seconds.append(result["seconds"])

@@ -1,4 +1,4 @@
-"""What exports gain on this machine: `python benchmarks/deployed.py [--threads N]`.
+"""What exports gain on this machine: `python -m benchmarks.deployed [--threads N]`.
 
 Trains MobileNetV3-large ×0.5 and ResNet-18 on the digits for a few epochs, quantizes and prunes them, and measures all
 exported files in one alternating run (`runner bench`). Prints that table and fails where the integer file of a network

@@ -1,6 +1,6 @@
 """What a job of a sweep costs besides its own work: the time of a job against that of its worker alone.
 
-    python benchmarks/sweep_overhead.py [--jobs N]
+    python -m benchmarks.sweep_overhead [--jobs N]
 
 The worker alone imports Paddle and the rest, builds, trains two steps, tests, draws and writes: what no job can do
 without. A job of a sweep is composed, supervised, tracked in MLflow and waited for besides.

@@ -1,6 +1,6 @@
 """What tracking costs: images/s of a run against the same run with tracking=none, beside a server that comes and goes.
 
-    python benchmarks/tracking_overhead.py [--rounds N]
+    python -m benchmarks.tracking_overhead [--rounds N]
 
 Both arms train the default network alternately while a real MLflow server on loopback is killed and started again at
 random, ten times a run. Training has one thread, so that the server, which elsewhere is another machine, has a core to
