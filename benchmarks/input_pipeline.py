@@ -80,8 +80,8 @@ def main() -> None:
     runner, alone, workers = [], [], []
     for number in range(options.rounds):
         runner.append(ours(images, labels, number + 1))
-        alone.append(peer(images, labels, 0, IMAGES // 10))
-        workers.append(peer(images, labels, os.cpu_count() or 1, IMAGES // 10))
+        alone.append(peer(images, labels, 0, IMAGES))
+        workers.append(peer(images, labels, os.cpu_count() or 1, IMAGES))
     rows = [
         ["runner", harness.spread(runner), ""],
         ["paddle.io.DataLoader", harness.spread(alone), f"{harness.ratio(runner, alone):.1f}"],

@@ -85,7 +85,8 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
         plan = saved.state.get("plan", {})
     else:
         plan = _initial_weights(config, networks, notes)
-        plan |= _compress(config, stage)
+        with unmeasured():
+            plan |= _compress(config, stage)
         accelerate(config, networks)
         for name in networks.trained:
             remedy = "checkpoint.init_from is of a run with other classes: take one with those of this data."

@@ -51,6 +51,7 @@ def paddle_loop(case: dict, peer: str) -> dict[str, float]:
     from runner.compression import qat
     from runner.data import Batch
     from runner.kernels.accelerate import accelerate
+    from runner.kernels.optimizer import AdamW
 
     paddle.base.core.set_num_threads(os.cpu_count())
     paddle.seed(0)
@@ -66,7 +67,8 @@ def paddle_loop(case: dict, peer: str) -> dict[str, float]:
             accelerate(network, case["side"])
         network.train()
     parameters = [parameter for network in networks for parameter in network.parameters()]
-    optimizer = paddle.optimizer.AdamW(LEARNING_RATE, parameters=parameters)
+    adamw = AdamW if peer == "kernels" else paddle.optimizer.AdamW
+    optimizer = adamw(LEARNING_RATE, parameters=[{"params": parameters, "weight_decay": 0.01}])
 
     def mimic(logits: paddle.Tensor, peer: paddle.Tensor) -> paddle.Tensor:
         return F.kl_div(F.log_softmax(logits), F.softmax(peer.detach()), reduction="batchmean")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import paddle
 import paddle.nn.functional as F
@@ -10,8 +11,10 @@ from paddle import Tensor, nn
 from paddle.nn.initializer import Constant
 
 from .. import config as cfg
-from ..data import Batch
 from . import ranges, slim
+
+if TYPE_CHECKING:
+    from ..data import Batch
 
 #: First α of a network with random weights.
 FAR_OUT = 20.0

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import paddle
 from paddle import nn
 
 from .. import config as cfg
-from ..data import Batch
 from ..errors import ConfigError
 from ..models.input_check import preserved
 from . import patterns, slim
+
+if TYPE_CHECKING:
+    from ..data import Batch
 
 #: A layer whose input is always zero has no range; integers need one all the same.
 SMALLEST = 1e-6

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import paddle
@@ -13,6 +16,8 @@ from ..models.input_check import preserved
 from . import choice, fallback, layers, native
 from .layers import ELEMENTWISE, FASTER, PLAIN, Accelerated, fits
 
+log = logging.getLogger("runner")
+
 #: Layers that are tried as the last one with the batch last, from the end of the network.
 CANDIDATES = 3
 #: Images that are compared: with two, the normalisation of a map of one pixel makes much of the smallest difference.
@@ -21,6 +26,12 @@ IMAGES = 16
 TOLERANCE = 1e-3
 #: Without these two trainings of the same batch are the same.
 _RANDOM = (nn.Dropout, nn.Dropout2D, nn.AlphaDropout)
+#: Layers that can change the layout.
+_CHANGING = (nn.Conv2D, QuantizedConv2D, nn.AdaptiveAvgPool2D, nn.MaxPool2D)
+
+#: Name of an accelerated layer → whether it enters the batch-last layout and whether it leaves it.
+Layout = dict[str, tuple[bool, bool]]
+_LAYOUT = "_batch_last_layout"
 
 
 def accelerate(network: nn.Layer, image_size: int) -> None:
@@ -46,30 +57,27 @@ def accelerate(network: nn.Layer, image_size: int) -> None:
     _apply(network, layout)
 
 
-#: Name of an accelerated layer → whether it enters the batch-last layout and whether it leaves it.
-Layout = dict[str, tuple[bool, bool]]
-_LAYOUT = "_batch_last_layout"
-
-
 def _find_layout(network: nn.Layer, image_size: int) -> Layout:
     names = {id(layer): name for name, layer in network.named_sublayers(include_self=True)}
     generator = np.random.default_rng(0)
     images = paddle.to_tensor(generator.standard_normal((IMAGES, 3, image_size, image_size), dtype=np.float32))
-    with preserved(network), choice.unmeasured(), layers.unquantized(), paddle.no_grad(), warnings.catch_warnings():
+    with (
+        preserved(network), _lively(network), choice.unmeasured(), layers.unquantized(), paddle.no_grad(),
+        warnings.catch_warnings(),
+    ):  # fmt: skip
         # Paddle 3.3.1 has something to say about running averages at every training pass.
         warnings.simplefilter("ignore")
-        network.train()
-        for layer in network.sublayers(include_self=True):
-            layer.training = layer.training and not isinstance(layer, _RANDOM)
         expected, called = _traced(network, images)
         entries = [layer for layer, x in called if x is images] or [layer for layer, _ in called[:1]]
         order = list(dict.fromkeys(layer for layer, _ in reversed(called)))
         for number in range(min(CANDIDATES, len(order))):
-            # The layers behind the last one change the layout for themselves.
-            layout = {names[id(layer)]: (True, True) for layer in order[:number]}
+            # Convolutions and pooling behind the last one change the layout for themselves, the rest is Paddle's.
+            layout = {names[id(layer)]: (True, True) for layer in order[:number] if isinstance(layer, _CHANGING)}
             last, *rest = order[number:]
             layout |= {names[id(layer)]: (layer in entries, False) for layer in rest}
             layout[names[id(last)]] = (last in entries, True)
+            if not isinstance(last, _CHANGING):
+                continue
             _apply(network, layout)
             if _agrees(network, images, expected):
                 return layout
@@ -88,28 +96,63 @@ def _apply(network: nn.Layer, layout: Layout) -> None:
             layer.__class__ = PLAIN[type(layer)]
 
 
-def _traced(network: nn.Layer, images: Tensor) -> tuple[Tensor, list[tuple[Accelerated, Tensor]]]:
+def _traced(network: nn.Layer, images: Tensor) -> tuple[list[Tensor], list[tuple[Accelerated, Tensor]]]:
     """What Paddle computes for the images, and each accelerated layer with its input in the order of the calls."""
     called: list[tuple[Accelerated, Tensor]] = []
     hooks = [
-        layer.register_forward_pre_hook(lambda layer, inputs: called.append((layer, inputs[0])))
+        layer.register_forward_pre_hook(lambda layer, inputs: called.append((layer, inputs[0] if inputs else None)))
         for layer in network.sublayers(include_self=True)
         if isinstance(layer, Accelerated)
     ]
     try:
         with layers.stock():
-            return network(images), called
+            return _logits(network, images), called
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _agrees(network: nn.Layer, images: Tensor, expected: Tensor) -> bool:
+def _logits(network: nn.Layer, images: Tensor) -> list[Tensor]:
+    """Of both modes: a network may do other things while training."""
+    found = []
+    # A training pass moves the running averages.
+    with preserved(network):
+        for training in (False, True):
+            network.train() if training else network.eval()
+            for layer in network.sublayers(include_self=True):
+                layer.training = layer.training and not isinstance(layer, _RANDOM)
+            found.append(network(images))
+    return found
+
+
+def _agrees(network: nn.Layer, images: Tensor, expected: list[Tensor]) -> bool:
     try:
-        found = network(images)
-    except Exception:
+        found = _logits(network, images)
+    except Exception as error:
         # A wrong layout fails wherever two shapes meet.
+        log.debug("this layout does not fit: %s", error)
         return False
-    if not isinstance(found, Tensor) or found.shape != expected.shape:
-        return False
-    return float((found - expected).norm()) <= TOLERANCE * float(expected.norm())
+    return all(
+        isinstance(ours, Tensor)
+        and ours.shape == theirs.shape
+        and float((ours - theirs).norm()) <= TOLERANCE * float(theirs.norm())
+        for ours, theirs in zip(found, expected, strict=True)
+    )
+
+
+@contextlib.contextmanager
+def _lively(network: nn.Layer) -> Iterator[None]:
+    """Within the context no scale, shift or weight is zero: a branch that begins with none would hide its layout."""
+    generator = np.random.default_rng(1)
+    kept = [
+        (parameter, parameter.clone())
+        for parameter in network.parameters()
+        if not parameter.stop_gradient and (parameter.ndim <= 1 or float(parameter.abs().max()) < 1e-3)
+    ]
+    try:
+        for parameter, _ in kept:
+            parameter.set_value(generator.uniform(0.5, 1.5, parameter.shape).astype(np.float32))
+        yield
+    finally:
+        for parameter, before in kept:
+            parameter.set_value(before)

@@ -41,7 +41,7 @@ def library() -> ctypes.CDLL:
     """
     libraries = _paddle_libraries()
     try:
-        path = files.cache_folder() / f"kernels-{_key()}.so"
+        path = files.cache_folder() / f"kernels-{_key(libraries)}.so"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -67,13 +67,12 @@ def sgemm() -> ctypes.c_void_p:
     return ctypes.cast(ctypes.CDLL(str(_paddle_libraries() / "libmklml_intel.so")).cblas_sgemm, ctypes.c_void_p)
 
 
-def threads() -> int:
-    """Threads that the kernels of this process use."""
-    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+def _key(libraries: Path) -> str:
+    """Of everything that the library, or what was measured with it, depends on."""
+    import paddle
 
-
-def _key() -> str:
-    digest = hashlib.sha256(repr((FLAGS, platform.machine(), _processor(), os.environ.get("CXX"))).encode())
+    facts = (FLAGS, platform.machine(), _processor(), os.environ.get("CXX"), paddle.__version__, str(libraries))
+    digest = hashlib.sha256(repr(facts).encode())
     for source in sorted(SOURCES.iterdir()):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

@@ -16,7 +16,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from . import build, functions
+from . import build, functions, native
 from .native import Geometry
 
 #: Paddle goes from image to image, so a few say enough.
@@ -97,7 +97,7 @@ def all_measured() -> list[Measured]:
 
 
 def _file() -> Path:
-    return Path(build.library()._name).with_suffix(f".{build.threads()}-threads.jsonl")
+    return Path(build.library()._name).with_suffix(f".{native.kernels().threads()}-threads.jsonl")
 
 
 def _known() -> dict[tuple[Geometry, bool, bool], Measured]:

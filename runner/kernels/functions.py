@@ -25,9 +25,14 @@ def _dense(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
-def _wanted(*gradients: tuple[Tensor, Tensor]) -> tuple[Tensor | None, ...]:
-    """Gradients of the tensors that want one; Paddle insists on None for the others."""
-    return tuple(None if tensor.stop_gradient else gradient for tensor, gradient in gradients)
+def _wants(*tensors: Tensor | None) -> tuple[bool, ...]:
+    """Which of the tensors that are given want a gradient; asked before they are made dense, which forgets it."""
+    return tuple(not tensor.stop_gradient for tensor in tensors if tensor is not None)
+
+
+def _wanted(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    """One gradient for each tensor that was given; Paddle insists on None where none is wanted."""
+    return tuple(gradient if wants else None for wants, gradient in zip(ctx.wants, gradients))  # noqa: B905
 
 
 def _address(tensor: Tensor | None) -> int | None:
@@ -39,13 +44,14 @@ class Convolution(PyLayer):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+        ctx.wants = _wants(x, weight, bias)
         x, weight = _dense(x), _dense(weight)
         y = _empty(geometry.output_shape)
         kernels = native.kernels()
         run = kernels.depthwise_forward if geometry.is_depthwise else kernels.convolution_forward
         run(plan(geometry), x.data_ptr(), weight.data_ptr(), _address(bias), y.data_ptr())
         ctx.save_for_backward(x, weight)
-        ctx.geometry, ctx.biased = geometry, bias is not None
+        ctx.geometry = geometry
         return y
 
     @staticmethod
@@ -53,18 +59,19 @@ class Convolution(PyLayer):
         x, weight = ctx.saved_tensor()
         dy, shape, kernels = _dense(dy), plan(ctx.geometry), native.kernels()
         dx = dweight = dbias = None
+        wants_x, wants_weight, *wants_bias = ctx.wants
         if ctx.geometry.is_depthwise:
             of_input, of_weight = kernels.depthwise_input_gradient, kernels.depthwise_weight_gradient
         else:
             of_input, of_weight = kernels.convolution_input_gradient, kernels.convolution_weight_gradient
-        if not x.stop_gradient:
+        if wants_x:
             dx = _empty(x.shape)
             of_input(shape, dy.data_ptr(), weight.data_ptr(), dx.data_ptr())
-        if not weight.stop_gradient:
+        if wants_weight or any(wants_bias):
             dweight = _empty(weight.shape)
-            dbias = _empty(weight.shape[:1]) if ctx.biased else None
+            dbias = _empty(weight.shape[:1]) if any(wants_bias) else None
             of_weight(shape, dy.data_ptr(), x.data_ptr(), dweight.data_ptr(), _address(dbias))
-        return (dx, dweight, dbias) if ctx.biased else (dx, dweight)
+        return _wanted(ctx, dx, dweight, dbias)
 
 
 class BatchNorm(PyLayer):
@@ -75,6 +82,7 @@ class BatchNorm(PyLayer):
         ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, running: tuple[Tensor, Tensor], epsilon: float,
         momentum: float, activation: int, training: bool,
     ) -> Tensor:  # fmt: skip
+        ctx.wants = _wants(x, gamma, beta)
         x = _dense(x)
         channels, *rest = shape = x.shape
         y, rate, kernels = _empty(shape), _empty([channels]), native.kernels()
@@ -105,7 +113,7 @@ class BatchNorm(PyLayer):
             channels, math.prod(rest), x.data_ptr(), dy.data_ptr(), mean.data_ptr(), rate.data_ptr(), gamma.data_ptr(),
             beta.data_ptr(), ctx.activation, ctx.training, dx.data_ptr(), dgamma.data_ptr(), dbeta.data_ptr(),
         )  # fmt: skip
-        return _wanted((x, dx), (gamma, dgamma), (beta, dbeta))
+        return _wanted(ctx, dx, dgamma, dbeta)
 
 
 class ToBatchLast(PyLayer):
@@ -164,6 +172,7 @@ class Gate(PyLayer):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gate: Tensor) -> Tensor:
+        ctx.wants = _wants(x, gate)
         x, gate = _dense(x), _dense(gate)
         channels, height, width, batch = x.shape
         y = _empty([channels, height, width, batch])
@@ -182,7 +191,7 @@ class Gate(PyLayer):
             channels, height * width, batch, x.data_ptr(), gate.data_ptr(), dy.data_ptr(), dx.data_ptr(),
             dgate.data_ptr(),
         )  # fmt: skip
-        return _wanted((x, dx), (gate, dgate))
+        return _wanted(ctx, dx, dgate)
 
 
 class MaxPool(PyLayer):
@@ -211,20 +220,21 @@ class Clip(PyLayer):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
+        ctx.wants = _wants(x, alpha)
         x, y, ctx.alpha = _dense(x), _empty(x.shape), float(alpha)
         native.kernels().clip_forward(math.prod(x.shape), x.data_ptr(), abs(ctx.alpha), y.data_ptr())
-        ctx.save_for_backward(x, alpha)
+        ctx.save_for_backward(x)
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, alpha = ctx.saved_tensor()
+        (x,) = ctx.saved_tensor()
         dy, dx = _dense(dy), _empty(x.shape)
         total = native.kernels().clip_gradient(
             math.prod(x.shape), x.data_ptr(), abs(ctx.alpha), dy.data_ptr(), dx.data_ptr()
         )
         sign = (ctx.alpha > 0) - (ctx.alpha < 0)
-        return _wanted((x, dx), (alpha, paddle.full([1], sign * total)))
+        return _wanted(ctx, dx, paddle.full([1], sign * total))
 
 
 class FakeQuantize(PyLayer):

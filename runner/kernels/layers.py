@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -130,6 +131,8 @@ class FusedNorm(Accelerated, ActivatedNorm):
 
 
 def _normalized(layer: nn.BatchNorm2D, x: Tensor, activation: int) -> Tensor:
+    if x.shape[0] != layer.weight.shape[0]:
+        raise ValueError(f"{layer.full_name()} takes {layer.weight.shape[0]} channels, not {x.shape[0]}")
     return functions.BatchNorm.apply(
         x, layer.weight, layer.bias, (layer._mean, layer._variance), layer._epsilon, layer._momentum, activation,
         layer.training,
@@ -165,7 +168,11 @@ class FusedGate(Accelerated, Gate):
     """`Gate` with the batch last."""
 
     def forward(self, features: Tensor, gates: Tensor) -> Tensor:
-        return functions.Gate.apply(features, gates) if _applies(features) else Gate.forward(self, features, gates)
+        if not _applies(features):
+            return Gate.forward(self, features, gates)
+        if gates.shape != [features.shape[0], 1, 1, features.shape[3]]:
+            raise ValueError(f"gates {gates.shape} are not those of maps {features.shape}")
+        return functions.Gate.apply(features, gates)
 
 
 class Clip(Pact):
@@ -213,15 +220,17 @@ def fits(layer: nn.Layer) -> bool:
         case nn.Conv2D() | QuantizedConv2D():
             return (
                 layer._data_format == "NCHW" and layer._padding_mode == "zeros" and _is_pair(layer._padding)
+                and getattr(layer, "_weight_preprocess", None) is None
             )  # fmt: skip
         case nn.BatchNorm2D():
             known = layer.weight is not None and layer.bias is not None and layer._data_format == "NCHW"
-            return known and not layer._use_global_stats
+            return known and layer._use_global_stats is None
         case nn.AdaptiveAvgPool2D():
             return layer._output_size in (1, (1, 1), [1, 1]) and layer._data_format == "NCHW"
         case nn.MaxPool2D():
             plain = not (layer.return_mask or layer.ceil_mode) and layer.data_format == "NCHW"
-            return plain and _is_pair(layer.padding) and _is_pair(layer.ksize)
+            # Where the maximum was is kept in a byte.
+            return plain and _is_pair(layer.padding) and _is_pair(layer.ksize) and math.prod(_pair(layer.ksize)) <= 256
         case FakeQuantMovingAverageAbsMax():
             return layer._reduce_type is None
     return True

@@ -16,6 +16,7 @@ _SIZES = [_INDEX, _INDEX, _INDEX]
 #: Function → types of its arguments.
 SIGNATURES = {
     "use_sgemm": [_POINTER],
+    "threads": [],
     "new_plan": [_POINTER],
     "convolution_forward": [_POINTER] * 5,
     "convolution_input_gradient": [_POINTER] * 4,
@@ -39,7 +40,7 @@ SIGNATURES = {
     "adamw": [_INDEX, _POINTER, *[_FLOAT] * 4],
     "augment": [*_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 4],
 }
-_RESULTS = {"new_plan": _POINTER, "clip_gradient": _FLOAT}
+_RESULTS = {"threads": _INT, "new_plan": _POINTER, "clip_gradient": _FLOAT}
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from . import native
 #: A parameter as the kernel takes it; `Entry` of src/adamw.cc.
 ENTRY = np.dtype(
     [(name, np.int64) for name in ("size", "parameter", "gradient", "mean", "square", "mean_weight", "square_weight")]
-    + [("decay", np.float32), ("rate", np.float32), ("unused", np.uint64)]
+    + [("decay", np.float32), ("rate", np.float32)]
 )
 
 

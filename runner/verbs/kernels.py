@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     if reason:
         print(f"No compiled kernels: {reason}.\nDepthwise convolutions are computed as matrix products instead.")
         return 0
-    print(f"{build.library()._name}, {build.threads()} threads")
+    print(f"{build.library()._name}, {native.kernels().threads()} threads")
     if measured:
         screen().print(table(measured))
     else:

@@ -12,6 +12,7 @@ from paddle import nn
 
 from runner.kernels import build, choice, native
 from runner.kernels.accelerate import accelerate
+from runner.kernels.choice import Measured
 from runner.kernels.native import Geometry
 
 pytestmark = pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
@@ -27,11 +28,17 @@ def measurements(tmp_path, monkeypatch):
     choice._measured.cache_clear()
 
 
-def test_where_paddle_is_slow_the_kernels_compute(measurements):
-    assert not choice.prefers_stock(DEPTHWISE, False, False)
+@pytest.mark.parametrize(("theirs", "expected"), [(0.5, True), (0.95, False), (1.5, False)])
+def test_paddle_computes_what_it_computes_clearly_faster(measurements, monkeypatch, theirs, expected):
+    monkeypatch.setattr(choice, "measure", lambda *shape: Measured(*shape, paddle_ms=theirs, kernels_ms=1.0))
+    assert choice.prefers_stock(DEPTHWISE, False, False) == expected
+
+
+def test_what_is_measured_is_kept(measurements):
+    choice.prefers_stock(DEPTHWISE, False, False)
     [measured] = choice.all_measured()
     assert measured.geometry == replace(DEPTHWISE, batch=32)
-    assert measured.paddle_ms > measured.kernels_ms
+    assert min(measured.paddle_ms, measured.kernels_ms) > 0
 
 
 def test_a_shape_is_measured_once_for_batches_of_a_size(measurements, monkeypatch):

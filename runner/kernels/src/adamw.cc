@@ -13,7 +13,6 @@ struct Entry {
   float *mean, *square;                // moving averages of the gradient and of its square
   float *mean_weight, *square_weight;  // β₁ᵗ and β₂ᵗ of this step t, then of the next
   float decay, rate;                   // of the weight; times the learning rate
-  std::uint64_t unused;
 };
 
 EXPORT void adamw(Index count, Entry* entries, float learning_rate, float beta1, float beta2, float epsilon) {

@@ -1,5 +1,7 @@
 #include "plan.h"
 
+#include <omp.h>
+
 namespace {
 
 // Gathered floats that a block aims at, about half of a second-level cache, and columns that a product should have.
@@ -15,11 +17,11 @@ Index input_pixel(const Geometry& g, Index output, Index place) {
   return row >= 0 && row < g.height && column >= 0 && column < g.width ? row * g.width + column : -1;
 }
 
-Connections connections(Index count, const std::vector<std::vector<Tap>>& of_pixel) {
+Connections connections(const std::vector<std::vector<Tap>>& of_pixel) {
   Connections found;
   found.begin.push_back(0);
-  for (Index pixel = 0; pixel < count; ++pixel) {
-    found.taps.insert(found.taps.end(), of_pixel[pixel].begin(), of_pixel[pixel].end());
+  for (const std::vector<Tap>& taps : of_pixel) {
+    found.taps.insert(found.taps.end(), taps.begin(), taps.end());
     found.begin.push_back(found.taps.size());
   }
   return found;
@@ -29,17 +31,19 @@ Connections connections(Index count, const std::vector<std::vector<Tap>>& of_pix
 
 Plan::Plan(const Geometry& geometry)
     : Geometry(geometry), pixels(height * width), outputs(rows * columns), places(kernel_rows * kernel_columns) {
-  std::vector<std::vector<Tap>> from_outputs(outputs), from_inputs(pixels);
+  // Only depthwise convolutions and pooling go from pixel to pixel.
+  const bool connected = groups == channels && groups == filters;
+  std::vector<std::vector<Tap>> from_outputs(connected ? outputs : 0), from_inputs(connected ? pixels : 0);
   for (Index output = 0; output < outputs; ++output)
     for (Index place = 0; place < places; ++place) {
       const Index pixel = input_pixel(*this, output, place);
       sources.push_back(pixel);
-      if (pixel < 0) continue;
+      if (pixel < 0 || !connected) continue;
       from_outputs[output].push_back({static_cast<std::int32_t>(pixel), static_cast<std::int32_t>(place)});
       from_inputs[pixel].push_back({static_cast<std::int32_t>(output), static_cast<std::int32_t>(place)});
     }
-  of_outputs = connections(outputs, from_outputs);
-  of_inputs = connections(pixels, from_inputs);
+  of_outputs = connections(from_outputs);
+  of_inputs = connections(from_inputs);
 
   const Index wanted = std::max(BLOCK_COLUMNS, BLOCK_FLOATS / (channels / groups * places));
   const Index count = outputs <= SMALL_MAP && batch >= LARGE_BATCH ? 1 : std::clamp<Index>(wanted / batch, 1, outputs);
@@ -61,5 +65,8 @@ bool Plan::is_pointwise() const {
   return groups == 1 && places == 1 && stride_rows == 1 && stride_columns == 1 && pad_top == 0 && pad_left == 0 &&
          outputs == pixels;
 }
+
+// Threads that this process computes with.
+EXPORT int threads() { return omp_get_max_threads(); }
 
 EXPORT Plan* new_plan(const Geometry* geometry) { return new Plan(*geometry); }
