@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
-from . import device
 from .errors import STOPPED, ConfigError, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
@@ -23,8 +21,6 @@ def command(arguments: list[str]) -> int:
     try:
         match arguments:
             case [verb, *rest] if verb in VERBS:
-                for name, value in device.environment(None).items():
-                    os.environ.setdefault(name, value)
                 return importlib.import_module(f".verbs.{verb}", __package__).main(rest)
             case _ if {"-h", "--help"} & set(arguments):
                 from .verbs import help

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,24 @@ def _is_amd_with_avx2() -> bool:
         about = CPUINFO.read_text(encoding="utf-8", errors="replace")
         return "AuthenticAMD" in about and " avx2 " in about
     return False
+
+
+def load_paddle(threads: int | None) -> None:
+    """Import Paddle in a process that is asked for a table or JSON: quietly, and computing as a run does.
+
+    threads: null for all cores; their number changes the last bits.
+    """
+    os.environ.update(environment(threads))
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        importlib.import_module("paddle")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def choose(config: cfg.Train, amp: cfg.Amp) -> str:

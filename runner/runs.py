@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from typing import Any
 import yaml
 
 from . import config as cfg
+from . import device
 from .config import store
 from .errors import CheckpointError, ConfigError, ProcessLost
 from .journal import CONFIG, JOURNAL, LOCK, OVERRIDES, RESULT, Journal, events, locked, tracked
@@ -78,25 +76,8 @@ def open_(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
             f"{run} uses code of its own, {', '.join(targets)}, which would be imported and called. If you trust "
             "whoever made that run, add: trust=true"
         )
-    # Thread pools are made when Paddle is imported, and the number of threads changes the last bits.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(config.train.threads or os.cpu_count() or 1)
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    _import_paddle_quietly()
+    device.load_paddle(config.train.threads)
     return directory, config
-
-
-def _import_paddle_quietly() -> None:
-    """What Paddle says while it is imported (threads, ccache) is not for whoever asked for a table or JSON."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        importlib.import_module("paddle")
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 @dataclass

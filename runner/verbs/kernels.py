@@ -9,6 +9,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from .. import device
 from ..kernels import build, choice, native
 from ..kernels.choice import Measured
 from ..progress import screen
@@ -20,6 +21,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="runner kernels", description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    device.load_paddle(None)
     reason = native.unavailable()
     measured = [] if reason else choice.all_measured()
     if options.json:
