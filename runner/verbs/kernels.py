@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
 from .. import device
-from ..kernels import build, choice, native
-from ..kernels.choice import Measured
 from ..progress import screen
+
+if TYPE_CHECKING:
+    from ..kernels.choice import Measured
 
 
 def main(arguments: list[str]) -> int:
@@ -22,6 +23,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     device.load_paddle(None)
+    from ..kernels import build, choice, native
+
     reason = native.unavailable()
     measured = [] if reason else choice.all_measured()
     if options.json:
