@@ -128,9 +128,9 @@ def is_cpu() -> bool:
 
 
 def put(array: np.ndarray) -> Tensor:
-    """An array on the device. To a GPU it is copied while the device computes on, from memory that is pinned for it."""
+    """An array on the device; to a GPU from pinned memory."""
     import paddle
 
     if is_cpu():
         return paddle.to_tensor(array)
-    return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace()).cuda(blocking=False)
+    return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace()).cuda()

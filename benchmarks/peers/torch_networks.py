@@ -1,4 +1,4 @@
-"""The networks of the comparison in PyTorch, with as many parameters as this package's."""
+"""The networks of the comparison in PyTorch, layer by layer as this package's."""
 
 from __future__ import annotations
 
@@ -89,11 +89,6 @@ def resnet18(classes: int) -> nn.Module:
 def build(name: str, classes: int) -> nn.Module:
     """A network by its name."""
     return {"mobilenet_v3_large_x0_5": mobilenet_v3_large_x0_5, "resnet18": resnet18}[name](classes)
-
-
-def parameters(network: nn.Module) -> int:
-    """Trainable numbers."""
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def mimic(logits: Tensor, peer: Tensor) -> Tensor:

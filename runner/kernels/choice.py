@@ -7,7 +7,7 @@ import fcntl
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import paddle.nn.functional as F
 
 from . import build, functions, native
 from .native import Geometry
+from .switch import Switch
 
 #: Paddle goes from image to image, so a few say enough.
 MOST_IMAGES = 32
@@ -45,23 +46,13 @@ class Measured:
         return MARGIN * self.paddle_ms < self.kernels_ms
 
 
-_measuring = True
-
-
-@contextlib.contextmanager
-def unmeasured() -> Iterator[None]:
-    """Within the context the kernels compute every shape: for what is computed once, measuring takes longer."""
-    global _measuring
-    before, _measuring = _measuring, False
-    try:
-        yield
-    finally:
-        _measuring = before
+#: On, the kernels compute every shape: for what is computed once, measuring takes longer.
+unmeasured = Switch()
 
 
 def prefers_stock(geometry: Geometry, enters: bool, leaves: bool) -> bool:
     """Whether Paddle computes a convolution faster than the kernels, changes of layout included."""
-    if not _measuring:
+    if unmeasured.on:
         return False
     images = min(MOST_IMAGES, 1 << (geometry.batch.bit_length() - 1))
     return _measured(replace(geometry, batch=images), enters, leaves).prefers_stock

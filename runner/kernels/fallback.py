@@ -9,7 +9,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D
 
-Size2 = tuple[int, ...]
+from .native import Size2, output_size
 
 #: Above so many elements the matrices of a layer cost more memory than they save time.
 MAX_ELEMENTS = 1 << 24
@@ -48,7 +48,7 @@ def _pays(layer: nn.Layer, features: Tensor) -> bool:
     batch, channels, height, width = features.shape
     if not paddle.in_dynamic_mode() or batch < MIN_BATCH:
         return False
-    rows, columns = _output_size(*_geometry(layer, height, width))
+    rows, columns = output_size(*_geometry(layer, height, width))
     return channels * height * width * rows * columns <= MAX_ELEMENTS
 
 
@@ -61,7 +61,7 @@ def _multiply(layer: nn.Layer, features: Tensor, weight: Tensor) -> Tensor:
     """Features [B, C, H, W] convolved with weights [C, 1, k, k]: [B, C, H', W']."""
     batch, channels, height, width = features.shape
     shape = _geometry(layer, height, width)
-    rows, columns = _output_size(*shape)
+    rows, columns = output_size(*shape)
     matrices = paddle.matmul(weight.reshape([channels, -1]), _placements(*shape))
     matrices = matrices.reshape([channels, height * width, rows * columns])
     maps = features.reshape([batch, channels, height * width]).transpose([1, 0, 2])
@@ -103,20 +103,10 @@ def _pair(padding: int | list[int] | tuple[int, ...]) -> tuple[int, ...]:
     return (padding, padding) if isinstance(padding, int) else tuple(padding)
 
 
-def _output_size(
-    kernel: Size2, stride: Size2, padding: Size2, dilation: Size2, height: int, width: int
-) -> tuple[int, int]:
-    rows, columns = (
-        (side + 2 * pad - spread * (size - 1) - 1) // step + 1
-        for side, size, step, pad, spread in zip((height, width), kernel, stride, padding, dilation, strict=True)
-    )
-    return rows, columns
-
-
 @functools.cache
 def _placements(kernel: Size2, stride: Size2, padding: Size2, dilation: Size2, height: int, width: int) -> Tensor:
     """float32 [k·k, H·W·H'·W']: for each place of the kernel, which input pixel it gives which output pixel."""
-    rows, columns = _output_size(kernel, stride, padding, dilation, height, width)
+    rows, columns = output_size(kernel, stride, padding, dilation, height, width)
     placed = np.zeros((*kernel, height, width, rows, columns), dtype=np.float32)
     for place in np.ndindex(*kernel):
         sources = [

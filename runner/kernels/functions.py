@@ -32,7 +32,8 @@ def _wants(*tensors: Tensor | None) -> tuple[bool, ...]:
 
 def _wanted(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
     """One gradient for each tensor that was given; Paddle insists on None where none is wanted."""
-    return tuple(gradient if wants else None for wants, gradient in zip(ctx.wants, gradients))  # noqa: B905
+    given = zip(ctx.wants, gradients[: len(ctx.wants)], strict=True)
+    return tuple(gradient if wants else None for wants, gradient in given)
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -6,10 +6,8 @@ and names stay. A traced graph (export, pruning) and `stock()` get the original'
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import paddle
@@ -21,35 +19,16 @@ from ..compression.qat import Pact
 from ..models.mobilenet_v3 import ActivatedNorm, Gate
 from . import choice, functions
 from .native import ACTIVATIONS, Geometry
+from .switch import Switch
 
-_stock = False
-_unquantized = False
-
-
-@contextlib.contextmanager
-def stock() -> Iterator[None]:
-    """Within the context every layer computes as Paddle does."""
-    global _stock
-    before, _stock = _stock, True
-    try:
-        yield
-    finally:
-        _stock = before
-
-
-@contextlib.contextmanager
-def unquantized() -> Iterator[None]:
-    """Within the context activations are neither clipped nor rounded: a rounding more or less would change the rest."""
-    global _unquantized
-    before, _unquantized = _unquantized, True
-    try:
-        yield
-    finally:
-        _unquantized = before
+#: On, every layer computes as Paddle does.
+stock = Switch()
+#: On, activations are neither clipped nor rounded: a rounding more or less would change the rest.
+unquantized = Switch()
 
 
 def _applies(x: Tensor) -> bool:
-    return not _stock and paddle.in_dynamic_mode() and x.dtype == paddle.float32
+    return not stock.on and paddle.in_dynamic_mode() and x.dtype == paddle.float32
 
 
 class Accelerated(nn.Layer):
@@ -179,7 +158,7 @@ class Clip(Pact):
     """`Pact` in one pass."""
 
     def forward(self, activation: Tensor) -> Tensor:
-        if _unquantized:
+        if unquantized.on:
             return activation
         return functions.Clip.apply(activation, self.alpha) if _applies(activation) else super().forward(activation)
 
@@ -188,7 +167,7 @@ class FakeQuantize(FakeQuantMovingAverageAbsMax):
     """`FakeQuantMovingAverageAbsMax` in two passes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if _unquantized:
+        if unquantized.on:
             return x
         if not _applies(x):
             return super().forward(x)

@@ -11,6 +11,8 @@ from . import build
 #: Activations that a normalisation can apply, in the order of `Activation` in src/activation.h.
 ACTIVATIONS = ("none", "relu", "relu6", "hardswish")
 
+Size2 = tuple[int, ...]
+
 _POINTER, _INDEX, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _SIZES = [_INDEX, _INDEX, _INDEX]
 #: Function → types of its arguments.
@@ -64,6 +66,17 @@ def unavailable() -> str:
     return ""
 
 
+def output_size(
+    kernel: Size2, stride: Size2, padding: Size2, dilation: Size2, height: int, width: int
+) -> tuple[int, int]:
+    """Rows and columns that a convolution or pooling makes of a map."""
+    rows, columns = (
+        (side + 2 * pad - spread * (size - 1) - 1) // step + 1
+        for side, size, step, pad, spread in zip((height, width), kernel, stride, padding, dilation, strict=True)
+    )
+    return rows, columns
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The shape of a convolution or pooling; the fields of `Geometry` in src/plan.h."""
@@ -86,13 +99,7 @@ class Geometry:
     @functools.cached_property
     def output(self) -> tuple[int, int]:
         """Rows and columns of the output."""
-        rows, columns = (
-            (side + 2 * pad - spread * (size - 1) - 1) // step + 1
-            for side, size, step, pad, spread in zip(
-                (self.height, self.width), self.kernel, self.stride, self.padding, self.dilation, strict=True
-            )
-        )
-        return rows, columns
+        return output_size(self.kernel, self.stride, self.padding, self.dilation, self.height, self.width)
 
     @functools.cached_property
     def output_shape(self) -> tuple[int, int, int, int]:
