@@ -6,10 +6,13 @@ the name of one. `state.json` holds the digests of everything in the folder, so 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from .errors import CheckpointError, Diverged
 from .journal import CHECKPOINTS
 from .models import Networks
 from .optimizers import Optimization
+from .parallel import Ranks
 from .training import Progress, Training
 
 MODEL, EMA, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
@@ -245,6 +249,25 @@ def newest(directory: Path) -> tuple[Saved | None, list[str]]:
             "(hydra.run.dir=DIR), or with these weights if they are worth it (checkpoint.init_from=FILE)."
         )
     return None, []
+
+
+@contextlib.contextmanager
+def shared(saved: Saved | None, ranks: Ranks) -> Iterator[Saved | None]:
+    """A checkpoint of the first process for all of them, which may not see its folder: others get a copy of it.
+
+    It exists within the context.
+    """
+    if saved is None or ranks.world == 1:
+        yield saved
+        return
+    content = ranks.same(lambda: {name: (saved.folder / name).read_bytes() for name in saved.state["digests"]})
+    if ranks.first:
+        yield saved
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in content.items():
+            (Path(folder) / name).write_bytes(data)
+        yield Saved(Path(folder), saved.state)
 
 
 def rewind(directory: Path, saved: Saved) -> None:

@@ -17,7 +17,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from . import job, supervisor, sweep
+from . import job, launch, processes, supervisor, sweep
 from .choices import choices, config_dir
 from .config import GROUPS, Checkpoint, Config, Train
 from .config.store import unknown_key
@@ -56,7 +56,15 @@ def run(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Hydra's parser takes no override behind a flag: `runner mode=cls -m train.seed=0,1` would be refused.
     flags = [argument for argument in arguments if argument in ("-m", "--multirun", "hydra.mode=MULTIRUN")]
-    rest = [argument for argument in arguments if argument not in flags]
+    rest = [_listed(argument) for argument in arguments if argument not in flags]
+    if launch.is_launched():
+        if flags:
+            raise ConfigError(
+                f"{flags[0]}: the jobs of a sweep start their processes themselves. Leave out "
+                "paddle.distributed.launch and add launch.nproc_per_node=N."
+            )
+        processes.die_with_parent(os.getppid())
+        rest += launch.own_folder()
     if not flags or INFORMING & set(rest):
         _hydra([*flags, *rest])
         if job.failures:
@@ -78,6 +86,12 @@ def run(arguments: list[str]) -> int:
         supervisor.MIRROR.drain()
         exit_code = sweep.show(directory, job.refused)
     return exit_code or (job.failures[0].exit_code if job.failures else 0)
+
+
+def _listed(argument: str) -> str:
+    """`launch.devices=0,1` as a list: to Hydra it would be a sweep over two."""
+    key, _, value = argument.partition("=")
+    return f"{key}=[{value}]" if key == "launch.devices" and value.replace(",", "").isdigit() else argument
 
 
 def plan(overrides: list[str]) -> Path:

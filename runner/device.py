@@ -9,14 +9,9 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from . import config as cfg
 from .errors import ConfigError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from paddle import Tensor
 
 CPUINFO = Path("/proc/cpuinfo")
 #: Parameters of glibc's `mallopt`, and their defaults.
@@ -25,9 +20,12 @@ _DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _MMAP_THRESHOLD: 128 << 10, _MMAP_MAX: 
 _ALWAYS = 2**31 - 1
 
 
-def environment(threads: int | None) -> dict[str, str]:
-    """What has to be in the environment of a process before it loads Paddle. threads: null for all cores."""
-    count = str(threads or os.cpu_count() or 1)
+def environment(threads: int | None, beside: int = 1) -> dict[str, str]:
+    """What has to be in the environment of a process before it loads Paddle.
+
+    threads: null for all cores, divided by the processes that run `beside` each other.
+    """
+    count = str(threads or max(1, (os.cpu_count() or 1) // beside))
     found = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
     if _is_amd_with_avx2():
         # Paddle 3.3.1 brings MKL 2019, which keeps to SSE on processors of other makers unless it is told that the
@@ -76,7 +74,8 @@ def choose(config: cfg.Train, amp: cfg.Amp) -> str:
         )
     place = "gpu" if available and config.device is not cfg.Device.cpu else "cpu"
     paddle.device.set_device(place)
-    paddle.base.core.set_num_threads(config.threads or os.cpu_count() or 1)
+    beside = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
+    paddle.base.core.set_num_threads(int(environment(config.threads, beside)["OMP_NUM_THREADS"]))
     if place == "gpu":
         _tune_gpu(mixed=isinstance(amp, cfg.Bf16))
     else:
@@ -125,12 +124,3 @@ def is_cpu() -> bool:
     import paddle
 
     return paddle.device.get_device() == "cpu"
-
-
-def put(array: np.ndarray) -> Tensor:
-    """An array on the device; to a GPU from pinned memory."""
-    import paddle
-
-    if is_cpu():
-        return paddle.to_tensor(array)
-    return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace()).cuda()

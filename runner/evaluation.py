@@ -15,6 +15,7 @@ from . import metrics, seeding
 from .data import Batch
 from .losses import cross_entropy
 from .models import Networks
+from .parallel import Ranks
 from .precision import Precision
 
 
@@ -65,12 +66,17 @@ def untouched(network: nn.Layer) -> Iterator[None]:
 
 
 def evaluate(
-    networks: Networks, batches: Iterable[Batch], precision: Precision, k: int, details: bool = False
+    networks: Networks,
+    batches: Iterable[Batch],
+    precision: Precision,
+    k: int,
+    details: bool = False,
+    ranks: Ranks = Ranks(),  # noqa: B008
 ) -> Evaluation:
-    """Loss and accuracy of every trained network over all batches, in constant memory.
+    """Loss and accuracy of every trained network over all batches of all processes, in constant memory.
 
     The loss is the plain cross entropy whatever the run minimises, so that runs compare. `details` keeps three numbers
-    an image.
+    an image of this process.
     """
     names = networks.trained
     sums = {name: paddle.zeros([3], dtype="float64") for name in names}
@@ -88,16 +94,19 @@ def evaluate(
                 sums[name] += paddle.concat([loss, hits]).astype("float64")
                 if details:
                     seen[name].append(_predict(logits, batch))
+    ranks.wait()
+    everything = [*sums.values(), paddle.to_tensor([count], dtype="float64")]
+    *totals, count = ranks.total(paddle.concat(everything)).numpy().tolist()
     values: dict[str, float] = {}
-    for name in names:
-        loss_sum, top1, topk = (float(value) / count for value in sums[name].numpy())
+    for number, name in enumerate(names):
+        loss_sum, top1, topk = (total / count for total in totals[3 * number : 3 * number + 3])
         values |= {f"{name}/loss": loss_sum, f"{name}/top1": top1, f"{name}/top{k}": topk}
     predictions = {
         name: Predictions(*(np.concatenate(parts) for parts in zip(*seen[name], strict=True)))
         for name in names
         if seen[name]
     }
-    return Evaluation(count, values, predictions)
+    return Evaluation(int(count), values, predictions)
 
 
 def _predict(logits: paddle.Tensor, batch: Batch) -> tuple[np.ndarray, ...]:

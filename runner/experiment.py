@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import paddle
+
 from . import (
     checkpoint,
     compression,
@@ -17,6 +20,7 @@ from . import (
     models,
     modes,
     optimizers,
+    parallel,
     precision,
     restore,
     runs,
@@ -70,13 +74,18 @@ class Stage:
     notes: list[str]
 
 
-def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experiment:
+def build(
+    config: cfg.Config,
+    saved: checkpoint.Saved | None = None,
+    ranks: parallel.Ranks = parallel.Ranks(),  # noqa: B008
+) -> Experiment:
     """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state.
 
-    Nothing is built on what a later part changes. Errors: ConfigError, DataError or CheckpointError, whichever part
-    cannot be had.
+    Nothing is built on what a later part changes. Of several processes the first one prunes and quantizes, the others
+    take over what came of it; at last all of them are tied together. Errors: ConfigError, DataError or CheckpointError,
+    whichever part cannot be had.
     """
-    stage = prepare(config, with_teacher=True)
+    stage = prepare(config, with_teacher=True, ranks=ranks)
     networks, loaders, notes = stage.networks, stage.loaders, stage.notes
     if saved:
         restore.structure(saved, networks, config.compression)
@@ -84,9 +93,7 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
         restore.weights(saved, networks)
         plan = saved.state.get("plan", {})
     else:
-        plan = _initial_weights(config, networks, notes)
-        with unmeasured():
-            plan |= _compress(config, stage)
+        plan = _begin(config, stage, ranks)
         accelerate(config, networks)
         for name in networks.trained:
             remedy = "checkpoint.init_from is of a run with other classes: take one with those of this data."
@@ -105,7 +112,8 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
     steps_per_epoch = loaders.train.batches_per_epoch
     steps = config.train.max_steps or config.train.epochs * steps_per_epoch
     _check_warmups(config, steps, steps_per_epoch)
-    optimizations = _optimizations(config, stage.mode, networks, steps, steps_per_epoch)
+    fused = _accelerates(config) and not ranks.any(bool(native.unavailable()))
+    optimizations = _optimizations(config, stage.mode, networks, steps, steps_per_epoch, fused)
     stage.precision.decorate([networks[name] for name in networks.trained], [part.optimizer for part in optimizations])
     training = Training(
         networks=networks,
@@ -118,22 +126,57 @@ def build(config: cfg.Config, saved: checkpoint.Saved | None = None) -> Experime
         steps=steps,
         k=min(config.train.topk, len(loaders.classes)),
         ema=Ema(networks, config.train.ema) if config.train.ema else None,
+        shard=parallel.Shard(ranks),
     )
     _check_monitor(config, training)
     if saved:
         restore.training_state(saved, training)
         notes += _other_length(saved, training, config)
+    if ranks.world > 1:
+        _tie(training, config.train)
     return Experiment(config, stage.device, training, notes, plan, costs)
 
 
-def prepare(config: cfg.Config, with_teacher: bool) -> Stage:
+def _begin(config: cfg.Config, stage: Stage, ranks: parallel.Ranks) -> dict[str, Any]:
+    """Give the networks initial weights, fewer channels and simulated integers. What was pruned."""
+    networks = stage.networks
+
+    def first() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        plan = _initial_weights(config, networks, stage.notes)
+        with unmeasured():
+            plan |= _compress(config, stage)
+        alone = ranks.world == 1
+        return plan, {} if alone else {name: value.numpy() for name, value in networks.state_dict().items()}
+
+    plan, arrays = ranks.same(first)
+    if not ranks.first:
+        restore.take_over(arrays, bool(plan), "the first process", networks, config.compression)
+    return plan
+
+
+def _tie(training: Training, settings: cfg.Train) -> None:
+    """Make the processes of a run train as one: same generators, statistics and steps."""
+    ranks, networks = training.ranks, training.networks
+    seeding.restore(ranks.same(seeding.state))
+    if settings.sync_batchnorm:
+        parallel.synchronize(networks, ranks)
+    parallel.share_dropout(networks, training.shard)
+    training.statistics = parallel.statistics(networks)
+    training.replica = paddle.DataParallel(networks)
+
+
+def prepare(
+    config: cfg.Config,
+    with_teacher: bool,
+    ranks: parallel.Ranks = parallel.Ranks(),  # noqa: B008
+) -> Stage:
     """seed → data → networks; the frozen teacher of `cls_teacher` is needed for training only. Errors as in `build`."""
     place = device.choose(config.train, config.amp)
     notes: list[str] = []
     seeding.seed(config.train.seed)
-    loaders = data.build(config.data, config.train.seed, overfit_batches=config.debug.overfit_batches)
+    loaders = data.build(config.data, config.train.seed, config.debug.overfit_batches, ranks.rank, ranks.world)
     mode = modes.build(config)
-    networks = _networks(config, mode, loaders, notes, with_teacher)
+    networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
     casting = precision.build(config.amp, place)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
@@ -193,7 +236,7 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
     for name in stage.networks.trained:
         network = stage.networks[name]
         if settings.prune:
-            images = loaders.val or data.EvalLoader(loaders.source.train, config.data)
+            images = loaders.evaluation("val") or data.EvalLoader(loaders.source.train, config.data)
             accuracy = functools.partial(_accuracy, stage, name, images, settings.prune.sensitivity_images)
             pruned = compression.fpgm.prune(network, settings.prune, config.data.image_size, accuracy)
             stage.notes.append(f"pruned {name}: {pruned}")
@@ -242,22 +285,23 @@ def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Confi
 
 
 def _networks(
-    config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], with_teacher: bool
+    config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], ranks: parallel.Ranks | None
 ) -> Networks:
+    """The networks of a mode; without `ranks`, those that it trains."""
     classes = len(loaders.classes)
     trained = {name: models.build(models.model_of(config, name), classes) for name in mode.networks}
-    if with_teacher and isinstance(config.mode, cfg.ClsTeacher):
-        return Networks(trained, {"teacher": teacher.build(config.mode, config, classes, notes)})
+    if ranks and isinstance(config.mode, cfg.ClsTeacher):
+        given = ranks.same(functools.partial(teacher.read, config.mode, config))
+        return Networks(trained, {"teacher": teacher.build(config.mode, config, classes, notes, given)})
     return Networks(trained)
 
 
 def _optimizations(
-    config: cfg.Config, mode: modes.Mode, networks: Networks, steps: int, steps_per_epoch: int
+    config: cfg.Config, mode: modes.Mode, networks: Networks, steps: int, steps_per_epoch: int, fused: bool
 ) -> list[optimizers.Optimization]:
     chosen = [(config.optimizer, config.schedule)]
     if isinstance(config.mode, cfg.ClsDistillMultiopt):
         chosen.append((config.mode.peer_optimizer or config.optimizer, config.mode.peer_schedule or config.schedule))
-    fused = _accelerates(config) and not native.unavailable()
     quantize = config.compression.quantize
     pact = quantize.pact if isinstance(quantize, cfg.TrainedQuantization) else None
     return [

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from . import config as cfg
-from . import summary, supervisor, sweep
+from . import launch, summary, supervisor, sweep
 from .config import store
 from .errors import STOPPED, RunFailed, UserError
 from .journal import CONFIG
@@ -35,6 +35,11 @@ def run(composed: DictConfig) -> float:
         config = _config(composed, directory, swept)
         if swept:
             print(f"\n{directory.name.replace('_', ': ', 1)}", flush=True)
+        if isinstance(config.launch, cfg.Cluster) and config.launch.rank is None and not launch.is_launched():
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+            print("\n".join(launch.lines(config.launch, overrides, directory)))
+            return math.nan
         tags = {"sweep_id": swept.id} if swept else {}
         try:
             result = supervisor.run(config, directory, overrides, tags)
@@ -52,6 +57,8 @@ def run(composed: DictConfig) -> float:
             if not isinstance(error, RunFailed):
                 refused[directory.resolve()] = error
                 sweep.note_refusal(directory, overrides, error)
+        return math.nan
+    if result is None:
         return math.nan
     summary.show(config, directory, result, brief=swept is not None)
     if swept and supervisor.signals_received:

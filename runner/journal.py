@@ -16,12 +16,17 @@ from typing import Any
 #: Names in a run directory.
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 JOURNAL, LOG, RESULT, TRACKED = "journal.jsonl", "train.log", "result.json", "mlflow.json"
-CHECKPOINTS, PLOTS, RANKS, FAILURE = "checkpoints", "plots", "ranks", "failed.rank0.json"
+CHECKPOINTS, PLOTS, RANKS = "checkpoints", "plots", "ranks"
 ORIGIN, SWEEP = "resumed_from", "sweep.json"
 LOCK, TRACKING_LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.lock", f"{RANKS}/tracking.log"
 
 #: Metrics that a clock gave: computed again they differ.
 MEASURED = {"train/images_per_s", "final/images_per_s", "final/latency_ms_p50", "final/latency_ms_p99"}
+
+
+def failure_of(directory: Path, rank: int) -> Path:
+    """Where a process of a run says why it ended."""
+    return directory / RANKS / f"failed.rank{rank}.json"
 
 
 class Journal:

@@ -11,11 +11,11 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from . import metrics
-from .compression import qat
+from . import device, metrics
 from .config import Goal
 from .data import Batch
 from .evaluation import Evaluation, evaluate
+from .parallel import Ranks
 from .training import Ending, Observer, Training
 from .window import Reading, Window
 
@@ -56,13 +56,13 @@ def train_epoch(training: Training, window: Window, observer: Observer) -> None:
         return
     training.networks.train()
     for batch in training.loaders.train.epoch(progress.epoch, progress.batch):
-        window.add(train_step(training, batch), len(batch.indices))
+        window.add(train_step(training, batch), batch.global_size)
         progress.step += 1
         progress.batch += 1
         if progress.step % training.settings.log_every == 0:
             observer.logged(progress, window.read())
         observer.stepped()
-        if observer.stopping():
+        if stopping(training, observer):
             raise Stopped
         if progress.step == training.steps:
             return
@@ -70,6 +70,12 @@ def train_epoch(training: Training, window: Window, observer: Observer) -> None:
         if every and progress.step % every == 0 and progress.batch < training.loaders.train.batches_per_epoch:
             keep(training, window, observer, better=False)
             window.restart_clock()
+
+
+def stopping(training: Training, observer: Observer) -> bool:
+    """Whether any process was asked to end. All of them learn it at the same step, one where they wait anyway."""
+    waits = device.is_cpu() or training.progress.step % training.settings.log_every == 0
+    return training.ranks.any(observer.stopping()) if training.ranks.world == 1 or waits else False
 
 
 def settle(training: Training, window: Window, observer: Observer) -> None:
@@ -102,19 +108,26 @@ def train_step(training: Training, batch: Batch) -> Reading:
     """Forward and losses, one backward of their sum, one step of every optimizer and every schedule.
 
     With `accumulate` the batch is computed in parts whose gradients, weighted by their size, add up to the batch's.
+    Of each part every process computes its rows; the gradients of all are exchanged behind the last part.
     """
-    reading = Reading()
-    for images, labels, share in parts(batch, training.settings.accumulate):
-        with training.precision.autocast():
-            logits = training.networks(images)
-            losses = training.mode.losses(logits, labels)
-        terms = {name: value for loss in losses for name, value in loss.items()}
-        total = sum(terms.values(), start=paddle.zeros([]))
-        training.precision.backward(total if share == 1 else total * share)
+    reading, ranks = Reading(), training.ranks
+    pieces = list(parts(batch, training.settings.accumulate, ranks))
+    for number, (images, labels, rows) in enumerate(pieces, 1):
+        training.shard.rows = rows
+        share = len(labels) / batch.global_size
+        with training.exchanging(number == len(pieces)):
+            with training.precision.autocast():
+                logits = (training.replica or training.networks)(images)
+                losses = training.mode.losses(logits, labels)
+            terms = {name: value for loss in losses for name, value in loss.items()}
+            total = sum(terms.values(), start=paddle.zeros([]))
+            # What is exchanged is the mean over processes.
+            weight = share * ranks.world
+            training.precision.backward(total if weight == 1 else total * weight)
         reading.add(terms, total, metrics.correct(logits["student"].detach(), labels, training.k), share)
     reading.rates = [optimization.lr for optimization in training.optimizations]
     training.precision.step(training.optimizations)
-    qat.synchronize(training.networks)
+    ranks.average(training.statistics)
     for optimization in training.optimizations:
         optimization.schedule.step()
     if training.ema:
@@ -122,15 +135,18 @@ def train_step(training: Training, batch: Batch) -> Reading:
     return reading
 
 
-def parts(batch: Batch, accumulate: int) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """(images, labels, share of the batch) of at most `accumulate` parts of a batch, as equal as can be."""
-    size = len(batch.indices)
+def parts(batch: Batch, accumulate: int, ranks: Ranks) -> Iterator[tuple[Tensor, Tensor, range]]:
+    """At most `accumulate` parts of a batch, as equal as can be: this process's images, labels; all rows of the part."""
+    size = batch.global_size
     if accumulate == 1:
-        yield batch.images, batch.labels, 1.0
+        yield batch.images, batch.labels, range(size)
         return
-    bounds = np.linspace(0, size, min(accumulate, size) + 1).astype(int)
+    # Row r of this process is row rank + r·world of the batch, and every process has one of each part.
+    count = max(1, min(accumulate, size // ranks.world))
+    bounds = np.linspace(0, size, count + 1).astype(int)
     for begin, end in itertools.pairwise(bounds):
-        yield batch.images[begin:end], batch.labels[begin:end], (end - begin) / size
+        first, last = (int(-((ranks.rank - bound) // ranks.world)) for bound in (begin, end))
+        yield batch.images[first:last], batch.labels[first:last], range(begin, end)
 
 
 def validate(training: Training, observer: Observer) -> Evaluation:
@@ -143,8 +159,10 @@ def validate(training: Training, observer: Observer) -> Evaluation:
                 raise Stopped
             yield batch
 
+    # Several processes wait for each other at the end of an evaluation; what stops them is seen behind it.
+    batches = until_stopped(training.loaders.val) if training.ranks.world == 1 else training.loaders.val
     with training.ema.applied() if training.ema else contextlib.nullcontext():
-        return evaluate(training.networks, until_stopped(training.loaders.val), training.precision, training.k)
+        return evaluate(training.networks, batches, training.precision, training.k, ranks=training.ranks)
 
 
 def judge(training: Training, evaluation: Evaluation) -> bool:

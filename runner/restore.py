@@ -26,9 +26,23 @@ def structure(saved: Saved, networks: Networks, settings: cfg.Compression) -> No
     """
     with safe_open(saved.folder / MODEL, "np") as stored:
         shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
+    _rebuild(shapes, bool(saved.state.get("plan")), str(saved.folder), networks, settings)
+
+
+def take_over(
+    arrays: dict[str, np.ndarray], pruned: bool, origin: str, networks: Networks, settings: cfg.Compression
+) -> None:
+    """Give plain networks the channels, simulated integers and weights that others have."""
+    _rebuild({name: list(array.shape) for name, array in arrays.items()}, pruned, origin, networks, settings)
+    _assign(networks.state_dict(), arrays, Path(origin))
+
+
+def _rebuild(
+    shapes: dict[str, list[int]], pruned: bool, origin: str, networks: Networks, settings: cfg.Compression
+) -> None:
     for name in networks.trained:
         own = {key.removeprefix(f"{name}."): shape for key, shape in shapes.items() if key.startswith(f"{name}.")}
-        compression.rebuild(networks[name], settings, own, bool(saved.state.get("plan")), str(saved.folder))
+        compression.rebuild(networks[name], settings, own, pruned, origin)
 
 
 def weights(saved: Saved, networks: Networks) -> None:

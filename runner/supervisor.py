@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -18,10 +17,22 @@ from typing import Any
 import yaml
 
 from . import config as cfg
-from . import device, files, resume, runs
+from . import files, launch, resume, runs
 from .config import store
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, ProcessLost, RunFailed
-from .journal import CHECKPOINTS, CONFIG, FAILURE, LOCK, LOG, ORIGIN, OVERRIDES, RANKS, RESULT, SWEEP, Journal, locked
+from .journal import (
+    CHECKPOINTS,
+    CONFIG,
+    LOCK,
+    ORIGIN,
+    OVERRIDES,
+    RANKS,
+    RESULT,
+    SWEEP,
+    Journal,
+    failure_of,
+    locked,
+)
 from .tracking.process import MirrorProcess
 
 #: Delivers the runs of this command. A sweep does not wait for it between its jobs.
@@ -43,12 +54,17 @@ class Outcome:
 
 def run(
     config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str] | None = None
-) -> dict[str, Any]:
-    """Train a config in a directory; returns its `result.json`. `tags` are further tags of the run.
+) -> dict[str, Any] | None:
+    """Train a config in a directory; returns its `result.json`, None where another command writes that.
 
-    Errors: UserError with the reason and the exit code of a run that did not finish.
+    `tags` are further tags of the run. Errors: UserError with the reason and the exit code of a run that did not
+    finish.
     """
     require_packages(config)
+    node = launch.node(config.launch)
+    if node.first:
+        _assist(config, directory, node)
+        return None
     try:
         (directory / RANKS).mkdir(parents=True, exist_ok=True)
         with locked(directory / LOCK, patience_s=2) as lock:
@@ -57,7 +73,7 @@ def run(
             if not prepare(config, directory, overrides, tags or {}):
                 print(f"{os.path.relpath(directory)} is complete: nothing is left to train.")
                 return result(directory)
-            outcome = supervise(config, directory, lock)
+            outcome = supervise(config, directory, node, lock)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
@@ -65,6 +81,18 @@ def run(
     if outcome.exit_code:
         raise RunFailed(outcome.reason, outcome.exit_code)
     return result(directory)
+
+
+def _assist(config: cfg.Config, directory: Path, node: launch.Node) -> None:
+    """Run the workers of a node other than the first, which knows how the run stands. Errors: as in `run`."""
+    (directory / RANKS).mkdir(parents=True, exist_ok=True)
+    with Signals() as signals:
+        outcome = _work(config, directory, node, signals, locks=[])
+    if outcome.exit_code:
+        raise RunFailed(outcome.reason, outcome.exit_code)
+    if node.is_given:
+        # A folder of its own, since it does not know that of the first process.
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def result(directory: Path) -> dict[str, Any]:
@@ -102,7 +130,6 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
             return False
         if (directory / RESULT).exists():
             _refuse_shorter(config, result(directory))
-        (directory / RANKS / FAILURE).unlink(missing_ok=True)
     if config.checkpoint.resume not in ("never", "auto"):
         files.write_text(directory / ORIGIN, config.checkpoint.resume)
     store.write(config, directory / CONFIG)
@@ -123,12 +150,14 @@ def _refuse_shorter(config: cfg.Config, done: dict[str, Any]) -> None:
         )
 
 
-def supervise(config: cfg.Config, directory: Path, lock: int) -> Outcome:
-    """Run the worker of a prepared directory to its end, while its journal is mirrored."""
+def supervise(config: cfg.Config, directory: Path, node: launch.Node, lock: int) -> Outcome:
+    """Run the workers of a prepared directory to their end, while its journal is mirrored."""
     with Signals() as signals:
         if isinstance(config.tracking, cfg.Mlflow):
             MIRROR.follow(directory, config.tracking)
-        outcome = _inline(directory) if _wants_inline(config) else _worker(config, directory, signals, lock)
+        # The directory stays locked until the workers are gone as well.
+        inline = _wants_inline(config)
+        outcome = _inline(directory) if inline else _work(config, directory, node, signals, [lock])
         if signals.first:
             signals_received.append(signals.first)
         end = {"status": outcome.status, "reason": outcome.reason, "exit_code": outcome.exit_code}
@@ -141,11 +170,11 @@ def supervise(config: cfg.Config, directory: Path, lock: int) -> Outcome:
 
 
 class Signals:
-    """Within the context, SIGINT and SIGTERM go to the worker: the first lets it finish its step, a second ends it."""
+    """Within the context, SIGINT and SIGTERM go to the workers: the first lets them end their step, a second kills."""
 
     def __init__(self) -> None:
         self.first = 0
-        self.worker: subprocess.Popen[bytes] | None = None
+        self.workers: launch.Workers | None = None
 
     def __enter__(self) -> Signals:
         self._before = {number: signal.signal(number, self._forward) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -157,9 +186,8 @@ class Signals:
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
         again, self.first = bool(self.first), self.first or number
-        if self.worker is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.worker.send_signal(signal.SIGKILL if again else number)
+        if self.workers is not None:
+            self.workers.send(signal.SIGKILL if again else number)
 
 
 def _wants_inline(config: cfg.Config) -> bool:
@@ -170,34 +198,41 @@ def _inline(directory: Path) -> Outcome:
     """Train in this very process."""
     from . import worker
 
-    return _outcome(worker.guarded(directory), directory)
+    failure_of(directory, 0).unlink(missing_ok=True)
+    code = worker.guarded(directory)
+    return _outcome(launch.Ended(0, code) if code else None, directory)
 
 
-def _worker(config: cfg.Config, directory: Path, signals: Signals, lock: int) -> Outcome:
-    """Train in a child."""
-    environment = os.environ | device.environment(config.train.threads)
-    with (directory / LOG).open("ab") as log:
-        signals.worker = subprocess.Popen(
-            [sys.executable, "-m", "runner.worker", str(directory), str(os.getpid())],
-            stderr=log,
-            env=environment,
-            # The directory stays locked until the worker is gone as well.
-            pass_fds=[lock],
-        )
-    if signals.first:
-        signals.worker.send_signal(signals.first)
-    return _outcome(signals.worker.wait(), directory, signals.first)
+def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: Signals, locks: list[int]) -> Outcome:
+    """Train in children, again where one was lost and the config allows that."""
+    attempt = 0
+    while True:
+        for local in range(node.processes):
+            failure_of(directory, node.first + local).unlink(missing_ok=True)
+        signals.workers = launch.Workers(node, directory, config.train.threads, attempt, locks)
+        if signals.first:
+            signals.workers.send(signals.first)
+        outcome = _outcome(signals.workers.wait(config.launch.timeout_s), directory, signals.first, config.launch)
+        if outcome.exit_code != ProcessLost.exit_code or attempt == config.launch.max_restarts or signals.first:
+            return outcome
+        attempt += 1
+        note = f"start {attempt + 1} of {config.launch.max_restarts + 1}: {outcome.reason}"
+        print(note, flush=True)
+        if not node.first:
+            Journal(directory).append("note", text=note)
 
 
 def _is_swept(directory: Path) -> bool:
     return (directory.parent / SWEEP).is_file()
 
 
-def _outcome(code: int, directory: Path, signal_received: int = 0) -> Outcome:
-    """What a worker's exit code means."""
-    failure = directory / RANKS / FAILURE
-    if code == 0:
+def _outcome(
+    ended: launch.Ended | None, directory: Path, signal_received: int = 0, settings: cfg.Launch | None = None
+) -> Outcome:
+    """What the end of the process that failed first means."""
+    if ended is None:
         return Outcome(0, "FINISHED", "")
+    code, failure = ended.code, failure_of(directory, ended.rank)
     if failure.is_file():
         said = json.loads(failure.read_text(encoding="utf-8"))
         return Outcome(said["exit_code"], "FAILED", said["message"])
@@ -214,8 +249,23 @@ def _outcome(code: int, directory: Path, signal_received: int = 0) -> Outcome:
     if code < 0 and sys.stdout.isatty():
         # The progress bar had hidden the cursor.
         print("\x1b[?25h", end="", flush=True)
-    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    reason = f"The training process ended with {name}. Log: {directory / LOG}"
-    if code == -signal.SIGKILL:
+    return Outcome(ProcessLost.exit_code, "FAILED", _loss(ended, directory, settings))
+
+
+def _loss(ended: launch.Ended, directory: Path, settings: cfg.Launch | None) -> str:
+    """How a process was lost."""
+    alone = settings is None or (settings.processes == 1 and not isinstance(settings, cfg.Cluster))
+    who = "The training process" if alone and not ended.rank else f"Process {ended.rank}"
+    log = launch.log_of(directory, ended.rank)
+    if ended.stood_still and settings:
+        return (
+            f"{who} stood still: no step was finished for {settings.timeout_s:g} s (launch.timeout_s). "
+            f"Where it was: {log}"
+        )
+    if ended.code == -signal.SIGABRT and not alone:
+        return f"{who} lost the connection to the others. The log of the one that ended first says why; its own: {log}"
+    name = signal.Signals(-ended.code).name if ended.code < 0 else f"exit code {ended.code}"
+    reason = f"{who} ended with {name}. Log: {log}"
+    if ended.code == -signal.SIGKILL:
         reason += "\nThe system may have run out of memory: lower data.batch_size, or raise train.accumulate."
-    return Outcome(ProcessLost.exit_code, "FAILED", reason)
+    return reason

@@ -12,11 +12,21 @@ from .journal import CONFIG
 from .models import Networks
 
 
-def build(mode: cfg.ClsTeacher, config: cfg.Config, classes: int, notes: list[str]) -> nn.Layer:
-    """A network with the weights of a trained one. Errors: CheckpointError or ConfigError where it cannot be had."""
+def read(mode: cfg.ClsTeacher, config: cfg.Config) -> tuple[weights.Weights, cfg.Config | None]:
+    """The weights that the config names and, where they are of a run, its config. Errors: CheckpointError."""
     origin = runs.local(mode.teacher_from, runs.tracking_uri(config))
-    given = weights.read(origin)
-    run = store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
+    return weights.read(origin), store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
+
+
+def build(
+    mode: cfg.ClsTeacher,
+    config: cfg.Config,
+    classes: int,
+    notes: list[str],
+    read: tuple[weights.Weights, cfg.Config | None],
+) -> nn.Layer:
+    """A network with the weights that were read. Errors: CheckpointError or ConfigError where they do not fit."""
+    given, run = read
     name, prefix = mode.teacher_network, f"{mode.teacher_network}."
     held = {key.partition(".")[0] for key in given.arrays} & {"student", "student1"}
     if held and name not in held:

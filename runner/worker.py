@@ -1,16 +1,15 @@
-"""One process of a run: build, fit, finish. `python -m runner.worker RUN PARENT`."""
+"""One process of a run: build, fit, finish. `python -m runner.worker RUN PARENT ATTEMPT`."""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import faulthandler
 import logging
 import os
 import platform
 import shutil
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -21,55 +20,69 @@ from typing import Any
 import numpy as np
 import paddle
 
-from . import __version__, checkpoint, experiment, files, processes, resume, runs
+from . import __version__, checkpoint, experiment, files, launch, parallel, processes, resume, runs
 from . import config as cfg
-from .compression import qat
 from .config import store
 from .config.rules import network_names
 from .data import Images
 from .deploy.manifest import EXPORT
-from .errors import UNWRITABLE, CheckpointError, DataError, DiskError, UserError
-from .evaluation import Evaluation
+from .errors import UNWRITABLE, CheckpointError, DataError, DiskError, ProcessLost, UserError
 from .experiment import Experiment
 from .finish import finish
-from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, FAILURE, LOG, ORIGIN, RANKS, RESULT, Journal
+from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, Journal, failure_of
 from .loop import fit
+from .parallel import PeerFailed
 from .progress import Display
-from .training import Ending, Progress
+from .recorder import Follower, Recorder
+from .training import Ending
 
 log = logging.getLogger("runner")
 
 
 def main() -> None:
     """The process's entry: train the run of a directory and exit with the documented code."""
-    directory, parent = Path(sys.argv[1]), int(sys.argv[2])
+    directory, parent, attempt = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     processes.die_with_parent(parent)
-    processes.leave(guarded(directory))
+    processes.leave(guarded(directory, attempt))
 
 
-def guarded(directory: Path) -> int:
-    """Train, and turn every error into an exit code and a message that the parent shows."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", filename=directory / LOG, encoding="utf-8", force=True
-    )
-    logging.captureWarnings(True)
+def guarded(directory: Path, attempt: int = 0) -> int:
+    """Train, and turn every error into an exit code and a message that the parent shows.
+
+    `attempt` is above 0 where a process of the run was lost before and it goes on by itself.
+    """
+    rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+    _log_to(launch.log_of(directory, rank))
     with StopSignal() as stop:
         try:
-            return train(directory, stop)
+            return train(directory, stop, attempt)
         except Interrupted:
             return 128 + stop.received
+        except PeerFailed:
+            return ProcessLost.exit_code
         except UserError as error:
             log.info("%s", "".join(traceback.format_exception(error)))
-            return _failed(directory, str(error), error.exit_code)
+            return _failed(directory, rank, str(error), error.exit_code)
         except Exception as error:
             log.info("%s", "".join(traceback.format_exception(error)))
             if isinstance(error, OSError) and _is_of_a_write(error, directory):
-                return _failed(directory, str(DiskError.of(error, directory)), DiskError.exit_code)
+                return _failed(directory, rank, str(DiskError.of(error, directory)), DiskError.exit_code)
             if stop.received:
                 # What a signal to the whole process group breaks is not a defect.
                 return 128 + stop.received
+            if "gloo" in str(error) or "NCCL" in str(error):
+                return ProcessLost.exit_code
             reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
-            return _failed(directory, f"{reason}. Where: {directory / LOG}", 1)
+            return _failed(directory, rank, f"{reason}. Where: {launch.log_of(directory, rank)}", 1)
+
+
+def _log_to(path: Path) -> None:
+    """Send what is logged, warnings, and on request where every thread is, to a file."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", filename=path, encoding="utf-8", force=True
+    )
+    logging.captureWarnings(True)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 def _is_of_a_write(error: OSError, directory: Path) -> bool:
@@ -77,21 +90,27 @@ def _is_of_a_write(error: OSError, directory: Path) -> bool:
     return error.errno in UNWRITABLE and str(error.filename or directory).startswith(str(directory))
 
 
-def _failed(directory: Path, message: str, exit_code: int) -> int:
+def _failed(directory: Path, rank: int, message: str, exit_code: int) -> int:
     # On a full disk the exit code alone has to do.
     with contextlib.suppress(OSError):
-        files.write_json(directory / RANKS / FAILURE, {"message": message, "exit_code": exit_code})
+        files.write_json(failure_of(directory, rank), {"message": message, "exit_code": exit_code})
     return exit_code
 
 
-def train(directory: Path, stop: StopSignal) -> int:
+def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     """Build the run of a directory, train it and write its result. Returns the exit code."""
-    config = store.read(directory / CONFIG)
-    journal = Journal(directory)
-    files.write_json(directory / ENVIRONMENT, environment())
-    saved, notes = starting_point(directory, config)
-    run = experiment.build(config, saved)
+    ranks, pulse = parallel.join(), processes.Pulse()
+    config = ranks.same(lambda: store.read(directory / CONFIG))
+    saved, notes = ranks.same(lambda: starting_point(directory, config, attempt))
+    with checkpoint.shared(saved, ranks) as own:
+        run = experiment.build(config, own, ranks)
     data = describe_data(run)
+    if ranks.any(ranks.same(lambda: data["digest"]) != data["digest"]):
+        raise DataError("The processes of this run do not have the same images. Give every machine the same ones.")
+    if not ranks.first:
+        return assist(run, stop, pulse)
+    files.write_json(directory / ENVIRONMENT, environment())
+    journal = Journal(directory)
     if saved:
         check_data(saved, data)
         checkpoint.rewind(directory, saved)
@@ -120,20 +139,30 @@ def train(directory: Path, stop: StopSignal) -> int:
         for note in [*notes, *run.notes]:
             display.note(note)
         with stop.after_the_step(), profiling(config.debug, directory) as profiler:
-            recorder = Recorder(directory, run, journal, display, stop, profiler, about, earlier)
+            recorder = Recorder(directory, run, journal, display, stop, pulse, profiler, about, earlier)
             ending = fit(run.training, recorder)
     finally:
         display.close()
+    pulse.last()
     if ending is Ending.interrupted:
-        log.info("stopped after step %d by signal %d", run.training.progress.step, stop.received)
-        return 128 + stop.received
+        log.info("stopped after step %d by signal %d", run.training.progress.step, stop.exit_code - 128)
+        return stop.exit_code
     if ending is Ending.early:
         progress = run.training.progress
         text = f"stopped early: {config.train.monitor} was no better in {progress.waited} evaluations (train.patience)"
         log.info("%s", text)
         display.note(text)
+    parallel.separate(run.training.networks)
     finish(directory, run, journal, ending, recorder.seconds)
     return 0
+
+
+def assist(run: Experiment, stop: StopSignal, pulse: processes.Pulse) -> int:
+    """Train beside the first process, which reads and writes all files. Returns the exit code."""
+    with stop.after_the_step():
+        ending = fit(run.training, Follower(run.training.ranks, stop, pulse))
+    pulse.last()
+    return stop.exit_code if ending is Ending.interrupted else 0
 
 
 def _announce(directory: Path, journal: Journal) -> None:
@@ -144,15 +173,15 @@ def _announce(directory: Path, journal: Journal) -> None:
             journal.append("checkpoint", name=name, better=pointer == "best")
 
 
-def starting_point(directory: Path, config: cfg.Config) -> tuple[checkpoint.Saved | None, list[str]]:
+def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[checkpoint.Saved | None, list[str]]:
     """The checkpoint a run goes on from, and what a person should know about it.
 
     Errors: CheckpointError where there should be one and is none; ConfigError where it is of another composition.
     """
     match config.checkpoint.resume:
-        case "never":
+        case "never" if not attempt:
             return None, []
-        case "auto" if (directory / CHECKPOINTS / "last").is_file() or not (directory / ORIGIN).is_file():
+        case "auto" | "never" if (directory / CHECKPOINTS / "last").is_file() or not (directory / ORIGIN).is_file():
             saved, notes = checkpoint.newest(directory)
         case _:
             run = (directory / ORIGIN).read_text(encoding="utf-8")
@@ -204,6 +233,11 @@ class StopSignal:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def exit_code(self) -> int:
+        """What a stopped process ends with; where another process of the run got the signal, as if it was SIGTERM."""
+        return 128 + (self.received or signal.SIGTERM)
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.received = self.received or number
         if not self.waits:
@@ -215,66 +249,6 @@ class StopSignal:
         self.waits = True
         yield
         self.waits = False
-
-
-class Recorder:
-    """Writes what the loop reports to the journal, the display and the checkpoints."""
-
-    def __init__(
-        self, directory: Path, run: Experiment, journal: Journal, display: Display, stop: StopSignal, profiler: Any,
-        about: dict[str, Any], earlier_seconds: float,
-    ) -> None:  # fmt: skip
-        self.directory, self.run, self.journal, self.display, self.stop = directory, run, journal, display, stop
-        self.profiler, self.about = profiler, about
-        self.began = time.perf_counter() - earlier_seconds
-
-    @property
-    def seconds(self) -> float:
-        """Seconds spent in the loop, those before a resumption included."""
-        return time.perf_counter() - self.began
-
-    def logged(self, progress: Progress, values: dict[str, float]) -> None:
-        """The training metrics since the last reading."""
-        self.journal.metrics(progress.step, progress.epochs_begun, values)
-        self.display.training(progress.step, progress.epochs_begun, values)
-        log.info("step %d %s", progress.step, json.dumps({key: round(value, 5) for key, value in values.items()}))
-
-    def evaluated(self, progress: Progress, evaluation: Evaluation, better: bool) -> None:
-        """The validation metrics."""
-        values = {f"val/{name}": value for name, value in evaluation.values.items()}
-        self.journal.metrics(progress.step, progress.epochs_begun, values)
-        self.display.validation(progress.step, progress.epochs_begun, evaluation.values, better)
-        log.info("step %d %s", progress.step, json.dumps({key: round(value, 5) for key, value in values.items()}))
-
-    def checkpoint(self, progress: Progress, better: bool) -> None:
-        """Write the state to disk."""
-        about = self.about | {"seconds": self.seconds}
-        folder = checkpoint.save(self.directory, self.run.training, better, about)
-        self.journal.append("checkpoint", name=folder.name, better=better)
-        self._log_alphas(progress)
-
-    def _log_alphas(self, progress: Progress) -> None:
-        """Where the learnt clips of activations are: their spread as metrics, each by its name in the log."""
-        networks = self.run.training.networks
-        for name in networks.trained:
-            alphas = {layer: float(alpha) for layer, alpha in qat.alphas(networks[name]).items()}
-            if not alphas:
-                continue
-            log.info("step %d α of %s %s", progress.step, name, json.dumps(alphas))
-            values = sorted(alphas.values())
-            spread = {"min": values[0], "median": values[len(values) // 2], "max": values[-1]}
-            self.journal.metrics(
-                progress.step, progress.epochs_begun, {f"pact/{name}/{key}": value for key, value in spread.items()}
-            )
-
-    def stepped(self) -> None:
-        """One step more for the profiler."""
-        if self.profiler:
-            self.profiler.step()
-
-    def stopping(self) -> bool:
-        """Whether SIGINT or SIGTERM came."""
-        return self.stop.received != 0
 
 
 def environment() -> dict[str, Any]:

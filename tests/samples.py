@@ -112,3 +112,28 @@ def deadly(logits, labels, _calls=[]):  # noqa: B006
 
         os.fsync = fsync
     return F.cross_entropy(logits, labels)
+
+
+def faulty(logits, labels, _calls=[]):  # noqa: B006
+    """Cross entropy with one fault of one process, as the environment says.
+
+    FAULT: kill, raise or stop; FAULT_RANK: the process; FAULT_AT: the call; FAULT_MARK: a file that says it was done.
+    """
+    import os
+    import signal
+    from pathlib import Path
+
+    _calls.append(1)
+    due = len(_calls) == int(os.environ.get("FAULT_AT", -1))
+    if due and os.environ["FAULT_RANK"] == os.environ.get("PADDLE_TRAINER_ID", "0"):
+        mark = Path(os.environ["FAULT_MARK"])
+        if not mark.exists():
+            mark.touch()
+            match os.environ["FAULT"]:
+                case "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "stop":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                case "raise":
+                    raise RuntimeError("a defect in one process")
+    return F.cross_entropy(logits, labels)

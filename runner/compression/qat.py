@@ -68,21 +68,3 @@ def alphas(network: nn.Layer) -> dict[str, Tensor]:
     """Layer → its α [1]; empty without PACT."""
     clips = {name: slim.clip(layer) for name, layer in slim.fake_quantized(network).items()}
     return {name: clip.alpha for name, clip in clips.items() if isinstance(clip, Pact)}
-
-
-@paddle.no_grad()
-def synchronize(network: nn.Layer) -> None:
-    """Make the ranges of activations the same on all ranks: the mean of what they saw. One process: nothing.
-
-    Without it each rank's moving average follows its own part of the batch, and a checkpoint is of rank 0's.
-    """
-    if paddle.distributed.get_world_size() == 1:
-        return
-    states = [tensor for layer in slim.fake_quantized(network).values() for tensor in slim.range_state(layer)]
-    if not states:
-        return
-    together = paddle.concat(states)
-    paddle.distributed.all_reduce(together)
-    mean = together / paddle.distributed.get_world_size()
-    for tensor, value in zip(states, mean.split(len(states)), strict=True):
-        paddle.assign(value, tensor)

@@ -64,13 +64,4 @@ def measure(
     finally:
         for hook in hooks:
             hook.remove()
-    return _over_ranks({name: max(SMALLEST, calibrator.magnitude()) for name, calibrator in calibrators.items()})
-
-
-def _over_ranks(measured: dict[str, float]) -> dict[str, float]:
-    """The largest that any rank measured on its part of the images."""
-    if paddle.distributed.get_world_size() == 1:
-        return measured
-    together = paddle.to_tensor(list(measured.values()))
-    paddle.distributed.all_reduce(together, op=paddle.distributed.ReduceOp.MAX)
-    return dict(zip(measured, map(float, together), strict=True))
+    return {name: max(SMALLEST, calibrator.magnitude()) for name, calibrator in calibrators.items()}

@@ -83,6 +83,7 @@ from .optimization import (
 from .run import (
     Accelerate,
     Checkpoint,
+    Cluster,
     Debug,
     Device,
     Goal,
@@ -149,5 +150,5 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "amp": (AmpOff, Fp16, Bf16),
     "compression": (NoCompression, Qat, Fpgm, FpgmQat, Ptq),
     "tracking": (Mlflow, NoTracking),
-    "launch": (Local,),
+    "launch": (Local, Cluster),
 }

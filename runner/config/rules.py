@@ -15,10 +15,13 @@ from . import (
     ClsDistill,
     ClsDistillMultiopt,
     ClsTeacher,
+    Cluster,
     Config,
     CosineWarmup,
     ExponentialWarmup,
+    JsOriginal,
     Level,
+    Local,
     Mlflow,
     Mode,
     Piecewise,
@@ -38,7 +41,7 @@ _BOUNDS = {
 
 def validate(config: Config) -> None:
     """Refuse a config that cannot work. Errors: ConfigError for the first rule that is broken."""
-    for rule in (_fields, _name, _data, _mode, _schedules, _train, _compression, _tracking):
+    for rule in (_fields, _name, _data, _mode, _schedules, _train, _compression, _tracking, _launch):
         for problem in rule(config):
             raise ConfigError(problem)
 
@@ -185,4 +188,39 @@ def _train(config: Config) -> Iterator[str]:
         yield (
             f"train.goal={train.goal.name}: with train.monitor={train.monitor} the best is the {goal}imum. "
             f"Use train.goal={goal}"
+        )
+
+
+def _launch(config: Config) -> Iterator[str]:
+    launch = config.launch
+    count = launch.processes
+    if launch.devices and count != len(launch.devices):
+        yield (
+            f"launch.nproc_per_node={count}: launch.devices={launch.devices} has {len(launch.devices)}, and each "
+            "process needs one of its own. Drop one of the two."
+        )
+    if isinstance(launch, Local) and launch.inline and count > 1:
+        yield f"launch.inline=true is one process, and {count} are wanted. Use launch.inline=false."
+    if isinstance(launch, Cluster):
+        if launch.master is None or not re.fullmatch(r"[\w.-]+:\d+", launch.master):
+            yield (
+                f"launch.master={launch.master}: the machines meet at HOST:PORT of the first one, such as "
+                "launch.master=node0:29500"
+            )
+        if launch.rank is not None and launch.rank >= launch.nnodes:
+            yield (
+                f"launch.rank={launch.rank}: with launch.nnodes={launch.nnodes} the machines are numbered from 0 to "
+                f"{launch.nnodes - 1}."
+            )
+        count *= launch.nnodes
+    if count > config.data.batch_size:
+        yield (
+            f"data.batch_size={config.data.batch_size} is of all {count} processes together, and each needs an image. "
+            f"Use at least data.batch_size={count}."
+        )
+    divided = count > 1 or config.train.accumulate > 1
+    if divided and isinstance(config.mimic, JsOriginal) and config.mimic.reduction.name == "sum":
+        yield (
+            "mimic.reduction=sum grows with the part of the batch that is computed at once, so several processes or "
+            "parts (train.accumulate) would change it. Use mimic.reduction=mean with a larger mimic.weight."
         )

@@ -62,7 +62,9 @@ class Train:
     topk: int = bounded(5, min=1)
     """k of the second accuracy; never more than there are classes."""
     threads: Optional[int] = bounded(None, min=1)
-    """CPU threads of the process; null: all cores."""
+    """CPU threads of a process; null: all cores, divided by the processes of this machine."""
+    sync_batchnorm: bool = False
+    """Several processes: batch normalisation, and ranges of activations, see the whole batch, not each its part of it."""
 
 
 @dataclass
@@ -138,6 +140,19 @@ class Launch:
 
     kind: str = "???"
     """What the choice is; set by it."""
+    nproc_per_node: Optional[int] = bounded(None, min=1)
+    """Processes on this machine, which share each batch; null: one for each of `devices`, else one."""
+    devices: list[int] = field(default_factory=list)
+    """Numbers of the GPUs to use, one a process; none: the first ones."""
+    timeout_s: float = bounded(1800.0, above=0)
+    """Seconds without a finished step after which the processes count as standing still, and are ended."""
+    max_restarts: int = bounded(0, min=0)
+    """How often a run that lost a process starts again from its last checkpoint."""
+
+    @property
+    def processes(self) -> int:
+        """Processes on this machine."""
+        return self.nproc_per_node or len(self.devices) or 1
 
 
 @dataclass
@@ -148,6 +163,20 @@ class Local(Launch):
     """What the choice is; set by it."""
     inline: bool = False
     """Train inside the command's own process, for a debugger."""
+
+
+@dataclass
+class Cluster(Launch):
+    """On several machines, by one command on each of them."""
+
+    kind: str = "cluster"
+    """What the choice is; set by it."""
+    nnodes: int = bounded(1, min=1)
+    """Number of machines."""
+    master: Optional[str] = None
+    """HOST:PORT of the first machine, where the others find it; any free port."""
+    rank: Optional[int] = bounded(None, min=0)
+    """Number of this machine, from 0; null: print the command of each of them."""
 
 
 @dataclass

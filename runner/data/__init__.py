@@ -42,14 +42,15 @@ class Loaders:
     train: TrainLoader
     val: EvalLoader | None
     test: EvalLoader
+    """All of it in every process: one of them tests, when training is over."""
 
     def evaluation(self, split: str) -> EvalLoader | None:
-        """The images of `train`, `val` or `test`, each once and unchanged; None where nothing was held out."""
+        """All images of `train`, `val` or `test`, each once and unchanged; None where nothing was held out."""
         match split:
             case "train":
                 return EvalLoader(self.source.train, self.train.config)
             case "val":
-                return self.val
+                return None if self.source.val is None else EvalLoader(self.source.val, self.train.config)
         return self.test
 
     @property
@@ -59,7 +60,7 @@ class Loaders:
 
 
 def build(config: cfg.Data, seed: int, overfit_batches: int | None = None, rank: int = 0, world: int = 1) -> Loaders:
-    """Load the images and divide them among `world` processes.
+    """Load the images and divide those of training and validation among `world` processes.
 
     With `overfit_batches` the first batches of the first epoch are all there is, for training and
     evaluation alike, without augmentation.
@@ -75,5 +76,5 @@ def build(config: cfg.Data, seed: int, overfit_batches: int | None = None, rank:
         source,
         TrainLoader(source.train, config, seed, rank, world),
         val,
-        EvalLoader(source.test, config, rank, world),
+        EvalLoader(source.test, config),
     )

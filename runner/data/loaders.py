@@ -16,9 +16,10 @@ from .. import config as cfg
 from .. import device
 from ..images import decode
 from ..processes import die_with_parent
+from .prefetch import ahead
 from .samplers import batch_bounds, epoch_order
 from .splits import ImageFiles, Images, Split
-from .transforms import Augmentation, Normalize
+from .transforms import Augmentation, Changes, Normalize
 
 
 @dataclass
@@ -55,14 +56,13 @@ class TrainLoader:
         augmentation = Augmentation(self.config, self.seed, epoch, len(self.split))
         bounds = self.bounds[start:]
         mine = [order[begin:end][self.rank :: self.world] for begin, end in bounds]
-        for (begin, end), (indices, images, places) in zip(bounds, _read(self.split, mine, self.config), strict=True):
-            batch = self.normalize(images, places, augmentation(indices))
-            yield Batch(batch, device.put(self.split.labels[indices]), indices, end - begin)
+        batches = _batches(self.split, mine, self.config, self.normalize, augmentation)
+        for (begin, end), (images, labels, indices) in zip(bounds, batches, strict=True):
+            yield Batch(images, labels, indices, end - begin)
 
     def unchanged(self) -> Iterator[Batch]:
-        """The batches of the first epoch without augmentation."""
-        plain = replace(self.config, augment=cfg.Augment())
-        return TrainLoader(self.split, plain, self.seed, self.rank, self.world).epoch(0)
+        """The whole batches of the first epoch without augmentation, whatever part of them this process trains on."""
+        return TrainLoader(self.split, replace(self.config, augment=cfg.Augment()), self.seed).epoch(0)
 
 
 class EvalLoader:
@@ -80,9 +80,29 @@ class EvalLoader:
         mine = [batch[self.rank :: self.world] for batch in batches]
         sizes = [len(whole) for whole, own in zip(batches, mine, strict=True) if len(own)]
         mine = [own for own in mine if len(own)]
-        for indices, images, places in _read(self.split, mine, self.config):
-            batch = self.normalize(images, places)
-            yield Batch(batch, device.put(self.split.labels[indices]), indices, sizes.pop(0))
+        for images, labels, indices in _batches(self.split, mine, self.config, self.normalize):
+            yield Batch(images, labels, indices, sizes.pop(0))
+
+
+def _batches(
+    split: Split, batches: list[np.ndarray], config: cfg.Data, normalize: Normalize, changes: Augmentation | None = None
+) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+    """(images, labels, indices) of every batch of indices, the first two on the device."""
+    read = _read(split, batches, config)
+    if device.is_cpu():
+        for indices, images, places in read:
+            yield (
+                normalize(images, places, changes(indices) if changes else None),
+                paddle.to_tensor(split.labels[indices]),
+                indices,
+            )
+        return
+    changed = (
+        ((changes(indices) if changes else Changes()).of(images[places]), split.labels[indices])
+        for indices, images, places in read
+    )
+    for indices, (pixels, labels) in zip(batches, ahead(changed), strict=True):
+        yield normalize.pixels(pixels), labels, indices
 
 
 def _read(
@@ -140,6 +160,9 @@ def _decoded_by_workers(
         batch_sampler=[list(map(int, batch)) for batch in batches],
         num_workers=min(workers, len(batches)),
         use_shared_memory=True,
+        # What is decoded is changed before it goes to the device.
+        places=[paddle.CPUPlace()],
+        use_buffer_reader=False,
         worker_init_fn=functools.partial(_start_worker, os.getpid()),
         return_list=True,
     )

@@ -100,11 +100,11 @@ class Normalize:
         changes = changes or Changes()
         if device.is_cpu() and not native.unavailable():
             return self._compiled(images, places, changes)
-        return self._plain(changes.of(images[places]))
+        return self.pixels(paddle.to_tensor(changes.of(images[places])))
 
-    def _plain(self, images: np.ndarray) -> Tensor:
-        """uint8 [B, C, S, S] to float32 [B, 3, S, S]."""
-        pixels = device.put(images).astype("float32")
+    def pixels(self, images: Tensor) -> Tensor:
+        """uint8 [B, C, S, S] to float32 [B, 3, S, S], both on the device."""
+        pixels = images.astype("float32")
         # A channel at a time: Paddle 3.3.1 broadcasts [1, 3, 1, 1] slowly on a CPU.
         channels = [
             pixels[:, channel % images.shape[1]] * float(self.scales[channel]) + float(self.shifts[channel])

@@ -27,7 +27,8 @@ stock = Switch()
 unquantized = Switch()
 
 
-def _applies(x: Tensor) -> bool:
+def applies(x: Tensor) -> bool:
+    """Whether an accelerated layer computes in its own way now."""
     return not stock.on and paddle.in_dynamic_mode() and x.dtype == paddle.float32
 
 
@@ -76,14 +77,14 @@ class Conv2D(_Convolution, nn.Conv2D):
     """`nn.Conv2D` by matrix products, or by a loop over runs of the batch where it is depthwise."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._convolve(x, self.weight) if _applies(x) else nn.Conv2D.forward(self, x)
+        return self._convolve(x, self.weight) if applies(x) else nn.Conv2D.forward(self, x)
 
 
 class FakeQuantizedConv2D(_Convolution, QuantizedConv2D):
     """`Conv2D` behind the fake quantization of Paddle's layer."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _applies(x):
+        if not applies(x):
             return QuantizedConv2D.forward(self, x)
         if self._act_preprocess is not None:
             x = self._act_preprocess(x)
@@ -94,14 +95,14 @@ class BatchNorm2D(Accelerated, nn.BatchNorm2D):
     """`nn.BatchNorm2D`: one channel is one row."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _normalized(self, x, 0) if _applies(x) else nn.BatchNorm2D.forward(self, x)
+        return _normalized(self, x, 0) if applies(x) else nn.BatchNorm2D.forward(self, x)
 
 
 class FusedNorm(Accelerated, ActivatedNorm):
     """`ActivatedNorm` in one pass, for the activations that the kernels have."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _applies(x):
+        if not applies(x):
             return ActivatedNorm.forward(self, x)
         name = getattr(self.activation, "__name__", "")
         if self.activation in (F.relu, F.hardswish):
@@ -122,7 +123,7 @@ class MeanPool(Accelerated, nn.AdaptiveAvgPool2D):
     """`nn.AdaptiveAvgPool2D(1)`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _applies(x):
+        if not applies(x):
             return nn.AdaptiveAvgPool2D.forward(self, x)
         return self._leave(functions.MeanPool.apply(self._enter(x)))
 
@@ -131,7 +132,7 @@ class MaxPool2D(Accelerated, nn.MaxPool2D):
     """`nn.MaxPool2D`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _applies(x):
+        if not applies(x):
             return nn.MaxPool2D.forward(self, x)
         x = self._enter(x)
         channels, height, width, batch = x.shape
@@ -147,7 +148,7 @@ class FusedGate(Accelerated, Gate):
     """`Gate` with the batch last."""
 
     def forward(self, features: Tensor, gates: Tensor) -> Tensor:
-        if not _applies(features):
+        if not applies(features):
             return Gate.forward(self, features, gates)
         if gates.shape != [features.shape[0], 1, 1, features.shape[3]]:
             raise ValueError(f"gates {gates.shape} are not those of maps {features.shape}")
@@ -160,7 +161,7 @@ class Clip(Pact):
     def forward(self, activation: Tensor) -> Tensor:
         if unquantized.on:
             return activation
-        return functions.Clip.apply(activation, self.alpha) if _applies(activation) else super().forward(activation)
+        return functions.Clip.apply(activation, self.alpha) if applies(activation) else super().forward(activation)
 
 
 class FakeQuantize(FakeQuantMovingAverageAbsMax):
@@ -169,7 +170,7 @@ class FakeQuantize(FakeQuantMovingAverageAbsMax):
     def forward(self, x: Tensor) -> Tensor:
         if unquantized.on:
             return x
-        if not _applies(x):
+        if not applies(x):
             return super().forward(x)
         levels = 2 ** (self._quant_bits - 1) - 1
         return functions.FakeQuantize.apply(

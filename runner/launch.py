@@ -1,0 +1,223 @@
+"""The processes of a run on this machine: which of all they are; started, watched and ended. Imports no Paddle."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import config as cfg
+from . import device
+from .journal import LOG, RANKS
+from .processes import LAST_BEAT, PULSE
+
+#: Seconds that the other processes have to end by themselves once one has failed: they may have a reason as well.
+GRACE_S = 2.0
+#: Longest wait between two looks at the processes, and between the request for their stacks and their end.
+LOOK_S, STACKS_S = 0.05, 0.3
+#: A process that lost the connection to another one, and one that its communication library ended for that reason.
+CUT_OFF = (5, -signal.SIGABRT)
+
+
+@dataclass
+class Node:
+    """The processes that one command starts, among all of a run."""
+
+    first: int = 0
+    """Number of the first of them."""
+    processes: int = 1
+    world: int = 1
+    """Processes of the run on all machines."""
+    beside: int = 1
+    """Processes of the run on this machine, whoever starts them."""
+    master: str | None = None
+    """HOST:PORT where process 0 listens; None: a free port of this machine."""
+    devices: list[int] = field(default_factory=list)
+    """GPU of each process."""
+    is_given: bool = False
+    """Whether an outer launcher has set the variables already."""
+
+    def environment(self, local: int, master: str) -> dict[str, str]:
+        """What process `local` of this node needs to find the others, as `paddle.distributed.launch` names it."""
+        if self.world == 1 and not self.devices:
+            return {}
+        rank, host = self.first + local, master.rpartition(":")[0]
+        found = {"PADDLE_LOCAL_SIZE": str(self.beside), "FLAGS_selected_gpus": str(self.devices[local])}
+        if self.world > 1:
+            # Only the master is connected to; the others need a name each.
+            endpoints = [f"{host}:{number}" for number in range(self.world)]
+            found |= {
+                "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": str(self.world), "PADDLE_MASTER": master,
+                "PADDLE_RANK_IN_NODE": str(local), "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
+                "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
+            }  # fmt: skip
+        return found
+
+
+def node(launch: cfg.Launch) -> Node:
+    """What this command is to start: as an outer `paddle.distributed.launch` says, else as the config says."""
+    if is_launched():
+        beside = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
+        rank, world = int(os.environ["PADDLE_TRAINER_ID"]), int(os.environ["PADDLE_TRAINERS_NUM"])
+        return Node(rank, 1, world, beside, os.environ.get("PADDLE_MASTER"), is_given=True)
+    count = launch.processes
+    devices = launch.devices or list(range(count))
+    if isinstance(launch, cfg.Cluster):
+        number = launch.rank or 0
+        return Node(number * count, count, launch.nnodes * count, count, launch.master, devices)
+    return Node(0, count, count, count, None, devices if count > 1 or launch.devices else [])
+
+
+def is_launched() -> bool:
+    """Whether this process is one of several that an outer `paddle.distributed.launch` started."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
+
+
+def own_folder() -> list[str]:
+    """The override that gives a process of an outer launcher, other than the first, a folder for its logs."""
+    if os.environ["PADDLE_TRAINER_ID"] == "0":
+        return []
+    return [f"hydra.run.dir='{tempfile.mkdtemp(prefix='runner-')}'"]
+
+
+def log_of(directory: Path, rank: int) -> Path:
+    """Where a process of a run writes what nobody has to see."""
+    return directory / (f"{RANKS}/rank{rank}.log" if rank else LOG)
+
+
+@dataclass
+class Ended:
+    """The process that was the first to fail."""
+
+    rank: int
+    code: int
+    """Its exit code; negative: the signal that killed it."""
+    stood_still: bool = False
+    """Whether it was ended because it did not go on."""
+
+
+class Workers:
+    """The worker processes of a node."""
+
+    def __init__(self, node: Node, directory: Path, threads: int | None, attempt: int, locks: list[int]) -> None:
+        self.node, self.directory = node, directory
+        self.heard = time.monotonic()
+        self.watched = True
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.pulses: list[int] = []
+        master = node.master or f"127.0.0.1:{_free_port()}"
+        for local in range(node.processes):
+            own = {} if node.is_given else node.environment(local, master)
+            self._start(local, own | device.environment(threads, node.beside), attempt, locks)
+
+    def _start(self, local: int, environment: dict[str, str], attempt: int, locks: list[int]) -> None:
+        rank = self.node.first + local
+        reads, writes = os.pipe()
+        os.set_blocking(reads, False)
+        os.set_blocking(writes, False)
+        with log_of(self.directory, rank).open("ab") as log:
+            self.processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "runner.worker", str(self.directory), str(os.getpid()), str(attempt)],
+                    stdout=log if rank else None,
+                    stderr=log,
+                    env=os.environ | environment | {PULSE: str(writes)},
+                    pass_fds=[writes, *locks],
+                )
+            )
+        os.close(writes)
+        self.pulses.append(reads)
+
+    def send(self, number: int) -> None:
+        """Send a signal to all that still run."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    def wait(self, timeout_s: float) -> Ended | None:
+        """Wait until all have ended; returns who failed first, and ends the others then.
+
+        timeout_s: seconds without a finished step after which the processes count as standing still.
+        """
+        try:
+            return self._wait(timeout_s)
+        finally:
+            for pulse in self.pulses:
+                os.close(pulse)
+
+    def _wait(self, timeout_s: float) -> Ended | None:
+        failed: list[Ended] = []
+        seen: set[int] = set()
+        since = 0.0
+        while True:
+            for local, process in enumerate(self.processes):
+                if local not in seen and process.poll() is not None:
+                    seen.add(local)
+                    if process.returncode:
+                        failed.append(Ended(self.node.first + local, process.returncode))
+                        since = since or time.monotonic()
+            if len(seen) == len(self.processes):
+                break
+            if since and time.monotonic() > since + GRACE_S:
+                self.send(signal.SIGKILL)
+            elif self.watched and not since and time.monotonic() > self.heard + timeout_s:
+                return self._end_of_standstill()
+            self._look()
+        # What lost its connection is not what broke it.
+        return min(failed, key=lambda one: one.code in CUT_OFF, default=None)
+
+    def _look(self) -> None:
+        """Wait for a beat or an end."""
+        # A pipe is closed when its process ends; workers of its own that outlive it may hold it open for a moment.
+        ready, _, _ = select.select(self.pulses, [], [], LOOK_S)
+        for pulse in set(ready) & set(self.pulses):
+            with contextlib.suppress(BlockingIOError):
+                beats = os.read(pulse, 65536)
+                if not beats:
+                    # Its process has ended.
+                    self.pulses.remove(pulse)
+                    os.close(pulse)
+                    continue
+                self.heard = time.monotonic()
+                self.watched = self.watched and LAST_BEAT not in beats
+
+    def _end_of_standstill(self) -> Ended:
+        """Let every process write down where it is, and end it."""
+        stopped = [local for local, process in enumerate(self.processes) if _is_stopped(process.pid)]
+        self.send(signal.SIGUSR1)
+        time.sleep(STACKS_S)
+        self.send(signal.SIGKILL)
+        for process in self.processes:
+            process.wait()
+        return Ended(self.node.first + (stopped[0] if stopped else 0), -signal.SIGKILL, stood_still=True)
+
+
+def _is_stopped(process: int) -> bool:
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        return state in "Tt"
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def lines(launch: cfg.Cluster, overrides: list[str], directory: Path) -> list[str]:
+    """The command of every node."""
+    said = " ".join(shlex.quote(text) for text in overrides if not text.startswith(("launch.rank=", "hydra.run.dir=")))
+    return [
+        f"python -m runner {said} hydra.run.dir={shlex.quote(str(directory))} launch.rank={rank}"
+        for rank in range(launch.nnodes)
+    ]

@@ -1,0 +1,15 @@
+"""The processes of a run as one: the same numbers as a single process would have, whatever their number."""
+
+from .layers import Shard, separate, share_dropout, statistics, synchronize
+from .ranks import PeerFailed, Ranks, join
+
+__all__ = [
+    "PeerFailed",
+    "Ranks",
+    "Shard",
+    "join",
+    "separate",
+    "share_dropout",
+    "statistics",
+    "synchronize",
+]

@@ -1,0 +1,168 @@
+"""Layers whose result depends on the whole batch, or on chance, made the same for any number of processes."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+from paddle.autograd import PyLayer
+from paddle.nn.quant.quant_layers import FakeQuantMovingAverageAbsMax
+
+from ..compression import slim
+from ..kernels.layers import Accelerated, applies
+from ..models import Networks
+from .ranks import Ranks
+
+_Norm = nn.layer.norm._BatchNormBase
+
+
+def statistics(networks: nn.Layer) -> list[Tensor]:
+    """What training changes beside the weights: running averages, ranges of activations, other floating buffers.
+
+    Each process sees its own part of the batch; their mean is what all go on with.
+    """
+    found: list[Tensor] = []
+    for layer in networks.sublayers(include_self=True):
+        if isinstance(layer, _Norm):
+            found += [layer._mean, layer._variance]
+    for layer in slim.fake_quantized(networks).values():
+        found += slim.range_state(layer)
+    found += [buffer for buffer in networks.buffers() if buffer.is_floating_point()]
+    return list({id(tensor): tensor for tensor in found}.values())
+
+
+class _Total(PyLayer):
+    """The sum over all processes; every process's part of it has the gradient of the sum."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.total(x.clone())
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        return ctx.ranks.total(dy.clone())
+
+
+def synchronize(networks: Networks, ranks: Ranks) -> None:
+    """Let batch normalisation (Peng et al., MegDet, CVPR 2018) and ranges of activations see the whole batch."""
+    for sort, made in ((_Norm, _synchronized_norm), (FakeQuantMovingAverageAbsMax, _synchronized_range)):
+        for layer in _layers(networks, sort):
+            kind: Any = type(layer)
+            layer.__class__ = made(kind)
+            layer._ranks = ranks
+
+
+def separate(networks: Networks) -> None:
+    """Undo `synchronize` and `share_dropout`, for a process that goes on alone."""
+    for layer in _layers(networks, nn.Layer):
+        if getattr(type(layer), "_across_processes", False):
+            layer.__class__ = type(layer).__base__
+
+
+def _layers(networks: Networks, kind: type) -> list[Any]:
+    return [layer for layer in networks.sublayers() if isinstance(layer, kind)]
+
+
+@functools.cache
+def _synchronized_norm(plain: Any) -> Any:
+    """A subclass of a batch normalisation, accelerated or not, with the activation behind it where it has one."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        if not self.training:
+            return plain.forward(self, x)
+        # Maps of accelerated layers are [C, H, W, N].
+        axis = 0 if isinstance(self, Accelerated) and applies(x) else 1
+        y = _normalized(self, x, axis)
+        return self.activation(y) if hasattr(self, "activation") else y
+
+    return type(f"Synchronized{plain.__name__}", (plain,), {"forward": forward, "_across_processes": True})
+
+
+def _normalized(layer: Any, x: Tensor, axis: int) -> Tensor:
+    """Batch normalisation over all processes; `axis` is the one of channels."""
+    ranks, others = layer._ranks, [number for number in range(x.ndim) if number != axis]
+    shape = [-1 if number == axis else 1 for number in range(x.ndim)]
+    own = float(math.prod(x.shape[number] for number in others))
+    sums = _Total.apply(paddle.concat([x.sum(others), paddle.full([1], own)]), ranks)
+    count = sums[-1].detach()
+    mean = sums[:-1] / count
+    centered = x - mean.reshape(shape)
+    variance = _Total.apply((centered * centered).sum(others), ranks) / count
+    keep = layer._momentum
+    with paddle.no_grad():
+        for running, batch in ((layer._mean, mean), (layer._variance, variance)):
+            paddle.assign(keep * running + (1 - keep) * batch.detach(), running)
+    y = centered * paddle.rsqrt(variance + layer._epsilon).reshape(shape)
+    return y * layer.weight.reshape(shape) + layer.bias.reshape(shape)
+
+
+@functools.cache
+def _synchronized_range(plain: Any) -> Any:
+    """A subclass of a fake quantization, accelerated or not, whose range follows the largest value of any process."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        if not self.training:
+            return plain.forward(self, x)
+        with paddle.no_grad():
+            magnitude, keep = self._ranks.largest(x.abs().max().reshape([1])), self._moving_rate
+            paddle.assign(keep * self._accum + magnitude, self._accum)
+            paddle.assign(keep * self._state + 1, self._state)
+            paddle.assign(self._accum / self._state, self._scale)
+        # It rounds by the range as it is now.
+        self.training = False
+        try:
+            return plain.forward(self, x)
+        finally:
+            self.training = True
+
+    return type(f"Synchronized{plain.__name__}", (plain,), {"forward": forward, "_across_processes": True})
+
+
+@dataclass
+class Shard:
+    """Which rows of the batch, or part of a batch, that is under way this process has: every `world`th one."""
+
+    ranks: Ranks
+    rows: range = range(0)
+    """Rows of the batch that are under way."""
+
+    @property
+    def first(self) -> int:
+        """Which of them is the first one of this process."""
+        return (self.ranks.rank - self.rows.start) % self.ranks.world
+
+    @property
+    def own(self) -> int:
+        """How many of them this process has."""
+        return len(self.rows[self.first :: self.ranks.world])
+
+
+def share_dropout(networks: Networks, shard: Shard) -> None:
+    """Let dropout draw for the whole batch, as one process would, and take the rows of this process.
+
+    So generators agree in all processes, and neither results nor checkpoints depend on their number.
+    """
+    for layer in _layers(networks, nn.Dropout):
+        layer.__class__ = SharedDropout
+        layer._shard = shard
+
+
+class SharedDropout(nn.Dropout):
+    """`nn.Dropout` for some rows of a batch. The batch is the first axis, or the last one of accelerated layers."""
+
+    _across_processes = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        shard: Shard = self._shard
+        rows = next((axis for axis in (0, x.ndim - 1) if x.shape[axis] == shard.own), None)
+        if not self.training or rows is None:
+            return super().forward(x)
+        shape = [len(shard.rows) if axis == rows else length for axis, length in enumerate(x.shape)]
+        kept = F.dropout(paddle.ones(shape, x.dtype), self.p, self.axis, mode=self.mode)
+        return x * paddle.strided_slice(kept, [rows], [shard.first], [len(shard.rows)], [shard.ranks.world])

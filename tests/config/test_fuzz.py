@@ -1,0 +1,98 @@
+"""Whatever overrides a user types, composing them works or ends with one message and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import fields, is_dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runner import __main__ as main
+from runner import config as cfg
+from runner import job
+from runner.choices import choices
+from runner.errors import RunFailed
+
+#: Lists that are tried; `make test-chaos` tries a thousand.
+EXAMPLES = int(os.environ.get("RUNNER_FUZZ", "60"))
+#: Longest time that one list may take.
+LIMIT_S = 20.0
+
+
+def keys(schema: type, path: str = "") -> list[str]:
+    """Every key of a schema and of all choices of its groups."""
+    found = []
+    for field in fields(schema):
+        key = f"{path}{field.name}"
+        found.append(key)
+        for part in cfg.GROUPS.get(field.name, ()):
+            found += keys(part, f"{key}.")
+        if isinstance(field.default_factory, type) and is_dataclass(field.default_factory):
+            found += keys(field.default_factory, f"{key}.")
+    return sorted(set(found))
+
+
+KEYS = keys(cfg.Config)
+GROUPS = [f"{group}={choice}" for group, found in choices().items() for choice in found]
+VALUES = st.one_of(
+    st.integers(-3, 10**12).map(str),
+    st.floats().map(str),
+    st.sampled_from(
+        ["", "null", "true", "false", "???", "[]", "{}", "[1,2", "{a:1}", "${name}", "${no.such}", "${oc.env:HOME}",
+         "a=b", "'x", "\"", "\\", "x y", "1,2", "choice(1,2)", "glob(*)", "range(1,3)", "../x", "a/b", "é", "[[1]]",
+         "my:target", "os:getcwd", "val/student/top1", "host:1", "cpu", "sum", "1e-400", "0x10", ".5", "-", "--", "*"]
+    ),
+    st.text(max_size=8),
+    st.lists(st.integers(-2, 400).map(str), max_size=4).map(lambda items: f"[{','.join(items)}]"),
+)  # fmt: skip
+OVERRIDES = st.one_of(
+    st.sampled_from(GROUPS),
+    st.sampled_from(GROUPS).map(lambda text: f"{text}x"),
+    st.builds(lambda key, value: f"{key}={value}", st.sampled_from(KEYS), VALUES),
+    st.builds(
+        lambda sign, key, value: f"{sign}{key}={value}",
+        st.sampled_from(["+", "++", "~"]),
+        st.sampled_from(KEYS),
+        VALUES,
+    ),
+    st.builds(lambda key, value: f"{key}.more={value}", st.sampled_from(KEYS), VALUES),
+    st.builds(
+        lambda group, package, choice: f"{group}@{package}={choice}",
+        st.sampled_from(sorted(choices())),
+        st.sampled_from(KEYS),
+        st.sampled_from(["adamw", "resnet18", "kl", "cosine", "nothing"]),
+    ),
+    st.text(max_size=12),
+)
+
+
+@pytest.fixture(autouse=True)
+def _composed_only(monkeypatch, tmp_path):
+    """What was composed is not trained."""
+
+    def composed(*_given: object) -> None:
+        raise RunFailed("composed", 0)
+
+    monkeypatch.setattr(job.supervisor, "run", composed)
+    monkeypatch.chdir(tmp_path)
+
+
+@settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+@given(st.lists(OVERRIDES, min_size=1, max_size=4))
+def test_any_list_of_overrides_composes_or_is_refused_with_a_message(capsys, overrides):
+    # A word in front is a verb, and a flag is not an override.
+    overrides = ["name=tried", *(text for text in overrides if not text.startswith("-"))]
+    job.failures.clear()
+    began = time.monotonic()
+    code = main.command(overrides)
+    said = capsys.readouterr()
+    assert code in (0, 2), (overrides, said.err)
+    assert "Traceback" not in said.err + said.out, overrides
+    assert code == 0 or said.err.strip(), overrides
+    assert time.monotonic() - began < LIMIT_S

@@ -1,0 +1,241 @@
+"""Runs of several processes: started in every way, broken in every way, stopped in every way, and going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runner.journal import curves
+from tests.e2e.processes import (
+    ENVIRONMENT,
+    children,
+    free_port,
+    gone,
+    has_logged,
+    mlflow_runs,
+    run,
+    start,
+    wait_until,
+)
+from tests.e2e.test_resume import assert_equal, state
+
+#: 2 processes; 10 steps an epoch, checkpoints within it.
+RUN = [
+    "data=synthetic", "data.train_images=80", "data.val_fraction=0.2", "data.test_images=16", "data.batch_size=8",
+    "train.epochs=3", "train.log_every=3", "checkpoint.every_steps=2", "train.threads=1", "deploy.formats=[]",
+    "schedule.warmup_epochs=1", "model=mobilenet_v3_small_x0_35", "loss=custom", "loss.target=tests.samples:faulty",
+]  # fmt: skip
+TWO = [*RUN, "launch.nproc_per_node=2"]
+#: From a fault to the end of everything.
+LIMIT_S = 15
+
+
+def fault(kind, rank, at, mark):
+    return {"FAULT": kind, "FAULT_RANK": str(rank), "FAULT_AT": str(at), "FAULT_MARK": str(mark)}
+
+
+def workers(process):
+    """Rank → the id of a training process below a command."""
+    found = {}
+    for name, number in children_all(process.pid):
+        if "runner.worker" in name:
+            environment = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
+            [rank] = [item.partition(b"=")[2] for item in environment if item.startswith(b"PADDLE_TRAINER_ID=")]
+            found[int(rank)] = number
+    return found
+
+
+def children_all(parent):
+    """Command line and id of every process below one."""
+    found = []
+    for name, number in children(parent).items():
+        found += [(name, number), *children_all(number)]
+    return found
+
+
+def status_of(cwd):
+    _, [found] = mlflow_runs(f"sqlite:///{cwd / 'outputs' / 'mlflow.db'}")
+    return found.info.status
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The folder of a whole run of two processes, in `run`."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = run(*TWO, "hydra.run.dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr + (folder / "run" / "train.log").read_text()
+    return folder
+
+
+def test_two_processes_are_one_run_with_a_log_each(undisturbed):
+    _, [found] = mlflow_runs(f"sqlite:///{undisturbed / 'outputs' / 'mlflow.db'}")
+    assert found.info.status == "FINISHED"
+    assert "step 3 " in (undisturbed / "run" / "train.log").read_text()
+    assert (undisturbed / "run" / "ranks" / "rank1.log").is_file()
+    result = json.loads((undisturbed / "run" / "result.json").read_text())
+    assert result["progress"]["step"] == 24
+    assert result["test_images"] == 16
+
+
+def test_one_process_gets_to_the_same_place(undisturbed, tmp_path):
+    done = run(*RUN, "hydra.run.dir=run", "tracking=none", "train.sync_batchnorm=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    synced = run(*TWO, "hydra.run.dir=synced", "tracking=none", "train.sync_batchnorm=true", cwd=tmp_path)
+    assert synced.returncode == 0, synced.stderr
+    alone, together = curves(tmp_path / "run"), curves(tmp_path / "synced")
+    assert list(together["train/loss"]) == list(alone["train/loss"])
+    assert together["train/lr"] == alone["train/lr"]
+    np.testing.assert_allclose(list(together["train/loss"].values()), list(alone["train/loss"].values()), rtol=1e-2)
+
+
+def test_processes_that_were_launched_by_hand_are_one_run(undisturbed, tmp_path):
+    command = [
+        sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", "logs", "--master",
+        f"127.0.0.1:{free_port()}", sys.executable, "-m", "runner", *RUN, "hydra.run.dir=run",
+    ]  # fmt: skip
+    environment = {key: value for key, value in ENVIRONMENT.items() if key != "CUDA_VISIBLE_DEVICES"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert status_of(tmp_path) == "FINISHED"
+    assert_equal(tmp_path / "run", undisturbed / "run")
+
+
+def test_two_nodes_without_a_common_folder_are_one_run(undisturbed, tmp_path):
+    cluster = [*RUN, "launch=cluster", "launch.nnodes=2", f"launch.master=127.0.0.1:{free_port()}"]
+    nodes = []
+    for rank in (0, 1):
+        (tmp_path / f"node{rank}").mkdir()
+        nodes.append(start(*cluster, f"launch.rank={rank}", "hydra.run.dir=run", cwd=tmp_path / f"node{rank}"))
+    for node in nodes:
+        _, errors = node.communicate(timeout=120)
+        assert node.returncode == 0, errors
+    assert_equal(tmp_path / "node0" / "run", undisturbed / "run")
+    assert not (tmp_path / "node1" / "run" / "journal.jsonl").exists()
+    assert not (tmp_path / "node1" / "outputs").exists()
+
+
+def test_without_a_rank_the_command_of_every_node_is_printed(tmp_path):
+    done = run("launch=cluster", "launch.nnodes=2", "launch.master=node0:29500", "mode=cls_distill", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.strip().splitlines()
+    assert first.startswith(
+        "python -m runner launch=cluster launch.nnodes=2 launch.master=node0:29500 mode=cls_distill"
+    )
+    assert first.endswith("launch.rank=0")
+    assert second == first.replace("launch.rank=0", "launch.rank=1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "rank", "code", "says"),
+    [
+        ("kill", 1, 5, "Process 1 ended with SIGKILL"),
+        ("kill", 0, 5, "Process 0 ended with SIGKILL"),
+        ("raise", 1, 1, "a defect in one process"),
+        ("stop", 1, 5, "Process 1 stood still"),
+    ],
+)
+def test_a_fault_of_one_process_ends_the_run_everywhere_and_it_goes_on_as_if_nothing_had_happened(
+    undisturbed, tmp_path, kind, rank, code, says
+):
+    command = [*TWO, "hydra.run.dir=run", "launch.timeout_s=5"]
+    process = start(*command, cwd=tmp_path, env=fault(kind, rank, 13, tmp_path / "mark"))
+    wait_until((tmp_path / "mark").exists, process=process)
+    below, began = [number for _, number in children_all(process.pid)], time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert says in errors
+    assert time.monotonic() - began < LIMIT_S
+    assert gone(below)
+    assert status_of(tmp_path) == "FAILED"
+    done = run(*command, "checkpoint.resume=auto", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_equal(tmp_path / "run", undisturbed / "run")
+
+
+def test_a_run_that_may_start_again_does_so_by_itself(undisturbed, tmp_path):
+    done = run(
+        *TWO, "hydra.run.dir=run", "launch.max_restarts=1", cwd=tmp_path, env=fault("kill", 1, 13, tmp_path / "mark")
+    )
+    assert done.returncode == 0, done.stderr
+    assert "start 2 of 2: Process 1 ended with SIGKILL" in done.stdout
+    assert_equal(tmp_path / "run", undisturbed / "run")
+    assert status_of(tmp_path) == "FINISHED"
+
+
+@pytest.mark.parametrize("whom", ["the command", "every process", "process 1 alone"])
+def test_sigterm_leaves_a_checkpoint_on_every_path(undisturbed, tmp_path, whom):
+    command = [*TWO, "hydra.run.dir=run"]
+    process = start(*command, cwd=tmp_path)
+    wait_until(lambda: has_logged(tmp_path / "run"), process=process)
+    ranks = workers(process)
+    targets = {
+        "the command": [process.pid],
+        "every process": [process.pid, *ranks.values()],
+        "process 1 alone": [ranks[1]],
+    }
+    for target in targets[whom]:
+        os.kill(target, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert gone(ranks.values())
+    assert status_of(tmp_path) == "KILLED"
+    done = run(*command, "checkpoint.resume=auto", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_equal(tmp_path / "run", undisturbed / "run")
+
+
+def test_when_the_command_is_killed_no_process_stays(tmp_path):
+    process = start(*TWO, "hydra.run.dir=run", cwd=tmp_path)
+    wait_until(lambda: has_logged(tmp_path / "run"), process=process)
+    below = [number for _, number in children_all(process.pid)]
+    process.kill()
+    process.communicate()
+    assert gone(below)
+    assert status_of(tmp_path) == "FAILED"
+
+
+def test_a_lost_node_ends_the_run_on_the_other_one(tmp_path):
+    cluster = [*RUN, "launch=cluster", "launch.nnodes=2", f"launch.master=127.0.0.1:{free_port()}"]
+    nodes = []
+    for rank in (0, 1):
+        (tmp_path / f"node{rank}").mkdir()
+        nodes.append(start(*cluster, f"launch.rank={rank}", "hydra.run.dir=run", cwd=tmp_path / f"node{rank}"))
+    wait_until(lambda: has_logged(tmp_path / "node0" / "run"), process=nodes[0])
+    for number in [nodes[1].pid, *(number for _, number in children_all(nodes[1].pid))]:
+        os.kill(number, signal.SIGKILL)
+    began = time.monotonic()
+    _, errors = nodes[0].communicate(timeout=60)
+    nodes[1].communicate()
+    assert nodes[0].returncode == 5, errors
+    assert "lost the connection to the others" in errors
+    assert time.monotonic() - began < LIMIT_S
+    assert status_of(tmp_path / "node0") == "FAILED"
+
+
+def test_a_node_that_never_comes_is_not_waited_for_without_end(tmp_path):
+    done = run(
+        *RUN, "launch=cluster", "launch.nnodes=2", f"launch.master=127.0.0.1:{free_port()}", "launch.rank=0",
+        "launch.timeout_s=6", "hydra.run.dir=run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 5, done.stderr
+    assert "stood still" in done.stderr
+
+
+def test_a_run_goes_on_with_another_number_of_processes(undisturbed, tmp_path):
+    synced = ["train.sync_batchnorm=true", "tracking=none"]
+    assert run(*TWO, *synced, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
+    killed = run(*TWO, *synced, "hydra.run.dir=run", cwd=tmp_path, env=fault("kill", 0, 13, tmp_path / "mark"))
+    assert killed.returncode == 5
+    done = run(*RUN, *synced, "hydra.run.dir=run", "checkpoint.resume=auto", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (ours, *_), (theirs, *_) = state(tmp_path / "run"), state(tmp_path / "whole")
+    for name, value in theirs["model.safetensors"].items():
+        np.testing.assert_allclose(ours["model.safetensors"][name], value, rtol=0.02, atol=2e-3, err_msg=name)

@@ -1,0 +1,92 @@
+"""One process of a training, alone or under paddle.distributed.launch: writes down what it computed.
+
+python trained.py FOLDER
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import paddle
+
+from runner import checkpoint, experiment, parallel
+from runner.loop import fit
+from tests.conftest import composed
+
+#: 44 images in batches of 16, the last one smaller and odd for two processes; dropout is on.
+SHARED = [
+    "data=synthetic", "data.train_images=62", "data.val_fraction=0.3", "data.test_images=8", "data.batch_size=16",
+    "data.eval_batch_size=9", "data.augment.flip=true", "train.epochs=2", "train.log_every=1", "train.threads=1",
+    "schedule=cosine_warmup", "schedule.warmup_epochs=0.5", "tracking=none", "train.sync_batchnorm=true",
+]  # fmt: skip
+SMALL = ["model=mobilenet_v3_small_x0_35", "optimizer.lr=0.001"]
+COMPOSITIONS = {
+    "cls": SMALL,
+    "cls by Paddle's own layers": [*SMALL, "train.accelerate=off"],
+    "cls in parts, with averages and clipping": [
+        "train.accumulate=3", "train.ema=0.9", "optimizer.clip_norm=0.5", *SMALL,
+    ],
+    "cls_distill": ["mode=cls_distill", *SMALL],
+    "cls_distill_multiopt": [
+        "mode=cls_distill_multiopt", "optimizer@mode.peer_optimizer=momentum", "mode.peer_optimizer.lr=0.01", *SMALL,
+    ],
+    "cls_distill with js_original": ["mode=cls_distill", "mimic=js_original", "mimic.detach_peer=false", *SMALL],
+    "cls with qat": ["compression=qat", *SMALL],
+    "cls_distill_multiopt with fpgm": ["mode=cls_distill_multiopt", "compression=fpgm", *SMALL],
+    "cls with fpgm_qat, own statistics": ["compression=fpgm_qat", *SMALL, "train.sync_batchnorm=false"],
+}  # fmt: skip
+
+
+class Witness:
+    """Keeps what the loop says."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.rates: list[float] = []
+        self.validations: list[dict[str, float]] = []
+
+    def logged(self, progress, values):
+        self.losses.append(values["train/loss"])
+        self.rates.append(values["train/lr"])
+
+    def evaluated(self, progress, evaluation, better):
+        self.validations.append({"count": evaluation.count, **evaluation.values})
+
+    def checkpoint(self, progress, better):
+        pass
+
+    def stepped(self):
+        pass
+
+    def stopping(self):
+        return False
+
+
+def digest(tensors: dict[str, paddle.Tensor]) -> str:
+    state = hashlib.blake2b()
+    for name in sorted(tensors):
+        state.update(name.encode() + tensors[name].numpy().tobytes())
+    return state.hexdigest()
+
+
+def trained(overrides: list[str], ranks: parallel.Ranks) -> dict[str, object]:
+    run = experiment.build(composed(*SHARED, *overrides), None, ranks)
+    witness = Witness()
+    fit(run.training, witness)
+    networks = run.training.networks.state_dict()
+    return {
+        "losses": witness.losses, "rates": witness.rates, "validations": witness.validations,
+        "next_rates": [optimization.lr for optimization in run.training.optimizations],
+        "weights": digest(networks), "sum": sum(float(value.abs().sum()) for value in networks.values()),
+        "optimizers": digest(checkpoint.optimizer_state(run.training.optimizations)),
+        "random": digest({"drawn": paddle.rand([4])}), "plan": run.plan,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    ranks = parallel.join()
+    said = {name: trained(overrides, ranks) for name, overrides in COMPOSITIONS.items()}
+    (Path(sys.argv[1]) / f"{ranks.world}-{ranks.rank}.json").write_text(json.dumps(said))
