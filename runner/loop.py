@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import paddle
 from paddle import Tensor
 
 from . import device, metrics
@@ -120,7 +121,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
                 logits = (training.replica or training.networks)(images)
                 losses = training.mode.losses(logits, labels)
             terms = {name: value for loss in losses for name, value in loss.items()}
-            total = sum(terms.values(), start=paddle.zeros([]))
+            total = functools.reduce(operator.add, terms.values())
             # What is exchanged is the mean over processes.
             weight = share * ranks.world
             training.precision.backward(total if weight == 1 else total * weight)
@@ -136,7 +137,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
 
 
 def parts(batch: Batch, accumulate: int, ranks: Ranks) -> Iterator[tuple[Tensor, Tensor, range]]:
-    """At most `accumulate` parts of a batch, as equal as can be: this process's images, labels; all rows of the part."""
+    """At most `accumulate` parts of a batch, as equal as can be: this process's images, labels; rows of all."""
     size = batch.global_size
     if accumulate == 1:
         yield batch.images, batch.labels, range(size)

@@ -56,7 +56,7 @@ def log_probabilities(logits: Tensor) -> Tensor:
 
     Paddle 3.3.1's own clips at -64 on a CPU, which cuts off loss and gradient of a label that is that unlikely.
     """
-    wide = logits if logits.dtype == paddle.float64 else logits.astype("float32")
+    wide = logits if logits.dtype in (paddle.float32, paddle.float64) else logits.astype("float32")
     return wide - paddle.logsumexp(wide, axis=-1, keepdim=True)
 
 

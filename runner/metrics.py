@@ -5,6 +5,8 @@ from __future__ import annotations
 import paddle
 from paddle import Tensor
 
+from .kernels import functions, native
+
 
 def ranks(logits: Tensor, labels: Tensor) -> Tensor:
     """Place of the label among the classes, 0 for the largest logit.
@@ -22,5 +24,7 @@ def ranks(logits: Tensor, labels: Tensor) -> Tensor:
 
 def correct(logits: Tensor, labels: Tensor, k: int) -> Tensor:
     """How many labels are the largest logit, and how many are among the k largest: float32 [2]."""
+    if logits.place.is_cpu_place() and logits.dtype == paddle.float32 and not native.unavailable():
+        return functions.hits(logits, labels, k)
     place = ranks(logits, labels)
     return paddle.stack([(place < 1).astype("float32").sum(), (place < k).astype("float32").sum()])

@@ -27,7 +27,8 @@ class Reading:
     @paddle.no_grad()
     def add(self, terms: dict[str, Tensor], total: Tensor, hits: Tensor, share: float) -> None:
         """Add a part of the batch: losses weighted by its share of the whole batch, hits as they are."""
-        losses = paddle.stack([value.detach().astype("float32") for value in (*terms.values(), total)])
+        read = [value.detach() for value in (*terms.values(), total)]
+        losses = paddle.stack([value if value.dtype == paddle.float32 else value.astype("float32") for value in read])
         values = paddle.concat([losses if share == 1 else losses * share, hits])
         self.names = list(terms)
         self.values = values if self.values is None else self.values + values

@@ -64,7 +64,7 @@ class Train:
     threads: Optional[int] = bounded(None, min=1)
     """CPU threads of a process; null: all cores, divided by the processes of this machine."""
     sync_batchnorm: bool = False
-    """Several processes: batch normalisation, and ranges of activations, see the whole batch, not each its part of it."""
+    """Several processes: batch normalisation, and ranges of activations, see the whole batch, not their part of it."""
 
 
 @dataclass

@@ -54,8 +54,13 @@ def prefers_stock(geometry: Geometry, enters: bool, leaves: bool) -> bool:
     """Whether Paddle computes a convolution faster than the kernels, changes of layout included."""
     if unmeasured.on:
         return False
-    images = min(MOST_IMAGES, 1 << (geometry.batch.bit_length() - 1))
-    return _measured(replace(geometry, batch=images), enters, leaves).prefers_stock
+    return _measured(_with_few_images(geometry), enters, leaves).prefers_stock
+
+
+@functools.cache
+def _with_few_images(geometry: Geometry) -> Geometry:
+    """The shape that stands for one with any number of images above it."""
+    return replace(geometry, batch=min(MOST_IMAGES, 1 << (geometry.batch.bit_length() - 1)))
 
 
 @functools.cache

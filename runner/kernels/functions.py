@@ -258,3 +258,12 @@ class FakeQuantize(PyLayer):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:
         return dy, None, None, None
+
+
+def hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
+    """`metrics.correct` in one pass, without a gradient. logits: float32 [N, K]; labels: int64 [N]; float32 [2]."""
+    counts = _empty([2])
+    native.kernels().hits(
+        *logits.shape, k, _dense(logits).data_ptr(), _dense(labels).data_ptr(), counts.data_ptr()
+    )  # fmt: skip
+    return counts

@@ -115,9 +115,15 @@ def test_evaluation_sees_every_image_once_in_order_without_changes():
 
 
 def test_evaluation_counts_every_image_once_over_processes():
-    config = synthetic(test_images=21, eval_batch_size=8)
-    seen = [i for rank in range(3) for batch in data.build(config, 0, rank=rank, world=3).test for i in batch.indices]
+    config = synthetic(train_images=70, val_fraction=0.3, eval_batch_size=8)
+    seen = [i for rank in range(3) for batch in data.build(config, 0, rank=rank, world=3).val for i in batch.indices]
     assert sorted(seen) == list(range(21))
+
+
+def test_every_process_could_test_alone():
+    config = synthetic(test_images=21, eval_batch_size=8)
+    seen = [i for batch in data.build(config, 0, rank=1, world=3).test for i in batch.indices]
+    assert seen == list(range(21))
 
 
 def test_no_worker_outlives_an_epoch_that_is_abandoned(folder):

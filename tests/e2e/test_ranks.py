@@ -230,7 +230,7 @@ def test_a_node_that_never_comes_is_not_waited_for_without_end(tmp_path):
 
 
 def test_a_run_goes_on_with_another_number_of_processes(undisturbed, tmp_path):
-    synced = ["train.sync_batchnorm=true", "tracking=none"]
+    synced = ["train.sync_batchnorm=true", "optimizer=sgd", "optimizer.lr=0.01", "tracking=none"]
     assert run(*TWO, *synced, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
     killed = run(*TWO, *synced, "hydra.run.dir=run", cwd=tmp_path, env=fault("kill", 0, 13, tmp_path / "mark"))
     assert killed.returncode == 5
@@ -238,4 +238,4 @@ def test_a_run_goes_on_with_another_number_of_processes(undisturbed, tmp_path):
     assert done.returncode == 0, done.stderr
     (ours, *_), (theirs, *_) = state(tmp_path / "run"), state(tmp_path / "whole")
     for name, value in theirs["model.safetensors"].items():
-        np.testing.assert_allclose(ours["model.safetensors"][name], value, rtol=0.02, atol=2e-3, err_msg=name)
+        np.testing.assert_allclose(ours["model.safetensors"][name], value, rtol=1e-2, atol=1e-3, err_msg=name)
