@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle
 
 from . import (
     checkpoint,
@@ -133,7 +132,7 @@ def build(
         restore.training_state(saved, training)
         notes += _other_length(saved, training, config)
     if ranks.world > 1:
-        _tie(training, config.train)
+        _tie(training, config.train, packed=fused)
     return Experiment(config, stage.device, training, notes, plan, costs)
 
 
@@ -154,15 +153,14 @@ def _begin(config: cfg.Config, stage: Stage, ranks: parallel.Ranks) -> dict[str,
     return plan
 
 
-def _tie(training: Training, settings: cfg.Train) -> None:
+def _tie(training: Training, settings: cfg.Train, packed: bool) -> None:
     """Make the processes of a run train as one: same generators, statistics and steps."""
     ranks, networks = training.ranks, training.networks
     seeding.restore(ranks.same(seeding.state))
     if settings.sync_batchnorm:
         parallel.synchronize(networks, ranks)
     parallel.share_dropout(networks, training.shard)
-    training.statistics = parallel.statistics(networks)
-    training.replica = paddle.DataParallel(networks)
+    training.exchange = parallel.exchange(networks, ranks, parallel.statistics(networks), packed)
 
 
 def prepare(

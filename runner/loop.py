@@ -76,7 +76,7 @@ def train_epoch(training: Training, window: Window, observer: Observer) -> None:
 def stopping(training: Training, observer: Observer) -> bool:
     """Whether any process was asked to end. All of them learn it at the same step, one where they wait anyway."""
     waits = device.is_cpu() or training.progress.step % training.settings.log_every == 0
-    return training.ranks.any(observer.stopping()) if training.ranks.world == 1 or waits else False
+    return training.exchange.stops(observer.stopping(), waits)
 
 
 def settle(training: Training, window: Window, observer: Observer) -> None:
@@ -116,9 +116,9 @@ def train_step(training: Training, batch: Batch) -> Reading:
     for number, (images, labels, rows) in enumerate(pieces, 1):
         training.shard.rows = rows
         share = len(labels) / batch.global_size
-        with training.exchanging(number == len(pieces)):
+        with training.exchange.within(number == len(pieces)):
             with training.precision.autocast():
-                logits = (training.replica or training.networks)(images)
+                logits = training.exchange(images)
                 losses = training.mode.losses(logits, labels)
             terms = {name: value for loss in losses for name, value in loss.items()}
             total = functools.reduce(operator.add, terms.values())
@@ -127,8 +127,8 @@ def train_step(training: Training, batch: Batch) -> Reading:
             training.precision.backward(total if weight == 1 else total * weight)
         reading.add(terms, total, metrics.correct(logits["student"].detach(), labels, training.k), share)
     reading.rates = [optimization.lr for optimization in training.optimizations]
+    training.exchange.end()
     training.precision.step(training.optimizations)
-    ranks.average(training.statistics)
     for optimization in training.optimizations:
         optimization.schedule.step()
     if training.ema:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
-
-import paddle
-from paddle import Tensor
 
 from .config import Checkpoint, Train
 from .data import Loaders
@@ -18,7 +13,7 @@ from .evaluation import Evaluation
 from .models import Networks
 from .modes import Mode
 from .optimizers import Optimization
-from .parallel import Ranks, Shard
+from .parallel import Exchange, Ranks, Shard
 from .precision import Precision
 
 
@@ -67,15 +62,12 @@ class Training:
     ema: Ema | None = None
     shard: Shard = field(default_factory=lambda: Shard(Ranks()))
     """What this process computes of a batch."""
-    statistics: list[Tensor] = field(default_factory=list)
-    """What training changes beside the weights, of which all processes take the mean."""
-    replica: paddle.DataParallel | None = None
-    """The networks with an exchange of gradients behind every backward pass; None in a process that is alone."""
+    exchange: Exchange = field(init=False)
+    """The networks as they are trained, and what the processes tell each other."""
     progress: Progress = field(default_factory=Progress)
 
-    def exchanging(self, wanted: bool) -> AbstractContextManager[None]:
-        """Context of a forward and a backward pass, behind which gradients are exchanged, or only added up."""
-        return contextlib.nullcontext() if wanted or self.replica is None else self.replica.no_sync()
+    def __post_init__(self) -> None:
+        self.exchange = Exchange(self.networks)
 
     @property
     def ranks(self) -> Ranks:

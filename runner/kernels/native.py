@@ -39,6 +39,8 @@ SIGNATURES = {
     "fake_quantize": [_INDEX, _POINTER, _INT, _FLOAT, _FLOAT, *[_POINTER] * 4],
     "clip_forward": [_INDEX, _POINTER, _FLOAT, _POINTER],
     "clip_gradient": [_INDEX, _POINTER, _FLOAT, _POINTER, _POINTER],
+    "gather": [_INDEX, *[_POINTER] * 3],
+    "scatter": [_INDEX, *[_POINTER] * 3, _FLOAT],
     "hits": [*_SIZES, *[_POINTER] * 3],
     "adamw": [_INDEX, _POINTER, *[_FLOAT] * 4],
     "augment": [*_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 4],

@@ -1,12 +1,15 @@
 """The processes of a run as one: the same numbers as a single process would have, whatever their number."""
 
+from .exchange import Exchange, exchange
 from .layers import Shard, separate, share_dropout, statistics, synchronize
 from .ranks import PeerFailed, Ranks, join
 
 __all__ = [
+    "Exchange",
     "PeerFailed",
     "Ranks",
     "Shard",
+    "exchange",
     "join",
     "separate",
     "share_dropout",

@@ -1,0 +1,107 @@
+"""What the processes of a run tell each other in every step: gradients, and statistics of what they saw."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from ..kernels import native
+from ..models import Networks
+from .ranks import Ranks
+
+
+class Exchange:
+    """Alone: nothing."""
+
+    def __init__(self, networks: Networks) -> None:
+        self.networks = networks
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """The logits of all networks."""
+        return self.networks(images)
+
+    def within(self, last: bool) -> AbstractContextManager[None]:
+        """Context of the passes of one part of a batch."""
+        return contextlib.nullcontext()
+
+    def end(self) -> None:
+        """Give gradients and statistics their means over all processes, behind the last part of a batch."""
+
+    def stops(self, asked: bool, waits: bool) -> bool:
+        """Whether to end behind this step, in all processes alike; `asked`: whether this one was asked to.
+
+        `waits`: whether the step waits for the device anyway.
+        """
+        return asked
+
+
+class DataParallel(Exchange):
+    """Gradients by `paddle.DataParallel`, which sends them while the backward pass goes on."""
+
+    def __init__(self, networks: Networks, ranks: Ranks, statistics: Sequence[Tensor]) -> None:
+        super().__init__(networks)
+        self.ranks, self.statistics, self.replica = ranks, statistics, paddle.DataParallel(networks)
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        return self.replica(images)
+
+    def within(self, last: bool) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if last else self.replica.no_sync()
+
+    def end(self) -> None:
+        self.ranks.average(self.statistics)
+
+    def stops(self, asked: bool, waits: bool) -> bool:
+        return waits and self.ranks.any(asked)
+
+
+class Packed(Exchange):
+    """Everything as one array: on a CPU nothing else is computed meanwhile, and each message has its price."""
+
+    def __init__(self, networks: Networks, ranks: Ranks, statistics: Sequence[Tensor]) -> None:
+        super().__init__(networks)
+        # Above 0 behind an exchange: some process was asked to end before it.
+        self.asked = paddle.zeros([1])
+        self.ranks, self.statistics = ranks, [*statistics, self.asked]
+        self.parameters = [parameter for parameter in networks.parameters() if not parameter.stop_gradient]
+        self.sizes = np.array([tensor.size for tensor in (*self.parameters, *self.statistics)], dtype=np.int64)
+        self.flat = paddle.zeros([int(self.sizes.sum())])
+
+    @paddle.no_grad()
+    def end(self) -> None:
+        gradients = [parameter.grad for parameter in self.parameters]
+        used = [gradient is not None for gradient in gradients]
+        given = [gradient for gradient in gradients if gradient is not None]
+        # A gradient may be a view with strides.
+        dense = [gradient if gradient.is_contiguous() else gradient.contiguous() for gradient in given]
+        tensors = [*dense, *self.statistics]
+        addresses = np.array([tensor.data_ptr() for tensor in tensors], dtype=np.uint64)
+        sizes = self.sizes if all(used) else self.sizes[[*used, *[True] * len(self.statistics)]]
+        several = (len(tensors), addresses.ctypes.data, sizes.ctypes.data, self.flat.data_ptr())
+        native.kernels().gather(*several)
+        self.ranks.total(self.flat)
+        native.kernels().scatter(*several, 1 / self.ranks.world)
+        for gradient, own in zip(given, dense, strict=True):
+            if own is not gradient:
+                paddle.assign(own, gradient)
+
+    def stops(self, asked: bool, waits: bool) -> bool:
+        stops = bool(self.asked.item())
+        if asked and not stops:
+            self.asked.fill_(1.0)
+        return stops
+
+
+def exchange(networks: Networks, ranks: Ranks, statistics: Sequence[Tensor], packed: bool) -> Exchange:
+    """How the processes of a run exchange; at first all of them take over the weights of the first one.
+
+    `statistics`: float32 tensors of any shape; `packed`: whether all are on CPUs with the compiled kernels.
+    """
+    if ranks.world == 1:
+        return Exchange(networks)
+    return Packed(networks, ranks, statistics) if packed else DataParallel(networks, ranks, statistics)
