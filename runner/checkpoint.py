@@ -261,7 +261,7 @@ def shared(saved: Saved | None, ranks: Ranks) -> Iterator[Saved | None]:
         yield saved
         return
     content = ranks.same(lambda: {name: (saved.folder / name).read_bytes() for name in saved.state["digests"]})
-    if ranks.first:
+    if ranks.is_first:
         yield saved
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -296,7 +296,7 @@ def adopt(origin: Path, saved: Saved, directory: Path) -> Saved:
             partial = folder / f".{name}.part"
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(origin / CHECKPOINTS / name, partial)
-            os.replace(partial, folder / name)
+            files.replace_folder(partial, folder / name)
     adopted = Saved(folder / saved.folder.name, saved.state)
     rewind(directory, adopted)
     return adopted

@@ -29,7 +29,7 @@ from . import (
     weights,
 )
 from . import config as cfg
-from .config import store
+from .config import rules, store
 from .ema import Ema
 from .errors import ConfigError
 from .evaluation import evaluate
@@ -84,6 +84,7 @@ def build(
     take over what came of it; at last all of them are tied together. Errors: ConfigError, DataError or CheckpointError,
     whichever part cannot be had.
     """
+    rules.divided(config, ranks.world)
     stage = prepare(config, with_teacher=True, ranks=ranks)
     networks, loaders, notes = stage.networks, stage.loaders, stage.notes
     if saved:
@@ -148,7 +149,7 @@ def _begin(config: cfg.Config, stage: Stage, ranks: parallel.Ranks) -> dict[str,
         return plan, {} if alone else {name: value.numpy() for name, value in networks.state_dict().items()}
 
     plan, arrays = ranks.same(first)
-    if not ranks.first:
+    if not ranks.is_first:
         restore.take_over(arrays, bool(plan), "the first process", networks, config.compression)
     return plan
 

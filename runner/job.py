@@ -6,6 +6,7 @@ import contextlib
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from . import config as cfg
 from . import launch, summary, supervisor, sweep
 from .config import store
-from .errors import STOPPED, RunFailed, UserError
+from .errors import STOPPED, ConfigError, RunFailed, UserError
 from .journal import CONFIG
 
 #: What went wrong in this process. Hydra would print a line of its own for an exception, and end a sweep.
@@ -35,10 +36,16 @@ def run(composed: DictConfig) -> float:
         config = _config(composed, directory, swept)
         if swept:
             print(f"\n{directory.name.replace('_', ': ', 1)}", flush=True)
-        if isinstance(config.launch, cfg.Cluster) and config.launch.rank is None and not launch.is_launched():
+        cluster = isinstance(config.launch, cfg.Cluster) and not launch.is_launched()
+        if cluster and swept:
+            raise ConfigError(
+                "launch=cluster: a sweep runs on one machine, or hands its jobs to a cluster (hydra/launcher=…). Use "
+                "launch=local, or a run without -m."
+            )
+        if isinstance(config.launch, cfg.Cluster) and cluster and config.launch.rank is None:
             with contextlib.suppress(OSError):
                 directory.rmdir()
-            print("\n".join(launch.lines(config.launch, overrides, directory)))
+            print("\n".join(launch.lines(config.launch, [*overrides, *_hydra_overrides(hydra)], directory)))
             return math.nan
         tags = {"sweep_id": swept.id} if swept else {}
         try:
@@ -64,6 +71,11 @@ def run(composed: DictConfig) -> float:
     if swept and supervisor.signals_received:
         raise KeyboardInterrupt
     return float(result["best"] if result["best"] is not None else result["final"]["top1"])
+
+
+def _hydra_overrides(hydra: Any) -> list[str]:
+    """What the command said about Hydra itself, without the folder."""
+    return [text for text in hydra.overrides.hydra if not text.startswith(("hydra.run.dir=", "hydra.mode="))]
 
 
 def _config(composed: DictConfig, directory: Path, swept: sweep.Sweep | None) -> cfg.Config:

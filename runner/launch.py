@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
 import select
 import shlex
 import signal
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +27,8 @@ from .processes import LAST_BEAT, PULSE
 GRACE_S = 2.0
 #: Longest wait between two looks at the processes, and between the request for their stacks and their end.
 LOOK_S, STACKS_S = 0.05, 0.3
+#: The variable with what the first process has to tell the others instead of training.
+VERDICT = "RUNNER_VERDICT"
 #: A process that lost the connection to another one, and one that its communication library ended for that reason.
 CUT_OFF = (5, -signal.SIGABRT)
 
@@ -98,7 +103,8 @@ def log_of(directory: Path, rank: int) -> Path:
 class Ended:
     """The process that was the first to fail."""
 
-    rank: int
+    rank: int | None
+    """Its number; None where nobody can tell."""
     code: int
     """Its exit code; negative: the signal that killed it."""
     stood_still: bool = False
@@ -108,18 +114,35 @@ class Ended:
 class Workers:
     """The worker processes of a node."""
 
-    def __init__(self, node: Node, directory: Path, threads: int | None, attempt: int, locks: list[int]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        directory: Path,
+        train: cfg.Train,
+        attempt: int = 0,
+        locks: Sequence[int] = (),
+        verdict: str = "",
+    ) -> None:
+        """`verdict`: what the command of the first process found instead of something to train."""
         self.node, self.directory = node, directory
         self.heard = time.monotonic()
         self.watched = True
         self.processes: list[subprocess.Popen[bytes]] = []
         self.pulses: list[int] = []
         master = node.master or f"127.0.0.1:{_free_port()}"
-        for local in range(node.processes):
-            own = {} if node.is_given else node.environment(local, master)
-            self._start(local, own | device.environment(threads, node.beside), attempt, locks)
+        try:
+            for local in range(node.processes):
+                own = {} if node.is_given else node.environment(local, master)
+                if train.device is cfg.Device.cpu:
+                    own["PADDLE_DISTRI_BACKEND"] = "gloo"
+                if verdict:
+                    own[VERDICT] = verdict
+                self._start(local, own | device.environment(train.threads, node.beside), attempt, locks)
+        except OSError:
+            self.send(signal.SIGKILL)
+            raise
 
-    def _start(self, local: int, environment: dict[str, str], attempt: int, locks: list[int]) -> None:
+    def _start(self, local: int, environment: dict[str, str], attempt: int, locks: Sequence[int]) -> None:
         rank = self.node.first + local
         reads, writes = os.pipe()
         os.set_blocking(reads, False)
@@ -157,19 +180,24 @@ class Workers:
     def _wait(self, timeout_s: float) -> Ended | None:
         failed: list[Ended] = []
         seen: set[int] = set()
-        since = 0.0
+        since = math.inf
+        killed = False
         while True:
             for local, process in enumerate(self.processes):
                 if local not in seen and process.poll() is not None:
                     seen.add(local)
-                    if process.returncode:
+                    if process.returncode and not killed:
                         failed.append(Ended(self.node.first + local, process.returncode))
-                        since = since or time.monotonic()
+                        since = min(since, time.monotonic())
             if len(seen) == len(self.processes):
                 break
-            if since and time.monotonic() > since + GRACE_S:
+            if time.monotonic() > since + GRACE_S and not killed:
+                if all(one.code in CUT_OFF for one in failed):
+                    # Whoever is still there is what the others waited for.
+                    return self._end_of_standstill()
                 self.send(signal.SIGKILL)
-            elif self.watched and not since and time.monotonic() > self.heard + timeout_s:
+                killed = True
+            elif self.watched and not failed and time.monotonic() > self.heard + timeout_s:
                 return self._end_of_standstill()
             self._look()
         # What lost its connection is not what broke it.
@@ -192,13 +220,16 @@ class Workers:
 
     def _end_of_standstill(self) -> Ended:
         """Let every process write down where it is, and end it."""
-        stopped = [local for local, process in enumerate(self.processes) if _is_stopped(process.pid)]
+        alive = [local for local, process in enumerate(self.processes) if process.poll() is None]
+        stopped = [local for local in alive if _is_stopped(self.processes[local].pid)]
         self.send(signal.SIGUSR1)
         time.sleep(STACKS_S)
         self.send(signal.SIGKILL)
         for process in self.processes:
             process.wait()
-        return Ended(self.node.first + (stopped[0] if stopped else 0), -signal.SIGKILL, stood_still=True)
+        known = stopped or (alive if len(alive) == 1 else [])
+        rank = self.node.first + known[0] if known else None
+        return Ended(rank, -signal.SIGKILL, stood_still=True)
 
 
 def _is_stopped(process: int) -> bool:
@@ -216,8 +247,7 @@ def _free_port() -> int:
 
 def lines(launch: cfg.Cluster, overrides: list[str], directory: Path) -> list[str]:
     """The command of every node."""
+    place = os.path.relpath(directory)
+    place = place if re.fullmatch(r"[\w./-]+", place) else shlex.quote(f"'{place}'")
     said = " ".join(shlex.quote(text) for text in overrides if not text.startswith(("launch.rank=", "hydra.run.dir=")))
-    return [
-        f"python -m runner {said} hydra.run.dir={shlex.quote(str(directory))} launch.rank={rank}"
-        for rank in range(launch.nnodes)
-    ]
+    return [f"python -m runner {said} hydra.run.dir={place} launch.rank={rank}" for rank in range(launch.nnodes)]

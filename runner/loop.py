@@ -156,12 +156,12 @@ def validate(training: Training, observer: Observer) -> Evaluation:
 
     def until_stopped(batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
-            if observer.stopping():
+            # Several processes wait for each other at the end of an evaluation; they see behind it what stops them.
+            if observer.stopping() and training.ranks.world == 1:
                 raise Stopped
             yield batch
 
-    # Several processes wait for each other at the end of an evaluation; what stops them is seen behind it.
-    batches = until_stopped(training.loaders.val) if training.ranks.world == 1 else training.loaders.val
+    batches = until_stopped(training.loaders.val)
     with training.ema.applied() if training.ema else contextlib.nullcontext():
         return evaluate(training.networks, batches, training.precision, training.k, ranks=training.ranks)
 

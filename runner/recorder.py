@@ -91,16 +91,16 @@ class Recorder:
 
 
 class Follower:
-    """What every process but the first does: it stays beside that one, which writes."""
+    """What every process but the first does: it stays beside that one, which writes, and reports nothing itself."""
 
     def __init__(self, ranks: Ranks, stop: Stop, pulse: Pulse) -> None:
         self.ranks, self.stop, self.pulse = ranks, stop, pulse
 
     def logged(self, progress: Progress, values: dict[str, float]) -> None:
-        """Nothing."""
+        """Left to the first process."""
 
     def evaluated(self, progress: Progress, evaluation: Evaluation, better: bool) -> None:
-        """Nothing."""
+        """Left to the first process."""
 
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """Wait until the first process has written it."""
@@ -111,5 +111,6 @@ class Follower:
         self.pulse.beat()
 
     def stopping(self) -> bool:
-        """Whether SIGINT or SIGTERM came to this process."""
+        """Whether SIGINT or SIGTERM came to this process; asked for where something was done."""
+        self.pulse.beat()
         return self.stop.received != 0

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import yaml
 from . import config as cfg
 from . import files, launch, resume, runs
 from .config import store
-from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, ProcessLost, RunFailed
+from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, ProcessLost, RunFailed, UserError
 from .journal import (
     CHECKPOINTS,
     CONFIG,
@@ -37,6 +38,8 @@ from .tracking.process import MirrorProcess
 
 #: Delivers the runs of this command. A sweep does not wait for it between its jobs.
 MIRROR = MirrorProcess()
+#: Seconds after a first signal from which a second one means that it took too long.
+REPEAT_S = 2.0
 #: Signals that asked this command to stop, also those that came when a run was as good as complete.
 signals_received: list[int] = []
 
@@ -71,9 +74,13 @@ def run(
             if lock is None:
                 raise ConfigError(f"{directory} is being trained by another process. Wait for it, or choose another.")
             if not prepare(config, directory, overrides, tags or {}):
+                _tell_others(config, node, "", 0)
                 print(f"{os.path.relpath(directory)} is complete: nothing is left to train.")
                 return result(directory)
             outcome = supervise(config, directory, node, lock)
+    except UserError as error:
+        _tell_others(config, node, str(error), error.exit_code)
+        raise
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
@@ -81,6 +88,16 @@ def run(
     if outcome.exit_code:
         raise RunFailed(outcome.reason, outcome.exit_code)
     return result(directory)
+
+
+def _tell_others(config: cfg.Config, node: launch.Node, message: str, exit_code: int) -> None:
+    """Let the commands of the other processes end as this one does, where they were started by themselves."""
+    if node.world == node.processes:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / RANKS).mkdir()
+        verdict = json.dumps([message, exit_code])
+        launch.Workers(node, Path(folder), config.train, verdict=verdict).wait(config.launch.timeout_s)
 
 
 def _assist(config: cfg.Config, directory: Path, node: launch.Node) -> None:
@@ -174,6 +191,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.first = 0
+        self.since = 0.0
         self.workers: launch.Workers | None = None
 
     def __enter__(self) -> Signals:
@@ -185,7 +203,11 @@ class Signals:
             signal.signal(number, handler)
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
-        again, self.first = bool(self.first), self.first or number
+        now = time.monotonic()
+        # A launcher, or a terminal and a launcher, send the same wish several times within a moment.
+        again = bool(self.first) and now > self.since + REPEAT_S
+        if not self.first:
+            self.first, self.since = number, now
         if self.workers is not None:
             self.workers.send(signal.SIGKILL if again else number)
 
@@ -209,12 +231,19 @@ def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: Signa
     while True:
         for local in range(node.processes):
             failure_of(directory, node.first + local).unlink(missing_ok=True)
-        signals.workers = launch.Workers(node, directory, config.train.threads, attempt, locks)
+        signals.workers = launch.Workers(node, directory, config.train, attempt, locks)
         if signals.first:
             signals.workers.send(signals.first)
-        outcome = _outcome(signals.workers.wait(config.launch.timeout_s), directory, signals.first, config.launch)
+        ended = signals.workers.wait(config.launch.timeout_s)
+        outcome = _outcome(ended, directory, signals.first, config.launch, node)
         if outcome.exit_code != ProcessLost.exit_code or attempt == config.launch.max_restarts or signals.first:
             return outcome
+        if node.world > node.processes:
+            if not signals.workers.watched:
+                # The other commands have ended: their processes were not needed any more.
+                return outcome
+            # Until no process of the attempt before can be met.
+            time.sleep(2 * launch.GRACE_S)
         attempt += 1
         note = f"start {attempt + 1} of {config.launch.max_restarts + 1}: {outcome.reason}"
         print(note, flush=True)
@@ -227,12 +256,16 @@ def _is_swept(directory: Path) -> bool:
 
 
 def _outcome(
-    ended: launch.Ended | None, directory: Path, signal_received: int = 0, settings: cfg.Launch | None = None
+    ended: launch.Ended | None,
+    directory: Path,
+    signal_received: int = 0,
+    settings: cfg.Launch | None = None,
+    node: launch.Node | None = None,
 ) -> Outcome:
     """What the end of the process that failed first means."""
     if ended is None:
         return Outcome(0, "FINISHED", "")
-    code, failure = ended.code, failure_of(directory, ended.rank)
+    code, failure = ended.code, failure_of(directory, ended.rank or 0)
     if failure.is_file():
         said = json.loads(failure.read_text(encoding="utf-8"))
         return Outcome(said["exit_code"], "FAILED", said["message"])
@@ -243,26 +276,28 @@ def _outcome(
         place = os.path.relpath(directory)
         how = "sweep.resume=true" if _is_swept(directory) else f"hydra.run.dir={place} checkpoint.resume=auto"
         state = f"Continue with the same command and {how}" if kept else "There was no checkpoint yet."
+        if node and node.first:
+            state = "The first process knows how to go on."
         return Outcome(code, "KILLED", f"Stopped by {STOPPED[code]}. {state}")
     if code == DiskError.exit_code:
         return Outcome(code, "FAILED", f"{directory} takes no more files, not even the reason. Is its disk full?")
     if code < 0 and sys.stdout.isatty():
         # The progress bar had hidden the cursor.
         print("\x1b[?25h", end="", flush=True)
-    return Outcome(ProcessLost.exit_code, "FAILED", _loss(ended, directory, settings))
+    return Outcome(ProcessLost.exit_code, "FAILED", _loss(ended, directory, settings, node))
 
 
-def _loss(ended: launch.Ended, directory: Path, settings: cfg.Launch | None) -> str:
+def _loss(ended: launch.Ended, directory: Path, settings: cfg.Launch | None, node: launch.Node | None) -> str:
     """How a process was lost."""
-    alone = settings is None or (settings.processes == 1 and not isinstance(settings, cfg.Cluster))
-    who = "The training process" if alone and not ended.rank else f"Process {ended.rank}"
-    log = launch.log_of(directory, ended.rank)
+    alone = node is None or node.world == 1
+    who = "The training process" if alone else "The run" if ended.rank is None else f"Process {ended.rank}"
+    log = launch.log_of(directory, ended.rank or 0)
     if ended.stood_still and settings:
         return (
-            f"{who} stood still: no step was finished for {settings.timeout_s:g} s (launch.timeout_s). "
-            f"Where it was: {log}"
+            f"{who} stood still: no step was finished for {settings.timeout_s:g} s (launch.timeout_s), or the others "
+            f"waited for it in vain. Where it was: {log}"
         )
-    if ended.code == -signal.SIGABRT and not alone:
+    if ended.code in launch.CUT_OFF and not alone:
         return f"{who} lost the connection to the others. The log of the one that ended first says why; its own: {log}"
     name = signal.Signals(-ended.code).name if ended.code < 0 else f"exit code {ended.code}"
     reason = f"{who} ended with {name}. Log: {log}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import json
 import logging
 import os
 import platform
@@ -26,12 +27,12 @@ from .config import store
 from .config.rules import network_names
 from .data import Images
 from .deploy.manifest import EXPORT
-from .errors import UNWRITABLE, CheckpointError, DataError, DiskError, ProcessLost, UserError
+from .errors import UNWRITABLE, CheckpointError, DataError, DiskError, ProcessLost, RunFailed, UserError
 from .experiment import Experiment
 from .finish import finish
 from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, Journal, failure_of
 from .loop import fit
-from .parallel import PeerFailed
+from .parallel import PeerLost
 from .progress import Display
 from .recorder import Follower, Recorder
 from .training import Ending
@@ -58,7 +59,8 @@ def guarded(directory: Path, attempt: int = 0) -> int:
             return train(directory, stop, attempt)
         except Interrupted:
             return 128 + stop.received
-        except PeerFailed:
+        except PeerLost as error:
+            log.info("%s", error)
             return ProcessLost.exit_code
         except UserError as error:
             log.info("%s", "".join(traceback.format_exception(error)))
@@ -70,8 +72,6 @@ def guarded(directory: Path, attempt: int = 0) -> int:
             if stop.received:
                 # What a signal to the whole process group breaks is not a defect.
                 return 128 + stop.received
-            if "gloo" in str(error) or "NCCL" in str(error):
-                return ProcessLost.exit_code
             reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
             return _failed(directory, rank, f"{reason}. Where: {launch.log_of(directory, rank)}", 1)
 
@@ -100,6 +100,8 @@ def _failed(directory: Path, rank: int, message: str, exit_code: int) -> int:
 def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     """Build the run of a directory, train it and write its result. Returns the exit code."""
     ranks, pulse = parallel.join(), processes.Pulse()
+    if ranks.same(_is_complete):
+        return 0
     config = ranks.same(lambda: store.read(directory / CONFIG))
     saved, notes = ranks.same(lambda: starting_point(directory, config, attempt))
     with checkpoint.shared(saved, ranks) as own:
@@ -107,7 +109,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     data = describe_data(run)
     if ranks.any(ranks.same(lambda: data["digest"]) != data["digest"]):
         raise DataError("The processes of this run do not have the same images. Give every machine the same ones.")
-    if not ranks.first:
+    if not ranks.is_first:
         return assist(run, stop, pulse)
     files.write_json(directory / ENVIRONMENT, environment())
     journal = Journal(directory)
@@ -157,6 +159,17 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     return 0
 
 
+def _is_complete() -> bool:
+    """Whether the command of the first process found nothing left to train. Errors: RunFailed where it refused to."""
+    verdict = os.environ.get(launch.VERDICT)
+    if verdict is None:
+        return False
+    message, exit_code = json.loads(verdict)
+    if exit_code:
+        raise RunFailed(message, exit_code)
+    return True
+
+
 def assist(run: Experiment, stop: StopSignal, pulse: processes.Pulse) -> int:
     """Train beside the first process, which reads and writes all files. Returns the exit code."""
     with stop.after_the_step():
@@ -178,10 +191,10 @@ def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[c
 
     Errors: CheckpointError where there should be one and is none; ConfigError where it is of another composition.
     """
-    match config.checkpoint.resume:
-        case "never" if not attempt:
+    match "auto" if attempt else config.checkpoint.resume:
+        case "never":
             return None, []
-        case "auto" | "never" if (directory / CHECKPOINTS / "last").is_file() or not (directory / ORIGIN).is_file():
+        case "auto" if (directory / CHECKPOINTS / "last").is_file() or not (directory / ORIGIN).is_file():
             saved, notes = checkpoint.newest(directory)
         case _:
             run = (directory / ORIGIN).read_text(encoding="utf-8")

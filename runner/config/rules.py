@@ -201,6 +201,8 @@ def _launch(config: Config) -> Iterator[str]:
         )
     if isinstance(launch, Local) and launch.inline and count > 1:
         yield f"launch.inline=true is one process, and {count} are wanted. Use launch.inline=false."
+    if len(set(launch.devices)) < len(launch.devices):
+        yield f"launch.devices={launch.devices}: each process needs a GPU of its own."
     if isinstance(launch, Cluster):
         if launch.master is None or not re.fullmatch(r"[\w.-]+:\d+", launch.master):
             yield (
@@ -213,13 +215,23 @@ def _launch(config: Config) -> Iterator[str]:
                 f"{launch.nnodes - 1}."
             )
         count *= launch.nnodes
-    if count > config.data.batch_size:
+    yield from _divided(config, count)
+
+
+def divided(config: Config, processes: int) -> None:
+    """Refuse a batch that so many processes cannot share. Errors: ConfigError."""
+    for problem in _divided(config, processes):
+        raise ConfigError(problem)
+
+
+def _divided(config: Config, processes: int) -> Iterator[str]:
+    if processes > config.data.batch_size:
         yield (
-            f"data.batch_size={config.data.batch_size} is of all {count} processes together, and each needs an image. "
-            f"Use at least data.batch_size={count}."
+            f"data.batch_size={config.data.batch_size} is of all {processes} processes together, and each needs an "
+            f"image. Use at least data.batch_size={processes}."
         )
-    divided = count > 1 or config.train.accumulate > 1
-    if divided and isinstance(config.mimic, JsOriginal) and config.mimic.reduction.name == "sum":
+    several = processes > 1 or config.train.accumulate > 1
+    if several and isinstance(config.mimic, JsOriginal) and config.mimic.reduction.name == "sum":
         yield (
             "mimic.reduction=sum grows with the part of the batch that is computed at once, so several processes or "
             "parts (train.accumulate) would change it. Use mimic.reduction=mean with a larger mimic.weight."

@@ -2,11 +2,11 @@
 
 from .exchange import Exchange, exchange
 from .layers import Shard, separate, share_dropout, statistics, synchronize
-from .ranks import PeerFailed, Ranks, join
+from .ranks import PeerLost, Ranks, join
 
 __all__ = [
     "Exchange",
-    "PeerFailed",
+    "PeerLost",
     "Ranks",
     "Shard",
     "exchange",

@@ -14,6 +14,7 @@ from paddle.autograd import PyLayer
 from paddle.nn.quant.quant_layers import FakeQuantMovingAverageAbsMax
 
 from ..compression import slim
+from ..errors import ConfigError
 from ..kernels.layers import Accelerated, applies
 from ..models import Networks
 from .ranks import Ranks
@@ -22,7 +23,7 @@ _Norm = nn.layer.norm._BatchNormBase
 
 
 def statistics(networks: nn.Layer) -> list[Tensor]:
-    """What training changes beside the weights: running averages, ranges of activations, other floating buffers.
+    """What training changes beside the weights: running averages, ranges of activations, other float32 buffers.
 
     Each process sees its own part of the batch; their mean is what all go on with.
     """
@@ -32,8 +33,8 @@ def statistics(networks: nn.Layer) -> list[Tensor]:
             found += [layer._mean, layer._variance]
     for layer in slim.fake_quantized(networks).values():
         found += slim.range_state(layer)
-    found += [buffer for buffer in networks.buffers() if buffer.is_floating_point()]
-    return list({id(tensor): tensor for tensor in found}.values())
+    found += networks.buffers()
+    return list({id(tensor): tensor for tensor in found if tensor.dtype == paddle.float32}.values())
 
 
 class _Total(PyLayer):
@@ -50,9 +51,17 @@ class _Total(PyLayer):
 
 
 def synchronize(networks: Networks, ranks: Ranks) -> None:
-    """Let batch normalisation (Peng et al., MegDet, CVPR 2018) and ranges of activations see the whole batch."""
+    """Let batch normalisation (Peng et al., MegDet, CVPR 2018) and ranges of activations see the whole batch.
+
+    Errors: ConfigError for a normalisation that cannot.
+    """
     for sort, made in ((_Norm, _synchronized_norm), (FakeQuantMovingAverageAbsMax, _synchronized_range)):
         for layer in _layers(networks, sort):
+            if sort is _Norm and (layer.weight is None or layer.bias is None or layer._data_format == "NHWC"):
+                raise ConfigError(
+                    f"train.sync_batchnorm=true: {layer.full_name()} has no scale and shift, or its channels last. "
+                    "Use train.sync_batchnorm=false, or another normalisation."
+                )
             kind: Any = type(layer)
             layer.__class__ = made(kind)
             layer._ranks = ranks
@@ -149,8 +158,9 @@ def share_dropout(networks: Networks, shard: Shard) -> None:
     So generators agree in all processes, and neither results nor checkpoints depend on their number.
     """
     for layer in _layers(networks, nn.Dropout):
-        layer.__class__ = SharedDropout
-        layer._shard = shard
+        if type(layer) is nn.Dropout:
+            layer.__class__ = SharedDropout
+            layer._shard = shard
 
 
 class SharedDropout(nn.Dropout):

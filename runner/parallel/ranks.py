@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import paddle
 from paddle import Tensor
 
+from ..errors import RunFailed, UserError
+
 T = TypeVar("T")
 #: Numbers of the moments at which all processes met.
 _meetings = itertools.count()
-#: Seconds that a process waits for the others; the command that started it has a limit of its own.
-PATIENCE_S = 10**6
 #: Seconds between two looks whether the first process listens. Paddle 3.3.1 itself waits 3 s after a first refusal.
 POLL_S = 0.02
 
 
-class PeerFailed(BaseException):
-    """The first process could not do what this one waits for; it says why."""
+class PeerLost(BaseException):
+    """The connection to another process of the run broke."""
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[None]:
+    """What Paddle raises in an exchange, it raises because another process is gone. Errors: PeerLost."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError) as error:
+        raise PeerLost(f"the connection to another process broke: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Ranks:
     world: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
 
@@ -42,14 +52,16 @@ class Ranks:
     def total(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor of any shape over all processes, in place."""
         if self.world > 1:
-            paddle.distributed.all_reduce(tensor)
+            with _connected():
+                paddle.distributed.all_reduce(tensor)
         return tensor
 
     @paddle.no_grad()
     def largest(self, tensor: Tensor) -> Tensor:
         """The largest values of a tensor of any shape over all processes, in place."""
         if self.world > 1:
-            paddle.distributed.all_reduce(tensor, paddle.distributed.ReduceOp.MAX)
+            with _connected():
+                paddle.distributed.all_reduce(tensor, paddle.distributed.ReduceOp.MAX)
         return tensor
 
     @paddle.no_grad()
@@ -65,37 +77,48 @@ class Ranks:
 
     def any(self, flag: bool) -> bool:
         """Whether a flag is set in any process. Waits for the device."""
-        return bool(flag) if self.world == 1 else bool(self.total(paddle.to_tensor([int(flag)])).item())
+        if self.world == 1:
+            return flag
+        self.wait()
+        return bool(self.total(paddle.to_tensor([int(flag)])).item())
 
     def wait(self) -> None:
         """Return once every process has come here, however long that takes: gloo itself gives up after 30 s."""
         if self.world == 1:
             return
         store, meeting = paddle.base.core.create_or_get_global_tcp_store(), next(_meetings)
-        if store.add(f"runner/{meeting}/came", 1) == self.world:
-            store.set(f"runner/{meeting}/all", "1")
-        store.get(f"runner/{meeting}/all")
+        with _connected():
+            if store.add(f"runner/{meeting}/came", 1) == self.world:
+                store.set(f"runner/{meeting}/all", "1")
+            store.get(f"runner/{meeting}/all")
 
     def same(self, make: Callable[[], T]) -> T:
         """What `make` returns in the first process, in every process; it has to survive pickling.
 
-        Errors: what `make` raises, in the first process; PeerFailed in the others.
+        Errors: a UserError that `make` raises in the first process, in every process with its exit code.
         """
         if self.world == 1:
             return make()
-        said: list[object] = [None]
-        if not self.first:
-            self.wait()
-            paddle.distributed.broadcast_object_list(said, src=0)
-            if said[0] is None:
-                raise PeerFailed
-            return said[0][0]  # type: ignore[index, return-value]
+        if not self.is_first:
+            made, failure = self._hear(None)
+            if failure is not None:
+                raise RunFailed(*failure)
+            return made
         try:
-            said = [(make(),)]
-        finally:
-            self.wait()
-            paddle.distributed.broadcast_object_list(said, src=0)
-        return said[0][0]  # type: ignore[index, return-value]
+            made = make()
+        except UserError as error:
+            self._hear((None, (str(error), error.exit_code)))
+            raise
+        self._hear((made, None))
+        return made
+
+    def _hear(self, said: Any) -> Any:
+        """What the first process says."""
+        box = [said]
+        self.wait()
+        with _connected():
+            paddle.distributed.broadcast_object_list(box, src=0)
+        return box[0]
 
 
 def join() -> Ranks:
@@ -109,7 +132,6 @@ def join() -> Ranks:
     rank = int(os.environ["PADDLE_TRAINER_ID"])
     if not (paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count()):
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
-    os.environ.setdefault("FLAGS_stop_check_timeout", str(PATIENCE_S))
     if rank:
         _until_heard(os.environ["PADDLE_MASTER"])
     paddle.distributed.init_parallel_env()

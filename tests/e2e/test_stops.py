@@ -54,7 +54,7 @@ def test_a_second_signal_ends_the_worker_at_once_and_still_as_killed(tmp_path):
     run = started(tmp_path)
     os.kill(worker_of(run), signal.SIGSTOP)
     run.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    time.sleep(2.5)
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130, said
