@@ -38,6 +38,8 @@ from .tracking.process import MirrorProcess
 
 #: Delivers the runs of this command. A sweep does not wait for it between its jobs.
 MIRROR = MirrorProcess()
+#: Seconds that the other commands of a run have to hear that there is nothing to train.
+TELL_S = 60.0
 #: Seconds after a first signal from which a second one means that it took too long.
 REPEAT_S = 2.0
 #: Signals that asked this command to stop, also those that came when a run was as good as complete.
@@ -97,7 +99,7 @@ def _tell_others(config: cfg.Config, node: launch.Node, message: str, exit_code:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / RANKS).mkdir()
         verdict = json.dumps([message, exit_code])
-        launch.Workers(node, Path(folder), config.train, verdict=verdict).wait(config.launch.timeout_s)
+        launch.Workers(node, Path(folder), config.train, verdict=verdict).wait(min(config.launch.timeout_s, TELL_S))
 
 
 def _assist(config: cfg.Config, directory: Path, node: launch.Node) -> None:

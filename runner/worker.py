@@ -61,7 +61,8 @@ def guarded(directory: Path, attempt: int = 0) -> int:
             return 128 + stop.received
         except PeerLost as error:
             log.info("%s", error)
-            return ProcessLost.exit_code
+            # A signal while one waits for another breaks their connection.
+            return 128 + stop.received if stop.received else ProcessLost.exit_code
         except UserError as error:
             log.info("%s", "".join(traceback.format_exception(error)))
             return _failed(directory, rank, str(error), error.exit_code)
@@ -260,7 +261,12 @@ class StopSignal:
     def after_the_step(self) -> Iterator[None]:
         """Within the context the loop asks whether a signal came."""
         self.waits = True
+        for number in self._before:
+            # Paddle's store takes an interrupted call for a broken connection.
+            signal.siginterrupt(number, False)
         yield
+        for number in self._before:
+            signal.siginterrupt(number, True)
         self.waits = False
 
 

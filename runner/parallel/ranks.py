@@ -91,6 +91,15 @@ class Ranks:
             if store.add(f"runner/{meeting}/came", 1) == self.world:
                 store.set(f"runner/{meeting}/all", "1")
             store.get(f"runner/{meeting}/all")
+        left = f"runner/{meeting}/left"
+        if self.is_first:
+            # It keeps the store, and may end behind this.
+            with _connected():
+                while store.add(left, 0) < self.world - 1:
+                    time.sleep(POLL_S / 20)
+        else:
+            with contextlib.suppress(RuntimeError, OSError, ValueError):
+                store.add(left, 1)
 
     def same(self, make: Callable[[], T]) -> T:
         """What `make` returns in the first process, in every process; it has to survive pickling.

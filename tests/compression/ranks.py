@@ -10,7 +10,7 @@ import paddle
 import paddle.distributed as dist
 
 from runner import config as cfg
-from runner import experiment, models
+from runner import experiment, models, parallel
 from runner.compression import qat, slim
 from runner.loop import train_step
 from tests.conftest import TINY, composed
@@ -30,11 +30,12 @@ def ranges(of: paddle.nn.Layer) -> list[float]:
 
 
 said: dict[str, object] = {"before": ranges(network)}
-qat.synchronize(network)
+parallel.Ranks(dist.get_rank(), dist.get_world_size()).average(parallel.statistics(network))
 said["after"] = ranges(network)
 
-training = experiment.build(composed(*TINY, "compression=qat", "tracking=none")).training
-batch = next(training.loaders.train.epoch(0, start=dist.get_rank()))
+ranks = parallel.Ranks(dist.get_rank(), dist.get_world_size())
+training = experiment.build(composed(*TINY, "compression=qat", "tracking=none"), None, ranks).training
+batch = next(training.loaders.train.epoch(0))
 said |= {"indices": batch.indices.tolist(), "initial": ranges(training.networks)}
 training.networks.train()
 train_step(training, batch)

@@ -11,6 +11,7 @@ from runner.config import store
 from runner.errors import ConfigError
 
 NEEDED = {
+    "launch=cluster": ["launch.master=node0:29500"],
     "model=custom": ["model.target=a.b:c"],
     "model=vision": ["model.architecture=vgg11"],
     "data=custom": ["data.target=a.b:c"],

@@ -145,14 +145,19 @@ def test_without_a_rank_the_command_of_every_node_is_printed(tmp_path):
 def test_a_fault_of_one_process_ends_the_run_everywhere_and_it_goes_on_as_if_nothing_had_happened(
     undisturbed, tmp_path, kind, rank, code, says
 ):
-    command = [*TWO, "hydra.run.dir=run", "launch.timeout_s=5"]
-    process = start(*command, cwd=tmp_path, env=fault(kind, rank, 13, tmp_path / "mark"))
+    command = [*TWO, "hydra.run.dir=run"]
+    process = start(
+        *command,
+        *(["launch.timeout_s=12"] if kind == "stop" else []),
+        cwd=tmp_path,
+        env=fault(kind, rank, 13, tmp_path / "mark"),
+    )
     wait_until((tmp_path / "mark").exists, process=process)
     below, began = [number for _, number in children_all(process.pid)], time.monotonic()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
     assert says in errors
-    assert time.monotonic() - began < LIMIT_S
+    assert time.monotonic() - began < LIMIT_S + (12 if kind == "stop" else 0)
     assert gone(below)
     assert status_of(tmp_path) == "FAILED"
     done = run(*command, "checkpoint.resume=auto", cwd=tmp_path)
@@ -190,6 +195,41 @@ def test_sigterm_leaves_a_checkpoint_on_every_path(undisturbed, tmp_path, whom):
     done = run(*command, "checkpoint.resume=auto", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert_equal(tmp_path / "run", undisturbed / "run")
+
+
+def test_sigterm_to_an_outer_launcher_leaves_a_checkpoint(undisturbed, tmp_path):
+    command = [
+        sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", "logs", "--master",
+        f"127.0.0.1:{free_port()}", sys.executable, "-m", "runner", *RUN, "hydra.run.dir=run",
+    ]  # fmt: skip
+    environment = {key: value for key, value in ENVIRONMENT.items() if key != "CUDA_VISIBLE_DEVICES"}
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, **silent)
+    wait_until(lambda: has_logged(tmp_path / "run"))
+    below = [number for _, number in children_all(process.pid)]
+    process.terminate()
+    process.wait(60)
+    assert gone(below)
+    assert status_of(tmp_path) == "KILLED"
+    done = run(*TWO, "hydra.run.dir=run", "checkpoint.resume=auto", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_equal(tmp_path / "run", undisturbed / "run")
+
+
+@pytest.mark.parametrize(("resume", "code", "says"), [("auto", 0, "is complete"), ("never", 2, "already holds a run")])
+def test_every_node_ends_as_the_first_one_where_there_is_nothing_to_train(tmp_path, resume, code, says):
+    first = tmp_path / "node0"
+    for rank in (0, 1):
+        (tmp_path / f"node{rank}").mkdir()
+    assert run(*RUN, "train.epochs=1", "schedule.warmup_epochs=0", "hydra.run.dir=run", cwd=first).returncode == 0
+    cluster = ["launch=cluster", "launch.nnodes=2", f"launch.master=127.0.0.1:{free_port()}", "launch.timeout_s=30"]
+    again = [*RUN, *cluster, "train.epochs=1", "schedule.warmup_epochs=0", f"checkpoint.resume={resume}"]
+    nodes = [start(*again, f"launch.rank={rank}", "hydra.run.dir=run", cwd=tmp_path / f"node{rank}") for rank in (0, 1)]
+    for node in nodes:
+        output, errors = node.communicate(timeout=60)
+        assert node.returncode == code, errors
+        if code or node is nodes[0]:
+            assert says in output + errors
 
 
 def test_when_the_command_is_killed_no_process_stays(tmp_path):
