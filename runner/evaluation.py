@@ -94,7 +94,6 @@ def evaluate(
                 sums[name] += paddle.concat([loss, hits]).astype("float64")
                 if details:
                     seen[name].append(_predict(logits, batch))
-    ranks.wait()
     everything = [*sums.values(), paddle.to_tensor([count], dtype="float64")]
     *totals, count = ranks.total(paddle.concat(everything)).numpy().tolist()
     values: dict[str, float] = {}

@@ -112,6 +112,7 @@ def build(
     steps_per_epoch = loaders.train.batches_per_epoch
     steps = config.train.max_steps or config.train.epochs * steps_per_epoch
     _check_warmups(config, steps, steps_per_epoch)
+    ranks.wait()
     fused = _accelerates(config) and not ranks.any(bool(native.unavailable()))
     optimizations = _optimizations(config, stage.mode, networks, steps, steps_per_epoch, fused)
     stage.precision.decorate([networks[name] for name in networks.trained], [part.optimizer for part in optimizations])

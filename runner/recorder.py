@@ -62,7 +62,7 @@ class Recorder:
         folder = checkpoint.save(self.directory, self.run.training, better, about)
         self.journal.append("checkpoint", name=folder.name, better=better)
         self._log_alphas(progress)
-        self.run.training.ranks.wait()
+        self.run.training.ranks.meet()
 
     def _log_alphas(self, progress: Progress) -> None:
         """Where the learnt clips of activations are: their spread as metrics, each by its name in the log."""
@@ -104,7 +104,7 @@ class Follower:
 
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """Wait until the first process has written it."""
-        self.ranks.wait()
+        self.ranks.meet()
 
     def stepped(self) -> None:
         """A sign of life."""

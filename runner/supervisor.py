@@ -274,10 +274,7 @@ def _outcome(
     if signal_received:
         code = 128 + signal_received
     if code in STOPPED:
-        kept = (directory / CHECKPOINTS / "last").is_file()
-        place = os.path.relpath(directory)
-        how = "sweep.resume=true" if _is_swept(directory) else f"hydra.run.dir={place} checkpoint.resume=auto"
-        state = f"Continue with the same command and {how}" if kept else "There was no checkpoint yet."
+        state = _how_to_go_on(directory) or "There was no checkpoint yet."
         if node and node.first:
             state = "The first process knows how to go on."
         return Outcome(code, "KILLED", f"Stopped by {STOPPED[code]}. {state}")
@@ -286,7 +283,20 @@ def _outcome(
     if code < 0 and sys.stdout.isatty():
         # The progress bar had hidden the cursor.
         print("\x1b[?25h", end="", flush=True)
-    return Outcome(ProcessLost.exit_code, "FAILED", _loss(ended, directory, settings, node))
+    return Outcome(
+        ProcessLost.exit_code,
+        "FAILED",
+        f"{_loss(ended, directory, settings, node)}\n{_how_to_go_on(directory)}".strip(),
+    )
+
+
+def _how_to_go_on(directory: Path) -> str:
+    """What continues a run that has a checkpoint."""
+    if not (directory / CHECKPOINTS / "last").is_file():
+        return ""
+    place = os.path.relpath(directory)
+    how = "sweep.resume=true" if _is_swept(directory) else f"hydra.run.dir={place} checkpoint.resume=auto"
+    return f"Continue with the same command and {how}"
 
 
 def _loss(ended: launch.Ended, directory: Path, settings: cfg.Launch | None, node: launch.Node | None) -> str:
@@ -298,7 +308,7 @@ def _loss(ended: launch.Ended, directory: Path, settings: cfg.Launch | None, nod
         return (
             f"{who} stood still: no step was finished for {settings.timeout_s:g} s (launch.timeout_s), or the others "
             f"waited for it in vain. Where it was: {log}"
-        )
+        ) + (" Were all machines started, with the same launch.master?" if node and node.world > node.processes else "")
     if ended.code in launch.CUT_OFF and not alone:
         return f"{who} lost the connection to the others. The log of the one that ended first says why; its own: {log}"
     name = signal.Signals(-ended.code).name if ended.code < 0 else f"exit code {ended.code}"

@@ -204,7 +204,8 @@ def _launch(config: Config) -> Iterator[str]:
     if len(set(launch.devices)) < len(launch.devices):
         yield f"launch.devices={launch.devices}: each process needs a GPU of its own."
     if isinstance(launch, Cluster):
-        if launch.master is None or not re.fullmatch(r"[\w.-]+:\d+", launch.master):
+        host, _, port = (launch.master or "").rpartition(":")
+        if not re.fullmatch(r"[\w.-]+", host) or not port.isdecimal() or not 0 < int(port) < 1 << 16:
             yield (
                 f"launch.master={launch.master}: the machines meet at HOST:PORT of the first one, such as "
                 "launch.master=node0:29500"

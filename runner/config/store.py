@@ -59,7 +59,9 @@ def unknown_key(key: str, valid: list[str]) -> ConfigError:
     """The error for a key that the schema does not have."""
     where, _, name = key.rpartition(".")
     place = f"'{where}'" if where else "the config"
-    return ConfigError(f"There is no key '{name}' in {place}.{nearest(name, valid)}\nValid keys: {', '.join(valid)}")
+    choices = [choice.kind for choice in GROUPS.get(where, ()) if name in {field.name for field in fields(choice)}]  # type: ignore[attr-defined]
+    hint = f" {where}={choices[0]} has one." if choices else nearest(name, valid)
+    return ConfigError(f"There is no key '{name}' in {place}.{hint}\nValid keys: {', '.join(valid)}")
 
 
 def to_plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ from .. import config as cfg
 from .. import device
 from ..images import decode
 from ..processes import die_with_parent
-from .prefetch import ahead
+from .prefetch import ahead, iterated
 from .samplers import batch_bounds, epoch_order
 from .splits import ImageFiles, Images, Split
 from .transforms import Augmentation, Changes, Normalize
@@ -166,17 +166,10 @@ def _decoded_by_workers(
         worker_init_fn=functools.partial(_start_worker, os.getpid()),
         return_list=True,
     )
-    # Paddle 3.3.1 draws the workers' seed from NumPy's global generator; a resumed epoch would draw it once more.
-    random_state = np.random.get_state()
-    iterator = iter(loader)
-    np.random.set_state(random_state)
-    try:
+    with iterated(loader) as iterator:
         for images, indices in iterator:
             places, decoded = indices.numpy(), images.numpy()
             for row in np.flatnonzero(places < 0):
                 places[row] = -1 - places[row]
                 decoded[row] = decode(split.paths[places[row]], split.image_size)
             yield places, decoded
-    finally:
-        # Paddle 3.3.1 ends the workers of an abandoned iterator only when the garbage collector comes by.
-        iterator._try_shutdown_all()

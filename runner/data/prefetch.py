@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import paddle
@@ -35,15 +37,24 @@ def ahead(batches: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[Tensor, .
     loader = paddle.io.DataLoader(
         stream, batch_size=None, num_workers=0, return_list=True, use_buffer_reader=True, prefetch_factor=AHEAD
     )
-    # Paddle 3.3.1 draws a seed for workers from NumPy's global generator; a resumed epoch would draw it once more.
+    with iterated(loader) as iterator:
+        for tensors in iterator:
+            yield tuple(tensors)
+    if stream.error is not None:
+        raise stream.error
+
+
+@contextlib.contextmanager
+def iterated(loader: paddle.io.DataLoader) -> Iterator[Any]:
+    """An iterator over a loader whose threads and processes end with the context.
+
+    Paddle 3.3.1 draws their seed from NumPy's global generator, and a resumed epoch would draw it once more; it ends
+    those of an abandoned iterator only when the garbage collector comes by.
+    """
     random_state = np.random.get_state()
     iterator = iter(loader)
     np.random.set_state(random_state)
     try:
-        for tensors in iterator:
-            yield tuple(tensors)
+        yield iterator
     finally:
-        # An epoch may be left in its middle; its thread would wait for a place in the queue.
         iterator._try_shutdown_all()
-    if stream.error is not None:
-        raise stream.error

@@ -37,19 +37,6 @@ def statistics(networks: nn.Layer) -> list[Tensor]:
     return list({id(tensor): tensor for tensor in found if tensor.dtype == paddle.float32}.values())
 
 
-class _Total(PyLayer):
-    """The sum over all processes; every process's part of it has the gradient of the sum."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
-        ctx.ranks = ranks
-        return ranks.total(x.clone())
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Tensor:
-        return ctx.ranks.total(dy.clone())
-
-
 def synchronize(networks: Networks, ranks: Ranks) -> None:
     """Let batch normalisation (Peng et al., MegDet, CVPR 2018) and ranges of activations see the whole batch.
 
@@ -95,20 +82,42 @@ def _synchronized_norm(plain: Any) -> Any:
 
 def _normalized(layer: Any, x: Tensor, axis: int) -> Tensor:
     """Batch normalisation over all processes; `axis` is the one of channels."""
-    ranks, others = layer._ranks, [number for number in range(x.ndim) if number != axis]
-    shape = [-1 if number == axis else 1 for number in range(x.ndim)]
-    own = float(math.prod(x.shape[number] for number in others))
-    sums = _Total.apply(paddle.concat([x.sum(others), paddle.full([1], own)]), ranks)
-    count = sums[-1].detach()
-    mean = sums[:-1] / count
-    centered = x - mean.reshape(shape)
-    variance = _Total.apply((centered * centered).sum(others), ranks) / count
+    y, mean, variance = _Normalize.apply(x, layer.weight, layer.bias, layer._ranks, axis, layer._epsilon)
     keep = layer._momentum
     with paddle.no_grad():
         for running, batch in ((layer._mean, mean), (layer._variance, variance)):
-            paddle.assign(keep * running + (1 - keep) * batch.detach(), running)
-    y = centered * paddle.rsqrt(variance + layer._epsilon).reshape(shape)
-    return y * layer.weight.reshape(shape) + layer.bias.reshape(shape)
+            paddle.assign(keep * running + (1 - keep) * batch, running)
+    return y
+
+
+class _Normalize(PyLayer):
+    """Batch normalisation with the statistics of all processes; sums are float64. Returns mean and variance as well."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, ranks: Ranks, axis: int, epsilon: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        others = [number for number in range(x.ndim) if number != axis]
+        shape = [-1 if number == axis else 1 for number in range(x.ndim)]
+        own = paddle.full([1], math.prod(x.shape[number] for number in others), "float64")
+        sums = ranks.total(paddle.concat([x.sum(others, "float64"), own]))
+        mean = (sums[:-1] / sums[-1]).astype(x.dtype)
+        centered = x - mean.reshape(shape)
+        variance = ranks.total((centered * centered).sum(others, "float64")) / sums[-1]
+        rate = paddle.rsqrt(variance + epsilon).astype(x.dtype)
+        normal = centered * rate.reshape(shape)
+        ctx.save_for_backward(normal, rate, gamma, sums[-1])
+        ctx.ranks, ctx.others, ctx.shape = ranks, others, shape
+        y = normal * gamma.reshape(shape) + beta.reshape(shape)
+        return y, mean.detach(), variance.astype(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor, *_statistics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        normal, rate, gamma, count = ctx.saved_tensor()
+        dbeta, dgamma = dy.sum(ctx.others, "float64"), (dy * normal).sum(ctx.others, "float64")
+        shift, slope = (ctx.ranks.total(paddle.concat([dbeta, dgamma])) / count).astype(dy.dtype).chunk(2)
+        inner = dy - shift.reshape(ctx.shape) - normal * slope.reshape(ctx.shape)
+        return (gamma * rate).reshape(ctx.shape) * inner, dgamma.astype(dy.dtype), dbeta.astype(dy.dtype)
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import paddle
 from paddle import Tensor
 
-from ..errors import RunFailed, UserError
+from ..errors import ConfigError, ProcessLost, RunFailed, UserError
 
 T = TypeVar("T")
 #: Numbers of the moments at which all processes met.
@@ -77,13 +77,14 @@ class Ranks:
 
     def any(self, flag: bool) -> bool:
         """Whether a flag is set in any process. Waits for the device."""
-        if self.world == 1:
-            return flag
-        self.wait()
-        return bool(self.total(paddle.to_tensor([int(flag)])).item())
+        return flag if self.world == 1 else bool(self.total(paddle.to_tensor([int(flag)])).item())
+
+    def meet(self) -> None:
+        """Return once every process has come here. Errors: PeerLost at once where one is gone."""
+        self.any(False)
 
     def wait(self) -> None:
-        """Return once every process has come here, however long that takes: gloo itself gives up after 30 s."""
+        """Return once every process has come here, however long that takes, where gloo would give up after 30 s."""
         if self.world == 1:
             return
         store, meeting = paddle.base.core.create_or_get_global_tcp_store(), next(_meetings)
@@ -133,7 +134,8 @@ class Ranks:
 def join() -> Ranks:
     """Meet the other processes that the launcher's variables name (`PADDLE_TRAINER_ID`, …); return once all are there.
 
-    CPUs exchange through gloo, GPUs through NCCL.
+    CPUs exchange through gloo, GPUs through NCCL. Errors: ConfigError for an address that cannot be used, ProcessLost
+    where they do not come together.
     """
     world = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if world == 1:
@@ -141,17 +143,42 @@ def join() -> Ranks:
     rank = int(os.environ["PADDLE_TRAINER_ID"])
     if not (paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count()):
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
+    address = os.environ["PADDLE_MASTER"]
+    host, _, port = address.rpartition(":")
+    _check(host, int(port), is_first=not rank)
     if rank:
-        _until_heard(os.environ["PADDLE_MASTER"])
-    paddle.distributed.init_parallel_env()
+        _until_heard(host, int(port))
+    try:
+        paddle.distributed.init_parallel_env()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise ProcessLost(
+            f"The processes cannot meet at {address} (launch.master): {str(error).strip().splitlines()[0]}"
+        ) from error
     return Ranks(rank, world)
 
 
-def _until_heard(address: str) -> None:
-    host, _, port = address.rpartition(":")
+def _check(host: str, port: int, is_first: bool) -> None:
+    """Errors: ConfigError where the address is none, or not one where this process can listen if it is the first."""
+    try:
+        where = socket.gethostbyname(host)
+    except OSError as error:
+        raise ConfigError(f"launch.master={host}:{port}: this machine does not know {host} ({error}).") from error
+    if is_first:
+        try:
+            with socket.socket() as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((where, port))
+        except OSError as error:
+            raise ConfigError(
+                f"launch.master={host}:{port}: the first process cannot listen there ({error.strerror}). It has to be "
+                "an address of the machine with launch.rank=0, and a port that nobody uses."
+            ) from error
+
+
+def _until_heard(host: str, port: int) -> None:
     while True:
         try:
-            socket.create_connection((host, int(port)), timeout=5).close()
+            socket.create_connection((host, port), timeout=5).close()
         except OSError:
             time.sleep(POLL_S)
         else:
