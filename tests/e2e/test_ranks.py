@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -267,6 +268,36 @@ def test_a_node_that_never_comes_is_not_waited_for_without_end(tmp_path):
     )  # fmt: skip
     assert done.returncode == 5, done.stderr
     assert "stood still" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("master", "says"),
+    [("no.such.host.invalid:29500", "does not know no.such.host.invalid"), ("192.0.2.1:29500", "cannot listen there")],
+)
+def test_a_machine_that_cannot_be_the_first_one_says_so(tmp_path, master, says):
+    cluster = ["launch=cluster", "launch.nnodes=2", f"launch.master={master}", "launch.rank=0"]
+    done = run(*RUN, *cluster, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert "launch.master" in done.stderr
+
+
+def test_a_port_that_is_taken_is_named(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        master = f"127.0.0.1:{taken.getsockname()[1]}"
+        cluster = ["launch=cluster", "launch.nnodes=2", f"launch.master={master}", "launch.rank=0"]
+        done = run(*RUN, *cluster, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert f"launch.master={master}: the first process cannot listen there" in done.stderr
+
+
+def test_a_sweep_over_machines_is_refused(tmp_path):
+    cluster = ["launch=cluster", "launch.nnodes=2", "launch.master=node0:29500", "launch.rank=1"]
+    done = run(*RUN, *cluster, "-m", "train.seed=0,1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "a sweep runs on one machine" in done.stdout + done.stderr
 
 
 def test_a_run_goes_on_with_another_number_of_processes(undisturbed, tmp_path):

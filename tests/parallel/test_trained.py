@@ -57,7 +57,7 @@ def test_two_processes_compute_what_one_does(said, name):
     # A last bit decides now and then to which integer a value is rounded.
     quantized = "qat" in name
     assert together["losses"][0] == pytest.approx(alone["losses"][0], rel=2e-4 if quantized else 2e-6)
-    assert together["losses"] == pytest.approx(alone["losses"], rel=3e-2 if quantized else 1e-3)
+    assert together["losses"] == pytest.approx(alone["losses"], rel=5e-2 if quantized else 1e-4)
     assert together["sum"] == pytest.approx(alone["sum"], rel=1e-3)
     assert together["random"] == alone["random"]
 
