@@ -38,7 +38,6 @@ REFUSED = [
     (["launch=cluster"], "launch.master=node0:29500"),
     (["launch=cluster", "launch.master=node0:99999"], "meet at HOST:PORT"),
     (["launch=cluster", "launch.nnodes=2", "launch.master=a:1", "launch.rank=2"], "numbered from 0 to 1"),
-    (["launch.nnodes=2"], "launch=cluster has one"),
     (
         ["mode=cls_distill", "mimic=js_original", "mimic.reduction=sum", "launch.nproc_per_node=2"],
         "Use mimic.reduction=mean",

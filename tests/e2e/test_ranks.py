@@ -300,6 +300,12 @@ def test_a_sweep_over_machines_is_refused(tmp_path):
     assert "a sweep runs on one machine" in done.stdout + done.stderr
 
 
+def test_a_key_of_another_choice_is_found_there(tmp_path):
+    done = run("launch.nnodes=2", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "launch=cluster has one" in done.stderr
+
+
 def test_a_run_goes_on_with_another_number_of_processes(undisturbed, tmp_path):
     synced = ["train.sync_batchnorm=true", "optimizer=sgd", "optimizer.lr=0.01", "tracking=none"]
     assert run(*TWO, *synced, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
