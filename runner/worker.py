@@ -44,6 +44,8 @@ def main() -> None:
     """The process's entry: train the run of a directory and exit with the documented code."""
     directory, parent, attempt = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     processes.die_with_parent(parent)
+    # The command asks where every thread is before it ends a process that stands still.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     processes.leave(guarded(directory, attempt))
 
 
@@ -78,12 +80,11 @@ def guarded(directory: Path, attempt: int = 0) -> int:
 
 
 def _log_to(path: Path) -> None:
-    """Send what is logged, warnings, and on request where every thread is, to a file."""
+    """Send what is logged, warnings as well, to a file."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", filename=path, encoding="utf-8", force=True
     )
     logging.captureWarnings(True)
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 def _is_of_a_write(error: OSError, directory: Path) -> bool:
