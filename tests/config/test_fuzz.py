@@ -16,7 +16,7 @@ from runner import job
 from runner.choices import choices
 from runner.errors import RunFailed
 
-#: Lists that are tried; `make test-chaos` tries a thousand.
+#: Lists that are tried; `RUNNER_FUZZ=1000 pytest tests/config/test_fuzz.py` tries a thousand.
 EXAMPLES = int(os.environ.get("RUNNER_FUZZ", "60"))
 #: Longest time that one list may take.
 LIMIT_S = 20.0
