@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runner.journal import curves
+from runner.journal import curves, tracked
 from tests.e2e.processes import (
     ENVIRONMENT,
     children,
@@ -206,7 +206,8 @@ def test_sigterm_to_an_outer_launcher_leaves_a_checkpoint(undisturbed, tmp_path)
     environment = {key: value for key, value in ENVIRONMENT.items() if key != "CUDA_VISIBLE_DEVICES"}
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, **silent)
-    wait_until(lambda: has_logged(tmp_path / "run"))
+    # The launcher waits 30 s for what it ends, and the first creation of a store may take longer on a busy machine.
+    wait_until(lambda: has_logged(tmp_path / "run") and "run_id" in tracked(tmp_path / "run"))
     below = [number for _, number in children_all(process.pid)]
     process.terminate()
     process.wait(60)
