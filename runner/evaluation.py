@@ -15,7 +15,7 @@ from . import metrics, seeding
 from .data import Batch
 from .losses import cross_entropy
 from .models import Networks
-from .parallel import Ranks
+from .parallel import ALONE, Ranks
 from .precision import Precision
 
 
@@ -71,7 +71,7 @@ def evaluate(
     precision: Precision,
     k: int,
     details: bool = False,
-    ranks: Ranks = Ranks(),  # noqa: B008
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Loss and accuracy of every trained network over all batches of all processes, in constant memory.
 

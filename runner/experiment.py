@@ -76,7 +76,7 @@ class Stage:
 def build(
     config: cfg.Config,
     saved: checkpoint.Saved | None = None,
-    ranks: parallel.Ranks = parallel.Ranks(),  # noqa: B008
+    ranks: parallel.Ranks = parallel.ALONE,
 ) -> Experiment:
     """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state.
 
@@ -168,7 +168,7 @@ def _tie(training: Training, settings: cfg.Train, packed: bool) -> None:
 def prepare(
     config: cfg.Config,
     with_teacher: bool,
-    ranks: parallel.Ranks = parallel.Ranks(),  # noqa: B008
+    ranks: parallel.Ranks = parallel.ALONE,
 ) -> Stage:
     """seed → data → networks; the frozen teacher of `cls_teacher` is needed for training only. Errors as in `build`."""
     place = device.choose(config.train, config.amp)

@@ -2,9 +2,10 @@
 
 from .exchange import Exchange, exchange
 from .layers import Shard, separate, share_dropout, statistics, synchronize
-from .ranks import PeerLost, Ranks, join
+from .ranks import ALONE, PeerLost, Ranks, join
 
 __all__ = [
+    "ALONE",
     "Exchange",
     "PeerLost",
     "Ranks",

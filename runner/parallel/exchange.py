@@ -98,7 +98,7 @@ class Packed(Exchange):
 
 
 def exchange(networks: Networks, ranks: Ranks, statistics: Sequence[Tensor], packed: bool) -> Exchange:
-    """How the processes of a run exchange; at first all of them take over the weights of the first one.
+    """How the processes of a run exchange, all of which have the same weights.
 
     `statistics`: float32 tensors of any shape; `packed`: whether all are on CPUs with the compiled kernels.
     """

@@ -131,6 +131,10 @@ class Ranks:
         return box[0]
 
 
+#: A run of one process.
+ALONE = Ranks()
+
+
 def join() -> Ranks:
     """Meet the other processes that the launcher's variables name (`PADDLE_TRAINER_ID`, …); return once all are there.
 
@@ -139,7 +143,7 @@ def join() -> Ranks:
     """
     world = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if world == 1:
-        return Ranks()
+        return ALONE
     rank = int(os.environ["PADDLE_TRAINER_ID"])
     if not (paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count()):
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"

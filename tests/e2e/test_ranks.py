@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -62,6 +63,16 @@ def children_all(parent):
     return found
 
 
+def launched_by_hand():
+    """The command of two processes under Paddle's own launcher, and its environment."""
+    command = [
+        sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", "logs", "--master",
+        f"127.0.0.1:{free_port()}", sys.executable, "-m", "runner", *RUN, "hydra.run.dir=run",
+    ]  # fmt: skip
+    environment = {key: value for key, value in ENVIRONMENT.items() if key != "CUDA_VISIBLE_DEVICES"}
+    return command, environment
+
+
 def status_of(cwd):
     _, [found] = mlflow_runs(f"sqlite:///{cwd / 'outputs' / 'mlflow.db'}")
     return found.info.status
@@ -98,11 +109,7 @@ def test_one_process_gets_to_the_same_place(undisturbed, tmp_path):
 
 
 def test_processes_that_were_launched_by_hand_are_one_run(undisturbed, tmp_path):
-    command = [
-        sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", "logs", "--master",
-        f"127.0.0.1:{free_port()}", sys.executable, "-m", "runner", *RUN, "hydra.run.dir=run",
-    ]  # fmt: skip
-    environment = {key: value for key, value in ENVIRONMENT.items() if key != "CUDA_VISIBLE_DEVICES"}
+    command, environment = launched_by_hand()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert status_of(tmp_path) == "FINISHED"
@@ -199,20 +206,18 @@ def test_sigterm_leaves_a_checkpoint_on_every_path(undisturbed, tmp_path, whom):
 
 
 def test_sigterm_to_an_outer_launcher_leaves_a_checkpoint(undisturbed, tmp_path):
-    command = [
-        sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", "logs", "--master",
-        f"127.0.0.1:{free_port()}", sys.executable, "-m", "runner", *RUN, "hydra.run.dir=run",
-    ]  # fmt: skip
-    environment = {key: value for key, value in ENVIRONMENT.items() if key != "CUDA_VISIBLE_DEVICES"}
+    # The launcher waits 30 s for what it ends, and the first creation of a store may take longer on a busy machine.
+    shutil.copytree(undisturbed / "outputs", tmp_path / "outputs")
+    command, environment = launched_by_hand()
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, **silent)
-    # The launcher waits 30 s for what it ends, and the first creation of a store may take longer on a busy machine.
-    wait_until(lambda: has_logged(tmp_path / "run") and "run_id" in tracked(tmp_path / "run"))
+    wait_until(lambda: has_logged(tmp_path / "run"))
     below = [number for _, number in children_all(process.pid)]
     process.terminate()
     process.wait(60)
     assert gone(below)
-    assert status_of(tmp_path) == "KILLED"
+    client, _ = mlflow_runs(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
+    assert client.get_run(tracked(tmp_path / "run")["run_id"]).info.status == "KILLED"
     done = run(*TWO, "hydra.run.dir=run", "checkpoint.resume=auto", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert_equal(tmp_path / "run", undisturbed / "run")
