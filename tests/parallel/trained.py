@@ -23,18 +23,20 @@ SHARED = [
     "schedule=cosine_warmup", "schedule.warmup_epochs=0.5", "tracking=none", "train.sync_batchnorm=true",
 ]  # fmt: skip
 SMALL = ["model=mobilenet_v3_small_x0_35", "optimizer.lr=0.001"]
+#: AdamW makes more of a rounding error from step to step.
+PLAIN = [SMALL[0], "optimizer=momentum", "optimizer.lr=0.003"]
 COMPOSITIONS = {
     "cls": SMALL,
     "cls by Paddle's own layers": [*SMALL, "train.accelerate=off"],
     "cls in parts, with averages and clipping": [
-        "train.accumulate=3", "train.ema=0.9", "optimizer.clip_norm=0.5", *SMALL,
+        "train.accumulate=2", "train.ema=0.9", "optimizer.clip_norm=0.5", *PLAIN,
     ],
     "cls_distill": ["mode=cls_distill", *SMALL],
     "cls_distill_multiopt": [
         "mode=cls_distill_multiopt", "optimizer@mode.peer_optimizer=momentum", "mode.peer_optimizer.lr=0.01", *SMALL,
     ],
     "cls_distill with js_original": ["mode=cls_distill", "mimic=js_original", "mimic.detach_peer=false", *SMALL],
-    "cls with qat": ["compression=qat", *SMALL],
+    "cls with qat": ["compression=qat", *PLAIN],
     "cls_distill_multiopt with fpgm": ["mode=cls_distill_multiopt", "compression=fpgm", *SMALL],
     "cls with fpgm_qat, own statistics": ["compression=fpgm_qat", *SMALL, "train.sync_batchnorm=false"],
 }  # fmt: skip
