@@ -13,12 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from . import files
+
 #: Names in a run directory.
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 JOURNAL, LOG, RESULT, TRACKED = "journal.jsonl", "train.log", "result.json", "mlflow.json"
 CHECKPOINTS, PLOTS, RANKS = "checkpoints", "plots", "ranks"
 ORIGIN, SWEEP = "resumed_from", "sweep.json"
 LOCK, TRACKING_LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.lock", f"{RANKS}/tracking.log"
+
+#: Bytes before an offset by which a journal is known again.
+MARKED = 256
 
 #: Metrics that a clock gave: computed again they differ.
 MEASURED = {"train/images_per_s", "final/images_per_s", "final/latency_ms_p50", "final/latency_ms_p99"}
@@ -69,6 +74,12 @@ class Journal:
         finally:
             os.close(descriptor)
 
+    def sync(self) -> None:
+        """Bring what was added to the disk, so that a checkpoint is never ahead of it after a power cut."""
+        if self.path.exists():
+            with self.path.open("rb") as stream:
+                os.fsync(stream.fileno())
+
     def metrics(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """Add the metrics of a step, less those that an earlier attempt wrote with the same value."""
         new = {name: value for name, value in values.items() if not self._known(step, name, value)}
@@ -100,6 +111,14 @@ def events(directory: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], i
             except ValueError:
                 continue
             yield event, offset
+
+
+def mark(directory: Path, offset: int) -> str:
+    """What tells whether a journal still is the one that was read up to an offset: a digest of the bytes before it."""
+    with contextlib.suppress(FileNotFoundError), (directory / JOURNAL).open("rb") as stream:
+        stream.seek(max(0, offset - MARKED))
+        return files.text_digest(stream.read(min(offset, MARKED)).decode(errors="replace"))
+    return ""
 
 
 def tracked(directory: Path) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Recorder:
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """Write the state to disk."""
         about = self.about | {"seconds": self.seconds}
+        self.journal.sync()
         folder = checkpoint.save(self.directory, self.run.training, better, about)
         self.journal.append("checkpoint", name=folder.name, better=better)
         self._log_alphas(progress)

@@ -16,7 +16,7 @@ from .. import config as cfg
 from .. import files
 from ..config import store
 from ..errors import CheckpointError
-from ..journal import CHECKPOINTS, CONFIG, OVERRIDES, TRACKED, events, tracked
+from ..journal import CHECKPOINTS, CONFIG, MEASURED, OVERRIDES, TRACKED, events, mark, tracked
 from . import server
 
 #: MLflow's limits for one call.
@@ -34,6 +34,10 @@ class Mirror:
         if self.known.get("uri", tracking.uri) != tracking.uri:
             # The run goes to another server now: all of it. By its key it is found again where it was before.
             self.known = {"key": self.known["key"]}
+        if "offset" in self.known and self.known.get("mark") != mark(directory, self.known["offset"]):
+            # The journal lost its end with the power, and MLflow has points that will be computed again.
+            self.known |= {"offset": 0, "has_lost": True}
+        self._had: dict[tuple[str, int], float] | None = None
         self._client: Any = None
 
     @property
@@ -81,21 +85,38 @@ class Mirror:
         if not self.known["params_sent"]:
             self._send_params()
             self._remember(params_sent=True)
+        if self.known.get("has_lost") and self._had is None:
+            self._had = self._points()
         metrics: list[Any] = []
         offset = self.known["offset"]
         for event, offset in events(self.directory, self.known["offset"]):
             if event["event"] == "metrics":
-                metrics += _metrics(event)
+                metrics += [metric for metric in _metrics(event) if not self._has(metric)]
                 if len(metrics) < MAX_METRICS // 2:
                     continue
             self._send_metrics(metrics)
             metrics = []
             self._send(event)
-            self._remember(offset=offset)
+            self._read_to(offset)
         self._send_metrics(metrics)
         if offset != self.known["offset"]:
-            self._remember(offset=offset)
+            self._read_to(offset)
         return bool(self.known.get("ended"))
+
+    def _points(self) -> dict[tuple[str, int], float]:
+        """(name, step) → value of what MLflow has of the run."""
+        run_id = self.known["run_id"]
+        names = self.client.get_run(run_id).data.metrics
+        history = ((name, point) for name in names for point in self.client.get_metric_history(run_id, name))
+        return {(name, point.step): point.value for name, point in history}
+
+    def _has(self, metric: Any) -> bool:
+        """Whether MLflow has a point already that is computed again, at another time."""
+        value = (self._had or {}).get((metric.key, metric.step))
+        return value is not None and (metric.key in MEASURED or repr(value) == repr(metric.value))
+
+    def _read_to(self, offset: int) -> None:
+        self._remember(offset=offset, mark=mark(self.directory, offset))
 
     def _remember(self, **values: Any) -> None:
         self.known |= values

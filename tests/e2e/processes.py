@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -66,6 +67,26 @@ def children(parent):
                 found[(status.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()] = int(status.parent.name)
         except OSError:
             continue
+    return found
+
+
+def below(parent):
+    """Command line and id of every process below one."""
+    found = []
+    for name, number in children(parent).items():
+        found += [(name, number), *below(number)]
+    return found
+
+
+def workers(process):
+    """Rank → the id of a training process below a command."""
+    found = {}
+    for name, number in below(process.pid):
+        if "runner.worker" in name:
+            with contextlib.suppress(OSError):
+                environment = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
+                rank = [item.partition(b"=")[2] for item in environment if item.startswith(b"PADDLE_TRAINER_ID=")]
+                found[int(rank[0]) if rank else 0] = number
     return found
 
 

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ import pytest
 from runner.journal import curves, tracked
 from tests.e2e.processes import (
     ENVIRONMENT,
-    children,
+    below,
     free_port,
     gone,
     has_logged,
@@ -26,6 +25,7 @@ from tests.e2e.processes import (
     run,
     start,
     wait_until,
+    workers,
 )
 from tests.e2e.test_resume import assert_equal, state
 
@@ -42,25 +42,6 @@ LIMIT_S = 15
 
 def fault(kind, rank, at, mark):
     return {"FAULT": kind, "FAULT_RANK": str(rank), "FAULT_AT": str(at), "FAULT_MARK": str(mark)}
-
-
-def workers(process):
-    """Rank → the id of a training process below a command."""
-    found = {}
-    for name, number in children_all(process.pid):
-        if "runner.worker" in name:
-            environment = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
-            [rank] = [item.partition(b"=")[2] for item in environment if item.startswith(b"PADDLE_TRAINER_ID=")]
-            found[int(rank)] = number
-    return found
-
-
-def children_all(parent):
-    """Command line and id of every process below one."""
-    found = []
-    for name, number in children(parent).items():
-        found += [(name, number), *children_all(number)]
-    return found
 
 
 def launched_by_hand():
@@ -161,12 +142,12 @@ def test_a_fault_of_one_process_ends_the_run_everywhere_and_it_goes_on_as_if_not
         env=fault(kind, rank, 13, tmp_path / "mark"),
     )
     wait_until((tmp_path / "mark").exists, process=process)
-    below, began = [number for _, number in children_all(process.pid)], time.monotonic()
+    processes, began = [number for _, number in below(process.pid)], time.monotonic()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
     assert says in errors
     assert time.monotonic() - began < LIMIT_S + (12 if kind == "stop" else 0)
-    assert gone(below)
+    assert gone(processes)
     assert status_of(tmp_path) == "FAILED"
     done = run(*command, "checkpoint.resume=auto", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -212,10 +193,10 @@ def test_sigterm_to_an_outer_launcher_leaves_a_checkpoint(undisturbed, tmp_path)
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, **silent)
     wait_until(lambda: has_logged(tmp_path / "run"))
-    below = [number for _, number in children_all(process.pid)]
+    processes = [number for _, number in below(process.pid)]
     process.terminate()
     process.wait(60)
-    assert gone(below)
+    assert gone(processes)
     client, _ = mlflow_runs(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
     assert client.get_run(tracked(tmp_path / "run")["run_id"]).info.status == "KILLED"
     done = run(*TWO, "hydra.run.dir=run", "checkpoint.resume=auto", cwd=tmp_path)
@@ -242,10 +223,10 @@ def test_every_node_ends_as_the_first_one_where_there_is_nothing_to_train(tmp_pa
 def test_when_the_command_is_killed_no_process_stays(tmp_path):
     process = start(*TWO, "hydra.run.dir=run", cwd=tmp_path)
     wait_until(lambda: has_logged(tmp_path / "run"), process=process)
-    below = [number for _, number in children_all(process.pid)]
+    processes = [number for _, number in below(process.pid)]
     process.kill()
     process.communicate()
-    assert gone(below)
+    assert gone(processes)
     assert status_of(tmp_path) == "FAILED"
 
 
@@ -256,7 +237,7 @@ def test_a_lost_node_ends_the_run_on_the_other_one(tmp_path):
         (tmp_path / f"node{rank}").mkdir()
         nodes.append(start(*cluster, f"launch.rank={rank}", "hydra.run.dir=run", cwd=tmp_path / f"node{rank}"))
     wait_until(lambda: has_logged(tmp_path / "node0" / "run"), process=nodes[0])
-    for number in [nodes[1].pid, *(number for _, number in children_all(nodes[1].pid))]:
+    for number in [nodes[1].pid, *(number for _, number in below(nodes[1].pid))]:
         os.kill(number, signal.SIGKILL)
     began = time.monotonic()
     _, errors = nodes[0].communicate(timeout=60)
