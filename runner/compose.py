@@ -20,6 +20,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from . import job, launch, processes, supervisor, sweep
 from .choices import choices, config_dir
 from .config import GROUPS, Checkpoint, Config, Train
+from .config.rules import refuse_secrets
 from .config.store import unknown_key
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, RunFailed, UserError, nearest
 
@@ -57,6 +58,12 @@ def run(arguments: list[str]) -> int:
     # Hydra's parser takes no override behind a flag: `runner mode=cls -m train.seed=0,1` would be refused.
     flags = [argument for argument in arguments if argument in ("-m", "--multirun", "hydra.mode=MULTIRUN")]
     rest = [_listed(argument) for argument in arguments if argument not in flags]
+    for argument in rest:
+        key, _, values = argument.partition("=")
+        if key.endswith("tracking.uri"):
+            # A sweep writes down what it was started with before any job is looked at.
+            for uri in values.split(","):
+                refuse_secrets(uri.strip("'\""))
     if launch.is_launched():
         if flags:
             raise ConfigError(

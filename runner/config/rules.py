@@ -31,6 +31,9 @@ from . import (
 #: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
 STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
 
+#: Names under which a URI carries what nobody else should read.
+SECRET = re.compile(r"(?i)(passw(or)?d|token|secret|api_?key)=")
+
 _BOUNDS = {
     "min": (lambda value, bound: value >= bound, "at least"),
     "above": (lambda value, bound: value > bound, "above"),
@@ -134,14 +137,29 @@ def _compression(config: Config) -> Iterator[str]:
 
 def _tracking(config: Config) -> Iterator[str]:
     if isinstance(config.tracking, Mlflow) and not STORE.match(config.tracking.uri):
+        shown = config.tracking.uri.rpartition("@")[2]
         yield (
-            f"tracking.uri={config.tracking.uri}: MLflow keeps runs in a database or on a server, such as "
+            f"tracking.uri={shown}: MLflow keeps runs in a database or on a server, such as "
             "tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
         )
-    if isinstance(config.tracking, Mlflow) and urlparse(config.tracking.uri).password is not None:
+    if isinstance(config.tracking, Mlflow):
+        yield from _secrets(config.tracking.uri)
+
+
+def refuse_secrets(uri: str) -> None:
+    """Refuse a tracking URI that would carry a secret into the files of a run. Errors: ConfigError."""
+    for problem in _secrets(uri):
+        raise ConfigError(problem)
+
+
+def _secrets(uri: str) -> Iterator[str]:
+    parts = urlparse(uri)
+    user = parts.username if parts.scheme.startswith("http") else None
+    if parts.password or user or SECRET.search(parts.query):
         yield (
-            "tracking.uri holds a password, which would stand in the run's files. Leave user and password out of it "
-            "and set the environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+            "The tracking URI holds a user, a password or a token, which would stand in the run's files. Leave them "
+            "out of it and set the environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN; for a database, what its driver reads, such as PGPASSWORD."
         )
 
 

@@ -121,8 +121,8 @@ def free_port():
 class Server:
     """A real MLflow server on loopback that can be killed and started again; the context ends it."""
 
-    def __init__(self, folder):
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder, options=(), environment=None):
+        self.folder, self.port, self.options, self.environment = folder, free_port(), options, environment or {}
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process = None
 
@@ -137,11 +137,11 @@ class Server:
         command = [
             sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.folder}/server.db",
             "--artifacts-destination", str(self.folder / "artifacts"), "--host", "127.0.0.1", "--port", str(self.port),
-            "--workers", "1",
+            "--workers", "1", *self.options,
         ]  # fmt: skip
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=_politely,
-            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | self.environment,
         )  # fmt: skip
         if wait:
             wait_until(self.answers)
