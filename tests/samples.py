@@ -74,8 +74,11 @@ def crash(num_classes):
 
 
 def slow(num_classes):
-    """A network whose step takes a while, so that a test can interrupt it."""
+    """A network whose step takes a while, STEP_S seconds, so that a test can interrupt it."""
+    import os
     import time
+
+    seconds = float(os.environ.get("STEP_S", "0.05"))
 
     class Slow(nn.Layer):
         def __init__(self):
@@ -84,7 +87,7 @@ def slow(num_classes):
 
         def forward(self, images):
             if self.training:
-                time.sleep(0.05)
+                time.sleep(seconds)
             return self.out(images.flatten(1))
 
     return Slow()

@@ -11,7 +11,8 @@ import pytest
 from runner import checkpoint
 from runner.journal import events
 from tests.conftest import TINY
-from tests.e2e.processes import mlflow_runs, run
+from tests.e2e.processes import assert_mlflow_has_every_point_once, mlflow_runs, run
+from tests.e2e.test_resume import assert_equal
 
 TRAINED = [*TINY[1:], "data.limit=48", "data.batch_size=8", "train.epochs=4", "schedule.warmup_epochs=0"]
 
@@ -89,6 +90,20 @@ def test_a_read_only_disk_is_named(disk, tmp_path, verb):
     done = run(*TINY, place, "tracking=none", *verb, cwd=tmp_path)
     assert_one_message(done)
     assert "Read-only file system" in done.stderr
+
+
+def test_a_store_that_cannot_be_written_to_slows_nothing_down_and_gets_the_rest_later(disk, tmp_path):
+    where = disk("size=20m")
+    uri = f"sqlite:///{where}/mlflow.db"
+    assert run(*TRAINED, f"tracking.uri={uri}", "hydra.run.dir=first", cwd=tmp_path).returncode == 0
+    disk("ro")
+    done = run(*TRAINED, f"tracking.uri={uri}", "hydra.run.dir=run", "tracking.drain_s=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "runner sync run" in done.stderr
+    assert_equal(tmp_path / "run", tmp_path / "first")
+    disk("rw")
+    assert run("sync", "run", cwd=tmp_path).returncode == 0
+    assert assert_mlflow_has_every_point_once(uri, tmp_path / "run").info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from tests.e2e.processes import (
     start,
     wait_until,
 )
+from tests.e2e.test_resume import assert_equal
 
 #: Twenty steps a second for as many epochs of ten steps as are asked for.
 STEADY = ["data=synthetic", "model=custom", "model.target=tests.samples:slow", "data.batch_size=8", "data.limit=80",
@@ -43,31 +44,40 @@ def longest_pause(directory):
 
 def test_a_server_killed_and_restarted_ten_times_gets_every_point_once_and_never_stops_training(tmp_path):
     generator = random.Random(0)
+    options = [*STEADY, "train.epochs=100", "launch.nproc_per_node=2"]
     with Server(tmp_path) as server:
         # Down at the start.
-        training = start(*STEADY, "train.epochs=200", f"tracking.uri={server.uri}", cwd=tmp_path)
+        training = start(*options, f"tracking.uri={server.uri}", cwd=tmp_path)
         wait_until(lambda: has_logged(tmp_path / "run"), process=training)
         for _ in range(10):
-            server.start()
-            time.sleep(generator.uniform(0, 3))
+            server.start(wait=False)
+            time.sleep(generator.uniform(1, 4))
             assert training.poll() is None, training.communicate()
             server.kill()
             time.sleep(generator.uniform(0, 1))
         server.start()
-        training.send_signal(signal.SIGTERM)
-        training.communicate(timeout=90)
-        assert training.returncode == 143
+        _, said = training.communicate(timeout=120)
+        assert training.returncode == 0, said
         assert longest_pause(tmp_path / "run") < 1
         assert run("sync", "run", cwd=tmp_path).returncode == 0
         found = assert_mlflow_has_every_point_once(server.uri, tmp_path / "run")
-        assert found.info.status == "KILLED"
+        assert found.info.status == "FINISHED"
+    assert_as_if_nothing_had_happened(tmp_path, options)
+
+
+def assert_as_if_nothing_had_happened(folder, options):
+    """The weights and metrics of `run` are those of a run without tracking."""
+    alone = [*options, "tracking=none", "hydra.run.dir=alone"]
+    done = run(*alone, cwd=folder, env={"STEP_S": "0"})
+    assert done.returncode == 0, done.stderr
+    assert_equal(folder / "run", folder / "alone")
 
 
 class Delay(http.server.BaseHTTPRequestHandler):
     """Passes requests on to the server, seconds later."""
 
     upstream = 0
-    seconds = 2.0
+    seconds = 5.0
 
     def _pass_on(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -95,7 +105,8 @@ def test_a_slow_server_slows_nothing_down_and_gets_the_rest_later(tmp_path):
         proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{proxy.server_address[1]}"
-        done = run(*STEADY, "train.epochs=4", f"tracking.uri={uri}", "tracking.drain_s=1", cwd=tmp_path)
+        options = [*STEADY, "train.epochs=8"]
+        done = run(*options, f"tracking.uri={uri}", "tracking.drain_s=1", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "runner sync run" in done.stderr
         assert longest_pause(tmp_path / "run") < 1
@@ -105,6 +116,7 @@ def test_a_slow_server_slows_nothing_down_and_gets_the_rest_later(tmp_path):
         proxy.server_close()
         found = assert_mlflow_has_every_point_once(server.uri, tmp_path / "run")
         assert found.info.status == "FINISHED"
+    assert_as_if_nothing_had_happened(tmp_path, options)
 
 
 def test_two_mirrors_never_deliver_the_same_run_at_the_same_time(tmp_path):
