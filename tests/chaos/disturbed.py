@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -104,9 +105,13 @@ class Disturbed:
 
     def fill_disk(self, left: int) -> None:
         """Take all but some bytes of the disk."""
-        free = os.statvfs(self.disk)
         with (self.disk / "ballast").open("wb") as stream:
-            os.posix_fallocate(stream.fileno(), 0, max(1, free.f_bavail * free.f_frsize - left))
+            while True:
+                free = os.statvfs(self.disk)
+                # The run writes meanwhile.
+                with contextlib.suppress(OSError):
+                    os.posix_fallocate(stream.fileno(), 0, max(1, free.f_bavail * free.f_frsize - left))
+                    return
 
     def cut_files(self, generator: random.Random) -> None:
         """Cut what may not have been on the disk: the journal behind the newest checkpoint, and that checkpoint."""
