@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from . import processes
 from .errors import STOPPED, ConfigError, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
@@ -13,6 +14,7 @@ VERBS = ("eval", "export", "bench", "predict", "runs", "ui", "sync", "kernels", 
 
 def main() -> None:
     """Entry of `runner` and `python -m runner`."""
+    processes.outlive_readers()
     sys.exit(command(sys.argv[1:]))
 
 

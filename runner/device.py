@@ -8,6 +8,7 @@ import gc
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import config as cfg
@@ -59,10 +60,10 @@ def load_paddle(threads: int | None) -> None:
         os.close(nowhere)
 
 
-def choose(config: cfg.Train, amp: cfg.Amp) -> str:
+def choose(config: cfg.Train, amp: cfg.Amp, devices: Sequence[int] = ()) -> str:
     """Set Paddle's device, threads and flags; returns `cpu` or `gpu`.
 
-    Errors: ConfigError where a GPU is asked for and there is none.
+    devices: numbers of the GPUs that were asked for. Errors: ConfigError where a GPU is asked for and there is none.
     """
     import paddle
 
@@ -71,6 +72,11 @@ def choose(config: cfg.Train, amp: cfg.Amp) -> str:
         raise ConfigError(
             "train.device=gpu: this Paddle sees no GPU. Install paddlepaddle-gpu (see the README), or use "
             "train.device=cpu."
+        )
+    if devices and (config.device is cfg.Device.cpu or not available):
+        raise ConfigError(
+            f"launch.devices={list(devices)} are GPUs, and this run has none (train.device={config.device.name}). For "
+            f"as many processes on a CPU: launch.nproc_per_node={len(devices)}"
         )
     place = "gpu" if available and config.device is not cfg.Device.cpu else "cpu"
     paddle.device.set_device(place)

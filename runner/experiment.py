@@ -171,7 +171,7 @@ def prepare(
     ranks: parallel.Ranks = parallel.ALONE,
 ) -> Stage:
     """seed → data → networks; the frozen teacher of `cls_teacher` is needed for training only. Errors as in `build`."""
-    place = device.choose(config.train, config.amp)
+    place = device.choose(config.train, config.amp, config.launch.devices)
     notes: list[str] = []
     seeding.seed(config.train.seed)
     loaders = data.build(config.data, config.train.seed, config.debug.overfit_batches, ranks.rank, ranks.world)

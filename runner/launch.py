@@ -21,12 +21,14 @@ from pathlib import Path
 from . import config as cfg
 from . import device
 from .journal import LOG, RANKS
-from .processes import LAST_BEAT, PULSE
+from .processes import PULSE, TRAINED
 
 #: Seconds that the other processes have to end by themselves once one has failed: they may have a reason as well.
 GRACE_S = 2.0
 #: Longest wait between two looks at the processes, and between the request for their stacks and their end.
 LOOK_S, STACKS_S = 0.05, 0.3
+#: The variable with a digest of what the command of a process was to train.
+COMPOSED = "RUNNER_COMPOSED"
 #: The variable with what the first process has to tell the others instead of training.
 VERDICT = "RUNNER_VERDICT"
 #: A process that lost the connection to another one, and one that its communication library ended for that reason.
@@ -122,11 +124,15 @@ class Workers:
         attempt: int = 0,
         locks: Sequence[int] = (),
         verdict: str = "",
+        composed: str = "",
     ) -> None:
-        """`verdict`: what the command of the first process found instead of something to train."""
+        """`verdict`: what the command of the first process found instead of something to train.
+
+        `composed`: a digest of the config, which all commands of a run should have alike.
+        """
         self.node, self.directory = node, directory
         self.heard = time.monotonic()
-        self.watched = True
+        self.trained = False
         self.processes: list[subprocess.Popen[bytes]] = []
         self.pulses: list[int] = []
         master = node.master or f"127.0.0.1:{_free_port()}"
@@ -135,8 +141,8 @@ class Workers:
                 own = {} if node.is_given else node.environment(local, master)
                 if train.device is cfg.Device.cpu:
                     own["PADDLE_DISTRI_BACKEND"] = "gloo"
-                if verdict:
-                    own[VERDICT] = verdict
+                own |= {VERDICT: verdict} if verdict else {}
+                own |= {COMPOSED: composed} if composed else {}
                 self._start(local, own | device.environment(train.threads, node.beside), attempt, locks)
         except OSError:
             self.send(signal.SIGKILL)
@@ -197,7 +203,7 @@ class Workers:
                     return self._end_of_standstill()
                 self.send(signal.SIGKILL)
                 killed = True
-            elif self.watched and not failed and time.monotonic() > self.heard + timeout_s:
+            elif not failed and time.monotonic() > self.heard + timeout_s:
                 return self._end_of_standstill()
             self._look()
         # What lost its connection is not what broke it.
@@ -216,7 +222,7 @@ class Workers:
                     os.close(pulse)
                     continue
                 self.heard = time.monotonic()
-                self.watched = self.watched and LAST_BEAT not in beats
+                self.trained = self.trained or TRAINED in beats
 
     def _end_of_standstill(self) -> Ended:
         """Let every process write down where it is, and end it."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import io
 import logging
 import os
 import signal
 import sys
-from typing import NoReturn
+import threading
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
-#: What a worker writes to its pipe: something was done; from here on nobody waits for more.
-BEAT, LAST_BEAT = b".", b"!"
+#: What a worker writes to its pipe: something was done; all steps were done.
+BEAT, TRAINED = b".", b"!"
+#: Seconds between the signs of life of a process that has no steps to do.
+BEAT_EVERY_S = 1.0
 #: The variable with the number of that pipe.
 PULSE = "RUNNER_PULSE"
 
@@ -28,15 +33,49 @@ class Pulse:
         """Something was done."""
         self._write(BEAT)
 
-    def last(self) -> None:
-        """What comes now may take as long as it takes."""
-        self._write(LAST_BEAT)
+    @contextlib.contextmanager
+    def behind_the_last_step(self) -> Iterator[None]:
+        """Within the context a thread gives signs of life: what is done there takes as long as it takes."""
+        self._write(TRAINED)
+        over = threading.Event()
+
+        def give() -> None:
+            while not over.wait(BEAT_EVERY_S):
+                self.beat()
+
+        threading.Thread(target=give, name="pulse", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def _write(self, sign: bytes) -> None:
         if self.pipe is not None:
             # A pipe that nobody has emptied for long is full of signs already.
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
                 os.write(self.pipe, sign)
+
+
+class Output(io.FileIO):
+    """A standard output whose reader may leave (`| head`): the rest is dropped, and the run goes on."""
+
+    def write(self, data: Any) -> int:
+        """Write what is still read."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def outlive_readers() -> None:
+    """Let nothing end because nobody reads the standard output any more."""
+    raw = Output(sys.stdout.fileno(), "wb", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=sys.stdout.encoding, errors=sys.stdout.errors, line_buffering=raw.isatty()
+    )
 
 
 def leave(code: int) -> NoReturn:

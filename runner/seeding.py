@@ -21,7 +21,7 @@ def state() -> dict[str, Any]:
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, numbers, gauss_next = random.getstate()
     return {
-        "paddle": [_plain(generator) for generator in paddle.get_rng_state()],
+        "paddle": [_plain(paddle.get_rng_state()[_own()])],
         "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)],
         "python": [version, list(numbers), gauss_next],
     }
@@ -29,17 +29,23 @@ def state() -> dict[str, Any]:
 
 def restore(saved: dict[str, Any]) -> None:
     """Bring all three generators to a state that `state` returned."""
-    kind: Any = type(paddle.get_rng_state()[0])
-    generators = []
-    for device, seed_value, offset, text in saved["paddle"]:
-        generator = kind.__new__(kind)
-        generator.__setstate__((device, seed_value, offset, list(text.encode("ascii"))))
-        generators.append(generator)
+    generators = paddle.get_rng_state()
+    kind: Any = type(generators[_own()])
+    device, *_ = generators[_own()].__getstate__()
+    _, seed_value, offset, text = saved["paddle"][0]
+    generators[_own()] = kind.__new__(kind)
+    generators[_own()].__setstate__((device, seed_value, offset, list(text.encode("ascii"))))
     paddle.set_rng_state(generators)
     name, keys, position, has_gauss, gauss = saved["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
     version, numbers, gauss_next = saved["python"]
     random.setstate((version, tuple(numbers), gauss_next))
+
+
+def _own() -> int:
+    """Which generator is that of this process's device: Paddle has one for every GPU, and one for the CPU."""
+    place = paddle.base.framework._current_expected_place()
+    return place.get_device_id() if place.is_gpu_place() else 0
 
 
 def _plain(generator: Any) -> list[Any]:

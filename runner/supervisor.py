@@ -67,10 +67,10 @@ def run(
     """
     require_packages(config)
     node = launch.node(config.launch)
-    if node.first:
-        _assist(config, directory, node)
-        return None
     try:
+        if node.first:
+            _assist(config, directory, node)
+            return None
         (directory / RANKS).mkdir(parents=True, exist_ok=True)
         with locked(directory / LOCK, patience_s=2) as lock:
             if lock is None:
@@ -81,7 +81,8 @@ def run(
                 return result(directory)
             outcome = supervise(config, directory, node, lock)
     except UserError as error:
-        _tell_others(config, node, str(error), error.exit_code)
+        if not node.first:
+            _tell_others(config, node, str(error), error.exit_code)
         raise
     except OSError as error:
         if error.errno not in UNWRITABLE:
@@ -107,11 +108,11 @@ def _assist(config: cfg.Config, directory: Path, node: launch.Node) -> None:
     (directory / RANKS).mkdir(parents=True, exist_ok=True)
     with Signals() as signals:
         outcome = _work(config, directory, node, signals, locks=[])
+    if node.is_given and outcome.status != "FAILED":
+        # A folder of its own, since it does not know that of the first process; a failure's message names its log.
+        shutil.rmtree(directory, ignore_errors=True)
     if outcome.exit_code:
         raise RunFailed(outcome.reason, outcome.exit_code)
-    if node.is_given:
-        # A folder of its own, since it does not know that of the first process.
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def result(directory: Path) -> dict[str, Any]:
@@ -229,11 +230,11 @@ def _inline(directory: Path) -> Outcome:
 
 def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: Signals, locks: list[int]) -> Outcome:
     """Train in children, again where one was lost and the config allows that."""
-    attempt = 0
+    attempt, composed = 0, _digest(config)
     while True:
         for local in range(node.processes):
             failure_of(directory, node.first + local).unlink(missing_ok=True)
-        signals.workers = launch.Workers(node, directory, config.train, attempt, locks)
+        signals.workers = launch.Workers(node, directory, config.train, attempt, locks, composed=composed)
         if signals.first:
             signals.workers.send(signals.first)
         ended = signals.workers.wait(config.launch.timeout_s)
@@ -241,7 +242,7 @@ def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: Signa
         if outcome.exit_code != ProcessLost.exit_code or attempt == config.launch.max_restarts or signals.first:
             return outcome
         if node.world > node.processes:
-            if not signals.workers.watched:
+            if signals.workers.trained:
                 # The other commands have ended: their processes were not needed any more.
                 return outcome
             # Until no process of the attempt before can be met.
@@ -251,6 +252,12 @@ def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: Signa
         print(note, flush=True)
         if not node.first:
             Journal(directory).append("note", text=note)
+
+
+def _digest(config: cfg.Config) -> str:
+    """What tells commands apart that do not train the same; where each of them is, it may say for itself."""
+    leaves = {key: value for key, value in store.flatten(config).items() if not key.startswith("launch.")}
+    return files.text_digest(json.dumps(leaves, sort_keys=True))
 
 
 def _is_swept(directory: Path) -> bool:
@@ -271,6 +278,9 @@ def _outcome(
     if failure.is_file():
         said = json.loads(failure.read_text(encoding="utf-8"))
         return Outcome(said["exit_code"], "FAILED", said["message"])
+    if code in (-signal.SIGINT, -signal.SIGTERM):
+        # It came before the process could note it.
+        code = 128 - code
     if signal_received:
         code = 128 + signal_received
     if code in STOPPED:

@@ -27,7 +27,7 @@ from .config import store
 from .config.rules import network_names
 from .data import Images
 from .deploy.manifest import EXPORT
-from .errors import UNWRITABLE, CheckpointError, DataError, DiskError, ProcessLost, RunFailed, UserError
+from .errors import UNWRITABLE, CheckpointError, ConfigError, DataError, DiskError, ProcessLost, RunFailed, UserError
 from .experiment import Experiment
 from .finish import finish
 from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, Journal, failure_of
@@ -44,6 +44,7 @@ def main() -> None:
     """The process's entry: train the run of a directory and exit with the documented code."""
     directory, parent, attempt = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     processes.die_with_parent(parent)
+    processes.outlive_readers()
     # The command asks where every thread is before it ends a process that stands still.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     processes.leave(guarded(directory, attempt))
@@ -104,6 +105,9 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     ranks, pulse = parallel.join(), processes.Pulse()
     if ranks.same(_is_complete):
         return 0
+    composed = os.environ.get(launch.COMPOSED, "")
+    if ranks.any(ranks.same(lambda: composed) != composed):
+        raise ConfigError("The machines were not given the same overrides. Start all with the same command.")
     config = ranks.same(lambda: store.read(directory / CONFIG))
     saved, notes = ranks.same(lambda: starting_point(directory, config, attempt))
     with checkpoint.shared(saved, ranks) as own:
@@ -147,7 +151,6 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
             ending = fit(run.training, recorder)
     finally:
         display.close()
-    pulse.last()
     if ending is Ending.interrupted:
         log.info("stopped after step %d by signal %d", run.training.progress.step, stop.exit_code - 128)
         return stop.exit_code
@@ -157,7 +160,8 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         log.info("%s", text)
         display.note(text)
     parallel.separate(run.training.networks)
-    finish(directory, run, journal, ending, recorder.seconds)
+    with pulse.behind_the_last_step():
+        finish(directory, run, journal, ending, recorder.seconds)
     return 0
 
 
@@ -176,7 +180,6 @@ def assist(run: Experiment, stop: StopSignal, pulse: processes.Pulse) -> int:
     """Train beside the first process, which reads and writes all files. Returns the exit code."""
     with stop.after_the_step():
         ending = fit(run.training, Follower(run.training.ranks, stop, pulse))
-    pulse.last()
     return stop.exit_code if ending is Ending.interrupted else 0
 
 

@@ -1,6 +1,6 @@
 """Runs under random faults: what they end with, and what gets lost on the way.
 
-    python -m tests.chaos [--faults N] [--seed N]
+    python -m tests.chaos [--faults N] [--seed N] [--only "COMPOSITION, PROCESSES"]
 
 Prints a table, and ends with exit code 1 where anything was lost. Needs a real MLflow server and, for full disks, the
 right to mount one of its own.
@@ -78,12 +78,14 @@ def table(account: Account) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faults", type=int, default=50)
+    parser.add_argument("--only", help="runs of one kind, such as 'cls_distill, 2'")
     parser.add_argument("--seed", type=int, default=None, help="default: another one each time")
     options = parser.parse_args()
     seed = random.randrange(1 << 30) if options.seed is None else options.seed
     note(f"seed {seed}")
     began = time.monotonic()
-    pairs = [(name, world) for name in COMPOSITIONS for world in (1, 2)]
+    every = [(name, world) for name in COMPOSITIONS for world in (1, 2)]
+    pairs = [pair for pair in every if options.only in (None, f"{pair[0]}, {pair[1]}")]
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         account = chaos(options.faults, seed, pairs, Path(folder))
     print(f"seed {seed}, {time.monotonic() - began:.0f} s\n{table(account)}")

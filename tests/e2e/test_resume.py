@@ -54,12 +54,14 @@ def state(directory):
 
 def assert_equal(directory, undisturbed):
     ours, theirs = state(directory), state(undisturbed)
-    assert ours[0].keys() == theirs[0].keys()
+    assert ours[0].keys() == theirs[0].keys(), "other files"
     for name, tensors in theirs[0].items():
-        assert ours[0][name].keys() == tensors.keys()
+        assert ours[0][name].keys() == tensors.keys(), f"other tensors in {name}"
         for key, value in tensors.items():
             np.testing.assert_array_equal(ours[0][name][key], value, err_msg=f"{name} {key}")
-    assert ours[1:] == theirs[1:]
+    for mine, other in zip(ours[1:], theirs[1:], strict=True):
+        for key in mine.keys() | other.keys():
+            assert mine.get(key) == other.get(key), f"{key}: {mine.get(key)} instead of {other.get(key)}"
 
 
 CASES = {
