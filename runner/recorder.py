@@ -54,6 +54,7 @@ class Recorder:
         values = {f"val/{name}": value for name, value in evaluation.values.items()}
         self.journal.metrics(progress.step, progress.epochs_begun, values)
         self.display.validation(progress.step, progress.epochs_begun, evaluation.values, better)
+        self._log_alphas(progress)
         log.info("step %d %s", progress.step, json.dumps({key: round(value, 5) for key, value in values.items()}))
 
     def checkpoint(self, progress: Progress, better: bool) -> None:
@@ -62,7 +63,6 @@ class Recorder:
         self.journal.sync()
         folder = checkpoint.save(self.directory, self.run.training, better, about)
         self.journal.append("checkpoint", name=folder.name, better=better)
-        self._log_alphas(progress)
         self.run.training.ranks.meet()
 
     def _log_alphas(self, progress: Progress) -> None:

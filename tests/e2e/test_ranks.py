@@ -55,6 +55,7 @@ def launched_by_hand():
 
 
 def status_of(cwd):
+    """What MLflow says of the only run below a folder."""
     _, [found] = mlflow_runs(f"sqlite:///{cwd / 'outputs' / 'mlflow.db'}")
     return found.info.status
 
@@ -97,12 +98,19 @@ def test_processes_that_were_launched_by_hand_are_one_run(undisturbed, tmp_path)
     assert_equal(tmp_path / "run", undisturbed / "run")
 
 
-def test_two_nodes_without_a_common_folder_are_one_run(undisturbed, tmp_path):
-    cluster = [*RUN, "launch=cluster", "launch.nnodes=2", f"launch.master=127.0.0.1:{free_port()}"]
+def two_nodes(folder, *overrides, env=None):
+    """The commands of two machines, each in a folder of its own."""
+    cluster = [*RUN, "launch=cluster", "launch.nnodes=2", f"launch.master=127.0.0.1:{free_port()}", *overrides]
     nodes = []
     for rank in (0, 1):
-        (tmp_path / f"node{rank}").mkdir()
-        nodes.append(start(*cluster, f"launch.rank={rank}", "hydra.run.dir=run", cwd=tmp_path / f"node{rank}"))
+        (folder / f"node{rank}").mkdir()
+        place = folder / f"node{rank}"
+        nodes.append(start(*cluster, f"launch.rank={rank}", "hydra.run.dir=run", cwd=place, env=env))
+    return nodes
+
+
+def test_two_nodes_without_a_common_folder_are_one_run(undisturbed, tmp_path):
+    nodes = two_nodes(tmp_path)
     for node in nodes:
         _, errors = node.communicate(timeout=120)
         assert node.returncode == 0, errors
@@ -230,22 +238,62 @@ def test_when_the_command_is_killed_no_process_stays(tmp_path):
     assert status_of(tmp_path) == "FAILED"
 
 
-def test_a_lost_node_ends_the_run_on_the_other_one(tmp_path):
-    cluster = [*RUN, "launch=cluster", "launch.nnodes=2", f"launch.master=127.0.0.1:{free_port()}"]
-    nodes = []
-    for rank in (0, 1):
-        (tmp_path / f"node{rank}").mkdir()
-        nodes.append(start(*cluster, f"launch.rank={rank}", "hydra.run.dir=run", cwd=tmp_path / f"node{rank}"))
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_node_ends_the_run_on_the_other_one(tmp_path, lost):
+    nodes = two_nodes(tmp_path)
     wait_until(lambda: has_logged(tmp_path / "node0" / "run"), process=nodes[0])
-    for number in [nodes[1].pid, *(number for _, number in below(nodes[1].pid))]:
+    processes = [nodes[lost].pid, *(number for _, number in below(nodes[lost].pid))]
+    for number in processes:
         os.kill(number, signal.SIGKILL)
     began = time.monotonic()
-    _, errors = nodes[0].communicate(timeout=60)
-    nodes[1].communicate()
-    assert nodes[0].returncode == 5, errors
+    _, errors = nodes[1 - lost].communicate(timeout=60)
+    nodes[lost].communicate()
+    assert nodes[1 - lost].returncode == 5, errors
     assert "lost the connection to the others" in errors
     assert time.monotonic() - began < LIMIT_S
+    assert gone(processes)
+    if lost == 0:
+        # Nobody is left there to close the run.
+        assert run("sync", "run", cwd=tmp_path / "node0").returncode == 0
     assert status_of(tmp_path / "node0") == "FAILED"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_over_two_nodes_may_start_again_by_itself(undisturbed, tmp_path, rank):
+    nodes = two_nodes(tmp_path, "launch.max_restarts=1", env=fault("kill", rank, 13, tmp_path / "mark"))
+    said = [node.communicate(timeout=120) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert "start 2 of 2" in said[0][0]
+    assert_equal(tmp_path / "node0" / "run", undisturbed / "run")
+
+
+def test_nodes_with_other_overrides_are_refused(tmp_path):
+    for rank in (0, 1):
+        (tmp_path / f"node{rank}").mkdir()
+    cluster = [*RUN, "launch=cluster", "launch.nnodes=2", f"launch.master=127.0.0.1:{free_port()}", "hydra.run.dir=run"]
+    nodes = [
+        start(*cluster, f"launch.rank={rank}", f"optimizer.lr=0.00{rank + 1}", cwd=tmp_path / f"node{rank}")
+        for rank in (0, 1)
+    ]
+    for node in nodes:
+        _, errors = node.communicate(timeout=60)
+        assert node.returncode == 2, errors
+        assert "not given the same overrides" in errors
+
+
+def test_three_processes_are_one_run(undisturbed, tmp_path):
+    done = run(*RUN, "launch.nproc_per_node=3", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (curves(place / "run") for place in (tmp_path, undisturbed))
+    assert list(ours["train/loss"]) == list(theirs["train/loss"])
+    assert ours["train/lr"] == theirs["train/lr"]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["test_images"] == 16
+
+
+def test_gpus_that_are_not_there_are_refused(tmp_path):
+    done = run(*RUN, "launch.devices=0,1", "train.device=cpu", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "launch.nproc_per_node=2" in done.stderr
 
 
 def test_a_node_that_never_comes_is_not_waited_for_without_end(tmp_path):

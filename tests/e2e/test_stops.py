@@ -90,3 +90,39 @@ def test_when_the_command_itself_is_killed_nothing_is_left_running_and_the_run_i
     run.wait()
     assert gone(below.values())
     assert mlflow_status(tmp_path) == "FAILED"
+
+
+def test_a_process_that_stands_still_behind_the_last_step_is_ended(tmp_path):
+    options = [
+        *SLOW,
+        "train.epochs=1",
+        "schedule.warmup_epochs=0",
+        "launch.timeout_s=5",
+        "deploy.formats=[onnx]",
+        "deploy.bench_s=9",
+        "data.limit=80",
+    ]
+    process = start(*options, cwd=tmp_path)
+    wait_until(lambda: (tmp_path / "run" / "per_class.json").exists(), process=process)
+    os.kill(worker_of(process), signal.SIGSTOP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 5, errors
+    assert "stood still" in errors
+
+
+def test_a_signal_that_comes_before_the_process_can_note_it_is_a_stop(tmp_path):
+    process = start(*SLOW, cwd=tmp_path)
+    wait_until(lambda: any("runner.worker" in name for name in children(process.pid)), process=process)
+    os.kill(worker_of(process), signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "Stopped by SIGTERM" in errors
+
+
+def test_a_run_whose_output_nobody_reads_any_more_goes_on(tmp_path):
+    process = start(*SLOW, "train.epochs=1", "data.limit=80", "schedule.warmup_epochs=0", cwd=tmp_path)
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(60) == 0, errors
+    assert (tmp_path / "run" / "result.json").is_file()
+    assert "Error" not in errors
