@@ -30,7 +30,7 @@ OmegaConf.register_new_resolver("sweep_folder", sweep.folder_name, replace=True)
 def run(composed: DictConfig) -> float:
     """Train; returns the monitored metric, which a sweeper may optimise, or NaN where the run did not finish."""
     hydra = HydraConfig.get()
-    directory, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
+    directory, overrides = Path(hydra.runtime.output_dir), _as_typed(hydra.overrides.task)
     swept = sweep.read(Path(hydra.sweep.dir)) if hydra.mode == RunMode.MULTIRUN else None
     try:
         config = _config(composed, directory, swept)
@@ -73,9 +73,15 @@ def run(composed: DictConfig) -> float:
     return float(result["best"] if result["best"] is not None else result["final"]["top1"])
 
 
+def _as_typed(overrides: Any) -> list[str]:
+    """Overrides with their `${…}` as they are: what those stand for may be missing, or a secret."""
+    plain: Any = OmegaConf.to_container(overrides, resolve=False)
+    return [str(text) for text in plain]
+
+
 def _hydra_overrides(hydra: Any) -> list[str]:
     """What the command said about Hydra itself, without the folder."""
-    return [text for text in hydra.overrides.hydra if not text.startswith(("hydra.run.dir=", "hydra.mode="))]
+    return [text for text in _as_typed(hydra.overrides.hydra) if not text.startswith(("hydra.run.dir=", "hydra.mode="))]
 
 
 def _config(composed: DictConfig, directory: Path, swept: sweep.Sweep | None) -> cfg.Config:
