@@ -15,6 +15,8 @@ from typing import NoReturn
 BEAT, LAST_BEAT = b".", b"!"
 #: The variable with the number of that pipe.
 PULSE = "RUNNER_PULSE"
+#: The variable with the number of a file in memory that all workers of a run have.
+SHARED = "RUNNER_SHARED"
 
 
 class Pulse:
