@@ -21,7 +21,7 @@ from pathlib import Path
 from . import config as cfg
 from . import device
 from .journal import LOG, RANKS
-from .processes import PULSE, TRAINED
+from .processes import PULSE, SHARED, TRAINED
 
 #: Seconds that the other processes have to end by themselves once one has failed: they may have a reason as well.
 GRACE_S = 2.0
@@ -136,6 +136,7 @@ class Workers:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.pulses: list[int] = []
         master = node.master or f"127.0.0.1:{_free_port()}"
+        shared = _shared_file() if 1 < node.world == node.processes else []
         try:
             for local in range(node.processes):
                 own = {} if node.is_given else node.environment(local, master)
@@ -143,12 +144,16 @@ class Workers:
                     own["PADDLE_DISTRI_BACKEND"] = "gloo"
                 own |= {VERDICT: verdict} if verdict else {}
                 own |= {COMPOSED: composed} if composed else {}
-                self._start(local, own | device.environment(train.threads, node.beside), attempt, locks)
+                own |= {SHARED: str(shared[0])} if shared else {}
+                self._start(local, own | device.environment(train.threads, node.beside), attempt, [*locks, *shared])
         except OSError:
             self.send(signal.SIGKILL)
             raise
+        finally:
+            for number in shared:
+                os.close(number)
 
-    def _start(self, local: int, environment: dict[str, str], attempt: int, locks: Sequence[int]) -> None:
+    def _start(self, local: int, environment: dict[str, str], attempt: int, passed: Sequence[int]) -> None:
         rank = self.node.first + local
         reads, writes = os.pipe()
         os.set_blocking(reads, False)
@@ -160,7 +165,7 @@ class Workers:
                     stdout=log if rank else None,
                     stderr=log,
                     env=os.environ | environment | {PULSE: str(writes)},
-                    pass_fds=[writes, *locks],
+                    pass_fds=[writes, *passed],
                 )
             )
         os.close(writes)
@@ -243,6 +248,13 @@ def _is_stopped(process: int) -> bool:
         state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
         return state in "Tt"
     return False
+
+
+def _shared_file() -> list[int]:
+    """A file in memory that is gone with the last process that has it; none where the system has no such."""
+    with contextlib.suppress(OSError, AttributeError):
+        return [os.memfd_create("runner")]
+    return []
 
 
 def _free_port() -> int:

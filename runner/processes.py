@@ -20,6 +20,8 @@ BEAT, TRAINED = b".", b"!"
 BEAT_EVERY_S = 1.0
 #: The variable with the number of that pipe.
 PULSE = "RUNNER_PULSE"
+#: The variable with the number of a file in memory that all workers of a run have.
+SHARED = "RUNNER_SHARED"
 
 
 class Pulse:

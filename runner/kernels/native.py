@@ -41,11 +41,13 @@ SIGNATURES = {
     "clip_gradient": [_INDEX, _POINTER, _FLOAT, _POINTER, _POINTER],
     "gather": [_INDEX, *[_POINTER] * 3],
     "scatter": [_INDEX, *[_POINTER] * 3, _FLOAT],
+    "meet": [_POINTER, _INT, _INT, ctypes.c_uint32, _INDEX],
+    "average": [_INDEX, *[_POINTER] * 3, _INDEX, _INT, _INT, _FLOAT],
     "hits": [*_SIZES, *[_POINTER] * 3],
     "adamw": [_INDEX, _POINTER, *[_FLOAT] * 4],
     "augment": [*_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 4],
 }
-_RESULTS = {"threads": _INT, "new_plan": _POINTER, "clip_gradient": _FLOAT}
+_RESULTS = {"threads": _INT, "new_plan": _POINTER, "meet": _INT, "clip_gradient": _FLOAT}
 
 
 @functools.cache

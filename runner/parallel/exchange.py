@@ -12,6 +12,7 @@ from paddle import Tensor
 
 from ..kernels import native
 from ..models import Networks
+from . import shared
 from .ranks import Ranks
 
 
@@ -70,7 +71,8 @@ class Packed(Exchange):
         self.ranks, self.statistics = ranks, [*statistics, self.asked]
         self.parameters = [parameter for parameter in networks.parameters() if not parameter.stop_gradient]
         self.sizes = np.array([tensor.size for tensor in (*self.parameters, *self.statistics)], dtype=np.int64)
-        self.flat = paddle.zeros([int(self.sizes.sum())])
+        size = int(self.sizes.sum())
+        self.means = shared.memory(ranks, size) or Messages(ranks, size)
 
     @paddle.no_grad()
     def end(self) -> None:
@@ -82,10 +84,7 @@ class Packed(Exchange):
         tensors = [*dense, *self.statistics]
         addresses = np.array([tensor.data_ptr() for tensor in tensors], dtype=np.uint64)
         sizes = self.sizes if all(used) else self.sizes[[*used, *[True] * len(self.statistics)]]
-        several = (len(tensors), addresses.ctypes.data, sizes.ctypes.data, self.flat.data_ptr())
-        native.kernels().gather(*several)
-        self.ranks.total(self.flat)
-        native.kernels().scatter(*several, 1 / self.ranks.world)
+        self.means.average(len(tensors), addresses.ctypes.data, sizes.ctypes.data)
         for gradient, own in zip(given, dense, strict=True):
             if own is not gradient:
                 paddle.assign(own, gradient)
@@ -95,6 +94,21 @@ class Packed(Exchange):
         if asked and not stops:
             self.asked.fill_(1.0)
         return stops
+
+
+class Messages:
+    """Means over processes through gloo, wherever these run."""
+
+    def __init__(self, ranks: Ranks, size: int) -> None:
+        """size: float32 numbers of an exchange."""
+        self.ranks, self.flat = ranks, paddle.zeros([size])
+
+    def average(self, count: int, arrays: int, sizes: int) -> None:
+        """As `shared.Memory.average`."""
+        several = (count, arrays, sizes, self.flat.data_ptr())
+        native.kernels().gather(*several)
+        self.ranks.total(self.flat)
+        native.kernels().scatter(*several, 1 / self.ranks.world)
 
 
 def exchange(networks: Networks, ranks: Ranks, statistics: Sequence[Tensor], packed: bool) -> Exchange:

@@ -1,0 +1,86 @@
+"""Means over the processes of one machine, through memory that the command gave all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import mmap
+import os
+import time
+
+import numpy as np
+
+from ..kernels import native
+from ..processes import SHARED
+from .ranks import PeerLost, Ranks
+
+#: Where a process says how often it has come; `Seat` of src/shared.cc.
+SEAT = np.dtype({"names": ["came", "process"], "formats": [np.uint32, np.int32], "itemsize": 64})
+#: Each process reads what every other one has: with more of them messages that go round are as fast.
+MOST = 8
+#: Seconds after which who has not come counts as lost, as in gloo; seconds between two looks whether it still lives.
+LIMIT_S, LOOK_S = 30.0, 0.1
+
+
+class Memory:
+    """Memory of a run, mapped by all its processes: a seat for each, and two areas for the arrays of each.
+
+    Two, since the next exchange begins while others still read what they need of this one.
+    """
+
+    def __init__(self, ranks: Ranks, descriptor: int, size: int) -> None:
+        """size: float32 numbers of an exchange, the same in all processes. Errors: OSError."""
+        self.ranks = ranks
+        self.turn = 0
+        self.stride = 16 * math.ceil(size / 16)
+        seats = SEAT.itemsize * ranks.world
+        areas = 4 * self.stride * ranks.world
+        os.ftruncate(descriptor, seats + 2 * areas)
+        self.mapping = np.frombuffer(mmap.mmap(descriptor, seats + 2 * areas), np.uint8)
+        self.seats = self.mapping[:seats].view(SEAT)
+        self.areas = [self.mapping.ctypes.data + seats + number * areas for number in (0, 1)]
+        self.seats["process"][ranks.rank] = os.getpid()
+
+    def average(self, count: int, arrays: int, sizes: int) -> None:
+        """Give arrays their means over all processes, in place, with the same bits in each.
+
+        arrays, sizes: addresses of `count` addresses of float32 arrays and of their int64 sizes. Errors: PeerLost.
+        """
+        self.turn += 1
+        kernels, area = native.kernels(), self.areas[self.turn % 2]
+        world, own = self.ranks.world, self.ranks.rank
+        kernels.gather(count, arrays, sizes, area + 4 * self.stride * own)
+        self._meet()
+        kernels.average(count, arrays, sizes, area, self.stride, world, own, 1 / world)
+
+    def _meet(self) -> None:
+        limit = time.monotonic() + LIMIT_S
+        while (late := self._missing()) is not None:
+            if time.monotonic() > limit:
+                raise PeerLost(f"process {late} of the run has not come for {LIMIT_S:g} s")
+            try:
+                os.kill(self.seats["process"][late], 0)
+            except ProcessLookupError:
+                # It may have come just before it ended.
+                if self._missing() == late:
+                    raise PeerLost(f"process {late} of the run is gone") from None
+
+    def _missing(self) -> int | None:
+        """Come, and wait for a moment; who has not come then."""
+        late = native.kernels().meet(
+            self.mapping.ctypes.data, self.ranks.world, self.ranks.rank, self.turn & 0xFFFFFFFF, int(LOOK_S * 1e9)
+        )
+        return None if late < 0 else late
+
+
+def memory(ranks: Ranks, size: int) -> Memory | None:
+    """The memory of a run for exchanges of `size` float32 numbers; None, in all its processes, where one has none.
+
+    None has it where the command did not start all of them: on several machines, or under another launcher.
+    """
+    own: Memory | None = None
+    given = os.environ.get(SHARED)
+    if given and ranks.world <= MOST:
+        with contextlib.suppress(OSError):
+            own = Memory(ranks, int(given), size)
+    return None if ranks.any(own is None) else own
