@@ -58,13 +58,18 @@ def has_logged(directory, step=1):
 
 
 def children(parent):
-    """Command line and id of every child of a process."""
-    found = {}
+    """Command line → the id of every child of a process; of those with the same one, one."""
+    return dict(_children(parent))
+
+
+def _children(parent):
+    found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = status.read_text().rpartition(")")[2].split()
             if int(fields[1]) == parent and fields[0] != "Z":
-                found[(status.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()] = int(status.parent.name)
+                command = (status.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found.append((command, int(status.parent.name)))
         except OSError:
             continue
     return found
@@ -73,7 +78,7 @@ def children(parent):
 def below(parent):
     """Command line and id of every process below one."""
     found = []
-    for name, number in children(parent).items():
+    for name, number in _children(parent):
         found += [(name, number), *below(number)]
     return found
 
