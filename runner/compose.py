@@ -27,7 +27,7 @@ from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, RunFailed, User
 #: Hydra's flags that print something instead of training.
 INFORMING = {"-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--version", "--hydra-help"}
 #: Overrides that decide where a sweep is.
-NAMING = ("name", "sweep.", "hydra.", "experiment")
+NAMING = ("name", "sweep.", "hydra.", "hydra/", "experiment")
 
 
 def register() -> None:
