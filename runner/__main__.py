@@ -29,13 +29,13 @@ def command(arguments: list[str]) -> int:
 
                 print(help.text(), end="")
                 return 0
-        from . import compose
-
         if arguments and arguments[0].isidentifier():
             raise ConfigError(
                 f"There is no verb '{arguments[0]}'.{nearest(arguments[0], VERBS)} Valid: {', '.join(VERBS)}"
             )
-        return compose.run(arguments)
+        from .command import train
+
+        return train(arguments)
     except UserError as error:
         # A stop or a failure comes after a progress bar.
         print(f"\n{error}" if error.exit_code > 2 else str(error), file=sys.stderr)

@@ -19,6 +19,6 @@ def choices() -> dict[str, list[str]]:
     root = config_dir()
     return {
         group: sorted(str(file.relative_to(root / group).with_suffix("")) for file in (root / group).rglob("*.yaml"))
-        for group in [*Config.__dataclass_fields__, "experiment"]
-        if (root / group).is_dir()
+        for group in [*Config.__dataclass_fields__, "sweep/optuna", "experiment"]
+        if any((root / group).glob("*.yaml"))
     }

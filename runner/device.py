@@ -15,18 +15,26 @@ from . import config as cfg
 from .errors import ConfigError
 
 CPUINFO = Path("/proc/cpuinfo")
+#: The variable with the number of a sweep's jobs that run beside each other on this machine.
+AT_ONCE = "RUNNER_AT_ONCE"
 #: Parameters of glibc's `mallopt`, and their defaults.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _MMAP_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
 _ALWAYS = 2**31 - 1
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def environment(threads: int | None, beside: int = 1) -> dict[str, str]:
     """What has to be in the environment of a process before it loads Paddle.
 
-    threads: null for all cores, divided by the processes that run `beside` each other.
+    threads: null for all cores, divided by the processes that a run has `beside` each other, and by its sweep's jobs.
     """
-    count = str(threads or max(1, (os.cpu_count() or 1) // beside))
+    beside *= int(os.environ.get(AT_ONCE, "1"))
+    count = str(threads or max(1, cores() // beside))
     found = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
     if _is_amd_with_avx2():
         # Paddle 3.3.1 brings MKL 2019, which keeps to SSE on processors of other makers unless it is told that the

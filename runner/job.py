@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,29 +15,35 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from . import config as cfg
-from . import launch, summary, supervisor, sweep
+from . import device, launch, launchers, runs, search, summary, supervisor, sweep
 from .config import store
 from .errors import STOPPED, ConfigError, RunFailed, UserError
 from .journal import CONFIG
 
 #: What went wrong in this process. Hydra would print a line of its own for an exception, and end a sweep.
 failures: list[UserError] = []
-#: Job's directory → why it was not even started.
-refused: dict[Path, UserError] = {}
 
-# A launcher's processes import this module, and nothing else of the command, before they name their folders.
+# A launcher's processes import this module, and nothing else of the command, before they compose their jobs.
 OmegaConf.register_new_resolver("sweep_folder", sweep.folder_name, replace=True)
+OmegaConf.register_new_resolver("search_directions", search.directions, replace=True)
 
 
-def run(composed: DictConfig) -> float:
-    """Train; returns the monitored metric, which a sweeper may optimise, or NaN where the run did not finish."""
+def run(composed: DictConfig) -> Any:
+    """Train; returns what a sweeper may optimise, or no number where the run did not finish."""
     hydra = HydraConfig.get()
     directory, overrides = Path(hydra.runtime.output_dir), _as_typed(hydra.overrides.task)
-    swept = sweep.read(Path(hydra.sweep.dir)) if hydra.mode == RunMode.MULTIRUN else None
+    swept = sweep.read(directory.parent) if hydra.mode == RunMode.MULTIRUN else None
+    elsewhere = swept is not None and launchers.is_elsewhere(swept.launcher)
+    if swept and elsewhere:
+        _settle_in(swept)
+    nothing = math.nan if launchers.takes_nan(hydra.sweeper) else None
     try:
+        if swept and (number := sweep.asked_to_stop(directory.parent)):
+            _leave_no_folder(directory)
+            raise RunFailed(f"Stopped by {STOPPED[128 + number]}.", 128 + number)
         config = _config(composed, directory, swept)
         if swept:
-            print(f"\n{directory.name.replace('_', ': ', 1)}", flush=True)
+            print(f"{'' if elsewhere else chr(10)}{directory.name.replace('_', ': ', 1)}", flush=True)
         cluster = isinstance(config.launch, cfg.Cluster) and not launch.is_launched()
         if cluster and swept:
             raise ConfigError(
@@ -43,34 +51,51 @@ def run(composed: DictConfig) -> float:
                 "launch=local, or a run without -m."
             )
         if isinstance(config.launch, cfg.Cluster) and cluster and config.launch.rank is None:
-            with contextlib.suppress(OSError):
-                directory.rmdir()
+            _leave_no_folder(directory)
             print("\n".join(launch.lines(config.launch, [*overrides, *_hydra_overrides(hydra)], directory)))
-            return math.nan
+            return nothing
         tags = {"sweep_id": swept.id} if swept else {}
         try:
             result = supervisor.run(config, directory, overrides, tags)
         finally:
             # In this process the sweep waits for all of them, in the end; in another one nobody would.
-            if not (swept and hydra.launcher._target_.endswith("BasicLauncher")):
+            if elsewhere or not swept:
                 supervisor.MIRROR.drain()
     except UserError as error:
         failures.append(error)
-        if error.exit_code in STOPPED:
+        if elsewhere and sweep.is_orphaned(directory.parent):
+            # Nobody waits for the result, and not every launcher's processes notice.
+            os._exit(error.exit_code)
+        if error.exit_code in STOPPED and not elsewhere:
             # Not an Exception, or the launcher would start the next job.
             raise KeyboardInterrupt from error
-        if swept:
-            print(error, flush=True)
+        if swept and error.exit_code not in STOPPED:
+            print(f"{sweep.prefix(directory)}{error}", flush=True)
             if not isinstance(error, RunFailed):
-                refused[directory.resolve()] = error
                 sweep.note_refusal(directory, overrides, error)
-        return math.nan
+        return nothing
     if result is None:
-        return math.nan
-    summary.show(config, directory, result, brief=swept is not None)
-    if swept and supervisor.signals_received:
+        return nothing
+    if swept:
+        summary.brief(result, sweep.prefix(directory))
+    else:
+        summary.show(config, directory, result)
+    if swept and not elsewhere and supervisor.signals_received:
         raise KeyboardInterrupt
-    return float(result["best"] if result["best"] is not None else result["final"]["top1"])
+    monitored = runs.monitored(result)
+    return search.values(config.sweep.optuna, result, monitored) if config.sweep.optuna else monitored
+
+
+def _settle_in(swept: sweep.Sweep) -> None:
+    """Be one of several jobs: the command alone speaks of stopping, and nobody has the terminal for itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ |= {"TERM": "dumb", device.AT_ONCE: str(swept.at_once)}
+
+
+def _leave_no_folder(directory: Path) -> None:
+    """Hydra makes the folder before anybody looked at the config."""
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 def _as_typed(overrides: Any) -> list[str]:
@@ -87,14 +112,14 @@ def _hydra_overrides(hydra: Any) -> list[str]:
 def _config(composed: DictConfig, directory: Path, swept: sweep.Sweep | None) -> cfg.Config:
     try:
         config = store.from_composition(composed)
+        if config.sweep.optuna and not swept:
+            raise ConfigError("+sweep/optuna=… is a search over many runs: add -m")
     except UserError:
         if not swept:
-            # Hydra made the folder before anybody looked at the config.
-            with contextlib.suppress(OSError):
-                directory.rmdir()
-                directory.parent.rmdir()
+            _leave_no_folder(directory)
+            _leave_no_folder(directory.parent)
         raise
-    begun = (directory / CONFIG).exists()
-    if swept and config.sweep.resume and (begun or config.checkpoint.resume == "never"):
+    if swept and (directory / CONFIG).exists():
+        # The sweep is resumed, or a queue has started this job again.
         config = replace(config, checkpoint=replace(config.checkpoint, resume="auto"))
     return config

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -177,18 +177,19 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
 
-    def wait(self, timeout_s: float) -> Ended | None:
+    def wait(self, timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> Ended | None:
         """Wait until all have ended; returns who failed first, and ends the others then.
 
-        timeout_s: seconds without a finished step after which the processes count as standing still.
+        timeout_s: seconds without a finished step after which the processes count as standing still. `meanwhile` is
+        called again and again.
         """
         try:
-            return self._wait(timeout_s)
+            return self._wait(timeout_s, meanwhile)
         finally:
             for pulse in self.pulses:
                 os.close(pulse)
 
-    def _wait(self, timeout_s: float) -> Ended | None:
+    def _wait(self, timeout_s: float, meanwhile: Callable[[], None]) -> Ended | None:
         failed: list[Ended] = []
         seen: set[int] = set()
         since = math.inf
@@ -210,6 +211,7 @@ class Workers:
                 killed = True
             elif not failed and time.monotonic() > self.heard + timeout_s:
                 return self._end_of_standstill()
+            meanwhile()
             self._look()
         # What lost its connection is not what broke it.
         return min(failed, key=lambda one: one.code in CUT_OFF, default=None)

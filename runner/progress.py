@@ -31,13 +31,14 @@ def screen() -> Console:
 class Display:
     """Shows training and validation metrics."""
 
-    def __init__(self, steps: int, epochs: int, done: int = 0) -> None:
-        self.steps, self.epochs, self.done = steps, epochs, done
+    def __init__(self, steps: int, epochs: int, done: int = 0, prefix: str = "") -> None:
+        """`prefix` begins every line; on a dumb terminal, as that of several jobs is, there is no bar."""
+        self.steps, self.epochs, self.done, self.prefix = steps, epochs, done, escape(prefix)
         self.started = self.printed = time.monotonic()
         self.console = screen()
         self.bar: Progress | None = None
         self.task: Any = None
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not self.console.is_dumb_terminal:
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
@@ -77,11 +78,11 @@ class Display:
 
     def note(self, text: str) -> None:
         """Say something about how the run was built."""
-        self.console.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
+        self.console.print(f"{self.prefix}[dim]{escape(text)}[/dim]", soft_wrap=True)
 
     def _line(self, step: int, text: str) -> None:
         self.printed = time.monotonic()
-        self.console.print(f"[dim]step {step}/{self.steps}[/dim] · {text}", soft_wrap=True)
+        self.console.print(f"{self.prefix}[dim]step {step}/{self.steps}[/dim] · {text}", soft_wrap=True)
 
     def _remaining(self, step: int) -> str:
         elapsed = time.monotonic() - self.started

@@ -58,6 +58,15 @@ def measured(jobs: Sequence[tuple[str, Path, dict[str, Any]]]) -> tuple[dict[str
     return {name: final | latest.get(name, {}) for name, _, final in jobs}, engine
 
 
+def front(points: Mapping[Path, Sequence[float]]) -> list[Path]:
+    """The Pareto front of points, the higher the better: those that no other point is at least as good as in all."""
+
+    def beats(one: Sequence[float], other: Sequence[float]) -> bool:
+        return one != other and all(mine >= its for mine, its in zip(one, other, strict=True))
+
+    return [name for name, point in points.items() if not any(beats(other, point) for other in points.values())]
+
+
 @dataclass
 class Point:
     """One finished run in the plot."""

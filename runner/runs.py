@@ -121,6 +121,11 @@ def _in_journal(directory: Path) -> State:
     return State(status, reason, exit_code, step, content)
 
 
+def monitored(result: dict[str, Any]) -> float:
+    """What decides between runs: the monitored metric of the best weights; test top-1 where nothing was validated."""
+    return float(result["best"] if result["best"] is not None else result["final"]["top1"])
+
+
 def close_lost(directory: Path) -> dict[str, Any] | None:
     """Note the end of a run whose processes are gone. The end where the journal cannot take it.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from . import config as cfg
@@ -14,13 +15,16 @@ from . import runs
 from .progress import duration, screen
 
 
-def show(config: cfg.Config, directory: Path, result: dict[str, Any], brief: bool) -> None:
-    """Print the result table, the run directory and how to compare; or, `brief`, one line."""
+def brief(result: dict[str, Any], prefix: str) -> None:
+    """Print one line, which begins with the prefix."""
+    top1, spent = result["final"]["top1"], duration(result["seconds"])
+    screen().print(f"{escape(prefix)}test top-1 [bold]{top1:.4f}[/bold] in {spent}", soft_wrap=True)
+
+
+def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
+    """Print the result table, the run directory and how to compare."""
     console = screen()
     final, progress = result["final"], result["progress"]
-    if brief:
-        console.print(f"test top-1 [bold]{final['top1']:.4f}[/bold] in {duration(result['seconds'])}", soft_wrap=True)
-        return
     rows = {
         "mode": config.mode.kind,
         "compression": config.compression.kind,

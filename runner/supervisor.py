@@ -12,13 +12,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
 
 from . import config as cfg
-from . import files, launch, resume, runs
+from . import files, launch, resume, runs, sweep
 from .config import store
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, ProcessLost, RunFailed, UserError
 from .journal import (
@@ -29,19 +28,17 @@ from .journal import (
     OVERRIDES,
     RANKS,
     RESULT,
-    SWEEP,
     Journal,
     failure_of,
     locked,
 )
+from .signals import ToWorkers
 from .tracking.process import MirrorProcess
 
 #: Delivers the runs of this command. A sweep does not wait for it between its jobs.
 MIRROR = MirrorProcess()
 #: Seconds that the other commands of a run have to hear that there is nothing to train.
 TELL_S = 60.0
-#: Seconds after a first signal from which a second one means that it took too long.
-REPEAT_S = 2.0
 #: Signals that asked this command to stop, also those that came when a run was as good as complete.
 signals_received: list[int] = []
 
@@ -106,7 +103,7 @@ def _tell_others(config: cfg.Config, node: launch.Node, message: str, exit_code:
 def _assist(config: cfg.Config, directory: Path, node: launch.Node) -> None:
     """Run the workers of a node other than the first, which knows how the run stands. Errors: as in `run`."""
     (directory / RANKS).mkdir(parents=True, exist_ok=True)
-    with Signals() as signals:
+    with ToWorkers(directory) as signals:
         outcome = _work(config, directory, node, signals, locks=[])
     if node.is_given and outcome.status != "FAILED":
         # A folder of its own, since it does not know that of the first process; a failure's message names its log.
@@ -172,7 +169,7 @@ def _refuse_shorter(config: cfg.Config, done: dict[str, Any]) -> None:
 
 def supervise(config: cfg.Config, directory: Path, node: launch.Node, lock: int) -> Outcome:
     """Run the workers of a prepared directory to their end, while its journal is mirrored."""
-    with Signals() as signals:
+    with ToWorkers(directory) as signals:
         if isinstance(config.tracking, cfg.Mlflow):
             MIRROR.follow(directory, config.tracking)
         # The directory stays locked until the workers are gone as well.
@@ -189,32 +186,6 @@ def supervise(config: cfg.Config, directory: Path, node: launch.Node, lock: int)
     return outcome
 
 
-class Signals:
-    """Within the context, SIGINT and SIGTERM go to the workers: the first lets them end their step, a second kills."""
-
-    def __init__(self) -> None:
-        self.first = 0
-        self.since = 0.0
-        self.workers: launch.Workers | None = None
-
-    def __enter__(self) -> Signals:
-        self._before = {number: signal.signal(number, self._forward) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _forward(self, number: int, _frame: FrameType | None) -> None:
-        now = time.monotonic()
-        # A launcher, or a terminal and a launcher, send the same wish several times within a moment.
-        again = bool(self.first) and now > self.since + REPEAT_S
-        if not self.first:
-            self.first, self.since = number, now
-        if self.workers is not None:
-            self.workers.send(signal.SIGKILL if again else number)
-
-
 def _wants_inline(config: cfg.Config) -> bool:
     return isinstance(config.launch, cfg.Local) and config.launch.inline
 
@@ -228,7 +199,7 @@ def _inline(directory: Path) -> Outcome:
     return _outcome(launch.Ended(0, code) if code else None, directory)
 
 
-def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: Signals, locks: list[int]) -> Outcome:
+def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: ToWorkers, locks: list[int]) -> Outcome:
     """Train in children, again where one was lost and the config allows that."""
     attempt, composed = 0, _digest(config)
     while True:
@@ -237,7 +208,7 @@ def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: Signa
         signals.workers = launch.Workers(node, directory, config.train, attempt, locks, composed=composed)
         if signals.first:
             signals.workers.send(signals.first)
-        ended = signals.workers.wait(config.launch.timeout_s)
+        ended = signals.workers.wait(config.launch.timeout_s, signals.look)
         outcome = _outcome(ended, directory, signals.first, config.launch, node)
         if outcome.exit_code != ProcessLost.exit_code or attempt == config.launch.max_restarts or signals.first:
             return outcome
@@ -258,10 +229,6 @@ def _digest(config: cfg.Config) -> str:
     """What tells commands apart that do not train the same; where each of them is, it may say for itself."""
     leaves = {key: value for key, value in store.flatten(config).items() if not key.startswith("launch.")}
     return files.text_digest(json.dumps(leaves, sort_keys=True))
-
-
-def _is_swept(directory: Path) -> bool:
-    return (directory.parent / SWEEP).is_file()
 
 
 def _outcome(
@@ -305,7 +272,7 @@ def _how_to_go_on(directory: Path) -> str:
     if not (directory / CHECKPOINTS / "last").is_file():
         return ""
     place = os.path.relpath(directory)
-    how = "sweep.resume=true" if _is_swept(directory) else f"hydra.run.dir={place} checkpoint.resume=auto"
+    how = "sweep.resume=true" if sweep.is_swept(directory) else f"hydra.run.dir={place} checkpoint.resume=auto"
     return f"Continue with the same command and {how}"
 
 

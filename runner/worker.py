@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from . import __version__, checkpoint, experiment, files, launch, parallel, processes, resume, runs
+from . import __version__, checkpoint, experiment, files, launch, parallel, processes, resume, runs, sweep
 from . import config as cfg
 from .config import store
 from .config.rules import network_names
@@ -142,7 +142,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         "config": files.text_digest((directory / CONFIG).read_text(encoding="utf-8")),
     }
     earlier = saved.state["seconds"] if saved else 0.0
-    display = Display(run.training.steps, config.train.epochs, run.training.progress.step)
+    display = Display(run.training.steps, config.train.epochs, run.training.progress.step, sweep.prefix(directory))
     try:
         for note in [*notes, *run.notes]:
             display.note(note)

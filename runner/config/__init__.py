@@ -91,11 +91,11 @@ from .run import (
     Local,
     Mlflow,
     NoTracking,
-    Sweep,
     Tracking,
     Train,
     Upload,
 )
+from .search import Cost, Optuna, Parameter, Sweep
 
 
 @dataclass
@@ -129,7 +129,7 @@ class Config:
     deploy: Deploy = field(default_factory=Deploy)
     """What the end of a run makes of its best weights."""
     sweep: Sweep = field(default_factory=Sweep)
-    """What `-m` does with jobs that were run before."""
+    """What `-m` does with jobs that were run before, and how it chooses them."""
     tracking: Tracking = field(default_factory=Tracking)
     """Where runs are compared."""
     launch: Launch = field(default_factory=Launch)

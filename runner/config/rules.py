@@ -8,8 +8,9 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 from urllib.parse import urlparse
 
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from . import (
+    GROUPS,
     Bf16,
     Cls,
     ClsDistill,
@@ -18,12 +19,14 @@ from . import (
     Cluster,
     Config,
     CosineWarmup,
+    Cost,
     ExponentialWarmup,
     JsOriginal,
     Level,
     Local,
     Mlflow,
     Mode,
+    Parameter,
     Piecewise,
     Schedule,
 )
@@ -44,7 +47,7 @@ _BOUNDS = {
 
 def validate(config: Config) -> None:
     """Refuse a config that cannot work. Errors: ConfigError for the first rule that is broken."""
-    for rule in (_fields, _name, _data, _mode, _schedules, _train, _compression, _tracking, _launch):
+    for rule in (_fields, _name, _data, _mode, _schedules, _train, _compression, _tracking, _launch, _search):
         for problem in rule(config):
             raise ConfigError(problem)
 
@@ -255,3 +258,46 @@ def _divided(config: Config, processes: int) -> Iterator[str]:
             "mimic.reduction=sum grows with the part of the batch that is computed at once, so several processes or "
             "parts (train.accumulate) would change it. Use mimic.reduction=mean with a larger mimic.weight."
         )
+
+
+def refuse_search(config: Config) -> None:
+    """Refuse a search that cannot work. Errors: ConfigError."""
+    for problem in _search(config):
+        raise ConfigError(problem)
+
+
+def _search(config: Config) -> Iterator[str]:
+    search = config.sweep.optuna
+    if search is None:
+        return
+    if not search.space:
+        yield "sweep.optuna.space is empty: nothing would be varied. Choose a preset such as +sweep/optuna=optimizer"
+    keys = [key for key, *_ in _walk(config, "")]
+    for key, parameter in search.space.items():
+        # Keys that only some choices have are added, as on the command line.
+        if not key.startswith("+") and key not in GROUPS and key not in keys:
+            yield f"sweep.optuna.space has '{key}', and the config has no such key.{nearest(key, [*keys, *GROUPS])}"
+        for problem in _parameter(parameter):
+            yield f"sweep.optuna.space.{key}: {problem}"
+    if {Cost.size_mb, Cost.latency_ms_p50} & set(search.minimize) and not config.deploy.formats:
+        yield (
+            "sweep.optuna.minimize: size and latency are those of the exported file, and deploy.formats=[] exports "
+            "none. Use deploy.formats=[onnx], or minimize=[macs]."
+        )
+
+
+def _parameter(parameter: Parameter) -> Iterator[str]:
+    low, high = parameter.low, parameter.high
+    if parameter.choices:
+        if low is not None or high is not None:
+            yield "choices, or low and high; not both."
+    elif low is None or high is None:
+        yield "needs choices, or low and high."
+    elif low >= high:
+        yield f"low={low:g} must be below high={high:g}."
+    elif parameter.log and low <= 0:
+        yield f"low={low:g}: with log=true it must be above 0."
+    elif parameter.log and parameter.step:
+        yield "log=true has no steps. Use one of them."
+    elif parameter.integer and not all(float(number or 1).is_integer() for number in (low, high, parameter.step)):
+        yield "with integer=true low, high and step are whole numbers."

@@ -1,4 +1,4 @@
-"""Schemas of `train`, `checkpoint`, `sweep`, `tracking`, `launch` and `debug`."""
+"""Schemas of `train`, `checkpoint`, `tracking`, `launch` and `debug`."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -83,14 +83,6 @@ class Checkpoint:
     """Epochs between two checkpoints; the best weights and the last ones are always kept."""
     keep: int = bounded(1, min=0)
     """Older checkpoints that stay besides the last one and the best one."""
-
-
-@dataclass
-class Sweep:
-    """What `-m` does with jobs that were run before."""
-
-    resume: bool = False
-    """Skip the finished jobs of the same sweep and continue the others."""
 
 
 class Upload(Enum):

@@ -125,6 +125,8 @@ def _typed(plain: Any, hint: Any, path: str) -> Any:
         return hint[plain]
     if get_origin(hint) is list and plain:
         return [_typed(item, get_args(hint)[0], path) for item in plain]
+    if get_origin(hint) is dict and is_dataclass(get_args(hint)[1]):
+        return {key: _typed(item, get_args(hint)[1], f"{path}{key}.") for key, item in plain.items()}
     if not is_dataclass(hint):
         return plain
     schema = _choice(hint, plain, path)

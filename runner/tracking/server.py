@@ -38,9 +38,22 @@ def connect(uri: str) -> Any:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with _first_use(path):
+        if path is not None and not path.exists():
+            _make(path)
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def _make(path: Path) -> None:
+    """Make an embedded store beside its place and put it there when it is whole: half of one could not be opened."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        new = Path(folder) / path.name
+        store = SqlAlchemyStore(f"sqlite:///{new}", (path.parent / "mlartifacts").resolve().as_uri())
+        store.engine.dispose()
+        os.replace(new, path)
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -47,6 +47,9 @@ Exit codes: 0 done · 2 bad config · 3 bad data or checkpoint, full disk · 4 d
 130 Ctrl-C · 143 SIGTERM · 1 a defect
 """
 
+#: Groups that the list of defaults does not have: they are added.
+ADDED = ("debug", "sweep/optuna")
+
 
 def defaults() -> dict[str, str]:
     """Config group → the choice that is taken where nothing is said."""
@@ -60,6 +63,6 @@ def text(width: int = 110) -> str:
     lines = [USAGE.rstrip("\n")]
     for group, names in choices().items():
         marked = [f"{name}*" if taken.get(group) == name else name for name in names]
-        prefix = f"  {'+' if group == 'debug' else ''}{group}".ljust(16)
+        prefix = f"  {'+' if group in ADDED else ''}{group}".ljust(16)
         lines += textwrap.wrap(", ".join(marked), width, initial_indent=prefix, subsequent_indent=" " * 16)
     return "\n".join(lines) + "\n" + MORE

@@ -30,13 +30,15 @@ def keys(schema: type, path: str = "") -> list[str]:
         found.append(key)
         for part in cfg.GROUPS.get(field.name, ()):
             found += keys(part, f"{key}.")
+        if field.name == "optuna":
+            found += keys(cfg.Optuna, f"{key}.")
         if isinstance(field.default_factory, type) and is_dataclass(field.default_factory):
             found += keys(field.default_factory, f"{key}.")
     return sorted(set(found))
 
 
 KEYS = keys(cfg.Config)
-GROUPS = [f"{group}={choice}" for group, found in choices().items() for choice in found]
+GROUPS = [f"{sign}{group}={choice}" for group, found in choices().items() for choice in found for sign in ("", "+")]
 VALUES = st.one_of(
     st.integers(-3, 10**12).map(str),
     st.floats().map(str),

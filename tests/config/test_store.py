@@ -9,6 +9,7 @@ from runner import config as cfg
 from runner.choices import choices
 from runner.config import store
 from runner.errors import ConfigError
+from runner.verbs.help import ADDED
 
 NEEDED = {
     "launch=cluster": ["launch.master=node0:29500"],
@@ -30,7 +31,7 @@ EVERY_CHOICE = [
 @pytest.mark.parametrize(("group", "choice"), EVERY_CHOICE)
 def test_every_choice_composes_and_reads_back_equal(config_of, tmp_path, group, choice):
     needed = NEEDED.get(f"{group}={choice}", ["mode=cls_distill"] if group == "mimic" else [])
-    config = config_of(f"{group}={choice}", *needed)
+    config = config_of(f"{'+' if group in ADDED else ''}{group}={choice}", *needed)
     store.write(config, tmp_path / "config.yaml")
     assert store.read(tmp_path / "config.yaml") == config
 

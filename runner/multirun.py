@@ -1,0 +1,139 @@
+"""`runner -m`: plan a sweep, hand it to Hydra, and settle what its launcher left."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from . import compose, job, launchers, runs, search, supervisor, sweep, sweep_summary
+from . import config as cfg
+from .choices import config_dir
+from .config import store
+from .config.rules import refuse_search
+from .errors import STOPPED, ConfigError, RunFailed
+from .journal import CONFIG, tracked
+from .signals import ToJobs
+
+#: Overrides that decide where a sweep is and how it is run.
+NAMING = ("name", "sweep.", "sweep/", "hydra.", "hydra/", "experiment")
+#: Looks, one a second, by which no job may be found running any more.
+SETTLED = 3
+
+
+def run(flags: list[str], overrides: list[str]) -> int:
+    """Run every job of a sweep and show what became of them. Returns the exit code.
+
+    Errors: ConfigError for a sweep that cannot be run, RunFailed for one that was stopped or whose launcher gave up.
+    """
+    try:
+        directory, planned, searched, resume = plan(overrides)
+    except Exception as error:
+        raise compose.explain(error) from error
+    _quieten()
+    with sweep.held(directory, planned, resume), ToJobs(directory) as jobs:
+        gave_up = True
+        try:
+            compose.hand_over([*flags, *overrides, *searched, f"hydra.sweep.dir='{directory}'"], directory)
+            gave_up = False
+        except ConfigError as error:
+            if "no key" not in str(error):
+                raise
+            # Hydra 1.3 composes what all jobs share without what is swept, too.
+            hint = "A key that only swept choices have is written with ++, such as ++optimizer.momentum=0.9"
+            raise ConfigError(f"{error}\n{hint}") from error
+        except (KeyboardInterrupt, SystemExit):
+            # A signal between two jobs, also where a launcher makes this of it.
+            jobs.ask(jobs.received or signal.SIGTERM)
+        finally:
+            settle(directory, gave_up)
+            exit_code = sweep_summary.show(directory)
+    if jobs.received:
+        raise RunFailed(f"Stopped by {STOPPED[128 + jobs.received]}.", 128 + jobs.received)
+    return exit_code or (job.failures[0].exit_code if job.failures else 0)
+
+
+def plan(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
+    """The folder of a sweep, what is to stand in it, the overrides of a search, and whether the folder may be there.
+
+    Errors: ConfigError for what all its jobs share.
+    """
+    for text in overrides:
+        if text.startswith(("-", "hydra.sweep.subdir=")):
+            raise ConfigError(
+                f"{text}: not with -m. A folder of configs is added with hydra.searchpath=[file://DIR], and the jobs' "
+                "folders have names of their own."
+            )
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    fixed = [override for override in parsed if not override.is_sweep_override()]
+    # The rest may fit only the choices that are swept.
+    naming = [str(one.input_line) for one in fixed if one.key_or_group.startswith(NAMING)]
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        composed = hydra.compose("config", naming, return_hydra_config=True)
+        if composed.sweep.optuna:
+            _check_search([str(one.input_line) for one in fixed])
+    space: Any = OmegaConf.to_object(composed.sweep.optuna.space) if composed.sweep.optuna else {}
+    # What the command says itself counts.
+    said = {one.key_or_group for one in parsed}
+    searched = search.overrides({key: value for key, value in space.items() if key.lstrip("+") not in said})
+    directory = Path(str(composed.hydra.sweep.dir))
+    if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
+        directory = directory / sweep.digest(overrides)
+    # As Hydra's sweepers write them.
+    shared = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in fixed]
+    combinations = math.prod(len(list(one.sweep_iterator())) for one in parsed if one.is_discrete_sweep())
+    launcher = composed.hydra.launcher
+    at_once = launchers.at_once(launcher, launchers.batch(composed.hydra.sweeper, combinations))
+    planned = sweep.Sweep(sweep.new_id(overrides), overrides, shared, launcher._target_, at_once)
+    return directory, planned, searched, bool(composed.sweep.resume)
+
+
+def _check_search(overrides: list[str]) -> None:
+    """Refuse a search that cannot work before its first job. Errors: ConfigError."""
+    try:
+        composed = OmegaConf.to_object(hydra.compose("config", overrides))
+    except (HydraException, OmegaConfBaseException):
+        # What does not fit without that which is searched is each job's own matter.
+        return
+    assert isinstance(composed, cfg.Config)
+    refuse_search(composed)
+
+
+def _quieten() -> None:
+    """Keep what the table says anyway, and news of an engine's own doings, off the terminal."""
+    logging.getLogger("hydra_plugins").addHandler(logging.NullHandler())
+    logging.getLogger("optuna.storages").setLevel(logging.WARNING)
+
+
+def settle(directory: Path, gave_up: bool) -> None:
+    """Wait for jobs that a launcher left running when it gave up, and for what is to reach MLflow."""
+    launcher = sweep.read(directory).launcher
+    looks = SETTLED if gave_up and launchers.is_elsewhere(launcher) and not launchers.is_queue(launcher) else 0
+    while looks:
+        time.sleep(1)
+        looks = SETTLED if any(map(runs.is_running, sweep.jobs(directory))) else looks - 1
+    followed = {path.resolve() for path in supervisor.MIRROR.followed}
+    for one in sweep.jobs(directory):
+        if one.resolve() not in followed and (one / CONFIG).is_file() and not runs.is_running(one):
+            _deliver(one)
+    supervisor.MIRROR.drain()
+
+
+def _deliver(directory: Path) -> None:
+    """Have a run closed and sent whose own processes were killed before they could."""
+    with contextlib.suppress(ConfigError):
+        tracking = store.read(directory / CONFIG).tracking
+        if isinstance(tracking, cfg.Mlflow) and not tracked(directory).get("ended"):
+            end = runs.close_lost(directory)
+            supervisor.MIRROR.follow(directory, tracking)
+            supervisor.MIRROR.ended(directory, end)
