@@ -1,6 +1,7 @@
 # make run   set up .venv and train on the digits
 # make test  set up .venv and run every check
 # make test-chaos  disturb runs at random and count what they lose
+# make test-launchers  every way a sweep can break, with every launcher
 # make test-fuzz   compose a thousand random lists of overrides
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test test-chaos test-fuzz lint bench clean
+.PHONY: run test test-chaos test-launchers test-fuzz lint bench clean
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)
@@ -20,6 +21,9 @@ test: $(INSTALLED) lint
 
 test-chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+test-launchers: $(INSTALLED)
+	RUNNER_EVERY_LAUNCHER=1 $(BIN)/python -m pytest tests/e2e/test_launchers.py $(ARGS)
 
 test-fuzz: $(INSTALLED)
 	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py $(ARGS)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import compose, job, launchers, runs, search, supervisor, sweep, sweep_summary
+from . import compose, job, launchers, processes, runs, search, supervisor, sweep, sweep_summary
 from . import config as cfg
 from .choices import config_dir
 from .config import store
@@ -40,8 +40,10 @@ def run(flags: list[str], overrides: list[str]) -> int:
         directory, planned, searched, resume = plan(overrides)
     except Exception as error:
         raise compose.explain(error) from error
+    if launchers.is_elsewhere(planned.launcher):
+        processes.step_aside(functools.partial(sweep.ask_to_stop, directory))
     _quieten()
-    with sweep.held(directory, planned, resume), ToJobs(directory) as jobs:
+    with sweep.held(directory, planned, resume), ToJobs(directory):
         gave_up = True
         try:
             compose.hand_over([*flags, *overrides, *searched, f"hydra.sweep.dir='{directory}'"], directory)
@@ -52,14 +54,15 @@ def run(flags: list[str], overrides: list[str]) -> int:
             # Hydra 1.3 composes what all jobs share without what is swept, too.
             hint = "A key that only swept choices have is written with ++, such as ++optimizer.momentum=0.9"
             raise ConfigError(f"{error}\n{hint}") from error
-        except (KeyboardInterrupt, SystemExit):
-            # A signal between two jobs, also where a launcher makes this of it.
-            jobs.ask(jobs.received or signal.SIGTERM)
+        except RunFailed:
+            # An engine breaks in its own way when it is told to stop.
+            if not sweep.asked_to_stop(directory):
+                raise
         finally:
             settle(directory, gave_up)
             exit_code = sweep_summary.show(directory)
-    if jobs.received:
-        raise RunFailed(f"Stopped by {STOPPED[128 + jobs.received]}.", 128 + jobs.received)
+        if stopped := sweep.asked_to_stop(directory):
+            raise RunFailed(f"Stopped by {STOPPED[128 + stopped]}.", 128 + stopped)
     return exit_code or (job.failures[0].exit_code if job.failures else 0)
 
 

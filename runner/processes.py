@@ -7,11 +7,13 @@ import contextlib
 import ctypes
 import io
 import logging
+import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 #: What a worker writes to its pipe: something was done; all steps were done.
@@ -97,6 +99,38 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(128 + signal.SIGKILL)
+
+
+def step_aside(asked: Callable[[int], None], patience_s: float = 2.0) -> None:
+    """Go on in a child, in a session of its own, while this process does nothing but hear signals and wait for it.
+
+    Whatever libraries do with signals, and a terminal's Ctrl-C to the whole process group, do not reach the child nor
+    what it starts. `asked` is called with a SIGINT or SIGTERM to this process, again and again until the child ends; a
+    second signal after `patience_s` seconds kills the child. The parent ends with the child's exit code.
+    """
+    sys.stdout.flush()
+    parent, child = os.getpid(), os.fork()
+    if child == 0:
+        os.setsid()
+        die_with_parent(parent)
+        return
+    stops = {signal.SIGINT, signal.SIGTERM}
+    heard = {*stops, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    # Without a handler of its own it would be dropped.
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    first, since = 0, math.inf
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        got = signal.sigtimedwait(heard, 1.0)
+        number = got.si_signo if got else 0
+        if number in stops and not first:
+            first, since = number, time.monotonic()
+        elif number in stops and time.monotonic() > since + patience_s:
+            os.kill(child, signal.SIGKILL)
+        if first:
+            asked(first)
+    code = os.waitstatus_to_exitcode(ended[1])
+    os._exit(code if code >= 0 else 128 + (first or -code))
 
 
 def stand_back() -> None:

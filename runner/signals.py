@@ -67,28 +67,23 @@ class ToWorkers:
 
 
 class ToJobs:
-    """Within the context, SIGINT and SIGTERM ask the jobs of a sweep to end; a second one leaves them behind."""
+    """Within the context, SIGINT and SIGTERM ask the jobs of a sweep to end; a second one interrupts their command."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.received = 0
+        self._directory = directory
         self._since = 0.0
 
     def __enter__(self) -> ToJobs:
-        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def ask(self, number: int) -> None:
-        """Let every job end for a signal."""
-        self.received, self._since = number, time.monotonic()
-        sweep.ask_to_stop(self.directory, number)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if not self.received:
-            self.ask(number)
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if not self._since:
+            self._since = time.monotonic()
+            sweep.ask_to_stop(self._directory, number)
         elif time.monotonic() > self._since + REPEAT_S:
             raise KeyboardInterrupt
