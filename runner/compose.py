@@ -95,13 +95,11 @@ def explain(error: Exception) -> UserError:
 
 
 def _unknown_choice(error: MissingConfigException) -> ConfigError:
+    if extra := launchers.EXTRAS.get(error.missing_cfg_file or ""):
+        said = "=".join(str(error.missing_cfg_file).rsplit("/", 1))
+        return ConfigError(f"{said} needs a plugin that is not installed: pip install 'paddle-runner[{extra}]'")
     if not error.missing_cfg_file or error.options is None:
         return ConfigError(str(error))
-    if extra := launchers.EXTRAS.get(error.missing_cfg_file):
-        return ConfigError(
-            f"{'='.join(error.missing_cfg_file.rsplit('/', 1))} comes with a plugin of Hydra's that is not installed: "
-            f"pip install 'paddle-runner[{extra}]'"
-        )
     group, _, choice = error.missing_cfg_file.rpartition("/")
     if not group:
         return ConfigError(str(error).split("\nConfig search path")[0])

@@ -55,8 +55,9 @@ def run(flags: list[str], overrides: list[str]) -> int:
             hint = "A key that only swept choices have is written with ++, such as ++optimizer.momentum=0.9"
             raise ConfigError(f"{error}\n{hint}") from error
         except RunFailed:
-            # An engine breaks in its own way when it is told to stop.
-            if not sweep.asked_to_stop(directory):
+            # An engine breaks in its own way when it is told to stop, and a search where no job has a result.
+            failed = all(runs.state(path).status == "FAILED" for path in sweep.jobs(directory))
+            if not failed and not sweep.asked_to_stop(directory):
                 raise
         finally:
             settle(directory, gave_up)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from . import config as cfg
+
+#: Text that an override takes without quotes.
+PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 
 
 def directions(goal: cfg.Goal, minimize: list[cfg.Cost]) -> str | list[str]:
@@ -22,7 +26,7 @@ def overrides(space: Mapping[str, cfg.Parameter]) -> list[str]:
 
 def _words(parameter: cfg.Parameter) -> str:
     if parameter.choices:
-        return f"choice({','.join(map(_literal, parameter.choices))})"
+        return ",".join(map(_literal, parameter.choices))
     kind = int if parameter.integer else float
     assert parameter.low is not None
     assert parameter.high is not None
@@ -30,6 +34,7 @@ def _words(parameter: cfg.Parameter) -> str:
     if parameter.step:
         return f"range({low},{high},{kind(parameter.step)})"
     words = f"interval({low},{high})"
+    words = f"int({words})" if parameter.integer else words
     return f"tag(log,{words})" if parameter.log else words
 
 
@@ -40,6 +45,8 @@ def _literal(value: Any) -> str:
             return f"[{','.join(map(_literal, value))}]"
         case dict():
             return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
+        case str() if PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null", "nan", "inf"):
+            return value
         case str():
             escaped = value.replace("\\", "\\\\").replace("'", "\\'")
             return f"'{escaped}'"

@@ -45,6 +45,8 @@ def main() -> None:
     directory, parent, attempt = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     processes.die_with_parent(parent)
     processes.outlive_readers()
+    # Ray starts its processes with SIGINT blocked, and what they start inherits that.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     # The command asks where every thread is before it ends a process that stands still.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     processes.leave(guarded(directory, attempt))

@@ -1,0 +1,124 @@
+"""Searches by Optuna: typed, undisturbed by failing jobs, continued where they were."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+import yaml
+
+from runner.journal import events
+from tests.conftest import TINY
+from tests.e2e.processes import has_logged, run, start, wait_until
+
+SEARCH = [*TINY, "data=synthetic", "tracking=none", "-m", "+sweep/optuna=optimizer", "hydra.sweep.dir=sweep"]
+
+
+def chosen(folder):
+    """Job's number → what the search chose for it."""
+    found = {}
+    for path in folder.glob("sweep/*/overrides.yaml"):
+        said = [text for text in yaml.safe_load(path.read_text()) if text.startswith(("optimizer.", "loss="))]
+        found[int(path.parent.name.partition("_")[0])] = said
+    return found
+
+
+def test_a_search_varies_its_space_and_names_the_best(tmp_path):
+    done = run(*SEARCH, "sweep.optuna.trials=3", "hydra/launcher=joblib", "sweep.optuna.parallel=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = chosen(tmp_path)
+    assert sorted(found) == [0, 1, 2]
+    assert all([text.partition("=")[0] for text in said] == ["optimizer.lr", "optimizer.weight_decay", "loss"]
+               for said in found.values())  # fmt: skip
+    assert len({said[0] for said in found.values()}) == 3
+    results = {path.parent.name: json.loads(path.read_text())["best"] for path in tmp_path.glob("sweep/*/result.json")}
+    best = max(sorted(results), key=results.get)
+    assert f"Best     {best.partition('_')[0]}, val/student/top1 {results[best]:.4f}: python -m runner" in done.stdout
+    assert "optuna" not in done.stderr
+
+
+def test_jobs_that_fail_do_not_end_a_search(tmp_path):
+    done = run(*SEARCH, "optimizer.lr=-1,0.001", "sweep.optuna.trials=5", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout.count("FINISHED") + done.stdout.count("FAILED") == 5
+    assert done.stdout.count("FAILED") >= 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_search_of_which_every_job_fails_says_why(tmp_path):
+    done = run(*SEARCH, "optimizer.lr=interval(-2,-1)", "sweep.optuna.trials=2", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout.count("must be above 0") == 4
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_search_goes_on_with_the_choices_it_would_have_made(tmp_path):
+    slow = ["data=synthetic", "model=custom", "model.target=tests.samples:slow", "data.batch_size=8", "data.limit=40",
+            "schedule.warmup_epochs=0", "train.epochs=2", "train.log_every=1", "deploy.formats=[]", "tracking=none",
+            "-m", "+sweep/optuna=optimizer", "sweep.optuna.trials=4"]  # fmt: skip
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+    undisturbed.mkdir()
+    stopped.mkdir()
+    assert run(*slow, "hydra.sweep.dir=sweep", cwd=undisturbed).returncode == 0
+    command = start(*slow, "hydra.sweep.dir=sweep", cwd=stopped)
+    wait_until(lambda: any(has_logged(path, 2) for path in stopped.glob("sweep/1_*")), process=command)
+    command.send_signal(signal.SIGINT)
+    command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert len(chosen(stopped)) == 2
+    again = run(*slow, "hydra.sweep.dir=sweep", "sweep.resume=true", cwd=stopped)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert chosen(stopped) == chosen(undisturbed)
+    [interrupted] = stopped.glob("sweep/1_*")
+    assert [event["event"] for event, _ in events(interrupted)].count("resumed") == 1
+
+
+def test_a_search_for_small_and_good_networks_ends_with_a_front(tmp_path):
+    done = run(
+        *TINY, "data=synthetic", "tracking=none", "-m", "+sweep/optuna=pruning", "sweep.optuna.trials=3",
+        "++sweep.optuna.space.compression={choices:[fpgm]}", "hydra.sweep.dir=sweep", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    finals = {
+        path.parent.name.partition("_")[0]: json.loads(path.read_text())
+        for path in tmp_path.glob("sweep/*/result.json")
+    }
+    smallest = min(finals, key=lambda number: finals[number]["final"]["macs"])
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("Pareto")]
+    assert "val/student/top1 and macs" in line
+    assert smallest in line.rpartition(":")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["+sweep/optuna=optimizer"], "add -m"),
+        (["-m", "+sweep/optuna=optimizr"], "Did you mean 'optimizer'?"),
+        (["-m", "+sweep/optuna=optimizer", "sweep.optuna.trails=3"], "Did you mean 'trials'?"),
+        (["-m", "+sweep/optuna=optimizer", "++sweep.optuna.space={optimizer.lrr:{low:1,high:2}}"], "'optimizer.lr'"),
+    ],
+)
+def test_a_search_that_cannot_work_is_refused_before_its_first_job(tmp_path, words, message):
+    done = run(*TINY, *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not list(tmp_path.rglob("journal.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        ("hydra/launcher=joblib", "sweep"),
+        ("hydra/launcher=slurm", "slurm"),
+        ("hydra/launcher=submitit_local", "slurm"),
+        ("hydra/launcher=ray", "ray"),
+        ("+sweep/optuna=pruning", "sweep"),
+    ],
+)
+def test_a_plugin_that_is_not_installed_is_named_with_the_extra_that_brings_it(tmp_path, words, extra):
+    (tmp_path / "sitecustomize.py").write_text("import hydra_plugins\nhydra_plugins.__path__ = []\n")
+    done = run(*TINY, "-m", words, "train.seed=0,1", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"pip install 'paddle-runner[{extra}]'" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
