@@ -63,13 +63,17 @@ def run(composed: DictConfig) -> Any:
                 supervisor.MIRROR.drain()
     except UserError as error:
         failures.append(error)
+        stopped = error.exit_code in STOPPED
+        if swept and stopped and launchers.is_queue(swept.launcher) and not sweep.asked_to_stop(directory.parent):
+            # The queue ended it, and may start it again: there is no result yet.
+            os._exit(error.exit_code)
         if elsewhere and sweep.is_orphaned(directory.parent):
             # Nobody waits for the result, and not every launcher's processes notice.
             os._exit(error.exit_code)
-        if error.exit_code in STOPPED and not elsewhere:
+        if stopped and not elsewhere:
             # Not an Exception, or the launcher would start the next job.
             raise KeyboardInterrupt from error
-        if swept and error.exit_code not in STOPPED:
+        if swept and not stopped:
             print(f"{sweep.prefix(directory)}{error}", flush=True)
             if not isinstance(error, RunFailed):
                 sweep.note_refusal(directory, overrides, error)

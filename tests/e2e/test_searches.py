@@ -56,7 +56,7 @@ def test_a_search_of_which_every_job_fails_says_why(tmp_path):
 def test_an_interrupted_search_goes_on_with_the_choices_it_would_have_made(tmp_path):
     slow = ["data=synthetic", "model=custom", "model.target=tests.samples:slow", "data.batch_size=8", "data.limit=40",
             "schedule.warmup_epochs=0", "train.epochs=2", "train.log_every=1", "deploy.formats=[]", "tracking=none",
-            "-m", "+sweep/optuna=optimizer", "sweep.optuna.trials=4"]  # fmt: skip
+            "-m", "+sweep/optuna=optimizer", "sweep.optuna.trials=3"]  # fmt: skip
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
     undisturbed.mkdir()
     stopped.mkdir()

@@ -1,0 +1,88 @@
+"""A real SLURM of two nodes on loopback, where it is installed (Debian: slurmctld slurmd slurm-client munge)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.e2e.processes import free_port, wait_until
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
+#: Without cgroups and accounting, as a container allows it.
+CONFIG = """\
+ClusterName=loopback
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock
+SlurmUser=root
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+KillWait=60
+JobRequeue=1
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8
+PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def is_installed():
+    """Whether SLURM can be started here."""
+    return os.geteuid() == 0 and all(shutil.which(program) for program in PROGRAMS)
+
+
+class Slurm:
+    """Within the context there is a SLURM; `environment` is what its commands need."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.daemons: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self):
+        for name in ("state", "spooln1", "spooln2"):
+            (self.folder / name).mkdir()
+        key = self.folder / "key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        host = os.uname().nodename.partition(".")[0]
+        content = CONFIG.format(host=host, folder=self.folder, ports=[free_port() for _ in range(3)])
+        (self.folder / "slurm.conf").write_text(content)
+        names = {"key-file": "key", "socket": "munge.sock", "pid-file": "munged.pid", "seed-file": "seed"}
+        places = [f"--{option}={self.folder}/{name}" for option, name in names.items()]
+        self._start("munged", "--foreground", "--force", *places)
+        wait_until((self.folder / "munge.sock").exists)
+        self._start("slurmctld", "-D")
+        self._start("slurmd", "-D", "-N", "n1")
+        self._start("slurmd", "-D", "-N", "n2")
+        wait_until(lambda: self.command("sinfo", "-h", "-o", "%T %D") == "idle 2", 60)
+        return self
+
+    def __exit__(self, *_error):
+        for daemon in reversed(self.daemons):
+            daemon.terminate()
+        for daemon in self.daemons:
+            daemon.wait(30)
+
+    def _start(self, *command):
+        with (self.folder / f"{len(self.daemons)}.{command[0]}.log").open("wb") as log:
+            self.daemons.append(subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | self.environment))
+
+    def command(self, *words):
+        """The output of one of SLURM's commands."""
+        done = subprocess.run(words, capture_output=True, text=True, env=os.environ | self.environment, timeout=60)
+        return done.stdout.strip()
