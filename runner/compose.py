@@ -97,7 +97,10 @@ def explain(error: Exception) -> UserError:
 def _unknown_choice(error: MissingConfigException) -> ConfigError:
     if extra := launchers.EXTRAS.get(error.missing_cfg_file or ""):
         said = "=".join(str(error.missing_cfg_file).rsplit("/", 1))
-        return ConfigError(f"{said} needs a plugin that is not installed: pip install 'paddle-runner[{extra}]'")
+        return ConfigError(
+            f"{said} needs a plugin that is not installed: pip install 'paddle-runner[{extra}]' (in a clone of the "
+            f"repository: pip install -e '.[{extra}]')"
+        )
     if not error.missing_cfg_file or error.options is None:
         return ConfigError(str(error))
     group, _, choice = error.missing_cfg_file.rpartition("/")

@@ -32,62 +32,73 @@ def run(composed: DictConfig) -> Any:
     """Train; returns what a sweeper may optimise, or no number where the run did not finish."""
     hydra = HydraConfig.get()
     directory, overrides = Path(hydra.runtime.output_dir), _as_typed(hydra.overrides.task)
-    swept = sweep.read(directory.parent) if hydra.mode == RunMode.MULTIRUN else None
-    elsewhere = swept is not None and launchers.is_elsewhere(swept.launcher)
-    if swept and elsewhere:
-        _settle_in(swept)
-    nothing = math.nan if launchers.takes_nan(hydra.sweeper) else None
+    if hydra.mode == RunMode.MULTIRUN:
+        return _job(composed, directory, overrides, math.nan if launchers.takes_nan(hydra.sweeper) else None)
     try:
-        if swept and (number := sweep.asked_to_stop(directory.parent)):
-            _leave_no_folder(directory)
-            raise RunFailed(f"Stopped by {STOPPED[128 + number]}.", 128 + number)
-        config = _config(composed, directory, swept)
-        if swept:
-            print(f"{'' if elsewhere else chr(10)}{directory.name.replace('_', ': ', 1)}", flush=True)
-        cluster = isinstance(config.launch, cfg.Cluster) and not launch.is_launched()
-        if cluster and swept:
-            raise ConfigError(
-                "launch=cluster: a sweep runs on one machine, or hands its jobs to a cluster (hydra/launcher=…). Use "
-                "launch=local, or a run without -m."
-            )
-        if isinstance(config.launch, cfg.Cluster) and cluster and config.launch.rank is None:
+        config = _config(composed, directory)
+        if isinstance(config.launch, cfg.Cluster) and config.launch.rank is None and not launch.is_launched():
             _leave_no_folder(directory)
             print("\n".join(launch.lines(config.launch, [*overrides, *_hydra_overrides(hydra)], directory)))
-            return nothing
-        tags = {"sweep_id": swept.id} if swept else {}
+            return None
         try:
-            result = supervisor.run(config, directory, overrides, tags)
+            result = supervisor.run(config, directory, overrides)
+        finally:
+            supervisor.MIRROR.drain()
+    except UserError as error:
+        failures.append(error)
+        if error.exit_code in STOPPED:
+            raise KeyboardInterrupt from error
+        return None
+    if result is not None:
+        summary.show(config, directory, result)
+    return None
+
+
+def _job(composed: DictConfig, directory: Path, overrides: list[str], nothing: float | None) -> Any:
+    """Train a job of a sweep; returns `nothing` where it did not finish."""
+    swept = sweep.read(directory.parent)
+    elsewhere = launchers.is_elsewhere(swept.launcher)
+    if elsewhere:
+        _settle_in(swept)
+    try:
+        if number := sweep.asked_to_stop(directory.parent):
+            _leave_no_folder(directory)
+            raise RunFailed(f"Stopped by {STOPPED[128 + number]}.", 128 + number)
+        config = _config_of_job(composed, directory)
+        print(f"{'' if elsewhere else chr(10)}{directory.name.replace('_', ': ', 1)}", flush=True)
+        try:
+            result = supervisor.run(config, directory, overrides, {"sweep_id": swept.id})
         finally:
             # In this process the sweep waits for all of them, in the end; in another one nobody would.
-            if elsewhere or not swept:
+            if elsewhere:
                 supervisor.MIRROR.drain()
     except UserError as error:
         failures.append(error)
-        stopped = error.exit_code in STOPPED
-        if swept and stopped and launchers.is_queue(swept.launcher) and not sweep.asked_to_stop(directory.parent):
-            # The queue ended it, and may start it again: there is no result yet.
-            os._exit(error.exit_code)
-        if elsewhere and sweep.is_orphaned(directory.parent):
-            # Nobody waits for the result, and not every launcher's processes notice.
-            os._exit(error.exit_code)
-        if stopped and not elsewhere:
-            # Not an Exception, or the launcher would start the next job.
-            raise KeyboardInterrupt from error
-        if swept and not stopped:
+        if error.exit_code in STOPPED:
+            _stopped(directory.parent, swept, error)
+        else:
             print(f"{sweep.prefix(directory)}{error}", flush=True)
             if not isinstance(error, RunFailed):
                 sweep.note_refusal(directory, overrides, error)
         return nothing
     if result is None:
         return nothing
-    if swept:
-        summary.brief(result, sweep.prefix(directory))
-    else:
-        summary.show(config, directory, result)
-    if swept and not elsewhere and supervisor.signals_received:
+    summary.brief(result, sweep.prefix(directory))
+    if supervisor.signals_received and not elsewhere:
         raise KeyboardInterrupt
     monitored = runs.monitored(result)
     return search.values(config.sweep.optuna, result, monitored) if config.sweep.optuna else monitored
+
+
+def _stopped(folder: Path, swept: sweep.Sweep, error: UserError) -> None:
+    """End as a job that was stopped has to, so that no other one is started."""
+    if not launchers.is_elsewhere(swept.launcher):
+        # Not an Exception, or the launcher would start the next job.
+        raise KeyboardInterrupt from error
+    ended_by_queue = launchers.is_queue(swept.launcher) and not sweep.asked_to_stop(folder)
+    if ended_by_queue or sweep.is_orphaned(folder):
+        # The queue may start it again, and must see no result; or nobody waits for one, which not every launcher sees.
+        os._exit(error.exit_code)
 
 
 def _settle_in(swept: sweep.Sweep) -> None:
@@ -113,17 +124,26 @@ def _hydra_overrides(hydra: Any) -> list[str]:
     return [text for text in _as_typed(hydra.overrides.hydra) if not text.startswith(("hydra.run.dir=", "hydra.mode="))]
 
 
-def _config(composed: DictConfig, directory: Path, swept: sweep.Sweep | None) -> cfg.Config:
+def _config(composed: DictConfig, directory: Path) -> cfg.Config:
     try:
         config = store.from_composition(composed)
-        if config.sweep.optuna and not swept:
+        if config.sweep.optuna:
             raise ConfigError("+sweep/optuna=… is a search over many runs: add -m")
     except UserError:
-        if not swept:
-            _leave_no_folder(directory)
-            _leave_no_folder(directory.parent)
+        _leave_no_folder(directory)
+        _leave_no_folder(directory.parent)
         raise
-    if swept and (directory / CONFIG).exists():
+    return config
+
+
+def _config_of_job(composed: DictConfig, directory: Path) -> cfg.Config:
+    config = store.from_composition(composed)
+    if isinstance(config.launch, cfg.Cluster):
+        raise ConfigError(
+            "launch=cluster: a sweep runs on one machine, or hands its jobs to a cluster (hydra/launcher=…). Use "
+            "launch=local, or a run without -m."
+        )
+    if (directory / CONFIG).exists():
         # The sweep is resumed, or a queue has started this job again.
         config = replace(config, checkpoint=replace(config.checkpoint, resume="auto"))
     return config
