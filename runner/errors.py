@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 #: Exit code of a command that a signal stopped → the signal as a user knows it.
-STOPPED = {130: "Ctrl-C", 143: "SIGTERM"}
+STOPPED = {129: "SIGHUP, as when a terminal is closed", 130: "Ctrl-C", 143: "SIGTERM"}
 #: What a disk answers that takes no more.
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import errno
 import io
 import logging
 import math
@@ -61,13 +62,15 @@ class Pulse:
 
 
 class Output(io.FileIO):
-    """A standard output whose reader may leave (`| head`): the rest is dropped, and the run goes on."""
+    """A standard stream whose reader may leave (`| head`, a terminal): the rest is dropped, and the run goes on."""
 
     def write(self, data: Any) -> int:
         """Write what is still read."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
@@ -75,11 +78,21 @@ class Output(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """Let nothing end because nobody reads the standard output any more."""
-    raw = Output(sys.stdout.fileno(), "wb", closefd=False)
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding=sys.stdout.encoding, errors=sys.stdout.errors, line_buffering=raw.isatty()
-    )
+    """Let nothing end because nobody reads the standard output, or that of errors, any more."""
+    for name in ("stdout", "stderr"):
+        old = getattr(sys, name)
+        raw = Output(old.fileno(), "wb", closefd=False)
+        each_line = name == "stderr" or raw.isatty()
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding=old.encoding, errors=old.errors, line_buffering=each_line
+        )
+        setattr(sys, name, stream)
+
+
+def stopping() -> set[signal.Signals]:
+    """The signals that ask a command to end; SIGHUP unless it was started to ignore that, as `nohup` does."""
+    hangup = {signal.SIGHUP} - ({signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set())
+    return {signal.SIGINT, signal.SIGTERM} | hangup
 
 
 def leave(code: int) -> NoReturn:
@@ -105,8 +118,8 @@ def step_aside(asked: Callable[[int], None], patience_s: float = 2.0) -> None:
     """Go on in a child, in a session of its own, while this process does nothing but hear signals and wait for it.
 
     Whatever libraries do with signals, and a terminal's Ctrl-C to the whole process group, do not reach the child nor
-    what it starts. `asked` is called with a SIGINT or SIGTERM to this process, again and again until the child ends; a
-    second signal after `patience_s` seconds kills the child. The parent ends with the child's exit code.
+    what it starts. `asked` is called with the signal that asks this process to stop, again and again until the child
+    ends; a second signal after `patience_s` seconds kills the child. The parent ends with the child's exit code.
     """
     sys.stdout.flush()
     parent, child = os.getpid(), os.fork()
@@ -114,7 +127,7 @@ def step_aside(asked: Callable[[int], None], patience_s: float = 2.0) -> None:
         os.setsid()
         die_with_parent(parent)
         return
-    stops = {signal.SIGINT, signal.SIGTERM}
+    stops = stopping()
     heard = {*stops, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     # Without a handler of its own it would be dropped.

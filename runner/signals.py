@@ -1,4 +1,4 @@
-"""What SIGINT and SIGTERM to a command mean: to the processes of its run, and to the jobs of its sweep."""
+"""What SIGINT, SIGTERM and SIGHUP to a command mean: to the processes of its run, and to the jobs of its sweep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from . import launch, sweep
+from . import launch, processes, sweep
 
 #: Seconds after a first signal from which a second one means that it took too long.
 REPEAT_S = 2.0
@@ -17,7 +17,7 @@ LOOK_S = 0.5
 
 
 class ToWorkers:
-    """Within the context, SIGINT and SIGTERM go to the workers: the first lets them end their step, a second kills.
+    """Within the context, signals that ask to stop go to the workers: the first lets them end a step, a second kills.
 
     So does what a sweep tells its jobs. The signal by which submitit announces the end of a job's time counts as
     SIGTERM; once the workers have ended it is left to submitit, which has the job wait in the queue again.
@@ -32,7 +32,7 @@ class ToWorkers:
         self._announced = 0
 
     def __enter__(self) -> ToWorkers:
-        self._before = {number: signal.signal(number, self._forward) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._forward) for number in processes.stopping()}
         announcing = signal.getsignal(signal.SIGUSR2)
         if callable(announcing):
             self._before[signal.SIGUSR2] = announcing
@@ -63,18 +63,19 @@ class ToWorkers:
         if not self.first:
             self.first, self.since = number, now
         if self.workers is not None:
-            self.workers.send(signal.SIGKILL if again else number)
+            # They ignore a terminal that is closed.
+            self.workers.send(signal.SIGKILL if again else signal.SIGTERM if number == signal.SIGHUP else number)
 
 
 class ToJobs:
-    """Within the context, SIGINT and SIGTERM ask the jobs of a sweep to end; a second one interrupts their command."""
+    """Within the context, signals ask the jobs of a sweep to end; a second one interrupts their command."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._since = 0.0
 
     def __enter__(self) -> ToJobs:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._ask) for number in processes.stopping()}
         return self
 
     def __exit__(self, *_error: object) -> None:

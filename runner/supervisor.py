@@ -207,7 +207,7 @@ def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: ToWor
             failure_of(directory, node.first + local).unlink(missing_ok=True)
         signals.workers = launch.Workers(node, directory, config.train, attempt, locks, composed=composed)
         if signals.first:
-            signals.workers.send(signals.first)
+            signals.workers.send(signal.SIGTERM if signals.first == signal.SIGHUP else signals.first)
         ended = signals.workers.wait(config.launch.timeout_s, signals.look)
         outcome = _outcome(ended, directory, signals.first, config.launch, node)
         if outcome.exit_code != ProcessLost.exit_code or attempt == config.launch.max_restarts or signals.first:

@@ -47,6 +47,8 @@ def main() -> None:
     processes.outlive_readers()
     # Ray starts its processes with SIGINT blocked, and what they start inherits that.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    # The command hears it too, and says what it means.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # The command asks where every thread is before it ends a process that stands still.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     processes.leave(guarded(directory, attempt))

@@ -31,9 +31,9 @@ LAST_TRIES = 2
 
 def main() -> None:
     """Follow runs until the parent says that no more will come and all are delivered, or nobody waits for them."""
-    # Ctrl-C and SLURM's SIGTERM reach every process of the job: this one ends when the runs have.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ctrl-C, SLURM's SIGTERM and a closed terminal reach every process: this one ends when the runs have.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     # Training has the first claim on every core.
     processes.stand_back()
     parent = Parent()

@@ -44,7 +44,7 @@ Every key of the composed config can be set: `runner --cfg job` prints them, `ru
 `runner hydra.run.dir=DIR` chooses the run's folder; with checkpoint.resume=auto the run in it goes on.
 
 Exit codes: 0 done · 2 bad config · 3 bad data or checkpoint, full disk · 4 diverged · 5 a process or server was lost ·
-130 Ctrl-C · 143 SIGTERM · 1 a defect
+129 SIGHUP · 130 Ctrl-C · 143 SIGTERM · 1 a defect
 """
 
 #: Groups that the list of defaults does not have: they are added.

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner import __main__ as main
+from runner import compose, job, multirun
 from runner import config as cfg
-from runner import job
 from runner.choices import choices
 from runner.errors import RunFailed
 
@@ -71,6 +71,12 @@ OVERRIDES = st.one_of(
 )
 
 
+TRIED = settings(
+    max_examples=EXAMPLES, deadline=None, derandomize="RUNNER_FUZZ" not in os.environ, print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def _composed_only(monkeypatch, tmp_path):
     """What was composed is not trained."""
@@ -82,10 +88,7 @@ def _composed_only(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize="RUNNER_FUZZ" not in os.environ, print_blob=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+@TRIED
 @given(st.lists(OVERRIDES, min_size=1, max_size=4))
 def test_any_list_of_overrides_composes_or_is_refused_with_a_message(capsys, overrides):
     # A word in front is a verb, and a flag is not an override.
@@ -97,4 +100,20 @@ def test_any_list_of_overrides_composes_or_is_refused_with_a_message(capsys, ove
     assert code in (0, 2), (overrides, said.err)
     assert "Traceback" not in said.err + said.out, overrides
     assert code == 0 or said.err.strip(), overrides
+    assert time.monotonic() - began < LIMIT_S
+
+
+@TRIED
+@given(st.lists(OVERRIDES, min_size=1, max_size=4))
+def test_any_list_of_overrides_plans_a_sweep_or_is_refused_with_a_message(overrides):
+    compose.register()
+    began = time.monotonic()
+    try:
+        directory, *_ = multirun.plan(["name=tried", *overrides])
+    except Exception as error:
+        explained = compose.explain(error)
+        assert explained.exit_code == 2, overrides
+        assert str(explained).strip(), overrides
+    else:
+        assert directory.name
     assert time.monotonic() - began < LIMIT_S

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import signal
+import sys
+import threading
 import time
 
 import pytest
 
-from tests.e2e.processes import children, gone, has_logged, mlflow_runs, start, wait_until, worker_of
+from tests.e2e.processes import ENVIRONMENT, children, gone, has_logged, mlflow_runs, start, wait_until, worker_of
 
 SLOW = ["data=synthetic", "model=custom", "model.target=tests.samples:slow", "train.epochs=200", "data.batch_size=8",
         "train.log_every=1", "hydra.run.dir=run", "deploy.formats=[]"]  # fmt: skip
@@ -38,6 +42,27 @@ def test_a_signal_ends_the_run_as_killed_with_a_checkpoint_and_no_child(tmp_path
     assert mlflow_status(tmp_path) == "KILLED"
     assert (tmp_path / "run" / "checkpoints" / "last").is_file()
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_terminal_that_is_closed_ends_the_run_as_killed_with_a_checkpoint(tmp_path):
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.execve(sys.executable, [sys.executable, "-m", "runner", *SLOW], ENVIRONMENT)
+    reader = threading.Thread(target=drained, args=[terminal], daemon=True)
+    reader.start()
+    wait_until(lambda: has_logged(tmp_path / "run"))
+    os.kill(child, signal.SIGHUP)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
+    assert mlflow_status(tmp_path) == "KILLED"
+    assert (tmp_path / "run" / "checkpoints" / "last").is_file()
+
+
+def drained(terminal):
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
 
 
 def test_a_signal_while_the_worker_still_starts_ends_the_run_as_killed(tmp_path):
