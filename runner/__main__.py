@@ -6,7 +6,7 @@ import importlib
 import sys
 
 from . import processes
-from .errors import STOPPED, ConfigError, UserError, nearest
+from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
 VERBS = ("eval", "export", "bench", "predict", "runs", "ui", "sync", "kernels", "doctor", "completion")
@@ -37,12 +37,20 @@ def command(arguments: list[str]) -> int:
 
         return train(arguments)
     except UserError as error:
-        # A stop or a failure comes after a progress bar.
-        print(f"\n{error}" if error.exit_code > 2 else str(error), file=sys.stderr)
-        return error.exit_code
+        return _say(error)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        return _say(DiskError.of(error))
     except KeyboardInterrupt:
         print(f"\nStopped by {STOPPED[130]}.", file=sys.stderr)
         return 130
+
+
+def _say(error: UserError) -> int:
+    # A stop or a failure comes after a progress bar.
+    print(f"\n{error}" if error.exit_code > 2 else str(error), file=sys.stderr)
+    return error.exit_code
 
 
 if __name__ == "__main__":

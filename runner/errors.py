@@ -66,7 +66,10 @@ class DiskError(UserError):
     @classmethod
     def of(cls, error: OSError, run: Path | None = None) -> DiskError:
         """What a user reads of an error while the files of a run are written."""
-        advice = "Make room there or make it writable, or choose another folder: hydra.run.dir=DIR"
+        advice = (
+            "Make room there or make it writable, or choose another folder: hydra.run.dir=DIR "
+            "(of a sweep: hydra.sweep.dir=DIR)"
+        )
         if run is not None and (run / "checkpoints").is_dir():
             advice = (
                 "The last checkpoint is kept. Make room there or make it writable, then go on: "

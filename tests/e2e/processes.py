@@ -149,7 +149,7 @@ class Server:
             env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | self.environment,
         )  # fmt: skip
         if wait:
-            wait_until(self.answers)
+            wait_until(self.answers, seconds=120)
         return self
 
     def answers(self):
