@@ -1,4 +1,4 @@
-"""Makes the README's pictures from real runs: `python docs/pictures.py [--out docs/images]`.
+"""Makes the README's pictures from real runs: `python -m docs.pictures [--out docs/images]`.
 
 `run.png` and `result.png` are a terminal in the middle and at the end of a run; `mlflow_compare.png` and
 `mlflow_chart.png` are MLflow on the runs of a small sweep. Everything happens in a temporary folder and on 127.0.0.1.
@@ -8,13 +8,10 @@ Needs Linux with tmux and Chromium, and about five minutes on two CPU cores.
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import io
-import json
 import os
 import re
-import select
 import shutil
 import signal
 import socket
@@ -26,10 +23,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
+
+from tests.browser import Browser
 
 COLUMNS, LINES = 110, 26
 EPOCHS = 8
@@ -41,10 +39,6 @@ PARAMETERS, METRICS = ["mode.kind", "optimizer.kind"], ["val/student/loss", "val
 CHARTS = "^train/(loss|top1|lr)$|^val/student/"
 
 ENVIRONMENT = os.environ | {"LANG": "C.UTF-8", "COLORTERM": "truecolor", "MLFLOW_DISABLE_TELEMETRY": "true"}
-CHROMIUM = [
-    "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--remote-debugging-pipe",
-]  # fmt: skip
 TERMINAL = """<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 0; background: {background} }}
 pre {{ margin: 0; padding: 16px 20px; width: max-content; background: {background}; color: {foreground};
@@ -176,70 +170,6 @@ def server(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{place[1]}"
     finally:
         stop(process, signal.SIGINT)
-
-
-class Browser:
-    """A headless Chromium, driven over a pipe by the DevTools protocol."""
-
-    def __init__(self, profile: Path) -> None:
-        asked, self.write = os.pipe()
-        self.read, answered = os.pipe()
-        self.unread, self.number, self.session = b"", 0, {}
-
-        def place() -> None:
-            for number, descriptor in enumerate((os.dup(asked), os.dup(answered)), start=3):
-                os.dup2(descriptor, number)
-
-        command = [*CHROMIUM, f"--user-data-dir={profile}", "about:blank"]
-        self.process = subprocess.Popen(command, preexec_fn=place, close_fds=False, stderr=subprocess.DEVNULL)
-        page = next(one for one in self("Target.getTargets")["targetInfos"] if one["type"] == "page")
-        session = self("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
-        self.session = {"sessionId": session}
-        self("Page.enable")
-
-    def __enter__(self) -> Browser:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        stop(self.process, signal.SIGTERM)
-
-    def __call__(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """The answer to one command."""
-        self.number += 1
-        command = {"id": self.number, "method": method, "params": parameters, **self.session}
-        os.write(self.write, json.dumps(command).encode() + b"\0")
-        while True:
-            while b"\0" not in self.unread:
-                if not select.select([self.read], [], [], 90)[0]:
-                    raise TimeoutError(method)
-                self.unread += os.read(self.read, 1 << 16)
-            text, _, self.unread = self.unread.partition(b"\0")
-            answer = json.loads(text)
-            if answer.get("id") == self.number:
-                return answer["result"]
-
-    def open(self, url: str, width: int, height: int, scale: float) -> None:
-        """Show a page in a window of this size."""
-        self("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False)
-        self("Page.navigate", url=url)
-
-    def run(self, code: str) -> Any:
-        """The value of JavaScript, which may await."""
-        code = f"(async () => {{ {code} }})()"
-        answer = self("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
-        if "exceptionDetails" in answer:
-            raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
-        return answer["result"].get("value")
-
-    def mouse(self, kind: str, x: float, y: float) -> None:
-        """Move, press or release the left button."""
-        self("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, button="left", buttons=1, clickCount=1)
-
-    def photograph(self, path: Path, **options: Any) -> None:
-        """Write what the window shows as a PNG of at most 256 colours."""
-        data = base64.b64decode(self("Page.captureScreenshot", format="png", **options)["data"])
-        image = Image.open(io.BytesIO(data)).convert("RGB")
-        image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def draw(browser: Browser, screen: str, page: Path, path: Path) -> None:
