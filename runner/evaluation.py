@@ -32,6 +32,16 @@ class Predictions:
     confidence: np.ndarray
     """float32 [N]: probability of the predicted class."""
 
+    @property
+    def wrong(self) -> int:
+        """How many images were taken for another class."""
+        return int((self.labels != self.classes).sum())
+
+    def worst(self, count: int) -> np.ndarray:
+        """int64 [<= count]: places of the wrong predictions of the highest confidence, the worst first."""
+        wrong = np.flatnonzero(self.labels != self.classes)
+        return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
+
     def confusion(self, num_classes: int) -> np.ndarray:
         """int64 [K, K]: how often class (row) was taken for class (column)."""
         flat = np.bincount(self.labels * num_classes + self.classes, minlength=num_classes**2)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint, device, experiment, files, weights
+from . import checkpoint, device, experiment, files, mistakes, weights
 from . import config as cfg
 from .compression import ptq, qat, slim
 from .errors import UserError
 from .evaluation import Evaluation, evaluate
 from .experiment import Experiment
-from .journal import LOG, PLOTS, RESULT, Journal
+from .journal import LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
 from .training import Ending, Training
 
 log = logging.getLogger("runner")
@@ -41,10 +41,13 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     named = {f"test/{name}": value for name, value in test.items()}
     journal.metrics(training.progress.step, training.progress.epochs_begun, named)
     predictions = evaluation.predictions["student"]
-    for path in plots.draw(directory, predictions, training.loaders.source.test, training.loaders.classes):
+    test_split, classes = training.loaders.source.test, training.loaders.classes
+    for path in plots.draw(directory, predictions, test_split, classes):
         journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
     _write_details(directory, run, evaluation)
-    journal.artifact("per_class.json")
+    journal.artifact(PER_CLASS)
+    mistakes.write(directory, predictions, test_split, classes)
+    journal.artifact(MISTAKES)
     if run.config.compression.kind != "none":
         _write_compression(directory, run)
         journal.artifact(COMPRESSION)
@@ -154,4 +157,4 @@ def _write_details(directory: Path, run: Experiment, evaluation: Evaluation) -> 
         confusion = predictions.confusion(len(classes))
         accuracy = np.diag(confusion) / np.maximum(1, confusion.sum(axis=1))
         details[name] = {"top1": accuracy.tolist(), "confusion": confusion.tolist()}
-    files.write_json(directory / "per_class.json", details)
+    files.write_json(directory / PER_CLASS, details)

@@ -18,6 +18,7 @@ from . import files
 #: Names in a run directory.
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 JOURNAL, LOG, RESULT, TRACKED = "journal.jsonl", "train.log", "result.json", "mlflow.json"
+PER_CLASS, MISTAKES = "per_class.json", "mistakes.json"
 CHECKPOINTS, PLOTS, RANKS = "checkpoints", "plots", "ranks"
 ORIGIN, SWEEP = "resumed_from", "sweep.json"
 LOCK, TRACKING_LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.lock", f"{RANKS}/tracking.log"

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from .data import ImageFiles, Images, Split, decode
+from .data import Split
 from .evaluation import Predictions
 from .journal import PLOTS, curves
+from .mistakes import KEPT, picture
 
 #: A confusion matrix of more classes shows no numbers in its cells.
 NUMBERED_CLASSES = 20
-MISTAKES = 24
 
 
 def draw(directory: Path, predictions: Predictions, split: Split, classes: list[str]) -> list[Path]:
@@ -92,8 +92,7 @@ def confusion_matrix(confusion: np.ndarray, classes: list[str]) -> Figure:
 
 def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figure:
     """The wrong predictions the network was most confident of, with their images."""
-    wrong = np.flatnonzero(predictions.labels != predictions.classes)
-    worst = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:MISTAKES]
+    worst = predictions.worst(KEPT)
     columns = 8
     rows = max(1, -(-len(worst) // columns))
     figure = Figure(figsize=(1.4 * columns, 1.75 * rows))
@@ -101,18 +100,10 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
     for panel in panels.flat:
         panel.axis("off")
     for panel, place in zip(panels.flat, worst, strict=False):
-        panel.imshow(_picture(split, int(predictions.indices[place])), cmap="gray", vmin=0, vmax=255)
+        panel.imshow(picture(split, int(predictions.indices[place])), cmap="gray", vmin=0, vmax=255)
         label, predicted = classes[predictions.labels[place]], classes[predictions.classes[place]]
         panel.set_title(f"{label} → {predicted}\n{predictions.confidence[place]:.0%}", fontsize=8)
     figure.suptitle(
-        f"{len(wrong)} of {len(predictions.labels)} test images wrong: class → prediction, confidence", y=1.02
+        f"{predictions.wrong} of {len(predictions.labels)} test images wrong: class → prediction, confidence", y=1.02
     )
     return figure
-
-
-def _picture(split: Split, index: int) -> np.ndarray:
-    match split:
-        case Images(images=images):
-            return images[index].squeeze()
-        case ImageFiles(paths=paths, image_size=size):
-            return decode(paths[index], size)
