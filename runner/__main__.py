@@ -9,7 +9,7 @@ from . import processes
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
-VERBS = ("eval", "export", "bench", "predict", "runs", "ui", "sync", "kernels", "doctor", "completion")
+VERBS = ("eval", "export", "bench", "predict", "runs", "report", "ui", "sync", "kernels", "doctor", "completion")
 
 
 def main() -> None:

@@ -1,116 +1,97 @@
-"""The end of a sweep as a person reads it: its jobs side by side, and where MLflow compares them."""
+"""The end of a sweep as a person reads it: its jobs side by side, a page, and where MLflow compares them."""
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from . import config as cfg
-from . import report, runs, sweep
-from .config import store
-from .journal import CONFIG, LOG, tracked
+from . import sweep
+from .journal import LOG, tracked
 from .progress import duration, screen
+from .report import costs, page, picture, subject, verdict
+from .report.subject import Run, shortened
 from .tracking import server
+from .verbs.report import REPORT, title_of
 
 #: Accuracy, latency and size of the jobs, in the sweep's folder.
 PLOT = "accuracy_latency.png"
 
 
 def show(directory: Path) -> int:
-    """Print the table of a sweep and where MLflow compares its runs. The exit code of the first job that failed.
+    """Print the table of a sweep and where it is compared. The exit code of the first job that failed.
 
     A sweep without a job leaves no folder.
     """
     if not sweep.jobs(directory):
         shutil.rmtree(directory)
         return 0
-    outcomes = _outcomes(directory)
-    finished = [(job, state.result) for job, state in outcomes if state.result]
-    done = [(job.name, job, result["final"]) for job, result in finished]
-    failed = [(job, state) for job, state in outcomes if not state.result]
-    finals, engine = report.measured(done)
+    found = subject.jobs(directory)
+    engine = subject.measure(found)
+    failed = [run for run in found if not run.finished]
     console = screen()
     console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
-    console.print(_table(outcomes, finals))
+    console.print(_table(found))
     if engine:
         console.print(f"ms/image: median at batch 1, {engine}", soft_wrap=True)
-    if len(points := report.points(finals)) > 1:
-        report.plot(points, directory / PLOT)
+    if picture.draw(found, directory / PLOT):
         console.print(f"Plot     {os.path.relpath(directory / PLOT)}", soft_wrap=True)
-    for job, state in failed:
-        console.print(f"{job.name}: {state.reason}", soft_wrap=True, markup=False)
-        if (job / LOG).is_file():
-            console.print(f"  log: {os.path.relpath(job / LOG)}", soft_wrap=True, markup=False)
-    for line in best(finished, finals):
+    for run in failed:
+        console.print(f"{run.directory.name}: {run.state.reason}", soft_wrap=True, markup=False)
+        if (run.directory / LOG).is_file():
+            console.print(f"  log: {os.path.relpath(run.directory / LOG)}", soft_wrap=True, markup=False)
+    for line in best(found):
         console.print(line, soft_wrap=True, markup=False)
     if failed:
         console.print("The same command with sweep.resume=true does what is missing; another one is a new sweep.")
+    command = shlex.join(["python", "-m", "runner", "report", os.path.relpath(directory)])
+    [report, _] = page.write(found, title_of(directory), command, engine, directory / REPORT)
+    console.print(f"Report   {os.path.relpath(report)}", soft_wrap=True)
     for line in comparison(directory):
         console.print(line, soft_wrap=True, markup=False)
-    return failed[0][1].exit_code if failed else 0
+    return failed[0].state.exit_code if failed else 0
 
 
-def _outcomes(directory: Path) -> list[tuple[Path, runs.State]]:
-    """Every job and where it stands."""
-    found, refusals = [], sweep.refusals(directory)
-    for job in sweep.jobs(directory):
-        state = runs.state(job)
-        if said := refusals.get(job.name):
-            state = runs.State("FAILED", said["reason"], said["exit_code"], state.step, None)
-        found.append((job, state))
-    return found
-
-
-def _table(outcomes: list[tuple[Path, runs.State]], finals: Mapping[str, dict[str, Any]]) -> Table:
-    """A row a job; `finals` are the final numbers of those that finished, by name."""
+def _table(found: Sequence[Run]) -> Table:
+    """A row a job."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    costs = [column.heading for column in report.COSTS]
-    for heading in ("job", "status", "test top-1", "best validation", "file", *costs, "time"):
+    headings = [column.heading for column in costs.COSTS]
+    for heading in ("job", "status", "test top-1", "best validation", "file", *headings, "time"):
         left = heading in ("job", "status", "file")
         table.add_column(heading, justify="left" if left else "right", overflow="fold")
-    for job, state in outcomes:
-        name, result = shortened(job.name.replace("_", " ", 1)), state.result
+    for run in found:
+        name, result = shortened(run.name), run.result
         if result is None:
-            table.add_row(name, f"[red]{state.status}[/red]")
+            table.add_row(name, f"[red]{run.state.status}[/red]")
             continue
-        final = finals[job.name]
         best = "" if result["best"] is None else f"{result['best']:.4f}"
         table.add_row(
-            name, state.status, f"[bold]{final['top1']:.4f}[/bold]", best, result.get("exported") or "",
-            *(column.text(final) for column in report.COSTS), duration(result["seconds"]),
+            name, run.state.status, f"[bold]{run.final['top1']:.4f}[/bold]", best, result.get("exported") or "",
+            *(column.text(run.final) for column in costs.COSTS), duration(result["seconds"]),
         )  # fmt: skip
     return table
 
 
-def shortened(text: str) -> str:
-    """A text with its long fractions to four digits."""
-    return re.sub(r"\d+\.\d{5,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", text)
-
-
-def best(finished: list[tuple[Path, dict[str, Any]]], finals: Mapping[str, dict[str, Any]]) -> list[str]:
+def best(found: Sequence[Run]) -> list[str]:
     """Which of several finished jobs is the best, or, where a search had costs to lower, which none of them beats."""
-    if len(finished) < 2:
+    order = verdict.ranked(found)
+    if len(order) < 2:
         return []
-    configs = [store.read(job / CONFIG) for job, _ in finished]
-    sign = -1 if configs[0].train.goal is cfg.Goal.min else 1
-    scores = {job: sign * runs.monitored(result) for job, result in finished}
-    if (searched := configs[0].sweep.optuna) and searched.minimize:
+    first = order[0]
+    assert first.result
+    searched = first.config.sweep.optuna if first.config else None
+    if searched and searched.minimize:
         names = [cost.name for cost in searched.minimize]
-        found = report.front({job: [scores[job], *(-finals[job.name][name] for name in names)] for job in scores})
-        numbers = ", ".join(job.name.partition("_")[0] for job in found)
-        return [f"Pareto   none is better in {finished[0][1]['monitor']} and {', '.join(names)} at once: {numbers}"]
-    job, result = max(finished, key=lambda one: scores[one[0]])
-    said = [text for text in runs.overrides(job) if not text.lstrip("+~").startswith((*sweep.OWN, "sweep/"))]
-    value = f"{result['monitor']} {runs.monitored(result):.4f}"
-    return [f"Best     {job.name.partition('_')[0]}, {value}: python -m runner {shlex.join(said)}"]
+        front = costs.front({run.label: [run.score, *(-run.final[name] for name in names)] for run in order})
+        numbers = ", ".join(sorted(front, key=int))
+        return [f"Pareto   none is better in {first.result['monitor']} and {', '.join(names)} at once: {numbers}"]
+    return [f"Best     {first.label}, {first.result['monitor']} {first.monitored:.4f}: {first.command}"]
 
 
 def comparison(directory: Path) -> list[str]:

@@ -1,0 +1,163 @@
+"""Line and scatter charts as SVG: colours come from the page's style sheet, so that they follow its theme."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+#: Of a chart, in its own units: of about the size of a pixel on a phone.
+WIDTH, HEIGHT = 380, 250
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 40
+#: Colours that the style sheet has, and points of a line that are drawn.
+COLORS, POINTS = 10, 300
+#: Ratio of the largest to the smallest value from which a cost is drawn by its logarithm.
+LOGARITHMIC = 25.0
+
+
+@dataclass
+class Axis:
+    """From values to places along one side of a chart."""
+
+    low: float
+    high: float
+    begin: float
+    """Where `low` is."""
+    end: float
+    """Where `high` is."""
+    ticks: list[float]
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        """The place of a value; of one beyond an end, that end."""
+        inside = min(self.high, max(self.low, value))
+        numbers = self.low, self.high, inside
+        low, high, at = map(math.log, numbers) if self.log else numbers
+        return self.begin + (at - low) / (high - low) * (self.end - self.begin)
+
+
+def axis(values: Sequence[float], begin: float, end: float, margin: float = 0.06, wide: bool = False) -> Axis:
+    """An axis with room for all values; `wide`: by their logarithm where they span much."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    least, most = min(values), max(values)
+    if wide and least > 0 and most / least > LOGARITHMIC:
+        room = (most / least) ** margin
+        low, high = least / room, most * room
+        ticks = LogLocator(base=10, subs=[1, 2, 5], numticks=8).tick_values(low, high)
+        return Axis(low, high, begin, end, [float(tick) for tick in ticks if low <= tick <= high], log=True)
+    room = margin * (most - least) or 0.05 * abs(most) or 0.5
+    low, high = least - room, most + room
+    ticks = MaxNLocator(5, min_n_ticks=3).tick_values(low, high)
+    return Axis(low, high, begin, end, [float(tick) for tick in ticks if low <= tick <= high])
+
+
+@dataclass
+class Dot:
+    """A run in a scatter chart."""
+
+    label: str
+    title: str
+    x: float
+    y: float
+    color: int | None
+    """Which colour of the style sheet; None for one that stands back."""
+    on_front: bool = False
+
+
+def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
+    """Dots with their labels; those of the Pareto front are full and joined by its edge (low x and high y are good)."""
+    across = axis([dot.x for dot in dots], LEFT, WIDTH - RIGHT, 0.1, wide=True)
+    up = axis([dot.y for dot in dots], HEIGHT - BOTTOM, TOP, 0.12)
+    parts = _frame(across, up, x_title, y_title)
+    front = sorted((dot.x, dot.y) for dot in dots if dot.on_front)
+    if len(front) > 1:
+        steps = f"M{across(front[0][0]):.1f} {up(front[0][1]):.1f}"
+        steps += "".join(f"H{across(x):.1f}V{up(y):.1f}" for x, y in front[1:])
+        parts.append(f'<path class="front" d="{steps}"/>')
+    for dot in sorted(dots, key=lambda one: one.on_front):
+        place = f"{across(dot.x):.1f}", f"{up(dot.y):.1f}"
+        kind = "dot on-front" if dot.on_front else "dot"
+        parts.append(
+            f'<g class="{kind} {_color(dot.color)}" data-run="{escape(dot.label)}"><title>{escape(dot.title)}\n'
+            f"{escape(y_title)} {dot.y:.4f}\n{escape(x_title)} {dot.x:.4g}</title>"
+            f'<circle cx="{place[0]}" cy="{place[1]}" r="9"/>'
+            f'<text x="{place[0]}" y="{place[1]}" dy="3.5">{escape(dot.label)}</text></g>'
+        )
+    return _svg(parts, f"{y_title} over {x_title}")
+
+
+@dataclass
+class Line:
+    """A run's metric over the steps."""
+
+    label: str
+    title: str
+    points: Mapping[int, float]
+    color: int | None
+
+
+def lines(found: Sequence[Line], y_title: str) -> str:
+    """Metrics of several runs over the optimizer steps."""
+    shown = [line for line in found if line.points]
+    across = axis([step for line in shown for step in line.points], LEFT, WIDTH - RIGHT, 0.0)
+    up = axis(_typical([value for line in shown for value in line.points.values()]), HEIGHT - BOTTOM, TOP)
+    parts = _frame(across, up, "optimizer step", y_title)
+    for line in shown:
+        places = [(across(step), up(value)) for step, value in thinned(line.points) if math.isfinite(value)]
+        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+        parts.append(
+            f'<g class="line {_color(line.color)}" data-run="{escape(line.label)}">'
+            f'<title>{escape(line.title)}</title><path d="{path}"/></g>'
+        )
+    return _svg(parts, f"{y_title} over the optimizer steps")
+
+
+def thinned(points: Mapping[int, float]) -> list[tuple[int, float]]:
+    """At most so many points as are drawn: means of neighbours, and the last one as it is."""
+    every = -(-len(points) // POINTS)
+    found = list(points.items())
+    if every == 1:
+        return found
+    groups = [found[begin : begin + every] for begin in range(0, len(found) - 1, every)]
+    return [(group[-1][0], math.fsum(value for _, value in group) / len(group)) for group in groups] + found[-1:]
+
+
+def _typical(values: Sequence[float]) -> list[float]:
+    """Finite values without a few that are so large that all others would lie on a line."""
+    finite = sorted(value for value in values if math.isfinite(value)) or [0.0]
+    most = finite[min(len(finite) - 1, int(0.99 * len(finite)))]
+    middle = finite[len(finite) // 2]
+    return [value for value in finite if value <= most + 2 * abs(most - middle)]
+
+
+def _color(number: int | None) -> str:
+    return "back" if number is None else f"c{number % COLORS}"
+
+
+def _frame(across: Axis, up: Axis, x_title: str, y_title: str) -> list[str]:
+    bottom, middle = HEIGHT - BOTTOM, (TOP + HEIGHT - BOTTOM) / 2
+    parts: list[str] = []
+    for tick in up.ticks:
+        y = f"{up(tick):.1f}"
+        parts.append(f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y}" dy="3.5" text-anchor="end">{tick:.4g}</text>')
+    for tick in across.ticks:
+        x = f"{across(tick):.1f}"
+        parts.append(f'<path class="grid" d="M{x} {TOP}V{bottom}"/>')
+        parts.append(f'<text class="tick" x="{x}" y="{bottom + 14}" text-anchor="middle">{tick:.5g}</text>')
+    parts.append(
+        f'<text class="name" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
+        f"{escape(x_title)}{' (log)' if across.log else ''}</text>"
+    )
+    parts.append(
+        f'<text class="name" transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">'
+        f"{escape(y_title)}</text>"
+    )
+    return parts
+
+
+def _svg(parts: Sequence[str], title: str) -> str:
+    head = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+    return head + "".join(parts) + "</svg>"

@@ -1,0 +1,74 @@
+"""What runs are compared by besides accuracy, and which of them no other one beats."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import UserError
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass
+class Column:
+    """One number of a finished run, as a table shows it."""
+
+    heading: str
+    name: str
+    """Its key among the run's final numbers."""
+    unit: float
+    """What it is divided by."""
+    digits: int
+    title: str
+    """What it is, for an axis."""
+
+    def value(self, final: dict[str, Any]) -> float | None:
+        """The number in the column's unit; None where the run has none."""
+        value = final.get(self.name)
+        return None if value is None else value / self.unit
+
+    def text(self, final: dict[str, Any]) -> str:
+        """The number as text; empty where the run has none."""
+        value = self.value(final)
+        return "" if value is None else f"{value:.{self.digits}f}"
+
+
+PARAMS = Column("M parameters", "params", 1e6, 3, "parameters, millions")
+MACS = Column("M MACs", "macs", 1e6, 2, "MACs of an image, millions")
+SIZE = Column("MB", "size_mb", 1, 3, "size of the file, MB")
+LATENCY = Column("ms/image", "latency_ms_p50", 1, 2, "latency at batch 1, ms (median)")
+#: What a sweep is compared by, besides accuracy.
+COSTS = (PARAMS, MACS, SIZE, LATENCY)
+
+
+def measured(directories: Mapping[str, Path]) -> tuple[dict[str, dict[str, float]], str]:
+    """Name → latencies of finished runs (name → directory), and what measured them.
+
+    What a run measured at its own end says as much of the moment as of the network: here the recommended ONNX files of
+    all runs are measured in turns. Where that cannot be done nothing is returned, and the runs' own numbers stay.
+    """
+    from ..deploy import bench
+    from ..deploy.manifest import EXPORT, MANIFEST
+
+    exports = {name: path / EXPORT for name, path in directories.items() if (path / EXPORT / MANIFEST).is_file()}
+    try:
+        entries = [entry for name, folder in exports.items() for entry in bench.entries(name, folder, ["onnx"])]
+        timings = bench.measure([entry for entry in entries if entry.file.path == entry.manifest.recommended])
+    except UserError:
+        timings = []
+    latencies = {
+        timing.entry.run: {"latency_ms_p50": timing.p50_ms, "latency_ms_p99": timing.p99_ms} for timing in timings
+    }
+    return latencies, f"{timings[0].engine}, {timings[0].threads} thread, in turns" if timings else ""
+
+
+def front(points: Mapping[Key, Sequence[float]]) -> list[Key]:
+    """The Pareto front of points, the higher the better: those that no other point is at least as good as in all."""
+
+    def beats(one: Sequence[float], other: Sequence[float]) -> bool:
+        return one != other and all(mine >= its for mine, its in zip(one, other, strict=True))
+
+    return [name for name, point in points.items() if not any(beats(other, point) for other in points.values())]

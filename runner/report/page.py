@@ -1,0 +1,213 @@
+"""A comparison as a page that needs no network, and as Markdown for a pull request."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shlex
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from .. import __version__, files
+from .. import config as cfg
+from ..progress import duration
+from . import charts, costs, verdict
+from .subject import Run, shortened
+
+#: Classes up to which the confusion matrix is a table of numbers, and up to which every class is listed.
+NUMBERED, LISTED = 20, 30
+#: Pairs of classes that are named where the matrix has no numbers.
+PAIRS = 12
+
+
+def write(found: Sequence[Run], title: str, command: str, engine: str, path: Path) -> list[Path]:
+    """Write a comparison to `path`, an HTML file, and beside it as Markdown; `command` is what makes it again.
+
+    `engine`: what measured all latencies in turns; empty where they are the runs' own.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__), autoescape=lambda name: str(name).endswith(".html"),
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    context = _context(found, title, command, engine)
+    written = []
+    for template, target in ("page.html", path), ("summary.md", path.with_suffix(".md")):
+        files.write_text(target, environment.get_template(template).render(context))
+        written.append(target)
+    return written
+
+
+def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dict[str, Any]:
+    decided = verdict.of(found)
+    order = verdict.ranked(found)
+    colors = _colors(order, decided)
+    best = decided.best if decided else None
+    return {
+        "title": title,
+        "version": __version__,
+        "made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        "command_line": command,
+        "engine": engine,
+        "runs": found,
+        "data": _data(found),
+        "verdict": decided,
+        "tiles": _tiles(best) if best else [],
+        "headings": ["run", "top-1", "monitored", *(column.heading for column in costs.COSTS), "time"],
+        "rows": [_row(run, colors, decided, order) for run in (*order, *(run for run in found if not run.finished))],
+        "fronts": _fronts(order, colors),
+        "curves": _curves(order, colors),
+        "best": best,
+        "classes": _classes(best.per_class) if best else [],
+        "listed": LISTED,
+        "confusion": _confusion(best.per_class) if best else None,
+        "mistakes": best.mistakes if best else {},
+        "failed": [run for run in found if not run.finished and run.state.status != "RUNNING"],
+        "bench": shlex.join(["python", "-m", "runner", "bench", *(run.place for run in order)]),
+    }
+
+
+def _data(found: Sequence[Run]) -> str:
+    """The data sets of the runs with the sizes of their splits."""
+    known = {}
+    for run in found:
+        if run.config:
+            sizes = [f"{count:,} {split}" for split, count in run.profile.items() if split != "classes"]
+            known[run.config.data.kind] = f" ({', '.join(sizes)} images)" if sizes else ""
+    return "; ".join(f"{kind}{sizes}" for kind, sizes in known.items())
+
+
+def _colors(order: Sequence[Run], decided: verdict.Verdict | None) -> dict[str, int | None]:
+    """Label → colour; of more runs than there are colours only the best and the cheaper one have one."""
+    if len(order) <= charts.COLORS:
+        return {run.label: number for number, run in enumerate(sorted(order, key=lambda run: int(run.label)))}
+    chosen = [run.label for run in (decided.best, decided.cheaper) if run] if decided else []
+    return {run.label: chosen.index(run.label) if run.label in chosen else None for run in order}
+
+
+def _tiles(best: Run) -> list[tuple[str, str, str]]:
+    """(name, number, remark) of what the best run reached."""
+    assert best.result
+    error = best.error_of(best.final["top1"], "test")
+    tiles = [("test top-1", f"{best.final['top1']:.4f}", f"± {error:.4f}" if error else "")]
+    if best.result["best"] is not None:
+        tiles.append((best.result["monitor"], f"{best.result['best']:.4f}", "decides"))
+    tiles += [(column.heading, column.text(best.final), "") for column in costs.COSTS if column.text(best.final)]
+    return tiles
+
+
+def _row(
+    run: Run, colors: dict[str, int | None], decided: verdict.Verdict | None, order: Sequence[Run]
+) -> dict[str, Any]:
+    """A run in the table: what is shown of it, and what it is sorted by."""
+    cells: list[tuple[str, float | None]] = []
+    if run.result:
+        best = run.result["best"]
+        cells += [(f"{run.final['top1']:.4f}", run.final["top1"]), ("" if best is None else f"{best:.4f}", best)]
+        cells += [(column.text(run.final), column.value(run.final)) for column in costs.COSTS]
+        cells.append((duration(run.result["seconds"]), run.result["seconds"]))
+    config = run.config
+    facts = [config.mode.kind, config.compression.kind, cfg.model_name(config.model)] if config else []
+    return {
+        "run": run,
+        "own": [shortened(text) for text in run.own] or facts,
+        "cells": cells,
+        "color": colors.get(run.label),
+        "best": decided is not None and run is decided.best,
+        "cheaper": decided is not None and run is decided.cheaper,
+    }
+
+
+def _fronts(order: Sequence[Run], colors: dict[str, int | None]) -> list[dict[str, str]]:
+    """Test top-1 against every cost that the runs have, as charts with the labels of the Pareto front."""
+    found = []
+    for column in (costs.LATENCY, costs.SIZE, costs.MACS):
+        points = verdict.pareto_points(order, column)
+        if len(points) < 2:
+            continue
+        front = set(costs.front(points))
+        dots = [
+            charts.Dot(run.label, run.title, column.value(run.final) or 0, run.final["top1"], colors[run.label],
+                       run.label in front)
+            for run in order if run.label in points
+        ]  # fmt: skip
+        labels = ", ".join(sorted(front, key=int))
+        found.append({"svg": charts.scatter(dots, column.title, "test top-1"), "front": labels, "cost": column.heading})
+    return found
+
+
+def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
+    """Learning curves: loss and top-1 of training and of validation, those that the runs have."""
+    names = {
+        "train/loss": "training loss",
+        "val/student/loss": "validation loss",
+        "val/student/top1": "validation top-1",
+    }
+    if not any("val/student/top1" in run.curves for run in order):
+        names["train/top1"] = "training top-1"
+    found = []
+    for name, title in names.items():
+        lines = [
+            charts.Line(run.label, run.title, run.curves[name], colors[run.label])
+            for run in reversed(order) if len(run.curves.get(name, {})) > 1
+        ]  # fmt: skip
+        if lines:
+            found.append(charts.lines(lines, title))
+    return found
+
+
+def _classes(per_class: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every class with its accuracy and what it is most often taken for, the worst first."""
+    if not per_class:
+        return []
+    names, confusion = per_class["classes"], np.array(per_class["student"]["confusion"])
+    found = []
+    for number, (name, top1) in enumerate(zip(names, per_class["student"]["top1"], strict=True)):
+        others = confusion[number].copy()
+        others[number] = 0
+        count = int(others.max())
+        found.append(
+            {
+                "name": name,
+                "images": int(confusion[number].sum()),
+                "top1": top1,
+                "as": f"{names[int(others.argmax())]} ({count})" if count else "",
+            }
+        )
+    return sorted(found, key=lambda one: one["top1"])
+
+
+def _confusion(per_class: dict[str, Any]) -> dict[str, Any] | None:
+    """The matrix as rows of (count, share of the class); of many classes as a picture with the most frequent pairs."""
+    if not per_class:
+        return None
+    names, counts = per_class["classes"], np.array(per_class["student"]["confusion"])
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    rows = [
+        {"name": name, "cells": [(int(count), round(float(share), 3)) for count, share in zip(*row, strict=True)]}
+        for name, row in zip(names, zip(counts, shares, strict=True), strict=True)
+    ]
+    wrong = counts * (1 - np.eye(len(names), dtype=int))
+    places = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
+    pairs = [(names[place // len(names)], names[place % len(names)], int(wrong.flat[place])) for place in places]
+    return {
+        "names": names,
+        "rows": rows if len(names) <= NUMBERED else [],
+        "png": "" if len(names) <= NUMBERED else _heat(shares),
+        "pairs": [pair for pair in pairs if pair[2]],
+    }
+
+
+def _heat(shares: np.ndarray) -> str:
+    """Shares as a picture of one pixel a pair, the more the less transparent: PNG in base64."""
+    pixels = np.zeros((*shares.shape, 4), dtype=np.uint8)
+    pixels[..., :3] = (37, 99, 235)
+    pixels[..., 3] = np.round(255 * np.sqrt(shares))
+    stream = io.BytesIO()
+    Image.fromarray(pixels, "RGBA").save(stream, "PNG", optimize=True)
+    return base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,43 @@
+"""Accuracy against latency as a picture, for a sweep's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import costs
+from .subject import Run
+
+
+def draw(found: Sequence[Run], path: Path) -> bool:
+    """Draw top-1 over latency of the runs that were exported and measured; the area of a point is its file's size.
+
+    Whether there were at least two of them.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    shown = [run for run in found if "latency_ms_p50" in run.final]
+    if len(shown) < 2:
+        return False
+    figure = Figure(figsize=(8, 5))
+    panel = figure.subplots()
+    largest = max(run.final["size_mb"] for run in shown)
+    colors = colormaps["tab10"]
+    for number, run in enumerate(shown):
+        place = run.final["latency_ms_p50"], run.final["top1"]
+        area = 40 + 600 * run.final["size_mb"] / largest
+        panel.scatter(*place, s=area, color=colors(number % 10), alpha=0.65)
+        panel.annotate(run.label, place, ha="center", va="center", fontsize=8)
+    panel.set(xlabel=costs.LATENCY.title, ylabel="test top-1", title="accuracy and latency; area: size of the file")
+    panel.grid(alpha=0.3)
+    panel.margins(0.15)
+    # Markers of one size: the areas are in the plot.
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=colors(number % 10), label=run.title)
+        for number, run in enumerate(shown)
+    ]
+    panel.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    return True

@@ -1,0 +1,154 @@
+"""What a report knows of a run, read from its directory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import config as cfg
+from .. import journal, runs, sweep
+from ..config import store
+from ..errors import ConfigError
+from . import costs
+
+
+@dataclass
+class Run:
+    """One run among those that are compared."""
+
+    label: str
+    """What it is called in pictures: its number."""
+    name: str
+    """What it is called in a sentence or a list."""
+    directory: Path
+    state: runs.State
+    config: cfg.Config | None
+    """None where another version wrote it."""
+    overrides: list[str]
+    """What it was started with."""
+    final: dict[str, Any] = field(default_factory=dict)
+    """Its final numbers; latencies as they were measured last."""
+    own: list[str] = field(default_factory=list)
+    """Those of its overrides that not all compared runs have."""
+
+    @property
+    def title(self) -> str:
+        """`3: mode=cls compression=qat`, or its name where nothing tells it from the others."""
+        return f"{self.label}: {shortened(' '.join(self.own)) or self.name}"
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """`result.json` of a finished run."""
+        return self.state.result
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has final numbers."""
+        return bool(self.state.result)
+
+    @property
+    def monitored(self) -> float:
+        """What decides between finished runs."""
+        assert self.result
+        return runs.monitored(self.result)
+
+    @property
+    def score(self) -> float:
+        """The same, the higher the better."""
+        return -self.monitored if self.config and self.config.train.goal is cfg.Goal.min else self.monitored
+
+    @property
+    def command(self) -> str:
+        """What trains it again, without what only says how a sweep is run."""
+        said = [text for text in self.overrides if not text.lstrip("+~").startswith((*sweep.OWN, "sweep/"))]
+        return shlex.join(["python", "-m", "runner", *said])
+
+    @property
+    def place(self) -> str:
+        """What other commands call it: its directory, or its id in MLflow where that is gone."""
+        known = journal.tracked(self.directory)
+        return str(known["run_id"]) if known.get("rebuilt") else os.path.relpath(self.directory)
+
+    @functools.cached_property
+    def curves(self) -> dict[str, dict[int, float]]:
+        """Metric → step → value."""
+        return journal.curves(self.directory)
+
+    @property
+    def per_class(self) -> dict[str, Any]:
+        """`classes`, and of each network `top1` and `confusion`; empty where the run did not get so far."""
+        return self._read(journal.PER_CLASS)
+
+    @property
+    def mistakes(self) -> dict[str, Any]:
+        """`images`, `wrong` and the `worst` of them; empty where the run did not get so far."""
+        return self._read(journal.MISTAKES)
+
+    @property
+    def profile(self) -> dict[str, int]:
+        """Images in each split."""
+        found = [event["profile"] for event, _ in journal.events(self.directory) if event["event"] == "dataset"]
+        return found[-1] if found else {}
+
+    def error_of(self, accuracy: float, split: str) -> float | None:
+        """Standard error of an accuracy on a split: that of a binomial proportion; None where its size is not known."""
+        count = self.profile.get(split, 0)
+        return math.sqrt(accuracy * (1 - accuracy) / count) if count else None
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.directory / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def read(directory: Path, label: str, name: str) -> Run:
+    """The run of a directory."""
+    config = None
+    with contextlib.suppress(ConfigError):
+        config = store.read(directory / journal.CONFIG)
+    state = runs.state(directory)
+    final = dict(state.result["final"]) if state.result else {}
+    return Run(label, name, directory, state, config, runs.overrides(directory), final)
+
+
+def jobs(directory: Path) -> list[Run]:
+    """The runs of a sweep, those that could not be started among them."""
+    found, refusals = [], sweep.refusals(directory)
+    for job in sweep.jobs(directory):
+        run = read(job, job.name.partition("_")[0], job.name.replace("_", " ", 1))
+        if said := refusals.get(job.name):
+            run.state = runs.State("FAILED", said["reason"], said["exit_code"], run.state.step, None)
+        found.append(run)
+    return together(found)
+
+
+def together(found: Sequence[Run]) -> list[Run]:
+    """Runs that are compared, with what tells each of them from the others."""
+    shared = set.intersection(*(set(run.overrides) for run in found)) if found else set()
+    for run in found:
+        run.own = [
+            text for text in run.overrides
+            if (text not in shared or len(found) == 1) and not text.lstrip("+~").startswith((*sweep.OWN, "name="))
+        ]  # fmt: skip
+    return list(found)
+
+
+def measure(found: Sequence[Run]) -> str:
+    """Measure the latencies of all finished runs in turns. What measured them; empty where nothing could."""
+    latencies, engine = costs.measured({run.name: run.directory for run in found if run.finished})
+    for run in found:
+        run.final |= latencies.get(run.name, {})
+    return engine
+
+
+def shortened(text: str) -> str:
+    """A text with its long fractions to four digits."""
+    return re.sub(r"\d+\.\d{5,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", text)

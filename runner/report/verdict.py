@@ -1,0 +1,127 @@
+"""Which of several runs is the best, why, and which one costs less and is as good as can be told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from . import costs
+from .subject import Run
+
+
+@dataclass
+class Verdict:
+    """The best run and the sentences that say why."""
+
+    best: Run
+    reasons: list[str] = field(default_factory=list)
+    cheaper: Run | None = None
+    """The fastest (or else smallest) of the runs within one standard error of the best, where that is another."""
+
+
+def ranked(found: Sequence[Run]) -> list[Run]:
+    """The finished runs, the best first; of equal ones the earlier."""
+    return sorted((run for run in found if run.finished), key=lambda run: -run.score)
+
+
+def of(found: Sequence[Run]) -> Verdict | None:
+    """The verdict on some runs; None where none has finished."""
+    order = ranked(found)
+    if not order:
+        return None
+    verdict = Verdict(order[0])
+    verdict.reasons = [_first(order), *_on_test(order), *_front(order)]
+    verdict.cheaper = _cheaper(order)
+    if verdict.cheaper:
+        verdict.reasons.append(_saving(verdict.best, verdict.cheaper))
+    return verdict
+
+
+def _first(order: Sequence[Run]) -> str:
+    best = order[0]
+    assert best.result
+    metric = best.result["monitor"] if best.result["best"] is not None else "test top-1 (nothing was validated)"
+    said = f"{metric} is {best.monitored:.4f}"
+    if len(order) == 1:
+        return f"{said}; no other run finished."
+    extreme, ahead = "highest" if best.score == best.monitored else "lowest", best.score - order[1].score
+    behind = f"{ahead:.4f} better than run {order[1].label}"
+    if ahead == 0:
+        equal = [run.label for run in order[1:] if run.score == best.score]
+        behind = f"as good as {_runs(equal)}, which came later"
+    return f"{said}, the {extreme} of {len(order)} finished runs and {behind}."
+
+
+def _on_test(order: Sequence[Run]) -> list[str]:
+    best = order[0]
+    top1, error = best.final["top1"], best.error_of(best.final["top1"], "test")
+    if error is None:
+        return []
+    said = (
+        f"Test top-1 is {top1:.4f} ± {error:.4f} (standard error of {best.profile['test']} images); it decided nothing."
+    )
+    above = max(order, key=lambda run: run.final["top1"])
+    if above.final["top1"] > top1:
+        difference = above.final["top1"] - top1
+        both = math.hypot(error, above.error_of(above.final["top1"], "test") or 0)
+        said += (
+            f" Run {above.label} has {above.final['top1']:.4f}: "
+            f"{difference / both:.1f} standard errors of the difference more."
+        )
+    return [said]
+
+
+def _front(order: Sequence[Run]) -> list[str]:
+    """What the best run is not beaten in: top-1 of the test split against each cost."""
+    best, on = order[0], []
+    for column in (costs.LATENCY, costs.SIZE, costs.MACS):
+        points = pareto_points(order, column)
+        if best.label in points and best.label in costs.front(points):
+            on.append(column.heading)
+    if len(order) == 1:
+        return []
+    if not on:
+        return ["It is on no Pareto front of test top-1 against a cost: others are better and cheaper there."]
+    return [f"It is on the Pareto front of test top-1 against {_and(on)}."]
+
+
+def pareto_points(found: Sequence[Run], column: costs.Column) -> dict[str, tuple[float, float]]:
+    """Label → (test top-1, negated cost) of the finished runs that have the cost."""
+    values = {run.label: (run, column.value(run.final)) for run in found if run.finished}
+    return {label: (run.final["top1"], -value) for label, (run, value) in values.items() if value is not None}
+
+
+def _cheaper(order: Sequence[Run]) -> Run | None:
+    best = order[0]
+    assert best.result
+    split = "val" if best.result["best"] is not None else "test"
+    if "top" not in best.result["monitor"] or not 0 <= best.monitored <= 1:
+        return None
+    error = best.error_of(best.monitored, split)
+    if error is None:
+        return None
+    column = costs.LATENCY if all("latency_ms_p50" in run.final for run in order) else costs.MACS
+    good = [run for run in order if run.score >= best.score - error]
+    cheapest = min(good, key=lambda run: run.final[column.name])
+    return None if cheapest.final[column.name] >= best.final[column.name] else cheapest
+
+
+def _saving(best: Run, other: Run) -> str:
+    parts = [
+        f"{other.final[column.name] / best.final[column.name]:.2f} × the {what}"
+        for column, what in ((costs.LATENCY, "time"), (costs.SIZE, "bytes"), (costs.MACS, "MACs"))
+        if best.final.get(column.name) and other.final.get(column.name)
+    ]
+    return (
+        f"Run {other.label} is within one standard error of it ({other.monitored:.4f}) and needs {_and(parts)}: "
+        "the one to deploy where that counts."
+    )
+
+
+def _runs(labels: Sequence[str]) -> str:
+    return f"run {labels[0]}" if len(labels) == 1 else f"runs {_and(labels)}"
+
+
+def _and(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,119 @@
+"""Run directories made from what MLflow has, for runs whose own ones are gone: what a report reads, without weights."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .. import config as cfg
+from .. import files
+from ..config import store
+from ..errors import CheckpointError, ConfigError, ServerLost
+from ..journal import CONFIG, MISTAKES, OVERRIDES, PER_CLASS, RESULT, TRACKED, Journal, tracked
+from . import server
+
+#: What is downloaded where MLflow has it.
+FILES = (CONFIG, OVERRIDES, PER_CLASS, MISTAKES)
+
+
+def run(uri: str, run_id: str) -> Path:
+    """The directory of a run, its own where it still is there. Errors: CheckpointError, ServerLost."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = _connect(uri)
+        return _directory(client, uri, client.get_run(run_id))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise CheckpointError(
+                f"There is no run {run_id} in {uri}. Name another store with --uri, or give a run directory."
+            ) from error
+        raise _lost(uri, error) from error
+
+
+def experiment(uri: str, name: str) -> list[Path]:
+    """The directories of all runs of an experiment, the oldest first. Errors: CheckpointError, ServerLost."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = _connect(uri)
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            known = ", ".join(sorted(one.name for one in client.search_experiments()))
+            raise CheckpointError(f"There is no experiment {name} in {uri}. It has: {known}")
+        listed = client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"], max_results=1000)
+        return [_directory(client, uri, one) for one in listed]
+    except MlflowException as error:
+        raise _lost(uri, error) from error
+
+
+def _connect(uri: str) -> Any:
+    path = server.sqlite_path(uri)
+    if path is not None and not path.is_file():
+        raise CheckpointError(f"The store {path} does not exist: no run was tracked there. Name another with --uri.")
+    return server.connect(uri)
+
+
+def _lost(uri: str, error: Exception) -> ServerLost:
+    return ServerLost(f"{uri} does not answer: {error}. Start it, or give run directories.")
+
+
+def _directory(client: Any, uri: str, found: Any) -> Path:
+    run_id = found.info.run_id
+    own = Path(found.data.tags.get("run_dir", ""))
+    with contextlib.suppress(OSError, ValueError):
+        if tracked(own).get("run_id") == run_id:
+            return own
+    folder = Path(tempfile.mkdtemp(prefix=f"runner-{run_id[:8]}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    have = {item.path for item in client.list_artifacts(run_id)}
+    for name in FILES:
+        if name in have:
+            client.download_artifacts(run_id, name, str(folder))
+    files.write_json(folder / TRACKED, {"uri": uri, "run_id": run_id, "rebuilt": found.info.run_name})
+    _write_journal(client, found, folder)
+    if found.info.status == "FINISHED":
+        files.write_json(folder / RESULT, _result(found, folder))
+    return folder
+
+
+def _write_journal(client: Any, found: Any, folder: Path) -> None:
+    journal = Journal(folder)
+    journal.append("started", command=[])
+    for dataset in found.inputs.dataset_inputs:
+        journal.append("dataset", name=dataset.dataset.name, profile=json.loads(dataset.dataset.profile))
+    steps: dict[int, dict[str, float]] = {}
+    for name in found.data.metrics:
+        for point in client.get_metric_history(found.info.run_id, name):
+            steps.setdefault(point.step, {})[name] = point.value
+    for step, values in sorted(steps.items()):
+        journal.append("metrics", step=step, epoch=0, values=values)
+    if found.info.status != "RUNNING":
+        reason = found.data.tags.get("ended", "")
+        journal.append("ended", status=found.info.status, reason=reason, exit_code=0)
+
+
+def _result(found: Any, folder: Path) -> dict[str, Any]:
+    """What `result.json` says, from the metrics of a finished run."""
+    metrics = found.data.metrics
+    config = None
+    with contextlib.suppress(ConfigError):
+        config = store.read(folder / CONFIG)
+    train = config.train if config else cfg.Train()
+    better = min if train.goal is cfg.Goal.min else max
+    from ..journal import curves
+
+    history = curves(folder).get(train.monitor, {})
+    return {
+        "final": {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("final/")},
+        "test": {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("test/")},
+        "exported": None,
+        "monitor": train.monitor,
+        "best": better(history.values()) if history else None,
+        "seconds": ((found.info.end_time or found.info.start_time) - found.info.start_time) / 1000,
+    }
