@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import compose, job, launchers, processes, runs, search, supervisor, sweep, sweep_summary
+from . import compose, job, launchers, processes, runs, search, supervisor, sweep
 from . import config as cfg
 from .choices import config_dir
 from .config import store
@@ -61,6 +61,8 @@ def run(flags: list[str], overrides: list[str]) -> int:
                 raise
         finally:
             settle(directory, gave_up)
+            from . import sweep_summary
+
             exit_code = sweep_summary.show(directory)
         if stopped := sweep.asked_to_stop(directory):
             raise RunFailed(f"Stopped by {STOPPED[128 + stopped]}.", 128 + stopped)

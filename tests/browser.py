@@ -27,6 +27,7 @@ class Browser:
         asked, self.write = os.pipe()
         self.read, answered = os.pipe()
         self.unread, self.number, self.session = b"", 0, {}
+        self.events: list[dict[str, Any]] = []
 
         def place() -> None:
             for number, descriptor in enumerate((os.dup(asked), os.dup(answered)), start=3):
@@ -37,7 +38,8 @@ class Browser:
         page = next(one for one in self("Target.getTargets")["targetInfos"] if one["type"] == "page")
         session = self("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         self.session = {"sessionId": session}
-        self("Page.enable")
+        for domain in "Page", "Runtime", "Network":
+            self(f"{domain}.enable")
 
     def __enter__(self) -> Browser:
         return self
@@ -63,6 +65,21 @@ class Browser:
             answer = json.loads(text)
             if answer.get("id") == self.number:
                 return answer["result"]
+            self.events.append(answer)
+
+    @property
+    def asked(self) -> list[str]:
+        """The addresses that the pages so far asked a network for."""
+        sent = (
+            event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"
+        )
+        return [url for url in sent if not url.startswith(("file:", "data:", "about:"))]
+
+    @property
+    def failures(self) -> list[str]:
+        """Exceptions of the pages so far that nothing caught."""
+        thrown = [event for event in self.events if event["method"] == "Runtime.exceptionThrown"]
+        return [json.dumps(event["params"]["exceptionDetails"]) for event in thrown]
 
     def open(self, url: str, width: int, height: int, scale: float) -> None:
         """Show a page in a window of this size."""

@@ -12,8 +12,8 @@ WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 40
 #: Colours that the style sheet has, and points of a line that are drawn.
 COLORS, POINTS = 10, 300
-#: Ratio of the largest to the smallest value from which a cost is drawn by its logarithm.
-LOGARITHMIC = 25.0
+#: Ratios of the largest to the smallest value between which a cost is drawn by its logarithm.
+LOGARITHMIC = 25.0, 1e9
 
 
 @dataclass
@@ -42,7 +42,7 @@ def axis(values: Sequence[float], begin: float, end: float, margin: float = 0.06
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     least, most = min(values), max(values)
-    if wide and least > 0 and most / least > LOGARITHMIC:
+    if wide and least > 0 and LOGARITHMIC[0] < most / least < LOGARITHMIC[1]:
         room = (most / least) ** margin
         low, high = least / room, most * room
         ticks = LogLocator(base=10, subs=[1, 2, 5], numticks=8).tick_values(low, high)
@@ -76,7 +76,7 @@ def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
         steps = f"M{across(front[0][0]):.1f} {up(front[0][1]):.1f}"
         steps += "".join(f"H{across(x):.1f}V{up(y):.1f}" for x, y in front[1:])
         parts.append(f'<path class="front" d="{steps}"/>')
-    for dot in sorted(dots, key=lambda one: one.on_front):
+    for dot in sorted(dots, key=lambda one: (one.on_front, one.color is not None)):
         place = f"{across(dot.x):.1f}", f"{up(dot.y):.1f}"
         kind = "dot on-front" if dot.on_front else "dot"
         parts.append(

@@ -59,6 +59,7 @@ def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dic
         "verdict": decided,
         "tiles": _tiles(best) if best else [],
         "headings": ["run", "top-1", "monitored", *(column.heading for column in costs.COSTS), "time"],
+        "colors": colors,
         "rows": [_row(run, colors, decided, order) for run in (*order, *(run for run in found if not run.finished))],
         "fronts": _fronts(order, colors),
         "curves": _curves(order, colors),
@@ -143,11 +144,11 @@ def _fronts(order: Sequence[Run], colors: dict[str, int | None]) -> list[dict[st
 
 def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
     """Learning curves: loss and top-1 of training and of validation, those that the runs have."""
-    names = {
-        "train/loss": "training loss",
-        "val/student/loss": "validation loss",
-        "val/student/top1": "validation top-1",
-    }
+    # The sums that different modes minimise do not compare.
+    entropy = "train/loss/ce/student"
+    comparable = all(entropy in run.curves for run in order)
+    names = {entropy: "training cross entropy"} if comparable else {"train/loss": "training loss"}
+    names |= {"val/student/loss": "validation loss", "val/student/top1": "validation top-1"}
     if not any("val/student/top1" in run.curves for run in order):
         names["train/top1"] = "training top-1"
     found = []

@@ -46,6 +46,12 @@ class Run:
         return f"{self.label}: {shortened(' '.join(self.own)) or self.name}"
 
     @property
+    def short(self) -> str:
+        """`3: cls qat`: the values alone, for a legend."""
+        values = " ".join(text.partition("=")[2] or text for text in self.own)
+        return f"{self.label}: {shortened(values) or self.name}"
+
+    @property
     def result(self) -> dict[str, Any] | None:
         """`result.json` of a finished run."""
         return self.state.result

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from . import costs
 from .subject import Run
 
+#: Part of the best run's cost from which another one is cheaper: less of a difference is noise, or not worth a choice.
+WORTH = 0.9
+
 
 @dataclass
 class Verdict:
@@ -102,9 +105,11 @@ def _cheaper(order: Sequence[Run]) -> Run | None:
     if error is None:
         return None
     column = costs.LATENCY if all("latency_ms_p50" in run.final for run in order) else costs.MACS
-    good = [run for run in order if run.score >= best.score - error]
+    good = [run for run in order if run.score >= best.score - error and column.name in run.final]
+    if best not in good:
+        return None
     cheapest = min(good, key=lambda run: run.final[column.name])
-    return None if cheapest.final[column.name] >= best.final[column.name] else cheapest
+    return cheapest if cheapest.final[column.name] <= WORTH * best.final[column.name] else None
 
 
 def _saving(best: Run, other: Run) -> str:

@@ -1,0 +1,64 @@
+"""Which run is the best, why, and which one costs less."""
+
+from __future__ import annotations
+
+from runner import config as cfg
+from runner import runs
+from runner.journal import Journal
+from runner.report import costs, subject, verdict
+
+
+def run(folder, label, best, top1, macs=1e6, images=100, goal=cfg.Goal.max, **final):
+    """A run that finished with these numbers."""
+    directory = folder / str(label)
+    directory.mkdir()
+    Journal(directory).append("dataset", profile={"train": 1000, "val": images, "test": images})
+    numbers = {"top1": top1, "macs": macs, **final}
+    result = {"final": numbers, "best": best, "monitor": "val/student/top1", "seconds": 1.0}
+    config = cfg.Config(train=cfg.Train(goal=goal))
+    state = runs.State("FINISHED", "", 0, 10, result)
+    return subject.Run(str(label), f"run {label}", directory, state, config, [], dict(numbers))
+
+
+def test_the_best_is_decided_by_the_monitored_metric_alone(tmp_path):
+    found = [run(tmp_path, 0, 0.90, 0.99), run(tmp_path, 1, 0.95, 0.80), run(tmp_path, 2, 0.94, 0.85)]
+    decided = verdict.of(found)
+    assert decided.best.label == "1"
+    assert "0.9500, the highest of 3 finished runs and 0.0100 better than run 2" in decided.reasons[0]
+    # sqrt(0.8 * 0.2 / 100), and the difference in units of both runs' errors together.
+    assert "0.8000 ± 0.0400" in decided.reasons[1]
+    assert "Run 0 has 0.9900: 4.6 standard errors of the difference more" in decided.reasons[1]
+
+
+def test_of_equal_runs_the_earlier_is_the_best(tmp_path):
+    decided = verdict.of([run(tmp_path, 0, 0.9, 0.9), run(tmp_path, 1, 0.95, 0.9), run(tmp_path, 2, 0.95, 0.95)])
+    assert decided.best.label == "1"
+    assert "as good as run 2, which came later" in decided.reasons[0]
+
+
+def test_a_metric_that_should_fall_is_best_where_it_is_lowest(tmp_path):
+    decided = verdict.of([run(tmp_path, n, value, 0.9, goal=cfg.Goal.min) for n, value in enumerate((0.3, 0.2, 0.4))])
+    assert decided.best.label == "1"
+    assert "lowest of 3" in decided.reasons[0]
+
+
+def test_a_cheaper_run_within_one_standard_error_is_named(tmp_path):
+    # One standard error of 0.90 on 100 images is 0.03.
+    found = [run(tmp_path, 0, 0.90, 0.9), run(tmp_path, 1, 0.88, 0.9, 5e5), run(tmp_path, 2, 0.86, 0.9, 1e5)]
+    decided = verdict.of(found)
+    assert decided.cheaper.label == "1"
+    assert "0.50 × the MACs" in decided.reasons[-1]
+
+
+def test_a_run_that_is_hardly_cheaper_is_not(tmp_path):
+    assert verdict.of([run(tmp_path, 0, 0.90, 0.9), run(tmp_path, 1, 0.89, 0.9, 9.5e5)]).cheaper is None
+
+
+def test_without_a_finished_run_there_is_no_verdict(tmp_path):
+    lost = subject.Run("0", "run 0", tmp_path, runs.State("FAILED", "diverged", 4, 3, None), None, [])
+    assert verdict.of([lost]) is None
+
+
+def test_nothing_on_the_pareto_front_is_beaten(tmp_path):
+    found = [run(tmp_path, n, top1, top1, macs) for n, (top1, macs) in enumerate([(0.9, 3e6), (0.8, 1e6), (0.7, 2e6)])]
+    assert sorted(costs.front(verdict.pareto_points(found, costs.MACS))) == ["0", "1"]
