@@ -2,6 +2,7 @@
 # make test  set up .venv and run every check
 # make test-chaos  disturb runs at random and count what they lose
 # make test-launchers  every way a sweep can break, with every launcher
+# make test-matrix  every mode with every compression and both kinds of networks
 # make test-fuzz   compose a thousand random lists of overrides
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test test-chaos test-launchers test-fuzz lint bench clean
+.PHONY: run test test-chaos test-launchers test-matrix test-fuzz lint bench clean
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)
@@ -24,6 +25,9 @@ test-chaos: $(INSTALLED)
 
 test-launchers: $(INSTALLED)
 	RUNNER_EVERY_LAUNCHER=1 $(BIN)/python -m pytest tests/e2e/test_launchers.py $(ARGS)
+
+test-matrix: $(INSTALLED)
+	RUNNER_EVERY_COMBINATION=1 $(BIN)/python -m pytest -n 2 tests/e2e/test_compression.py $(ARGS)
 
 test-fuzz: $(INSTALLED)
 	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py $(ARGS)
