@@ -29,6 +29,7 @@ Verbs (`runner VERB --help` says more; RUN is a run directory DIR or an MLflow r
   bench RUN…          latency, throughput and size of exported networks, side by side
   predict RUN IMAGES  classify files, folders, globs: a table, or JSON
   runs [FOLDER]       list runs with status, mode, compression and accuracy
+  report RUN…|SWEEP   compare runs in one page: the best and why, costs, curves, mistakes; and in Markdown
   ui [URI]            open MLflow on the runs of this folder
   sync DIR…           send MLflow what it missed of some runs
   kernels             which convolutions the CPU's compiled kernels compute, and how much faster
