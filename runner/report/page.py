@@ -33,7 +33,7 @@ def write(found: Sequence[Run], title: str, command: str, engine: str, path: Pat
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__), autoescape=lambda name: str(name).endswith(".html"),
-        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     context = _context(found, title, command, engine)
     written = []

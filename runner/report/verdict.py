@@ -47,7 +47,7 @@ def _first(order: Sequence[Run]) -> str:
     metric = best.result["monitor"] if best.result["best"] is not None else "test top-1 (nothing was validated)"
     said = f"{metric} is {best.monitored:.4f}"
     if len(order) == 1:
-        return f"{said}; no other run finished."
+        return f"{said}."
     extreme, ahead = "highest" if best.score == best.monitored else "lowest", best.score - order[1].score
     behind = f"{ahead:.4f} better than run {order[1].label}"
     if ahead == 0:
