@@ -40,7 +40,7 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev,bench]'
 	for name in training limits input_pipeline startup memory default_run tracking_overhead sweep_overhead deployed \
-		compression scaling; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+		compression scaling eta; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found. Name one: make PYTHON=/path/to/python"; exit 1; }

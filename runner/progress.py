@@ -8,7 +8,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from .eta import TimeLeft
 
 #: Seconds between two plain lines between evaluations.
 PLAIN_EVERY_S = 15.0
@@ -23,18 +26,36 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def remaining(left: TimeLeft) -> str:
+    """The time that is left; dashes before anything can be said."""
+    seconds = left.seconds()
+    return "-:--" if seconds is None else duration(seconds)
+
+
 def screen() -> Console:
     """Where results are printed: as wide as the terminal; wide enough for any table where there is none."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 
+class TimeLeftColumn(ProgressColumn):
+    """The time that training still takes, counting down."""
+
+    def __init__(self, left: TimeLeft) -> None:
+        super().__init__()
+        self.left = left
+
+    def render(self, _task: Task) -> Text:
+        """`1:05`, or dashes before anything can be said."""
+        return Text(remaining(self.left), style="progress.remaining")
+
+
 class Display:
     """Shows training and validation metrics."""
 
-    def __init__(self, steps: int, epochs: int, done: int = 0, prefix: str = "") -> None:
+    def __init__(self, steps: int, epochs: int, left: TimeLeft, done: int = 0, prefix: str = "") -> None:
         """`prefix` begins every line; on a dumb terminal, as that of several jobs is, there is no bar."""
-        self.steps, self.epochs, self.done, self.prefix = steps, epochs, done, escape(prefix)
-        self.started = self.printed = time.monotonic()
+        self.steps, self.epochs, self.left, self.prefix = steps, epochs, left, escape(prefix)
+        self.printed = time.monotonic()
         self.console = screen()
         self.bar: Progress | None = None
         self.task: Any = None
@@ -44,7 +65,7 @@ class Display:
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[numbers]}"),
-                TimeRemainingColumn(),
+                TimeLeftColumn(left),
                 console=self.console,
                 redirect_stderr=False,
             )
@@ -53,6 +74,7 @@ class Display:
 
     def training(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """Show the training metrics of a reading."""
+        self.left.trained(step)
         numbers = [
             f"loss {values['train/loss']:.3f}",
             f"top-1 {values['train/top1']:.3f}",
@@ -67,14 +89,16 @@ class Display:
                 numbers.pop()
             self.bar.update(self.task, completed=step, description=description, numbers=SEPARATOR.join(numbers))
         elif time.monotonic() - self.printed >= PLAIN_EVERY_S:
-            self._line(step, f"epoch {epoch}/{self.epochs} · {SEPARATOR.join(numbers)} · {self._remaining(step)} left")
+            self._line(step, f"epoch {epoch}/{self.epochs} · {SEPARATOR.join(numbers)} · {remaining(self.left)} left")
 
     def validation(self, step: int, epoch: int, values: dict[str, float], better: bool) -> None:
         """Show the metrics of an evaluation."""
+        self.left.validated(step)
         networks = dict.fromkeys(name.partition("/")[0] for name in values)
         parts = [f"{name} top-1 {values[f'{name}/top1']:.3f} loss {values[f'{name}/loss']:.3f}" for name in networks]
         mark = " · best so far" if better else ""
-        self._line(step, f"epoch {epoch}/{self.epochs} · val {SEPARATOR.join(parts)}{mark}")
+        left = "" if self.bar or step == self.steps else f" · {remaining(self.left)} left"
+        self._line(step, f"epoch {epoch}/{self.epochs} · val {SEPARATOR.join(parts)}{left}{mark}")
 
     def note(self, text: str) -> None:
         """Say something about how the run was built."""
@@ -83,10 +107,6 @@ class Display:
     def _line(self, step: int, text: str) -> None:
         self.printed = time.monotonic()
         self.console.print(f"{self.prefix}[dim]step {step}/{self.steps}[/dim] · {text}", soft_wrap=True)
-
-    def _remaining(self, step: int) -> str:
-        elapsed = time.monotonic() - self.started
-        return duration(elapsed / max(1, step - self.done) * (self.steps - step))
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -80,8 +80,9 @@ class Recorder:
             )
 
     def stepped(self) -> None:
-        """A sign of life, and one step more for the profiler."""
+        """A sign of life, and one step more for the display and the profiler."""
         self.pulse.beat()
+        self.display.left.stepped()
         if self.profiler:
             self.profiler.step()
 

@@ -74,6 +74,19 @@ class Training:
         """This process among those of the run."""
         return self.shard.ranks
 
+    @property
+    def validations_left(self) -> int:
+        """How often the validation split will still be seen."""
+        if self.loaders.val is None:
+            return 0
+        every = self.loaders.train.batches_per_epoch * self.settings.eval_every
+        return (self.steps - 1) // every - self.progress.step // every + 1
+
+    @property
+    def validation_steps(self) -> float:
+        """About what one validation takes, in steps: of those its forward passes are a third."""
+        return len(self.loaders.val.split) / self.loaders.train.config.batch_size / 3 if self.loaders.val else 0.0
+
 
 class Observer(Protocol):
     """What the loop tells and asks the outside."""

@@ -28,6 +28,7 @@ from .config.rules import network_names
 from .data import Images
 from .deploy.manifest import EXPORT
 from .errors import UNWRITABLE, CheckpointError, ConfigError, DataError, DiskError, ProcessLost, RunFailed, UserError
+from .eta import TimeLeft
 from .experiment import Experiment
 from .finish import finish
 from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, Journal, failure_of
@@ -146,7 +147,10 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         "config": files.text_digest((directory / CONFIG).read_text(encoding="utf-8")),
     }
     earlier = saved.state["seconds"] if saved else 0.0
-    display = Display(run.training.steps, config.train.epochs, run.training.progress.step, sweep.prefix(directory))
+    training = run.training
+    done = training.progress.step
+    left = TimeLeft(training.steps, training.validations_left, training.validation_steps, done)
+    display = Display(training.steps, config.train.epochs, left, done, sweep.prefix(directory))
     try:
         for note in [*notes, *run.notes]:
             display.note(note)

@@ -1,0 +1,66 @@
+"""How much longer training takes, its validations and checkpoints included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class TimeLeft:
+    """Estimates from the steps so far what those to come will take.
+
+    The first step is left out: it compiles, allocates and fills caches. Readings between which nothing but steps
+    happened give the time of a step; what was spent beyond steps is divided among the validations.
+    """
+
+    def __init__(
+        self, steps: int, evaluations: int, guess: float = 0, done: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`steps` of the whole run, of which `done` were before; `evaluations` that are still to come.
+
+        `guess`: what one takes, in steps, until one was seen.
+        """
+        self.steps, self.evaluations, self.guess, self.clock = steps, evaluations, guess, clock
+        self.step, self.now, self.began = done, clock(), clock()
+        self.first: tuple[int, float] | None = None
+        self.plain_steps, self.plain_seconds, self.evaluated = 0, 0.0, 0
+        self._disturbed = True
+
+    def stepped(self) -> None:
+        """A step is done; the first one counts."""
+        if self.first is None:
+            self.first = self.step + 1, self.clock()
+            self.step, self.now, self._disturbed = *self.first, False
+
+    def trained(self, step: int) -> None:
+        """So many steps of the run are done."""
+        now = self.clock()
+        if not self._disturbed:
+            self.plain_steps += step - self.step
+            self.plain_seconds += now - self.now
+        self.step, self.now, self._disturbed = step, now, False
+
+    def validated(self, step: int) -> None:
+        """A validation has ended, after so many steps of the run."""
+        self.step, self.now, self._disturbed = step, self.clock(), True
+        self.evaluations -= 1
+        self.evaluated += 1
+
+    def seconds(self) -> float | None:
+        """Seconds from now on until training ends; None before anything can be said."""
+        if self.first is None:
+            return None
+        first_step, since = self.first
+        steps, elapsed = self.step - first_step, self.now - since
+        if steps == 0:
+            # All there is so far is the first step.
+            steps, elapsed = 1, since - self.began
+        left = self.steps - self.step
+        if self.plain_steps:
+            a_step = self.plain_seconds / self.plain_steps
+        else:
+            a_step = elapsed / (steps + self.guess * self.evaluated)
+        beyond = max(0.0, elapsed - steps * a_step)
+        a_validation = beyond / self.evaluated if self.evaluated else self.guess * a_step
+        estimate = left * a_step + max(0, self.evaluations) * a_validation
+        return max(0.0, estimate - (self.clock() - self.now))
