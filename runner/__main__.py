@@ -9,7 +9,9 @@ from . import processes
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
-VERBS = ("eval", "export", "bench", "predict", "runs", "report", "ui", "sync", "kernels", "doctor", "completion")
+VERBS = (
+    "eval", "export", "bench", "predict", "runs", "report", "config", "ui", "sync", "kernels", "doctor", "completion",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from ..config import store
 from ..errors import ConfigError
 from ..journal import CONFIG, events
 from ..progress import screen
+from ..report.costs import LATENCY, SIZE
 
 COLORS = {"FINISHED": "green", "RUNNING": "cyan", "KILLED": "yellow", "FAILED": "red", "LOST": "red"}
 
@@ -39,16 +40,22 @@ def main(arguments: list[str]) -> int:
             print(json.dumps(row))
         return 0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("started", "status", "mode", "compression", "model", "data", "steps", "top-1", "run"):
-        table.add_column(heading, justify="right" if heading in ("steps", "top-1") else "left", overflow="fold")
+    numbers = ("steps", "top-1", "MB", "ms/image")
+    for heading in ("started", "status", "mode", "compression", "model", "data", *numbers, "run"):
+        table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
     for row in rows:
         color = COLORS[row["status"]]
         top1 = "" if row["top1"] is None else f"{row['top1']:.4f}"
         started = f"{datetime.fromtimestamp(row['started']):%m-%d %H:%M}"
         status = f"[{color}]{row['status']}[/{color}]"
         names = (row[name] or "" for name in ("mode", "compression", "model", "data"))
-        table.add_row(started, status, *names, str(row["step"]), top1, row["run"])
-    screen().print(table)
+        costs = (column.text(row) for column in (SIZE, LATENCY))
+        table.add_row(started, status, *names, str(row["step"]), top1, *costs, row["run"])
+    console = screen()
+    console.print(table)
+    for row in rows:
+        if row["reason"]:
+            console.print(f"{row['run']}: {row['reason'].splitlines()[0]}", soft_wrap=True, markup=False)
     return 0
 
 
@@ -59,7 +66,7 @@ def describe(directory: Path) -> dict[str, Any]:
         "run": os.path.relpath(directory), "started": _began(directory), "status": state.status,
         "reason": state.reason, "run_id": runs.mlflow_id(directory), "mode": None, "compression": None, "model": None,
         "data": None, "step": state.step,
-        "top1": state.result and state.result["final"]["top1"],
+        **{name: state.result and state.result["final"].get(name) for name in ("top1", SIZE.name, LATENCY.name)},
     }  # fmt: skip
     # A run of another version is listed all the same.
     with contextlib.suppress(ConfigError):
