@@ -17,7 +17,7 @@ from .journal import LOG, tracked
 from .progress import duration, screen
 from .report import costs, page, picture, subject, verdict
 from .report.subject import Run, shortened
-from .tracking import server
+from .tracking import pages
 from .verbs.report import REPORT, title_of
 
 #: Accuracy, latency and size of the jobs, in the sweep's folder.
@@ -96,12 +96,11 @@ def best(found: Sequence[Run]) -> list[str]:
 
 def comparison(directory: Path) -> list[str]:
     """How to see a sweep's runs side by side in MLflow; nothing where they are not tracked."""
-    sent = [known for known in map(tracked, sweep.jobs(directory)) if "run_id" in known]
-    if not sent:
-        return []
-    uri = sent[0]["uri"]
-    experiments = sorted({known["experiment_id"] for known in sent})
-    url = server.comparison_url(uri, [known["run_id"] for known in sent], experiments)
-    if uri.startswith("http"):
-        return [f"Compare  {url}"]
-    return [f"Serve    python -m runner ui{'' if uri == cfg.Mlflow.uri else f' {uri}'}", f"Compare  {url}"]
+    found = [f"{name:8} {url}" for name, url in pages.of_sweep(directory).items()]
+    uris = {known["uri"] for known in map(tracked, sweep.jobs(directory)) if "uri" in known}
+    return [*(f"Serve    {serve(uri)}" for uri in sorted(uris) if found and not uri.startswith("http")), *found]
+
+
+def serve(uri: str) -> str:
+    """The command that serves an embedded store."""
+    return f"python -m runner ui{'' if uri == cfg.Mlflow.uri else f' {uri}'}"

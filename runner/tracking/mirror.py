@@ -136,10 +136,7 @@ class Mirror:
     def _tags(self) -> dict[str, str]:
         return {
             KEY: self.known["key"],
-            "mode": self.config.mode.kind,
-            "compression": self.config.compression.kind,
-            "model": cfg.model_name(self.config.model),
-            "data": self.config.data.kind,
+            **names(self.config),
             "run_dir": str(self.directory.resolve()),
             **self.tracking.tags,
         }
@@ -147,7 +144,8 @@ class Mirror:
     def _send_params(self) -> None:
         from mlflow.entities import Param
 
-        params = [Param(key, value[:MAX_PARAM_LENGTH]) for key, value in store.flatten(self.config).items()]
+        values = names(self.config) | store.flatten(self.config)
+        params = [Param(key, value[:MAX_PARAM_LENGTH]) for key, value in values.items()]
         for begin in range(0, len(params), MAX_PARAMS):
             self.client.log_batch(self.known["run_id"], params=params[begin : begin + MAX_PARAMS])
         for name in (CONFIG, OVERRIDES):
@@ -216,6 +214,16 @@ class Mirror:
                 for path in sorted(folder.iterdir()):
                     self.client.log_artifact(self.known["run_id"], str(path), f"{CHECKPOINTS}/{name}")
                 self.client.set_tag(self.known["run_id"], f"checkpoint.{name}", event["name"])
+
+
+def names(config: cfg.Config) -> dict[str, str]:
+    """What runs are told apart by in MLflow: tags to search for, parameters to compare and draw."""
+    return {
+        "mode": config.mode.kind,
+        "compression": config.compression.kind,
+        "model": cfg.model_name(config.model),
+        "data": config.data.kind,
+    }
 
 
 def run_name(config: cfg.Config, directory: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -12,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from ..errors import CheckpointError, ServerLost
 from ..journal import CHECKPOINTS, CONFIG, OVERRIDES, locked, tracked
@@ -89,17 +87,6 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
             if found is None:
                 raise
             return str(found.experiment_id)
-
-
-def page_url(uri: str) -> str:
-    """Where a browser finds the store's pages; of an embedded one, while `runner ui` serves it."""
-    return uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-
-
-def comparison_url(uri: str, run_ids: list[str], experiment_ids: list[str]) -> str:
-    """The page of MLflow 3 that compares exactly these runs."""
-    runs, experiments = (quote(json.dumps(ids, separators=(",", ":"))) for ids in (run_ids, experiment_ids))
-    return f"{page_url(uri)}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
 def fetch(uri: str, run_id: str) -> Path:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from pathlib import Path
 
 from .. import config as cfg
+from .. import sweep
 from ..config.rules import STORE
 from ..errors import ConfigError
+from ..journal import SWEEP, tracked
+from ..tracking import pages, server
 
 
 def main(arguments: list[str]) -> int:
@@ -34,8 +38,24 @@ def main(arguments: list[str]) -> int:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", options.port)) == 0:
             raise ConfigError(f"Port {options.port} is taken. Choose another: runner ui --port {options.port + 1}")
-    print(f"MLflow: http://127.0.0.1:{options.port} (Ctrl-C ends it)", flush=True)
+    address = f"http://127.0.0.1:{options.port}"
+    print(f"MLflow   {address} (Ctrl-C ends it)", flush=True)
+    if newest := _last_sweep(options.uri):
+        print(f"Sweep    {os.path.relpath(newest)}")
+        for name, url in pages.of_sweep(newest, address).items():
+            print(f"{name:8} {url}", flush=True)
     # Without its job runner MLflow needs 2 processes instead of 10.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", options.uri]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+
+
+def _last_sweep(uri: str) -> Path | None:
+    """The folder of the last sweep beside an embedded store whose runs are in it; None where there is none."""
+    path = server.sqlite_path(uri)
+    if path is None:
+        return None
+    for found in sorted(path.parent.rglob(SWEEP), key=lambda one: one.stat().st_mtime, reverse=True):
+        if any(tracked(job).get("uri") == uri for job in sweep.jobs(found.parent)):
+            return found.parent
+    return None

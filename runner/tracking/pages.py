@@ -1,0 +1,46 @@
+"""Addresses of MLflow's pages that show certain runs and no others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+from .. import sweep
+from ..journal import tracked
+
+#: Where `runner ui` serves an embedded store unless it is told another port.
+SERVED = "http://127.0.0.1:5000"
+
+
+def base(uri: str) -> str:
+    """Where a browser finds a store's pages; of an embedded one, while `runner ui` serves it."""
+    return uri.rstrip("/") if uri.startswith("http") else SERVED
+
+
+def comparison(address: str, run_ids: list[str], experiment_ids: list[str]) -> str:
+    """The page that compares exactly these runs, with their parallel coordinates."""
+    runs, experiments = (quote(json.dumps(ids, separators=(",", ":"))) for ids in (run_ids, experiment_ids))
+    return f"{address}/#/compare-runs?runs={runs}&experiments={experiments}"
+
+
+def charts(address: str, experiment_id: str, sweep_id: str) -> str:
+    """The page with the list of a sweep's runs and their charts."""
+    chosen = quote(f"tags.sweep_id = '{sweep_id}'")
+    return f"{address}/#/experiments/{experiment_id}/runs?searchFilter={chosen}&compareRunsMode=CHART"
+
+
+def of_sweep(directory: Path, address: str | None = None) -> dict[str, str]:
+    """What to call it → address, of the pages of a sweep's runs; nothing where they are not tracked.
+
+    `address`: where the store is served, if that is known.
+    """
+    sent = [known for known in map(tracked, sweep.jobs(directory)) if "run_id" in known]
+    if not sent:
+        return {}
+    address = address or base(sent[0]["uri"])
+    experiments = sorted({known["experiment_id"] for known in sent})
+    found = {"Compare": comparison(address, [known["run_id"] for known in sent], experiments)}
+    if len(experiments) == 1:
+        found = {"Charts": charts(address, experiments[0], sweep.read(directory).id), **found}
+    return found
