@@ -144,8 +144,7 @@ class Mirror:
     def _send_params(self) -> None:
         from mlflow.entities import Param
 
-        values = names(self.config) | store.flatten(self.config)
-        params = [Param(key, value[:MAX_PARAM_LENGTH]) for key, value in values.items()]
+        params = [Param(key, value[:MAX_PARAM_LENGTH]) for key, value in parameters(self.config).items()]
         for begin in range(0, len(params), MAX_PARAMS):
             self.client.log_batch(self.known["run_id"], params=params[begin : begin + MAX_PARAMS])
         for name in (CONFIG, OVERRIDES):
@@ -224,6 +223,12 @@ def names(config: cfg.Config) -> dict[str, str]:
         "model": cfg.model_name(config.model),
         "data": config.data.kind,
     }
+
+
+def parameters(config: cfg.Config) -> dict[str, str]:
+    """Every leaf of the config by its dotted name; which choice a group has by the name of the group alone."""
+    leaves = store.flatten(config)
+    return {key.removesuffix(".kind"): value for key, value in leaves.items()} | names(config)
 
 
 def run_name(config: cfg.Config, directory: Path) -> str:
