@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)
-	$(BIN)/python -m runner experiment=digits $(ARGS)
+	$(BIN)/python -m runner experiment=digits/best $(ARGS)
 
 test: $(INSTALLED) lint
 	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)

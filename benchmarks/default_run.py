@@ -2,9 +2,8 @@
 
     python -m benchmarks.default_run [--seeds N]
 
-Every seed is a whole run of `python -m runner experiment=digits` with another `train.seed`; the data and their division
-stay. The time is
-that of training and validation, as `result.json` has it.
+Every seed is a whole run of `python -m runner experiment=digits/best` with another `train.seed`; the data and their
+division stay. The time is that of training and validation, as `result.json` has it.
 """
 
 from __future__ import annotations
@@ -33,7 +32,15 @@ def main() -> None:
             directory = Path(folder) / str(seed)
             where = [f"hydra.run.dir={directory}", f"tracking.uri=sqlite:///{folder}/mlflow.db"]
             harness.run(
-                [sys.executable, "-m", "runner", "experiment=digits", *where, f"train.seed={seed}", *options.overrides]
+                [
+                    sys.executable,
+                    "-m",
+                    "runner",
+                    "experiment=digits/best",
+                    *where,
+                    f"train.seed={seed}",
+                    *options.overrides,
+                ]
             )
             result = json.loads((directory / "result.json").read_text())
             top1.append(result["final"]["top1"])

@@ -1,7 +1,8 @@
 """Makes the README's pictures from real runs: `python -m docs.pictures [--out docs/images]`.
 
 `run.png` and `result.png` are a terminal in the middle and at the end of a run; `mlflow_compare.png` and
-`mlflow_chart.png` are MLflow on the runs of a small sweep. Everything happens in a temporary folder and on 127.0.0.1.
+`mlflow_chart.png` are MLflow on the runs of a small sweep, `report.png` is the top of its report. Everything happens in
+a temporary folder and on 127.0.0.1.
 Needs Linux with tmux and Chromium, and about five minutes on two CPU cores.
 """
 
@@ -32,10 +33,10 @@ from tests.browser import Browser
 COLUMNS, LINES = 110, 26
 EPOCHS = 8
 RUN = f"python -m runner mode=cls_distill model=mobilenet_v3_small_x0_5 schedule=cosine train.epochs={EPOCHS}"
-SWEEP = "mode=cls,cls_distill optimizer=adamw,momentum optimizer.lr=0.01 model=mobilenet_v3_small_x0_35 name=digits"
-TINY = "schedule=cosine data.batch_size=32 data.augment.crop_padding=0 data.limit=800 train.epochs=10"
+SWEEP = "mode=cls,cls_distill compression=none,qat,fpgm model=mobilenet_v3_small_x0_5 name=digits"
+SMALL = "optimizer.lr=0.01 schedule=cosine data.batch_size=32 train.epochs=10"
 #: What the comparison and the charts of MLflow show, chosen in its page as a person would.
-PARAMETERS, METRICS = ["mode.kind", "optimizer.kind"], ["val/student/loss", "val/student/top1", "test/top1"]
+PARAMETERS, METRICS = ["mode", "compression"], ["final/macs", "final/latency_ms_p50", "final/top1"]
 CHARTS = "^train/(loss|top1|lr)$|^val/student/"
 
 ENVIRONMENT = os.environ | {"LANG": "C.UTF-8", "COLORTERM": "truecolor", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -102,6 +103,10 @@ def main() -> None:
             experiment = re.search(r"experiments=%5B%22(\d+)%22", comparison)[1]
             page = f"{address}/#/experiments/{experiment}/runs?compareRunsMode=CHART"
             charts(browser, page, out / "mlflow_chart.png")
+            [report] = folder.rglob("report.html")
+            browser.open(report.as_uri(), 1280, 1440, 1.25)
+            time.sleep(1)
+            browser.photograph(out / "report.png")
     for path in sorted(out.glob("*.png")):
         print(f"{path.name}  {path.stat().st_size / 1000:.0f} kB")
 
@@ -151,7 +156,7 @@ def terminal(folder: Path) -> tuple[str, str]:
 
 def sweep(folder: Path) -> str:
     """Run the sweep; the path of the comparison that it prints."""
-    command = [sys.executable, "-m", "runner", "-m", *SWEEP.split(), *TINY.split()]
+    command = [sys.executable, "-m", "runner", "-m", *SWEEP.split(), *SMALL.split()]
     printed = subprocess.check_output(command, cwd=folder, env=ENVIRONMENT, timeout=900, text=True)
     return re.search(r"^Compare  http://[^/]+(/\S+)", printed, re.MULTILINE)[1]
 

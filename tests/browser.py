@@ -102,4 +102,4 @@ class Browser:
         """Write what the window shows as a PNG of at most 256 colours."""
         data = base64.b64decode(self("Page.captureScreenshot", format="png", **options)["data"])
         image = Image.open(io.BytesIO(data)).convert("RGB")
-        image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 #: Of a chart, in its own units: of about the size of a pixel on a phone.
 WIDTH, HEIGHT = 380, 250
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
 #: Colours that the style sheet has, and points of a line that are drawn.
 COLORS, POINTS = 10, 300
 #: Ratios of the largest to the smallest value between which a cost is drawn by its logarithm.

@@ -1,0 +1,74 @@
+"""Every recipe says what it is, how it is called, how long it takes and what comes out, and it runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from runner.__main__ import command as run_here
+from runner.choices import config_dir
+from runner.journal import RESULT
+from tests.conftest import INLINE
+from tests.data import official
+
+FOLDER = config_dir() / "experiment"
+RECIPES = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
+HEADER = re.compile(
+    r"# @package _global_\n# \S.*\n(?:# .*\n)*?# Command: (.+)\n# Time: \S.*\n(?:#   .*\n)*# Result: \S.*\n"
+)
+
+
+def command_of(recipe):
+    """The command in a recipe's header, as a list of words behind `python -m runner`."""
+    found = HEADER.match((FOLDER / f"{recipe}.yaml").read_text())
+    assert found, f"{recipe}.yaml begins with a sentence, `# Command:`, `# Time:` and `# Result:`"
+    words = shlex.split(found[1])
+    assert words[:3] == ["python", "-m", "runner"]
+    assert f"experiment={recipe}" in words
+    return words[3:]
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    """A finished run of the default network."""
+    directory = tmp_path_factory.mktemp("dense") / "run"
+    assert run_here([*INLINE, "deploy.formats=[]", f"hydra.run.dir={directory}"]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A finished run of the teacher's recipe."""
+    directory = tmp_path_factory.mktemp("teacher") / "run"
+    assert run_here([*INLINE, "experiment=teacher/large", "deploy.formats=[]", f"hydra.run.dir={directory}"]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Folders with a few images in the official formats of CIFAR-10 and CIFAR-100."""
+    folder = tmp_path_factory.mktemp("sets")
+    official.write_cifar10(folder / "cifar10")
+    official.write_cifar100(folder / "cifar100")
+    return folder
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_runs_by_its_command(recipe, dense, teacher, sets, tmp_path, request):
+    words = command_of(recipe)
+    if "-m" in words:
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+        words += ["sweep.optuna.trials=2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    given = {
+        "RUN": dense,
+        "outputs/teacher": teacher,
+        "DIR": sets / ("cifar10" if "cifar10_" in recipe else "cifar100"),
+    }
+    words = [re.sub(r"(?<==)(RUN|outputs/teacher|DIR)$", lambda found: str(given[found[0]]), word) for word in words]
+    small = ["+debug=fast_dev_run", "train.threads=1", "tracking=none", "deploy.bench_s=0.01"]
+    where = [] if "-m" in words else [f"hydra.run.dir={tmp_path / 'run'}", "launch.inline=true", "deploy.formats=[]"]
+    words = [word for word in words if not word.startswith("hydra.run.dir=outputs")]
+    assert run_here([*words, *small, *where]) == 0
+    assert len(list(tmp_path.rglob(RESULT))) == (2 if "-m" in words else 1)
