@@ -3,6 +3,7 @@
 # make test-chaos  disturb runs at random and count what they lose
 # make test-launchers  every way a sweep can break, with every launcher
 # make test-matrix  every mode with every compression and both kinds of networks
+# make docs  build the documentation into site/
 # make test-fuzz   compose a thousand random lists of overrides
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test test-chaos test-launchers test-matrix test-fuzz lint bench clean
+.PHONY: run test test-chaos test-launchers test-matrix test-fuzz docs lint bench clean
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)
@@ -31,6 +32,9 @@ test-matrix: $(INSTALLED)
 
 test-fuzz: $(INSTALLED)
 	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py $(ARGS)
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

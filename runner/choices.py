@@ -20,5 +20,5 @@ def choices() -> dict[str, list[str]]:
     return {
         group: sorted(str(file.relative_to(root / group).with_suffix("")) for file in (root / group).rglob("*.yaml"))
         for group in [*Config.__dataclass_fields__, "sweep/optuna", "experiment"]
-        if any((root / group).glob("*.yaml"))
+        if group == "experiment" or any((root / group).glob("*.yaml"))
     }

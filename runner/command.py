@@ -23,7 +23,7 @@ def train(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Hydra's parser takes no override behind a flag: `runner mode=cls -m train.seed=0,1` would be refused.
     flags = [argument for argument in arguments if argument in MULTIRUN]
-    overrides = [_listed(argument) for argument in arguments if argument not in flags]
+    overrides = [listed(argument) for argument in arguments if argument not in flags]
     for argument in overrides:
         key, _, values = argument.partition("=")
         if key.endswith("tracking.uri"):
@@ -46,7 +46,7 @@ def train(arguments: list[str]) -> int:
     return 0
 
 
-def _listed(argument: str) -> str:
+def listed(argument: str) -> str:
     """`launch.devices=0,1` as a list: to Hydra it would be a sweep over two."""
     key, _, value = argument.partition("=")
     return f"{key}=[{value}]" if key == "launch.devices" and value.replace(",", "").isdigit() else argument

@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from .. import compose
 from ..choices import config_dir
+from ..command import listed
 from ..config import store
 from ..progress import screen
 
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> int:
         description="Show the config that overrides compose, as a tree; what differs from the defaults is bold.",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run")
-    overrides = parser.parse_args(arguments).overrides
+    overrides = [listed(text) for text in parser.parse_args(arguments).overrides]
     compose.register()
     try:
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):

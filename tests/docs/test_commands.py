@@ -1,0 +1,110 @@
+"""Every command in the documentation is tried: verbs run, trainings compose, everything else is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from runner import compose, multirun
+from runner.__main__ import VERBS
+from runner.__main__ import command as run_here
+from tests.conftest import run_command
+from tests.docs.pages import PAGES, ROOT, commands, words
+
+#: Beginning of a command → where it is tried instead, or why it cannot be.
+ELSEWHERE = {
+    "python -m runner ui": "tests/e2e/test_mlflow_pages.py serves it",
+    "python -m paddle.distributed.launch": "tests/e2e/test_ranks.py launches it",
+    "mlflow models serve": "tests/deploy/test_serving.py serves it",
+    "curl http://127.0.0.1:5001/invocations": "tests/deploy/test_serving.py asks it",
+    "srun": "tests/e2e/test_slurm.py has a SLURM of its own",
+    "sbatch": "tests/e2e/test_slurm.py has a SLURM of its own",
+    "pip install": "what `make test` does; GPU wheels need a GPU",
+    "git clone": "how the tests came here",
+    "export": "sets a variable for the commands below it",
+    ". .venv/bin/activate": "changes the reader's shell",
+}
+ALL = [(page.name, line) for page in PAGES for line in commands(page)]
+
+
+def test_there_are_commands_in_the_pages():
+    assert len(ALL) > 60
+
+
+@pytest.mark.parametrize(("page", "line"), list(dict.fromkeys(ALL)))
+def test_a_command_is_one_that_works(page, line, finished, tmp_path, monkeypatch, capsys):
+    if any(line.startswith(begin) for begin in ELSEWHERE):
+        return
+    match words(line):
+        case ["python", "-m", "runner", verb, *rest] if verb in VERBS:
+            monkeypatch.chdir(finished)
+            run_verb(verb, rest, tmp_path)
+        case ["python", "-m", "runner", *overrides]:
+            monkeypatch.chdir(tmp_path)
+            compose_run(overrides)
+        case ["python", "-m", module, *_]:
+            assert importlib.util.find_spec(module), module
+        case ["make", target, *_]:
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        case ["pytest", *paths]:
+            assert [path for path in paths if path.startswith("tests")]
+            assert all((ROOT / path).exists() for path in paths if path.startswith("tests"))
+        case _:
+            raise AssertionError(f"{page}: nobody tries `{line}`")
+
+
+def run_verb(verb, rest, folder):
+    """Run a verb on a finished run; RUN and names of files become real ones."""
+    Image.new("L", (32, 32)).save(folder / "photo.png")
+    real = {"RUN": "run", "RUN…": "run", "RUN_DIR": "run", "outputs/first": "run", "outputs/int8": "run"}
+    given = [real.get(word, word) for word in rest]
+    given = [str(folder / "photo.png") if word.endswith((".png", ".jpg")) else word for word in given]
+    given = [str(folder) if word == "folder" else word for word in given]
+    if verb in ("bench", "predict"):
+        assert run_here(["export", "run", "--format", "onnx"]) == 0
+    if verb == "bench":
+        given += ["--seconds", "0.01"]
+    if verb == "report":
+        given += ["--output", str(folder / "report.html")]
+    if "student1" in given:
+        # The finished run has one network: the message names it.
+        assert run_here([verb, *given]) == 2
+        return
+    assert run_here([verb, *given]) == 0
+
+
+def compose_run(overrides):
+    """Compose what would be trained; of a sweep, plan it."""
+    if "-m" in overrides:
+        compose.register()
+        planned = [word for word in overrides if word != "-m"]
+        _, sweep, searched, _ = multirun.plan(planned)
+        assert searched or any("," in word or "range(" in word for word in sweep.overrides)
+        return
+    assert run_here(["config", *overrides]) == 0
+
+
+def test_the_tutorial_leads_to_served_integers(tmp_path):
+    """Its commands as they are, made short, one after another in one folder."""
+    short = ["+debug=fast_dev_run", "train.threads=1", "deploy.bench_s=0.01"]
+    Image.new("L", (32, 32)).save(tmp_path / "digit.png")
+    done = []
+    for line in commands(ROOT / "docs" / "tutorial.md"):
+        if any(line.startswith(begin) for begin in ELSEWHERE):
+            continue
+        given = words(line)
+        given = words(given[2].removeprefix("ARGS=")) if given[0] == "make" else given[3:]
+        verb = given[0] in VERBS
+        result = run_command(*given, *([] if verb else short), cwd=tmp_path, timeout=300)
+        assert result.returncode == 0, result.stderr + result.stdout
+        done.append(result.stdout)
+    assert len(done) >= 5
+    [report] = (tmp_path / "outputs" / "six" / "sweeps").rglob("report.html")
+    assert report.read_text().count("<tr data-run=") == 6
+    manifest = json.loads((tmp_path / "outputs" / "int8" / "export" / "model.json").read_text())
+    assert any(file["precision"] == "int8" for file in manifest["files"])
+    assert len(commands(ROOT / "docs" / "tutorial.md")) <= 10

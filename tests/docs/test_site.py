@@ -1,0 +1,68 @@
+"""The documentation as a site: it builds, no link is broken, nothing comes from a network, no key is missing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from urllib.parse import unquote
+
+import pytest
+
+from runner.config import store
+from tests.conftest import composed
+from tests.docs.pages import PAGES, ROOT
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("mkdocs")
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(
+        build, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_pages_load_nothing_from_a_network(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 8
+    for page in pages:
+        loaded = re.findall(r"""<(?:script|img|link|iframe)[^>]+(?:src|href)=["'](https?:[^"']+)""", page.read_text())
+        assert not [url for url in loaded if "canonical" not in url], page.name
+
+
+def test_formulas_are_written_out(site):
+    text = (site / "modes.html").read_text()
+    assert text.count("<math") > 10
+    assert "$" not in re.sub(r"<(script|code|pre).*?</\1>", "", text, flags=re.DOTALL)
+
+
+def test_the_reference_has_every_key_of_a_composed_config(site):
+    text = (site / "configuration.html").read_text()
+    keys = store.flatten(composed("mode=cls_distill_multiopt", "compression=fpgm_qat", "amp=off"))
+    # What a group's choice is has its heading; patterns and lists have no keys of their own.
+    missing = [key for key in keys if f"<code>{key}</code>" not in text and not key.endswith("kind")]
+    assert not [key for key in missing if not key.startswith(("mode.peer",))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_files_lead_somewhere(page):
+    text = re.sub(r"`[^`\n]*`", "", page.read_text())
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not link.startswith("http"):
+            target, _, anchor = unquote(link).partition("#")
+            path = (page.parent / target) if target else page
+            assert path.exists(), link
+            headings = (
+                [anchor_of(line) for line in path.read_text().splitlines() if line.startswith("#")] if anchor else []
+            )
+            assert not anchor or anchor in headings, link
+
+
+def anchor_of(heading):
+    """How a heading is linked to."""
+    return re.sub(r"[^\w\- ]", "", heading.lstrip("# ")).strip().lower().replace(" ", "-")
