@@ -53,6 +53,8 @@ def reference() -> str:
         parts.append(_table(schema, _fields(schema), f"{field.name}."))
         for kind in _below(schema):
             name = next(one.default for one in dataclasses.fields(kind) if one.name == "kind")
+            if name == "???":
+                continue
             parts.append(f"### {field.name}: {name}\n\n{_summary(kind)}\n")
             parts.append(_table(kind, _own(kind, schema), f"{field.name}."))
     return "\n".join(parts)
