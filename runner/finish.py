@@ -42,7 +42,8 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     journal.metrics(training.progress.step, training.progress.epochs_begun, named)
     predictions = evaluation.predictions["student"]
     test_split, classes = training.loaders.source.test, training.loaders.classes
-    for path in plots.draw(directory, predictions, test_split, classes):
+    network, plan = training.networks["student"], run.plan.get("student", {})
+    for path in plots.draw(directory, predictions, test_split, classes, network, plan):
         journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
     _write_details(directory, run, evaluation)
     journal.artifact(PER_CLASS)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from paddle import nn
 
+from .compression import plots as compressed
 from .data import Split
 from .evaluation import Predictions
 from .journal import PLOTS, curves
@@ -16,8 +19,10 @@ from .mistakes import KEPT, picture
 NUMBERED_CLASSES = 20
 
 
-def draw(directory: Path, predictions: Predictions, split: Split, classes: list[str]) -> list[Path]:
-    """Write all pictures of a finished run below its `plots` folder."""
+def draw(
+    directory: Path, predictions: Predictions, split: Split, classes: list[str], network: nn.Layer, plan: dict[str, Any]
+) -> list[Path]:
+    """Write all pictures of a finished run below its `plots` folder; `plan`: what was pruned, if anything."""
     folder = directory / PLOTS
     folder.mkdir(exist_ok=True)
     history = curves(directory)
@@ -27,6 +32,10 @@ def draw(directory: Path, predictions: Predictions, split: Split, classes: list[
         "confusion_matrix": confusion_matrix(predictions.confusion(len(classes)), classes),
         "mistakes": mistakes(predictions, split, classes),
     }
+    if plan:
+        figures["pruning"] = compressed.pruning(plan)
+    if rounded := compressed.rounding(network):
+        figures["rounding"] = rounded
     paths = []
     for name, figure in figures.items():
         path = folder / f"{name}.png"

@@ -79,6 +79,8 @@ def check(directory, teacher, model, mode, compression, capsys):
 
     described = manifest.read(directory / "export")
     quantized = compression not in ("none", "fpgm")
+    pictures = {path.stem for path in (directory / "plots").iterdir()}
+    assert ("pruning" in pictures, "rounding" in pictures) == ("fpgm" in compression, quantized)
     assert [file.precision for file in described.files] == ["float32", "int8"][: 1 + quantized]
     assert described.macs == result["final"]["macs"]
     assert described.params == result["final"]["params"]

@@ -1,0 +1,32 @@
+"""What the pictures of compression are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from paddle import nn
+
+from runner import config as cfg
+from runner.compression import plots, qat
+
+
+def test_the_noise_of_rounding_is_that_of_its_bits():
+    """A value that is uniform over the range has 6.02 dB for each bit (Nagel et al., 2021)."""
+    values = np.random.default_rng(0).uniform(-1, 1, 100_000).astype(np.float32)
+    for bits in (4, 8):
+        step = 1 / (2 ** (bits - 1) - 1)
+        assert plots.decibels(values, np.round(values / step) * step) == pytest.approx(6.02 * bits, abs=0.6)
+
+
+def test_what_did_not_change_has_no_noise():
+    assert plots.decibels(np.ones(3), np.ones(3)) == float("inf")
+
+
+def test_a_quantized_network_shows_its_noisiest_layers_and_a_float_one_none():
+    network = nn.Sequential(*(nn.Linear(4, 4) for _ in range(10)))
+    assert plots.rounding(network) is None
+    qat.quantize(network, cfg.TrainedQuantization())
+    drawn = [panel.get_title() for panel in plots.rounding(network).axes if panel.get_title()]
+    assert len(drawn) == plots.SHOWN
+    noise = [float(title.splitlines()[1].split()[0]) for title in drawn]
+    assert noise == sorted(noise)
