@@ -10,12 +10,12 @@ from runner import config as cfg
 from runner.compression import plots, qat
 
 
-def test_the_noise_of_rounding_is_that_of_its_bits():
-    """A value that is uniform over the range has 6.02 dB for each bit (Nagel et al., 2021)."""
+def test_the_noise_of_rounding_is_that_of_its_levels():
+    """Uniform values have variance 1/3, the error of a step s has s²/12."""
     values = np.random.default_rng(0).uniform(-1, 1, 100_000).astype(np.float32)
-    for bits in (4, 8):
-        step = 1 / (2 ** (bits - 1) - 1)
-        assert plots.decibels(values, np.round(values / step) * step) == pytest.approx(6.02 * bits, abs=0.6)
+    for largest in (7, 127):
+        rounded = np.round(values * largest) / largest
+        assert plots.decibels(values, rounded) == pytest.approx(20 * np.log10(2 * largest), abs=0.1)
 
 
 def test_what_did_not_change_has_no_noise():
