@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from . import processes
+from . import __version__, processes
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
@@ -30,6 +30,9 @@ def command(arguments: list[str]) -> int:
                 from .verbs import help
 
                 print(help.text(), end="")
+                return 0
+            case ["--version"]:
+                print(f"runner {__version__}")
                 return 0
         if arguments and arguments[0].isidentifier():
             raise ConfigError(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import __version__
 from runner.choices import config_dir
 from tests.conftest import TINY
 from tests.e2e.processes import Server, assert_mlflow_has_every_point_once, free_port, mlflow_runs
@@ -21,18 +22,31 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
+    """The wheel, built from the sdist as an installer does that finds no wheel."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
+    hatchling = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(folder)]
+    subprocess.run(hatchling, cwd=ROOT, check=True, capture_output=True)
+    [sdist] = folder.glob("*.tar.gz")
+    assert sdist.name == f"paddle_runner-{__version__}.tar.gz"
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", str(folder), str(sdist)], check=True, capture_output=True)
     [path] = folder.glob("*.whl")
     return path
 
 
-def test_the_wheel_has_every_config_and_the_operators_sources(wheel):
+def test_the_wheel_has_every_file_that_is_not_python(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     configs = {f"runner/conf/{path.relative_to(config_dir())}" for path in config_dir().rglob("*.yaml")}
+    others = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "runner").rglob("*.*") if path.suffix not in (".py", ".pyc")
+    }
     assert configs <= names
-    assert {"runner/models/ops/relu.cc", "runner/models/ops/relu.cu"} <= names
+    assert {"runner/models/ops/relu.cc", "runner/models/ops/relu.cu", "runner/report/templates/page.html"} <= others
+    assert others <= names
+
+
+def test_the_version_is_shown(command, tmp_path):
+    assert command("--version", cwd=tmp_path).stdout == f"runner {__version__}\n"
 
 
 def test_the_wheel_composes_from_another_folder(wheel, tmp_path):
