@@ -18,7 +18,6 @@ from .progress import duration, screen
 from .report import costs, page, picture, subject, verdict
 from .report.subject import Run, shortened
 from .tracking import pages
-from .verbs.report import REPORT, title_of
 
 #: Accuracy, latency and size of the jobs, in the sweep's folder.
 PLOT = "accuracy_latency.png"
@@ -51,7 +50,7 @@ def show(directory: Path) -> int:
     if failed:
         console.print("The same command with sweep.resume=true does what is missing; another one is a new sweep.")
     command = shlex.join(["python", "-m", "runner", "report", os.path.relpath(directory)])
-    [report, _] = page.write(found, title_of(directory), command, engine, directory / REPORT)
+    [report, _] = page.write(found, subject.title_of(directory), command, engine, directory / page.REPORT)
     console.print(f"Report   {os.path.relpath(report)}", soft_wrap=True)
     for line in comparison(directory):
         console.print(line, soft_wrap=True, markup=False)

@@ -20,6 +20,8 @@ from ..progress import duration
 from . import charts, costs, verdict
 from .subject import Run, shortened
 
+#: Name of the page in a sweep's folder.
+REPORT = "report.html"
 #: Classes up to which the confusion matrix is a table of numbers, and up to which every class is listed.
 NUMBERED, LISTED = 20, 30
 #: Pairs of classes that are named where the matrix has no numbers.

@@ -136,6 +136,11 @@ def jobs(directory: Path) -> list[Run]:
     return together(found)
 
 
+def title_of(directory: Path) -> str:
+    """What the report of a sweep is called."""
+    return f"Sweep {os.path.relpath(directory)}"
+
+
 def together(found: Sequence[Run]) -> list[Run]:
     """Runs that are compared, with what tells each of them from the others."""
     shared = set.intersection(*(set(run.overrides) for run in found)) if found else set()

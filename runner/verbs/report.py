@@ -12,9 +12,7 @@ from .. import journal, runs, sweep
 from ..errors import CheckpointError, ConfigError
 from ..progress import screen
 from ..report import page, subject
-
-#: Name of the page.
-REPORT = "report.html"
+from ..report.page import REPORT
 
 
 def main(arguments: list[str]) -> int:
@@ -56,17 +54,12 @@ def _found(options: argparse.Namespace) -> tuple[list[subject.Run], str]:
         if not directories:
             raise CheckpointError(f"The experiment {options.experiment} has no run yet.")
     elif len(options.runs) == 1 and (Path(options.runs[0]) / journal.SWEEP).is_file():
-        return subject.jobs(Path(options.runs[0])), title_of(Path(options.runs[0]))
+        return subject.jobs(Path(options.runs[0])), subject.title_of(Path(options.runs[0]))
     else:
         directories = [path for named in options.runs for path in _directories(named, options.uri)]
         title = "Comparison of runs" if len(directories) > 1 else f"Run {_name(directories[0])}"
     read = [subject.read(path, str(number), _name(path)) for number, path in enumerate(directories, start=1)]
     return subject.together(read), title
-
-
-def title_of(directory: Path) -> str:
-    """What the page of a sweep is called."""
-    return f"Sweep {os.path.relpath(directory)}"
 
 
 def _directories(named: str, uri: str) -> list[Path]:
