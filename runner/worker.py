@@ -7,7 +7,6 @@ import faulthandler
 import json
 import logging
 import os
-import platform
 import shutil
 import signal
 import sys
@@ -18,14 +17,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import paddle
 
-from . import __version__, checkpoint, experiment, files, launch, parallel, processes, resume, runs, sweep
+from . import checkpoint, experiment, files, launch, parallel, processes, provenance, resume, runs, sweep
 from . import config as cfg
 from .config import store
 from .config.rules import network_names
-from .data import Images
 from .deploy.manifest import EXPORT
 from .errors import UNWRITABLE, CheckpointError, ConfigError, DataError, DiskError, ProcessLost, RunFailed, UserError
 from .eta import TimeLeft
@@ -117,12 +114,12 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     saved, notes = ranks.same(lambda: starting_point(directory, config, attempt))
     with checkpoint.shared(saved, ranks) as own:
         run = experiment.build(config, own, ranks)
-    data = describe_data(run)
+    data = provenance.describe_data(run)
     if ranks.any(ranks.same(lambda: data["digest"]) != data["digest"]):
         raise DataError("The processes of this run do not have the same images. Give every machine the same ones.")
     if not ranks.is_first:
         return assist(run, stop, pulse)
-    files.write_json(directory / ENVIRONMENT, environment())
+    files.write_json(directory / ENVIRONMENT, provenance.environment())
     journal = Journal(directory)
     if saved:
         check_data(saved, data)
@@ -137,6 +134,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         log.info("%s", note)
         journal.append("note", text=note)
     journal.append("dataset", **data)
+    journal.artifact(ENVIRONMENT)
     amp = "off" if run.training.precision.level == "O0" else config.amp.kind
     parameters = str(int(run.costs["student"]["params"]))
     journal.append("tags", values={"device": run.device, "parameters": parameters, "amp": amp})
@@ -280,31 +278,6 @@ class StopSignal:
         for number in self._before:
             signal.siginterrupt(number, True)
         self.waits = False
-
-
-def environment() -> dict[str, Any]:
-    """What the run ran on: versions and hardware; no environment variables, which may hold secrets."""
-    return {
-        "runner": __version__,
-        "python": platform.python_version(),
-        "paddle": paddle.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "gpus": paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0,
-    }
-
-
-def describe_data(run: Experiment) -> dict[str, Any]:
-    """The data set as MLflow shows it."""
-    source = run.training.loaders.source
-    splits = {"train": source.train, "test": source.test} | ({"val": source.val} if source.val else {})
-    digest = files.digest([split.labels for split in splits.values()])
-    if isinstance(source.test, Images):
-        digest = files.digest([split.images for split in splits.values() if isinstance(split, Images)], digest)
-    profile = {name: len(split) for name, split in splits.items()} | {"classes": len(source.classes)}
-    place = getattr(run.config.data, "root", None) or getattr(run.config.data, "target", source.name)
-    return {"name": source.name, "digest": digest, "source": str(place), "profile": profile}
 
 
 if __name__ == "__main__":

@@ -66,6 +66,16 @@ def test_everything_that_is_sent_is_in_the_page(sent, heading):
     assert not missing
 
 
+@pytest.mark.parametrize("heading", ["Metrics", "Artefacts"])
+def test_everything_in_the_page_is_sent(sent, heading):
+    """But what only other modes, networks or settings have."""
+    run, files = sent
+    names = {"Metrics": run.data.metrics, "Artefacts": files}[heading]
+    others = "mimic/pair|checkpoints/(last|final)"
+    missing = [one for one in patterns(heading) if not any(re.match(one, name) for name in names)]
+    assert not [one for one in missing if not re.search(others, one)]
+
+
 def test_parameters_are_the_leaves_and_the_choices(sent):
     run, _ = sent
     assert run.data.params["mode"] == "cls_distill_multiopt"
