@@ -27,18 +27,24 @@ class TimeLeft:
         self._disturbed = True
 
     def stepped(self) -> None:
-        """A step is done; the first one counts."""
+        """A step is done; the first one counts, where its reading did not tell already."""
         if self.first is None:
-            self.first = self.step + 1, self.clock()
-            self.step, self.now, self._disturbed = *self.first, False
+            self._begin(self.step + 1)
 
     def trained(self, step: int) -> None:
         """So many steps of the run are done."""
+        if self.first is None:
+            self._begin(step)
+            return
         now = self.clock()
         if not self._disturbed:
             self.plain_steps += step - self.step
             self.plain_seconds += now - self.now
         self.step, self.now, self._disturbed = step, now, False
+
+    def _begin(self, step: int) -> None:
+        self.step, self.now, self._disturbed = step, self.clock(), False
+        self.first = self.step, self.now
 
     def validated(self, step: int) -> None:
         """A validation has ended, after so many steps of the run."""
@@ -52,7 +58,7 @@ class TimeLeft:
             return None
         first_step, since = self.first
         steps, elapsed = self.step - first_step, self.now - since
-        if steps == 0:
+        if steps <= 0:
             # All there is so far is the first step.
             steps, elapsed = 1, since - self.began
         left = self.steps - self.step

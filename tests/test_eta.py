@@ -31,10 +31,10 @@ def simulate(epochs, per_epoch, log_every, eval_every, step_s, eval_s, save_s, f
     said = []
     for step in range(done + 1, steps + 1):
         clock.wait(step_s * noise.uniform(0.7, 1.3))
-        left.stepped()
         if step % log_every == 0:
             left.trained(step)
             said.append((step, left.seconds(), clock.now))
+        left.stepped()
         if step % per_epoch == 0:
             epoch = step // per_epoch
             if epoch % eval_every == 0 or epoch == epochs:
@@ -87,3 +87,15 @@ def test_it_counts_down_between_two_readings():
 
 def test_before_the_first_reading_it_says_nothing():
     assert TimeLeft(100, 10).seconds() is None
+
+
+def test_a_resumed_run_of_which_one_step_is_read_and_validated_has_an_estimate():
+    """In the order of the loop: the reading of a step comes before its end."""
+    clock = Clock()
+    left = TimeLeft(4, 2, done=2, clock=clock)
+    clock.wait(2)
+    left.trained(3)
+    left.stepped()
+    clock.wait(1)
+    left.validated(3)
+    assert left.seconds() > 0

@@ -92,7 +92,7 @@ def test_the_list_has_exactly_the_runs_of_the_sweep(browser, pages, swept):
     assert len(wanted) == 4
     assert len(every) == 5
     [other] = every - wanted
-    shown = "document.body.innerText"
+    shown = "(document.body?.innerText ?? '')"
     show(
         browser,
         pages["Charts"],
