@@ -30,7 +30,7 @@ def numbers(shape, seed) -> Tensor:
 def with_gradients(compute, *inputs: Tensor) -> list[np.ndarray]:
     """What `compute` returns, and the gradients of its inputs for a gradient that differs at every place."""
     output = compute(*inputs)
-    output.backward(paddle.cos(paddle.arange(output.size, dtype="float32")).reshape(output.shape))
+    output.backward(paddle.cos(paddle.arange(output.size, dtype="float32")).reshape(output.shape).astype(output.dtype))
     result = [output.numpy(), *(tensor.grad.numpy() for tensor in inputs)]
     for tensor in inputs:
         tensor.clear_grad()
@@ -80,6 +80,43 @@ def test_convolutions(
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
     assert_same(with_gradients(batch_last(by_kernels), *tensors), with_gradients(by_paddle, *tensors))
+
+
+@many
+@given(
+    batch=st.sampled_from([4, 5, 16, 33, 70]), channels=st.integers(32, 40), filters=st.integers(32, 40),
+    height=st.integers(3, 13), width=st.integers(4, 13), padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    bias=st.booleans(),
+)  # fmt: skip
+def test_winograd_convolutions(batch, channels, filters, height, width, padding, bias):
+    geometry = Geometry(batch, channels, height, width, filters, (3, 3), (1, 1), padding, (1, 1), 1)
+    tensors = [numbers((batch, channels, height, width), 0), numbers((filters, channels, 3, 3), 1)]
+    if bias:
+        tensors.append(numbers((filters,), 2))
+
+    def by_kernels(x, weight, bias=None):
+        return functions.Convolution.apply(x, weight, bias, geometry)
+
+    def by_paddle(x, weight, bias=None):
+        return F.conv2d(x, weight, bias, 1, padding)
+
+    assert_same(with_gradients(batch_last(by_kernels), *tensors), with_gradients(by_paddle, *tensors))
+
+
+@pytest.mark.parametrize("channels", [64, 300])
+def test_winograd_convolutions_are_as_exact_as_float32_is(channels):
+    geometry = Geometry(16, channels, 14, 14, channels, (3, 3), (1, 1), (1, 1), (1, 1), 1)
+    tensors = [numbers((16, channels, 14, 14), 0), numbers((channels, channels, 3, 3), 1)]
+    exact = [tensor.detach().astype("float64") for tensor in tensors]
+    for tensor in exact:
+        tensor.stop_gradient = False
+    found = with_gradients(
+        batch_last(lambda x, weight: functions.Convolution.apply(x, weight, None, geometry)), *tensors
+    )
+    for ours, theirs in zip(
+        found, with_gradients(lambda x, weight: F.conv2d(x, weight, None, 1, 1), *exact), strict=True
+    ):
+        assert np.abs(ours - theirs).max() < 1e-5 * theirs.std()
 
 
 @many

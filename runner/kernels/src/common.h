@@ -5,6 +5,13 @@
 #include <cstdint>
 #include <cstring>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#define MASKED true
+#else
+#define MASKED false
+#endif
+
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 using Index = std::int64_t;
@@ -23,17 +30,25 @@ inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned
 
 inline void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
 
-// The first `count` floats; the others are 0.
+// The first `count` floats; the others are 0. Cheap where registers can be masked.
 inline Vector load(const float* from, Index count) {
   if (count >= LANES) return load(from);
+#ifdef __AVX512F__
+  return _mm512_maskz_loadu_ps((1u << count) - 1, from);
+#else
   Vector value{};
   std::memcpy(&value, from, sizeof(float) * count);
   return value;
+#endif
 }
 
 inline void store(float* to, Vector value, Index count) {
   if (count >= LANES) return store(to, value);
+#ifdef __AVX512F__
+  _mm512_mask_storeu_ps(to, (1u << count) - 1, value);
+#else
   std::memcpy(to, &value, sizeof(float) * count);
+#endif
 }
 
 inline float sum(Vector value) {

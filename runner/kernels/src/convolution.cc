@@ -4,33 +4,20 @@
 
 #include <omp.h>
 
-#include <cstdlib>
 #include <memory>
-#include <new>
 
 #include "plan.h"
+#include "products.h"
+#include "winograd.h"
 
-enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
-using Sgemm = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
+Sgemm sgemm;
 
-static Sgemm sgemm;
-
-// cblas_sgemm of the library that Paddle brings along; serial when called by one of several threads.
 EXPORT void use_sgemm(void* function) { sgemm = reinterpret_cast<Sgemm>(function); }
 
 namespace {
 
 // Fewer channels than these are not shared out among threads.
 constexpr Index FEW_CHANNELS = 8;
-
-struct Buffer {
-  float* data;
-  explicit Buffer(Index size) : data(static_cast<float*>(std::aligned_alloc(64, (size * 4 + 63) / 64 * 64))) {
-    if (!data) throw std::bad_alloc();
-  }
-  ~Buffer() { std::free(data); }
-  Buffer(const Buffer&) = delete;
-};
 
 // What a block's pixels see of some channels: [channels · places, count · N].
 void gather(const Plan& plan, const Block& block, const float* maps, Index channels, float* gathered) {
@@ -97,12 +84,6 @@ class BlockWeights {
   std::vector<std::unique_ptr<Buffer>> picked_;
 };
 
-// The channels or filters of a group that one of `parts` threads works on, so that no two write to the same place.
-struct Share {
-  Index begin, size;
-  Share(Index total, Index part, Index parts) : begin(total * part / parts), size(total * (part + 1) / parts - begin) {}
-};
-
 Index shares(const Plan& plan, Index things) {
   const Index threads = omp_get_max_threads();
   return plan.groups >= threads ? 1 : std::min(threads, things);
@@ -132,6 +113,7 @@ void bias_gradient(const float* dy, Index filters, Index size, float* dbias) {
 EXPORT void convolution_forward(const Plan* of_shape, const float* x, const float* weight, const float* bias,
                                 float* y) {
   const Plan& plan = *of_shape;
+  if (winograd::fits(plan)) return winograd::forward(plan, x, weight, bias, y);
   const Index size = plan.outputs * plan.batch;
   if (plan.is_pointwise()) {
     sgemm(ROW_MAJOR, PLAIN, PLAIN, plan.filters, size, plan.channels, 1, weight, plan.channels, x, size, 0, y, size);
@@ -158,6 +140,7 @@ EXPORT void convolution_forward(const Plan* of_shape, const float* x, const floa
 // dy [O, H', W', N], weight [O, C/groups, T] → dx [C, H, W, N].
 EXPORT void convolution_input_gradient(const Plan* of_shape, const float* dy, const float* weight, float* dx) {
   const Plan& plan = *of_shape;
+  if (winograd::fits(plan)) return winograd::input_gradient(plan, dy, weight, dx);
   const Index size = plan.outputs * plan.batch;
   if (plan.is_pointwise()) {
     sgemm(ROW_MAJOR, TRANSPOSED, PLAIN, plan.channels, size, plan.filters, 1, weight, plan.channels, dy, size, 0, dx,
@@ -194,6 +177,7 @@ EXPORT void convolution_weight_gradient(const Plan* of_shape, const float* dy, c
   const Plan& plan = *of_shape;
   const Index size = plan.outputs * plan.batch;
   if (dbias) bias_gradient(dy, plan.filters, size, dbias);
+  if (winograd::fits(plan)) return winograd::weight_gradient(plan, dy, x, dweight);
   if (plan.is_pointwise()) {
     sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, plan.filters, plan.channels, size, 1, dy, size, x, size, 0, dweight,
           plan.channels);

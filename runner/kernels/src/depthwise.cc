@@ -36,8 +36,7 @@ void connect(const Connections& connected, Index channels, Index from_pixels, In
     const float shift = bias ? bias[channel] : 0;
     float* to = y + channel * to_pixels * batch;
     for (Index pixel = 0; pixel < to_pixels; ++pixel, to += batch) {
-      const Tap* tap = connected.taps.data() + connected.begin[pixel];
-      const Tap* end = connected.taps.data() + connected.begin[pixel + 1];
+      const Tap *tap = connected.of(pixel), *end = connected.of(pixel + 1);
       Index n = 0;
       for (; n + 4 * LANES <= batch; n += 4 * LANES) weighted_sum<4>(tap, end, own, map + n, batch, shift, to + n);
       for (; n + LANES <= batch; n += LANES) weighted_sum<1>(tap, end, own, map + n, batch, shift, to + n);

@@ -4,6 +4,29 @@
 
 #include "plan.h"
 
+namespace {
+
+typedef std::int32_t Whole __attribute__((vector_size(4 * LANES)));
+typedef std::uint8_t Bytes __attribute__((vector_size(LANES)));
+
+inline Bytes load(const std::uint8_t* from, Index count) {
+  Bytes bytes{};
+  if (count >= LANES)
+    std::memcpy(&bytes, from, LANES);
+  else
+    std::memcpy(&bytes, from, count);
+  return bytes;
+}
+
+inline void store(std::uint8_t* to, Bytes bytes, Index count) {
+  if (count >= LANES)
+    std::memcpy(to, &bytes, LANES);
+  else
+    std::memcpy(to, &bytes, count);
+}
+
+}  // namespace
+
 // x [rows, columns] → y [columns, rows].
 EXPORT void transpose(Index rows, Index columns, const float* x, float* y) {
   constexpr Index TILE = 16;
@@ -76,22 +99,20 @@ EXPORT void max_pool_forward(const Plan* of_shape, const float* x, float* y, std
   for (Index channel = 0; channel < plan.channels; ++channel) {
     const float* map = x + channel * plan.pixels * plan.batch;
     for (Index output = 0; output < plan.outputs; ++output) {
-      const Index to = (channel * plan.outputs + output) * plan.batch;
-      float* __restrict most = y + to;
-      std::uint8_t* __restrict place = where + to;
-      std::fill(most, most + plan.batch, -std::numeric_limits<float>::infinity());
-      std::memset(place, 0, plan.batch);
-      for (Index number = plan.of_outputs.begin[output]; number < plan.of_outputs.begin[output + 1]; ++number) {
-        const Tap tap = plan.of_outputs.taps[number];
-        const float* __restrict from = map + tap.pixel * plan.batch;
-        const std::uint8_t here = tap.place;
-#pragma omp simd
-        for (Index n = 0; n < plan.batch; ++n) {
+      const Tap *begin = plan.of_outputs.of(output), *end = plan.of_outputs.of(output + 1);
+      for (Index n = 0; n < plan.batch; n += LANES) {
+        const Index to = (channel * plan.outputs + output) * plan.batch + n, count = plan.batch - n;
+        Vector most = all(-std::numeric_limits<float>::infinity());
+        Whole place{};
+        for (const Tap* tap = begin; tap < end; ++tap) {
+          const Vector value = load(map + tap->pixel * plan.batch + n, count);
           // The first of equal values, and any that is not a number.
-          const bool larger = !(from[n] <= most[n]);
-          most[n] = larger ? from[n] : most[n];
-          place[n] = larger ? here : place[n];
+          const Whole larger = ~(value <= most);
+          most = larger ? value : most;
+          place = larger ? Whole{} + tap->place : place;
         }
+        store(y + to, most, count);
+        store(where + to, __builtin_convertvector(place, Bytes), count);
       }
     }
   }
@@ -103,16 +124,16 @@ EXPORT void max_pool_gradient(const Plan* of_shape, const float* dy, const std::
 #pragma omp parallel for schedule(static) if (plan.channels * plan.outputs * plan.batch > WORTH_THREADS)
   for (Index channel = 0; channel < plan.channels; ++channel)
     for (Index pixel = 0; pixel < plan.pixels; ++pixel) {
-      float* __restrict to = dx + (channel * plan.pixels + pixel) * plan.batch;
-      std::memset(to, 0, sizeof(float) * plan.batch);
-      for (Index number = plan.of_inputs.begin[pixel]; number < plan.of_inputs.begin[pixel + 1]; ++number) {
-        const Tap tap = plan.of_inputs.taps[number];
-        const Index from = (channel * plan.outputs + tap.pixel) * plan.batch;
-        const float* __restrict gradient = dy + from;
-        const std::uint8_t* __restrict place = where + from;
-        const std::uint8_t here = tap.place;
-#pragma omp simd
-        for (Index n = 0; n < plan.batch; ++n) to[n] += place[n] == here ? gradient[n] : 0.0f;
+      const Tap *begin = plan.of_inputs.of(pixel), *end = plan.of_inputs.of(pixel + 1);
+      for (Index n = 0; n < plan.batch; n += LANES) {
+        const Index count = plan.batch - n;
+        Vector total{};
+        for (const Tap* tap = begin; tap < end; ++tap) {
+          const Index from = (channel * plan.outputs + tap->pixel) * plan.batch + n;
+          const Whole place = __builtin_convertvector(load(where + from, count), Whole);
+          total += place == tap->place ? load(dy + from, count) : Vector{};
+        }
+        store(dx + (channel * plan.pixels + pixel) * plan.batch + n, total, count);
       }
     }
 }

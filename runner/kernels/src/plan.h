@@ -25,10 +25,11 @@ struct Tap {
   std::int32_t pixel, place;
 };
 
-// The taps of each pixel: those of pixel p are `taps[begin[p]]` to `taps[begin[p + 1] - 1]`.
+// The taps of each pixel: those of pixel p are from `of(p)` to before `of(p + 1)`.
 struct Connections {
   std::vector<std::int32_t> begin;
   std::vector<Tap> taps;
+  const Tap* of(Index pixel) const { return taps.data() + begin[pixel]; }
 };
 
 struct Plan : Geometry {
