@@ -43,7 +43,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev,bench]'
-	for name in training limits input_pipeline startup memory default_run tracking_overhead sweep_overhead deployed \
+	for name in training loop_overhead limits input_pipeline startup memory default_run tracking_overhead sweep_overhead deployed \
 		compression scaling eta; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(INSTALLED): pyproject.toml

@@ -5,8 +5,8 @@
 
 In every round each takes its turn in a process of its own: the runner as a user starts it (data set, augmentation,
 metrics, journal, MLflow, progress), and bare loops over one batch that is in memory. `kernels` is the bare loop in
-Paddle with this package's layers and optimizer, so that `runner ÷ kernels` is what everything else costs. Networks,
-batch, optimizer (AdamW) and float32 are the same. Speeds are medians over steps after the first ones; the table gives
+Paddle with this package's layers and optimizer (`loop_overhead.py` compares it more closely). Networks, batch,
+optimizer (AdamW) and float32 are the same. Speeds are medians over steps after the first ones; the table gives
 the median over rounds with the smallest and largest, and medians of the ratios within a round.
 """
 
@@ -54,8 +54,8 @@ CASES = [
     Case("ResNet-18, 32×32, batch 128", model="resnet18", steps=60),
     Case("ResNet-18, 224×224, batch 16", model="resnet18", side=224, batch=16, steps=10, warm_up=5),
 ]
-#: What is promised of the first case: times as fast as stock Paddle, as PyTorch, as Lightning, as the bare loop.
-PROMISED = {"paddle": 10.0, "torch": 1.0, "lightning": 1.0, "kernels": 0.98}
+#: What is promised of the first case: times as fast as stock Paddle, as PyTorch, as Lightning.
+PROMISED = {"paddle": 10.0, "torch": 1.0, "lightning": 1.0}
 
 
 def by_peer(case: Case, peer: str) -> float:
@@ -70,20 +70,29 @@ def by_peer(case: Case, peer: str) -> float:
 def by_runner(case: Case) -> float:
     """images/s of the command."""
     with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder) / "run"
-        total = case.steps + case.warm_up
-        overrides = [
-            f"hydra.run.dir={directory}", f"model={case.model}", "data=synthetic", f"data.image_size={case.side}",
-            f"data.train_images={case.batch * total}", f"data.batch_size={case.batch}", "data.val_fraction=0",
-            "data.test_images=64", "schedule.warmup_epochs=0", "train.epochs=1", f"train.log_every={LOG_EVERY}",
-            f"tracking.uri=sqlite:///{folder}/mlflow.db", "deploy.formats=[]",
-        ]  # fmt: skip
-        overrides += ["mode=cls_distill"] if case.networks == 2 else []
-        overrides += ["compression=qat"] if case.qat else []
-        harness.run([sys.executable, "-m", "runner", *overrides])
-        events = [json.loads(line) for line in (directory / "journal.jsonl").read_text().splitlines()]
-    speeds = [event["values"]["train/images_per_s"] for event in events if "train/loss" in event.get("values", {})]
-    return statistics.median(speeds[case.warm_up // LOG_EVERY :])
+        harness.run(command(case, folder, case.steps + case.warm_up))
+        return statistics.median(speed for _, speed in logged(folder)[case.warm_up // LOG_EVERY :])
+
+
+def command(case: Case, folder: str, steps: int) -> list[str]:
+    """A run of one epoch in a folder, journal, MLflow and all."""
+    overrides = [
+        f"hydra.run.dir={folder}/run", f"model={case.model}", "data=synthetic", f"data.image_size={case.side}",
+        f"data.train_images={case.batch * steps}", f"data.batch_size={case.batch}", "data.val_fraction=0",
+        "data.test_images=64", "schedule.warmup_epochs=0", "train.epochs=1", f"train.log_every={LOG_EVERY}",
+        f"tracking.uri=sqlite:///{folder}/mlflow.db", "deploy.formats=[]",
+    ]  # fmt: skip
+    overrides += ["mode=cls_distill"] if case.networks == 2 else []
+    overrides += ["compression=qat"] if case.qat else []
+    return [sys.executable, "-m", "runner", *overrides]
+
+
+def logged(folder: str) -> list[tuple[float, float]]:
+    """What the journal of `command` has so far: (seconds since 1970, images/s) behind every `LOG_EVERY` steps."""
+    journal = Path(folder) / "run" / "journal.jsonl"
+    lines = journal.read_text().split("\n")[:-1] if journal.exists() else []
+    metrics = [event for event in map(json.loads, lines) if "train/loss" in event.get("values", {})]
+    return [(event["time"], event["values"]["train/images_per_s"]) for event in metrics]
 
 
 def main() -> None:
@@ -100,17 +109,17 @@ def main() -> None:
             for peer in peers:
                 speeds[peer].append(by_peer(case, peer))
             speeds["runner"].append(by_runner(case))
-        ratios = {peer: harness.ratio(speeds["runner"], speeds[peer]) for peer in peers}
+        ratios = {peer: harness.ratio(speeds["runner"], speeds[peer]) for peer in peers if peer in PROMISED}
         rows.append(
             [case.name, harness.spread(speeds["runner"])]
             + [harness.spread(speeds[peer]) if peer in peers else "–" for peer in PEERS]
-            + [f"{ratios[peer]:.2f}" if peer in peers else "–" for peer in PEERS]
+            + [f"{ratios[peer]:.2f}" if peer in ratios else "–" for peer in PROMISED]
         )
         print(f"{case.name}: {ratios}", file=sys.stderr, flush=True)
         if case is CASES[0]:
             missed = [peer for peer, least in PROMISED.items() if ratios[peer] < least]
     headings = ["images/s", "runner", "stock Paddle", "bare loop with kernels", "PyTorch", "Lightning"]
-    harness.print_table([*headings, "÷ stock", "÷ bare loop", "÷ PyTorch", "÷ Lightning"], rows)
+    harness.print_table([*headings, "÷ stock", "÷ PyTorch", "÷ Lightning"], rows)
     if missed:
         sys.exit(f"Out of bounds: the first case against {', '.join(missed)}; promised are {PROMISED}.")
 

@@ -30,14 +30,16 @@ def batch(case: dict, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 
 def timed(step: Callable[[], object], case: dict) -> dict[str, float]:
-    """Median speed of the steps after the first ones."""
+    """Median speed of the steps after the first ones; `trace` names a file for the end and the seconds of each."""
     for _ in range(case["warm_up"]):
         step()
     seconds = []
-    for _ in range(case["steps"]):
-        began = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - began)
+    with open(case.get("trace", os.devnull), "w", buffering=1) as trace:
+        for _ in range(case["steps"]):
+            began = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - began)
+            print(time.time(), seconds[-1], file=trace)
     return {"images_per_s": case["batch"] / statistics.median(seconds)}
 
 
