@@ -1,6 +1,6 @@
 """What the command costs beside a bare loop with the same layers and optimizer, both computing in turns of seconds.
 
-    python -m benchmarks.loop_overhead [--only CASE …]
+    python -m benchmarks.loop_overhead [--only CASE …] [--log-every STEPS]
 
 Both processes live at the same time and one of them is always stopped, so that each pair of turns sees the machine in
 the same state: minutes apart, as in `training.py`, a neighbour of a shared machine makes more of a difference than the
@@ -40,7 +40,7 @@ MIN_RATIO = 0.98
 Done = tuple[float, float, float]
 
 
-def measure(case: Case) -> tuple[list[float], list[float]]:
+def measure(case: Case, log_every: int) -> tuple[list[float], list[float]]:
     """images/s of runner and bare loop in each pair of turns."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as ended:
         steps = IMAGES // (3 * case.side**2 * case.batch)
@@ -51,15 +51,15 @@ def measure(case: Case) -> tuple[list[float], list[float]]:
         )
         wait(bare, lambda: len(traced(trace)) > case.warm_up)
         bare.send_signal(signal.SIGSTOP)
-        runner = ended.enter_context(started(command(case, folder, steps), {}))
+        runner = ended.enter_context(started(command(case, folder, steps, log_every), {}))
 
         def by_runner() -> list[Done]:
-            return [(end, LOG_EVERY * case.batch / speed, speed) for end, speed in logged(folder)]
+            return [(end, log_every * case.batch / speed, speed) for end, speed in logged(folder)]
 
         def by_bare() -> list[Done]:
             return [(end, seconds, case.batch / seconds) for end, seconds in traced(trace)]
 
-        wait(runner, lambda: len(by_runner()) > max(1, case.warm_up // LOG_EVERY))
+        wait(runner, lambda: len(by_runner()) > max(1, case.warm_up // log_every))
         group(runner, signal.SIGSTOP)
         turn = max(SECONDS, WINDOWS * by_runner()[-1][1])
         speeds: tuple[list[float], list[float]] = ([], [])
@@ -113,12 +113,13 @@ def traced(trace: Path) -> list[tuple[float, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="CASE", help="parts of the names of cases")
+    parser.add_argument("--log-every", type=int, default=LOG_EVERY, metavar="STEPS", help="steps between two metrics")
     options = parser.parse_args()
     rows, missed = [], False
     for case in CASES:
         if options.only and not any(part in case.name for part in options.only):
             continue
-        runner, bare = measure(case)
+        runner, bare = measure(case, options.log_every)
         ratios = [one / other for one, other in zip(runner, bare, strict=True)]
         rows.append([case.name, harness.spread(runner), harness.spread(bare), harness.spread(ratios, 2)])
         print(f"{case.name}: {statistics.median(ratios):.3f}", file=sys.stderr, flush=True)

@@ -74,12 +74,12 @@ def by_runner(case: Case) -> float:
         return statistics.median(speed for _, speed in logged(folder)[case.warm_up // LOG_EVERY :])
 
 
-def command(case: Case, folder: str, steps: int) -> list[str]:
+def command(case: Case, folder: str, steps: int, log_every: int = LOG_EVERY) -> list[str]:
     """A run of one epoch in a folder, journal, MLflow and all."""
     overrides = [
         f"hydra.run.dir={folder}/run", f"model={case.model}", "data=synthetic", f"data.image_size={case.side}",
         f"data.train_images={case.batch * steps}", f"data.batch_size={case.batch}", "data.val_fraction=0",
-        "data.test_images=64", "schedule.warmup_epochs=0", "train.epochs=1", f"train.log_every={LOG_EVERY}",
+        "data.test_images=64", "schedule.warmup_epochs=0", "train.epochs=1", f"train.log_every={log_every}",
         f"tracking.uri=sqlite:///{folder}/mlflow.db", "deploy.formats=[]",
     ]  # fmt: skip
     overrides += ["mode=cls_distill"] if case.networks == 2 else []
@@ -88,7 +88,7 @@ def command(case: Case, folder: str, steps: int) -> list[str]:
 
 
 def logged(folder: str) -> list[tuple[float, float]]:
-    """What the journal of `command` has so far: (seconds since 1970, images/s) behind every `LOG_EVERY` steps."""
+    """What the journal of `command` has so far: (seconds since 1970, images/s) of every line with losses."""
     journal = Path(folder) / "run" / "journal.jsonl"
     lines = journal.read_text().split("\n")[:-1] if journal.exists() else []
     metrics = [event for event in map(json.loads, lines) if "train/loss" in event.get("values", {})]
