@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -30,6 +30,9 @@ from .parallel import Ranks
 from .training import Progress, Training
 
 MODEL, EMA, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
+#: All that a checkpoint's folder may hold, and the folder's name.
+FILES = (MODEL, EMA, OPTIMIZER, STATE)
+NAMED = re.compile(r"step-\d{8,}|quantized")
 #: The checkpoint of networks that were quantized once training was over.
 QUANTIZED = "quantized"
 #: Raised when the layout changes in a way that older versions cannot read.
@@ -73,18 +76,12 @@ def save_final(directory: Path, networks: Networks) -> Path:
 
 def _commit(target: Path, parts: dict[str, dict[str, paddle.Tensor]], state: dict[str, Any]) -> None:
     """Write a checkpoint beside its place and put it there: whole, or not at all."""
-    partial = target.with_name(f".{target.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
+    with files.partial_folder(target) as partial:
         state = state | {"digests": {name: _write(partial / name, tensors) for name, tensors in parts.items()}}
         files.write_json(partial / STATE, state | {"digest": _digest(state)})
         files.sync_folder(partial)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    # One of the same name is `….old` until then, where `newest` finds it.
-    files.replace_folder(partial, target)
+        # One of the same name is `….old` until then, where `newest` finds it.
+        files.put_in_place(partial, target, STATE, FILES)
 
 
 def _state(training: Training) -> dict[str, Any]:
@@ -156,12 +153,13 @@ def _refuse_non_finite(weights: dict[str, paddle.Tensor], step: int) -> None:
 def _drop_older(folder: Path, keep: int) -> None:
     """Keep the last, the best, `keep` older ones, and what was the best when each of those was written."""
     spared = {pointed(folder, "last"), pointed(folder, "best")}
-    older = sorted((path for path in folder.glob("step-*") if path.name not in spared), reverse=True)
+    own = [path for path in folder.glob("step-*") if (path / STATE).is_file()]
+    older = sorted((path for path in own if path.name not in spared), reverse=True)
     spared |= {path.name for path in older[:keep]}
     spared |= {f"step-{_best_step(folder / name):08d}" for name in spared if name}
     for path in older:
         if path.name not in spared:
-            shutil.rmtree(path)
+            files.remove_named(path, FILES)
 
 
 def _best_step(checkpoint: Path) -> int:
@@ -277,14 +275,15 @@ def rewind(directory: Path, saved: Saved) -> None:
     if (folder / best).is_dir():
         files.write_text(folder / "best", best)
     files.write_text(folder / "last", saved.folder.name)
-    later = [path for path in folder.glob("step-*") if path.name > saved.folder.name]
-    for path in [*later, *folder.glob(".*.part")]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in folder.glob("step-*"):
+        if path.name > saved.folder.name:
+            files.remove_named(path, FILES)
+    files.remove_partials(folder)
     # What the run ended with is made anew at its new end.
-    (folder / "final").unlink(missing_ok=True)
-    shutil.rmtree(folder / QUANTIZED, ignore_errors=True)
+    files.remove_file(folder / "final")
+    files.remove_named(folder / QUANTIZED, FILES)
     if not (folder / (pointed(folder, "best") or "")).is_dir():
-        (folder / "best").unlink(missing_ok=True)
+        files.remove_file(folder / "best")
 
 
 def adopt(origin: Path, saved: Saved, directory: Path) -> Saved:
@@ -293,10 +292,12 @@ def adopt(origin: Path, saved: Saved, directory: Path) -> Saved:
     folder.mkdir(exist_ok=True)
     for name in {saved.folder.name, f"step-{saved.progress.best_step:08d}"}:
         if (origin / CHECKPOINTS / name).is_dir():
-            partial = folder / f".{name}.part"
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(origin / CHECKPOINTS / name, partial)
-            files.replace_folder(partial, folder / name)
+            with files.partial_folder(folder / name) as partial:
+                for part in FILES:
+                    if (source := files.inside(origin, f"{CHECKPOINTS}/{name}/{part}")).is_file():
+                        (partial / part).write_bytes(source.read_bytes())
+                files.sync_folder(partial)
+                files.put_in_place(partial, folder / name, STATE, FILES)
     adopted = Saved(folder / saved.folder.name, saved.state)
     rewind(directory, adopted)
     return adopted

@@ -78,6 +78,12 @@ class DiskError(UserError):
         return cls(f"{error.filename or run} cannot be written: {error.strerror or error}. {advice}")
 
 
+class ForeignPath(UserError):
+    """A file or folder that is not this package's to read, replace or send: somebody else's, or outside its place."""
+
+    exit_code = 3
+
+
 class ExportError(UserError):
     """A network cannot be written as a file for another engine."""
 

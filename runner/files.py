@@ -1,33 +1,57 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing, replacing and removing files: a reader never sees half of one, and nothing that is not ours is touched.
+
+This is the only module that removes, renames or replaces anything; `tests/test_files.py` holds the others to it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+
+from .errors import ForeignPath
 
 if TYPE_CHECKING:
     import numpy as np
 
+#: In a folder that is being written.
+PARTIAL = ".runner-partial"
+#: Name of a file that is being written: `.<name>.<process>.part`.
+UNFINISHED = re.compile(r"\..+\.\d+\.part")
+
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file in one step; it is on the disk when this returns."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with partial_file(path) as partial, partial.open("x", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def partial_file(target: Path) -> Iterator[Path]:
+    """A path beside `target` to write a file at, which gets its name at the end; on an error it is removed.
+
+    Errors: OSError, with the name of the target where it has none.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)
+        # What is there under that name, such as a link that somebody put there, is not written through.
+        remove_file(partial)
+        yield partial
+        os.replace(partial, target)
+    except OSError as error:
+        error.filename = error.filename or str(target)
         raise
+    finally:
+        remove_file(partial)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -44,15 +68,150 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_folder(partial: Path, target: Path) -> None:
-    """Give a complete folder its name; one of that name is `<name>.old` beside it until then."""
-    superseded = target.with_name(f"{target.name}.old")
+def inside(folder: Path, name: object) -> Path:
+    """The path below `folder` of a name that was read from a file, a journal, a tag or a server.
+
+    Every such name goes through here before anything is read, written or sent under it. `folder` itself may be a link;
+    below it nothing is. Errors: ForeignPath for what is no relative path, leaves the folder, or is a symbolic link.
+    """
+    if not isinstance(name, str) or not name or "\0" in name or "\\" in name:
+        raise ForeignPath(f"{folder} names the file {name!r}, which is not a path below it. It is left alone.")
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts or not parts:
+        raise ForeignPath(f"{folder} names the file {name!r}, which is outside of it. It is left alone.")
+    path = folder
+    for part in parts:
+        path = path / part
+        _refuse_link(path)
+    return path
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise ForeignPath(
+            f"{path} is a symbolic link, which may point anywhere. Put the file itself there, or remove the link."
+        )
+
+
+def refuse_links(folder: Path) -> None:
+    """Errors: ForeignPath for the first symbolic link below a folder, which what reads or writes there would follow."""
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            _refuse_link(Path(place, name))
+
+
+def contents(folder: Path) -> Iterator[Path]:
+    """Every regular file below a folder, in order. Errors: ForeignPath for a symbolic link among them."""
+    for path in sorted(folder.iterdir()):
+        _refuse_link(path)
+        if path.is_dir():
+            yield from contents(path)
+        elif path.is_file():
+            yield path
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file under a name of this package's own; nothing happens where it is missing or is a folder."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+
+
+def remove_named(folder: Path, names: Iterable[str]) -> bool:
+    """Remove the files of these names, relative to the folder, then what folders became empty. Whether all is gone.
+
+    Whatever else is in the folder stays, and so does the folder then; a link in place of a folder is not followed.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return not folder.is_symlink() and not folder.exists()
+    below: set[Path] = set()
+    for name in (*names, PARTIAL):
+        path = folder / name
+        parents = [parent for parent in path.parents if folder in parent.parents]
+        if not any(parent.is_symlink() for parent in parents):
+            remove_file(path)
+            below.update(parents)
+    for place in (*sorted(below, key=lambda path: -len(path.parts)), folder):
+        remove_empty(place)
+    return not folder.exists()
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder that is empty; any other one stays."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def partial_folder(target: Path) -> Iterator[Path]:
+    """A folder beside `target` to write in; `put_in_place` gives it its name. What is left of it at the end is removed.
+
+    It is `.<name>.<process>.part` and carries a mark, by which `remove_partials` knows what a killed process left.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    _remove_marked(partial)
+    partial.mkdir()
+    try:
+        (partial / PARTIAL).touch()
+        yield partial
+    finally:
+        _remove_marked(partial)
+
+
+def put_in_place(partial: Path, target: Path, mark: str, names: Iterable[str]) -> None:
+    """Give a complete folder its name; one of that name is `<name>.old` beside it until then.
+
+    Only a folder with the file `mark` in it, or an empty one, is replaced, and of what it holds only the files of these
+    names go: all others move into the new one. Errors: ForeignPath for any other folder, OSError.
+    """
+    refuse_foreign(target, mark)
+    superseded = None
     if target.exists():
-        shutil.rmtree(superseded, ignore_errors=True)
+        superseded = _free_name(target.with_name(f"{target.name}.old"), names)
         os.replace(target, superseded)
     os.replace(partial, target)
+    remove_file(target / PARTIAL)
     sync_folder(target.parent)
-    shutil.rmtree(superseded, ignore_errors=True)
+    if superseded and not remove_named(superseded, names):
+        for path in list(superseded.iterdir()):
+            if not (target / path.name).exists():
+                os.replace(path, target / path.name)
+        remove_empty(superseded)
+
+
+def refuse_foreign(folder: Path, mark: str) -> None:
+    """Refuse to replace a folder that this package did not write. Errors: ForeignPath."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ForeignPath(f"{folder} is in the way, and not a folder. Move it away, or name another place.")
+    if folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
+        raise ForeignPath(
+            f"{folder} holds files that are not of this package (there is no {mark}), and would be replaced. Move it "
+            "away, or name another place."
+        )
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder: marked folders, and parts of small files."""
+    for path in folder.glob(".*.part"):
+        if path.is_dir():
+            _remove_marked(path)
+        elif UNFINISHED.fullmatch(path.name):
+            remove_file(path)
+
+
+def _remove_marked(folder: Path) -> None:
+    if not folder.is_symlink() and (folder / PARTIAL).is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.is_dir():
+        remove_empty(folder)
+
+
+def _free_name(path: Path, names: Iterable[str]) -> Path:
+    """`path`, made free of what was superseded before; another name where something foreign is in it."""
+    for number in itertools.count():
+        candidate = path.with_name(f"{path.name}{number or ''}")
+        if not candidate.is_symlink() and (not candidate.exists() or remove_named(candidate, names)):
+            return candidate
+    raise AssertionError
 
 
 def text_digest(text: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import files
 from ..errors import DataError
 
 
@@ -39,17 +39,16 @@ def require(root: Path, files: list[OfficialFile], download: bool) -> None:
 def fetch(file: OfficialFile, root: Path) -> None:
     """Download a file into `root`; it appears there only when its checksum is right."""
     root.mkdir(parents=True, exist_ok=True)
-    partial = root / f"{file.name}.{os.getpid()}.part"
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with urllib.request.urlopen(file.url, timeout=60) as response, partial.open("wb") as target:
-            while block := response.read(1 << 20):
-                digest.update(block)
-                target.write(block)
-        if digest.hexdigest() != file.md5:
-            raise DataError(f"{file.url} arrived damaged: MD5 {digest.hexdigest()} instead of {file.md5}. Try again.")
-        os.replace(partial, root / file.name)
+        with files.partial_file(root / file.name) as partial:
+            with urllib.request.urlopen(file.url, timeout=60) as response, partial.open("xb") as target:
+                while block := response.read(1 << 20):
+                    digest.update(block)
+                    target.write(block)
+            if digest.hexdigest() != file.md5:
+                raise DataError(
+                    f"{file.url} arrived damaged: MD5 {digest.hexdigest()} instead of {file.md5}. Try again."
+                )
     except OSError as error:
         raise DataError(f"{file.url} cannot be fetched: {error}. Download it by hand to {root / file.name}.") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from ..journal import Journal
 from ..models import Networks, macs
 from ..precision import Precision
 from . import bench, engines, onnx, twin
-from .manifest import EXPORT, ExportedFile, Manifest
+from .manifest import EXPORT, FILES, MANIFEST, ExportedFile, Manifest
 from .manifest import write as write_manifest
 from .quantized_weight import QuantizedWeight
 
@@ -80,15 +80,11 @@ def export(directory: Path, subject: Subject, calibration: Iterable[Batch], test
     ranges that training left open, `test` the images on which every file is compared with the trained network. Errors:
     CheckpointError for a float file that differs by more than rounding; ConfigError where a tool is missing.
     """
-    partial = directory / f".{EXPORT}.part"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
+    files.refuse_foreign(directory / EXPORT, MANIFEST)
+    files.remove_partials(directory)
+    with files.partial_folder(directory / EXPORT) as partial:
         exported = _write(partial, subject, calibration, test)
-        files.replace_folder(partial, directory / EXPORT)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        files.put_in_place(partial, directory / EXPORT, MANIFEST, FILES)
     return exported
 
 

@@ -13,6 +13,10 @@ from ..errors import CheckpointError
 
 #: In a run directory, and in that folder.
 EXPORT, MANIFEST = "export", "model.json"
+#: All that an export consists of, relative to its folder.
+FILES = (
+    MANIFEST, "model.onnx", "model.int8.onnx", "model.safetensors", "paddle/model.json", "paddle/model.pdiparams",
+)  # fmt: skip
 
 
 @dataclass

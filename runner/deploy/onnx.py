@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import files
 from ..errors import ExportError
 from .quantized_weight import QuantizedWeight
 
@@ -37,19 +37,15 @@ def convert(prefix: Path, target: Path, folded: bool = False) -> None:
     Its input is `images` float32 [N, 3, S, S], its output `logits` float32 [N, K]; weights have the names of Paddle's
     parameters, unless it is `folded`. Errors: ExportError with what paddle2onnx says.
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    # A child: for a network that it does not understand, paddle2onnx ends the process it runs in, and what it and
-    # folding take is several times the weights.
-    arguments = [f"{prefix}.json", f"{prefix}.pdiparams", str(partial), "folded" if folded else ""]
-    child = subprocess.run([sys.executable, "-c", _CONVERT, *arguments], capture_output=True, text=True)
-    try:
+    with files.partial_file(target) as partial:
+        # A child: for a network that it does not understand, paddle2onnx ends the process it runs in, and what it and
+        # folding take is several times the weights.
+        arguments = [f"{prefix}.json", f"{prefix}.pdiparams", str(partial), "folded" if folded else ""]
+        child = subprocess.run([sys.executable, "-c", _CONVERT, *arguments], capture_output=True, text=True)
         if child.returncode or not partial.is_file():
             raise ExportError(
                 f"paddle2onnx cannot convert the network (exit code {child.returncode}): {_reason(child.stderr)}"
             )
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def fold_file(source: Path, target: Path) -> None:
@@ -101,9 +97,5 @@ def _write(model: ModelProto, target: Path) -> None:
     import onnx
 
     onnx.checker.check_model(model, full_check=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with files.partial_file(target) as partial:
         partial.write_bytes(model.SerializeToString())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
