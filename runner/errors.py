@@ -75,6 +75,10 @@ class DiskError(UserError):
                 "The last checkpoint is kept. Make room there or make it writable, then go on: "
                 f"hydra.run.dir={run} checkpoint.resume=auto"
             )
+        if run is not None and not run.exists():
+            return cls(
+                f"{run} was moved or removed while the run wrote to it. Put it back, then go on: checkpoint.resume=auto"
+            )
         return cls(f"{error.filename or run} cannot be written: {error.strerror or error}. {advice}")
 
 

@@ -189,6 +189,15 @@ def refuse_foreign(folder: Path, mark: str) -> None:
         )
 
 
+def refuse_overwriting(path: Path, mark: str) -> None:
+    """Refuse to replace a file that another program wrote: `mark` is not near its beginning. Errors: ForeignPath."""
+    if path.is_symlink() or path.exists():
+        with contextlib.suppress(OSError):
+            if not path.is_symlink() and mark.encode() in path.open("rb").read(4096):
+                return
+        raise ForeignPath(f"{path} exists, and was not written by this command. Move it away, or name another file.")
+
+
 def remove_partials(folder: Path) -> None:
     """Remove what killed processes left half written in a folder: marked folders, and parts of small files."""
     for path in folder.glob(".*.part"):

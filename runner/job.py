@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import signal
@@ -15,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from . import config as cfg
-from . import device, launch, launchers, runs, search, summary, supervisor, sweep
+from . import device, files, launch, launchers, runs, search, summary, supervisor, sweep
 from .config import store
 from .errors import STOPPED, ConfigError, RunFailed, UserError
 from .journal import CONFIG
@@ -109,8 +108,7 @@ def _settle_in(swept: sweep.Sweep) -> None:
 
 def _leave_no_folder(directory: Path) -> None:
     """Hydra makes the folder before anybody looked at the config."""
-    with contextlib.suppress(OSError):
-        directory.rmdir()
+    files.remove_empty(directory)
 
 
 def _as_typed(overrides: Any) -> list[str]:

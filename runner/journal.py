@@ -8,12 +8,14 @@ import fcntl
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from . import files
+from .errors import ConfigError
 
 #: Names in a run directory.
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
@@ -22,6 +24,9 @@ PER_CLASS, MISTAKES = "per_class.json", "mistakes.json"
 CHECKPOINTS, PLOTS, RANKS = "checkpoints", "plots", "ranks"
 ORIGIN, SWEEP = "resumed_from", "sweep.json"
 LOCK, TRACKING_LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.lock", f"{RANKS}/tracking.log"
+
+#: What stands in the folder of locks and logs.
+OF_RANKS = re.compile(r"lock|tracking\.(lock|log)|rank\d+\.log|failed\.rank\d+\.json")
 
 #: Bytes before an offset by which a journal is known again.
 MARKED = 256
@@ -33,6 +38,21 @@ MEASURED = {"train/images_per_s", "final/images_per_s", "final/latency_ms_p50", 
 def failure_of(directory: Path, rank: int) -> Path:
     """Where a process of a run says why it ended."""
     return directory / RANKS / f"failed.rank{rank}.json"
+
+
+def refuse_other_files(directory: Path) -> None:
+    """Refuse a folder with files in it that are not of a run. Errors: ConfigError."""
+    if not directory.is_dir() or (directory / JOURNAL).is_file():
+        return
+    names = sorted(path.name for path in directory.iterdir() if path.name != RANKS)
+    in_ranks = sorted(path.name for path in directory.glob(f"{RANKS}/*"))
+    names += [f"{RANKS}/{name}" for name in in_ranks if not OF_RANKS.fullmatch(name)]
+    if names:
+        few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        raise ConfigError(
+            f"{directory} holds no run but other files ({few}), among which a run would write its own. Choose a folder "
+            "that is new or empty: hydra.run.dir=DIR"
+        )
 
 
 class Journal:

@@ -16,13 +16,13 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import compose, job, launchers, processes, runs, search, supervisor, sweep
+from . import compose, files, job, launchers, processes, runs, search, supervisor, sweep
 from . import config as cfg
 from .choices import config_dir
 from .config import store
 from .config.rules import refuse_search
-from .errors import STOPPED, ConfigError, RunFailed
-from .journal import CONFIG, tracked
+from .errors import STOPPED, ConfigError, DiskError, RunFailed
+from .journal import CONFIG, SWEEP, tracked
 from .signals import ToJobs
 
 #: Overrides that decide where a sweep is and how it is run.
@@ -43,10 +43,26 @@ def run(flags: list[str], overrides: list[str]) -> int:
     if launchers.is_elsewhere(planned.launcher):
         processes.step_aside(functools.partial(sweep.ask_to_stop, directory))
     _quieten()
+    try:
+        return _run(flags, [*overrides, *searched], directory, planned, resume)
+    except FileNotFoundError as error:
+        if (directory / SWEEP).exists():
+            raise
+        for path in (*directory.glob("*"), directory):
+            # Hydra makes a job's folder before the job sees that the sweep's is gone.
+            files.remove_empty(path)
+        raise DiskError(
+            f"{directory} was moved or removed while its sweep ran. Put it back, then go on with the same command and "
+            "sweep.resume=true"
+        ) from error
+
+
+def _run(flags: list[str], overrides: list[str], directory: Path, planned: sweep.Sweep, resume: bool) -> int:
+    """Run the jobs of a planned sweep. Returns the exit code."""
     with sweep.held(directory, planned, resume), ToJobs(directory):
         gave_up = True
         try:
-            compose.hand_over([*flags, *overrides, *searched, f"hydra.sweep.dir='{directory}'"], directory)
+            compose.hand_over([*flags, *overrides, f"hydra.sweep.dir='{directory}'"], directory)
             gave_up = False
         except ConfigError as error:
             if "no key" not in str(error):

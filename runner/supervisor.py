@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from .journal import (
     Journal,
     failure_of,
     locked,
+    refuse_other_files,
 )
 from .signals import ToWorkers
 from .tracking.process import MirrorProcess
@@ -68,6 +68,7 @@ def run(
         if node.first:
             _assist(config, directory, node)
             return None
+        refuse_other_files(directory)
         (directory / RANKS).mkdir(parents=True, exist_ok=True)
         with locked(directory / LOCK, patience_s=2) as lock:
             if lock is None:
@@ -82,7 +83,7 @@ def run(
             _tell_others(config, node, str(error), error.exit_code)
         raise
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in UNWRITABLE and directory.exists():
             raise
         raise DiskError.of(error, directory) from error
     if outcome.exit_code:
@@ -107,7 +108,7 @@ def _assist(config: cfg.Config, directory: Path, node: launch.Node) -> None:
         outcome = _work(config, directory, node, signals, locks=[])
     if node.is_given and outcome.status != "FAILED":
         # A folder of its own, since it does not know that of the first process; a failure's message names its log.
-        shutil.rmtree(directory, ignore_errors=True)
+        files.remove_named(directory, [f"{RANKS}/{path.name}" for path in (directory / RANKS).iterdir()])
     if outcome.exit_code:
         raise RunFailed(outcome.reason, outcome.exit_code)
 
@@ -194,7 +195,7 @@ def _inline(directory: Path) -> Outcome:
     """Train in this very process."""
     from . import worker
 
-    failure_of(directory, 0).unlink(missing_ok=True)
+    files.remove_file(failure_of(directory, 0))
     code = worker.guarded(directory)
     return _outcome(launch.Ended(0, code) if code else None, directory)
 
@@ -204,7 +205,7 @@ def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: ToWor
     attempt, composed = 0, _digest(config)
     while True:
         for local in range(node.processes):
-            failure_of(directory, node.first + local).unlink(missing_ok=True)
+            files.remove_file(failure_of(directory, node.first + local))
         signals.workers = launch.Workers(node, directory, config.train, attempt, locks, composed=composed)
         if signals.first:
             signals.workers.send(signal.SIGTERM if signals.first == signal.SIGHUP else signals.first)
@@ -255,6 +256,8 @@ def _outcome(
         if node and node.first:
             state = "The first process knows how to go on."
         return Outcome(code, "KILLED", f"Stopped by {STOPPED[code]}. {state}")
+    if not directory.exists():
+        return Outcome(DiskError.exit_code, "FAILED", str(DiskError.of(FileNotFoundError(), directory)))
     if code == DiskError.exit_code:
         return Outcome(code, "FAILED", f"{directory} takes no more files, not even the reason. Is its disk full?")
     if code < 0 and sys.stdout.isatty():

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import signal
 from collections.abc import Iterable, Iterator
@@ -17,12 +18,21 @@ import yaml
 
 from . import device, files, launchers
 from .errors import ConfigError, UserError
-from .journal import CONFIG, OVERRIDES, SWEEP, Journal, locked
+from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal, locked
 
+NUMBERED = re.compile(r"[0-9]+_")
 #: Overrides that say how a sweep is run, not what it is.
 OWN = ("sweep.", "hydra.", "hydra/", "launch.")
 #: In a sweep's folder: the lock of its command, the signal that its jobs are to end for, why jobs were not started.
 COMMAND, STOP, REFUSED = ".command.lock", ".stop", ".refused.jsonl"
+#: Accuracy, latency and size of the jobs; the page that compares them, also as Markdown.
+PLOT, REPORT, SUMMARY = "accuracy_latency.png", "report.html", "report.md"
+#: All files that a sweep makes in its folder besides its jobs, those of Hydra's sweepers among them.
+NAMES = (
+    SWEEP, COMMAND, STOP, REFUSED, PLOT, REPORT, SUMMARY, "multirun.yaml", "optimization_results.yaml",
+)  # fmt: skip
+#: A folder with one of these is a job's.
+OF_A_JOB = (CONFIG, OVERRIDES, JOURNAL, RANKS)
 
 
 @dataclass
@@ -51,18 +61,40 @@ def digest(overrides: list[str]) -> str:
 def held(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
     """Within the context a sweep is this command's.
 
-    Its folder is made, or found again. Errors: ConfigError where it is not to be resumed, or another command has it.
+    Its folder is made, or found again. A sweep that comes to no job takes with it what it made, and nothing else.
+    Errors: ConfigError where it is not to be resumed, another command has it, or files would be overwritten.
     """
-    if (directory / SWEEP).exists():
-        sweep = _again(directory, sweep, resume)
+    if not (directory / SWEEP).exists():
+        _refuse_overwriting(directory)
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory / COMMAND, patience_s=0) as lock:
         if lock is None:
             raise ConfigError(f"{directory} is being run by another command. Wait for it, or choose another name.")
+        again = (directory / SWEEP).exists()
+        if again:
+            sweep = _again(directory, sweep, resume)
         files.write_json(directory / SWEEP, asdict(sweep))
         for name in (STOP, REFUSED):
-            (directory / name).unlink(missing_ok=True)
-        yield
+            files.remove_file(directory / name)
+        try:
+            yield
+        finally:
+            if not again and directory.is_dir() and not jobs(directory):
+                files.remove_named(directory, NAMES)
+                for path in missing:
+                    files.remove_empty(path)
+
+
+def _refuse_overwriting(directory: Path) -> None:
+    """Errors: ConfigError where a folder that holds no sweep has a file of a name that a sweep writes."""
+    if directory.exists() and not directory.is_dir():
+        raise ConfigError(f"{directory} is a file. Choose another folder: hydra.sweep.dir=DIR")
+    if taken := [name for name in NAMES if (directory / name).exists() and name != COMMAND]:
+        raise ConfigError(
+            f"{directory} holds no sweep, and {', '.join(taken)} in it would be overwritten. Choose another folder: "
+            "hydra.sweep.dir=DIR"
+        )
 
 
 def _again(directory: Path, sweep: Sweep, resume: bool) -> Sweep:
@@ -132,17 +164,24 @@ def prefix(directory: Path) -> str:
 
 
 def jobs(directory: Path) -> list[Path]:
-    """The directories of a sweep's jobs in their order."""
-    found = [path for path in directory.iterdir() if path.is_dir() and path.name.partition("_")[0].isdigit()]
+    """The directories of a sweep's jobs in their order; other folders beside them are somebody else's."""
+    refused = refusals(directory)
+    numbered = [path for path in directory.iterdir() if path.is_dir() and NUMBERED.match(path.name)]
+    found = [path for path in numbered if path.name in refused or is_job(path)]
     return sorted(found, key=lambda path: int(path.name.partition("_")[0]))
 
 
+def is_job(directory: Path) -> bool:
+    """Whether a folder in that of a sweep has files of a run."""
+    return any((directory / name).exists() for name in OF_A_JOB)
+
+
 def note_refusal(directory: Path, overrides: list[str], error: UserError) -> None:
-    """Write down why a job could not be started; in its own folder as well, unless that holds a run already."""
+    """Write down why a job could not be started; in its own folder as well, unless that holds something already."""
     said = {"job": directory.name, "reason": str(error), "exit_code": error.exit_code}
     with (directory.parent / REFUSED).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(said) + "\n")
-    if (directory / CONFIG).exists():
+    if (directory / CONFIG).exists() or (directory.is_dir() and not is_job(directory) and any(directory.iterdir())):
         return
     directory.mkdir(parents=True, exist_ok=True)
     files.write_text(directory / OVERRIDES, yaml.safe_dump(overrides))

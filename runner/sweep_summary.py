@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,17 +18,10 @@ from .report import costs, page, picture, subject, verdict
 from .report.subject import Run, shortened
 from .tracking import pages
 
-#: Accuracy, latency and size of the jobs, in the sweep's folder.
-PLOT = "accuracy_latency.png"
-
 
 def show(directory: Path) -> int:
-    """Print the table of a sweep and where it is compared. The exit code of the first job that failed.
-
-    A sweep without a job leaves no folder.
-    """
+    """Print the table of a sweep and where it is compared. The exit code of the first job that failed."""
     if not sweep.jobs(directory):
-        shutil.rmtree(directory)
         return 0
     found = subject.jobs(directory)
     engine = subject.measure(found)
@@ -39,8 +31,8 @@ def show(directory: Path) -> int:
     console.print(_table(found))
     if engine:
         console.print(f"ms/image: median at batch 1, {engine}", soft_wrap=True)
-    if picture.draw(found, directory / PLOT):
-        console.print(f"Plot     {os.path.relpath(directory / PLOT)}", soft_wrap=True)
+    if picture.draw(found, directory / sweep.PLOT):
+        console.print(f"Plot     {os.path.relpath(directory / sweep.PLOT)}", soft_wrap=True)
     for run in failed:
         console.print(f"{run.directory.name}: {run.state.reason}", soft_wrap=True, markup=False)
         if (run.directory / LOG).is_file():
@@ -50,7 +42,7 @@ def show(directory: Path) -> int:
     if failed:
         console.print("The same command with sweep.resume=true does what is missing; another one is a new sweep.")
     command = shlex.join(["python", "-m", "runner", "report", os.path.relpath(directory)])
-    [report, _] = page.write(found, subject.title_of(directory), command, engine, directory / page.REPORT)
+    [report, _] = page.write(found, subject.title_of(directory), command, engine, directory / sweep.REPORT)
     console.print(f"Report   {os.path.relpath(report)}", soft_wrap=True)
     for line in comparison(directory):
         console.print(line, soft_wrap=True, markup=False)

@@ -7,7 +7,6 @@ import faulthandler
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import traceback
@@ -23,6 +22,7 @@ from . import checkpoint, experiment, files, launch, parallel, processes, proven
 from . import config as cfg
 from .config import store
 from .config.rules import network_names
+from .deploy import manifest
 from .deploy.manifest import EXPORT
 from .errors import UNWRITABLE, CheckpointError, ConfigError, DataError, DiskError, ProcessLost, RunFailed, UserError
 from .eta import TimeLeft
@@ -92,6 +92,8 @@ def _log_to(path: Path) -> None:
 
 def _is_of_a_write(error: OSError, directory: Path) -> bool:
     """Whether the disk of the run, and not some other file, is what failed."""
+    if not directory.exists():
+        return True
     return error.errno in UNWRITABLE and str(error.filename or directory).startswith(str(directory))
 
 
@@ -125,9 +127,9 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         check_data(saved, data)
         checkpoint.rewind(directory, saved)
         # The result of what was complete before it was extended.
-        (directory / RESULT).unlink(missing_ok=True)
+        files.remove_file(directory / RESULT)
         for place in (directory, *(directory / name for name in network_names(config.mode))):
-            shutil.rmtree(place / EXPORT, ignore_errors=True)
+            files.remove_named(place / EXPORT, manifest.FILES)
         _announce(directory, journal)
     journal.continue_from(saved.progress.step if saved else 0)
     for note in [*notes, *run.notes]:

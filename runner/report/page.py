@@ -20,8 +20,8 @@ from ..progress import duration
 from . import charts, costs, verdict
 from .subject import Run, shortened
 
-#: Name of the page in a sweep's folder.
-REPORT = "report.html"
+#: What the page and its Markdown have near their beginning.
+MARKS = '<meta name="generator" content="runner', "<!-- report of runner"
 #: Classes up to which the confusion matrix is a table of numbers, and up to which every class is listed.
 NUMBERED, LISTED = 20, 30
 #: Pairs of classes that are named where the matrix has no numbers.
@@ -39,10 +39,18 @@ def write(found: Sequence[Run], title: str, command: str, engine: str, path: Pat
     )  # fmt: skip
     context = _context(found, title, command, engine)
     written = []
-    for template, target in ("page.html", path), ("summary.md", path.with_suffix(".md")):
+    for template, target in zip(("page.html", "summary.md"), targets(path), strict=True):
         files.write_text(target, environment.get_template(template).render(context))
         written.append(target)
     return written
+
+
+def targets(path: Path) -> tuple[Path, Path]:
+    """The page and its Markdown. Errors: ForeignPath where one of them is a file that is no report of this package."""
+    pair = path, path.with_suffix(".md")
+    for target, mark in zip(pair, MARKS, strict=True):
+        files.refuse_overwriting(target, mark)
+    return pair
 
 
 def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dict[str, Any]:

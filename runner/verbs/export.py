@@ -13,9 +13,9 @@ from rich import box
 from rich.table import Table
 
 from .. import config as cfg
-from .. import runs
+from .. import files, runs
 from ..config.rules import validate
-from ..deploy.manifest import EXPORT
+from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import ConfigError, DiskError
 from ..journal import JOURNAL, LOCK, Journal, locked
 from ..progress import screen
@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
     fetched = not (directory / JOURNAL).is_file()
     place = directory if config.deploy.network == own else directory / config.deploy.network
     place = Path(options.output or (Path("exports") / options.run if fetched else place))
+    files.refuse_foreign(place / EXPORT, MANIFEST)
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -12,7 +12,6 @@ from .. import journal, runs, sweep
 from ..errors import CheckpointError, ConfigError
 from ..progress import screen
 from ..report import page, subject
-from ..report.page import REPORT
 
 
 def main(arguments: list[str]) -> int:
@@ -31,6 +30,7 @@ def main(arguments: list[str]) -> int:
     output = options.output or _default(options.runs)
     if output.suffix != ".html":
         raise ConfigError(f"--output {output}: a page ends with .html, such as --output {output.with_suffix('.html')}")
+    page.targets(output)
     found, title = _found(options)
     engine = subject.measure(found)
     command = shlex.join(["python", "-m", "runner", "report", *arguments])
@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _default(named: list[str]) -> Path:
-    return Path(named[0]) / REPORT if len(named) == 1 and (Path(named[0]) / journal.SWEEP).is_file() else Path(REPORT)
+    of_sweep = len(named) == 1 and (Path(named[0]) / journal.SWEEP).is_file()
+    return Path(named[0] if of_sweep else "") / sweep.REPORT
 
 
 def _found(options: argparse.Namespace) -> tuple[list[subject.Run], str]:
