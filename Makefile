@@ -4,7 +4,7 @@
 # make test-launchers  every way a sweep can break, with every launcher
 # make test-matrix  every mode with every compression and both kinds of networks
 # make docs  build the documentation into site/
-# make test-fuzz   compose a thousand random lists of overrides
+# make test-fuzz   thousands of random overrides, forged pickles and broken pictures
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
 	2>/dev/null && echo $$p && break; done)
@@ -31,7 +31,8 @@ test-matrix: $(INSTALLED)
 	RUNNER_EVERY_COMBINATION=1 $(BIN)/python -m pytest -n 2 tests/e2e/test_compression.py $(ARGS)
 
 test-fuzz: $(INSTALLED)
-	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py $(ARGS)
+	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py \
+		tests/test_unpickling.py $(ARGS)
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -21,6 +21,8 @@ from .models import Networks
 
 #: What the metadata of an exported file say of a network that lost channels.
 PRUNED = "runner.pruned"
+#: The key under which Paddle says how it cut weights above a gigabyte, with protocols 2 and 3.
+_CUT = "UnpackBigParamInfor@@"
 
 
 @dataclass
@@ -71,7 +73,7 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
             return Weights(str(path), load_file(path), {"student": {}} if pruned else {})
         with path.open("rb") as stream:
             return Weights(str(path), _arrays(unpickling.load(stream)))
-    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, pickle.UnpicklingError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
 
 
@@ -85,8 +87,12 @@ def _arrays(content: Any) -> dict[str, np.ndarray]:
     """The arrays of a state dict as Paddle pickles it: arrays, or (name, array) for what was a parameter."""
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not a dict of weights")
+    if _CUT in content:
+        raise ValueError("it holds weights cut into parts. Save it again with paddle.save(…, protocol=4)")
     arrays = {}
     for name, value in content.items():
+        # Python 2 wrote bytes.
+        name = name if isinstance(name, str) else name.decode("latin-1")
         if isinstance(value, tuple) and len(value) == 2:
             value = value[1]
         if isinstance(value, np.ndarray):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -26,6 +28,8 @@ ARCHIVES = {
         "cifar-100-python.tar.gz", f"{HOME}/cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"
     ),
 }
+#: Bytes of a file in an archive: the largest, CIFAR-100's `train`, has 155 million.
+LARGEST = 200_000_000
 
 
 def load(config: cfg.Cifar10 | cfg.Cifar100) -> Source:
@@ -56,26 +60,37 @@ class _Files:
         if not unpacked:
             download.require(root, [archive], may_download)
 
-    def read(self, name: str) -> Any:
+    def read(self, name: str) -> dict[bytes, Any]:
         """One unpickled file. Errors: DataError where it is missing or damaged."""
         try:
-            if self.where.is_dir():
-                with (self.where / name).open("rb") as stream:
-                    return unpickling.load(stream, encoding="bytes")
-            with tarfile.open(self.where) as archive:
-                stream_in = archive.extractfile(f"{self.folder}/{name}")
-                assert stream_in is not None
-                return unpickling.load(stream_in, encoding="bytes")
+            with self._open(name) as stream:
+                content = unpickling.load(stream)
+            if not isinstance(content, dict):
+                raise ValueError(f"it holds a {type(content).__name__}")
+            return content
         except FileNotFoundError as error:
             raise DataError(f"{self.where / name} is missing. Unpack the official archive there again.") from error
         except (OSError, KeyError, EOFError, pickle.UnpicklingError, tarfile.TarError, ValueError, zlib.error) as error:
             raise DataError(f"{self.where}: {name} is damaged: {error}. Fetch the official archive again.") from error
 
+    @contextlib.contextmanager
+    def _open(self, name: str) -> Iterator[IO[bytes]]:
+        if self.where.is_dir():
+            with (self.where / name).open("rb") as stream:
+                yield stream
+            return
+        with tarfile.open(self.where) as archive:
+            member = archive.getmember(f"{self.folder}/{name}")
+            if not member.isfile() or member.size > LARGEST:
+                raise ValueError("it is not a file of the official size")
+            with archive.extractfile(member) as stream:  # type: ignore[union-attr]
+                yield stream
 
-def _names(content: Any, key: bytes, where: Path) -> list[str]:
+
+def _names(content: dict[bytes, Any], key: bytes, where: Path) -> list[str]:
     try:
         return [name.decode() for name in content[key]]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise DataError(
             f"{where} does not name this set's classes: {error}. Unpack the official archive again."
         ) from error
@@ -85,11 +100,20 @@ def _probe(folder: str) -> str:
     return "batches.meta" if folder == "cifar-10-batches-py" else "meta"
 
 
-def _images(batches: list[Any], label_key: bytes, size: int, where: Path) -> Images:
+def _images(batches: list[dict[bytes, Any]], label_key: bytes, size: int, where: Path) -> Images:
     try:
-        rows = np.concatenate([np.asarray(batch[b"data"], dtype=np.uint8) for batch in batches])
-        labels = np.concatenate([np.asarray(batch[label_key], dtype=np.int64) for batch in batches])
-        images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    except (KeyError, TypeError, ValueError) as error:
+        parts = [_rows_and_labels(batch[b"data"], batch[label_key]) for batch in batches]
+    except (KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{where} does not hold this set's official files: {error}.") from error
+    rows, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return Images(resize_all(np.ascontiguousarray(images), size), labels)
+
+
+def _rows_and_labels(rows: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [N, 3072] and int64 [N] of one file. Errors: ValueError, OverflowError for what is something else."""
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3 * 32 * 32:
+        raise ValueError("the images are not rows of 3,072 bytes")
+    if not isinstance(labels, list) or len(labels) != len(rows) or not all(type(label) is int for label in labels):
+        raise ValueError("the labels are not one number an image")
+    return rows, np.array(labels, dtype=np.int64)
