@@ -32,7 +32,7 @@ test-matrix: $(INSTALLED)
 
 test-fuzz: $(INSTALLED)
 	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py \
-		tests/test_unpickling.py $(ARGS)
+		tests/test_unpickling.py tests/data/test_damaged_images.py $(ARGS)
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

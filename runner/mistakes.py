@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from . import files
-from .data import Images, Split, decode
+from .data import Images, Split
 from .evaluation import Predictions
 from .journal import MISTAKES
 
@@ -63,7 +63,7 @@ def picture(split: Split, index: int) -> np.ndarray:
         case Images(images=images):
             return images[index].squeeze()
         case _:
-            return decode(split.paths[index], split.image_size)
+            return split.decode(index)
 
 
 def _png(image: np.ndarray) -> str:

@@ -56,12 +56,15 @@ class Classifier:
     normalize: Normalize
     image_size: int
     """Side in pixels of what the network is given."""
+    max_pixels: int
+    """Images with more are refused."""
 
     def __call__(self, files: Sequence[str | Path], batch_size: int = 64) -> Iterator[np.ndarray]:
         """Probabilities of each image file in turn, float32 [classes]. Errors: DataError for what is no image."""
         self.network.eval()
         for begin in range(0, len(files), batch_size):
-            pictures = np.stack([decode(path, self.image_size) for path in files[begin : begin + batch_size]])
+            part = files[begin : begin + batch_size]
+            pictures = np.stack([decode(path, self.image_size, self.max_pixels) for path in part])
             with paddle.no_grad():
                 images = self.normalize(pictures, np.arange(len(pictures)))
                 yield from F.softmax(self.network(images).astype("float32")).numpy()
@@ -80,4 +83,5 @@ def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
     weights.restructure(networks, (name,), own_weights, config.compression)
     weights.initialize(networks, (name,), own_weights, strict=True)
     experiment.accelerate(config, networks)
-    return Classifier(networks[name], state["classes"], Normalize(config.data), config.data.image_size)
+    data = config.data
+    return Classifier(networks[name], state["classes"], Normalize(data), data.image_size, data.max_pixels)

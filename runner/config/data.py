@@ -30,6 +30,9 @@ class Data:
     """Images a step of the evaluation sees, over all processes together."""
     image_size: int = bounded(32, min=1)
     """Side in pixels of the square the network is given."""
+    max_pixels: int = bounded(89_478_485, min=1, max=178_956_970)
+    """Image files with more pixels (WebP: with more than half as many) are refused before they are decoded, which takes
+    up to 8 bytes a pixel."""
     mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
     """Mean of each channel of images scaled to 0…1; subtracted."""
     std: list[float] = bounded([0.5, 0.5, 0.5], above=0)

@@ -10,9 +10,8 @@ import numpy as np
 
 from .. import config as cfg
 from ..errors import DataError, nearest
+from ..images import FORMATS
 from .splits import ImageFiles, Source
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
 
 
 def load(config: cfg.ImageFolder) -> Source:
@@ -53,7 +52,7 @@ def _split(folder: Path, classes: list[str], image_size: int) -> ImageFiles:
             )
         files = list(map(str, _images(place)))
         if not files:
-            raise DataError(f"{place} holds no images ({', '.join(sorted(SUFFIXES))}). Add some or remove the folder.")
+            raise DataError(f"{place} holds no images ({', '.join(sorted(FORMATS))}). Add some or remove the folder.")
         paths += files
         labels += [classes.index(place.name)] * len(files)
     return ImageFiles(paths, np.array(labels, dtype=np.int64), image_size)
@@ -67,11 +66,11 @@ def find(places: Iterable[str]) -> list[Path]:
         matches = [path] if path.exists() else sorted(map(Path, glob.glob(place, recursive=True)))
         images = [image for match in matches for image in (_images(match) if match.is_dir() else [match])]
         if not images:
-            suffixes = ", ".join(sorted(SUFFIXES))
+            suffixes = ", ".join(sorted(FORMATS))
             raise DataError(f"{place}: there is no image. Give files, folders or globs ({suffixes}).")
         files |= dict.fromkeys(images)
     return list(files)
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS)

@@ -14,7 +14,6 @@ from paddle import Tensor
 
 from .. import config as cfg
 from .. import device
-from ..images import decode
 from ..processes import die_with_parent
 from .prefetch import ahead, iterated
 from .samplers import batch_bounds, epoch_order
@@ -122,7 +121,7 @@ def _read(
 
 def _decoded(split: ImageFiles, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for indices in batches:
-        yield indices, np.stack([decode(split.paths[index], split.image_size) for index in indices])
+        yield indices, np.stack([split.decode(index) for index in indices])
 
 
 class _Files(paddle.io.Dataset):
@@ -137,7 +136,7 @@ class _Files(paddle.io.Dataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
         size = self.split.image_size
         try:
-            return decode(self.split.paths[index], size), np.int64(index)
+            return self.split.decode(index), np.int64(index)
         except Exception:
             # A worker's exception arrives as text with a traceback: the main process decodes the file again and raises.
             return np.zeros((size, size, 3), dtype=np.uint8), np.int64(-1 - index)
@@ -171,5 +170,5 @@ def _decoded_by_workers(
             places, decoded = indices.numpy(), images.numpy()
             for row in np.flatnonzero(places < 0):
                 places[row] = -1 - places[row]
-                decoded[row] = decode(split.paths[places[row]], split.image_size)
+                decoded[row] = split.decode(places[row])
             yield places, decoded

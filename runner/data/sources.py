@@ -22,6 +22,8 @@ def load(config: cfg.Data) -> Source:
     for name, split in (("train", source.train), ("val", source.val), ("test", source.test)):
         if split is not None:
             _check(source, name, split, config.image_size)
+        if isinstance(split, ImageFiles):
+            split.max_pixels = config.max_pixels
     if source.val is None and config.val_fraction:
         kept, held_out = stratified_split(source.train.labels, config.val_fraction, config.split_seed)
         source = replace(source, train=source.train.select(kept), val=source.train.select(held_out))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import DataError
+from ..images import MAX_PIXELS, decode
 
 
 @dataclass
@@ -38,13 +39,19 @@ class ImageFiles:
     """int64 [N]."""
     image_size: int
     """Side in pixels that images are scaled to."""
+    max_pixels: int = MAX_PIXELS
+    """Images with more are refused before they are decoded."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def select(self, indices: np.ndarray) -> ImageFiles:
         """The images at these places."""
-        return ImageFiles([self.paths[index] for index in indices], self.labels[indices], self.image_size)
+        return replace(self, paths=[self.paths[index] for index in indices], labels=self.labels[indices])
+
+    def decode(self, index: int) -> np.ndarray:
+        """One image: uint8 [S, S, 3]. Errors: DataError naming the file."""
+        return decode(self.paths[index], self.image_size, self.max_pixels)
 
 
 Split = Images | ImageFiles

@@ -43,10 +43,7 @@ class Deployed:
         return channels * self.scales[:, None, None] + self.shifts[:, None, None]
 
     def _square(self, picture: str | Path | bytes | Image.Image) -> np.ndarray:
-        size = self.manifest.image_size
-        if isinstance(picture, Image.Image):
-            return images.preprocess(picture, size)
-        return images.decode(picture, size)
+        return images.decode(picture, self.manifest.image_size)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
