@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
-import math
 import os
 import re
 import time
@@ -14,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import files
+from . import files, locks
 from .errors import ConfigError
 
 #: Names in a run directory.
@@ -82,7 +80,7 @@ class Journal:
         line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            locks.lock(descriptor)
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             content = (b"\n" if torn else b"") + line.encode() + b"\n"
@@ -156,25 +154,3 @@ def curves(directory: Path) -> dict[str, dict[int, float]]:
             for name, value in event["values"].items():
                 found.setdefault(name, {})[event["step"]] = value
     return {name: dict(sorted(points.items())) for name, points in found.items()}
-
-
-@contextlib.contextmanager
-def locked(path: Path, patience_s: float = math.inf) -> Iterator[int | None]:
-    """The descriptor of a file that this process has locked; None where another has it for longer than the patience."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        yield descriptor if _lock(descriptor, patience_s) else None
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, patience_s: float) -> bool:
-    limit = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= limit:
-                return False
-            time.sleep(0.02)

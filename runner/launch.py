@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import itertools
 import os
 import re
 import select
@@ -21,7 +21,7 @@ from pathlib import Path
 from . import config as cfg
 from . import device
 from .journal import LOG, RANKS
-from .processes import PULSE, SHARED, TRAINED
+from .processes import PEERS, PULSE, SHARED, TRAINED, Stopwatch
 
 #: Seconds that the other processes have to end by themselves once one has failed: they may have a reason as well.
 GRACE_S = 2.0
@@ -131,12 +131,14 @@ class Workers:
         `composed`: a digest of the config, which all commands of a run should have alike.
         """
         self.node, self.directory = node, directory
-        self.heard = time.monotonic()
+        self.silent = Stopwatch()
         self.trained = False
         self.processes: list[subprocess.Popen[bytes]] = []
         self.pulses: list[int] = []
         master = node.master or f"127.0.0.1:{_free_port()}"
-        shared = _shared_file() if 1 < node.world == node.processes else []
+        local_only = 1 < node.world == node.processes
+        shared = _shared_file() if local_only else []
+        peers = _connected(node.processes) if local_only else [[]] * node.processes
         try:
             for local in range(node.processes):
                 own = {} if node.is_given else node.environment(local, master)
@@ -145,13 +147,17 @@ class Workers:
                 own |= {VERDICT: verdict} if verdict else {}
                 own |= {COMPOSED: composed} if composed else {}
                 own |= {SHARED: str(shared[0])} if shared else {}
-                self._start(local, own | device.environment(train.threads, node.beside), attempt, [*locks, *shared])
+                own |= {PEERS: ",".join(str(peer.fileno()) for peer in peers[local])} if local_only else {}
+                passed = [*locks, *shared, *(peer.fileno() for peer in peers[local])]
+                self._start(local, own | device.environment(train.threads, node.beside), attempt, passed)
         except OSError:
             self.send(signal.SIGKILL)
             raise
         finally:
             for number in shared:
                 os.close(number)
+            for peer in itertools.chain.from_iterable(peers):
+                peer.close()
 
     def _start(self, local: int, environment: dict[str, str], attempt: int, passed: Sequence[int]) -> None:
         rank = self.node.first + local
@@ -180,8 +186,8 @@ class Workers:
     def wait(self, timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> Ended | None:
         """Wait until all have ended; returns who failed first, and ends the others then.
 
-        timeout_s: seconds without a finished step after which the processes count as standing still. `meanwhile` is
-        called again and again.
+        timeout_s: seconds without a finished step, in which this process ran, after which they count as standing
+        still. `meanwhile` is called again and again.
         """
         try:
             return self._wait(timeout_s, meanwhile)
@@ -192,24 +198,25 @@ class Workers:
     def _wait(self, timeout_s: float, meanwhile: Callable[[], None]) -> Ended | None:
         failed: list[Ended] = []
         seen: set[int] = set()
-        since = math.inf
+        since = Stopwatch()
         killed = False
         while True:
             for local, process in enumerate(self.processes):
                 if local not in seen and process.poll() is not None:
                     seen.add(local)
                     if process.returncode and not killed:
+                        if not failed:
+                            since.begin()
                         failed.append(Ended(self.node.first + local, process.returncode))
-                        since = min(since, time.monotonic())
             if len(seen) == len(self.processes):
                 break
-            if time.monotonic() > since + GRACE_S and not killed:
+            if since.seconds() > GRACE_S and failed and not killed:
                 if all(one.code in CUT_OFF for one in failed):
                     # Whoever is still there is what the others waited for.
                     return self._end_of_standstill()
                 self.send(signal.SIGKILL)
                 killed = True
-            elif not failed and time.monotonic() > self.heard + timeout_s:
+            elif self.silent.seconds() > timeout_s and not failed:
                 return self._end_of_standstill()
             meanwhile()
             self._look()
@@ -228,7 +235,7 @@ class Workers:
                     self.pulses.remove(pulse)
                     os.close(pulse)
                     continue
-                self.heard = time.monotonic()
+                self.silent.begin()
                 self.trained = self.trained or TRAINED in beats
 
     def _end_of_standstill(self) -> Ended:
@@ -257,6 +264,12 @@ def _shared_file() -> list[int]:
     with contextlib.suppress(OSError, AttributeError):
         return [os.memfd_create("runner")]
     return []
+
+
+def _connected(processes: int) -> list[list[socket.socket]]:
+    """The ends of connections between the first process and each other one that each process is to have."""
+    pairs = [socket.socketpair() for _ in range(processes - 1)]
+    return [[first for first, _ in pairs], *([other] for _, other in pairs)]
 
 
 def _free_port() -> int:

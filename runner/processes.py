@@ -8,9 +8,9 @@ import ctypes
 import errno
 import io
 import logging
-import math
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,12 +19,48 @@ from typing import Any, NoReturn
 
 #: What a worker writes to its pipe: something was done; all steps were done.
 BEAT, TRAINED = b".", b"!"
+#: The longest time between two looks at a watch that is taken for what it says.
+LONGEST_LOOK_S = 1.0
 #: Seconds between the signs of life of a process that has no steps to do.
 BEAT_EVERY_S = 1.0
 #: The variable with the number of that pipe.
 PULSE = "RUNNER_PULSE"
 #: The variable with the number of a file in memory that all workers of a run have.
 SHARED = "RUNNER_SHARED"
+#: The variable with the numbers of the sockets to other workers: of the first one to each, of the others to the first.
+PEERS = "RUNNER_PEERS"
+
+
+class Stopwatch:
+    """Seconds in which this process ran since it was started, or the watch begun again.
+
+    Limits of what others may take are measured by it: while this process is stopped (Ctrl-Z, a paused container, a
+    suspended job) they are as well, and so none of that time is theirs. It has to be looked at again and again.
+    """
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from 0 again."""
+        self._seconds, self._looked = 0.0, time.monotonic()
+
+    def seconds(self) -> float:
+        """The seconds until now, of which the time since the last look is `LONGEST_LOOK_S` at most."""
+        now = time.monotonic()
+        self._seconds += min(now - self._looked, LONGEST_LOOK_S)
+        self._looked = now
+        return self._seconds
+
+
+def wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait for a process, so many seconds in which this one runs. Whether it has ended."""
+    waited = Stopwatch()
+    while waited.seconds() < seconds:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(min(LONGEST_LOOK_S, seconds))
+            return True
+    return process.poll() is not None
 
 
 class Pulse:
@@ -132,13 +168,15 @@ def step_aside(asked: Callable[[int], None], patience_s: float = 2.0) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     # Without a handler of its own it would be dropped.
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    first, since = 0, math.inf
+    first, since = 0, Stopwatch()
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        got = signal.sigtimedwait(heard, 1.0)
+        got = signal.sigtimedwait(heard, LONGEST_LOOK_S)
+        waited = since.seconds()
         number = got.si_signo if got else 0
         if number in stops and not first:
-            first, since = number, time.monotonic()
-        elif number in stops and time.monotonic() > since + patience_s:
+            first = number
+            since.begin()
+        elif number in stops and waited > patience_s:
             os.kill(child, signal.SIGKILL)
         if first:
             asked(first)

@@ -16,7 +16,8 @@ from . import config as cfg
 from . import device
 from .config import store
 from .errors import CheckpointError, ConfigError, ProcessLost
-from .journal import CONFIG, JOURNAL, LOCK, OVERRIDES, RESULT, Journal, events, locked, tracked
+from .journal import CONFIG, JOURNAL, LOCK, OVERRIDES, RESULT, Journal, events, tracked
+from .locks import locked
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 

@@ -25,7 +25,7 @@ class ToWorkers:
 
     def __init__(self, directory: Path) -> None:
         self.first = 0
-        self.since = 0.0
+        self.since = processes.Stopwatch()
         self.workers: launch.Workers | None = None
         self._sweep = directory.parent if sweep.is_swept(directory) else None
         self._next_look = time.monotonic() + LOOK_S
@@ -46,7 +46,8 @@ class ToWorkers:
             os.kill(os.getpid(), self._announced)
 
     def look(self) -> None:
-        """Now and then: does the sweep that the run belongs to want it to end?"""
+        """Again and again: how long was the first signal ago, and does the sweep that the run is of want it to end?"""
+        self.since.seconds()
         if self._sweep and not self.first and time.monotonic() > self._next_look:
             self._next_look = time.monotonic() + LOOK_S
             if number := sweep.asked_to_stop(self._sweep):
@@ -57,11 +58,11 @@ class ToWorkers:
         self._forward(signal.SIGTERM, None)
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
-        now = time.monotonic()
         # A launcher, or a terminal and a launcher, send the same wish several times within a moment.
-        again = bool(self.first) and now > self.since + REPEAT_S
+        again = bool(self.first) and self.since.seconds() > REPEAT_S
         if not self.first:
-            self.first, self.since = number, now
+            self.first = number
+            self.since.begin()
         if self.workers is not None:
             # They ignore a terminal that is closed.
             self.workers.send(signal.SIGKILL if again else signal.SIGTERM if number == signal.SIGHUP else number)

@@ -29,9 +29,9 @@ from .journal import (
     RESULT,
     Journal,
     failure_of,
-    locked,
     refuse_other_files,
 )
+from .locks import locked
 from .signals import ToWorkers
 from .tracking.process import MirrorProcess
 

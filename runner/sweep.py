@@ -18,7 +18,8 @@ import yaml
 
 from . import device, files, launchers
 from .errors import ConfigError, UserError
-from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal, locked
+from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
+from .locks import locked
 
 NUMBERED = re.compile(r"[0-9]+_")
 #: Overrides that say how a sweep is run, not what it is.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -47,3 +49,32 @@ def test_stepping_forward_for_a_process_that_is_gone_does_nothing():
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     processes.step_forward(child.pid)
+
+
+def test_a_watch_counts_the_time_in_which_its_process_runs_and_none_in_which_it_is_stopped():
+    watching = (
+        "import time; from runner.processes import Stopwatch\n"
+        "watch, began = Stopwatch(), time.monotonic()\n"
+        "print('ready', flush=True)\n"
+        "while time.monotonic() - began < 3.5: watch.seconds(); time.sleep(0.05)\n"
+        "print(watch.seconds())"
+    )
+    child = subprocess.Popen([sys.executable, "-c", watching], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGSTOP)
+    time.sleep(3)
+    child.send_signal(signal.SIGCONT)
+    output, _ = child.communicate(timeout=10)
+    assert 0.3 < float(output) < 0.5 + processes.LONGEST_LOOK_S + 0.3
+
+
+@pytest.mark.parametrize(("seconds", "ended"), [(0, False), (0.2, False), (30, True)])
+def test_a_process_is_waited_for_no_longer_than_it_may_take(seconds, ended):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"])
+    try:
+        began = time.monotonic()
+        assert processes.wait(child, seconds) == ended
+        assert time.monotonic() - began < 10
+    finally:
+        child.kill()
+        child.wait()

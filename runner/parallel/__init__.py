@@ -2,7 +2,8 @@
 
 from .exchange import Exchange, exchange
 from .layers import Shard, separate, share_dropout, statistics, synchronize
-from .ranks import ALONE, PeerLost, Ranks, join
+from .ranks import ALONE, Ranks, join
+from .sockets import PeerLost
 
 __all__ = [
     "ALONE",

@@ -13,6 +13,7 @@ from paddle import Tensor
 from ..kernels import native
 from ..models import Networks
 from . import shared
+from .network import Network
 from .ranks import Ranks
 
 
@@ -61,6 +62,21 @@ class DataParallel(Exchange):
         return waits and self.ranks.any(asked)
 
 
+class Averaged(Exchange):
+    """Gradients in one message behind the backward pass, by whatever layers they were computed."""
+
+    def __init__(self, networks: Networks, ranks: Ranks, statistics: Sequence[Tensor]) -> None:
+        super().__init__(networks)
+        self.ranks, self.statistics = ranks, statistics
+
+    def end(self) -> None:
+        gradients = [parameter.grad for parameter in self.networks.parameters() if parameter.grad is not None]
+        self.ranks.average([*gradients, *self.statistics])
+
+    def stops(self, asked: bool, waits: bool) -> bool:
+        return waits and self.ranks.any(asked)
+
+
 class Packed(Exchange):
     """Everything as one array: on a CPU nothing else is computed meanwhile, and each message has its price."""
 
@@ -97,7 +113,7 @@ class Packed(Exchange):
 
 
 class Messages:
-    """Means over processes through gloo, wherever these run."""
+    """Means over processes, wherever these run."""
 
     def __init__(self, ranks: Ranks, size: int) -> None:
         """size: float32 numbers of an exchange."""
@@ -118,4 +134,6 @@ def exchange(networks: Networks, ranks: Ranks, statistics: Sequence[Tensor], pac
     """
     if ranks.world == 1:
         return Exchange(networks)
-    return Packed(networks, ranks, statistics) if packed else DataParallel(networks, ranks, statistics)
+    if packed:
+        return Packed(networks, ranks, statistics)
+    return (DataParallel if isinstance(ranks.transport, Network) else Averaged)(networks, ranks, statistics)

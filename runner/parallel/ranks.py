@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
-import socket
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import paddle
 from paddle import Tensor
 
-from ..errors import ConfigError, ProcessLost, RunFailed, UserError
+from ..errors import RunFailed, UserError
+from ..processes import PEERS
+from .network import Network
+from .sockets import Sockets
 
 T = TypeVar("T")
-#: Numbers of the moments at which all processes met.
-_meetings = itertools.count()
-#: Seconds between two looks whether the first process listens. Paddle 3.3.1 itself waits 3 s after a first refusal.
-POLL_S = 0.02
 
 
-class PeerLost(BaseException):
-    """The connection to another process of the run broke."""
+class Transport(Protocol):
+    """How messages of the processes of a run reach each other. Errors of every method: PeerLost."""
 
-
-@contextlib.contextmanager
-def _connected() -> Iterator[None]:
-    """What Paddle raises in an exchange, it raises because another process is gone. Errors: PeerLost."""
-    try:
-        yield
-    except (RuntimeError, OSError, ValueError) as error:
-        raise PeerLost(f"the connection to another process broke: {error}") from error
+    def total(self, tensor: Tensor) -> None: ...
+    def largest(self, tensor: Tensor) -> None: ...
+    def wait(self) -> None: ...
+    def hear(self, said: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -43,6 +33,7 @@ class Ranks:
 
     rank: int = 0
     world: int = 1
+    transport: Transport | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_first(self) -> bool:
@@ -52,29 +43,28 @@ class Ranks:
     @paddle.no_grad()
     def total(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor of any shape over all processes, in place."""
-        if self.world > 1:
-            with _connected():
-                paddle.distributed.all_reduce(tensor)
+        if self.transport:
+            self.transport.total(tensor)
         return tensor
 
     @paddle.no_grad()
     def largest(self, tensor: Tensor) -> Tensor:
         """The largest values of a tensor of any shape over all processes, in place."""
-        if self.world > 1:
-            with _connected():
-                paddle.distributed.all_reduce(tensor, paddle.distributed.ReduceOp.MAX)
+        if self.transport:
+            self.transport.largest(tensor)
         return tensor
 
     @paddle.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Give float32 tensors of any shape their means over all processes, in place, in one exchange."""
-        if self.world == 1 or not tensors:
+        """Give floating-point tensors their means over all processes, in place, in one exchange a dtype."""
+        if self.world == 1:
             return
-        together = self.total(paddle.concat([tensor.flatten() for tensor in tensors]))
-        together.scale_(1 / self.world)
-        parts = together.split([tensor.size for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            paddle.assign(part.reshape(tensor.shape), tensor)
+        for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
+            own = [tensor for tensor in tensors if tensor.dtype == dtype]
+            together = self.total(paddle.concat([tensor.flatten() for tensor in own]))
+            together.scale_(1 / self.world)
+            for tensor, part in zip(own, together.split([tensor.size for tensor in own]), strict=True):
+                paddle.assign(part.reshape(tensor.shape), tensor)
 
     def any(self, flag: bool) -> bool:
         """Whether a flag is set in any process. Waits for the device."""
@@ -85,51 +75,29 @@ class Ranks:
         self.any(False)
 
     def wait(self) -> None:
-        """Return once every process has come here, however long that takes, where gloo would give up after 30 s."""
-        if self.world == 1:
-            return
-        store, meeting = paddle.base.core.create_or_get_global_tcp_store(), next(_meetings)
-        with _connected():
-            if store.add(f"runner/{meeting}/came", 1) == self.world:
-                store.set(f"runner/{meeting}/all", "1")
-            store.get(f"runner/{meeting}/all")
-        left = f"runner/{meeting}/left"
-        if self.is_first:
-            # It keeps the store, and may end behind this.
-            with _connected():
-                while store.add(left, 0) < self.world - 1:
-                    time.sleep(POLL_S / 20)
-        else:
-            with contextlib.suppress(RuntimeError, OSError, ValueError):
-                store.add(left, 1)
+        """Return once every process has come here, however long that takes."""
+        if self.transport:
+            self.transport.wait()
 
     def same(self, make: Callable[[], T]) -> T:
         """What `make` returns in the first process, in every process; it has to survive pickling.
 
         Errors: a UserError that `make` raises in the first process, in every process with its exit code.
         """
-        if self.world == 1:
+        if self.transport is None:
             return make()
         if not self.is_first:
-            made, failure = self._hear(None)
+            made, failure = self.transport.hear(None)
             if failure is not None:
                 raise RunFailed(*failure)
             return made
         try:
             made = make()
         except UserError as error:
-            self._hear((None, (str(error), error.exit_code)))
+            self.transport.hear((None, (str(error), error.exit_code)))
             raise
-        self._hear((made, None))
+        self.transport.hear((made, None))
         return made
-
-    def _hear(self, said: Any) -> Any:
-        """What the first process says."""
-        box = [said]
-        self.wait()
-        with _connected():
-            paddle.distributed.broadcast_object_list(box, src=0)
-        return box[0]
 
 
 #: A run of one process.
@@ -139,8 +107,8 @@ ALONE = Ranks()
 def join() -> Ranks:
     """Meet the other processes that the launcher's variables name (`PADDLE_TRAINER_ID`, …); return once all are there.
 
-    CPUs exchange through gloo, GPUs through NCCL. Errors: ConfigError for an address that cannot be used, ProcessLost
-    where they do not come together.
+    CPUs of one machine exchange through sockets of the command's, of several through gloo, GPUs through NCCL. Errors:
+    as in `Network`.
     """
     world = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if world == 1:
@@ -148,63 +116,6 @@ def join() -> Ranks:
     rank = int(os.environ["PADDLE_TRAINER_ID"])
     if not (paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count()):
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
-    address = os.environ["PADDLE_MASTER"]
-    host, _, port = address.rpartition(":")
-    _check(host, int(port), is_first=not rank)
-    if rank:
-        _until_heard(host, int(port))
-    try:
-        paddle.base.core.create_or_get_global_tcp_store()
-        _send_at_once(int(port))
-        paddle.distributed.init_parallel_env()
-    except (RuntimeError, OSError, ValueError) as error:
-        raise ProcessLost(
-            f"The processes cannot meet at {address} (launch.master): {str(error).strip().splitlines()[0]}"
-        ) from error
-    return Ranks(rank, world)
-
-
-def _check(host: str, port: int, is_first: bool) -> None:
-    """Errors: ConfigError where the address is none, or not one where this process can listen if it is the first."""
-    try:
-        where = socket.gethostbyname(host)
-    except OSError as error:
-        raise ConfigError(f"launch.master={host}:{port}: this machine does not know {host} ({error}).") from error
-    if is_first:
-        try:
-            with socket.socket() as listener:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind((where, port))
-        except OSError as error:
-            raise ConfigError(
-                f"launch.master={host}:{port}: the first process cannot listen there ({error.strerror}). It has to be "
-                "an address of the machine with launch.rank=0, and a port that nobody uses."
-            ) from error
-
-
-def _until_heard(host: str, port: int) -> None:
-    while True:
-        try:
-            socket.create_connection((host, port), timeout=5).close()
-        except OSError:
-            time.sleep(POLL_S)
-        else:
-            return
-
-
-def _send_at_once(port: int) -> None:
-    """Let the connections of the store at a port send every message at once.
-
-    Paddle 3.3.1 writes a message in pieces and leaves Nagle's algorithm on: each answer takes 40 ms, two for a value.
-    """
-    with contextlib.suppress(OSError):
-        for entry in list(Path("/proc/self/fd").iterdir()):
-            # Others may be closed meanwhile, or be no connections.
-            with contextlib.suppress(OSError):
-                connection = socket.socket(fileno=int(entry.name))
-                try:
-                    tcp = connection.family in (socket.AF_INET, socket.AF_INET6)
-                    if tcp and port in (connection.getsockname()[1], connection.getpeername()[1]):
-                        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                finally:
-                    connection.detach()
+    if PEERS in os.environ and os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":
+        return Ranks(rank, world, Sockets(rank, [int(number) for number in os.environ[PEERS].split(",")]))
+    return Ranks(rank, world, Network(rank, world, os.environ["PADDLE_MASTER"]))

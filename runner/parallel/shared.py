@@ -6,18 +6,16 @@ import contextlib
 import math
 import mmap
 import os
-import time
 
 import numpy as np
 
 from ..kernels import native
-from ..processes import SHARED
-from .ranks import PeerLost, Ranks
+from ..processes import SHARED, Stopwatch
+from .ranks import Ranks
+from .sockets import PeerLost
 
 #: Where a process says how often it has come; `Seat` of src/shared.cc.
 SEAT = np.dtype({"names": ["came", "process"], "formats": [np.uint32, np.int32], "itemsize": 64})
-#: Each process reads what every other one has: with more of them messages that go round are as fast.
-MOST = 8
 #: Seconds after which who has not come counts as lost, as in gloo; seconds between two looks whether it still lives.
 LIMIT_S, LOOK_S = 30.0, 0.1
 
@@ -54,9 +52,9 @@ class Memory:
         kernels.average(count, arrays, sizes, area, self.stride, world, own, 1 / world)
 
     def _meet(self) -> None:
-        limit = time.monotonic() + LIMIT_S
+        waited = Stopwatch()
         while (late := self._missing()) is not None:
-            if time.monotonic() > limit:
+            if waited.seconds() > LIMIT_S:
                 raise PeerLost(f"process {late} of the run has not come for {LIMIT_S:g} s")
             try:
                 os.kill(self.seats["process"][late], 0)
@@ -80,7 +78,7 @@ def memory(ranks: Ranks, size: int) -> Memory | None:
     """
     own: Memory | None = None
     given = os.environ.get(SHARED)
-    if given and ranks.world <= MOST:
+    if given:
         with contextlib.suppress(OSError):
             own = Memory(ranks, int(given), size)
     return None if ranks.any(own is None) else own

@@ -20,7 +20,8 @@ from typing import Any
 from .. import config as cfg
 from .. import processes, runs
 from ..config import store
-from ..journal import CONFIG, TRACKING_LOCK, TRACKING_LOG, events, locked
+from ..journal import CONFIG, TRACKING_LOCK, TRACKING_LOG, events
+from ..locks import locked
 from .mirror import Mirror
 
 #: Seconds between two looks at a journal, and the longest wait after a failure.

@@ -49,8 +49,10 @@ class MirrorProcess:
         self._say({"leave": True})
         processes.step_forward(self.process.pid)
         try:
-            self.process.wait(max((tracking.drain_s for tracking in self.followed.values()), default=0.0))
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            drained = processes.wait(self.process, max((one.drain_s for one in self.followed.values()), default=0.0))
+        except KeyboardInterrupt:
+            drained = False
+        if not drained:
             self.kill()
         for directory, tracking in self.followed.items():
             if not tracked(directory).get("ended"):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ServerLost
-from ..journal import CHECKPOINTS, CONFIG, OVERRIDES, locked, tracked
+from ..journal import CHECKPOINTS, CONFIG, OVERRIDES, tracked
+from ..locks import locked
 
 #: For the client: fail soon, whoever calls tries again or says so.
 ENVIRONMENT = {

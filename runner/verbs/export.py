@@ -17,7 +17,8 @@ from .. import files, runs
 from ..config.rules import validate
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import ConfigError, DiskError
-from ..journal import JOURNAL, LOCK, Journal, locked
+from ..journal import JOURNAL, LOCK, Journal
+from ..locks import locked
 from ..progress import screen
 from . import sync
 

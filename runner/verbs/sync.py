@@ -14,7 +14,8 @@ from .. import files, runs
 from ..config import store
 from ..config.rules import validate
 from ..errors import CheckpointError, ConfigError, ServerLost, UserError
-from ..journal import CONFIG, JOURNAL, RESULT, TRACKING_LOCK, Journal, events, locked
+from ..journal import CONFIG, JOURNAL, RESULT, TRACKING_LOCK, Journal, events
+from ..locks import locked
 from ..tracking.mirror import Mirror
 
 

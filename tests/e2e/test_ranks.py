@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,6 +230,47 @@ def test_every_node_ends_as_the_first_one_where_there_is_nothing_to_train(tmp_pa
         assert node.returncode == code, errors
         if code or node is nodes[0]:
             assert says in output + errors
+
+
+def listened_at(processes):
+    """The local address of every TCP or UDP socket of these processes that anybody could connect to."""
+    sockets = set()
+    for number in processes:
+        for entry in Path(f"/proc/{number}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                sockets.add(os.readlink(entry))
+    found = []
+    for kind in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in sockets and (fields[3] == "0A" or kind.startswith("udp")):
+                found.append(fields[1])
+    return found
+
+
+def test_a_run_on_one_machine_listens_nowhere(tmp_path):
+    process = start(*TWO, "hydra.run.dir=run", cwd=tmp_path)
+    try:
+        wait_until(lambda: has_logged(tmp_path / "run"), process=process)
+        assert listened_at([process.pid, *(number for _, number in below(process.pid))]) == []
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def test_a_run_that_was_stopped_as_a_whole_goes_on_however_long_that_was(undisturbed, tmp_path):
+    short = ["launch.timeout_s=4", "tracking=none"]
+    process = start(*TWO, *short, "hydra.run.dir=run", cwd=tmp_path)
+    wait_until(lambda: has_logged(tmp_path / "run"), process=process)
+    everything = [process.pid, *(number for _, number in below(process.pid))]
+    for number in everything:
+        os.kill(number, signal.SIGSTOP)
+    time.sleep(6)
+    for number in everything:
+        os.kill(number, signal.SIGCONT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert_equal(tmp_path / "run", undisturbed / "run")
 
 
 def test_when_the_command_is_killed_no_process_stays(tmp_path):

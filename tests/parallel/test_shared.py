@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from runner.kernels import native
-from runner.parallel import Ranks, ranks, shared
+from runner.parallel import Ranks, network, shared
 from runner.processes import SHARED
 from tests.e2e.processes import ENVIRONMENT
 from tests.parallel.sharing import SIZES, TURNS, arrays
@@ -113,7 +113,7 @@ def test_connections_of_the_store_and_no_others_send_at_once():
         for listener in (store, another):
             here = socket.create_connection(listener.getsockname())
             ends += [here, listener.accept()[0]]
-        ranks._send_at_once(store.getsockname()[1])
+        network._send_at_once(store.getsockname()[1])
         at_once = [end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for end in ends]
         for end in ends:
             end.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -10,24 +11,36 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import ROOT, free_port
+from runner import launch
+from runner.processes import PEERS, SHARED
+from tests.e2e.processes import ROOT
 from tests.parallel.trained import COMPOSITIONS
 
 SCRIPT = Path(__file__).with_name("trained.py")
 
 
-def launched(folder, count):
-    """The command of a script in `count` processes, and its environment."""
-    given = [str(SCRIPT), str(folder)]
-    environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    if count == 1:
-        return [sys.executable, *given], environment
-    launch = [
-        "-m", "paddle.distributed.launch", "--nproc_per_node", str(count), "--log_dir", str(folder), "--master",
-        f"127.0.0.1:{free_port()}",
-    ]  # fmt: skip
-    return [sys.executable, *launch, *given], environment
+def started(folder, count):
+    """A script in `count` processes, connected as those of a command are."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    memory, ends = os.memfd_create("test"), launch._connected(count)
+    processes = []
+    for rank, own in enumerate(ends):
+        passed = [end.fileno() for end in own]
+        several = {
+            "PADDLE_TRAINERS_NUM": str(count), "PADDLE_TRAINER_ID": str(rank), SHARED: str(memory),
+            PEERS: ",".join(map(str, passed)),
+        }  # fmt: skip
+        with (folder / f"{count}-{rank}.log").open("w") as log:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, str(SCRIPT), str(folder)], stdout=log, stderr=log, pass_fds=[memory, *passed],
+                    env=environment | (several if count > 1 else {}),
+                )
+            )  # fmt: skip
+    os.close(memory)
+    for end in itertools.chain.from_iterable(ends):
+        end.close()
+    return processes
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +48,8 @@ def said(tmp_path_factory):
     """(processes, rank) → what that process wrote down."""
     folder = tmp_path_factory.mktemp("trained")
     for count in (1, 2):
-        command, environment = launched(folder, count)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
-        logs = "".join(path.read_text() for path in folder.glob("workerlog.*"))
-        assert done.returncode == 0, done.stdout + done.stderr + logs
+        for process in started(folder, count):
+            assert process.wait(timeout=400) == 0, "".join(path.read_text() for path in folder.glob("*.log"))
     return {
         (count, rank): json.loads((folder / f"{count}-{rank}.json").read_text())
         for count, rank in ((1, 0), (2, 0), (2, 1))

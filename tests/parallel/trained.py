@@ -1,4 +1,4 @@
-"""One process of a training, alone or under paddle.distributed.launch: writes down what it computed.
+"""One process of a training, alone or one of several: writes down what it computed.
 
 python trained.py FOLDER
 """

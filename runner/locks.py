@@ -1,0 +1,45 @@
+"""Files that one process at a time has for itself."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .processes import Stopwatch
+
+#: Seconds between two tries; seconds of waiting after which a person wants to know what for.
+TRY_S, NOTE_S = 0.02, 5.0
+
+
+@contextlib.contextmanager
+def locked(path: Path, patience_s: float = math.inf, long: Callable[[], None] = lambda: None) -> Iterator[int | None]:
+    """The descriptor of a file that this process has locked; None where another has it for longer than the patience.
+
+    `long` is called once where it takes long. Errors: OSError where the file cannot be written.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        yield descriptor if lock(descriptor, patience_s, long) else None
+    finally:
+        os.close(descriptor)
+
+
+def lock(descriptor: int, patience_s: float = math.inf, long: Callable[[], None] = lambda: None) -> bool:
+    """Lock an open file until it is closed. Whether that was possible within the patience; the rest as in `locked`."""
+    waited, told = Stopwatch(), False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if waited.seconds() >= patience_s:
+                return False
+        if not told and waited.seconds() > NOTE_S:
+            told = True
+            long()
+        time.sleep(TRY_S)

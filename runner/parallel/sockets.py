@@ -1,0 +1,106 @@
+"""Messages between the processes of one machine, over sockets that the command gave them: nobody listens anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+#: Before each message: its bytes.
+_HEAD = struct.Struct("!Q")
+
+
+class PeerLost(BaseException):
+    """The connection to another process of the run broke."""
+
+
+class Sockets:
+    """A star: the first process is connected to each other one. It combines what all of them say, in their order.
+
+    They wait for each other however long it takes: the command that started them all watches whether the run goes on.
+    """
+
+    def __init__(self, rank: int, descriptors: Sequence[int]) -> None:
+        """descriptors: of the first process one for each other process in their order, of the others the one to it."""
+        self.rank = rank
+        self.connections = [socket.socket(fileno=number) for number in descriptors]
+        for number in descriptors:
+            os.set_inheritable(number, False)
+
+    def total(self, tensor: Tensor) -> None:
+        """The sum over all processes, in place, with the same bits in each."""
+        self._reduce(tensor, np.add)
+
+    def largest(self, tensor: Tensor) -> None:
+        """The largest values over all processes, in place."""
+        self._reduce(tensor, np.maximum)
+
+    def wait(self) -> None:
+        """Return once every process has come here."""
+        self._combine(b"", lambda said: b"")
+
+    def hear(self, said: Any) -> Any:
+        """What the first process says; it has to survive pickling."""
+        own = b"" if self.rank else pickle.dumps(said)
+        return pickle.loads(self._combine(own, lambda parts: parts[0]))
+
+    def _reduce(self, tensor: Tensor, operation: np.ufunc) -> None:
+        own = tensor.numpy()
+
+        def combined(parts: list[bytes]) -> bytes:
+            # Not `operation.reduce`, whose order NumPy chooses.
+            result = own.copy()
+            for part in parts[1:]:
+                operation(result, np.frombuffer(part, own.dtype).reshape(own.shape), out=result)
+            return result.tobytes()
+
+        answer = self._combine(own.tobytes(), combined)
+        paddle.assign(paddle.to_tensor(np.frombuffer(answer, own.dtype).reshape(own.shape)), tensor)
+
+    def _combine(self, own: bytes, combined: Callable[[list[bytes]], bytes]) -> bytes:
+        """What the first process makes of what all say. Errors: PeerLost."""
+        with _connected():
+            if self.rank:
+                _send(self.connections[0], own)
+                return _receive(self.connections[0])
+            answer = combined([own, *map(_receive, self.connections)])
+            for connection in self.connections:
+                _send(connection, answer)
+            return answer
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PeerLost(f"the connection to another process broke: {error}") from error
+
+
+def _send(connection: socket.socket, message: bytes) -> None:
+    connection.sendall(_HEAD.pack(len(message)))
+    connection.sendall(message)
+
+
+def _receive(connection: socket.socket) -> bytes:
+    [size] = _HEAD.unpack(_bytes(connection, _HEAD.size))
+    return bytes(_bytes(connection, size))
+
+
+def _bytes(connection: socket.socket, size: int) -> bytearray:
+    found = bytearray(size)
+    left = memoryview(found)
+    while left:
+        count = connection.recv_into(left)
+        if not count:
+            raise ConnectionError("the other process is gone")
+        left = left[count:]
+    return found
