@@ -6,6 +6,7 @@ This is the only module that removes, renames or replaces anything; `tests/test_
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -237,5 +238,13 @@ def digest(arrays: Iterable[np.ndarray], start: str = "") -> str:
 
 
 def cache_folder() -> Path:
-    """What is compiled or measured once per user: `$XDG_CACHE_HOME/runner`, by default `~/.cache/runner`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runner"
+    """What is compiled or measured once per user: `$XDG_CACHE_HOME/runner`, by default `~/.cache/runner`.
+
+    A relative path counts as none, as the specification of that variable has it. Errors: OSError without a home folder.
+    """
+    given, home = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~")
+    if os.path.isabs(given):
+        return Path(given) / "runner"
+    if not os.path.isabs(home):
+        raise FileNotFoundError(errno.ENOENT, "there is no home folder: HOME is not set, and the user has no entry")
+    return Path(home) / ".cache" / "runner"

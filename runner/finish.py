@@ -105,7 +105,7 @@ def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, Any
         raise
     except Exception as error:
         # The tools for other formats have errors of their own, and a trained network is worth more than its export.
-        log.exception("not exported")
+        log.info("not exported", exc_info=True)
         _tell(journal, f"not exported: {type(error).__name__}: {error}. Where: {directory / LOG}")
         return {}
     for note in exported.notes:

@@ -58,7 +58,7 @@ def guarded(directory: Path, attempt: int = 0) -> int:
     `attempt` is above 0 where a process of the run was lost before and it goes on by itself.
     """
     rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
-    _log_to(launch.log_of(directory, rank))
+    _log_to(launch.log_of(directory, rank), rank)
     with StopSignal() as stop:
         try:
             return train(directory, stop, attempt)
@@ -82,12 +82,17 @@ def guarded(directory: Path, attempt: int = 0) -> int:
             return _failed(directory, rank, f"{reason}. Where: {launch.log_of(directory, rank)}", 1)
 
 
-def _log_to(path: Path) -> None:
-    """Send what is logged, warnings as well, to a file."""
+def _log_to(path: Path, rank: int) -> None:
+    """Send what is logged to a file, and what of it is more than news to a person as well."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", filename=path, encoding="utf-8", force=True
     )
     logging.captureWarnings(True)
+    log.handlers[:] = []
+    if not rank:
+        shown = logging.StreamHandler(sys.stdout)
+        shown.setLevel(logging.WARNING)
+        log.addHandler(shown)
 
 
 def _is_of_a_write(error: OSError, directory: Path) -> bool:

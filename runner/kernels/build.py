@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import functools
 import hashlib
 import logging
 import os
 import platform
 import shlex
-import shutil
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .. import files
+from .. import compiled
 
 log = logging.getLogger("runner")
 
@@ -37,21 +35,15 @@ class Unavailable(Exception):
 def library() -> ctypes.CDLL:
     """The compiled kernels. The first process compiles (2 s); others wait for it, later ones load in a millisecond.
 
-    Errors: Unavailable without Linux, a compiler, Paddle's libraries or a folder that can be written.
+    Errors: Unavailable without Linux, a compiler, Paddle's libraries or any folder that can be written.
     """
-    libraries = _paddle_libraries()
     try:
-        path = files.cache_folder() / f"kernels-{_key(libraries)}.so"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                _compile(path, libraries)
-        return ctypes.CDLL(str(path))
+        return compiled.load(f"kernels-{key()}.so", _compile, lambda path: ctypes.CDLL(str(path)))
     except OSError as error:
-        raise Unavailable(f"{error}. XDG_CACHE_HOME=FOLDER names another folder for compiled kernels.") from error
+        raise Unavailable(f"{error}. TMPDIR=FOLDER names another folder for what is temporary.") from error
 
 
+@functools.cache
 def _paddle_libraries() -> Path:
     """The folder of the matrix products and the threads that Paddle brings along."""
     import paddle
@@ -67,11 +59,13 @@ def sgemm() -> ctypes.c_void_p:
     return ctypes.cast(ctypes.CDLL(str(_paddle_libraries() / "libmklml_intel.so")).cblas_sgemm, ctypes.c_void_p)
 
 
-def _key(libraries: Path) -> str:
+@functools.cache
+def key() -> str:
     """Of everything that the library, or what was measured with it, depends on."""
     import paddle
 
-    facts = (FLAGS, platform.machine(), _processor(), os.environ.get("CXX"), paddle.__version__, str(libraries))
+    libraries = str(_paddle_libraries())
+    facts = (FLAGS, platform.machine(), _processor(), os.environ.get("CXX"), paddle.__version__, libraries)
     digest = hashlib.sha256(repr(facts).encode())
     for source in sorted(SOURCES.iterdir()):
         digest.update(source.read_bytes())
@@ -87,24 +81,16 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _compiler() -> list[str]:
-    for command in [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]:
-        words = shlex.split(command)
-        if shutil.which(words[0]):
-            return words
-    raise Unavailable("there is no C++ compiler (Debian: apt-get install g++)")
-
-
-def _compile(path: Path, libraries: Path) -> None:
+def _compile(path: Path) -> None:
     """Objects side by side, then one library against the very threads that Paddle's own library runs."""
-    compiler = _compiler()
+    compiler, libraries = compiled.compiler(), _paddle_libraries()
+    if not compiler:
+        raise Unavailable("there is no C++ compiler (Debian: apt-get install g++)")
     with tempfile.TemporaryDirectory(prefix="runner-") as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = {source: f"{folder}/{source.stem}.o" for source in sorted(SOURCES.glob("*.cc"))}
         list(pool.map(lambda pair: _run([*compiler, *FLAGS, "-c", str(pair[0]), "-o", pair[1]]), objects.items()))
-        unfinished = path.with_suffix(f".{os.getpid()}")
         threads = str(libraries / "libiomp5.so")
-        _run([*compiler, "-shared", *objects.values(), threads, f"-Wl,-rpath,{libraries}", "-o", str(unfinished)])
-        unfinished.replace(path)
+        _run([*compiler, "-shared", *objects.values(), threads, f"-Wl,-rpath,{libraries}", "-o", str(path)])
 
 
 def _run(command: list[str]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import json
+import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -16,10 +17,17 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from .. import files
+from ..locks import locked
 from . import build, functions, native
 from .native import Geometry
 from .switch import Switch
 
+log = logging.getLogger("runner")
+#: Seconds to wait for another process that measures: none any more once that was in vain.
+_patience = [60.0]
+#: Of the file of measurements; one with more is not from here, and begun again.
+MOST_BYTES = 1 << 22
 #: Paddle goes from image to image, so a few say enough.
 MOST_IMAGES = 32
 #: Where one is so many times as fast as the other, measuring once is enough.
@@ -73,18 +81,30 @@ def _measured(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
     shape = (geometry, enters, leaves)
     if found := _known().get(shape):
         return found
-    try:
-        with _file().open("a", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if found := _known().get(shape):
-                return found
-            measured = measure(*shape)
-            file.write(json.dumps(asdict(measured)) + "\n")
-            file.flush()
-            return measured
-    except OSError:
-        # A folder that cannot be written costs the measurement once a process.
-        return measure(*shape)
+    # A folder that cannot be written, or that somebody else has locked, costs the measurement once a process.
+    with contextlib.suppress(OSError), locked(_file(), _patience[0], _tell) as descriptor:
+        if descriptor is None:
+            _patience[0] = 0.0
+            return measure(*shape)
+        if found := _known().get(shape):
+            return found
+        measured = measure(*shape)
+        _append(descriptor, measured)
+        return measured
+    return measure(*shape)
+
+
+def _tell() -> None:
+    log.warning("Waiting for another process that measures convolutions. Which one: fuser %s", _file())
+
+
+def _append(descriptor: int, measured: Measured) -> None:
+    """Add a line to an open file, behind whatever is there. Errors: OSError."""
+    if (size := os.fstat(descriptor).st_size) > MOST_BYTES:
+        os.ftruncate(descriptor, size := 0)
+    torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+    text = json.dumps(asdict(measured))
+    os.pwrite(descriptor, b"\n" * torn + f"{files.text_digest(text)} {text}\n".encode(), size)
 
 
 def all_measured() -> list[Measured]:
@@ -93,28 +113,40 @@ def all_measured() -> list[Measured]:
 
 
 def _file() -> Path:
-    return Path(build.library()._name).with_suffix(f".{native.kernels().threads()}-threads.jsonl")
+    return files.cache_folder() / f"kernels-{build.key()}.{native.kernels().threads()}-threads.jsonl"
 
 
 def _known() -> dict[tuple[Geometry, bool, bool], Measured]:
     """What the file says now."""
-    file = _file()
-    return _read(file, file.stat().st_size) if file.exists() else {}
+    with contextlib.suppress(OSError):
+        file = _file()
+        if file.is_file():
+            return _read(file, file.stat().st_size)
+    return {}
 
 
 @functools.lru_cache(maxsize=1)
 def _read(file: Path, _size: int) -> dict[tuple[Geometry, bool, bool], Measured]:
-    """What a file of that size says."""
+    """What a file of that size says. Errors: OSError."""
     found: dict[tuple[Geometry, bool, bool], Measured] = {}
-    with contextlib.suppress(FileNotFoundError):
-        for line in file.read_text(encoding="utf-8").splitlines():
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream.read(MOST_BYTES).splitlines():
             # Two processes may have measured the same, and a full disk may have cut a line.
-            with contextlib.suppress(ValueError, TypeError, KeyError):
-                content = json.loads(line)
-                shape = {key: _frozen(value) for key, value in content.pop("geometry").items()}
-                measured = Measured(Geometry(**shape), **content)
+            if measured := _parsed(line):
                 found.setdefault((measured.geometry, measured.enters, measured.leaves), measured)
     return found
+
+
+def _parsed(line: str) -> Measured | None:
+    """What a line says that is as it was written."""
+    digest, _, text = line.partition(" ")
+    if files.text_digest(text) == digest:
+        # It may have been written by another version.
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            content = json.loads(text)
+            shape = {key: _frozen(value) for key, value in content.pop("geometry").items()}
+            return Measured(Geometry(**shape), **content)
+    return None
 
 
 def _frozen(value: Any) -> Any:

@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .. import compiled
 from . import imports
 
 #: Package → the versions pyproject.toml asks for, and the module it is needed for. What others need comes first: an
@@ -138,12 +139,11 @@ def packages() -> Iterator[Finding]:
 
 def compiler() -> Iterator[Finding]:
     """What compiles the CPU's kernels and the ReLU operator."""
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
-    if found := [path for command in wanted if (path := shutil.which(command.split()[0]))]:
-        yield Finding("C++ compiler", "ok", found[0])
+    if found := compiled.compiler():
+        yield Finding("C++ compiler", "ok", str(shutil.which(found[0])))
     else:
         remedy = "for training several times as fast on a CPU install g++ (Debian: apt-get install g++)"
-        yield Finding("C++ compiler", "warn", f"no {' or '.join(wanted)} on PATH", remedy)
+        yield Finding("C++ compiler", "warn", f"no {' or '.join(compiled.compilers())} on PATH", remedy)
 
 
 def machine(cgroup: Path = Path("/sys/fs/cgroup")) -> Iterator[Finding]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import fcntl
+import json
+import os
+from dataclasses import asdict, replace
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from paddle import nn
 
+from runner import files
 from runner.kernels import build, choice, native
 from runner.kernels.accelerate import accelerate
 from runner.kernels.choice import Measured
@@ -95,3 +101,67 @@ def test_a_compiler_that_fails_is_named_with_its_message(tmp_path, monkeypatch):
     with pytest.raises(build.Unavailable, match=r"g\+\+ failed: .*no-such-option"):
         build.library()
     build.library.cache_clear()
+
+
+damages = st.one_of(
+    st.tuples(st.just("cut"), st.integers(1, 400)),
+    st.tuples(st.just("flip"), st.integers(0, 400)),
+    st.tuples(st.just("junk"), st.binary(min_size=1, max_size=300)),
+    st.tuples(
+        st.just("value"), st.sampled_from(["NaN", "-1", "1e999", "0", '"x"', "null", "[]", "1" * 5000, "[" * 100_000])
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(damages)
+def test_whatever_became_of_the_file_a_shape_is_measured_once_more_and_kept(measurements, damage):
+    kind, how = damage
+    right = Measured(replace(DEPTHWISE, batch=32), False, False, 1.0, 2.0)
+    text = json.dumps(asdict(right))
+    whole = f"{files.text_digest(text)} {text}\n".encode()
+    match kind:
+        case "cut":
+            left = whole[: -min(how, len(whole))]
+        case "flip":
+            place = how % len(whole)
+            left = whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :]
+        case "junk":
+            left = how
+        case "value":
+            left = whole.replace(b"2.0", how.encode())
+    measurements.write_bytes(left)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "measure", lambda *shape: Measured(*shape, paddle_ms=1.0, kernels_ms=2.0))
+        for _ in range(2):
+            choice._measured.cache_clear()
+            choice._read.cache_clear()
+            assert choice._measured(right.geometry, False, False) == right
+            # What is kept is found by every later process.
+            patch.setattr(choice, "measure", lambda *_: pytest.fail("measured again"))
+
+
+def test_a_file_beyond_all_measurements_is_begun_again(measurements):
+    measurements.touch()
+    os.truncate(measurements, 1 << 40)
+    choice.prefers_stock(DEPTHWISE, False, False)
+    assert measurements.stat().st_size < 1000
+    assert len(choice.all_measured()) == 1
+
+
+@pytest.mark.parametrize("there", ["folder", "pipe"])
+def test_without_a_file_each_process_measures(measurements, monkeypatch, there):
+    measurements.mkdir() if there == "folder" else os.mkfifo(measurements)
+    monkeypatch.setattr(choice, "measure", lambda *shape: Measured(*shape, paddle_ms=0.5, kernels_ms=1.0))
+    assert choice.prefers_stock(DEPTHWISE, False, False)
+
+
+def test_a_lock_that_is_never_given_back_is_waited_for_once_a_process(measurements, monkeypatch):
+    monkeypatch.setattr(choice, "_patience", [0.3])
+    monkeypatch.setattr(choice, "measure", lambda *shape: Measured(*shape, paddle_ms=0.5, kernels_ms=1.0))
+    with measurements.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for channels in range(1, 20):
+            assert choice.prefers_stock(replace(DEPTHWISE, channels=channels), False, False)
+    assert choice._patience == [0.0]
+    assert measurements.read_text() == ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import platform
@@ -17,8 +16,8 @@ from pathlib import Path
 
 import paddle
 
+from ... import compiled
 from ...errors import ConfigError
-from ...files import cache_folder
 
 REMEDY = "or set model.custom_relu=false"
 
@@ -26,17 +25,31 @@ REMEDY = "or set model.custom_relu=false"
 def register(name: str, sources: list[Path]) -> None:
     """Makes the operator `name` known to Paddle in this process; must be called once a process and operator.
 
-    The first process compiles into `$XDG_CACHE_HOME/runner` (default `~/.cache/runner`), processes that start
-    meanwhile wait for it, later ones load the library in milliseconds. Raises ConfigError when a compiler is missing
-    or fails, or the folder cannot be written.
+    The first process compiles and keeps the library (`compiled.load`), processes that start meanwhile wait for it,
+    later ones load it in milliseconds. Raises ConfigError when a compiler is missing or fails, or nothing can be
+    written.
     """
-    library = cache_folder() / f"{name}-{_key(sources)}.so"
-    with _exclusive(library.with_suffix(".lock")):
-        if library.exists():
-            # The tool's own `load` would start a Python that imports Paddle just to see that nothing has changed.
-            paddle.utils.cpp_extension.load_op_meta_info_and_register_op(str(library))
-        else:
-            _compile(name, sources, library)
+    is_known = False
+
+    def build(target: Path) -> None:
+        nonlocal is_known
+        if not is_known:
+            with _compiled(name, sources) as made:
+                is_known = True
+                shutil.copy(made, target)
+
+    def open_(library: Path) -> None:
+        if not is_known:
+            try:
+                # The tool's own `load` would start a Python that imports Paddle just to see that nothing has changed.
+                paddle.utils.cpp_extension.load_op_meta_info_and_register_op(str(library))
+            except RuntimeError as error:
+                raise OSError(f"{library} cannot be loaded: {error}") from error
+
+    try:
+        compiled.load(f"{name}-{_key(sources)}.so", build, open_)
+    except OSError as error:
+        raise ConfigError(f"The operator {name} cannot be compiled: {error}. Mend that, {REMEDY}.") from error
 
 
 def _key(sources: list[Path]) -> str:
@@ -48,36 +61,22 @@ def _key(sources: list[Path]) -> str:
 
 
 @contextlib.contextmanager
-def _exclusive(lock: Path) -> Iterator[None]:
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = lock.open("w")
-    except OSError as error:
-        raise ConfigError(
-            f"Compiled operators are kept in {lock.parent}, which cannot be written ({error.strerror}): "
-            f"set XDG_CACHE_HOME to a folder that can, {REMEDY}."
-        ) from error
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _compile(name: str, sources: list[Path], library: Path) -> None:
+def _compiled(name: str, sources: list[Path]) -> Iterator[Path]:
+    """The library of an operator that Paddle knows from here on; it is gone behind the context."""
     compiler = _compiler()
     os.environ.setdefault("CC", compiler)
     os.environ.setdefault("CXX", compiler)
     # The tool passes its folder through a shell unquoted: a home with a space in its name would not do.
-    with tempfile.TemporaryDirectory(prefix="runner-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="runner-") as folder:
         try:
-            paddle.utils.cpp_extension.load(name, [str(source) for source in sources], build_directory=folder)
+            with _quiet():
+                paddle.utils.cpp_extension.load(name, [str(source) for source in sources], build_directory=folder)
         except RuntimeError as error:
             raise ConfigError(
                 f"Compiling the operator {name} with {compiler} failed, see the compiler's messages above: "
                 f"install a compiler Paddle {paddle.__version__} accepts, {REMEDY}."
             ) from error
-        unfinished = library.with_suffix(".unfinished")
-        shutil.copy(Path(folder) / name / f"{name}.so", unfinished)
-        unfinished.replace(library)
+        yield Path(folder) / name / f"{name}.so"
 
 
 @contextlib.contextmanager
@@ -88,11 +87,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _compiler() -> str:
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
-    found = [command for command in wanted if shutil.which(shlex.split(command)[0])]
+    found = compiled.compiler()
     if not found:
         raise ConfigError(
-            f"The custom operator needs a C++ compiler and {' or '.join(wanted)} is not on PATH: "
+            f"The custom operator needs a C++ compiler and {' or '.join(compiled.compilers())} is not on PATH: "
             f"install g++ (Debian: apt-get install g++), {REMEDY}."
         )
     if paddle.is_compiled_with_cuda() and not _has_nvcc():
@@ -100,7 +98,7 @@ def _compiler() -> str:
             f"The custom operator needs nvcc, which is neither on PATH nor in CUDA_HOME: "
             f"install the CUDA toolkit {paddle.version.cuda()} or set CUDA_HOME, {REMEDY}."
         )
-    return found[0]
+    return shlex.join(found)
 
 
 def _has_nvcc() -> bool:
