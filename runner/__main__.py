@@ -1,9 +1,17 @@
 """The command: compose, validate, hand over. Imports neither Paddle nor MLflow."""
 
+# ruff: noqa: E402
 from __future__ import annotations
 
-import importlib
+import os
 import sys
+
+_here = os.path.dirname(os.path.dirname(__file__))
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and sys.path[0] != _here:
+    # `python -m runner` looks in the working directory first: a `yaml.py` there is not the one that is meant.
+    del sys.path[0]
+
+import importlib
 
 from . import __version__, processes
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, UserError, nearest

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from typing import Any
 
 from .errors import ConfigError, nearest
@@ -17,9 +19,8 @@ def load_target(target: str) -> Callable[..., Any]:
     Errors: ConfigError where the module or the callable in it is not found.
     """
     module_name, _, path = target.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
+        _know_own(module_name.partition(".")[0])
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
@@ -35,3 +36,23 @@ def load_target(target: str) -> Callable[..., Any]:
     if not callable(found):
         raise ConfigError(f"target={target}: it is a {type(found).__name__}, not a function or class.")
     return found
+
+
+def _know_own(name: str) -> None:
+    """Import a top-level module or package from the working directory, where it is there.
+
+    What it imports is looked for there last: `random.py` beside it is not the one that others mean.
+    """
+    place = os.getcwd()
+    if place not in sys.path:
+        sys.path.append(place)
+    spec = PathFinder.find_spec(name, [place])
+    if spec is None or name in sys.modules:
+        return
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        if spec.loader is not None:
+            spec.loader.exec_module(sys.modules[name])
+    except BaseException:
+        del sys.modules[name]
+        raise

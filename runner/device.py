@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import config as cfg
+from . import home
 from .errors import ConfigError
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -35,7 +36,7 @@ def environment(threads: int | None, beside: int = 1) -> dict[str, str]:
     """
     beside *= int(os.environ.get(AT_ONCE, "1"))
     count = str(threads or max(1, cores() // beside))
-    found = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    found = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count} | home.environment()
     if _is_amd_with_avx2():
         # Paddle 3.3.1 brings MKL 2019, which keeps to SSE on processors of other makers unless it is told that the
         # instructions are there: matrix products run 2.5 times as fast.

@@ -175,6 +175,8 @@ def prepare(
     notes: list[str] = []
     seeding.seed(config.train.seed)
     loaders = data.build(config.data, config.train.seed, config.debug.overfit_batches, ranks.rank, ranks.world)
+    if isinstance(config.data, cfg.ImageFolder) and (note := data.workers.note(config.data)):
+        notes.append(note)
     mode = modes.build(config)
     networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
     casting = precision.build(config.amp, place)

@@ -11,15 +11,14 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import child, device
 from . import config as cfg
-from . import device
 from .journal import LOG, RANKS
 from .processes import PEERS, PULSE, SHARED, TRAINED, Stopwatch
 
@@ -167,7 +166,7 @@ class Workers:
         with log_of(self.directory, rank).open("ab") as log:
             self.processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "runner.worker", str(self.directory), str(os.getpid()), str(attempt)],
+                    child.command("runner.worker", str(self.directory), str(os.getpid()), str(attempt)),
                     stdout=log if rank else None,
                     stderr=log,
                     env=os.environ | environment | {PULSE: str(writes)},

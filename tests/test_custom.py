@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from runner.custom import load_target
@@ -24,3 +26,41 @@ def test_a_target_that_cannot_be_used_is_explained(target, message):
     with pytest.raises(ConfigError) as refused:
         load_target(target)
     assert message in str(refused.value)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A working directory; what is imported from it is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [place for place in sys.path if place])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_a_target_of_the_working_directory_finds_what_lies_beside_it(project):
+    (project / "mine").mkdir()
+    (project / "mine/losses.py").write_text("from helpers_of_mine import two\ndef loss(): return two()\n")
+    (project / "helpers_of_mine.py").write_text("def two(): return 2\n")
+    assert load_target("mine.losses:loss")() == 2
+
+
+def test_a_target_of_the_working_directory_comes_before_an_installed_package_of_its_name(project):
+    (project / "colorsys.py").write_text("def loss(): return 3\n")
+    sys.modules.pop("colorsys", None)
+    assert load_target("colorsys:loss")() == 3
+
+
+def test_what_a_target_imports_is_not_taken_from_the_working_directory_where_it_is_installed(project):
+    sys.modules.pop("colorsys", None)
+    (project / "colorsys.py").write_text("raise SystemExit('the wrong one')\n")
+    (project / "mine_too.py").write_text("import colorsys\nloss = colorsys.rgb_to_hsv\n")
+    assert load_target("mine_too:loss")(1, 1, 1) == (0.0, 0.0, 1)
+
+
+def test_a_target_that_fails_while_it_is_imported_says_so_each_time(project):
+    (project / "broken_of_mine.py").write_text("1 / 0\n")
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            load_target("broken_of_mine:loss")

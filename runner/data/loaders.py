@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -14,8 +11,8 @@ from paddle import Tensor
 
 from .. import config as cfg
 from .. import device
-from ..processes import die_with_parent
-from .prefetch import ahead, iterated
+from . import workers
+from .prefetch import ahead
 from .samplers import batch_bounds, epoch_order
 from .splits import ImageFiles, Images, Split
 from .transforms import Augmentation, Changes, Normalize
@@ -113,8 +110,10 @@ def _read(
             for indices in batches:
                 yield indices, images, indices
         case ImageFiles():
-            by_workers = isinstance(config, cfg.ImageFolder) and config.workers
-            decoded = _decoded_by_workers(split, batches, by_workers) if by_workers else _decoded(split, batches)
+            if isinstance(config, cfg.ImageFolder) and workers.way(config) is not workers.Way.alone:
+                decoded = workers.decoded(split, batches, config)
+            else:
+                decoded = _decoded(split, batches)
             for indices, images in decoded:
                 yield indices, images, np.arange(len(indices))
 
@@ -122,53 +121,3 @@ def _read(
 def _decoded(split: ImageFiles, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for indices in batches:
         yield indices, np.stack([split.decode(index) for index in indices])
-
-
-class _Files(paddle.io.Dataset):
-    """What a worker process does with an index."""
-
-    def __init__(self, split: ImageFiles) -> None:
-        self.split = split
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
-        size = self.split.image_size
-        try:
-            return self.split.decode(index), np.int64(index)
-        except Exception:
-            # A worker's exception arrives as text with a traceback: the main process decodes the file again and raises.
-            return np.zeros((size, size, 3), dtype=np.uint8), np.int64(-1 - index)
-
-
-def _start_worker(parent: int, _number: int) -> None:
-    # A signal to the process group is the trainer's to answer.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(parent)
-
-
-def _decoded_by_workers(
-    split: ImageFiles, batches: list[np.ndarray], workers: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    if not batches:
-        return
-    loader = paddle.io.DataLoader(
-        _Files(split),
-        batch_sampler=[list(map(int, batch)) for batch in batches],
-        num_workers=min(workers, len(batches)),
-        use_shared_memory=True,
-        # What is decoded is changed before it goes to the device.
-        places=[paddle.CPUPlace()],
-        use_buffer_reader=False,
-        worker_init_fn=functools.partial(_start_worker, os.getpid()),
-        return_list=True,
-    )
-    with iterated(loader) as iterator:
-        for images, indices in iterator:
-            places, decoded = indices.numpy(), images.numpy()
-            for row in np.flatnonzero(places < 0):
-                places[row] = -1 - places[row]
-                decoded[row] = split.decode(places[row])
-            yield places, decoded

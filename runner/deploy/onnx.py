@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import files
+from .. import child, files
 from ..errors import ExportError
 from .quantized_weight import QuantizedWeight
 
@@ -17,18 +16,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 INPUT, OUTPUT, BATCH = "images", "logits", "N"
-
-#: `optimize_tool`: any other tool would be installed from a foreign index while this runs.
-_CONVERT = """
-import sys, paddle2onnx
-from pathlib import Path
-from runner.deploy import onnx
-program, weights, target, folded = sys.argv[1:]
-paddle2onnx.export(program, weights, target, opset_version=17, optimize_tool="None", enable_onnx_checker=True)
-onnx.name_ends(Path(target))
-if folded:
-    onnx.fold_file(Path(target), Path(target))
-"""
 
 
 def convert(prefix: Path, target: Path, folded: bool = False) -> None:
@@ -41,10 +28,11 @@ def convert(prefix: Path, target: Path, folded: bool = False) -> None:
         # A child: for a network that it does not understand, paddle2onnx ends the process it runs in, and what it and
         # folding take is several times the weights.
         arguments = [f"{prefix}.json", f"{prefix}.pdiparams", str(partial), "folded" if folded else ""]
-        child = subprocess.run([sys.executable, "-c", _CONVERT, *arguments], capture_output=True, text=True)
-        if child.returncode or not partial.is_file():
+        command = child.command("runner.deploy.convert", *arguments)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode or not partial.is_file():
             raise ExportError(
-                f"paddle2onnx cannot convert the network (exit code {child.returncode}): {_reason(child.stderr)}"
+                f"paddle2onnx cannot convert the network (exit code {done.returncode}): {_reason(done.stderr)}"
             )
 
 

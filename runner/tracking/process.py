@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import child, home, processes
 from .. import config as cfg
-from .. import processes
 from ..journal import TRACKING_LOG, tracked
 
 
@@ -28,11 +28,11 @@ class MirrorProcess:
         if self.process is None or self.process.poll() is not None:
             with (directory / TRACKING_LOG).open("ab") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "runner.tracking"],
+                    child.command("runner.tracking"),
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
-                    env=os.environ | {"OMP_NUM_THREADS": "1"},
+                    env=os.environ | home.environment() | {"OMP_NUM_THREADS": "1"},
                 )
         self.followed[directory] = tracking
         self._say({"follow": str(directory)})

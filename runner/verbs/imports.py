@@ -12,13 +12,15 @@ import sys
 import textwrap
 from typing import Any
 
+from .. import child
+
 #: Seconds a child has for its imports, from a slow disk as well.
 IMPORTS_S = 60
 
 
 def ask(modules: list[str]) -> dict[str, dict[str, Any]]:
     """What a child says that imports modules in this order; those after one that ended it are left out."""
-    command = [sys.executable, "-c", "from runner.verbs import imports; imports.answer()", *modules]
+    command = child.command("runner.verbs.imports", *modules)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=IMPORTS_S)
         code, said = done.returncode, done.stdout
@@ -60,3 +62,7 @@ def compute(paddle: Any) -> dict[str, Any]:
         raise RuntimeError(f"a matrix product adds up to {total}, not {64**3}")
     names = [paddle.device.cuda.get_device_name(number) for number in range(count)]
     return {"device": paddle.device.get_device(), "cuda": cuda, "gpus": names}
+
+
+if __name__ == "__main__":
+    answer()

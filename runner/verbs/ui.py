@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from pathlib import Path
 
+from .. import child, sweep
 from .. import config as cfg
-from .. import sweep
 from ..config.rules import STORE
 from ..errors import ConfigError
 from ..journal import SWEEP, tracked
@@ -46,8 +45,10 @@ def main(arguments: list[str]) -> int:
             print(f"{name:8} {url}", flush=True)
     # Without its job runner MLflow needs 2 processes instead of 10.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", options.uri]
-    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+    # What it starts is not to import what lies in the working directory either (Python 3.11 and later).
+    os.environ["PYTHONSAFEPATH"] = "1"
+    command = child.command("mlflow", "server", "--backend-store-uri", options.uri)
+    os.execv(command[0], [*command, "--host", "127.0.0.1", "--port", str(options.port)])
 
 
 def _last_sweep(uri: str) -> Path | None:

@@ -1,0 +1,93 @@
+"""Runs where a container, a cluster or a project is not as a developer's machine is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import TINY
+from tests.e2e.processes import ENVIRONMENT, mlflow_runs, run
+
+#: Names that this package, its libraries or Python's own modules have.
+TAKEN = ("paddle", "mlflow", "numpy", "json", "random", "yaml", "hydra", "onnx", "paddle2onnx", "logging", "sqlite3")
+
+
+def test_no_process_of_a_run_executes_what_lies_in_the_working_directory_under_a_known_name(tmp_path):
+    for name in (*TAKEN, "runner"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write('{name} ')\n")
+    (tmp_path / "mine.py").write_text(
+        "import random\nfrom paddle.nn.functional import cross_entropy\n"
+        "def loss(logits, labels): return cross_entropy(logits, labels)\n"
+    )
+    # As the installed command does it; `python -m runner` would be asked of Python, which takes the nearest one.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/runner").write_text("from runner.__main__ import main; main()")
+    done = subprocess.run(
+        [sys.executable, "bin/runner", *TINY[:-1], "deploy.formats=[onnx]", "deploy.bench_s=0.01", "loss=custom",
+         "loss.target=mine:loss", "hydra.run.dir=run"],
+        cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "executed").exists(), (tmp_path / "executed").read_text()
+    assert (tmp_path / "run/export/model.onnx").is_file()
+    _, [tracked] = mlflow_runs(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    assert tracked.info.status == "FINISHED"
+
+
+def test_python_m_runner_executes_nothing_of_the_working_directory_but_a_module_of_its_own_name(tmp_path):
+    for name in TAKEN:
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write('{name} ')\n")
+    assert run("mode=nonsense", cwd=tmp_path).returncode == 2
+    assert not (tmp_path / "executed").exists(), (tmp_path / "executed").read_text()
+
+
+def test_a_run_without_a_home_trains_exports_and_is_tracked(tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    given = {"HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": cache}
+    done = run(
+        *TINY[:-1], "deploy.formats=[paddle]", "deploy.bench_s=0.01", "hydra.run.dir=run", cwd=tmp_path, env=given
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("cannot be written: a temporary one is used") == 1
+    assert (tmp_path / "run/export/paddle/model.json").is_file()
+    _, [tracked] = mlflow_runs(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    assert tracked.info.status == "FINISHED"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for split in ("train", "test"):
+        for name, color in (("red", (255, 0, 0)), ("green", (0, 255, 0))):
+            folder = tmp_path / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for number in range(32):
+                Image.fromarray(np.full((33, 47, 3), color, np.uint8)).save(folder / f"{number}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "way"), [("size=2m", "through pipes"), ("size=2m,ro", "it decodes them itself")], ids=["small", "none"]
+)
+def test_where_little_memory_can_be_shared_images_come_another_way(pictures, options, way):
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("only root may mount a disk")
+    command = [
+        sys.executable, "-m", "runner", *TINY[1:], "data=image_folder", "data.root=pictures", "data.image_size=64",
+        "data.batch_size=32", "train.max_steps=3", "schedule=constant", "tracking=none",
+    ]  # fmt: skip
+    mounted = f'mount -t tmpfs -o {options} tmpfs /dev/shm; exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mounted, "sh", *command], cwd=pictures, capture_output=True, text=True,
+        env=ENVIRONMENT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"data.workers=2 want 11 MB of /dev/shm, where there is less, so they reach training otherwise ({way})" in (
+        done.stdout
+    )
