@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,16 +22,14 @@ from safetensors.paddle import save as to_bytes
 
 from . import __version__, files, seeding
 from .errors import CheckpointError, Diverged
-from .journal import CHECKPOINTS
+from .journal import CHECKPOINT_FILES, CHECKPOINTS
 from .models import Networks
 from .optimizers import Optimization
 from .parallel import Ranks
 from .training import Progress, Training
 
-MODEL, EMA, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
-#: All that a checkpoint's folder may hold, and the folder's name.
-FILES = (MODEL, EMA, OPTIMIZER, STATE)
-NAMED = re.compile(r"step-\d{8,}|quantized")
+#: All that a checkpoint's folder may hold.
+FILES = MODEL, EMA, OPTIMIZER, STATE = CHECKPOINT_FILES
 #: The checkpoint of networks that were quantized once training was over.
 QUANTIZED = "quantized"
 #: Raised when the layout changes in a way that older versions cannot read.

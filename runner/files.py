@@ -5,6 +5,7 @@ This is the only module that removes, renames or replaces anything; `tests/test_
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import hashlib
@@ -13,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -197,6 +199,13 @@ def refuse_overwriting(path: Path, mark: str) -> None:
             if not path.is_symlink() and mark.encode() in path.open("rb").read(4096):
                 return
         raise ForeignPath(f"{path} exists, and was not written by this command. Move it away, or name another file.")
+
+
+def temporary_folder(prefix: str) -> Path:
+    """A new folder of the system's for temporary files, which goes with this process."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def remove_partials(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -209,7 +210,7 @@ def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: ToWor
         signals.workers = launch.Workers(node, directory, config.train, attempt, locks, composed=composed)
         if signals.first:
             signals.workers.send(signal.SIGTERM if signals.first == signal.SIGHUP else signals.first)
-        ended = signals.workers.wait(config.launch.timeout_s, signals.look)
+        ended = signals.workers.wait(config.launch.timeout_s, functools.partial(_look, signals))
         outcome = _outcome(ended, directory, signals.first, config.launch, node)
         if outcome.exit_code != ProcessLost.exit_code or attempt == config.launch.max_restarts or signals.first:
             return outcome
@@ -224,6 +225,12 @@ def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: ToWor
         print(note, flush=True)
         if not node.first:
             Journal(directory).append("note", text=note)
+
+
+def _look(signals: ToWorkers) -> None:
+    """What is to be seen to while the workers work."""
+    signals.look()
+    MIRROR.look()
 
 
 def _digest(config: cfg.Config) -> str:

@@ -16,7 +16,7 @@ from .journal import LOG, tracked
 from .progress import duration, screen
 from .report import costs, page, picture, subject, verdict
 from .report.subject import Run, shortened
-from .tracking import pages
+from .tracking import pages, stores
 
 
 def show(directory: Path) -> int:
@@ -94,4 +94,4 @@ def comparison(directory: Path) -> list[str]:
 
 def serve(uri: str) -> str:
     """The command that serves an embedded store."""
-    return f"python -m runner ui{'' if uri == cfg.Mlflow.uri else f' {uri}'}"
+    return f"python -m runner ui{'' if stores.resolved(uri) == stores.resolved(cfg.Mlflow.uri) else f' {uri}'}"

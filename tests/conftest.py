@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,8 @@ TINY = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "train.threads=
 #: process: a run that is to be refused needs one of its own.
 INLINE = ["+debug=fast_dev_run", "train.threads=1", "tracking=none", "launch.inline=true", "deploy.bench_s=0.01"]
 
+# What commands remember of their user stays with the tests.
+os.environ.setdefault("XDG_STATE_HOME", tempfile.mkdtemp(prefix="runner-state-"))
 for name, value in device.environment(2).items():
     os.environ.setdefault(name, value)
 

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from .. import __version__, files
 from . import engines, manifest
 from .manifest import EXPORT
 from .served import COLUMN
@@ -64,7 +64,7 @@ def _copy_recommended(folder: Path, target: Path) -> manifest.Manifest:
     file = described.file()
     for path in file.paths:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / path, target / path)
+        shutil.copyfile(files.inside(folder, path), target / path)
     alone = replace(described, files=[file])
     manifest.write(target, alone)
     return alone

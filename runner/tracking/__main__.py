@@ -20,8 +20,10 @@ from typing import Any
 from .. import config as cfg
 from .. import processes, runs
 from ..config import store
+from ..errors import UserError
 from ..journal import CONFIG, TRACKING_LOCK, TRACKING_LOG, events
 from ..locks import locked
+from .answers import Masked, is_final, masked, said
 from .mirror import Mirror
 
 #: Seconds between two looks at a journal, and the longest wait after a failure.
@@ -35,6 +37,7 @@ def main() -> None:
     # Ctrl-C, SLURM's SIGTERM and a closed terminal reach every process: this one ends when the runs have.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    sys.stdout = sys.stderr = Masked(sys.stderr)  # type: ignore[assignment]
     # Training has the first claim on every core.
     processes.stand_back()
     parent = Parent()
@@ -104,7 +107,12 @@ class Followed:
                     mirror.end(self.last_word)
                     self.done = True
         except Exception as error:
-            self._log(f"not delivered yet, trying again in {self.wait:.1f} s: {error}")
+            reason = str(error) if isinstance(error, UserError) else said(error)
+            if is_final(error):
+                self._log(f"not delivered: {reason}")
+                self._refused(reason)
+            else:
+                self._log(f"not delivered yet, trying again in {self.wait:.1f} s: {reason}")
             self.wait, self.failures = min(2 * self.wait, RETRY_S), self.failures + 1
         self.next_try = time.monotonic() + self.wait
         if orphaned and not self.done:
@@ -120,12 +128,19 @@ class Followed:
             assert isinstance(config.tracking, cfg.Mlflow)
             if self._held.enter_context(locked(self.directory / TRACKING_LOCK, patience_s=0)) is None:
                 return None
-            self._mirror = Mirror(self.directory, config, config.tracking)
+            self._mirror = Mirror(self.directory, config, config.tracking, self._log)
         return self._mirror
+
+    def _refused(self, reason: str) -> None:
+        """Give up, and leave the reason where the command finds it."""
+        self.done = True
+        if self._mirror is not None:
+            with contextlib.suppress(OSError):
+                self._mirror.tracked.update(refused=masked(reason))
 
     def _log(self, text: str) -> None:
         with contextlib.suppress(OSError), (self.directory / TRACKING_LOG).open("a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%F %T')} {text}\n")
+            log.write(f"{time.strftime('%F %T')} {masked(text)}\n")
 
 
 def attempts(directory: Path) -> int:

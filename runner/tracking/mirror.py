@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import uuid
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
 from .. import files
 from ..config import store
-from ..errors import CheckpointError
-from ..journal import CHECKPOINTS, CONFIG, MEASURED, OVERRIDES, TRACKED, events, mark, tracked
+from ..errors import CheckpointError, ForeignPath
+from ..journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, MEASURED, OVERRIDES, events, mark
 from . import server
+from .answers import Refused, is_final, said
+from .stores import Tracked
 
 #: MLflow's limits for one call.
 MAX_METRICS, MAX_PARAMS, MAX_PARAM_LENGTH = 1000, 100, 6000
@@ -26,65 +29,88 @@ KEY = "runner.key"
 
 
 class Mirror:
-    """What of a run's journal MLflow has, and the way to send the rest."""
+    """What of a run's journal a store has, and the way to send the rest."""
 
-    def __init__(self, directory: Path, config: cfg.Config, tracking: cfg.Mlflow) -> None:
-        self.directory, self.config, self.tracking = directory, config, tracking
-        self.known = tracked(directory)
-        if self.known.get("uri", tracking.uri) != tracking.uri:
-            # The run goes to another server now: all of it. By its key it is found again where it was before.
-            self.known = {"key": self.known["key"]}
+    def __init__(self, directory: Path, config: cfg.Config, settings: cfg.Mlflow, tell: Callable[[str], None]) -> None:
+        """The run is sent to the store that its file names; `tell` hears what cannot be sent at all."""
+        self.directory, self.config, self.settings, self.tell = directory, config, settings, tell
+        self.tracked = Tracked(directory)
+        self.uri = self.tracked.uri or self.tracked.go_to(settings.uri)
+        self.known = self.tracked.values
+        self._make = not self.tracked.moved and "run_id" not in self.known
         if "offset" in self.known and self.known.get("mark") != mark(directory, self.known["offset"]):
-            # The journal lost its end with the power, and MLflow has points that will be computed again.
+            # The journal lost its end with the power, and the store has points that will be computed again.
             self.known |= {"offset": 0, "has_lost": True}
         self._had: dict[tuple[str, int], float] | None = None
         self._client: Any = None
+        self._checked = False
 
     @property
     def client(self) -> Any:
         """The connection, opened at first use."""
         if self._client is None:
-            self._client = server.connect(self.tracking.uri)
+            self._client = server.connect(self.uri, self._make)
         return self._client
 
     @property
     def behind(self) -> bool:
-        """Whether the journal has more than MLflow."""
+        """Whether the journal has more than the store."""
         return next(events(self.directory, self.known.get("offset", 0)), None) is not None
 
     def replay(self) -> bool:
-        """Send what the journal has and MLflow has not. Whether the run has ended."""
+        """Send what the journal has and the store has not. Whether the run has ended.
+
+        Errors: Refused where the store's answer will stay the same; what MLflow raises, and Late.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
+            self.check()
             return self._replay()
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                self._forget()
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST" and "run_id" in self.known:
+                # Next time the run is made again, in a store that was lost and is a new one.
+                self._checked = False
+                raise
+            if is_final(error):
+                raise Refused(f"{self.uri} refuses {os.path.relpath(self.directory)}: {said(error)}.") from error
             raise
 
     def check(self) -> None:
-        """Forget what was sent where MLflow has the run no more: its store was lost. Errors: MlflowException."""
+        """See that what the store has under the run's id is this run, once; it is made again where it is gone.
+
+        Errors: Refused for a run that was deleted; what MLflow raises.
+        """
         from mlflow.exceptions import MlflowException
 
+        if self._checked or "run_id" not in self.known:
+            return
+        run_id = self.known["run_id"]
         try:
-            if "run_id" in self.known:
-                self.client.get_run(self.known["run_id"])
+            found = self.client.get_run(run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            self._forget()
-
-    def _forget(self) -> None:
-        self.known = {"key": self.known["key"]}
-        self._remember(uri=self.tracking.uri)
+            self.tracked.forget()
+            return
+        if found.data.tags.get(KEY) != self.known["key"]:
+            self.tracked.forget()
+            return
+        server.refuse_deleted(self.client.get_experiment(found.info.experiment_id), self.uri)
+        if found.info.lifecycle_stage == "deleted":
+            raise Refused(
+                f"The run {run_id} was deleted in MLflow ({self.uri}). Restore it: MLFLOW_TRACKING_URI={self.uri} "
+                f"mlflow runs restore --run-id {run_id}; or leave it so: its run directory has all of it"
+            )
+        self._set_directory(found)
+        self._checked = True
 
     def _replay(self) -> bool:
         if "run_id" not in self.known:
             self._create()
         if not self.known["params_sent"]:
             self._send_params()
-            self._remember(params_sent=True)
+            self.tracked.update(params_sent=True)
         if self.known.get("has_lost") and self._had is None:
             self._had = self._points()
         metrics: list[Any] = []
@@ -116,39 +142,48 @@ class Mirror:
         return value is not None and (metric.key in MEASURED or repr(value) == repr(metric.value))
 
     def _read_to(self, offset: int) -> None:
-        self._remember(offset=offset, mark=mark(self.directory, offset))
-
-    def _remember(self, **values: Any) -> None:
-        self.known |= values
-        files.write_json(self.directory / TRACKED, self.known)
+        self.tracked.update(offset=offset, mark=mark(self.directory, offset))
 
     def _create(self) -> None:
-        if "key" not in self.known:
-            self._remember(key=uuid.uuid4().hex)
-        self._remember(uri=self.tracking.uri)
-        experiment = server.experiment_id(self.client, self.tracking.uri, self.config.name)
+        # Where its answer is lost, the run is found again by its key.
+        self.tracked.write()
+        experiment = server.experiment_id(self.client, self.uri, self.config.name)
         found = self.client.search_runs([experiment], f"tags.`{KEY}` = '{self.known['key']}'")
         run = found[0] if found else self.client.create_run(
             experiment, run_name=run_name(self.config, self.directory), tags=self._tags()
         )  # fmt: skip
-        self._remember(run_id=run.info.run_id, experiment_id=experiment, params_sent=False, offset=0)
+        self.tracked.update(run_id=run.info.run_id, experiment_id=experiment, params_sent=False, offset=0)
+        self._checked = True
+        self._set_directory(run)
+
+    def _set_directory(self, run: Any) -> None:
+        """Say where the run is, if it is not where the store has it."""
+        if run.data.tags.get("run_dir") != str(self.directory.resolve()):
+            self.client.set_tag(run.info.run_id, "run_dir", str(self.directory.resolve()))
 
     def _tags(self) -> dict[str, str]:
         return {
             KEY: self.known["key"],
             **names(self.config),
             "run_dir": str(self.directory.resolve()),
-            **self.tracking.tags,
+            **self.settings.tags,
         }
 
     def _send_params(self) -> None:
         from mlflow.entities import Param
 
-        params = [Param(key, value[:MAX_PARAM_LENGTH]) for key, value in parameters(self.config).items()]
+        run_id = self.known["run_id"]
+        have = self.client.get_run(run_id).data.params
+        wanted = {key: value[:MAX_PARAM_LENGTH] for key, value in parameters(self.config).items()}
+        params = [Param(key, value) for key, value in wanted.items() if key not in have]
         for begin in range(0, len(params), MAX_PARAMS):
-            self.client.log_batch(self.known["run_id"], params=params[begin : begin + MAX_PARAMS])
+            self.client.log_batch(run_id, params=params[begin : begin + MAX_PARAMS])
+        for key, value in wanted.items():
+            # MLflow takes no other value of a parameter: a run that was extended has a tag instead.
+            if have.get(key, value) != value:
+                self.client.set_tag(run_id, f"resumed.{key}", value)
         for name in (CONFIG, OVERRIDES):
-            self.client.log_artifact(self.known["run_id"], str(self.directory / name))
+            self._upload(name, "")
 
     def _send_metrics(self, metrics: list[Any]) -> None:
         for begin in range(0, len(metrics), MAX_METRICS):
@@ -169,12 +204,9 @@ class Mirror:
             case "checkpoint":
                 self._send_checkpoint(event)
             case "artifact":
-                path = self.directory / event["path"]
-                if path.exists():
-                    send = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-                    send(run_id, str(path), event["folder"] or None)
+                self._upload(event["path"], event["folder"])
             case "model":
-                self._send_model(self.directory / event["path"])
+                self._send_model(event["path"])
             case "ended":
                 self.end(event)
 
@@ -185,17 +217,39 @@ class Mirror:
         self.client.set_terminated(self.known["run_id"], event["status"], round(1000 * event["time"]))
         self.known["ended"] = True
 
-    def _send_model(self, folder: Path) -> None:
+    def _upload(self, name: str, folder: str) -> None:
+        """Send a file or a folder of the run directory, where it still is there, to a folder of the run's artefacts.
+
+        Names come from the journal, which somebody else may have written: nothing outside is sent, whatever they say.
+        """
+        try:
+            path = files.inside(self.directory, name)
+            if folder:
+                files.inside(self.directory, folder)
+            if path.is_dir():
+                for _ in files.contents(path):
+                    pass
+                self.client.log_artifacts(self.known["run_id"], str(path), folder or None)
+            elif path.is_file():
+                self.client.log_artifact(self.known["run_id"], str(path), folder or None)
+        except ForeignPath as error:
+            self.tell(f"not sent: {error}")
+
+    def _send_model(self, name: str) -> None:
         """Log an export folder as the run's model, where it still is one."""
         from ..deploy import serving
 
         # An export is replaced whole: the new one has an event of its own, further on in the journal.
         with contextlib.suppress(CheckpointError, FileNotFoundError):
-            serving.log_model(self.client, self.known["experiment_id"], self.known["run_id"], folder)
+            try:
+                folder = files.inside(self.directory, name)
+                serving.log_model(self.client, self.known["experiment_id"], self.known["run_id"], folder)
+            except ForeignPath as error:
+                self.tell(f"not sent: {error}")
 
     def _send_checkpoint(self, event: dict[str, Any]) -> None:
         """Upload a checkpoint under the names that `tracking.checkpoints` asks for, where it still exists."""
-        upload = self.tracking.checkpoints
+        upload = self.settings.checkpoints
         names = [
             *(["best"] if event["better"] else []),
             *(["last"] if upload in (cfg.Upload.last, cfg.Upload.all) else []),
@@ -206,13 +260,17 @@ class Mirror:
             names = ["final"]
         if upload is cfg.Upload.none:
             return
-        folder = self.directory / CHECKPOINTS / event["name"]
+        if not CHECKPOINT_NAME.fullmatch(event["name"]):
+            self.tell(f"not sent: {event['name']!r} is not the name of a checkpoint")
+            return
+        folder = f"{CHECKPOINTS}/{event['name']}"
         for name in names:
             # The trainer drops older checkpoints whenever it likes: newer ones follow in the journal.
             with contextlib.suppress(FileNotFoundError):
-                for path in sorted(folder.iterdir()):
-                    self.client.log_artifact(self.known["run_id"], str(path), f"{CHECKPOINTS}/{name}")
-                self.client.set_tag(self.known["run_id"], f"checkpoint.{name}", event["name"])
+                if (self.directory / folder).is_dir():
+                    for part in CHECKPOINT_FILES:
+                        self._upload(f"{folder}/{part}", f"{CHECKPOINTS}/{name}")
+                    self.client.set_tag(self.known["run_id"], f"checkpoint.{name}", event["name"])
 
 
 def names(config: cfg.Config) -> dict[str, str]:

@@ -14,6 +14,10 @@ from typing import Any
 from .. import child, home, processes
 from .. import config as cfg
 from ..journal import TRACKING_LOG, tracked
+from . import stores
+
+#: How often it is started again where it was killed.
+MOST_STARTS = 4
 
 
 @dataclass
@@ -22,47 +26,90 @@ class MirrorProcess:
 
     process: subprocess.Popen[bytes] | None = None
     followed: dict[Path, cfg.Mlflow] = field(default_factory=dict)
+    ends: dict[Path, dict[str, Any] | None] = field(default_factory=dict)
+    """How runs ended, where their journals could not take it."""
+    starts: int = 0
 
     def follow(self, directory: Path, tracking: cfg.Mlflow) -> None:
-        """Deliver a run from now on."""
-        if self.process is None or self.process.poll() is not None:
-            with (directory / TRACKING_LOG).open("ab") as log:
-                self.process = subprocess.Popen(
-                    child.command("runner.tracking"),
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    env=os.environ | home.environment() | {"OMP_NUM_THREADS": "1"},
-                )
+        """Deliver a run from now on, to the store that the command's config names."""
+        known = stores.Tracked(directory)
+        stores.remember(known.trained_into(tracking.uri))
+        known.update(ended=False, refused="")
         self.followed[directory] = tracking
-        self._say({"follow": str(directory)})
+        if self.process is None:
+            self._start()
+        else:
+            self.look()
+            self._say({"follow": str(directory)})
+
+    def _start(self) -> None:
+        """Start it, and tell it all that it has to know."""
+        self.starts += 1
+        with (next(reversed(self.followed)) / TRACKING_LOG).open("ab") as log:
+            self.process = subprocess.Popen(
+                child.command("runner.tracking"),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=os.environ | home.environment() | {"OMP_NUM_THREADS": "1"},
+            )
+        for directory in self.followed:
+            self._say({"follow": str(directory)})
+        for directory, end in self.ends.items():
+            self._say({"ended": str(directory), "end": end})
+
+    def look(self) -> None:
+        """Now and then: start it again where somebody has killed it."""
+        if self.process is not None and self.process.poll() is not None and self.starts < MOST_STARTS:
+            with contextlib.suppress(OSError):
+                self._start()
 
     def ended(self, directory: Path, end: dict[str, Any] | None) -> None:
         """A run has ended; `end` says how, where its journal could not take that."""
         if directory in self.followed:
+            self.ends[directory] = end
+            self.look()
             self._say({"ended": str(directory), "end": end})
 
     def drain(self) -> None:
         """Give it the time that the runs allow to send all; say so where that was not enough."""
         if self.process is None:
             return
-        self._say({"leave": True})
-        processes.step_forward(self.process.pid)
+        limit = max((tracking.drain_s for tracking in self.followed.values()), default=0.0)
         try:
-            drained = processes.wait(self.process, max((one.drain_s for one in self.followed.values()), default=0.0))
+            drained = self._drain(limit)
+            while drained and self.process.returncode < 0 and self.starts < MOST_STARTS:
+                # Somebody has killed it.
+                self._start()
+                drained = self._drain(limit)
         except KeyboardInterrupt:
             drained = False
         if not drained:
             self.kill()
-        for directory, tracking in self.followed.items():
-            if not tracked(directory).get("ended"):
-                place = os.path.relpath(directory)
-                print(
-                    f"Not everything reached {tracking.uri}; the run directory has all of it. "
-                    f"Later: python -m runner sync {place}\nWhy: {place}/{TRACKING_LOG}",
-                    file=sys.stderr,
-                )
-        self.process, self.followed = None, {}
+        for directory in self.followed:
+            self._say_what_is_missing(directory)
+        self.process, self.followed, self.ends, self.starts = None, {}, {}, 0
+
+    def _drain(self, seconds: float) -> bool:
+        """Let it end, for so many seconds in which this process runs. Whether it did."""
+        assert self.process is not None
+        self._say({"leave": True})
+        processes.step_forward(self.process.pid)
+        return processes.wait(self.process, seconds)
+
+    def _say_what_is_missing(self, directory: Path) -> None:
+        known = tracked(directory)
+        if known.get("ended"):
+            return
+        place = os.path.relpath(directory)
+        if known.get("refused"):
+            print(f"{known['refused']}\nThe run directory has all of it: {place}", file=sys.stderr)
+            return
+        print(
+            f"Not everything reached {known.get('uri')}; the run directory has all of it. "
+            f"Later: python -m runner sync {place}\nWhy: {place}/{TRACKING_LOG}",
+            file=sys.stderr,
+        )
 
     def kill(self) -> None:
         """End it at once."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +11,9 @@ from .. import config as cfg
 from .. import files
 from ..config import store
 from ..errors import CheckpointError, ConfigError, ServerLost
-from ..journal import CONFIG, MISTAKES, OVERRIDES, PER_CLASS, RESULT, TRACKED, Journal, tracked
+from ..journal import CONFIG, MISTAKES, OVERRIDES, PER_CLASS, RESULT, TRACKED, Journal
 from . import server
+from .answers import Late, said
 
 #: What is downloaded where MLflow has it.
 FILES = (CONFIG, OVERRIDES, PER_CLASS, MISTAKES)
@@ -34,6 +32,8 @@ def run(uri: str, run_id: str) -> Path:
                 f"There is no run {run_id} in {uri}. Name another store with --uri, or give a run directory."
             ) from error
         raise _lost(uri, error) from error
+    except Late as error:
+        raise _lost(uri, error) from error
 
 
 def experiment(uri: str, name: str) -> list[Path]:
@@ -48,7 +48,7 @@ def experiment(uri: str, name: str) -> list[Path]:
             raise CheckpointError(f"There is no experiment {name} in {uri}. It has: {known}")
         listed = client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"], max_results=1000)
         return [_directory(client, uri, one) for one in listed]
-    except MlflowException as error:
+    except (MlflowException, Late) as error:
         raise _lost(uri, error) from error
 
 
@@ -60,17 +60,14 @@ def _connect(uri: str) -> Any:
 
 
 def _lost(uri: str, error: Exception) -> ServerLost:
-    return ServerLost(f"{uri} does not answer: {error}. Start it, or give run directories.")
+    return ServerLost(f"{uri} does not answer: {said(error)}. Start it, or give run directories.")
 
 
 def _directory(client: Any, uri: str, found: Any) -> Path:
     run_id = found.info.run_id
-    own = Path(found.data.tags.get("run_dir", ""))
-    with contextlib.suppress(OSError, ValueError):
-        if tracked(own).get("run_id") == run_id:
-            return own
-    folder = Path(tempfile.mkdtemp(prefix=f"runner-{run_id[:8]}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if (own := server.directory_in(found.data.tags, run_id, uri)) is not None:
+        return own
+    folder = files.temporary_folder(f"runner-{run_id[:8]}-")
     have = {item.path for item in client.list_artifacts(run_id)}
     for name in FILES:
         if name in have:
@@ -86,7 +83,8 @@ def _write_journal(client: Any, found: Any, folder: Path) -> None:
     journal = Journal(folder)
     journal.append("started", command=[])
     for dataset in found.inputs.dataset_inputs:
-        journal.append("dataset", name=dataset.dataset.name, profile=json.loads(dataset.dataset.profile))
+        with contextlib.suppress(ValueError, TypeError):
+            journal.append("dataset", name=dataset.dataset.name, profile=json.loads(dataset.dataset.profile))
     steps: dict[int, dict[str, float]] = {}
     for name in found.data.metrics:
         for point in client.get_metric_history(found.info.run_id, name):

@@ -2,45 +2,70 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, ServerLost
-from ..journal import CHECKPOINTS, CONFIG, OVERRIDES, tracked
+from .. import files
+from ..errors import CheckpointError, ServerLost, UserError
+from ..journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, OVERRIDES, tracked
 from ..locks import locked
+from . import embedded
+from .answers import Late, Refused, Timed, said
+from .stores import resolved, sqlite_path
 
 #: For the client: fail soon, whoever calls tries again or says so.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # A server may say that it wants to be asked again in an hour.
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
 
-def connect(uri: str) -> Any:
-    """A client of a tracking server or store. Of an embedded store the folder is made first."""
+def connect(uri: str, make: bool = True) -> Any:
+    """A client of a tracking server or store, whose calls have deadlines.
+
+    Of an embedded store the file is made where it does not exist, and the folder with `make`. Errors: Refused for a
+    file that is not a store, or one of another version of MLflow; what MLflow raises.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     path = sqlite_path(uri)
     if path is not None:
+        if not path.parent.is_dir() and not make:
+            raise Refused(
+                f"The store {path} is gone, with its folder. Where the project was moved or renamed, say where the "
+                f"store is now: python -m runner sync RUN --uri sqlite:////NEW/PLACE/{path.name}"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
     with _first_use(path):
         if path is not None and not path.exists():
             _make(path)
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
+        elif path is not None:
+            embedded.check(path)
+            embedded.follow_move(path)
+        try:
+            client = Timed(MlflowClient(tracking_uri=uri))
+            client.search_experiments(max_results=1)
+        except MlflowException as error:
+            if "database schema" in str(error):
+                raise Refused(
+                    f"{uri} was made by another version of MLflow than the one installed here. Of an older one: make a "
+                    f"copy of it, then: mlflow db upgrade {uri}. Of a newer one: pip install -U mlflow"
+                ) from error
+            raise
     return client
 
 
@@ -48,16 +73,9 @@ def _make(path: Path) -> None:
     """Make an embedded store beside its place and put it there when it is whole: half of one could not be opened."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        new = Path(folder) / path.name
-        store = SqlAlchemyStore(f"sqlite:///{new}", (path.parent / "mlartifacts").resolve().as_uri())
+    with files.partial_file(path) as new:
+        store = SqlAlchemyStore(f"sqlite:///{new}", embedded.artifacts_of(path).as_uri())
         store.engine.dispose()
-        os.replace(new, path)
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of an embedded store; None for a server."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 @contextlib.contextmanager
@@ -78,8 +96,9 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
     with _first_use(path):
         found = client.get_experiment_by_name(name)
         if found is not None:
+            refuse_deleted(found, uri)
             return str(found.experiment_id)
-        location = (path.resolve().parent / "mlartifacts" / name).as_uri() if path else None
+        location = (embedded.artifacts_of(path) / name).as_uri() if path else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
@@ -88,6 +107,16 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+
+def refuse_deleted(experiment: Any, uri: str) -> None:
+    """Errors: Refused for an experiment that was deleted in MLflow, which takes no runs."""
+    if experiment.lifecycle_stage == "deleted":
+        raise Refused(
+            f"The experiment '{experiment.name}' was deleted in MLflow ({uri}). Restore it: MLFLOW_TRACKING_URI={uri} "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}; or train under another name: "
+            "name=NAME"
+        )
 
 
 def fetch(uri: str, run_id: str) -> Path:
@@ -109,26 +138,35 @@ def fetch(uri: str, run_id: str) -> Path:
                 f"There is no run {run_id} in {uri}. `python -m runner runs` lists the runs of this folder; name "
                 "another store with tracking.uri=…"
             ) from error
-        raise ServerLost(f"{uri} does not answer: {error}. Start it, or give the run's directory.") from error
-    own = Path(tags.get("run_dir", ""))
-    with contextlib.suppress(OSError, ValueError):
-        if tracked(own).get("run_id") == run_id:
-            return own
-    folder = Path(tempfile.mkdtemp(prefix=f"runner-{run_id[:8]}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        raise ServerLost(f"{uri} does not answer: {said(error)}. Start it, or give the run's directory.") from error
+    except Late as error:
+        raise ServerLost(f"{uri} does not answer: {said(error)}. Start it, or give the run's directory.") from error
+    if (own := directory_in(tags, run_id, uri)) is not None:
+        return own
+    folder = files.temporary_folder(f"runner-{run_id[:8]}-")
     try:
         _download(client, run_id, folder)
-    except (MlflowException, OSError) as error:
-        raise ServerLost(f"{uri} does not give the files of the run {run_id}: {error}. Try again.") from error
+    except (MlflowException, OSError, Late) as error:
+        raise ServerLost(f"{uri} does not give the files of the run {run_id}: {said(error)}. Try again.") from error
     return folder
+
+
+def directory_in(tags: dict[str, str], run_id: str, uri: str) -> Path | None:
+    """The directory that a run's tags name, where it is that run's: its own file says so too."""
+    own = Path(tags.get("run_dir", ""))
+    with contextlib.suppress(OSError, ValueError, UserError):
+        known = tracked(own)
+        if known.get("run_id") == run_id and resolved(str(known.get("uri"))) == resolved(uri):
+            return own
+    return None
 
 
 def _download(client: Any, run_id: str, folder: Path) -> None:
     have = {item.path for place in ("", CHECKPOINTS) for item in client.list_artifacts(run_id, place)}
     tags = client.get_run(run_id).data.tags
     # The tag comes last: without it the upload was not complete.
-    pointers = [name for name in ("final", "best", "last") if f"checkpoint.{name}" in tags]
-    if CONFIG not in have or not pointers:
+    named = {name: tags[f"checkpoint.{name}"] for name in ("final", "best", "last") if f"checkpoint.{name}" in tags}
+    if CONFIG not in have or not named:
         raise CheckpointError(
             f"MLflow has no checkpoint of the run {run_id}, and its directory is gone. Checkpoints are uploaded with "
             "tracking.checkpoints=best, last or all."
@@ -136,11 +174,18 @@ def _download(client: Any, run_id: str, folder: Path) -> None:
     for name in (CONFIG, OVERRIDES):
         if name in have:
             client.download_artifacts(run_id, name, str(folder))
-    for name in pointers:
-        target = folder / CHECKPOINTS / tags[f"checkpoint.{name}"]
+    for pointer, checkpoint in named.items():
+        if not CHECKPOINT_NAME.fullmatch(checkpoint):
+            raise CheckpointError(f"MLflow names the checkpoint {checkpoint!r} of the run {run_id}, which is not one.")
+        target = folder / CHECKPOINTS / checkpoint
         if not target.exists():
-            place = folder / f"downloaded-{name}"
-            place.mkdir()
-            shutil.move(client.download_artifacts(run_id, f"{CHECKPOINTS}/{name}", str(place)), target)
-        for pointer in {name, "last"}:
-            (folder / CHECKPOINTS / pointer).write_text(target.name, encoding="utf-8")
+            target.mkdir(parents=True)
+            place = f"{CHECKPOINTS}/{pointer}"
+            there = {item.path for item in client.list_artifacts(run_id, place)}
+            for part in CHECKPOINT_FILES:
+                if f"{place}/{part}" in there:
+                    with tempfile.TemporaryDirectory() as received:
+                        path = Path(client.download_artifacts(run_id, f"{place}/{part}", received))
+                        (target / part).write_bytes(path.read_bytes())
+        for name in {pointer, "last"}:
+            (folder / CHECKPOINTS / name).write_text(checkpoint, encoding="utf-8")

@@ -12,10 +12,12 @@ from pathlib import Path
 from .. import config as cfg
 from .. import files, runs
 from ..config import store
-from ..config.rules import validate
-from ..errors import CheckpointError, ConfigError, ServerLost, UserError
+from ..config.rules import refuse_secrets, validate
+from ..errors import CheckpointError, ConfigError, RunFailed, ServerLost, UserError
 from ..journal import CONFIG, JOURNAL, RESULT, TRACKING_LOCK, Journal, events
 from ..locks import locked
+from ..tracking import stores
+from ..tracking.answers import Refused, is_final, said
 from ..tracking.mirror import Mirror
 
 
@@ -29,13 +31,23 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--uri", help="another store or server than the run's own; it gets all of the run")
     options = parser.parse_args(arguments)
+    if options.uri:
+        refuse_secrets(options.uri)
     places = {directory: place for place in map(Path, options.runs) for directory in _below(place)}
-    behind = [directory for directory, place in places.items() if not sync(directory, options.uri, place != directory)]
-    if behind:
-        raise ServerLost(
-            f"Not delivered: {', '.join(map(os.path.relpath, behind))}. Is the server up? The same command again "
-            "sends the rest."
-        )
+    failures = {}
+    for directory, place in places.items():
+        try:
+            sync(directory, options.uri, place != directory)
+        except UserError as error:
+            failures[os.path.relpath(directory)] = error
+            if len(places) > 1:
+                print(f"{os.path.relpath(directory)}: {error}")
+    if len(places) == 1 and failures:
+        raise next(iter(failures.values()))
+    if failures:
+        remedy = "What stands in the way is said above; the same command again sends the rest."
+        first = next(iter(failures.values()))
+        raise RunFailed(f"Not delivered: {', '.join(failures)}. {remedy}", first.exit_code)
     return 0
 
 
@@ -46,39 +58,50 @@ def _below(place: Path) -> list[Path]:
     return found
 
 
-def sync(directory: Path, uri: str | None, one_of_many: bool) -> bool:
-    """Bring MLflow up to date with one run. Whether everything was delivered.
+def sync(directory: Path, uri: str | None, one_of_many: bool) -> None:
+    """Bring the store of a run up to date with it, or another one, which has to be named by whoever calls.
 
-    Errors: ConfigError for a run without tracking, unless it is one of those below a folder.
+    Errors: ConfigError for a run without tracking, unless it is one of those below a folder, and for a store that only
+    the run names; ServerLost where it was not delivered, Refused where that will stay so.
     """
     name = os.path.relpath(directory)
     config = store.read(directory / CONFIG)
-    tracking = config.tracking if isinstance(config.tracking, cfg.Mlflow) else None
+    settings = config.tracking if isinstance(config.tracking, cfg.Mlflow) else None
     if uri:
-        tracking = replace(tracking or cfg.Mlflow(), uri=uri)
-        validate(replace(config, tracking=tracking))
-    if tracking is None and one_of_many:
+        settings = replace(settings or cfg.Mlflow(), uri=uri)
+        validate(replace(config, tracking=settings))
+    if settings is None and one_of_many:
         print(f"{name}: trained with tracking=none")
-        return True
-    if tracking is None:
+        return
+    if settings is None:
         raise ConfigError(f"{name} was trained with tracking=none. Say where it should go: --uri URI")
     with locked(directory / TRACKING_LOCK, patience_s=0) as lock:
         if lock is None:
             print(f"{name}: its own process delivers it right now")
-            return True
+            return
+        known = stores.Tracked(directory)
+        if uri:
+            stores.remember(known.go_to(uri))
+        else:
+            stores.require_trust(directory, known.trained_into(settings.uri))
         runs.close_lost(directory)
-        mirror = Mirror(directory, config, tracking)
-        try:
-            mirror.check()
-            if not mirror.behind:
-                print(f"{name}: up to date")
-                return True
-            mirror.replay()
-        except Exception as error:
-            print(f"{name}: {str(error).partition(chr(10))[0]}")
-            return False
-    print(f"{name}: delivered to {tracking.uri}")
-    return True
+        _deliver(name, Mirror(directory, config, settings, lambda text: print(f"{name}: {text}")))
+
+
+def _deliver(name: str, mirror: Mirror) -> None:
+    try:
+        mirror.check()
+        if not mirror.behind:
+            print(f"{name}: up to date")
+            return
+        mirror.replay()
+    except UserError:
+        raise
+    except Exception as error:
+        kind = Refused if is_final(error) else ServerLost
+        remedy = "" if is_final(error) else " Is the server up? The same command again sends the rest."
+        raise kind(f"{name} was not delivered to {mirror.uri}: {said(error)}.{remedy}") from error
+    print(f"{name}: delivered to {mirror.uri}")
 
 
 def add_results(directory: Path, final: dict[str, float]) -> None:
@@ -96,11 +119,8 @@ def add_results(directory: Path, final: dict[str, float]) -> None:
         if (directory / RESULT).is_file():
             result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
             files.write_json(directory / RESULT, result | {"final": result["final"] | final})
-        delivered = sync(directory, None, one_of_many=True)
+        sync(directory, None, one_of_many=True)
     except OSError as error:
         print(f"{name} cannot be written ({error.strerror}): its latency is only shown here.", file=sys.stderr)
     except UserError as error:
-        print(f"{name} is not delivered to MLflow: {error}", file=sys.stderr)
-    else:
-        if not delivered:
-            print(f"MLflow does not have the latency yet. Later: python -m runner sync {name}", file=sys.stderr)
+        print(f"MLflow does not have the latency yet: {error}", file=sys.stderr)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 from .. import child, sweep
 from .. import config as cfg
-from ..config.rules import STORE
+from ..config.rules import STORE, refuse_secrets
 from ..errors import ConfigError
 from ..journal import SWEEP, tracked
-from ..tracking import pages, server
+from ..tracking import pages, stores
 
 
 def main(arguments: list[str]) -> int:
@@ -29,14 +30,13 @@ def main(arguments: list[str]) -> int:
     if options.uri.startswith("http"):
         print(f"The runs are on a server: open {options.uri}")
         return 0
-    path = options.uri.removeprefix("sqlite:///")
-    if options.uri.startswith("sqlite:///") and not os.path.exists(path):
+    refuse_secrets(options.uri)
+    path = stores.sqlite_path(options.uri)
+    if path is not None and not path.exists():
         raise ConfigError(
             f"{path} does not exist: no run was tracked here yet. Train one first, or name another store."
         )
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", options.port)) == 0:
-            raise ConfigError(f"Port {options.port} is taken. Choose another: runner ui --port {options.port + 1}")
+    _reserve(options.port)
     address = f"http://127.0.0.1:{options.port}"
     print(f"MLflow   {address} (Ctrl-C ends it)", flush=True)
     if newest := _last_sweep(options.uri):
@@ -51,12 +51,32 @@ def main(arguments: list[str]) -> int:
     os.execv(command[0], [*command, "--host", "127.0.0.1", "--port", str(options.port)])
 
 
+def _reserve(port: int) -> None:
+    """Have a port for the server that this process becomes. Errors: ConfigError where another one has it."""
+    taken = ConfigError(f"Port {port} is taken. Choose another: runner ui --port {port + 1}")
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise taken
+    if sys.platform != "linux":
+        return
+    # A server takes some seconds to listen. Until then, and as long as it lives, it has this name, which is no file.
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0runner-ui-{port}")
+    except OSError as error:
+        raise taken from error
+    name.set_inheritable(True)
+    name.detach()
+
+
 def _last_sweep(uri: str) -> Path | None:
     """The folder of the last sweep beside an embedded store whose runs are in it; None where there is none."""
-    path = server.sqlite_path(uri)
+    path = stores.sqlite_path(uri)
     if path is None:
         return None
     for found in sorted(path.parent.rglob(SWEEP), key=lambda one: one.stat().st_mtime, reverse=True):
-        if any(tracked(job).get("uri") == uri for job in sweep.jobs(found.parent)):
+        if any(
+            stores.resolved(str(tracked(job).get("uri"))) == stores.resolved(uri) for job in sweep.jobs(found.parent)
+        ):
             return found.parent
     return None

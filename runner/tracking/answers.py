@@ -1,0 +1,170 @@
+"""What a tracking server answers: how long it may take, what of it is final, and what of it may be read or logged."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import netrc
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ..errors import ServerLost, UserError
+
+#: Seconds that a call may take in all, and bytes a second that an upload or a download must reach on top of that.
+CALL_S, BYTES_PER_S = 30.0, 100_000
+#: Seconds after which a call that caught its deadline is interrupted again.
+AGAIN_S = 2.0
+#: Statuses of HTTP that say: later.
+LATER = (408, 425, 429)
+#: Codes under which MLflow words a refusal of its own, which says something to a user.
+WORDED = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
+HIDDEN = "***"
+#: Words of a request or an address that nobody else should read: what is before them is kept.
+CREDENTIALS = [
+    (re.compile(r"(://)[^/\s@]+@"), rf"\1{HIDDEN}@"),
+    (re.compile(r"(?i)\b(basic|bearer|token|digest)\s+[\w+/=.~-]{4,}"), rf"\1 {HIDDEN}"),
+    (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*)[^\r\n]+"), rf"\1{HIDDEN}"),
+    (re.compile(r"(?i)((?:passw(?:or)?d|pwd|token|secret|api[_-]?key|signature|credential)s?['\"]?\s*[:=]\s*)[^\s&'\",;}]+"),
+     rf"\1{HIDDEN}"),
+]  # fmt: skip
+
+
+class Refused(ServerLost):
+    """A tracking server or store that will give the same answer again: there is no use in asking."""
+
+
+class Late(Exception):
+    """A call took longer than it may."""
+
+
+class _Alarm(BaseException):
+    """What ends a wait; libraries that turn every Exception into one of their own let it pass."""
+
+
+def masked(text: str) -> str:
+    """A text without the credentials that requests are sent with, wherever they come from."""
+    for secret in _secrets():
+        text = text.replace(secret, HIDDEN)
+    for pattern, replacement in CREDENTIALS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _secrets() -> list[str]:
+    """Passwords and tokens of this user's requests, and what they become in a header; the longest first."""
+    pairs = [(os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))]
+    with contextlib.suppress(OSError, netrc.NetrcParseError, RuntimeError, UnicodeDecodeError):
+        place = os.environ.get("NETRC") or Path.home() / ".netrc"
+        pairs += [(user or "", password or "") for user, _, password in netrc.netrc(str(place)).hosts.values()]
+    found = {os.environ.get("MLFLOW_TRACKING_TOKEN", "")}
+    for user, password in pairs:
+        if password:
+            found |= {password, base64.b64encode(f"{user}:{password}".encode()).decode()}
+    return sorted((secret for secret in found if len(secret) > 3), key=len, reverse=True)
+
+
+class Masked(io.TextIOBase):
+    """A text stream whose lines go to another one without credentials."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what may be read."""
+        self._stream.write(masked(text))
+        self._stream.flush()
+        return len(text)
+
+
+def said(error: BaseException) -> str:
+    """One line on why a call failed; of what a server sent only a refusal in MLflow's own words is in it."""
+    code = str(getattr(error, "error_code", ""))
+    if code in WORDED:
+        first = (str(error).splitlines() or [""])[0]
+        # What was sent or received stands behind these words.
+        first = re.split(r"Response(?: body)?:", first)[0]
+        return masked(first)[:300].strip().rstrip(".")
+    if isinstance(error, Late):
+        return f"no complete answer within {CALL_S:g} s"
+    if code:
+        found = re.search(r"failed with error code (\d{3})", str(error))
+        return f"{code} (HTTP {found[1]})" if found else f"{code}{_cause(error)}"
+    return masked(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")[:300]
+
+
+def _cause(error: BaseException) -> str:
+    """What the network or the database below MLflow says."""
+    for cause in (error.__cause__, error.__context__):
+        if cause is not None and not type(cause).__module__.startswith("mlflow"):
+            return f": {type(cause).__name__}"
+    return ""
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether the same call would be answered in the same way again."""
+    if isinstance(error, UserError):
+        return not isinstance(error, ServerLost) or isinstance(error, Refused)
+    status = getattr(error, "get_http_status_code", lambda: 500)()
+    found = re.search(r"failed with error code (\d{3})", str(error))
+    status = int(found[1]) if found else status
+    return 400 <= status < 500 and status not in LATER
+
+
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Within the context this process's main thread waits for nothing longer than so many seconds. Errors: Late.
+
+    A limit for each read, as libraries have it, never ends where a server sends a byte now and then.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def late(_number: int, _frame: FrameType | None) -> None:
+        raise _Alarm
+
+    before = signal.signal(signal.SIGALRM, late)
+    # Again and again: threads of an upload are waited for while the first interruption is on its way.
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
+    try:
+        yield
+    except _Alarm as alarm:
+        raise Late(f"no complete answer within {seconds:g} s") from alarm
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Timed:
+    """A client of MLflow whose every call has a deadline."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        if not callable(attribute):
+            return attribute
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            with deadline(CALL_S + _size(name, arguments) / BYTES_PER_S):
+                return attribute(*arguments, **named)
+
+        return call
+
+
+def _size(name: str, arguments: tuple[Any, ...]) -> float:
+    """Bytes that a call sends; of a download nobody knows before."""
+    if name == "download_artifacts":
+        return 300 * BYTES_PER_S
+    if name not in ("log_artifact", "log_artifacts", "log_model_artifacts"):
+        return 0
+    path = Path(arguments[1])
+    return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())

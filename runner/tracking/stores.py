@@ -1,0 +1,145 @@
+"""Which stores there are, which of them this user sends runs to, and which one a run is in. Imports no MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from .. import config as cfg
+from .. import files
+from ..errors import ConfigError
+from ..journal import TRACKED, tracked
+
+SQLITE = "sqlite:///"
+#: What of a run's file is of one store; everything else is of the run.
+OF_A_STORE = ("run_id", "experiment_id", "params_sent", "offset", "mark", "ended", "has_lost")
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an embedded store; None for a server."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
+
+
+def resolved(uri: str) -> str:
+    """A URI that means the same in every working directory."""
+    path = sqlite_path(uri)
+    options = uri.partition("?")[1:]
+    return uri.rstrip("/") if path is None else f"{SQLITE}{path.resolve()}{''.join(options)}"
+
+
+def remember(uri: str) -> None:
+    """Note that a command of this user sends runs to a store. Where that cannot be noted, verbs ask for `--uri`."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        path = _remembered()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if resolved(uri) not in _lines(path):
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(f"{resolved(uri)}\n")
+
+
+def is_trusted(uri: str) -> bool:
+    """Whether a store is the default one of this working directory, or one that a command of this user sent runs to."""
+    if resolved(uri) == resolved(cfg.Mlflow.uri):
+        return True
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        return resolved(uri) in _lines(_remembered())
+    return False
+
+
+def require_trust(directory: Path, uri: str) -> None:
+    """Refuse to send a run to a store that only the run itself names. Errors: ConfigError."""
+    if not is_trusted(uri):
+        raise ConfigError(
+            f"{os.path.relpath(directory)} names the store {uri}, to which no command of yours has sent anything. If "
+            f"it is yours, say so: python -m runner sync {os.path.relpath(directory)} --uri {uri}"
+        )
+
+
+def _remembered() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "runner" / "stores"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+class Tracked:
+    """What is known of a run in its store: the file `mlflow.json`, read and written here.
+
+    A run is known by a key that it is given at first. A directory that was copied while the first one is still there is
+    a run of its own; one that was moved is the same run.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.values = tracked(directory)
+        home = self.values.get("home")
+        here = str(directory.resolve())
+        if home not in (None, here) and tracked(Path(home)).get("key") == self.values.get("key"):
+            # Two runs would be one in MLflow.
+            self.values = {name: self.values[name] for name in ("own", "said") if name in self.values}
+        self.moved = home not in (None, here)
+        self.values["home"] = here
+        if "key" not in self.values:
+            self.values["key"] = uuid.uuid4().hex
+
+    @property
+    def uri(self) -> str | None:
+        """The store that the run was last sent to; None before the first time."""
+        return self.values.get("uri")
+
+    def trained_into(self, said: str) -> str:
+        """The store of a command that trains this run with `tracking.uri=said`.
+
+        The same words mean the same store, from whatever directory the command is started, and also where the run was
+        moved together with its store.
+        """
+        own = self.values.get("own") if self.values.get("said") == said else None
+        if isinstance(own, str) and self.moved:
+            own = self._moved_with(own)
+        if not isinstance(own, str) or not is_trusted(own):
+            own = resolved(said)
+        path = sqlite_path(own)
+        beside = os.path.relpath(path, self.directory.resolve()) if path else None
+        self.values |= {"said": said, "own": own, "beside": beside}
+        return self.go_to(own)
+
+    def _moved_with(self, own: str) -> str:
+        """Where a store is that has left its place, if it stands to the run as before and is trusted there."""
+        path, beside = sqlite_path(own), self.values.get("beside")
+        if path is not None and not path.exists() and isinstance(beside, str):
+            moved = Path(os.path.normpath(self.directory.resolve() / beside))
+            if moved.is_file() and is_trusted(f"{SQLITE}{moved}"):
+                if self.uri == own:
+                    self.values["uri"] = f"{SQLITE}{moved}"
+                return f"{SQLITE}{moved}"
+        return own
+
+    def go_to(self, uri: str) -> str:
+        """From now on the run is sent to this store; what is known of another one is kept for when it comes again."""
+        uri = resolved(uri)
+        if uri != self.uri:
+            others = dict(self.values.get("others", {}))
+            if self.uri is not None:
+                others[self.uri] = {name: self.values.pop(name) for name in OF_A_STORE if name in self.values}
+            self.values |= {**others.pop(uri, {}), "uri": uri, "others": others}
+        self.write()
+        return uri
+
+    def forget(self) -> None:
+        """Begin anew in the present store, which has lost the run."""
+        for name in OF_A_STORE:
+            self.values.pop(name, None)
+        self.write()
+
+    def update(self, **values: Any) -> None:
+        """Note something, on disk as well."""
+        self.values |= values
+        self.write()
+
+    def write(self) -> None:
+        """Bring what is known to the disk."""
+        files.write_json(self.directory / TRACKED, self.values)
