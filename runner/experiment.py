@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from paddle import Tensor
 
 from . import (
     checkpoint,
@@ -238,16 +239,16 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
     for name in stage.networks.trained:
         network = stage.networks[name]
         if settings.prune:
-            images = loaders.evaluation("val") or data.EvalLoader(loaders.source.train, config.data)
-            accuracy = functools.partial(_accuracy, stage, name, images, settings.prune.sensitivity_images)
+            batches = loaders.evaluation("val") or data.EvalLoader(loaders.source.train, config.data)
+            accuracy = functools.partial(_accuracy, stage, name, batches, settings.prune.sensitivity_images)
             pruned = compression.fpgm.prune(network, settings.prune, config.data.image_size, accuracy)
             stage.notes.append(f"pruned {name}: {pruned}")
             plan[name] = pruned.as_json()
-            compression.fpgm.restore_statistics(network, calibration_batches(loaders, STATISTICS_BATCHES))
+            compression.fpgm.restore_statistics(network, calibration_images(loaders, STATISTICS_BATCHES))
         if isinstance(settings.quantize, cfg.TrainedQuantization):
-            batches = calibration_batches(loaders, settings.quantize.calibration_batches)
+            images = calibration_images(loaders, settings.quantize.calibration_batches)
             compression.qat.quantize_and_calibrate(
-                network, settings.quantize, batches, trained=config.checkpoint.init_from is not None
+                network, settings.quantize, images, trained=config.checkpoint.init_from is not None
             )
         elif settings.quantize:
             # What cannot be quantized at the end is refused now.
@@ -255,9 +256,9 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
     return plan
 
 
-def calibration_batches(loaders: data.Loaders, count: int) -> Iterator[data.Batch]:
-    """Training images as an evaluation sees them, in the order of the first epoch."""
-    return itertools.islice(loaders.train.unchanged(), count)
+def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:
+    """Training images as an evaluation sees them, in the order of the first epoch: float32 [n, 3, S, S] a batch."""
+    return (batch.images for batch in itertools.islice(loaders.train.unchanged(), batches))
 
 
 def _accuracy(stage: Stage, name: str, batches: Iterable[data.Batch], images: int) -> float:

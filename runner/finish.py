@@ -123,8 +123,8 @@ def _quantize(directory: Path, run: Experiment, settings: cfg.CalibratedQuantiza
     """Post-training quantization of the best weights: from here on the networks are the quantized ones."""
     networks = run.training.networks
     for name in networks.trained:
-        batches = experiment.calibration_batches(run.training.loaders, settings.calibration_batches)
-        ptq.quantize_and_calibrate(networks[name], settings, batches)
+        images = experiment.calibration_images(run.training.loaders, settings.calibration_batches)
+        ptq.quantize_and_calibrate(networks[name], settings, images)
     experiment.accelerate(run.config, networks)
     folder = checkpoint.save_final(directory, networks)
     journal.append("checkpoint", name=folder.name, better=False, final=True)

@@ -10,7 +10,6 @@ import paddle
 from paddle import nn
 
 from .. import config as cfg
-from ..data import Batch
 from ..errors import ConfigError
 from ..models import cost
 from . import patterns, shapes, slim
@@ -90,11 +89,12 @@ def prune(network: nn.Layer, settings: cfg.Pruning, image_size: int, accuracy: C
 
 
 @paddle.no_grad()
-def restore_statistics(network: nn.Layer, batches: Iterable[Batch]) -> None:
+def restore_statistics(network: nn.Layer, images: Iterable[paddle.Tensor]) -> None:
     """Measure the running statistics of normalisation layers anew: those of before fit sums over more channels.
 
-    They become the mean over the batches; nothing else changes, and nothing random is drawn. Li et al., EagleEye, ECCV
-    2020, show how much of a pruned network's accuracy that brings back.
+    images: batches, each float32 [n, 3, S, S]. The statistics become the mean over them; nothing else changes, and
+    nothing random is drawn. Li et al., EagleEye, ECCV 2020, show how much of a pruned network's accuracy that brings
+    back.
     """
     norms = [layer for layer in network.sublayers(include_self=True) if isinstance(layer, nn.layer.norm._BatchNormBase)]
     modes = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
@@ -102,10 +102,10 @@ def restore_statistics(network: nn.Layer, batches: Iterable[Batch]) -> None:
     network.eval()
     for layer in norms:
         layer.train()
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate(images):
         for layer in norms:
             layer._momentum = number / (number + 1)
-        network(batch.images)
+        network(batch)
     for layer, momentum in zip(norms, momenta, strict=True):
         layer._momentum = momentum
     for layer, training in modes:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from paddle import nn
+from paddle import Tensor, nn
 
 from .. import config as cfg
-from ..data import Batch
 from . import qat, ranges, slim
 
 
-def quantize_and_calibrate(network: nn.Layer, settings: cfg.CalibratedQuantization, batches: Iterable[Batch]) -> None:
-    """Simulate integers in every chosen layer, in place, with ranges that suit the activations of some batches.
+def quantize_and_calibrate(network: nn.Layer, settings: cfg.CalibratedQuantization, images: Iterable[Tensor]) -> None:
+    """Simulate integers in every chosen layer, in place, with ranges that suit the activations of some images.
 
-    Errors: ConfigError for patterns that match nothing, and where no layer can be quantized.
+    images: batches, each float32 [n, 3, S, S]. Errors: ConfigError for patterns that match nothing, and where no layer
+    can be quantized.
     """
     names = ranges.quantizable(network, settings)
-    measured = ranges.measure(
-        network, names, batches, settings.activation_bits, settings.algorithm, settings.percentile
-    )
+    measured = ranges.measure(network, names, images, settings.activation_bits, settings.algorithm, settings.percentile)
     qat.quantize(network, settings)
     for name, layer in slim.fake_quantized(network).items():
         slim.set_range(layer, measured[name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import paddle
 import paddle.nn.functional as F
@@ -12,9 +11,6 @@ from paddle.nn.initializer import Constant
 
 from .. import config as cfg
 from . import ranges, slim
-
-if TYPE_CHECKING:
-    from ..data import Batch
 
 #: First α of a network with random weights.
 FAR_OUT = 20.0
@@ -48,15 +44,15 @@ def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
 
 
 def quantize_and_calibrate(
-    network: nn.Layer, settings: cfg.TrainedQuantization, batches: Iterable[Batch], trained: bool
+    network: nn.Layer, settings: cfg.TrainedQuantization, images: Iterable[Tensor], trained: bool
 ) -> None:
-    """`quantize`, where ranges and α begin with what a network with its initial weights sees in some batches.
+    """`quantize`, where ranges and α begin with what a network with its initial weights sees in some images.
 
-    Without that an evaluation before the first steps would clip everything away. The activations of weights that are
-    not `trained` say nothing of what they become: then α begins far out.
+    images: batches, each float32 [n, 3, S, S]. Without that an evaluation before the first steps would clip everything
+    away. The activations of weights that are not `trained` say nothing of what they become: then α begins far out.
     """
     names = ranges.quantizable(network, settings)
-    measured = ranges.measure(network, names, batches, settings.activation_bits)
+    measured = ranges.measure(network, names, images, settings.activation_bits)
     quantize(network, settings)
     for name, layer in slim.fake_quantized(network).items():
         slim.set_range(layer, measured[name])

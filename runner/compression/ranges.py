@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
 from .. import config as cfg
 from ..errors import ConfigError
 from ..models.input_check import preserved
 from . import patterns, slim
-
-if TYPE_CHECKING:
-    from ..data import Batch
 
 #: A layer whose input is always zero has no range; integers need one all the same.
 SMALLEST = 1e-6
@@ -42,12 +38,15 @@ def quantizable(network: nn.Layer, settings: cfg.Quantization) -> list[str]:
 def measure(
     network: nn.Layer,
     names: list[str],
-    batches: Iterable[Batch],
+    images: Iterable[Tensor],
     bits: int,
     algorithm: cfg.Algorithm = cfg.Algorithm.abs_max,
     percentile: float = 1.0,
 ) -> dict[str, float]:
-    """Layer → the magnitude that bounds its input, over all batches, in eval mode; nothing of the network changes."""
+    """Layer → the magnitude that bounds its input, over all images, in eval mode; nothing of the network changes.
+
+    images: batches, each float32 [n, 3, S, S].
+    """
     layers = dict(network.named_sublayers())
     calibrators = {name: slim.Calibrator(algorithm, bits, percentile) for name in names}
     hooks = [
@@ -59,8 +58,8 @@ def measure(
     try:
         with preserved(network), paddle.no_grad():
             network.eval()
-            for batch in batches:
-                network(batch.images)
+            for batch in images:
+                network(batch)
     finally:
         for hook in hooks:
             hook.remove()

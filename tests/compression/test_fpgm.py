@@ -11,7 +11,6 @@ from paddle import nn
 from runner import config as cfg
 from runner import models, seeding
 from runner.compression import fpgm, qat, shapes, slim
-from runner.data import Batch
 from runner.errors import CheckpointError, ConfigError
 from runner.models import cost
 
@@ -170,7 +169,7 @@ def some_batches():
     random = np.random.default_rng(0)
     for number, size in enumerate((6, 2, 4)):
         images = random.normal(number, 1 + number, (size, 3, 4, 4)).astype(np.float32)
-        yield Batch(paddle.to_tensor(images), paddle.zeros([size], "int64"), np.arange(size), size)
+        yield paddle.to_tensor(images)
 
 
 def normalised():
@@ -185,7 +184,7 @@ def normalised():
 def test_restored_statistics_are_the_mean_over_the_batches_of_each_ones_own():
     network = normalised()
     fpgm.restore_statistics(network, some_batches())
-    images = [batch.images.numpy().astype(np.float64) for batch in some_batches()]
+    images = [batch.numpy().astype(np.float64) for batch in some_batches()]
     means, variances = ([getattr(one, what)(axis=(0, 2, 3)) for one in images] for what in ("mean", "var"))
     np.testing.assert_allclose(network[0]._mean.numpy(), np.mean(means, axis=0), rtol=1e-5)
     np.testing.assert_allclose(network[0]._variance.numpy(), np.mean(variances, axis=0), rtol=1e-5)

@@ -10,7 +10,6 @@ from paddle import nn
 from runner import config as cfg
 from runner import seeding
 from runner.compression import ptq, ranges, slim
-from runner.data import Batch
 from runner.errors import ConfigError
 
 
@@ -27,8 +26,7 @@ class Recorder(nn.Layer):
 
 
 def batch(values):
-    images = paddle.to_tensor(np.asarray(values, dtype=np.float32).reshape(-1, 3, 2, 2))
-    return Batch(images, paddle.zeros([len(images)], "int64"), np.arange(len(images)), len(images))
+    return paddle.to_tensor(np.asarray(values, dtype=np.float32).reshape(-1, 3, 2, 2))
 
 
 def test_abs_max_is_the_largest_magnitude_of_all_batches():
@@ -74,10 +72,10 @@ def test_the_quantized_network_is_close_to_the_float_one(algorithm):
     network = Recorder()
     values = np.random.default_rng(0).normal(size=(256, 12))
     network.eval()
-    expected = network(batch(values).images).numpy()
+    expected = network(batch(values)).numpy()
     ptq.quantize_and_calibrate(network, cfg.CalibratedQuantization(algorithm=algorithm), [batch(values)])
     network.eval()
-    found = network(batch(values).images).numpy()
+    found = network(batch(values)).numpy()
     assert set(slim.fake_quantized(network)) == {"first", "second"}
     assert 0 < np.abs(found - expected).max() < 0.2 * np.abs(expected).max()
 
@@ -89,11 +87,11 @@ def test_fewer_bits_are_further_away():
         paddle.seed(1)
         network = Recorder()
         network.eval()
-        expected = network(batch(values).images).numpy()
+        expected = network(batch(values)).numpy()
         settings = cfg.CalibratedQuantization(weight_bits=bits, activation_bits=bits)
         ptq.quantize_and_calibrate(network, settings, [batch(values)])
         network.eval()
-        return np.abs(network(batch(values).images).numpy() - expected).mean()
+        return np.abs(network(batch(values)).numpy() - expected).mean()
 
     assert distance(3) > 3 * distance(8)
 

@@ -27,6 +27,10 @@ def built(model=SMALL, seed=0):
     return models.build(model, 10)
 
 
+def some_images():
+    return (batch.images for batch in batches())
+
+
 def batches(count=2, size=8, seed=0):
     paddle.seed(seed)
     for _ in range(count):
@@ -35,7 +39,7 @@ def batches(count=2, size=8, seed=0):
 
 def quantized(seed=0, **settings):
     network = built(seed=seed)
-    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(**settings), batches(), trained=True)
+    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(**settings), some_images(), trained=True)
     return network
 
 
@@ -136,7 +140,7 @@ def test_alpha_begins_with_what_the_config_says():
 
 def test_alpha_begins_far_out_before_random_weights():
     network = built()
-    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(), batches(), trained=False)
+    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(), some_images(), trained=False)
     assert {float(alpha) for alpha in qat.alphas(network).values()} == {20.0}
 
 
