@@ -116,7 +116,9 @@ def plan(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
     combinations = math.prod(len(list(one.sweep_iterator())) for one in parsed if one.is_discrete_sweep())
     launcher = composed.hydra.launcher
     at_once = launchers.at_once(launcher, launchers.batch(composed.hydra.sweeper, combinations))
-    planned = sweep.Sweep(sweep.new_id(overrides), overrides, shared, launcher._target_, at_once)
+    planned = sweep.Sweep(
+        sweep.new_id(overrides), overrides, shared, launcher._target_, launchers.is_queue(launcher._target_), at_once
+    )
     return directory, planned, searched, bool(composed.sweep.resume)
 
 

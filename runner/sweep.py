@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from . import device, files, launchers
+from . import device, files
 from .errors import ConfigError, UserError
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
 from .locks import locked
@@ -48,6 +48,8 @@ class Sweep:
     """Those of them that all jobs have."""
     launcher: str = ""
     """The class that starts its jobs, this time."""
+    outlives: bool = False
+    """Whether its jobs go on when the command that started them is gone, as those of a cluster's queue do."""
     at_once: int = 1
     """Jobs that run beside each other on one machine, and share its cores."""
 
@@ -140,7 +142,7 @@ def asked_to_stop(directory: Path) -> int:
 def is_orphaned(directory: Path) -> bool:
     """Whether the command of a sweep is gone, and its jobs are not to outlive it."""
     with contextlib.suppress(OSError):
-        if not launchers.is_queue(read(directory).launcher):
+        if not read(directory).outlives:
             with locked(directory / COMMAND, patience_s=0) as lock:
                 return lock is not None
     return False
