@@ -77,7 +77,8 @@ def explain(error: Exception) -> UserError:
         match cause:
             case UserError():
                 return cause
-            case OSError(errno=number) if number in UNWRITABLE:
+            case OSError(filename=str()):
+                # Hydra makes the run's folder.
                 return DiskError.of(cause)
             case MissingConfigException():
                 return _unknown_choice(cause)

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from . import device, files
-from .errors import ConfigError, UserError
+from .errors import ConfigError, DiskError, UserError
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
 from .locks import locked
 
@@ -70,7 +70,10 @@ def held(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
     if not (directory / SWEEP).exists():
         _refuse_overwriting(directory)
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError.of(error) from error
     with locked(directory / COMMAND, patience_s=0) as lock:
         if lock is None:
             raise ConfigError(f"{directory} is being run by another command. Wait for it, or choose another name.")
@@ -91,8 +94,6 @@ def held(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
 
 def _refuse_overwriting(directory: Path) -> None:
     """Errors: ConfigError where a folder that holds no sweep has a file of a name that a sweep writes."""
-    if directory.exists() and not directory.is_dir():
-        raise ConfigError(f"{directory} is a file. Choose another folder: hydra.sweep.dir=DIR")
     if taken := [name for name in NAMES if (directory / name).exists() and name != COMMAND]:
         raise ConfigError(
             f"{directory} holds no sweep, and {', '.join(taken)} in it would be overwritten. Choose another folder: "

@@ -134,3 +134,15 @@ def test_a_folder_that_is_moved_while_it_is_written_is_named(tmp_path, what):
     assert "was moved or removed" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("place", ["notes.txt", "notes.txt/x", "/proc/x"])
+@pytest.mark.parametrize("words", [["hydra.run.dir={}"], ["-m", "hydra.sweep.dir={}", "train.seed=0,1"]])
+def test_a_folder_that_cannot_be_made_is_named(theirs, words, place):
+    before = tree(theirs)
+    done = run(*(word.format(place) for word in words), "tracking=none", cwd=theirs)
+    assert done.returncode == 3
+    assert f"{place} cannot be written" in done.stderr
+    assert "hydra.run.dir=DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert tree(theirs) == before
