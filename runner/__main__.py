@@ -13,7 +13,7 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and sys
 
 import importlib
 
-from . import __version__, processes
+from . import __version__, streams
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
@@ -24,8 +24,17 @@ VERBS = (
 
 def main() -> None:
     """Entry of `runner` and `python -m runner`."""
-    processes.outlive_readers()
-    sys.exit(command(sys.argv[1:]))
+    streams.protect()
+    code = command(sys.argv[1:])
+    if not code and (error := streams.lost()) and not _trains(sys.argv[1:]):
+        print(f"The standard output cannot be written: {error.strerror}.", file=sys.stderr)
+        code = DiskError.exit_code
+    sys.exit(code)
+
+
+def _trains(arguments: list[str]) -> bool:
+    """Whether a command is worth more than what it prints."""
+    return not arguments or (arguments[0] not in VERBS and not {"-h", "--help", "--version"} & set(arguments))
 
 
 def command(arguments: list[str]) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import errno
-import io
 import logging
 import os
 import signal
@@ -15,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 #: What a worker writes to its pipe: something was done; all steps were done.
 BEAT, TRAINED = b".", b"!"
@@ -95,34 +93,6 @@ class Pulse:
             # A pipe that nobody has emptied for long is full of signs already.
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
                 os.write(self.pipe, sign)
-
-
-class Output(io.FileIO):
-    """A standard stream whose reader may leave (`| head`, a terminal): the rest is dropped, and the run goes on."""
-
-    def write(self, data: Any) -> int:
-        """Write what is still read."""
-        try:
-            return super().write(data)
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):
-                raise
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
-            return len(data)
-
-
-def outlive_readers() -> None:
-    """Let nothing end because nobody reads the standard output, or that of errors, any more."""
-    for name in ("stdout", "stderr"):
-        old = getattr(sys, name)
-        raw = Output(old.fileno(), "wb", closefd=False)
-        each_line = name == "stderr" or raw.isatty()
-        stream = io.TextIOWrapper(
-            io.BufferedWriter(raw), encoding=old.encoding, errors=old.errors, line_buffering=each_line
-        )
-        setattr(sys, name, stream)
 
 
 def stopping() -> set[signal.Signals]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import paddle
 
-from . import checkpoint, experiment, files, launch, parallel, processes, provenance, resume, runs, sweep
+from . import checkpoint, experiment, files, launch, parallel, processes, provenance, resume, runs, streams, sweep
 from . import config as cfg
 from .config import store
 from .config.rules import network_names
@@ -42,7 +42,7 @@ def main() -> None:
     """The process's entry: train the run of a directory and exit with the documented code."""
     directory, parent, attempt = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     processes.die_with_parent(parent)
-    processes.outlive_readers()
+    streams.protect()
     # Ray starts its processes with SIGINT blocked, and what they start inherits that.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     # The command hears it too, and says what it means.
