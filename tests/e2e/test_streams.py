@@ -49,7 +49,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path, line):
 
 
 def test_an_alphabet_without_a_character_gets_it_escaped(tmp_path):
-    done = shell(f"{COMMAND} config name=数据", tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="1")
+    done = shell(f"{COMMAND} config \"name='数据'\"", tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="1")
     assert done.returncode == 0, done.stderr
     shown = done.stdout + done.stderr
     assert shown.isascii()
