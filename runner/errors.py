@@ -63,6 +63,13 @@ class DiskError(UserError):
 
     exit_code = 3
 
+    @staticmethod
+    def is_of_a_write(error: OSError, run: Path) -> bool:
+        """Whether the disk of the run, and not some other file, is what failed."""
+        if not run.exists():
+            return True
+        return error.errno in UNWRITABLE and str(error.filename or run).startswith(str(run))
+
     @classmethod
     def of(cls, error: OSError, run: Path | None = None) -> DiskError:
         """What a user reads of an error while the files of a run are written."""

@@ -12,7 +12,7 @@ import numpy as np
 from . import checkpoint, device, experiment, files, mistakes, weights
 from . import config as cfg
 from .compression import ptq, qat, slim
-from .errors import UserError
+from .errors import DiskError, UserError
 from .evaluation import Evaluation, evaluate
 from .experiment import Experiment
 from .journal import LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
@@ -92,21 +92,22 @@ def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, Any
 
     `final`: what of it belongs to the final numbers; `file`: what is recommended; nothing where it cannot be done.
     """
-    from .deploy import export
+    from .deploy import export, manifest
 
     training = run.training
     subject = export.subject(run.config, training.networks, training.loaders.classes, training.precision)
     try:
         exported = export.export(directory, subject, training.loaders.train.unchanged(), training.loaders.test)
     except UserError as error:
-        _tell(journal, f"not exported: {error}")
+        _tell(journal, f"not exported: {error}\nLater: {manifest.command(directory)}")
         return {}
-    except OSError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
+            raise
         # The tools for other formats have errors of their own, and a trained network is worth more than its export.
         log.info("not exported", exc_info=True)
-        _tell(journal, f"not exported: {type(error).__name__}: {error}. Where: {directory / LOG}")
+        reason = f"{type(error).__name__}: {error}. Where: {directory / LOG}"
+        _tell(journal, f"not exported: {reason}\nLater: {manifest.command(directory)}")
         return {}
     for note in exported.notes:
         _tell(journal, note)

@@ -19,6 +19,8 @@ import yaml
 from . import config as cfg
 from . import files, launch, resume, runs, sweep
 from .config import store
+from .deploy import manifest
+from .deploy.manifest import EXPORT, MANIFEST
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, ProcessLost, RunFailed, UserError
 from .journal import (
     CHECKPOINTS,
@@ -77,6 +79,8 @@ def run(
             if not prepare(config, directory, overrides, tags or {}):
                 _tell_others(config, node, "", 0)
                 print(f"{os.path.relpath(directory)} is complete: nothing is left to train.")
+                if config.deploy.formats and not (directory / EXPORT / MANIFEST).is_file():
+                    print(f"It is not exported. Later: {manifest.command(directory)}")
                 return result(directory)
             outcome = supervise(config, directory, node, lock)
     except UserError as error:

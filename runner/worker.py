@@ -24,7 +24,7 @@ from .config import store
 from .config.rules import network_names
 from .deploy import manifest
 from .deploy.manifest import EXPORT
-from .errors import UNWRITABLE, CheckpointError, ConfigError, DataError, DiskError, ProcessLost, RunFailed, UserError
+from .errors import CheckpointError, ConfigError, DataError, DiskError, ProcessLost, RunFailed, UserError
 from .eta import TimeLeft
 from .experiment import Experiment
 from .finish import finish
@@ -73,7 +73,7 @@ def guarded(directory: Path, attempt: int = 0) -> int:
             return _failed(directory, rank, str(error), error.exit_code)
         except Exception as error:
             log.info("%s", "".join(traceback.format_exception(error)))
-            if isinstance(error, OSError) and _is_of_a_write(error, directory):
+            if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
                 return _failed(directory, rank, str(DiskError.of(error, directory)), DiskError.exit_code)
             if stop.received:
                 # What a signal to the whole process group breaks is not a defect.
@@ -93,13 +93,6 @@ def _log_to(path: Path, rank: int) -> None:
         shown = logging.StreamHandler(sys.stdout)
         shown.setLevel(logging.WARNING)
         log.addHandler(shown)
-
-
-def _is_of_a_write(error: OSError, directory: Path) -> bool:
-    """Whether the disk of the run, and not some other file, is what failed."""
-    if not directory.exists():
-        return True
-    return error.errno in UNWRITABLE and str(error.filename or directory).startswith(str(directory))
 
 
 def _failed(directory: Path, rank: int, message: str, exit_code: int) -> int:

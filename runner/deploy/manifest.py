@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,11 @@ class Manifest:
             else f"The export recommends no file to deploy. Files with an engine: {have}. Name one, or export again: "
             "python -m runner export RUN"
         )
+
+
+def command(run: Path) -> str:
+    """What exports a run that is not."""
+    return shlex.join(["python", "-m", "runner", "export", os.path.relpath(run)])
 
 
 def read(folder: Path) -> Manifest:

@@ -117,3 +117,24 @@ def test_a_disk_that_takes_no_export_is_named(disk, command, finished, options, 
     assert_one_message(done)
     assert reason in done.stderr
     assert not list(where.iterdir())
+
+
+@pytest.mark.parametrize("options", ["size=6500k", "size=90m,nr_inodes=26"], ids=["bytes", "files"])
+def test_a_disk_that_has_no_room_for_the_export_alone_ends_in_a_whole_run_and_names_what_exports_it(
+    disk, tmp_path, options
+):
+    where = disk(options)
+    command = [
+        *TINY[:-1], f"hydra.run.dir={where}/run", "deploy.formats=[onnx]", "deploy.bench_s=0.01", "tracking=none",
+        "checkpoint.resume=auto",
+    ]  # fmt: skip
+    later = "Later: python -m runner export disk/run"
+    done = run(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "not exported: " in done.stdout
+    assert later in done.stdout
+    assert json.loads((where / "run/result.json").read_text())["exported"] is None
+    assert not list(where.rglob("*.part"))
+    again = run(*command, cwd=tmp_path)
+    assert "is complete" in again.stdout
+    assert later in again.stdout
