@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner import launch
-from runner.processes import PEERS, SHARED
+from runner.processes import PEERS
 from tests.e2e.processes import ROOT
 from tests.parallel.trained import COMPOSITIONS
 
@@ -22,22 +22,22 @@ SCRIPT = Path(__file__).with_name("trained.py")
 def started(folder, count):
     """A script in `count` processes, connected as those of a command are."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    memory, ends = os.memfd_create("test"), launch._connected(count)
+    # Memory of a run is for one training; these are several.
+    ends = launch._connected(count)
     processes = []
     for rank, own in enumerate(ends):
         passed = [end.fileno() for end in own]
         several = {
-            "PADDLE_TRAINERS_NUM": str(count), "PADDLE_TRAINER_ID": str(rank), SHARED: str(memory),
+            "PADDLE_TRAINERS_NUM": str(count), "PADDLE_TRAINER_ID": str(rank),
             PEERS: ",".join(map(str, passed)),
         }  # fmt: skip
         with (folder / f"{count}-{rank}.log").open("w") as log:
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, str(SCRIPT), str(folder)], stdout=log, stderr=log, pass_fds=[memory, *passed],
+                    [sys.executable, str(SCRIPT), str(folder)], stdout=log, stderr=log, pass_fds=passed,
                     env=environment | (several if count > 1 else {}),
                 )
             )  # fmt: skip
-    os.close(memory)
     for end in itertools.chain.from_iterable(ends):
         end.close()
     return processes
