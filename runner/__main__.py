@@ -14,7 +14,7 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and sys
 import importlib
 
 from . import __version__, streams
-from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, UserError, nearest
+from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, OutOfMemory, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
 VERBS = (
@@ -64,6 +64,8 @@ def command(arguments: list[str]) -> int:
         if error.errno not in UNWRITABLE:
             raise
         return _say(DiskError.of(error))
+    except MemoryError as error:
+        return _say(OutOfMemory.of(error))
     except KeyboardInterrupt:
         print(f"\nStopped by {STOPPED[130]}.", file=sys.stderr)
         return 130

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import importlib
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from .errors import ConfigError
 CPUINFO = Path("/proc/cpuinfo")
 #: The variable with the number of a sweep's jobs that run beside each other on this machine.
 AT_ONCE = "RUNNER_AT_ONCE"
+#: Bytes of addresses, not of memory: Paddle 3.3.1 with one thread.
+LEAST_ADDRESSES = 1 << 30
 #: Parameters of glibc's `mallopt`, and their defaults.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _MMAP_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
@@ -44,6 +47,19 @@ def environment(threads: int | None, beside: int = 1) -> dict[str, str]:
     return found
 
 
+def require_memory() -> None:
+    """Errors: ConfigError where this process and what it starts may not use the addresses that Paddle takes by itself.
+
+    It would end in one of many places, with an error of its own each.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESSES:
+        raise ConfigError(
+            f"A process may use {limit >> 20} MB of addresses here (ulimit -v), of which Paddle takes "
+            f"{LEAST_ADDRESSES >> 20} MB before it computes anything. Raise that limit: ulimit -v unlimited"
+        )
+
+
 def _is_amd_with_avx2() -> bool:
     with contextlib.suppress(OSError):
         about = CPUINFO.read_text(encoding="utf-8", errors="replace")
@@ -56,6 +72,7 @@ def load_paddle(threads: int | None) -> None:
 
     threads: null for all cores; their number changes the last bits.
     """
+    require_memory()
     os.environ.update(environment(threads))
     os.environ.setdefault("GLOG_minloglevel", "2")
     sys.stderr.flush()

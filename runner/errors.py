@@ -58,6 +58,21 @@ class ServerLost(UserError):
     exit_code = 5
 
 
+class OutOfMemory(UserError):
+    """A process gets no more memory."""
+
+    exit_code = 5
+
+    @classmethod
+    def of(cls, error: MemoryError) -> OutOfMemory:
+        """What a user reads of what Python or Paddle says."""
+        said = str(error).strip().splitlines()
+        return cls(
+            f"There is no more memory{f' ({said[0]})' if said else ''}. Lower data.batch_size, raise train.accumulate, "
+            "or raise the limit of the container or shell (ulimit -v)."
+        )
+
+
 class DiskError(UserError):
     """A file of the run cannot be written."""
 

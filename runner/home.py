@@ -22,11 +22,15 @@ def environment() -> dict[str, str]:
     home = os.path.expanduser("~")
     if os.path.isabs(home) and _can_be_written(Path(home) / TRACED):
         return {}
+    try:
+        found = {"HOME": _temporary().name}
+    except OSError as error:
+        log.warning("The home folder %s cannot be written, nor a temporary one (HOME, TMPDIR): %s", home, error)
+        return {}
     log.warning(
         "%s: a temporary one is used, and what is compiled is compiled again each time. HOME names another one.",
         f"The home folder {home} cannot be written" if os.path.isabs(home) else "There is no home folder",
     )
-    found = {"HOME": _temporary().name}
     # Passwords of servers are still where they were.
     if os.path.isabs(home) and (netrc := Path(home) / ".netrc").is_file():
         found["NETRC"] = os.environ.get("NETRC", str(netrc))

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from . import config as cfg
-from . import files, launch, resume, runs, sweep
+from . import device, files, launch, resume, runs, sweep
 from .config import store
 from .deploy import manifest
 from .deploy.manifest import EXPORT, MANIFEST
@@ -124,7 +124,8 @@ def result(directory: Path) -> dict[str, Any]:
 
 
 def require_packages(config: cfg.Config) -> None:
-    """Errors: ConfigError naming a missing package and how to install it."""
+    """Errors: ConfigError naming a missing package and how to install it, or that there is no room for Paddle."""
+    device.require_memory()
     for module, remedy in (
         ("paddle", "pip install paddlepaddle (CPU), or paddlepaddle-gpu as the README says"),
         ("mlflow", "pip install mlflow, or do without: tracking=none"),

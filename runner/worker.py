@@ -24,7 +24,7 @@ from .config import store
 from .config.rules import network_names
 from .deploy import manifest
 from .deploy.manifest import EXPORT
-from .errors import CheckpointError, ConfigError, DataError, DiskError, ProcessLost, RunFailed, UserError
+from .errors import CheckpointError, ConfigError, DataError, DiskError, OutOfMemory, ProcessLost, RunFailed, UserError
 from .eta import TimeLeft
 from .experiment import Experiment
 from .finish import finish
@@ -73,6 +73,8 @@ def guarded(directory: Path, attempt: int = 0) -> int:
             return _failed(directory, rank, str(error), error.exit_code)
         except Exception as error:
             log.info("%s", "".join(traceback.format_exception(error)))
+            if isinstance(error, MemoryError):
+                return _failed(directory, rank, str(OutOfMemory.of(error)), OutOfMemory.exit_code)
             if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
                 return _failed(directory, rank, str(DiskError.of(error, directory)), DiskError.exit_code)
             if stop.received:

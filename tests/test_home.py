@@ -40,6 +40,15 @@ def test_a_home_that_cannot_be_written_is_named_and_replaced(monkeypatch, tmp_pa
     assert f"The home folder {place} cannot be written" in said
 
 
+def test_without_a_temporary_folder_either_both_are_named(monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(home.tempfile, "tempdir", str(tmp_path / "missing"))
+    assert home.environment() == {}
+    [said] = caplog.messages
+    assert "HOME, TMPDIR" in said
+
+
 def test_passwords_of_servers_stay_where_they_were(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".cache").write_text("")

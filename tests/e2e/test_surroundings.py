@@ -91,3 +91,24 @@ def test_where_little_memory_can_be_shared_images_come_another_way(pictures, opt
     assert f"data.workers=2 want 11 MB of /dev/shm, where there is less, so they reach training otherwise ({way})" in (
         done.stdout
     )
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "overrides", "code", "says"),
+    [
+        (500, [], 2, "A process may use 500 MB of addresses here (ulimit -v)"),
+        (1500, ["data=synthetic", "data.image_size=224", "data.batch_size=512", "model=resnet18"], 5, "no more memory"),
+    ],
+    ids=["too little for Paddle", "too little for the batch"],
+)
+def test_too_little_memory_is_one_message_with_the_remedy(tmp_path, megabytes, overrides, code, says):
+    command = [sys.executable, "-m", "runner", *TINY, "hydra.run.dir=run", "tracking=none", *overrides]
+    limited = f'ulimit -v {megabytes << 10}; exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", limited, "sh", *command], cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "ulimit -v" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len(done.stderr.strip().splitlines()) <= 2
