@@ -21,7 +21,9 @@ from .errors import ConfigError, DiskError, UserError
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
 from .locks import locked
 
-NUMBERED = re.compile(r"[0-9]+_")
+#: What a folder's name has in place of anything but these.
+PLAIN = re.compile(r"[^A-Za-z0-9._]+")
+NUMBERED = re.compile(r"[0-9]+(_|$)")
 #: Overrides that say how a sweep is run, not what it is.
 OWN = ("sweep.", "hydra.", "hydra/", "launch.")
 #: In a sweep's folder: the lock of its command, the signal that its jobs are to end for, why jobs were not started.
@@ -155,11 +157,18 @@ def is_swept(directory: Path) -> bool:
 
 
 def folder_name(directory: str, number: int, overrides: Iterable[str]) -> str:
-    """Name of a job's folder: its number and the overrides that it does not share with the others."""
+    """Name of a job's folder: its number and the overrides that it does not share with the others.
+
+    `0_mode-cls_optimizer.lr-0.01`: letters, digits, `.`, `-` and `_` alone, so that neither a shell nor an override
+    wants quotes around it, and 120 of them at most.
+    """
     path = Path(directory) / SWEEP
     shared = read(Path(directory)).shared if path.is_file() else []
-    own = ",".join(text for text in overrides if text not in shared and not text.lstrip("+~").startswith(OWN))
-    return f"{number}_{own.replace(os.sep, '-')}"[:120].rstrip(" ._,")
+    own = [text for text in overrides if text not in shared and not text.lstrip("+~").startswith(OWN)]
+    name = "_".join([str(number), *(PLAIN.sub("-", text).strip("-") for text in own)])
+    earlier = f"{number}_{','.join(own).replace(os.sep, '-')}"[:120].rstrip(" ._,")
+    # What versions before this one called it, where such a sweep is resumed.
+    return earlier if is_job(Path(directory) / earlier) else name[:120].rstrip("._-")
 
 
 def prefix(directory: Path) -> str:

@@ -122,7 +122,7 @@ def test_files_of_a_user_in_a_run_directory_outlive_its_resumption(tmp_path):
 def test_a_folder_that_is_moved_while_it_is_written_is_named(tmp_path, what):
     place = ["hydra.run.dir=work"] if what == "run" else ["-m", "hydra.sweep.dir=work", "train.seed=0,1"]
     going = start(*SYNTHETIC, "tracking=none", *place, cwd=tmp_path, env={"STEP_S": "0.2"})
-    directory = tmp_path / "work" if what == "run" else tmp_path / "work" / "0_train.seed=0"
+    directory = tmp_path / "work" if what == "run" else tmp_path / "work" / "0_train.seed-0"
     wait_until(lambda: directory.is_dir() and has_logged(directory, 1), process=going)
     (tmp_path / "work").rename(tmp_path / "elsewhere")
     try:

@@ -86,7 +86,7 @@ def ends(command, seconds=120):
 
 
 def job(folder, number):
-    return folder / "sweep" / f"{number}_train.seed={number}"
+    return folder / "sweep" / f"{number}_train.seed-{number}"
 
 
 def statuses(folder):
@@ -110,7 +110,7 @@ def test_jobs_that_fail_are_told_and_the_others_finish(tmp_path, launcher):
     assert done.returncode == 2, done.stdout + done.stderr
     table = done.stdout[done.stdout.index("\nSweep ") :]
     assert table.count("FINISHED") == 2
-    assert "1_optimizer.lr=-1: optimizer.lr=-1.0: must be above 0." in table
+    assert "1_optimizer.lr-1: optimizer.lr=-1.0: must be above 0." in table
     assert re.search(r"Best +[02], val/student/top1 [\d.]+: python -m runner .*optimizer.lr=0.00", table)
     _, runs = mlflow_runs(f"sqlite:///{tmp_path}/outputs/mlflow.db")
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
@@ -196,8 +196,8 @@ def test_a_training_process_that_is_killed_fails_its_job_alone(begun, tmp_path):
     os.kill(worker, signal.SIGKILL)
     code, said, errors = ends(command)
     assert code == 5, said + errors
-    assert re.search(r"0_train.seed=0: The training process ended with SIGKILL", said)
-    assert "log: sweep/0_train.seed=0/train.log" in said
+    assert re.search(r"0_train.seed-0: The training process ended with SIGKILL", said)
+    assert "log: sweep/0_train.seed-0/train.log" in said
     assert statuses(tmp_path) == {0: "FAILED", 1: "FINISHED", 2: "FINISHED"}
 
 

@@ -89,11 +89,11 @@ def test_a_second_signal_ends_the_worker_at_once_and_still_as_killed(tmp_path):
 def test_ctrl_c_ends_a_sweep(tmp_path):
     sweep = [*SLOW[:-1], "tracking=none", "-m", "train.seed=0,1", "hydra.sweep.dir=sweep"]
     run = start(*sweep, cwd=tmp_path)
-    wait_until(lambda: has_logged(tmp_path / "sweep" / "0_train.seed=0"), process=run)
+    wait_until(lambda: has_logged(tmp_path / "sweep" / "0_train.seed-0"), process=run)
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130, said
-    assert not (tmp_path / "sweep" / "1_train.seed=1").exists()
+    assert not (tmp_path / "sweep" / "1_train.seed-1").exists()
 
 
 def test_a_worker_that_is_killed_ends_the_run_as_failed_and_says_so(tmp_path):

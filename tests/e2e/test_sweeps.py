@@ -30,7 +30,7 @@ def test_a_failing_job_does_not_stop_the_others_and_the_command_fails(swept):
     _, directory, done = swept
     assert done.returncode == 2
     finished = {path.parent.name for path in directory.glob("*/result.json")}
-    assert finished == {"0_mode=cls,optimizer.lr=0.001", "2_mode=cls_distill,optimizer.lr=0.001"}
+    assert finished == {"0_mode-cls_optimizer.lr-0.001", "2_mode-cls_distill_optimizer.lr-0.001"}
 
 
 def test_the_table_has_every_job_with_its_accuracy_or_its_reason(swept):
@@ -69,7 +69,7 @@ def test_the_same_sweep_again_is_refused_unless_it_is_resumed(swept):
 
 def test_resuming_a_sweep_trains_no_finished_job_again(swept):
     folder, directory, _ = swept
-    journals = {path: path.read_text() for path in directory.glob("*/journal.jsonl") if "lr=-1" not in str(path)}
+    journals = {path: path.read_text() for path in directory.glob("*/journal.jsonl") if "lr-1" not in str(path)}
     again = run(
         *TINY, "-m", "mode=cls,cls_distill", "optimizer.lr=0.001,-1", "name=swept", "sweep.resume=true", cwd=folder
     )
@@ -84,7 +84,7 @@ def test_a_job_whose_process_is_killed_is_told_with_its_log_and_continued_on_res
     done = run(*sweep, cwd=tmp_path, env={"KILL_AT_CALL": "8"})
     assert done.returncode == 5
     assert done.stdout.count("SIGKILL") == 4, "when it happens, and in the table at the end, for both jobs"
-    assert "log: sweep/1_train.seed=1/train.log" in done.stdout
+    assert "log: sweep/1_train.seed-1/train.log" in done.stdout
     again = run(*sweep, "sweep.resume=true", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("resumed from step-00000005") == 2
@@ -95,15 +95,15 @@ def test_a_job_whose_process_is_killed_is_told_with_its_log_and_continued_on_res
 def test_a_sweep_stopped_by_ctrl_c_shows_its_table_and_goes_on_where_it_was(tmp_path):
     sweep = [*SYNTHETIC, "tracking=none", "-m", "train.seed=0,1", "hydra.sweep.dir=sweep"]
     stopped = start(*sweep, cwd=tmp_path)
-    wait_until(lambda: has_logged(tmp_path / "sweep" / "0_train.seed=0", 2), process=stopped)
+    wait_until(lambda: has_logged(tmp_path / "sweep" / "0_train.seed-0", 2), process=stopped)
     stopped.send_signal(signal.SIGINT)
     said, _ = stopped.communicate(timeout=60)
     assert stopped.returncode == 130
     assert "KILLED" in said
-    assert not (tmp_path / "sweep" / "1_train.seed=1").exists()
+    assert not (tmp_path / "sweep" / "1_train.seed-1").exists()
     again = run(*sweep, "sweep.resume=true", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    starts = [event["event"] for event, _ in events(tmp_path / "sweep" / "0_train.seed=0")]
+    starts = [event["event"] for event, _ in events(tmp_path / "sweep" / "0_train.seed-0")]
     assert starts.count("started") == starts.count("resumed") == 1
 
 
@@ -163,7 +163,7 @@ def test_a_job_that_is_refused_keeps_its_result_and_fails_the_command(tmp_path):
     sweep = [*TINY, "-m", "train.seed=0,1", "tracking=none", "hydra.sweep.dir=sweep", "sweep.resume=true"]
     assert run(*sweep, cwd=tmp_path).returncode == 0
     # As if a default had changed since.
-    path = tmp_path / "sweep" / "0_train.seed=0" / "config.yaml"
+    path = tmp_path / "sweep" / "0_train.seed-0" / "config.yaml"
     store.write(store.read(path, ["optimizer.beta1=0.5"]), path)
     again = run(*sweep, cwd=tmp_path)
     assert again.returncode == 2
