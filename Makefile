@@ -1,16 +1,32 @@
-# make run   set up .venv and train on the digits
-# make test  set up .venv and run every check
+# make run   set up .venv for running and train on the digits
+# make test  add what development needs and run every check
 # make test-chaos  disturb runs at random and count what they lose
 # make test-launchers  every way a sweep can break, with every launcher
 # make test-matrix  every mode with every compression and both kinds of networks
-# make docs  build the documentation into site/
 # make test-fuzz   thousands of random overrides, forged pickles and broken pictures
+# make docs  build the documentation into site/
+# make bench  run the benchmarks, beside other tools
+# Bash, because a step that fails at the head of a pipe has failed.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
 	2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+# Stamps: written when every step of an installation has succeeded.
 INSTALLED := $(VENV)/.installed
+DEVELOPMENT := $(VENV)/.installed-dev
+
+# Install this package with extras, with one line of progress in place of pip's hundreds; errors pass through.
+define install
+@$(BIN)/python -m pip install --disable-pip-version-check $(patsubst %,-e '.[%]',$(1)) | while read -r verb object rest; do \
+	case "$$verb $$object" in \
+		"Installing collected") [ ! -t 1 ] || printf '\r\033[K'; echo "  installing $$(wc -w <<< "$${rest#*:}") packages";; \
+		Collecting*) [ ! -t 1 ] || printf '\r\033[K  collecting %s' "$$object";; \
+	esac; \
+done
+endef
 
 .PHONY: run test test-chaos test-launchers test-matrix test-fuzz docs lint bench clean
 .DELETE_ON_ERROR:
@@ -18,40 +34,48 @@ INSTALLED := $(VENV)/.installed
 run: $(INSTALLED)
 	$(BIN)/python -m runner experiment=digits/best $(ARGS)
 
-test: $(INSTALLED) lint
+test: $(DEVELOPMENT) lint
 	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
-test-chaos: $(INSTALLED)
+test-chaos: $(DEVELOPMENT)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-test-launchers: $(INSTALLED)
+test-launchers: $(DEVELOPMENT)
 	RUNNER_EVERY_LAUNCHER=1 $(BIN)/python -m pytest tests/e2e/test_launchers.py $(ARGS)
 
-test-matrix: $(INSTALLED)
+test-matrix: $(DEVELOPMENT)
 	RUNNER_EVERY_COMBINATION=1 $(BIN)/python -m pytest -n 2 tests/e2e/test_compression.py $(ARGS)
 
-test-fuzz: $(INSTALLED)
+test-fuzz: $(DEVELOPMENT)
 	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py \
 		tests/test_unpickling.py tests/data/test_damaged_images.py $(ARGS)
 
-docs: $(INSTALLED)
+docs: $(DEVELOPMENT)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-lint: $(INSTALLED)
+lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev,bench]'
+bench: $(DEVELOPMENT)
+	$(call install,cpu dev bench)
 	for name in training loop_overhead limits input_pipeline startup memory default_run tracking_overhead sweep_overhead deployed \
 		compression scaling eta; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found. Name one: make PYTHON=/path/to/python"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev]'
-	$(BIN)/python -m runner kernels > /dev/null
+	@echo "Using $$($(PYTHON) --version): $$(command -v $(PYTHON))"
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing what running needs (about 110 packages, 90 s)"
+	$(call install,cpu)
+	@echo "Compiling the kernels for this processor"
+	@$(BIN)/python -m runner kernels > /dev/null
+	@touch $@
+
+$(DEVELOPMENT): $(INSTALLED)
+	@echo "Installing what development needs as well (about 80 packages more, 30 s)"
+	$(call install,cpu dev)
 	@touch $@
 
 clean:

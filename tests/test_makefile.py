@@ -1,0 +1,82 @@
+"""What `make` installs for which target, and that a step that failed is done again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+#: A Python that writes down what it is asked for, makes environments of itself, and fails where it is told to.
+PYTHON = """#!/bin/sh
+case "$*" in
+    *"$FAIL"*) echo "failed: $*" >&2; exit 1;;
+    --version) echo "Python 3.11.7";;
+    "-m venv"*) mkdir -p .venv/bin; for name in python ruff mypy; do cp "$0" .venv/bin/$name; done;;
+    "-m pip --version");;
+    *) echo "$*" >> asked;;
+esac
+"""
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+@pytest.fixture
+def make(tmp_path):
+    """`make(target, fail="…")` in a folder with the Makefile alone → the process, and what Python was asked for."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    stub = tmp_path / "python-stub"
+    stub.write_text(PYTHON)
+    stub.chmod(0o755)
+
+    def run(target, fail="nothing at all"):
+        asked = tmp_path / "asked"
+        asked.unlink(missing_ok=True)
+        done = subprocess.run(
+            ["make", target, f"PYTHON={stub}"],
+            cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"FAIL": fail, "MAKEFLAGS": ""},
+        )  # fmt: skip
+        return done, asked.read_text().splitlines() if asked.exists() else []
+
+    return run
+
+
+def installed(asked):
+    return [line.partition("-e ")[2] for line in asked if line.startswith("-m pip install")]
+
+
+def test_running_installs_what_running_needs_once_and_says_so(make):
+    done, asked = make("run")
+    assert done.returncode == 0, done.stderr
+    assert installed(asked) == [".[cpu]"]
+    assert asked[-1] == "-m runner experiment=digits/best"
+    for said in ("Using Python 3.11.7", "Creating .venv", "Installing what running needs", "Compiling the kernels"):
+        assert said in done.stdout
+    assert make("run")[1] == ["-m runner experiment=digits/best"]
+
+
+def test_testing_adds_the_development_extras_once(make):
+    make("run")
+    assert installed(make("test")[1]) == [".[cpu] -e .[dev]"]
+    assert installed(make("test")[1]) == []
+
+
+@pytest.mark.parametrize("step", ["-m venv", "-m pip install", "-m runner kernels"])
+def test_a_step_that_fails_ends_make_and_is_done_again(make, step):
+    done, _ = make("run", fail=step)
+    assert done.returncode != 0
+    assert f"failed: {step}" in done.stderr
+    done, asked = make("run")
+    assert done.returncode == 0, done.stderr
+    assert installed(asked) == [".[cpu]"]
+
+
+def test_development_extras_that_fail_leave_running_as_it_is(make):
+    make("run")
+    done, _ = make("test", fail=".[dev]")
+    assert done.returncode != 0
+    assert make("run")[1] == ["-m runner experiment=digits/best"]
+    assert installed(make("test")[1]) == [".[cpu] -e .[dev]"]
