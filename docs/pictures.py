@@ -1,4 +1,4 @@
-"""Makes the README's pictures from real runs: `python -m docs.pictures [--out docs/images]`.
+"""Makes the pictures of the README and docs/ from real runs: `python -m docs.pictures [--out docs/images]`.
 
 `run.png` and `result.png` are a terminal in the middle and at the end of a run; `mlflow_compare.png` and
 `mlflow_chart.png` are MLflow on the runs of a small sweep, `report.png` is the top of its report. Everything happens in
@@ -85,7 +85,7 @@ async function tidy() {
 
 def main() -> None:
     """Make all pictures."""
-    parser = argparse.ArgumentParser(description="Make the README's pictures from real runs.")
+    parser = argparse.ArgumentParser(description="Make the pictures of the README and docs/ from real runs.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
     out = parser.parse_args().out.resolve()
     for tool in ("tmux", "chromium"):
