@@ -18,14 +18,15 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEVELOPMENT := $(VENV)/.installed-dev
 
-# Install this package with extras, with one line of progress in place of pip's hundreds; errors pass through.
+# Install this package with extras, with one line of progress in place of pip's hundreds, and a dot where pip is silent for
+# two seconds; errors pass through.
 define install
-@$(BIN)/python -m pip install --disable-pip-version-check $(patsubst %,-e '.[%]',$(1)) | while read -r verb object rest; do \
-	case "$$verb $$object" in \
-		"Installing collected") [ ! -t 1 ] || printf '\r\033[K'; echo "  installing $$(wc -w <<< "$${rest#*:}") packages";; \
-		Collecting*) [ ! -t 1 ] || printf '\r\033[K  collecting %s' "$$object";; \
-	esac; \
-done
+@$(BIN)/python -m pip install --disable-pip-version-check $(patsubst %,-e '.[%]',$(1)) | { \
+while read -t 2 -r verb object rest || [ $$? -gt 128 ]; do case "$$verb $$object" in \
+	"Collecting "*) [ ! -t 1 ] || printf '\r\033[K  collecting %s ' "$$object";; \
+	"Installing collected") [ ! -t 1 ] || printf '\r\033[K'; printf '  installing %d packages ' $$(wc -w <<< "$${rest#*:}");; \
+	" ") [ ! -t 1 ] || printf .;; \
+esac; done; echo; }
 endef
 
 .PHONY: run test test-chaos test-launchers test-matrix test-fuzz docs lint bench clean
@@ -67,14 +68,14 @@ $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found. Name one: make PYTHON=/path/to/python"; exit 1; }
 	@echo "Using $$($(PYTHON) --version): $$(command -v $(PYTHON))"
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "Installing what running needs (about 110 packages, 90 s)"
+	@echo "Installing what running needs (about 110 packages, one to three minutes)"
 	$(call install,cpu)
 	@echo "Compiling the kernels for this processor"
 	@$(BIN)/python -m runner kernels > /dev/null
 	@touch $@
 
 $(DEVELOPMENT): $(INSTALLED)
-	@echo "Installing what development needs as well (about 80 packages more, 30 s)"
+	@echo "Installing what development needs as well (about 80 packages more)"
 	$(call install,cpu dev)
 	@touch $@
 
