@@ -259,13 +259,13 @@ def test_a_run_on_one_machine_listens_nowhere(tmp_path):
 
 
 def test_a_run_that_was_stopped_as_a_whole_goes_on_however_long_that_was(undisturbed, tmp_path):
-    short = ["launch.timeout_s=4", "tracking=none"]
+    short = ["launch.timeout_s=12", "tracking=none"]
     process = start(*TWO, *short, "hydra.run.dir=run", cwd=tmp_path)
     wait_until(lambda: has_logged(tmp_path / "run"), process=process)
     everything = [process.pid, *(number for _, number in below(process.pid))]
     for number in everything:
         os.kill(number, signal.SIGSTOP)
-    time.sleep(6)
+    time.sleep(14)
     for number in everything:
         os.kill(number, signal.SIGCONT)
     _, errors = process.communicate(timeout=120)
