@@ -20,9 +20,9 @@ import numpy as np
 import paddle
 from safetensors.paddle import save as to_bytes
 
-from . import __version__, files, seeding
-from .errors import CheckpointError, Diverged
-from .journal import CHECKPOINT_FILES, CHECKPOINTS
+from . import __version__, files, seeding, stored
+from .errors import CheckpointError, Damaged, Diverged
+from .journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS
 from .models import Networks
 from .optimizers import Optimization
 from .parallel import Ranks
@@ -34,6 +34,8 @@ FILES = MODEL, EMA, OPTIMIZER, STATE = CHECKPOINT_FILES
 QUANTIZED = "quantized"
 #: Raised when the layout changes in a way that older versions cannot read.
 FORMAT = 2
+#: What can be done about one that is damaged.
+ANOTHER = "Take another checkpoint, or train again."
 
 
 def save(directory: Path, training: Training, better: bool, about: dict[str, Any]) -> Path:
@@ -161,15 +163,33 @@ def _drop_older(folder: Path, keep: int) -> None:
 
 def _best_step(checkpoint: Path) -> int:
     try:
-        return json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["progress"]["best_step"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(_state_of(checkpoint)["progress"]["best_step"])
+    except CheckpointError:
         return 0
 
 
 def pointed(folder: Path, pointer: str) -> str | None:
-    """Name of the checkpoint that `last` or `best` points to."""
-    path = folder / pointer
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    """Name of the checkpoint that `last`, `best` or `final` points to; None where there is no such pointer.
+
+    Errors: Damaged for one that names no checkpoint.
+    """
+    name = stored.read_text(folder / pointer)
+    if name is not None and not CHECKPOINT_NAME.fullmatch(name.strip()):
+        raise Damaged(
+            f"{folder / pointer} is damaged: it names no checkpoint. Write the name of one in it: {_have(folder)}"
+        )
+    return None if name is None else name.strip()
+
+
+def _pointed_or_none(folder: Path, pointer: str) -> str | None:
+    """The same where a run goes on, which writes its pointers anew."""
+    with contextlib.suppress(Damaged):
+        return pointed(folder, pointer)
+    return None
+
+
+def _have(folder: Path) -> str:
+    return ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{STATE}"))) or "there is none"
 
 
 @dataclass
@@ -190,29 +210,45 @@ def verify(folder: Path) -> Saved:
 
     Errors: CheckpointError for one that is damaged or incomplete, OtherLayout for one of another version.
     """
-    try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        if state["format"] > FORMAT:
-            raise OtherLayout(
-                f"{folder} was written by a newer version of runner ({state.get('runner', 'unknown')}, layout "
-                f"{state['format']}; this is {__version__}, layout {FORMAT}). Update: pip install -U paddle-runner"
+    state = _state_of(folder)
+    for name, digest in state["digests"].items():
+        content = stored.read_bytes(folder / name, ANOTHER)
+        if content is None or hashlib.blake2b(content, digest_size=16).hexdigest() != digest:
+            raise Damaged(
+                f"{folder} is damaged: {name} {'is missing' if content is None else 'was changed'}. {ANOTHER}"
             )
-        if state["format"] < FORMAT:
-            raise OtherLayout(
-                f"{folder} was written by an older version of runner. Its weights alone can be taken: "
-                f"checkpoint.init_from={folder / MODEL}"
-            )
-        told = state.pop("digest")
-        if _digest(state) != told:
-            raise ValueError(f"{STATE} was changed")
-        for name, digest in state["digests"].items():
-            with (folder / name).open("rb") as stream:
-                if hashlib.blake2b(stream.read(), digest_size=16).hexdigest() != digest:
-                    raise ValueError(f"{name} was changed")
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"{error.args[0]} is missing in it" if isinstance(error, KeyError) else error
-        raise CheckpointError(f"{folder} is damaged: {why}. Take another checkpoint, or train again.") from error
     return Saved(folder, state)
+
+
+def _state_of(folder: Path) -> dict[str, Any]:
+    """What `state.json` of a checkpoint says; as in `verify`."""
+    state = stored.read_json(folder / STATE, dict[str, Any], ANOTHER)
+    if state is None:
+        raise Damaged(f"{folder} is damaged: {STATE} is missing. {ANOTHER}")
+    try:
+        stored.check(state.get("format"), int, "format")
+        _refuse_other_layout(folder, state)
+        if state.pop("digest", None) != _digest(state):
+            raise ValueError(f"{STATE} was changed")
+        stored.check(state, stored.State)
+        if MODEL not in state["digests"] or not state["digests"].keys() <= set(FILES):
+            raise ValueError(f"{STATE} names files that no checkpoint has")
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{folder} is damaged: {error}. {ANOTHER}") from error
+    return state
+
+
+def _refuse_other_layout(folder: Path, state: dict[str, Any]) -> None:
+    if state["format"] > FORMAT:
+        raise OtherLayout(
+            f"{folder} was written by a newer version of runner ({state.get('runner', 'unknown')}, layout "
+            f"{state['format']}; this is {__version__}, layout {FORMAT}). Update: pip install -U paddle-runner"
+        )
+    if state["format"] < FORMAT:
+        raise OtherLayout(
+            f"{folder} was written by an older version of runner. Its weights alone can be taken: "
+            f"checkpoint.init_from={folder / MODEL}"
+        )
 
 
 class OtherLayout(CheckpointError):
@@ -225,7 +261,7 @@ def newest(directory: Path) -> tuple[Saved | None, list[str]]:
     Errors: CheckpointError where there are checkpoints and all are damaged, or one is of another version.
     """
     folder = directory / CHECKPOINTS
-    last = pointed(folder, "last") if folder.is_dir() else None
+    last = _pointed_or_none(folder, "last")
     candidates = sorted((path for path in folder.glob("step-*") if path.is_dir()), key=lambda path: path.name)
     candidates.sort(key=lambda path: path.name == last)
     damaged: list[str] = []
@@ -255,7 +291,9 @@ def shared(saved: Saved | None, ranks: Ranks) -> Iterator[Saved | None]:
     if saved is None or ranks.world == 1:
         yield saved
         return
-    content = ranks.same(lambda: {name: (saved.folder / name).read_bytes() for name in saved.state["digests"]})
+    content = ranks.same(
+        lambda: {name: stored.read_bytes(saved.folder / name) or b"" for name in saved.state["digests"]}
+    )
     if ranks.is_first:
         yield saved
         return
@@ -279,7 +317,7 @@ def rewind(directory: Path, saved: Saved) -> None:
     # What the run ended with is made anew at its new end.
     files.remove_file(folder / "final")
     files.remove_named(folder / QUANTIZED, FILES)
-    if not (folder / (pointed(folder, "best") or "")).is_dir():
+    if not (folder / (_pointed_or_none(folder, "best") or "missing")).is_dir():
         files.remove_file(folder / "best")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,6 +41,10 @@ class CheckpointError(UserError):
     exit_code = 3
 
 
+class Damaged(CheckpointError):
+    """A file of a run is not as the run wrote it, or cannot be read."""
+
+
 class Diverged(UserError):
     """A loss or a weight is not finite any more."""
 
@@ -74,7 +79,7 @@ class OutOfMemory(UserError):
 
 
 class DiskError(UserError):
-    """A file of the run cannot be written."""
+    """A file of the run cannot be written, or not be read."""
 
     exit_code = 3
 
@@ -101,7 +106,10 @@ class DiskError(UserError):
             return cls(
                 f"{run} was moved or removed while the run wrote to it. Put it back, then go on: checkpoint.resume=auto"
             )
-        return cls(f"{error.filename or run} cannot be written: {error.strerror or error}. {advice}")
+        place = error.filename or run
+        if error.errno == errno.EACCES and place and os.path.exists(place) and not os.access(place, os.R_OK):
+            return cls(f"{place} cannot be read: {error.strerror}. Make it readable for the user who runs this.")
+        return cls(f"{place} cannot be written: {error.strerror or error}. {advice}")
 
 
 class ForeignPath(UserError):

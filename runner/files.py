@@ -50,6 +50,8 @@ def partial_file(target: Path) -> Iterator[Path]:
         remove_file(partial)
         yield partial
         os.replace(partial, target)
+    except IsADirectoryError as error:
+        raise ForeignPath(f"{target} is a folder, where a file is to be written. Move it away.") from error
     except OSError as error:
         error.filename = error.filename or str(target)
         raise

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import files, locks
-from .errors import ConfigError
+from . import files, locks, stored
+from .errors import ConfigError, Damaged
 
 #: Names in a run directory.
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
@@ -81,7 +81,9 @@ class Journal:
     def append(self, event: str, **fields: Any) -> None:
         """Add one event; it survives the end of the process. Errors: OSError; nothing is added then."""
         line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        if self.path.is_symlink() or self.path.is_dir():
+            raise Damaged(f"{self.path} is no regular file. Move it away, and bring back the one that the run wrote.")
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
         try:
             locks.lock(descriptor)
             size = os.fstat(descriptor).st_size
@@ -118,21 +120,20 @@ class Journal:
 
 
 def events(directory: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-    """(event, offset behind it) of every complete line from a byte offset on, without lines that a crash tore."""
-    path = directory / JOURNAL
-    if not path.exists():
-        return
-    with path.open("rb") as stream:
+    """(event, offset behind it) of every complete line from a byte offset on, without lines that hold no event.
+
+    Such a line a crash tore, or another version wrote. Errors: Damaged where the journal cannot be read.
+    """
+    with stored.opened(directory / JOURNAL) as stream:
+        if stream is None:
+            return
         stream.seek(offset)
         for line in stream:
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            yield event, offset
+            if event := stored.event(line):
+                yield event, offset
 
 
 def mark(directory: Path, offset: int) -> str:
@@ -144,9 +145,11 @@ def mark(directory: Path, offset: int) -> str:
 
 
 def tracked(directory: Path) -> dict[str, Any]:
-    """What MLflow has of a run: `uri`, `run_id`, `experiment_id`, `offset` in the journal, `ended`; empty before."""
-    path = directory / TRACKED
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """What MLflow has of a run: `uri`, `run_id`, `experiment_id`, `offset` in the journal, `ended`; empty before.
+
+    Errors: Damaged.
+    """
+    return stored.tracked(directory / TRACKED)
 
 
 def curves(directory: Path) -> dict[str, dict[int, float]]:

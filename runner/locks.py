@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from .errors import ForeignPath
 from .processes import Stopwatch
 
 #: Seconds between two tries; seconds of waiting after which a person wants to know what for.
@@ -20,9 +21,12 @@ TRY_S, NOTE_S = 0.02, 5.0
 def locked(path: Path, patience_s: float = math.inf, long: Callable[[], None] = lambda: None) -> Iterator[int | None]:
     """The descriptor of a file that this process has locked; None where another has it for longer than the patience.
 
-    `long` is called once where it takes long. Errors: OSError where the file cannot be written.
+    `long` is called once where it takes long. Errors: OSError where the file cannot be written,
+    ForeignPath for a link or a folder.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    if path.is_symlink() or path.is_dir():
+        raise ForeignPath(f"{path} is in the way, and no file of this package. Move it away.")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         yield descriptor if lock(descriptor, patience_s, long) else None
     finally:

@@ -21,7 +21,7 @@ from . import config as cfg
 from .choices import config_dir
 from .config import store
 from .config.rules import refuse_search
-from .errors import STOPPED, ConfigError, DiskError, RunFailed
+from .errors import STOPPED, ConfigError, Damaged, DiskError, RunFailed
 from .journal import CONFIG, SWEEP, tracked
 from .signals import ToJobs
 
@@ -155,7 +155,7 @@ def settle(directory: Path, gave_up: bool) -> None:
 
 def _deliver(directory: Path) -> None:
     """Have a run closed and sent whose own processes were killed before they could."""
-    with contextlib.suppress(ConfigError):
+    with contextlib.suppress(ConfigError, Damaged):
         tracking = store.read(directory / CONFIG).tracking
         if isinstance(tracking, cfg.Mlflow) and not tracked(directory).get("ended"):
             end = runs.close_lost(directory)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
 import re
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from . import config as cfg
-from . import device
+from . import device, files, stored
 from .config import store
-from .errors import CheckpointError, ConfigError, ProcessLost
-from .journal import CONFIG, JOURNAL, LOCK, OVERRIDES, RESULT, Journal, events, tracked
+from .errors import CheckpointError, ConfigError, Damaged, ProcessLost, UserError
+from .journal import CHECKPOINTS, CONFIG, JOURNAL, LOCK, OVERRIDES, RESULT, Journal, events, tracked
 from .locks import locked
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
+#: Events that verbs add to a run that has ended.
+LATER = {"metrics", "artifact", "model", "note", "tags"}
 
 
 def directory_of(run: str, uri: str) -> Path:
@@ -57,9 +59,8 @@ def tracking_uri(config: cfg.Config) -> str:
 
 
 def overrides(directory: Path) -> list[str]:
-    """What a run was started with."""
-    path = directory / OVERRIDES
-    return list(yaml.safe_load(path.read_text(encoding="utf-8")) or []) if path.is_file() else []
+    """What a run was started with. Errors: Damaged."""
+    return stored.read_yaml(directory / OVERRIDES, list[str] | None) or []
 
 
 def open_(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
@@ -70,7 +71,12 @@ def open_(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
     said = [text for text in overrides if text != "trust=true"]
     uri = next((text.partition("=")[2] for text in said if text.startswith("tracking.uri=")), cfg.Mlflow.uri)
     directory = directory_of(run, uri)
+    files.refuse_links(directory)
     config = store.read(directory / CONFIG, [text for text in said if not text.startswith("tracking.uri=")])
+    _tell_of_changes(directory)
+    if getattr(config.data, "download", False) and "data.download=true" not in said:
+        # Whoever made the run asked for the data then; who looks at it did not.
+        config = replace(config, data=replace(config.data, download=False))  # type: ignore[call-arg]
     targets = [value for key, value in store.flatten(config).items() if key.endswith(".target")]
     if targets and said == overrides:
         raise ConfigError(
@@ -81,12 +87,20 @@ def open_(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
     return directory, config
 
 
+def _tell_of_changes(directory: Path) -> None:
+    """Say that a config is not the one that was trained, which the network's numbers depend on. Errors: Damaged."""
+    begun = [event for event, _ in events(directory) if event["event"] in ("started", "resumed")]
+    text = stored.read_text(directory / CONFIG) or ""
+    if begun and begun[-1].get("config", files.text_digest(text)) != files.text_digest(text):
+        print(f"{directory / CONFIG} was changed after the run began: numbers may not be the run's.", file=sys.stderr)
+
+
 @dataclass
 class State:
     """Where a run stands."""
 
     status: str
-    """RUNNING, FINISHED, FAILED, KILLED; LOST where everything that could have said so was killed."""
+    """RUNNING, FINISHED, FAILED, KILLED; LOST where everything that could have said so was killed; DAMAGED."""
     reason: str
     """Why it did not finish."""
     exit_code: int
@@ -99,7 +113,12 @@ class State:
 
 def state(directory: Path) -> State:
     """Where the run of a directory stands, from its journal, its lock and its result."""
-    found = _in_journal(directory)
+    try:
+        found = _in_journal(directory)
+        if not _began(directory):
+            raise Damaged(f"{directory / JOURNAL} is missing or damaged: it does not say that a run began.")
+    except Damaged as error:
+        return damaged(error)
     if found.status == "LOST" and is_running(directory):
         found.status = "RUNNING"
     if found.status == "LOST":
@@ -107,7 +126,18 @@ def state(directory: Path) -> State:
     return found
 
 
+def damaged(error: UserError, step: int = 0) -> State:
+    """The state of a run of which a file cannot be used."""
+    return State("DAMAGED", str(error), error.exit_code, step, None)
+
+
+def _began(directory: Path) -> float:
+    """When a run began; 0 where its journal does not say so. Errors: Damaged."""
+    return next((event["time"] for event, _ in events(directory) if event["event"] in ("started", "resumed")), 0.0)
+
+
 def _in_journal(directory: Path) -> State:
+    """Errors: Damaged."""
     status, reason, exit_code, step = "LOST", "", ProcessLost.exit_code, 0
     for event, _ in events(directory):
         match event["event"]:
@@ -117,9 +147,23 @@ def _in_journal(directory: Path) -> State:
                 status, reason, exit_code = event["status"], event["reason"], event["exit_code"]
             case "metrics":
                 step = max(step, event["step"])
-    result = directory / RESULT
-    content = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else None
-    return State(status, reason, exit_code, step, content)
+    return State(status, reason, exit_code, step, stored.result(directory / RESULT))
+
+
+def checkpoints(directory: Path) -> dict[str, str]:
+    """`final`, `best` and `last` → the checkpoint that a complete run wrote in it; empty of any other run."""
+    found: dict[str, str] = {}
+    ended = False
+    for event, _ in events(directory):
+        ended = (event["event"] == "ended" and event["status"] == "FINISHED") or (ended and event["event"] in LATER)
+        if event["event"] == "dataset":
+            # Here an attempt begins, and says again which of the earlier ones it has.
+            found = {}
+        elif event["event"] == "checkpoint" and event.get("final"):
+            found["final"] = event["name"]
+        elif event["event"] == "checkpoint":
+            found |= {"last": event["name"]} | ({"best": event["name"]} if event["better"] else {})
+    return found if ended else {}
 
 
 def monitored(result: dict[str, Any]) -> float:
@@ -149,13 +193,25 @@ def close_lost(directory: Path) -> dict[str, Any] | None:
 
 def is_running(directory: Path) -> bool:
     """Whether a process trains in this directory."""
-    if not (directory / LOCK).exists():
+    if (directory / LOCK).is_symlink() or not (directory / LOCK).is_file():
         return False
     with locked(directory / LOCK, patience_s=0) as lock:
         return lock is None
 
 
 def find(root: Path) -> Iterator[Path]:
-    """Every run directory below a folder, the oldest first."""
-    began = {path.parent: next(events(path.parent), ({"time": 0.0}, 0))[0]["time"] for path in root.rglob(JOURNAL)}
-    yield from sorted(began, key=lambda directory: began[directory])
+    """Every run directory below a folder, the oldest first; those of which not all can be read are among them."""
+    # Links are not followed, and folders that cannot be read are passed over.
+    found = [
+        Path(place) for place, folders, names in os.walk(root)
+        if JOURNAL in (*folders, *names) or (CONFIG in names and {OVERRIDES, RESULT, CHECKPOINTS} & {*folders, *names})
+    ]  # fmt: skip
+    yield from sorted(found, key=lambda directory: (began(directory), str(directory)))
+
+
+def began(directory: Path) -> float:
+    """When a run began, in seconds since 1970; where its journal does not say so, when its folder changed."""
+    with contextlib.suppress(Damaged):
+        if seconds := _began(directory):
+            return seconds
+    return directory.stat().st_mtime

@@ -17,11 +17,11 @@ from typing import Any
 import yaml
 
 from . import config as cfg
-from . import device, files, launch, resume, runs, sweep
+from . import device, files, launch, resume, runs, stored, sweep
 from .config import store
 from .deploy import manifest
 from .deploy.manifest import EXPORT, MANIFEST
-from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, ProcessLost, RunFailed, UserError
+from .errors import STOPPED, UNWRITABLE, ConfigError, Damaged, DiskError, ProcessLost, RunFailed, UserError
 from .journal import (
     CHECKPOINTS,
     CONFIG,
@@ -119,8 +119,11 @@ def _assist(config: cfg.Config, directory: Path, node: launch.Node) -> None:
 
 
 def result(directory: Path) -> dict[str, Any]:
-    """`result.json` of a finished run."""
-    return json.loads((directory / RESULT).read_text(encoding="utf-8"))
+    """`result.json` of a finished run. Errors: Damaged."""
+    found = stored.result(directory / RESULT, whole=True)
+    if found is None:
+        raise Damaged(f"{directory / RESULT} is missing. Continue the run, which writes it: checkpoint.resume=auto")
+    return found
 
 
 def require_packages(config: cfg.Config) -> None:
@@ -142,23 +145,26 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
     """
     journal, changed = Journal(directory), {}
     again = (directory / CONFIG).exists()
+    files.refuse_links(directory)
     if again:
         if config.checkpoint.resume != "auto":
             raise ConfigError(
                 f"{directory} already holds a run. Continue it: checkpoint.resume=auto. For a new one choose another "
                 "folder: hydra.run.dir=DIR"
             )
-        stored = store.read(directory / CONFIG)
-        changed = resume.check(stored, config, str(directory), runs.overrides(directory))
-        if runs.state(directory).status == "FINISHED" and not changed.keys() & set(resume.LENGTH):
+        before = store.read(directory / CONFIG)
+        changed = resume.check(before, config, str(directory), runs.overrides(directory))
+        done = stored.result(directory / RESULT, whole=True)
+        if done and runs.state(directory).status == "FINISHED" and not changed.keys() & set(resume.LENGTH):
             return False
-        if (directory / RESULT).exists():
-            _refuse_shorter(config, result(directory))
+        if done:
+            _refuse_shorter(config, done)
     if config.checkpoint.resume not in ("never", "auto"):
         files.write_text(directory / ORIGIN, config.checkpoint.resume)
     store.write(config, directory / CONFIG)
     files.write_text(directory / OVERRIDES, yaml.safe_dump(overrides))
-    journal.append("resumed" if again else "started", command=sys.argv)
+    composed = files.text_digest((directory / CONFIG).read_text(encoding="utf-8"))
+    journal.append("resumed" if again else "started", command=sys.argv, config=composed)
     tags = tags | {f"resumed.{key}": str(value) for key, value in changed.items() if key in resume.TOLD}
     if tags:
         journal.append("tags", values=tags)
@@ -255,8 +261,7 @@ def _outcome(
     if ended is None:
         return Outcome(0, "FINISHED", "")
     code, failure = ended.code, failure_of(directory, ended.rank or 0)
-    if failure.is_file():
-        said = json.loads(failure.read_text(encoding="utf-8"))
+    if said := stored.read_json(failure, stored.Failure):
         return Outcome(said["exit_code"], "FAILED", said["message"])
     if code in (-signal.SIGINT, -signal.SIGTERM):
         # It came before the process could note it.

@@ -10,14 +10,14 @@ import re
 import secrets
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 
-from . import device, files
-from .errors import ConfigError, DiskError, UserError
+from . import device, files, stored
+from .errors import ConfigError, Damaged, DiskError, UserError
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
 from .locks import locked
 
@@ -54,6 +54,17 @@ class Sweep:
     """Whether its jobs go on when the command that started them is gone, as those of a cluster's queue do."""
     at_once: int = 1
     """Jobs that run beside each other on one machine, and share its cores."""
+
+
+class _Needed(TypedDict):
+    id: str
+    overrides: list[str]
+    shared: list[str]
+
+
+class _Stored(_Needed, total=False):
+    launcher: str
+    at_once: int
 
 
 def digest(overrides: list[str]) -> str:
@@ -125,8 +136,11 @@ def new_id(overrides: list[str]) -> str:
 
 
 def read(directory: Path) -> Sweep:
-    """The sweep of a folder."""
-    return Sweep(**json.loads((directory / SWEEP).read_text(encoding="utf-8")))
+    """The sweep of a folder. Errors: Damaged."""
+    found = stored.read_json(directory / SWEEP, _Stored, "Bring it back, or run the sweep in another folder.")
+    if found is None:
+        raise Damaged(f"{directory / SWEEP} is missing.")
+    return Sweep(**{field.name: found[field.name] for field in fields(Sweep) if field.name in found})
 
 
 def ask_to_stop(directory: Path, number: int) -> None:
@@ -144,7 +158,7 @@ def asked_to_stop(directory: Path) -> int:
 
 def is_orphaned(directory: Path) -> bool:
     """Whether the command of a sweep is gone, and its jobs are not to outlive it."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, Damaged):
         if not read(directory).outlives:
             with locked(directory / COMMAND, patience_s=0) as lock:
                 return lock is not None
@@ -205,7 +219,8 @@ def note_refusal(directory: Path, overrides: list[str], error: UserError) -> Non
 
 def refusals(directory: Path) -> dict[str, dict[str, Any]]:
     """Job's folder → `reason` and `exit_code`, of those that this command could not start."""
-    with contextlib.suppress(FileNotFoundError):
-        lines = (directory / REFUSED).read_text(encoding="utf-8").splitlines()
-        return {said["job"]: said for said in map(json.loads, lines)}
+    # What is damaged in it is missing: the folder of a job says it too.
+    with contextlib.suppress(Damaged):
+        lines = (stored.read_bytes(directory / REFUSED) or b"").splitlines()
+        return {said["job"]: said for line in lines if (said := stored.fitting(line, stored.Refusal))}
     return {}

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from . import config as cfg
 from . import sweep
+from .errors import Damaged
 from .journal import LOG, tracked
 from .progress import duration, screen
 from .report import costs, page, picture, subject, verdict
@@ -87,7 +88,10 @@ def best(found: Sequence[Run]) -> list[str]:
 
 def comparison(directory: Path) -> list[str]:
     """How to see a sweep's runs side by side in MLflow; nothing where they are not tracked."""
-    found = [f"{name:8} {url}" for name, url in pages.of_sweep(directory).items()]
+    try:
+        found = [f"{name:8} {url}" for name, url in pages.of_sweep(directory).items()]
+    except Damaged as error:
+        return [f"Compare  not in MLflow: {error}"]
     uris = {known["uri"] for known in map(tracked, sweep.jobs(directory)) if "uri" in known}
     return [*(f"Serve    {serve(uri)}" for uri in sorted(uris) if found and not uri.startswith("http")), *found]
 

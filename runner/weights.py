@@ -13,9 +13,9 @@ from paddle import nn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
-from . import checkpoint, compression, unpickling
+from . import checkpoint, compression, files, runs, unpickling
 from . import config as cfg
-from .errors import CheckpointError
+from .errors import CheckpointError, Damaged
 from .journal import CHECKPOINTS, CONFIG
 from .models import Networks
 
@@ -49,12 +49,11 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
     """
     path = Path(source)
     if path.is_file() and path.name in ("final", "best", "last"):
-        path = path.with_name(path.read_text(encoding="utf-8"))
+        path = path.with_name(checkpoint.pointed(path.parent, path.name) or "")
+    if path.is_dir():
+        files.refuse_links(path)
     if (path / CHECKPOINTS).is_dir():
-        name = next(filter(None, (checkpoint.pointed(path / CHECKPOINTS, name) for name in _order(pointer))), None)
-        if name is None:
-            raise CheckpointError(f"{path} has no checkpoint yet. Give a run that has, or a file of weights.")
-        path = path / CHECKPOINTS / name
+        path = path / CHECKPOINTS / _chosen(path, pointer)
     if (path / CONFIG).is_file():
         raise CheckpointError(f"{path} has no checkpoint: that run ended before its first one. Give another.")
     if path.is_dir():
@@ -77,10 +76,23 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
         raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
 
 
-def _order(pointer: str) -> tuple[str, ...]:
-    """The pointers to try."""
+def _chosen(run: Path, pointer: str) -> str:
+    """The checkpoint that a pointer of a run names, or the next of `final`, `best` and `last` that the run has.
+
+    Errors: CheckpointError where it has none; Damaged where a complete run has lost one of them, since the next one
+    would be another network.
+    """
     order = ("final", "best", "last")
-    return order[order.index(pointer) :]
+    noted = runs.checkpoints(run)
+    for number, name in enumerate(order[order.index(pointer) :], start=order.index(pointer) + 1):
+        found, place = checkpoint.pointed(run / CHECKPOINTS, name), run / CHECKPOINTS / name
+        if name in noted and found != noted[name]:
+            others = f", or take another network on purpose: --weights {order[number]}" if number < len(order) else ""
+            what = "is missing" if found is None else f"names {found}"
+            raise Damaged(f"{place} {what}; the run wrote {noted[name]} in it. Bring it back{others}.")
+        if found is not None:
+            return found
+    raise CheckpointError(f"{run} has no checkpoint yet. Give a run that has, or a file of weights.")
 
 
 def _arrays(content: Any) -> dict[str, np.ndarray]:

@@ -18,7 +18,20 @@ from typing import Any
 
 import paddle
 
-from . import checkpoint, experiment, files, launch, parallel, processes, provenance, resume, runs, streams, sweep
+from . import (
+    checkpoint,
+    experiment,
+    files,
+    launch,
+    parallel,
+    processes,
+    provenance,
+    resume,
+    runs,
+    stored,
+    streams,
+    sweep,
+)
 from . import config as cfg
 from .config import store
 from .config.rules import network_names
@@ -130,12 +143,13 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         files.remove_file(directory / RESULT)
         for place in (directory, *(directory / name for name in network_names(config.mode))):
             files.remove_named(place / EXPORT, manifest.FILES)
-        _announce(directory, journal)
     journal.continue_from(saved.progress.step if saved else 0)
     for note in [*notes, *run.notes]:
         log.info("%s", note)
         journal.append("note", text=note)
     journal.append("dataset", **data)
+    if saved:
+        _announce(directory, journal)
     journal.artifact(ENVIRONMENT)
     amp = "off" if run.training.precision.level == "O0" else config.amp.kind
     parameters = str(int(run.costs["student"]["params"]))
@@ -210,7 +224,7 @@ def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[c
         case "auto" if (directory / CHECKPOINTS / "last").is_file() or not (directory / ORIGIN).is_file():
             saved, notes = checkpoint.newest(directory)
         case _:
-            run = (directory / ORIGIN).read_text(encoding="utf-8")
+            run = stored.read_text(directory / ORIGIN) or ""
             origin = runs.directory_of(run, runs.tracking_uri(config))
             resume.check(store.read(origin / CONFIG), config, run, runs.overrides(origin))
             saved, notes = checkpoint.newest(origin)

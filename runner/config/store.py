@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,8 +15,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from .. import files
-from ..errors import ConfigError, nearest
+from .. import files, stored
+from ..errors import ConfigError, Damaged, nearest
 from . import GROUPS, Config
 from .rules import validate
 
@@ -85,12 +86,12 @@ def write(config: Config, path: Path) -> None:
 def read(path: Path, overrides: Iterable[str] = ()) -> Config:
     """The config that `write` wrote, with some `key=value` changed.
 
-    Errors: ConfigError for a file that does not fit the schema, or an override that does not.
+    Errors: Damaged for a file that cannot be read, ConfigError for one that does not fit the schema, or an override
+    that does not.
     """
-    try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+    plain = stored.read_yaml(path, dict[str, Any])
+    if plain is None:
+        raise Damaged(f"{path} is missing.")
     for override in overrides:
         _set(plain, override)
     try:
@@ -118,9 +119,11 @@ def _set(plain: dict[str, Any], override: str) -> None:
 
 def _typed(plain: Any, hint: Any, path: str) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
+        if plain is None:
+            return None
         hint = next(option for option in get_args(hint) if option is not type(None))
-    if plain is None:
-        return None
+    if plain is None and hint is not Any:
+        raise ConfigError(f"{path.rstrip('.')} has no value")
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint[plain]
     if get_origin(hint) is list and plain:
@@ -128,13 +131,28 @@ def _typed(plain: Any, hint: Any, path: str) -> Any:
     if get_origin(hint) is dict and is_dataclass(get_args(hint)[1]):
         return {key: _typed(item, get_args(hint)[1], f"{path}{key}.") for key, item in plain.items()}
     if not is_dataclass(hint):
-        return plain
+        return _leaf(plain, hint, path)
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path.rstrip('.')}: {plain!r} is no group of keys")
     schema = _choice(hint, plain, path)
     hints = get_type_hints(schema)
     for key in plain:
         if key not in hints:
             raise unknown_key(f"{path}{key}", list(hints))
     return schema(**{key: _typed(value, hints[key], f"{path}{key}.") for key, value in plain.items()})
+
+
+def _leaf(value: Any, hint: Any, path: str) -> Any:
+    """A value as its key has it. Errors: ConfigError where it is of another kind."""
+    if hint is float and isinstance(value, str):
+        # YAML takes 1e-3 for a text.
+        with contextlib.suppress(ValueError):
+            return float(value)
+    try:
+        stored.check(value, hint, path.rstrip("."))
+    except ValueError as error:
+        raise ConfigError(f"{error}: {value!r}") from error
+    return value
 
 
 def _choice(base: Any, plain: dict[str, Any], path: str) -> Any:

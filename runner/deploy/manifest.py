@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from .. import files
-from ..errors import CheckpointError
+from .. import files, stored
+from ..errors import CheckpointError, Damaged
 
 #: In a run directory, and in that folder.
 EXPORT, MANIFEST = "export", "model.json"
@@ -19,6 +18,10 @@ EXPORT, MANIFEST = "export", "model.json"
 FILES = (
     MANIFEST, "model.onnx", "model.int8.onnx", "model.safetensors", "paddle/model.json", "paddle/model.pdiparams",
 )  # fmt: skip
+
+
+#: Side of an image in pixels that no network here is given.
+LARGEST = 1 << 14
 
 
 @dataclass
@@ -103,13 +106,24 @@ def command(run: Path) -> str:
 def read(folder: Path) -> Manifest:
     """The description of an export folder. Errors: CheckpointError where it is missing or damaged."""
     remedy = f"Write it: python -m runner export {folder.parent if folder.name == EXPORT else 'RUN'}"
+    values = stored.read_json(folder / MANIFEST, dict[str, Any], remedy)
+    if values is None:
+        raise CheckpointError(f"{folder} is no export: it has no {MANIFEST}. {remedy}")
     try:
-        values: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return Manifest(**values | {"files": [ExportedFile(**file) for file in values["files"]]})
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CheckpointError(f"{folder} is no export: it has no {MANIFEST}. {remedy}") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{folder / MANIFEST} is damaged: {error}. {remedy}") from error
+        stored.check(values.get("files"), list[dict[str, Any]], "files")
+        found = Manifest(**values | {"files": [ExportedFile(**file) for file in values["files"]]})
+        for part in (found, *found.files):
+            for name, hint in get_type_hints(type(part)).items():
+                if name != "files":
+                    stored.check(getattr(part, name), hint, name)
+    except (ValueError, TypeError) as error:
+        raise Damaged(f"{folder / MANIFEST} is damaged: {error}. {remedy}") from error
+    for file in found.files:
+        if not set(file.paths) <= set(FILES):
+            raise Damaged(f"{folder / MANIFEST} is damaged: no export has a file {file.path!r}. {remedy}")
+    if len(found.mean) != 3 or len(found.std) != 3 or not all(found.std) or not 0 < found.image_size <= LARGEST:
+        raise Damaged(f"{folder / MANIFEST} is damaged: no image can be prepared as it says. {remedy}")
+    return found
 
 
 def write(folder: Path, manifest: Manifest) -> None:

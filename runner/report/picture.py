@@ -18,7 +18,7 @@ def draw(found: Sequence[Run], path: Path) -> bool:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    shown = [run for run in found if "latency_ms_p50" in run.final]
+    shown = [run for run in found if run.final.get("latency_ms_p50", 0) > 0 < run.final.get("size_mb", 0)]
     if len(shown) < 2:
         return False
     figure = Figure(figsize=(8, 5))

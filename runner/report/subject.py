@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import math
 import os
 import re
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from .. import journal, runs, sweep
+from .. import files, journal, runs, stored, sweep
 from ..config import store
-from ..errors import ConfigError
+from ..errors import ConfigError, Damaged, ForeignPath
 from . import costs
 
 
@@ -81,27 +80,29 @@ class Run:
     @property
     def place(self) -> str:
         """What other commands call it: its directory, or its id in MLflow where that is gone."""
-        known = journal.tracked(self.directory)
+        known = {} if self.state.status == "DAMAGED" else journal.tracked(self.directory)
         return str(known["run_id"]) if known.get("rebuilt") else os.path.relpath(self.directory)
 
     @functools.cached_property
     def curves(self) -> dict[str, dict[int, float]]:
         """Metric → step → value."""
-        return journal.curves(self.directory)
+        return {} if self.state.status == "DAMAGED" else journal.curves(self.directory)
 
     @property
     def per_class(self) -> dict[str, Any]:
         """`classes`, and of each network `top1` and `confusion`; empty where the run did not get so far."""
-        return self._read(journal.PER_CLASS)
+        return {} if self.state.status == "DAMAGED" else stored.per_class(self.directory / journal.PER_CLASS)
 
     @property
     def mistakes(self) -> dict[str, Any]:
         """`images`, `wrong` and the `worst` of them; empty where the run did not get so far."""
-        return self._read(journal.MISTAKES)
+        return {} if self.state.status == "DAMAGED" else stored.mistakes(self.directory / journal.MISTAKES)
 
     @property
     def profile(self) -> dict[str, int]:
         """Images in each split."""
+        if self.state.status == "DAMAGED":
+            return {}
         found = [event["profile"] for event, _ in journal.events(self.directory) if event["event"] == "dataset"]
         return found[-1] if found else {}
 
@@ -110,19 +111,21 @@ class Run:
         count = self.profile.get(split, 0)
         return math.sqrt(accuracy * (1 - accuracy) / count) if count else None
 
-    def _read(self, name: str) -> dict[str, Any]:
-        path = self.directory / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
 
 def read(directory: Path, label: str, name: str) -> Run:
-    """The run of a directory."""
-    config = None
-    with contextlib.suppress(ConfigError):
-        config = store.read(directory / journal.CONFIG)
-    state = runs.state(directory)
-    final = dict(state.result["final"]) if state.result else {}
-    return Run(label, name, directory, state, config, runs.overrides(directory), final)
+    """The run of a directory; DAMAGED, with the reason, where a file that a report needs cannot be used."""
+    run = Run(label, name, directory, runs.state(directory), None, [])
+    try:
+        files.refuse_links(directory)
+        run.overrides = runs.overrides(directory)
+        journal.tracked(directory), run.per_class, run.mistakes
+        with contextlib.suppress(ConfigError):
+            run.config = store.read(directory / journal.CONFIG)
+    except (Damaged, ForeignPath) as error:
+        run.state = runs.damaged(error, run.state.step)
+    if run.state.result:
+        run.final = dict(run.state.result["final"])
+    return run
 
 
 def jobs(directory: Path) -> list[Run]:

@@ -19,6 +19,7 @@ from .. import runs
 from ..deploy import bench
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import CheckpointError, ConfigError
+from ..files import refuse_links
 from ..progress import screen
 from . import sync
 
@@ -78,6 +79,7 @@ def _numbers(text: str) -> list[int]:
 
 def _entries(run: str, directory: Path, format: str | None) -> list[bench.Entry]:
     folder = directory / EXPORT
+    refuse_links(directory)
     if not (folder / MANIFEST).is_file():
         raise CheckpointError(f"{run} has no exported network. Write one: python -m runner export {run}")
     found = bench.entries(run, folder, format and [format])

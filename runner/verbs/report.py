@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 from pathlib import Path
 
 from .. import config as cfg
 from .. import journal, runs, sweep
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, Damaged
 from ..progress import screen
 from ..report import page, subject
 
@@ -80,4 +81,6 @@ def _directories(named: str, uri: str) -> list[Path]:
 
 
 def _name(directory: Path) -> str:
-    return str(journal.tracked(directory).get("rebuilt") or os.path.relpath(directory))
+    with contextlib.suppress(Damaged):
+        return str(journal.tracked(directory).get("rebuilt") or os.path.relpath(directory))
+    return os.path.relpath(directory)

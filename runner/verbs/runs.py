@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 from datetime import datetime
@@ -16,12 +15,12 @@ from rich.table import Table
 from .. import config as cfg
 from .. import runs
 from ..config import store
-from ..errors import ConfigError
-from ..journal import CONFIG, events
+from ..errors import ConfigError, Damaged
+from ..journal import CONFIG
 from ..progress import screen
 from ..report.costs import LATENCY, SIZE
 
-COLORS = {"FINISHED": "green", "RUNNING": "cyan", "KILLED": "yellow", "FAILED": "red", "LOST": "red"}
+COLORS = {"FINISHED": "green", "RUNNING": "cyan", "KILLED": "yellow", "FAILED": "red", "LOST": "red", "DAMAGED": "red"}
 
 
 def main(arguments: list[str]) -> int:
@@ -61,16 +60,22 @@ def main(arguments: list[str]) -> int:
 
 def describe(directory: Path) -> dict[str, Any]:
     """What a list says about a run."""
-    state = runs.state(directory)
+    state, run_id, config = runs.state(directory), None, None
+    try:
+        run_id = runs.mlflow_id(directory)
+        config = store.read(directory / CONFIG)
+    except Damaged as error:
+        state = runs.damaged(error, state.step)
+    except ConfigError:
+        # A run of another version is listed all the same.
+        pass
     row: dict[str, Any] = {
-        "run": os.path.relpath(directory), "started": _began(directory), "status": state.status,
-        "reason": state.reason, "run_id": runs.mlflow_id(directory), "mode": None, "compression": None, "model": None,
+        "run": os.path.relpath(directory), "started": runs.began(directory), "status": state.status,
+        "reason": state.reason, "run_id": run_id, "mode": None, "compression": None, "model": None,
         "data": None, "step": state.step,
         **{name: state.result and state.result["final"].get(name) for name in ("top1", SIZE.name, LATENCY.name)},
     }  # fmt: skip
-    # A run of another version is listed all the same.
-    with contextlib.suppress(ConfigError):
-        config = store.read(directory / CONFIG)
+    if config:
         row |= {
             "mode": config.mode.kind,
             "compression": config.compression.kind,
@@ -78,7 +83,3 @@ def describe(directory: Path) -> dict[str, Any]:
             "data": config.data.kind,
         }
     return row
-
-
-def _began(directory: Path) -> float:
-    return next((event["time"] for event, _ in events(directory)), directory.stat().st_mtime)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from .. import config as cfg
-from .. import files, runs
+from .. import files, runs, stored
 from ..config import store
 from ..config.rules import refuse_secrets, validate
-from ..errors import CheckpointError, ConfigError, RunFailed, ServerLost, UserError
-from ..journal import CONFIG, JOURNAL, RESULT, TRACKING_LOCK, Journal, events
+from ..errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
+from ..journal import CHECKPOINTS, CONFIG, JOURNAL, RESULT, TRACKING_LOCK, Journal, events
 from ..locks import locked
 from ..tracking import stores
 from ..tracking.answers import Refused, is_final, said
@@ -41,7 +40,8 @@ def main(arguments: list[str]) -> int:
         except UserError as error:
             failures[os.path.relpath(directory)] = error
             if len(places) > 1:
-                print(f"{os.path.relpath(directory)}: {error}")
+                word = "DAMAGED " if isinstance(error, Damaged | ForeignPath) else ""
+                print(f"{os.path.relpath(directory)}: {word}{error}")
     if len(places) == 1 and failures:
         raise next(iter(failures.values()))
     if failures:
@@ -52,10 +52,15 @@ def main(arguments: list[str]) -> int:
 
 
 def _below(place: Path) -> list[Path]:
-    found = [directory for directory in runs.find(place) if (directory / CONFIG).is_file()] if place.is_dir() else []
+    found = [directory for directory in runs.find(place) if _is_run(directory)] if place.is_dir() else []
     if not found:
         raise CheckpointError(f"{place}: there is no run. `python -m runner runs` lists those of this folder.")
     return found
+
+
+def _is_run(directory: Path) -> bool:
+    # A job of a sweep that could not be started has neither.
+    return (directory / CONFIG).exists() or (directory / CHECKPOINTS).exists()
 
 
 def sync(directory: Path, uri: str | None, one_of_many: bool) -> None:
@@ -65,6 +70,7 @@ def sync(directory: Path, uri: str | None, one_of_many: bool) -> None:
     the run names; ServerLost where it was not delivered, Refused where that will stay so.
     """
     name = os.path.relpath(directory)
+    files.refuse_links(directory)
     config = store.read(directory / CONFIG)
     settings = config.tracking if isinstance(config.tracking, cfg.Mlflow) else None
     if uri:
@@ -116,8 +122,7 @@ def add_results(directory: Path, final: dict[str, float]) -> None:
     name = os.path.relpath(directory)
     try:
         Journal(directory).metrics(step, epoch, {f"final/{key}": value for key, value in final.items()})
-        if (directory / RESULT).is_file():
-            result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
+        if result := stored.result(directory / RESULT):
             files.write_json(directory / RESULT, result | {"final": result["final"] | final})
         sync(directory, None, one_of_many=True)
     except OSError as error:

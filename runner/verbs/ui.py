@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from .. import child, sweep
 from .. import config as cfg
 from ..config.rules import STORE, refuse_secrets
-from ..errors import ConfigError
+from ..errors import ConfigError, Damaged
 from ..journal import SWEEP, tracked
 from ..tracking import pages, stores
 
@@ -75,8 +76,8 @@ def _last_sweep(uri: str) -> Path | None:
     if path is None:
         return None
     for found in sorted(path.parent.rglob(SWEEP), key=lambda one: one.stat().st_mtime, reverse=True):
-        if any(
-            stores.resolved(str(tracked(job).get("uri"))) == stores.resolved(uri) for job in sweep.jobs(found.parent)
-        ):
-            return found.parent
+        for job in sweep.jobs(found.parent):
+            with contextlib.suppress(Damaged):
+                if stores.resolved(str(tracked(job).get("uri"))) == stores.resolved(uri):
+                    return found.parent
     return None

@@ -1,0 +1,376 @@
+"""Reading what stands in a run directory, which may be cut off, altered or written by somebody else.
+
+Every such file is read here: what comes back has the shape it should have, so that no later code meets another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+import yaml
+
+from .errors import Damaged
+
+#: Whole numbers beyond have no place in any format that they are handed to.
+LARGEST = 2**63
+BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+#: What a user can do about a file of a run in general.
+REMEDY = "Bring back the file as the run wrote it, or leave that run out."
+
+
+@contextlib.contextmanager
+def opened(path: Path, remedy: str = REMEDY) -> Iterator[BinaryIO | None]:
+    """A regular file, open for reading; None where there is none.
+
+    Errors: Damaged for what cannot be read: a folder, a symbolic link (it may point anywhere), a pipe, lack of rights.
+    """
+    try:
+        # A pipe in its place would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        yield None
+        return
+    except OSError as error:
+        why = "it is a symbolic link" if path.is_symlink() else error.strerror
+        raise Damaged(f"{path} cannot be read: {why}. {remedy}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Damaged(f"{path} cannot be read: it is no regular file. {remedy}")
+        with open(descriptor, "rb", closefd=False) as stream:
+            yield stream
+    finally:
+        os.close(descriptor)
+
+
+def read_bytes(path: Path, remedy: str = REMEDY) -> bytes | None:
+    """The content of a regular file; None where there is none. Errors: Damaged, as `opened` says."""
+    with opened(path, remedy) as stream:
+        return None if stream is None else stream.read()
+
+
+def read_text(path: Path, remedy: str = REMEDY) -> str | None:
+    """The text of a file; None where there is none. Errors: Damaged."""
+    content = read_bytes(path, remedy)
+    try:
+        return None if content is None else content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Damaged(f"{path} is damaged: it is no UTF-8 text. {remedy}") from error
+
+
+def read_json(path: Path, shape: Any, remedy: str = REMEDY) -> Any:
+    """The value in a JSON file, which fits a type (see `check`); None where there is no file. Errors: Damaged."""
+    return _read(path, shape, remedy, json.loads)
+
+
+def read_yaml(path: Path, shape: Any, remedy: str = REMEDY) -> Any:
+    """The value in a YAML file, which fits a type (see `check`); None where there is no file. Errors: Damaged."""
+    return _read(path, shape, remedy, yaml.safe_load)
+
+
+def _read(path: Path, shape: Any, remedy: str, parse: Any) -> Any:
+    text = read_text(path, remedy)
+    if text is None:
+        return None
+    try:
+        value = parse(text)
+        check(value, shape)
+    except (ValueError, RecursionError, TypeError, AttributeError, LookupError, yaml.YAMLError) as error:
+        why = "it is nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise Damaged(f"{path} is damaged: {why}. {remedy}") from error
+    return value
+
+
+def check(value: Any, shape: Any, name: str = "it") -> None:
+    """Errors: ValueError that names the part of a parsed value which does not fit a type.
+
+    Types are None, bool, int (below 2⁶³), float (NaN and ±∞ too), str (that can be encoded), `Any`, `Literal`, unions,
+    lists, dicts with keys of text, and typed dicts, which may have further keys.
+    """
+    origin, inner = get_origin(shape), get_args(shape)
+    if origin in (Union, types.UnionType):
+        if value is not None or type(None) not in inner:
+            check(value, next(option for option in inner if option is not type(None)), name)
+    elif origin is Literal:
+        _require(value in inner, f"{name} is none of {', '.join(map(str, inner))}")
+    elif is_typeddict(shape):
+        _require(isinstance(value, dict), f"{name} is no mapping")
+        for key, kind in get_type_hints(shape).items():
+            if key in value:
+                check(value[key], kind, key)
+            else:
+                _require(key not in shape.__required_keys__, f"{key} is missing in it")
+    elif origin is dict or shape is dict:
+        _require(isinstance(value, dict), f"{name} is no mapping")
+        for key, item in value.items():
+            check(key, str, f"a key of {name}")
+            check(item, inner[1] if inner else Any, str(key))
+    elif origin is list or shape is list:
+        _require(isinstance(value, list), f"{name} is no list")
+        for item in value:
+            check(item, inner[0] if inner else Any, f"an entry of {name}")
+    else:
+        _check_plain(value, shape, name)
+
+
+def _check_plain(value: Any, shape: Any, name: str) -> None:
+    if shape is bool:
+        _require(isinstance(value, bool), f"{name} is neither true nor false")
+    elif shape in (int, float):
+        kinds = int if shape is int else (int, float)
+        _require(isinstance(value, kinds) and not isinstance(value, bool), f"{name} is no number")
+        _require(isinstance(value, float) or abs(value) < LARGEST, f"{name} is too large")
+    elif shape is str:
+        _require(isinstance(value, str), f"{name} is no text")
+        _require(not any("\ud800" <= letter <= "\udfff" for letter in value), f"{name} is no text")
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+class Progress(TypedDict):
+    """How far a run is: `training.Progress`."""
+
+    step: int
+    epoch: int
+    batch: int
+    best: float | None
+    best_step: int
+    waited: int
+    settled: int
+    unread: dict[str, Any]
+
+
+class State(TypedDict):
+    """What must be in the `state.json` of a checkpoint; `digests` are of the files beside it."""
+
+    networks: list[str]
+    classes: list[str]
+    steps: int
+    seconds: float
+    data: str
+    progress: Progress
+    schedules: list[int]
+    scaler: dict[str, Any]
+    random: dict[str, Any]
+    digests: dict[str, str]
+
+
+class _Result(TypedDict):
+    """What is listed and compared."""
+
+    final: dict[str, float]
+    test: dict[str, float]
+    exported: str | None
+    monitor: str
+    best: float | None
+    seconds: float
+
+
+class Result(_Result):
+    """`result.json` of a run that was trained here; one that was rebuilt from MLflow has less."""
+
+    ending: str
+    test_images: int
+    progress: Progress
+    epochs: int
+    device: str
+
+
+class Tracked(TypedDict, total=False):
+    """`mlflow.json`."""
+
+    uri: str
+    key: str
+    run_id: str
+    experiment_id: str
+    params_sent: bool
+    offset: int
+    mark: str
+    ended: bool
+    has_lost: bool
+    rebuilt: str
+    refused: str
+
+
+class Mistake(TypedDict):
+    """Of `mistakes.json`."""
+
+    index: int
+    label: str
+    predicted: str
+    confidence: float
+    png: str
+
+
+class Mistakes(TypedDict):
+    """`mistakes.json`: how many there were, and the worst."""
+
+    images: int
+    wrong: int
+    worst: list[Mistake]
+
+
+class Failure(TypedDict):
+    """Why a process of a run ended."""
+
+    message: str
+    exit_code: int
+
+
+class Refusal(TypedDict):
+    """Why a job of a sweep was not started."""
+
+    job: str
+    reason: str
+    exit_code: int
+
+
+class _Event(TypedDict):
+    event: str
+    time: float
+
+
+class Metrics(_Event):
+    """Numbers of a step."""
+
+    step: int
+    epoch: int
+    values: dict[str, float]
+
+
+class Dataset(_Event):
+    """What a run is trained on."""
+
+    name: str
+    digest: str
+    source: str
+    profile: dict[str, int]
+
+
+class Tags(_Event):
+    """Tags of the run."""
+
+    values: dict[str, str]
+
+
+class Note(_Event):
+    """What a person should know."""
+
+    text: str
+
+
+class _Checkpoint(_Event):
+    name: str
+    better: bool
+
+
+class Checkpoint(_Checkpoint, total=False):
+    """A checkpoint that was written; `final`: what the run ended with."""
+
+    final: bool
+
+
+class Artifact(_Event):
+    """A file or folder of the results."""
+
+    path: str
+    folder: str
+
+
+class Model(_Event):
+    """An export."""
+
+    path: str
+
+
+class Ended(_Event):
+    """The end of an attempt."""
+
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+    reason: str
+    exit_code: int
+
+
+#: Name of an event in the journal → its shape.
+EVENTS: dict[str, Any] = {
+    "started": _Event, "resumed": _Event, "metrics": Metrics, "dataset": Dataset, "tags": Tags, "note": Note,
+    "checkpoint": Checkpoint, "artifact": Artifact, "model": Model, "ended": Ended,
+}  # fmt: skip
+#: Seconds since 1970 at which calendars end.
+LATEST = 253_402_300_799
+
+
+def event(line: bytes) -> dict[str, Any] | None:
+    """The event in a line of a journal; None for what a crash tore, damage, and kinds of other versions."""
+    found = fitting(line, _Event)
+    if found is None or not 0 <= found["time"] < LATEST or found["event"] not in EVENTS:
+        return None
+    return fitting(line, EVENTS[found["event"]])
+
+
+def fitting(line: bytes, shape: Any) -> Any:
+    """The JSON value of a line that fits a type (see `check`), else None."""
+    try:
+        found = json.loads(line)
+        check(found, shape)
+    except (ValueError, RecursionError):
+        return None
+    return found
+
+
+def result(path: Path, whole: bool = False) -> dict[str, Any] | None:
+    """`result.json` of a run, `whole` for one that was trained here; None where it has none yet. Errors: Damaged."""
+    remedy = "Remove it; the command of the run with checkpoint.resume=auto writes it again."
+    found = read_json(path, Result if whole else _Result, remedy)
+    needed = {"top1", *({"params"} if whole else ())}
+    if found is None or needed <= found["final"].keys():
+        return found
+    raise Damaged(f"{path} is damaged: final has not all of {', '.join(sorted(needed))}. {remedy}")
+
+
+class _OfNetwork(TypedDict):
+    top1: list[float]
+    confusion: list[list[int]]
+
+
+def per_class(path: Path) -> dict[str, Any]:
+    """`per_class.json` of a run; empty where it has none yet. Errors: Damaged."""
+    found = read_json(path, dict[str, Any]) or {}
+    try:
+        for name, part in found.items():
+            check(part, list[str] if name == "classes" else _OfNetwork, name)
+            rows = [] if name == "classes" else [part["top1"], part["confusion"], *part["confusion"]]
+            _require(all(len(row) == len(found["classes"]) for row in rows), f"{name} has not a row a class")
+        _require(not found or found.keys() >= {"classes", "student"}, "a part is missing in it")
+    except (ValueError, KeyError) as error:
+        raise Damaged(f"{path} is damaged: {error}. {REMEDY}") from error
+    return found
+
+
+def mistakes(path: Path) -> dict[str, Any]:
+    """`mistakes.json` of a run; empty where it has none yet. Errors: Damaged."""
+    found = read_json(path, Mistakes) or {}
+    if not all(BASE64.fullmatch(mistake["png"]) for mistake in found.get("worst", [])):
+        raise Damaged(f"{path} is damaged: an image in it is no base64 text. {REMEDY}")
+    return found
+
+
+def tracked(path: Path) -> dict[str, Any]:
+    """`mlflow.json` of a run; empty where nothing of it was delivered. Errors: Damaged."""
+    remedy = "Remove it; `python -m runner sync RUN` then delivers the run as a new one."
+    found = read_json(path, Tracked, remedy) or {}
+    needed = {"key"} | ({"uri", "experiment_id", "params_sent", "offset"} if "run_id" in found else set())
+    complete = not found or "rebuilt" in found or found.keys() >= needed
+    if found.get("offset", 0) < 0 or not complete:
+        raise Damaged(f"{path} is damaged: a part of it is missing or impossible. {remedy}")
+    return found
