@@ -369,8 +369,8 @@ def tracked(path: Path) -> dict[str, Any]:
     """`mlflow.json` of a run; empty where nothing of it was delivered. Errors: Damaged."""
     remedy = "Remove it; `python -m runner sync RUN` then delivers the run as a new one."
     found = read_json(path, Tracked, remedy) or {}
-    needed = {"key"} | ({"uri", "experiment_id", "params_sent", "offset"} if "run_id" in found else set())
-    complete = not found or "rebuilt" in found or found.keys() >= needed
+    needed = {"key", "uri", "experiment_id", "params_sent", "offset"} if "run_id" in found else set()
+    complete = "rebuilt" in found or found.keys() >= needed
     if found.get("offset", 0) < 0 or not complete:
         raise Damaged(f"{path} is damaged: a part of it is missing or impossible. {remedy}")
     return found

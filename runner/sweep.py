@@ -64,6 +64,7 @@ class _Needed(TypedDict):
 
 class _Stored(_Needed, total=False):
     launcher: str
+    outlives: bool
     at_once: int
 
 
