@@ -3,6 +3,8 @@
 # make test-chaos  disturb runs at random and count what they lose
 # make test-launchers  every way a sweep can break, with every launcher
 # make test-matrix  every mode with every compression and both kinds of networks
+# make test-damage  every file of a run, every kind of damage and every verb
+# make docs  build the documentation into site/
 # make test-fuzz   thousands of random overrides, forged pickles and broken pictures
 # make docs  build the documentation into site/
 # make bench  run the benchmarks, beside other tools
@@ -29,7 +31,7 @@ while read -t 2 -r verb object rest || [ $$? -gt 128 ]; do case "$$verb $$object
 esac; done; echo; }
 endef
 
-.PHONY: run test test-chaos test-launchers test-matrix test-fuzz docs lint bench clean
+.PHONY: run test test-damage test-chaos test-launchers test-matrix test-fuzz docs lint bench clean
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)
@@ -52,6 +54,10 @@ test-fuzz: $(DEVELOPMENT)
 		tests/test_unpickling.py tests/data/test_damaged_images.py $(ARGS)
 
 docs: $(DEVELOPMENT)
+test-damage: $(INSTALLED)
+	$(BIN)/python -m tests.damage $(ARGS)
+
+docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(DEVELOPMENT)

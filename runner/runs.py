@@ -16,7 +16,7 @@ from . import config as cfg
 from . import device, files, stored
 from .config import store
 from .errors import CheckpointError, ConfigError, Damaged, ProcessLost, UserError
-from .journal import CHECKPOINTS, CONFIG, JOURNAL, LOCK, OVERRIDES, RESULT, Journal, events, tracked
+from .journal import CONFIG, JOURNAL, LOCK, OVERRIDES, RANKS, RESULT, Journal, events, tracked
 from .locks import locked
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -201,11 +201,13 @@ def is_running(directory: Path) -> bool:
 
 def find(root: Path) -> Iterator[Path]:
     """Every run directory below a folder, the oldest first; those of which not all can be read are among them."""
-    # Links are not followed, and folders that cannot be read are passed over.
+    # Links are not followed, and folders that cannot be read are passed over. The folder of locks is only a run's own:
+    # MLflow's copy of one has no such folder.
     found = [
-        Path(place) for place, folders, names in os.walk(root)
-        if JOURNAL in (*folders, *names) or (CONFIG in names and {OVERRIDES, RESULT, CHECKPOINTS} & {*folders, *names})
-    ]  # fmt: skip
+        Path(place)
+        for place, folders, names in os.walk(root)
+        if JOURNAL in (*folders, *names) or (CONFIG in names and RANKS in folders)
+    ]
     yield from sorted(found, key=lambda directory: (began(directory), str(directory)))
 
 

@@ -37,7 +37,7 @@ def main() -> int:
         preload()
         cases.fixture(folder)
         chosen = [
-            case for case in map(cases.Case, *zip(*itertools.product(cases.files(folder), DAMAGES, cases.VERBS), strict=True))
+            case for case in itertools.starmap(cases.Case, itertools.product(cases.files(folder), DAMAGES, cases.VERBS))
             if options.only in f"{case.file}, {case.damage}, {case.verb}"
         ]  # fmt: skip
         if options.sample:
