@@ -4,7 +4,6 @@
 # make test-launchers  every way a sweep can break, with every launcher
 # make test-matrix  every mode with every compression and both kinds of networks
 # make test-damage  every file of a run, every kind of damage and every verb
-# make docs  build the documentation into site/
 # make test-fuzz   thousands of random overrides, forged pickles and broken pictures
 # make docs  build the documentation into site/
 # make bench  run the benchmarks, beside other tools
@@ -53,11 +52,10 @@ test-fuzz: $(DEVELOPMENT)
 	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py \
 		tests/test_unpickling.py tests/data/test_damaged_images.py $(ARGS)
 
-docs: $(DEVELOPMENT)
-test-damage: $(INSTALLED)
+test-damage: $(DEVELOPMENT)
 	$(BIN)/python -m tests.damage $(ARGS)
 
-docs: $(INSTALLED)
+docs: $(DEVELOPMENT)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(DEVELOPMENT)
