@@ -65,10 +65,15 @@ def a_run(folder, config, name="run"):
     return run
 
 
+@pytest.fixture(scope="session")
+def config(config_of):
+    return config_of("mode=cls")
+
+
 @pytest.fixture
-def run(tmp_path, config_of):
+def run(tmp_path, config):
     (tmp_path / "secret").write_text("secret")
-    return a_run(tmp_path, config_of("mode=cls"))
+    return a_run(tmp_path, config)
 
 
 def test_a_whole_run_is_listed_as_it_is(run):
@@ -80,10 +85,10 @@ def test_a_whole_run_is_listed_as_it_is(run):
 
 @pytest.mark.parametrize("damage", ["list", "number", "nested deep", "folder", "pipe", "link outside", "NULs", "empty"])
 @pytest.mark.parametrize("file", FILES)
-def test_a_damaged_run_is_listed_with_the_file_and_hides_no_other(run, config_of, capsys, file, damage):
+def test_a_damaged_run_is_listed_with_the_file_and_hides_no_other(run, config, capsys, file, damage):
     if (file, damage) == ("overrides.yaml", "list") or (file, damage) == ("overrides.yaml", "empty"):
         pytest.skip("an empty list of overrides is one")
-    a_run(run.parent, config_of("mode=cls"), "other")
+    a_run(run.parent, config, "other")
     DAMAGES[damage](run / file)
     assert command(["runs", str(run.parent), "--json"]) == 0
     rows = {os.path.basename(row["run"]): row for row in map(json.loads, capsys.readouterr().out.splitlines())}
@@ -98,8 +103,8 @@ def test_a_damaged_run_is_listed_with_the_file_and_hides_no_other(run, config_of
 
 @settings(max_examples=40, deadline=None)
 @given(file=st.sampled_from([*FILES]), content=anything)
-def test_whatever_a_file_holds_lists_go_on(file, content, tmp_path_factory, config_of):
-    run = a_run(tmp_path_factory.mktemp("any"), config_of("mode=cls"))
+def test_whatever_a_file_holds_lists_go_on(file, content, tmp_path_factory, config):
+    run = a_run(tmp_path_factory.mktemp("any"), config)
     (run / file).write_text(json.dumps(content))
     assert describe(run)["run"]
     read = subject.read(run, "1", "run")
