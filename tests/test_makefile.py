@@ -35,11 +35,13 @@ def make(tmp_path):
     def run(target, fail="nothing at all"):
         asked = tmp_path / "asked"
         asked.unlink(missing_ok=True)
+        # Variables of a `make test` that runs these tests are not this one's.
+        outer = {"MAKEFLAGS": "", "ARGS": ""}
         done = subprocess.run(
             ["make", target, f"PYTHON={stub}"],
-            cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"FAIL": fail, "MAKEFLAGS": ""},
+            cwd=tmp_path, capture_output=True, text=True, env=os.environ | outer | {"FAIL": fail},
         )  # fmt: skip
-        return done, asked.read_text().splitlines() if asked.exists() else []
+        return done, [line.rstrip() for line in asked.read_text().splitlines()] if asked.exists() else []
 
     return run
 
