@@ -13,7 +13,7 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and sys
 
 import importlib
 
-from . import __version__, streams
+from . import __version__, credentials, streams
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, OutOfMemory, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
@@ -40,6 +40,9 @@ def _trains(arguments: list[str]) -> bool:
 def command(arguments: list[str]) -> int:
     """Do what the arguments say; returns the exit code. What a user can mend is one message without a traceback."""
     try:
+        for argument in arguments:
+            # Before anything is written or composed: sweeps and reports note what they were started with.
+            credentials.refuse(argument)
         match arguments:
             case [verb, *rest] if verb in VERBS:
                 return importlib.import_module(f".verbs.{verb}", __package__).main(rest)

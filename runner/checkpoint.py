@@ -20,7 +20,7 @@ import numpy as np
 import paddle
 from safetensors.paddle import save as to_bytes
 
-from . import __version__, files, seeding, stored
+from . import __version__, files, seeding, stored, terminal
 from .errors import CheckpointError, Damaged, Diverged
 from .journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS
 from .models import Networks
@@ -247,7 +247,7 @@ def _refuse_other_layout(folder: Path, state: dict[str, Any]) -> None:
     if state["format"] < FORMAT:
         raise OtherLayout(
             f"{folder} was written by an older version of runner. Its weights alone can be taken: "
-            f"checkpoint.init_from={folder / MODEL}"
+            f"{terminal.pasted('checkpoint.init_from', folder / MODEL)}"
         )
 
 

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from . import terminal
+
 #: Exit code of a command that a signal stopped → the signal as a user knows it.
 STOPPED = {129: "SIGHUP, as when a terminal is closed", 130: "Ctrl-C", 143: "SIGTERM"}
 #: What a disk answers that takes no more.
@@ -100,7 +102,7 @@ class DiskError(UserError):
         if run is not None and (run / "checkpoints").is_dir():
             advice = (
                 "The last checkpoint is kept. Make room there or make it writable, then go on: "
-                f"hydra.run.dir={run} checkpoint.resume=auto"
+                f"{terminal.pasted('hydra.run.dir', run)} checkpoint.resume=auto"
             )
         if run is not None and not run.exists():
             return cls(

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
 #: In a folder that is being written.
 PARTIAL = ".runner-partial"
+#: What no encoding has.
+HALF = re.compile("[\ud800-\udfff]")
 #: Name of a file that is being written: `.<name>.<process>.part`.
 UNFINISHED = re.compile(r"\..+\.\d+\.part")
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file in one step; it is on the disk when this returns."""
-    with partial_file(path) as partial, partial.open("x", encoding="utf-8") as stream:
+    with partial_file(path) as partial, partial.open("x", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
@@ -61,7 +63,18 @@ def partial_file(target: Path) -> Iterator[Path]:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file in one step."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, to_json(value, indent=2) + "\n")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON that can be written: of names whose bytes are not text, half characters are escaped, and come back so."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if text.isascii() or not HALF.search(text) else json.dumps(value, indent=indent)
+
+
+def writable(text: str) -> str:
+    """A text that can be encoded: bytes of a name that are not text are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def sync_folder(folder: Path) -> None:

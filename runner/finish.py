@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,12 +45,14 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     predictions = evaluation.predictions["student"]
     test_split, classes = training.loaders.source.test, training.loaders.classes
     network, plan = training.networks["student"], run.plan.get("student", {})
-    for path in plots.draw(directory, predictions, test_split, classes, network, plan):
-        journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
+    with _noted(journal, "no pictures were drawn"):
+        for path in plots.draw(directory, predictions, test_split, classes, network, plan):
+            journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
     _write_details(directory, run, evaluation)
     journal.artifact(PER_CLASS)
-    mistakes.write(directory, predictions, test_split, classes)
-    journal.artifact(MISTAKES)
+    with _noted(journal, "the worst mistakes were not kept"):
+        mistakes.write(directory, predictions, test_split, classes)
+        journal.artifact(MISTAKES)
     if run.config.compression.kind != "none":
         _write_compression(directory, run)
         journal.artifact(COMPRESSION)
@@ -75,6 +79,19 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
             "device": run.device,
         },
     )
+
+
+@contextlib.contextmanager
+def _noted(journal: Journal, what: str) -> Iterator[None]:
+    """Within the context an error is a note: a run that was trained does not end for want of a picture of it."""
+    try:
+        yield
+    except OSError:
+        # A full disk has a message of its own.
+        raise
+    except Exception as error:
+        log.exception("%s", what)
+        _tell(journal, f"{what}: {type(error).__name__}: {error}. The rest of the run is complete")
 
 
 def _forget_training(training: Training) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import select
-import shlex
 import signal
 import socket
 import subprocess
@@ -17,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import child, device
+from . import child, device, terminal
 from . import config as cfg
 from .journal import LOG, RANKS
 from .processes import PEERS, PULSE, SHARED, TRAINED, Stopwatch
@@ -92,7 +90,7 @@ def own_folder() -> list[str]:
     """The override that gives a process of an outer launcher, other than the first, a folder for its logs."""
     if os.environ["PADDLE_TRAINER_ID"] == "0":
         return []
-    return [f"hydra.run.dir='{tempfile.mkdtemp(prefix='runner-')}'"]
+    return [terminal.override("hydra.run.dir", tempfile.mkdtemp(prefix="runner-"))]
 
 
 def log_of(directory: Path, rank: int) -> Path:
@@ -279,7 +277,6 @@ def _free_port() -> int:
 
 def lines(launch: cfg.Cluster, overrides: list[str], directory: Path) -> list[str]:
     """The command of every node."""
-    place = os.path.relpath(directory)
-    place = place if re.fullmatch(r"[\w./-]+", place) else shlex.quote(f"'{place}'")
-    said = " ".join(shlex.quote(text) for text in overrides if not text.startswith(("launch.rank=", "hydra.run.dir=")))
-    return [f"python -m runner {said} hydra.run.dir={place} launch.rank={rank}" for rank in range(launch.nnodes)]
+    said = [text for text in overrides if not text.startswith(("launch.rank=", "hydra.run.dir="))]
+    place = terminal.override("hydra.run.dir", os.path.relpath(directory))
+    return [terminal.command(*said, place, f"launch.rank={rank}") for rank in range(launch.nnodes)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def write(directory: Path, predictions: Predictions, split: Split, classes: list
     """Keep the worst mistakes of a split, and how many there were, with a run."""
     found = [asdict(mistake) for mistake in worst(predictions, split, classes)]
     content = {"images": len(predictions.labels), "wrong": predictions.wrong, "worst": found}
-    files.write_text(directory / MISTAKES, json.dumps(content))
+    files.write_text(directory / MISTAKES, files.to_json(content))
 
 
 def picture(split: Split, index: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import compose, files, job, launchers, processes, runs, search, supervisor, sweep
+from . import compose, credentials, files, job, launchers, processes, runs, search, supervisor, sweep, terminal
 from . import config as cfg
 from .choices import config_dir
 from .config import store
@@ -62,7 +62,7 @@ def _run(flags: list[str], overrides: list[str], directory: Path, planned: sweep
     with sweep.held(directory, planned, resume), ToJobs(directory):
         gave_up = True
         try:
-            compose.hand_over([*flags, *overrides, f"hydra.sweep.dir='{directory}'"], directory)
+            compose.hand_over([*flags, *overrides, terminal.override("hydra.sweep.dir", directory)], directory)
             gave_up = False
         except ConfigError as error:
             if "no key" not in str(error):
@@ -102,8 +102,7 @@ def plan(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
     naming = [str(one.input_line) for one in fixed if one.key_or_group.startswith(NAMING)]
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         composed = hydra.compose("config", naming, return_hydra_config=True)
-        if composed.sweep.optuna:
-            _check_search([str(one.input_line) for one in fixed])
+        _check([str(one.input_line) for one in fixed], bool(composed.sweep.optuna))
     space: Any = OmegaConf.to_object(composed.sweep.optuna.space) if composed.sweep.optuna else {}
     # What the command says itself counts.
     said = {one.key_or_group for one in parsed}
@@ -122,15 +121,19 @@ def plan(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
     return directory, planned, searched, bool(composed.sweep.resume)
 
 
-def _check_search(overrides: list[str]) -> None:
-    """Refuse a search that cannot work before its first job. Errors: ConfigError."""
+def _check(overrides: list[str], is_search: bool) -> None:
+    """Refuse what no job could be run with, before anything is written. Errors: ConfigError."""
     try:
-        composed = OmegaConf.to_object(hydra.compose("config", overrides))
+        composed = hydra.compose("config", overrides)
+        # Hydra writes down what all jobs share; a config file may say it as well as the command line.
+        credentials.refuse(OmegaConf.to_yaml(composed))
+        config = OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException):
-        # What does not fit without that which is searched is each job's own matter.
+        # What does not fit without that which is swept is each job's own matter.
         return
-    assert isinstance(composed, cfg.Config)
-    refuse_search(composed)
+    assert isinstance(config, cfg.Config)
+    if is_search:
+        refuse_search(config)
 
 
 def _quieten() -> None:

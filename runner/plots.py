@@ -12,8 +12,10 @@ from paddle import nn
 from .compression import plots as compressed
 from .data import Split
 from .evaluation import Predictions
+from .figures import plain_texts
 from .journal import PLOTS, curves
 from .mistakes import KEPT, picture
+from .terminal import printable
 
 #: A confusion matrix of more classes shows no numbers in its cells.
 NUMBERED_CLASSES = 20
@@ -25,7 +27,20 @@ def draw(
     """Write all pictures of a finished run below its `plots` folder; `plan`: what was pruned, if anything."""
     folder = directory / PLOTS
     folder.mkdir(exist_ok=True)
-    history = curves(directory)
+    classes = [printable(name) for name in classes]
+    with plain_texts():
+        return _draw(folder, curves(directory), predictions, split, classes, network, plan)
+
+
+def _draw(
+    folder: Path,
+    history: dict[str, dict[int, float]],
+    predictions: Predictions,
+    split: Split,
+    classes: list[str],
+    network: nn.Layer,
+    plan: dict[str, Any],
+) -> list[Path]:
     figures = {
         "learning_curves": learning_curves(history),
         "learning_rate": learning_rate(history),

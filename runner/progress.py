@@ -6,12 +6,11 @@ import sys
 import time
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from .eta import TimeLeft
+from .terminal import duration, screen
 
 #: Seconds between two plain lines between evaluations.
 PLAIN_EVERY_S = 15.0
@@ -19,22 +18,10 @@ PLAIN_EVERY_S = 15.0
 SEPARATOR, BAR_AND_TIME = " · ", 18
 
 
-def duration(seconds: float) -> str:
-    """`1:05:09`, `5:09`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def remaining(left: TimeLeft) -> str:
     """The time that is left; dashes before anything can be said."""
     seconds = left.seconds()
     return "-:--" if seconds is None else duration(seconds)
-
-
-def screen() -> Console:
-    """Where results are printed: as wide as the terminal; wide enough for any table where there is none."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 
 class TimeLeftColumn(ProgressColumn):
@@ -54,7 +41,7 @@ class Display:
 
     def __init__(self, steps: int, epochs: int, left: TimeLeft, done: int = 0, prefix: str = "") -> None:
         """`prefix` begins every line; on a dumb terminal, as that of several jobs is, there is no bar."""
-        self.steps, self.epochs, self.left, self.prefix = steps, epochs, left, escape(prefix)
+        self.steps, self.epochs, self.left, self.prefix = steps, epochs, left, prefix
         self.printed = time.monotonic()
         self.console = screen()
         self.bar: Progress | None = None
@@ -102,11 +89,13 @@ class Display:
 
     def note(self, text: str) -> None:
         """Say something about how the run was built."""
-        self.console.print(f"{self.prefix}[dim]{escape(text)}[/dim]", soft_wrap=True)
+        self.console.print(Text.assemble(self.prefix, (text, "dim")), soft_wrap=True)
 
     def _line(self, step: int, text: str) -> None:
         self.printed = time.monotonic()
-        self.console.print(f"{self.prefix}[dim]step {step}/{self.steps}[/dim] · {text}", soft_wrap=True)
+        self.console.print(
+            Text.assemble(self.prefix, (f"step {step}/{self.steps}", "dim"), f" · {text}"), soft_wrap=True
+        )
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import config as cfg
+from .terminal import quoted
 
 #: Text that an override takes without quotes.
 PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
@@ -48,8 +49,7 @@ def _literal(value: Any) -> str:
         case str() if PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null", "nan", "inf"):
             return value
         case str():
-            escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-            return f"'{escaped}'"
+            return quoted(value)
     return json.dumps(value)
 
 

@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from . import config as cfg
-from . import runs
-from .progress import duration, screen
+from . import runs, terminal
+from .terminal import duration, screen
 
 
 def brief(result: dict[str, Any], prefix: str) -> None:
     """Print one line, which begins with the prefix."""
     top1, spent = result["final"]["top1"], duration(result["seconds"])
-    screen().print(f"{escape(prefix)}test top-1 [bold]{top1:.4f}[/bold] in {spent}", soft_wrap=True)
+    screen().print(Text.assemble(f"{prefix}test top-1 ", (f"{top1:.4f}", "bold"), f" in {spent}"), soft_wrap=True)
 
 
 def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
     """Print the result table, the run directory and how to compare."""
     console = screen()
     final, progress = result["final"], result["progress"]
-    rows = {
+    rows: dict[str, str | Text] = {
         "mode": config.mode.kind,
         "compression": config.compression.kind,
         "model": f"{cfg.model_name(config.model)}, {final['params'] / 1e6:.2f} M parameters",
@@ -33,7 +33,9 @@ def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
     if result["best"] is not None:
         rows[f"best {result['monitor']}"] = f"{result['best']:.4f} at step {progress['best_step']}"
     for name in (name for name in final if name.startswith("top")):
-        rows[f"test top-{name[3:]}"] = f"[bold]{final[name]:.4f}[/bold] of {result['test_images']} images"
+        rows[f"test top-{name[3:]}"] = Text.assemble(
+            (f"{final[name]:.4f}", "bold"), f" of {result['test_images']} images"
+        )
     if "student1/top1" in result["test"]:
         rows["test top-1 of student1"] = f"{result['test']['student1/top1']:.4f}"
     rows["training"] = f"{progress['step']} steps, {result['epochs']} epochs in {duration(result['seconds'])}"
@@ -49,4 +51,5 @@ def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
         if run_id := runs.mlflow_id(directory):
             console.print(f"MLflow   {run_id}", soft_wrap=True)
         uri = config.tracking.uri
-        console.print(f"Compare  python -m runner ui{'' if uri == cfg.Mlflow.uri else f' {uri}'}", soft_wrap=True)
+        serve = terminal.command("ui", *([] if uri == cfg.Mlflow.uri else [uri]))
+        console.print(f"Compare  {serve}", soft_wrap=True)

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from . import config as cfg
-from . import device, files, launch, resume, runs, stored, sweep
+from . import device, files, launch, resume, runs, stored, sweep, terminal
 from .config import store
 from .deploy import manifest
 from .deploy.manifest import EXPORT, MANIFEST
@@ -291,8 +291,8 @@ def _how_to_go_on(directory: Path) -> str:
     """What continues a run that has a checkpoint."""
     if not (directory / CHECKPOINTS / "last").is_file():
         return ""
-    place = os.path.relpath(directory)
-    how = "sweep.resume=true" if sweep.is_swept(directory) else f"hydra.run.dir={place} checkpoint.resume=auto"
+    place = terminal.pasted("hydra.run.dir", os.path.relpath(directory))
+    how = "sweep.resume=true" if sweep.is_swept(directory) else f"{place} checkpoint.resume=auto"
     return f"Continue with the same command and {how}"
 
 

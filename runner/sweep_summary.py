@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from . import config as cfg
-from . import sweep
+from . import sweep, terminal
 from .errors import Damaged
 from .journal import LOG, tracked
-from .progress import duration, screen
 from .report import costs, page, picture, subject, verdict
 from .report.subject import Run, shortened
+from .terminal import duration, screen, styled
 from .tracking import pages, stores
 
 
@@ -32,22 +33,33 @@ def show(directory: Path) -> int:
     console.print(_table(found))
     if engine:
         console.print(f"ms/image: median at batch 1, {engine}", soft_wrap=True)
-    if picture.draw(found, directory / sweep.PLOT):
-        console.print(f"Plot     {os.path.relpath(directory / sweep.PLOT)}", soft_wrap=True)
+    with noted(console, "no plot"):
+        if picture.draw(found, directory / sweep.PLOT):
+            console.print(f"Plot     {os.path.relpath(directory / sweep.PLOT)}", soft_wrap=True)
     for run in failed:
-        console.print(f"{run.directory.name}: {run.state.reason}", soft_wrap=True, markup=False)
+        console.print(f"{run.directory.name}: {run.state.reason}", soft_wrap=True)
         if (run.directory / LOG).is_file():
-            console.print(f"  log: {os.path.relpath(run.directory / LOG)}", soft_wrap=True, markup=False)
+            console.print(f"  log: {os.path.relpath(run.directory / LOG)}", soft_wrap=True)
     for line in best(found):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     if failed:
         console.print("The same command with sweep.resume=true does what is missing; another one is a new sweep.")
-    command = shlex.join(["python", "-m", "runner", "report", os.path.relpath(directory)])
-    [report, _] = page.write(found, subject.title_of(directory), command, engine, directory / sweep.REPORT)
-    console.print(f"Report   {os.path.relpath(report)}", soft_wrap=True)
+    command = terminal.command("report", terminal.place(directory))
+    with noted(console, f"no report; {command} makes it"):
+        [report, _] = page.write(found, subject.title_of(directory), command, engine, directory / sweep.REPORT)
+        console.print(f"Report   {os.path.relpath(report)}", soft_wrap=True)
     for line in comparison(directory):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     return failed[0].state.exit_code if failed else 0
+
+
+@contextlib.contextmanager
+def noted(console: Console, what: str) -> Iterator[None]:
+    """Within the context an error is a line: what a sweep came to does not depend on a picture of it."""
+    try:
+        yield
+    except Exception as error:
+        console.print(f"{what}: {type(error).__name__}: {error}", soft_wrap=True)
 
 
 def _table(found: Sequence[Run]) -> Table:
@@ -60,11 +72,11 @@ def _table(found: Sequence[Run]) -> Table:
     for run in found:
         name, result = shortened(run.name), run.result
         if result is None:
-            table.add_row(name, f"[red]{run.state.status}[/red]")
+            table.add_row(name, styled(run.state.status, "red"))
             continue
         best = "" if result["best"] is None else f"{result['best']:.4f}"
         table.add_row(
-            name, run.state.status, f"[bold]{run.final['top1']:.4f}[/bold]", best, result.get("exported") or "",
+            name, run.state.status, styled(f"{run.final['top1']:.4f}", "bold"), best, result.get("exported") or "",
             *(column.text(run.final) for column in costs.COSTS), duration(result["seconds"]),
         )  # fmt: skip
     return table
@@ -98,4 +110,4 @@ def comparison(directory: Path) -> list[str]:
 
 def serve(uri: str) -> str:
     """The command that serves an embedded store."""
-    return f"python -m runner ui{'' if stores.resolved(uri) == stores.resolved(cfg.Mlflow.uri) else f' {uri}'}"
+    return terminal.command("ui", *([] if stores.resolved(uri) == stores.resolved(cfg.Mlflow.uri) else [uri]))

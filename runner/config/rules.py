@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
-from urllib.parse import urlparse
 
+from .. import credentials
 from ..errors import ConfigError, nearest
 from . import (
     GROUPS,
@@ -33,9 +33,6 @@ from . import (
 
 #: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
 STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
-
-#: Names under which a URI carries what nobody else should read.
-SECRET = re.compile(r"(?i)(passw(or)?d|token|secret|api_?key)=")
 
 _BOUNDS = {
     "min": (lambda value, bound: value >= bound, "at least"),
@@ -140,30 +137,12 @@ def _compression(config: Config) -> Iterator[str]:
 
 def _tracking(config: Config) -> Iterator[str]:
     if isinstance(config.tracking, Mlflow) and not STORE.match(config.tracking.uri):
-        shown = config.tracking.uri.rpartition("@")[2]
         yield (
-            f"tracking.uri={shown}: MLflow keeps runs in a database or on a server, such as "
-            "tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
+            f"tracking.uri={credentials.masked(config.tracking.uri)}: MLflow keeps runs in a database or on a server, "
+            "such as tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
         )
-    if isinstance(config.tracking, Mlflow):
-        yield from _secrets(config.tracking.uri)
-
-
-def refuse_secrets(uri: str) -> None:
-    """Refuse a tracking URI that would carry a secret into the files of a run. Errors: ConfigError."""
-    for problem in _secrets(uri):
-        raise ConfigError(problem)
-
-
-def _secrets(uri: str) -> Iterator[str]:
-    parts = urlparse(uri)
-    user = parts.username if parts.scheme.startswith("http") else None
-    if parts.password or user or SECRET.search(parts.query):
-        yield (
-            "The tracking URI holds a user, a password or a token, which would stand in the run's files. Leave them "
-            "out of it and set the environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-            "MLFLOW_TRACKING_TOKEN; for a database, what its driver reads, such as PGPASSWORD."
-        )
+    if isinstance(config.tracking, Mlflow) and credentials.carries(config.tracking.uri):
+        yield credentials.REFUSAL
 
 
 def _schedules(config: Config) -> Iterator[str]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .. import files, stored
+from .. import files, stored, terminal
 from ..errors import CheckpointError, Damaged
 
 #: In a run directory, and in that folder.
@@ -100,15 +98,15 @@ class Manifest:
 
 def command(run: Path) -> str:
     """What exports a run that is not."""
-    return shlex.join(["python", "-m", "runner", "export", os.path.relpath(run)])
+    return terminal.command("export", terminal.place(run))
 
 
 def read(folder: Path) -> Manifest:
     """The description of an export folder. Errors: CheckpointError where it is missing or damaged."""
-    remedy = f"Write it: python -m runner export {folder.parent if folder.name == EXPORT else 'RUN'}"
+    remedy = f"Write it: {command(folder.parent) if folder.name == EXPORT else terminal.command('export', 'RUN')}"
     values = stored.read_json(folder / MANIFEST, dict[str, Any], remedy)
     if values is None:
-        raise CheckpointError(f"{folder} is no export: it has no {MANIFEST}. {remedy}")
+        raise CheckpointError(f"{folder} is not an export: it has no {MANIFEST}. {remedy}")
     try:
         stored.check(values.get("files"), list[dict[str, Any]], "files")
         found = Manifest(**values | {"files": [ExportedFile(**file) for file in values["files"]]})

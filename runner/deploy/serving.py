@@ -25,7 +25,8 @@ NAME, DIGEST = "model", "runner.digest"
 #: other modules a notebook wants too.
 PACKAGE = "runner_served"
 MODULES = (
-    "__init__.py", "errors.py", "files.py", "images.py", "stored.py", "deploy/__init__.py", "deploy/manifest.py",
+    "__init__.py", "errors.py", "terminal.py", "files.py", "images.py", "stored.py", "deploy/__init__.py",
+    "deploy/manifest.py",
     "deploy/engines.py", "deploy/predict.py", "deploy/served.py",
 )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import shlex
+import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,9 +14,9 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from .. import __version__, files
+from .. import __version__, files, terminal
 from .. import config as cfg
-from ..progress import duration
+from ..terminal import duration, printable
 from . import charts, costs, verdict
 from .subject import Run, shortened
 
@@ -37,12 +37,25 @@ def write(found: Sequence[Run], title: str, command: str, engine: str, path: Pat
         loader=jinja2.PackageLoader(__package__), autoescape=lambda name: str(name).endswith(".html"),
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
+    environment.filters |= {"plain": _plain, "code": _code}
     context = _context(found, title, command, engine)
     written = []
     for template, target in zip(("page.html", "summary.md"), targets(path), strict=True):
         files.write_text(target, environment.get_template(template).render(context))
         written.append(target)
     return written
+
+
+def _plain(text: str) -> str:
+    """A text in Markdown that means nothing but itself."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", printable(text.replace("\n", " ")))
+
+
+def _code(text: str) -> str:
+    """A text in Markdown as code, in a cell of a table as well."""
+    text = printable(text).replace("|", "\\|")
+    fence = "`" * (max(map(len, re.findall(r"`+", text)), default=0) + 1)
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
 
 
 def targets(path: Path) -> tuple[Path, Path]:
@@ -79,7 +92,7 @@ def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dic
         "confusion": _confusion(best.per_class) if best else None,
         "mistakes": best.mistakes if best else {},
         "failed": [run for run in found if not run.finished and run.state.status != "RUNNING"],
-        "bench": shlex.join(["python", "-m", "runner", "bench", *(run.place for run in order)]),
+        "bench": terminal.command("bench", *(run.place for run in order)),
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..figures import plain_texts
+from ..terminal import printable
 from . import costs
 from .subject import Run
 
@@ -14,6 +16,11 @@ def draw(found: Sequence[Run], path: Path) -> bool:
 
     Whether there were at least two of them.
     """
+    with plain_texts():
+        return _draw(found, path)
+
+
+def _draw(found: Sequence[Run], path: Path) -> bool:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -35,7 +42,7 @@ def draw(found: Sequence[Run], path: Path) -> bool:
     panel.margins(0.15)
     # Markers of one size: the areas are in the plot.
     handles = [
-        Line2D([], [], marker="o", linestyle="", color=colors(number % 10), label=run.title)
+        Line2D([], [], marker="o", linestyle="", color=colors(number % 10), label=printable(run.title))
         for number, run in enumerate(shown)
     ]
     panel.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))

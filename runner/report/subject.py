@@ -7,14 +7,13 @@ import functools
 import math
 import os
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from .. import files, journal, runs, stored, sweep
+from .. import files, journal, runs, stored, sweep, terminal
 from ..config import store
 from ..errors import ConfigError, Damaged, ForeignPath
 from . import costs
@@ -75,7 +74,7 @@ class Run:
     def command(self) -> str:
         """What trains it again, without what only says how a sweep is run."""
         said = [text for text in self.overrides if not text.lstrip("+~").startswith((*sweep.OWN, "sweep/"))]
-        return shlex.join(["python", "-m", "runner", *said])
+        return terminal.command(*said)
 
     @property
     def place(self) -> str:

@@ -20,10 +20,11 @@ from typing import Any
 from .. import config as cfg
 from .. import processes, runs
 from ..config import store
+from ..credentials import masked
 from ..errors import UserError
 from ..journal import CONFIG, TRACKING_LOCK, TRACKING_LOG, events
 from ..locks import locked
-from .answers import Masked, is_final, masked, said
+from .answers import Masked, is_final, said
 from .mirror import Mirror
 
 #: Seconds between two looks at a journal, and the longest wait after a failure.

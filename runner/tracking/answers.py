@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
-import netrc
-import os
 import re
 import signal
 import threading
@@ -15,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ..credentials import masked
 from ..errors import ServerLost, UserError
 
 #: Seconds that a call may take in all, and bytes a second that an upload or a download must reach on top of that.
@@ -25,15 +23,6 @@ AGAIN_S = 2.0
 LATER = (408, 425, 429)
 #: Codes under which MLflow words a refusal of its own, which says something to a user.
 WORDED = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
-HIDDEN = "***"
-#: Words of a request or an address that nobody else should read: what is before them is kept.
-CREDENTIALS = [
-    (re.compile(r"(://)[^/\s@]+@"), rf"\1{HIDDEN}@"),
-    (re.compile(r"(?i)\b(basic|bearer|token|digest)\s+[\w+/=.~-]{4,}"), rf"\1 {HIDDEN}"),
-    (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*)[^\r\n]+"), rf"\1{HIDDEN}"),
-    (re.compile(r"(?i)((?:passw(?:or)?d|pwd|token|secret|api[_-]?key|signature|credential)s?['\"]?\s*[:=]\s*)[^\s&'\",;}]+"),
-     rf"\1{HIDDEN}"),
-]  # fmt: skip
 
 
 class Refused(ServerLost):
@@ -46,28 +35,6 @@ class Late(Exception):
 
 class _Alarm(BaseException):
     """What ends a wait; libraries that turn every Exception into one of their own let it pass."""
-
-
-def masked(text: str) -> str:
-    """A text without the credentials that requests are sent with, wherever they come from."""
-    for secret in _secrets():
-        text = text.replace(secret, HIDDEN)
-    for pattern, replacement in CREDENTIALS:
-        text = pattern.sub(replacement, text)
-    return text
-
-
-def _secrets() -> list[str]:
-    """Passwords and tokens of this user's requests, and what they become in a header; the longest first."""
-    pairs = [(os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))]
-    with contextlib.suppress(OSError, netrc.NetrcParseError, RuntimeError, UnicodeDecodeError):
-        place = os.environ.get("NETRC") or Path.home() / ".netrc"
-        pairs += [(user or "", password or "") for user, _, password in netrc.netrc(str(place)).hosts.values()]
-    found = {os.environ.get("MLFLOW_TRACKING_TOKEN", "")}
-    for user, password in pairs:
-        if password:
-            found |= {password, base64.b64encode(f"{user}:{password}".encode()).decode()}
-    return sorted((secret for secret in found if len(secret) > 3), key=len, reverse=True)
 
 
 class Masked(io.TextIOBase):

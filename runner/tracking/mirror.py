@@ -158,14 +158,18 @@ class Mirror:
 
     def _set_directory(self, run: Any) -> None:
         """Say where the run is, if it is not where the store has it."""
-        if run.data.tags.get("run_dir") != str(self.directory.resolve()):
-            self.client.set_tag(run.info.run_id, "run_dir", str(self.directory.resolve()))
+        if run.data.tags.get("run_dir") != self._place:
+            self.client.set_tag(run.info.run_id, "run_dir", self._place)
+
+    @property
+    def _place(self) -> str:
+        return files.writable(str(self.directory.resolve()))
 
     def _tags(self) -> dict[str, str]:
         return {
             KEY: self.known["key"],
             **names(self.config),
-            "run_dir": str(self.directory.resolve()),
+            "run_dir": self._place,
             **self.settings.tags,
         }
 
@@ -198,7 +202,7 @@ class Mirror:
                 self.known["ended"] = False
             case "tags":
                 for key, value in event["values"].items():
-                    self.client.set_tag(run_id, key, value)
+                    self.client.set_tag(run_id, key, files.writable(value))
             case "dataset":
                 self.client.log_inputs(run_id, datasets=[_dataset(event)])
             case "checkpoint":
@@ -286,7 +290,7 @@ def names(config: cfg.Config) -> dict[str, str]:
 def parameters(config: cfg.Config) -> dict[str, str]:
     """Every leaf of the config by its dotted name; which choice a group has by the name of the group alone."""
     leaves = store.flatten(config)
-    return {key.removesuffix(".kind"): value for key, value in leaves.items()} | names(config)
+    return {key.removesuffix(".kind"): files.writable(value) for key, value in leaves.items()} | names(config)
 
 
 def run_name(config: cfg.Config, directory: Path) -> str:

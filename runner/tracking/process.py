@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import child, home, processes
+from .. import child, home, processes, terminal
 from .. import config as cfg
 from ..journal import TRACKING_LOG, tracked
 from . import stores
@@ -107,7 +107,7 @@ class MirrorProcess:
             return
         print(
             f"Not everything reached {known.get('uri')}; the run directory has all of it. "
-            f"Later: python -m runner sync {place}\nWhy: {place}/{TRACKING_LOG}",
+            f"Later: {terminal.command('sync', terminal.place(directory))}\nWhy: {place}/{TRACKING_LOG}",
             file=sys.stderr,
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import files
+from .. import files, terminal
 from ..errors import CheckpointError, ServerLost, UserError
 from ..journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, OVERRIDES, tracked
 from ..locks import locked
@@ -47,7 +47,7 @@ def connect(uri: str, make: bool = True) -> Any:
         if not path.parent.is_dir() and not make:
             raise Refused(
                 f"The store {path} is gone, with its folder. Where the project was moved or renamed, say where the "
-                f"store is now: python -m runner sync RUN --uri sqlite:////NEW/PLACE/{path.name}"
+                f"store is now: {terminal.command('sync', 'RUN', '--uri', f'sqlite:////NEW/PLACE/{path.name}')}"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
     with _first_use(path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from .. import files
+from .. import files, terminal
 from ..errors import ConfigError
 from ..journal import TRACKED, tracked
 
@@ -54,7 +54,7 @@ def require_trust(directory: Path, uri: str) -> None:
     if not is_trusted(uri):
         raise ConfigError(
             f"{os.path.relpath(directory)} names the store {uri}, to which no command of yours has sent anything. If "
-            f"it is yours, say so: python -m runner sync {os.path.relpath(directory)} --uri {uri}"
+            f"it is yours, say so: {terminal.command('sync', terminal.place(directory), '--uri', uri)}"
         )
 
 

@@ -15,12 +15,12 @@ from rich import box
 from rich.table import Table
 
 from .. import config as cfg
-from .. import runs
+from .. import runs, terminal
 from ..deploy import bench
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import CheckpointError, ConfigError
 from ..files import refuse_links
-from ..progress import screen
+from ..terminal import screen
 from . import sync
 
 
@@ -81,11 +81,11 @@ def _entries(run: str, directory: Path, format: str | None) -> list[bench.Entry]
     folder = directory / EXPORT
     refuse_links(directory)
     if not (folder / MANIFEST).is_file():
-        raise CheckpointError(f"{run} has no exported network. Write one: python -m runner export {run}")
+        raise CheckpointError(f"{run} has no exported network. Write one: {terminal.command('export', run)}")
     found = bench.entries(run, folder, format and [format])
     if not found:
         wanted = f"in the format {format}" if format else "with an engine"
-        raise ConfigError(f"{run} has no file {wanted}. Write one: python -m runner export {run}")
+        raise ConfigError(f"{run} has no file {wanted}. Write one: {terminal.command('export', run)}")
     return found
 
 

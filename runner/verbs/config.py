@@ -8,14 +8,14 @@ from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from .. import compose
 from ..choices import config_dir
 from ..command import listed
 from ..config import store
-from ..progress import screen
+from ..terminal import screen
 
 
 def main(arguments: list[str]) -> int:
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
             store.from_composition(hydra.compose("config", overrides))
     except Exception as error:
         raise compose.explain(error) from error
-    top = Tree(escape(" ".join(["runner", *overrides])), guide_style="dim")
+    top = Tree(" ".join(["runner", *overrides]), guide_style="dim")
     _grow(top, _plain(composed), _plain(default), choices, "")
     screen().print(top)
     return 0
@@ -51,13 +51,12 @@ def _grow(tree: Tree, values: dict[str, Any], default: Any, choices: dict[str, A
     """Add keys and values; `default` is what stands there without overrides, another choice may have other keys."""
     for key, value in values.items():
         before = default.get(key) if isinstance(default, dict) else None
-        name = escape(str(key))
+        name = str(key)
         if isinstance(value, dict) and value:
             choice = choices.get(path + str(key))
-            branch = tree.add(
-                f"[bold cyan]{name}[/bold cyan]" + (f" [green]{escape(str(choice))}[/green]" if choice else "")
-            )
+            chosen = (f" {choice}", "green") if choice else ""
+            branch = tree.add(Text.assemble((name, "bold cyan"), chosen))
             _grow(branch, value, before, choices, f"{path}{key}.")
         else:
-            said = escape(value if isinstance(value, str) else json.dumps(value))
-            tree.add(f"{name}: {said}" if value == before else f"{name}: [bold yellow]{said}[/bold yellow]")
+            said = value if isinstance(value, str) else json.dumps(value)
+            tree.add(Text.assemble(f"{name}: ", (said, "" if value == before else "bold yellow")))

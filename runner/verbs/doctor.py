@@ -76,7 +76,7 @@ def show(findings: list[Finding]) -> None:
     try:
         from rich import box, table, text
 
-        from ..progress import screen
+        from ..terminal import screen
     except ImportError:
         print("".join(f"{finding.status:<8}{finding.name}: {finding.found}\n" for finding in findings))
     else:

@@ -19,7 +19,7 @@ from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import ConfigError, DiskError
 from ..journal import JOURNAL, LOCK, Journal
 from ..locks import locked
-from ..progress import screen
+from ..terminal import screen, styled
 from . import sync
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def show(place: Path, exported: Exported) -> None:
     for file in manifest.files:
         timing = latency.get(file.path)
         table.add_row(
-            f"[bold]{file.path}[/bold]" if file.path == manifest.recommended else file.path,
+            styled(file.path, "bold") if file.path == manifest.recommended else file.path,
             file.precision,
             f"{file.bytes / 1e6:.3f}",
             "" if file.agreement is None else f"{file.agreement:.2%}",
@@ -103,7 +103,7 @@ def show(place: Path, exported: Exported) -> None:
     console = screen()
     console.print(table)
     for note in exported.notes:
-        console.print(note, soft_wrap=True, markup=False)
+        console.print(note, soft_wrap=True)
     if manifest.recommended:
         console.print(f"Recommended here: {os.path.relpath(place / EXPORT / manifest.recommended)}", soft_wrap=True)
 

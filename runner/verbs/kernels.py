@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from .. import device
-from ..progress import screen
+from ..terminal import screen, styled
 
 if TYPE_CHECKING:
     from ..kernels.choice import Measured
@@ -64,5 +64,5 @@ def table(measured: list[Measured]) -> Table:
     for one in measured:
         *shape, theirs, ours, by = describe(one).values()
         times = (f"{theirs:.3f}", f"{ours:.3f}", f"{theirs / ours:.1f}")
-        rows.add_row(*map(str, shape), *times, f"[yellow]{by}[/]" if one.prefers_stock else by)
+        rows.add_row(*map(str, shape), *times, styled(by, "yellow") if one.prefers_stock else by)
     return rows

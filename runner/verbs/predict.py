@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from .. import runs
-from ..progress import screen
+from ..terminal import screen
 
 
 def main(arguments: list[str]) -> int:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shlex
 from pathlib import Path
 
 from .. import config as cfg
-from .. import journal, runs, sweep
+from .. import journal, runs, sweep, terminal
 from ..errors import CheckpointError, ConfigError, Damaged
-from ..progress import screen
 from ..report import page, subject
+from ..terminal import screen
 
 
 def main(arguments: list[str]) -> int:
@@ -34,7 +33,7 @@ def main(arguments: list[str]) -> int:
     page.targets(output)
     found, title = _found(options)
     engine = subject.measure(found)
-    command = shlex.join(["python", "-m", "runner", "report", *arguments])
+    command = terminal.command("report", *arguments)
     output.parent.mkdir(parents=True, exist_ok=True)
     for path in page.write(found, title, command, engine, output):
         screen().print(f"Report   {os.path.relpath(path)}", soft_wrap=True)

@@ -17,8 +17,8 @@ from .. import runs
 from ..config import store
 from ..errors import ConfigError, Damaged
 from ..journal import CONFIG
-from ..progress import screen
 from ..report.costs import LATENCY, SIZE
+from ..terminal import screen, styled
 
 COLORS = {"FINISHED": "green", "RUNNING": "cyan", "KILLED": "yellow", "FAILED": "red", "LOST": "red", "DAMAGED": "red"}
 
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
         color = COLORS[row["status"]]
         top1 = "" if row["top1"] is None else f"{row['top1']:.4f}"
         started = f"{datetime.fromtimestamp(row['started']):%m-%d %H:%M}"
-        status = f"[{color}]{row['status']}[/{color}]"
+        status = styled(row["status"], color)
         names = (row[name] or "" for name in ("mode", "compression", "model", "data"))
         costs = (column.text(row) for column in (SIZE, LATENCY))
         table.add_row(started, status, *names, str(row["step"]), top1, *costs, row["run"])
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     console.print(table)
     for row in rows:
         if row["reason"]:
-            console.print(f"{row['run']}: {row['reason'].splitlines()[0]}", soft_wrap=True, markup=False)
+            console.print(f"{row['run']}: {row['reason'].splitlines()[0]}", soft_wrap=True)
     return 0
 
 

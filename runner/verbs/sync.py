@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import config as cfg
 from .. import files, runs, stored
 from ..config import store
-from ..config.rules import refuse_secrets, validate
+from ..config.rules import validate
 from ..errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
 from ..journal import CHECKPOINTS, CONFIG, JOURNAL, RESULT, TRACKING_LOCK, Journal, events
 from ..locks import locked
@@ -30,8 +30,6 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--uri", help="another store or server than the run's own; it gets all of the run")
     options = parser.parse_args(arguments)
-    if options.uri:
-        refuse_secrets(options.uri)
     places = {directory: place for place in map(Path, options.runs) for directory in _below(place)}
     failures = {}
     for directory, place in places.items():

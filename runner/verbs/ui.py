@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import child, sweep
 from .. import config as cfg
-from ..config.rules import STORE, refuse_secrets
+from ..config.rules import STORE
 from ..errors import ConfigError, Damaged
 from ..journal import SWEEP, tracked
 from ..tracking import pages, stores
@@ -31,7 +31,6 @@ def main(arguments: list[str]) -> int:
     if options.uri.startswith("http"):
         print(f"The runs are on a server: open {options.uri}")
         return 0
-    refuse_secrets(options.uri)
     path = stores.sqlite_path(options.uri)
     if path is not None and not path.exists():
         raise ConfigError(

@@ -50,7 +50,7 @@ def test_a_password_of_the_environment_opens_the_server_and_is_written_nowhere(g
     wrong = {"MLFLOW_TRACKING_PASSWORD": "kangaroo-mistake"}
     said = [
         # Refused by the server, broken by a defect, and whole.
-        run(*options, "tracking.drain_s=3", cwd=where, env=SECRETS | fault | wrong),
+        run(*options, "tracking.drain_s=30", cwd=where, env=SECRETS | fault | wrong),
         run(*options, cwd=where, env=SECRETS),
         run("sync", "run", cwd=where, env=SECRETS),
     ]
@@ -64,11 +64,28 @@ def test_a_password_of_the_environment_opens_the_server_and_is_written_nowhere(g
     assert holders(tmp_path / "server") == []
 
 
+ADDRESS = "http://me:kangaroo@127.0.0.1:1"
+
+
 @pytest.mark.parametrize(
-    "words", [["hydra.run.dir=run"], ["-m", "train.seed=0,1", "hydra.sweep.dir=run"]], ids=["run", "sweep"]
+    "words",
+    [
+        [f"tracking.uri={ADDRESS}", "hydra.run.dir=run"],
+        ["-m", f"tracking.uri=choice('{ADDRESS}','http://127.0.0.1:2')", "hydra.sweep.dir=run"],
+        ["-m", "tracking.uri=http://127.0.0.1:2?api_key=kangaroo,http://127.0.0.1:3", "hydra.sweep.dir=run"],
+        ["-m", "tracking=mine", "train.seed=0,1", "hydra.sweep.dir=run", "hydra.searchpath=[file://conf]"],
+        ["tracking=mine", "hydra.run.dir=run", "hydra.searchpath=[file://conf]"],
+        ["report", "--experiment", "x", "--uri", ADDRESS],
+    ],
+    ids=["run", "choice", "query", "file of a sweep", "file of a run", "report"],
 )
 def test_a_tracking_uri_with_a_password_is_refused_before_anything_is_written(tmp_path, words):
-    done = run(*TINY, "tracking.uri=http://me:kangaroo@127.0.0.1:1", *words, cwd=tmp_path)
+    (tmp_path / "conf" / "tracking").mkdir(parents=True)
+    own = tmp_path / "conf" / "tracking" / "mine.yaml"
+    own.write_text(f"defaults: [/schema/tracking/mlflow@_here_, _self_]\nuri: {ADDRESS}\n")
+    words = [word.replace("file://conf", f"file://{tmp_path}/conf") for word in words]
+    done = run(*words, *(TINY if words[0] != "report" else []), cwd=tmp_path)
+    own.unlink()
     assert done.returncode == 2
     assert "MLFLOW_TRACKING_PASSWORD" in done.stderr
     assert "kangaroo" not in done.stdout + done.stderr

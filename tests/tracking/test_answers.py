@@ -10,8 +10,9 @@ import time
 
 import pytest
 
+from runner.credentials import masked
 from runner.tracking import answers, server
-from runner.tracking.answers import Late, deadline, is_final, masked, said
+from runner.tracking.answers import Late, deadline, is_final, said
 
 PASSWORD = "s3cret-pa55"
 

@@ -1,0 +1,68 @@
+"""Passwords, tokens and keys: kept out of what is written, and masked in what is shown."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import netrc
+import os
+import re
+
+from .errors import ConfigError
+
+HIDDEN = "***"
+_NAMES = r"(?:passw(?:or)?d|pwd|pass|token|secret|key|auth|authorization|sig|signature|credentials?)"
+#: Addresses that carry what nobody else should read: a user and a password; a user of a server; a named value.
+CARRYING = [
+    re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#'\",:]*:[^\s'\",]*@", re.IGNORECASE),
+    re.compile(r"https?://[^\s/?#'\",]+@", re.IGNORECASE),
+    re.compile(rf"[a-z][a-z0-9+.-]*://[^\s'\",]*[?&;#/](?:\w+[_.-])*{_NAMES}=", re.IGNORECASE),
+    re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\",]*[?&;#/](?:access|api|ssh|account)(?:key|token)=", re.IGNORECASE),
+]
+#: The same, and headers of requests, as they stand in messages: what is before the secret is kept.
+SHOWN = [
+    (re.compile(r"(://)[^/\s@]+@"), rf"\1{HIDDEN}@"),
+    (re.compile(r"\b(basic|bearer|token|digest)\s+[\w+/=.~-]{4,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
+    (re.compile(r"(authorization['\"]?\s*[:=]\s*)[^\r\n]+", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(rf"({_NAMES}['\"]?\s*[:=]\s*)[^\s&'\",;}}]+", re.IGNORECASE), rf"\1{HIDDEN}"),
+]
+
+
+def carries(text: str) -> bool:
+    """Whether a text has an address with a user, a password or a token in it, however the text around it is written."""
+    return any(pattern.search(text) for pattern in CARRYING)
+
+
+def refuse(text: str) -> None:
+    """Refuse a word of the command line that would bring a secret into files and process lists. Errors: ConfigError."""
+    if carries(text):
+        raise ConfigError(REFUSAL)
+
+
+REFUSAL = (
+    "The address of a store or server holds a user, a password or a token, which would stand in the run's files. Leave "
+    "them out of it and set the environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+    "MLFLOW_TRACKING_TOKEN; for a database, what its driver reads, such as PGPASSWORD."
+)
+
+
+def masked(text: str) -> str:
+    """A text without the credentials that requests are sent with, wherever they come from."""
+    for secret in _of_this_user():
+        text = text.replace(secret, HIDDEN)
+    for pattern, replacement in SHOWN:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _of_this_user() -> list[str]:
+    """Passwords and tokens of this user's requests, and what they become in a header; the longest first."""
+    pairs = [(os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))]
+    with contextlib.suppress(OSError, netrc.NetrcParseError, UnicodeDecodeError):
+        place = os.environ.get("NETRC") or os.path.join(os.path.expanduser("~"), ".netrc")
+        pairs += [(user or "", password or "") for user, _, password in netrc.netrc(place).hosts.values()]
+    found = {os.environ.get("MLFLOW_TRACKING_TOKEN", "")}
+    for user, password in pairs:
+        if password:
+            found |= {password, base64.b64encode(f"{user}:{password}".encode()).decode()}
+    return sorted((secret for secret in found if len(secret) > 3), key=len, reverse=True)

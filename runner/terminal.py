@@ -1,0 +1,94 @@
+"""What is printed: commands that paste safely, and names that are shown as they are, whatever is in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+#: Text that an override takes without quotes and as text.
+PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
+#: Words that mean something else without quotes.
+MEANING = {"true", "false", "null", "nan", "inf"}
+#: What has no place on a line: control characters, half characters, bytes of names that are not text.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def command(*words: object) -> str:
+    """A command of this package that pastes into a shell: `command("export", run)`. Each word arrives as it is."""
+    return " ".join(["python -m runner", *(_word(str(word)) for word in words)])
+
+
+def words(overrides: list[str]) -> str:
+    """Overrides that paste into a shell, one after another."""
+    return " ".join(map(_word, overrides))
+
+
+def place(path: Path | str) -> str:
+    """A path as an argument of a command: relative, and never taken for an option."""
+    text = os.path.relpath(path)
+    return f"./{text}" if text.startswith("-") else text
+
+
+def override(key: str, value: object) -> str:
+    """`key=value` as Hydra's grammar takes it, whatever text the value is."""
+    text = str(value)
+    if PLAIN.fullmatch(text) and text.lower() not in MEANING:
+        return f"{key}={text}"
+    return f"{key}={quoted(text)}"
+
+
+def quoted(text: str) -> str:
+    """A text in quotes of Hydra's grammar: a backslash counts before a quote alone, and `${` would be looked up."""
+    text = re.sub(r"\\*\$\{", lambda found: "\\" * (2 * found[0].count("\\") + 1) + "${", text)
+    text = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
+    return f"'{text}'"
+
+
+def pasted(key: str, value: object) -> str:
+    """`key=value` for Hydra, quoted once more for a shell."""
+    return _word(override(key, value))
+
+
+def _word(text: str) -> str:
+    if re.search(r"[\ud800-\udfff]", text):
+        # Bytes that are not text: only printf can write them in every shell.
+        return "\"$(printf '" + "".join(f"\\{byte:03o}" for byte in os.fsencode(text)) + "')\""
+    return shlex.quote(text)
+
+
+def printable(text: str) -> str:
+    """A text on one line, for a picture, a table or a page: what cannot be shown is `�`."""
+    return UNPRINTABLE.sub("�", text)
+
+
+def screen() -> Console:
+    """Where results are printed: as wide as the terminal; wide enough for any table where there is none.
+
+    What is printed is never taken for markup; `styled` gives it a style.
+    """
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 180
+    return Console(markup=False, emoji=False, highlight=False, width=width)
+
+
+def styled(text: str, style: str) -> Text:
+    """A text in a style of rich's, such as `bold`."""
+    from rich.text import Text
+
+    return Text(text, style)
+
+
+def duration(seconds: float) -> str:
+    """`1:05:09`, `5:09`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
