@@ -82,9 +82,11 @@ def _directory(client: Any, uri: str, found: Any) -> Path:
 def _write_journal(client: Any, found: Any, folder: Path) -> None:
     journal = Journal(folder)
     journal.append("started", command=[])
-    for dataset in found.inputs.dataset_inputs:
+    for one in found.inputs.dataset_inputs:
+        data = one.dataset
         with contextlib.suppress(ValueError, TypeError):
-            journal.append("dataset", name=dataset.dataset.name, profile=json.loads(dataset.dataset.profile))
+            profile = json.loads(data.profile)
+            journal.append("dataset", name=data.name, digest=data.digest, source=data.source, profile=profile)
     steps: dict[int, dict[str, float]] = {}
     for name in found.data.metrics:
         for point in client.get_metric_history(found.info.run_id, name):
