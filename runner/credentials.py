@@ -12,12 +12,16 @@ from .errors import ConfigError
 
 HIDDEN = "***"
 _NAMES = r"(?:passw(?:or)?d|pwd|pass|token|secret|key|auth|authorization|sig|signature|credentials?)"
-#: Addresses that carry what nobody else should read: a user and a password; a user of a server; a named value.
+#: Names of values that are secrets, wherever they stand in a name, and where they are its last word.
+_ANYWHERE = r"passw|pwd|secret|token|credential|signature|api[_-]?key|access[_-]?key"
+_AT_THE_END = r"key|pass|sig|auth|authorization"
+#: Addresses that carry what nobody else should read: a user and a password, which is not a port; a user of a server; a
+#: named value.
 CARRYING = [
-    re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#'\",:]*:[^\s'\",]*@", re.IGNORECASE),
+    re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#:]*:(?!\d+(?:[/?#,'\")\]]|$))\S*@", re.IGNORECASE),
     re.compile(r"https?://[^\s/?#'\",]+@", re.IGNORECASE),
-    re.compile(rf"[a-z][a-z0-9+.-]*://[^\s'\",]*[?&;#/](?:\w+[_.-])*{_NAMES}=", re.IGNORECASE),
-    re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\",]*[?&;#/](?:access|api|ssh|account)(?:key|token)=", re.IGNORECASE),
+    re.compile(rf"://\S*[?&;#/][\w.-]*(?:{_ANYWHERE})[\w.-]*=", re.IGNORECASE),
+    re.compile(rf"://\S*[?&;#/](?:[\w.-]*[_.-])?(?:{_AT_THE_END})=", re.IGNORECASE),
 ]
 #: The same, and headers of requests, as they stand in messages: what is before the secret is kept.
 SHOWN = [

@@ -81,9 +81,7 @@ class Journal:
         """Add one event; it survives the end of the process. Errors: OSError; nothing is added then."""
         line = files.to_json({"event": event, "time": round(time.time(), 3), **fields})
         if self.path.is_symlink() or self.path.is_dir():
-            raise Damaged(
-                f"{self.path} is not a regular file. Bring back the one that the run wrote."
-            )
+            raise Damaged(f"{self.path} is not a regular file. Bring back the one that the run wrote.")
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
         try:
             locks.lock(descriptor)

@@ -18,6 +18,7 @@ SECRET = "kangaroo"
         f"http://host/x?a=1&access_token={SECRET}", f"http://host?key={SECRET}", f"http://host?api-key={SECRET}",
         f"http://host?apikey={SECRET}", f"http://host?sig={SECRET}", f"http://host#auth={SECRET}",
         f"http://host/token={SECRET}", f"s3://bucket/x?X-Amz-Signature={SECRET}", f"http://host;password={SECRET}",
+        f"http://host/?AWSAccessKey={SECRET}", f"http://host/?AWSAccessKeyId={SECRET}", f"http://me:pa,ss{SECRET}@host",
         f"postgresql://host/db?password={SECRET}", f"http://[bad:{SECRET}@host",
     ],
 )  # fmt: skip
@@ -41,6 +42,7 @@ def test_a_secret_in_an_address_is_refused_however_it_is_written(spelling, addre
         "tracking.uri=http://127.0.0.1:5000", "tracking.uri=sqlite:///outputs/mlflow.db", "mode=cls", "data.root=a@c",
         "tracking.uri=postgresql://me@host/db?sslmode=require", "name=key", "+data.augment.key=3", "photo?key=1.jpg",
         "model.kwargs={a:1}", "hydra.searchpath=[file:///home/me/conf]", "tracking.uri=http://host/path?page=2",
+        "tracking.uri=http://host:5000/a@b", "tracking.uri=http://a:5000,http://b:5000", "tracking.uri=http://h/?design=1",
         "optimizer.lr=tag(log,interval(0.1,1))", "me@host:/data",
     ],
 )  # fmt: skip
