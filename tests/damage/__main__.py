@@ -8,6 +8,7 @@ Prints a table, and ends with exit code 1 where anything was wrong.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import random
 import sys
@@ -65,8 +66,10 @@ def run(folder: Path, chosen: list[cases.Case], processes: int) -> dict[cases.Ca
     whole = cases.whole_answers(folder)
     found = {}
     with get_context("fork").Pool(processes) as pool:
-        work = [(folder, case, whole) for case in chosen]
-        for case, wrong in zip(chosen, pool.starmap(cases.defect, work, chunksize=1), strict=True):
+        defect = functools.partial(cases.defect, folder, whole=whole)
+        for number, (case, wrong) in enumerate(zip(chosen, pool.imap(defect, chosen), strict=True), start=1):
+            if number % 50 == 0:
+                print(f"{number} of {len(chosen)} cases", file=sys.stderr, flush=True)
             if wrong:
                 found[case] = wrong
                 print(f"{case.file}, {case.damage}, {case.verb}: {wrong}", flush=True)
