@@ -73,6 +73,9 @@ def run(folder: Path, chosen: list[cases.Case], processes: int) -> dict[cases.Ca
             if wrong:
                 found[case] = wrong
                 print(f"{case.file}, {case.damage}, {case.verb}: {wrong}", flush=True)
+        # Ended by a signal, Paddle would print its own kind of traceback.
+        pool.close()
+        pool.join()
     return found
 
 

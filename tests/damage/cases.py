@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.conftest import run_command
+
 from .kinds import DAMAGES, SECRET
 
 COMPOSITION = [
@@ -32,7 +34,7 @@ VERBS = {
     "predict": ["predict", "run", "picture.png", "--json"],
     "export": ["export", "run", "--format", "safetensors"],
     "bench": ["bench", "run", "--seconds", "0.001", "--batch", "1"],
-    "resume": [*COMPOSITION, "hydra.run.dir=run", "checkpoint.resume=auto"],
+    "resume": [*COMPOSITION, "hydra.run.dir=run", "checkpoint.resume=auto", "tracking=none"],
     "init_from": [
         *COMPOSITION, "hydra.run.dir=new", "checkpoint.init_from=run", "deploy.formats=[]", "compression=none",
         "tracking=none",
@@ -69,8 +71,9 @@ def fixture(folder: Path) -> None:
     (folder / "secret").write_text(SECRET)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(whole / "picture.png")
-    answer = command([*COMPOSITION, "hydra.run.dir=run"], whole)
-    assert answer.code == 0, answer.err
+    # A process of its own waits until everything is delivered.
+    done = run_command(*COMPOSITION, "hydra.run.dir=run", cwd=whole, timeout=300)
+    assert done.returncode == 0, done.stderr
     shutil.copytree(whole / "run", whole / "other")
 
 
@@ -122,7 +125,8 @@ def whole_answers(folder: Path) -> dict[str, Answer]:
 
 
 def _done(folder: Path, place: Path, verb: str, file: str = "", damage: str = "") -> Answer:
-    shutil.copytree(folder / "whole", place)
+    # The runs know their store by its absolute path, and so do copies.
+    shutil.copytree(folder / "whole", place, ignore=shutil.ignore_patterns("outputs"))
     try:
         if damage:
             DAMAGES[damage](place / "run" / file)

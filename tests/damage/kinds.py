@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,8 +70,3 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "link outside": _replace_by_link,
     "missing": Path.unlink,
 }
-
-
-def copied(original: Path, folder: Path) -> None:
-    """A case's own copy of the folder with the runs."""
-    shutil.copytree(original, folder)
