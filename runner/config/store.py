@@ -92,8 +92,17 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Config:
     plain = stored.read_yaml(path, dict[str, Any])
     if plain is None:
         raise Damaged(f"{path} is missing.")
-    for override in overrides:
-        _set(plain, override)
+    config = _fitting(plain, path)
+    if overrides := list(overrides):
+        for override in overrides:
+            _set(plain, override)
+        config = _typed(plain, Config, "")
+    validate(config)
+    return config
+
+
+def _fitting(plain: dict[str, Any], path: Path) -> Config:
+    """The config of a file. Errors: ConfigError naming it where it does not fit the schema."""
     try:
         config = _typed(plain, Config, "")
     except (KeyError, TypeError, AttributeError) as error:
@@ -102,8 +111,11 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(f"{path} does not fit this version: {error}") from error
     if not isinstance(config, Config):
         raise ConfigError(f"{path} holds no config.")
-    validate(config)
     return config
+
+
+class _Text(str):
+    """What stands behind the `=` of an override. The type of its key says what it means."""
 
 
 def _set(plain: dict[str, Any], override: str) -> None:
@@ -114,10 +126,27 @@ def _set(plain: dict[str, Any], override: str) -> None:
         plain = plain.get(part) if isinstance(plain, dict) else None  # type: ignore[assignment]
     if not equals or not isinstance(plain, dict) or name not in plain or isinstance(plain[name], dict):
         raise ConfigError(f"{override}: the run's config has no such key. Write key=value, such as data.root=DIR")
-    plain[name] = yaml.safe_load(value)
+    plain[name] = _Text(value)
+
+
+def _meant(text: str, hint: Any) -> Any:
+    """What an override's text is to a type: itself where that is text or a name, else as YAML reads it."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if type(None) in options and text in ("", "null", "~"):
+        return None
+    if str in options or any(isinstance(option, type) and issubclass(option, Enum) for option in options):
+        quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+        return text[1:-1] if quoted else str(text)
+    try:
+        # Texts in a list stay texts as well.
+        return yaml.load(text, yaml.BaseLoader if hint == list[str] else yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return str(text)
 
 
 def _typed(plain: Any, hint: Any, path: str) -> Any:
+    if isinstance(plain, _Text):
+        plain = _meant(plain, hint)
     if get_origin(hint) in (Union, types.UnionType):
         if plain is None:
             return None
@@ -125,11 +154,14 @@ def _typed(plain: Any, hint: Any, path: str) -> Any:
     if plain is None and hint is not Any:
         raise ConfigError(f"{path.rstrip('.')} has no value")
     if isinstance(hint, type) and issubclass(hint, Enum):
+        if not isinstance(plain, str) or plain not in hint.__members__:
+            raise ConfigError(f"{path.rstrip('.')}={plain}: must be one of {', '.join(hint.__members__)}")
         return hint[plain]
-    if get_origin(hint) is list and plain:
+    if get_origin(hint) is list and isinstance(plain, list):
         return [_typed(item, get_args(hint)[0], path) for item in plain]
-    if get_origin(hint) is dict and is_dataclass(get_args(hint)[1]):
-        return {key: _typed(item, get_args(hint)[1], f"{path}{key}.") for key, item in plain.items()}
+    if isinstance(plain, dict) and (hint is Any or get_origin(hint) is dict):
+        keys, values = get_args(hint) or (Any, Any)
+        return {_leaf(key, keys, path): _typed(item, values, f"{path}{key}.") for key, item in plain.items()}
     if not is_dataclass(hint):
         return _leaf(plain, hint, path)
     if not isinstance(plain, dict):

@@ -22,6 +22,7 @@ from ..errors import CheckpointError, ConfigError
 from ..files import refuse_links
 from ..terminal import screen
 from . import sync
+from .arguments import bounded, listed
 
 
 def main(arguments: list[str]) -> int:
@@ -32,12 +33,11 @@ def main(arguments: list[str]) -> int:
         "recommended file at batch size 1.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories or MLflow run ids")
+    sizes, threads, seconds = listed(bounded(int, 1, 4096)), bounded(int, 1, 1024), bounded(float, 0.01, 3600)
+    parser.add_argument("--batch", type=sizes, default=[1, 8, 32], metavar="N,…", help="images a call (1,8,32)")
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (%(default)s)")
     parser.add_argument(
-        "--batch", type=_numbers, default=[1, 8, 32], metavar="N,…", help="images a call (default: 1,8,32)"
-    )
-    parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="CPU threads (%(default)s)")
-    parser.add_argument(
-        "--seconds", type=float, default=1.0, metavar="S", help="for each file and batch size (%(default)s)"
+        "--seconds", type=seconds, default=1.0, metavar="S", help="for each file and batch size (%(default)s)"
     )
     parser.add_argument("--format", choices=("onnx", "paddle"), help="only files of this format")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
@@ -65,16 +65,6 @@ def main(arguments: list[str]) -> int:
 def _directory(run: str, uri: str) -> Path:
     """Where the export of a run is: its directory, or a folder that `export --output` wrote."""
     return Path(run) if (Path(run) / EXPORT / MANIFEST).is_file() else runs.directory_of(run, uri)
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
-
-
-def _numbers(text: str) -> list[int]:
-    return list(dict.fromkeys(map(_positive, text.split(","))))
 
 
 def _entries(run: str, directory: Path, format: str | None) -> list[bench.Entry]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from .. import runs
 from ..terminal import screen
+from .arguments import bounded
 
 
 def main(arguments: list[str]) -> int:
@@ -19,7 +20,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="run directory or MLflow run id")
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders (searched through) or 'globs'")
     parser.add_argument("--network", default="student", help="which network of the run (%(default)s)")
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="classes an image (%(default)s)")
+    parser.add_argument(
+        "--top", type=bounded(int, 1, 1_000_000), default=3, metavar="N", help="classes an image (%(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument(
         "--set", action="append", default=[], metavar="key=value", help="as in runner eval; trust=true too"
@@ -32,7 +35,7 @@ def main(arguments: list[str]) -> int:
     files = folder.find(options.images)
 
     classifier = trained.classifier(directory, config, options.network)
-    top = min(max(1, options.top), len(classifier.classes))
+    top = min(options.top, len(classifier.classes))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("image", "class", "probability", *(["then"] if top > 1 else [])):
         table.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")

@@ -34,7 +34,10 @@ def main(arguments: list[str]) -> int:
     found, title = _found(options)
     engine = subject.measure(found)
     command = terminal.command("report", *arguments)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {output}: {error.strerror}. Name another place.") from error
     for path in page.write(found, title, command, engine, output):
         screen().print(f"Report   {os.path.relpath(path)}", soft_wrap=True)
     return 0

@@ -14,6 +14,7 @@ from ..config.rules import STORE
 from ..errors import ConfigError, Damaged
 from ..journal import SWEEP, tracked
 from ..tracking import pages, stores
+from .arguments import bounded
 
 
 def main(arguments: list[str]) -> int:
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
 
     parser = argparse.ArgumentParser(prog="runner ui", description="Open MLflow on the runs of a store.")
     parser.add_argument("uri", nargs="?", default=cfg.Mlflow.uri, help="tracking URI of the store (%(default)s)")
-    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--port", type=bounded(int, 1, 65_535), default=5000, metavar="N")
     options = parser.parse_args(arguments)
     if not STORE.match(options.uri):
         raise ConfigError(

@@ -165,6 +165,7 @@ def test_mlflow_alone_gives_the_same_report(swept, tmp_path):
         ([], "Name runs"),
         (["nowhere"], "There is no run nowhere"),
         (["sweep", "--output", "page.txt"], "page.html"),
+        (["sweep", "--output", "/dev/null/page.html"], "Name another place"),
         (["--experiment", "other"], "It has: Default, tried"),
         (["0" * 32], "There is no run 000"),
     ],
