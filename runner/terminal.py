@@ -32,8 +32,10 @@ def words(overrides: list[str]) -> str:
 
 
 def place(path: Path | str) -> str:
-    """A path as an argument of a command: relative, and never taken for an option."""
+    """A path as an argument of a command: relative where it is below this folder, and never taken for an option."""
     text = os.path.relpath(path)
+    if text.startswith(os.pardir):
+        return str(path)
     return f"./{text}" if text.startswith("-") else text
 
 
