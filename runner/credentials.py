@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import contextlib
 import netrc
 import os
@@ -65,6 +66,11 @@ def _of_this_user() -> list[str]:
     with contextlib.suppress(OSError, netrc.NetrcParseError, UnicodeDecodeError):
         place = os.environ.get("NETRC") or os.path.join(os.path.expanduser("~"), ".netrc")
         pairs += [(user or "", password or "") for user, _, password in netrc.netrc(place).hosts.values()]
+    with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
+        stored = configparser.ConfigParser(interpolation=None)
+        stored.read(os.path.join(os.path.expanduser("~"), ".mlflow", "credentials"), encoding="utf-8")
+        names = ("mlflow_tracking_username", "mlflow_tracking_password")
+        pairs += [(one.get(names[0], ""), one.get(names[1], "")) for one in stored.values()]
     found = {os.environ.get("MLFLOW_TRACKING_TOKEN", "")}
     for user, password in pairs:
         if password:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from .config.rules import refuse_search
 from .errors import STOPPED, ConfigError, Damaged, DiskError, RunFailed
 from .journal import CONFIG, SWEEP, tracked
 from .signals import ToJobs
+from .tracking import stores
 
 #: Overrides that decide where a sweep is and how it is run.
 NAMING = ("name", "sweep.", "sweep/", "hydra.", "hydra/", "experiment")
@@ -162,5 +164,11 @@ def _deliver(directory: Path) -> None:
         tracking = store.read(directory / CONFIG).tracking
         if isinstance(tracking, cfg.Mlflow) and not tracked(directory).get("ended"):
             end = runs.close_lost(directory)
+            try:
+                # The folder of a sweep that is resumed may be from somebody else.
+                stores.Tracked(directory).sent_into(tracking.uri)
+            except ConfigError as error:
+                print(error, file=sys.stderr)
+                return
             supervisor.MIRROR.follow(directory, tracking)
             supervisor.MIRROR.ended(directory, end)

@@ -186,11 +186,9 @@ class Result(_Result):
     device: str
 
 
-class Tracked(TypedDict, total=False):
-    """`mlflow.json`."""
+class OfStore(TypedDict, total=False):
+    """What one store has of a run."""
 
-    uri: str
-    key: str
     run_id: str
     experiment_id: str
     params_sent: bool
@@ -198,6 +196,18 @@ class Tracked(TypedDict, total=False):
     mark: str
     ended: bool
     has_lost: bool
+
+
+class Tracked(OfStore, total=False):
+    """`mlflow.json`."""
+
+    uri: str
+    key: str
+    home: str
+    said: str
+    own: str
+    beside: str | None
+    others: dict[str, OfStore]
     rebuilt: str
     refused: str
 
@@ -365,12 +375,17 @@ def mistakes(path: Path) -> dict[str, Any]:
     return found
 
 
+def _is_whole(known: dict[str, Any]) -> bool:
+    needed = {"experiment_id", "params_sent", "offset"} if "run_id" in known else set()
+    return known.get("offset", 0) >= 0 and known.keys() >= needed
+
+
 def tracked(path: Path) -> dict[str, Any]:
     """`mlflow.json` of a run; empty where nothing of it was delivered. Errors: Damaged."""
     remedy = "Remove it; `python -m runner sync RUN` then delivers the run as a new one."
     found = read_json(path, Tracked, remedy) or {}
-    needed = {"key", "uri", "experiment_id", "params_sent", "offset"} if "run_id" in found else set()
-    complete = "rebuilt" in found or found.keys() >= needed
-    if found.get("offset", 0) < 0 or not complete:
+    whole = "rebuilt" in found or "run_id" not in found or found.keys() >= {"key", "uri"}
+    stores = [] if "rebuilt" in found else [found, *found.get("others", {}).values()]
+    if not whole or not all(map(_is_whole, stores)):
         raise Damaged(f"{path} is damaged: a part of it is missing or impossible. {remedy}")
     return found

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, files
+from ..tracking.artifacts import Artifacts
 from . import engines, manifest
 from .manifest import EXPORT
 from .served import COLUMN
@@ -35,7 +36,7 @@ def log_model(client: Any, experiment_id: str, run_id: str, folder: Path) -> str
     """Log the recommended file of an export folder as the run's model, once; returns the id of the logged model.
 
     An upload that was broken off is finished; an export that has changed becomes a new model, the one that
-    `runs:/<run id>/model` names. Errors: CheckpointError for what is no export, MlflowException.
+    `runs:/<run id>/model` names. Errors: CheckpointError for what is no export, ForeignPath, MlflowException.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
@@ -54,7 +55,8 @@ def log_model(client: Any, experiment_id: str, run_id: str, folder: Path) -> str
             outputs = client.get_run(run_id).outputs
             if not any(known.model_id == logged.model_id for known in (outputs.model_outputs if outputs else [])):
                 client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-            client.log_model_artifacts(logged.model_id, str(_save(place, described, logged)))
+            artifacts = Artifacts(client.tracking_uri, logged.artifact_location, logged.model_id)
+            artifacts.send_folder(_save(place, described, logged))
             client.finalize_logged_model(logged.model_id, "READY")
         return str(logged.model_id)
 

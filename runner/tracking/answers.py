@@ -8,7 +8,6 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -110,7 +109,7 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 class Timed:
-    """A client of MLflow whose every call has a deadline."""
+    """A client of MLflow whose every call has a deadline. Files are not for it: see `artifacts`."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -121,17 +120,7 @@ class Timed:
             return attribute
 
         def call(*arguments: Any, **named: Any) -> Any:
-            with deadline(CALL_S + _size(name, arguments) / BYTES_PER_S):
+            with deadline(CALL_S):
                 return attribute(*arguments, **named)
 
         return call
-
-
-def _size(name: str, arguments: tuple[Any, ...]) -> float:
-    """Bytes that a call sends; of a download nobody knows before."""
-    if name == "download_artifacts":
-        return 300 * BYTES_PER_S
-    if name not in ("log_artifact", "log_artifacts", "log_model_artifacts"):
-        return 0
-    path = Path(arguments[1])
-    return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -20,11 +21,17 @@ def artifacts_of(path: Path) -> Path:
     return path.resolve().parent / ARTIFACTS
 
 
-def check(path: Path) -> None:
-    """Errors: Refused for a file that is not a store of MLflow's, which would become one."""
+def check(path: Path, schema: str) -> None:
+    """Errors: Refused for a file that is not a store of MLflow's, which would become one, or one of another `schema`.
+
+    MLflow would change an older one without a word, and the MLflow that wrote it could not open it any more.
+    """
+    version: tuple[str] | None = None
     try:
         with contextlib.closing(_open(path)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "alembic_version" in tables:
+                version = database.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.DatabaseError as error:
         remedy = "Name another: tracking.uri=sqlite:///FILE"
         raise Refused(f"{path} is not a store of MLflow's: {error}. {remedy}") from error
@@ -33,6 +40,16 @@ def check(path: Path) -> None:
             f"{path} is a database of another program ({', '.join(sorted(tables)[:3])}), and is left as it is. Name "
             "another file: tracking.uri=sqlite:///FILE"
         )
+    if version is not None and version[0] != schema:
+        raise of_another_version(f"sqlite:///{path}")
+
+
+def of_another_version(uri: str) -> Refused:
+    """What is said of a store that another version of MLflow wrote."""
+    return Refused(
+        f"{uri} was made by another version of MLflow than the one installed here. Of an older one: make a copy of it, "
+        f"then: {shlex.join(['mlflow', 'db', 'upgrade', uri])}. Of a newer one: pip install -U mlflow"
+    )
 
 
 def follow_move(path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ..errors import CheckpointError, ForeignPath
 from ..journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, MEASURED, OVERRIDES, events, mark
 from . import server
 from .answers import Refused, is_final, said
+from .artifacts import Artifacts
 from .stores import Tracked
 
 #: MLflow's limits for one call.
@@ -43,7 +45,8 @@ class Mirror:
             self.known |= {"offset": 0, "has_lost": True}
         self._had: dict[tuple[str, int], float] | None = None
         self._client: Any = None
-        self._checked = False
+        self._artifacts: Artifacts | None = None
+        """Where the store has the run's files, once it was seen that it has the run."""
 
     @property
     def client(self) -> Any:
@@ -68,10 +71,8 @@ class Mirror:
             self.check()
             return self._replay()
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST" and "run_id" in self.known:
-                # Next time the run is made again, in a store that was lost and is a new one.
-                self._checked = False
-                raise
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST" and self._is_lost():
+                return self._replay()
             if is_final(error):
                 raise Refused(f"{self.uri} refuses {os.path.relpath(self.directory)}: {said(error)}.") from error
             raise
@@ -83,7 +84,7 @@ class Mirror:
         """
         from mlflow.exceptions import MlflowException
 
-        if self._checked or "run_id" not in self.known:
+        if self._artifacts is not None or "run_id" not in self.known:
             return
         run_id = self.known["run_id"]
         try:
@@ -99,11 +100,17 @@ class Mirror:
         server.refuse_deleted(self.client.get_experiment(found.info.experiment_id), self.uri)
         if found.info.lifecycle_stage == "deleted":
             raise Refused(
-                f"The run {run_id} was deleted in MLflow ({self.uri}). Restore it: MLFLOW_TRACKING_URI={self.uri} "
-                f"mlflow runs restore --run-id {run_id}; or leave it so: its run directory has all of it"
+                f"The run {run_id} was deleted in MLflow ({self.uri}). Restore it: "
+                f"MLFLOW_TRACKING_URI={shlex.quote(self.uri)} mlflow runs restore --run-id {run_id}; or "
+                "leave it so: its run directory has all of it"
             )
-        self._set_directory(found)
-        self._checked = True
+        self._found(found)
+
+    def _is_lost(self) -> bool:
+        """Whether the store has the run no more: it was lost, and is a new one. The run is made again in it then."""
+        had, self._artifacts = self.known.get("run_id"), None
+        self.check()
+        return had is not None and "run_id" not in self.known
 
     def _replay(self) -> bool:
         if "run_id" not in self.known:
@@ -153,11 +160,11 @@ class Mirror:
             experiment, run_name=run_name(self.config, self.directory), tags=self._tags()
         )  # fmt: skip
         self.tracked.update(run_id=run.info.run_id, experiment_id=experiment, params_sent=False, offset=0)
-        self._checked = True
-        self._set_directory(run)
+        self._found(run)
 
-    def _set_directory(self, run: Any) -> None:
-        """Say where the run is, if it is not where the store has it."""
+    def _found(self, run: Any) -> None:
+        """Note where the store has the run's files, and tell it where the run is. Errors: ForeignPath."""
+        self._artifacts = Artifacts(self.uri, run.info.artifact_uri, run.info.run_id)
         if run.data.tags.get("run_dir") != self._place:
             self.client.set_tag(run.info.run_id, "run_dir", self._place)
 
@@ -230,12 +237,11 @@ class Mirror:
             path = files.inside(self.directory, name)
             if folder:
                 files.inside(self.directory, folder)
+            assert self._artifacts is not None
             if path.is_dir():
-                for _ in files.contents(path):
-                    pass
-                self.client.log_artifacts(self.known["run_id"], str(path), folder or None)
+                self._artifacts.send_folder(path, folder)
             elif path.is_file():
-                self.client.log_artifact(self.known["run_id"], str(path), folder or None)
+                self._artifacts.send(path, folder)
         except ForeignPath as error:
             self.tell(f"not sent: {error}")
 

@@ -14,6 +14,7 @@ from ..errors import CheckpointError, ConfigError, ServerLost
 from ..journal import CONFIG, MISTAKES, OVERRIDES, PER_CLASS, RESULT, TRACKED, Journal
 from . import server
 from .answers import Late, said
+from .artifacts import Artifacts
 
 #: What is downloaded where MLflow has it.
 FILES = (CONFIG, OVERRIDES, PER_CLASS, MISTAKES)
@@ -67,11 +68,12 @@ def _directory(client: Any, uri: str, found: Any) -> Path:
     run_id = found.info.run_id
     if (own := server.directory_in(found.data.tags, run_id, uri)) is not None:
         return own
+    artifacts = Artifacts(uri, found.info.artifact_uri, run_id)
     folder = files.temporary_folder(f"runner-{run_id[:8]}-")
-    have = {item.path for item in client.list_artifacts(run_id)}
+    have = artifacts.sizes()
     for name in FILES:
         if name in have:
-            client.download_artifacts(run_id, name, str(folder))
+            artifacts.fetch(name, have[name], folder / name)
     files.write_json(folder / TRACKED, {"uri": uri, "run_id": run_id, "rebuilt": found.info.run_name})
     _write_journal(client, found, folder)
     if found.info.status == "FINISHED":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, OV
 from ..locks import locked
 from . import embedded
 from .answers import Late, Refused, Timed, said
+from .artifacts import Artifacts
 from .stores import resolved, sqlite_path
 
 #: For the client: fail soon, whoever calls tries again or says so.
@@ -39,6 +40,7 @@ def connect(uri: str, make: bool = True) -> Any:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow.exceptions import MlflowException
+    from mlflow.store.db.utils import _get_latest_schema_revision
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -54,17 +56,14 @@ def connect(uri: str, make: bool = True) -> Any:
         if path is not None and not path.exists():
             _make(path)
         elif path is not None:
-            embedded.check(path)
+            embedded.check(path, _get_latest_schema_revision())
             embedded.follow_move(path)
         try:
             client = Timed(MlflowClient(tracking_uri=uri))
             client.search_experiments(max_results=1)
         except MlflowException as error:
             if "database schema" in str(error):
-                raise Refused(
-                    f"{uri} was made by another version of MLflow than the one installed here. Of an older one: make a "
-                    f"copy of it, then: mlflow db upgrade {uri}. Of a newer one: pip install -U mlflow"
-                ) from error
+                raise embedded.of_another_version(uri) from error
             raise
     return client
 
@@ -113,7 +112,8 @@ def refuse_deleted(experiment: Any, uri: str) -> None:
     """Errors: Refused for an experiment that was deleted in MLflow, which takes no runs."""
     if experiment.lifecycle_stage == "deleted":
         raise Refused(
-            f"The experiment '{experiment.name}' was deleted in MLflow ({uri}). Restore it: MLFLOW_TRACKING_URI={uri} "
+            f"The experiment '{experiment.name}' was deleted in MLflow ({uri}). Restore it: "
+            f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
             f"mlflow experiments restore --experiment-id {experiment.experiment_id}; or train under another name: "
             "name=NAME"
         )
@@ -130,8 +130,7 @@ def fetch(uri: str, run_id: str) -> Path:
     if path is not None and not path.is_file():
         raise CheckpointError(f"There is no run {run_id}: neither a folder of that name nor the store {path} exists.")
     try:
-        client = connect(uri)
-        tags = client.get_run(run_id).data.tags
+        found = connect(uri).get_run(run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise CheckpointError(
@@ -141,11 +140,11 @@ def fetch(uri: str, run_id: str) -> Path:
         raise ServerLost(f"{uri} does not answer: {said(error)}. Start it, or give the run's directory.") from error
     except Late as error:
         raise ServerLost(f"{uri} does not answer: {said(error)}. Start it, or give the run's directory.") from error
-    if (own := directory_in(tags, run_id, uri)) is not None:
+    if (own := directory_in(found.data.tags, run_id, uri)) is not None:
         return own
     folder = files.temporary_folder(f"runner-{run_id[:8]}-")
     try:
-        _download(client, run_id, folder)
+        _download(Artifacts(uri, found.info.artifact_uri, run_id), found.data.tags, folder)
     except (MlflowException, OSError, Late) as error:
         raise ServerLost(f"{uri} does not give the files of the run {run_id}: {said(error)}. Try again.") from error
     return folder
@@ -161,31 +160,27 @@ def directory_in(tags: dict[str, str], run_id: str, uri: str) -> Path | None:
     return None
 
 
-def _download(client: Any, run_id: str, folder: Path) -> None:
-    have = {item.path for place in ("", CHECKPOINTS) for item in client.list_artifacts(run_id, place)}
-    tags = client.get_run(run_id).data.tags
+def _download(artifacts: Artifacts, tags: dict[str, str], folder: Path) -> None:
+    have = artifacts.sizes()
     # The tag comes last: without it the upload was not complete.
     named = {name: tags[f"checkpoint.{name}"] for name in ("final", "best", "last") if f"checkpoint.{name}" in tags}
     if CONFIG not in have or not named:
         raise CheckpointError(
-            f"MLflow has no checkpoint of the run {run_id}, and its directory is gone. Checkpoints are uploaded with "
+            "MLflow has no checkpoint of that run, and its directory is gone. Checkpoints are uploaded with "
             "tracking.checkpoints=best, last or all."
         )
     for name in (CONFIG, OVERRIDES):
         if name in have:
-            client.download_artifacts(run_id, name, str(folder))
+            artifacts.fetch(name, have[name], folder / name)
     for pointer, checkpoint in named.items():
         if not CHECKPOINT_NAME.fullmatch(checkpoint):
-            raise CheckpointError(f"MLflow names the checkpoint {checkpoint!r} of the run {run_id}, which is not one.")
+            raise CheckpointError(f"MLflow names the checkpoint {checkpoint!r} of that run, which is not one.")
         target = folder / CHECKPOINTS / checkpoint
         if not target.exists():
             target.mkdir(parents=True)
-            place = f"{CHECKPOINTS}/{pointer}"
-            there = {item.path for item in client.list_artifacts(run_id, place)}
+            there = artifacts.sizes(f"{CHECKPOINTS}/{pointer}")
             for part in CHECKPOINT_FILES:
-                if f"{place}/{part}" in there:
-                    with tempfile.TemporaryDirectory() as received:
-                        path = Path(client.download_artifacts(run_id, f"{place}/{part}", received))
-                        (target / part).write_bytes(path.read_bytes())
+                if (path := f"{CHECKPOINTS}/{pointer}/{part}") in there:
+                    artifacts.fetch(path, there[path], target / part)
         for name in {pointer, "last"}:
             (folder / CHECKPOINTS / name).write_text(checkpoint, encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import config as cfg
 from .. import files, terminal
-from ..errors import ConfigError
+from ..errors import ConfigError, Damaged
 from ..journal import TRACKED, tracked
 
 SQLITE = "sqlite:///"
@@ -78,13 +78,19 @@ class Tracked:
         self.values = tracked(directory)
         home = self.values.get("home")
         here = str(directory.resolve())
-        if home not in (None, here) and tracked(Path(home)).get("key") == self.values.get("key"):
+        if home not in (None, here) and self._is_copy_of(Path(home)):
             # Two runs would be one in MLflow.
             self.values = {name: self.values[name] for name in ("own", "said") if name in self.values}
         self.moved = home not in (None, here)
         self.values["home"] = here
         if "key" not in self.values:
             self.values["key"] = uuid.uuid4().hex
+
+    def _is_copy_of(self, other: Path) -> bool:
+        """Whether another directory is this run too, and not this very directory under another name."""
+        with contextlib.suppress(OSError, ValueError, Damaged):
+            return tracked(other).get("key") == self.values.get("key") and not other.samefile(self.directory)
+        return False
 
     @property
     def uri(self) -> str | None:
@@ -97,11 +103,25 @@ class Tracked:
         The same words mean the same store, from whatever directory the command is started, and also where the run was
         moved together with its store.
         """
+        own = self._own(said)
+        return self._keep(said, own if is_trusted(own) else resolved(said))
+
+    def sent_into(self, said: str) -> str:
+        """The store of a command that was given nothing but the run: the one it was trained into, and no other.
+
+        Errors: ConfigError for one that only the run names.
+        """
+        own = self._own(said)
+        require_trust(self.directory, own)
+        return self._keep(said, own)
+
+    def _own(self, said: str) -> str:
         own = self.values.get("own") if self.values.get("said") == said else None
-        if isinstance(own, str) and self.moved:
-            own = self._moved_with(own)
-        if not isinstance(own, str) or not is_trusted(own):
-            own = resolved(said)
+        if not isinstance(own, str):
+            return resolved(said)
+        return self._moved_with(own) if self.moved else own
+
+    def _keep(self, said: str, own: str) -> str:
         path = sqlite_path(own)
         beside = os.path.relpath(path, self.directory.resolve()) if path else None
         self.values |= {"said": said, "own": own, "beside": beside}

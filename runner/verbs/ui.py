@@ -13,7 +13,7 @@ from .. import config as cfg
 from ..config.rules import STORE
 from ..errors import ConfigError, Damaged
 from ..journal import SWEEP, tracked
-from ..tracking import pages, stores
+from ..tracking import embedded, pages, stores
 from .arguments import bounded
 
 
@@ -37,6 +37,8 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(
             f"{path} does not exist: no run was tracked here yet. Train one first, or name another store."
         )
+    if path is not None:
+        embedded.follow_move(path)
     _reserve(options.port)
     address = f"http://127.0.0.1:{options.port}"
     print(f"MLflow   {address} (Ctrl-C ends it)", flush=True)

@@ -216,11 +216,11 @@ def test_a_replay_from_the_start_adds_no_second_model(run):
 
 
 def test_an_upload_that_was_broken_off_is_finished(tmp_path, monkeypatch):
-    from mlflow.tracking import MlflowClient
+    from runner.tracking.artifacts import Artifacts
 
     run = Tracked(tmp_path, replay=False)
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "log_model_artifacts", lambda *_arguments: 1 / 0)
+        patch.setattr(Artifacts, "send_folder", lambda *_arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run.replay()
     [before] = run.models()

@@ -156,6 +156,16 @@ def test_passwords_and_tokens_of_the_environment_are_masked_anywhere(monkeypatch
     assert "tok-1234567" not in masked("x tok-1234567 y")
 
 
+def test_a_password_that_mlflow_itself_keeps_is_masked(tmp_path, monkeypatch):
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text(
+        f"[mlflow]\nmlflow_tracking_username = me\nmlflow_tracking_password = {PASSWORD}\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sent = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+    assert masked(f"{PASSWORD}, {sent}.") == "***, ***."
+
+
 @pytest.mark.parametrize("text", ["step 10 of 20", "http://127.0.0.1:5000 refuses run", "/a/b/run: 3 tokens"])
 def test_other_text_is_left_as_it_is(text):
     assert masked(text) == text

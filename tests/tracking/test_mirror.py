@@ -16,19 +16,7 @@ from runner.tracking.answers import Refused
 from runner.tracking.mirror import Mirror
 from tests.conftest import run_command
 
-OUTSIDE = "do not send this"
-
-
-@pytest.fixture
-def run(finished, tmp_path, monkeypatch):
-    """A copy of a finished run that no store has yet, in a working directory of its own."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(finished / "run", tmp_path / "run")
-    (tmp_path / "run" / "mlflow.json").unlink()
-    (tmp_path / "outside.txt").write_text(OUTSIDE)
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "secret.txt").write_text(OUTSIDE)
-    return tmp_path / "run"
+from .conftest import OUTSIDE
 
 
 def deliver(directory, uri=None, told=None):
@@ -191,9 +179,26 @@ def test_a_store_of_another_version_of_mlflow_is_named_with_the_remedy(run, tmp_
     shutil.copyfile(stores.sqlite_path(first.uri), path)
     with sqlite3.connect(path) as database:
         database.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        # MLflow makes what an older version did not have.
+        database.execute("DROP TABLE webhook_events")
     database.close()
+    before = path.read_bytes()
     with pytest.raises(Refused, match="mlflow db upgrade"):
         deliver(run, f"sqlite:///{path}")
+    assert path.read_bytes() == before
+
+
+def test_a_run_whose_store_was_lost_while_it_trains_is_made_again_in_the_new_one(run, tmp_path):
+    first = deliver(run)
+    path = stores.sqlite_path(first.uri)
+    with sqlite3.connect(path) as database:
+        for table in ("latest_metrics", "metrics", "params", "tags", "inputs", "runs"):
+            database.execute(f"DELETE FROM {table}")
+    database.close()
+    journal.Journal(run).metrics(99, 3, {"train/loss": 0.5})
+    first.replay()
+    assert found(first).info.status == "FINISHED"
+    assert found(first).data.metrics["train/loss"] == 0.5
 
 
 def test_artefacts_that_were_not_moved_stay_where_they_are(run, tmp_path):

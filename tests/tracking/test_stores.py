@@ -53,11 +53,11 @@ def test_a_store_that_the_command_changes_is_another_one(own_state):
 def test_what_is_known_of_each_store_is_kept(own_state):
     known = Tracked(own_state / "proj" / "run")
     known.go_to("http://a")
-    known.update(run_id="1", offset=10, params_sent=True)
+    known.update(run_id="1", experiment_id="1", offset=10, params_sent=True)
     key = known.values["key"]
     known.go_to("http://b")
     assert "run_id" not in known.values
-    known.update(run_id="2", offset=0)
+    known.update(run_id="2", experiment_id="1", offset=0, params_sent=False)
     again = Tracked(own_state / "proj" / "run")
     again.go_to("http://a/")
     assert (again.values["run_id"], again.values["offset"], again.values["key"]) == ("1", 10, key)
@@ -66,7 +66,7 @@ def test_what_is_known_of_each_store_is_kept(own_state):
 def test_a_copy_of_a_run_is_a_run_of_its_own_and_a_moved_one_the_same(own_state):
     known = Tracked(own_state / "proj" / "run")
     known.go_to("http://a")
-    known.update(run_id="1")
+    known.update(run_id="1", experiment_id="1", offset=0, params_sent=False)
     shutil.copytree(own_state / "proj" / "run", own_state / "copy")
     copy = Tracked(own_state / "copy")
     assert "run_id" not in copy.values
@@ -114,6 +114,35 @@ def test_the_file_of_a_foreign_run_does_not_choose_the_store_of_a_command(own_st
     run = own_state / "proj" / "run"
     (run / "mlflow.json").write_text(json.dumps({"said": DEFAULT, "own": "http://evil", "uri": "http://evil"}))
     assert Tracked(run).trained_into(DEFAULT) == f"sqlite:///{own_state}/proj/outputs/mlflow.db"
+
+
+def test_a_verb_sends_a_run_to_the_store_it_was_trained_into_or_nowhere(own_state, monkeypatch):
+    run = own_state / "proj" / "run"
+    first = trained(run)
+    before = (run / "mlflow.json").read_bytes()
+    (own_state / "elsewhere").mkdir()
+    monkeypatch.chdir(own_state / "elsewhere")
+    # As where nothing could be remembered.
+    monkeypatch.setenv("XDG_STATE_HOME", str(own_state / "empty"))
+    with pytest.raises(ConfigError, match=r"sync .*proj/run --uri sqlite:///"):
+        Tracked(run).sent_into(DEFAULT)
+    assert (run / "mlflow.json").read_bytes() == before
+    stores.remember(first)
+    assert Tracked(run).sent_into(DEFAULT) == first
+
+
+def test_a_directory_under_another_name_is_no_copy(own_state):
+    run = own_state / "proj" / "run"
+    known = Tracked(run)
+    known.go_to("http://a")
+    known.update(run_id="1", experiment_id="1", offset=0, params_sent=False, home="/proc/self/cwd/run")
+    assert Tracked(run).values["run_id"] == "1"
+
+
+def test_the_command_that_trusts_a_store_takes_whatever_stands_in_its_name_as_one_word(own_state):
+    with pytest.raises(ConfigError) as caught:
+        stores.require_trust(own_state / "proj" / "run", "http://x;touch pwned")
+    assert "--uri 'http://x;touch pwned'" in str(caught.value)
 
 
 def test_where_nothing_can_be_remembered_nothing_is_trusted_but_the_default(own_state, monkeypatch):
