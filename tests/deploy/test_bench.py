@@ -171,7 +171,7 @@ def test_without_batch_size_one_nothing_is_recorded(run, calls):
 def test_a_finished_runs_latency_reaches_mlflow(tmp_path, calls):
     tracking = Mlflow(uri=f"sqlite:///{tmp_path}/mlflow.db")
     directory = write_run(tmp_path / "run", tracking)
-    assert Mirror(directory, replace(composed(), tracking=tracking), tracking).replay()
+    assert Mirror(directory, replace(composed(), tracking=tracking), tracking, print).replay()
     assert verb.main([str(directory), "--seconds", "0.01"]) == 0
     _, [found] = mlflow_runs(tracking.uri)
     assert found.info.run_id == tracked(directory)["run_id"]

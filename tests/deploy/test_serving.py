@@ -46,7 +46,7 @@ class Tracked:
             self.replay()
 
     def replay(self):
-        return Mirror(self.directory, self.config, self.tracking).replay()
+        return Mirror(self.directory, self.config, self.tracking, print).replay()
 
     @property
     def run_id(self):
