@@ -20,6 +20,8 @@ from runner.deploy.manifest import ExportedFile, Manifest
 
 SIZE, CLASSES = 16, ["ant", "bee", "cat", "dog"]
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+#: The files of an export, whose names are given.
+ONNX, PADDLE = "model.onnx", "paddle/model.json"
 #: paddle2onnx can end its process, and without optimize_tool="None" it installs a package.
 CONVERT = """
 import sys, paddle2onnx
@@ -59,13 +61,15 @@ def export(folder: Path) -> Path:
 def _exported() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="runner-test-export-"))
     atexit.register(shutil.rmtree, folder)
-    paddle.jit.save(network(), str(folder / "net"), input_spec=[InputSpec([None, 3, SIZE, SIZE], "float32", "images")])
-    subprocess.run([sys.executable, "-c", CONVERT, str(folder / "net")], check=True, capture_output=True, timeout=60)
-    onnx = ExportedFile("net.onnx", "onnx", "float32", (folder / "net.onnx").stat().st_size, "onnxruntime", 1.0, 0.0)
-    program = ExportedFile("net.json", "paddle", "float32", (folder / "net.pdiparams").stat().st_size, "paddle")
+    prefix = folder / "paddle" / "model"
+    paddle.jit.save(network(), str(prefix), input_spec=[InputSpec([None, 3, SIZE, SIZE], "float32", "images")])
+    subprocess.run([sys.executable, "-c", CONVERT, str(prefix)], check=True, capture_output=True, timeout=60)
+    prefix.with_suffix(".onnx").rename(folder / ONNX)
+    onnx = ExportedFile(ONNX, "onnx", "float32", (folder / ONNX).stat().st_size, "onnxruntime", 1.0, 0.0)
+    program = ExportedFile(PADDLE, "paddle", "float32", prefix.with_suffix(".pdiparams").stat().st_size, "paddle")
     described = Manifest(
         network="student", model="tiny", classes=CLASSES, image_size=SIZE, mean=MEAN, std=STD, compression="none",
-        params=388, macs=10_712, files=[onnx, program], recommended="net.onnx",
+        params=388, macs=10_712, files=[onnx, program], recommended=ONNX,
     )  # fmt: skip
     manifest.write(folder, described)
     return folder

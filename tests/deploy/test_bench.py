@@ -14,6 +14,7 @@ from runner.config import Mlflow, NoTracking, store
 from runner.deploy import bench, manifest
 from runner.errors import CheckpointError
 from runner.journal import Journal, events, tracked
+from runner.tracking import stores
 from runner.tracking.mirror import Mirror
 from runner.verbs import bench as verb
 from tests.conftest import composed
@@ -126,10 +127,10 @@ def test_json_has_a_line_for_every_file_and_batch_size(run, capsys):
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     kinds = [(row["path"], row["batch"], row["recommended"], row["threads"]) for row in rows]
     assert kinds == [
-        ("net.onnx", 1, True, 2),
-        ("net.onnx", 4, True, 2),
-        ("net.json", 1, False, 2),
-        ("net.json", 4, False, 2),
+        ("model.onnx", 1, True, 2),
+        ("model.onnx", 4, True, 2),
+        ("paddle/model.json", 1, False, 2),
+        ("paddle/model.json", 4, False, 2),
     ]
     assert all(0 < row["latency_ms_p50"] <= row["latency_ms_p90"] <= row["latency_ms_p99"] for row in rows)
     assert {row["params"] for row in rows} == {388}
@@ -139,8 +140,8 @@ def test_the_table_names_files_engines_and_threads(run, capsys):
     assert verb.main(["run", "--batch", "1", "--seconds", "0.02"]) == 0
     shown = capsys.readouterr().out
     for text in (
-        "net.onnx",
-        "net.json",
+        "model.onnx",
+        "paddle/model.json",
         "1.0000",
         "1.00 ×",
         "onnx: onnxruntime",
@@ -172,6 +173,8 @@ def test_a_finished_runs_latency_reaches_mlflow(tmp_path, calls):
     tracking = Mlflow(uri=f"sqlite:///{tmp_path}/mlflow.db")
     directory = write_run(tmp_path / "run", tracking)
     assert Mirror(directory, replace(composed(), tracking=tracking), tracking, print).replay()
+    # As the command did that trained the run.
+    stores.remember(tracking.uri)
     assert verb.main([str(directory), "--seconds", "0.01"]) == 0
     _, [found] = mlflow_runs(tracking.uri)
     assert found.info.run_id == tracked(directory)["run_id"]

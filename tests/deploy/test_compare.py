@@ -22,7 +22,7 @@ from . import helpers
 
 IMAGES = helpers.random_images(120)
 #: Files that `helpers.export` writes.
-ONNX, PADDLE = "net.onnx", "net.json"
+ONNX, PADDLE = helpers.ONNX, helpers.PADDLE
 #: An operation at the end, its second input and its attributes, that makes the file another network.
 SWAPPED, TURNED = (("Gather", np.array(order), {"axis": 1}) for order in ([1, 0, 2, 3], [1, 2, 3, 0]))
 NOT_A_NUMBER = ("Mul", np.float32("nan"), {})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +22,7 @@ from runner.errors import CheckpointError, ConfigError
 
 from . import helpers
 
-ONNX, PADDLE = "net.onnx", "net.json"
+ONNX, PADDLE = helpers.ONNX, helpers.PADDLE
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ print([name for name in ("paddle", "hydra", "mlflow") if name in sys.modules])
     assert done.stdout.splitlines() == ["(1, 4)", "[]"], done.stderr
 
 
-@pytest.mark.parametrize("name", [ONNX, PADDLE, "net.pdiparams"])
+@pytest.mark.parametrize("name", [ONNX, PADDLE, "paddle/model.pdiparams"])
 def test_a_damaged_file_is_named(folder, name):
     (folder / name).write_bytes((folder / name).read_bytes()[:100])
     with pytest.raises(CheckpointError, match=rf"{name.partition('.')[0]}\.\w+ cannot be opened: .*runner export"):
@@ -78,8 +80,8 @@ def test_a_damaged_file_is_named(folder, name):
 
 
 def test_lost_parameters_are_named(folder):
-    (folder / "net.pdiparams").unlink()
-    with pytest.raises(CheckpointError, match=r"net\.pdiparams is gone.*runner export"):
+    (folder / "paddle" / "model.pdiparams").unlink()
+    with pytest.raises(CheckpointError, match=r"model\.pdiparams is gone.*runner export"):
         engines.open_(folder, manifest.read(folder).file(PADDLE))
 
 
@@ -105,11 +107,12 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path, folder):
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"files": [{"name": 1}]}'])
 def test_a_missing_or_damaged_manifest_is_named_with_its_remedy(folder, content):
     (folder / "model.json").unlink() if content is None else (folder / "model.json").write_text(content)
-    with pytest.raises(CheckpointError, match=rf"{folder}.*python -m runner export {folder.parent}"):
+    place = re.escape(os.path.relpath(folder.parent))
+    with pytest.raises(CheckpointError, match=rf"{folder}.*python -m runner export {place}"):
         manifest.read(folder)
 
 
 def test_an_export_without_a_recommendation_says_what_could_be_deployed(folder):
     manifest.write(folder, replace(manifest.read(folder), recommended=None))
-    with pytest.raises(CheckpointError, match=r"recommends no file.*net\.onnx, net\.json"):
+    with pytest.raises(CheckpointError, match=r"recommends no file.*model\.onnx, paddle/model\.json"):
         Deployed(folder)

@@ -233,14 +233,15 @@ def test_an_upload_that_was_broken_off_is_finished(tmp_path, monkeypatch):
 def test_a_new_export_becomes_the_runs_model(tmp_path):
     run = Tracked(tmp_path)
     described = manifest.read(run.directory / "export")
-    manifest.write(run.directory / "export", replace(described, recommended="net.json"))
+    manifest.write(run.directory / "export", replace(described, recommended=helpers.PADDLE))
     run.journal.append("model", path="export")
     run.replay()
     assert len(run.models()) == 2
     path = run.path()
     assert "paddlepaddle" in (path / "requirements.txt").read_text()
-    names = {file.name for file in (path / "data" / "export").iterdir()}
-    assert names == {"model.json", "net.json", "net.pdiparams"}
+    export = path / "data" / "export"
+    names = {file.relative_to(export).as_posix() for file in export.rglob("*") if file.is_file()}
+    assert names == {"model.json", "paddle/model.json", "paddle/model.pdiparams"}
 
 
 def test_an_export_that_is_gone_does_not_keep_the_rest_from_mlflow(tmp_path):
