@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from runner import journal
+from runner import journal, multirun, supervisor
 from runner.config import store
 from runner.errors import CheckpointError
 from runner.tracking import embedded, server, stores
@@ -107,6 +107,16 @@ def test_a_run_cannot_write_into_another_one_by_naming_its_id(run):
     journal.Journal(run.parent / "foreign").append("tags", values={"planted": "yes"})
     deliver(run.parent / "foreign")
     assert "planted" not in found(first).data.tags
+
+
+def test_a_job_of_a_sweep_that_is_resumed_is_not_sent_to_a_store_that_only_it_names(run, tmp_path, capsys):
+    theirs = f"sqlite:///{tmp_path}/theirs.db"
+    path = run / journal.CONFIG
+    store.write(store.read(path, [f"tracking.uri={theirs}"]), path)
+    multirun._deliver(run)
+    assert "--uri" in capsys.readouterr().err
+    assert supervisor.MIRROR.process is None
+    assert not stores.is_trusted(theirs)
 
 
 def test_a_deleted_run_is_named_with_what_restores_it(run):
