@@ -47,7 +47,7 @@ def run(flags: list[str], overrides: list[str]) -> int:
     _quieten()
     try:
         return _run(flags, [*overrides, *searched], directory, planned, resume)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, Damaged) as error:
         if (directory / SWEEP).exists():
             raise
         for path in (*directory.glob("*"), directory):
