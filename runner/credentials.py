@@ -8,6 +8,7 @@ import contextlib
 import netrc
 import os
 import re
+from urllib.parse import unquote
 
 from .errors import ConfigError
 
@@ -19,10 +20,11 @@ _AT_THE_END = r"key|pass|sig|auth|authorization"
 #: Addresses that carry what nobody else should read: a user and a password, which is not a port; a user of a server; a
 #: named value.
 CARRYING = [
-    re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#:]*:(?!\d+(?:[/?#,'\")\]]|$))\S*@", re.IGNORECASE),
+    re.compile(r"(?<![a-z0-9+.-])(?!https?:)[a-z][a-z0-9+.-]*://[^/?#:]*:.*@", re.IGNORECASE),
+    re.compile(r"https?://[^/?#:]*:(?!\d+(?:[/?#,'\")\]\s]|$)).*@", re.IGNORECASE),
     re.compile(r"https?://[^\s/?#'\",]+@", re.IGNORECASE),
-    re.compile(rf"://\S*[?&;#/][\w.-]*(?:{_ANYWHERE})[\w.-]*=", re.IGNORECASE),
-    re.compile(rf"://\S*[?&;#/](?:[\w.-]*[_.-])?(?:{_AT_THE_END})=", re.IGNORECASE),
+    re.compile(rf"://.*[?&;#/][\w.-]*(?:{_ANYWHERE})[\w.-]*=", re.IGNORECASE),
+    re.compile(rf"://.*[?&;#/](?:[\w.-]*[_.-])?(?:{_AT_THE_END})=", re.IGNORECASE),
 ]
 #: The same, and headers of requests, as they stand in messages: what is before the secret is kept.
 SHOWN = [
@@ -35,7 +37,9 @@ SHOWN = [
 
 def carries(text: str) -> bool:
     """Whether a text has an address with a user, a password or a token in it, however the text around it is written."""
-    return any(pattern.search(text) for pattern in CARRYING)
+    # Hydra takes a backslash before a colon, a URI `%3D` for a sign of equality.
+    plain = text.replace("\\", "")
+    return any(pattern.search(spelt) for spelt in (text, plain, unquote(plain)) for pattern in CARRYING)
 
 
 def refuse(text: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from .config import store
 from .errors import STOPPED, ConfigError, RunFailed, UserError
 from .journal import CONFIG
 
+#: When this process began; a folder that is older was not made by it.
+STARTED = time.time()
 #: What went wrong in this process. Hydra would print a line of its own for an exception, and end a sweep.
 failures: list[UserError] = []
 
@@ -107,8 +111,10 @@ def _settle_in(swept: sweep.Sweep) -> None:
 
 
 def _leave_no_folder(directory: Path) -> None:
-    """Hydra makes the folder before anybody looked at the config."""
-    files.remove_empty(directory)
+    """Hydra makes the folder before anybody looked at the config; one that was there before stays."""
+    with contextlib.suppress(OSError):
+        if directory.stat().st_mtime >= STARTED:
+            files.remove_empty(directory)
 
 
 def _as_typed(overrides: Any) -> list[str]:
@@ -129,7 +135,8 @@ def _config(composed: DictConfig, directory: Path) -> cfg.Config:
             raise ConfigError("+sweep/optuna=… is a search over many runs: add -m")
     except UserError:
         _leave_no_folder(directory)
-        _leave_no_folder(directory.parent)
+        if not any(text.startswith("hydra.run.dir=") for text in _as_typed(HydraConfig.get().overrides.hydra)):
+            _leave_no_folder(directory.parent)
         raise
     return config
 

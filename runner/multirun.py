@@ -104,6 +104,8 @@ def plan(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
     naming = [str(one.input_line) for one in fixed if one.key_or_group.startswith(NAMING)]
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         composed = hydra.compose("config", naming, return_hydra_config=True)
+        # A file may name what is swept as well.
+        credentials.refuse(OmegaConf.to_yaml(composed.hydra.sweeper))
         _check([str(one.input_line) for one in fixed], bool(composed.sweep.optuna))
     space: Any = OmegaConf.to_object(composed.sweep.optuna.space) if composed.sweep.optuna else {}
     # What the command says itself counts.

@@ -84,6 +84,7 @@ def held(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
     if not (directory / SWEEP).exists():
         _refuse_overwriting(directory)
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    own = [name for name in NAMES if not (directory / name).exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -101,7 +102,8 @@ def held(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
             yield
         finally:
             if not again and directory.is_dir() and not jobs(directory):
-                files.remove_named(directory, NAMES)
+                for name in own:
+                    files.remove_file(directory / name)
                 for path in missing:
                     files.remove_empty(path)
 

@@ -19,6 +19,8 @@ SECRET = "kangaroo"
         f"http://host?apikey={SECRET}", f"http://host?sig={SECRET}", f"http://host#auth={SECRET}",
         f"http://host/token={SECRET}", f"s3://bucket/x?X-Amz-Signature={SECRET}", f"http://host;password={SECRET}",
         f"http://host/?AWSAccessKey={SECRET}", f"http://host/?AWSAccessKeyId={SECRET}", f"http://me:pa,ss{SECRET}@host",
+        f"http\\://me:{SECRET}@127.0.0.1:1", f"mssql+pyodbc:///?odbc_connect=DRIVER%3D%7BX%20Y%7D%3BUID%3Dme%3BPWD%3D{SECRET}",
+        f"postgresql://me:12345/{SECRET}@127.0.0.1:1/db", f"postgresql://me:{SECRET} word@host/db",
         f"postgresql://host/db?password={SECRET}", f"http://[bad:{SECRET}@host",
     ],
 )  # fmt: skip

@@ -43,6 +43,24 @@ def test_a_sweep_with_a_typo_leaves_everything_as_it_was(theirs, words):
     assert tree(theirs) == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["hydra.run.dir=mine", "train.epochs=-1"],
+        ["hydra.run.dir=mine/x", "train.epochs=-1"],
+        ["-m", "hydra.sweep.dir=mine", "optimizer.momentum=0.8,0.9"],
+        ["-m", "hydra.sweep.dir=locked", "optimizer.momentum=0.8,0.9"],
+    ],
+)
+def test_a_folder_that_was_there_stays_even_if_it_is_empty(tmp_path, words):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked" / ".command.lock").write_text("theirs")
+    before = tree(tmp_path)
+    assert run(*words, cwd=tmp_path).returncode == 2
+    assert tree(tmp_path) == before
+
+
 @pytest.mark.parametrize("name", ["report.html", "multirun.yaml", "accuracy_latency.png", "report.md"])
 def test_a_sweep_overwrites_no_file_that_is_there_already(theirs, name):
     (theirs / "results" / name).write_text("theirs")

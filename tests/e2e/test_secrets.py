@@ -76,16 +76,21 @@ ADDRESS = "http://me:kangaroo@127.0.0.1:1"
         ["-m", "tracking=mine", "train.seed=0,1", "hydra.sweep.dir=run", "hydra.searchpath=[file://conf]"],
         ["tracking=mine", "hydra.run.dir=run", "hydra.searchpath=[file://conf]"],
         ["report", "--experiment", "x", "--uri", ADDRESS],
+        ["-m", "experiment=swept", "hydra.sweep.dir=run", "hydra.searchpath=[file://conf]"],
     ],
-    ids=["run", "choice", "query", "file of a sweep", "file of a run", "report"],
+    ids=["run", "choice", "query", "file of a sweep", "file of a run", "report", "file that sweeps"],
 )
 def test_a_tracking_uri_with_a_password_is_refused_before_anything_is_written(tmp_path, words):
     (tmp_path / "conf" / "tracking").mkdir(parents=True)
     own = tmp_path / "conf" / "tracking" / "mine.yaml"
     own.write_text(f"defaults: [/schema/tracking/mlflow@_here_, _self_]\nuri: {ADDRESS}\n")
+    (tmp_path / "conf" / "experiment").mkdir()
+    swept = tmp_path / "conf" / "experiment" / "swept.yaml"
+    swept.write_text(f"# @package _global_\nhydra: {{sweeper: {{params: {{tracking.uri: '{ADDRESS},http://b:1'}}}}}}\n")
     words = [word.replace("file://conf", f"file://{tmp_path}/conf") for word in words]
     done = run(*words, *(TINY if words[0] != "report" else []), cwd=tmp_path)
     own.unlink()
+    swept.unlink()
     assert done.returncode == 2
     assert "MLFLOW_TRACKING_PASSWORD" in done.stderr
     assert "kangaroo" not in done.stdout + done.stderr
