@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +202,7 @@ class Saved:
     @property
     def progress(self) -> Progress:
         """How far the run was."""
-        return Progress(**self.state["progress"])
+        return Progress(**{field.name: self.state["progress"][field.name] for field in fields(Progress)})
 
 
 def verify(folder: Path) -> Saved:

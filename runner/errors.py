@@ -109,7 +109,7 @@ class DiskError(UserError):
                 f"{run} was moved or removed while the run wrote to it. Put it back, then go on: checkpoint.resume=auto"
             )
         place = error.filename or run
-        if error.errno == errno.EACCES and place and os.path.exists(place) and not os.access(place, os.R_OK):
+        if error.errno == errno.EACCES and place and _is_closed(Path(os.fsdecode(place))):
             return cls(f"{place} cannot be read: {error.strerror}. Make it readable for the user who runs this.")
         return cls(f"{place} cannot be written: {error.strerror or error}. {advice}")
 
@@ -132,6 +132,14 @@ class RunFailed(UserError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether a file, or a folder above it, may not be read by this process."""
+    return any(
+        os.path.exists(part) and not os.access(part, os.R_OK if part == path else os.X_OK)
+        for part in (path, *path.parents)
+    )
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

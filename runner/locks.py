@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from . import stored
 from .errors import ForeignPath
 from .processes import Stopwatch
 
@@ -31,6 +32,12 @@ def locked(path: Path, patience_s: float = math.inf, long: Callable[[], None] = 
         yield descriptor if lock(descriptor, patience_s, long) else None
     finally:
         os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process has a file locked; what may not be written can be asked about too. Errors: Damaged."""
+    with stored.opened(path) as stream:
+        return stream is not None and not lock(stream.fileno(), patience_s=0)
 
 
 def lock(descriptor: int, patience_s: float = math.inf, long: Callable[[], None] = lambda: None) -> bool:

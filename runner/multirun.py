@@ -22,7 +22,7 @@ from . import config as cfg
 from .choices import config_dir
 from .config import store
 from .config.rules import refuse_search
-from .errors import STOPPED, ConfigError, Damaged, DiskError, RunFailed
+from .errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
 from .journal import CONFIG, SWEEP, tracked
 from .signals import ToJobs
 from .tracking import stores
@@ -162,7 +162,8 @@ def settle(directory: Path, gave_up: bool) -> None:
 
 def _deliver(directory: Path) -> None:
     """Have a run closed and sent whose own processes were killed before they could."""
-    with contextlib.suppress(ConfigError, Damaged):
+    with contextlib.suppress(ConfigError, Damaged, ForeignPath):
+        files.refuse_links(directory)
         tracking = store.read(directory / CONFIG).tracking
         if isinstance(tracking, cfg.Mlflow) and not tracked(directory).get("ended"):
             end = runs.close_lost(directory)

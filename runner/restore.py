@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from . import compression, seeding
 from . import config as cfg
-from .checkpoint import EMA, MODEL, OPTIMIZER, Saved
-from .errors import CheckpointError
+from .checkpoint import ANOTHER, EMA, MODEL, OPTIMIZER, Saved
+from .errors import CheckpointError, Damaged
 from .models import Networks
 from .optimizers import Optimization
 from .training import Training
+
+#: What Python, NumPy, Paddle and safetensors say of a state that no run wrote.
+UNFIT = (
+    KeyError, IndexError, ValueError, TypeError, AttributeError, AssertionError, OverflowError, RuntimeError,
+    SafetensorError,
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _fitting(saved: Saved) -> Iterator[None]:
+    """Within the context a state that does not fit is one message: its digests may be right, and it of anybody."""
+    try:
+        yield
+    except UNFIT as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise Damaged(f"{saved.folder} is damaged: its state does not fit ({why}). {ANOTHER}") from error
 
 
 def structure(saved: Saved, networks: Networks, settings: cfg.Compression) -> None:
@@ -24,7 +42,7 @@ def structure(saved: Saved, networks: Networks, settings: cfg.Compression) -> No
 
     Errors: CheckpointError where it is of other networks.
     """
-    with safe_open(saved.folder / MODEL, "np") as stored:
+    with _fitting(saved), safe_open(saved.folder / MODEL, "np") as stored:
         shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
     _rebuild(shapes, bool(saved.state.get("plan")), str(saved.folder), networks, settings)
 
@@ -47,7 +65,8 @@ def _rebuild(
 
 def weights(saved: Saved, networks: Networks) -> None:
     """Give the networks the weights of a checkpoint. Errors: CheckpointError where names or shapes differ."""
-    _assign(networks.state_dict(), load_file(saved.folder / MODEL), saved.folder)
+    with _fitting(saved):
+        _assign(networks.state_dict(), load_file(saved.folder / MODEL), saved.folder)
 
 
 def training_state(saved: Saved, training: Training) -> None:
@@ -55,6 +74,11 @@ def training_state(saved: Saved, training: Training) -> None:
 
     Errors: CheckpointError where the optimizers are of another kind than those that were saved.
     """
+    with _fitting(saved):
+        _training_state(saved, training)
+
+
+def _training_state(saved: Saved, training: Training) -> None:
     if training.ema:
         _assign(training.ema.averages, load_file(saved.folder / EMA), saved.folder)
     _restore_optimizers(saved, training.optimizations)

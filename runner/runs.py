@@ -16,8 +16,8 @@ from . import config as cfg
 from . import device, files, stored
 from .config import store
 from .errors import CheckpointError, ConfigError, Damaged, ProcessLost, UserError
-from .journal import CONFIG, JOURNAL, LOCK, OVERRIDES, RANKS, RESULT, Journal, events, tracked
-from .locks import locked
+from .journal import CHECKPOINTS, CONFIG, JOURNAL, LOCK, OVERRIDES, PLOTS, RANKS, RESULT, Journal, events, tracked
+from .locks import is_locked, locked
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 #: Events that verbs add to a run that has ended.
@@ -95,6 +95,20 @@ def _tell_of_changes(directory: Path) -> None:
         print(f"{directory / CONFIG} was changed after the run began: numbers may not be the run's.", file=sys.stderr)
 
 
+def config_of(directory: Path) -> cfg.Config | None:
+    """The config of a run, for a list; None where another version wrote it, or the run never came so far.
+
+    Errors: Damaged.
+    """
+    has_begun = any(os.path.lexists(directory / name) for name in (CONFIG, CHECKPOINTS))
+    if not has_begun and any(event["event"] == "ended" for event, _ in events(directory)):
+        # A job of a sweep that could not be started.
+        return None
+    with contextlib.suppress(ConfigError):
+        return store.read(directory / CONFIG)
+    return None
+
+
 @dataclass
 class State:
     """Where a run stands."""
@@ -117,10 +131,10 @@ def state(directory: Path) -> State:
         found = _in_journal(directory)
         if not _began(directory):
             raise Damaged(f"{directory / JOURNAL} is missing or damaged: it does not say that a run began.")
+        if found.status == "LOST" and is_locked(directory / LOCK):
+            found.status = "RUNNING"
     except Damaged as error:
         return damaged(error)
-    if found.status == "LOST" and is_running(directory):
-        found.status = "RUNNING"
     if found.status == "LOST":
         found.reason = "its processes were killed; checkpoint.resume=auto continues it"
     return found
@@ -192,23 +206,29 @@ def close_lost(directory: Path) -> dict[str, Any] | None:
 
 
 def is_running(directory: Path) -> bool:
-    """Whether a process trains in this directory."""
-    if (directory / LOCK).is_symlink() or not (directory / LOCK).is_file():
-        return False
-    with locked(directory / LOCK, patience_s=0) as lock:
-        return lock is None
+    """Whether a process trains in this directory, as far as that can be told."""
+    with contextlib.suppress(Damaged):
+        return is_locked(directory / LOCK)
+    return False
 
 
 def find(root: Path) -> Iterator[Path]:
-    """Every run directory below a folder, the oldest first; those of which not all can be read are among them."""
-    # Links are not followed, and folders that cannot be read are passed over. The folder of locks is only a run's own:
-    # MLflow's copy of one has no such folder.
-    found = [
-        Path(place)
-        for place, folders, names in os.walk(root)
-        if JOURNAL in (*folders, *names) or (CONFIG in names and RANKS in folders)
-    ]
+    """Every run directory below a folder, the oldest first; those of which not all can be read are among them.
+
+    A folder that cannot be looked into is named on the standard error.
+    """
+    found = []
+    # Links are not followed.
+    for place, folders, names in os.walk(root, onerror=_tell_of_closed):
+        # The folder of locks is only a run's own: MLflow's copy of one has no such folder.
+        if JOURNAL in (*folders, *names) or (CONFIG in names and RANKS in folders):
+            found.append(Path(place))
+            folders[:] = [name for name in folders if name not in (CHECKPOINTS, PLOTS, RANKS)]
     yield from sorted(found, key=lambda directory: (began(directory), str(directory)))
+
+
+def _tell_of_closed(error: OSError) -> None:
+    print(f"{error.filename} cannot be read: {error.strerror}. Runs in it are left out.", file=sys.stderr)
 
 
 def began(directory: Path) -> float:

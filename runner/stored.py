@@ -6,6 +6,7 @@ Every such file is read here: what comes back has the shape it should have, so t
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -39,7 +40,9 @@ def opened(path: Path, remedy: str = REMEDY) -> Iterator[BinaryIO | None]:
         yield None
         return
     except OSError as error:
-        why = "it is a symbolic link" if path.is_symlink() else error.strerror
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        if error.errno in (errno.EACCES, errno.EPERM):
+            remedy = "Make it readable for the user who runs this, or leave that run out."
         raise Damaged(f"{path} cannot be read: {why}. {remedy}") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -72,7 +75,16 @@ def read_json(path: Path, shape: Any, remedy: str = REMEDY) -> Any:
 
 def read_yaml(path: Path, shape: Any, remedy: str = REMEDY) -> Any:
     """The value in a YAML file, which fits a type (see `check`); None where there is no file. Errors: Damaged."""
-    return _read(path, shape, remedy, yaml.safe_load)
+    return _read(path, shape, remedy, lambda text: yaml.load(text, _WithoutAliases))
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    """A few lines of aliases would stand for more than fits into memory, or for themselves; no run writes any."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias, which no run writes")
+        return super().compose_node(parent, index)
 
 
 def _read(path: Path, shape: Any, remedy: str, parse: Any) -> Any:
@@ -137,6 +149,15 @@ def _require(holds: bool, otherwise: str) -> None:
         raise ValueError(otherwise)
 
 
+class Unread(TypedDict, total=False):
+    """Readings of steps that were not logged yet, as `Window.unread` gives them."""
+
+    names: list[str]
+    rates: list[float]
+    values: list[list[float]]
+    images: int
+
+
 class Progress(TypedDict):
     """How far a run is: `training.Progress`."""
 
@@ -147,10 +168,10 @@ class Progress(TypedDict):
     best_step: int
     waited: int
     settled: int
-    unread: dict[str, Any]
+    unread: Unread
 
 
-class State(TypedDict):
+class _State(TypedDict):
     """What must be in the `state.json` of a checkpoint; `digests` are of the files beside it."""
 
     networks: list[str]
@@ -163,6 +184,12 @@ class State(TypedDict):
     scaler: dict[str, Any]
     random: dict[str, Any]
     digests: dict[str, str]
+
+
+class State(_State, total=False):
+    """`plan`: network → what was pruned of it."""
+
+    plan: dict[str, Any]
 
 
 class _Result(TypedDict):

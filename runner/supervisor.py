@@ -72,6 +72,9 @@ def run(
             _assist(config, directory, node)
             return None
         refuse_other_files(directory)
+        if directory.is_dir():
+            # Before the lock is written, which a link in place of its folder would lead elsewhere.
+            files.refuse_links(directory)
         (directory / RANKS).mkdir(parents=True, exist_ok=True)
         with locked(directory / LOCK, patience_s=2) as lock:
             if lock is None:
@@ -145,7 +148,6 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
     """
     journal, changed = Journal(directory), {}
     again = (directory / CONFIG).exists()
-    files.refuse_links(directory)
     if again:
         if config.checkpoint.resume != "auto":
             raise ConfigError(

@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 import yaml
 
 from . import device, files, stored
-from .errors import ConfigError, Damaged, DiskError, UserError
+from .errors import STOPPED, ConfigError, Damaged, DiskError, UserError
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
 from .locks import locked
 
@@ -154,8 +154,9 @@ def ask_to_stop(directory: Path, number: int) -> None:
 
 def asked_to_stop(directory: Path) -> int:
     """The signal that the jobs of a sweep are to end for; SIGTERM where the command they belong to is gone; else 0."""
-    with contextlib.suppress(OSError, ValueError):
-        return int((directory / STOP).read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError, Damaged):
+        if 128 + (number := int(stored.read_text(directory / STOP) or "")) in STOPPED:
+            return number
     return signal.SIGTERM if is_orphaned(directory) else 0
 
 

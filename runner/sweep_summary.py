@@ -13,8 +13,7 @@ from rich.table import Table
 
 from . import config as cfg
 from . import sweep, terminal
-from .errors import Damaged
-from .journal import LOG, tracked
+from .journal import LOG
 from .report import costs, page, picture, subject, verdict
 from .report.subject import Run, shortened
 from .terminal import duration, screen, styled
@@ -100,11 +99,8 @@ def best(found: Sequence[Run]) -> list[str]:
 
 def comparison(directory: Path) -> list[str]:
     """How to see a sweep's runs side by side in MLflow; nothing where they are not tracked."""
-    try:
-        found = [f"{name:8} {url}" for name, url in pages.of_sweep(directory).items()]
-    except Damaged as error:
-        return [f"Compare  not in MLflow: {error}"]
-    uris = {known["uri"] for known in map(tracked, sweep.jobs(directory)) if "uri" in known}
+    found = [f"{name:8} {url}" for name, url in pages.of_sweep(directory).items()]
+    uris = {known["uri"] for known in pages.tracked_jobs(directory)[0] if "uri" in known}
     return [*(f"Serve    {serve(uri)}" for uri in sorted(uris) if found and not uri.startswith("http")), *found]
 
 

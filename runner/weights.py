@@ -57,9 +57,7 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
     if (path / CONFIG).is_file():
         raise CheckpointError(f"{path} has no checkpoint: that run ended before its first one. Give another.")
     if path.is_dir():
-        state = checkpoint.verify(path).state
-        averages = load_file(path / checkpoint.EMA) if (path / checkpoint.EMA).is_file() else {}
-        return Weights(str(path), load_file(path / checkpoint.MODEL) | averages, state.get("plan", {}))
+        return _of_checkpoint(path)
     if not path.is_file():
         raise CheckpointError(
             f"{source}: there are no weights. Give a run (its directory or its MLflow run id), a .safetensors file or "
@@ -74,6 +72,16 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
             return Weights(str(path), _arrays(unpickling.load(stream)))
     except (SafetensorError, pickle.UnpicklingError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
+
+
+def _of_checkpoint(path: Path) -> Weights:
+    saved = checkpoint.verify(path)
+    try:
+        averages = load_file(path / checkpoint.EMA) if checkpoint.EMA in saved.state["digests"] else {}
+        return Weights(str(path), load_file(path / checkpoint.MODEL) | averages, saved.state.get("plan", {}))
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        # Its digests are right: no run wrote it.
+        raise Damaged(f"{path} is damaged: {error}. {checkpoint.ANOTHER}") from error
 
 
 def _chosen(run: Path, pointer: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
 
@@ -11,7 +13,7 @@ import pytest
 from paddle import nn
 from safetensors.numpy import load_file, save_file
 
-from runner import checkpoint, experiment, weights
+from runner import checkpoint, experiment, restore, weights
 from runner.errors import CheckpointError, Diverged
 from runner.loop import train_step
 from runner.models import Networks
@@ -162,3 +164,50 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, run):
     with pytest.raises(Diverged, match="not finite after step 1"):
         checkpoint.save(tmp_path, run.training, True, ABOUT)
     assert checkpoint.pointed(tmp_path / "checkpoints", "best") == first.name
+
+
+def forged(folder, change, **content):
+    """Give a checkpoint another state or other files, with digests that are right."""
+    for name, data in content.items():
+        (folder / f"{name}.safetensors").write_bytes(data)
+    state = json.loads((folder / checkpoint.STATE).read_text())
+    del state["digest"]
+    for name in state["digests"]:
+        state["digests"][name] = hashlib.blake2b((folder / name).read_bytes(), digest_size=16).hexdigest()
+    change(state)
+    (folder / checkpoint.STATE).write_text(json.dumps(state | {"digest": checkpoint._digest(state)}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["random"].clear(),
+        lambda state: state["random"].update(numpy=["MT19937", [1], 0, 0, 0.0]),
+        lambda state: state["random"].update(paddle=[["a", "b", "c", 4]]),
+        lambda state: state["random"].update(python=[3, ["a"], None]),
+        lambda state: state.update(schedules=[1, 2, 3]),
+        lambda state: state.update(plan=[]),
+        lambda state: state["progress"].update(unread={"values": "no"}),
+    ],
+)
+def test_a_state_that_no_run_wrote_is_one_message_though_its_digests_are_right(tmp_path, run, change):
+    folder = saved(tmp_path, run)
+    forged(folder, change)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        restore.training_state(checkpoint.verify(folder), run.training)
+
+
+def test_what_a_state_says_besides_is_left_out(tmp_path, run):
+    folder = saved(tmp_path, run)
+    forged(folder, lambda state: state["progress"].update(further=1))
+    restored = checkpoint.verify(folder)
+    restore.training_state(restored, run.training)
+    assert restored.progress.step == 1
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "ema"])
+def test_a_file_of_a_checkpoint_that_holds_no_tensors_is_one_message_though_its_digest_is_right(tmp_path, run, part):
+    folder = saved(tmp_path, run)
+    forged(folder, lambda state: None, **{part: b"\xff" * 40})
+    with pytest.raises(CheckpointError, match="is damaged"):
+        weights.read(folder) if part == "model" else restore.training_state(checkpoint.verify(folder), run.training)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,18 +14,15 @@ from runner import checkpoint, runs, stored, sweep, weights
 from runner.__main__ import command
 from runner.config import store
 from runner.deploy import manifest
-from runner.errors import Damaged, ForeignPath, UserError
+from runner.errors import ConfigError, Damaged, UserError
 from runner.journal import Journal
 from runner.report import subject
+from runner.tracking import pages
+from runner.verbs import sync, ui  # noqa: F401  A child without rights finds no module any more.
 from runner.verbs.runs import describe
 from tests.damage.kinds import DAMAGES
+from tests.damage.written import RESULT, a_run
 
-RESULT = {
-    "ending": "complete", "final": {"top1": 0.5, "params": 3.0}, "exported": None, "test": {"top1": 0.5},
-    "test_images": 2, "monitor": "val/student/top1", "best": 0.5, "epochs": 1, "seconds": 1.0, "device": "cpu",
-    "progress": {"step": 2, "epoch": 1, "batch": 0, "best": 0.5, "best_step": 2, "waited": 0, "settled": 2,
-                 "unread": {}},
-}  # fmt: skip
 FILES = {
     "config.yaml": "status", "overrides.yaml": "report", "journal.jsonl": "status", "result.json": "status",
     "mlflow.json": "status", "per_class.json": "report", "mistakes.json": "report",
@@ -40,29 +35,6 @@ anything = st.recursive(
     ),
     max_leaves=8,
 )
-
-
-def a_run(folder, config, name="run"):
-    """A complete run as far as lists look at it."""
-    run = folder / name
-    (run / "checkpoints").mkdir(parents=True)
-    store.write(config, run / "config.yaml")
-    (run / "overrides.yaml").write_text(yaml.safe_dump(["mode=cls"]))
-    journal = Journal(run)
-    journal.append("started", command=[])
-    journal.append("dataset", name="digits", digest="0", source="digits", profile={"test": 2})
-    journal.append("checkpoint", name="step-00000002", better=True)
-    journal.append("checkpoint", name="quantized", better=False, final=True)
-    journal.append("ended", status="FINISHED", reason="", exit_code=0)
-    (run / "result.json").write_text(json.dumps(RESULT))
-    known = {"key": "k", "uri": "sqlite:///x.db", "run_id": "0" * 32, "experiment_id": "1", "params_sent": True}
-    (run / "mlflow.json").write_text(json.dumps(known | {"offset": 0}))
-    part = {"top1": [0.5], "confusion": [[2]]}
-    (run / "per_class.json").write_text(json.dumps({"classes": ["cat"], "student": part}))
-    (run / "mistakes.json").write_text(json.dumps({"images": 2, "wrong": 0, "worst": []}))
-    for pointer, target in (("last", "step-00000002"), ("best", "step-00000002"), ("final", "quantized")):
-        (run / "checkpoints" / pointer).write_text(target)
-    return run
 
 
 @pytest.fixture(scope="session")
@@ -189,19 +161,6 @@ def test_an_export_names_the_files_of_an_export_and_no_others(tmp_path, path):
         manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["train.log", "ranks/lock", "checkpoints/best", "export/model.onnx", "plots/a.png"])
-def test_a_link_in_a_run_is_followed_by_no_verb(run, place):
-    path = run / place
-    path.parent.mkdir(exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.symlink_to(run.parent / "secret")
-    for read in (lambda: runs.open_(str(run), []), lambda: weights.read(run, "best")):
-        with pytest.raises((ForeignPath, Damaged), match="link"):
-            read()
-    assert subject.read(run, "1", "run").state.status == "DAMAGED"
-    assert (run.parent / "secret").read_text() == "secret"
-
-
 @pytest.mark.parametrize("content", ["{}", "[]", '{"id": 1, "overrides": [], "shared": []}', "", "null"])
 def test_a_damaged_sweep_is_named(tmp_path, content):
     (tmp_path / "sweep.json").write_text(content)
@@ -247,18 +206,48 @@ def test_a_run_without_its_journal_is_listed(run):
     assert "journal.jsonl" in describe(run)["reason"]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="gives its rights up")
-def test_what_must_not_be_read_is_not_said_to_be_unwritable():
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        path = Path(folder) / "result.json"
-        path.touch(mode=0)
-        child = os.fork()
-        if not child:
-            os.setuid(65534)
-            try:
-                stored.result(path)
-            except Damaged as error:
-                os._exit("cannot be read" not in str(error))
-            os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+@pytest.mark.parametrize("text", ["a: &a [1]\nb: *a\n", "a: &a {b: *a}\n"])
+def test_a_config_with_aliases_which_stand_for_more_than_fits_into_memory_is_refused(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(Damaged, match="alias"):
+        store.read(tmp_path / "config.yaml")
+
+
+def test_a_report_has_a_run_without_its_config_and_the_others(run, config, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    a_run(run.parent, config, "other")
+    (run / "config.yaml").unlink()
+    assert command(["report", "run", "other", "--output", "page.html"]) == 0
+    page = (run.parent / "page.md").read_text()
+    assert "DAMAGED" in page
+    assert "config.yaml is missing" in page
+    assert "| 0.5000 |" in page
+
+
+def test_a_job_that_could_not_be_started_is_not_damaged(tmp_path):
+    sweep.note_refusal(tmp_path / "0_a", ["mode=cls"], ConfigError("there is no key a"))
+    (tmp_path / ".refused.jsonl").unlink()
+    assert describe(tmp_path / "0_a")["status"] == "FAILED"
+    assert subject.read(tmp_path / "0_a", "0", "0 a").state.reason == "there is no key a"
+
+
+def test_the_pages_of_a_sweep_are_those_of_its_jobs_that_are_not_damaged(run, config):
+    folder = run.parent / "sweep"
+    for number in range(3):
+        a_run(folder, config, f"{number}_a")
+    (folder / "sweep.json").write_text(json.dumps({"id": "s", "overrides": [], "shared": []}))
+    (folder / "1_a" / "mlflow.json").write_text("[]")
+    (run.parent / "gone").mkdir()
+    (run.parent / "gone" / "sweep.json").symlink_to("nowhere")
+    assert ui._last_sweep(f"sqlite:///{run.parent / 'x.db'}") is None
+    for number in (0, 2):
+        known = json.loads((folder / f"{number}_a" / "mlflow.json").read_text())
+        known["uri"] = f"sqlite:///{run.parent / 'x.db'}"
+        (folder / f"{number}_a" / "mlflow.json").write_text(json.dumps(known))
+    assert ui._last_sweep(f"sqlite:///{run.parent / 'x.db'}") == folder
+    known, damaged = pages.tracked_jobs(folder)
+    assert len(known) == 2
+    assert "1_a/mlflow.json" in str(damaged[0])
+    assert "Charts" in pages.of_sweep(folder)
+    (folder / "sweep.json").write_text("null")
+    assert list(pages.of_sweep(folder)) == ["Compare"]

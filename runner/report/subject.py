@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
@@ -14,8 +13,7 @@ from typing import Any
 
 from .. import config as cfg
 from .. import files, journal, runs, stored, sweep, terminal
-from ..config import store
-from ..errors import ConfigError, Damaged, ForeignPath
+from ..errors import Damaged, ForeignPath
 from . import costs
 
 
@@ -118,8 +116,7 @@ def read(directory: Path, label: str, name: str) -> Run:
         files.refuse_links(directory)
         run.overrides = runs.overrides(directory)
         journal.tracked(directory), run.per_class, run.mistakes
-        with contextlib.suppress(ConfigError):
-            run.config = store.read(directory / journal.CONFIG)
+        run.config = runs.config_of(directory)
     except (Damaged, ForeignPath) as error:
         run.state = runs.damaged(error, run.state.step)
     if run.state.result:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from .. import sweep
+from ..errors import Damaged
 from ..journal import tracked
 
 #: Where `runner ui` serves an embedded store unless it is told another port.
@@ -30,17 +33,30 @@ def charts(address: str, experiment_id: str, sweep_id: str) -> str:
     return f"{address}/#/experiments/{experiment_id}/runs?searchFilter={chosen}&compareRunsMode=CHART"
 
 
+def tracked_jobs(directory: Path) -> tuple[list[dict[str, Any]], list[Damaged]]:
+    """What MLflow has of each job of a sweep, and what is wrong with those of which that cannot be told."""
+    found, damaged = [], []
+    for job in sweep.jobs(directory):
+        try:
+            found.append(tracked(job))
+        except Damaged as error:
+            damaged.append(error)
+    return found, damaged
+
+
 def of_sweep(directory: Path, address: str | None = None) -> dict[str, str]:
     """What to call it → address, of the pages of a sweep's runs; nothing where they are not tracked.
 
     `address`: where the store is served, if that is known.
     """
-    sent = [known for known in map(tracked, sweep.jobs(directory)) if "run_id" in known]
+    sent = [known for known in tracked_jobs(directory)[0] if "run_id" in known]
     if not sent:
         return {}
     address = address or base(sent[0]["uri"])
     experiments = sorted({known["experiment_id"] for known in sent})
     found = {"Compare": comparison(address, [known["run_id"] for known in sent], experiments)}
-    if len(experiments) == 1:
+    with contextlib.suppress(Damaged):
+        if len(experiments) > 1:
+            return found
         found = {"Charts": charts(address, experiments[0], sweep.read(directory).id), **found}
     return found

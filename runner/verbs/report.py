@@ -74,7 +74,7 @@ def _directories(named: str, uri: str) -> list[Path]:
         from ..tracking import rebuilt
 
         return [rebuilt.run(uri, named)]
-    if not (path / journal.CONFIG).is_file():
+    if not any(os.path.lexists(path / name) for name in (journal.CONFIG, journal.JOURNAL)):
         raise CheckpointError(
             f"There is no run {named}: it is no run directory, no folder of a sweep and no MLflow run id. "
             "`python -m runner runs` lists the runs of this folder."

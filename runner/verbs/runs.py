@@ -14,9 +14,7 @@ from rich.table import Table
 
 from .. import config as cfg
 from .. import runs
-from ..config import store
 from ..errors import ConfigError, Damaged
-from ..journal import CONFIG
 from ..report.costs import LATENCY, SIZE
 from ..terminal import screen, styled
 
@@ -63,12 +61,10 @@ def describe(directory: Path) -> dict[str, Any]:
     state, run_id, config = runs.state(directory), None, None
     try:
         run_id = runs.mlflow_id(directory)
-        config = store.read(directory / CONFIG)
+        config = runs.config_of(directory)
     except Damaged as error:
-        state = runs.damaged(error, state.step)
-    except ConfigError:
-        # A run of another version is listed all the same.
-        pass
+        # Of several damaged files the first one is named.
+        state = state if state.status == "DAMAGED" else runs.damaged(error, state.step)
     row: dict[str, Any] = {
         "run": os.path.relpath(directory), "started": runs.began(directory), "status": state.status,
         "reason": state.reason, "run_id": run_id, "mode": None, "compression": None, "model": None,

@@ -12,7 +12,7 @@ from .. import config as cfg
 from .. import files, runs, stored
 from ..config import store
 from ..config.rules import validate
-from ..errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
+from ..errors import CheckpointError, ConfigError, Damaged, DiskError, ForeignPath, RunFailed, ServerLost, UserError
 from ..journal import CHECKPOINTS, CONFIG, JOURNAL, RESULT, TRACKING_LOCK, Journal, events
 from ..locks import locked
 from ..tracking import stores
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     failures = {}
     for directory, place in places.items():
         try:
-            sync(directory, options.uri, place != directory)
+            _sync(directory, options.uri, place != directory)
         except UserError as error:
             failures[os.path.relpath(directory)] = error
             if len(places) > 1:
@@ -57,8 +57,17 @@ def _below(place: Path) -> list[Path]:
 
 
 def _is_run(directory: Path) -> bool:
-    # A job of a sweep that could not be started has neither.
-    return (directory / CONFIG).exists() or (directory / CHECKPOINTS).exists()
+    # A job of a sweep that could not be started has neither. What cannot be entered is named later.
+    has_begun = any(os.path.lexists(directory / name) for name in (CONFIG, CHECKPOINTS))
+    return has_begun or not os.access(directory, os.X_OK)
+
+
+def _sync(directory: Path, uri: str | None, one_of_many: bool) -> None:
+    try:
+        sync(directory, uri, one_of_many)
+    except OSError as error:
+        # Of somebody else's run, say: the others are sent all the same.
+        raise DiskError.of(error) from error
 
 
 def sync(directory: Path, uri: str | None, one_of_many: bool) -> None:

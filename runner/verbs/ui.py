@@ -8,11 +8,11 @@ import socket
 import sys
 from pathlib import Path
 
-from .. import child, sweep
+from .. import child
 from .. import config as cfg
 from ..config.rules import STORE
-from ..errors import ConfigError, Damaged
-from ..journal import SWEEP, tracked
+from ..errors import ConfigError
+from ..journal import SWEEP
 from ..tracking import embedded, pages, stores
 from .arguments import bounded
 
@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> int:
         print(f"Sweep    {os.path.relpath(newest)}")
         for name, url in pages.of_sweep(newest, address).items():
             print(f"{name:8} {url}", flush=True)
+        for error in pages.tracked_jobs(newest)[1]:
+            print(f"DAMAGED  {error}", flush=True)
     # Without its job runner MLflow needs 2 processes instead of 10.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     # What it starts is not to import what lies in the working directory either (Python 3.11 and later).
@@ -77,9 +79,14 @@ def _last_sweep(uri: str) -> Path | None:
     path = stores.sqlite_path(uri)
     if path is None:
         return None
-    for found in sorted(path.parent.rglob(SWEEP), key=lambda one: one.stat().st_mtime, reverse=True):
-        for job in sweep.jobs(found.parent):
-            with contextlib.suppress(Damaged):
-                if stores.resolved(str(tracked(job).get("uri"))) == stores.resolved(uri):
-                    return found.parent
+    sweeps: list[tuple[float, Path]] = []
+    for place, _, names in os.walk(path.parent):
+        with contextlib.suppress(OSError):
+            if SWEEP in names:
+                sweeps.append(((Path(place) / SWEEP).stat().st_mtime, Path(place)))
+    for _, found in sorted(sweeps, reverse=True):
+        with contextlib.suppress(OSError):
+            known = pages.tracked_jobs(found)[0]
+            if any(stores.resolved(str(one.get("uri"))) == stores.resolved(uri) for one in known):
+                return found
     return None
