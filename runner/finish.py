@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint, device, experiment, files, mistakes, weights
+from . import checkpoint, device, experiment, files, mistakes, terminal, weights
 from . import config as cfg
 from .compression import ptq, qat, slim
 from .errors import DiskError, UserError
@@ -45,12 +45,12 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     predictions = evaluation.predictions["student"]
     test_split, classes = training.loaders.source.test, training.loaders.classes
     network, plan = training.networks["student"], run.plan.get("student", {})
-    with _noted(journal, "no pictures were drawn"):
+    with _noted(directory, journal, "no pictures were drawn"):
         for path in plots.draw(directory, predictions, test_split, classes, network, plan):
             journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
     _write_details(directory, run, evaluation)
     journal.artifact(PER_CLASS)
-    with _noted(journal, "the worst mistakes were not kept"):
+    with _noted(directory, journal, "the worst mistakes were not kept"):
         mistakes.write(directory, predictions, test_split, classes)
         journal.artifact(MISTAKES)
     if run.config.compression.kind != "none":
@@ -82,14 +82,14 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
 
 
 @contextlib.contextmanager
-def _noted(journal: Journal, what: str) -> Iterator[None]:
+def _noted(directory: Path, journal: Journal, what: str) -> Iterator[None]:
     """Within the context an error is a note: a run that was trained does not end for want of a picture of it."""
     try:
         yield
-    except OSError:
-        # A full disk has a message of its own.
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
+            # A full disk has a message of its own.
+            raise
         log.exception("%s", what)
         _tell(journal, f"{what}: {type(error).__name__}: {error}. The rest of the run is complete")
 
@@ -133,7 +133,7 @@ def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, Any
 
 def _tell(journal: Journal, note: str) -> None:
     log.info("%s", note)
-    print(note)
+    terminal.say(note)
     journal.append("note", text=note)
 
 

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from . import config as cfg
-from . import device, files, launch, launchers, runs, search, summary, supervisor, sweep
+from . import device, files, launch, launchers, runs, search, summary, supervisor, sweep, terminal
 from .config import store
 from .errors import STOPPED, ConfigError, RunFailed, UserError
 from .journal import CONFIG
@@ -68,7 +68,7 @@ def _job(composed: DictConfig, directory: Path, overrides: list[str], nothing: f
             _leave_no_folder(directory)
             raise RunFailed(f"Stopped by {STOPPED[128 + number]}.", 128 + number)
         config = _config_of_job(composed, directory)
-        print(f"{'' if elsewhere else chr(10)}{directory.name.replace('_', ': ', 1)}", flush=True)
+        terminal.say(f"{'' if elsewhere else chr(10)}{directory.name.replace('_', ': ', 1)}")
         try:
             result = supervisor.run(config, directory, overrides, {"sweep_id": swept.id})
         finally:
@@ -80,7 +80,7 @@ def _job(composed: DictConfig, directory: Path, overrides: list[str], nothing: f
         if error.exit_code in STOPPED:
             _stopped(directory.parent, swept, error)
         else:
-            print(f"{sweep.prefix(directory)}{error}", flush=True)
+            terminal.say(f"{sweep.prefix(directory)}{error}")
             if not isinstance(error, RunFailed):
                 sweep.note_refusal(directory, overrides, error)
         return nothing

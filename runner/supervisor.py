@@ -81,7 +81,7 @@ def run(
                 raise ConfigError(f"{directory} is being trained by another process. Wait for it, or choose another.")
             if not prepare(config, directory, overrides, tags or {}):
                 _tell_others(config, node, "", 0)
-                print(f"{os.path.relpath(directory)} is complete: nothing is left to train.")
+                terminal.say(f"{os.path.relpath(directory)} is complete: nothing is left to train.")
                 if config.deploy.formats and not (directory / EXPORT / MANIFEST).is_file():
                     print(f"It is not exported. Later: {manifest.command(directory)}")
                 return result(directory)
@@ -235,7 +235,7 @@ def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: ToWor
             time.sleep(2 * launch.GRACE_S)
         attempt += 1
         note = f"start {attempt + 1} of {config.launch.max_restarts + 1}: {outcome.reason}"
-        print(note, flush=True)
+        terminal.say(note)
         if not node.first:
             Journal(directory).append("note", text=note)
 

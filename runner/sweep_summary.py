@@ -25,9 +25,10 @@ def show(directory: Path) -> int:
     if not sweep.jobs(directory):
         return 0
     found = subject.jobs(directory)
-    engine = subject.measure(found)
     failed = [run for run in found if not run.finished]
-    console = screen()
+    console, engine = screen(), ""
+    with noted(console, "not measured side by side"):
+        engine = subject.measure(found)
     console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
     console.print(_table(found))
     if engine:
@@ -47,8 +48,9 @@ def show(directory: Path) -> int:
     with noted(console, f"no report; {command} makes it"):
         [report, _] = page.write(found, subject.title_of(directory), command, engine, directory / sweep.REPORT)
         console.print(f"Report   {os.path.relpath(report)}", soft_wrap=True)
-    for line in comparison(directory):
-        console.print(line, soft_wrap=True)
+    with noted(console, "Compare  not in MLflow"):
+        for line in comparison(directory):
+            console.print(line, soft_wrap=True)
     return failed[0].state.exit_code if failed else 0
 
 

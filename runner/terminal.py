@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
 MEANING = {"true", "false", "null", "nan", "inf"}
 #: What has no place on a line: control characters, half characters, bytes of names that are not text.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+#: What a shell is given as bytes: a terminal would obey it, or has no character for it. A line's end is one in quotes.
+OBEYED = re.compile(rf"(?:(?!\n){UNPRINTABLE.pattern})+")
+#: What a terminal obeys, such as the beginning of an escape sequence, but the ends of lines and tabs.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def command(*words: object) -> str:
@@ -60,10 +65,16 @@ def pasted(key: str, value: object) -> str:
 
 
 def _word(text: str) -> str:
-    if re.search(r"[\ud800-\udfff]", text):
-        # Bytes that are not text: only printf can write them in every shell.
-        return "\"$(printf '" + "".join(f"\\{byte:03o}" for byte in os.fsencode(text)) + "')\""
-    return shlex.quote(text)
+    if not text:
+        return "''"
+    # Every second part is what is to be given as bytes.
+    parts = enumerate(re.split(f"({OBEYED.pattern})", text))
+    return "".join(_bytes(part) if number % 2 else shlex.quote(part) for number, part in parts if part)
+
+
+def _bytes(text: str) -> str:
+    """A text as only printf can write it in every shell. `$(…)` drops ends of lines: none is in it."""
+    return "\"$(printf '" + "".join(f"\\{byte:03o}" for byte in os.fsencode(text)) + "')\""
 
 
 def printable(text: str) -> str:
@@ -71,15 +82,31 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub("�", text)
 
 
+def visible(text: str) -> str:
+    """A message with `�` for what a terminal would obey: names can hold whole escape sequences."""
+    return CONTROL.sub("�", text)
+
+
+def say(text: str) -> None:
+    """Print a message at once."""
+    print(visible(text), flush=True)
+
+
 def screen() -> Console:
     """Where results are printed: as wide as the terminal; wide enough for any table where there is none.
 
-    What is printed is never taken for markup; `styled` gives it a style.
+    What is printed is never taken for markup, nor obeyed by the terminal; `styled` gives it a style.
     """
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class Screen(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=visible(segment.text))
 
     width = None if sys.stdout.isatty() else 180
-    return Console(markup=False, emoji=False, highlight=False, width=width)
+    return Screen(markup=False, emoji=False, highlight=False, width=width)
 
 
 def styled(text: str, style: str) -> Text:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from runner import terminal
 
 PACKAGE = Path(terminal.__file__).parent
-ODD = st.text(st.sampled_from("a1 '\"\\$`(){}[]=,;&|<>#~*?!%:@+-./é数😀\t\udcff"), min_size=1, max_size=30)
+ODD = st.text(st.sampled_from("a1 '\"\\$`(){}[]=,;&|<>#~*?!%:@+-./é数😀\t\n\x1b\u202e\udcff"), min_size=1, max_size=30)
 ANY = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=60)
 
 
@@ -82,6 +82,18 @@ def test_a_name_is_never_markup(name, capsys):
     assert capsys.readouterr().out.count(name) == 3
 
 
+@pytest.mark.parametrize("name", ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\u202egnp.exe", "a\bb"])
+def test_a_terminal_obeys_no_name(name, capsys):
+    from rich.table import Table
+
+    table = Table(name)
+    table.add_row(terminal.styled(name, "bold"))
+    terminal.screen().print(name, table)
+    terminal.say(name)
+    shown = capsys.readouterr().out + terminal.command("eval", name, "two\nlines")
+    assert terminal.visible(shown) == shown
+
+
 def literals(source):
     """Line and text of the parts of every f-string in a module."""
     for node in ast.walk(ast.parse(source)):
@@ -100,6 +112,12 @@ def test_only_one_module_puts_names_into_commands():
         if path.name != "terminal.py"
         for line, text in literals(path.read_text())
         if text.endswith(keys) or "python -m runner " in text.rpartition("\n")[2]
+    ]
+    found += [
+        f"{path.name}: {text}"
+        for path in PACKAGE.rglob("templates/*")
+        for text in path.read_text().splitlines()
+        if "python -m runner" in text
     ]
     assert not found
 

@@ -37,7 +37,7 @@ def write(found: Sequence[Run], title: str, command: str, engine: str, path: Pat
         loader=jinja2.PackageLoader(__package__), autoescape=lambda name: str(name).endswith(".html"),
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters |= {"plain": _plain, "code": _code}
+    environment.filters |= {"plain": _plain, "code": _code, "fenced": _fenced}
     context = _context(found, title, command, engine)
     written = []
     for template, target in zip(("page.html", "summary.md"), targets(path), strict=True):
@@ -48,7 +48,7 @@ def write(found: Sequence[Run], title: str, command: str, engine: str, path: Pat
 
 def _plain(text: str) -> str:
     """A text in Markdown that means nothing but itself."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", printable(text.replace("\n", " ")))
+    return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", printable(text.replace("\n", " ")))
 
 
 def _code(text: str) -> str:
@@ -56,6 +56,13 @@ def _code(text: str) -> str:
     text = printable(text).replace("|", "\\|")
     fence = "`" * (max(map(len, re.findall(r"`+", text)), default=0) + 1)
     return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+
+
+def _fenced(lines: Sequence[str]) -> str:
+    """Lines in Markdown as a block of code, with a fence longer than any in them."""
+    text = "\n".join(lines)
+    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"
 
 
 def targets(path: Path) -> tuple[Path, Path]:
@@ -76,6 +83,7 @@ def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dic
         "version": __version__,
         "made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "command_line": command,
+        "commands": [*([decided.best.command] if decided else []), command],
         "engine": engine,
         "runs": found,
         "data": _data(found),
@@ -92,6 +100,7 @@ def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dic
         "confusion": _confusion(best.per_class) if best else None,
         "mistakes": best.mistakes if best else {},
         "failed": [run for run in found if not run.finished and run.state.status != "RUNNING"],
+        "evaluation": terminal.command("eval", best.place) if best else "",
         "bench": terminal.command("bench", *(run.place for run in order)),
     }
 

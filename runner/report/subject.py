@@ -78,7 +78,7 @@ class Run:
     def place(self) -> str:
         """What other commands call it: its directory, or its id in MLflow where that is gone."""
         known = {} if self.state.status == "DAMAGED" else journal.tracked(self.directory)
-        return str(known["run_id"]) if known.get("rebuilt") else os.path.relpath(self.directory)
+        return str(known["run_id"]) if known.get("rebuilt") else terminal.place(self.directory)
 
     @functools.cached_property
     def curves(self) -> dict[str, dict[int, float]]:

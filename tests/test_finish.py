@@ -1,0 +1,35 @@
+"""The end of a run: what may fail without ending it."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from runner import finish
+from runner.journal import Journal, events
+
+
+def fail_in(directory, error):
+    with finish._noted(directory, Journal(directory), "no pictures were drawn"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no such [font]"),
+        OSError("unknown file format"),
+        PermissionError(errno.EACCES, "denied", "/a/font.ttf"),
+    ],
+)
+def test_a_picture_that_fails_is_a_note(tmp_path, error):
+    fail_in(tmp_path, error)
+    [note] = [event["text"] for event, _ in events(tmp_path)]
+    assert note.startswith("no pictures were drawn: ")
+    assert str(error) in note
+
+
+def test_a_disk_that_takes_no_picture_ends_the_run_as_always(tmp_path):
+    with pytest.raises(OSError, match="space"):
+        fail_in(tmp_path, OSError(errno.ENOSPC, "no space", str(tmp_path / "plots" / "mistakes.png")))
