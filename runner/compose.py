@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import secrets
 import sys
@@ -11,11 +12,11 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from . import job, launchers, sweep
+from . import job, launchers, sweep, terminal
 from .choices import choices, config_dir
 from .config import GROUPS, Checkpoint, Config, Optuna, Train
 from .config.store import unknown_key
@@ -77,6 +78,10 @@ def explain(error: Exception) -> UserError:
         match cause:
             case UserError():
                 return cause
+            case OverrideParseException():
+                return _unreadable(cause)
+            case OSError(errno=errno.ENAMETOOLONG):
+                return ConfigError(str(DiskError.of(cause)))
             case OSError(filename=str()):
                 # Hydra makes the run's folder.
                 return DiskError.of(cause)
@@ -93,6 +98,17 @@ def explain(error: Exception) -> UserError:
         )
     known = isinstance(error, (HydraException, OmegaConfBaseException))
     return ConfigError(str(error) if known else f"{type(error).__name__}: {error}")
+
+
+def _unreadable(error: OverrideParseException) -> ConfigError:
+    """An override that Hydra's grammar has no place for, and how its value is written where it is meant as text."""
+    key, equals, value = error.override.partition("=")
+    if not equals:
+        return ConfigError(f"{error.override} is not an override: write KEY=VALUE, such as mode=cls")
+    return ConfigError(
+        f"{error.override} is not in the grammar of overrides: {_first_line(error)}\n"
+        f"Where the value is a text, quote it for Hydra and for the shell: {terminal.pasted(key, value)}"
+    )
 
 
 def _unknown_choice(error: MissingConfigException) -> ConfigError:

@@ -109,6 +109,8 @@ class DiskError(UserError):
                 f"{run} was moved or removed while the run wrote to it. Put it back, then go on: checkpoint.resume=auto"
             )
         place = error.filename or run
+        if error.errno == errno.ENAMETOOLONG:
+            return cls(f"{place} cannot be made: a name in it is longer than file systems take, 255 bytes. Shorten it.")
         if error.errno == errno.EACCES and place and _is_closed(Path(os.fsdecode(place))):
             return cls(f"{place} cannot be read: {error.strerror}. Make it readable for the user who runs this.")
         return cls(f"{place} cannot be written: {error.strerror or error}. {advice}")

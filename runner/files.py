@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 #: In a folder that is being written.
 PARTIAL = ".runner-partial"
+#: Bytes that file systems take in a name; characters of a file's that are kept in the name of what becomes it.
+LONGEST_NAME, KEPT = 255, 56
 #: What no encoding has.
 HALF = re.compile("[\ud800-\udfff]")
-#: Name of a file that is being written: `.<name>.<process>.part`.
+#: Name of a file that is being written: `.<the beginning of its name>.<process>.part`.
 UNFINISHED = re.compile(r"\..+\.\d+\.part")
 
 
@@ -46,7 +48,7 @@ def partial_file(target: Path) -> Iterator[Path]:
 
     Errors: OSError, with the name of the target where it has none.
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    partial = target.with_name(f".{target.name[:KEPT]}.{os.getpid()}.part")
     try:
         # What is there under that name, such as a link that somebody put there, is not written through.
         remove_file(partial)
@@ -165,7 +167,7 @@ def partial_folder(target: Path) -> Iterator[Path]:
 
     It is `.<name>.<process>.part` and carries a mark, by which `remove_partials` knows what a killed process left.
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    partial = target.with_name(f".{target.name[:KEPT]}.{os.getpid()}.part")
     _remove_marked(partial)
     partial.mkdir()
     try:

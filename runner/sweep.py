@@ -185,8 +185,9 @@ def folder_name(directory: str, number: int, overrides: Iterable[str]) -> str:
     own = [text for text in overrides if text not in shared and not text.lstrip("+~").startswith(OWN)]
     name = "_".join([str(number), *(PLAIN.sub("-", text).strip("-") for text in own)])
     earlier = f"{number}_{','.join(own).replace(os.sep, '-')}"[:120].rstrip(" ._,")
-    # What versions before this one called it, where such a sweep is resumed.
-    return earlier if is_job(Path(directory) / earlier) else name[:120].rstrip("._-")
+    # What versions before this one called it, where such a sweep is resumed. They could not make longer ones either.
+    is_known = len(os.fsencode(earlier)) <= files.LONGEST_NAME and is_job(Path(directory) / earlier)
+    return earlier if is_known else name[:120].rstrip("._-")
 
 
 def prefix(directory: Path) -> str:

@@ -201,3 +201,9 @@ def test_a_file_of_another_program_is_not_overwritten(tmp_path):
     path.write_text("<html>")
     with pytest.raises(ForeignPath, match=r"report\.html"):
         files.refuse_overwriting(path, "mark")
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "数" * 85])
+def test_a_file_may_have_the_longest_name_there_is(tmp_path, name):
+    files.write_text(tmp_path / name, "whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -15,13 +15,17 @@ from runner.journal import OVERRIDES
 
 @given(st.integers(0, 10**6), st.lists(st.text(max_size=300), max_size=5))
 def test_whatever_a_sweep_varies_its_folders_need_no_quotes(tmp_path_factory, number, overrides):
-    name = sweep.folder_name("/nowhere", number, overrides)
+    name = sweep.folder_name(str(tmp_path_factory.getbasetemp()), number, overrides)
     assert re.fullmatch(r"[0-9]+[A-Za-z0-9._-]*", name)
     assert len(name.encode()) <= 120
     assert sweep.NUMBERED.match(name)
     assert int(name.partition("_")[0]) == number
     [parsed] = OverridesParser.create().parse_overrides([f"checkpoint.init_from=outputs/a/{name}"])
     assert parsed.value() == f"outputs/a/{name}"
+
+
+def test_a_long_value_in_another_alphabet_is_no_reason_to_fail(tmp_path):
+    assert sweep.folder_name(str(tmp_path), 0, [f"data.root='{'数' * 110}'"]) == "0_data.root"
 
 
 def test_a_folder_says_what_its_job_varies():

@@ -34,6 +34,9 @@ from . import (
 #: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
 STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
 
+#: Bytes in the name of an experiment: file systems take 255 in a name, and others are made of it.
+LONGEST_NAME = 200
+
 _BOUNDS = {
     "min": (lambda value, bound: value >= bound, "at least"),
     "above": (lambda value, bound: value > bound, "above"),
@@ -44,7 +47,7 @@ _BOUNDS = {
 
 def validate(config: Config) -> None:
     """Refuse a config that cannot work. Errors: ConfigError for the first rule that is broken."""
-    for rule in (_fields, _name, _data, _mode, _schedules, _train, _compression, _tracking, _launch, _search):
+    for rule in (_secrets, _fields, _name, _data, _mode, _schedules, _train, _compression, _tracking, _launch, _search):
         for problem in rule(config):
             raise ConfigError(problem)
 
@@ -52,6 +55,12 @@ def validate(config: Config) -> None:
 def network_names(mode: Mode) -> list[str]:
     """Names of the networks a mode trains."""
     return ["student", "student1"] if isinstance(mode, ClsDistill) else ["student"]
+
+
+def _secrets(config: Config) -> Iterator[str]:
+    # First of all: the other messages name values.
+    if any(credentials.carries(str(value)) for _, value, *_ in _walk(config, "")):
+        yield credentials.REFUSAL
 
 
 def _fields(config: Config) -> Iterator[str]:
@@ -83,6 +92,8 @@ def _walk(part: Any, path: str) -> Iterator[tuple[str, Any, Any, Any]]:
 def _name(config: Config) -> Iterator[str]:
     if not re.fullmatch(r"\w[\w.-]*", config.name):
         yield f"name={config.name!r}: it names a folder; use letters, digits, '_', '-' and '.' only, such as name=mine"
+    if len(config.name.encode()) > LONGEST_NAME:
+        yield f"name has {len(config.name.encode())} bytes: it names a folder; use at most {LONGEST_NAME}."
 
 
 def _data(config: Config) -> Iterator[str]:
@@ -141,8 +152,6 @@ def _tracking(config: Config) -> Iterator[str]:
             f"tracking.uri={credentials.masked(config.tracking.uri)}: MLflow keeps runs in a database or on a server, "
             "such as tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
         )
-    if isinstance(config.tracking, Mlflow) and credentials.carries(config.tracking.uri):
-        yield credentials.REFUSAL
 
 
 def _schedules(config: Config) -> Iterator[str]:

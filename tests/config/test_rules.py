@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
-from runner import experiment
+from runner import compose, experiment, terminal
 from runner.errors import ConfigError
 
 REFUSED = [
@@ -46,6 +48,10 @@ REFUSED = [
         "Use mimic.reduction=mean",
     ),
     (["name=a/b"], "it names a folder"),
+    ([f"name={'x' * 201}"], "use at most 200"),
+    ([f"name='{'数' * 67}'"], "name has 201 bytes"),
+    (["checkpoint.init_from='http://host/run?token=secret'"], "MLFLOW_TRACKING_TOKEN"),
+    (["data=custom", "data.target=a:b", "+data.kwargs.source='http://me:secret@host'"], "environment variables"),
     (["+optimizer.momentum=0.9"], "no key 'momentum' in 'optimizer'"),
     (["+train.epoch=3"], "Did you mean 'epochs'?"),
 ]
@@ -56,6 +62,18 @@ def test_a_config_that_cannot_work_is_refused_with_the_reason(config_of, overrid
     with pytest.raises(ConfigError) as refused:
         config_of(*overrides)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["数据", "x" * 200, "é.-_1"])
+def test_a_name_of_an_experiment_is_letters_of_any_alphabet(config_of, name):
+    assert config_of(terminal.override("name", name)).name == name
+
+
+def test_a_value_that_hydra_cannot_read_comes_with_its_quoted_form():
+    with pytest.raises(HydraException) as refused:
+        OverridesParser.create().parse_overrides(["data.root=my set (1), new"])
+    message = str(compose.explain(refused.value))
+    assert message.endswith("""data.root='"'"'my set (1), new'"'"''""")
 
 
 def test_a_warm_up_longer_than_a_fast_dev_run_is_accepted(config_of):
