@@ -16,12 +16,12 @@ HIDDEN = "***"
 _NAMES = r"(?:passw(?:or)?d|pwd|pass|token|secret|key|auth|authorization|sig|signature|credentials?)"
 #: Names of values that are secrets, wherever they stand in a name, and where they are its last word.
 _ANYWHERE = r"passw|pwd|secret|token|credential|signature|api[_-]?key|access[_-]?key"
-_AT_THE_END = r"key|pass|sig|auth|authorization"
+_AT_THE_END = r"key|pass|pw|sig|auth|authorization|jwt"
 #: Addresses that carry what nobody else should read: a user and a password, which is not a port; a user of a server; a
 #: named value.
 CARRYING = [
-    re.compile(r"(?<![a-z0-9+.-])(?!https?:)[a-z][a-z0-9+.-]*://[^/?#:]*:.*@", re.IGNORECASE),
-    re.compile(r"https?://[^/?#:]*:(?!\d+(?:[/?#,'\")\]\s]|$)).*@", re.IGNORECASE),
+    re.compile(r"(?<![a-z0-9+.-])(?!https?:)[a-z][a-z0-9+.-]*://[^/?#:\n]*:(?!//).*@", re.IGNORECASE),
+    re.compile(r"https?://[^/?#:\n]*:(?!//|\d+(?:[/?#'\")\]\n]|,\s*['\"]?[a-z][a-z0-9+.-]*:|$)).*@", re.IGNORECASE),
     re.compile(r"https?://[^\s/?#'\",]+@", re.IGNORECASE),
     re.compile(rf"://.*[?&;#/][\w.-]*(?:{_ANYWHERE})[\w.-]*=", re.IGNORECASE),
     re.compile(rf"://.*[?&;#/](?:[\w.-]*[_.-])?(?:{_AT_THE_END})=", re.IGNORECASE),

@@ -22,6 +22,9 @@ SECRET = "kangaroo"
         f"http\\://me:{SECRET}@127.0.0.1:1", f"mssql+pyodbc:///?odbc_connect=DRIVER%3D%7BX%20Y%7D%3BUID%3Dme%3BPWD%3D{SECRET}",
         f"postgresql://me:12345/{SECRET}@127.0.0.1:1/db", f"postgresql://me:{SECRET} word@host/db",
         f"postgresql://host/db?password={SECRET}", f"http://[bad:{SECRET}@host",
+        f"http://me:12,3{SECRET}@host",
+        f"postgresql://me:12,3{SECRET}@host/db", f"http://me:1 {SECRET}@host", f"http://host?pw={SECRET}",
+        f"http\\://me\\:{SECRET}@host", f"http://host?token\\={SECRET}", f"http://host/#jwt={SECRET}",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(
@@ -45,7 +48,9 @@ def test_a_secret_in_an_address_is_refused_however_it_is_written(spelling, addre
         "tracking.uri=postgresql://me@host/db?sslmode=require", "name=key", "+data.augment.key=3", "photo?key=1.jpg",
         "model.kwargs={a:1}", "hydra.searchpath=[file:///home/me/conf]", "tracking.uri=http://host/path?page=2",
         "tracking.uri=http://host:5000/a@b", "tracking.uri=http://a:5000,http://b:5000", "tracking.uri=http://h/?design=1",
-        "optimizer.lr=tag(log,interval(0.1,1))", "me@host:/data",
+        "tracking.uri=http://a,http://b:5000/x@y", "tracking.uri=http://a:5000, http://b:1/x@y", "data.root=a\\:b@c",
+        "tracking.uri=choice('http://a:1','sqlite:///x@y.db')", "optimizer.lr=tag(log,interval(0.1,1))",
+        "me@host:/data", "uri: http://host\nnote: a@b", "uri: http://host:5000\nnote: a@b",
     ],
 )  # fmt: skip
 def test_what_is_no_secret_is_taken(word):
