@@ -13,7 +13,7 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and sys
 
 import importlib
 
-from . import __version__, credentials, streams
+from . import __version__, credentials, streams, terminal
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, OutOfMemory, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
@@ -25,7 +25,11 @@ VERBS = (
 def main() -> None:
     """Entry of `runner` and `python -m runner`."""
     streams.protect()
-    code = command(sys.argv[1:])
+    try:
+        code: int | str | None = command(sys.argv[1:])
+    except SystemExit as end:
+        # As argparse and Hydra end when they have printed what was asked for.
+        code = end.code
     if not code and (error := streams.lost()) and not _trains(sys.argv[1:]):
         print(f"The standard output cannot be written: {error.strerror}.", file=sys.stderr)
         code = DiskError.exit_code
@@ -34,7 +38,10 @@ def main() -> None:
 
 def _trains(arguments: list[str]) -> bool:
     """Whether a command is worth more than what it prints."""
-    return not arguments or (arguments[0] not in VERBS and not {"-h", "--help", "--version"} & set(arguments))
+    from .command import INFORMING
+
+    flags = {argument.partition("=")[0] for argument in arguments}
+    return not arguments or (arguments[0] not in VERBS and not {"-h", "--help", *INFORMING} & flags)
 
 
 def command(arguments: list[str]) -> int:
@@ -75,8 +82,11 @@ def command(arguments: list[str]) -> int:
 
 
 def _say(error: UserError) -> int:
+    message = terminal.visible(str(error))
+    # A file of configs may hold what no word of the command does, and Hydra's errors repeat it.
+    message = credentials.masked(message) if credentials.carries(message) else message
     # A stop or a failure comes after a progress bar.
-    print(f"\n{error}" if error.exit_code > 2 else str(error), file=sys.stderr)
+    print(f"\n{message}" if error.exit_code > 2 else message, file=sys.stderr)
     return error.exit_code
 
 

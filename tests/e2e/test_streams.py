@@ -34,7 +34,7 @@ def test_a_run_ends_well_whatever_becomes_of_its_output(tmp_path, streams):
     assert (tmp_path / "run" / "ranks" / "lock").read_bytes() == b""
 
 
-@pytest.mark.parametrize("verb", ["--help", "--version", "runs .", "config"])
+@pytest.mark.parametrize("verb", ["--help", "--version", "runs .", "config", "runs --help", "--cfg job"])
 def test_a_verb_that_cannot_show_what_it_is_for_says_so(tmp_path, verb):
     done = shell(f"{COMMAND} {verb} > /dev/full", tmp_path)
     assert done.returncode == 3
