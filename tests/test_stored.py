@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner import checkpoint, runs, stored, sweep, weights
+from runner import checkpoint, files, runs, stored, sweep, weights
 from runner.__main__ import command
 from runner.config import store
 from runner.deploy import manifest
@@ -106,6 +106,17 @@ def test_a_number_that_nobody_can_compute_with_is_refused(tmp_path):
             stored.read_json(path, float)
     path.write_text("NaN")
     assert stored.read_json(path, float) != 0
+
+
+def test_a_text_may_have_bytes_of_a_name_that_are_not_text_but_no_other_half_character(tmp_path):
+    path = tmp_path / "value.json"
+    for name in (b"caf\xe9", b"\x80", b"\xff"):
+        path.write_text(files.to_json(os.fsdecode(name)))
+        assert os.fsencode(str(stored.read_json(path, str))) == name
+    for text in ('"\\ud800"', '"\\udc7f"', '"\\udd00"', '"\\udfff"'):
+        path.write_text(text)
+        with pytest.raises(Damaged, match=r"value\.json is damaged"):
+            stored.read_json(path, str)
 
 
 def test_the_torn_end_of_a_journal_is_passed_over(run):
