@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from . import config as cfg
-from .terminal import quoted
-
-#: Text that an override takes without quotes.
-PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
+from .terminal import MEANING, PLAIN, quoted
 
 
 def directions(goal: cfg.Goal, minimize: list[cfg.Cost]) -> str | list[str]:
@@ -46,7 +42,7 @@ def _literal(value: Any) -> str:
             return f"[{','.join(map(_literal, value))}]"
         case dict():
             return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
-        case str() if PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null", "nan", "inf"):
+        case str() if PLAIN.fullmatch(value) and value.lower() not in MEANING:
             return value
         case str():
             return quoted(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from optuna.distributions import (
     CategoricalDistribution,
@@ -39,6 +40,13 @@ def test_the_sweeper_reads_a_parameter_as_it_was_meant(parameter, expected):
     found, fixed = create_params_from_overrides(search.overrides({"some.key": parameter}))
     assert fixed == {}
     assert found == {"some.key": expected}
+
+
+@pytest.mark.parametrize("text", ["it's a\\b", "a\\'b", "\\", "a b", "null", "a数"])
+def test_a_job_is_given_the_text_that_the_space_has(text):
+    [parsed] = OverridesParser.create().parse_overrides(search.overrides({"key": cfg.Parameter(choices=[text, "x"])}))
+    value = parsed.value().list[0]
+    assert getattr(value, "text", value) == text
 
 
 @pytest.mark.parametrize(
