@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import itertools
 import random
 import sys
 import tempfile
@@ -21,7 +20,6 @@ from pathlib import Path
 from tests import conftest  # noqa: F401  The number of threads is set before Paddle is imported.
 
 from . import cases
-from .kinds import DAMAGES
 
 
 def main() -> int:
@@ -37,10 +35,8 @@ def main() -> int:
         folder = Path(place)
         preload()
         cases.fixture(folder)
-        chosen = [
-            case for case in itertools.starmap(cases.Case, itertools.product(cases.files(folder), DAMAGES, cases.VERBS))
-            if options.only in f"{case.file}, {case.damage}, {case.verb}"
-        ]  # fmt: skip
+        everything = cases.all_cases(folder)
+        chosen = [case for case in everything if options.only in f"{case.file}, {case.damage}, {case.verb}"]
         if options.sample:
             chosen = random.Random(options.seed).sample(chosen, min(options.sample, len(chosen)))
         defects = run(folder, chosen, options.processes)

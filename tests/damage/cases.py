@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -34,12 +36,20 @@ VERBS = {
     "predict": ["predict", "run", "picture.png", "--json"],
     "export": ["export", "run", "--format", "safetensors"],
     "bench": ["bench", "run", "--seconds", "0.001", "--batch", "1"],
-    "resume": [*COMPOSITION, "hydra.run.dir=run", "checkpoint.resume=auto", "tracking=none"],
+    "resume": [
+        *COMPOSITION, "hydra.run.dir=run", "checkpoint.resume=auto", "train.max_steps=3", "deploy.formats=[]",
+        "tracking=none",
+    ],
     "init_from": [
         *COMPOSITION, "hydra.run.dir=new", "checkpoint.init_from=run", "deploy.formats=[]", "compression=none",
         "tracking=none",
     ],
 }  # fmt: skip
+#: Verbs that train → the run with their result.
+TRAINED = {"resume": "run", "init_from": "new"}
+#: Files whose content no verb reads: what stands in their place can matter, what they hold cannot.
+UNREAD = re.compile(r"plots/.*|ranks/.*|train\.log|environment\.json|compression\.json")
+IN_PLACE = ("empty", "folder", "pipe", "link outside", "missing")
 #: Codes that a command may end with when a run is damaged: done, bad config, bad data, a server that misses something.
 CODES = {0, 2, 3, 5}
 #: Seconds after which a verb hangs.
@@ -83,6 +93,15 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
 
 
+def all_cases(folder: Path) -> list[Case]:
+    """Every file, what can happen to it, and every verb."""
+    return [
+        Case(file, damage, verb)
+        for file, damage, verb in itertools.product(files(folder), DAMAGES, VERBS)
+        if damage in IN_PLACE or not UNREAD.fullmatch(file)
+    ]
+
+
 def command(arguments: list[str], folder: Path) -> Answer:
     """Do what `python -m runner` does in a folder, in a child of this process. A traceback has the code 70."""
     said = folder.parent / f"{folder.name}.said"
@@ -121,7 +140,7 @@ def _in_child(arguments: list[str], folder: Path, said: Path) -> None:
 
 def whole_answers(folder: Path) -> dict[str, Answer]:
     """What the verbs say of runs that are whole."""
-    return {verb: _done(folder, folder / f"of-{verb}", verb) for verb in ("eval", "predict")}
+    return {verb: _done(folder, folder / f"of-{verb}", verb) for verb in ("eval", "predict", *TRAINED)}
 
 
 def _done(folder: Path, place: Path, verb: str, file: str = "", damage: str = "") -> Answer:
@@ -133,6 +152,9 @@ def _done(folder: Path, place: Path, verb: str, file: str = "", damage: str = ""
         answer = command(VERBS[verb], place)
         if verb == "report" and answer.code == 0:
             answer.out += (place / "page.md").read_text()
+        if verb in TRAINED and answer.code == 0:
+            # What it printed holds times.
+            answer.out = json.dumps(json.loads((place / TRAINED[verb] / "result.json").read_text())["test"])
         return answer
     finally:
         shutil.rmtree(place)
@@ -153,7 +175,7 @@ def defect(folder: Path, case: Case, whole: dict[str, Answer]) -> str:
         return "" if said else "another result without a word"
     if case.verb == "runs" and not {'"run": "run"', '"run": "other"'} <= _rows(answer.out):
         return "lost from the list"
-    if case.verb == "report" and answer.code == 0 and ("run" not in answer.out or "other" not in answer.out):
+    if case.verb == "report" and (answer.code or "run" not in answer.out or "other" not in answer.out):
         return "lost from the report"
     if case.verb == "sync" and "other:" not in answer.out:
         return "the other run was not looked at"
