@@ -22,7 +22,7 @@ from safetensors.paddle import save as to_bytes
 
 from . import __version__, files, seeding, stored, terminal
 from .errors import CheckpointError, Damaged, Diverged
-from .journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS
+from .journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, QUANTIZED
 from .models import Networks
 from .optimizers import Optimization
 from .parallel import Ranks
@@ -30,8 +30,6 @@ from .training import Progress, Training
 
 #: All that a checkpoint's folder may hold.
 FILES = MODEL, EMA, OPTIMIZER, STATE = CHECKPOINT_FILES
-#: The checkpoint of networks that were quantized once training was over.
-QUANTIZED = "quantized"
 #: Raised when the layout changes in a way that older versions cannot read.
 FORMAT = 2
 #: What can be done about one that is damaged.

@@ -48,6 +48,11 @@ def refuse(text: str) -> None:
         raise ConfigError(REFUSAL)
 
 
+def without(override: str) -> str:
+    """An override without its value, where that carries a secret."""
+    return f"{override.partition('=')[0]}={HIDDEN}" if carries(override) else override
+
+
 REFUSAL = (
     "The address of a store or server holds a user, a password or a token, which would stand in the run's files. Leave "
     "them out of it and set the environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "

@@ -22,9 +22,11 @@ CHECKPOINTS, PLOTS, RANKS = "checkpoints", "plots", "ranks"
 ORIGIN, SWEEP = "resumed_from", "sweep.json"
 LOCK, TRACKING_LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.lock", f"{RANKS}/tracking.log"
 
+#: The checkpoint of networks that were quantized once training was over.
+QUANTIZED = "quantized"
 #: All that a checkpoint's folder may hold, and the folder's name.
 CHECKPOINT_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
-CHECKPOINT_NAME = re.compile(r"step-\d{8,}|quantized")
+CHECKPOINT_NAME = re.compile(rf"step-\d{{8,}}|{QUANTIZED}")
 #: What stands in the folder of locks and logs.
 OF_RANKS = re.compile(r"lock|tracking\.(lock|log)|rank\d+\.log|failed\.rank\d+\.json")
 

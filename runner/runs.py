@@ -16,7 +16,20 @@ from . import config as cfg
 from . import device, files, stored
 from .config import store
 from .errors import CheckpointError, ConfigError, Damaged, ProcessLost, UserError
-from .journal import CHECKPOINTS, CONFIG, JOURNAL, LOCK, OVERRIDES, PLOTS, RANKS, RESULT, Journal, events, tracked
+from .journal import (
+    CHECKPOINTS,
+    CONFIG,
+    JOURNAL,
+    LOCK,
+    OVERRIDES,
+    PLOTS,
+    QUANTIZED,
+    RANKS,
+    RESULT,
+    Journal,
+    events,
+    tracked,
+)
 from .locks import is_locked, locked
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -177,7 +190,15 @@ def checkpoints(directory: Path) -> dict[str, str]:
             found["final"] = event["name"]
         elif event["event"] == "checkpoint":
             found |= {"last": event["name"]} | ({"best": event["name"]} if event["better"] else {})
-    return found if ended else {}
+    return found if ended else _without_journal(directory)
+
+
+def _without_journal(directory: Path) -> dict[str, str]:
+    """The same of a run with a result whose journal says nothing of it: what such a run always ends with."""
+    with contextlib.suppress(ConfigError, Damaged):
+        if (directory / RESULT).is_file() and isinstance(store.read(directory / CONFIG).compression, cfg.Ptq):
+            return {"final": QUANTIZED}
+    return {}
 
 
 def monitored(result: dict[str, Any]) -> float:

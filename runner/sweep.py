@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 
 import yaml
 
-from . import device, files, stored
+from . import credentials, device, files, stored
 from .errors import STOPPED, ConfigError, Damaged, DiskError, UserError
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
 from .locks import locked
@@ -81,7 +81,7 @@ def held(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
     Its folder is made, or found again. A sweep that comes to no job takes with it what it made, and nothing else.
     Errors: ConfigError where it is not to be resumed, another command has it, or files would be overwritten.
     """
-    if not (directory / SWEEP).exists():
+    if not _holds_a_sweep(directory):
         _refuse_overwriting(directory)
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     own = [name for name in NAMES if not (directory / name).exists()]
@@ -106,6 +106,15 @@ def held(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
                     files.remove_file(directory / name)
                 for path in missing:
                     files.remove_empty(path)
+
+
+def _holds_a_sweep(directory: Path) -> bool:
+    """Whether a folder is of a sweep: one whose file is damaged still has its jobs."""
+    try:
+        read(directory)
+    except Damaged:
+        return (directory / SWEEP).is_file() and bool(jobs(directory))
+    return True
 
 
 def _refuse_overwriting(directory: Path) -> None:
@@ -182,7 +191,9 @@ def folder_name(directory: str, number: int, overrides: Iterable[str]) -> str:
     """
     path = Path(directory) / SWEEP
     shared = read(Path(directory)).shared if path.is_file() else []
-    own = [text for text in overrides if text not in shared and not text.lstrip("+~").startswith(OWN)]
+    own = [
+        credentials.without(text) for text in overrides if text not in shared and not text.lstrip("+~").startswith(OWN)
+    ]
     name = "_".join([str(number), *(PLAIN.sub("-", text).strip("-") for text in own)])
     earlier = f"{number}_{','.join(own).replace(os.sep, '-')}"[:120].rstrip(" ._,")
     # What versions before this one called it, where such a sweep is resumed. They could not make longer ones either.
@@ -216,9 +227,11 @@ def note_refusal(directory: Path, overrides: list[str], error: UserError) -> Non
     if (directory / CONFIG).exists() or (directory.is_dir() and not is_job(directory) and any(directory.iterdir())):
         return
     directory.mkdir(parents=True, exist_ok=True)
-    files.write_text(directory / OVERRIDES, yaml.safe_dump(overrides))
+    # What was refused for a secret in it does not stand in files either.
+    shown = list(map(credentials.without, overrides))
+    files.write_text(directory / OVERRIDES, yaml.safe_dump(shown))
     journal = Journal(directory)
-    journal.append("started", command=overrides)
+    journal.append("started", command=shown)
     journal.append("ended", status="FAILED", reason=said["reason"], exit_code=error.exit_code)
 
 

@@ -137,6 +137,14 @@ def test_a_pointer_that_a_complete_run_lost_is_no_reason_to_take_another_network
         assert f"--weights {next_one}" in str(caught.value)
 
 
+def test_a_quantized_run_that_lost_its_journal_too_is_not_taken_for_the_float_network(tmp_path, config_of):
+    run = a_run(tmp_path, config_of("compression=ptq"))
+    (run / "checkpoints" / "final").unlink()
+    (run / "journal.jsonl").unlink()
+    with pytest.raises(Damaged, match="checkpoints/final is missing"):
+        weights.read(run, "final")
+
+
 def test_a_pointer_to_another_checkpoint_than_the_run_wrote_is_refused(run):
     (run / "checkpoints" / "final").write_text("step-00000002")
     with pytest.raises(Damaged, match="quantized"):

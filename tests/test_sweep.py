@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import sweep
+from runner.errors import ConfigError
 from runner.journal import OVERRIDES
 
 
@@ -55,3 +56,22 @@ def test_only_numbered_folders_of_runs_are_jobs(tmp_path, name):
     (tmp_path / "7_photos").mkdir()
     (tmp_path / "7_photos" / "cat.jpg").touch()
     assert sweep.jobs(tmp_path) == [tmp_path / name]
+
+
+def test_what_a_job_was_refused_for_stands_neither_in_its_files_nor_in_its_name(tmp_path):
+    secret = "tracking.uri=http://me:kangaroo@host"
+    job = tmp_path / sweep.folder_name(str(tmp_path), 0, [secret])
+    sweep.note_refusal(job, ["mode=cls", secret], ConfigError("refused"))
+    assert b"kangaroo" not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert "kangaroo" not in job.name
+    assert "mode=cls" in (job / OVERRIDES).read_text()
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "", "[]", "x"])
+def test_a_file_of_a_sweeps_name_is_no_sweep(tmp_path, content):
+    (tmp_path / "sweep.json").write_text(content)
+    planned = sweep.Sweep("id", ["mode=cls,cls_distill"], [])
+    with pytest.raises(ConfigError, match="holds no sweep"), sweep.held(tmp_path, planned, resume=False):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
+    assert (tmp_path / "sweep.json").read_text() == content

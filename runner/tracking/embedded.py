@@ -35,7 +35,7 @@ def check(path: Path, schema: str) -> None:
     except sqlite3.DatabaseError as error:
         remedy = "Name another: tracking.uri=sqlite:///FILE"
         raise Refused(f"{path} is not a store of MLflow's: {error}. {remedy}") from error
-    if tables and "alembic_version" not in tables:
+    if tables and not tables >= {"alembic_version", "experiments", "runs"}:
         raise Refused(
             f"{path} is a database of another program ({', '.join(sorted(tables)[:3])}), and is left as it is. Name "
             "another file: tracking.uri=sqlite:///FILE"

@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DiskError.of(error) from error
+        raise DiskError(f"{place} cannot be made: {error.strerror}. Name another folder: --output DIR") from error
     from .. import trained
     from ..deploy import export
 

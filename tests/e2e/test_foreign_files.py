@@ -112,6 +112,14 @@ def test_an_export_replaces_an_export_and_nothing_else(finished, tmp_path):
     assert os.listdir(tmp_path / "new") == ["export"]
 
 
+def test_an_export_into_a_file_names_its_own_option(finished, tmp_path):
+    (tmp_path / "notes.txt").write_text("theirs")
+    refused = run("export", finished / "run", "--format", "onnx", "--output", tmp_path / "notes.txt", cwd=finished)
+    assert refused.returncode == 3
+    assert "--output DIR" in refused.stderr
+    assert (tmp_path / "notes.txt").read_text() == "theirs"
+
+
 def test_a_report_does_not_overwrite_another_page(finished, tmp_path):
     for name in ("page.html", "page.md"):
         (tmp_path / name).write_text("theirs")

@@ -166,10 +166,14 @@ def test_a_store_that_is_gone_with_its_folder_is_not_made_again(run, tmp_path, m
     assert not (tmp_path / "proj").exists()
 
 
-def test_a_database_of_another_program_is_left_as_it_is(run, tmp_path):
+@pytest.mark.parametrize("migrated", [False, True])
+def test_a_database_of_another_program_is_left_as_it_is(run, tmp_path, migrated):
     path = tmp_path / "mine.db"
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE photos (name TEXT)")
+        if migrated:
+            database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+            database.execute("INSERT INTO alembic_version VALUES ('abc123')")
     database.close()
     before = path.read_bytes()
     with pytest.raises(Refused, match="photos"):
