@@ -35,6 +35,10 @@ class Ranks:
     world: int = 1
     transport: Transport | None = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if (self.world > 1) is not (self.transport is not None):
+            raise ValueError("a run of several processes needs a transport, and a run of one has none")
+
     @property
     def is_first(self) -> bool:
         """Whether this is the process that writes."""

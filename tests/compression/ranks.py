@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import paddle
-import paddle.distributed as dist
 
 from runner import config as cfg
 from runner import experiment, models, parallel
@@ -15,13 +14,13 @@ from runner.compression import qat, slim
 from runner.loop import train_step
 from tests.conftest import TINY, composed
 
-dist.init_parallel_env()
+ranks = parallel.join()
 paddle.seed(0)
 network = models.build(cfg.MobileNetV3(size=cfg.Size.small, scale=0.35), 10)
 qat.quantize(network, cfg.TrainedQuantization(pact=cfg.Pact(enabled=False)))
 network.train()
-paddle.seed(1 + dist.get_rank())
-network((1 + dist.get_rank()) * paddle.randn([4, 3, 32, 32]))
+paddle.seed(1 + ranks.rank)
+network((1 + ranks.rank) * paddle.randn([4, 3, 32, 32]))
 
 
 def ranges(of: paddle.nn.Layer) -> list[float]:
@@ -30,14 +29,13 @@ def ranges(of: paddle.nn.Layer) -> list[float]:
 
 
 said: dict[str, object] = {"before": ranges(network)}
-parallel.Ranks(dist.get_rank(), dist.get_world_size()).average(parallel.statistics(network))
+ranks.average(parallel.statistics(network))
 said["after"] = ranges(network)
 
-ranks = parallel.Ranks(dist.get_rank(), dist.get_world_size())
 training = experiment.build(composed(*TINY, "compression=qat", "tracking=none"), None, ranks).training
 batch = next(training.loaders.train.epoch(0))
 said |= {"indices": batch.indices.tolist(), "initial": ranges(training.networks)}
 training.networks.train()
 train_step(training, batch)
 said["stepped"] = ranges(training.networks)
-Path(sys.argv[1], f"rank{dist.get_rank()}.json").write_text(json.dumps(said))
+Path(sys.argv[1], f"rank{ranks.rank}.json").write_text(json.dumps(said))

@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from runner.parallel import PeerLost, Ranks, shared
+from runner.parallel.sockets import Sockets
 from runner.processes import SHARED
 
 SIZES = np.array([1, 15, 16, 0, 17, 333, 4096, 5], dtype=np.int64)
@@ -82,5 +83,5 @@ def interrupted(memory):
 
 if __name__ == "__main__":
     rank, world, what = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    memory = shared.Memory(Ranks(rank, world), int(os.environ[SHARED]), int(SIZES.sum()))
+    memory = shared.Memory(Ranks(rank, world, Sockets(rank, [])), int(os.environ[SHARED]), int(SIZES.sum()))
     print(json.dumps(globals()[what](memory)))

@@ -16,6 +16,7 @@ import pytest
 
 from runner.kernels import native
 from runner.parallel import Ranks, network, shared
+from runner.parallel.sockets import Sockets
 from runner.processes import SHARED
 from tests.e2e.processes import ENVIRONMENT
 from tests.parallel.sharing import SIZES, TURNS, arrays
@@ -93,18 +94,18 @@ class Agreeing(Ranks):
 
 def test_without_memory_of_the_command_there_is_none(monkeypatch):
     monkeypatch.delenv(SHARED, raising=False)
-    assert shared.memory(Agreeing(0, 2), 5) is None
+    assert shared.memory(Agreeing(0, 2, Sockets(0, [])), 5) is None
 
 
 def test_memory_is_used_by_all_processes_or_by_none(monkeypatch):
     descriptor = os.memfd_create("test")
     monkeypatch.setenv(SHARED, str(descriptor))
-    assert shared.memory(Agreeing(0, 2), 5) is not None
+    assert shared.memory(Agreeing(0, 2, Sockets(0, [])), 5) is not None
     monkeypatch.setattr(Agreeing, "other", True)
-    assert shared.memory(Agreeing(0, 2), 5) is None
+    assert shared.memory(Agreeing(0, 2, Sockets(0, [])), 5) is None
     os.close(descriptor)
     monkeypatch.setattr(Agreeing, "other", False)
-    assert shared.memory(Agreeing(0, 2), 5) is None
+    assert shared.memory(Agreeing(0, 2, Sockets(0, [])), 5) is None
 
 
 def test_connections_of_the_store_and_no_others_send_at_once():
