@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from . import files
+from .errors import ForeignPath
 from .locks import locked
 
 log = logging.getLogger("runner")
@@ -34,7 +35,7 @@ def load(name: str, build: Callable[[Path], None], open_: Callable[[Path], T]) -
     """
     try:
         return open_(_kept(name, build))
-    except OSError as error:
+    except (OSError, ForeignPath) as error:
         log.warning(
             "Nothing compiled can be kept (%s): every process compiles for itself. Set XDG_CACHE_HOME to a folder that "
             "can be written.",
