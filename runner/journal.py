@@ -37,11 +37,6 @@ MARKED = 256
 MEASURED = {"train/images_per_s", "final/images_per_s", "final/latency_ms_p50", "final/latency_ms_p99"}
 
 
-def failure_of(directory: Path, rank: int) -> Path:
-    """Where a process of a run says why it ended."""
-    return directory / RANKS / f"failed.rank{rank}.json"
-
-
 def refuse_other_files(directory: Path) -> None:
     """Refuse a folder with files in it that are not of a run. Errors: ConfigError."""
     if not directory.is_dir() or (directory / JOURNAL).is_file():

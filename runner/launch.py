@@ -15,19 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import child, device, terminal
 from . import config as cfg
-from .journal import LOG, RANKS
-from .processes import PEERS, PULSE, SHARED, TRAINED, Stopwatch
+from . import device, terminal
+from .processes import Stopwatch
+from .protocol import COMPOSED, HEARTBEAT, PEERS, SHARED, TRAINED, VERDICT, Arguments, log_of
 
 #: Seconds that the other processes have to end by themselves once one has failed: they may have a reason as well.
 GRACE_S = 2.0
 #: Longest wait between two looks at the processes, and between the request for their stacks and their end.
 LOOK_S, STACKS_S = 0.05, 0.3
-#: The variable with a digest of what the command of a process was to train.
-COMPOSED = "RUNNER_COMPOSED"
-#: The variable with what the first process has to tell the others instead of training.
-VERDICT = "RUNNER_VERDICT"
 #: A process that lost the connection to another one, and one that its communication library ended for that reason.
 CUT_OFF = (5, -signal.SIGABRT)
 
@@ -93,11 +89,6 @@ def own_folder() -> list[str]:
     return [terminal.override("hydra.run.dir", tempfile.mkdtemp(prefix="runner-"))]
 
 
-def log_of(directory: Path, rank: int) -> Path:
-    """Where a process of a run writes what nobody has to see."""
-    return directory / (f"{RANKS}/rank{rank}.log" if rank else LOG)
-
-
 @dataclass
 class Ended:
     """The process that was the first to fail."""
@@ -131,7 +122,7 @@ class Workers:
         self.silent = Stopwatch()
         self.trained = False
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.pulses: list[int] = []
+        self.heartbeats: list[int] = []
         master = node.master or f"127.0.0.1:{_free_port()}"
         local_only = 1 < node.world == node.processes
         shared = _shared_file() if local_only else []
@@ -164,15 +155,15 @@ class Workers:
         with log_of(self.directory, rank).open("ab") as log:
             self.processes.append(
                 subprocess.Popen(
-                    child.command("runner.worker", str(self.directory), str(os.getpid()), str(attempt)),
+                    Arguments(self.directory, os.getpid(), attempt).command(),
                     stdout=log if rank else None,
                     stderr=log,
-                    env=os.environ | environment | {PULSE: str(writes)},
+                    env=os.environ | environment | {HEARTBEAT: str(writes)},
                     pass_fds=[writes, *passed],
                 )
             )
         os.close(writes)
-        self.pulses.append(reads)
+        self.heartbeats.append(reads)
 
     def send(self, number: int) -> None:
         """Send a signal to all that still run."""
@@ -189,8 +180,8 @@ class Workers:
         try:
             return self._wait(timeout_s, meanwhile)
         finally:
-            for pulse in self.pulses:
-                os.close(pulse)
+            for heartbeat in self.heartbeats:
+                os.close(heartbeat)
 
     def _wait(self, timeout_s: float, meanwhile: Callable[[], None]) -> Ended | None:
         failed: list[Ended] = []
@@ -223,14 +214,14 @@ class Workers:
     def _look(self) -> None:
         """Wait for a beat or an end."""
         # A pipe is closed when its process ends; workers of its own that outlive it may hold it open for a moment.
-        ready, _, _ = select.select(self.pulses, [], [], LOOK_S)
-        for pulse in set(ready) & set(self.pulses):
+        ready, _, _ = select.select(self.heartbeats, [], [], LOOK_S)
+        for heartbeat in set(ready) & set(self.heartbeats):
             with contextlib.suppress(BlockingIOError):
-                beats = os.read(pulse, 65536)
+                beats = os.read(heartbeat, 65536)
                 if not beats:
                     # Its process has ended.
-                    self.pulses.remove(pulse)
-                    os.close(pulse)
+                    self.heartbeats.remove(heartbeat)
+                    os.close(heartbeat)
                     continue
                 self.silent.begin()
                 self.trained = self.trained or TRAINED in beats

@@ -10,23 +10,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NoReturn
 
-#: What a worker writes to its pipe: something was done; all steps were done.
-BEAT, TRAINED = b".", b"!"
 #: The longest time between two looks at a watch that is taken for what it says.
 LONGEST_LOOK_S = 1.0
-#: Seconds between the signs of life of a process that has no steps to do.
-BEAT_EVERY_S = 1.0
-#: The variable with the number of that pipe.
-PULSE = "RUNNER_PULSE"
-#: The variable with the number of a file in memory that all workers of a run have.
-SHARED = "RUNNER_SHARED"
-#: The variable with the numbers of the sockets to other workers: of the first one to each, of the others to the first.
-PEERS = "RUNNER_PEERS"
 
 
 class Stopwatch:
@@ -59,40 +48,6 @@ def wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
             process.wait(min(LONGEST_LOOK_S, seconds))
             return True
     return process.poll() is not None
-
-
-class Pulse:
-    """Signs of life to the command that started this process; none where there is no such command."""
-
-    def __init__(self) -> None:
-        number = os.environ.get(PULSE)
-        self.pipe = int(number) if number else None
-
-    def beat(self) -> None:
-        """Something was done."""
-        self._write(BEAT)
-
-    @contextlib.contextmanager
-    def behind_the_last_step(self) -> Iterator[None]:
-        """Within the context a thread gives signs of life: what is done there takes as long as it takes."""
-        self._write(TRAINED)
-        over = threading.Event()
-
-        def give() -> None:
-            while not over.wait(BEAT_EVERY_S):
-                self.beat()
-
-        threading.Thread(target=give, name="pulse", daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()
-
-    def _write(self, sign: bytes) -> None:
-        if self.pipe is not None:
-            # A pipe that nobody has emptied for long is full of signs already.
-            with contextlib.suppress(BlockingIOError, BrokenPipeError):
-                os.write(self.pipe, sign)
 
 
 def stopping() -> set[signal.Signals]:

@@ -14,8 +14,8 @@ from .evaluation import Evaluation
 from .experiment import Experiment
 from .journal import Journal
 from .parallel import Ranks
-from .processes import Pulse
 from .progress import Display
+from .protocol import Heartbeat
 from .training import Progress
 
 log = logging.getLogger("runner")
@@ -31,11 +31,11 @@ class Recorder:
     """Writes what the loop reports to the journal, the display and the checkpoints."""
 
     def __init__(
-        self, directory: Path, run: Experiment, journal: Journal, display: Display, stop: Stop, pulse: Pulse,
+        self, directory: Path, run: Experiment, journal: Journal, display: Display, stop: Stop, heartbeat: Heartbeat,
         profiler: Any, about: dict[str, Any], earlier_seconds: float,
     ) -> None:  # fmt: skip
         self.directory, self.run, self.journal, self.display, self.stop = directory, run, journal, display, stop
-        self.pulse, self.profiler, self.about = pulse, profiler, about
+        self.heartbeat, self.profiler, self.about = heartbeat, profiler, about
         self.began = time.perf_counter() - earlier_seconds
 
     @property
@@ -81,22 +81,22 @@ class Recorder:
 
     def stepped(self) -> None:
         """A sign of life, and one step more for the display and the profiler."""
-        self.pulse.beat()
+        self.heartbeat.beat()
         self.display.left.stepped()
         if self.profiler:
             self.profiler.step()
 
     def stopping(self) -> bool:
         """Whether SIGINT or SIGTERM came; asked for where something was done."""
-        self.pulse.beat()
+        self.heartbeat.beat()
         return self.stop.received != 0
 
 
 class Follower:
     """What every process but the first does: it stays beside that one, which writes, and reports nothing itself."""
 
-    def __init__(self, ranks: Ranks, stop: Stop, pulse: Pulse) -> None:
-        self.ranks, self.stop, self.pulse = ranks, stop, pulse
+    def __init__(self, ranks: Ranks, stop: Stop, heartbeat: Heartbeat) -> None:
+        self.ranks, self.stop, self.heartbeat = ranks, stop, heartbeat
 
     def logged(self, progress: Progress, values: dict[str, float]) -> None:
         """Left to the first process."""
@@ -110,9 +110,9 @@ class Follower:
 
     def stepped(self) -> None:
         """A sign of life."""
-        self.pulse.beat()
+        self.heartbeat.beat()
 
     def stopping(self) -> bool:
         """Whether SIGINT or SIGTERM came to this process; asked for where something was done."""
-        self.pulse.beat()
+        self.heartbeat.beat()
         return self.stop.received != 0

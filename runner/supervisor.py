@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from . import config as cfg
-from . import device, files, launch, resume, runs, stored, sweep, terminal
+from . import device, files, launch, protocol, resume, runs, stored, sweep, terminal
 from .config import store
 from .deploy import manifest
 from .deploy.manifest import EXPORT, MANIFEST
@@ -31,7 +31,6 @@ from .journal import (
     RANKS,
     RESULT,
     Journal,
-    failure_of,
     refuse_other_files,
 )
 from .locks import locked
@@ -105,7 +104,7 @@ def _tell_others(config: cfg.Config, node: launch.Node, message: str, exit_code:
         return
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / RANKS).mkdir()
-        verdict = json.dumps([message, exit_code])
+        verdict = protocol.verdict(message, exit_code)
         launch.Workers(node, Path(folder), config.train, verdict=verdict).wait(min(config.launch.timeout_s, TELL_S))
 
 
@@ -209,7 +208,7 @@ def _inline(directory: Path) -> Outcome:
     """Train in this very process."""
     from . import worker
 
-    files.remove_file(failure_of(directory, 0))
+    protocol.clear_failure(directory, 0)
     code = worker.guarded(directory)
     return _outcome(launch.Ended(0, code) if code else None, directory)
 
@@ -219,7 +218,7 @@ def _work(config: cfg.Config, directory: Path, node: launch.Node, signals: ToWor
     attempt, composed = 0, _digest(config)
     while True:
         for local in range(node.processes):
-            files.remove_file(failure_of(directory, node.first + local))
+            protocol.clear_failure(directory, node.first + local)
         signals.workers = launch.Workers(node, directory, config.train, attempt, locks, composed=composed)
         if signals.first:
             signals.workers.send(signal.SIGTERM if signals.first == signal.SIGHUP else signals.first)
@@ -262,9 +261,9 @@ def _outcome(
     """What the end of the process that failed first means."""
     if ended is None:
         return Outcome(0, "FINISHED", "")
-    code, failure = ended.code, failure_of(directory, ended.rank or 0)
-    if said := stored.read_json(failure, stored.Failure):
-        return Outcome(said["exit_code"], "FAILED", said["message"])
+    code = ended.code
+    if failure := protocol.read_failure(directory, ended.rank or 0):
+        return Outcome(failure["exit_code"], "FAILED", failure["message"])
     if code in (-signal.SIGINT, -signal.SIGTERM):
         # It came before the process could note it.
         code = 128 - code
@@ -302,7 +301,7 @@ def _loss(ended: launch.Ended, directory: Path, settings: cfg.Launch | None, nod
     """How a process was lost."""
     alone = node is None or node.world == 1
     who = "The training process" if alone else "The run" if ended.rank is None else f"Process {ended.rank}"
-    log = launch.log_of(directory, ended.rank or 0)
+    log = protocol.log_of(directory, ended.rank or 0)
     if ended.stood_still and settings:
         return (
             f"{who} stood still: no step was finished for {settings.timeout_s:g} s (launch.timeout_s), or the others "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import json
 import logging
 import os
 import signal
@@ -22,9 +21,9 @@ from . import (
     checkpoint,
     experiment,
     files,
-    launch,
     parallel,
     processes,
+    protocol,
     provenance,
     resume,
     runs,
@@ -37,11 +36,11 @@ from .config import store
 from .config.rules import network_names
 from .deploy import manifest
 from .deploy.manifest import EXPORT
-from .errors import CheckpointError, ConfigError, DataError, DiskError, OutOfMemory, ProcessLost, RunFailed, UserError
+from .errors import CheckpointError, ConfigError, DataError, DiskError, OutOfMemory, ProcessLost, UserError
 from .eta import TimeLeft
 from .experiment import Experiment
 from .finish import finish
-from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, Journal, failure_of
+from .journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, Journal
 from .loop import fit
 from .parallel import PeerLost
 from .progress import Display
@@ -53,8 +52,8 @@ log = logging.getLogger("runner")
 
 def main() -> None:
     """The process's entry: train the run of a directory and exit with the documented code."""
-    directory, parent, attempt = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    processes.die_with_parent(parent)
+    arguments = protocol.Arguments.parse(sys.argv[1:])
+    processes.die_with_parent(arguments.parent)
     streams.protect()
     # Ray starts its processes with SIGINT blocked, and what they start inherits that.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -62,7 +61,7 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # The command asks where every thread is before it ends a process that stands still.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    processes.leave(guarded(directory, attempt))
+    processes.leave(guarded(arguments.directory, arguments.attempt))
 
 
 def guarded(directory: Path, attempt: int = 0) -> int:
@@ -71,7 +70,7 @@ def guarded(directory: Path, attempt: int = 0) -> int:
     `attempt` is above 0 where a process of the run was lost before and it goes on by itself.
     """
     rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
-    _log_to(launch.log_of(directory, rank), rank)
+    _log_to(protocol.log_of(directory, rank), rank)
     with StopSignal() as stop:
         try:
             return train(directory, stop, attempt)
@@ -94,7 +93,7 @@ def guarded(directory: Path, attempt: int = 0) -> int:
                 # What a signal to the whole process group breaks is not a defect.
                 return 128 + stop.received
             reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
-            return _failed(directory, rank, f"{reason}. Where: {launch.log_of(directory, rank)}", 1)
+            return _failed(directory, rank, f"{reason}. Where: {protocol.log_of(directory, rank)}", 1)
 
 
 def _log_to(path: Path, rank: int) -> None:
@@ -111,18 +110,16 @@ def _log_to(path: Path, rank: int) -> None:
 
 
 def _failed(directory: Path, rank: int, message: str, exit_code: int) -> int:
-    # On a full disk the exit code alone has to do.
-    with contextlib.suppress(OSError):
-        files.write_json(failure_of(directory, rank), {"message": message, "exit_code": exit_code})
+    protocol.write_failure(directory, rank, message, exit_code)
     return exit_code
 
 
 def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     """Build the run of a directory, train it and write its result. Returns the exit code."""
-    ranks, pulse = parallel.join(), processes.Pulse()
-    if ranks.same(_is_complete):
+    ranks, heartbeat = parallel.join(), protocol.Heartbeat()
+    if ranks.same(protocol.check_verdict):
         return 0
-    composed = os.environ.get(launch.COMPOSED, "")
+    composed = os.environ.get(protocol.COMPOSED, "")
     if ranks.any(ranks.same(lambda: composed) != composed):
         raise ConfigError("The machines were not given the same overrides. Start all with the same command.")
     config = ranks.same(lambda: store.read(directory / CONFIG))
@@ -133,7 +130,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     if ranks.any(ranks.same(lambda: data["digest"]) != data["digest"]):
         raise DataError("The processes of this run do not have the same images. Give every machine the same ones.")
     if not ranks.is_first:
-        return assist(run, stop, pulse)
+        return assist(run, stop, heartbeat)
     files.write_json(directory / ENVIRONMENT, provenance.environment())
     journal = Journal(directory)
     if saved:
@@ -169,7 +166,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         for note in [*notes, *run.notes]:
             display.note(note)
         with stop.after_the_step(), profiling(config.debug, directory) as profiler:
-            recorder = Recorder(directory, run, journal, display, stop, pulse, profiler, about, earlier)
+            recorder = Recorder(directory, run, journal, display, stop, heartbeat, profiler, about, earlier)
             ending = fit(run.training, recorder)
     finally:
         display.close()
@@ -182,26 +179,15 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         log.info("%s", text)
         display.note(text)
     parallel.separate(run.training.networks)
-    with pulse.behind_the_last_step():
+    with heartbeat.behind_the_last_step():
         finish(directory, run, journal, ending, recorder.seconds)
     return 0
 
 
-def _is_complete() -> bool:
-    """Whether the command of the first process found nothing left to train. Errors: RunFailed where it refused to."""
-    verdict = os.environ.get(launch.VERDICT)
-    if verdict is None:
-        return False
-    message, exit_code = json.loads(verdict)
-    if exit_code:
-        raise RunFailed(message, exit_code)
-    return True
-
-
-def assist(run: Experiment, stop: StopSignal, pulse: processes.Pulse) -> int:
+def assist(run: Experiment, stop: StopSignal, heartbeat: protocol.Heartbeat) -> int:
     """Train beside the first process, which reads and writes all files. Returns the exit code."""
     with stop.after_the_step():
-        ending = fit(run.training, Follower(run.training.ranks, stop, pulse))
+        ending = fit(run.training, Follower(run.training.ranks, stop, heartbeat))
     return stop.exit_code if ending is Ending.interrupted else 0
 
 

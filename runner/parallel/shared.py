@@ -10,7 +10,8 @@ import os
 import numpy as np
 
 from ..kernels import native
-from ..processes import SHARED, Stopwatch
+from ..processes import Stopwatch
+from ..protocol import SHARED
 from .ranks import Ranks
 from .sockets import PeerLost
 

@@ -1,0 +1,127 @@
+"""What a command and the worker processes of its run say to each other: variables, arguments, heartbeats, failures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import child, files, stored
+from .errors import RunFailed
+from .journal import LOG, RANKS
+
+#: What a worker writes to its pipe: something was done; all steps were done.
+BEAT, TRAINED = b".", b"!"
+#: Seconds between the heartbeats of a process that has no steps to do.
+BEAT_EVERY_S = 1.0
+#: The variable with the number of that pipe.
+HEARTBEAT = "RUNNER_HEARTBEAT"
+#: The variable with the number of a file in memory that all workers of a run have.
+SHARED = "RUNNER_SHARED"
+#: The variable with the numbers of the sockets to other workers: of the first one to each, of the others to the first.
+PEERS = "RUNNER_PEERS"
+#: The variable with a digest of the config that the command of a process composed.
+COMPOSED = "RUNNER_COMPOSED"
+#: The variable with the message and exit code that the first process has for the others instead of training.
+VERDICT = "RUNNER_VERDICT"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a worker is started with: `python -m runner.worker RUN PARENT ATTEMPT`."""
+
+    directory: Path
+    """The run directory."""
+    parent: int
+    """Process id of the command."""
+    attempt: int
+    """Above 0 where a process of the run was lost before and it goes on by itself."""
+
+    def command(self) -> list[str]:
+        """The command line of the worker."""
+        return child.command("runner.worker", str(self.directory), str(self.parent), str(self.attempt))
+
+    @classmethod
+    def parse(cls, arguments: list[str]) -> Arguments:
+        """From `sys.argv` without the program."""
+        directory, parent, attempt = arguments
+        return cls(Path(directory), int(parent), int(attempt))
+
+
+class Heartbeat:
+    """Signs of life to the command that started this process; none where there is no such command."""
+
+    def __init__(self) -> None:
+        number = os.environ.get(HEARTBEAT)
+        self.pipe = int(number) if number else None
+
+    def beat(self) -> None:
+        """Something was done."""
+        self._write(BEAT)
+
+    @contextlib.contextmanager
+    def behind_the_last_step(self) -> Iterator[None]:
+        """Within the context a thread gives signs of life: what is done there takes as long as it takes."""
+        self._write(TRAINED)
+        over = threading.Event()
+
+        def give() -> None:
+            while not over.wait(BEAT_EVERY_S):
+                self.beat()
+
+        threading.Thread(target=give, name="heartbeat", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _write(self, sign: bytes) -> None:
+        if self.pipe is not None:
+            # A pipe that nobody has emptied for long is full of signs already.
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                os.write(self.pipe, sign)
+
+
+def log_of(directory: Path, rank: int) -> Path:
+    """Where a process of a run writes its log."""
+    return directory / (f"{RANKS}/rank{rank}.log" if rank else LOG)
+
+
+def clear_failure(directory: Path, rank: int) -> None:
+    """Forget why an earlier attempt of a process failed."""
+    files.remove_file(_failure_file(directory, rank))
+
+
+def write_failure(directory: Path, rank: int, message: str, exit_code: int) -> None:
+    """Leave the reason why a process ends to the command. On a full disk the exit code alone has to do."""
+    with contextlib.suppress(OSError):
+        files.write_json(_failure_file(directory, rank), {"message": message, "exit_code": exit_code})
+
+
+def read_failure(directory: Path, rank: int) -> stored.Failure | None:
+    """The reason that a process left; None where it left none. Errors: Damaged."""
+    return stored.read_json(_failure_file(directory, rank), stored.Failure)
+
+
+def _failure_file(directory: Path, rank: int) -> Path:
+    return directory / RANKS / f"failed.rank{rank}.json"
+
+
+def verdict(message: str, exit_code: int) -> str:
+    """The value of `VERDICT`."""
+    return json.dumps([message, exit_code])
+
+
+def check_verdict() -> bool:
+    """Whether the command of the first process found nothing left to train. Errors: RunFailed where it refused to."""
+    given = os.environ.get(VERDICT)
+    if given is None:
+        return False
+    message, exit_code = json.loads(given)
+    if exit_code:
+        raise RunFailed(message, exit_code)
+    return True
