@@ -23,7 +23,6 @@ from . import (
     parallel,
     precision,
     restore,
-    runs,
     schedules,
     seeding,
     teacher,
@@ -39,6 +38,7 @@ from .kernels import native
 from .kernels.accelerate import accelerate as accelerate_network
 from .kernels.choice import unmeasured
 from .models import Networks
+from .tracking import lookup
 from .training import Training
 
 #: Batches that the statistics of normalisation layers are measured on after pruning.
@@ -212,7 +212,7 @@ def _initial_weights(config: cfg.Config, networks: Networks, notes: list[str]) -
                 "checkpoint.init_from=RUN"
             )
         return {}
-    source = runs.local(config.checkpoint.init_from, runs.tracking_uri(config))
+    source = lookup.local(config.checkpoint.init_from, lookup.tracking_uri(config))
     given = weights.read(source)
     plain = given.without_quantization()
     if len(plain.arrays) < len(given.arrays):

@@ -1,21 +1,20 @@
-"""RUN: a run directory or an MLflow run id, wherever a command or a key takes one."""
+"""What a run directory says of its run: config, state, checkpoints; and the runs below a folder."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import config as cfg
-from . import device, files, stored
+from . import stored
 from .config import store
-from .errors import CheckpointError, ConfigError, Damaged, ProcessLost, UserError
+from .errors import ConfigError, Damaged, ProcessLost, UserError
 from .journal import (
     CHECKPOINTS,
     CONFIG,
@@ -32,33 +31,8 @@ from .journal import (
 )
 from .locks import is_locked, locked
 
-RUN_ID = re.compile(r"[0-9a-f]{32}")
 #: Events that verbs add to a run that has ended.
 LATER = {"metrics", "artifact", "model", "note", "tags"}
-
-
-def directory_of(run: str, uri: str) -> Path:
-    """The directory of a run. Of an MLflow run id whose directory is gone, one with what MLflow has of it.
-
-    Errors: CheckpointError where there is no such run.
-    """
-    found = local(run, uri)
-    if not (found / CONFIG).is_file():
-        raise CheckpointError(
-            f"There is no run {run}: it is neither a run directory nor an MLflow run id. "
-            "`python -m runner runs` lists the runs of this folder."
-        )
-    return found
-
-
-def local(source: str, uri: str) -> Path:
-    """`source` as a path; where it is an MLflow run id, a directory with that run. Errors: CheckpointError."""
-    path = Path(source)
-    if path.exists() or not RUN_ID.fullmatch(source):
-        return path
-    from .tracking import server
-
-    return server.fetch(uri, source)
 
 
 def mlflow_id(directory: Path) -> str | None:
@@ -66,46 +40,9 @@ def mlflow_id(directory: Path) -> str | None:
     return tracked(directory).get("run_id")
 
 
-def tracking_uri(config: cfg.Config) -> str:
-    """Where MLflow run ids are looked up."""
-    return config.tracking.uri if isinstance(config.tracking, cfg.Mlflow) else cfg.Mlflow.uri
-
-
 def overrides(directory: Path) -> list[str]:
     """What a run was started with. Errors: Damaged."""
     return stored.read_yaml(directory / OVERRIDES, list[str] | None) or []
-
-
-def open_(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
-    """The directory of a run and its config with some `key=value` changed, for a process that is to use the network.
-
-    `trust=true` among them allows the `custom` targets of the config. Errors: CheckpointError, ConfigError.
-    """
-    said = [text for text in overrides if text != "trust=true"]
-    uri = next((text.partition("=")[2] for text in said if text.startswith("tracking.uri=")), cfg.Mlflow.uri)
-    directory = directory_of(run, uri)
-    files.refuse_links(directory)
-    config = store.read(directory / CONFIG, [text for text in said if not text.startswith("tracking.uri=")])
-    _tell_of_changes(directory)
-    if getattr(config.data, "download", False) and "data.download=true" not in said:
-        # Whoever made the run asked for the data then; who looks at it did not.
-        config = replace(config, data=replace(config.data, download=False))  # type: ignore[call-arg]
-    targets = [value for key, value in store.flatten(config).items() if key.endswith(".target")]
-    if targets and said == overrides:
-        raise ConfigError(
-            f"{run} uses code of its own, {', '.join(targets)}, which would be imported and called. If you trust "
-            "whoever made that run, add: trust=true"
-        )
-    device.load_paddle(config.train.threads)
-    return directory, config
-
-
-def _tell_of_changes(directory: Path) -> None:
-    """Say that a config is not the one that was trained, which the network's numbers depend on. Errors: Damaged."""
-    begun = [event for event, _ in events(directory) if event["event"] in ("started", "resumed")]
-    text = stored.read_text(directory / CONFIG) or ""
-    if begun and begun[-1].get("config", files.text_digest(text)) != files.text_digest(text):
-        print(f"{directory / CONFIG} was changed after the run began: numbers may not be the run's.", file=sys.stderr)
 
 
 def config_of(directory: Path) -> cfg.Config | None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from paddle import nn
 
 from . import config as cfg
-from . import models, runs, weights
+from . import models, weights
 from .config import store
 from .errors import CheckpointError, ConfigError
 from .journal import CONFIG
 from .models import Networks
+from .tracking import lookup
 
 
 def read(mode: cfg.ClsTeacher, config: cfg.Config) -> tuple[weights.Weights, cfg.Config | None]:
     """The weights that the config names and, where they are of a run, its config. Errors: CheckpointError."""
-    origin = runs.local(mode.teacher_from, runs.tracking_uri(config))
+    origin = lookup.local(mode.teacher_from, lookup.tracking_uri(config))
     return weights.read(origin), store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
 
 

@@ -45,6 +45,7 @@ from .loop import fit
 from .parallel import PeerLost
 from .progress import Display
 from .recorder import Follower, Recorder
+from .tracking import lookup
 from .training import Ending
 
 log = logging.getLogger("runner")
@@ -211,7 +212,7 @@ def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[c
             saved, notes = checkpoint.newest(directory)
         case _:
             run = stored.read_text(directory / ORIGIN) or ""
-            origin = runs.directory_of(run, runs.tracking_uri(config))
+            origin = lookup.directory_of(run, lookup.tracking_uri(config))
             resume.check(store.read(origin / CONFIG), config, run, runs.overrides(origin))
             saved, notes = checkpoint.newest(origin)
             if saved is None:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from runner import runs, supervisor, weights
+from runner import supervisor, weights
 from runner.__main__ import command
 from runner.errors import Damaged, ForeignPath
 from runner.journal import Journal
+from runner.open_run import open_run
 from runner.report import subject
 from runner.verbs import runs as _runs  # noqa: F401  A child without rights finds no module any more.
 from runner.verbs import sync  # noqa: F401
@@ -40,7 +41,7 @@ def test_a_link_in_a_run_is_followed_by_no_verb(run, place):
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     path.symlink_to(run.parent / "secret")
-    for read in (lambda: runs.open_(str(run), []), lambda: weights.read(run, "best")):
+    for read in (lambda: open_run(str(run), []), lambda: weights.read(run, "best")):
         with pytest.raises((ForeignPath, Damaged), match="link"):
             read()
     assert subject.read(run, "1", "run").state.status == "DAMAGED"

@@ -1,6 +1,6 @@
 """What MLflow loads of a logged model: images in, classes with probabilities out.
 
-`serving` copies this module, and those it imports, into the model, where they are a package of another name.
+`tracking.logged_model` copies this module, and those it imports, into the model, as a package of another name.
 """
 
 from __future__ import annotations

@@ -247,13 +247,13 @@ class Mirror:
 
     def _send_model(self, name: str) -> None:
         """Log an export folder as the run's model, where it still is one."""
-        from ..deploy import serving
+        from . import logged_model
 
         # An export is replaced whole: the new one has an event of its own, further on in the journal.
         with contextlib.suppress(CheckpointError, FileNotFoundError):
             try:
                 folder = files.inside(self.directory, name)
-                serving.log_model(self.client, self.known["experiment_id"], self.known["run_id"], folder)
+                logged_model.log_model(self.client, self.known["experiment_id"], self.known["run_id"], folder)
             except ForeignPath as error:
                 self.tell(f"not sent: {error}")
 

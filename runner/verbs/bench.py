@@ -15,12 +15,13 @@ from rich import box
 from rich.table import Table
 
 from .. import config as cfg
-from .. import runs, terminal
+from .. import terminal
 from ..deploy import bench
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import CheckpointError, ConfigError
 from ..files import refuse_links
 from ..terminal import screen
+from ..tracking import lookup
 from . import sync
 from .arguments import bounded, listed
 
@@ -64,7 +65,7 @@ def main(arguments: list[str]) -> int:
 
 def _directory(run: str, uri: str) -> Path:
     """Where the export of a run is: its directory, or a folder that `export --output` wrote."""
-    return Path(run) if (Path(run) / EXPORT / MANIFEST).is_file() else runs.directory_of(run, uri)
+    return Path(run) if (Path(run) / EXPORT / MANIFEST).is_file() else lookup.directory_of(run, uri)
 
 
 def _entries(run: str, directory: Path, format: str | None) -> list[bench.Entry]:

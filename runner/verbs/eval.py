@@ -8,7 +8,7 @@ import json
 from rich import box
 from rich.table import Table
 
-from .. import runs
+from ..open_run import open_run
 from ..terminal import screen
 
 
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_intermixed_args(arguments)
-    directory, config = runs.open_(options.run, options.overrides)
+    directory, config = open_run(options.run, options.overrides)
     from .. import trained
 
     evaluation = trained.evaluated(directory, config, options.split, options.weights)

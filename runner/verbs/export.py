@@ -13,12 +13,13 @@ from rich import box
 from rich.table import Table
 
 from .. import config as cfg
-from .. import files, runs
+from .. import files
 from ..config.rules import validate
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import ConfigError, DiskError
 from ..journal import JOURNAL, LOCK, Journal
 from ..locks import locked
+from ..open_run import open_run
 from ..terminal import screen, styled
 from . import sync
 
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--format", metavar="LIST", help="comma-separated: onnx, paddle, safetensors")
     parser.add_argument("--output", metavar="DIR", help="folder in which `export/` is written, if not the run's own")
     options = parser.parse_intermixed_args(arguments)
-    directory, config = runs.open_(options.run, options.overrides)
+    directory, config = open_run(options.run, options.overrides)
     own = config.deploy.network
     config = replace(config, deploy=_deploy(config.deploy, options.format, options.network))
     validate(config)

@@ -9,7 +9,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from .. import runs
+from ..open_run import open_run
 from ..terminal import screen
 from .arguments import bounded
 
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         "--set", action="append", default=[], metavar="key=value", help="as in runner eval; trust=true too"
     )
     options = parser.parse_args(arguments)
-    directory, config = runs.open_(options.run, options.set)
+    directory, config = open_run(options.run, options.set)
     from .. import trained
     from ..data import folder
 

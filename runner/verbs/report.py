@@ -12,6 +12,7 @@ from .. import journal, runs, sweep, terminal
 from ..errors import CheckpointError, ConfigError, Damaged
 from ..report import page, subject
 from ..terminal import screen
+from ..tracking import lookup
 
 
 def main(arguments: list[str]) -> int:
@@ -70,7 +71,7 @@ def _directories(named: str, uri: str) -> list[Path]:
     path = Path(named)
     if (path / journal.SWEEP).is_file():
         return sweep.jobs(path)
-    if not path.exists() and runs.RUN_ID.fullmatch(named):
+    if not path.exists() and lookup.RUN_ID.fullmatch(named):
         from ..tracking import rebuilt
 
         return [rebuilt.run(uri, named)]

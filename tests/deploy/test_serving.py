@@ -19,9 +19,10 @@ import pytest
 from PIL import Image
 
 from runner.config import Mlflow, store
-from runner.deploy import manifest, served, serving
+from runner.deploy import manifest, served
 from runner.deploy.predict import Deployed
 from runner.journal import Journal, tracked
+from runner.tracking import logged_model
 from runner.tracking.mirror import Mirror
 from tests.conftest import composed
 from tests.e2e.processes import free_port, mlflow_runs, wait_until
@@ -254,5 +255,5 @@ def test_an_export_that_is_gone_does_not_keep_the_rest_from_mlflow(tmp_path):
 
 
 def test_every_module_of_the_model_is_there():
-    root = Path(serving.__file__).parents[1]
-    assert all((root / module).is_file() for module in serving.MODULES)
+    root = Path(logged_model.__file__).parents[1]
+    assert all((root / module).is_file() for module in logged_model.MODULES)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, files
-from ..tracking.artifacts import Artifacts
-from . import engines, manifest
-from .manifest import EXPORT
-from .served import COLUMN
+from ..deploy import engines, manifest
+from ..deploy.manifest import EXPORT
+from ..deploy.served import COLUMN
+from .artifacts import Artifacts
 
 #: Name of the logged model, and the tag that says what is in it.
 NAME, DIGEST = "model", "runner.digest"

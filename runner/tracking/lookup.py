@@ -1,0 +1,41 @@
+"""RUN: a run directory or an MLflow run id, wherever a command or a key takes one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from .. import config as cfg
+from ..errors import CheckpointError
+from ..journal import CONFIG
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def directory_of(run: str, uri: str) -> Path:
+    """The directory of a run. Of an MLflow run id whose directory is gone, one with what MLflow has of it.
+
+    Errors: CheckpointError where there is no such run.
+    """
+    found = local(run, uri)
+    if not (found / CONFIG).is_file():
+        raise CheckpointError(
+            f"There is no run {run}: it is neither a run directory nor an MLflow run id. "
+            "`python -m runner runs` lists the runs of this folder."
+        )
+    return found
+
+
+def local(source: str, uri: str) -> Path:
+    """`source` as a path; where it is an MLflow run id, a directory with that run. Errors: CheckpointError."""
+    path = Path(source)
+    if path.exists() or not RUN_ID.fullmatch(source):
+        return path
+    from . import server
+
+    return server.fetch(uri, source)
+
+
+def tracking_uri(config: cfg.Config) -> str:
+    """Where MLflow run ids are looked up."""
+    return config.tracking.uri if isinstance(config.tracking, cfg.Mlflow) else cfg.Mlflow.uri
