@@ -13,7 +13,7 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and sys
 
 import importlib
 
-from . import __version__, credentials, streams, terminal
+from . import __version__, credentials, terminal
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, OutOfMemory, UserError, nearest
 
 #: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
@@ -24,13 +24,13 @@ VERBS = (
 
 def main() -> None:
     """Entry of `runner` and `python -m runner`."""
-    streams.protect()
+    terminal.protect_streams()
     try:
         code: int | str | None = command(sys.argv[1:])
     except SystemExit as end:
         # As argparse and Hydra end when they have printed what was asked for.
         code = end.code
-    if not code and (error := streams.lost()) and not _trains(sys.argv[1:]):
+    if not code and (error := terminal.lost_output()) and not _trains(sys.argv[1:]):
         print(f"The standard output cannot be written: {error.strerror}.", file=sys.stderr)
         code = DiskError.exit_code
     sys.exit(code)

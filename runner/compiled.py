@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from . import files
 from .errors import ForeignPath
-from .locks import locked
+from .processes import locked
 
 log = logging.getLogger("runner")
 T = TypeVar("T")

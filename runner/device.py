@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import importlib
+import logging
 import os
 import resource
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import config as cfg
-from . import home
 from .errors import ConfigError
+
+log = logging.getLogger("runner")
 
 CPUINFO = Path("/proc/cpuinfo")
 #: The variable with the number of a sweep's jobs that run beside each other on this machine.
@@ -39,7 +43,7 @@ def environment(threads: int | None, beside: int = 1) -> dict[str, str]:
     """
     beside *= int(os.environ.get(AT_ONCE, "1"))
     count = str(threads or max(1, cores() // beside))
-    found = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count} | home.environment()
+    found = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count} | home()
     if _is_amd_with_avx2():
         # Paddle 3.3.1 brings MKL 2019, which keeps to SSE on processors of other makers unless it is told that the
         # instructions are there: matrix products run 2.5 times as fast.
@@ -156,3 +160,42 @@ def is_cpu() -> bool:
     import paddle
 
     return paddle.device.get_device() == "cpu"
+
+
+#: Below the home folder: where Paddle 3.3.1 writes what it traces, wherever caches are said to be.
+TRACED = ".cache/paddle/to_static_tmp"
+
+
+@functools.cache
+def home() -> dict[str, str]:
+    """What processes need to have a home folder that can be written; nothing where they have.
+
+    Containers run as users without one, and clusters mount it for reading. Another one is gone with this process.
+    """
+    home = os.path.expanduser("~")
+    if os.path.isabs(home) and _can_be_written(Path(home) / TRACED):
+        return {}
+    try:
+        found = {"HOME": _temporary().name}
+    except OSError as error:
+        log.warning("The home folder %s cannot be written, nor a temporary one (HOME, TMPDIR): %s", home, error)
+        return {}
+    log.warning(
+        "%s: a temporary one is used, and what is compiled is compiled again each time. HOME names another one.",
+        f"The home folder {home} cannot be written" if os.path.isabs(home) else "There is no home folder",
+    )
+    # Passwords of servers are still where they were.
+    if os.path.isabs(home) and (netrc := Path(home) / ".netrc").is_file():
+        found["NETRC"] = os.environ.get("NETRC", str(netrc))
+    return found
+
+
+@functools.cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="runner-home-")
+
+
+def _can_be_written(folder: Path) -> bool:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import files, locks, stored
+from . import files, processes, stored
 from .errors import ConfigError, Damaged
 
 #: Names in a run directory.
@@ -81,7 +81,7 @@ class Journal:
             raise Damaged(f"{self.path} is not a regular file. Bring back the one that the run wrote.")
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
         try:
-            locks.lock(descriptor)
+            processes.lock(descriptor)
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             content = (b"\n" if torn else b"") + line.encode() + b"\n"

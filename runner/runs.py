@@ -29,7 +29,7 @@ from .journal import (
     events,
     tracked,
 )
-from .locks import is_locked, locked
+from .processes import is_locked, locked
 
 #: Events that verbs add to a run that has ended.
 LATER = {"metrics", "artifact", "model", "note", "tags"}

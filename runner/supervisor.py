@@ -33,7 +33,7 @@ from .journal import (
     Journal,
     refuse_other_files,
 )
-from .locks import locked
+from .processes import locked
 from .signals import ToWorkers
 from .tracking.process import MirrorProcess
 

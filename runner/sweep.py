@@ -19,7 +19,7 @@ import yaml
 from . import credentials, device, files, stored
 from .errors import STOPPED, ConfigError, Damaged, DiskError, UserError
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
-from .locks import locked
+from .processes import locked
 
 #: What a folder's name has in place of anything but these.
 PLAIN = re.compile(r"[^A-Za-z0-9._]+")

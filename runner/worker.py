@@ -28,8 +28,8 @@ from . import (
     resume,
     runs,
     stored,
-    streams,
     sweep,
+    terminal,
 )
 from . import config as cfg
 from .config import store
@@ -55,7 +55,7 @@ def main() -> None:
     """The process's entry: train the run of a directory and exit with the documented code."""
     arguments = protocol.Arguments.parse(sys.argv[1:])
     processes.die_with_parent(arguments.parent)
-    streams.protect()
+    terminal.protect_streams()
     # Ray starts its processes with SIGINT blocked, and what they start inherits that.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     # The command hears it too, and says what it means.

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import compiled, locks
+from runner import compiled, processes
 from runner.errors import ConfigError
 from runner.kernels import build, native
 from runner.models.ops import compile as operator
@@ -145,7 +145,7 @@ def test_a_user_without_a_home_builds_for_himself(home):
 
 def test_a_lock_that_is_never_given_back_is_named_and_waited_for_for_a_while(cache, monkeypatch, caplog):
     cache.mkdir(parents=True)
-    monkeypatch.setattr(locks, "NOTE_S", 0.1)
+    monkeypatch.setattr(processes, "NOTE_S", 0.1)
     monkeypatch.setattr(compiled, "PATIENCE_S", 0.3)
     load = Loading()
     with (cache / "library.lock").open("w") as lock:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from runner import home
+from runner import device
 
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-    kept = (home.environment, home._temporary)
+    kept = (device.home, device._temporary)
     for cached in kept:
         cached.cache_clear()
     yield
@@ -22,11 +22,11 @@ def asked_anew():
         cached.cache_clear()
 
 
-@pytest.mark.parametrize("there", ["", home.TRACED])
+@pytest.mark.parametrize("there", ["", device.TRACED])
 def test_a_home_that_can_be_written_is_left_as_it_is(monkeypatch, tmp_path, there):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / there).mkdir(parents=True, exist_ok=True)
-    assert home.environment() == {}
+    assert device.home() == {}
 
 
 @pytest.mark.parametrize("what", [".", ".cache", ".cache/paddle"])
@@ -35,7 +35,7 @@ def test_a_home_that_cannot_be_written_is_named_and_replaced(monkeypatch, tmp_pa
     monkeypatch.setenv("HOME", str(place))
     (place / what).parent.mkdir(parents=True, exist_ok=True)
     (place / what).write_text("a file where a folder should be")
-    assert Path(home.environment()["HOME"]).is_dir()
+    assert Path(device.home()["HOME"]).is_dir()
     [said] = caplog.messages
     assert f"The home folder {place} cannot be written" in said
 
@@ -43,8 +43,8 @@ def test_a_home_that_cannot_be_written_is_named_and_replaced(monkeypatch, tmp_pa
 def test_without_a_temporary_folder_either_both_are_named(monkeypatch, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(home.tempfile, "tempdir", str(tmp_path / "missing"))
-    assert home.environment() == {}
+    monkeypatch.setattr(device.tempfile, "tempdir", str(tmp_path / "missing"))
+    assert device.home() == {}
     [said] = caplog.messages
     assert "HOME, TMPDIR" in said
 
@@ -53,16 +53,16 @@ def test_passwords_of_servers_stay_where_they_were(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".cache").write_text("")
     (tmp_path / ".netrc").write_text("machine example.org login ada password secret")
-    assert home.environment()["NETRC"] == str(tmp_path / ".netrc")
-    assert not (Path(home.environment()["HOME"]) / ".netrc").exists()
+    assert device.home()["NETRC"] == str(tmp_path / ".netrc")
+    assert not (Path(device.home()["HOME"]) / ".netrc").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
 @pytest.mark.parametrize("given", [{}, {"HOME": "/"}], ids=["unset", "root"])
 def test_a_user_that_nobody_knows_gets_a_home_that_is_gone_with_the_command(given):
     code = (
-        "import os; from runner import home; os.setuid(12345)\n"
-        "given = home.environment()['HOME']; print(given); print(os.access(given, os.W_OK))"
+        "import os; from runner import device; os.setuid(12345)\n"
+        "given = device.home()['HOME']; print(given); print(os.access(given, os.W_OK))"
     )
     environment = {key: value for key, value in os.environ.items() if key != "HOME"} | given
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)

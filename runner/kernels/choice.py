@@ -18,7 +18,7 @@ import paddle
 import paddle.nn.functional as F
 
 from .. import files
-from ..locks import locked
+from ..processes import locked
 from . import build, functions, native
 from .native import Geometry
 from .switch import Switch

@@ -23,7 +23,7 @@ from ..config import store
 from ..credentials import masked
 from ..errors import UserError
 from ..journal import CONFIG, TRACKING_LOCK, TRACKING_LOG, events
-from ..locks import locked
+from ..processes import locked
 from .answers import Masked, is_final, said
 from .mirror import Mirror
 

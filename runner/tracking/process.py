@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import child, home, processes, terminal
+from .. import child, device, processes, terminal
 from .. import config as cfg
 from ..journal import TRACKING_LOG, tracked
 from . import stores
@@ -51,7 +51,7 @@ class MirrorProcess:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=os.environ | home.environment() | {"OMP_NUM_THREADS": "1"},
+                env=os.environ | device.home() | {"OMP_NUM_THREADS": "1"},
             )
         for directory in self.followed:
             self._say({"follow": str(directory)})

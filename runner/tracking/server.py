@@ -13,7 +13,7 @@ from typing import Any
 from .. import files, terminal
 from ..errors import CheckpointError, ServerLost, UserError
 from ..journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, OVERRIDES, tracked
-from ..locks import locked
+from ..processes import locked
 from . import embedded
 from .answers import Late, Refused, Timed, said
 from .artifacts import Artifacts

@@ -18,8 +18,8 @@ from ..config.rules import validate
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import ConfigError, DiskError
 from ..journal import JOURNAL, LOCK, Journal
-from ..locks import locked
 from ..open_run import open_run
+from ..processes import locked
 from ..terminal import screen, styled
 from . import sync
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from .. import config as cfg
-from .. import journal, runs, sweep, terminal
+from .. import journal, sweep, terminal
 from ..errors import CheckpointError, ConfigError, Damaged
 from ..report import page, subject
 from ..terminal import screen

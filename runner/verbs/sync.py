@@ -14,7 +14,7 @@ from ..config import store
 from ..config.rules import validate
 from ..errors import CheckpointError, ConfigError, Damaged, DiskError, ForeignPath, RunFailed, ServerLost, UserError
 from ..journal import CHECKPOINTS, CONFIG, JOURNAL, RESULT, TRACKING_LOCK, Journal, events
-from ..locks import locked
+from ..processes import locked
 from ..tracking import stores
 from ..tracking.answers import Refused, is_final, said
 from ..tracking.mirror import Mirror

@@ -136,7 +136,7 @@ def another_process_has(lock):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from runner.locks import locked\n"
+        "from runner.processes import locked\n"
         "with locked(Path(sys.argv[1])) as lock:\n"
         "    print(lock is not None, flush=True)\n"
         "    sys.stdin.read()\n"

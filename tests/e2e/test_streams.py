@@ -58,7 +58,8 @@ def test_an_alphabet_without_a_character_gets_it_escaped(tmp_path):
 
 def test_json_stays_json_where_characters_are_escaped(tmp_path):
     program = (
-        "from runner import streams; import json; streams.protect(); print(json.dumps('é数😀', ensure_ascii=False))"
+        "from runner.terminal import protect_streams; import json; protect_streams(); "
+        "print(json.dumps('é数😀', ensure_ascii=False))"
     )
     done = shell(f'{sys.executable} -c "{program}"', tmp_path, PYTHONIOENCODING="ascii")
     assert json.loads(done.stdout) == "é数😀"
