@@ -37,7 +37,9 @@ def worker(folder: str, number: int) -> float:
     directory.mkdir()
     (directory / "ranks").mkdir()
     (directory / "config.yaml").write_text((Path(folder) / "pattern" / "config.yaml").read_text())
-    code = "import os, sys; from runner import worker; sys.argv[2] = str(os.getppid()); worker.main()"
+    code = (
+        "import os, sys; from runner.worker import __main__ as worker; sys.argv[2] = str(os.getppid()); worker.main()"
+    )
     return timed([sys.executable, "-c", code, str(directory), "0"], folder)[0]
 
 

@@ -15,7 +15,7 @@ from latex2mathml.converter import convert
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from runner import config as cfg
-from runner.choices import choices
+from runner.cli.config_dir import choices
 
 #: `$$…$$` on lines of its own, `$…$` within one.
 BLOCK, INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"(?<![\w$`])\$([^$\n`]+)\$(?![\w$])")

@@ -13,10 +13,11 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and sys
 
 import importlib
 
-from . import __version__, credentials, terminal
+from . import __version__, terminal
+from .config import credentials
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, OutOfMemory, UserError, nearest
 
-#: Verb → the module in `runner.verbs` whose `main(arguments)` does it.
+#: Verb → the module in `runner.cli.verbs` whose `main(arguments)` does it.
 VERBS = (
     "eval", "export", "bench", "predict", "runs", "report", "config", "ui", "sync", "kernels", "doctor", "completion",
 )  # fmt: skip
@@ -38,7 +39,7 @@ def main() -> None:
 
 def _trains(arguments: list[str]) -> bool:
     """Whether a command is worth more than what it prints."""
-    from .command import INFORMING
+    from .cli.train import INFORMING
 
     flags = {argument.partition("=")[0] for argument in arguments}
     return not arguments or (arguments[0] not in VERBS and not {"-h", "--help", *INFORMING} & flags)
@@ -52,9 +53,9 @@ def command(arguments: list[str]) -> int:
             credentials.refuse(argument)
         match arguments:
             case [verb, *rest] if verb in VERBS:
-                return importlib.import_module(f".verbs.{verb}", __package__).main(rest)
+                return importlib.import_module(f".cli.verbs.{verb}", __package__).main(rest)
             case _ if {"-h", "--help"} & set(arguments):
-                from .verbs import help
+                from .cli import help
 
                 print(help.text(), end="")
                 return 0
@@ -65,7 +66,7 @@ def command(arguments: list[str]) -> int:
             raise ConfigError(
                 f"There is no verb '{arguments[0]}'.{nearest(arguments[0], VERBS)} Valid: {', '.join(VERBS)}"
             )
-        from .command import train
+        from .cli.train import train
 
         return train(arguments)
     except UserError as error:

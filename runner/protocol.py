@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import child, files, stored
 from .errors import RunFailed
-from .journal import LOG, RANKS
+from .runs.journal import LOG, RANKS
 
 #: What a worker writes to its pipe: something was done; all steps were done.
 BEAT, TRAINED = b".", b"!"

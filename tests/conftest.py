@@ -13,8 +13,9 @@ import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
-from runner import compose, device
-from runner.choices import config_dir
+from runner import device
+from runner.cli import compose
+from runner.cli.config_dir import config_dir
 from runner.config import Config, store
 
 #: Overrides that make any composition finish in about a second.

@@ -13,10 +13,11 @@ import pytest
 from paddle import nn
 from safetensors.numpy import load_file, save_file
 
-from runner import checkpoint, experiment, restore, weights
+from runner.checkpoints import checkpoint, restore, weights
 from runner.errors import CheckpointError, Diverged
-from runner.loop import train_step
 from runner.models import Networks
+from runner.training.loop import train_step
+from runner.worker import experiment
 
 #: What the worker says about a run in its checkpoints.
 ABOUT = {"data": "d", "classes": ["a"], "config": "c", "seconds": 0.0}

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import compiled, processes
+from runner import processes
 from runner.errors import ConfigError
 from runner.kernels import build, native
 from runner.models.ops import compile as operator
+from runner.models.ops import compiled
 
 #: The library of the other tests.
 WHOLE = None if native.unavailable() else build.library()
@@ -136,7 +137,7 @@ def test_a_user_without_a_home_builds_for_himself(home):
         "print(compiled.load('x.so', lambda path: path.write_bytes(b'y'), lambda path: path.read_bytes()))"
     )
     environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")} | home
-    code = f"from runner import compiled\n{code}"
+    code = f"from runner.models.ops import compiled\n{code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout == "b'y'\n", done.stderr
     assert "XDG_CACHE_HOME" in done.stderr

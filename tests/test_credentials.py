@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner import credentials
+from runner.config import credentials
 from runner.errors import ConfigError
 
 SECRET = "kangaroo"

@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.eta import TimeLeft
+from runner.worker.eta import TimeLeft
 
 
 class Clock:

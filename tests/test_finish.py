@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from runner import finish
-from runner.journal import Journal, events
+from runner.runs.journal import Journal, events
+from runner.worker import finish
 
 
 def fail_in(directory, error):

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from runner import supervisor, weights
 from runner.__main__ import command
+from runner.checkpoints import weights
+from runner.cli.open_run import open_run
+from runner.cli.verbs import runs as _runs  # noqa: F401  A child without rights finds no module any more.
+from runner.cli.verbs import sync  # noqa: F401
 from runner.errors import Damaged, ForeignPath
-from runner.journal import Journal
-from runner.open_run import open_run
+from runner.launch import supervisor
 from runner.report import subject
-from runner.verbs import runs as _runs  # noqa: F401  A child without rights finds no module any more.
-from runner.verbs import sync  # noqa: F401
+from runner.runs.journal import Journal
 from tests.damage.written import a_run
 
 

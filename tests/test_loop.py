@@ -10,12 +10,13 @@ import paddle.nn.functional as F
 import pytest
 from safetensors.numpy import save_file
 
-from runner import experiment, losses, schedules, seeding
 from runner.config import Goal
 from runner.errors import ConfigError, Diverged
-from runner.evaluation import evaluate
-from runner.loop import fit, gain, train_step
-from runner.training import Ending
+from runner.training import losses, schedules, seeding
+from runner.training.evaluation import evaluate
+from runner.training.loop import fit, gain, train_step
+from runner.training.state import Ending
+from runner.worker import experiment
 
 DATA = ["data=synthetic", "data.train_images=44", "data.test_images=21", "data.batch_size=16", "data.eval_batch_size=8"]
 LINEAR = ["model=custom", "model.target=tests.samples:linear_network"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import config as cfg
-from runner import losses
+from runner.training import losses
 
 TOLERANCE = 1e-6
 

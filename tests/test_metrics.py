@@ -7,7 +7,7 @@ import paddle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner import metrics
+from runner.training import metrics
 
 
 @settings(max_examples=50, deadline=None)

@@ -6,8 +6,8 @@ import paddle
 import pytest
 from paddle import nn
 
-from runner import modes
 from runner.models import Networks
+from runner.training import modes
 
 
 def pair(config_of, *overrides):

@@ -8,7 +8,7 @@ import pytest
 from paddle import nn
 
 from runner import config as cfg
-from runner import optimizers
+from runner.training import optimizers
 
 LR, DECAY = 0.1, 0.5
 

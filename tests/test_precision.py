@@ -8,10 +8,10 @@ import pytest
 from paddle import nn
 
 from runner import config as cfg
-from runner import precision
 from runner.errors import ConfigError
-from runner.optimizers import Optimization
-from runner.precision import Precision
+from runner.training import precision
+from runner.training.optimizers import Optimization
+from runner.training.precision import Precision
 
 
 class RecordingScaler:

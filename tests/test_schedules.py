@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import config as cfg
-from runner.schedules import factor, warmup_steps
+from runner.training.schedules import factor, warmup_steps
 
 
 def test_cosine_starts_at_one_is_half_way_in_the_middle_and_ends_exactly_at_its_end():

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import paddle
 
-from runner import seeding
+from runner.training import seeding
 
 
 def draws():

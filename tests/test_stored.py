@@ -10,16 +10,18 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner import checkpoint, files, runs, stored, sweep, weights
+from runner import files, runs, stored
 from runner.__main__ import command
+from runner.checkpoints import checkpoint, weights
+from runner.cli.verbs import sync, ui  # noqa: F401  A child without rights finds no module any more.
+from runner.cli.verbs.runs import describe
 from runner.config import store
 from runner.deploy import manifest
 from runner.errors import ConfigError, Damaged, UserError
-from runner.journal import Journal
 from runner.report import subject
+from runner.runs import sweep
+from runner.runs.journal import Journal
 from runner.tracking import pages
-from runner.verbs import sync, ui  # noqa: F401  A child without rights finds no module any more.
-from runner.verbs.runs import describe
 from tests.damage.kinds import DAMAGES
 from tests.damage.written import RESULT, a_run
 

@@ -9,9 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import sweep
 from runner.errors import ConfigError
-from runner.journal import OVERRIDES
+from runner.runs import sweep
+from runner.runs.journal import OVERRIDES
 
 
 @given(st.integers(0, 10**6), st.lists(st.text(max_size=300), max_size=5))

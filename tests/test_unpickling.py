@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from runner import unpickling, weights
+from runner import unpickling
+from runner.checkpoints import weights
 from runner.data import cifar
 from runner.errors import CheckpointError, DataError
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from .. import credentials
 from ..errors import ConfigError, nearest
 from . import (
     GROUPS,
@@ -29,6 +28,7 @@ from . import (
     Parameter,
     Piecewise,
     Schedule,
+    credentials,
 )
 
 #: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.

@@ -14,14 +14,15 @@ import paddle
 from paddle import nn
 
 from .. import config as cfg
-from .. import device, files, models, weights
+from .. import device, files, models
+from ..checkpoints import weights
 from ..compression import slim
 from ..data import Batch
 from ..errors import CheckpointError
-from ..evaluation import untouched
-from ..journal import Journal
 from ..models import Networks, macs
-from ..precision import Precision
+from ..runs.journal import Journal
+from ..training.evaluation import untouched
+from ..training.precision import Precision
 from . import bench, engines, onnx, twin
 from .manifest import EXPORT, FILES, MANIFEST, ExportedFile, Manifest
 from .manifest import write as write_manifest

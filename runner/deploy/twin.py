@@ -8,9 +8,10 @@ from dataclasses import replace
 import paddle
 from paddle import nn
 
-from .. import compression, models, seeding
+from .. import compression, models
 from .. import config as cfg
 from ..compression import qat, slim
+from ..training import seeding
 from .quantized_weight import QuantizedWeight
 
 

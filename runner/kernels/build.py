@@ -15,7 +15,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .. import compiled
+from ..models.ops import compiled
 
 log = logging.getLogger("runner")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..figures import plain_texts
 from ..terminal import printable
 from . import costs
+from .figures import plain_texts
 from .subject import Run
 
 

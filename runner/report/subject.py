@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from .. import files, journal, runs, stored, sweep, terminal
+from .. import files, runs, stored, terminal
 from ..errors import Damaged, ForeignPath
+from ..runs import journal, sweep
 from . import costs
 
 

@@ -20,10 +20,10 @@ from typing import Any
 from .. import config as cfg
 from .. import processes, runs
 from ..config import store
-from ..credentials import masked
+from ..config.credentials import masked
 from ..errors import UserError
-from ..journal import CONFIG, TRACKING_LOCK, TRACKING_LOG, events
 from ..processes import locked
+from ..runs.journal import CONFIG, TRACKING_LOCK, TRACKING_LOG, events
 from .answers import Masked, is_final, said
 from .mirror import Mirror
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from ..credentials import masked
+from ..config.credentials import masked
 from ..errors import ServerLost, UserError
 
 #: Seconds that a call may take in all, and bytes a second that an upload or a download must reach on top of that.

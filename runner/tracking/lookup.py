@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import config as cfg
 from ..errors import CheckpointError
-from ..journal import CONFIG
+from ..runs.journal import CONFIG
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 

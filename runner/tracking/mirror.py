@@ -18,7 +18,7 @@ from .. import config as cfg
 from .. import files
 from ..config import store
 from ..errors import CheckpointError, ForeignPath
-from ..journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, MEASURED, OVERRIDES, events, mark
+from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, MEASURED, OVERRIDES, events, mark
 from . import server
 from .answers import Refused, is_final, said
 from .artifacts import Artifacts

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .. import sweep
 from ..errors import Damaged
-from ..journal import tracked
+from ..runs import sweep
+from ..runs.journal import tracked
 
 #: Where `runner ui` serves an embedded store unless it is told another port.
 SERVED = "http://127.0.0.1:5000"

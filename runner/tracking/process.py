@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import child, device, processes, terminal
 from .. import config as cfg
-from ..journal import TRACKING_LOG, tracked
+from ..runs.journal import TRACKING_LOG, tracked
 from . import stores
 
 #: How often it is started again where it was killed.

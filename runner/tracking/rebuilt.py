@@ -11,7 +11,7 @@ from .. import config as cfg
 from .. import files
 from ..config import store
 from ..errors import CheckpointError, ConfigError, ServerLost
-from ..journal import CONFIG, MISTAKES, OVERRIDES, PER_CLASS, RESULT, TRACKED, Journal
+from ..runs.journal import CONFIG, MISTAKES, OVERRIDES, PER_CLASS, RESULT, TRACKED, Journal
 from . import server
 from .answers import Late, said
 from .artifacts import Artifacts
@@ -108,7 +108,7 @@ def _result(found: Any, folder: Path) -> dict[str, Any]:
         config = store.read(folder / CONFIG)
     train = config.train if config else cfg.Train()
     better = min if train.goal is cfg.Goal.min else max
-    from ..journal import curves
+    from ..runs.journal import curves
 
     history = curves(folder).get(train.monitor, {})
     return {

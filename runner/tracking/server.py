@@ -12,8 +12,8 @@ from typing import Any
 
 from .. import files, terminal
 from ..errors import CheckpointError, ServerLost, UserError
-from ..journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, OVERRIDES, tracked
 from ..processes import locked
+from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, OVERRIDES, tracked
 from . import embedded
 from .answers import Late, Refused, Timed, said
 from .artifacts import Artifacts

@@ -11,7 +11,7 @@ from typing import Any
 from .. import config as cfg
 from .. import files, terminal
 from ..errors import ConfigError, Damaged
-from ..journal import TRACKED, tracked
+from ..runs.journal import TRACKED, tracked
 
 SQLITE = "sqlite:///"
 #: What of a run's file is of one store; everything else is of the run.

@@ -9,9 +9,10 @@ from pathlib import Path
 import paddle
 
 from runner import config as cfg
-from runner import experiment, models, parallel
+from runner import models, parallel
 from runner.compression import qat, slim
-from runner.loop import train_step
+from runner.training.loop import train_step
+from runner.worker import experiment
 from tests.conftest import TINY, composed
 
 ranks = parallel.join()

@@ -9,10 +9,11 @@ import pytest
 from paddle import nn
 
 from runner import config as cfg
-from runner import models, seeding
+from runner import models
 from runner.compression import fpgm, qat, shapes, slim
 from runner.errors import CheckpointError, ConfigError
 from runner.models import cost
+from runner.training import seeding
 
 SMALL = cfg.MobileNetV3(size=cfg.Size.small, scale=0.35)
 KINDS = {

@@ -8,9 +8,9 @@ import pytest
 from paddle import nn
 
 from runner import config as cfg
-from runner import seeding
 from runner.compression import ptq, ranges, slim
 from runner.errors import ConfigError
+from runner.training import seeding
 
 
 class Recorder(nn.Layer):

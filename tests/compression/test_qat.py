@@ -8,16 +8,18 @@ import paddle.nn.functional as F
 import pytest
 from paddle import nn
 
-from runner import compression, models, optimizers, weights
+from runner import compression, models
 from runner import config as cfg
+from runner.checkpoints import weights
 from runner.compression import qat, slim
 from runner.data import Batch
 from runner.errors import ConfigError
-from runner.evaluation import evaluate
 from runner.kernels.accelerate import accelerate
 from runner.kernels.layers import stock
 from runner.models import Networks
-from runner.precision import Precision
+from runner.training import optimizers
+from runner.training.evaluation import evaluate
+from runner.training.precision import Precision
 
 SMALL = cfg.MobileNetV3(size=cfg.Size.small, scale=0.35)
 

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner import __main__ as main
-from runner import compose, job, multirun
 from runner import config as cfg
-from runner.choices import choices
+from runner.cli import compose, job, sweep
+from runner.cli.config_dir import choices
 from runner.errors import RunFailed
 
 #: Lists that are tried, the same ones each time; `make test-fuzz` tries a thousand others.
@@ -109,7 +109,7 @@ def test_any_list_of_overrides_plans_a_sweep_or_is_refused_with_a_message(overri
     compose.register()
     began = time.monotonic()
     try:
-        directory, *_ = multirun.plan(["name=tried", *overrides])
+        directory, *_ = sweep.plan(["name=tried", *overrides])
     except Exception as error:
         explained = compose.explain(error)
         assert explained.exit_code == 2, overrides

@@ -6,8 +6,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from runner import compose, experiment, terminal
+from runner import terminal
+from runner.cli import compose
 from runner.errors import ConfigError
+from runner.worker import experiment
 
 REFUSED = [
     (["optimizer.lr=-1"], "optimizer.lr=-1.0: must be above 0"),

@@ -15,7 +15,7 @@ from optuna.distributions import (
 )
 
 from runner import config as cfg
-from runner import search
+from runner.cli import optuna
 from runner.errors import ConfigError
 
 SEARCH = "+sweep/optuna=optimizer"
@@ -37,14 +37,14 @@ SEARCH = "+sweep/optuna=optimizer"
     ],
 )
 def test_the_sweeper_reads_a_parameter_as_it_was_meant(parameter, expected):
-    found, fixed = create_params_from_overrides(search.overrides({"some.key": parameter}))
+    found, fixed = create_params_from_overrides(optuna.overrides({"some.key": parameter}))
     assert fixed == {}
     assert found == {"some.key": expected}
 
 
 @pytest.mark.parametrize("text", ["it's a\\b", "a\\'b", "\\", "a b", "null", "a数"])
 def test_a_job_is_given_the_text_that_the_space_has(text):
-    [parsed] = OverridesParser.create().parse_overrides(search.overrides({"key": cfg.Parameter(choices=[text, "x"])}))
+    [parsed] = OverridesParser.create().parse_overrides(optuna.overrides({"key": cfg.Parameter(choices=[text, "x"])}))
     value = parsed.value().list[0]
     assert getattr(value, "text", value) == text
 
@@ -72,5 +72,5 @@ def test_a_space_that_cannot_be_searched_is_refused_with_the_remedy(config_of, o
 
 
 def test_what_is_best_follows_from_the_goal():
-    assert search.directions(cfg.Goal.max, []) == "maximize"
-    assert search.directions(cfg.Goal.min, [cfg.Cost.macs]) == ["minimize", "minimize"]
+    assert optuna.directions(cfg.Goal.max, []) == "maximize"
+    assert optuna.directions(cfg.Goal.min, [cfg.Cost.macs]) == ["minimize", "minimize"]

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from runner import config as cfg
-from runner.choices import choices
+from runner.cli.config_dir import choices
+from runner.cli.help import ADDED
 from runner.config import store
 from runner.errors import ConfigError
-from runner.verbs.help import ADDED
 
 NEEDED = {
     "launch=cluster": ["launch.master=node0:29500"],

@@ -53,9 +53,6 @@ def preload() -> None:
     import mlflow  # noqa: F401
     import onnxruntime  # noqa: F401
 
-    import runner.trained
-    import runner.worker  # noqa: F401
-
 
 def run(folder: Path, chosen: list[cases.Case], processes: int) -> dict[cases.Case, str]:
     """Case → what is wrong, of those where something is; each is printed as it is found."""

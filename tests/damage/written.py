@@ -7,7 +7,7 @@ import json
 import yaml
 
 from runner.config import store
-from runner.journal import Journal
+from runner.runs.journal import Journal
 
 RESULT = {
     "ending": "complete", "final": {"top1": 0.5, "params": 3.0}, "exported": None, "test": {"top1": 0.5},

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runner import config as cfg
-from runner import data, seeding
+from runner import data
 from runner.data.samplers import batch_bounds
 from runner.errors import DataError
+from runner.training import seeding
 
 
 def synthetic(**changes):

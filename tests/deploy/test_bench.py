@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from runner.cli.verbs import bench as verb
 from runner.config import Mlflow, NoTracking, store
 from runner.deploy import bench, manifest
 from runner.errors import CheckpointError
-from runner.journal import Journal, events, tracked
+from runner.runs.journal import Journal, events, tracked
 from runner.tracking import stores
 from runner.tracking.mirror import Mirror
-from runner.verbs import bench as verb
 from tests.conftest import composed
 from tests.e2e.processes import mlflow_runs
 

@@ -15,7 +15,7 @@ from runner.data import Batch
 from runner.deploy import export, manifest
 from runner.deploy.manifest import ExportedFile
 from runner.errors import CheckpointError
-from runner.precision import Precision
+from runner.training.precision import Precision
 from tests.conftest import composed
 
 from . import helpers

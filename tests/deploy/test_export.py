@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from runner.__main__ import command as run_here
 from runner.compression import slim
 from runner.deploy import manifest
-from runner.journal import LOCK, LOG, events
+from runner.runs.journal import LOCK, LOG, events
 from tests.conftest import INLINE
 
 SMALL, PEER = "model=mobilenet_v3_small_x0_35", "model@mode.peer=mobilenet_v3_small_x0_5"

@@ -21,7 +21,7 @@ from PIL import Image
 from runner.config import Mlflow, store
 from runner.deploy import manifest, served
 from runner.deploy.predict import Deployed
-from runner.journal import Journal, tracked
+from runner.runs.journal import Journal, tracked
 from runner.tracking import logged_model
 from runner.tracking.mirror import Mirror
 from tests.conftest import composed

@@ -9,11 +9,12 @@ import paddle
 import pytest
 
 from runner import config as cfg
-from runner import models, seeding
+from runner import models
 from runner.compression import fpgm, qat, slim
 from runner.data import Batch
 from runner.deploy import twin
 from runner.models.ops import custom_relu
+from runner.training import seeding
 
 SMALL = cfg.MobileNetV3(size=cfg.Size.small, scale=0.35)
 

@@ -9,9 +9,9 @@ import re
 import pytest
 from PIL import Image
 
-from runner import compose, multirun
 from runner.__main__ import VERBS
 from runner.__main__ import command as run_here
+from runner.cli import compose, sweep
 from tests.conftest import run_command
 from tests.docs.pages import PAGES, ROOT, commands, words
 
@@ -84,8 +84,8 @@ def compose_run(overrides):
     if "-m" in overrides:
         compose.register()
         planned = [word for word in overrides if word != "-m"]
-        _, sweep, searched, _ = multirun.plan(planned)
-        assert searched or any("," in word or "range(" in word for word in sweep.overrides)
+        _, planned_sweep, searched, _ = sweep.plan(planned)
+        assert searched or any("," in word or "range(" in word for word in planned_sweep.overrides)
         return
     assert run_here(["config", *overrides]) == 0
 

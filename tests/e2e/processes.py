@@ -12,7 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from runner.journal import curves, events
+from runner.runs.journal import curves, events
 from runner.tracking.mirror import step_of
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from runner import checkpoint
-from runner.journal import events
+from runner.checkpoints import checkpoint
+from runner.runs.journal import events
 from tests.conftest import TINY
 from tests.e2e.processes import assert_mlflow_has_every_point_once, mlflow_runs, run
 from tests.e2e.test_resume import assert_equal

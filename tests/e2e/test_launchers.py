@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.journal import events
+from runner.runs.journal import events
 from tests.conftest import TINY
 from tests.e2e.processes import (
     ENVIRONMENT,

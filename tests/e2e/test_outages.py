@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from runner.journal import events
+from runner.runs.journal import events
 from tests.conftest import TINY
 from tests.e2e.processes import (
     Server,
@@ -248,7 +248,7 @@ def mlflow_runs_or_none(uri):
 
 
 def test_the_mirror_reads_no_half_written_line_and_skips_a_torn_one(tmp_path):
-    from runner.journal import Journal
+    from runner.runs.journal import Journal
 
     journal = Journal(tmp_path)
     journal.append("note", text="first")
@@ -266,7 +266,7 @@ def test_a_write_that_the_disk_refuses_leaves_the_journal_as_it_was(tmp_path):
     code = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from runner.journal import Journal\n"
+        "from runner.runs.journal import Journal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "journal.append('note', text='fits')\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner import __version__
-from runner.choices import config_dir
+from runner.cli.config_dir import config_dir
 from tests.conftest import TINY
 from tests.e2e.processes import Server, assert_mlflow_has_every_point_once, free_port, mlflow_runs
 

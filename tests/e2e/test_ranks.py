@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runner.journal import curves, tracked
+from runner.runs.journal import curves, tracked
 from tests.e2e.processes import (
     ENVIRONMENT,
     below,

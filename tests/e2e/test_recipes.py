@@ -8,8 +8,8 @@ import shlex
 import pytest
 
 from runner.__main__ import command as run_here
-from runner.choices import config_dir
-from runner.journal import RESULT
+from runner.cli.config_dir import config_dir
+from runner.runs.journal import RESULT
 from tests.conftest import INLINE
 from tests.data import official
 

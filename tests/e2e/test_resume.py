@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from runner import runs, schedules
+from runner import runs
 from runner.config import store
-from runner.journal import MEASURED, curves
+from runner.runs.journal import MEASURED, curves
+from runner.training import schedules
 from tests.conftest import TINY
 from tests.e2e.processes import assert_mlflow_has_every_point_once, run, start, wait_until, worker_of
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from runner.journal import events
+from runner.runs.journal import events
 from runner.tracking.mirror import step_of
 from tests.conftest import TINY
 
@@ -144,7 +144,7 @@ def test_help_and_config_errors_import_neither_paddle_nor_mlflow_and_are_quick(t
 
 
 def test_help_names_every_group_and_choice(command, tmp_path):
-    from runner.choices import choices
+    from runner.cli.config_dir import choices
 
     page = command("--help", cwd=tmp_path).stdout
     for group, names in choices().items():

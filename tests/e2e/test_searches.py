@@ -8,7 +8,7 @@ import signal
 import pytest
 import yaml
 
-from runner.journal import events
+from runner.runs.journal import events
 from tests.conftest import TINY
 from tests.e2e.processes import has_logged, run, start, wait_until
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from runner.journal import events
+from runner.runs.journal import events
 from tests.e2e import slurm
 from tests.e2e.processes import ENVIRONMENT, has_logged, mlflow_runs, start, wait_until
 

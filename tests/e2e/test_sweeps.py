@@ -9,7 +9,7 @@ import urllib.parse
 
 import pytest
 
-from runner.journal import events
+from runner.runs.journal import events
 from tests.conftest import TINY
 from tests.e2e.processes import ROOT, has_logged, mlflow_runs, run, start, wait_until
 

@@ -10,7 +10,7 @@ import paddle
 import pytest
 
 from runner.errors import ConfigError, RunFailed
-from runner.launch import _connected
+from runner.launch.workers import _connected
 from runner.parallel import PeerLost, Ranks
 from runner.parallel.sockets import Sockets
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import launch
+from runner.launch import workers
 from runner.protocol import PEERS
 from tests.e2e.processes import ROOT
 from tests.parallel.trained import COMPOSITIONS
@@ -23,7 +23,7 @@ def started(folder, count):
     """A script in `count` processes, connected as those of a command are."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     # Memory of a run is for one training; these are several.
-    ends = launch._connected(count)
+    ends = workers._connected(count)
     processes = []
     for rank, own in enumerate(ends):
         passed = [end.fileno() for end in own]

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import paddle
 
-from runner import checkpoint, experiment, parallel
-from runner.loop import fit
+from runner import parallel
+from runner.checkpoints import checkpoint
+from runner.training.loop import fit
+from runner.worker import experiment
 from tests.conftest import composed
 
 #: 44 images in batches of 16, the last one smaller and odd for two processes; dropout is on.

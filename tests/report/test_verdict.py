@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from runner import config as cfg
 from runner import runs
-from runner.journal import Journal
 from runner.report import costs, subject, verdict
+from runner.runs.journal import Journal
 
 
 def run(folder, label, best, top1, macs=1e6, images=100, goal=cfg.Goal.max, **final):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from runner.credentials import masked
+from runner.config.credentials import masked
 from runner.tracking import answers, server
 from runner.tracking.answers import Late, deadline, is_final, said
 

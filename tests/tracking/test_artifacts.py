@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import journal
 from runner.config import store
 from runner.errors import ForeignPath
+from runner.runs import journal
 from runner.tracking import rebuilt, stores
 from runner.tracking.artifacts import Artifacts, refuse_foreign
 from runner.tracking.mirror import Mirror

@@ -8,9 +8,11 @@ import sqlite3
 
 import pytest
 
-from runner import journal, multirun, supervisor
+from runner.cli import sweep
 from runner.config import store
 from runner.errors import CheckpointError
+from runner.launch import supervisor
+from runner.runs import journal
 from runner.tracking import embedded, server, stores
 from runner.tracking.answers import Refused
 from runner.tracking.mirror import Mirror
@@ -113,7 +115,7 @@ def test_a_job_of_a_sweep_that_is_resumed_is_not_sent_to_a_store_that_only_it_na
     theirs = f"sqlite:///{tmp_path}/theirs.db"
     path = run / journal.CONFIG
     store.write(store.read(path, [f"tracking.uri={theirs}"]), path)
-    multirun._deliver(run)
+    sweep._deliver(run)
     assert "--uri" in capsys.readouterr().err
     assert supervisor.MIRROR.process is None
     assert not stores.is_trusted(theirs)

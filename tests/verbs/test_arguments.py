@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import __main__ as main
+from runner.cli.verbs.arguments import bounded
 from runner.config import store
 from runner.errors import ConfigError
-from runner.verbs.arguments import bounded
 
 
 @pytest.mark.parametrize(

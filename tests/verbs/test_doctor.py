@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.verbs import doctor
+from runner.cli.verbs import doctor
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def test_json_has_what_the_table_has(command, tmp_path):
 
 def test_neither_paddle_nor_mlflow_is_imported_by_the_command_itself(tmp_path):
     script = (
-        "import sys; from runner.verbs import doctor; doctor.main([]); print({'paddle', 'mlflow'} & {*sys.modules})"
+        "import sys; from runner.cli.verbs import doctor; doctor.main([]); print({'paddle', 'mlflow'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.endswith("Ready: python -m runner\nset()\n"), done.stderr

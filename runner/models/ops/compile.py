@@ -16,8 +16,8 @@ from pathlib import Path
 
 import paddle
 
-from ... import compiled
 from ...errors import ConfigError
+from . import compiled
 
 REMEDY = "or set model.custom_relu=false"
 

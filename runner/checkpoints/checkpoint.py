@@ -1,0 +1,337 @@
+"""A run's state on disk: weights and optimizer state as safetensors, the rest as JSON; never a pickle.
+
+A checkpoint is a folder `checkpoints/step-00001234`, written beside and renamed; `last` and `best` are files that hold
+the name of one. `state.json` holds the digests of everything in the folder, so a damaged checkpoint is known as one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from safetensors.paddle import save as to_bytes
+
+from .. import __version__, files, stored, terminal
+from ..errors import CheckpointError, Damaged, Diverged
+from ..models import Networks
+from ..parallel import Ranks
+from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, QUANTIZED
+from ..training import seeding
+from ..training.optimizers import Optimization
+from ..training.state import Progress, Training
+
+#: All that a checkpoint's folder may hold.
+FILES = MODEL, EMA, OPTIMIZER, STATE = CHECKPOINT_FILES
+#: Raised when the layout changes in a way that older versions cannot read.
+FORMAT = 2
+#: What can be done about one that is damaged.
+ANOTHER = "Take another checkpoint, or train again."
+
+
+def save(directory: Path, training: Training, better: bool, about: dict[str, Any]) -> Path:
+    """Write the state of now, point `last` (and `best`, if it is the best so far) to it, and drop older ones.
+
+    `about` is kept in the state as it is. Errors: Diverged where a weight is not finite, OSError where the disk is
+    full; nothing new is left behind then, and nothing older is lost.
+    """
+    progress = training.progress
+    folder = directory / CHECKPOINTS
+    folder.mkdir(exist_ok=True)
+    weights = training.networks.state_dict()
+    _refuse_non_finite(weights, progress.step)
+    target = folder / f"step-{progress.step:08d}"
+    parts = {MODEL: weights, OPTIMIZER: optimizer_state(training.optimizations)}
+    if training.ema:
+        parts[EMA] = training.ema.averages
+    _commit(target, parts, _state(training) | about)
+    files.write_text(folder / "last", target.name)
+    if better:
+        files.write_text(folder / "best", target.name)
+    _drop_older(folder, training.checkpoints.keep)
+    return target
+
+
+def save_final(directory: Path, networks: Networks) -> Path:
+    """Write networks that were changed after the best weights were loaded; `final` points to them.
+
+    Errors: OSError where the disk is full; nothing new is left behind then.
+    """
+    folder = directory / CHECKPOINTS
+    state = verify(folder / (pointed(folder, "best") or pointed(folder, "last") or "")).state
+    _commit(folder / QUANTIZED, {MODEL: networks.state_dict()}, state)
+    files.write_text(folder / "final", QUANTIZED)
+    return folder / QUANTIZED
+
+
+def _commit(target: Path, parts: dict[str, dict[str, paddle.Tensor]], state: dict[str, Any]) -> None:
+    """Write a checkpoint beside its place and put it there: whole, or not at all."""
+    with files.partial_folder(target) as partial:
+        state = state | {"digests": {name: _write(partial / name, tensors) for name, tensors in parts.items()}}
+        files.write_json(partial / STATE, state | {"digest": _digest(state)})
+        files.sync_folder(partial)
+        # One of the same name is `….old` until then, where `newest` finds it.
+        files.put_in_place(partial, target, STATE, FILES)
+
+
+def _state(training: Training) -> dict[str, Any]:
+    """What a checkpoint says besides tensors."""
+    scaler = training.precision.scaler
+    return {
+        "format": FORMAT,
+        "runner": __version__,
+        "paddle": paddle.__version__,
+        "networks": list(training.networks.trained),
+        "steps": training.steps,
+        "progress": asdict(training.progress),
+        "schedules": [optimization.schedule.last_epoch for optimization in training.optimizations],
+        "scaler": {} if scaler is None else {name: _plain(value) for name, value in scaler.state_dict().items()},
+        "random": seeding.state(),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def optimizer_state(optimizations: list[Optimization]) -> dict[str, paddle.Tensor]:
+    """Every accumulator of every optimizer as `<number>.<structured parameter name>/<accumulator>`.
+
+    Paddle's own names count the parameters of a process and mean nothing in another one. What belongs to no parameter
+    is `<number>./<name>`.
+    """
+    tensors: dict[str, paddle.Tensor] = {}
+    for number, optimization in enumerate(optimizations):
+        names = {parameter.name: name for name, parameter in optimization.parameters.items()}
+        entries = optimization.optimizer.state_dict()
+        masters = entries.pop("master_weights", {})
+        for key, value in entries.items():
+            if isinstance(value, paddle.Tensor):
+                owner = max((name for name in names if key.startswith(f"{name}_")), key=len, default="")
+                accumulator = key.removeprefix(f"{owner}_") if owner else key
+                tensors[f"{number}.{names.get(owner, '')}/{accumulator}"] = value
+        tensors |= {f"{number}.{names[key]}/master": value for key, value in masters.items()}
+    return tensors
+
+
+def _write(path: Path, tensors: dict[str, paddle.Tensor]) -> str:
+    """Write tensors to the disk; returns their digest."""
+    # Half precision is written as float32, which NumPy can read and which is exact.
+    halves = (paddle.float16, paddle.bfloat16)
+    wide = {name: value.astype("float32") if value.dtype in halves else value for name, value in tensors.items()}
+    content = to_bytes({name: value.contiguous() for name, value in wide.items()})
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(state, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _refuse_non_finite(weights: dict[str, paddle.Tensor], step: int) -> None:
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(paddle.isfinite(value.astype("float32")).all()):
+            raise Diverged(
+                f"The weight '{name}' is not finite after step {step}. Lower optimizer.lr or clip gradients "
+                "(optimizer.clip_norm=1). The checkpoint before it was kept."
+            )
+
+
+def _drop_older(folder: Path, keep: int) -> None:
+    """Keep the last, the best, `keep` older ones, and what was the best when each of those was written."""
+    spared = {pointed(folder, "last"), pointed(folder, "best")}
+    own = [path for path in folder.glob("step-*") if (path / STATE).is_file()]
+    older = sorted((path for path in own if path.name not in spared), reverse=True)
+    spared |= {path.name for path in older[:keep]}
+    spared |= {f"step-{_best_step(folder / name):08d}" for name in spared if name}
+    for path in older:
+        if path.name not in spared:
+            files.remove_named(path, FILES)
+
+
+def _best_step(checkpoint: Path) -> int:
+    try:
+        return int(_state_of(checkpoint)["progress"]["best_step"])
+    except CheckpointError:
+        return 0
+
+
+def pointed(folder: Path, pointer: str) -> str | None:
+    """Name of the checkpoint that `last`, `best` or `final` points to; None where there is no such pointer.
+
+    Errors: Damaged for one that names no checkpoint.
+    """
+    name = stored.read_text(folder / pointer)
+    if name is not None and not CHECKPOINT_NAME.fullmatch(name.strip()):
+        raise Damaged(
+            f"{folder / pointer} is damaged: it names no checkpoint. Write the name of one in it: {_have(folder)}"
+        )
+    return None if name is None else name.strip()
+
+
+def _pointed_or_none(folder: Path, pointer: str) -> str | None:
+    """The same where a run goes on, which writes its pointers anew."""
+    with contextlib.suppress(Damaged):
+        return pointed(folder, pointer)
+    return None
+
+
+def _have(folder: Path) -> str:
+    return ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{STATE}"))) or "there is none"
+
+
+@dataclass
+class Saved:
+    """A checkpoint that was found whole."""
+
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run was."""
+        return Progress(**{field.name: self.state["progress"][field.name] for field in fields(Progress)})
+
+
+def verify(folder: Path) -> Saved:
+    """A checkpoint whose every byte is as it was written.
+
+    Errors: CheckpointError for one that is damaged or incomplete, OtherLayout for one of another version.
+    """
+    state = _state_of(folder)
+    for name, digest in state["digests"].items():
+        content = stored.read_bytes(folder / name, ANOTHER)
+        if content is None or hashlib.blake2b(content, digest_size=16).hexdigest() != digest:
+            raise Damaged(
+                f"{folder} is damaged: {name} {'is missing' if content is None else 'was changed'}. {ANOTHER}"
+            )
+    return Saved(folder, state)
+
+
+def _state_of(folder: Path) -> dict[str, Any]:
+    """What `state.json` of a checkpoint says; as in `verify`."""
+    state = stored.read_json(folder / STATE, dict[str, Any], ANOTHER)
+    if state is None:
+        raise Damaged(f"{folder} is damaged: {STATE} is missing. {ANOTHER}")
+    try:
+        stored.check(state.get("format"), int, "format")
+        _refuse_other_layout(folder, state)
+        if state.pop("digest", None) != _digest(state):
+            raise ValueError(f"{STATE} was changed")
+        stored.check(state, stored.State)
+        if MODEL not in state["digests"] or not state["digests"].keys() <= set(FILES):
+            raise ValueError(f"{STATE} names files that no checkpoint has")
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{folder} is damaged: {error}. {ANOTHER}") from error
+    return state
+
+
+def _refuse_other_layout(folder: Path, state: dict[str, Any]) -> None:
+    if state["format"] > FORMAT:
+        raise OtherLayout(
+            f"{folder} was written by a newer version of runner ({state.get('runner', 'unknown')}, layout "
+            f"{state['format']}; this is {__version__}, layout {FORMAT}). Update: pip install -U paddle-runner"
+        )
+    if state["format"] < FORMAT:
+        raise OtherLayout(
+            f"{folder} was written by an older version of runner. Its weights alone can be taken: "
+            f"{terminal.pasted('checkpoint.init_from', folder / MODEL)}"
+        )
+
+
+class OtherLayout(CheckpointError):
+    """A checkpoint of a version with another layout."""
+
+
+def newest(directory: Path) -> tuple[Saved | None, list[str]]:
+    """The newest whole checkpoint of a run, and a note about every newer one that is damaged.
+
+    Errors: CheckpointError where there are checkpoints and all are damaged, or one is of another version.
+    """
+    folder = directory / CHECKPOINTS
+    last = _pointed_or_none(folder, "last")
+    candidates = sorted((path for path in folder.glob("step-*") if path.is_dir()), key=lambda path: path.name)
+    candidates.sort(key=lambda path: path.name == last)
+    damaged: list[str] = []
+    for candidate in reversed(candidates):
+        try:
+            saved = verify(candidate)
+        except OtherLayout:
+            raise
+        except CheckpointError as error:
+            damaged.append(str(error).partition(". Take another")[0])
+        else:
+            return saved, [f"{what}; {candidate.name}, before it, is used instead" for what in damaged]
+    if damaged:
+        raise CheckpointError(
+            f"No checkpoint of {directory} can be used: {'; '.join(damaged)}. Start again in another folder "
+            "(hydra.run.dir=DIR), or with these weights if they are worth it (checkpoint.init_from=FILE)."
+        )
+    return None, []
+
+
+@contextlib.contextmanager
+def shared(saved: Saved | None, ranks: Ranks) -> Iterator[Saved | None]:
+    """A checkpoint of the first process for all of them, which may not see its folder: others get a copy of it.
+
+    It exists within the context.
+    """
+    if saved is None or ranks.world == 1:
+        yield saved
+        return
+    content = ranks.same(
+        lambda: {name: stored.read_bytes(saved.folder / name) or b"" for name in saved.state["digests"]}
+    )
+    if ranks.is_first:
+        yield saved
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in content.items():
+            (Path(folder) / name).write_bytes(data)
+        yield Saved(Path(folder), saved.state)
+
+
+def rewind(directory: Path, saved: Saved) -> None:
+    """Remove what a run wrote after a checkpoint, whole or not; `best` is what it was then."""
+    folder = directory / CHECKPOINTS
+    best = f"step-{saved.progress.best_step:08d}"
+    if (folder / best).is_dir():
+        files.write_text(folder / "best", best)
+    files.write_text(folder / "last", saved.folder.name)
+    for path in folder.glob("step-*"):
+        if path.name > saved.folder.name:
+            files.remove_named(path, FILES)
+    files.remove_partials(folder)
+    # What the run ended with is made anew at its new end.
+    files.remove_file(folder / "final")
+    files.remove_named(folder / QUANTIZED, FILES)
+    if not (folder / (_pointed_or_none(folder, "best") or "missing")).is_dir():
+        files.remove_file(folder / "best")
+
+
+def adopt(origin: Path, saved: Saved, directory: Path) -> Saved:
+    """Copy a checkpoint of another run, and the best one of then, into a run's directory, as if they were its own."""
+    folder = directory / CHECKPOINTS
+    folder.mkdir(exist_ok=True)
+    for name in {saved.folder.name, f"step-{saved.progress.best_step:08d}"}:
+        if (origin / CHECKPOINTS / name).is_dir():
+            with files.partial_folder(folder / name) as partial:
+                for part in FILES:
+                    if (source := files.inside(origin, f"{CHECKPOINTS}/{name}/{part}")).is_file():
+                        (partial / part).write_bytes(source.read_bytes())
+                files.sync_folder(partial)
+                files.put_in_place(partial, folder / name, STATE, FILES)
+    adopted = Saved(folder / saved.folder.name, saved.state)
+    rewind(directory, adopted)
+    return adopted

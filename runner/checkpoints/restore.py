@@ -1,0 +1,124 @@
+"""Bringing networks, optimizers, schedules, scaler and generators to where a checkpoint was."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file
+
+from .. import compression
+from .. import config as cfg
+from ..errors import CheckpointError, Damaged
+from ..models import Networks
+from ..training import seeding
+from ..training.optimizers import Optimization
+from ..training.state import Training
+from .checkpoint import ANOTHER, EMA, MODEL, OPTIMIZER, Saved
+
+#: What Python, NumPy, Paddle and safetensors say of a state that no run wrote.
+UNFIT = (
+    KeyError, IndexError, ValueError, TypeError, AttributeError, AssertionError, OverflowError, RuntimeError,
+    SafetensorError,
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _fitting(saved: Saved) -> Iterator[None]:
+    """Within the context a state that does not fit is one message: its digests may be right, and it of anybody."""
+    try:
+        yield
+    except UNFIT as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise Damaged(f"{saved.folder} is damaged: its state does not fit ({why}). {ANOTHER}") from error
+
+
+def structure(saved: Saved, networks: Networks, settings: cfg.Compression) -> None:
+    """Give plain networks the channels and simulated integers of a checkpoint's.
+
+    Errors: CheckpointError where it is of other networks.
+    """
+    with _fitting(saved), safe_open(saved.folder / MODEL, "np") as stored:
+        shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
+    _rebuild(shapes, bool(saved.state.get("plan")), str(saved.folder), networks, settings)
+
+
+def take_over(
+    arrays: dict[str, np.ndarray], pruned: bool, origin: str, networks: Networks, settings: cfg.Compression
+) -> None:
+    """Give plain networks the channels, simulated integers and weights that others have."""
+    _rebuild({name: list(array.shape) for name, array in arrays.items()}, pruned, origin, networks, settings)
+    _assign(networks.state_dict(), arrays, Path(origin))
+
+
+def _rebuild(
+    shapes: dict[str, list[int]], pruned: bool, origin: str, networks: Networks, settings: cfg.Compression
+) -> None:
+    for name in networks.trained:
+        own = {key.removeprefix(f"{name}."): shape for key, shape in shapes.items() if key.startswith(f"{name}.")}
+        compression.rebuild(networks[name], settings, own, pruned, origin)
+
+
+def weights(saved: Saved, networks: Networks) -> None:
+    """Give the networks the weights of a checkpoint. Errors: CheckpointError where names or shapes differ."""
+    with _fitting(saved):
+        _assign(networks.state_dict(), load_file(saved.folder / MODEL), saved.folder)
+
+
+def training_state(saved: Saved, training: Training) -> None:
+    """Bring averages, optimizers, schedules, scaler, generators and progress to where the checkpoint was.
+
+    Errors: CheckpointError where the optimizers are of another kind than those that were saved.
+    """
+    with _fitting(saved):
+        _training_state(saved, training)
+
+
+def _training_state(saved: Saved, training: Training) -> None:
+    if training.ema:
+        _assign(training.ema.averages, load_file(saved.folder / EMA), saved.folder)
+    _restore_optimizers(saved, training.optimizations)
+    for optimization, step in zip(training.optimizations, saved.state["schedules"], strict=True):
+        optimization.schedule.last_epoch = step
+        optimization.schedule.last_lr = optimization.schedule.get_lr()
+    if training.precision.scaler is not None and saved.state["scaler"]:
+        training.precision.scaler.load_state_dict(saved.state["scaler"])
+    seeding.restore(saved.state["random"])
+    training.progress = saved.progress
+
+
+def _assign(own: dict[str, paddle.Tensor], arrays: dict[str, np.ndarray], origin: Path) -> None:
+    differing = own.keys() ^ arrays.keys()
+    differing |= {name for name in own.keys() & arrays.keys() if own[name].shape != list(arrays[name].shape)}
+    if differing:
+        raise CheckpointError(
+            f"{origin} is of another network: {len(differing)} tensors differ, such as {min(differing)}. Resume with "
+            "the model, mode and data of that run."
+        )
+    for name, value in arrays.items():
+        own[name].set_value(paddle.to_tensor(value).astype(own[name].dtype))
+
+
+def _restore_optimizers(saved: Saved, optimizations: list[Optimization]) -> None:
+    states: list[dict[str, Any]] = [{} for _ in optimizations]
+    for key, value in load_file(saved.folder / OPTIMIZER).items():
+        number, _, rest = key.partition(".")
+        name, _, accumulator = rest.rpartition("/")
+        if int(number) >= len(optimizations) or (name and name not in optimizations[int(number)].parameters):
+            raise CheckpointError(
+                f"{saved.folder} is of another optimizer: nothing here has the state {key}. Resume with the mode and "
+                "optimizers of that run."
+            )
+        parameters, state = optimizations[int(number)].parameters, states[int(number)]
+        if accumulator == "master":
+            state.setdefault("master_weights", {})[parameters[name].name] = paddle.to_tensor(value)
+        else:
+            state[f"{parameters[name].name}_{accumulator}" if name else accumulator] = paddle.to_tensor(value)
+    for optimization, state in zip(optimizations, states, strict=True):
+        if state:
+            optimization.optimizer.set_state_dict(state)

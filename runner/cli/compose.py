@@ -1,0 +1,136 @@
+"""Hydra's part: where the configs are, which schemas check them, and what its errors mean to a user."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import secrets
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from .. import terminal
+from ..config import GROUPS, Checkpoint, Config, Optuna, Train
+from ..config.store import unknown_key
+from ..errors import STOPPED, UNWRITABLE, ConfigError, DiskError, RunFailed, UserError, nearest
+from ..runs import sweep
+from . import engines, job
+from .config_dir import choices, config_dir
+
+
+def register() -> None:
+    """Give Hydra the schemas (`/schema/<group>/<choice>`) and the resolvers that the configs use."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=Config)
+    for group, schemas in GROUPS.items():
+        for schema in schemas:
+            store.store(group=f"schema/{group}", name=schema.kind, node=schema)  # type: ignore[attr-defined]
+    store.store(group="schema/train", name="default", node=Train)
+    store.store(group="schema/checkpoint", name="default", node=Checkpoint)
+    store.store(group="schema/sweep", name="optuna", node=Optuna)
+    OmegaConf.register_new_resolver("short_id", short_id, replace=True)
+
+
+@functools.cache
+def short_id() -> str:
+    """Six hexadecimal digits that tell this command's run from others of the same second."""
+    return secrets.token_hex(3)
+
+
+def hand_over(arguments: list[str], swept: Path | None = None) -> None:
+    """Have Hydra compose, and start the run or, in the folder `swept`, the jobs of a sweep.
+
+    Errors: ConfigError for whatever Hydra or OmegaConf refuse; RunFailed where a signal stopped it, or an engine of
+    Hydra's gave up. What became of a run is in `job.failures`.
+    """
+    sys.argv = ["runner", *arguments]
+    composed_at_least_once = False
+
+    @functools.wraps(job.run)
+    def watched(composed: DictConfig) -> Any:
+        nonlocal composed_at_least_once
+        composed_at_least_once = True
+        return job.run(composed)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(watched)()
+    except KeyboardInterrupt as error:
+        stops = [failure for failure in job.failures if failure.exit_code in STOPPED]
+        raise stops[-1] if stops else RunFailed("Stopped by Ctrl-C.", 130) from error
+    except Exception as error:
+        if given_up := engines.given_up(error):
+            raise given_up from error
+        begun = composed_at_least_once or (swept and sweep.jobs(swept))
+        if begun and not (isinstance(error, OSError) and error.errno in UNWRITABLE):
+            raise
+        raise explain(error) from error
+
+
+def explain(error: Exception) -> UserError:
+    """One message that names the key or choice at fault, the valid ones and the nearest of them."""
+    cause: BaseException | None = error
+    while cause is not None:
+        match cause:
+            case UserError():
+                return cause
+            case OverrideParseException():
+                return _unreadable(cause)
+            case OSError(errno=errno.ENAMETOOLONG):
+                return ConfigError(str(DiskError.of(cause)))
+            case OSError(filename=str()):
+                # Hydra makes the run's folder.
+                return DiskError.of(cause)
+            case MissingConfigException():
+                return _unknown_choice(cause)
+            case ConfigAttributeError() | ConfigKeyError() if is_dataclass(cause.object_type):
+                return unknown_key(str(cause.full_key), [field.name for field in fields(cause.object_type)])
+            case ValidationError():
+                return ConfigError(f"{cause.full_key}: {_first_line(cause)}")
+        last, cause = cause, cause.__cause__
+    if isinstance(last, AssertionError):
+        return ConfigError(
+            f"{_first_line(error)}\nThe key is below one that is null: choose a value for that one first."
+        )
+    known = isinstance(error, (HydraException, OmegaConfBaseException))
+    return ConfigError(str(error) if known else f"{type(error).__name__}: {error}")
+
+
+def _unreadable(error: OverrideParseException) -> ConfigError:
+    """An override that Hydra's grammar has no place for, and how its value is written where it is meant as text."""
+    key, equals, value = error.override.partition("=")
+    if not equals:
+        return ConfigError(f"{error.override} is not an override: write KEY=VALUE, such as mode=cls")
+    return ConfigError(
+        f"{error.override} is not in the grammar of overrides: {_first_line(error)}\n"
+        f"Where the value is a text, quote it for Hydra and for the shell: {terminal.pasted(key, value)}"
+    )
+
+
+def _unknown_choice(error: MissingConfigException) -> ConfigError:
+    if extra := engines.EXTRAS.get(error.missing_cfg_file or ""):
+        said = "=".join(str(error.missing_cfg_file).rsplit("/", 1))
+        return ConfigError(
+            f"{said} needs a plugin that is not installed: pip install 'paddle-runner[{extra}]' (in a clone of the "
+            f"repository: pip install -e '.[{extra}]')"
+        )
+    if not error.missing_cfg_file or error.options is None:
+        return ConfigError(str(error))
+    group, _, choice = error.missing_cfg_file.rpartition("/")
+    if not group:
+        return ConfigError(str(error).split("\nConfig search path")[0])
+    top, _, folder = group.partition("/")
+    if folder and top != "hydra" and group not in choices():
+        group, choice = top, f"{folder}/{choice}"
+    valid = choices().get(group) or sorted(error.options)
+    return ConfigError(f"There is no {group}={choice}.{nearest(choice, valid)}\nValid: {', '.join(valid)}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]

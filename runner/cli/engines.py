@@ -1,0 +1,75 @@
+"""What the engines behind `hydra/launcher` and `hydra/sweeper` are like. Imports none of them."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from .. import device
+from ..errors import ProcessLost, RunFailed
+
+#: Choice → the extra of this package that brings it.
+EXTRAS = {
+    "hydra/launcher/joblib": "sweep",
+    "hydra/launcher/submitit_local": "slurm",
+    "hydra/launcher/submitit_slurm": "slurm",
+    "hydra/launcher/ray": "ray",
+    "hydra/sweeper/optuna": "sweep",
+}
+#: Package that raises → the choice that brought it in.
+ENGINES = {
+    "joblib": "hydra/launcher=joblib",
+    "concurrent": "hydra/launcher=joblib",
+    "submitit": "hydra/launcher=submitit",
+    "ray": "hydra/launcher=ray",
+    "optuna": "hydra/sweeper=optuna",
+}
+#: Lines of an engine's message that are shown.
+SHOWN = 12
+
+
+def is_elsewhere(target: str) -> bool:
+    """Whether a launcher's jobs run in other processes than the command's own."""
+    return not target.endswith(".BasicLauncher")
+
+
+def is_queue(target: str) -> bool:
+    """Whether a launcher's jobs go on when the command that started them is gone, as those of a cluster's queue do."""
+    return target.endswith(".SlurmLauncher")
+
+
+def takes_nan(sweeper: Any) -> bool:
+    """Whether the sweeper is told of a job without a result by NaN; Optuna's ends with an error then."""
+    return not sweeper._target_.endswith(".OptunaSweeper")
+
+
+def batch(sweeper: Any, combinations: int) -> int:
+    """Jobs that the sweeper gives the launcher at once, where the command has so many combinations."""
+    return combinations if takes_nan(sweeper) else int(sweeper.n_jobs)
+
+
+def at_once(launcher: Any, jobs: int) -> int:
+    """How many of so many jobs run beside each other on one machine."""
+    cores = device.cores()
+    match launcher._target_.rpartition(".")[2]:
+        case "JoblibLauncher":
+            wanted = int(launcher.n_jobs)
+            slots = wanted if wanted > 0 else cores + 1 + wanted
+        case "LocalLauncher":
+            # All of them; those that say how many cores they use do not share these.
+            slots = cores // launcher.cpus_per_task if launcher.cpus_per_task else jobs
+        case "RayLauncher":
+            slots = (launcher.ray.init.get("num_cpus") or cores) // (launcher.ray.remote.get("num_cpus") or 1)
+        case _:
+            slots = 1
+    return max(1, min(int(slots), jobs))
+
+
+def given_up(error: BaseException) -> RunFailed | None:
+    """What a user reads of an error that an engine raised; None for all others."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for name in (type(error).__module__, *frames[-1:]):
+        if engine := ENGINES.get(name.partition(".")[0]):
+            said = "\n".join(str(error).strip().splitlines()[:SHOWN])
+            return RunFailed(f"{engine} gave up. {type(error).__name__}: {said}", ProcessLost.exit_code)
+    return None

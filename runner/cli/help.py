@@ -1,0 +1,70 @@
+"""What `--help` prints."""
+
+from __future__ import annotations
+
+import textwrap
+
+import yaml
+
+from .config_dir import choices, config_dir
+
+USAGE = """\
+Train, distil, compress, compare and export image classifiers on PaddlePaddle.
+
+  runner [GROUP=CHOICE …] [KEY=VALUE …]      train one run (`python -m runner` is the same)
+  runner -m KEY=VALUE,VALUE …                train one run for each combination
+  runner VERB …                              work with what is there
+
+Examples
+  runner                                              digits, MobileNetV3, on any machine
+  runner mode=cls_distill optimizer=momentum optimizer.lr=0.05
+  runner data=image_folder data.root=DIR model=resnet18
+  runner mode=cls_distill model@mode.peer=resnet18    a second network of another kind
+  runner experiment=compress/qat checkpoint.init_from=RUN      quantize a trained network
+  runner +debug=fast_dev_run …                        two steps, to see whether it all fits
+
+Verbs (`runner VERB --help` says more; RUN is a run directory DIR or an MLflow run id)
+  eval RUN            evaluate a run's networks again
+  export RUN          write a network as ONNX, Paddle or safetensors files, compared with the trained one
+  bench RUN…          latency, throughput and size of exported networks, side by side
+  predict RUN IMAGES  classify files, folders, globs: a table, or JSON
+  runs [FOLDER]       list runs with status, mode, compression and accuracy
+  report RUN…|SWEEP   compare runs in one page: the best and why, costs, curves, mistakes; and in Markdown
+  config [OVERRIDES]  the config that they compose, as a tree, with what differs from the defaults marked
+  ui [URI]            open MLflow on the runs of this folder
+  sync DIR…           send MLflow what it missed of some runs
+  kernels             which convolutions the CPU's compiled kernels compute, and how much faster
+  doctor              what is installed, which device is used, what to mend
+  completion          print what makes bash or zsh complete groups, choices and keys
+
+Groups and their choices (* is taken where nothing is said)
+"""
+
+MORE = """\
+
+Every key of the composed config can be set: `runner --cfg job` prints them, `runner --hydra-help` Hydra's own options.
+`runner hydra.run.dir=DIR` chooses the run's folder; with checkpoint.resume=auto the run in it goes on.
+
+Exit codes: 0 done · 2 bad config · 3 bad data or checkpoint, full disk · 4 diverged · 5 a process or server was lost ·
+129 SIGHUP · 130 Ctrl-C · 143 SIGTERM · 1 a defect
+"""
+
+#: Groups that the list of defaults does not have: they are added.
+ADDED = ("debug", "sweep/optuna")
+
+
+def defaults() -> dict[str, str]:
+    """Config group → the choice that is taken where nothing is said."""
+    listed = yaml.safe_load((config_dir() / "config.yaml").read_text(encoding="utf-8"))["defaults"]
+    return {group: choice for entry in listed if isinstance(entry, dict) for group, choice in entry.items() if choice}
+
+
+def text(width: int = 110) -> str:
+    """The whole page."""
+    taken = defaults()
+    lines = [USAGE.rstrip("\n")]
+    for group, names in choices().items():
+        marked = [f"{name}*" if taken.get(group) == name else name for name in names]
+        prefix = f"  {'+' if group in ADDED else ''}{group}".ljust(16)
+        lines += textwrap.wrap(", ".join(marked), width, initial_indent=prefix, subsequent_indent=" " * 16)
+    return "\n".join(lines) + "\n" + MORE

@@ -1,0 +1,157 @@
+"""One composed config, from Hydra to its result: a run of its own or a job of a sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from .. import config as cfg
+from .. import device, files, runs, terminal
+from ..config import store
+from ..errors import STOPPED, ConfigError, RunFailed, UserError
+from ..launch import supervisor, workers
+from ..runs import sweep
+from ..runs.journal import CONFIG
+from . import engines, optuna, run_summary
+
+#: When this process began; a folder that is older was not made by it.
+STARTED = time.time()
+#: What went wrong in this process. Hydra would print a line of its own for an exception, and end a sweep.
+failures: list[UserError] = []
+
+# A launcher's processes import this module, and nothing else of the command, before they compose their jobs.
+OmegaConf.register_new_resolver("sweep_folder", sweep.folder_name, replace=True)
+OmegaConf.register_new_resolver("search_directions", optuna.directions, replace=True)
+
+
+def run(composed: DictConfig) -> Any:
+    """Train; returns what a sweeper may optimise, or no number where the run did not finish."""
+    hydra = HydraConfig.get()
+    directory, overrides = Path(hydra.runtime.output_dir), _as_typed(hydra.overrides.task)
+    if hydra.mode == RunMode.MULTIRUN:
+        return _job(composed, directory, overrides, math.nan if engines.takes_nan(hydra.sweeper) else None)
+    try:
+        config = _config(composed, directory)
+        if isinstance(config.launch, cfg.Cluster) and config.launch.rank is None and not workers.is_launched():
+            _leave_no_folder(directory)
+            print("\n".join(workers.lines(config.launch, [*overrides, *_hydra_overrides(hydra)], directory)))
+            return None
+        try:
+            result = supervisor.run(config, directory, overrides)
+        finally:
+            supervisor.MIRROR.drain()
+    except UserError as error:
+        failures.append(error)
+        if error.exit_code in STOPPED:
+            raise KeyboardInterrupt from error
+        return None
+    if result is not None:
+        run_summary.show(config, directory, result)
+    return None
+
+
+def _job(composed: DictConfig, directory: Path, overrides: list[str], nothing: float | None) -> Any:
+    """Train a job of a sweep; returns `nothing` where it did not finish."""
+    swept = sweep.read(directory.parent)
+    elsewhere = engines.is_elsewhere(swept.launcher)
+    if elsewhere:
+        _settle_in(swept)
+    try:
+        if number := sweep.asked_to_stop(directory.parent):
+            _leave_no_folder(directory)
+            raise RunFailed(f"Stopped by {STOPPED[128 + number]}.", 128 + number)
+        config = _config_of_job(composed, directory)
+        terminal.say(f"{'' if elsewhere else chr(10)}{directory.name.replace('_', ': ', 1)}")
+        try:
+            result = supervisor.run(config, directory, overrides, {"sweep_id": swept.id})
+        finally:
+            # In this process the sweep waits for all of them, in the end; in another one nobody would.
+            if elsewhere:
+                supervisor.MIRROR.drain()
+    except UserError as error:
+        failures.append(error)
+        if error.exit_code in STOPPED:
+            _stopped(directory.parent, swept, error)
+        else:
+            terminal.say(f"{sweep.prefix(directory)}{error}")
+            if not isinstance(error, RunFailed):
+                sweep.note_refusal(directory, overrides, error)
+        return nothing
+    if result is None:
+        return nothing
+    run_summary.brief(result, sweep.prefix(directory))
+    if supervisor.signals_received and not elsewhere:
+        raise KeyboardInterrupt
+    monitored = runs.monitored(result)
+    return optuna.values(config.sweep.optuna, result, monitored) if config.sweep.optuna else monitored
+
+
+def _stopped(folder: Path, swept: sweep.Sweep, error: UserError) -> None:
+    """End as a job that was stopped has to, so that no other one is started."""
+    if not engines.is_elsewhere(swept.launcher):
+        # Not an Exception, or the launcher would start the next job.
+        raise KeyboardInterrupt from error
+    ended_by_queue = engines.is_queue(swept.launcher) and not sweep.asked_to_stop(folder)
+    if ended_by_queue or sweep.is_orphaned(folder):
+        # The queue may start it again, and must see no result; or nobody waits for one, which not every launcher sees.
+        os._exit(error.exit_code)
+
+
+def _settle_in(swept: sweep.Sweep) -> None:
+    """Be one of several jobs: the command alone speaks of stopping, and nobody has the terminal for itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ |= {"TERM": "dumb", device.AT_ONCE: str(swept.at_once)}
+
+
+def _leave_no_folder(directory: Path) -> None:
+    """Hydra makes the folder before anybody looked at the config; one that was there before stays."""
+    with contextlib.suppress(OSError):
+        if directory.stat().st_mtime >= STARTED:
+            files.remove_empty(directory)
+
+
+def _as_typed(overrides: Any) -> list[str]:
+    """Overrides with their `${…}` as they are: what those stand for may be missing, or a secret."""
+    plain: Any = OmegaConf.to_container(overrides, resolve=False)
+    return [str(text) for text in plain]
+
+
+def _hydra_overrides(hydra: Any) -> list[str]:
+    """What the command said about Hydra itself, without the folder."""
+    return [text for text in _as_typed(hydra.overrides.hydra) if not text.startswith(("hydra.run.dir=", "hydra.mode="))]
+
+
+def _config(composed: DictConfig, directory: Path) -> cfg.Config:
+    try:
+        config = store.from_composition(composed)
+        if config.sweep.optuna:
+            raise ConfigError("+sweep/optuna=… is a search over many runs: add -m")
+    except UserError:
+        _leave_no_folder(directory)
+        if not any(text.startswith("hydra.run.dir=") for text in _as_typed(HydraConfig.get().overrides.hydra)):
+            _leave_no_folder(directory.parent)
+        raise
+    return config
+
+
+def _config_of_job(composed: DictConfig, directory: Path) -> cfg.Config:
+    config = store.from_composition(composed)
+    if isinstance(config.launch, cfg.Cluster):
+        raise ConfigError(
+            "launch=cluster: a sweep runs on one machine, or hands its jobs to a cluster (hydra/launcher=…). Use "
+            "launch=local, or a run without -m."
+        )
+    if (directory / CONFIG).exists():
+        # The sweep is resumed, or a queue has started this job again.
+        config = replace(config, checkpoint=replace(config.checkpoint, resume="auto"))
+    return config

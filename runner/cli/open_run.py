@@ -1,0 +1,46 @@
+"""The run that a verb is to use: its directory and its config, as they were trained or with a word on what changed."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from .. import config as cfg
+from .. import device, files, stored
+from ..config import store
+from ..errors import ConfigError
+from ..runs.journal import CONFIG, events
+from ..tracking import lookup
+
+
+def open_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
+    """The directory of a run and its config with some `key=value` changed, for a process that is to use the network.
+
+    `trust=true` among them allows the `custom` targets of the config. Errors: CheckpointError, ConfigError.
+    """
+    said = [text for text in overrides if text != "trust=true"]
+    uri = next((text.partition("=")[2] for text in said if text.startswith("tracking.uri=")), cfg.Mlflow.uri)
+    directory = lookup.directory_of(run, uri)
+    files.refuse_links(directory)
+    config = store.read(directory / CONFIG, [text for text in said if not text.startswith("tracking.uri=")])
+    _tell_of_changes(directory)
+    if getattr(config.data, "download", False) and "data.download=true" not in said:
+        # Whoever made the run asked for the data then; who looks at it did not.
+        config = replace(config, data=replace(config.data, download=False))  # type: ignore[call-arg]
+    targets = [value for key, value in store.flatten(config).items() if key.endswith(".target")]
+    if targets and said == overrides:
+        raise ConfigError(
+            f"{run} uses code of its own, {', '.join(targets)}, which would be imported and called. If you trust "
+            "whoever made that run, add: trust=true"
+        )
+    device.load_paddle(config.train.threads)
+    return directory, config
+
+
+def _tell_of_changes(directory: Path) -> None:
+    """Say that a config is not the one that was trained, which the network's numbers depend on. Errors: Damaged."""
+    begun = [event for event, _ in events(directory) if event["event"] in ("started", "resumed")]
+    text = stored.read_text(directory / CONFIG) or ""
+    if begun and begun[-1].get("config", files.text_digest(text)) != files.text_digest(text):
+        print(f"{directory / CONFIG} was changed after the run began: numbers may not be the run's.", file=sys.stderr)

@@ -1,0 +1,180 @@
+"""`runner -m`: plan a sweep, hand it to Hydra, and settle what its launcher left."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .. import config as cfg
+from .. import files, processes, runs, terminal
+from ..config import credentials, store
+from ..config.rules import refuse_search
+from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
+from ..launch import supervisor
+from ..launch.signals import ToJobs
+from ..runs import sweep
+from ..runs.journal import CONFIG, SWEEP, tracked
+from ..tracking import stores
+from . import compose, engines, job, optuna
+from .config_dir import config_dir
+
+#: Overrides that decide where a sweep is and how it is run.
+NAMING = ("name", "sweep.", "sweep/", "hydra.", "hydra/", "experiment")
+#: Looks, one a second, by which no job may be found running any more.
+SETTLED = 3
+
+
+def run(flags: list[str], overrides: list[str]) -> int:
+    """Run every job of a sweep and show what became of them. Returns the exit code.
+
+    Errors: ConfigError for a sweep that cannot be run, RunFailed for one that was stopped or whose launcher gave up.
+    """
+    try:
+        directory, planned, searched, resume = plan(overrides)
+    except Exception as error:
+        raise compose.explain(error) from error
+    if engines.is_elsewhere(planned.launcher):
+        processes.step_aside(functools.partial(sweep.ask_to_stop, directory))
+    _quieten()
+    try:
+        return _run(flags, [*overrides, *searched], directory, planned, resume)
+    except (FileNotFoundError, Damaged) as error:
+        if (directory / SWEEP).exists():
+            raise
+        for path in (*directory.glob("*"), directory):
+            # Hydra makes a job's folder before the job sees that the sweep's is gone.
+            files.remove_empty(path)
+        raise DiskError(
+            f"{directory} was moved or removed while its sweep ran. Put it back, then go on with the same command and "
+            "sweep.resume=true"
+        ) from error
+
+
+def _run(flags: list[str], overrides: list[str], directory: Path, planned: sweep.Sweep, resume: bool) -> int:
+    """Run the jobs of a planned sweep. Returns the exit code."""
+    with sweep.held(directory, planned, resume), ToJobs(directory):
+        gave_up = True
+        try:
+            compose.hand_over([*flags, *overrides, terminal.override("hydra.sweep.dir", directory)], directory)
+            gave_up = False
+        except ConfigError as error:
+            if "no key" not in str(error):
+                raise
+            # Hydra 1.3 composes what all jobs share without what is swept, too.
+            hint = "A key that only swept choices have is written with ++, such as ++optimizer.momentum=0.9"
+            raise ConfigError(f"{error}\n{hint}") from error
+        except RunFailed:
+            # An engine breaks in its own way when it is told to stop, and a search where no job has a result.
+            failed = all(runs.state(path).status == "FAILED" for path in sweep.jobs(directory))
+            if not failed and not sweep.asked_to_stop(directory):
+                raise
+        finally:
+            settle(directory, gave_up)
+            from . import sweep_summary
+
+            exit_code = sweep_summary.show(directory)
+        if stopped := sweep.asked_to_stop(directory):
+            raise RunFailed(f"Stopped by {STOPPED[128 + stopped]}.", 128 + stopped)
+    return exit_code or (job.failures[0].exit_code if job.failures else 0)
+
+
+def plan(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
+    """The folder of a sweep, what is to stand in it, the overrides of a search, and whether the folder may be there.
+
+    Errors: ConfigError for what all its jobs share.
+    """
+    for text in overrides:
+        if text.startswith(("-", "hydra.sweep.subdir=")):
+            raise ConfigError(
+                f"{text}: not with -m. A folder of configs is added with hydra.searchpath=[file://DIR], and the jobs' "
+                "folders have names of their own."
+            )
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    fixed = [override for override in parsed if not override.is_sweep_override()]
+    # The rest may fit only the choices that are swept.
+    naming = [str(one.input_line) for one in fixed if one.key_or_group.startswith(NAMING)]
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        composed = hydra.compose("config", naming, return_hydra_config=True)
+        # A file may name what is swept as well.
+        credentials.refuse(OmegaConf.to_yaml(composed.hydra.sweeper))
+        _check([str(one.input_line) for one in fixed], bool(composed.sweep.optuna))
+    space: Any = OmegaConf.to_object(composed.sweep.optuna.space) if composed.sweep.optuna else {}
+    # What the command says itself counts.
+    said = {one.key_or_group for one in parsed}
+    searched = optuna.overrides({key: value for key, value in space.items() if key.lstrip("+") not in said})
+    directory = Path(str(composed.hydra.sweep.dir))
+    if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
+        directory = directory / sweep.digest(overrides)
+    # As Hydra's sweepers write them.
+    shared = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in fixed]
+    combinations = math.prod(len(list(one.sweep_iterator())) for one in parsed if one.is_discrete_sweep())
+    launcher = composed.hydra.launcher
+    at_once = engines.at_once(launcher, engines.batch(composed.hydra.sweeper, combinations))
+    planned = sweep.Sweep(
+        sweep.new_id(overrides), overrides, shared, launcher._target_, engines.is_queue(launcher._target_), at_once
+    )
+    return directory, planned, searched, bool(composed.sweep.resume)
+
+
+def _check(overrides: list[str], is_search: bool) -> None:
+    """Refuse what no job could be run with, before anything is written. Errors: ConfigError."""
+    try:
+        composed = hydra.compose("config", overrides)
+        # Hydra writes down what all jobs share; a config file may say it as well as the command line.
+        credentials.refuse(OmegaConf.to_yaml(composed))
+        config = OmegaConf.to_object(composed)
+    except (HydraException, OmegaConfBaseException):
+        # What does not fit without that which is swept is each job's own matter.
+        return
+    assert isinstance(config, cfg.Config)
+    if is_search:
+        refuse_search(config)
+
+
+def _quieten() -> None:
+    """Keep what the table says anyway, and news of an engine's own doings, off the terminal."""
+    logging.getLogger("hydra_plugins").addHandler(logging.NullHandler())
+    logging.getLogger("optuna.storages").setLevel(logging.WARNING)
+
+
+def settle(directory: Path, gave_up: bool) -> None:
+    """Wait for jobs that a launcher left running when it gave up, and for what is to reach MLflow."""
+    launcher = sweep.read(directory).launcher
+    looks = SETTLED if gave_up and engines.is_elsewhere(launcher) and not engines.is_queue(launcher) else 0
+    while looks:
+        time.sleep(1)
+        looks = SETTLED if any(map(runs.is_running, sweep.jobs(directory))) else looks - 1
+    followed = {path.resolve() for path in supervisor.MIRROR.followed}
+    for one in sweep.jobs(directory):
+        if one.resolve() not in followed and (one / CONFIG).is_file() and not runs.is_running(one):
+            _deliver(one)
+    supervisor.MIRROR.drain()
+
+
+def _deliver(directory: Path) -> None:
+    """Have a run closed and sent whose own processes were killed before they could."""
+    with contextlib.suppress(ConfigError, Damaged, ForeignPath):
+        files.refuse_links(directory)
+        tracking = store.read(directory / CONFIG).tracking
+        if isinstance(tracking, cfg.Mlflow) and not tracked(directory).get("ended"):
+            end = runs.close_lost(directory)
+            try:
+                # The folder of a sweep that is resumed may be from somebody else.
+                stores.Tracked(directory).sent_into(tracking.uri)
+            except ConfigError as error:
+                print(error, file=sys.stderr)
+                return
+            supervisor.MIRROR.follow(directory, tracking)
+            supervisor.MIRROR.ended(directory, end)

@@ -1,0 +1,112 @@
+"""The end of a sweep as a person reads it: its jobs side by side, a page, and where MLflow compares them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .. import config as cfg
+from .. import terminal
+from ..report import costs, page, picture, subject, verdict
+from ..report.subject import Run, shortened
+from ..runs import sweep
+from ..runs.journal import LOG
+from ..terminal import duration, screen, styled
+from ..tracking import pages, stores
+
+
+def show(directory: Path) -> int:
+    """Print the table of a sweep and where it is compared. The exit code of the first job that failed."""
+    if not sweep.jobs(directory):
+        return 0
+    found = subject.jobs(directory)
+    failed = [run for run in found if not run.finished]
+    console, engine = screen(), ""
+    with noted(console, "not measured side by side"):
+        engine = subject.measure(found)
+    console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
+    console.print(_table(found))
+    if engine:
+        console.print(f"ms/image: median at batch 1, {engine}", soft_wrap=True)
+    with noted(console, "no plot"):
+        if picture.draw(found, directory / sweep.PLOT):
+            console.print(f"Plot     {os.path.relpath(directory / sweep.PLOT)}", soft_wrap=True)
+    for run in failed:
+        console.print(f"{run.directory.name}: {run.state.reason}", soft_wrap=True)
+        if (run.directory / LOG).is_file():
+            console.print(f"  log: {os.path.relpath(run.directory / LOG)}", soft_wrap=True)
+    for line in best(found):
+        console.print(line, soft_wrap=True)
+    if failed:
+        console.print("The same command with sweep.resume=true does what is missing; another one is a new sweep.")
+    command = terminal.command("report", terminal.place(directory))
+    with noted(console, f"no report; {command} makes it"):
+        [report, _] = page.write(found, subject.title_of(directory), command, engine, directory / sweep.REPORT)
+        console.print(f"Report   {os.path.relpath(report)}", soft_wrap=True)
+    with noted(console, "Compare  not in MLflow"):
+        for line in comparison(directory):
+            console.print(line, soft_wrap=True)
+    return failed[0].state.exit_code if failed else 0
+
+
+@contextlib.contextmanager
+def noted(console: Console, what: str) -> Iterator[None]:
+    """Within the context an error is a line: what a sweep came to does not depend on a picture of it."""
+    try:
+        yield
+    except Exception as error:
+        console.print(f"{what}: {type(error).__name__}: {error}", soft_wrap=True)
+
+
+def _table(found: Sequence[Run]) -> Table:
+    """A row a job."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    headings = [column.heading for column in costs.COSTS]
+    for heading in ("job", "status", "test top-1", "best validation", "file", *headings, "time"):
+        left = heading in ("job", "status", "file")
+        table.add_column(heading, justify="left" if left else "right", overflow="fold")
+    for run in found:
+        name, result = shortened(run.name), run.result
+        if result is None:
+            table.add_row(name, styled(run.state.status, "red"))
+            continue
+        best = "" if result["best"] is None else f"{result['best']:.4f}"
+        table.add_row(
+            name, run.state.status, styled(f"{run.final['top1']:.4f}", "bold"), best, result.get("exported") or "",
+            *(column.text(run.final) for column in costs.COSTS), duration(result["seconds"]),
+        )  # fmt: skip
+    return table
+
+
+def best(found: Sequence[Run]) -> list[str]:
+    """Which of several finished jobs is the best, or, where a search had costs to lower, which none of them beats."""
+    order = verdict.ranked(found)
+    if len(order) < 2:
+        return []
+    first = order[0]
+    assert first.result
+    searched = first.config.sweep.optuna if first.config else None
+    if searched and searched.minimize:
+        names = [cost.name for cost in searched.minimize]
+        front = costs.front({run.label: [run.score, *(-run.final[name] for name in names)] for run in order})
+        numbers = ", ".join(sorted(front, key=int))
+        return [f"Pareto   none is better in {first.result['monitor']} and {', '.join(names)} at once: {numbers}"]
+    return [f"Best     {first.label}, {first.result['monitor']} {first.monitored:.4f}: {first.command}"]
+
+
+def comparison(directory: Path) -> list[str]:
+    """How to see a sweep's runs side by side in MLflow; nothing where they are not tracked."""
+    found = [f"{name:8} {url}" for name, url in pages.of_sweep(directory).items()]
+    uris = {known["uri"] for known in pages.tracked_jobs(directory)[0] if "uri" in known}
+    return [*(f"Serve    {serve(uri)}" for uri in sorted(uris) if found and not uri.startswith("http")), *found]
+
+
+def serve(uri: str) -> str:
+    """The command that serves an embedded store."""
+    return terminal.command("ui", *([] if stores.resolved(uri) == stores.resolved(cfg.Mlflow.uri) else [uri]))

@@ -1,0 +1,47 @@
+"""`runner [GROUP=CHOICE …] [KEY=VALUE …]`: the arguments as Hydra takes them; one run, or with -m a sweep."""
+
+from __future__ import annotations
+
+import os
+
+from .. import processes
+from ..errors import ConfigError
+from ..launch import workers
+from . import compose, job, sweep
+
+#: What asks for a sweep.
+MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+#: Hydra's flags that print something instead of training.
+INFORMING = {"-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--version", "--hydra-help"}
+
+
+def train(arguments: list[str]) -> int:
+    """Compose the config of `arguments` and train it; with `-m`, every job of the sweep. Returns the exit code.
+
+    Errors: UserError as the run ended with it; ConfigError for whatever Hydra or OmegaConf refuse.
+    """
+    compose.register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Hydra's parser takes no override behind a flag: `runner mode=cls -m train.seed=0,1` would be refused.
+    flags = [argument for argument in arguments if argument in MULTIRUN]
+    overrides = [listed(argument) for argument in arguments if argument not in flags]
+    if workers.is_launched():
+        if flags:
+            raise ConfigError(
+                f"{flags[0]}: the jobs of a sweep start their processes themselves. Leave out "
+                "paddle.distributed.launch and add launch.nproc_per_node=N."
+            )
+        processes.die_with_parent(os.getppid())
+        overrides += workers.own_folder()
+    if flags and not INFORMING & set(overrides):
+        return sweep.run(flags, overrides)
+    compose.hand_over([*flags, *overrides])
+    if job.failures:
+        raise job.failures[0]
+    return 0
+
+
+def listed(argument: str) -> str:
+    """`launch.devices=0,1` as a list: to Hydra it would be a sweep over two."""
+    key, _, value = argument.partition("=")
+    return f"{key}=[{value}]" if key == "launch.devices" and value.replace(",", "").isdigit() else argument

@@ -1,0 +1,125 @@
+"""Comparing exported networks: size, latency and throughput side by side."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from ... import config as cfg
+from ... import terminal
+from ...deploy import bench
+from ...deploy.manifest import EXPORT, MANIFEST
+from ...errors import CheckpointError, ConfigError
+from ...files import refuse_links
+from ...terminal import screen
+from ...tracking import lookup
+from . import sync
+from .arguments import bounded, listed
+
+
+def main(arguments: list[str]) -> int:
+    """`bench RUN… [--batch 1,8,32] [--threads N] [--seconds S] [--format FORMAT] [--uri URI] [--json]`."""
+    parser = argparse.ArgumentParser(
+        prog="runner bench",
+        description="Measure the exported files of runs in turns. A run's journal and MLflow get the latency of its "
+        "recommended file at batch size 1.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories or MLflow run ids")
+    sizes, threads, seconds = listed(bounded(int, 1, 4096)), bounded(int, 1, 1024), bounded(float, 0.01, 3600)
+    parser.add_argument("--batch", type=sizes, default=[1, 8, 32], metavar="N,…", help="images a call (1,8,32)")
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=seconds, default=1.0, metavar="S", help="for each file and batch size (%(default)s)"
+    )
+    parser.add_argument("--format", choices=("onnx", "paddle"), help="only files of this format")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--uri", default=cfg.Mlflow.uri, help="where MLflow run ids are looked up (%(default)s)")
+    options = parser.parse_args(arguments)
+    directories = {run: _directory(run, options.uri) for run in options.runs}
+    files = [entry for run, directory in directories.items() for entry in _entries(run, directory, options.format)]
+    # Paddle's OpenMP lets its threads spin for 200 ms after a call. In turns with others, on 2 cores with 2 threads,
+    # Paddle's own calls took 1.5 to 1.8 times as long with that.
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    timings = bench.measure(files, options.batch, options.seconds, options.threads)
+    if options.json:
+        for row in map(describe, timings, bench.speedups(timings)):
+            print(json.dumps(row, ensure_ascii=False))
+    else:
+        show(timings)
+    # What is said about the delivery is no JSON.
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        for run, directory in directories.items():
+            found = bench.metrics([timing for timing in timings if timing.entry.run == run])
+            sync.add_results(directory, found)
+    return 0
+
+
+def _directory(run: str, uri: str) -> Path:
+    """Where the export of a run is: its directory, or a folder that `export --output` wrote."""
+    return Path(run) if (Path(run) / EXPORT / MANIFEST).is_file() else lookup.directory_of(run, uri)
+
+
+def _entries(run: str, directory: Path, format: str | None) -> list[bench.Entry]:
+    folder = directory / EXPORT
+    refuse_links(directory)
+    if not (folder / MANIFEST).is_file():
+        raise CheckpointError(f"{run} has no exported network. Write one: {terminal.command('export', run)}")
+    found = bench.entries(run, folder, format and [format])
+    if not found:
+        wanted = f"in the format {format}" if format else "with an engine"
+        raise ConfigError(f"{run} has no file {wanted}. Write one: {terminal.command('export', run)}")
+    return found
+
+
+def describe(timing: bench.Timing, speedup: float | None) -> dict[str, Any]:
+    """A timing with what its file is, as JSON has it."""
+    described, file = timing.entry.manifest, timing.entry.file
+    return {
+        "run": timing.entry.run, "network": described.network, "model": described.model,
+        "compression": described.compression, "path": file.path, "format": file.format, "precision": file.precision,
+        "recommended": timing.recommended, "engine": timing.engine, "threads": timing.threads,
+        "params": described.params, "macs": described.macs, "bytes": file.bytes, "agreement": file.agreement,
+        "batch": timing.batch_size, "calls": timing.calls, "latency_ms_p50": timing.p50_ms,
+        "latency_ms_p90": timing.p90_ms, "latency_ms_p99": timing.p99_ms, "images_per_s": timing.images_per_s,
+        "speedup": speedup,
+    }  # fmt: skip
+
+
+def show(timings: Sequence[bench.Timing]) -> None:
+    """Print the timings as a table, and which engines computed."""
+    several = len({id(timing.entry) for timing in timings}) > 1
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("run", "file", "precision"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("params", "MACs", "MB", "agreement", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s"):
+        table.add_column(heading, justify="right")
+    if several:
+        table.add_column("speed", justify="right")
+    last: bench.Entry | None = None
+    for timing, speedup in zip(timings, bench.speedups(timings), strict=True):
+        cells = [""] * 7 if timing.entry is last else _about(timing)
+        cells += [str(timing.batch_size), *(f"{value:.2f}" for value in (timing.p50_ms, timing.p90_ms, timing.p99_ms))]
+        cells += [f"{timing.images_per_s:,.0f}", *([f"{speedup:.2f} ×" if speedup else ""] if several else [])]
+        table.add_row(*cells)
+        last = timing.entry
+    console = screen()
+    console.print(table)
+    threads = timings[0].threads
+    for format, engine in dict.fromkeys((timing.entry.file.format, timing.engine) for timing in timings):
+        console.print(f"{format}: {engine}, {threads} thread{'s' * (threads > 1)}")
+
+
+def _about(timing: bench.Timing) -> list[str]:
+    described, file = timing.entry.manifest, timing.entry.file
+    agreement = "" if file.agreement is None else f"{file.agreement:.4f}"
+    numbers = (f"{value / 1e6:.2f} M" for value in (described.params, described.macs))
+    return [timing.entry.run, file.path, file.precision, *numbers, f"{file.bytes / 1e6:.2f}", agreement]

@@ -1,0 +1,260 @@
+"""What is installed, which device is used, and what to do about the rest. Imports neither Paddle nor MLflow."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ...models.ops import compiled
+from .. import import_probe
+
+#: Package → the versions pyproject.toml asks for, and the module it is needed for. What others need comes first: an
+#: import that ends the process is blamed on the module that was asked for.
+REQUIRED = {
+    "numpy": (">=1.24,<2", "numpy"), "setuptools": ("<81", "pkg_resources"), "six": ("", "six"),
+    "decorator": ("", "decorator"), "requests": ("", "requests"), "pyyaml": (">=6", "yaml"), "pillow": (">=9.5", "PIL"),
+    "rich": (">=13", "rich"), "safetensors": (">=0.4.3", "safetensors"), "omegaconf": (">=2.3,<2.4", "omegaconf"),
+    "hydra-core": (">=1.3.2,<1.4", "hydra"), "matplotlib": (">=3.7", "matplotlib"), "jinja2": (">=3.1", "jinja2"),
+    "scikit-learn": (">=1.3", "sklearn"), "mlflow": (">=3.10,<4", "mlflow"), "paddleslim": (">=2.6,<3", "paddleslim"),
+    "onnx": (">=1.16", "onnx"), "onnxruntime": (">=1.17", "onnxruntime"), "paddle2onnx": (">=2.0,<3", "paddle2onnx"),
+}  # fmt: skip
+PADDLE = ">=3.1,<4"
+CPU = f"pip install 'paddlepaddle{PADDLE}'"
+GPU = f"pip install 'paddlepaddle-gpu{PADDLE}' -i https://www.paddlepaddle.org.cn/packages/stable/cu126/"
+INSTALL = {"paddlepaddle": CPU, "paddlepaddle-gpu": GPU}
+UNINSTALL = "pip uninstall -y paddlepaddle paddlepaddle-gpu"
+OUTPUTS, STORE, SHARED_MEMORY = Path("outputs"), Path("outputs/mlflow.db"), Path("/dev/shm")
+COLORS = {"ok": "green", "warn": "yellow", "missing": "red"}
+
+
+@dataclass
+class Finding:
+    """What a check found."""
+
+    name: str
+    status: str
+    """ok, warn (it works, not as well as it could) or missing (a requirement is not met)."""
+    found: str
+    remedy: str = ""
+
+
+def main(arguments: list[str]) -> int:
+    """`doctor [--json]`; returns 2 where a requirement is not met."""
+    description = "Say what is installed, which device is used, and how to mend the rest."
+    parser = argparse.ArgumentParser(prog="runner doctor", description=description)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    findings = [finding for check in CHECKS for finding in check()]
+    problems = sum(finding.status == "missing" for finding in findings)
+    if options.json:
+        print(json.dumps({"problems": problems, "findings": [asdict(finding) for finding in findings]}))
+    else:
+        show(findings)
+        print(f"{problems} problem{'s' * (problems > 1)}" if problems else "Ready: python -m runner")
+    return 2 if problems else 0
+
+
+def show(findings: list[Finding]) -> None:
+    """Print the findings as a table (as lines where rich is what is missing), and then the remedies."""
+    try:
+        from rich import box, table, text
+
+        from ...terminal import screen
+    except ImportError:
+        print("".join(f"{finding.status:<8}{finding.name}: {finding.found}\n" for finding in findings))
+    else:
+        rows = table.Table("check", "status", box=box.SIMPLE_HEAD, pad_edge=False)
+        rows.add_column("found", overflow="fold")
+        for finding in findings:
+            rows.add_row(finding.name, text.Text(finding.status, COLORS[finding.status]), text.Text(finding.found))
+        screen().print(rows)
+    remedies = [f"{finding.name}: {finding.remedy}" for finding in findings if finding.remedy]
+    print("".join(f"{number}. {remedy}\n" for number, remedy in enumerate(remedies, 1)), end="\n" * bool(remedies))
+
+
+def python() -> Iterator[Finding]:
+    """The interpreter, and whether it is the one this package was installed into."""
+    good = (3, 10) <= sys.version_info[:2] <= (3, 12)
+    remedy = "" if good else "install this package into an environment with Python 3.10, 3.11 or 3.12"
+    yield Finding("Python", "ok" if good else "missing", f"{platform.python_version()}, {sys.executable}", remedy)
+    if installed("paddle-runner") is None:
+        remedy = "where its pyproject.toml is: pip install -e '.[cpu]', which brings all that follows"
+        yield Finding("paddle-runner", "warn", "not installed in this Python, only found by it", remedy)
+
+
+def paddle() -> Iterator[Finding]:
+    """Exactly one of Paddle's packages."""
+    match [package for package in INSTALL if installed(package)]:
+        case []:
+            yield Finding("paddlepaddle", "missing", "not installed", f"{CPU} (CPU), or for an NVIDIA GPU {GPU}")
+        case [package]:
+            yield requirement(package, PADDLE, "paddle", INSTALL[package])
+        case both:
+            found = f"{' and '.join(both)} overwrite each other's files"
+            yield Finding("paddlepaddle", "missing", found, f"{UNINSTALL}, then only one: {CPU}, or {GPU}")
+
+
+def device() -> Iterator[Finding]:
+    """Where Paddle computes."""
+    answer = imported()["paddle"]
+    if answer["error"]:
+        return
+    gpus, cuda = answer["gpus"], answer["cuda"]
+    cards = "" if gpus else graphics_cards()
+    if gpus:
+        yield Finding("device", "ok", f"{answer['device']} of {len(gpus)} ({', '.join(gpus)}), CUDA {cuda}")
+    elif cuda:
+        found = f"cpu, with a build for CUDA {cuda} that sees no GPU; nvidia-smi: {cards or 'none'}"
+        mend = "check the driver and CUDA_VISIBLE_DEVICES" if cards else "install NVIDIA's driver"
+        yield Finding("device", "warn", found, f"{mend}; for the CPU alone: {UNINSTALL}; {CPU}")
+    elif cards:
+        found = f"cpu, with a build without CUDA; not used: {cards}"
+        yield Finding("device", "warn", found, f"to train on the GPU: {UNINSTALL}; {GPU}")
+    else:
+        yield Finding("device", "ok", "cpu, with a build without CUDA")
+
+
+def packages() -> Iterator[Finding]:
+    """What is needed besides Paddle."""
+    for package, (versions, module) in REQUIRED.items():
+        yield requirement(package, versions, module, f"pip install '{package}{versions}'")
+
+
+def compiler() -> Iterator[Finding]:
+    """What compiles the CPU's kernels and the ReLU operator."""
+    if found := compiled.compiler():
+        yield Finding("C++ compiler", "ok", str(shutil.which(found[0])))
+    else:
+        remedy = "for training several times as fast on a CPU install g++ (Debian: apt-get install g++)"
+        yield Finding("C++ compiler", "warn", f"no {' or '.join(compiled.compilers())} on PATH", remedy)
+
+
+def machine(cgroup: Path = Path("/sys/fs/cgroup")) -> Iterator[Finding]:
+    """Cores and memory, of a container its share."""
+    cores = usable = os.cpu_count() or 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "linux":
+        usable = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = map(int, (cgroup / "cpu.max").read_text().split())
+        usable = min(usable, math.ceil(quota / period))
+    with contextlib.suppress(OSError, ValueError):
+        memory = min(memory, int((cgroup / "memory.max").read_text()))
+    remedy = f"train.threads={usable}" if usable < cores else ""
+    found = f"{usable} of {cores} cores usable, {cores} threads by default"
+    yield Finding("processor", "warn" if remedy else "ok", found, remedy)
+    yield room("memory", memory, 2 << 30, "in all", "lower data.batch_size, or raise train.accumulate")
+
+
+def disks() -> Iterator[Finding]:
+    """What runs are written to, and what workers of data=image_folder hand images over in."""
+    folder = OUTPUTS if OUTPUTS.exists() else Path()
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+        free = shutil.disk_usage(folder).free
+        remedy = "make room, or write to another disk: hydra.run.dir=DIR"
+        yield room("outputs", free, 2 << 30, f"free in {folder.resolve()}", remedy)
+    except OSError as error:
+        found = f"{folder.resolve()} cannot be written: {error.strerror}"
+        yield Finding("outputs", "missing", found, "make it writable, or work in another folder")
+    if SHARED_MEMORY.is_dir():
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        remedy = "for data=image_folder raise it (Docker: --shm-size=1g), or do without: data.workers=0"
+        yield room("shared memory", free, 256 << 20, f"free in {SHARED_MEMORY}", remedy)
+
+
+def tracking() -> Iterator[Finding]:
+    """The embedded MLflow store, where there is one, and MLflow's variable, which may hold a password."""
+    if STORE.exists() and STORE.stat().st_size:
+        uri = f"{STORE.resolve().as_uri()}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=2)) as database:
+                [[runs]] = database.execute("SELECT COUNT(*) FROM runs")
+            yield Finding("MLflow store", "ok", f"{STORE}, runs: {runs}")
+        except sqlite3.Error as error:
+            remedy = f"while nothing is training, move {STORE} away, then fill a new one: python -m runner sync"
+            yield Finding("MLflow store", "missing", f"{STORE} cannot be read: {error}", remedy)
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        yield Finding("tracking", "warn", "MLFLOW_TRACKING_URI is set and not used", "say tracking.uri=URI instead")
+
+
+CHECKS = (python, paddle, device, packages, compiler, machine, disks, tracking)
+
+
+def requirement(package: str, versions: str, module: str, install: str) -> Finding:
+    """Whether a package is there, of the right version, and can be imported."""
+    version, answer = installed(package), imported().get(module)
+    if version is None:
+        return Finding(package, "missing", "not installed", install)
+    if not fits(version, versions):
+        return Finding(package, "missing", f"{version}, not {versions}", install)
+    if answer is None:
+        return Finding(package, "warn", f"{version}, not tried because of what failed before it")
+    if not answer["error"]:
+        return Finding(package, "ok", version)
+    file, home = answer["file"], Path(str(metadata.distribution(package).locate_file(""))).resolve()
+    if file and home not in Path(file).resolve().parents:
+        remedy = f"{file} hides the installed {module}: rename it, or take its folder off PYTHONPATH"
+    else:
+        remedy = f"pip uninstall -y {package}; {install}  (all of the error: python -c 'import {module}')"
+    return Finding(package, "missing", f"{version}, import {module}: {answer['error']}", remedy)
+
+
+def room(name: str, size: int, least: int, what: str, remedy: str) -> Finding:
+    """Whether there are at least so many bytes of something."""
+    few = size < least
+    return Finding(name, "warn" if few else "ok", f"{size / 2**30:.1f} GB {what}", remedy if few else "")
+
+
+def installed(package: str) -> str | None:
+    """The version of a package; None where it is not installed."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return None
+
+
+def fits(version: str, versions: str) -> bool:
+    """Whether a version is one of those written like `>=1.3,<2`."""
+    bounds = re.findall(r"(>=|<)([\d.]+)", versions)
+    return all((numbers(version) >= numbers(bound)) == (relation == ">=") for relation, bound in bounds)
+
+
+def numbers(version: str) -> list[int]:
+    """What versions are compared by: [2, 6, 0] of `2.6.0.post1`."""
+    return [int(part) for part in version.split(".") if part.isdigit()]
+
+
+def graphics_cards() -> str:
+    """Names of the GPUs NVIDIA's driver sees."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        return ", ".join(said.strip().splitlines())
+    return ""
+
+
+@functools.cache
+def imported() -> dict[str, dict[str, Any]]:
+    """Module → its `file`, its `error` ("" for none) and, of Paddle, what `imports.compute` says; from two children."""
+    on_paddle = ["paddleslim", "paddle2onnx"]
+    others = [module for _, module in REQUIRED.values() if module not in on_paddle]
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(import_probe.ask, (["paddle", *on_paddle], others))
+    return first | second

@@ -1,0 +1,51 @@
+"""Evaluating the networks of a run again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from rich import box
+from rich.table import Table
+
+from ...terminal import screen
+from ..open_run import open_run
+
+
+def main(arguments: list[str]) -> int:
+    """`eval RUN [--split test|val|train] [--weights final|best|last] [--json] [key=value …]`."""
+    parser = argparse.ArgumentParser(
+        prog="runner eval",
+        description="Evaluate the networks of a run again, with the data and settings it was trained with.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run id")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value",
+        help="change a key of the run's config, such as data.root=DIR; trust=true allows its custom targets",
+    )  # fmt: skip
+    parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="images (%(default)s)")
+    parser.add_argument(
+        "--weights",
+        choices=("final", "best", "last"),
+        default="final",
+        help="checkpoint: what the run ended with, or another",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_intermixed_args(arguments)
+    directory, config = open_run(options.run, options.overrides)
+    from ...worker import finished
+
+    evaluation = finished.evaluated(directory, config, options.split, options.weights)
+    if options.json:
+        print(json.dumps({"run": options.run, "images": evaluation.count, **evaluation.values}))
+        return 0
+    metrics = list(dict.fromkeys(name.partition("/")[2] for name in evaluation.values))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("network", *metrics):
+        table.add_column(heading, justify="left" if heading == "network" else "right")
+    for network in dict.fromkeys(name.partition("/")[0] for name in evaluation.values):
+        table.add_row(network, *(f"{evaluation.values[f'{network}/{metric}']:.4f}" for metric in metrics))
+    console = screen()
+    console.print(table)
+    console.print(f"{evaluation.count} images, split {options.split}, {options.weights} weights of {options.run}")
+    return 0

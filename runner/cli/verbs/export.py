@@ -1,0 +1,117 @@
+"""Exporting a network of a run."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from ... import config as cfg
+from ... import files
+from ...config.rules import validate
+from ...deploy.manifest import EXPORT, MANIFEST
+from ...errors import ConfigError, DiskError
+from ...processes import locked
+from ...runs.journal import JOURNAL, LOCK, Journal
+from ...terminal import screen, styled
+from ..open_run import open_run
+from . import sync
+
+if TYPE_CHECKING:
+    from ...deploy.export import Exported
+
+
+def main(arguments: list[str]) -> int:
+    """`export RUN [--network NAME] [--format onnx,paddle,safetensors] [key=value …]`."""
+    parser = argparse.ArgumentParser(
+        prog="runner export",
+        description="Write a network of a run as files for engines, each compared with it on the test images.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run id")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value",
+        help="change a key of the run's config, such as data.root=DIR; trust=true allows its custom targets",
+    )  # fmt: skip
+    parser.add_argument("--network", help="which network of the run (that of deploy.network)")
+    parser.add_argument("--format", metavar="LIST", help="comma-separated: onnx, paddle, safetensors")
+    parser.add_argument("--output", metavar="DIR", help="folder in which `export/` is written, if not the run's own")
+    options = parser.parse_intermixed_args(arguments)
+    directory, config = open_run(options.run, options.overrides)
+    own = config.deploy.network
+    config = replace(config, deploy=_deploy(config.deploy, options.format, options.network))
+    validate(config)
+    # A directory that was fetched from MLflow has no journal: it ends with this process.
+    fetched = not (directory / JOURNAL).is_file()
+    place = directory if config.deploy.network == own else directory / config.deploy.network
+    place = Path(options.output or (Path("exports") / options.run if fetched else place))
+    files.refuse_foreign(place / EXPORT, MANIFEST)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"{place} cannot be made: {error.strerror}. Name another folder: --output DIR") from error
+    from ...deploy import export
+    from ...worker import finished
+
+    with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
+        if lock is None:
+            raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
+        stage = finished.restored(directory, config, "final")
+        subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision)
+        try:
+            exported = export.export(place, subject, stage.loaders.train.unchanged(), stage.loaders.test)
+        except OSError as error:
+            raise DiskError.of(error, place) from error
+        show(place, exported)
+        if place == directory and not fetched:
+            final = export.publish(Journal(directory), exported)
+            sync.add_results(directory, final)
+    return 0
+
+
+def _deploy(deploy: cfg.Deploy, formats: str | None, network: str | None) -> cfg.Deploy:
+    """The run's settings with what the command line says. Errors: ConfigError."""
+    if formats:
+        deploy = replace(deploy, formats=[_format(text) for text in formats.split(",")])
+    if not deploy.formats:
+        raise ConfigError("There is no format to export to. Name some: --format onnx,paddle,safetensors")
+    return replace(deploy, network=network or deploy.network)
+
+
+def show(place: Path, exported: Exported) -> None:
+    """Print the files, how far each agrees with the network, and which is the best here."""
+    manifest = exported.manifest
+    latency = {timing.entry.file.path: timing for timing in exported.timings}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("file", "precision", "MB", "agreement", "largest difference", "ms at batch 1", "engine"):
+        table.add_column(heading, justify="left" if heading in ("file", "precision", "engine") else "right")
+    for file in manifest.files:
+        timing = latency.get(file.path)
+        table.add_row(
+            styled(file.path, "bold") if file.path == manifest.recommended else file.path,
+            file.precision,
+            f"{file.bytes / 1e6:.3f}",
+            "" if file.agreement is None else f"{file.agreement:.2%}",
+            "" if file.max_difference is None else f"{file.max_difference:.2g}",
+            f"{timing.p50_ms:.2f}" if timing else "",
+            f"{timing.engine}, {timing.threads} thread{'s' * (timing.threads > 1)}" if timing else file.engine or "",
+        )
+    console = screen()
+    console.print(table)
+    for note in exported.notes:
+        console.print(note, soft_wrap=True)
+    if manifest.recommended:
+        console.print(f"Recommended here: {os.path.relpath(place / EXPORT / manifest.recommended)}", soft_wrap=True)
+
+
+def _format(text: str) -> cfg.Format:
+    try:
+        return cfg.Format[text.strip()]
+    except KeyError as error:
+        valid = ", ".join(kind.name for kind in cfg.Format)
+        raise ConfigError(f"--format {text}: there is no such format. Valid: {valid}") from error

@@ -1,0 +1,90 @@
+"""A page that compares runs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from pathlib import Path
+
+from ... import config as cfg
+from ... import terminal
+from ...errors import CheckpointError, ConfigError, Damaged
+from ...report import page, subject
+from ...runs import journal, sweep
+from ...terminal import screen
+from ...tracking import lookup
+
+
+def main(arguments: list[str]) -> int:
+    """`report RUN… | SWEEP | --experiment NAME [--uri URI] [--output FILE]`."""
+    parser = argparse.ArgumentParser(
+        prog="runner report",
+        description="Compare runs in a page that needs no network, and in Markdown beside it.",
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run directories, MLflow run ids, folders of sweeps")
+    parser.add_argument("--experiment", metavar="NAME", help="all runs of an MLflow experiment")
+    parser.add_argument("--uri", default=cfg.Mlflow.uri, help="where MLflow's runs are (%(default)s)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the page; of a sweep by default in its folder")
+    options = parser.parse_args(arguments)
+    if bool(options.runs) == bool(options.experiment):
+        raise ConfigError("Name runs, the folder of a sweep, or an experiment: runner report RUN… | --experiment NAME")
+    output = options.output or _default(options.runs)
+    if output.suffix != ".html":
+        raise ConfigError(f"--output {output}: a page ends with .html, such as --output {output.with_suffix('.html')}")
+    page.targets(output)
+    found, title = _found(options)
+    engine = subject.measure(found)
+    command = terminal.command("report", *arguments)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {output}: {error.strerror}. Name another place.") from error
+    for path in page.write(found, title, command, engine, output):
+        screen().print(f"Report   {os.path.relpath(path)}", soft_wrap=True)
+    return 0
+
+
+def _default(named: list[str]) -> Path:
+    of_sweep = len(named) == 1 and (Path(named[0]) / journal.SWEEP).is_file()
+    return Path(named[0] if of_sweep else "") / sweep.REPORT
+
+
+def _found(options: argparse.Namespace) -> tuple[list[subject.Run], str]:
+    """The runs that the arguments name, and what they are together. Errors: CheckpointError, ServerLost."""
+    if options.experiment:
+        from ...tracking import rebuilt
+
+        title = f"Experiment {options.experiment}"
+        directories = rebuilt.experiment(options.uri, options.experiment)
+        if not directories:
+            raise CheckpointError(f"The experiment {options.experiment} has no run yet.")
+    elif len(options.runs) == 1 and (Path(options.runs[0]) / journal.SWEEP).is_file():
+        return subject.jobs(Path(options.runs[0])), subject.title_of(Path(options.runs[0]))
+    else:
+        directories = [path for named in options.runs for path in _directories(named, options.uri)]
+        title = "Comparison of runs" if len(directories) > 1 else f"Run {_name(directories[0])}"
+    read = [subject.read(path, str(number), _name(path)) for number, path in enumerate(directories, start=1)]
+    return subject.together(read), title
+
+
+def _directories(named: str, uri: str) -> list[Path]:
+    path = Path(named)
+    if (path / journal.SWEEP).is_file():
+        return sweep.jobs(path)
+    if not path.exists() and lookup.RUN_ID.fullmatch(named):
+        from ...tracking import rebuilt
+
+        return [rebuilt.run(uri, named)]
+    if not any(os.path.lexists(path / name) for name in (journal.CONFIG, journal.JOURNAL)):
+        raise CheckpointError(
+            f"There is no run {named}: it is no run directory, no folder of a sweep and no MLflow run id. "
+            "`python -m runner runs` lists the runs of this folder."
+        )
+    return [path]
+
+
+def _name(directory: Path) -> str:
+    with contextlib.suppress(Damaged):
+        return str(journal.tracked(directory).get("rebuilt") or os.path.relpath(directory))
+    return os.path.relpath(directory)

@@ -1,0 +1,81 @@
+"""The runs below a folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from ... import config as cfg
+from ... import runs
+from ...errors import ConfigError, Damaged
+from ...report.costs import LATENCY, SIZE
+from ...terminal import screen, styled
+
+COLORS = {"FINISHED": "green", "RUNNING": "cyan", "KILLED": "yellow", "FAILED": "red", "LOST": "red", "DAMAGED": "red"}
+
+
+def main(arguments: list[str]) -> int:
+    """`runs [FOLDER] [--json]`."""
+    parser = argparse.ArgumentParser(prog="runner runs", description="List the runs below a folder, the oldest first.")
+    parser.add_argument("folder", nargs="?", default="outputs", help="where they are (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    options = parser.parse_args(arguments)
+    if not Path(options.folder).is_dir():
+        raise ConfigError(
+            f"{options.folder} is no folder: there are no runs. Train one, or name another: runner runs DIR"
+        )
+    rows = [describe(directory) for directory in runs.find(Path(options.folder))]
+    if options.json:
+        for row in rows:
+            print(json.dumps(row))
+        return 0
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    numbers = ("steps", "top-1", "MB", "ms/image")
+    for heading in ("started", "status", "mode", "compression", "model", "data", *numbers, "run"):
+        table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
+    for row in rows:
+        color = COLORS[row["status"]]
+        top1 = "" if row["top1"] is None else f"{row['top1']:.4f}"
+        started = f"{datetime.fromtimestamp(row['started']):%m-%d %H:%M}"
+        status = styled(row["status"], color)
+        names = (row[name] or "" for name in ("mode", "compression", "model", "data"))
+        costs = (column.text(row) for column in (SIZE, LATENCY))
+        table.add_row(started, status, *names, str(row["step"]), top1, *costs, row["run"])
+    console = screen()
+    console.print(table)
+    for row in rows:
+        if row["reason"]:
+            console.print(f"{row['run']}: {row['reason'].splitlines()[0]}", soft_wrap=True)
+    return 0
+
+
+def describe(directory: Path) -> dict[str, Any]:
+    """What a list says about a run."""
+    state, run_id, config = runs.state(directory), None, None
+    try:
+        run_id = runs.mlflow_id(directory)
+        config = runs.config_of(directory)
+    except Damaged as error:
+        # Of several damaged files the first one is named.
+        state = state if state.status == "DAMAGED" else runs.damaged(error, state.step)
+    row: dict[str, Any] = {
+        "run": os.path.relpath(directory), "started": runs.began(directory), "status": state.status,
+        "reason": state.reason, "run_id": run_id, "mode": None, "compression": None, "model": None,
+        "data": None, "step": state.step,
+        **{name: state.result and state.result["final"].get(name) for name in ("top1", SIZE.name, LATENCY.name)},
+    }  # fmt: skip
+    if config:
+        row |= {
+            "mode": config.mode.kind,
+            "compression": config.compression.kind,
+            "model": cfg.model_name(config.model),
+            "data": config.data.kind,
+        }
+    return row

@@ -1,0 +1,92 @@
+"""MLflow's user interface on the runs of a store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from pathlib import Path
+
+from ... import child
+from ... import config as cfg
+from ...config.rules import STORE
+from ...errors import ConfigError
+from ...runs.journal import SWEEP
+from ...tracking import embedded, pages, stores
+from .arguments import bounded
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the store on 127.0.0.1 until Ctrl-C: `ui [URI] [--port N]`."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="runner ui", description="Open MLflow on the runs of a store.")
+    parser.add_argument("uri", nargs="?", default=cfg.Mlflow.uri, help="tracking URI of the store (%(default)s)")
+    parser.add_argument("--port", type=bounded(int, 1, 65_535), default=5000, metavar="N")
+    options = parser.parse_args(arguments)
+    if not STORE.match(options.uri):
+        raise ConfigError(
+            f"{options.uri} is no tracking URI. Write runner ui sqlite:///{options.uri} for a database file."
+        )
+    if options.uri.startswith("http"):
+        print(f"The runs are on a server: open {options.uri}")
+        return 0
+    path = stores.sqlite_path(options.uri)
+    if path is not None and not path.exists():
+        raise ConfigError(
+            f"{path} does not exist: no run was tracked here yet. Train one first, or name another store."
+        )
+    if path is not None:
+        embedded.follow_move(path)
+    _reserve(options.port)
+    address = f"http://127.0.0.1:{options.port}"
+    print(f"MLflow   {address} (Ctrl-C ends it)", flush=True)
+    if newest := _last_sweep(options.uri):
+        print(f"Sweep    {os.path.relpath(newest)}")
+        for name, url in pages.of_sweep(newest, address).items():
+            print(f"{name:8} {url}", flush=True)
+        for error in pages.tracked_jobs(newest)[1]:
+            print(f"DAMAGED  {error}", flush=True)
+    # Without its job runner MLflow needs 2 processes instead of 10.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    # What it starts is not to import what lies in the working directory either (Python 3.11 and later).
+    os.environ["PYTHONSAFEPATH"] = "1"
+    command = child.command("mlflow", "server", "--backend-store-uri", options.uri)
+    os.execv(command[0], [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+
+
+def _reserve(port: int) -> None:
+    """Have a port for the server that this process becomes. Errors: ConfigError where another one has it."""
+    taken = ConfigError(f"Port {port} is taken. Choose another: runner ui --port {port + 1}")
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise taken
+    if sys.platform != "linux":
+        return
+    # A server takes some seconds to listen. Until then, and as long as it lives, it has this name, which is no file.
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0runner-ui-{port}")
+    except OSError as error:
+        raise taken from error
+    name.set_inheritable(True)
+    name.detach()
+
+
+def _last_sweep(uri: str) -> Path | None:
+    """The folder of the last sweep beside an embedded store whose runs are in it; None where there is none."""
+    path = stores.sqlite_path(uri)
+    if path is None:
+        return None
+    sweeps: list[tuple[float, Path]] = []
+    for place, _, names in os.walk(path.parent):
+        with contextlib.suppress(OSError):
+            if SWEEP in names:
+                sweeps.append(((Path(place) / SWEEP).stat().st_mtime, Path(place)))
+    for _, found in sorted(sweeps, reverse=True):
+        with contextlib.suppress(OSError):
+            known = pages.tracked_jobs(found)[0]
+            if any(stores.resolved(str(one.get("uri"))) == stores.resolved(uri) for one in known):
+                return found
+    return None

@@ -1,0 +1,308 @@
+"""The parent of a run: starts the worker, watches it and settles the run's end. Imports neither Paddle nor MLflow."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .. import config as cfg
+from .. import device, files, protocol, runs, stored, terminal
+from ..config import store
+from ..deploy import manifest
+from ..deploy.manifest import EXPORT, MANIFEST
+from ..errors import STOPPED, UNWRITABLE, ConfigError, Damaged, DiskError, ProcessLost, RunFailed, UserError
+from ..processes import locked
+from ..runs import compatible, sweep
+from ..runs.journal import CHECKPOINTS, CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, RESULT, Journal, refuse_other_files
+from ..tracking.process import MirrorProcess
+from . import workers
+from .signals import ToWorkers
+
+#: Delivers the runs of this command. A sweep does not wait for it between its jobs.
+MIRROR = MirrorProcess()
+#: Seconds that the other commands of a run have to hear that there is nothing to train.
+TELL_S = 60.0
+#: Signals that asked this command to stop, also those that came when a run was as good as complete.
+signals_received: list[int] = []
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    exit_code: int
+    status: str
+    """FINISHED, FAILED or KILLED, as MLflow has it."""
+    reason: str
+    """One message for the user; empty when all went well."""
+
+
+def run(
+    config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str] | None = None
+) -> dict[str, Any] | None:
+    """Train a config in a directory; returns its `result.json`, None where another command writes that.
+
+    `tags` are further tags of the run. Errors: UserError with the reason and the exit code of a run that did not
+    finish.
+    """
+    require_packages(config)
+    node = workers.node(config.launch)
+    try:
+        if node.first:
+            _assist(config, directory, node)
+            return None
+        refuse_other_files(directory)
+        if directory.is_dir():
+            # Before the lock is written, which a link in place of its folder would lead elsewhere.
+            files.refuse_links(directory)
+        (directory / RANKS).mkdir(parents=True, exist_ok=True)
+        with locked(directory / LOCK, patience_s=2) as lock:
+            if lock is None:
+                raise ConfigError(f"{directory} is being trained by another process. Wait for it, or choose another.")
+            if not prepare(config, directory, overrides, tags or {}):
+                _tell_others(config, node, "", 0)
+                terminal.say(f"{os.path.relpath(directory)} is complete: nothing is left to train.")
+                if config.deploy.formats and not (directory / EXPORT / MANIFEST).is_file():
+                    print(f"It is not exported. Later: {manifest.command(directory)}")
+                return result(directory)
+            outcome = supervise(config, directory, node, lock)
+    except UserError as error:
+        if not node.first:
+            _tell_others(config, node, str(error), error.exit_code)
+        raise
+    except OSError as error:
+        if error.errno not in UNWRITABLE and directory.exists():
+            raise
+        raise DiskError.of(error, directory) from error
+    if outcome.exit_code:
+        raise RunFailed(outcome.reason, outcome.exit_code)
+    return result(directory)
+
+
+def _tell_others(config: cfg.Config, node: workers.Node, message: str, exit_code: int) -> None:
+    """Let the commands of the other processes end as this one does, where they were started by themselves."""
+    if node.world == node.processes:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / RANKS).mkdir()
+        verdict = protocol.verdict(message, exit_code)
+        workers.Workers(node, Path(folder), config.train, verdict=verdict).wait(min(config.launch.timeout_s, TELL_S))
+
+
+def _assist(config: cfg.Config, directory: Path, node: workers.Node) -> None:
+    """Run the workers of a node other than the first, which knows how the run stands. Errors: as in `run`."""
+    (directory / RANKS).mkdir(parents=True, exist_ok=True)
+    with ToWorkers(directory) as signals:
+        outcome = _work(config, directory, node, signals, locks=[])
+    if node.is_given and outcome.status != "FAILED":
+        # A folder of its own, since it does not know that of the first process; a failure's message names its log.
+        files.remove_named(directory, [f"{RANKS}/{path.name}" for path in (directory / RANKS).iterdir()])
+    if outcome.exit_code:
+        raise RunFailed(outcome.reason, outcome.exit_code)
+
+
+def result(directory: Path) -> dict[str, Any]:
+    """`result.json` of a finished run. Errors: Damaged."""
+    found = stored.result(directory / RESULT, whole=True)
+    if found is None:
+        raise Damaged(f"{directory / RESULT} is missing. Continue the run, which writes it: checkpoint.resume=auto")
+    return found
+
+
+def require_packages(config: cfg.Config) -> None:
+    """Errors: ConfigError naming a missing package and how to install it, or that there is no room for Paddle."""
+    device.require_memory()
+    for module, remedy in (
+        ("paddle", "pip install paddlepaddle (CPU), or paddlepaddle-gpu as the README says"),
+        ("mlflow", "pip install mlflow, or do without: tracking=none"),
+    ):
+        wanted = module == "paddle" or isinstance(config.tracking, cfg.Mlflow)
+        if wanted and importlib.util.find_spec(module) is None:
+            raise ConfigError(f"{module} is not installed: {remedy}")
+
+
+def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str]) -> bool:
+    """Write what the worker reads. Whether there is something to train.
+
+    Errors: ConfigError for a directory that holds another run, or one that is not to be continued.
+    """
+    journal, changed = Journal(directory), {}
+    again = (directory / CONFIG).exists()
+    if again:
+        if config.checkpoint.resume != "auto":
+            raise ConfigError(
+                f"{directory} already holds a run. Continue it: checkpoint.resume=auto. For a new one choose another "
+                "folder: hydra.run.dir=DIR"
+            )
+        before = store.read(directory / CONFIG)
+        changed = compatible.check(before, config, str(directory), runs.overrides(directory))
+        done = stored.result(directory / RESULT, whole=True)
+        if done and runs.state(directory).status == "FINISHED" and not changed.keys() & set(compatible.LENGTH):
+            return False
+        if done:
+            _refuse_shorter(config, done)
+    if config.checkpoint.resume not in ("never", "auto"):
+        files.write_text(directory / ORIGIN, config.checkpoint.resume)
+    store.write(config, directory / CONFIG)
+    files.write_text(directory / OVERRIDES, yaml.safe_dump(overrides))
+    composed = files.text_digest((directory / CONFIG).read_text(encoding="utf-8"))
+    journal.append("resumed" if again else "started", command=sys.argv, config=composed)
+    tags = tags | {f"resumed.{key}": str(value) for key, value in changed.items() if key in compatible.TOLD}
+    if tags:
+        journal.append("tags", values=tags)
+    return True
+
+
+def _refuse_shorter(config: cfg.Config, done: dict[str, Any]) -> None:
+    steps, epochs = config.train.max_steps, config.train.epochs
+    if (steps or done["progress"]["step"]) < done["progress"]["step"] or (not steps and epochs < done["epochs"]):
+        raise ConfigError(
+            f"The run has {done['progress']['step']} steps, {done['epochs']} epochs behind it already. Raise "
+            "train.epochs (or train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
+        )
+
+
+def supervise(config: cfg.Config, directory: Path, node: workers.Node, lock: int) -> Outcome:
+    """Run the workers of a prepared directory to their end, while its journal is mirrored."""
+    with ToWorkers(directory) as signals:
+        if isinstance(config.tracking, cfg.Mlflow):
+            MIRROR.follow(directory, config.tracking)
+        # The directory stays locked until the workers are gone as well.
+        inline = _wants_inline(config)
+        outcome = _inline(directory) if inline else _work(config, directory, node, signals, [lock])
+        if signals.first:
+            signals_received.append(signals.first)
+        end = {"status": outcome.status, "reason": outcome.reason, "exit_code": outcome.exit_code}
+        try:
+            Journal(directory).append("ended", **end)
+            MIRROR.ended(directory, None)
+        except OSError:
+            MIRROR.ended(directory, end | {"time": time.time()})
+    return outcome
+
+
+def _wants_inline(config: cfg.Config) -> bool:
+    return isinstance(config.launch, cfg.Local) and config.launch.inline
+
+
+def _inline(directory: Path) -> Outcome:
+    """Train in this very process."""
+    from ..worker import __main__ as worker
+
+    protocol.clear_failure(directory, 0)
+    code = worker.guarded(directory)
+    return _outcome(workers.Ended(0, code) if code else None, directory)
+
+
+def _work(config: cfg.Config, directory: Path, node: workers.Node, signals: ToWorkers, locks: list[int]) -> Outcome:
+    """Train in children, again where one was lost and the config allows that."""
+    attempt, composed = 0, _digest(config)
+    while True:
+        for local in range(node.processes):
+            protocol.clear_failure(directory, node.first + local)
+        signals.workers = workers.Workers(node, directory, config.train, attempt, locks, composed=composed)
+        if signals.first:
+            signals.workers.send(signal.SIGTERM if signals.first == signal.SIGHUP else signals.first)
+        ended = signals.workers.wait(config.launch.timeout_s, functools.partial(_look, signals))
+        outcome = _outcome(ended, directory, signals.first, config.launch, node)
+        if outcome.exit_code != ProcessLost.exit_code or attempt == config.launch.max_restarts or signals.first:
+            return outcome
+        if node.world > node.processes:
+            if signals.workers.trained:
+                # The other commands have ended: their processes were not needed any more.
+                return outcome
+            # Until no process of the attempt before can be met.
+            time.sleep(2 * workers.GRACE_S)
+        attempt += 1
+        note = f"start {attempt + 1} of {config.launch.max_restarts + 1}: {outcome.reason}"
+        terminal.say(note)
+        if not node.first:
+            Journal(directory).append("note", text=note)
+
+
+def _look(signals: ToWorkers) -> None:
+    """What is to be seen to while the workers work."""
+    signals.look()
+    MIRROR.look()
+
+
+def _digest(config: cfg.Config) -> str:
+    """What tells commands apart that do not train the same; where each of them is, it may say for itself."""
+    leaves = {key: value for key, value in store.flatten(config).items() if not key.startswith("launch.")}
+    return files.text_digest(json.dumps(leaves, sort_keys=True))
+
+
+def _outcome(
+    ended: workers.Ended | None,
+    directory: Path,
+    signal_received: int = 0,
+    settings: cfg.Launch | None = None,
+    node: workers.Node | None = None,
+) -> Outcome:
+    """What the end of the process that failed first means."""
+    if ended is None:
+        return Outcome(0, "FINISHED", "")
+    code = ended.code
+    if failure := protocol.read_failure(directory, ended.rank or 0):
+        return Outcome(failure["exit_code"], "FAILED", failure["message"])
+    if code in (-signal.SIGINT, -signal.SIGTERM):
+        # It came before the process could note it.
+        code = 128 - code
+    if signal_received:
+        code = 128 + signal_received
+    if code in STOPPED:
+        state = _how_to_go_on(directory) or "There was no checkpoint yet."
+        if node and node.first:
+            state = "The first process knows how to go on."
+        return Outcome(code, "KILLED", f"Stopped by {STOPPED[code]}. {state}")
+    if not directory.exists():
+        return Outcome(DiskError.exit_code, "FAILED", str(DiskError.of(FileNotFoundError(), directory)))
+    if code == DiskError.exit_code:
+        return Outcome(code, "FAILED", f"{directory} takes no more files, not even the reason. Is its disk full?")
+    if code < 0 and sys.stdout.isatty():
+        # The progress bar had hidden the cursor.
+        print("\x1b[?25h", end="", flush=True)
+    return Outcome(
+        ProcessLost.exit_code,
+        "FAILED",
+        f"{_loss(ended, directory, settings, node)}\n{_how_to_go_on(directory)}".strip(),
+    )
+
+
+def _how_to_go_on(directory: Path) -> str:
+    """What continues a run that has a checkpoint."""
+    if not (directory / CHECKPOINTS / "last").is_file():
+        return ""
+    place = terminal.pasted("hydra.run.dir", os.path.relpath(directory))
+    how = "sweep.resume=true" if sweep.is_swept(directory) else f"{place} checkpoint.resume=auto"
+    return f"Continue with the same command and {how}"
+
+
+def _loss(ended: workers.Ended, directory: Path, settings: cfg.Launch | None, node: workers.Node | None) -> str:
+    """How a process was lost."""
+    alone = node is None or node.world == 1
+    who = "The training process" if alone else "The run" if ended.rank is None else f"Process {ended.rank}"
+    log = protocol.log_of(directory, ended.rank or 0)
+    if ended.stood_still and settings:
+        return (
+            f"{who} stood still: no step was finished for {settings.timeout_s:g} s (launch.timeout_s), or the others "
+            f"waited for it in vain. Where it was: {log}"
+        ) + (" Were all machines started, with the same launch.master?" if node and node.world > node.processes else "")
+    if ended.code in workers.CUT_OFF and not alone:
+        return f"{who} lost the connection to the others. The log of the one that ended first says why; its own: {log}"
+    name = signal.Signals(-ended.code).name if ended.code < 0 else f"exit code {ended.code}"
+    reason = f"{who} ended with {name}. Log: {log}"
+    if ended.code == -signal.SIGKILL:
+        reason += "\nThe system may have run out of memory: lower data.batch_size, or raise train.accumulate."
+    return reason

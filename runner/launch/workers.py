@@ -1,0 +1,273 @@
+"""The processes of a run on this machine: which of all they are; started, watched and ended. Imports no Paddle."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .. import config as cfg
+from .. import device, terminal
+from ..processes import Stopwatch
+from ..protocol import COMPOSED, HEARTBEAT, PEERS, SHARED, TRAINED, VERDICT, Arguments, log_of
+
+#: Seconds that the other processes have to end by themselves once one has failed: they may have a reason as well.
+GRACE_S = 2.0
+#: Longest wait between two looks at the processes, and between the request for their stacks and their end.
+LOOK_S, STACKS_S = 0.05, 0.3
+#: A process that lost the connection to another one, and one that its communication library ended for that reason.
+CUT_OFF = (5, -signal.SIGABRT)
+
+
+@dataclass
+class Node:
+    """The processes that one command starts, among all of a run."""
+
+    first: int = 0
+    """Number of the first of them."""
+    processes: int = 1
+    world: int = 1
+    """Processes of the run on all machines."""
+    beside: int = 1
+    """Processes of the run on this machine, whoever starts them."""
+    master: str | None = None
+    """HOST:PORT where process 0 listens; None: a free port of this machine."""
+    devices: list[int] = field(default_factory=list)
+    """GPU of each process."""
+    is_given: bool = False
+    """Whether an outer launcher has set the variables already."""
+
+    def environment(self, local: int, master: str) -> dict[str, str]:
+        """What process `local` of this node needs to find the others, as `paddle.distributed.launch` names it."""
+        if self.world == 1 and not self.devices:
+            return {}
+        rank, host = self.first + local, master.rpartition(":")[0]
+        found = {"PADDLE_LOCAL_SIZE": str(self.beside), "FLAGS_selected_gpus": str(self.devices[local])}
+        if self.world > 1:
+            # Only the master is connected to; the others need a name each.
+            endpoints = [f"{host}:{number}" for number in range(self.world)]
+            found |= {
+                "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": str(self.world), "PADDLE_MASTER": master,
+                "PADDLE_RANK_IN_NODE": str(local), "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
+                "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
+            }  # fmt: skip
+        return found
+
+
+def node(launch: cfg.Launch) -> Node:
+    """What this command is to start: as an outer `paddle.distributed.launch` says, else as the config says."""
+    if is_launched():
+        beside = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
+        rank, world = int(os.environ["PADDLE_TRAINER_ID"]), int(os.environ["PADDLE_TRAINERS_NUM"])
+        return Node(rank, 1, world, beside, os.environ.get("PADDLE_MASTER"), is_given=True)
+    count = launch.processes
+    devices = launch.devices or list(range(count))
+    if isinstance(launch, cfg.Cluster):
+        number = launch.rank or 0
+        return Node(number * count, count, launch.nnodes * count, count, launch.master, devices)
+    return Node(0, count, count, count, None, devices if count > 1 or launch.devices else [])
+
+
+def is_launched() -> bool:
+    """Whether this process is one of several that an outer `paddle.distributed.launch` started."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
+
+
+def own_folder() -> list[str]:
+    """The override that gives a process of an outer launcher, other than the first, a folder for its logs."""
+    if os.environ["PADDLE_TRAINER_ID"] == "0":
+        return []
+    return [terminal.override("hydra.run.dir", tempfile.mkdtemp(prefix="runner-"))]
+
+
+@dataclass
+class Ended:
+    """The process that was the first to fail."""
+
+    rank: int | None
+    """Its number; None where nobody can tell."""
+    code: int
+    """Its exit code; negative: the signal that killed it."""
+    stood_still: bool = False
+    """Whether it was ended because it did not go on."""
+
+
+class Workers:
+    """The worker processes of a node."""
+
+    def __init__(
+        self,
+        node: Node,
+        directory: Path,
+        train: cfg.Train,
+        attempt: int = 0,
+        locks: Sequence[int] = (),
+        verdict: str = "",
+        composed: str = "",
+    ) -> None:
+        """`verdict`: what the command of the first process found instead of something to train.
+
+        `composed`: a digest of the config, which all commands of a run should have alike.
+        """
+        self.node, self.directory = node, directory
+        self.silent = Stopwatch()
+        self.trained = False
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.heartbeats: list[int] = []
+        master = node.master or f"127.0.0.1:{_free_port()}"
+        local_only = 1 < node.world == node.processes
+        shared = _shared_file() if local_only else []
+        peers = _connected(node.processes) if local_only else [[]] * node.processes
+        try:
+            for local in range(node.processes):
+                own = {} if node.is_given else node.environment(local, master)
+                if train.device is cfg.Device.cpu:
+                    own["PADDLE_DISTRI_BACKEND"] = "gloo"
+                own |= {VERDICT: verdict} if verdict else {}
+                own |= {COMPOSED: composed} if composed else {}
+                own |= {SHARED: str(shared[0])} if shared else {}
+                own |= {PEERS: ",".join(str(peer.fileno()) for peer in peers[local])} if local_only else {}
+                passed = [*locks, *shared, *(peer.fileno() for peer in peers[local])]
+                self._start(local, own | device.environment(train.threads, node.beside), attempt, passed)
+        except OSError:
+            self.send(signal.SIGKILL)
+            raise
+        finally:
+            for number in shared:
+                os.close(number)
+            for peer in itertools.chain.from_iterable(peers):
+                peer.close()
+
+    def _start(self, local: int, environment: dict[str, str], attempt: int, passed: Sequence[int]) -> None:
+        rank = self.node.first + local
+        reads, writes = os.pipe()
+        os.set_blocking(reads, False)
+        os.set_blocking(writes, False)
+        with log_of(self.directory, rank).open("ab") as log:
+            self.processes.append(
+                subprocess.Popen(
+                    Arguments(self.directory, os.getpid(), attempt).command(),
+                    stdout=log if rank else None,
+                    stderr=log,
+                    env=os.environ | environment | {HEARTBEAT: str(writes)},
+                    pass_fds=[writes, *passed],
+                )
+            )
+        os.close(writes)
+        self.heartbeats.append(reads)
+
+    def send(self, number: int) -> None:
+        """Send a signal to all that still run."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    def wait(self, timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> Ended | None:
+        """Wait until all have ended; returns who failed first, and ends the others then.
+
+        timeout_s: seconds without a finished step, in which this process ran, after which they count as standing
+        still. `meanwhile` is called again and again.
+        """
+        try:
+            return self._wait(timeout_s, meanwhile)
+        finally:
+            for heartbeat in self.heartbeats:
+                os.close(heartbeat)
+
+    def _wait(self, timeout_s: float, meanwhile: Callable[[], None]) -> Ended | None:
+        failed: list[Ended] = []
+        seen: set[int] = set()
+        since = Stopwatch()
+        killed = False
+        while True:
+            for local, process in enumerate(self.processes):
+                if local not in seen and process.poll() is not None:
+                    seen.add(local)
+                    if process.returncode and not killed:
+                        if not failed:
+                            since.begin()
+                        failed.append(Ended(self.node.first + local, process.returncode))
+            if len(seen) == len(self.processes):
+                break
+            if since.seconds() > GRACE_S and failed and not killed:
+                if all(one.code in CUT_OFF for one in failed):
+                    # Whoever is still there is what the others waited for.
+                    return self._end_of_standstill()
+                self.send(signal.SIGKILL)
+                killed = True
+            elif self.silent.seconds() > timeout_s and not failed:
+                return self._end_of_standstill()
+            meanwhile()
+            self._look()
+        # What lost its connection is not what broke it.
+        return min(failed, key=lambda one: one.code in CUT_OFF, default=None)
+
+    def _look(self) -> None:
+        """Wait for a beat or an end."""
+        # A pipe is closed when its process ends; workers of its own that outlive it may hold it open for a moment.
+        ready, _, _ = select.select(self.heartbeats, [], [], LOOK_S)
+        for heartbeat in set(ready) & set(self.heartbeats):
+            with contextlib.suppress(BlockingIOError):
+                beats = os.read(heartbeat, 65536)
+                if not beats:
+                    # Its process has ended.
+                    self.heartbeats.remove(heartbeat)
+                    os.close(heartbeat)
+                    continue
+                self.silent.begin()
+                self.trained = self.trained or TRAINED in beats
+
+    def _end_of_standstill(self) -> Ended:
+        """Let every process write down where it is, and end it."""
+        alive = [local for local, process in enumerate(self.processes) if process.poll() is None]
+        stopped = [local for local in alive if _is_stopped(self.processes[local].pid)]
+        self.send(signal.SIGUSR1)
+        time.sleep(STACKS_S)
+        self.send(signal.SIGKILL)
+        for process in self.processes:
+            process.wait()
+        known = stopped or (alive if len(alive) == 1 else [])
+        rank = self.node.first + known[0] if known else None
+        return Ended(rank, -signal.SIGKILL, stood_still=True)
+
+
+def _is_stopped(process: int) -> bool:
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        return state in "Tt"
+    return False
+
+
+def _shared_file() -> list[int]:
+    """A file in memory that is gone with the last process that has it; none where the system has no such."""
+    with contextlib.suppress(OSError, AttributeError):
+        return [os.memfd_create("runner")]
+    return []
+
+
+def _connected(processes: int) -> list[list[socket.socket]]:
+    """The ends of connections between the first process and each other one that each process is to have."""
+    pairs = [socket.socketpair() for _ in range(processes - 1)]
+    return [[first for first, _ in pairs], *([other] for _, other in pairs)]
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def lines(launch: cfg.Cluster, overrides: list[str], directory: Path) -> list[str]:
+    """The command of every node."""
+    said = [text for text in overrides if not text.startswith(("launch.rank=", "hydra.run.dir="))]
+    place = terminal.override("hydra.run.dir", os.path.relpath(directory))
+    return [terminal.command(*said, place, f"launch.rank={rank}") for rank in range(launch.nnodes)]

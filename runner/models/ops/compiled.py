@@ -1,0 +1,103 @@
+"""Libraries that are compiled once per user: kept for later processes, and found again only where they are whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ... import files
+from ...errors import ForeignPath
+from ...processes import locked
+
+log = logging.getLogger("runner")
+T = TypeVar("T")
+#: Seconds to wait for another process that compiles the same.
+PATIENCE_S = 60.0
+#: Bytes behind a library by which it is known to be whole; what loads libraries does not read that far.
+DIGEST_BYTES = 32
+#: A file above it is none of these libraries, of which the largest has some 2 MB.
+MOST_BYTES = 1 << 26
+
+
+def load(name: str, build: Callable[[Path], None], open_: Callable[[Path], T]) -> T:
+    """What `open_` makes of the library `name`, which `build` writes to the path it is given where nobody has yet.
+
+    Where it can be neither kept nor waited for, this process compiles one for itself. Errors: OSError where that is
+    impossible too, and what `build` raises.
+    """
+    try:
+        return open_(_kept(name, build))
+    except (OSError, ForeignPath) as error:
+        log.warning(
+            "Nothing compiled can be kept (%s): every process compiles for itself. Set XDG_CACHE_HOME to a folder that "
+            "can be written.",
+            error,
+        )
+    with tempfile.TemporaryDirectory(prefix="runner-") as folder:
+        build(Path(folder) / name)
+        return open_(Path(folder) / name)
+
+
+def _kept(name: str, build: Callable[[Path], None]) -> Path:
+    """The path of a whole library for all processes of this user. Errors: OSError, TimeoutError where it is locked."""
+    target = files.cache_folder() / name
+    if _is_whole(target):
+        return target
+    lock = target.with_suffix(".lock")
+
+    def long() -> None:
+        log.warning("Waiting for another process that compiles the same. Which one: fuser %s", lock)
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(lock, PATIENCE_S, long) as descriptor:
+        if descriptor is None:
+            raise TimeoutError(f"{lock} has been locked by another process for {PATIENCE_S:g} s")
+        if not _is_whole(target):
+            with files.partial_file(target) as partial:
+                build(partial)
+                _seal(partial)
+    return target
+
+
+def _is_whole(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        if path.is_file() and path.stat().st_size <= MOST_BYTES:
+            content = path.read_bytes()
+            return content[-DIGEST_BYTES:] == _digest(content[:-DIGEST_BYTES])
+    return False
+
+
+def _seal(path: Path) -> None:
+    """Write behind a library what tells that it is whole, and bring it to the disk."""
+    content = path.read_bytes()
+    with path.open("ab") as stream:
+        stream.write(_digest(content))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def compilers() -> list[str]:
+    """The commands that may be the C++ compiler: what CXX says, else the usual ones."""
+    return [os.environ["CXX"]] if os.environ.get("CXX", "").strip() else ["g++", "clang++"]
+
+
+def compiler() -> list[str]:
+    """The words of the first of them that is there; none where there is no compiler."""
+    for command in compilers():
+        with contextlib.suppress(ValueError):
+            words = shlex.split(command)
+            if words and shutil.which(words[0]):
+                return words
+    return []

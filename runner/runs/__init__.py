@@ -1,0 +1,31 @@
+"""Runs on disk: a run directory, its journal and its state; sweeps of them. Imports nothing above it."""
+
+from .run import (
+    State,
+    began,
+    checkpoints,
+    close_lost,
+    config_of,
+    damaged,
+    find,
+    is_running,
+    mlflow_id,
+    monitored,
+    overrides,
+    state,
+)
+
+__all__ = [
+    "State",
+    "began",
+    "checkpoints",
+    "close_lost",
+    "config_of",
+    "damaged",
+    "find",
+    "is_running",
+    "mlflow_id",
+    "monitored",
+    "overrides",
+    "state",
+]

@@ -1,0 +1,158 @@
+"""The run directory and its journal: what happened, one JSON object a line, only ever appended to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import files, processes, stored
+from ..errors import ConfigError, Damaged
+
+#: Names in a run directory.
+CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
+JOURNAL, LOG, RESULT, TRACKED = "journal.jsonl", "train.log", "result.json", "mlflow.json"
+PER_CLASS, MISTAKES = "per_class.json", "mistakes.json"
+CHECKPOINTS, PLOTS, RANKS = "checkpoints", "plots", "ranks"
+ORIGIN, SWEEP = "resumed_from", "sweep.json"
+LOCK, TRACKING_LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.lock", f"{RANKS}/tracking.log"
+
+#: The checkpoint of networks that were quantized once training was over.
+QUANTIZED = "quantized"
+#: All that a checkpoint's folder may hold, and the folder's name.
+CHECKPOINT_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
+CHECKPOINT_NAME = re.compile(rf"step-\d{{8,}}|{QUANTIZED}")
+#: What stands in the folder of locks and logs.
+OF_RANKS = re.compile(r"lock|tracking\.(lock|log)|rank\d+\.log|failed\.rank\d+\.json")
+
+#: Bytes before an offset by which a journal is known again.
+MARKED = 256
+
+#: Metrics that a clock gave: computed again they differ.
+MEASURED = {"train/images_per_s", "final/images_per_s", "final/latency_ms_p50", "final/latency_ms_p99"}
+
+
+def refuse_other_files(directory: Path) -> None:
+    """Refuse a folder with files in it that are not of a run. Errors: ConfigError."""
+    if not directory.is_dir() or (directory / JOURNAL).is_file():
+        return
+    names = sorted(path.name for path in directory.iterdir() if path.name != RANKS)
+    in_ranks = sorted(path.name for path in directory.glob(f"{RANKS}/*"))
+    names += [f"{RANKS}/{name}" for name in in_ranks if not OF_RANKS.fullmatch(name)]
+    if names:
+        few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        raise ConfigError(
+            f"{directory} holds no run but other files ({few}), among which a run would write its own. Choose a folder "
+            "that is new or empty: hydra.run.dir=DIR"
+        )
+
+
+class Journal:
+    """Appends to the journal of a run directory.
+
+    Events: `started` and `resumed` (command); `metrics` (step, epoch, values); `dataset`; `tags` (values); `note`
+    (text); `checkpoint` (name, better, final: what the run ended with);
+    `artifact` (path, folder); `model` (path of an export); `ended` (status, reason, exit_code). Every event has
+    `time`, seconds since 1970.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / JOURNAL
+        self._written: dict[tuple[int, str], float] = {}
+
+    def continue_from(self, step: int) -> None:
+        """From here on, leave out the points that an earlier attempt wrote after this step: they come again."""
+        self._written = {
+            (event["step"], name): value
+            for event, _ in events(self.path.parent)
+            if event["event"] == "metrics" and event["step"] >= step
+            for name, value in event["values"].items()
+        }
+
+    def append(self, event: str, **fields: Any) -> None:
+        """Add one event; it survives the end of the process. Errors: OSError; nothing is added then."""
+        line = files.to_json({"event": event, "time": round(time.time(), 3), **fields})
+        if self.path.is_symlink() or self.path.is_dir():
+            raise Damaged(f"{self.path} is not a regular file. Bring back the one that the run wrote.")
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        try:
+            processes.lock(descriptor)
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            content = (b"\n" if torn else b"") + line.encode() + b"\n"
+            try:
+                if os.write(descriptor, content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
+                os.ftruncate(descriptor, size)
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
+        finally:
+            os.close(descriptor)
+
+    def sync(self) -> None:
+        """Bring what was added to the disk, so that a checkpoint is never ahead of it after a power cut."""
+        if self.path.exists():
+            with self.path.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+    def metrics(self, step: int, epoch: int, values: dict[str, float]) -> None:
+        """Add the metrics of a step, less those that an earlier attempt wrote with the same value."""
+        new = {name: value for name, value in values.items() if not self._known(step, name, value)}
+        if new:
+            self.append("metrics", step=step, epoch=epoch, values=new)
+
+    def _known(self, step: int, name: str, value: float) -> bool:
+        known = self._written.get((step, name))
+        return known is not None and (name in MEASURED or repr(known) == repr(value))
+
+    def artifact(self, path: str, folder: str = "") -> None:
+        """Say that a file or folder of the run directory belongs to the run's results."""
+        self.append("artifact", path=path, folder=folder)
+
+
+def events(directory: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """(event, offset behind it) of every complete line from a byte offset on, without lines that hold no event.
+
+    Such a line a crash tore, or another version wrote. Errors: Damaged where the journal cannot be read.
+    """
+    with stored.opened(directory / JOURNAL) as stream:
+        if stream is None:
+            return
+        stream.seek(offset)
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            if event := stored.event(line):
+                yield event, offset
+
+
+def mark(directory: Path, offset: int) -> str:
+    """What tells whether a journal still is the one that was read up to an offset: a digest of the bytes before it."""
+    with contextlib.suppress(FileNotFoundError), (directory / JOURNAL).open("rb") as stream:
+        stream.seek(max(0, offset - MARKED))
+        return files.text_digest(stream.read(min(offset, MARKED)).decode(errors="replace"))
+    return ""
+
+
+def tracked(directory: Path) -> dict[str, Any]:
+    """What MLflow has of a run: `uri`, `run_id`, `experiment_id`, `offset` in the journal, `ended`; empty before.
+
+    Errors: Damaged.
+    """
+    return stored.tracked(directory / TRACKED)
+
+
+def curves(directory: Path) -> dict[str, dict[int, float]]:
+    """Metric name → step → value, the last one written where a step has several."""
+    found: dict[str, dict[int, float]] = {}
+    for event, _ in events(directory):
+        if event["event"] == "metrics":
+            for name, value in event["values"].items():
+                found.setdefault(name, {})[event["step"]] = value
+    return {name: dict(sorted(points.items())) for name, points in found.items()}

@@ -1,0 +1,197 @@
+"""What a run directory says of its run: config, state, checkpoints; and the runs below a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import config as cfg
+from .. import stored
+from ..config import store
+from ..errors import ConfigError, Damaged, ProcessLost, UserError
+from ..processes import is_locked, locked
+from .journal import (
+    CHECKPOINTS,
+    CONFIG,
+    JOURNAL,
+    LOCK,
+    OVERRIDES,
+    PLOTS,
+    QUANTIZED,
+    RANKS,
+    RESULT,
+    Journal,
+    events,
+    tracked,
+)
+
+#: Events that verbs add to a run that has ended.
+LATER = {"metrics", "artifact", "model", "note", "tags"}
+
+
+def mlflow_id(directory: Path) -> str | None:
+    """The id of a run in MLflow; None where it is not there yet."""
+    return tracked(directory).get("run_id")
+
+
+def overrides(directory: Path) -> list[str]:
+    """What a run was started with. Errors: Damaged."""
+    return stored.read_yaml(directory / OVERRIDES, list[str] | None) or []
+
+
+def config_of(directory: Path) -> cfg.Config | None:
+    """The config of a run, for a list; None where another version wrote it, or the run never came so far.
+
+    Errors: Damaged.
+    """
+    has_begun = any(os.path.lexists(directory / name) for name in (CONFIG, CHECKPOINTS))
+    if not has_begun and any(event["event"] == "ended" for event, _ in events(directory)):
+        # A job of a sweep that could not be started.
+        return None
+    with contextlib.suppress(ConfigError):
+        return store.read(directory / CONFIG)
+    return None
+
+
+@dataclass
+class State:
+    """Where a run stands."""
+
+    status: str
+    """RUNNING, FINISHED, FAILED, KILLED; LOST where everything that could have said so was killed; DAMAGED."""
+    reason: str
+    """Why it did not finish."""
+    exit_code: int
+    """What its command ended with."""
+    step: int
+    """The last step that was logged."""
+    result: dict[str, Any] | None
+    """`result.json` of a finished run."""
+
+
+def state(directory: Path) -> State:
+    """Where the run of a directory stands, from its journal, its lock and its result."""
+    try:
+        found = _in_journal(directory)
+        if not _began(directory):
+            raise Damaged(f"{directory / JOURNAL} is missing or damaged: it does not say that a run began.")
+        if found.status == "LOST" and is_locked(directory / LOCK):
+            found.status = "RUNNING"
+    except Damaged as error:
+        return damaged(error)
+    if found.status == "LOST":
+        found.reason = "its processes were killed; checkpoint.resume=auto continues it"
+    return found
+
+
+def damaged(error: UserError, step: int = 0) -> State:
+    """The state of a run of which a file cannot be used."""
+    return State("DAMAGED", str(error), error.exit_code, step, None)
+
+
+def _began(directory: Path) -> float:
+    """When a run began; 0 where its journal does not say so. Errors: Damaged."""
+    return next((event["time"] for event, _ in events(directory) if event["event"] in ("started", "resumed")), 0.0)
+
+
+def _in_journal(directory: Path) -> State:
+    """Errors: Damaged."""
+    status, reason, exit_code, step = "LOST", "", ProcessLost.exit_code, 0
+    for event, _ in events(directory):
+        match event["event"]:
+            case "started" | "resumed":
+                status, reason, exit_code = "LOST", "", ProcessLost.exit_code
+            case "ended":
+                status, reason, exit_code = event["status"], event["reason"], event["exit_code"]
+            case "metrics":
+                step = max(step, event["step"])
+    return State(status, reason, exit_code, step, stored.result(directory / RESULT))
+
+
+def checkpoints(directory: Path) -> dict[str, str]:
+    """`final`, `best` and `last` → the checkpoint that a complete run wrote in it; empty of any other run."""
+    found: dict[str, str] = {}
+    ended = False
+    for event, _ in events(directory):
+        ended = (event["event"] == "ended" and event["status"] == "FINISHED") or (ended and event["event"] in LATER)
+        if event["event"] == "dataset":
+            # Here an attempt begins, and says again which of the earlier ones it has.
+            found = {}
+        elif event["event"] == "checkpoint" and event.get("final"):
+            found["final"] = event["name"]
+        elif event["event"] == "checkpoint":
+            found |= {"last": event["name"]} | ({"best": event["name"]} if event["better"] else {})
+    return found if ended else _without_journal(directory)
+
+
+def _without_journal(directory: Path) -> dict[str, str]:
+    """The same of a run with a result whose journal says nothing of it: what such a run always ends with."""
+    with contextlib.suppress(ConfigError, Damaged):
+        if (directory / RESULT).is_file() and isinstance(store.read(directory / CONFIG).compression, cfg.Ptq):
+            return {"final": QUANTIZED}
+    return {}
+
+
+def monitored(result: dict[str, Any]) -> float:
+    """What decides between runs: the monitored metric of the best weights; test top-1 where nothing was validated."""
+    return float(result["best"] if result["best"] is not None else result["final"]["top1"])
+
+
+def close_lost(directory: Path) -> dict[str, Any] | None:
+    """Note the end of a run whose processes are gone. The end where the journal cannot take it.
+
+    Nothing is noted of a run that has ended or still goes on.
+    """
+    if state(directory).status != "LOST":
+        return None
+    with locked(directory / LOCK, patience_s=0) as lock:
+        # Without the lock somebody goes on with it.
+        if lock is None or _in_journal(directory).status != "LOST":
+            return None
+        reason = "the command that supervised the run was killed"
+        end = {"status": "FAILED", "reason": reason, "exit_code": ProcessLost.exit_code}
+        try:
+            Journal(directory).append("ended", **end)
+        except OSError:
+            return end | {"time": time.time()}
+    return None
+
+
+def is_running(directory: Path) -> bool:
+    """Whether a process trains in this directory, as far as that can be told."""
+    with contextlib.suppress(Damaged):
+        return is_locked(directory / LOCK)
+    return False
+
+
+def find(root: Path) -> Iterator[Path]:
+    """Every run directory below a folder, the oldest first; those of which not all can be read are among them.
+
+    A folder that cannot be looked into is named on the standard error.
+    """
+    found = []
+    # Links are not followed.
+    for place, folders, names in os.walk(root, onerror=_tell_of_closed):
+        # The folder of locks is only a run's own: MLflow's copy of one has no such folder.
+        if JOURNAL in (*folders, *names) or (CONFIG in names and RANKS in folders):
+            found.append(Path(place))
+            folders[:] = [name for name in folders if name not in (CHECKPOINTS, PLOTS, RANKS)]
+    yield from sorted(found, key=lambda directory: (began(directory), str(directory)))
+
+
+def _tell_of_closed(error: OSError) -> None:
+    print(f"{error.filename} cannot be read: {error.strerror}. Runs in it are left out.", file=sys.stderr)
+
+
+def began(directory: Path) -> float:
+    """When a run began, in seconds since 1970; where its journal does not say so, when its folder changed."""
+    with contextlib.suppress(Damaged):
+        if seconds := _began(directory):
+            return seconds
+    return directory.stat().st_mtime

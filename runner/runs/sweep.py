@@ -1,0 +1,245 @@
+"""The folder of a sweep: which jobs it has, which command has it, and what that one tells its jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import yaml
+
+from .. import device, files, stored
+from ..config import credentials
+from ..errors import STOPPED, ConfigError, Damaged, DiskError, UserError
+from ..processes import locked
+from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
+
+#: What a folder's name has in place of anything but these.
+PLAIN = re.compile(r"[^A-Za-z0-9._]+")
+NUMBERED = re.compile(r"[0-9]+(_|$)")
+#: Overrides that say how a sweep is run, not what it is.
+OWN = ("sweep.", "hydra.", "hydra/", "launch.")
+#: In a sweep's folder: the lock of its command, the signal that its jobs are to end for, why jobs were not started.
+COMMAND, STOP, REFUSED = ".command.lock", ".stop", ".refused.jsonl"
+#: Accuracy, latency and size of the jobs; the page that compares them, also as Markdown.
+PLOT, REPORT, SUMMARY = "accuracy_latency.png", "report.html", "report.md"
+#: All files that a sweep makes in its folder besides its jobs, those of Hydra's sweepers among them.
+NAMES = (
+    SWEEP, COMMAND, STOP, REFUSED, PLOT, REPORT, SUMMARY, "multirun.yaml", "optimization_results.yaml",
+)  # fmt: skip
+#: A folder with one of these is a job's.
+OF_A_JOB = (CONFIG, OVERRIDES, JOURNAL, RANKS)
+
+
+@dataclass
+class Sweep:
+    """What `sweep.json` in a sweep's folder holds."""
+
+    id: str
+    """The tag `sweep_id` of its runs."""
+    overrides: list[str]
+    """What it was started with."""
+    shared: list[str]
+    """Those of them that all jobs have."""
+    launcher: str = ""
+    """The class that starts its jobs, this time."""
+    outlives: bool = False
+    """Whether its jobs go on when the command that started them is gone, as those of a cluster's queue do."""
+    at_once: int = 1
+    """Jobs that run beside each other on one machine, and share its cores."""
+
+
+class _Needed(TypedDict):
+    id: str
+    overrides: list[str]
+    shared: list[str]
+
+
+class _Stored(_Needed, total=False):
+    launcher: str
+    outlives: bool
+    at_once: int
+
+
+def digest(overrides: list[str]) -> str:
+    """Eight hexadecimal digits for what a sweep varies; the same command finds its folder again by them."""
+    said = [text for text in overrides if not text.lstrip("+~").startswith(OWN)]
+    return hashlib.blake2b("\n".join(said).encode(), digest_size=4).hexdigest()
+
+
+@contextlib.contextmanager
+def held(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
+    """Within the context a sweep is this command's.
+
+    Its folder is made, or found again. A sweep that comes to no job takes with it what it made, and nothing else.
+    Errors: ConfigError where it is not to be resumed, another command has it, or files would be overwritten.
+    """
+    if not _holds_a_sweep(directory):
+        _refuse_overwriting(directory)
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    own = [name for name in NAMES if not (directory / name).exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError.of(error) from error
+    with locked(directory / COMMAND, patience_s=0) as lock:
+        if lock is None:
+            raise ConfigError(f"{directory} is being run by another command. Wait for it, or choose another name.")
+        again = (directory / SWEEP).exists()
+        if again:
+            sweep = _again(directory, sweep, resume)
+        files.write_json(directory / SWEEP, asdict(sweep))
+        for name in (STOP, REFUSED):
+            files.remove_file(directory / name)
+        try:
+            yield
+        finally:
+            if not again and directory.is_dir() and not jobs(directory):
+                for name in own:
+                    files.remove_file(directory / name)
+                for path in missing:
+                    files.remove_empty(path)
+
+
+def _holds_a_sweep(directory: Path) -> bool:
+    """Whether a folder is of a sweep: one whose file is damaged still has its jobs."""
+    try:
+        read(directory)
+    except Damaged:
+        return (directory / SWEEP).is_file() and bool(jobs(directory))
+    return True
+
+
+def _refuse_overwriting(directory: Path) -> None:
+    """Errors: ConfigError where a folder that holds no sweep has a file of a name that a sweep writes."""
+    if taken := [name for name in NAMES if (directory / name).exists() and name != COMMAND]:
+        raise ConfigError(
+            f"{directory} holds no sweep, and {', '.join(taken)} in it would be overwritten. Choose another folder: "
+            "hydra.sweep.dir=DIR"
+        )
+
+
+def _again(directory: Path, sweep: Sweep, resume: bool) -> Sweep:
+    """The sweep as it is run now, with the id that it was given the first time."""
+    known = read(directory)
+    if not resume:
+        raise ConfigError(
+            f"This sweep was started before, in {directory}. Continue it: sweep.resume=true. For a new one choose "
+            "another name (name=NAME) or folder (hydra.sweep.dir=DIR)."
+        )
+    if digest(known.overrides) != digest(sweep.overrides):
+        raise ConfigError(
+            f"{directory} holds another sweep, started with: {' '.join(known.overrides)}\n"
+            "Repeat those, or choose another folder: hydra.sweep.dir=DIR"
+        )
+    return replace(sweep, id=known.id, overrides=known.overrides, shared=known.shared)
+
+
+def new_id(overrides: list[str]) -> str:
+    """The id of a new sweep."""
+    return f"{digest(overrides)}-{secrets.token_hex(3)}"
+
+
+def read(directory: Path) -> Sweep:
+    """The sweep of a folder. Errors: Damaged."""
+    found = stored.read_json(directory / SWEEP, _Stored, "Bring it back, or run the sweep in another folder.")
+    if found is None:
+        raise Damaged(f"{directory / SWEEP} is missing.")
+    return Sweep(**{field.name: found[field.name] for field in fields(Sweep) if field.name in found})
+
+
+def ask_to_stop(directory: Path, number: int) -> None:
+    """Let every job of a sweep end for a signal: those of other processes and machines see it in its folder."""
+    with contextlib.suppress(OSError):
+        files.write_text(directory / STOP, str(number))
+
+
+def asked_to_stop(directory: Path) -> int:
+    """The signal that the jobs of a sweep are to end for; SIGTERM where the command they belong to is gone; else 0."""
+    with contextlib.suppress(OSError, ValueError, Damaged):
+        if 128 + (number := int(stored.read_text(directory / STOP) or "")) in STOPPED:
+            return number
+    return signal.SIGTERM if is_orphaned(directory) else 0
+
+
+def is_orphaned(directory: Path) -> bool:
+    """Whether the command of a sweep is gone, and its jobs are not to outlive it."""
+    with contextlib.suppress(OSError, Damaged):
+        if not read(directory).outlives:
+            with locked(directory / COMMAND, patience_s=0) as lock:
+                return lock is not None
+    return False
+
+
+def is_swept(directory: Path) -> bool:
+    """Whether the run of a directory is a job of a sweep."""
+    return (directory.parent / SWEEP).is_file()
+
+
+def folder_name(directory: str, number: int, overrides: Iterable[str]) -> str:
+    """Name of a job's folder: its number and the overrides that it does not share with the others.
+
+    `0_mode-cls_optimizer.lr-0.01`: letters, digits, `.`, `-` and `_` alone, so that neither a shell nor an override
+    wants quotes around it, and 120 of them at most.
+    """
+    path = Path(directory) / SWEEP
+    shared = read(Path(directory)).shared if path.is_file() else []
+    own = [
+        credentials.without(text) for text in overrides if text not in shared and not text.lstrip("+~").startswith(OWN)
+    ]
+    name = "_".join([str(number), *(PLAIN.sub("-", text).strip("-") for text in own)])
+    earlier = f"{number}_{','.join(own).replace(os.sep, '-')}"[:120].rstrip(" ._,")
+    # What versions before this one called it, where such a sweep is resumed. They could not make longer ones either.
+    is_known = len(os.fsencode(earlier)) <= files.LONGEST_NAME and is_job(Path(directory) / earlier)
+    return earlier if is_known else name[:120].rstrip("._-")
+
+
+def prefix(directory: Path) -> str:
+    """`[3] `, before the lines of a job whose launcher runs others beside it; empty for all other runs."""
+    return f"[{directory.name.partition('_')[0]}] " if device.AT_ONCE in os.environ else ""
+
+
+def jobs(directory: Path) -> list[Path]:
+    """The directories of a sweep's jobs in their order; other folders beside them are somebody else's."""
+    refused = refusals(directory)
+    numbered = [path for path in directory.iterdir() if path.is_dir() and NUMBERED.match(path.name)]
+    found = [path for path in numbered if path.name in refused or is_job(path)]
+    return sorted(found, key=lambda path: int(path.name.partition("_")[0]))
+
+
+def is_job(directory: Path) -> bool:
+    """Whether a folder in that of a sweep has files of a run."""
+    return any((directory / name).exists() for name in OF_A_JOB)
+
+
+def note_refusal(directory: Path, overrides: list[str], error: UserError) -> None:
+    """Write down why a job could not be started; in its own folder as well, unless that holds something already."""
+    said = {"job": directory.name, "reason": str(error), "exit_code": error.exit_code}
+    with (directory.parent / REFUSED).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(said) + "\n")
+    if (directory / CONFIG).exists() or (directory.is_dir() and not is_job(directory) and any(directory.iterdir())):
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    # What was refused for a secret in it does not stand in files either.
+    shown = list(map(credentials.without, overrides))
+    files.write_text(directory / OVERRIDES, yaml.safe_dump(shown))
+    journal = Journal(directory)
+    journal.append("started", command=shown)
+    journal.append("ended", status="FAILED", reason=said["reason"], exit_code=error.exit_code)
+
+
+def refusals(directory: Path) -> dict[str, dict[str, Any]]:
+    """Job's folder → `reason` and `exit_code`, of those that this command could not start."""
+    # What is damaged in it is missing: the folder of a job says it too.
+    with contextlib.suppress(Damaged):
+        lines = (stored.read_bytes(directory / REFUSED) or b"").splitlines()
+        return {said["job"]: said for line in lines if (said := stored.fitting(line, stored.Refusal))}
+    return {}

@@ -1,0 +1,1 @@
+"""Training itself: steps, losses, optimizers, metrics. Knows no Hydra, no MLflow and no files."""

@@ -1,0 +1,189 @@
+"""The training loop: the only one. It knows no Hydra, no MLflow and no files."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import math
+import operator
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from paddle import Tensor
+
+from .. import device
+from ..config import Goal
+from ..data import Batch
+from ..parallel import Ranks
+from . import metrics
+from .evaluation import Evaluation, evaluate
+from .metric_window import Reading, Window
+from .state import Ending, Observer, Training
+
+
+def fit(training: Training, observer: Observer) -> Ending:
+    """Train from `training.progress` to the end.
+
+    Errors: Diverged when a loss is not finite and the loss scaler is not handling it.
+    """
+    progress, settings = training.progress, training.settings
+    window = Window(training, progress.unread)
+    try:
+        if training.steps == 0:
+            settle(training, window, observer)
+        while progress.step < training.steps or progress.settled < progress.step:
+            if settings.patience and progress.waited >= settings.patience:
+                window.flush(observer)
+                return Ending.early
+            train_epoch(training, window, observer)
+            if progress.step == training.steps:
+                window.flush(observer)
+            settle(training, window, observer)
+            window.restart_clock()
+    except Stopped:
+        keep(training, window, observer, better=False)
+        return Ending.interrupted
+    return Ending.complete
+
+
+class Stopped(Exception):
+    """The observer asked to end; what is done so far can be continued."""
+
+
+def train_epoch(training: Training, window: Window, observer: Observer) -> None:
+    """Train to the end of the epoch that is under way, or of the run. Errors: Stopped between two steps."""
+    progress = training.progress
+    if progress.step == training.steps:
+        return
+    training.networks.train()
+    for batch in training.loaders.train.epoch(progress.epoch, progress.batch):
+        window.add(train_step(training, batch), batch.global_size)
+        progress.step += 1
+        progress.batch += 1
+        if progress.step % training.settings.log_every == 0:
+            observer.logged(progress, window.read())
+        observer.stepped()
+        if stopping(training, observer):
+            raise Stopped
+        if progress.step == training.steps:
+            return
+        every = training.checkpoints.every_steps
+        if every and progress.step % every == 0 and progress.batch < training.loaders.train.batches_per_epoch:
+            keep(training, window, observer, better=False)
+            window.restart_clock()
+
+
+def stopping(training: Training, observer: Observer) -> bool:
+    """Whether any process was asked to end. All of them learn it at the same step, one where they wait anyway."""
+    waits = device.is_cpu() or training.progress.step % training.settings.log_every == 0
+    return training.exchange.stops(observer.stopping(), waits)
+
+
+def settle(training: Training, window: Window, observer: Observer) -> None:
+    """The end of an epoch, or of the run within one: evaluate and keep the state. Errors: Stopped within evaluation."""
+    progress, settings = training.progress, training.settings
+    ended = progress.step == training.steps
+    evaluation = None
+    window.check()
+    if training.loaders.val and (ended or (progress.epoch + 1) % settings.eval_every == 0):
+        evaluation = validate(training, observer)
+    if progress.batch == training.loaders.train.batches_per_epoch:
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+    progress.settled = progress.step
+    better = training.loaders.val is None
+    if evaluation:
+        better = judge(training, evaluation)
+        observer.evaluated(progress, evaluation, better)
+    patience_ends = settings.patience is not None and progress.waited >= settings.patience
+    if better or ended or patience_ends or progress.epoch % training.checkpoints.every_epochs == 0:
+        keep(training, window, observer, better)
+
+
+def keep(training: Training, window: Window, observer: Observer, better: bool) -> None:
+    """Offer the state of now to the observer. Errors: Diverged where a loss since the last check is not finite."""
+    training.progress.unread = window.unread()
+    observer.checkpoint(training.progress, better)
+
+
+def train_step(training: Training, batch: Batch) -> Reading:
+    """Forward and losses, one backward of their sum, one step of every optimizer and every schedule.
+
+    With `accumulate` the batch is computed in parts whose gradients, weighted by their size, add up to the batch's.
+    Of each part every process computes its rows; the gradients of all are exchanged behind the last part.
+    """
+    reading, ranks = Reading(), training.ranks
+    pieces = list(parts(batch, training.settings.accumulate, ranks))
+    for number, (images, labels, rows) in enumerate(pieces, 1):
+        training.shard.rows = rows
+        share = len(labels) / batch.global_size
+        with training.exchange.within(number == len(pieces)):
+            with training.precision.autocast():
+                logits = training.exchange(images)
+                losses = training.mode.losses(logits, labels)
+            terms = {name: value for loss in losses for name, value in loss.items()}
+            total = functools.reduce(operator.add, terms.values())
+            # What is exchanged is the mean over processes.
+            weight = share * ranks.world
+            training.precision.backward(total if weight == 1 else total * weight)
+        reading.add(terms, total, metrics.correct(logits["student"].detach(), labels, training.k), share)
+    reading.rates = [optimization.lr for optimization in training.optimizations]
+    training.exchange.end()
+    training.precision.step(training.optimizations)
+    for optimization in training.optimizations:
+        optimization.schedule.step()
+    if training.ema:
+        training.ema.update()
+    return reading
+
+
+def parts(batch: Batch, accumulate: int, ranks: Ranks) -> Iterator[tuple[Tensor, Tensor, range]]:
+    """At most `accumulate` parts of a batch, as equal as can be: this process's images, labels; rows of all."""
+    size = batch.global_size
+    if accumulate == 1:
+        yield batch.images, batch.labels, range(size)
+        return
+    # Row r of this process is row rank + r·world of the batch, and every process has one of each part.
+    count = max(1, min(accumulate, size // ranks.world))
+    bounds = np.linspace(0, size, count + 1).astype(int)
+    for begin, end in itertools.pairwise(bounds):
+        first, last = (int(-((ranks.rank - bound) // ranks.world)) for bound in (begin, end))
+        yield batch.images[first:last], batch.labels[first:last], range(begin, end)
+
+
+def validate(training: Training, observer: Observer) -> Evaluation:
+    """Evaluate on the validation split, averaged weights before plain ones. Errors: Stopped between two batches."""
+    assert training.loaders.val is not None
+
+    def until_stopped(batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            # Several processes wait for each other at the end of an evaluation; they see behind it what stops them.
+            if observer.stopping() and training.ranks.world == 1:
+                raise Stopped
+            yield batch
+
+    batches = until_stopped(training.loaders.val)
+    with training.ema.applied() if training.ema else contextlib.nullcontext():
+        return evaluate(training.networks, batches, training.precision, training.k, ranks=training.ranks)
+
+
+def judge(training: Training, evaluation: Evaluation) -> bool:
+    """Note how the monitored metric moved. Whether it is the best so far."""
+    progress, settings = training.progress, training.settings
+    value = evaluation.values[settings.monitor.removeprefix("val/")]
+    gained = gain(value, progress.best, settings.goal)
+    # Of equal values the later weights are taken: they saw the lower learning rates.
+    better = gained >= 0
+    progress.waited = 0 if gained > settings.min_delta else progress.waited + 1
+    if better:
+        progress.best, progress.best_step = value, progress.step
+    return better
+
+
+def gain(value: float, best: float | None, goal: Goal) -> float:
+    """By how much the monitored metric improves on the best so far; never where it is not a number."""
+    if math.isnan(value):
+        return -math.inf
+    if best is None:
+        return math.inf
+    return value - best if goal is Goal.max else best - value

@@ -1,0 +1,117 @@
+"""What the steps since the last log said: kept on the device, read together."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from ..errors import Diverged
+from .state import Observer, Training
+
+
+@dataclass
+class Reading:
+    """Loss terms and hits of one step, this process's part of them, still on the device."""
+
+    names: list[str] = field(default_factory=list)
+    values: Tensor | None = None
+    """float32 [terms + 3]: the terms, their sum, top-1 and top-k hits."""
+    rates: list[float] = field(default_factory=list)
+    """Learning rate of each optimizer."""
+
+    @paddle.no_grad()
+    def add(self, terms: dict[str, Tensor], total: Tensor, hits: Tensor, share: float) -> None:
+        """Add a part of the batch: losses weighted by its share of the whole batch, hits as they are."""
+        read = [value.detach() for value in (*terms.values(), total)]
+        losses = paddle.stack([value if value.dtype == paddle.float32 else value.astype("float32") for value in read])
+        values = paddle.concat([losses if share == 1 else losses * share, hits])
+        self.names = list(terms)
+        self.values = values if self.values is None else self.values + values
+
+
+class Window:
+    """The steps since the metrics were last logged."""
+
+    def __init__(self, training: Training, unread: dict[str, Any]) -> None:
+        self.training = training
+        self.names: list[str] = unread.get("names", [])
+        self.rates: list[float] = unread.get("rates", [])
+        self.values = np.array(unread.get("values", []), dtype=np.float32)
+        """float32 [steps, terms + 3]: what was read of the device, of all processes together."""
+        self.images: int = unread.get("images", 0)
+        self.readings: list[Reading] = []
+        """Those that were not read of the device yet."""
+        self.timed = 0
+        self.seconds = 0.0
+        self.started = time.perf_counter()
+
+    def add(self, reading: Reading, images: int) -> None:
+        """Take in one step."""
+        self.readings.append(reading)
+        self.names, self.rates = reading.names, reading.rates
+        self.images += images
+        self.timed += images
+
+    def restart_clock(self) -> None:
+        """Leave what happened since the last step out of the speed."""
+        self.started = time.perf_counter()
+
+    def check(self) -> None:
+        """Wait for the device and take over what it has, in all processes at the same step.
+
+        Errors: Diverged for the first step since the last check with a loss that is not finite.
+        """
+        if not self.readings:
+            return
+        values = self.training.ranks.total(paddle.stack([reading.values for reading in self.readings])).numpy()
+        self.seconds += time.perf_counter() - self.started
+        self.started = time.perf_counter()
+        bad = np.argwhere(~np.isfinite(values[:, :-2]))
+        if len(bad) and not self.training.precision.handles_overflow:
+            self._diverged(int(bad[0][0]), int(bad[0][1]))
+        self.values = np.concatenate([self.values, values]) if len(self.values) else values
+        self.readings = []
+
+    def _diverged(self, row: int, column: int) -> None:
+        progress = self.training.progress
+        term = [*self.names, "their sum"][column]
+        step = progress.step - len(self.readings) + row + 1
+        raise Diverged(
+            f"The loss '{term}' is not finite at step {step} of epoch {progress.epochs_begun}. "
+            "Lower optimizer.lr, add a warm-up (schedule=cosine_warmup) or clip gradients (optimizer.clip_norm=1)."
+        )
+
+    def unread(self) -> dict[str, Any]:
+        """The readings as plain data, exact, from which a window goes on in another process. Errors as in `check`."""
+        self.check()
+        if not len(self.values):
+            return {}
+        return {"names": self.names, "rates": self.rates, "values": self.values.tolist(), "images": self.images}
+
+    def flush(self, observer: Observer) -> None:
+        """Report the steps that were not read yet."""
+        if self.readings or len(self.values):
+            observer.logged(self.training.progress, self.read())
+
+    def read(self) -> dict[str, float]:
+        """Averages over the window as `train/…` metrics, and a new window."""
+        self.check()
+        means = self.values[:, :-2].mean(axis=0, dtype=np.float64)
+        top1, topk = self.values[:, -2:].sum(axis=0) / self.images
+        read = {"train/loss": float(means[-1])}
+        read |= {f"train/loss/{name}": float(mean) for name, mean in zip(self.names, means[:-1], strict=True)}
+        read |= {"train/top1": float(top1), f"train/top{self.training.k}": float(topk)}
+        read["train/lr"] = self.rates[0]
+        for optimization, rate in zip(self.training.optimizations[1:], self.rates[1:], strict=True):
+            read[f"train/lr/{'+'.join(optimization.networks)}"] = rate
+        if self.training.precision.loss_scale is not None:
+            read["train/loss_scale"] = self.training.precision.loss_scale
+        if self.timed:
+            read["train/images_per_s"] = self.timed / max(self.seconds, 1e-9)
+        self.values, self.images, self.timed, self.seconds = self.values[:0], 0, 0, 0.0
+        return read

@@ -1,0 +1,146 @@
+"""Optimizers from the config: which parameters decay, how gradients are clipped, how the learning rate changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import paddle
+from paddle import nn
+from paddle.optimizer.lr import LambdaDecay
+
+from .. import config as cfg
+from ..compression import qat
+from ..kernels.optimizer import AdamW as FusedAdamW
+from ..targets import load_target
+from . import schedules
+
+_NORMS = (
+    nn.layer.norm._BatchNormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.layer.norm._InstanceNormBase,
+)
+
+
+@dataclass
+class Optimization:
+    """One optimizer, the networks it owns and its schedule."""
+
+    networks: list[str]
+    """Names of the networks whose parameters it changes."""
+    optimizer: paddle.optimizer.Optimizer
+    schedule: LambdaDecay
+    parameters: dict[str, paddle.Tensor]
+    """Structured name (`student.conv1.conv.weight`) → parameter."""
+    clip_norm: float | None = None
+    """Largest global norm of the gradients."""
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        return float(self.optimizer.get_lr())
+
+    @paddle.no_grad()
+    def clip(self) -> None:
+        """Scale all gradients down together where their global norm is above `clip_norm` (Pascanu et al., ICML 2013).
+
+        Paddle 3.3.1 would take the norm of each parameter group by itself.
+        """
+        if self.clip_norm is None:
+            return
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = paddle.stack([(gradient.astype("float32") ** 2).sum() for gradient in gradients]).sum().sqrt()
+        factor = self.clip_norm / paddle.maximum(norm, paddle.full([], self.clip_norm))
+        for gradient in gradients:
+            gradient.scale_(factor.astype(gradient.dtype))
+
+    def step(self) -> None:
+        """Clip, then change the parameters."""
+        self.clip()
+        self.optimizer.step()
+
+
+def build(
+    config: cfg.Optimizer,
+    schedule: cfg.Schedule,
+    networks: dict[str, nn.Layer],
+    steps: int,
+    steps_per_epoch: int,
+    pact: cfg.Pact | None = None,
+    fused: bool = False,
+) -> Optimization:
+    """The optimizer of some networks (name → network), its schedule stretched over `steps` optimizer steps.
+
+    `pact` says how the learnt clips of quantized activations, if there are any, are trained; `fused` takes the CPU's
+    compiled kernels where there is one for the optimizer.
+    """
+    rate = LambdaDecay(config.lr, lambda step: schedules.factor(schedule, step, steps, steps_per_epoch))
+    parameters = {
+        f"{name}.{key}": parameter
+        for name, network in networks.items()
+        for key, parameter in network.named_parameters()
+        if not parameter.stop_gradient
+    }
+    groups = _groups(config, networks, parameters, pact)
+    return Optimization(list(networks), _optimizer(config, rate, groups, fused), rate, parameters, config.clip_norm)
+
+
+def _groups(
+    config: cfg.Optimizer,
+    networks: dict[str, nn.Layer],
+    parameters: dict[str, paddle.Tensor],
+    pact: cfg.Pact | None,
+) -> list[dict[str, Any]]:
+    """Paddle's parameter groups: those that decay, those that do not, and the clips of activations."""
+    alphas = {id(alpha): alpha for network in networks.values() for alpha in qat.alphas(network).values()}
+    norms = {
+        id(parameter)
+        for network in networks.values()
+        for layer in network.sublayers(include_self=True)
+        if isinstance(layer, _NORMS)
+        for parameter in layer.parameters(include_sublayers=False)
+    }
+
+    def exempt(parameter: paddle.Tensor) -> bool:
+        match config.decay_exempt:
+            case cfg.Exempt.nothing:
+                return False
+            case cfg.Exempt.norms:
+                return id(parameter) in norms
+        return id(parameter) in norms or parameter.ndim <= 1
+
+    weights = [parameter for parameter in parameters.values() if id(parameter) not in alphas]
+    decayed = [parameter for parameter in weights if not exempt(parameter)]
+    spared = [parameter for parameter in weights if exempt(parameter)]
+    groups = [{"params": decayed, "weight_decay": _decay(config)}, {"params": spared, "weight_decay": 0.0}]
+    if pact:
+        groups.append(
+            {"params": list(alphas.values()), "weight_decay": pact.weight_decay, "learning_rate": pact.lr_factor}
+        )
+    return [group for group in groups if group["params"]]
+
+
+def _decay(config: cfg.Optimizer) -> Any:
+    if isinstance(config, (cfg.Sgd, cfg.Momentum, cfg.RMSProp)) and config.decay is cfg.Decay.l1:
+        return paddle.regularizer.L1Decay(config.weight_decay)
+    return config.weight_decay
+
+
+def _optimizer(
+    config: cfg.Optimizer, rate: LambdaDecay, groups: list[dict[str, Any]], fused: bool
+) -> paddle.optimizer.Optimizer:
+    common: dict[str, Any] = {"learning_rate": rate, "parameters": groups}
+    match config:
+        case cfg.Momentum(momentum=momentum, nesterov=nesterov):
+            return paddle.optimizer.Momentum(momentum=momentum, use_nesterov=nesterov, **common)
+        case cfg.Sgd():
+            return paddle.optimizer.SGD(**common)
+        case cfg.RMSProp(rho=rho, momentum=momentum, epsilon=epsilon):
+            return paddle.optimizer.RMSProp(rho=rho, momentum=momentum, epsilon=epsilon, **common)
+        case cfg.AdamW(beta1=beta1, beta2=beta2, epsilon=epsilon):
+            adamw = FusedAdamW if fused else paddle.optimizer.AdamW
+            return adamw(beta1=beta1, beta2=beta2, epsilon=epsilon, **common)
+        case cfg.CustomOptimizer(target=target, kwargs=kwargs):
+            return load_target(target)(**common, **kwargs)
+    raise AssertionError(config)

@@ -1,0 +1,109 @@
+"""Mixed precision: where it is used, and the one order of scaling, stepping and clearing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import paddle
+from paddle import Tensor, nn
+
+from .. import config as cfg
+from ..errors import ConfigError
+from .optimizers import Optimization
+
+
+@dataclass
+class Precision:
+    """How forward passes are cast and how optimizers step."""
+
+    dtype: str = "float32"
+    """float32, float16 or bfloat16."""
+    level: str = "O0"
+    """O0 (off), O1 or O2."""
+    scaler: Any = None
+    """`paddle.amp.GradScaler`, or None where losses are not scaled."""
+    fell_back: bool = False
+    """Whether mixed precision was asked for and the device has none."""
+
+    @property
+    def handles_overflow(self) -> bool:
+        """Whether a loss that is not finite only lowers the loss scale."""
+        scale = self.loss_scale
+        return scale is not None and self.scaler.is_use_dynamic_loss_scaling() and scale > 1.0
+
+    @property
+    def loss_scale(self) -> float | None:
+        """What losses are multiplied with; None where they are not."""
+        return None if self.scaler is None else float(self.scaler._scale.item())
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Context of forward passes and losses."""
+        if self.level == "O0":
+            return contextlib.nullcontext()
+        return paddle.amp.auto_cast(level=self.level, dtype=self.dtype)
+
+    def decorate(self, networks: Sequence[nn.Layer], optimizers: Sequence[Any]) -> None:
+        """Cast the weights in place and keep float32 masters where the level is O2."""
+        if self.level == "O2":
+            paddle.amp.decorate(
+                models=list(networks),
+                optimizers=list(optimizers),
+                level=self.level,
+                dtype=self.dtype,
+                master_weight=True,
+            )
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of the (scaled) loss."""
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def step(self, optimizations: Sequence[Optimization]) -> None:
+        """Unscale, clip and step every optimizer, update the scale once, clear every gradient."""
+        if self.scaler is None:
+            for optimization in optimizations:
+                optimization.step()
+        else:
+            self._scaled_step(optimizations)
+        for optimization in optimizations:
+            optimization.optimizer.clear_grad(set_to_zero=False)
+
+    def _scaled_step(self, optimizations: Sequence[Optimization]) -> None:
+        # Paddle 3.3.1: the scaler remembers the overflow of the last optimizer only, and a static scale forgets after
+        # one step which gradients are unscaled. All optimizers skip a step together, and none is unscaled twice.
+        overflow = None
+        for optimization in optimizations:
+            self.scaler.unscale_(optimization.optimizer)
+            found = self.scaler._found_inf
+            overflow = found if overflow is None else overflow | found
+        unscaled = self.scaler._optimizer_states
+        for optimization in optimizations:
+            optimization.clip()
+            self.scaler._found_inf = overflow
+            self.scaler._optimizer_states = unscaled
+            self.scaler.step(optimization.optimizer)
+        self.scaler.update()
+
+
+def build(config: cfg.Amp, device: str) -> Precision:
+    """The precision that the config chooses on `cpu` or `gpu`.
+
+    Errors: ConfigError where the device has no mixed precision and `amp.fallback` does not allow float32.
+    """
+    if not isinstance(config, cfg.Bf16):
+        return Precision()
+    if device == "cpu":
+        if config.fallback:
+            return Precision(fell_back=True)
+        raise ConfigError(
+            f"amp={config.kind}: Paddle's CPU build has no mixed precision, and this run uses the CPU. "
+            "Use amp=off, or amp.fallback=true to train in float32 where there is no GPU."
+        )
+    dtype = {"fp16": "float16", "bf16": "bfloat16"}[config.kind]
+    if isinstance(config, cfg.Fp16):
+        scaler = paddle.amp.GradScaler(init_loss_scaling=config.initial_scale, use_dynamic_loss_scaling=config.dynamic)
+        return Precision(dtype, config.level.name, scaler)
+    return Precision(dtype, config.level.name)

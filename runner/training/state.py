@@ -1,0 +1,115 @@
+"""What the training loop works on, and whom it tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from ..config import Checkpoint, Train
+from ..data import Loaders
+from ..models import Networks
+from ..parallel import Exchange, Ranks, Shard
+from .ema import Ema
+from .evaluation import Evaluation
+from .modes import Mode
+from .optimizers import Optimization
+from .precision import Precision
+
+
+@dataclass
+class Progress:
+    """How far a run is; all that a checkpoint must say about it beside weights and generators."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    epoch: int = 0
+    """Epochs done."""
+    batch: int = 0
+    """Batches done of the epoch that is under way."""
+    best: float | None = None
+    """Best monitored metric so far."""
+    best_step: int = 0
+    """Step it was measured after."""
+    waited: int = 0
+    """Evaluations since the monitored metric last rose (or fell) by more than `min_delta`."""
+    settled: int = 0
+    """Step at which training last paused for the end of an epoch, or of the run, and was evaluated."""
+    unread: dict[str, Any] = field(default_factory=dict)
+    """Readings of the steps since the metrics were last logged, as `Window.unread` gives them."""
+
+    @property
+    def epochs_begun(self) -> int:
+        """Number of the epoch that is under way or has just ended, from 1."""
+        return self.epoch + (self.batch > 0)
+
+
+@dataclass
+class Training:
+    """Everything the loop needs."""
+
+    networks: Networks
+    mode: Mode
+    optimizations: list[Optimization]
+    precision: Precision
+    loaders: Loaders
+    settings: Train
+    checkpoints: Checkpoint
+    steps: int
+    """Optimizer steps of the whole run."""
+    k: int
+    """k of the second accuracy."""
+    ema: Ema | None = None
+    shard: Shard = field(default_factory=lambda: Shard(Ranks()))
+    """What this process computes of a batch."""
+    exchange: Exchange = field(init=False)
+    """The networks as they are trained, and what the processes tell each other."""
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.exchange = Exchange(self.networks)
+
+    @property
+    def ranks(self) -> Ranks:
+        """This process among those of the run."""
+        return self.shard.ranks
+
+    @property
+    def validations_left(self) -> int:
+        """How often the validation split will still be seen."""
+        if self.loaders.val is None:
+            return 0
+        every = self.loaders.train.batches_per_epoch * self.settings.eval_every
+        return (self.steps - 1) // every - self.progress.step // every + 1
+
+    @property
+    def validation_steps(self) -> float:
+        """About what one validation takes, in steps: of those its forward passes are a third."""
+        return len(self.loaders.val.split) / self.loaders.train.config.batch_size / 3 if self.loaders.val else 0.0
+
+
+class Observer(Protocol):
+    """What the loop tells and asks the outside."""
+
+    def logged(self, progress: Progress, values: dict[str, float]) -> None:
+        """The training metrics since the last reading."""
+
+    def evaluated(self, progress: Progress, evaluation: Evaluation, better: bool) -> None:
+        """The validation metrics."""
+
+    def checkpoint(self, progress: Progress, better: bool) -> None:
+        """A moment at which the state is worth keeping; all losses so far were finite."""
+
+    def stepped(self) -> None:
+        """An optimizer step was done."""
+
+    def stopping(self) -> bool:
+        """Whether to end as soon as possible; asked after every step and every batch of an evaluation."""
+
+
+class Ending(Enum):
+    """Why the loop ended."""
+
+    complete = "complete"
+    early = "early"
+    interrupted = "interrupted"

@@ -1,0 +1,1 @@
+"""A worker process: builds what the config says, trains it, writes what a run leaves. `python -m runner.worker`."""

@@ -1,0 +1,277 @@
+"""One process of a run: build, fit, finish. `python -m runner.worker RUN PARENT ATTEMPT`."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import paddle
+
+from .. import config as cfg
+from .. import files, parallel, processes, protocol, runs, stored, terminal
+from ..checkpoints import checkpoint
+from ..config import store
+from ..config.rules import network_names
+from ..deploy import manifest
+from ..deploy.manifest import EXPORT
+from ..errors import CheckpointError, ConfigError, DataError, DiskError, OutOfMemory, ProcessLost, UserError
+from ..parallel import PeerLost
+from ..runs import compatible, sweep
+from ..runs.journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, Journal
+from ..tracking import lookup
+from ..training.loop import fit
+from ..training.state import Ending
+from . import experiment, provenance
+from .eta import TimeLeft
+from .experiment import Experiment
+from .finish import finish
+from .observers import Follower, Recorder
+from .progress import Display
+
+log = logging.getLogger("runner")
+
+
+def main() -> None:
+    """The process's entry: train the run of a directory and exit with the documented code."""
+    arguments = protocol.Arguments.parse(sys.argv[1:])
+    processes.die_with_parent(arguments.parent)
+    terminal.protect_streams()
+    # Ray starts its processes with SIGINT blocked, and what they start inherits that.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    # The command hears it too, and says what it means.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # The command asks where every thread is before it ends a process that stands still.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    processes.leave(guarded(arguments.directory, arguments.attempt))
+
+
+def guarded(directory: Path, attempt: int = 0) -> int:
+    """Train, and turn every error into an exit code and a message that the parent shows.
+
+    `attempt` is above 0 where a process of the run was lost before and it goes on by itself.
+    """
+    rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+    _log_to(protocol.log_of(directory, rank), rank)
+    with StopSignal() as stop:
+        try:
+            return train(directory, stop, attempt)
+        except Interrupted:
+            return 128 + stop.received
+        except PeerLost as error:
+            log.info("%s", error)
+            # A signal while one waits for another breaks their connection.
+            return 128 + stop.received if stop.received else ProcessLost.exit_code
+        except UserError as error:
+            log.info("%s", "".join(traceback.format_exception(error)))
+            return _failed(directory, rank, str(error), error.exit_code)
+        except Exception as error:
+            log.info("%s", "".join(traceback.format_exception(error)))
+            if isinstance(error, MemoryError):
+                return _failed(directory, rank, str(OutOfMemory.of(error)), OutOfMemory.exit_code)
+            if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
+                return _failed(directory, rank, str(DiskError.of(error, directory)), DiskError.exit_code)
+            if stop.received:
+                # What a signal to the whole process group breaks is not a defect.
+                return 128 + stop.received
+            reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
+            return _failed(directory, rank, f"{reason}. Where: {protocol.log_of(directory, rank)}", 1)
+
+
+def _log_to(path: Path, rank: int) -> None:
+    """Send what is logged to a file, and what of it is more than news to a person as well."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", filename=path, encoding="utf-8", force=True
+    )
+    logging.captureWarnings(True)
+    log.handlers[:] = []
+    if not rank:
+        shown = logging.StreamHandler(sys.stdout)
+        shown.setLevel(logging.WARNING)
+        log.addHandler(shown)
+
+
+def _failed(directory: Path, rank: int, message: str, exit_code: int) -> int:
+    protocol.write_failure(directory, rank, message, exit_code)
+    return exit_code
+
+
+def train(directory: Path, stop: StopSignal, attempt: int) -> int:
+    """Build the run of a directory, train it and write its result. Returns the exit code."""
+    ranks, heartbeat = parallel.join(), protocol.Heartbeat()
+    if ranks.same(protocol.check_verdict):
+        return 0
+    composed = os.environ.get(protocol.COMPOSED, "")
+    if ranks.any(ranks.same(lambda: composed) != composed):
+        raise ConfigError("The machines were not given the same overrides. Start all with the same command.")
+    config = ranks.same(lambda: store.read(directory / CONFIG))
+    saved, notes = ranks.same(lambda: starting_point(directory, config, attempt))
+    with checkpoint.shared(saved, ranks) as own:
+        run = experiment.build(config, own, ranks)
+    data = provenance.describe_data(run)
+    if ranks.any(ranks.same(lambda: data["digest"]) != data["digest"]):
+        raise DataError("The processes of this run do not have the same images. Give every machine the same ones.")
+    if not ranks.is_first:
+        return assist(run, stop, heartbeat)
+    files.write_json(directory / ENVIRONMENT, provenance.environment())
+    journal = Journal(directory)
+    if saved:
+        check_data(saved, data)
+        checkpoint.rewind(directory, saved)
+        # The result of what was complete before it was extended.
+        files.remove_file(directory / RESULT)
+        for place in (directory, *(directory / name for name in network_names(config.mode))):
+            files.remove_named(place / EXPORT, manifest.FILES)
+    journal.continue_from(saved.progress.step if saved else 0)
+    for note in [*notes, *run.notes]:
+        log.info("%s", note)
+        journal.append("note", text=note)
+    journal.append("dataset", **data)
+    if saved:
+        _announce(directory, journal)
+    journal.artifact(ENVIRONMENT)
+    amp = "off" if run.training.precision.level == "O0" else config.amp.kind
+    parameters = str(int(run.costs["student"]["params"]))
+    journal.append("tags", values={"device": run.device, "parameters": parameters, "amp": amp})
+    about = {
+        "data": data["digest"],
+        "classes": run.training.loaders.classes,
+        "plan": run.plan,
+        "config": files.text_digest((directory / CONFIG).read_text(encoding="utf-8")),
+    }
+    earlier = saved.state["seconds"] if saved else 0.0
+    training = run.training
+    done = training.progress.step
+    left = TimeLeft(training.steps, training.validations_left, training.validation_steps, done)
+    display = Display(training.steps, config.train.epochs, left, done, sweep.prefix(directory))
+    try:
+        for note in [*notes, *run.notes]:
+            display.note(note)
+        with stop.after_the_step(), profiling(config.debug, directory) as profiler:
+            recorder = Recorder(directory, run, journal, display, stop, heartbeat, profiler, about, earlier)
+            ending = fit(run.training, recorder)
+    finally:
+        display.close()
+    if ending is Ending.interrupted:
+        log.info("stopped after step %d by signal %d", run.training.progress.step, stop.exit_code - 128)
+        return stop.exit_code
+    if ending is Ending.early:
+        progress = run.training.progress
+        text = f"stopped early: {config.train.monitor} was no better in {progress.waited} evaluations (train.patience)"
+        log.info("%s", text)
+        display.note(text)
+    parallel.separate(run.training.networks)
+    with heartbeat.behind_the_last_step():
+        finish(directory, run, journal, ending, recorder.seconds)
+    return 0
+
+
+def assist(run: Experiment, stop: StopSignal, heartbeat: protocol.Heartbeat) -> int:
+    """Train beside the first process, which reads and writes all files. Returns the exit code."""
+    with stop.after_the_step():
+        ending = fit(run.training, Follower(run.training.ranks, stop, heartbeat))
+    return stop.exit_code if ending is Ending.interrupted else 0
+
+
+def _announce(directory: Path, journal: Journal) -> None:
+    """Tell MLflow of the checkpoints a run goes on with: it may not know a copied one, or one just before a kill."""
+    folder = directory / CHECKPOINTS
+    for pointer in ("last", "best"):
+        if name := checkpoint.pointed(folder, pointer):
+            journal.append("checkpoint", name=name, better=pointer == "best")
+
+
+def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[checkpoint.Saved | None, list[str]]:
+    """The checkpoint a run goes on from, and what a person should know about it.
+
+    Errors: CheckpointError where there should be one and is none; ConfigError where it is of another composition.
+    """
+    match "auto" if attempt else config.checkpoint.resume:
+        case "never":
+            return None, []
+        case "auto" if (directory / CHECKPOINTS / "last").is_file() or not (directory / ORIGIN).is_file():
+            saved, notes = checkpoint.newest(directory)
+        case _:
+            run = stored.read_text(directory / ORIGIN) or ""
+            origin = lookup.directory_of(run, lookup.tracking_uri(config))
+            compatible.check(store.read(origin / CONFIG), config, run, runs.overrides(origin))
+            saved, notes = checkpoint.newest(origin)
+            if saved is None:
+                raise CheckpointError(f"{run} has no checkpoint to go on from. Start it again: checkpoint.resume=never")
+            saved = checkpoint.adopt(origin, saved, directory)
+    if saved:
+        progress = saved.progress
+        notes.append(f"resumed from {saved.folder.name}: {progress.step} steps, {progress.epoch} epochs done")
+    return saved, notes
+
+
+def check_data(saved: checkpoint.Saved, data: dict[str, Any]) -> None:
+    """Errors: DataError where the images are not those the run was trained on."""
+    if saved.state["data"] != data["digest"]:
+        raise DataError(
+            f"The images of '{data['name']}' are not those that {saved.folder} was trained on ({data['source']}). "
+            "Bring those back, or start a new run from its weights: checkpoint.init_from=RUN"
+        )
+
+
+def profiling(debug: cfg.Debug, directory: Path) -> AbstractContextManager[Any]:
+    """Paddle's profiler over steps 5 to 14, where the config asks for it; the trace opens in chrome://tracing."""
+    if not debug.profile:
+        return contextlib.nullcontext()
+    write = paddle.profiler.export_chrome_tracing(str(directory / "profile"))
+    return paddle.profiler.Profiler(scheduler=(5, 15), on_trace_ready=write)
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM came where no step has to be finished."""
+
+
+class StopSignal:
+    """Within the context, SIGINT and SIGTERM end what runs at once, or after the step where one is under way."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.waits = False
+
+    def __enter__(self) -> StopSignal:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def exit_code(self) -> int:
+        """What a stopped process ends with; where another process of the run got the signal, as if it was SIGTERM."""
+        return 128 + (self.received or signal.SIGTERM)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.received = self.received or number
+        if not self.waits:
+            raise Interrupted
+
+    @contextlib.contextmanager
+    def after_the_step(self) -> Iterator[None]:
+        """Within the context the loop asks whether a signal came."""
+        self.waits = True
+        for number in self._before:
+            # Paddle's store takes an interrupted call for a broken connection.
+            signal.siginterrupt(number, False)
+        yield
+        for number in self._before:
+            signal.siginterrupt(number, True)
+        self.waits = False
+
+
+if __name__ == "__main__":
+    main()

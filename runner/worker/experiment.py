@@ -1,0 +1,332 @@
+"""Everything one run needs, built in the one right order."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from paddle import Tensor
+
+from .. import compression, data, device, models, parallel
+from .. import config as cfg
+from ..checkpoints import checkpoint, restore, weights
+from ..config import rules, store
+from ..errors import ConfigError
+from ..kernels import native
+from ..kernels.accelerate import accelerate as accelerate_network
+from ..kernels.choice import unmeasured
+from ..models import Networks
+from ..runs.journal import CONFIG
+from ..tracking import lookup
+from ..training import modes, optimizers, precision, schedules, seeding
+from ..training.ema import Ema
+from ..training.evaluation import evaluate
+from ..training.state import Training
+from . import teacher
+
+#: Batches that the statistics of normalisation layers are measured on after pruning.
+STATISTICS_BATCHES = 32
+
+
+@dataclass
+class Experiment:
+    """A run that is ready to train."""
+
+    config: cfg.Config
+    device: str
+    """`cpu` or `gpu`."""
+    training: Training
+    notes: list[str] = field(default_factory=list)
+    """What a person should know about how it was built."""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """Network → what pruning did to it, `fpgm.Plan` as JSON."""
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Network → `params` (trainable numbers) and `macs` of one image."""
+
+
+@dataclass
+class Stage:
+    """What training and evaluation have in common: images and networks, with initial weights."""
+
+    device: str
+    """`cpu` or `gpu`."""
+    loaders: data.Loaders
+    mode: modes.Mode
+    networks: Networks
+    precision: precision.Precision
+    notes: list[str]
+
+
+def build(
+    config: cfg.Config,
+    saved: checkpoint.Saved | None = None,
+    ranks: parallel.Ranks = parallel.ALONE,
+) -> Experiment:
+    """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state.
+
+    Nothing is built on what a later part changes. Of several processes the first one prunes and quantizes, the others
+    take over what came of it; at last all of them are tied together. Errors: ConfigError, DataError or CheckpointError,
+    whichever part cannot be had.
+    """
+    rules.divided(config, ranks.world)
+    stage = prepare(config, with_teacher=True, ranks=ranks)
+    networks, loaders, notes = stage.networks, stage.loaders, stage.notes
+    if saved:
+        restore.structure(saved, networks, config.compression)
+        accelerate(config, networks)
+        restore.weights(saved, networks)
+        plan = saved.state.get("plan", {})
+    else:
+        plan = _begin(config, stage, ranks)
+        accelerate(config, networks)
+        for name in networks.trained:
+            remedy = "checkpoint.init_from is of a run with other classes: take one with those of this data."
+            if config.compression.prune:
+                remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
+            with unmeasured():
+                models.check_input(networks[name], config.data.image_size, len(loaders.classes), remedy)
+    with unmeasured():
+        costs = {
+            name: {
+                "params": float(compression.slim.parameters(networks[name])),
+                "macs": float(models.macs(networks[name], config.data.image_size)),
+            }
+            for name in networks.trained
+        }
+    steps_per_epoch = loaders.train.batches_per_epoch
+    steps = config.train.max_steps or config.train.epochs * steps_per_epoch
+    _check_warmups(config, steps, steps_per_epoch)
+    ranks.wait()
+    fused = _accelerates(config) and not ranks.any(bool(native.unavailable()))
+    optimizations = _optimizations(config, stage.mode, networks, steps, steps_per_epoch, fused)
+    stage.precision.decorate([networks[name] for name in networks.trained], [part.optimizer for part in optimizations])
+    training = Training(
+        networks=networks,
+        mode=stage.mode,
+        optimizations=optimizations,
+        precision=stage.precision,
+        loaders=loaders,
+        settings=config.train,
+        checkpoints=config.checkpoint,
+        steps=steps,
+        k=min(config.train.topk, len(loaders.classes)),
+        ema=Ema(networks, config.train.ema) if config.train.ema else None,
+        shard=parallel.Shard(ranks),
+    )
+    _check_monitor(config, training)
+    if saved:
+        restore.training_state(saved, training)
+        notes += _other_length(saved, training, config)
+    if ranks.world > 1:
+        _tie(training, config.train, packed=fused)
+    return Experiment(config, stage.device, training, notes, plan, costs)
+
+
+def _begin(config: cfg.Config, stage: Stage, ranks: parallel.Ranks) -> dict[str, Any]:
+    """Give the networks initial weights, fewer channels and simulated integers. What was pruned."""
+    networks = stage.networks
+
+    def first() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        plan = _initial_weights(config, networks, stage.notes)
+        with unmeasured():
+            plan |= _compress(config, stage)
+        alone = ranks.world == 1
+        return plan, {} if alone else {name: value.numpy() for name, value in networks.state_dict().items()}
+
+    plan, arrays = ranks.same(first)
+    if not ranks.is_first:
+        restore.take_over(arrays, bool(plan), "the first process", networks, config.compression)
+    return plan
+
+
+def _tie(training: Training, settings: cfg.Train, packed: bool) -> None:
+    """Make the processes of a run train as one: same generators, statistics and steps."""
+    ranks, networks = training.ranks, training.networks
+    seeding.restore(ranks.same(seeding.state))
+    if settings.sync_batchnorm:
+        parallel.synchronize(networks, ranks)
+    parallel.share_dropout(networks, training.shard)
+    training.exchange = parallel.exchange(networks, ranks, parallel.statistics(networks), packed)
+
+
+def prepare(
+    config: cfg.Config,
+    with_teacher: bool,
+    ranks: parallel.Ranks = parallel.ALONE,
+) -> Stage:
+    """seed → data → networks; the frozen teacher of `cls_teacher` is needed for training only. Errors as in `build`."""
+    place = device.choose(config.train, config.amp, config.launch.devices)
+    notes: list[str] = []
+    seeding.seed(config.train.seed)
+    loaders = data.build(config.data, config.train.seed, config.debug.overfit_batches, ranks.rank, ranks.world)
+    if isinstance(config.data, cfg.ImageFolder) and (note := data.workers.note(config.data)):
+        notes.append(note)
+    mode = modes.build(config)
+    networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
+    casting = precision.build(config.amp, place)
+    if casting.fell_back:
+        notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
+    stage = Stage(place, loaders, mode, networks, casting, notes)
+    for name in networks:
+        models.check_input(networks[name], config.data.image_size, len(loaders.classes))
+    if _accelerates(config) and (reason := native.unavailable()):
+        notes.append(f"no compiled kernels, so training is several times slower than it could be: {reason}")
+    accelerate(config, networks)
+    return stage
+
+
+def _accelerates(config: cfg.Config) -> bool:
+    return device.is_cpu() and config.train.accelerate is cfg.Accelerate.auto
+
+
+def accelerate(config: cfg.Config, networks: Networks) -> None:
+    """Compute slow layers in a faster way where the config allows it; once more after quantization made new ones."""
+    if _accelerates(config):
+        for name in networks:
+            accelerate_network(networks[name], config.data.image_size)
+
+
+def _initial_weights(config: cfg.Config, networks: Networks, notes: list[str]) -> dict[str, Any]:
+    """Take over the weights, and the channels, that the config names. What was pruned of them."""
+    if not config.checkpoint.init_from:
+        if config.compression.prune:
+            notes.append(
+                "pruning ranks random weights, which says nothing about the trained network: begin with a trained run, "
+                "checkpoint.init_from=RUN"
+            )
+        return {}
+    source = lookup.local(config.checkpoint.init_from, lookup.tracking_uri(config))
+    given = weights.read(source)
+    plain = given.without_quantization()
+    if len(plain.arrays) < len(given.arrays):
+        notes.append(f"{given.origin} is quantized: its weights are taken, its ranges are not")
+    if plain.plan:
+        weights.restructure(networks, networks.trained, plain, cfg.NoCompression())
+    remedy = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false"
+    if (stored := Path(source) / CONFIG).is_file():
+        run = store.read(stored)
+        remedy = (
+            f"That run has model={cfg.model_name(run.model)} and data={run.data.kind}: repeat its overrides, or take "
+            "what fits: checkpoint.strict=false"
+        )
+    notes.append(weights.initialize(networks, networks.trained, plain, config.checkpoint.strict, remedy))
+    return plain.plan
+
+
+def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
+    """Prune the trained networks, then simulate integers in them, as the config asks. What was pruned."""
+    plan: dict[str, Any] = {}
+    settings, loaders = config.compression, stage.loaders
+    if settings.kind != "none":
+        compression.slim.check_versions()
+    for name in stage.networks.trained:
+        network = stage.networks[name]
+        if settings.prune:
+            batches = loaders.evaluation("val") or data.EvalLoader(loaders.source.train, config.data)
+            accuracy = functools.partial(_accuracy, stage, name, batches, settings.prune.sensitivity_images)
+            pruned = compression.fpgm.prune(network, settings.prune, config.data.image_size, accuracy)
+            stage.notes.append(f"pruned {name}: {pruned}")
+            plan[name] = pruned.as_json()
+            compression.fpgm.restore_statistics(network, calibration_images(loaders, STATISTICS_BATCHES))
+        if isinstance(settings.quantize, cfg.TrainedQuantization):
+            images = calibration_images(loaders, settings.quantize.calibration_batches)
+            compression.qat.quantize_and_calibrate(
+                network, settings.quantize, images, trained=config.checkpoint.init_from is not None
+            )
+        elif settings.quantize:
+            # What cannot be quantized at the end is refused now.
+            compression.ranges.quantizable(network, settings.quantize)
+    return plan
+
+
+def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:
+    """Training images as an evaluation sees them, in the order of the first epoch: float32 [n, 3, S, S] a batch."""
+    return (batch.images for batch in itertools.islice(loaders.train.unchanged(), batches))
+
+
+def _accuracy(stage: Stage, name: str, batches: Iterable[data.Batch], images: int) -> float:
+    """Top-1 of one network on the first images."""
+    network = Networks({name: stage.networks[name]})
+    few = itertools.takewhile(lambda batch: int(batch.indices[0]) < images, batches)
+    return evaluate(network, few, stage.precision, 1).values[f"{name}/top1"]
+
+
+def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:
+    """A note where the run has become longer or shorter than it was when the checkpoint was written."""
+    before, now = saved.state["steps"], training.steps
+    if before == now:
+        return []
+    step, per_epoch = training.progress.step, training.loaders.train.batches_per_epoch
+    if now < step:
+        raise ConfigError(
+            f"The run has {step} steps behind it already, and {now} are wanted. Raise train.epochs (or "
+            "train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
+        )
+    lr = config.optimizer.lr
+    was, is_now = (lr * schedules.factor(config.schedule, step, steps, per_epoch) for steps in (before, now))
+    return [
+        f"the run has {now} steps now instead of {before}: the learning rate follows the schedule of that length, "
+        f"{is_now:.3g} instead of {was:.3g} at step {step + 1}"
+    ]
+
+
+def _networks(
+    config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], ranks: parallel.Ranks | None
+) -> Networks:
+    """The networks of a mode; without `ranks`, those that it trains."""
+    classes = len(loaders.classes)
+    trained = {name: models.build(models.model_of(config, name), classes) for name in mode.networks}
+    if ranks and isinstance(config.mode, cfg.ClsTeacher):
+        given = ranks.same(functools.partial(teacher.read, config.mode, config))
+        return Networks(trained, {"teacher": teacher.build(config.mode, config, classes, notes, given)})
+    return Networks(trained)
+
+
+def _optimizations(
+    config: cfg.Config, mode: modes.Mode, networks: Networks, steps: int, steps_per_epoch: int, fused: bool
+) -> list[optimizers.Optimization]:
+    chosen = [(config.optimizer, config.schedule)]
+    if isinstance(config.mode, cfg.ClsDistillMultiopt):
+        chosen.append((config.mode.peer_optimizer or config.optimizer, config.mode.peer_schedule or config.schedule))
+    quantize = config.compression.quantize
+    pact = quantize.pact if isinstance(quantize, cfg.TrainedQuantization) else None
+    return [
+        optimizers.build(
+            optimizer, schedule, {name: networks[name] for name in names}, steps, steps_per_epoch, pact, fused
+        )
+        for names, (optimizer, schedule) in zip(mode.owners, chosen, strict=True)
+    ]
+
+
+def _check_warmups(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
+    peer = config.mode.peer_schedule if isinstance(config.mode, cfg.ClsDistillMultiopt) else None
+    for key, schedule in (("schedule", config.schedule), ("mode.peer_schedule", peer)):
+        if (
+            not isinstance(schedule, (cfg.CosineWarmup, cfg.ExponentialWarmup))
+            or config.debug.fast_dev_run
+            or not steps
+        ):
+            continue
+        if round(schedule.warmup_epochs * steps_per_epoch) >= steps:
+            raise ConfigError(
+                f"{key}.warmup_epochs={schedule.warmup_epochs}: the warm-up is not shorter than the run of {steps} "
+                f"steps ({steps_per_epoch} an epoch). Lower it, such as {key}.warmup_epochs=0"
+            )
+
+
+def _check_monitor(config: cfg.Config, training: Training) -> None:
+    if training.loaders.val is None:
+        if config.train.patience:
+            raise ConfigError(
+                "train.patience needs a validation split: hold one out, such as data.val_fraction=0.1, or drop it."
+            )
+        return
+    metrics = ("loss", "top1", f"top{training.k}")
+    valid = [f"val/{name}/{metric}" for name in training.networks.trained for metric in metrics]
+    if config.train.monitor not in valid:
+        raise ConfigError(f"train.monitor={config.train.monitor}: no such metric here. Valid: {', '.join(valid)}")

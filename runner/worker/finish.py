@@ -1,0 +1,181 @@
+"""The end of a run: the best weights are tested once, drawn and written down."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import config as cfg
+from .. import device, files, terminal
+from ..checkpoints import checkpoint, weights
+from ..compression import ptq, qat, slim
+from ..errors import DiskError, UserError
+from ..runs.journal import LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
+from ..training.evaluation import Evaluation, evaluate
+from ..training.state import Ending, Training
+from . import experiment, mistakes
+from .experiment import Experiment
+
+log = logging.getLogger("runner")
+#: What compression did, beside the results.
+COMPRESSION = "compression.json"
+
+
+def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, seconds: float) -> None:
+    """Test the best weights, draw the pictures and write `result.json`."""
+    from . import plots
+
+    training = run.training
+    _forget_training(training)
+    chosen = weights.read(directory, "best")
+    weights.initialize(training.networks, training.networks.trained, chosen, strict=True)
+    del chosen
+    if isinstance(run.config.compression, cfg.Ptq):
+        _quantize(directory, run, run.config.compression.quantize, journal)
+    evaluation = evaluate(training.networks, training.loaders.test, training.precision, training.k, details=True)
+    test, deployed = test_metrics(evaluation, training), run.config.deploy.network
+    final = {name: evaluation.values[f"{deployed}/{name}"] for name in ("top1", f"top{training.k}")}
+    final |= run.costs[deployed]
+    named = {f"test/{name}": value for name, value in test.items()}
+    journal.metrics(training.progress.step, training.progress.epochs_begun, named)
+    predictions = evaluation.predictions["student"]
+    test_split, classes = training.loaders.source.test, training.loaders.classes
+    network, plan = training.networks["student"], run.plan.get("student", {})
+    with _noted(directory, journal, "no pictures were drawn"):
+        for path in plots.draw(directory, predictions, test_split, classes, network, plan):
+            journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
+    _write_details(directory, run, evaluation)
+    journal.artifact(PER_CLASS)
+    with _noted(directory, journal, "the worst mistakes were not kept"):
+        mistakes.write(directory, predictions, test_split, classes)
+        journal.artifact(MISTAKES)
+    if run.config.compression.kind != "none":
+        _write_compression(directory, run)
+        journal.artifact(COMPRESSION)
+    exported = _deploy(directory, run, journal) if run.config.deploy.formats else {}
+    final |= exported.get("final", {})
+    journal.metrics(
+        training.progress.step,
+        training.progress.epochs_begun,
+        {f"final/{name}": value for name, value in final.items()},
+    )
+    files.write_json(
+        directory / RESULT,
+        {
+            "ending": ending.value,
+            "final": final,
+            "exported": exported.get("file"),
+            "test": test,
+            "test_images": evaluation.count,
+            "monitor": run.config.train.monitor,
+            "best": training.progress.best,
+            "progress": asdict(training.progress),
+            "epochs": training.progress.epochs_begun,
+            "seconds": seconds,
+            "device": run.device,
+        },
+    )
+
+
+@contextlib.contextmanager
+def _noted(directory: Path, journal: Journal, what: str) -> Iterator[None]:
+    """Within the context an error is a note: a run that was trained does not end for want of a picture of it."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
+            # A full disk has a message of its own.
+            raise
+        log.exception("%s", what)
+        _tell(journal, f"{what}: {type(error).__name__}: {error}. The rest of the run is complete")
+
+
+def _forget_training(training: Training) -> None:
+    """Make room for what comes: nothing is trained any more."""
+    training.optimizations.clear()
+    training.ema = None
+    for name in training.networks.trained:
+        training.networks[name].clear_gradients(set_to_zero=False)
+    if device.is_cpu():
+        device.give_memory_back()
+
+
+def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, Any]:
+    """Export the network and measure the files.
+
+    `final`: what of it belongs to the final numbers; `file`: what is recommended; nothing where it cannot be done.
+    """
+    from ..deploy import export, manifest
+
+    training = run.training
+    subject = export.subject(run.config, training.networks, training.loaders.classes, training.precision)
+    try:
+        exported = export.export(directory, subject, training.loaders.train.unchanged(), training.loaders.test)
+    except UserError as error:
+        _tell(journal, f"not exported: {error}\nLater: {manifest.command(directory)}")
+        return {}
+    except Exception as error:
+        if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
+            raise
+        # The tools for other formats have errors of their own, and a trained network is worth more than its export.
+        log.info("not exported", exc_info=True)
+        reason = f"{type(error).__name__}: {error}. Where: {directory / LOG}"
+        _tell(journal, f"not exported: {reason}\nLater: {manifest.command(directory)}")
+        return {}
+    for note in exported.notes:
+        _tell(journal, note)
+    return {"final": export.publish(journal, exported), "file": exported.manifest.recommended}
+
+
+def _tell(journal: Journal, note: str) -> None:
+    log.info("%s", note)
+    terminal.say(note)
+    journal.append("note", text=note)
+
+
+def _quantize(directory: Path, run: Experiment, settings: cfg.CalibratedQuantization, journal: Journal) -> None:
+    """Post-training quantization of the best weights: from here on the networks are the quantized ones."""
+    networks = run.training.networks
+    for name in networks.trained:
+        images = experiment.calibration_images(run.training.loaders, settings.calibration_batches)
+        ptq.quantize_and_calibrate(networks[name], settings, images)
+    experiment.accelerate(run.config, networks)
+    folder = checkpoint.save_final(directory, networks)
+    journal.append("checkpoint", name=folder.name, better=False, final=True)
+
+
+def _write_compression(directory: Path, run: Experiment) -> None:
+    """What was pruned; of every quantized layer the range of its input and the clip before it."""
+    networks = run.training.networks
+    content: dict[str, Any] = {}
+    for name in networks.trained:
+        layers = slim.fake_quantized(networks[name])
+        content[name] = {
+            "pruned": run.plan.get(name),
+            "ranges": {layer: slim.activation_range(layers[layer]) for layer in layers},
+            "alphas": {layer: abs(float(alpha)) for layer, alpha in qat.alphas(networks[name]).items()},
+        }
+    files.write_json(directory / COMPRESSION, content)
+
+
+def test_metrics(evaluation: Evaluation, training: Training) -> dict[str, float]:
+    """The metrics of every network, and those of the student under plain names (`top1`, `loss`) as well."""
+    student = {name: evaluation.values[f"student/{name}"] for name in ("top1", f"top{training.k}", "loss")}
+    return evaluation.values | student
+
+
+def _write_details(directory: Path, run: Experiment, evaluation: Evaluation) -> None:
+    """Per-class accuracy and confusion matrix of every network on the test split."""
+    classes = run.training.loaders.classes
+    details: dict[str, Any] = {"classes": classes}
+    for name, predictions in evaluation.predictions.items():
+        confusion = predictions.confusion(len(classes))
+        accuracy = np.diag(confusion) / np.maximum(1, confusion.sum(axis=1))
+        details[name] = {"top1": accuracy.tolist(), "confusion": confusion.tolist()}
+    files.write_json(directory / PER_CLASS, details)

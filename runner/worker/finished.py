@@ -1,0 +1,89 @@
+"""The networks of a run after training: as they were evaluated, without what only training needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from .. import config as cfg
+from .. import device, models
+from ..checkpoints import checkpoint, weights
+from ..data import Normalize, decode
+from ..errors import CheckpointError, ConfigError
+from ..training.evaluation import Evaluation, evaluate
+from . import experiment
+from .experiment import Stage
+
+
+def restored(directory: Path, config: cfg.Config, pointer: str) -> Stage:
+    """Images and networks of a run, with the structure and the weights of a checkpoint: `final`, `best` or `last`.
+
+    Errors: DataError, CheckpointError.
+    """
+    stage = experiment.prepare(config, with_teacher=False)
+    chosen = weights.read(directory, pointer)
+    weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
+    weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
+    experiment.accelerate(config, stage.networks)
+    return stage
+
+
+def evaluated(directory: Path, config: cfg.Config, split: str, pointer: str) -> Evaluation:
+    """Metrics and predictions of every network of a run on `train`, `val` or `test`.
+
+    Errors: as in `restored`; ConfigError for a split that the data does not have.
+    """
+    stage = restored(directory, config, pointer)
+    stage.precision.decorate([stage.networks[name] for name in stage.networks.trained], [])
+    batches = stage.loaders.evaluation(split)
+    if batches is None:
+        raise ConfigError("This run held no validation images out: data.val_fraction is 0. Use --split test or train.")
+    k = min(config.train.topk, len(stage.loaders.classes))
+    return evaluate(stage.networks, batches, stage.precision, k, details=True)
+
+
+@dataclass
+class Classifier:
+    """One network of a run, ready for images."""
+
+    network: nn.Layer
+    classes: list[str]
+    """Names of the classes, in the order of the logits."""
+    normalize: Normalize
+    image_size: int
+    """Side in pixels of what the network is given."""
+    max_pixels: int
+    """Images with more are refused."""
+
+    def __call__(self, files: Sequence[str | Path], batch_size: int = 64) -> Iterator[np.ndarray]:
+        """Probabilities of each image file in turn, float32 [classes]. Errors: DataError for what is no image."""
+        self.network.eval()
+        for begin in range(0, len(files), batch_size):
+            part = files[begin : begin + batch_size]
+            pictures = np.stack([decode(path, self.image_size, self.max_pixels) for path in part])
+            with paddle.no_grad():
+                images = self.normalize(pictures, np.arange(len(pictures)))
+                yield from F.softmax(self.network(images).astype("float32")).numpy()
+
+
+def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
+    """What a run ended with of one network. Needs neither its data nor its teacher. Errors: CheckpointError."""
+    device.choose(config.train, config.amp)
+    chosen = weights.read(directory, "final")
+    state = checkpoint.verify(Path(chosen.origin)).state
+    if name not in state["networks"]:
+        raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(state['networks'])}")
+    networks = models.Networks({name: models.build(models.model_of(config, name), len(state["classes"]))})
+    own = {key: value for key, value in chosen.arrays.items() if key.startswith(f"{name}.")}
+    own_weights = weights.Weights(chosen.origin, own, chosen.plan)
+    weights.restructure(networks, (name,), own_weights, config.compression)
+    weights.initialize(networks, (name,), own_weights, strict=True)
+    experiment.accelerate(config, networks)
+    data = config.data
+    return Classifier(networks[name], state["classes"], Normalize(data), data.image_size, data.max_pixels)

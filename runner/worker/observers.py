@@ -1,0 +1,118 @@
+"""What a process makes of what the loop reports."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..checkpoints import checkpoint
+from ..compression import qat
+from ..parallel import Ranks
+from ..protocol import Heartbeat
+from ..runs.journal import Journal
+from ..training.evaluation import Evaluation
+from ..training.state import Progress
+from .experiment import Experiment
+from .progress import Display
+
+log = logging.getLogger("runner")
+
+
+class Stop(Protocol):
+    """Whether a signal came."""
+
+    received: int
+
+
+class Recorder:
+    """Writes what the loop reports to the journal, the display and the checkpoints."""
+
+    def __init__(
+        self, directory: Path, run: Experiment, journal: Journal, display: Display, stop: Stop, heartbeat: Heartbeat,
+        profiler: Any, about: dict[str, Any], earlier_seconds: float,
+    ) -> None:  # fmt: skip
+        self.directory, self.run, self.journal, self.display, self.stop = directory, run, journal, display, stop
+        self.heartbeat, self.profiler, self.about = heartbeat, profiler, about
+        self.began = time.perf_counter() - earlier_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in the loop, those before a resumption included."""
+        return time.perf_counter() - self.began
+
+    def logged(self, progress: Progress, values: dict[str, float]) -> None:
+        """The training metrics since the last reading."""
+        self.journal.metrics(progress.step, progress.epochs_begun, values)
+        self.display.training(progress.step, progress.epochs_begun, values)
+        log.info("step %d %s", progress.step, json.dumps({key: round(value, 5) for key, value in values.items()}))
+
+    def evaluated(self, progress: Progress, evaluation: Evaluation, better: bool) -> None:
+        """The validation metrics."""
+        values = {f"val/{name}": value for name, value in evaluation.values.items()}
+        self.journal.metrics(progress.step, progress.epochs_begun, values)
+        self.display.validation(progress.step, progress.epochs_begun, evaluation.values, better)
+        self._log_alphas(progress)
+        log.info("step %d %s", progress.step, json.dumps({key: round(value, 5) for key, value in values.items()}))
+
+    def checkpoint(self, progress: Progress, better: bool) -> None:
+        """Write the state to disk."""
+        about = self.about | {"seconds": self.seconds}
+        self.journal.sync()
+        folder = checkpoint.save(self.directory, self.run.training, better, about)
+        self.journal.append("checkpoint", name=folder.name, better=better)
+        self.run.training.ranks.meet()
+
+    def _log_alphas(self, progress: Progress) -> None:
+        """Where the learnt clips of activations are: their spread as metrics, each by its name in the log."""
+        networks = self.run.training.networks
+        for name in networks.trained:
+            alphas = {layer: float(alpha) for layer, alpha in qat.alphas(networks[name]).items()}
+            if not alphas:
+                continue
+            log.info("step %d α of %s %s", progress.step, name, json.dumps(alphas))
+            values = sorted(alphas.values())
+            spread = {"min": values[0], "median": values[len(values) // 2], "max": values[-1]}
+            self.journal.metrics(
+                progress.step, progress.epochs_begun, {f"pact/{name}/{key}": value for key, value in spread.items()}
+            )
+
+    def stepped(self) -> None:
+        """A sign of life, and one step more for the display and the profiler."""
+        self.heartbeat.beat()
+        self.display.left.stepped()
+        if self.profiler:
+            self.profiler.step()
+
+    def stopping(self) -> bool:
+        """Whether SIGINT or SIGTERM came; asked for where something was done."""
+        self.heartbeat.beat()
+        return self.stop.received != 0
+
+
+class Follower:
+    """What every process but the first does: it stays beside that one, which writes, and reports nothing itself."""
+
+    def __init__(self, ranks: Ranks, stop: Stop, heartbeat: Heartbeat) -> None:
+        self.ranks, self.stop, self.heartbeat = ranks, stop, heartbeat
+
+    def logged(self, progress: Progress, values: dict[str, float]) -> None:
+        """Left to the first process."""
+
+    def evaluated(self, progress: Progress, evaluation: Evaluation, better: bool) -> None:
+        """Left to the first process."""
+
+    def checkpoint(self, progress: Progress, better: bool) -> None:
+        """Wait until the first process has written it."""
+        self.ranks.meet()
+
+    def stepped(self) -> None:
+        """A sign of life."""
+        self.heartbeat.beat()
+
+    def stopping(self) -> bool:
+        """Whether SIGINT or SIGTERM came to this process; asked for where something was done."""
+        self.heartbeat.beat()
+        return self.stop.received != 0

@@ -1,0 +1,133 @@
+"""Pictures of a run: learning curves, learning rate, confusion matrix, worst mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from paddle import nn
+
+from ..compression import plots as compressed
+from ..data import Split
+from ..report.figures import plain_texts
+from ..runs.journal import PLOTS, curves
+from ..terminal import printable
+from ..training.evaluation import Predictions
+from .mistakes import KEPT, picture
+
+#: A confusion matrix of more classes shows no numbers in its cells.
+NUMBERED_CLASSES = 20
+
+
+def draw(
+    directory: Path, predictions: Predictions, split: Split, classes: list[str], network: nn.Layer, plan: dict[str, Any]
+) -> list[Path]:
+    """Write all pictures of a finished run below its `plots` folder; `plan`: what was pruned, if anything."""
+    folder = directory / PLOTS
+    folder.mkdir(exist_ok=True)
+    classes = [printable(name) for name in classes]
+    with plain_texts():
+        return _draw(folder, curves(directory), predictions, split, classes, network, plan)
+
+
+def _draw(
+    folder: Path,
+    history: dict[str, dict[int, float]],
+    predictions: Predictions,
+    split: Split,
+    classes: list[str],
+    network: nn.Layer,
+    plan: dict[str, Any],
+) -> list[Path]:
+    figures = {
+        "learning_curves": learning_curves(history),
+        "learning_rate": learning_rate(history),
+        "confusion_matrix": confusion_matrix(predictions.confusion(len(classes)), classes),
+        "mistakes": mistakes(predictions, split, classes),
+    }
+    if plan:
+        figures["pruning"] = compressed.pruning(plan)
+    if rounded := compressed.rounding(network):
+        figures["rounding"] = rounded
+    paths = []
+    for name, figure in figures.items():
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=110, bbox_inches="tight")
+        paths.append(path)
+    return paths
+
+
+def learning_curves(history: dict[str, dict[int, float]]) -> Figure:
+    """Loss and top-1 of training and validation over the steps."""
+    figure = Figure(figsize=(10, 3.6))
+    panels = figure.subplots(1, 2)
+    for panel, metric, title in zip(panels, ("loss", "top1"), ("loss", "top-1 accuracy"), strict=True):
+        for name, points in history.items():
+            kind, _, rest = name.partition("/")
+            if kind == "train" and rest == metric:
+                panel.plot(list(points), list(points.values()), color="0.65", linewidth=1, label="training")
+            elif kind == "val" and rest.endswith(f"/{metric}"):
+                panel.plot(
+                    list(points),
+                    list(points.values()),
+                    marker="o",
+                    markersize=3,
+                    label=f"validation, {rest.partition('/')[0]}",
+                )
+        panel.set(xlabel="optimizer step", title=title)
+        panel.grid(alpha=0.3)
+        panel.legend(frameon=False)
+    return figure
+
+
+def learning_rate(history: dict[str, dict[int, float]]) -> Figure:
+    """Learning rate of every optimizer over the steps."""
+    figure = Figure(figsize=(5, 3))
+    panel = figure.subplots()
+    for name, points in history.items():
+        if name.startswith("train/lr"):
+            panel.plot(list(points), list(points.values()), label=name.removeprefix("train/lr").strip("/") or "student")
+    panel.set(xlabel="optimizer step", title="learning rate")
+    panel.grid(alpha=0.3)
+    if len(panel.lines) > 1:
+        panel.legend(frameon=False)
+    return figure
+
+
+def confusion_matrix(confusion: np.ndarray, classes: list[str]) -> Figure:
+    """Share of each class (row) that was taken for each class (column)."""
+    shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
+    side = min(12.0, 2.5 + 0.42 * len(classes))
+    figure = Figure(figsize=(side, side))
+    panel = figure.subplots()
+    panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(classes) <= NUMBERED_CLASSES:
+        places = range(len(classes))
+        panel.set_xticks(places, classes, rotation=45, ha="right")
+        panel.set_yticks(places, classes)
+        for row, column in zip(*np.nonzero(confusion), strict=True):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            panel.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=8)
+    panel.set(xlabel="predicted class", ylabel="class", title="confusion matrix, test")
+    return figure
+
+
+def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figure:
+    """The wrong predictions the network was most confident of, with their images."""
+    worst = predictions.worst(KEPT)
+    columns = 8
+    rows = max(1, -(-len(worst) // columns))
+    figure = Figure(figsize=(1.4 * columns, 1.75 * rows))
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat:
+        panel.axis("off")
+    for panel, place in zip(panels.flat, worst, strict=False):
+        panel.imshow(picture(split, int(predictions.indices[place])), cmap="gray", vmin=0, vmax=255)
+        label, predicted = classes[predictions.labels[place]], classes[predictions.classes[place]]
+        panel.set_title(f"{label} → {predicted}\n{predictions.confidence[place]:.0%}", fontsize=8)
+    figure.suptitle(
+        f"{predictions.wrong} of {len(predictions.labels)} test images wrong: class → prediction, confidence", y=1.02
+    )
+    return figure

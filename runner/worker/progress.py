@@ -1,0 +1,104 @@
+"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from ..terminal import duration, screen
+from .eta import TimeLeft
+
+#: Seconds between two plain lines between evaluations.
+PLAIN_EVERY_S = 15.0
+#: Between two numbers; and the columns that bar, slash, spaces and time left take at least.
+SEPARATOR, BAR_AND_TIME = " · ", 18
+
+
+def remaining(left: TimeLeft) -> str:
+    """The time that is left; dashes before anything can be said."""
+    seconds = left.seconds()
+    return "-:--" if seconds is None else duration(seconds)
+
+
+class TimeLeftColumn(ProgressColumn):
+    """The time that training still takes, counting down."""
+
+    def __init__(self, left: TimeLeft) -> None:
+        super().__init__()
+        self.left = left
+
+    def render(self, _task: Task) -> Text:
+        """`1:05`, or dashes before anything can be said."""
+        return Text(remaining(self.left), style="progress.remaining")
+
+
+class Display:
+    """Shows training and validation metrics."""
+
+    def __init__(self, steps: int, epochs: int, left: TimeLeft, done: int = 0, prefix: str = "") -> None:
+        """`prefix` begins every line; on a dumb terminal, as that of several jobs is, there is no bar."""
+        self.steps, self.epochs, self.left, self.prefix = steps, epochs, left, prefix
+        self.printed = time.monotonic()
+        self.console = screen()
+        self.bar: Progress | None = None
+        self.task: Any = None
+        if sys.stdout.isatty() and not self.console.is_dumb_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TimeLeftColumn(left),
+                console=self.console,
+                redirect_stderr=False,
+            )
+            self.task = self.bar.add_task("training", total=steps, completed=done, numbers="")
+            self.bar.start()
+
+    def training(self, step: int, epoch: int, values: dict[str, float]) -> None:
+        """Show the training metrics of a reading."""
+        self.left.trained(step)
+        numbers = [
+            f"loss {values['train/loss']:.3f}",
+            f"top-1 {values['train/top1']:.3f}",
+            f"lr {values['train/lr']:.2g}",
+        ]
+        if "train/images_per_s" in values:
+            numbers.append(f"{values['train/images_per_s']:,.0f} images/s")
+        if self.bar:
+            description = f"epoch {epoch}/{self.epochs}"
+            room = self.console.width - len(description) - 2 * len(str(self.steps)) - BAR_AND_TIME
+            while len(numbers) > 1 and len(SEPARATOR.join(numbers)) > room:
+                numbers.pop()
+            self.bar.update(self.task, completed=step, description=description, numbers=SEPARATOR.join(numbers))
+        elif time.monotonic() - self.printed >= PLAIN_EVERY_S:
+            self._line(step, f"epoch {epoch}/{self.epochs} · {SEPARATOR.join(numbers)} · {remaining(self.left)} left")
+
+    def validation(self, step: int, epoch: int, values: dict[str, float], better: bool) -> None:
+        """Show the metrics of an evaluation."""
+        self.left.validated(step)
+        networks = dict.fromkeys(name.partition("/")[0] for name in values)
+        parts = [f"{name} top-1 {values[f'{name}/top1']:.3f} loss {values[f'{name}/loss']:.3f}" for name in networks]
+        mark = " · best so far" if better else ""
+        left = "" if self.bar or step == self.steps else f" · {remaining(self.left)} left"
+        self._line(step, f"epoch {epoch}/{self.epochs} · val {SEPARATOR.join(parts)}{left}{mark}")
+
+    def note(self, text: str) -> None:
+        """Say something about how the run was built."""
+        self.console.print(Text.assemble(self.prefix, (text, "dim")), soft_wrap=True)
+
+    def _line(self, step: int, text: str) -> None:
+        self.printed = time.monotonic()
+        self.console.print(
+            Text.assemble(self.prefix, (f"step {step}/{self.steps}", "dim"), f" · {text}"), soft_wrap=True
+        )
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.bar:
+            self.bar.stop()
+            self.bar = None

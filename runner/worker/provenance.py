@@ -1,0 +1,53 @@
+"""Where a result comes from: versions, hardware, the code's commit and the images."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+from typing import Any
+
+import numpy as np
+import paddle
+
+from .. import __version__, files
+from ..data import Images
+from .experiment import Experiment
+
+
+def environment() -> dict[str, Any]:
+    """What the run ran on: versions and hardware; no environment variables, which may hold secrets."""
+    return {
+        "runner": __version__,
+        "python": platform.python_version(),
+        "paddle": paddle.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "gpus": paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0,
+        "git": git_revision(),
+    }
+
+
+def git_revision() -> str | None:
+    """The commit of the folder that the run was started in, with `+` where files differ from it; None where none is."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        commit, changed = (
+            subprocess.run(["git", *question], capture_output=True, text=True, timeout=2, check=True).stdout.strip()
+            for question in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+        return commit + "+" * bool(changed)
+    return None
+
+
+def describe_data(run: Experiment) -> dict[str, Any]:
+    """The data set as MLflow shows it."""
+    source = run.training.loaders.source
+    splits = {"train": source.train, "test": source.test} | ({"val": source.val} if source.val else {})
+    digest = files.digest([split.labels for split in splits.values()])
+    if isinstance(source.test, Images):
+        digest = files.digest([split.images for split in splits.values() if isinstance(split, Images)], digest)
+    profile = {name: len(split) for name, split in splits.items()} | {"classes": len(source.classes)}
+    place = getattr(run.config.data, "root", None) or getattr(run.config.data, "target", source.name)
+    return {"name": source.name, "digest": digest, "source": str(place), "profile": profile}
