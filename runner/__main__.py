@@ -66,9 +66,10 @@ def command(arguments: list[str]) -> int:
             raise ConfigError(
                 f"There is no verb '{arguments[0]}'.{nearest(arguments[0], VERBS)} Valid: {', '.join(VERBS)}"
             )
-        from .cli.train import train
+        from .cli.train import train, train_inline
+        from .launch.command import Command
 
-        return train(arguments)
+        return train(Command(train_inline), arguments)
     except UserError as error:
         return _say(error)
     except OSError as error:

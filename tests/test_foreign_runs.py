@@ -61,7 +61,7 @@ def test_a_run_that_goes_on_writes_through_no_link(run, config, place):
         elsewhere.touch()
     (run / place).symlink_to(elsewhere)
     with pytest.raises(ForeignPath, match="symbolic link"):
-        supervisor.run(config, run, [])
+        supervisor.run(Command(train_inline), config, run, [])
     assert not (list(elsewhere.iterdir()) if elsewhere.is_dir() else elsewhere.read_bytes())
 
 

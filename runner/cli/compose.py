@@ -20,6 +20,7 @@ from .. import terminal
 from ..config import GROUPS, Checkpoint, Config, Optuna, Train
 from ..config.store import unknown_key
 from ..errors import STOPPED, UNWRITABLE, ConfigError, DiskError, RunFailed, UserError, nearest
+from ..launch.command import Command
 from ..runs import sweep
 from . import engines, job
 from .config_dir import choices, config_dir
@@ -44,11 +45,11 @@ def short_id() -> str:
     return secrets.token_hex(3)
 
 
-def hand_over(arguments: list[str], swept: Path | None = None) -> None:
+def hand_over(command: Command, arguments: list[str], swept: Path | None = None) -> None:
     """Have Hydra compose, and start the run or, in the folder `swept`, the jobs of a sweep.
 
     Errors: ConfigError for whatever Hydra or OmegaConf refuse; RunFailed where a signal stopped it, or an engine of
-    Hydra's gave up. What became of a run is in `job.failures`.
+    Hydra's gave up. What became of a run is in `command.failures`.
     """
     sys.argv = ["runner", *arguments]
     composed_at_least_once = False
@@ -57,12 +58,12 @@ def hand_over(arguments: list[str], swept: Path | None = None) -> None:
     def watched(composed: DictConfig) -> Any:
         nonlocal composed_at_least_once
         composed_at_least_once = True
-        return job.run(composed)
+        return job.run(command, composed)
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(watched)()
     except KeyboardInterrupt as error:
-        stops = [failure for failure in job.failures if failure.exit_code in STOPPED]
+        stops = [failure for failure in command.failures if failure.exit_code in STOPPED]
         raise stops[-1] if stops else RunFailed("Stopped by Ctrl-C.", 130) from error
     except Exception as error:
         if given_up := engines.given_up(error):

@@ -20,26 +20,25 @@ from .. import device, files, runs, terminal
 from ..config import store
 from ..errors import STOPPED, ConfigError, RunFailed, UserError
 from ..launch import supervisor, workers
+from ..launch.command import Command
 from ..runs import sweep
 from ..runs.journal import CONFIG
 from . import engines, optuna, run_summary
 
 #: When this process began; a folder that is older was not made by it.
 STARTED = time.time()
-#: What went wrong in this process. Hydra would print a line of its own for an exception, and end a sweep.
-failures: list[UserError] = []
 
 # A launcher's processes import this module, and nothing else of the command, before they compose their jobs.
 OmegaConf.register_new_resolver("sweep_folder", sweep.folder_name, replace=True)
 OmegaConf.register_new_resolver("search_directions", optuna.directions, replace=True)
 
 
-def run(composed: DictConfig) -> Any:
+def run(command: Command, composed: DictConfig) -> Any:
     """Train; returns what a sweeper may optimise, or no number where the run did not finish."""
     hydra = HydraConfig.get()
     directory, overrides = Path(hydra.runtime.output_dir), _as_typed(hydra.overrides.task)
     if hydra.mode == RunMode.MULTIRUN:
-        return _job(composed, directory, overrides, math.nan if engines.takes_nan(hydra.sweeper) else None)
+        return _job(command, composed, directory, overrides, math.nan if engines.takes_nan(hydra.sweeper) else None)
     try:
         config = _config(composed, directory)
         if isinstance(config.launch, cfg.Cluster) and config.launch.rank is None and not workers.is_launched():
@@ -47,11 +46,11 @@ def run(composed: DictConfig) -> Any:
             print("\n".join(workers.lines(config.launch, [*overrides, *_hydra_overrides(hydra)], directory)))
             return None
         try:
-            result = supervisor.run(config, directory, overrides)
+            result = supervisor.run(command, config, directory, overrides)
         finally:
-            supervisor.MIRROR.drain()
+            command.mirror.drain()
     except UserError as error:
-        failures.append(error)
+        command.failures.append(error)
         if error.exit_code in STOPPED:
             raise KeyboardInterrupt from error
         return None
@@ -60,7 +59,8 @@ def run(composed: DictConfig) -> Any:
     return None
 
 
-def _job(composed: DictConfig, directory: Path, overrides: list[str], nothing: float | None) -> Any:
+def _job(
+    command: Command, composed: DictConfig, directory: Path, overrides: list[str], nothing: float | None) -> Any:
     """Train a job of a sweep; returns `nothing` where it did not finish."""
     swept = sweep.read(directory.parent)
     elsewhere = engines.is_elsewhere(swept.launcher)
@@ -73,13 +73,13 @@ def _job(composed: DictConfig, directory: Path, overrides: list[str], nothing: f
         config = _config_of_job(composed, directory)
         terminal.say(f"{'' if elsewhere else chr(10)}{directory.name.replace('_', ': ', 1)}")
         try:
-            result = supervisor.run(config, directory, overrides, {"sweep_id": swept.id})
+            result = supervisor.run(command, config, directory, overrides, {"sweep_id": swept.id})
         finally:
             # In this process the sweep waits for all of them, in the end; in another one nobody would.
             if elsewhere:
-                supervisor.MIRROR.drain()
+                command.mirror.drain()
     except UserError as error:
-        failures.append(error)
+        command.failures.append(error)
         if error.exit_code in STOPPED:
             _stopped(directory.parent, swept, error)
         else:
@@ -90,7 +90,7 @@ def _job(composed: DictConfig, directory: Path, overrides: list[str], nothing: f
     if result is None:
         return nothing
     run_summary.brief(result, sweep.prefix(directory))
-    if supervisor.signals_received and not elsewhere:
+    if command.signals_received and not elsewhere:
         raise KeyboardInterrupt
     monitored = runs.monitored(result)
     return optuna.values(config.sweep.optuna, result, monitored) if config.sweep.optuna else monitored

@@ -22,12 +22,12 @@ from .. import files, processes, runs, terminal
 from ..config import credentials, store
 from ..config.rules import refuse_search
 from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
-from ..launch import supervisor
+from ..launch.command import Command
 from ..launch.signals import ToJobs
 from ..runs import sweep
 from ..runs.journal import CONFIG, SWEEP, tracked
 from ..tracking import stores
-from . import compose, engines, job, optuna
+from . import compose, engines, optuna
 from .config_dir import config_dir
 
 #: Overrides that decide where a sweep is and how it is run.
@@ -36,7 +36,7 @@ NAMING = ("name", "sweep.", "sweep/", "hydra.", "hydra/", "experiment")
 SETTLED = 3
 
 
-def run(flags: list[str], overrides: list[str]) -> int:
+def run(command: Command, flags: list[str], overrides: list[str]) -> int:
     """Run every job of a sweep and show what became of them. Returns the exit code.
 
     Errors: ConfigError for a sweep that cannot be run, RunFailed for one that was stopped or whose launcher gave up.
@@ -49,7 +49,7 @@ def run(flags: list[str], overrides: list[str]) -> int:
         processes.step_aside(functools.partial(sweep.ask_to_stop, directory))
     _quieten()
     try:
-        return _run(flags, [*overrides, *searched], directory, planned, resume)
+        return _run(command, flags, [*overrides, *searched], directory, planned, resume)
     except (FileNotFoundError, Damaged) as error:
         if (directory / SWEEP).exists():
             raise
@@ -62,12 +62,16 @@ def run(flags: list[str], overrides: list[str]) -> int:
         ) from error
 
 
-def _run(flags: list[str], overrides: list[str], directory: Path, planned: sweep.Sweep, resume: bool) -> int:
+def _run(
+    command: Command, flags: list[str], overrides: list[str], directory: Path, planned: sweep.Sweep, resume: bool
+) -> int:
     """Run the jobs of a planned sweep. Returns the exit code."""
     with sweep.held(directory, planned, resume), ToJobs(directory):
         gave_up = True
         try:
-            compose.hand_over([*flags, *overrides, terminal.override("hydra.sweep.dir", directory)], directory)
+            compose.hand_over(
+                command, [*flags, *overrides, terminal.override("hydra.sweep.dir", directory)], directory
+            )
             gave_up = False
         except ConfigError as error:
             if "no key" not in str(error):
@@ -81,13 +85,13 @@ def _run(flags: list[str], overrides: list[str], directory: Path, planned: sweep
             if not failed and not sweep.asked_to_stop(directory):
                 raise
         finally:
-            settle(directory, gave_up)
+            settle(command, directory, gave_up)
             from . import sweep_summary
 
             exit_code = sweep_summary.show(directory)
         if stopped := sweep.asked_to_stop(directory):
             raise RunFailed(f"Stopped by {STOPPED[128 + stopped]}.", 128 + stopped)
-    return exit_code or (job.failures[0].exit_code if job.failures else 0)
+    return exit_code or (command.failures[0].exit_code if command.failures else 0)
 
 
 def plan(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
@@ -149,21 +153,21 @@ def _quieten() -> None:
     logging.getLogger("optuna.storages").setLevel(logging.WARNING)
 
 
-def settle(directory: Path, gave_up: bool) -> None:
+def settle(command: Command, directory: Path, gave_up: bool) -> None:
     """Wait for jobs that a launcher left running when it gave up, and for what is to reach MLflow."""
     launcher = sweep.read(directory).launcher
     looks = SETTLED if gave_up and engines.is_elsewhere(launcher) and not engines.is_queue(launcher) else 0
     while looks:
         time.sleep(1)
         looks = SETTLED if any(map(runs.is_running, sweep.jobs(directory))) else looks - 1
-    followed = {path.resolve() for path in supervisor.MIRROR.followed}
+    followed = {path.resolve() for path in command.mirror.followed}
     for one in sweep.jobs(directory):
         if one.resolve() not in followed and (one / CONFIG).is_file() and not runs.is_running(one):
-            _deliver(one)
-    supervisor.MIRROR.drain()
+            _deliver(command, one)
+    command.mirror.drain()
 
 
-def _deliver(directory: Path) -> None:
+def _deliver(command: Command, directory: Path) -> None:
     """Have a run closed and sent whose own processes were killed before they could."""
     with contextlib.suppress(ConfigError, Damaged, ForeignPath):
         files.refuse_links(directory)
@@ -176,5 +180,5 @@ def _deliver(directory: Path) -> None:
             except ConfigError as error:
                 print(error, file=sys.stderr)
                 return
-            supervisor.MIRROR.follow(directory, tracking)
-            supervisor.MIRROR.ended(directory, end)
+            command.mirror.follow(directory, tracking)
+            command.mirror.ended(directory, end)

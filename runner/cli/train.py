@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from .. import processes
 from ..errors import ConfigError
 from ..launch import workers
-from . import compose, job, sweep
+from ..launch.command import Command
+from . import compose, sweep
 
 #: What asks for a sweep.
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
@@ -15,7 +17,7 @@ MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 INFORMING = {"-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--version", "--hydra-help"}
 
 
-def train(arguments: list[str]) -> int:
+def train(command: Command, arguments: list[str]) -> int:
     """Compose the config of `arguments` and train it; with `-m`, every job of the sweep. Returns the exit code.
 
     Errors: UserError as the run ended with it; ConfigError for whatever Hydra or OmegaConf refuse.
@@ -34,11 +36,18 @@ def train(arguments: list[str]) -> int:
         processes.die_with_parent(os.getppid())
         overrides += workers.own_folder()
     if flags and not INFORMING & set(overrides):
-        return sweep.run(flags, overrides)
-    compose.hand_over([*flags, *overrides])
-    if job.failures:
-        raise job.failures[0]
+        return sweep.run(command, flags, overrides)
+    compose.hand_over(command, [*flags, *overrides])
+    if command.failures:
+        raise command.failures[0]
     return 0
+
+
+def train_inline(directory: Path) -> int:
+    """Train a prepared run directory in this process; returns the exit code."""
+    from ..worker.__main__ import run_and_report
+
+    return run_and_report(directory)
 
 
 def listed(argument: str) -> str:

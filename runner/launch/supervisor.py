@@ -25,16 +25,12 @@ from ..errors import STOPPED, UNWRITABLE, ConfigError, Damaged, DiskError, Proce
 from ..processes import locked
 from ..runs import compatible, sweep
 from ..runs.journal import CHECKPOINTS, CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, RESULT, Journal, refuse_other_files
-from ..tracking.process import MirrorProcess
 from . import workers
+from .command import Command
 from .signals import ToWorkers
 
-#: Delivers the runs of this command. A sweep does not wait for it between its jobs.
-MIRROR = MirrorProcess()
 #: Seconds that the other commands of a run have to hear that there is nothing to train.
 TELL_S = 60.0
-#: Signals that asked this command to stop, also those that came when a run was as good as complete.
-signals_received: list[int] = []
 
 
 @dataclass
@@ -49,7 +45,7 @@ class Outcome:
 
 
 def run(
-    config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str] | None = None
+    command: Command, config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str] | None = None
 ) -> dict[str, Any] | None:
     """Train a config in a directory; returns its `result.json`, None where another command writes that.
 
@@ -60,7 +56,7 @@ def run(
     node = workers.node(config.launch)
     try:
         if node.first:
-            _assist(config, directory, node)
+            _assist(command, config, directory, node)
             return None
         refuse_other_files(directory)
         if directory.is_dir():
@@ -76,7 +72,7 @@ def run(
                 if config.deploy.formats and not (directory / EXPORT / MANIFEST).is_file():
                     print(f"It is not exported. Later: {manifest.command(directory)}")
                 return result(directory)
-            outcome = supervise(config, directory, node, lock)
+            outcome = supervise(command, config, directory, node, lock)
     except UserError as error:
         if not node.first:
             _tell_others(config, node, str(error), error.exit_code)
@@ -100,11 +96,11 @@ def _tell_others(config: cfg.Config, node: workers.Node, message: str, exit_code
         workers.Workers(node, Path(folder), config.train, verdict=verdict).wait(min(config.launch.timeout_s, TELL_S))
 
 
-def _assist(config: cfg.Config, directory: Path, node: workers.Node) -> None:
+def _assist(command: Command, config: cfg.Config, directory: Path, node: workers.Node) -> None:
     """Run the workers of a node other than the first, which knows how the run stands. Errors: as in `run`."""
     (directory / RANKS).mkdir(parents=True, exist_ok=True)
     with ToWorkers(directory) as signals:
-        outcome = _work(config, directory, node, signals, locks=[])
+        outcome = _work(command, config, directory, node, signals, locks=[])
     if node.is_given and outcome.status != "FAILED":
         # A folder of its own, since it does not know that of the first process; a failure's message names its log.
         files.remove_named(directory, [f"{RANKS}/{path.name}" for path in (directory / RANKS).iterdir()])
@@ -173,22 +169,24 @@ def _refuse_shorter(config: cfg.Config, done: dict[str, Any]) -> None:
         )
 
 
-def supervise(config: cfg.Config, directory: Path, node: workers.Node, lock: int) -> Outcome:
+def supervise(command: Command, config: cfg.Config, directory: Path, node: workers.Node, lock: int) -> Outcome:
     """Run the workers of a prepared directory to their end, while its journal is mirrored."""
     with ToWorkers(directory) as signals:
         if isinstance(config.tracking, cfg.Mlflow):
-            MIRROR.follow(directory, config.tracking)
+            command.mirror.follow(directory, config.tracking)
         # The directory stays locked until the workers are gone as well.
         inline = _wants_inline(config)
-        outcome = _inline(directory) if inline else _work(config, directory, node, signals, [lock])
+        outcome = (
+            _inline(command, directory) if inline else _work(command, config, directory, node, signals, [lock])
+        )
         if signals.first:
-            signals_received.append(signals.first)
+            command.signals_received.append(signals.first)
         end = {"status": outcome.status, "reason": outcome.reason, "exit_code": outcome.exit_code}
         try:
             Journal(directory).append("ended", **end)
-            MIRROR.ended(directory, None)
+            command.mirror.ended(directory, None)
         except OSError:
-            MIRROR.ended(directory, end | {"time": time.time()})
+            command.mirror.ended(directory, end | {"time": time.time()})
     return outcome
 
 
@@ -196,16 +194,15 @@ def _wants_inline(config: cfg.Config) -> bool:
     return isinstance(config.launch, cfg.Local) and config.launch.inline
 
 
-def _inline(directory: Path) -> Outcome:
+def _inline(command: Command, directory: Path) -> Outcome:
     """Train in this very process."""
-    from ..worker import __main__ as worker
-
     protocol.clear_failure(directory, 0)
-    code = worker.guarded(directory)
+    code = command.train_inline(directory)
     return _outcome(workers.Ended(0, code) if code else None, directory)
 
 
-def _work(config: cfg.Config, directory: Path, node: workers.Node, signals: ToWorkers, locks: list[int]) -> Outcome:
+def _work(
+    command: Command, config: cfg.Config, directory: Path, node: workers.Node, signals: ToWorkers, locks: list[int]) -> Outcome:
     """Train in children, again where one was lost and the config allows that."""
     attempt, composed = 0, _digest(config)
     while True:
@@ -214,7 +211,7 @@ def _work(config: cfg.Config, directory: Path, node: workers.Node, signals: ToWo
         signals.workers = workers.Workers(node, directory, config.train, attempt, locks, composed=composed)
         if signals.first:
             signals.workers.send(signal.SIGTERM if signals.first == signal.SIGHUP else signals.first)
-        ended = signals.workers.wait(config.launch.timeout_s, functools.partial(_look, signals))
+        ended = signals.workers.wait(config.launch.timeout_s, functools.partial(_look, command, signals))
         outcome = _outcome(ended, directory, signals.first, config.launch, node)
         if outcome.exit_code != ProcessLost.exit_code or attempt == config.launch.max_restarts or signals.first:
             return outcome
@@ -231,10 +228,10 @@ def _work(config: cfg.Config, directory: Path, node: workers.Node, signals: ToWo
             Journal(directory).append("note", text=note)
 
 
-def _look(signals: ToWorkers) -> None:
+def _look(command: Command, signals: ToWorkers) -> None:
     """What is to be seen to while the workers work."""
     signals.look()
-    MIRROR.look()
+    command.mirror.look()
 
 
 def _digest(config: cfg.Config) -> str:

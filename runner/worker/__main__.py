@@ -52,10 +52,10 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # The command asks where every thread is before it ends a process that stands still.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    processes.leave(guarded(arguments.directory, arguments.attempt))
+    processes.leave(run_and_report(arguments.directory, arguments.attempt))
 
 
-def guarded(directory: Path, attempt: int = 0) -> int:
+def run_and_report(directory: Path, attempt: int = 0) -> int:
     """Train, and turn every error into an exit code and a message that the parent shows.
 
     `attempt` is above 0 where a process of the run was lost before and it goes on by itself.

@@ -93,7 +93,6 @@ def _composed_only(monkeypatch, tmp_path):
 def test_any_list_of_overrides_composes_or_is_refused_with_a_message(capsys, overrides):
     # A word in front is a verb, and a flag is not an override.
     overrides = ["name=tried", *(text for text in overrides if not text.startswith("-"))]
-    job.failures.clear()
     began = time.monotonic()
     code = main.command(overrides)
     said = capsys.readouterr()

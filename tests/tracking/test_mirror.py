@@ -115,9 +115,10 @@ def test_a_job_of_a_sweep_that_is_resumed_is_not_sent_to_a_store_that_only_it_na
     theirs = f"sqlite:///{tmp_path}/theirs.db"
     path = run / journal.CONFIG
     store.write(store.read(path, [f"tracking.uri={theirs}"]), path)
-    sweep._deliver(run)
+    sent = Command(train_inline)
+    sweep._deliver(sent, run)
     assert "--uri" in capsys.readouterr().err
-    assert supervisor.MIRROR.process is None
+    assert sent.mirror.process is None
     assert not stores.is_trusted(theirs)
 
 

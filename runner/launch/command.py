@@ -1,0 +1,29 @@
+"""One command of a user: what it delivers to MLflow, which signals it got and which of its runs failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..tracking.process import MirrorProcess
+
+
+@dataclass
+class Command:
+    """Made once in each process that is to train runs, and handed down."""
+
+    train_inline: Callable[[Path], int]
+    """Trains a prepared run directory in this very process (`launch.inline`); returns its exit code."""
+    mirror: MirrorProcess = field(default_factory=MirrorProcess)
+    """Delivers the runs of this command. A sweep does not wait for it between its jobs."""
+    signals_received: list[int] = field(default_factory=list)
+    """Signals that asked this command to stop, also those that came when a run was as good as complete."""
+    failures: list[UserError] = field(default_factory=list)
+    """What went wrong. Hydra would print a line of its own for an exception, and end a sweep."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The processes that a launcher starts deliver, and fail, for themselves."""
+        return Command, (self.train_inline,)
