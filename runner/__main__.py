@@ -13,7 +13,7 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and sys
 
 import importlib
 
-from . import __version__, terminal
+from . import __version__, files, terminal
 from .config import credentials
 from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, OutOfMemory, UserError, nearest
 
@@ -75,7 +75,7 @@ def command(arguments: list[str]) -> int:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        return _say(DiskError.of(error))
+        return _say(files.disk_error(error))
     except MemoryError as error:
         return _say(OutOfMemory.of(error))
     except KeyboardInterrupt:

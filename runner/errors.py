@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
-import os
 from collections.abc import Iterable
 from pathlib import Path
-
-from . import terminal
 
 #: Exit code of a command that a signal stopped → the signal as a user knows it.
 STOPPED = {129: "SIGHUP, as when a terminal is closed", 130: "Ctrl-C", 143: "SIGTERM"}
@@ -92,29 +89,6 @@ class DiskError(UserError):
             return True
         return error.errno in UNWRITABLE and str(error.filename or run).startswith(str(run))
 
-    @classmethod
-    def of(cls, error: OSError, run: Path | None = None) -> DiskError:
-        """What a user reads of an error while the files of a run are written."""
-        advice = (
-            "Make room there or make it writable, or choose another folder: hydra.run.dir=DIR "
-            "(of a sweep: hydra.sweep.dir=DIR)"
-        )
-        if run is not None and (run / "checkpoints").is_dir():
-            advice = (
-                "The last checkpoint is kept. Make room there or make it writable, then go on: "
-                f"{terminal.pasted('hydra.run.dir', run)} checkpoint.resume=auto"
-            )
-        if run is not None and not run.exists():
-            return cls(
-                f"{run} was moved or removed while the run wrote to it. Put it back, then go on: checkpoint.resume=auto"
-            )
-        place = error.filename or run
-        if error.errno == errno.ENAMETOOLONG:
-            return cls(f"{place} cannot be made: a name in it is longer than file systems take, 255 bytes. Shorten it.")
-        if error.errno == errno.EACCES and place and _is_closed(Path(os.fsdecode(place))):
-            return cls(f"{place} cannot be read: {error.strerror}. Make it readable for the user who runs this.")
-        return cls(f"{place} cannot be written: {error.strerror or error}. {advice}")
-
 
 class ForeignPath(UserError):
     """A file or folder that is not this package's to read, replace or send: somebody else's, or outside its place."""
@@ -134,14 +108,6 @@ class RunFailed(UserError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-def _is_closed(path: Path) -> bool:
-    """Whether a file, or a folder above it, may not be read by this process."""
-    return any(
-        os.path.exists(part) and not os.access(part, os.R_OK if part == path else os.X_OK)
-        for part in (path, *path.parents)
-    )
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from .errors import ForeignPath
+from . import terminal
+from .errors import DiskError, ForeignPath
 
 if TYPE_CHECKING:
     import numpy as np
@@ -274,3 +275,37 @@ def cache_folder() -> Path:
     if not os.path.isabs(home):
         raise FileNotFoundError(errno.ENOENT, "there is no home folder: HOME is not set, and the user has no entry")
     return Path(home) / ".cache" / "runner"
+
+
+def disk_error(error: OSError, run: Path | None = None) -> DiskError:
+    """What a user reads of an error while files are written: those of a run, or others."""
+    if run is not None and not run.exists():
+        return DiskError(
+            f"{run} was moved or removed while the run wrote to it. Put it back, then go on: checkpoint.resume=auto"
+        )
+    place = error.filename or run
+    if error.errno == errno.ENAMETOOLONG:
+        return DiskError(
+            f"{place} cannot be made: a name in it is longer than file systems take, 255 bytes. Shorten it."
+        )
+    if error.errno == errno.EACCES and place and _is_closed(Path(os.fsdecode(place))):
+        return DiskError(f"{place} cannot be read: {error.strerror}. Make it readable for the user who runs this.")
+    if run is not None and (run / "checkpoints").is_dir():
+        advice = (
+            "The last checkpoint is kept. Make room there or make it writable, then go on: "
+            f"{terminal.pasted('hydra.run.dir', run)} checkpoint.resume=auto"
+        )
+    else:
+        advice = (
+            "Make room there or make it writable, or choose another folder: hydra.run.dir=DIR (of a sweep: "
+            "hydra.sweep.dir=DIR)"
+        )
+    return DiskError(f"{place} cannot be written: {error.strerror or error}. {advice}")
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether a file, or a folder above it, may not be read by this process."""
+    return any(
+        os.path.exists(part) and not os.access(part, os.R_OK if part == path else os.X_OK)
+        for part in (path, *path.parents)
+    )

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from runner.config.targets import load_target
 from runner.errors import ConfigError
-from runner.targets import load_target
 
 
 def test_a_target_is_found():

@@ -16,10 +16,12 @@ import pytest
 from runner.__main__ import command
 from runner.checkpoints import weights
 from runner.cli.open_run import open_run
+from runner.cli.train import train_inline
 from runner.cli.verbs import runs as _runs  # noqa: F401  A child without rights finds no module any more.
 from runner.cli.verbs import sync  # noqa: F401
 from runner.errors import Damaged, ForeignPath
 from runner.launch import supervisor
+from runner.launch.command import Command
 from runner.report import subject
 from runner.runs.journal import Journal
 from tests.damage.written import a_run

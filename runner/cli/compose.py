@@ -16,10 +16,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from .. import terminal
+from .. import files, terminal
 from ..config import GROUPS, Checkpoint, Config, Optuna, Train
 from ..config.store import unknown_key
-from ..errors import STOPPED, UNWRITABLE, ConfigError, DiskError, RunFailed, UserError, nearest
+from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, nearest
 from ..launch.command import Command
 from ..runs import sweep
 from . import engines, job
@@ -84,10 +84,10 @@ def explain(error: Exception) -> UserError:
             case OverrideParseException():
                 return _unreadable(cause)
             case OSError(errno=errno.ENAMETOOLONG):
-                return ConfigError(str(DiskError.of(cause)))
+                return ConfigError(str(files.disk_error(cause)))
             case OSError(filename=str()):
                 # Hydra makes the run's folder.
-                return DiskError.of(cause)
+                return files.disk_error(cause)
             case MissingConfigException():
                 return _unknown_choice(cause)
             case ConfigAttributeError() | ConfigKeyError() if is_dataclass(cause.object_type):

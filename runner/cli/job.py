@@ -59,8 +59,7 @@ def run(command: Command, composed: DictConfig) -> Any:
     return None
 
 
-def _job(
-    command: Command, composed: DictConfig, directory: Path, overrides: list[str], nothing: float | None) -> Any:
+def _job(command: Command, composed: DictConfig, directory: Path, overrides: list[str], nothing: float | None) -> Any:
     """Train a job of a sweep; returns `nothing` where it did not finish."""
     swept = sweep.read(directory.parent)
     elsewhere = engines.is_elsewhere(swept.launcher)

@@ -69,9 +69,7 @@ def _run(
     with sweep.held(directory, planned, resume), ToJobs(directory):
         gave_up = True
         try:
-            compose.hand_over(
-                command, [*flags, *overrides, terminal.override("hydra.sweep.dir", directory)], directory
-            )
+            compose.hand_over(command, [*flags, *overrides, terminal.override("hydra.sweep.dir", directory)], directory)
             gave_up = False
         except ConfigError as error:
             if "no key" not in str(error):

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from .. import config as cfg
+from ..config.targets import load_target
 from ..errors import DataError
-from ..targets import load_target
 from . import cifar, digits, folder, mnist, synthetic
 from .splits import ImageFiles, Images, Source, Split, first_of_each_class, stratified_split
 

@@ -17,13 +17,13 @@ from typing import Any
 import yaml
 
 from .. import config as cfg
-from .. import device, files, protocol, runs, stored, terminal
+from .. import device, files, runs, stored, terminal
 from ..config import store
 from ..deploy import manifest
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import STOPPED, UNWRITABLE, ConfigError, Damaged, DiskError, ProcessLost, RunFailed, UserError
 from ..processes import locked
-from ..runs import compatible, sweep
+from ..runs import compatible, protocol, sweep
 from ..runs.journal import CHECKPOINTS, CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, RESULT, Journal, refuse_other_files
 from . import workers
 from .command import Command
@@ -80,7 +80,7 @@ def run(
     except OSError as error:
         if error.errno not in UNWRITABLE and directory.exists():
             raise
-        raise DiskError.of(error, directory) from error
+        raise files.disk_error(error, directory) from error
     if outcome.exit_code:
         raise RunFailed(outcome.reason, outcome.exit_code)
     return result(directory)
@@ -176,9 +176,7 @@ def supervise(command: Command, config: cfg.Config, directory: Path, node: worke
             command.mirror.follow(directory, config.tracking)
         # The directory stays locked until the workers are gone as well.
         inline = _wants_inline(config)
-        outcome = (
-            _inline(command, directory) if inline else _work(command, config, directory, node, signals, [lock])
-        )
+        outcome = _inline(command, directory) if inline else _work(command, config, directory, node, signals, [lock])
         if signals.first:
             command.signals_received.append(signals.first)
         end = {"status": outcome.status, "reason": outcome.reason, "exit_code": outcome.exit_code}
@@ -202,7 +200,8 @@ def _inline(command: Command, directory: Path) -> Outcome:
 
 
 def _work(
-    command: Command, config: cfg.Config, directory: Path, node: workers.Node, signals: ToWorkers, locks: list[int]) -> Outcome:
+    command: Command, config: cfg.Config, directory: Path, node: workers.Node, signals: ToWorkers, locks: list[int]
+) -> Outcome:
     """Train in children, again where one was lost and the config allows that."""
     attempt, composed = 0, _digest(config)
     while True:
@@ -264,7 +263,7 @@ def _outcome(
             state = "The first process knows how to go on."
         return Outcome(code, "KILLED", f"Stopped by {STOPPED[code]}. {state}")
     if not directory.exists():
-        return Outcome(DiskError.exit_code, "FAILED", str(DiskError.of(FileNotFoundError(), directory)))
+        return Outcome(DiskError.exit_code, "FAILED", str(files.disk_error(FileNotFoundError(), directory)))
     if code == DiskError.exit_code:
         return Outcome(code, "FAILED", f"{directory} takes no more files, not even the reason. Is its disk full?")
     if code < 0 and sys.stdout.isatty():

@@ -18,7 +18,7 @@ from pathlib import Path
 from .. import config as cfg
 from .. import device, terminal
 from ..processes import Stopwatch
-from ..protocol import COMPOSED, HEARTBEAT, PEERS, SHARED, TRAINED, VERDICT, Arguments, log_of
+from ..runs.protocol import COMPOSED, HEARTBEAT, PEERS, SHARED, TRAINED, VERDICT, Arguments, log_of
 
 #: Seconds that the other processes have to end by themselves once one has failed: they may have a reason as well.
 GRACE_S = 2.0

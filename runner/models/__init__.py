@@ -5,8 +5,8 @@ from __future__ import annotations
 from paddle import nn
 
 from .. import config as cfg
+from ..config.targets import load_target
 from ..errors import ConfigError
-from ..targets import load_target
 from . import vision
 from .cost import macs
 from .input_check import check_input

@@ -11,7 +11,7 @@ import paddle
 from paddle import Tensor
 
 from ..errors import RunFailed, UserError
-from ..protocol import PEERS
+from ..runs.protocol import PEERS
 from .network import Network
 from .sockets import Sockets
 

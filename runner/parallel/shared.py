@@ -11,7 +11,7 @@ import numpy as np
 
 from ..kernels import native
 from ..processes import Stopwatch
-from ..protocol import SHARED
+from ..runs.protocol import SHARED
 from .ranks import Ranks
 from .sockets import PeerLost
 

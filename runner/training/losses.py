@@ -9,7 +9,7 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 from .. import config as cfg
-from ..targets import load_target
+from ..config.targets import load_target
 
 #: (logits [N, K], labels [N]) → scalar
 HardLoss = Callable[[Tensor, Tensor], Tensor]

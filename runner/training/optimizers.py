@@ -11,8 +11,8 @@ from paddle.optimizer.lr import LambdaDecay
 
 from .. import config as cfg
 from ..compression import qat
+from ..config.targets import load_target
 from ..kernels.optimizer import AdamW as FusedAdamW
-from ..targets import load_target
 from . import schedules
 
 _NORMS = (

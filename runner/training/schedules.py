@@ -6,7 +6,7 @@ import bisect
 import math
 
 from .. import config as cfg
-from ..targets import load_target
+from ..config.targets import load_target
 
 
 def factor(config: cfg.Schedule, step: int, steps: int, steps_per_epoch: int) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 import paddle
 
 from .. import config as cfg
-from .. import files, parallel, processes, protocol, runs, stored, terminal
+from .. import files, parallel, processes, runs, stored, terminal
 from ..checkpoints import checkpoint
 from ..config import store
 from ..config.rules import network_names
@@ -26,7 +26,7 @@ from ..deploy import manifest
 from ..deploy.manifest import EXPORT
 from ..errors import CheckpointError, ConfigError, DataError, DiskError, OutOfMemory, ProcessLost, UserError
 from ..parallel import PeerLost
-from ..runs import compatible, sweep
+from ..runs import compatible, protocol, sweep
 from ..runs.journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, Journal
 from ..tracking import lookup
 from ..training.loop import fit
@@ -79,7 +79,7 @@ def run_and_report(directory: Path, attempt: int = 0) -> int:
             if isinstance(error, MemoryError):
                 return _failed(directory, rank, str(OutOfMemory.of(error)), OutOfMemory.exit_code)
             if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
-                return _failed(directory, rank, str(DiskError.of(error, directory)), DiskError.exit_code)
+                return _failed(directory, rank, str(files.disk_error(error, directory)), DiskError.exit_code)
             if stop.received:
                 # What a signal to the whole process group breaks is not a defect.
                 return 128 + stop.received

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from ..checkpoints import checkpoint
 from ..compression import qat
 from ..parallel import Ranks
-from ..protocol import Heartbeat
 from ..runs.journal import Journal
+from ..runs.protocol import Heartbeat
 from ..training.evaluation import Evaluation
 from ..training.state import Progress
 from .experiment import Experiment

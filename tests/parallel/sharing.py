@@ -15,7 +15,7 @@ import numpy as np
 
 from runner.parallel import PeerLost, Ranks, shared
 from runner.parallel.sockets import Sockets
-from runner.protocol import SHARED
+from runner.runs.protocol import SHARED
 
 SIZES = np.array([1, 15, 16, 0, 17, 333, 4096, 5], dtype=np.int64)
 TURNS = 5

@@ -17,7 +17,7 @@ import pytest
 from runner.kernels import native
 from runner.parallel import Ranks, network, shared
 from runner.parallel.sockets import Sockets
-from runner.protocol import SHARED
+from runner.runs.protocol import SHARED
 from tests.e2e.processes import ENVIRONMENT
 from tests.parallel.sharing import SIZES, TURNS, arrays
 

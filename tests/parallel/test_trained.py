@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.launch import workers
-from runner.protocol import PEERS
+from runner.runs.protocol import PEERS
 from tests.e2e.processes import ROOT
 from tests.parallel.trained import COMPOSITIONS
 

@@ -9,9 +9,10 @@ import sqlite3
 import pytest
 
 from runner.cli import sweep
+from runner.cli.train import train_inline
 from runner.config import store
 from runner.errors import CheckpointError
-from runner.launch import supervisor
+from runner.launch.command import Command
 from runner.runs import journal
 from runner.tracking import embedded, server, stores
 from runner.tracking.answers import Refused

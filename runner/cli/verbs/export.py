@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
         try:
             exported = export.export(place, subject, stage.loaders.train.unchanged(), stage.loaders.test)
         except OSError as error:
-            raise DiskError.of(error, place) from error
+            raise files.disk_error(error, place) from error
         show(place, exported)
         if place == directory and not fetched:
             final = export.publish(Journal(directory), exported)

@@ -12,7 +12,7 @@ from ... import config as cfg
 from ... import files, runs, stored
 from ...config import store
 from ...config.rules import validate
-from ...errors import CheckpointError, ConfigError, Damaged, DiskError, ForeignPath, RunFailed, ServerLost, UserError
+from ...errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
 from ...processes import locked
 from ...runs.journal import CHECKPOINTS, CONFIG, JOURNAL, RESULT, TRACKING_LOCK, Journal, events
 from ...tracking import stores
@@ -67,7 +67,7 @@ def _sync(directory: Path, uri: str | None, one_of_many: bool) -> None:
         sync(directory, uri, one_of_many)
     except OSError as error:
         # Of somebody else's run, say: the others are sent all the same.
-        raise DiskError.of(error) from error
+        raise files.disk_error(error) from error
 
 
 def sync(directory: Path, uri: str | None, one_of_many: bool) -> None:

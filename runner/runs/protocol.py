@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import child, files, stored
-from .errors import RunFailed
-from .runs.journal import LOG, RANKS
+from .. import child, files, stored
+from ..errors import RunFailed
+from .journal import LOG, RANKS
 
 #: What a worker writes to its pipe: something was done; all steps were done.
 BEAT, TRAINED = b".", b"!"

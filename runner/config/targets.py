@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.machinery import PathFinder
 from typing import Any
 
-from .errors import ConfigError, nearest
+from ..errors import ConfigError, nearest
 
 
 def load_target(target: str) -> Callable[..., Any]:
