@@ -15,7 +15,7 @@ import pytest
 from runner.cli.verbs import doctor
 from tests.conftest import TINY
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CUDA = "paddlepaddle-gpu" in {distribution.metadata["Name"] for distribution in metadata.distributions()}
 
 

@@ -1,0 +1,101 @@
+"""The plan of the house: which folder may import which, what each may know, and how large it may become."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import runner
+
+PACKAGE = Path(runner.__file__).parent
+#: From the ground up: a module or folder imports only what stands on a floor below its own.
+FLOORS = (
+    ("child", "errors", "terminal", "unpickling"),
+    ("files", "images", "stored"),
+    ("config", "processes"),
+    ("device", "models"),
+    ("compression", "runs"),
+    ("kernels",),
+    ("data", "parallel"),
+    ("training",),
+    ("checkpoints",),
+    ("deploy",),
+    ("report", "tracking"),
+    ("launch", "worker"),
+    ("cli",),
+    ("__main__",),
+)
+#: What must start within a tenth of a second, and what a researcher reads without knowing the rest.
+IGNORANT = {
+    "__main__": {"paddle", "mlflow"},
+    "cli": {"paddle", "mlflow"},
+    "config": {"paddle", "mlflow", "hydra"},
+    "launch": {"paddle", "mlflow", "hydra"},
+    "runs": {"paddle", "mlflow", "hydra"},
+    "training": {"mlflow", "hydra"},
+    "checkpoints": {"mlflow", "hydra"},
+    "deploy": {"mlflow", "hydra"},
+    "worker": {"mlflow", "hydra"},
+}
+MOST_ROOMS, MOST_FLOORS = 26, 14
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def imports(path: Path, everywhere: bool = True) -> Iterator[str]:
+    """The modules that a module imports, with dots; without those within functions unless `everywhere`."""
+    package = ["runner", *path.relative_to(PACKAGE).parent.parts]
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{name.name}" for name in node.names)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+def upward(path: Path, modules: Iterator[str]) -> set[str]:
+    """Imports that lead to the same floor in another room, or to a higher one."""
+    own = room(path)
+    parts = [name.split(".") for name in modules]
+    inside = {name[1] for name in parts if name[0] == "runner" and len(name) > 1 and name[1] in FLOOR}
+    return {other for other in inside if other != own and FLOOR[other] >= FLOOR[own]}
+
+
+def test_every_module_and_folder_has_a_floor():
+    assert {room(path) for path in SOURCES} == set(FLOOR)
+    assert len(FLOOR) <= MOST_ROOMS
+    assert len(FLOORS) <= MOST_FLOORS
+
+
+def test_imports_lead_downwards():
+    found = {str(path.relative_to(PACKAGE)): upward(path, imports(path)) for path in SOURCES}
+    assert not {path: rooms for path, rooms in found.items() if rooms}
+
+
+def test_that_check_sees_an_import_that_leads_up(tmp_path):
+    path = PACKAGE / "training" / "loop.py"
+    assert upward(path, iter(["runner.data.loaders", "numpy"])) == set()
+    assert upward(path, iter(["runner.cli.train.train", "runner.parallel.Ranks"])) == {"cli"}
+
+
+@pytest.mark.parametrize("name", IGNORANT)
+def test_folders_do_not_import_what_they_need_not_know(name):
+    found = {
+        f"{path.relative_to(PACKAGE)}: {module}"
+        for path in SOURCES
+        if room(path) == name
+        for module in imports(path, everywhere=name == "training")
+        if module.split(".")[0] in IGNORANT[name] and not (name == "cli" and module.startswith("hydra"))
+    }
+    assert not found
