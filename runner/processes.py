@@ -9,6 +9,8 @@ import fcntl
 import logging
 import math
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,3 +187,18 @@ def lock(descriptor: int, patience_s: float = math.inf, long: Callable[[], None]
             told = True
             long()
         time.sleep(TRY_S)
+
+
+def compilers() -> list[str]:
+    """The commands that may be the C++ compiler: what CXX says, else the usual ones."""
+    return [os.environ["CXX"]] if os.environ.get("CXX", "").strip() else ["g++", "clang++"]
+
+
+def compiler() -> list[str]:
+    """The words of the first of them that is there; none where there is no compiler."""
+    for command in compilers():
+        with contextlib.suppress(ValueError):
+            words = shlex.split(command)
+            if words and shutil.which(words[0]):
+                return words
+    return []

@@ -15,6 +15,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from .. import processes
 from ..models.ops import compiled
 
 log = logging.getLogger("runner")
@@ -83,7 +84,7 @@ def _processor() -> str:
 
 def _compile(path: Path) -> None:
     """Objects side by side, then one library against the very threads that Paddle's own library runs."""
-    compiler, libraries = compiled.compiler(), _paddle_libraries()
+    compiler, libraries = processes.compiler(), _paddle_libraries()
     if not compiler:
         raise Unavailable("there is no C++ compiler (Debian: apt-get install g++)")
     with tempfile.TemporaryDirectory(prefix="runner-") as folder, ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -199,7 +199,7 @@ def test_kernels_cut_in_half_are_not_loaded_but_made_again(cache, monkeypatch):
 @pytest.mark.parametrize("value", ["'", "  ", "no-such-compiler -O3"])
 def test_a_compiler_that_cannot_be_started_is_none(monkeypatch, value):
     monkeypatch.setenv("CXX", value)
-    assert compiled.compiler() == ([] if value.strip() else compiled.compiler())
+    assert processes.compiler() == ([] if value.strip() else processes.compiler())
     if value.strip():
         with pytest.raises(ConfigError, match="is not on PATH"):
             operator._compiler()

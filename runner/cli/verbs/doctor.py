@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ...models.ops import compiled
+from ... import processes
 from .. import import_probe
 
 #: Package → the versions pyproject.toml asks for, and the module it is needed for. What others need comes first: an
@@ -139,11 +139,11 @@ def packages() -> Iterator[Finding]:
 
 def compiler() -> Iterator[Finding]:
     """What compiles the CPU's kernels and the ReLU operator."""
-    if found := compiled.compiler():
+    if found := processes.compiler():
         yield Finding("C++ compiler", "ok", str(shutil.which(found[0])))
     else:
         remedy = "for training several times as fast on a CPU install g++ (Debian: apt-get install g++)"
-        yield Finding("C++ compiler", "warn", f"no {' or '.join(compiled.compilers())} on PATH", remedy)
+        yield Finding("C++ compiler", "warn", f"no {' or '.join(processes.compilers())} on PATH", remedy)
 
 
 def machine(cgroup: Path = Path("/sys/fs/cgroup")) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import paddle
 
+from ... import processes
 from ...errors import ConfigError
 from . import compiled
 
@@ -87,10 +88,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _compiler() -> str:
-    found = compiled.compiler()
+    found = processes.compiler()
     if not found:
         raise ConfigError(
-            f"The custom operator needs a C++ compiler and {' or '.join(compiled.compilers())} is not on PATH: "
+            f"The custom operator needs a C++ compiler and {' or '.join(processes.compilers())} is not on PATH: "
             f"install g++ (Debian: apt-get install g++), {REMEDY}."
         )
     if paddle.is_compiled_with_cuda() and not _has_nvcc():

@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import shlex
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -86,18 +84,3 @@ def _seal(path: Path) -> None:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
-
-
-def compilers() -> list[str]:
-    """The commands that may be the C++ compiler: what CXX says, else the usual ones."""
-    return [os.environ["CXX"]] if os.environ.get("CXX", "").strip() else ["g++", "clang++"]
-
-
-def compiler() -> list[str]:
-    """The words of the first of them that is there; none where there is no compiler."""
-    for command in compilers():
-        with contextlib.suppress(ValueError):
-            words = shlex.split(command)
-            if words and shutil.which(words[0]):
-                return words
-    return []
