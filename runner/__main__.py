@@ -64,7 +64,7 @@ def command(arguments: list[str]) -> int:
                 return 0
         if arguments and arguments[0].isidentifier():
             raise ConfigError(
-                f"There is no verb '{arguments[0]}'.{nearest(arguments[0], VERBS)} Valid: {', '.join(VERBS)}"
+                f"Unknown command '{arguments[0]}'.{nearest(arguments[0], VERBS)} Valid: {', '.join(VERBS)}"
             )
         from .cli.train import train, train_inline
         from .launch.command import Command

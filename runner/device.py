@@ -36,13 +36,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def environment(threads: int | None, beside: int = 1) -> dict[str, str]:
+def environment(threads: int | None, local_world_size: int = 1) -> dict[str, str]:
     """What has to be in the environment of a process before it loads Paddle.
 
-    threads: null for all cores, divided by the processes that a run has `beside` each other, and by its sweep's jobs.
+    threads: null for all cores, divided by the processes of the run on this machine, and by its sweep's jobs.
     """
-    beside *= int(os.environ.get(AT_ONCE, "1"))
-    count = str(threads or max(1, cores() // beside))
+    processes = local_world_size * int(os.environ.get(AT_ONCE, "1"))
+    count = str(threads or max(1, cores() // processes))
     found = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count} | home()
     if _is_amd_with_avx2():
         # Paddle 3.3.1 brings MKL 2019, which keeps to SSE on processors of other makers unless it is told that the
@@ -115,11 +115,11 @@ def choose(config: cfg.Train, amp: cfg.Amp, devices: Sequence[int] = ()) -> str:
     if place == "gpu":
         _tune_gpu(mixed=isinstance(amp, cfg.Bf16))
     else:
-        keep_memory()
+        tune_malloc()
     return place
 
 
-def keep_memory() -> None:
+def tune_malloc() -> None:
     """Let the process keep what it frees, for the next step: else the system gives and clears the same pages again.
 
     glibc returns every block of more than some 32 MB, and the end of its heap, at once.
@@ -130,8 +130,8 @@ def keep_memory() -> None:
         mallopt(_TRIM_THRESHOLD, _ALWAYS)
 
 
-def give_memory_back() -> None:
-    """Undo `keep_memory`: what is free goes back to the system, now and from now on."""
+def restore_malloc() -> None:
+    """Undo `tune_malloc`: what is free goes back to the system, now and from now on."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)

@@ -67,7 +67,7 @@ def stopping() -> set[signal.Signals]:
     return {signal.SIGINT, signal.SIGTERM} | hangup
 
 
-def leave(code: int) -> NoReturn:
+def exit_fast(code: int) -> NoReturn:
     """End this process with all that Python does at an exit, but without taking Paddle apart, which takes 0.4 s."""
     logging.shutdown()
     atexit._run_exitfuncs()
@@ -86,7 +86,7 @@ def die_with_parent(parent: int) -> None:
             os._exit(128 + signal.SIGKILL)
 
 
-def step_aside(asked: Callable[[int], None], patience_s: float = 2.0) -> None:
+def run_in_shielded_child(asked: Callable[[int], None], patience_s: float = 2.0) -> None:
     """Go on in a child, in a session of its own, while this process does nothing but hear signals and wait for it.
 
     Whatever libraries do with signals, and a terminal's Ctrl-C to the whole process group, do not reach the child nor
@@ -120,26 +120,26 @@ def step_aside(asked: Callable[[int], None], patience_s: float = 2.0) -> None:
     os._exit(code if code >= 0 else 128 + (first or -code))
 
 
-def stand_back() -> None:
+def yield_cpu() -> None:
     """Leave the cores to whoever wants them. The lowest priority still takes a tenth of them from a running loop.
 
-    Only Linux has a class below that, and it is taken only where `step_forward` can end it, since a machine full of
+    Only Linux has a class below that, and it is taken only where `reclaim_cpu` can end it, since a machine full of
     other work would starve this process. A priority that was lowered stays so.
     """
-    if sys.platform == "linux" and _may_step_forward():
+    if sys.platform == "linux" and _may_reclaim_cpu():
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     else:
         os.nice(19)
 
 
-def step_forward(process: int) -> None:
+def reclaim_cpu(process: int) -> None:
     """Give a process that stood back, and is waited for now, its share of the cores."""
     if sys.platform == "linux":
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.sched_setscheduler(process, os.SCHED_OTHER, os.sched_param(0))
 
 
-def _may_step_forward() -> bool:
+def _may_reclaim_cpu() -> bool:
     """Whether this user may leave the idle class again: a child tries."""
     child = os.fork()
     if child == 0:

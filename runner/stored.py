@@ -46,7 +46,7 @@ def opened(path: Path, remedy: str = REMEDY) -> Iterator[BinaryIO | None]:
         raise Damaged(f"{path} cannot be read: {why}. {remedy}") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Damaged(f"{path} cannot be read: it is no regular file. {remedy}")
+            raise Damaged(f"{path} cannot be read: it is not a regular file. {remedy}")
         with open(descriptor, "rb", closefd=False) as stream:
             yield stream
     finally:

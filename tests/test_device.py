@@ -39,7 +39,7 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_remedy():
 def test_freed_memory_is_kept_for_the_next_step():
     code = (
         "import resource, sys; from runner import device; import paddle\n"
-        "if sys.argv[1] == 'keep': device.keep_memory()\n"
+        "if sys.argv[1] == 'keep': device.tune_malloc()\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "paddle.ones([8 << 20]); before = faults()\n"
         "for _ in range(20): paddle.ones([8 << 20])\n"

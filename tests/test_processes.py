@@ -12,7 +12,7 @@ import pytest
 
 from runner import processes
 
-STANDING_BACK = "from runner import processes; processes.stand_back(); print('ready', flush=True); input()"
+STANDING_BACK = "from runner import processes; processes.yield_cpu(); print('ready', flush=True); input()"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an idle class")
@@ -22,9 +22,9 @@ def test_a_process_that_stands_back_takes_idle_cores_only_until_it_is_waited_for
     )
     try:
         assert child.stdout.readline() == "ready\n"
-        idle = processes._may_step_forward()
+        idle = processes._may_reclaim_cpu()
         assert os.sched_getscheduler(child.pid) == (os.SCHED_IDLE if idle else os.SCHED_OTHER)
-        processes.step_forward(child.pid)
+        processes.reclaim_cpu(child.pid)
         assert os.sched_getscheduler(child.pid) == os.SCHED_OTHER
         # An idle process never lowered its priority, which it could not raise again.
         assert os.getpriority(os.PRIO_PROCESS, child.pid) == (0 if idle else 19)
@@ -36,7 +36,7 @@ def test_a_process_that_stands_back_takes_idle_cores_only_until_it_is_waited_for
 def test_a_user_who_could_not_step_forward_again_never_takes_the_idle_class():
     code = (
         "import os, resource; resource.setrlimit(resource.RLIMIT_NICE, (0, 0)); os.setuid(65534)\n"
-        "from runner import processes; processes.stand_back()\n"
+        "from runner import processes; processes.yield_cpu()\n"
         "print(os.sched_getscheduler(0) == os.SCHED_OTHER, os.getpriority(os.PRIO_PROCESS, 0))"
     )
     # The modules are read before the user changes.
@@ -48,7 +48,7 @@ def test_a_user_who_could_not_step_forward_again_never_takes_the_idle_class():
 def test_stepping_forward_for_a_process_that_is_gone_does_nothing():
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    processes.step_forward(child.pid)
+    processes.reclaim_cpu(child.pid)
 
 
 def test_a_watch_counts_the_time_in_which_its_process_runs_and_none_in_which_it_is_stopped():

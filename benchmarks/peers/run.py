@@ -65,7 +65,7 @@ def paddle_loop(case: dict, peer: str) -> dict[str, float]:
             few = Batch(images[:32], labels[:32], np.arange(32), 32)
             qat.quantize_and_calibrate(network, cfg.TrainedQuantization(), [few], trained=False)
         if peer == "kernels":
-            device.keep_memory()
+            device.tune_malloc()
             accelerate(network, case["side"])
         network.train()
     parameters = [parameter for network in networks for parameter in network.parameters()]

@@ -38,7 +38,7 @@ ANOTHER = "Take another checkpoint, or train again."
 
 
 def save(directory: Path, training: Training, better: bool, about: dict[str, Any]) -> Path:
-    """Write the state of now, point `last` (and `best`, if it is the best so far) to it, and drop older ones.
+    """Write the current state, point `last` (and `best`, if it is the best so far) to it, and drop older ones.
 
     `about` is kept in the state as it is. Errors: Diverged where a weight is not finite, OSError where the disk is
     full; nothing new is left behind then, and nothing older is lost.
@@ -287,10 +287,10 @@ def shared(saved: Saved | None, ranks: Ranks) -> Iterator[Saved | None]:
 
     It exists within the context.
     """
-    if saved is None or ranks.world == 1:
+    if saved is None or ranks.world_size == 1:
         yield saved
         return
-    content = ranks.same(
+    content = ranks.broadcast_from_first(
         lambda: {name: stored.read_bytes(saved.folder / name) or b"" for name in saved.state["digests"]}
     )
     if ranks.is_first:

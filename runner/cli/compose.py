@@ -45,7 +45,7 @@ def short_id() -> str:
     return secrets.token_hex(3)
 
 
-def hand_over(command: Command, arguments: list[str], swept: Path | None = None) -> None:
+def run_hydra(command: Command, arguments: list[str], swept: Path | None = None) -> None:
     """Have Hydra compose, and start the run or, in the folder `swept`, the jobs of a sweep.
 
     Errors: ConfigError for whatever Hydra or OmegaConf refuse; RunFailed where a signal stopped it, or an engine of

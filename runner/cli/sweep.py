@@ -46,7 +46,7 @@ def run(command: Command, flags: list[str], overrides: list[str]) -> int:
     except Exception as error:
         raise compose.explain(error) from error
     if engines.is_elsewhere(planned.launcher):
-        processes.step_aside(functools.partial(sweep.ask_to_stop, directory))
+        processes.run_in_shielded_child(functools.partial(sweep.ask_to_stop, directory))
     _quieten()
     try:
         return _run(command, flags, [*overrides, *searched], directory, planned, resume)
@@ -66,10 +66,10 @@ def _run(
     command: Command, flags: list[str], overrides: list[str], directory: Path, planned: sweep.Sweep, resume: bool
 ) -> int:
     """Run the jobs of a planned sweep. Returns the exit code."""
-    with sweep.held(directory, planned, resume), ToJobs(directory):
+    with sweep.lock_sweep(directory, planned, resume), ToJobs(directory):
         gave_up = True
         try:
-            compose.hand_over(command, [*flags, *overrides, terminal.override("hydra.sweep.dir", directory)], directory)
+            compose.run_hydra(command, [*flags, *overrides, terminal.override("hydra.sweep.dir", directory)], directory)
             gave_up = False
         except ConfigError as error:
             if "no key" not in str(error):

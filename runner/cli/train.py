@@ -37,7 +37,7 @@ def train(command: Command, arguments: list[str]) -> int:
         overrides += workers.own_folder()
     if flags and not INFORMING & set(overrides):
         return sweep.run(command, flags, overrides)
-    compose.hand_over(command, [*flags, *overrides])
+    compose.run_hydra(command, [*flags, *overrides])
     if command.failures:
         raise command.failures[0]
     return 0

@@ -129,7 +129,7 @@ class Synthetic(Data):
 
 @dataclass
 class CustomData(Data):
-    """A set of the user: `target(**kwargs)` returns a `runner.data.Source`."""
+    """A user-defined set: `target(**kwargs)` returns a `runner.data.Source`."""
 
     kind: str = "custom"
     """What the choice is; set by it."""

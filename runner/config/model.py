@@ -60,7 +60,7 @@ class Vision(Model):
 
 @dataclass
 class CustomModel(Model):
-    """A network of the user: `target(num_classes=…, **kwargs)` returns a `paddle.nn.Layer`."""
+    """A user-defined network: `target(num_classes=…, **kwargs)` returns a `paddle.nn.Layer`."""
 
     kind: str = "custom"
     """What the choice is; set by it."""

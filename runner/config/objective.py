@@ -37,7 +37,7 @@ class LabelSmoothing(Loss):
 
 @dataclass
 class CustomLoss(Loss):
-    """A loss of the user: `target(logits, labels, **kwargs)` returns a scalar."""
+    """A user-defined loss: `target(logits, labels, **kwargs)` returns a scalar."""
 
     kind: str = "custom"
     """What the choice is; set by it."""
@@ -117,7 +117,7 @@ class Kd(Mimic):
 
 @dataclass
 class CustomMimic(Mimic):
-    """A mimic loss of the user: `target(logits, peer_logits, **kwargs)` returns a scalar."""
+    """A user-defined mimic loss: `target(logits, peer_logits, **kwargs)` returns a scalar."""
 
     kind: str = "custom"
     """What the choice is; set by it."""

@@ -94,7 +94,7 @@ class AdamW(Optimizer):
 
 @dataclass
 class CustomOptimizer(Optimizer):
-    """An optimizer of the user: `target(learning_rate=…, parameters=…, **kwargs)`."""
+    """A user-defined optimizer: `target(learning_rate=…, parameters=…, **kwargs)`."""
 
     kind: str = "custom"
     """What the choice is; set by it."""
@@ -172,7 +172,7 @@ class ExponentialWarmup(Schedule):
 
 @dataclass
 class CustomSchedule(Schedule):
-    """A schedule of the user: `target(step=…, steps=…, steps_per_epoch=…, **kwargs)` returns the factor."""
+    """A user-defined schedule: `target(step=…, steps=…, steps_per_epoch=…, **kwargs)` returns the factor."""
 
     kind: str = "custom"
     """What the choice is; set by it."""

@@ -228,7 +228,7 @@ def _launch(config: Config) -> Iterator[str]:
     yield from _divided(config, count)
 
 
-def divided(config: Config, processes: int) -> None:
+def check_divisible(config: Config, processes: int) -> None:
     """Refuse a batch that so many processes cannot share. Errors: ConfigError."""
     for problem in _divided(config, processes):
         raise ConfigError(problem)

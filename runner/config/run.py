@@ -137,7 +137,7 @@ class Launch:
     devices: list[int] = field(default_factory=list)
     """Numbers of the GPUs to use, one a process; none: the first ones."""
     timeout_s: float = bounded(1800.0, above=0)
-    """Seconds without a finished step after which the processes count as standing still, and are ended."""
+    """Seconds without a finished step after which the processes count as stalled and are ended."""
     max_restarts: int = bounded(0, min=0)
     """How often a run that lost a process starts again from its last checkpoint."""
 

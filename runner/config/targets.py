@@ -1,4 +1,4 @@
-"""Callables of the user, named in the config as `package.module:callable`."""
+"""User-defined callables, named in the config as `package.module:callable`."""
 
 from __future__ import annotations
 

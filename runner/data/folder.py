@@ -23,7 +23,7 @@ def load(config: cfg.ImageFolder) -> Source:
     for split in ("train", "test"):
         if not (root / split).is_dir():
             raise DataError(
-                f"{root / split} is no folder. data=image_folder expects data.root/{split}/<class>/<image files>; "
+                f"{root / split} is not a folder. data=image_folder expects data.root/{split}/<class>/<image files>; "
                 f"data.root is '{root}'."
             )
     classes = [path.name for path in _folders(root / "train")]

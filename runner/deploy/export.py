@@ -122,7 +122,7 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
             if cfg.Format.paddle in formats:
                 manifest.files.append(_paddle(folder, floats))
     del plain
-    device.give_memory_back()
+    device.restore_malloc()
     notes = compare(folder, manifest, subject, test)
     timings = recommend(folder, manifest, config.deploy)
     if quantized and cfg.Format.onnx not in formats:

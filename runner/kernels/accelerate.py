@@ -13,7 +13,7 @@ from paddle import Tensor, nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D
 
 from ..models.input_check import preserved
-from . import choice, fallback, layers, native
+from . import autotune, fallback, layers, native
 from .layers import ELEMENTWISE, FASTER, PLAIN, Accelerated, fits
 
 log = logging.getLogger("runner")
@@ -62,7 +62,7 @@ def _find_layout(network: nn.Layer, image_size: int) -> Layout:
     generator = np.random.default_rng(0)
     images = paddle.to_tensor(generator.standard_normal((IMAGES, 3, image_size, image_size), dtype=np.float32))
     with (
-        preserved(network), _lively(network), choice.unmeasured(), layers.unquantized(), paddle.no_grad(),
+        preserved(network), _lively(network), autotune.autotuning_off(), layers.unquantized(), paddle.no_grad(),
         warnings.catch_warnings(),
     ):  # fmt: skip
         # Paddle 3.3.1 has something to say about running averages at every training pass.

@@ -17,7 +17,7 @@ from paddle.nn.quant.quant_layers import FakeQuantMovingAverageAbsMax, Quantized
 
 from ..compression.qat import Pact
 from ..models.mobilenet_v3 import ActivatedNorm, Gate
-from . import choice, functions
+from . import autotune, functions
 from .native import ACTIVATIONS, Geometry
 from .switch import Switch
 
@@ -51,7 +51,7 @@ class _Convolution(Accelerated):
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """x [C, H, W, N]; as it came, [N, C, H, W], where the layer enters."""
         geometry = self._geometry(x)
-        if choice.prefers_stock(geometry, self.enters, self.leaves):
+        if autotune.paddle_is_faster(geometry, self.enters, self.leaves):
             x = x if self.enters else functions.ToBatchFirst.apply(x)
             g = geometry
             y = F.conv2d(x, weight, self.bias, g.stride, g.padding, g.dilation, g.groups)

@@ -88,7 +88,7 @@ def run(
 
 def _tell_others(config: cfg.Config, node: workers.Node, message: str, exit_code: int) -> None:
     """Let the commands of the other processes end as this one does, where they were started by themselves."""
-    if node.world == node.processes:
+    if node.world_size == node.processes:
         return
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / RANKS).mkdir()
@@ -214,7 +214,7 @@ def _work(
         outcome = _outcome(ended, directory, signals.first, config.launch, node)
         if outcome.exit_code != ProcessLost.exit_code or attempt == config.launch.max_restarts or signals.first:
             return outcome
-        if node.world > node.processes:
+        if node.world_size > node.processes:
             if signals.workers.trained:
                 # The other commands have ended: their processes were not needed any more.
                 return outcome
@@ -287,14 +287,18 @@ def _how_to_go_on(directory: Path) -> str:
 
 def _loss(ended: workers.Ended, directory: Path, settings: cfg.Launch | None, node: workers.Node | None) -> str:
     """How a process was lost."""
-    alone = node is None or node.world == 1
+    alone = node is None or node.world_size == 1
     who = "The training process" if alone else "The run" if ended.rank is None else f"Process {ended.rank}"
     log = protocol.log_of(directory, ended.rank or 0)
-    if ended.stood_still and settings:
+    if ended.stalled and settings:
         return (
-            f"{who} stood still: no step was finished for {settings.timeout_s:g} s (launch.timeout_s), or the others "
+            f"{who} stalled: no step was finished for {settings.timeout_s:g} s (launch.timeout_s), or the others "
             f"waited for it in vain. Where it was: {log}"
-        ) + (" Were all machines started, with the same launch.master?" if node and node.world > node.processes else "")
+        ) + (
+            " Were all machines started, with the same launch.master?"
+            if node and node.world_size > node.processes
+            else ""
+        )
     if ended.code in workers.CUT_OFF and not alone:
         return f"{who} lost the connection to the others. The log of the one that ended first says why; its own: {log}"
     name = signal.Signals(-ended.code).name if ended.code < 0 else f"exit code {ended.code}"

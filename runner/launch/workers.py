@@ -35,9 +35,9 @@ class Node:
     first: int = 0
     """Number of the first of them."""
     processes: int = 1
-    world: int = 1
+    world_size: int = 1
     """Processes of the run on all machines."""
-    beside: int = 1
+    local_world_size: int = 1
     """Processes of the run on this machine, whoever starts them."""
     master: str | None = None
     """HOST:PORT where process 0 listens; None: a free port of this machine."""
@@ -48,15 +48,15 @@ class Node:
 
     def environment(self, local: int, master: str) -> dict[str, str]:
         """What process `local` of this node needs to find the others, as `paddle.distributed.launch` names it."""
-        if self.world == 1 and not self.devices:
+        if self.world_size == 1 and not self.devices:
             return {}
         rank, host = self.first + local, master.rpartition(":")[0]
-        found = {"PADDLE_LOCAL_SIZE": str(self.beside), "FLAGS_selected_gpus": str(self.devices[local])}
-        if self.world > 1:
+        found = {"PADDLE_LOCAL_SIZE": str(self.local_world_size), "FLAGS_selected_gpus": str(self.devices[local])}
+        if self.world_size > 1:
             # Only the master is connected to; the others need a name each.
-            endpoints = [f"{host}:{number}" for number in range(self.world)]
+            endpoints = [f"{host}:{number}" for number in range(self.world_size)]
             found |= {
-                "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": str(self.world), "PADDLE_MASTER": master,
+                "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": str(self.world_size), "PADDLE_MASTER": master,
                 "PADDLE_RANK_IN_NODE": str(local), "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
                 "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
             }  # fmt: skip
@@ -66,9 +66,9 @@ class Node:
 def node(launch: cfg.Launch) -> Node:
     """What this command is to start: as an outer `paddle.distributed.launch` says, else as the config says."""
     if is_launched():
-        beside = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
+        local_world_size = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
         rank, world = int(os.environ["PADDLE_TRAINER_ID"]), int(os.environ["PADDLE_TRAINERS_NUM"])
-        return Node(rank, 1, world, beside, os.environ.get("PADDLE_MASTER"), is_given=True)
+        return Node(rank, 1, world, local_world_size, os.environ.get("PADDLE_MASTER"), is_given=True)
     count = launch.processes
     devices = launch.devices or list(range(count))
     if isinstance(launch, cfg.Cluster):
@@ -97,7 +97,7 @@ class Ended:
     """Its number; None where nobody can tell."""
     code: int
     """Its exit code; negative: the signal that killed it."""
-    stood_still: bool = False
+    stalled: bool = False
     """Whether it was ended because it did not go on."""
 
 
@@ -124,7 +124,7 @@ class Workers:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.heartbeats: list[int] = []
         master = node.master or f"127.0.0.1:{_free_port()}"
-        local_only = 1 < node.world == node.processes
+        local_only = 1 < node.world_size == node.processes
         shared = _shared_file() if local_only else []
         peers = _connected(node.processes) if local_only else [[]] * node.processes
         try:
@@ -137,7 +137,7 @@ class Workers:
                 own |= {SHARED: str(shared[0])} if shared else {}
                 own |= {PEERS: ",".join(str(peer.fileno()) for peer in peers[local])} if local_only else {}
                 passed = [*locks, *shared, *(peer.fileno() for peer in peers[local])]
-                self._start(local, own | device.environment(train.threads, node.beside), attempt, passed)
+                self._start(local, own | device.environment(train.threads, node.local_world_size), attempt, passed)
         except OSError:
             self.send(signal.SIGKILL)
             raise
@@ -174,8 +174,8 @@ class Workers:
     def wait(self, timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> Ended | None:
         """Wait until all have ended; returns who failed first, and ends the others then.
 
-        timeout_s: seconds without a finished step, in which this process ran, after which they count as standing
-        still. `meanwhile` is called again and again.
+        timeout_s: seconds without a finished step, in which this process ran, after which they count as
+        stalled. `meanwhile` is called again and again.
         """
         try:
             return self._wait(timeout_s, meanwhile)
@@ -201,11 +201,11 @@ class Workers:
             if since.seconds() > GRACE_S and failed and not killed:
                 if all(one.code in CUT_OFF for one in failed):
                     # Whoever is still there is what the others waited for.
-                    return self._end_of_standstill()
+                    return self._end_stalled()
                 self.send(signal.SIGKILL)
                 killed = True
             elif self.silent.seconds() > timeout_s and not failed:
-                return self._end_of_standstill()
+                return self._end_stalled()
             meanwhile()
             self._look()
         # What lost its connection is not what broke it.
@@ -226,7 +226,7 @@ class Workers:
                 self.silent.begin()
                 self.trained = self.trained or TRAINED in beats
 
-    def _end_of_standstill(self) -> Ended:
+    def _end_stalled(self) -> Ended:
         """Let every process write down where it is, and end it."""
         alive = [local for local, process in enumerate(self.processes) if process.poll() is None]
         stopped = [local for local in alive if _is_stopped(self.processes[local].pid)]
@@ -237,7 +237,7 @@ class Workers:
             process.wait()
         known = stopped or (alive if len(alive) == 1 else [])
         rank = self.node.first + known[0] if known else None
-        return Ended(rank, -signal.SIGKILL, stood_still=True)
+        return Ended(rank, -signal.SIGKILL, stalled=True)
 
 
 def _is_stopped(process: int) -> bool:

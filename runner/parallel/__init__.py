@@ -1,18 +1,18 @@
 """The processes of a run as one: the same numbers as a single process would have, whatever their number."""
 
-from .exchange import Exchange, exchange
 from .layers import Shard, separate, share_dropout, statistics, synchronize
 from .ranks import ALONE, Ranks, join
+from .replicas import Replicas, replicate
 from .sockets import PeerLost
 
 __all__ = [
     "ALONE",
-    "Exchange",
     "PeerLost",
     "Ranks",
+    "Replicas",
     "Shard",
-    "exchange",
     "join",
+    "replicate",
     "separate",
     "share_dropout",
     "statistics",

@@ -100,10 +100,10 @@ class _Normalize(PyLayer):
         others = [number for number in range(x.ndim) if number != axis]
         shape = [-1 if number == axis else 1 for number in range(x.ndim)]
         own = paddle.full([1], math.prod(x.shape[number] for number in others), "float64")
-        sums = ranks.total(paddle.concat([x.sum(others, "float64"), own]))
+        sums = ranks.all_reduce_sum(paddle.concat([x.sum(others, "float64"), own]))
         mean = (sums[:-1] / sums[-1]).astype(x.dtype)
         centered = x - mean.reshape(shape)
-        variance = ranks.total((centered * centered).sum(others, "float64")) / sums[-1]
+        variance = ranks.all_reduce_sum((centered * centered).sum(others, "float64")) / sums[-1]
         rate = paddle.rsqrt(variance + epsilon).astype(x.dtype)
         normal = centered * rate.reshape(shape)
         ctx.save_for_backward(normal, rate, gamma, sums[-1])
@@ -115,7 +115,7 @@ class _Normalize(PyLayer):
     def backward(ctx: Any, dy: Tensor, *_statistics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         normal, rate, gamma, count = ctx.saved_tensor()
         dbeta, dgamma = dy.sum(ctx.others, "float64"), (dy * normal).sum(ctx.others, "float64")
-        shift, slope = (ctx.ranks.total(paddle.concat([dbeta, dgamma])) / count).astype(dy.dtype).chunk(2)
+        shift, slope = (ctx.ranks.all_reduce_sum(paddle.concat([dbeta, dgamma])) / count).astype(dy.dtype).chunk(2)
         inner = dy - shift.reshape(ctx.shape) - normal * slope.reshape(ctx.shape)
         return (gamma * rate).reshape(ctx.shape) * inner, dgamma.astype(dy.dtype), dbeta.astype(dy.dtype)
 
@@ -153,12 +153,12 @@ class Shard:
     @property
     def first(self) -> int:
         """Which of them is the first one of this process."""
-        return (self.ranks.rank - self.rows.start) % self.ranks.world
+        return (self.ranks.rank - self.rows.start) % self.ranks.world_size
 
     @property
     def own(self) -> int:
         """How many of them this process has."""
-        return len(self.rows[self.first :: self.ranks.world])
+        return len(self.rows[self.first :: self.ranks.world_size])
 
 
 def share_dropout(networks: Networks, shard: Shard) -> None:
@@ -184,4 +184,4 @@ class SharedDropout(nn.Dropout):
             return super().forward(x)
         shape = [len(shard.rows) if axis == rows else length for axis, length in enumerate(x.shape)]
         kept = F.dropout(paddle.ones(shape, x.dtype), self.p, self.axis, mode=self.mode)
-        return x * paddle.strided_slice(kept, [rows], [shard.first], [len(shard.rows)], [shard.ranks.world])
+        return x * paddle.strided_slice(kept, [rows], [shard.first], [len(shard.rows)], [shard.ranks.world_size])

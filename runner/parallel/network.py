@@ -53,17 +53,17 @@ class Network:
                 f"The processes cannot meet at {address} (launch.master): {str(error).strip().splitlines()[0]}"
             ) from error
 
-    def total(self, tensor: Tensor) -> None:
+    def all_reduce_sum(self, tensor: Tensor) -> None:
         """The sum over all processes, in place."""
         with _connected():
             paddle.distributed.all_reduce(tensor)
 
-    def largest(self, tensor: Tensor) -> None:
+    def all_reduce_max(self, tensor: Tensor) -> None:
         """The largest values over all processes, in place."""
         with _connected():
             paddle.distributed.all_reduce(tensor, paddle.distributed.ReduceOp.MAX)
 
-    def wait(self) -> None:
+    def barrier_without_timeout(self) -> None:
         """Return once every process has come here, however long that takes, where gloo would give up after 30 s."""
         store, meeting = paddle.base.core.create_or_get_global_tcp_store(), next(_meetings)
         with _connected():
@@ -83,7 +83,7 @@ class Network:
     def hear(self, said: Any) -> Any:
         """What the first process says; it has to survive pickling."""
         box = [said]
-        self.wait()
+        self.barrier_without_timeout()
         with _connected():
             paddle.distributed.broadcast_object_list(box, src=0)
         return box[0]

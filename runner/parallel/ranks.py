@@ -21,9 +21,9 @@ T = TypeVar("T")
 class Transport(Protocol):
     """How messages of the processes of a run reach each other. Errors of every method: PeerLost."""
 
-    def total(self, tensor: Tensor) -> None: ...
-    def largest(self, tensor: Tensor) -> None: ...
-    def wait(self) -> None: ...
+    def all_reduce_sum(self, tensor: Tensor) -> None: ...
+    def all_reduce_max(self, tensor: Tensor) -> None: ...
+    def barrier_without_timeout(self) -> None: ...
     def hear(self, said: Any) -> Any: ...
 
 
@@ -32,11 +32,11 @@ class Ranks:
     """The number of this process among all of a run. Alone, it exchanges nothing."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     transport: Transport | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if (self.world > 1) is not (self.transport is not None):
+        if (self.world_size > 1) is not (self.transport is not None):
             raise ValueError("a run of several processes needs a transport, and a run of one has none")
 
     @property
@@ -45,45 +45,45 @@ class Ranks:
         return self.rank == 0
 
     @paddle.no_grad()
-    def total(self, tensor: Tensor) -> Tensor:
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor of any shape over all processes, in place."""
         if self.transport:
-            self.transport.total(tensor)
+            self.transport.all_reduce_sum(tensor)
         return tensor
 
     @paddle.no_grad()
-    def largest(self, tensor: Tensor) -> Tensor:
+    def all_reduce_max(self, tensor: Tensor) -> Tensor:
         """The largest values of a tensor of any shape over all processes, in place."""
         if self.transport:
-            self.transport.largest(tensor)
+            self.transport.all_reduce_max(tensor)
         return tensor
 
     @paddle.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Give floating-point tensors their means over all processes, in place, in one exchange a dtype."""
-        if self.world == 1:
+        if self.world_size == 1:
             return
         for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
             own = [tensor for tensor in tensors if tensor.dtype == dtype]
-            together = self.total(paddle.concat([tensor.flatten() for tensor in own]))
-            together.scale_(1 / self.world)
+            together = self.all_reduce_sum(paddle.concat([tensor.flatten() for tensor in own]))
+            together.scale_(1 / self.world_size)
             for tensor, part in zip(own, together.split([tensor.size for tensor in own]), strict=True):
                 paddle.assign(part.reshape(tensor.shape), tensor)
 
-    def any(self, flag: bool) -> bool:
+    def any_rank(self, flag: bool) -> bool:
         """Whether a flag is set in any process. Waits for the device."""
-        return flag if self.world == 1 else bool(self.total(paddle.to_tensor([int(flag)])).item())
+        return flag if self.world_size == 1 else bool(self.all_reduce_sum(paddle.to_tensor([int(flag)])).item())
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Return once every process has come here. Errors: PeerLost at once where one is gone."""
-        self.any(False)
+        self.any_rank(False)
 
-    def wait(self) -> None:
+    def barrier_without_timeout(self) -> None:
         """Return once every process has come here, however long that takes."""
         if self.transport:
-            self.transport.wait()
+            self.transport.barrier_without_timeout()
 
-    def same(self, make: Callable[[], T]) -> T:
+    def broadcast_from_first(self, make: Callable[[], T]) -> T:
         """What `make` returns in the first process, in every process; it has to survive pickling.
 
         Errors: a UserError that `make` raises in the first process, in every process with its exit code.

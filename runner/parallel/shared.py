@@ -32,8 +32,8 @@ class Memory:
         self.ranks = ranks
         self.turn = 0
         self.stride = 16 * math.ceil(size / 16)
-        seats = SEAT.itemsize * ranks.world
-        areas = 4 * self.stride * ranks.world
+        seats = SEAT.itemsize * ranks.world_size
+        areas = 4 * self.stride * ranks.world_size
         os.ftruncate(descriptor, seats + 2 * areas)
         self.mapping = np.frombuffer(mmap.mmap(descriptor, seats + 2 * areas), np.uint8)
         self.seats = self.mapping[:seats].view(SEAT)
@@ -47,7 +47,7 @@ class Memory:
         """
         self.turn += 1
         kernels, area = native.kernels(), self.areas[self.turn % 2]
-        world, own = self.ranks.world, self.ranks.rank
+        world, own = self.ranks.world_size, self.ranks.rank
         kernels.gather(count, arrays, sizes, area + 4 * self.stride * own)
         self._meet()
         kernels.average(count, arrays, sizes, area, self.stride, world, own, 1 / world)
@@ -67,7 +67,7 @@ class Memory:
     def _missing(self) -> int | None:
         """Come, and wait for a moment; who has not come then."""
         late = native.kernels().meet(
-            self.mapping.ctypes.data, self.ranks.world, self.ranks.rank, self.turn & 0xFFFFFFFF, int(LOOK_S * 1e9)
+            self.mapping.ctypes.data, self.ranks.world_size, self.ranks.rank, self.turn & 0xFFFFFFFF, int(LOOK_S * 1e9)
         )
         return None if late < 0 else late
 
@@ -82,4 +82,4 @@ def memory(ranks: Ranks, size: int) -> Memory | None:
     if given:
         with contextlib.suppress(OSError):
             own = Memory(ranks, int(given), size)
-    return None if ranks.any(own is None) else own
+    return None if ranks.any_rank(own is None) else own

@@ -35,15 +35,15 @@ class Sockets:
         for number in descriptors:
             os.set_inheritable(number, False)
 
-    def total(self, tensor: Tensor) -> None:
+    def all_reduce_sum(self, tensor: Tensor) -> None:
         """The sum over all processes, in place, with the same bits in each."""
         self._reduce(tensor, np.add)
 
-    def largest(self, tensor: Tensor) -> None:
+    def all_reduce_max(self, tensor: Tensor) -> None:
         """The largest values over all processes, in place."""
         self._reduce(tensor, np.maximum)
 
-    def wait(self) -> None:
+    def barrier_without_timeout(self) -> None:
         """Return once every process has come here."""
         self._combine(b"", lambda said: b"")
 

@@ -76,7 +76,7 @@ def digest(overrides: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def held(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
+def lock_sweep(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
     """Within the context a sweep is this command's.
 
     Its folder is made, or found again. A sweep that comes to no job takes with it what it made, and nothing else.

@@ -40,7 +40,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     sys.stdout = sys.stderr = Masked(sys.stderr)  # type: ignore[assignment]
     # Training has the first claim on every core.
-    processes.stand_back()
+    processes.yield_cpu()
     parent = Parent()
     followed: list[Followed] = []
     while True:

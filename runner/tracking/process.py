@@ -94,7 +94,7 @@ class MirrorProcess:
         """Let it end, for so many seconds in which this process runs. Whether it did."""
         assert self.process is not None
         self._say({"leave": True})
-        processes.step_forward(self.process.pid)
+        processes.reclaim_cpu(self.process.pid)
         return processes.wait(self.process, seconds)
 
     def _say_what_is_missing(self, directory: Path) -> None:

@@ -21,7 +21,7 @@ class Ema:
 
     @paddle.no_grad()
     def update(self) -> None:
-        """Take the network's values of now into the averages."""
+        """Take the network's current values into the averages."""
         for name, value in self.tracked.items():
             self.averages[name].scale_(self.decay).add_(value.astype("float32") * (1 - self.decay))
 

@@ -105,7 +105,7 @@ def evaluate(
                 if details:
                     seen[name].append(_predict(logits, batch))
     everything = [*sums.values(), paddle.to_tensor([count], dtype="float64")]
-    *totals, count = ranks.total(paddle.concat(everything)).numpy().tolist()
+    *totals, count = ranks.all_reduce_sum(paddle.concat(everything)).numpy().tolist()
     values: dict[str, float] = {}
     for number, name in enumerate(names):
         loss_sum, top1, topk = (total / count for total in totals[3 * number : 3 * number + 3])

@@ -77,7 +77,7 @@ def train_epoch(training: Training, window: Window, observer: Observer) -> None:
 def stopping(training: Training, observer: Observer) -> bool:
     """Whether any process was asked to end. All of them learn it at the same step, one where they wait anyway."""
     waits = device.is_cpu() or training.progress.step % training.settings.log_every == 0
-    return training.exchange.stops(observer.stopping(), waits)
+    return training.replicas.should_stop(observer.stopping(), waits)
 
 
 def settle(training: Training, window: Window, observer: Observer) -> None:
@@ -101,7 +101,7 @@ def settle(training: Training, window: Window, observer: Observer) -> None:
 
 
 def keep(training: Training, window: Window, observer: Observer, better: bool) -> None:
-    """Offer the state of now to the observer. Errors: Diverged where a loss since the last check is not finite."""
+    """Offer the current state to the observer. Errors: Diverged where a loss since the last check is not finite."""
     training.progress.unread = window.unread()
     observer.checkpoint(training.progress, better)
 
@@ -117,18 +117,18 @@ def train_step(training: Training, batch: Batch) -> Reading:
     for number, (images, labels, rows) in enumerate(pieces, 1):
         training.shard.rows = rows
         share = len(labels) / batch.global_size
-        with training.exchange.within(number == len(pieces)):
+        with training.replicas.accumulating(number == len(pieces)):
             with training.precision.autocast():
-                logits = training.exchange(images)
+                logits = training.replicas.forward(images)
                 losses = training.mode.losses(logits, labels)
             terms = {name: value for loss in losses for name, value in loss.items()}
             total = functools.reduce(operator.add, terms.values())
             # What is exchanged is the mean over processes.
-            weight = share * ranks.world
+            weight = share * ranks.world_size
             training.precision.backward(total if weight == 1 else total * weight)
         reading.add(terms, total, metrics.correct(logits["student"].detach(), labels, training.k), share)
     reading.rates = [optimization.lr for optimization in training.optimizations]
-    training.exchange.end()
+    training.replicas.reduce_gradients()
     training.precision.step(training.optimizations)
     for optimization in training.optimizations:
         optimization.schedule.step()
@@ -144,10 +144,10 @@ def parts(batch: Batch, accumulate: int, ranks: Ranks) -> Iterator[tuple[Tensor,
         yield batch.images, batch.labels, range(size)
         return
     # Row r of this process is row rank + r·world of the batch, and every process has one of each part.
-    count = max(1, min(accumulate, size // ranks.world))
+    count = max(1, min(accumulate, size // ranks.world_size))
     bounds = np.linspace(0, size, count + 1).astype(int)
     for begin, end in itertools.pairwise(bounds):
-        first, last = (int(-((ranks.rank - bound) // ranks.world)) for bound in (begin, end))
+        first, last = (int(-((ranks.rank - bound) // ranks.world_size)) for bound in (begin, end))
         yield batch.images[first:last], batch.labels[first:last], range(begin, end)
 
 
@@ -158,7 +158,7 @@ def validate(training: Training, observer: Observer) -> Evaluation:
     def until_stopped(batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
             # Several processes wait for each other at the end of an evaluation; they see behind it what stops them.
-            if observer.stopping() and training.ranks.world == 1:
+            if observer.stopping() and training.ranks.world_size == 1:
                 raise Stopped
             yield batch
 

@@ -68,7 +68,7 @@ class Window:
         """
         if not self.readings:
             return
-        values = self.training.ranks.total(paddle.stack([reading.values for reading in self.readings])).numpy()
+        values = self.training.ranks.all_reduce_sum(paddle.stack([reading.values for reading in self.readings])).numpy()
         self.seconds += time.perf_counter() - self.started
         self.started = time.perf_counter()
         bad = np.argwhere(~np.isfinite(values[:, :-2]))

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ..config import Checkpoint, Train
 from ..data import Loaders
 from ..models import Networks
-from ..parallel import Exchange, Ranks, Shard
+from ..parallel import Ranks, Replicas, Shard
 from .ema import Ema
 from .evaluation import Evaluation
 from .modes import Mode
@@ -62,12 +62,12 @@ class Training:
     ema: Ema | None = None
     shard: Shard = field(default_factory=lambda: Shard(Ranks()))
     """What this process computes of a batch."""
-    exchange: Exchange = field(init=False)
+    replicas: Replicas = field(init=False)
     """The networks as they are trained, and what the processes tell each other."""
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        self.exchange = Exchange(self.networks)
+        self.replicas = Replicas(self.networks)
 
     @property
     def ranks(self) -> Ranks:

@@ -50,9 +50,9 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     # The command hears it too, and says what it means.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # The command asks where every thread is before it ends a process that stands still.
+    # The command asks where every thread is before it ends a process that has stalled.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    processes.leave(run_and_report(arguments.directory, arguments.attempt))
+    processes.exit_fast(run_and_report(arguments.directory, arguments.attempt))
 
 
 def run_and_report(directory: Path, attempt: int = 0) -> int:
@@ -108,17 +108,17 @@ def _failed(directory: Path, rank: int, message: str, exit_code: int) -> int:
 def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     """Build the run of a directory, train it and write its result. Returns the exit code."""
     ranks, heartbeat = parallel.join(), protocol.Heartbeat()
-    if ranks.same(protocol.check_verdict):
+    if ranks.broadcast_from_first(protocol.check_verdict):
         return 0
     composed = os.environ.get(protocol.COMPOSED, "")
-    if ranks.any(ranks.same(lambda: composed) != composed):
+    if ranks.any_rank(ranks.broadcast_from_first(lambda: composed) != composed):
         raise ConfigError("The machines were not given the same overrides. Start all with the same command.")
-    config = ranks.same(lambda: store.read(directory / CONFIG))
-    saved, notes = ranks.same(lambda: starting_point(directory, config, attempt))
+    config = ranks.broadcast_from_first(lambda: store.read(directory / CONFIG))
+    saved, notes = ranks.broadcast_from_first(lambda: starting_point(directory, config, attempt))
     with checkpoint.shared(saved, ranks) as own:
         run = experiment.build(config, own, ranks)
     data = provenance.describe_data(run)
-    if ranks.any(ranks.same(lambda: data["digest"]) != data["digest"]):
+    if ranks.any_rank(ranks.broadcast_from_first(lambda: data["digest"]) != data["digest"]):
         raise DataError("The processes of this run do not have the same images. Give every machine the same ones.")
     if not ranks.is_first:
         return assist(run, stop, heartbeat)

@@ -19,7 +19,7 @@ from ..config import rules, store
 from ..errors import ConfigError
 from ..kernels import native
 from ..kernels.accelerate import accelerate as accelerate_network
-from ..kernels.choice import unmeasured
+from ..kernels.autotune import autotuning_off
 from ..models import Networks
 from ..runs.journal import CONFIG
 from ..tracking import lookup
@@ -73,7 +73,7 @@ def build(
     take over what came of it; at last all of them are tied together. Errors: ConfigError, DataError or CheckpointError,
     whichever part cannot be had.
     """
-    rules.divided(config, ranks.world)
+    rules.check_divisible(config, ranks.world_size)
     stage = prepare(config, with_teacher=True, ranks=ranks)
     networks, loaders, notes = stage.networks, stage.loaders, stage.notes
     if saved:
@@ -88,9 +88,9 @@ def build(
             remedy = "checkpoint.init_from is of a run with other classes: take one with those of this data."
             if config.compression.prune:
                 remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
-            with unmeasured():
+            with autotuning_off():
                 models.check_input(networks[name], config.data.image_size, len(loaders.classes), remedy)
-    with unmeasured():
+    with autotuning_off():
         costs = {
             name: {
                 "params": float(compression.slim.parameters(networks[name])),
@@ -101,8 +101,8 @@ def build(
     steps_per_epoch = loaders.train.batches_per_epoch
     steps = config.train.max_steps or config.train.epochs * steps_per_epoch
     _check_warmups(config, steps, steps_per_epoch)
-    ranks.wait()
-    fused = _accelerates(config) and not ranks.any(bool(native.unavailable()))
+    ranks.barrier_without_timeout()
+    fused = _accelerates(config) and not ranks.any_rank(bool(native.unavailable()))
     optimizations = _optimizations(config, stage.mode, networks, steps, steps_per_epoch, fused)
     stage.precision.decorate([networks[name] for name in networks.trained], [part.optimizer for part in optimizations])
     training = Training(
@@ -122,7 +122,7 @@ def build(
     if saved:
         restore.training_state(saved, training)
         notes += _other_length(saved, training, config)
-    if ranks.world > 1:
+    if ranks.world_size > 1:
         _tie(training, config.train, packed=fused)
     return Experiment(config, stage.device, training, notes, plan, costs)
 
@@ -133,12 +133,12 @@ def _begin(config: cfg.Config, stage: Stage, ranks: parallel.Ranks) -> dict[str,
 
     def first() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         plan = _initial_weights(config, networks, stage.notes)
-        with unmeasured():
+        with autotuning_off():
             plan |= _compress(config, stage)
-        alone = ranks.world == 1
+        alone = ranks.world_size == 1
         return plan, {} if alone else {name: value.numpy() for name, value in networks.state_dict().items()}
 
-    plan, arrays = ranks.same(first)
+    plan, arrays = ranks.broadcast_from_first(first)
     if not ranks.is_first:
         restore.take_over(arrays, bool(plan), "the first process", networks, config.compression)
     return plan
@@ -147,11 +147,11 @@ def _begin(config: cfg.Config, stage: Stage, ranks: parallel.Ranks) -> dict[str,
 def _tie(training: Training, settings: cfg.Train, packed: bool) -> None:
     """Make the processes of a run train as one: same generators, statistics and steps."""
     ranks, networks = training.ranks, training.networks
-    seeding.restore(ranks.same(seeding.state))
+    seeding.restore(ranks.broadcast_from_first(seeding.state))
     if settings.sync_batchnorm:
         parallel.synchronize(networks, ranks)
     parallel.share_dropout(networks, training.shard)
-    training.exchange = parallel.exchange(networks, ranks, parallel.statistics(networks), packed)
+    training.replicas = parallel.replicate(networks, ranks, parallel.statistics(networks), packed)
 
 
 def prepare(
@@ -163,7 +163,7 @@ def prepare(
     place = device.choose(config.train, config.amp, config.launch.devices)
     notes: list[str] = []
     seeding.seed(config.train.seed)
-    loaders = data.build(config.data, config.train.seed, config.debug.overfit_batches, ranks.rank, ranks.world)
+    loaders = data.build(config.data, config.train.seed, config.debug.overfit_batches, ranks.rank, ranks.world_size)
     if isinstance(config.data, cfg.ImageFolder) and (note := data.workers.note(config.data)):
         notes.append(note)
     mode = modes.build(config)
@@ -282,7 +282,7 @@ def _networks(
     classes = len(loaders.classes)
     trained = {name: models.build(models.model_of(config, name), classes) for name in mode.networks}
     if ranks and isinstance(config.mode, cfg.ClsTeacher):
-        given = ranks.same(functools.partial(teacher.read, config.mode, config))
+        given = ranks.broadcast_from_first(functools.partial(teacher.read, config.mode, config))
         return Networks(trained, {"teacher": teacher.build(config.mode, config, classes, notes, given)})
     return Networks(trained)
 

@@ -103,7 +103,7 @@ def _forget_training(training: Training) -> None:
     for name in training.networks.trained:
         training.networks[name].clear_gradients(set_to_zero=False)
     if device.is_cpu():
-        device.give_memory_back()
+        device.restore_malloc()
 
 
 def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, Any]:

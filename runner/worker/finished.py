@@ -21,7 +21,7 @@ from . import experiment
 from .experiment import Stage
 
 
-def restored(directory: Path, config: cfg.Config, pointer: str) -> Stage:
+def load_stage(directory: Path, config: cfg.Config, pointer: str) -> Stage:
     """Images and networks of a run, with the structure and the weights of a checkpoint: `final`, `best` or `last`.
 
     Errors: DataError, CheckpointError.
@@ -34,12 +34,12 @@ def restored(directory: Path, config: cfg.Config, pointer: str) -> Stage:
     return stage
 
 
-def evaluated(directory: Path, config: cfg.Config, split: str, pointer: str) -> Evaluation:
+def evaluate_run(directory: Path, config: cfg.Config, split: str, pointer: str) -> Evaluation:
     """Metrics and predictions of every network of a run on `train`, `val` or `test`.
 
-    Errors: as in `restored`; ConfigError for a split that the data does not have.
+    Errors: as in `load_stage`; ConfigError for a split that the data does not have.
     """
-    stage = restored(directory, config, pointer)
+    stage = load_stage(directory, config, pointer)
     stage.precision.decorate([stage.networks[name] for name in stage.networks.trained], [])
     batches = stage.loaders.evaluation(split)
     if batches is None:

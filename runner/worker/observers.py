@@ -63,7 +63,7 @@ class Recorder:
         self.journal.sync()
         folder = checkpoint.save(self.directory, self.run.training, better, about)
         self.journal.append("checkpoint", name=folder.name, better=better)
-        self.run.training.ranks.meet()
+        self.run.training.ranks.barrier()
 
     def _log_alphas(self, progress: Progress) -> None:
         """Where the learnt clips of activations are: their spread as metrics, each by its name in the log."""
@@ -106,7 +106,7 @@ class Follower:
 
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """Wait until the first process has written it."""
-        self.ranks.meet()
+        self.ranks.barrier()
 
     def stepped(self) -> None:
         """A sign of life."""

@@ -39,7 +39,7 @@ COMPOSITIONS = {
     "cls_distill, fpgm": ["mode=cls_distill", "compression=fpgm"],
     "cls, fpgm_qat": ["compression=fpgm_qat"],
 }
-#: Seconds without a step after which a process counts as standing still; starting takes less.
+#: Seconds without a step after which a process counts as stalled; starting takes less.
 TIMEOUT_S = 20
 #: Seconds from the end of a command to the end of all it started, with a server that comes back.
 SETTLE_S = 60

@@ -138,7 +138,7 @@ def test_without_a_rank_the_command_of_every_node_is_printed(tmp_path):
         ("kill", 1, 5, "Process 1 ended with SIGKILL"),
         ("kill", 0, 5, "Process 0 ended with SIGKILL"),
         ("raise", 1, 1, "a defect in one process"),
-        ("stop", 1, 5, "Process 1 stood still"),
+        ("stop", 1, 5, "Process 1 stalled"),
     ],
 )
 def test_a_fault_of_one_process_ends_the_run_everywhere_and_it_goes_on_as_if_nothing_had_happened(
@@ -347,7 +347,7 @@ def test_a_node_that_never_comes_is_not_waited_for_without_end(tmp_path):
         "launch.timeout_s=6", "hydra.run.dir=run", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 5, done.stderr
-    assert "stood still" in done.stderr
+    assert "stalled" in done.stderr
 
 
 @pytest.mark.parametrize(

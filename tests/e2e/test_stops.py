@@ -132,7 +132,7 @@ def test_a_process_that_stands_still_behind_the_last_step_is_ended(tmp_path):
     os.kill(worker_of(process), signal.SIGSTOP)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 5, errors
-    assert "stood still" in errors
+    assert "stalled" in errors
 
 
 def test_a_signal_that_comes_before_the_process_can_note_it_is_a_stop(tmp_path):

@@ -37,7 +37,7 @@ def all_turns(memory):
     """As fast as it goes, but each process is late in its turn."""
     said = []
     for turn in range(TURNS):
-        if turn % memory.ranks.world == memory.ranks.rank:
+        if turn % memory.ranks.world_size == memory.ranks.rank:
             time.sleep(0.05)
         said.append([array.tolist() for array in exchanged(memory, turn)])
     return said
@@ -46,7 +46,7 @@ def all_turns(memory):
 def death(memory):
     """The last process is killed behind its first exchange."""
     exchanged(memory, 0)
-    if memory.ranks.rank == memory.ranks.world - 1:
+    if memory.ranks.rank == memory.ranks.world_size - 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return lost(memory)
 
@@ -54,7 +54,7 @@ def death(memory):
 def standstill(memory):
     """The last process does not come for longer than one waits for it."""
     shared.LIMIT_S = 0.5
-    if memory.ranks.rank == memory.ranks.world - 1:
+    if memory.ranks.rank == memory.ranks.world_size - 1:
         time.sleep(2)
         return None
     return lost(memory)
@@ -72,7 +72,7 @@ def interrupted(memory):
     signals = []
     signal.signal(signal.SIGALRM, lambda number, frame: signals.append(number))
     exchanged(memory, 0)
-    if memory.ranks.rank == memory.ranks.world - 1:
+    if memory.ranks.rank == memory.ranks.world_size - 1:
         time.sleep(1)
     else:
         signal.setitimer(signal.ITIMER_REAL, 0.3)

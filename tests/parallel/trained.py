@@ -93,4 +93,4 @@ def trained(overrides: list[str], ranks: parallel.Ranks) -> dict[str, object]:
 if __name__ == "__main__":
     ranks = parallel.join()
     said = {name: trained(overrides, ranks) for name, overrides in COMPOSITIONS.items()}
-    (Path(sys.argv[1]) / f"{ranks.world}-{ranks.rank}.json").write_text(json.dumps(said))
+    (Path(sys.argv[1]) / f"{ranks.world_size}-{ranks.rank}.json").write_text(json.dumps(said))

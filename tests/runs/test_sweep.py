@@ -71,7 +71,7 @@ def test_what_a_job_was_refused_for_stands_neither_in_its_files_nor_in_its_name(
 def test_a_file_of_a_sweeps_name_is_no_sweep(tmp_path, content):
     (tmp_path / "sweep.json").write_text(content)
     planned = sweep.Sweep("id", ["mode=cls,cls_distill"], [])
-    with pytest.raises(ConfigError, match="holds no sweep"), sweep.held(tmp_path, planned, resume=False):
+    with pytest.raises(ConfigError, match="holds no sweep"), sweep.lock_sweep(tmp_path, planned, resume=False):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
     assert (tmp_path / "sweep.json").read_text() == content

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     directory, config = open_run(options.run, options.overrides)
     from ...worker import finished
 
-    evaluation = finished.evaluated(directory, config, options.split, options.weights)
+    evaluation = finished.evaluate_run(directory, config, options.split, options.weights)
     if options.json:
         print(json.dumps({"run": options.run, "images": evaluation.count, **evaluation.values}))
         return 0

@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
         if lock is None:
             raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
-        stage = finished.restored(directory, config, "final")
+        stage = finished.load_stage(directory, config, "final")
         subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision)
         try:
             exported = export.export(place, subject, stage.loaders.train.unchanged(), stage.loaders.test)

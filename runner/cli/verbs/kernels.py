@@ -13,7 +13,7 @@ from ... import device
 from ...terminal import screen, styled
 
 if TYPE_CHECKING:
-    from ...kernels.choice import Measured
+    from ...kernels.autotune import Measured
 
 
 def main(arguments: list[str]) -> int:
@@ -23,10 +23,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     device.load_paddle(None)
-    from ...kernels import build, choice, native
+    from ...kernels import autotune, build, native
 
     reason = native.unavailable()
-    measured = [] if reason else choice.all_measured()
+    measured = [] if reason else autotune.all_measured()
     if options.json:
         rows = [describe(one) for one in measured]
         print(json.dumps({"library": None if reason else build.library()._name, "reason": reason, "measured": rows}))
@@ -50,7 +50,7 @@ def describe(one: Measured) -> dict[str, Any]:
         "kernel": "×".join(map(str, g.kernel)), "stride": g.stride[0], "groups": g.groups,
         "layout": {(True, True): "changed", (False, False): "kept"}.get((one.enters, one.leaves), "changed once"),
         "paddle_ms": one.paddle_ms, "kernels_ms": one.kernels_ms,
-        "computed_by": "Paddle" if one.prefers_stock else "kernels",
+        "computed_by": "Paddle" if one.paddle_is_faster else "kernels",
     }  # fmt: skip
 
 
@@ -64,5 +64,5 @@ def table(measured: list[Measured]) -> Table:
     for one in measured:
         *shape, theirs, ours, by = describe(one).values()
         times = (f"{theirs:.3f}", f"{ours:.3f}", f"{theirs / ours:.1f}")
-        rows.add_row(*map(str, shape), *times, styled(by, "yellow") if one.prefers_stock else by)
+        rows.add_row(*map(str, shape), *times, styled(by, "yellow") if one.paddle_is_faster else by)
     return rows

@@ -78,7 +78,7 @@ def _directories(named: str, uri: str) -> list[Path]:
         return [rebuilt.run(uri, named)]
     if not any(os.path.lexists(path / name) for name in (journal.CONFIG, journal.JOURNAL)):
         raise CheckpointError(
-            f"There is no run {named}: it is no run directory, no folder of a sweep and no MLflow run id. "
+            f"There is no run {named}: it is not a run directory, a sweep folder or an MLflow run id. "
             "`python -m runner runs` lists the runs of this folder."
         )
     return [path]

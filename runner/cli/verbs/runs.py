@@ -28,9 +28,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     options = parser.parse_args(arguments)
     if not Path(options.folder).is_dir():
-        raise ConfigError(
-            f"{options.folder} is no folder: there are no runs. Train one, or name another: runner runs DIR"
-        )
+        raise ConfigError(f"{options.folder} is not a folder. Train a run, or name another: runner runs DIR")
     rows = [describe(directory) for directory in runs.find(Path(options.folder))]
     if options.json:
         for row in rows:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from paddle import nn
 
 from runner import files
-from runner.kernels import build, choice, native
+from runner.kernels import autotune, build, native
 from runner.kernels.accelerate import accelerate
-from runner.kernels.choice import Measured
+from runner.kernels.autotune import Measured
 from runner.kernels.native import Geometry
 
 pytestmark = pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
@@ -28,44 +28,44 @@ DEPTHWISE = Geometry(64, 96, 2, 2, 96, (3, 3), (1, 1), (1, 1), (1, 1), 96)
 @pytest.fixture
 def measurements(tmp_path, monkeypatch):
     """A file of measurements of its own."""
-    monkeypatch.setattr(choice, "_file", lambda: tmp_path / "measured.jsonl")
-    choice._measured.cache_clear()
+    monkeypatch.setattr(autotune, "_file", lambda: tmp_path / "measured.jsonl")
+    autotune._measured.cache_clear()
     yield tmp_path / "measured.jsonl"
-    choice._measured.cache_clear()
+    autotune._measured.cache_clear()
 
 
 @pytest.mark.parametrize(("theirs", "expected"), [(0.5, True), (0.95, False), (1.5, False)])
 def test_paddle_computes_what_it_computes_clearly_faster(measurements, monkeypatch, theirs, expected):
-    monkeypatch.setattr(choice, "measure", lambda *shape: Measured(*shape, paddle_ms=theirs, kernels_ms=1.0))
-    assert choice.prefers_stock(DEPTHWISE, False, False) == expected
+    monkeypatch.setattr(autotune, "measure", lambda *shape: Measured(*shape, paddle_ms=theirs, kernels_ms=1.0))
+    assert autotune.paddle_is_faster(DEPTHWISE, False, False) == expected
 
 
 def test_what_is_measured_is_kept(measurements):
-    choice.prefers_stock(DEPTHWISE, False, False)
-    [measured] = choice.all_measured()
+    autotune.paddle_is_faster(DEPTHWISE, False, False)
+    [measured] = autotune.all_measured()
     assert measured.geometry == replace(DEPTHWISE, batch=32)
     assert min(measured.paddle_ms, measured.kernels_ms) > 0
 
 
 def test_a_shape_is_measured_once_for_batches_of_a_size(measurements, monkeypatch):
-    choice.prefers_stock(DEPTHWISE, False, False)
-    monkeypatch.setattr(choice, "measure", lambda *_: pytest.fail("measured again"))
-    choice.prefers_stock(replace(DEPTHWISE, batch=33), False, False)
-    choice._measured.cache_clear()
-    choice.prefers_stock(DEPTHWISE, False, False)
+    autotune.paddle_is_faster(DEPTHWISE, False, False)
+    monkeypatch.setattr(autotune, "measure", lambda *_: pytest.fail("measured again"))
+    autotune.paddle_is_faster(replace(DEPTHWISE, batch=33), False, False)
+    autotune._measured.cache_clear()
+    autotune.paddle_is_faster(DEPTHWISE, False, False)
 
 
 def test_a_damaged_line_is_measured_again(measurements):
-    choice.prefers_stock(DEPTHWISE, False, False)
+    autotune.paddle_is_faster(DEPTHWISE, False, False)
     measurements.write_text(measurements.read_text()[:40] + "\n")
-    choice._measured.cache_clear()
-    choice.prefers_stock(DEPTHWISE, False, False)
-    assert len(choice.all_measured()) == 1
+    autotune._measured.cache_clear()
+    autotune.paddle_is_faster(DEPTHWISE, False, False)
+    assert len(autotune.all_measured()) == 1
 
 
 @pytest.mark.parametrize(("enters", "leaves"), [(False, False), (True, True)])
 def test_a_layer_that_paddle_computes_faster_gives_the_same(measurements, monkeypatch, enters, leaves):
-    monkeypatch.setattr(choice, "prefers_stock", lambda *_: True)
+    monkeypatch.setattr(autotune, "paddle_is_faster", lambda *_: True)
     layer = nn.Conv2D(3, 5, 3, stride=2)
     images = paddle.randn([4, 3, 9, 9])
     expected = layer(images).numpy()
@@ -132,36 +132,36 @@ def test_whatever_became_of_the_file_a_shape_is_measured_once_more_and_kept(meas
             left = whole.replace(b"2.0", how.encode())
     measurements.write_bytes(left)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choice, "measure", lambda *shape: Measured(*shape, paddle_ms=1.0, kernels_ms=2.0))
+        patch.setattr(autotune, "measure", lambda *shape: Measured(*shape, paddle_ms=1.0, kernels_ms=2.0))
         for _ in range(2):
-            choice._measured.cache_clear()
-            choice._read.cache_clear()
-            assert choice._measured(right.geometry, False, False) == right
+            autotune._measured.cache_clear()
+            autotune._read.cache_clear()
+            assert autotune._measured(right.geometry, False, False) == right
             # What is kept is found by every later process.
-            patch.setattr(choice, "measure", lambda *_: pytest.fail("measured again"))
+            patch.setattr(autotune, "measure", lambda *_: pytest.fail("measured again"))
 
 
 def test_a_file_beyond_all_measurements_is_begun_again(measurements):
     measurements.touch()
     os.truncate(measurements, 1 << 40)
-    choice.prefers_stock(DEPTHWISE, False, False)
+    autotune.paddle_is_faster(DEPTHWISE, False, False)
     assert measurements.stat().st_size < 1000
-    assert len(choice.all_measured()) == 1
+    assert len(autotune.all_measured()) == 1
 
 
 @pytest.mark.parametrize("there", ["folder", "pipe"])
 def test_without_a_file_each_process_measures(measurements, monkeypatch, there):
     measurements.mkdir() if there == "folder" else os.mkfifo(measurements)
-    monkeypatch.setattr(choice, "measure", lambda *shape: Measured(*shape, paddle_ms=0.5, kernels_ms=1.0))
-    assert choice.prefers_stock(DEPTHWISE, False, False)
+    monkeypatch.setattr(autotune, "measure", lambda *shape: Measured(*shape, paddle_ms=0.5, kernels_ms=1.0))
+    assert autotune.paddle_is_faster(DEPTHWISE, False, False)
 
 
 def test_a_lock_that_is_never_given_back_is_waited_for_once_a_process(measurements, monkeypatch):
-    monkeypatch.setattr(choice, "_patience", [0.3])
-    monkeypatch.setattr(choice, "measure", lambda *shape: Measured(*shape, paddle_ms=0.5, kernels_ms=1.0))
+    monkeypatch.setattr(autotune, "_patience", [0.3])
+    monkeypatch.setattr(autotune, "measure", lambda *shape: Measured(*shape, paddle_ms=0.5, kernels_ms=1.0))
     with measurements.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for channels in range(1, 20):
-            assert choice.prefers_stock(replace(DEPTHWISE, channels=channels), False, False)
-    assert choice._patience == [0.0]
+            assert autotune.paddle_is_faster(replace(DEPTHWISE, channels=channels), False, False)
+    assert autotune._patience == [0.0]
     assert measurements.read_text() == ""

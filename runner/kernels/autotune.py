@@ -49,20 +49,20 @@ class Measured:
     kernels_ms: float
 
     @property
-    def prefers_stock(self) -> bool:
+    def paddle_is_faster(self) -> bool:
         """Whether Paddle was faster, and not by chance."""
         return MARGIN * self.paddle_ms < self.kernels_ms
 
 
 #: On, the kernels compute every shape: for what is computed once, measuring takes longer.
-unmeasured = Switch()
+autotuning_off = Switch()
 
 
-def prefers_stock(geometry: Geometry, enters: bool, leaves: bool) -> bool:
+def paddle_is_faster(geometry: Geometry, enters: bool, leaves: bool) -> bool:
     """Whether Paddle computes a convolution faster than the kernels, changes of layout included."""
-    if unmeasured.on:
+    if autotuning_off.on:
         return False
-    return _measured(_with_few_images(geometry), enters, leaves).prefers_stock
+    return _measured(_with_few_images(geometry), enters, leaves).paddle_is_faster
 
 
 @functools.cache

@@ -17,81 +17,81 @@ from .network import Network
 from .ranks import Ranks
 
 
-class Exchange:
+class Replicas:
     """Alone: nothing."""
 
     def __init__(self, networks: Networks) -> None:
         self.networks = networks
 
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
         """The logits of all networks."""
         return self.networks(images)
 
-    def within(self, last: bool) -> AbstractContextManager[None]:
+    def accumulating(self, last: bool) -> AbstractContextManager[None]:
         """Context of the passes of one part of a batch."""
         return contextlib.nullcontext()
 
-    def end(self) -> None:
+    def reduce_gradients(self) -> None:
         """Give gradients and statistics their means over all processes, behind the last part of a batch."""
 
-    def stops(self, asked: bool, waits: bool) -> bool:
-        """Whether to end behind this step, in all processes alike; `asked`: whether this one was asked to.
+    def should_stop(self, requested: bool, waits: bool) -> bool:
+        """Whether to end behind this step, in all processes alike; `requested`: whether this one was asked to.
 
         `waits`: whether the step waits for the device anyway.
         """
-        return asked
+        return requested
 
 
-class DataParallel(Exchange):
+class DataParallel(Replicas):
     """Gradients by `paddle.DataParallel`, which sends them while the backward pass goes on."""
 
     def __init__(self, networks: Networks, ranks: Ranks, statistics: Sequence[Tensor]) -> None:
         super().__init__(networks)
         self.ranks, self.statistics, self.replica = ranks, statistics, paddle.DataParallel(networks)
 
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
         return self.replica(images)
 
-    def within(self, last: bool) -> AbstractContextManager[None]:
+    def accumulating(self, last: bool) -> AbstractContextManager[None]:
         return contextlib.nullcontext() if last else self.replica.no_sync()
 
-    def end(self) -> None:
+    def reduce_gradients(self) -> None:
         self.ranks.average(self.statistics)
 
-    def stops(self, asked: bool, waits: bool) -> bool:
-        return waits and self.ranks.any(asked)
+    def should_stop(self, requested: bool, waits: bool) -> bool:
+        return waits and self.ranks.any_rank(requested)
 
 
-class Averaged(Exchange):
+class AveragedGradients(Replicas):
     """Gradients in one message behind the backward pass, by whatever layers they were computed."""
 
     def __init__(self, networks: Networks, ranks: Ranks, statistics: Sequence[Tensor]) -> None:
         super().__init__(networks)
         self.ranks, self.statistics = ranks, statistics
 
-    def end(self) -> None:
+    def reduce_gradients(self) -> None:
         gradients = [parameter.grad for parameter in self.networks.parameters() if parameter.grad is not None]
         self.ranks.average([*gradients, *self.statistics])
 
-    def stops(self, asked: bool, waits: bool) -> bool:
-        return waits and self.ranks.any(asked)
+    def should_stop(self, requested: bool, waits: bool) -> bool:
+        return waits and self.ranks.any_rank(requested)
 
 
-class Packed(Exchange):
+class FlatAllReduce(Replicas):
     """Everything as one array: on a CPU nothing else is computed meanwhile, and each message has its price."""
 
     def __init__(self, networks: Networks, ranks: Ranks, statistics: Sequence[Tensor]) -> None:
         super().__init__(networks)
         # Above 0 behind an exchange: some process was asked to end before it.
-        self.asked = paddle.zeros([1])
-        self.ranks, self.statistics = ranks, [*statistics, self.asked]
+        self.stop_flag = paddle.zeros([1])
+        self.ranks, self.statistics = ranks, [*statistics, self.stop_flag]
         self.parameters = [parameter for parameter in networks.parameters() if not parameter.stop_gradient]
         self.sizes = np.array([tensor.size for tensor in (*self.parameters, *self.statistics)], dtype=np.int64)
         size = int(self.sizes.sum())
-        self.means = shared.memory(ranks, size) or Messages(ranks, size)
+        self.means = shared.memory(ranks, size) or GlooMeans(ranks, size)
 
     @paddle.no_grad()
-    def end(self) -> None:
+    def reduce_gradients(self) -> None:
         gradients = [parameter.grad for parameter in self.parameters]
         used = [gradient is not None for gradient in gradients]
         given = [gradient for gradient in gradients if gradient is not None]
@@ -105,14 +105,14 @@ class Packed(Exchange):
             if own is not gradient:
                 paddle.assign(own, gradient)
 
-    def stops(self, asked: bool, waits: bool) -> bool:
-        stops = bool(self.asked.item())
-        if asked and not stops:
-            self.asked.fill_(1.0)
+    def should_stop(self, requested: bool, waits: bool) -> bool:
+        stops = bool(self.stop_flag.item())
+        if requested and not stops:
+            self.stop_flag.fill_(1.0)
         return stops
 
 
-class Messages:
+class GlooMeans:
     """Means over processes, wherever these run."""
 
     def __init__(self, ranks: Ranks, size: int) -> None:
@@ -123,17 +123,17 @@ class Messages:
         """As `shared.Memory.average`."""
         several = (count, arrays, sizes, self.flat.data_ptr())
         native.kernels().gather(*several)
-        self.ranks.total(self.flat)
-        native.kernels().scatter(*several, 1 / self.ranks.world)
+        self.ranks.all_reduce_sum(self.flat)
+        native.kernels().scatter(*several, 1 / self.ranks.world_size)
 
 
-def exchange(networks: Networks, ranks: Ranks, statistics: Sequence[Tensor], packed: bool) -> Exchange:
+def replicate(networks: Networks, ranks: Ranks, statistics: Sequence[Tensor], packed: bool) -> Replicas:
     """How the processes of a run exchange, all of which have the same weights.
 
     `statistics`: float32 tensors of any shape; `packed`: whether all are on CPUs with the compiled kernels.
     """
-    if ranks.world == 1:
-        return Exchange(networks)
+    if ranks.world_size == 1:
+        return Replicas(networks)
     if packed:
-        return Packed(networks, ranks, statistics)
-    return (DataParallel if isinstance(ranks.transport, Network) else Averaged)(networks, ranks, statistics)
+        return FlatAllReduce(networks, ranks, statistics)
+    return (DataParallel if isinstance(ranks.transport, Network) else AveragedGradients)(networks, ranks, statistics)
