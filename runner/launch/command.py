@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..runs.protocol import WORKER
 from ..tracking.process import MirrorProcess
 
 
@@ -17,6 +18,8 @@ class Command:
 
     train_inline: Callable[[Path], int]
     """Trains a prepared run directory in this very process (`launch.inline`); returns its exit code."""
+    worker: Sequence[str] = tuple(WORKER)
+    """What starts a worker process, before its arguments."""
     mirror: MirrorProcess = field(default_factory=MirrorProcess)
     """Delivers the runs of this command. A sweep does not wait for it between its jobs."""
     signals_received: list[int] = field(default_factory=list)
@@ -26,4 +29,4 @@ class Command:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The processes that a launcher starts deliver, and fail, for themselves."""
-        return Command, (self.train_inline,)
+        return Command, (self.train_inline, self.worker)

@@ -207,7 +207,9 @@ def _work(
     while True:
         for local in range(node.processes):
             protocol.clear_failure(directory, node.first + local)
-        signals.workers = workers.Workers(node, directory, config.train, attempt, locks, composed=composed)
+        signals.workers = workers.Workers(
+            node, directory, config.train, attempt, locks, composed=composed, worker=command.worker
+        )
         if signals.first:
             signals.workers.send(signal.SIGTERM if signals.first == signal.SIGHUP else signals.first)
         ended = signals.workers.wait(config.launch.timeout_s, functools.partial(_look, command, signals))

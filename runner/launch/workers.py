@@ -18,7 +18,7 @@ from pathlib import Path
 from .. import config as cfg
 from .. import device, terminal
 from ..processes import Stopwatch
-from ..runs.protocol import COMPOSED, HEARTBEAT, PEERS, SHARED, TRAINED, VERDICT, Arguments, log_of
+from ..runs.protocol import COMPOSED, HEARTBEAT, PEERS, SHARED, TRAINED, VERDICT, WORKER, Arguments, log_of
 
 #: Seconds that the other processes have to end by themselves once one has failed: they may have a reason as well.
 GRACE_S = 2.0
@@ -113,12 +113,13 @@ class Workers:
         locks: Sequence[int] = (),
         verdict: str = "",
         composed: str = "",
+        worker: Sequence[str] = WORKER,
     ) -> None:
         """`verdict`: what the command of the first process found instead of something to train.
 
         `composed`: a digest of the config, which all commands of a run should have alike.
         """
-        self.node, self.directory = node, directory
+        self.node, self.directory, self.worker = node, directory, worker
         self.silent = Stopwatch()
         self.trained = False
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -155,7 +156,7 @@ class Workers:
         with log_of(self.directory, rank).open("ab") as log:
             self.processes.append(
                 subprocess.Popen(
-                    Arguments(self.directory, os.getpid(), attempt).command(),
+                    Arguments(self.directory, os.getpid(), attempt).command(self.worker),
                     stdout=log if rank else None,
                     stderr=log,
                     env=os.environ | environment | {HEARTBEAT: str(writes)},

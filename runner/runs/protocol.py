@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,10 @@ COMPOSED = "RUNNER_COMPOSED"
 VERDICT = "RUNNER_VERDICT"
 
 
+#: What starts a worker; its arguments follow.
+WORKER = child.command("runner.worker")
+
+
 @dataclass(frozen=True)
 class Arguments:
     """What a worker is started with: `python -m runner.worker RUN PARENT ATTEMPT`."""
@@ -41,9 +45,9 @@ class Arguments:
     attempt: int
     """Above 0 where a process of the run was lost before and it goes on by itself."""
 
-    def command(self) -> list[str]:
-        """The command line of the worker."""
-        return child.command("runner.worker", str(self.directory), str(self.parent), str(self.attempt))
+    def command(self, worker: Sequence[str]) -> list[str]:
+        """The command line of a worker."""
+        return [*worker, str(self.directory), str(self.parent), str(self.attempt)]
 
     @classmethod
     def parse(cls, arguments: list[str]) -> Arguments:
