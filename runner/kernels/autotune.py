@@ -18,6 +18,7 @@ import paddle
 import paddle.nn.functional as F
 
 from .. import files
+from ..errors import ForeignPath
 from ..processes import locked
 from . import build, functions, native
 from .native import Geometry
@@ -82,7 +83,7 @@ def _measured(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
     if found := _known().get(shape):
         return found
     # A folder that cannot be written, or that somebody else has locked, costs the measurement once a process.
-    with contextlib.suppress(OSError), locked(_file(), _patience[0], _tell) as descriptor:
+    with contextlib.suppress(OSError, ForeignPath), locked(_file(), _patience[0], _tell) as descriptor:
         if descriptor is None:
             _patience[0] = 0.0
             return measure(*shape)

@@ -69,7 +69,7 @@ def test_building_a_twin_changes_neither_the_network_nor_what_is_random():
 @pytest.mark.parametrize("bits", [8, 4])
 def test_weights_of_a_quantized_networks_twin_are_on_their_integer_grid(bits):
     network = trained()
-    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(weight_bits=bits), [batch()], trained=True)
+    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(weight_bits=bits), [batch().images], trained=True)
     plain, quantized = twin.build(network, SMALL, 10)
     assert not slim.fake_quantized(plain)
     layers = slim.fake_quantized(network)
@@ -99,7 +99,7 @@ def has_custom_relu(network):
 
 def test_the_float_twin_of_a_network_with_pact_clips_as_it_does():
     network = models.build(SMALL, 10)
-    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(), [batch()], trained=True)
+    qat.quantize_and_calibrate(network, cfg.TrainedQuantization(), [batch().images], trained=True)
     for alpha in qat.alphas(network).values():
         alpha.set_value(0.2 * alpha)
     network.eval()

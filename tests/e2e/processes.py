@@ -17,7 +17,7 @@ from runner.tracking.mirror import step_of
 
 ROOT = Path(__file__).parents[2]
 #: Lets a run in another folder import tests.samples.
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 
 
 def start(*arguments, cwd, env=None):

@@ -91,7 +91,7 @@ def job(folder, number):
 
 def statuses(folder):
     _, runs = mlflow_runs(f"sqlite:///{folder}/outputs/mlflow.db")
-    return {int(run.data.tags["run_dir"].rpartition("=")[2]): run.info.status for run in runs}
+    return {int(run.data.tags["run_dir"].rpartition("-")[2]): run.info.status for run in runs}
 
 
 def assert_resumed_to_the_end(folder, launcher):

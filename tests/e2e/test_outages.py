@@ -35,6 +35,10 @@ from tests.e2e.test_resume import assert_equal
 STEADY = ["data=synthetic", "model=custom", "model.target=tests.samples:slow", "data.batch_size=8", "data.limit=80",
           "train.log_every=1", "schedule.warmup_epochs=0", "hydra.run.dir=run", "deploy.formats=[]"]  # fmt: skip
 
+#: A run that waited for its server would do so for as long as that is away or silent, 3 s and more; a busy machine
+#: alone takes a second.
+PAUSE_S = 2.5
+
 
 def longest_pause(directory):
     """Seconds of the longest time without a step."""
@@ -61,7 +65,7 @@ def test_a_server_killed_and_restarted_ten_times_gets_every_point_once_and_never
         server.start()
         _, said = training.communicate(timeout=120)
         assert training.returncode == 0, said
-        assert longest_pause(tmp_path / "run") < 1
+        assert longest_pause(tmp_path / "run") < PAUSE_S
         assert run("sync", "run", cwd=tmp_path).returncode == 0
         found = assert_mlflow_has_every_point_once(server.uri, tmp_path / "run")
         assert found.info.status == "FINISHED"
@@ -112,7 +116,7 @@ def test_a_slow_server_slows_nothing_down_and_gets_the_rest_later(tmp_path):
         done = run(*options, f"tracking.uri={uri}", "tracking.drain_s=1", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "runner sync run" in done.stderr
-        assert longest_pause(tmp_path / "run") < 1
+        assert longest_pause(tmp_path / "run") < PAUSE_S
         handler.seconds = 0.0
         assert run("sync", "run", cwd=tmp_path).returncode == 0
         proxy.shutdown()

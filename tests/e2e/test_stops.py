@@ -113,7 +113,8 @@ def test_when_the_command_itself_is_killed_nothing_is_left_running_and_the_run_i
     below = children(run.pid)
     run.kill()
     run.wait()
-    assert gone(below.values())
+    # What delivers to MLflow ends once that has everything.
+    assert gone(below.values(), within=60)
     assert mlflow_status(tmp_path) == "FAILED"
 
 

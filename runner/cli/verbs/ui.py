@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
-from ... import child
+from ... import child, processes
 from ... import config as cfg
 from ...config.rules import STORE
 from ...errors import ConfigError
 from ...runs.journal import SWEEP
 from ...tracking import embedded, pages, stores
 from .arguments import bounded
+
+#: Seconds that a server has to end by itself.
+END_S = 10.0
 
 
 def main(arguments: list[str]) -> int:
@@ -53,11 +59,35 @@ def main(arguments: list[str]) -> int:
     # What it starts is not to import what lies in the working directory either (Python 3.11 and later).
     os.environ["PYTHONSAFEPATH"] = "1"
     command = child.command("mlflow", "server", "--backend-store-uri", options.uri)
-    os.execv(command[0], [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+    return _serve([*command, "--host", "127.0.0.1", "--port", str(options.port)])
+
+
+def _serve(command: list[str]) -> int:
+    """Run a server until it ends, or this process is asked to; nothing of it is left then. Returns the exit code."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in processes.stopping()}
+    # MLflow's own command can miss a signal while it starts, and its workers are in its session.
+    server = subprocess.Popen(command, start_new_session=True)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, number)
+            processes.wait(server, END_S)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _reserve(port: int) -> None:
-    """Have a port for the server that this process becomes. Errors: ConfigError where another one has it."""
+    """Have a port for the server that this process starts. Errors: ConfigError where another one has it."""
     taken = ConfigError(f"Port {port} is taken. Choose another: runner ui --port {port + 1}")
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -70,7 +100,6 @@ def _reserve(port: int) -> None:
         name.bind(f"\0runner-ui-{port}")
     except OSError as error:
         raise taken from error
-    name.set_inheritable(True)
     name.detach()
 
 
