@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.e2e.processes import ENVIRONMENT, children, gone, has_logged, mlflow_runs, start, wait_until, worker_of
+from tests.e2e.processes import ENVIRONMENT, children, gone, has_logged, mlflow_runs, run, start, wait_until, worker_of
 
 SLOW = ["data=synthetic", "model=custom", "model.target=tests.samples:slow", "train.epochs=200", "data.batch_size=8",
         "train.log_every=1", "hydra.run.dir=run", "deploy.formats=[]"]  # fmt: skip
@@ -152,3 +152,20 @@ def test_a_run_whose_output_nobody_reads_any_more_goes_on(tmp_path):
     assert process.wait(60) == 0, errors
     assert (tmp_path / "run" / "result.json").is_file()
     assert "Error" not in errors
+
+
+def test_two_commands_do_not_train_in_the_same_folder(tmp_path):
+    options = [
+        "data=synthetic",
+        "model=custom",
+        "model.target=tests.samples:slow",
+        "tracking=none",
+        "hydra.run.dir=run",
+    ]
+    training = start(*options, cwd=tmp_path)
+    wait_until(lambda: has_logged(tmp_path / "run"), process=training)
+    second = run(*options, "checkpoint.resume=auto", cwd=tmp_path)
+    training.terminate()
+    training.communicate(timeout=60)
+    assert second.returncode == 2
+    assert "is being trained by another process" in second.stderr
