@@ -43,12 +43,12 @@ def environment(threads: int | None, local_world_size: int = 1) -> dict[str, str
     """
     processes = local_world_size * int(os.environ.get(AT_ONCE, "1"))
     count = str(threads or max(1, cores() // processes))
-    found = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count} | home()
+    variables = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count} | home()
     if _is_amd_with_avx2():
         # Paddle 3.3.1 brings MKL 2019, which keeps to SSE on processors of other makers unless it is told that the
         # instructions are there: matrix products run 2.5 times as fast.
-        found["MKL_DEBUG_CPU_TYPE"] = "5"
-    return found
+        variables["MKL_DEBUG_CPU_TYPE"] = "5"
+    return variables
 
 
 def require_memory() -> None:
@@ -176,7 +176,7 @@ def home() -> dict[str, str]:
     if os.path.isabs(home) and _can_be_written(Path(home) / TRACED):
         return {}
     try:
-        found = {"HOME": _temporary().name}
+        variables = {"HOME": _temporary().name}
     except OSError as error:
         log.warning("The home folder %s cannot be written, nor a temporary one (HOME, TMPDIR): %s", home, error)
         return {}
@@ -186,8 +186,8 @@ def home() -> dict[str, str]:
     )
     # Passwords of servers are still where they were.
     if os.path.isabs(home) and (netrc := Path(home) / ".netrc").is_file():
-        found["NETRC"] = os.environ.get("NETRC", str(netrc))
-    return found
+        variables["NETRC"] = os.environ.get("NETRC", str(netrc))
+    return variables
 
 
 @functools.cache

@@ -70,9 +70,9 @@ class OutOfMemory(UserError):
     @classmethod
     def of(cls, error: MemoryError) -> OutOfMemory:
         """What a user reads of what Python or Paddle says."""
-        said = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         return cls(
-            f"There is no more memory{f' ({said[0]})' if said else ''}. Lower data.batch_size, raise train.accumulate, "
+            f"There is no more memory{f' ({lines[0]})' if lines else ''}. Lower data.batch_size, raise train.accumulate "
             "or raise the limit of the container or shell (ulimit -v)."
         )
 

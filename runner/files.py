@@ -269,9 +269,9 @@ def cache_folder() -> Path:
 
     A relative path counts as none, as the specification of that variable has it. Errors: OSError without a home folder.
     """
-    given, home = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~")
-    if os.path.isabs(given):
-        return Path(given) / "runner"
+    configured, home = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~")
+    if os.path.isabs(configured):
+        return Path(configured) / "runner"
     if not os.path.isabs(home):
         raise FileNotFoundError(errno.ENOENT, "there is no home folder: HOME is not set, and the user has no entry")
     return Path(home) / ".cache" / "runner"

@@ -86,7 +86,7 @@ def die_with_parent(parent: int) -> None:
             os._exit(128 + signal.SIGKILL)
 
 
-def run_in_shielded_child(asked: Callable[[int], None], patience_s: float = 2.0) -> None:
+def run_in_shielded_child(on_stop: Callable[[int], None], patience_s: float = 2.0) -> None:
     """Go on in a child, in a session of its own, while this process does nothing but hear signals and wait for it.
 
     Whatever libraries do with signals, and a terminal's Ctrl-C to the whole process group, do not reach the child nor
@@ -115,7 +115,7 @@ def run_in_shielded_child(asked: Callable[[int], None], patience_s: float = 2.0)
         elif number in stops and waited > patience_s:
             os.kill(child, signal.SIGKILL)
         if first:
-            asked(first)
+            on_stop(first)
     code = os.waitstatus_to_exitcode(ended[1])
     os._exit(code if code >= 0 else 128 + (first or -code))
 
@@ -175,7 +175,7 @@ def is_locked(path: Path) -> bool:
 
 def lock(descriptor: int, patience_s: float = math.inf, long: Callable[[], None] = lambda: None) -> bool:
     """Lock an open file until it is closed. Whether that was possible within the patience; the rest as in `locked`."""
-    waited, told = Stopwatch(), False
+    waited, noted = Stopwatch(), False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -183,8 +183,8 @@ def lock(descriptor: int, patience_s: float = math.inf, long: Callable[[], None]
         except BlockingIOError:
             if waited.seconds() >= patience_s:
                 return False
-        if not told and waited.seconds() > NOTE_S:
-            told = True
+        if not noted and waited.seconds() > NOTE_S:
+            noted = True
             long()
         time.sleep(TRY_S)
 

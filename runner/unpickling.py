@@ -156,14 +156,14 @@ class _Machine:
         if isinstance(value, (list, dict)):
             # Some 100 bytes could then be a list of 2¹⁰⁰ elements, or one within itself.
             raise pickle.UnpicklingError("it has one list or dict in two places")
-        made = isinstance(value, _Array) and value.made is not None
-        self.stack.append(value.made if made else value)
+        is_array = isinstance(value, _Array) and value.made is not None
+        self.stack.append(value.made if is_array else value)
 
     def name(self, module: str, name: str) -> None:
-        known = f"{module}.{name}".replace("numpy._core.", "numpy.core.", 1).replace("__builtin__.", "builtins.", 1)
-        if known not in _NAMES:
-            raise pickle.UnpicklingError(f"it refers to {known[:200]}, which is not an array or a plain container")
-        self.stack.append(_Name(known))
+        name_now = f"{module}.{name}".replace("numpy._core.", "numpy.core.", 1).replace("__builtin__.", "builtins.", 1)
+        if name_now not in _NAMES:
+            raise pickle.UnpicklingError(f"it refers to {name_now[:200]}, which is not an array or a plain container")
+        self.stack.append(_Name(name_now))
 
     def name_on_stack(self) -> None:
         module, name = self.last(2)
@@ -178,30 +178,30 @@ class _Machine:
             raise pickle.UnpicklingError("it calls what is not a name")
         match function.name, arguments:
             case "numpy.core.multiarray._reconstruct", (_Name("numpy.ndarray"), (0,), b"b" | "b"):
-                made: Any = _Array()
+                value: Any = _Array()
             case "numpy.dtype", (str() | bytes() as text, int(), int()) if len(text) == 2:
-                made = _Dtype(_text(text))
+                value = _Dtype(_text(text))
             case "numpy.core.multiarray.scalar", (_Dtype() as dtype, bytes() as data):
-                made = self.array(dtype, (), "C", data).item()
+                value = self.array(dtype, (), "C", data).item()
             case "numpy.core.numeric._frombuffer", (
                 bytes() as data,
                 _Dtype() as dtype,
                 tuple() as shape,
                 "C" | "F" as o,
             ):
-                made = self.array(dtype, shape, o, data)
+                value = self.array(dtype, shape, o, data)
             case "_codecs.encode", (str() as text, "latin1" | "latin-1"):
                 self.take(len(text))
-                made = text.encode("latin-1")
+                value = text.encode("latin-1")
             case "builtins.bytes", ():
-                made = b""
-            case "builtins.tuple", (tuple() as made,):
+                value = b""
+            case "builtins.tuple", (tuple() as value,):
                 pass
             case "collections.OrderedDict", ():
-                made = {}
+                value = {}
             case _:
                 raise pickle.UnpicklingError(f"it calls {function.name} as neither NumPy nor Paddle writes it")
-        self.stack.append(made)
+        self.stack.append(value)
 
     def build(self) -> None:
         """Give a recorded data type or array its state."""

@@ -94,13 +94,13 @@ def _chosen(run: Path, pointer: str) -> str:
     order = ("final", "best", "last")
     noted = runs.checkpoints(run)
     for number, name in enumerate(order[order.index(pointer) :], start=order.index(pointer) + 1):
-        found, place = checkpoint.pointed(run / CHECKPOINTS, name), run / CHECKPOINTS / name
-        if name in noted and found != noted[name]:
+        checkpoint_name, place = checkpoint.pointed(run / CHECKPOINTS, name), run / CHECKPOINTS / name
+        if name in noted and checkpoint_name != noted[name]:
             others = f", or take another network on purpose: --weights {order[number]}" if number < len(order) else ""
-            what = "is missing" if found is None else f"names {found}"
+            what = "is missing" if checkpoint_name is None else f"names {checkpoint_name}"
             raise Damaged(f"{place} {what}; the run wrote {noted[name]} in it. Bring it back{others}.")
-        if found is not None:
-            return found
+        if checkpoint_name is not None:
+            return checkpoint_name
     raise CheckpointError(f"{run} has no checkpoint yet. Give a run that has, or a file of weights.")
 
 

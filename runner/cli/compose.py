@@ -99,8 +99,8 @@ def explain(error: Exception) -> UserError:
         return ConfigError(
             f"{_first_line(error)}\nThe key is below one that is null: choose a value for that one first."
         )
-    known = isinstance(error, (HydraException, OmegaConfBaseException))
-    return ConfigError(str(error) if known else f"{type(error).__name__}: {error}")
+    is_of_hydra = isinstance(error, (HydraException, OmegaConfBaseException))
+    return ConfigError(str(error) if is_of_hydra else f"{type(error).__name__}: {error}")
 
 
 def _unreadable(error: OverrideParseException) -> ConfigError:
@@ -116,9 +116,9 @@ def _unreadable(error: OverrideParseException) -> ConfigError:
 
 def _unknown_choice(error: MissingConfigException) -> ConfigError:
     if extra := engines.EXTRAS.get(error.missing_cfg_file or ""):
-        said = "=".join(str(error.missing_cfg_file).rsplit("/", 1))
+        override = "=".join(str(error.missing_cfg_file).rsplit("/", 1))
         return ConfigError(
-            f"{said} needs a plugin that is not installed: pip install 'paddle-runner[{extra}]' (in a clone of the "
+            f"{override} needs a plugin that is not installed: pip install 'paddle-runner[{extra}]' (in a clone of the "
             f"repository: pip install -e '.[{extra}]')"
         )
     if not error.missing_cfg_file or error.options is None:

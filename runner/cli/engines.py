@@ -70,6 +70,6 @@ def given_up(error: BaseException) -> RunFailed | None:
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     for name in (type(error).__module__, *frames[-1:]):
         if engine := ENGINES.get(name.partition(".")[0]):
-            said = "\n".join(str(error).strip().splitlines()[:SHOWN])
-            return RunFailed(f"{engine} gave up. {type(error).__name__}: {said}", ProcessLost.exit_code)
+            reason = "\n".join(str(error).strip().splitlines()[:SHOWN])
+            return RunFailed(f"{engine} gave up. {type(error).__name__}: {reason}", ProcessLost.exit_code)
     return None

@@ -23,12 +23,12 @@ def ask(modules: list[str]) -> dict[str, dict[str, Any]]:
     command = child.command("runner.cli.import_probe", *modules)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=IMPORTS_S)
-        code, said = done.returncode, done.stdout
+        code, stdout = done.returncode, done.stdout
         end = f"the process ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
     except subprocess.TimeoutExpired as error:
-        end, said = f"no answer in {IMPORTS_S} s", error.stdout or b""
+        end, stdout = f"no answer in {IMPORTS_S} s", error.stdout or b""
     answers: dict[str, dict[str, Any]] = {modules[0]: {"file": None, "error": end}}
-    for values in map(json.loads, said.splitlines()):
+    for values in map(json.loads, stdout.splitlines()):
         answers.setdefault(values["module"], {"error": end}).update(values)
     return answers
 

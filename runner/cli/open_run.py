@@ -19,17 +19,17 @@ def open_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
 
     `trust=true` among them allows the `custom` targets of the config. Errors: CheckpointError, ConfigError.
     """
-    said = [text for text in overrides if text != "trust=true"]
-    uri = next((text.partition("=")[2] for text in said if text.startswith("tracking.uri=")), cfg.Mlflow.uri)
+    untrusted = [text for text in overrides if text != "trust=true"]
+    uri = next((text.partition("=")[2] for text in untrusted if text.startswith("tracking.uri=")), cfg.Mlflow.uri)
     directory = lookup.directory_of(run, uri)
     files.refuse_links(directory)
-    config = store.read(directory / CONFIG, [text for text in said if not text.startswith("tracking.uri=")])
+    config = store.read(directory / CONFIG, [text for text in untrusted if not text.startswith("tracking.uri=")])
     _tell_of_changes(directory)
-    if getattr(config.data, "download", False) and "data.download=true" not in said:
+    if getattr(config.data, "download", False) and "data.download=true" not in untrusted:
         # Whoever made the run asked for the data then; who looks at it did not.
         config = replace(config, data=replace(config.data, download=False))  # type: ignore[call-arg]
     targets = [value for key, value in store.flatten(config).items() if key.endswith(".target")]
-    if targets and said == overrides:
+    if targets and untrusted == overrides:
         raise ConfigError(
             f"{run} uses code of its own, {', '.join(targets)}, which would be imported and called. If you trust "
             "whoever made that run, add: trust=true"

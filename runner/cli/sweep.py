@@ -114,8 +114,8 @@ def plan(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
         _check([str(one.input_line) for one in fixed], bool(composed.sweep.optuna))
     space: Any = OmegaConf.to_object(composed.sweep.optuna.space) if composed.sweep.optuna else {}
     # What the command says itself counts.
-    said = {one.key_or_group for one in parsed}
-    searched = optuna.overrides({key: value for key, value in space.items() if key.lstrip("+") not in said})
+    overridden = {one.key_or_group for one in parsed}
+    searched = optuna.overrides({key: value for key, value in space.items() if key.lstrip("+") not in overridden})
     directory = Path(str(composed.hydra.sweep.dir))
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
         directory = directory / sweep.digest(overrides)

@@ -80,8 +80,8 @@ def _of_this_user() -> list[str]:
         stored.read(os.path.join(os.path.expanduser("~"), ".mlflow", "credentials"), encoding="utf-8")
         names = ("mlflow_tracking_username", "mlflow_tracking_password")
         pairs += [(one.get(names[0], ""), one.get(names[1], "")) for one in stored.values()]
-    found = {os.environ.get("MLFLOW_TRACKING_TOKEN", "")}
+    secrets = {os.environ.get("MLFLOW_TRACKING_TOKEN", "")}
     for user, password in pairs:
         if password:
-            found |= {password, base64.b64encode(f"{user}:{password}".encode()).decode()}
-    return sorted((secret for secret in found if len(secret) > 3), key=len, reverse=True)
+            secrets |= {password, base64.b64encode(f"{user}:{password}".encode()).decode()}
+    return sorted((secret for secret in secrets if len(secret) > 3), key=len, reverse=True)

@@ -22,7 +22,7 @@ def bounded(
     optional; elements of a list are checked one by one. `rules.validate` reports a violation with the full key.
     """
     bounds = {"min": min, "above": above, "max": max, "below": below}
-    given = {name: value for name, value in bounds.items() if value is not None}
+    limits = {name: value for name, value in bounds.items() if value is not None}
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=given)  # type: ignore[return-value]
-    return field(default=default, metadata=given)
+        return field(default_factory=lambda: list(default), metadata=limits)  # type: ignore[return-value]
+    return field(default=default, metadata=limits)

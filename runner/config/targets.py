@@ -21,7 +21,7 @@ def load_target(target: str) -> Callable[..., Any]:
     module_name, _, path = target.partition(":")
     try:
         _know_own(module_name.partition(".")[0])
-        found: Any = importlib.import_module(module_name)
+        target_object: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
@@ -30,12 +30,12 @@ def load_target(target: str) -> Callable[..., Any]:
             f"({os.getcwd()}) and among the installed packages."
         ) from error
     for name in path.split("."):
-        if not hasattr(found, name):
-            raise ConfigError(f"target={target}: '{module_name}' has no '{name}'.{nearest(name, dir(found))}")
-        found = getattr(found, name)
-    if not callable(found):
-        raise ConfigError(f"target={target}: it is a {type(found).__name__}, not a function or class.")
-    return found
+        if not hasattr(target_object, name):
+            raise ConfigError(f"target={target}: '{module_name}' has no '{name}'.{nearest(name, dir(target_object))}")
+        target_object = getattr(target_object, name)
+    if not callable(target_object):
+        raise ConfigError(f"target={target}: it is a {type(target_object).__name__}, not a function or class.")
+    return target_object
 
 
 def _know_own(name: str) -> None:

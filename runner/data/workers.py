@@ -37,11 +37,11 @@ def way(config: cfg.ImageFolder) -> Way:
 
 def note(config: cfg.ImageFolder) -> str:
     """What a person should know about that; empty where all is as the config says."""
-    if not config.workers or (found := way(config)) is Way.shared:
+    if not config.workers or (chosen := way(config)) is Way.shared:
         return ""
     return (
         f"images are slower to come: data.workers={config.workers} want {_bytes(config) >> 20} MB of {SHARED_MEMORY}, "
-        f"where there is less, so they reach training otherwise ({found.value}). Docker: --shm-size=1g"
+        f"where there is less, so they reach training otherwise ({chosen.value}). Docker: --shm-size=1g"
     )
 
 

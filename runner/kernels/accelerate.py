@@ -114,20 +114,20 @@ def _traced(network: nn.Layer, images: Tensor) -> tuple[list[Tensor], list[tuple
 
 def _logits(network: nn.Layer, images: Tensor) -> list[Tensor]:
     """Of both modes: a network may do other things while training."""
-    found = []
+    logits = []
     # A training pass moves the running averages.
     with preserved(network):
         for training in (False, True):
             network.train() if training else network.eval()
             for layer in network.sublayers(include_self=True):
                 layer.training = layer.training and not isinstance(layer, _RANDOM)
-            found.append(network(images))
-    return found
+            logits.append(network(images))
+    return logits
 
 
 def _agrees(network: nn.Layer, images: Tensor, expected: list[Tensor]) -> bool:
     try:
-        found = _logits(network, images)
+        logits = _logits(network, images)
     except Exception as error:
         # A wrong layout fails wherever two shapes meet.
         log.debug("this layout does not fit: %s", error)
@@ -136,7 +136,7 @@ def _agrees(network: nn.Layer, images: Tensor, expected: list[Tensor]) -> bool:
         isinstance(ours, Tensor)
         and ours.shape == theirs.shape
         and float((ours - theirs).norm()) <= TOLERANCE * float(theirs.norm())
-        for ours, theirs in zip(found, expected, strict=True)
+        for ours, theirs in zip(logits, expected, strict=True)
     )
 
 

@@ -80,15 +80,15 @@ def _measured(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
     resumed run would not be the same bit for bit.
     """
     shape = (geometry, enters, leaves)
-    if found := _known().get(shape):
-        return found
+    if measured := _known().get(shape):
+        return measured
     # A folder that cannot be written, or that somebody else has locked, costs the measurement once a process.
     with contextlib.suppress(OSError, ForeignPath), locked(_file(), _patience[0], _tell) as descriptor:
         if descriptor is None:
             _patience[0] = 0.0
             return measure(*shape)
-        if found := _known().get(shape):
-            return found
+        if measured := _known().get(shape):
+            return measured
         measured = measure(*shape)
         _append(descriptor, measured)
         return measured
@@ -129,13 +129,13 @@ def _known() -> dict[tuple[Geometry, bool, bool], Measured]:
 @functools.lru_cache(maxsize=1)
 def _read(file: Path, _size: int) -> dict[tuple[Geometry, bool, bool], Measured]:
     """What a file of that size says. Errors: OSError."""
-    found: dict[tuple[Geometry, bool, bool], Measured] = {}
+    measurements: dict[tuple[Geometry, bool, bool], Measured] = {}
     with file.open(encoding="utf-8", errors="replace") as stream:
         for line in stream.read(MOST_BYTES).splitlines():
             # Two processes may have measured the same, and a full disk may have cut a line.
             if measured := _parsed(line):
-                found.setdefault((measured.geometry, measured.enters, measured.leaves), measured)
-    return found
+                measurements.setdefault((measured.geometry, measured.enters, measured.leaves), measured)
+    return measurements
 
 
 def _parsed(line: str) -> Measured | None:
@@ -159,16 +159,16 @@ def measure(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
     g = geometry
     x = _numbers(g.batch, g.channels, g.height, g.width)
     weight = _numbers(g.filters, g.channels // g.groups, *g.kernel)
-    given = x if enters else x.transpose([1, 2, 3, 0]).contiguous()
-    given.stop_gradient = weight.stop_gradient = False
+    images = x if enters else x.transpose([1, 2, 3, 0]).contiguous()
+    images.stop_gradient = weight.stop_gradient = False
 
     def by_paddle() -> paddle.Tensor:
-        own = given if enters else functions.ToBatchFirst.apply(given)
+        own = images if enters else functions.ToBatchFirst.apply(images)
         y = F.conv2d(own, weight, None, g.stride, g.padding, g.dilation, g.groups)
         return y if leaves else functions.ToBatchLast.apply(y)
 
     def by_kernels() -> paddle.Tensor:
-        own = functions.ToBatchLast.apply(given) if enters else given
+        own = functions.ToBatchLast.apply(images) if enters else images
         y = functions.Convolution.apply(own, weight, None, geometry)
         return functions.ToBatchFirst.apply(y) if leaves else y
 

@@ -32,8 +32,8 @@ def _wants(*tensors: Tensor | None) -> tuple[bool, ...]:
 
 def _wanted(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
     """One gradient for each tensor that was given; Paddle insists on None where none is wanted."""
-    given = zip(ctx.wants, gradients[: len(ctx.wants)], strict=True)
-    return tuple(gradient if wants else None for wants, gradient in given)
+    pairs = zip(ctx.wants, gradients[: len(ctx.wants)], strict=True)
+    return tuple(gradient if wants else None for wants, gradient in pairs)
 
 
 def _address(tensor: Tensor | None) -> int | None:
@@ -88,17 +88,17 @@ class BatchNorm(PyLayer):
         channels, *rest = shape = x.shape
         y, rate, kernels = _empty(shape), _empty([channels]), native.kernels()
         average, variance = running
-        given = (channels, math.prod(rest), x.data_ptr(), gamma.data_ptr(), beta.data_ptr(), epsilon)
+        arguments = (channels, math.prod(rest), x.data_ptr(), gamma.data_ptr(), beta.data_ptr(), epsilon)
         if training:
             mean = _empty([channels])
             kernels.normalize_batch(
-                *given, momentum, activation, average.data_ptr(), variance.data_ptr(), mean.data_ptr(),
+                *arguments, momentum, activation, average.data_ptr(), variance.data_ptr(), mean.data_ptr(),
                 rate.data_ptr(), y.data_ptr(),
             )  # fmt: skip
         else:
             mean = average.clone()
             kernels.normalize_running(
-                *given, activation, mean.data_ptr(), variance.data_ptr(), rate.data_ptr(), y.data_ptr()
+                *arguments, activation, mean.data_ptr(), variance.data_ptr(), rate.data_ptr(), y.data_ptr()
             )
         ctx.save_for_backward(x, gamma, beta, mean, rate)
         ctx.activation, ctx.training = activation, training

@@ -203,8 +203,8 @@ def fits(layer: nn.Layer) -> bool:
                 and getattr(layer, "_weight_preprocess", None) is None
             )  # fmt: skip
         case nn.BatchNorm2D():
-            known = layer.weight is not None and layer.bias is not None and layer._data_format == "NCHW"
-            return known and layer._use_global_stats is None
+            is_usual = layer.weight is not None and layer.bias is not None and layer._data_format == "NCHW"
+            return is_usual and layer._use_global_stats is None
         case nn.AdaptiveAvgPool2D():
             return layer._output_size in (1, (1, 1), [1, 1]) and layer._data_format == "NCHW"
         case nn.MaxPool2D():

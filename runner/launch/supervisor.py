@@ -110,10 +110,10 @@ def _assist(command: Command, config: cfg.Config, directory: Path, node: workers
 
 def result(directory: Path) -> dict[str, Any]:
     """`result.json` of a finished run. Errors: Damaged."""
-    found = stored.result(directory / RESULT, whole=True)
-    if found is None:
+    content = stored.result(directory / RESULT, whole=True)
+    if content is None:
         raise Damaged(f"{directory / RESULT} is missing. Continue the run, which writes it: checkpoint.resume=auto")
-    return found
+    return content
 
 
 def require_packages(config: cfg.Config) -> None:

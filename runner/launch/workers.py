@@ -51,16 +51,16 @@ class Node:
         if self.world_size == 1 and not self.devices:
             return {}
         rank, host = self.first + local, master.rpartition(":")[0]
-        found = {"PADDLE_LOCAL_SIZE": str(self.local_world_size), "FLAGS_selected_gpus": str(self.devices[local])}
+        variables = {"PADDLE_LOCAL_SIZE": str(self.local_world_size), "FLAGS_selected_gpus": str(self.devices[local])}
         if self.world_size > 1:
             # Only the master is connected to; the others need a name each.
             endpoints = [f"{host}:{number}" for number in range(self.world_size)]
-            found |= {
+            variables |= {
                 "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": str(self.world_size), "PADDLE_MASTER": master,
                 "PADDLE_RANK_IN_NODE": str(local), "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
                 "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
             }  # fmt: skip
-        return found
+        return variables
 
 
 def node(launch: cfg.Launch) -> Node:
@@ -236,8 +236,8 @@ class Workers:
         self.send(signal.SIGKILL)
         for process in self.processes:
             process.wait()
-        known = stopped or (alive if len(alive) == 1 else [])
-        rank = self.node.first + known[0] if known else None
+        stalled = stopped or (alive if len(alive) == 1 else [])
+        rank = self.node.first + stalled[0] if stalled else None
         return Ended(rank, -signal.SIGKILL, stalled=True)
 
 
@@ -269,6 +269,6 @@ def _free_port() -> int:
 
 def lines(launch: cfg.Cluster, overrides: list[str], directory: Path) -> list[str]:
     """The command of every node."""
-    said = [text for text in overrides if not text.startswith(("launch.rank=", "hydra.run.dir="))]
+    shared = [text for text in overrides if not text.startswith(("launch.rank=", "hydra.run.dir="))]
     place = terminal.override("hydra.run.dir", os.path.relpath(directory))
-    return [terminal.command(*said, place, f"launch.rank={rank}") for rank in range(launch.nnodes)]
+    return [terminal.command(*shared, place, f"launch.rank={rank}") for rank in range(launch.nnodes)]

@@ -29,10 +29,10 @@ def check_input(network: nn.Layer, image_size: int, num_classes: int, remedy: st
             f"{type(network).__name__} cannot take images of {image_size}x{image_size} pixels: {remedy}\n"
             f"The reason: {_reason(error)}"
         ) from error
-    found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if found != [2, num_classes]:
+    shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != [2, num_classes]:
         raise ConfigError(
-            f"{type(network).__name__} gives {found} for two images where logits [2, {num_classes}] are due: {remedy}"
+            f"{type(network).__name__} gives {shape} for two images where logits [2, {num_classes}] are due: {remedy}"
         )
 
 

@@ -27,14 +27,14 @@ def statistics(networks: nn.Layer) -> list[Tensor]:
 
     Each process sees its own part of the batch; their mean is what all go on with.
     """
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     for layer in networks.sublayers(include_self=True):
         if isinstance(layer, _Norm):
-            found += [layer._mean, layer._variance]
+            tensors += [layer._mean, layer._variance]
     for layer in slim.fake_quantized(networks).values():
-        found += slim.range_state(layer)
-    found += networks.buffers()
-    return list({id(tensor): tensor for tensor in found if tensor.dtype == paddle.float32}.values())
+        tensors += slim.range_state(layer)
+    tensors += networks.buffers()
+    return list({id(tensor): tensor for tensor in tensors if tensor.dtype == paddle.float32}.values())
 
 
 def synchronize(networks: Networks, ranks: Ranks) -> None:
@@ -42,7 +42,7 @@ def synchronize(networks: Networks, ranks: Ranks) -> None:
 
     Errors: ConfigError for a normalisation that cannot.
     """
-    for sort, made in ((_Norm, _synchronized_norm), (FakeQuantMovingAverageAbsMax, _synchronized_range)):
+    for sort, replacement in ((_Norm, _synchronized_norm), (FakeQuantMovingAverageAbsMax, _synchronized_range)):
         for layer in _layers(networks, sort):
             if sort is _Norm and (layer.weight is None or layer.bias is None or layer._data_format == "NHWC"):
                 raise ConfigError(
@@ -50,7 +50,7 @@ def synchronize(networks: Networks, ranks: Ranks) -> None:
                     "Use train.sync_batchnorm=false, or another normalisation."
                 )
             kind: Any = type(layer)
-            layer.__class__ = made(kind)
+            layer.__class__ = replacement(kind)
             layer._ranks = ranks
 
 

@@ -80,9 +80,9 @@ class Network:
             with contextlib.suppress(RuntimeError, OSError, ValueError):
                 store.add(left, 1)
 
-    def hear(self, said: Any) -> Any:
+    def hear(self, message: Any) -> Any:
         """What the first process says; it has to survive pickling."""
-        box = [said]
+        box = [message]
         self.barrier_without_timeout()
         with _connected():
             paddle.distributed.broadcast_object_list(box, src=0)

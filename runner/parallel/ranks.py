@@ -24,7 +24,7 @@ class Transport(Protocol):
     def all_reduce_sum(self, tensor: Tensor) -> None: ...
     def all_reduce_max(self, tensor: Tensor) -> None: ...
     def barrier_without_timeout(self) -> None: ...
-    def hear(self, said: Any) -> Any: ...
+    def hear(self, message: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,17 @@ class Ranks:
         if self.transport is None:
             return make()
         if not self.is_first:
-            made, failure = self.transport.hear(None)
+            value, failure = self.transport.hear(None)
             if failure is not None:
                 raise RunFailed(*failure)
-            return made
+            return value
         try:
-            made = make()
+            value = make()
         except UserError as error:
             self.transport.hear((None, (str(error), error.exit_code)))
             raise
-        self.transport.hear((made, None))
-        return made
+        self.transport.hear((value, None))
+        return value
 
 
 #: A run of one process.

@@ -94,14 +94,14 @@ class FlatAllReduce(Replicas):
     def reduce_gradients(self) -> None:
         gradients = [parameter.grad for parameter in self.parameters]
         used = [gradient is not None for gradient in gradients]
-        given = [gradient for gradient in gradients if gradient is not None]
+        present = [gradient for gradient in gradients if gradient is not None]
         # A gradient may be a view with strides.
-        dense = [gradient if gradient.is_contiguous() else gradient.contiguous() for gradient in given]
+        dense = [gradient if gradient.is_contiguous() else gradient.contiguous() for gradient in present]
         tensors = [*dense, *self.statistics]
         addresses = np.array([tensor.data_ptr() for tensor in tensors], dtype=np.uint64)
         sizes = self.sizes if all(used) else self.sizes[[*used, *[True] * len(self.statistics)]]
         self.means.average(len(tensors), addresses.ctypes.data, sizes.ctypes.data)
-        for gradient, own in zip(given, dense, strict=True):
+        for gradient, own in zip(present, dense, strict=True):
             if own is not gradient:
                 paddle.assign(own, gradient)
 

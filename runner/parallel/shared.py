@@ -78,8 +78,8 @@ def memory(ranks: Ranks, size: int) -> Memory | None:
     None has it where the command did not start all of them: on several machines, or under another launcher.
     """
     own: Memory | None = None
-    given = os.environ.get(SHARED)
-    if given:
+    descriptor = os.environ.get(SHARED)
+    if descriptor:
         with contextlib.suppress(OSError):
-            own = Memory(ranks, int(given), size)
+            own = Memory(ranks, int(descriptor), size)
     return None if ranks.any_rank(own is None) else own

@@ -47,9 +47,9 @@ class Sockets:
         """Return once every process has come here."""
         self._combine(b"", lambda said: b"")
 
-    def hear(self, said: Any) -> Any:
+    def hear(self, message: Any) -> Any:
         """What the first process says; it has to survive pickling."""
-        own = b"" if self.rank else pickle.dumps(said)
+        own = b"" if self.rank else pickle.dumps(message)
         return pickle.loads(self._combine(own, lambda parts: parts[0]))
 
     def _reduce(self, tensor: Tensor, operation: np.ufunc) -> None:
@@ -96,11 +96,11 @@ def _receive(connection: socket.socket) -> bytes:
 
 
 def _bytes(connection: socket.socket, size: int) -> bytearray:
-    found = bytearray(size)
-    left = memoryview(found)
+    content = bytearray(size)
+    left = memoryview(content)
     while left:
         count = connection.recv_into(left)
         if not count:
             raise ConnectionError("the other process is gone")
         left = left[count:]
-    return found
+    return content

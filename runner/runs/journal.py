@@ -107,8 +107,8 @@ class Journal:
             self.append("metrics", step=step, epoch=epoch, values=new)
 
     def _known(self, step: int, name: str, value: float) -> bool:
-        known = self._written.get((step, name))
-        return known is not None and (name in MEASURED or repr(known) == repr(value))
+        written = self._written.get((step, name))
+        return written is not None and (name in MEASURED or repr(written) == repr(value))
 
     def artifact(self, path: str, folder: str = "") -> None:
         """Say that a file or folder of the run directory belongs to the run's results."""
@@ -150,9 +150,9 @@ def tracked(directory: Path) -> dict[str, Any]:
 
 def curves(directory: Path) -> dict[str, dict[int, float]]:
     """Metric name → step → value, the last one written where a step has several."""
-    found: dict[str, dict[int, float]] = {}
+    points_of: dict[str, dict[int, float]] = {}
     for event, _ in events(directory):
         if event["event"] == "metrics":
             for name, value in event["values"].items():
-                found.setdefault(name, {})[event["step"]] = value
-    return {name: dict(sorted(points.items())) for name, points in found.items()}
+                points_of.setdefault(name, {})[event["step"]] = value
+    return {name: dict(sorted(points.items())) for name, points in points_of.items()}

@@ -122,10 +122,10 @@ def verdict(message: str, exit_code: int) -> str:
 
 def check_verdict() -> bool:
     """Whether the command of the first process found nothing left to train. Errors: RunFailed where it refused to."""
-    given = os.environ.get(VERDICT)
-    if given is None:
+    verdict = os.environ.get(VERDICT)
+    if verdict is None:
         return False
-    message, exit_code = json.loads(given)
+    message, exit_code = json.loads(verdict)
     if exit_code:
         raise RunFailed(message, exit_code)
     return True

@@ -78,16 +78,16 @@ class State:
 def state(directory: Path) -> State:
     """Where the run of a directory stands, from its journal, its lock and its result."""
     try:
-        found = _in_journal(directory)
+        current = _in_journal(directory)
         if not _began(directory):
             raise Damaged(f"{directory / JOURNAL} is missing or damaged: it does not say that a run began.")
-        if found.status == "LOST" and is_locked(directory / LOCK):
-            found.status = "RUNNING"
+        if current.status == "LOST" and is_locked(directory / LOCK):
+            current.status = "RUNNING"
     except Damaged as error:
         return damaged(error)
-    if found.status == "LOST":
-        found.reason = "its processes were killed; checkpoint.resume=auto continues it"
-    return found
+    if current.status == "LOST":
+        current.reason = "its processes were killed; checkpoint.resume=auto continues it"
+    return current
 
 
 def damaged(error: UserError, step: int = 0) -> State:
@@ -116,18 +116,18 @@ def _in_journal(directory: Path) -> State:
 
 def checkpoints(directory: Path) -> dict[str, str]:
     """`final`, `best` and `last` → the checkpoint that a complete run wrote in it; empty of any other run."""
-    found: dict[str, str] = {}
+    pointers: dict[str, str] = {}
     ended = False
     for event, _ in events(directory):
         ended = (event["event"] == "ended" and event["status"] == "FINISHED") or (ended and event["event"] in LATER)
         if event["event"] == "dataset":
             # Here an attempt begins, and says again which of the earlier ones it has.
-            found = {}
+            pointers = {}
         elif event["event"] == "checkpoint" and event.get("final"):
-            found["final"] = event["name"]
+            pointers["final"] = event["name"]
         elif event["event"] == "checkpoint":
-            found |= {"last": event["name"]} | ({"best": event["name"]} if event["better"] else {})
-    return found if ended else _without_journal(directory)
+            pointers |= {"last": event["name"]} | ({"best": event["name"]} if event["better"] else {})
+    return pointers if ended else _without_journal(directory)
 
 
 def _without_journal(directory: Path) -> dict[str, str]:
@@ -175,14 +175,14 @@ def find(root: Path) -> Iterator[Path]:
 
     A folder that cannot be looked into is named on the standard error.
     """
-    found = []
+    directories = []
     # Links are not followed.
     for place, folders, names in os.walk(root, onerror=_tell_of_closed):
         # The folder of locks is only a run's own: MLflow's copy of one has no such folder.
         if JOURNAL in (*folders, *names) or (CONFIG in names and RANKS in folders):
-            found.append(Path(place))
+            directories.append(Path(place))
             folders[:] = [name for name in folders if name not in (CHECKPOINTS, PLOTS, RANKS)]
-    yield from sorted(found, key=lambda directory: (began(directory), str(directory)))
+    yield from sorted(directories, key=lambda directory: (began(directory), str(directory)))
 
 
 def _tell_of_closed(error: OSError) -> None:

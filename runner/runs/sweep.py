@@ -71,8 +71,8 @@ class _Stored(_Needed, total=False):
 
 def digest(overrides: list[str]) -> str:
     """Eight hexadecimal digits for what a sweep varies; the same command finds its folder again by them."""
-    said = [text for text in overrides if not text.lstrip("+~").startswith(OWN)]
-    return hashlib.blake2b("\n".join(said).encode(), digest_size=4).hexdigest()
+    own = [text for text in overrides if not text.lstrip("+~").startswith(OWN)]
+    return hashlib.blake2b("\n".join(own).encode(), digest_size=4).hexdigest()
 
 
 @contextlib.contextmanager
@@ -129,18 +129,18 @@ def _refuse_overwriting(directory: Path) -> None:
 
 def _again(directory: Path, sweep: Sweep, resume: bool) -> Sweep:
     """The sweep as it is run now, with the id that it was given the first time."""
-    known = read(directory)
+    earlier = read(directory)
     if not resume:
         raise ConfigError(
             f"This sweep was started before, in {directory}. Continue it: sweep.resume=true. For a new one choose "
             "another name (name=NAME) or folder (hydra.sweep.dir=DIR)."
         )
-    if digest(known.overrides) != digest(sweep.overrides):
+    if digest(earlier.overrides) != digest(sweep.overrides):
         raise ConfigError(
-            f"{directory} holds another sweep, started with: {' '.join(known.overrides)}\n"
+            f"{directory} holds another sweep, started with: {' '.join(earlier.overrides)}\n"
             "Repeat those, or choose another folder: hydra.sweep.dir=DIR"
         )
-    return replace(sweep, id=known.id, overrides=known.overrides, shared=known.shared)
+    return replace(sweep, id=earlier.id, overrides=earlier.overrides, shared=earlier.shared)
 
 
 def new_id(overrides: list[str]) -> str:
@@ -150,10 +150,10 @@ def new_id(overrides: list[str]) -> str:
 
 def read(directory: Path) -> Sweep:
     """The sweep of a folder. Errors: Damaged."""
-    found = stored.read_json(directory / SWEEP, _Stored, "Bring it back, or run the sweep in another folder.")
-    if found is None:
+    content = stored.read_json(directory / SWEEP, _Stored, "Bring it back, or run the sweep in another folder.")
+    if content is None:
         raise Damaged(f"{directory / SWEEP} is missing.")
-    return Sweep(**{field.name: found[field.name] for field in fields(Sweep) if field.name in found})
+    return Sweep(**{field.name: content[field.name] for field in fields(Sweep) if field.name in content})
 
 
 def ask_to_stop(directory: Path, number: int) -> None:
@@ -211,8 +211,8 @@ def jobs(directory: Path) -> list[Path]:
     """The directories of a sweep's jobs in their order; other folders beside them are somebody else's."""
     refused = refusals(directory)
     numbered = [path for path in directory.iterdir() if path.is_dir() and NUMBERED.match(path.name)]
-    found = [path for path in numbered if path.name in refused or is_job(path)]
-    return sorted(found, key=lambda path: int(path.name.partition("_")[0]))
+    folders = [path for path in numbered if path.name in refused or is_job(path)]
+    return sorted(folders, key=lambda path: int(path.name.partition("_")[0]))
 
 
 def is_job(directory: Path) -> bool:
@@ -222,9 +222,9 @@ def is_job(directory: Path) -> bool:
 
 def note_refusal(directory: Path, overrides: list[str], error: UserError) -> None:
     """Write down why a job could not be started; in its own folder as well, unless that holds something already."""
-    said = {"job": directory.name, "reason": str(error), "exit_code": error.exit_code}
+    refusal = {"job": directory.name, "reason": str(error), "exit_code": error.exit_code}
     with (directory.parent / REFUSED).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(said) + "\n")
+        stream.write(json.dumps(refusal) + "\n")
     if (directory / CONFIG).exists() or (directory.is_dir() and not is_job(directory) and any(directory.iterdir())):
         return
     directory.mkdir(parents=True, exist_ok=True)
@@ -233,7 +233,7 @@ def note_refusal(directory: Path, overrides: list[str], error: UserError) -> Non
     files.write_text(directory / OVERRIDES, yaml.safe_dump(shown))
     journal = Journal(directory)
     journal.append("started", command=shown)
-    journal.append("ended", status="FAILED", reason=said["reason"], exit_code=error.exit_code)
+    journal.append("ended", status="FAILED", reason=refusal["reason"], exit_code=error.exit_code)
 
 
 def refusals(directory: Path) -> dict[str, dict[str, Any]]:
@@ -241,5 +241,5 @@ def refusals(directory: Path) -> dict[str, dict[str, Any]]:
     # What is damaged in it is missing: the folder of a job says it too.
     with contextlib.suppress(Damaged):
         lines = (stored.read_bytes(directory / REFUSED) or b"").splitlines()
-        return {said["job"]: said for line in lines if (said := stored.fitting(line, stored.Refusal))}
+        return {refusal["job"]: refusal for line in lines if (refusal := stored.fitting(line, stored.Refusal))}
     return {}

@@ -43,8 +43,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:
-    found = {key: value for key, value in composed.items_ex(resolve=False) if key != "hydra"}
-    return dict(OmegaConf.to_container(OmegaConf.create(found), enum_to_str=True) or {})  # type: ignore[arg-type]
+    plain = {key: value for key, value in composed.items_ex(resolve=False) if key != "hydra"}
+    return dict(OmegaConf.to_container(OmegaConf.create(plain), enum_to_str=True) or {})  # type: ignore[arg-type]
 
 
 def _grow(tree: Tree, values: dict[str, Any], default: Any, choices: dict[str, Any], path: str) -> None:
@@ -58,5 +58,5 @@ def _grow(tree: Tree, values: dict[str, Any], default: Any, choices: dict[str, A
             branch = tree.add(Text.assemble((name, "bold cyan"), chosen))
             _grow(branch, value, before, choices, f"{path}{key}.")
         else:
-            said = value if isinstance(value, str) else json.dumps(value)
-            tree.add(Text.assemble(f"{name}: ", (said, "" if value == before else "bold yellow")))
+            text = value if isinstance(value, str) else json.dumps(value)
+            tree.add(Text.assemble(f"{name}: ", (text, "" if value == before else "bold yellow")))

@@ -107,8 +107,8 @@ def paddle() -> Iterator[Finding]:
         case [package]:
             yield requirement(package, PADDLE, "paddle", INSTALL[package])
         case both:
-            found = f"{' and '.join(both)} overwrite each other's files"
-            yield Finding("paddlepaddle", "missing", found, f"{UNINSTALL}, then only one: {CPU}, or {GPU}")
+            problem = f"{' and '.join(both)} overwrite each other's files"
+            yield Finding("paddlepaddle", "missing", problem, f"{UNINSTALL}, then only one: {CPU}, or {GPU}")
 
 
 def device() -> Iterator[Finding]:
@@ -121,12 +121,12 @@ def device() -> Iterator[Finding]:
     if gpus:
         yield Finding("device", "ok", f"{answer['device']} of {len(gpus)} ({', '.join(gpus)}), CUDA {cuda}")
     elif cuda:
-        found = f"cpu, with a build for CUDA {cuda} that sees no GPU; nvidia-smi: {cards or 'none'}"
+        summary = f"cpu, with a build for CUDA {cuda} that sees no GPU; nvidia-smi: {cards or 'none'}"
         mend = "check the driver and CUDA_VISIBLE_DEVICES" if cards else "install NVIDIA's driver"
-        yield Finding("device", "warn", found, f"{mend}; for the CPU alone: {UNINSTALL}; {CPU}")
+        yield Finding("device", "warn", summary, f"{mend}; for the CPU alone: {UNINSTALL}; {CPU}")
     elif cards:
-        found = f"cpu, with a build without CUDA; not used: {cards}"
-        yield Finding("device", "warn", found, f"to train on the GPU: {UNINSTALL}; {GPU}")
+        summary = f"cpu, with a build without CUDA; not used: {cards}"
+        yield Finding("device", "warn", summary, f"to train on the GPU: {UNINSTALL}; {GPU}")
     else:
         yield Finding("device", "ok", "cpu, with a build without CUDA")
 
@@ -139,8 +139,8 @@ def packages() -> Iterator[Finding]:
 
 def compiler() -> Iterator[Finding]:
     """What compiles the CPU's kernels and the ReLU operator."""
-    if found := processes.compiler():
-        yield Finding("C++ compiler", "ok", str(shutil.which(found[0])))
+    if words := processes.compiler():
+        yield Finding("C++ compiler", "ok", str(shutil.which(words[0])))
     else:
         remedy = "for training several times as fast on a CPU install g++ (Debian: apt-get install g++)"
         yield Finding("C++ compiler", "warn", f"no {' or '.join(processes.compilers())} on PATH", remedy)
@@ -158,8 +158,8 @@ def machine(cgroup: Path = Path("/sys/fs/cgroup")) -> Iterator[Finding]:
     with contextlib.suppress(OSError, ValueError):
         memory = min(memory, int((cgroup / "memory.max").read_text()))
     remedy = f"train.threads={usable}" if usable < cores else ""
-    found = f"{usable} of {cores} cores usable, {cores} threads by default"
-    yield Finding("processor", "warn" if remedy else "ok", found, remedy)
+    summary = f"{usable} of {cores} cores usable, {cores} threads by default"
+    yield Finding("processor", "warn" if remedy else "ok", summary, remedy)
     yield room("memory", memory, 2 << 30, "in all", "lower data.batch_size, or raise train.accumulate")
 
 
@@ -172,8 +172,8 @@ def disks() -> Iterator[Finding]:
         remedy = "make room, or write to another disk: hydra.run.dir=DIR"
         yield room("outputs", free, 2 << 30, f"free in {folder.resolve()}", remedy)
     except OSError as error:
-        found = f"{folder.resolve()} cannot be written: {error.strerror}"
-        yield Finding("outputs", "missing", found, "make it writable, or work in another folder")
+        problem = f"{folder.resolve()} cannot be written: {error.strerror}"
+        yield Finding("outputs", "missing", problem, "make it writable, or work in another folder")
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
         remedy = "for data=image_folder raise it (Docker: --shm-size=1g), or do without: data.workers=0"
@@ -245,8 +245,8 @@ def graphics_cards() -> str:
     """Names of the GPUs NVIDIA's driver sees."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-        return ", ".join(said.strip().splitlines())
+        stdout = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        return ", ".join(stdout.strip().splitlines())
     return ""
 
 

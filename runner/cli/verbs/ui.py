@@ -113,9 +113,9 @@ def _last_sweep(uri: str) -> Path | None:
         with contextlib.suppress(OSError):
             if SWEEP in names:
                 sweeps.append(((Path(place) / SWEEP).stat().st_mtime, Path(place)))
-    for _, found in sorted(sweeps, reverse=True):
+    for _, folder in sorted(sweeps, reverse=True):
         with contextlib.suppress(OSError):
-            known = pages.tracked_jobs(found)[0]
-            if any(stores.resolved(str(one.get("uri"))) == stores.resolved(uri) for one in known):
-                return found
+            jobs = pages.tracked_jobs(folder)[0]
+            if any(stores.resolved(str(one.get("uri"))) == stores.resolved(uri) for one in jobs):
+                return folder
     return None

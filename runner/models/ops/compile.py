@@ -35,9 +35,9 @@ def register(name: str, sources: list[Path]) -> None:
     def build(target: Path) -> None:
         nonlocal is_known
         if not is_known:
-            with _compiled(name, sources) as made:
+            with _compiled(name, sources) as library:
                 is_known = True
-                shutil.copy(made, target)
+                shutil.copy(library, target)
 
     def open_(library: Path) -> None:
         if not is_known:
@@ -88,8 +88,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _compiler() -> str:
-    found = processes.compiler()
-    if not found:
+    words = processes.compiler()
+    if not words:
         raise ConfigError(
             f"The custom operator needs a C++ compiler and {' or '.join(processes.compilers())} is not on PATH: "
             f"install g++ (Debian: apt-get install g++), {REMEDY}."
@@ -99,7 +99,7 @@ def _compiler() -> str:
             f"The custom operator needs nvcc, which is neither on PATH nor in CUDA_HOME: "
             f"install the CUDA toolkit {paddle.version.cuda()} or set CUDA_HOME, {REMEDY}."
         )
-    return shlex.join(found)
+    return shlex.join(words)
 
 
 def _has_nvcc() -> bool:
