@@ -1,5 +1,6 @@
 # make run   set up .venv for running and train on the digits
-# make test  add what development needs and run every check
+# make test  add what development needs and run the fast checks
+# make test-all  every check: real processes, servers, browsers, launchers
 # make test-chaos  disturb runs at random and count what they lose
 # make test-launchers  every way a sweep can break, with every launcher
 # make test-matrix  every mode with every compression and both kinds of networks
@@ -30,13 +31,16 @@ while read -t 2 -r verb object rest || [ $$? -gt 128 ]; do case "$$verb $$object
 esac; done; echo; }
 endef
 
-.PHONY: run test test-damage test-chaos test-launchers test-matrix test-fuzz docs lint bench clean
+.PHONY: run test test-all test-damage test-chaos test-launchers test-matrix test-fuzz docs lint bench clean
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)
 	$(BIN)/python -m runner experiment=digits/best $(ARGS)
 
 test: $(DEVELOPMENT) lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+
+test-all: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
 test-chaos: $(DEVELOPMENT)

@@ -72,8 +72,8 @@ class OutOfMemory(UserError):
         """What a user reads of what Python or Paddle says."""
         lines = str(error).strip().splitlines()
         return cls(
-            f"There is no more memory{f' ({lines[0]})' if lines else ''}. Lower data.batch_size, raise train.accumulate "
-            "or raise the limit of the container or shell (ulimit -v)."
+            f"There is no more memory{f' ({lines[0]})' if lines else ''}. Lower data.batch_size, raise "
+            "train.accumulate or raise the limit of the container or shell (ulimit -v)."
         )
 
 

@@ -13,6 +13,7 @@ import re
 import stat
 import types
 from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -104,7 +105,7 @@ def check(value: Any, shape: Any, name: str = "it") -> None:
     """Errors: ValueError that names the part of a parsed value which does not fit a type.
 
     Types are None, bool, int (below 2⁶³), float (NaN and ±∞ too), str (that can be encoded), `Any`, `Literal`, unions,
-    lists, dicts with keys of text, and typed dicts, which may have further keys.
+    lists, dicts with keys of text, and dataclasses and typed dicts, of which a file may have further keys.
     """
     origin, inner = get_origin(shape), get_args(shape)
     if origin in (Union, types.UnionType):
@@ -112,6 +113,15 @@ def check(value: Any, shape: Any, name: str = "it") -> None:
             check(value, next(option for option in inner if option is not type(None)), name)
     elif origin is Literal:
         _require(value in inner, f"{name} is none of {', '.join(map(str, inner))}")
+    elif is_dataclass(shape):
+        _require(isinstance(value, dict), f"{name} is no mapping")
+        hints = get_type_hints(shape)
+        for part in fields(shape):
+            if part.name in value:
+                check(value[part.name], hints[part.name], part.name)
+            else:
+                optional = part.default is not MISSING or part.default_factory is not MISSING
+                _require(optional, f"{part.name} is missing in it")
     elif is_typeddict(shape):
         _require(isinstance(value, dict), f"{name} is no mapping")
         for key, kind in get_type_hints(shape).items():
@@ -132,6 +142,20 @@ def check(value: Any, shape: Any, name: str = "it") -> None:
         _check_plain(value, shape, name)
 
 
+def typed(value: Any, shape: Any) -> Any:
+    """A parsed value as the type it should have: mappings become dataclasses. Errors: ValueError as in `check`."""
+    check(value, shape)
+    return _as(value, shape)
+
+
+def _as(value: Any, shape: Any) -> Any:
+    if not is_dataclass(shape):
+        return value
+    hints = get_type_hints(shape)
+    known = [part.name for part in fields(shape) if part.name in value]
+    return shape(**{name: _as(value[name], hints[name]) for name in known})  # type: ignore[operator]
+
+
 def _check_plain(value: Any, shape: Any, name: str) -> None:
     if shape is bool:
         _require(isinstance(value, bool), f"{name} is neither true nor false")
@@ -150,15 +174,6 @@ def _require(holds: bool, otherwise: str) -> None:
         raise ValueError(otherwise)
 
 
-class Unread(TypedDict, total=False):
-    """Readings of steps that were not logged yet, as `Window.unread` gives them."""
-
-    names: list[str]
-    rates: list[float]
-    values: list[list[float]]
-    images: int
-
-
 class Progress(TypedDict):
     """How far a run is: `training.Progress`."""
 
@@ -169,28 +184,6 @@ class Progress(TypedDict):
     best_step: int
     waited: int
     settled: int
-    unread: Unread
-
-
-class _State(TypedDict):
-    """What must be in the `state.json` of a checkpoint; `digests` are of the files beside it."""
-
-    networks: list[str]
-    classes: list[str]
-    steps: int
-    seconds: float
-    data: str
-    progress: Progress
-    schedules: list[int]
-    scaler: dict[str, Any]
-    random: dict[str, Any]
-    digests: dict[str, str]
-
-
-class State(_State, total=False):
-    """`plan`: network → what was pruned of it."""
-
-    plan: dict[str, Any]
 
 
 class _Result(TypedDict):

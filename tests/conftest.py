@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,19 @@ INLINE = ["+debug=fast_dev_run", "train.threads=1", "tracking=none", "launch.inl
 os.environ.setdefault("XDG_STATE_HOME", tempfile.mkdtemp(prefix="runner-state-"))
 for name, value in device.environment(2).items():
     os.environ.setdefault(name, value)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--share", metavar="K/N", help="only the K-th of N shares of the tests, such as 3/8; K from 0")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one share: tests of a module stay together, since they have what is costly to make in common."""
+    if share := config.getoption("--share"):
+        number, shares = map(int, share.split("/"))
+        kept = [item for item in items if zlib.crc32(item.nodeid.partition("::")[0].encode()) % shares == number]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        items[:] = kept
 
 
 def composed(*overrides: str) -> Config:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from runner import files, runs, stored
 from runner.__main__ import command
 from runner.checkpoints import checkpoint, weights
+from runner.checkpoints import state as state_file
 from runner.cli.verbs import sync, ui  # noqa: F401  A child without rights finds no module any more.
 from runner.cli.verbs.runs import describe
 from runner.config import store
@@ -164,11 +165,11 @@ def test_a_state_names_the_files_of_a_checkpoint_and_no_others(run):
     folder = run / "checkpoints" / "step-00000002"
     folder.mkdir()
     state = {
-        "format": checkpoint.FORMAT, "networks": ["student"], "classes": ["cat"], "steps": 2, "seconds": 1.0,
+        "format": state_file.FORMAT, "networks": ["student"], "classes": ["cat"], "steps": 2, "seconds": 1.0,
         "data": "0", "progress": RESULT["progress"], "schedules": [2], "scaler": {}, "random": {},
         "digests": {"model.safetensors": "0", "../../../secret": "0"},
     }  # fmt: skip
-    (folder / "state.json").write_text(json.dumps(state | {"digest": checkpoint._digest(state)}))
+    (folder / "state.json").write_text(json.dumps(state | {"digest": state_file.digest(state)}))
     with pytest.raises(Damaged, match="names files that no checkpoint has"):
         checkpoint.verify(folder)
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +19,21 @@ import numpy as np
 import paddle
 from safetensors.paddle import save as to_bytes
 
-from .. import __version__, files, stored, terminal
+from .. import files, stored
 from ..errors import CheckpointError, Damaged, Diverged
 from ..models import Networks
 from ..parallel import Ranks
-from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, QUANTIZED
+from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS, QUANTIZED
 from ..training import seeding
 from ..training.optimizers import Optimization
 from ..training.state import Progress, Training
-
-#: All that a checkpoint's folder may hold.
-FILES = MODEL, EMA, OPTIMIZER, STATE = CHECKPOINT_FILES
-#: Raised when the layout changes in a way that older versions cannot read.
-FORMAT = 2
-#: What can be done about one that is damaged.
-ANOTHER = "Take another checkpoint, or train again."
+from .state import ANOTHER, EMA, FILES, MODEL, OPTIMIZER, STATE, About, OtherLayout, State, read, write
 
 
-def save(directory: Path, training: Training, better: bool, about: dict[str, Any]) -> Path:
+def save(directory: Path, training: Training, better: bool, about: About, seconds: float) -> Path:
     """Write the current state, point `last` (and `best`, if it is the best so far) to it, and drop older ones.
 
-    `about` is kept in the state as it is. Errors: Diverged where a weight is not finite, OSError where the disk is
+    seconds: trained so far. Errors: Diverged where a weight is not finite, OSError where the disk is
     full; nothing new is left behind then, and nothing older is lost.
     """
     progress = training.progress
@@ -52,7 +45,7 @@ def save(directory: Path, training: Training, better: bool, about: dict[str, Any
     parts = {MODEL: weights, OPTIMIZER: optimizer_state(training.optimizations)}
     if training.ema:
         parts[EMA] = training.ema.averages
-    _commit(target, parts, _state(training) | about)
+    _commit(target, parts, _state(training, about, seconds))
     files.write_text(folder / "last", target.name)
     if better:
         files.write_text(folder / "best", target.name)
@@ -72,30 +65,29 @@ def save_final(directory: Path, networks: Networks) -> Path:
     return folder / QUANTIZED
 
 
-def _commit(target: Path, parts: dict[str, dict[str, paddle.Tensor]], state: dict[str, Any]) -> None:
+def _commit(target: Path, parts: dict[str, dict[str, paddle.Tensor]], state: State) -> None:
     """Write a checkpoint beside its place and put it there: whole, or not at all."""
     with files.partial_folder(target) as partial:
-        state = state | {"digests": {name: _write(partial / name, tensors) for name, tensors in parts.items()}}
-        files.write_json(partial / STATE, state | {"digest": _digest(state)})
+        digests = {name: _write(partial / name, tensors) for name, tensors in parts.items()}
+        write(partial / STATE, replace(state, digests=digests))
         files.sync_folder(partial)
         # One of the same name is `….old` until then, where `newest` finds it.
         files.put_in_place(partial, target, STATE, FILES)
 
 
-def _state(training: Training) -> dict[str, Any]:
-    """What a checkpoint says besides tensors."""
+def _state(training: Training, about: About, seconds: float) -> State:
     scaler = training.precision.scaler
-    return {
-        "format": FORMAT,
-        "runner": __version__,
-        "paddle": paddle.__version__,
-        "networks": list(training.networks.trained),
-        "steps": training.steps,
-        "progress": asdict(training.progress),
-        "schedules": [optimization.schedule.last_epoch for optimization in training.optimizations],
-        "scaler": {} if scaler is None else {name: _plain(value) for name, value in scaler.state_dict().items()},
-        "random": seeding.state(),
-    }
+    return State(
+        networks=list(training.networks.trained),
+        steps=training.steps,
+        seconds=seconds,
+        progress=training.progress,
+        schedules=[optimization.schedule.last_epoch for optimization in training.optimizations],
+        scaler={} if scaler is None else {name: _plain(value) for name, value in scaler.state_dict().items()},
+        random=seeding.state(),
+        paddle=paddle.__version__,
+        **vars(about),
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -135,10 +127,6 @@ def _write(path: Path, tensors: dict[str, paddle.Tensor]) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _digest(state: dict[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(state, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
 def _refuse_non_finite(weights: dict[str, paddle.Tensor], step: int) -> None:
     for name, value in weights.items():
         if value.is_floating_point() and not bool(paddle.isfinite(value.astype("float32")).all()):
@@ -162,7 +150,7 @@ def _drop_older(folder: Path, keep: int) -> None:
 
 def _best_step(checkpoint: Path) -> int:
     try:
-        return int(_state_of(checkpoint)["progress"]["best_step"])
+        return read(checkpoint).progress.best_step
     except CheckpointError:
         return 0
 
@@ -196,12 +184,12 @@ class Saved:
     """A checkpoint that was found whole."""
 
     folder: Path
-    state: dict[str, Any]
+    state: State
 
     @property
     def progress(self) -> Progress:
         """How far the run was."""
-        return Progress(**{field.name: self.state["progress"][field.name] for field in fields(Progress)})
+        return self.state.progress
 
 
 def verify(folder: Path) -> Saved:
@@ -209,49 +197,14 @@ def verify(folder: Path) -> Saved:
 
     Errors: CheckpointError for one that is damaged or incomplete, OtherLayout for one of another version.
     """
-    state = _state_of(folder)
-    for name, digest in state["digests"].items():
+    state = read(folder)
+    for name, digest in state.digests.items():
         content = stored.read_bytes(folder / name, ANOTHER)
         if content is None or hashlib.blake2b(content, digest_size=16).hexdigest() != digest:
             raise Damaged(
                 f"{folder} is damaged: {name} {'is missing' if content is None else 'was changed'}. {ANOTHER}"
             )
     return Saved(folder, state)
-
-
-def _state_of(folder: Path) -> dict[str, Any]:
-    """What `state.json` of a checkpoint says; as in `verify`."""
-    state = stored.read_json(folder / STATE, dict[str, Any], ANOTHER)
-    if state is None:
-        raise Damaged(f"{folder} is damaged: {STATE} is missing. {ANOTHER}")
-    try:
-        stored.check(state.get("format"), int, "format")
-        _refuse_other_layout(folder, state)
-        if state.pop("digest", None) != _digest(state):
-            raise ValueError(f"{STATE} was changed")
-        stored.check(state, stored.State)
-        if MODEL not in state["digests"] or not state["digests"].keys() <= set(FILES):
-            raise ValueError(f"{STATE} names files that no checkpoint has")
-    except (ValueError, RecursionError) as error:
-        raise Damaged(f"{folder} is damaged: {error}. {ANOTHER}") from error
-    return state
-
-
-def _refuse_other_layout(folder: Path, state: dict[str, Any]) -> None:
-    if state["format"] > FORMAT:
-        raise OtherLayout(
-            f"{folder} was written by a newer version of runner ({state.get('runner', 'unknown')}, layout "
-            f"{state['format']}; this is {__version__}, layout {FORMAT}). Update: pip install -U paddle-runner"
-        )
-    if state["format"] < FORMAT:
-        raise OtherLayout(
-            f"{folder} was written by an older version of runner. Its weights alone can be taken: "
-            f"{terminal.pasted('checkpoint.init_from', folder / MODEL)}"
-        )
-
-
-class OtherLayout(CheckpointError):
-    """A checkpoint of a version with another layout."""
 
 
 def newest(directory: Path) -> tuple[Saved | None, list[str]]:
@@ -291,7 +244,7 @@ def shared(saved: Saved | None, ranks: Ranks) -> Iterator[Saved | None]:
         yield saved
         return
     content = ranks.broadcast_from_first(
-        lambda: {name: stored.read_bytes(saved.folder / name) or b"" for name in saved.state["digests"]}
+        lambda: {name: stored.read_bytes(saved.folder / name) or b"" for name in saved.state.digests}
     )
     if ranks.is_first:
         yield saved

@@ -19,7 +19,8 @@ from ..models import Networks
 from ..training import seeding
 from ..training.optimizers import Optimization
 from ..training.state import Training
-from .checkpoint import ANOTHER, EMA, MODEL, OPTIMIZER, Saved
+from .checkpoint import Saved
+from .state import ANOTHER, EMA, MODEL, OPTIMIZER
 
 #: What Python, NumPy, Paddle and safetensors say of a state that no run wrote.
 UNFIT = (
@@ -45,7 +46,7 @@ def structure(saved: Saved, networks: Networks, settings: cfg.Compression) -> No
     """
     with _fitting(saved), safe_open(saved.folder / MODEL, "np") as stored:
         shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
-    _rebuild(shapes, bool(saved.state.get("plan")), str(saved.folder), networks, settings)
+    _rebuild(shapes, bool(saved.state.plan), str(saved.folder), networks, settings)
 
 
 def take_over(
@@ -83,12 +84,12 @@ def _training_state(saved: Saved, training: Training) -> None:
     if training.ema:
         _assign(training.ema.averages, load_file(saved.folder / EMA), saved.folder)
     _restore_optimizers(saved, training.optimizations)
-    for optimization, step in zip(training.optimizations, saved.state["schedules"], strict=True):
+    for optimization, step in zip(training.optimizations, saved.state.schedules, strict=True):
         optimization.schedule.last_epoch = step
         optimization.schedule.last_lr = optimization.schedule.get_lr()
-    if training.precision.scaler is not None and saved.state["scaler"]:
-        training.precision.scaler.load_state_dict(saved.state["scaler"])
-    seeding.restore(saved.state["random"])
+    if training.precision.scaler is not None and saved.state.scaler:
+        training.precision.scaler.load_state_dict(saved.state.scaler)
+    seeding.restore(saved.state.random)
     training.progress = saved.progress
 
 

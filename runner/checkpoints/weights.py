@@ -19,6 +19,7 @@ from ..errors import CheckpointError, Damaged
 from ..models import Networks
 from ..runs.journal import CHECKPOINTS, CONFIG
 from . import checkpoint
+from .state import ANOTHER, EMA, MODEL
 
 #: What the metadata of an exported file say of a network that lost channels.
 PRUNED = "runner.pruned"
@@ -78,11 +79,11 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
 def _of_checkpoint(path: Path) -> Weights:
     saved = checkpoint.verify(path)
     try:
-        averages = load_file(path / checkpoint.EMA) if checkpoint.EMA in saved.state["digests"] else {}
-        return Weights(str(path), load_file(path / checkpoint.MODEL) | averages, saved.state.get("plan", {}))
+        averages = load_file(path / EMA) if EMA in saved.state.digests else {}
+        return Weights(str(path), load_file(path / MODEL) | averages, saved.state.plan)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         # Its digests are right: no run wrote it.
-        raise Damaged(f"{path} is damaged: {error}. {checkpoint.ANOTHER}") from error
+        raise Damaged(f"{path} is damaged: {error}. {ANOTHER}") from error
 
 
 def _chosen(run: Path, pointer: str) -> str:

@@ -128,7 +128,7 @@ def _synchronized_range(plain: Any) -> Any:
         if not self.training:
             return plain.forward(self, x)
         with paddle.no_grad():
-            magnitude, keep = self._ranks.largest(x.abs().max().reshape([1])), self._moving_rate
+            magnitude, keep = self._ranks.all_reduce_max(x.abs().max().reshape([1])), self._moving_rate
             paddle.assign(keep * self._accum + magnitude, self._accum)
             paddle.assign(keep * self._state + 1, self._state)
             paddle.assign(self._accum / self._state, self._scale)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import paddle
 from paddle import Tensor
 
 from ..errors import Diverged
-from .state import Observer, Training
+from .state import Observer, Training, Unread
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Reading:
 class Window:
     """The steps since the metrics were last logged."""
 
-    def __init__(self, training: Training, unread: dict[str, Any]) -> None:
+    def __init__(self, training: Training, unread: Unread) -> None:
         self.training = training
         self.names: list[str] = unread.get("names", [])
         self.rates: list[float] = unread.get("rates", [])
@@ -86,12 +85,12 @@ class Window:
             "Lower optimizer.lr, add a warm-up (schedule=cosine_warmup) or clip gradients (optimizer.clip_norm=1)."
         )
 
-    def unread(self) -> dict[str, Any]:
+    def unread(self) -> Unread:
         """The readings as plain data, exact, from which a window goes on in another process. Errors as in `check`."""
         self.check()
         if not len(self.values):
-            return {}
-        return {"names": self.names, "rates": self.rates, "values": self.values.tolist(), "images": self.images}
+            return Unread()
+        return Unread(names=self.names, rates=self.rates, values=self.values.tolist(), images=self.images)
 
     def flush(self, observer: Observer) -> None:
         """Report the steps that were not read yet."""

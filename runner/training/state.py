@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 from ..config import Checkpoint, Train
 from ..data import Loaders
@@ -15,6 +15,15 @@ from .evaluation import Evaluation
 from .modes import Mode
 from .optimizers import Optimization
 from .precision import Precision
+
+
+class Unread(TypedDict, total=False):
+    """Readings of steps that were not logged yet."""
+
+    names: list[str]
+    rates: list[float]
+    values: list[list[float]]
+    images: int
 
 
 @dataclass
@@ -35,8 +44,8 @@ class Progress:
     """Evaluations since the monitored metric last rose (or fell) by more than `min_delta`."""
     settled: int = 0
     """Step at which training last paused for the end of an epoch, or of the run, and was evaluated."""
-    unread: dict[str, Any] = field(default_factory=dict)
-    """Readings of the steps since the metrics were last logged, as `Window.unread` gives them."""
+    unread: Unread = field(default_factory=Unread)
+    """Readings of the steps since the metrics were last logged."""
 
     @property
     def epochs_begun(self) -> int:

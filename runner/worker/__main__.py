@@ -20,6 +20,7 @@ import paddle
 from .. import config as cfg
 from .. import files, parallel, processes, runs, stored, terminal
 from ..checkpoints import checkpoint
+from ..checkpoints.state import About
 from ..config import store
 from ..config.rules import network_names
 from ..deploy import manifest
@@ -142,13 +143,13 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     amp = "off" if run.training.precision.level == "O0" else config.amp.kind
     parameters = str(int(run.costs["student"]["params"]))
     journal.append("tags", values={"device": run.device, "parameters": parameters, "amp": amp})
-    about = {
-        "data": data["digest"],
-        "classes": run.training.loaders.classes,
-        "plan": run.plan,
-        "config": files.text_digest((directory / CONFIG).read_text(encoding="utf-8")),
-    }
-    earlier = saved.state["seconds"] if saved else 0.0
+    about = About(
+        data=data["digest"],
+        classes=run.training.loaders.classes,
+        plan=run.plan,
+        config=files.text_digest((directory / CONFIG).read_text(encoding="utf-8")),
+    )
+    earlier = saved.state.seconds if saved else 0.0
     training = run.training
     done = training.progress.step
     left = TimeLeft(training.steps, training.validations_left, training.validation_steps, done)
@@ -216,7 +217,7 @@ def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[c
 
 def check_data(saved: checkpoint.Saved, data: dict[str, Any]) -> None:
     """Errors: DataError where the images are not those the run was trained on."""
-    if saved.state["data"] != data["digest"]:
+    if saved.state.data != data["digest"]:
         raise DataError(
             f"The images of '{data['name']}' are not those that {saved.folder} was trained on ({data['source']}). "
             "Bring those back, or start a new run from its weights: checkpoint.init_from=RUN"

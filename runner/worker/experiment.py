@@ -80,7 +80,7 @@ def build(
         restore.structure(saved, networks, config.compression)
         accelerate(config, networks)
         restore.weights(saved, networks)
-        plan = saved.state.get("plan", {})
+        plan = saved.state.plan
     else:
         plan = _begin(config, stage, ranks)
         accelerate(config, networks)
@@ -258,7 +258,7 @@ def _accuracy(stage: Stage, name: str, batches: Iterable[data.Batch], images: in
 
 def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:
     """A note where the run has become longer or shorter than it was when the checkpoint was written."""
-    before, now = saved.state["steps"], training.steps
+    before, now = saved.state.steps, training.steps
     if before == now:
         return []
     step, per_epoch = training.progress.step, training.loaders.train.batches_per_epoch

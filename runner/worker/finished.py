@@ -77,13 +77,13 @@ def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
     device.choose(config.train, config.amp)
     chosen = weights.read(directory, "final")
     state = checkpoint.verify(Path(chosen.origin)).state
-    if name not in state["networks"]:
-        raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(state['networks'])}")
-    networks = models.Networks({name: models.build(models.model_of(config, name), len(state["classes"]))})
+    if name not in state.networks:
+        raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(state.networks)}")
+    networks = models.Networks({name: models.build(models.model_of(config, name), len(state.classes))})
     own = {key: value for key, value in chosen.arrays.items() if key.startswith(f"{name}.")}
     own_weights = weights.Weights(chosen.origin, own, chosen.plan)
     weights.restructure(networks, (name,), own_weights, config.compression)
     weights.initialize(networks, (name,), own_weights, strict=True)
     experiment.accelerate(config, networks)
     data = config.data
-    return Classifier(networks[name], state["classes"], Normalize(data), data.image_size, data.max_pixels)
+    return Classifier(networks[name], state.classes, Normalize(data), data.image_size, data.max_pixels)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..checkpoints import checkpoint
+from ..checkpoints.state import About
 from ..compression import qat
 from ..parallel import Ranks
 from ..runs.journal import Journal
@@ -32,7 +33,7 @@ class Recorder:
 
     def __init__(
         self, directory: Path, run: Experiment, journal: Journal, display: Display, stop: Stop, heartbeat: Heartbeat,
-        profiler: Any, about: dict[str, Any], earlier_seconds: float,
+        profiler: Any, about: About, earlier_seconds: float,
     ) -> None:  # fmt: skip
         self.directory, self.run, self.journal, self.display, self.stop = directory, run, journal, display, stop
         self.heartbeat, self.profiler, self.about = heartbeat, profiler, about
@@ -59,9 +60,8 @@ class Recorder:
 
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """Write the state to disk."""
-        about = self.about | {"seconds": self.seconds}
         self.journal.sync()
-        folder = checkpoint.save(self.directory, self.run.training, better, about)
+        folder = checkpoint.save(self.directory, self.run.training, better, self.about, self.seconds)
         self.journal.append("checkpoint", name=folder.name, better=better)
         self.run.training.ranks.barrier()
 

@@ -14,13 +14,15 @@ from paddle import nn
 from safetensors.numpy import load_file, save_file
 
 from runner.checkpoints import checkpoint, restore, weights
+from runner.checkpoints import state as state_file
+from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, STATE, About
 from runner.errors import CheckpointError, Diverged
 from runner.models import Networks
 from runner.training.loop import train_step
 from runner.worker import experiment
 
 #: What the worker says about a run in its checkpoints.
-ABOUT = {"data": "d", "classes": ["a"], "config": "c", "seconds": 0.0}
+ABOUT = About(data="d", classes=["a"], config="c")
 
 
 def networks(*names):
@@ -136,15 +138,15 @@ def saved(tmp_path, run, better=True, keep=1):
     train_step(run.training, batch)
     run.training.progress.step += 1
     run.training.checkpoints.keep = keep
-    return checkpoint.save(tmp_path, run.training, better, ABOUT)
+    return checkpoint.save(tmp_path, run.training, better, ABOUT, 0.0)
 
 
 def test_a_checkpoint_has_weights_averages_and_optimizer_state_under_structured_names(tmp_path, run):
     folder = saved(tmp_path, run)
     names = set(run.training.networks.state_dict())
-    assert set(load_file(folder / checkpoint.MODEL)) == names
-    assert set(load_file(folder / checkpoint.EMA)) == names
-    optimizer = load_file(folder / checkpoint.OPTIMIZER)
+    assert set(load_file(folder / MODEL)) == names
+    assert set(load_file(folder / EMA)) == names
+    optimizer = load_file(folder / OPTIMIZER)
     assert "0.student.1.weight/velocity_0" in optimizer
     assert "1.student1.1.weight/velocity_0" in optimizer
 
@@ -163,7 +165,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, run):
     parameter = run.training.networks.parameters()[0]
     parameter.set_value(paddle.full_like(parameter, float("nan")))
     with pytest.raises(Diverged, match="not finite after step 1"):
-        checkpoint.save(tmp_path, run.training, True, ABOUT)
+        checkpoint.save(tmp_path, run.training, True, ABOUT, 0.0)
     assert checkpoint.pointed(tmp_path / "checkpoints", "best") == first.name
 
 
@@ -171,12 +173,12 @@ def forged(folder, change, **content):
     """Give a checkpoint another state or other files, with digests that are right."""
     for name, data in content.items():
         (folder / f"{name}.safetensors").write_bytes(data)
-    state = json.loads((folder / checkpoint.STATE).read_text())
+    state = json.loads((folder / STATE).read_text())
     del state["digest"]
     for name in state["digests"]:
         state["digests"][name] = hashlib.blake2b((folder / name).read_bytes(), digest_size=16).hexdigest()
     change(state)
-    (folder / checkpoint.STATE).write_text(json.dumps(state | {"digest": checkpoint._digest(state)}))
+    (folder / STATE).write_text(json.dumps(state | {"digest": state_file.digest(state)}))
 
 
 @pytest.mark.parametrize(

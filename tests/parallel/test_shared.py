@@ -88,7 +88,7 @@ class Agreeing(Ranks):
 
     other = False
 
-    def any(self, flag):
+    def any_rank(self, flag):
         return flag or self.other
 
 

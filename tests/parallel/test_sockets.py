@@ -41,14 +41,14 @@ def test_sums_are_those_in_the_order_of_the_processes_with_the_same_bits_in_each
     expected = given[0]
     for other in given[1:]:
         expected = expected + other
-    for found in said(ranks(world), lambda member: member.total(paddle.to_tensor(given[member.rank])).numpy()):
+    for found in said(ranks(world), lambda member: member.all_reduce_sum(paddle.to_tensor(given[member.rank])).numpy()):
         np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int64"])
 def test_the_largest_values_are_found(dtype):
     given = [paddle.to_tensor([1, -5, 7], dtype), paddle.to_tensor([-1, 3, 7], dtype)]
-    for found in said(ranks(2), lambda member: member.largest(given[member.rank])):
+    for found in said(ranks(2), lambda member: member.all_reduce_max(given[member.rank])):
         assert found.dtype == given[0].dtype
         assert found.tolist() == [1, 3, 7]
 
@@ -63,14 +63,14 @@ def test_means_are_taken_of_tensors_of_several_dtypes_at_once():
 
 
 def test_all_hear_what_the_first_process_makes():
-    assert said(ranks(3), lambda member: member.same(lambda: {"made by": member.rank})) == [{"made by": 0}] * 3
+    assert said(ranks(3), lambda member: member.broadcast_from_first(lambda: {"made by": member.rank})) == [{"made by": 0}] * 3
 
 
 def test_all_hear_why_the_first_process_cannot():
     def refused():
         raise ConfigError("no such thing")
 
-    first, second = said(ranks(2), lambda member: member.same(refused))
+    first, second = said(ranks(2), lambda member: member.broadcast_from_first(refused))
     assert isinstance(first, ConfigError)
     assert isinstance(second, RunFailed)
     assert (str(second), second.exit_code) == ("no such thing", 2)
@@ -85,7 +85,7 @@ def test_who_waits_for_a_process_that_ends_hears_of_it_at_once(gone):
             for connection in member.transport.connections:
                 connection.close()
             return None
-        return member.meet()
+        return member.barrier()
 
     assert isinstance(said(group, each)[1 - gone], PeerLost)
 
@@ -96,7 +96,7 @@ def test_a_message_that_breaks_off_is_a_lost_process(sent):
     there.sendall(sent)
     there.close()
     with pytest.raises(PeerLost, match="connection to another process broke"):
-        Ranks(0, 2, Sockets(0, [here.detach()])).wait()
+        Ranks(0, 2, Sockets(0, [here.detach()])).barrier_without_timeout()
 
 
 def test_sockets_are_not_passed_on_to_what_a_process_starts():

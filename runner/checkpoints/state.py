@@ -1,0 +1,112 @@
+"""`state.json`: what a checkpoint says besides tensors. Written and read here alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, files, stored, terminal
+from ..errors import CheckpointError, Damaged
+from ..runs.journal import CHECKPOINT_FILES
+from ..training.state import Progress
+
+#: All that a checkpoint's folder may hold.
+FILES = MODEL, EMA, OPTIMIZER, STATE = CHECKPOINT_FILES
+#: Raised when the layout changes in a way that older versions cannot read.
+FORMAT = 2
+#: What can be done about one that is damaged.
+ANOTHER = "Take another checkpoint, or train again."
+
+
+class OtherLayout(CheckpointError):
+    """A checkpoint of a version with another layout."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What stays the same in all checkpoints of a run."""
+
+    data: str
+    """Digest of the images and labels."""
+    classes: list[str]
+    """Names of the classes, in the order of the logits."""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """Network → what was pruned of it."""
+    config: str = ""
+    """Digest of the config."""
+
+
+@dataclass
+class State:
+    """What a checkpoint says besides tensors."""
+
+    networks: list[str]
+    """Names of the trained networks."""
+    steps: int
+    """Steps of the whole run."""
+    seconds: float
+    """Seconds trained so far, over all attempts."""
+    data: str
+    classes: list[str]
+    progress: Progress
+    schedules: list[int]
+    """Steps that the learning-rate schedule of each optimizer has taken."""
+    scaler: dict[str, Any]
+    """State of the gradient scaler; empty without one."""
+    random: dict[str, Any]
+    """State of every generator: `seeding.state`."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """File beside it → BLAKE2b of its bytes, 128 bits in hexadecimal digits."""
+    plan: dict[str, Any] = field(default_factory=dict)
+    config: str = ""
+    paddle: str = ""
+    runner: str = __version__
+    format: int = FORMAT
+
+
+def write(path: Path, state: State) -> None:
+    """Write a state with a digest of its own. Errors: OSError."""
+    values = asdict(state)
+    files.write_json(path, values | {"digest": digest(values)})
+
+
+def read(folder: Path) -> State:
+    """The state of a checkpoint's folder.
+
+    Errors: Damaged where it is not as it was written, OtherLayout where another version wrote it.
+    """
+    values = stored.read_json(folder / STATE, dict[str, Any], ANOTHER)
+    if values is None:
+        raise Damaged(f"{folder} is damaged: {STATE} is missing. {ANOTHER}")
+    try:
+        stored.check(values.get("format"), int, "format")
+        _refuse_other_layout(folder, values)
+        if values.pop("digest", None) != digest(values):
+            raise ValueError(f"{STATE} was changed")
+        state: State = stored.typed(values, State)
+        if MODEL not in state.digests or not state.digests.keys() <= set(FILES):
+            raise ValueError(f"{STATE} names files that no checkpoint has")
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{folder} is damaged: {error}. {ANOTHER}") from error
+    return state
+
+
+def digest(values: dict[str, Any]) -> str:
+    """What changes with any value of a state."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _refuse_other_layout(folder: Path, values: dict[str, Any]) -> None:
+    if values["format"] > FORMAT:
+        raise OtherLayout(
+            f"{folder} was written by a newer version of runner ({values.get('runner', 'unknown')}, layout "
+            f"{values['format']}; this is {__version__}, layout {FORMAT}). Update: pip install -U paddle-runner"
+        )
+    if values["format"] < FORMAT:
+        raise OtherLayout(
+            f"{folder} was written by an older version of runner. Its weights alone can be taken: "
+            f"{terminal.pasted('checkpoint.init_from', folder / MODEL)}"
+        )
