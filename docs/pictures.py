@@ -97,7 +97,6 @@ def main() -> None:
         middle, end = terminal(folder)
         comparison = sweep(folder)
         with server(folder) as address, Browser(folder / "profile") as browser:
-            draw(browser, middle, folder / "terminal.html", out / "run.png")
             draw(browser, end, folder / "terminal.html", out / "result.png")
             compare(browser, address + comparison, out / "mlflow_compare.png")
             experiment = re.search(r"experiments=%5B%22(\d+)%22", comparison)[1]

@@ -290,16 +290,13 @@ def disk_error(error: OSError, run: Path | None = None) -> DiskError:
         )
     if error.errno == errno.EACCES and place and _is_closed(Path(os.fsdecode(place))):
         return DiskError(f"{place} cannot be read: {error.strerror}. Make it readable for the user who runs this.")
+    closed = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    mend = "Make it writable for the user who runs this" if closed else "Make room there"
     if run is not None and (run / "checkpoints").is_dir():
-        advice = (
-            "The last checkpoint is kept. Make room there or make it writable, then go on: "
-            f"{terminal.pasted('hydra.run.dir', run)} checkpoint.resume=auto"
-        )
+        go_on = f"{terminal.pasted('hydra.run.dir', run)} checkpoint.resume=auto"
+        advice = f"The last checkpoint is kept. {mend}, then go on: {go_on}"
     else:
-        advice = (
-            "Make room there or make it writable, or choose another folder: hydra.run.dir=DIR (of a sweep: "
-            "hydra.sweep.dir=DIR)"
-        )
+        advice = f"{mend}, or choose another folder: hydra.run.dir=DIR (of a sweep: hydra.sweep.dir=DIR)"
     return DiskError(f"{place} cannot be written: {error.strerror or error}. {advice}")
 
 

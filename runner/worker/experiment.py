@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from paddle import Tensor
 
-from .. import compression, data, device, models, parallel
+from .. import compression, data, device, models, parallel, runs
 from .. import config as cfg
 from ..checkpoints import checkpoint, restore, weights
-from ..config import rules, store
+from ..config import rules
 from ..errors import ConfigError
 from ..kernels import native
 from ..kernels.accelerate import accelerate as accelerate_network
@@ -208,8 +208,9 @@ def _initial_weights(config: cfg.Config, networks: Networks, notes: list[str]) -
     if plain.plan:
         weights.restructure(networks, networks.trained, plain, cfg.NoCompression())
     remedy = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false"
-    if (stored := Path(source) / CONFIG).is_file():
-        run = store.read(stored)
+    run = runs.config_of(Path(source)) if (Path(source) / CONFIG).is_file() else None
+    if run:
+        # Of another version its weights can be taken all the same.
         remedy = (
             f"That run has model={cfg.model_name(run.model)} and data={run.data.kind}: repeat its overrides, or take "
             "what fits: checkpoint.strict=false"

@@ -63,7 +63,10 @@ def test_means_are_taken_of_tensors_of_several_dtypes_at_once():
 
 
 def test_all_hear_what_the_first_process_makes():
-    assert said(ranks(3), lambda member: member.broadcast_from_first(lambda: {"made by": member.rank})) == [{"made by": 0}] * 3
+    assert (
+        said(ranks(3), lambda member: member.broadcast_from_first(lambda: {"made by": member.rank}))
+        == [{"made by": 0}] * 3
+    )
 
 
 def test_all_hear_why_the_first_process_cannot():
