@@ -1,6 +1,6 @@
 """Makes the pictures of the README and docs/ from real runs: `python -m docs.pictures [--out docs/images]`.
 
-`run.png` and `result.png` are a terminal in the middle and at the end of a run; `mlflow_compare.png` and
+`result.png` is a terminal at the end of a run; `mlflow_compare.png` and
 `mlflow_chart.png` are MLflow on the runs of a small sweep, `report.png` is the top of its report. Everything happens in
 a temporary folder and on 127.0.0.1.
 Needs Linux with tmux and Chromium, and about five minutes on two CPU cores.
@@ -94,7 +94,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        middle, end = terminal(folder)
+        end = terminal(folder)
         comparison = sweep(folder)
         with server(folder) as address, Browser(folder / "profile") as browser:
             draw(browser, end, folder / "terminal.html", out / "result.png")

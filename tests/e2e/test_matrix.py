@@ -51,6 +51,7 @@ def test_the_originals_matrix_trains(tmp_path, row):
     trained(tmp_path, f"mode={mode}", f"model={model}", *smaller, f"model.custom_relu={custom_relu}", *amp.split())
 
 
+@pytest.mark.smoke
 def test_every_pair_of_choices_is_in_the_matrix():
     axes = list(MATRIX["axes"].values())
     for (i, first), (j, second) in itertools.combinations(enumerate(axes), 2):
@@ -58,6 +59,7 @@ def test_every_pair_of_choices_is_in_the_matrix():
         assert not missing
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("overrides", "reason"), MATRIX["refused"], ids=[" ".join(o) for o, _ in MATRIX["refused"]])
 def test_a_combination_that_makes_no_sense_is_refused_with_the_reason(tmp_path, command, overrides, reason):
     done = command(*TINY, "tracking=none", "hydra.run.dir=run", *overrides, cwd=tmp_path)

@@ -71,6 +71,7 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
+@pytest.mark.smoke
 def test_two_processes_are_one_run_with_a_log_each(undisturbed):
     _, [found] = mlflow_runs(f"sqlite:///{undisturbed / 'outputs' / 'mlflow.db'}")
     assert found.info.status == "FINISHED"
@@ -121,6 +122,7 @@ def test_two_nodes_without_a_common_folder_are_one_run(undisturbed, tmp_path):
     assert not (tmp_path / "node1" / "outputs").exists()
 
 
+@pytest.mark.smoke
 def test_without_a_rank_the_command_of_every_node_is_printed(tmp_path):
     done = run("launch=cluster", "launch.nnodes=2", "launch.master=node0:29500", "mode=cls_distill", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -335,6 +337,7 @@ def test_three_processes_are_one_run(undisturbed, tmp_path):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test_images"] == 16
 
 
+@pytest.mark.smoke
 def test_gpus_that_are_not_there_are_refused(tmp_path):
     done = run(*RUN, "launch.devices=0,1", "train.device=cpu", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
@@ -373,6 +376,7 @@ def test_a_port_that_is_taken_is_named(tmp_path):
     assert f"launch.master={master}: the first process cannot listen there" in done.stderr
 
 
+@pytest.mark.smoke
 def test_a_sweep_over_machines_is_refused(tmp_path):
     cluster = ["launch=cluster", "launch.nnodes=2", "launch.master=node0:29500", "launch.rank=1"]
     done = run(*RUN, *cluster, "-m", "train.seed=0,1", cwd=tmp_path)
@@ -380,6 +384,7 @@ def test_a_sweep_over_machines_is_refused(tmp_path):
     assert "a sweep runs on one machine" in done.stdout + done.stderr
 
 
+@pytest.mark.smoke
 def test_a_key_of_another_choice_is_found_there(tmp_path):
     done = run("launch.nnodes=2", cwd=tmp_path)
     assert done.returncode == 2

@@ -25,6 +25,7 @@ def tracked(finished):
     return client, run
 
 
+@pytest.mark.smoke
 def test_the_run_directory_has_everything_a_run_should_leave(finished):
     for name in (
         "config.yaml", "overrides.yaml", "environment.json", "journal.jsonl", "train.log", "result.json",
@@ -34,6 +35,7 @@ def test_the_run_directory_has_everything_a_run_should_leave(finished):
         assert (finished / "run" / name).is_file(), name
 
 
+@pytest.mark.smoke
 def test_the_weights_are_safetensors_with_the_originals_names(finished):
     folder = finished / "run" / "checkpoints"
     weights = load_file(folder / (folder / "best").read_text().strip() / "model.safetensors")
@@ -42,6 +44,7 @@ def test_the_weights_are_safetensors_with_the_originals_names(finished):
     assert weights["student.out.weight"].shape == (1280, 10)
 
 
+@pytest.mark.smoke
 def test_mlflow_has_the_run_under_its_name_and_tags(tracked):
     _, run = tracked
     assert run.info.status == "FINISHED"
@@ -56,6 +59,7 @@ def test_mlflow_has_the_run_under_its_name_and_tags(tracked):
     assert expected.items() <= run.data.tags.items()
 
 
+@pytest.mark.smoke
 def test_mlflow_has_every_leaf_of_the_config(tracked, finished):
     from runner.config import store
 
@@ -66,6 +70,7 @@ def test_mlflow_has_every_leaf_of_the_config(tracked, finished):
     assert run.data.params == named | {"model": "mobilenet_v3_small_x0_35"}
 
 
+@pytest.mark.smoke
 def test_mlflow_has_every_metric_point_of_the_journal_once(tracked, finished):
     client, run = tracked
     points = {}
@@ -89,6 +94,7 @@ def test_mlflow_has_every_metric_point_of_the_journal_once(tracked, finished):
         )
 
 
+@pytest.mark.smoke
 def test_mlflow_has_the_data_set_the_plots_and_the_best_checkpoint(tracked):
     client, run = tracked
     [dataset] = run.inputs.dataset_inputs
@@ -101,6 +107,7 @@ def test_mlflow_has_the_data_set_the_plots_and_the_best_checkpoint(tracked):
     assert {"config.yaml", "plots/confusion_matrix.png", "checkpoints/best/model.safetensors"} <= found
 
 
+@pytest.mark.smoke
 def test_replaying_the_journal_adds_nothing(tracked, finished, monkeypatch):
     import runner.config as cfg
     from runner.config import store
@@ -117,6 +124,7 @@ def test_replaying_the_journal_adds_nothing(tracked, finished, monkeypatch):
     assert client.get_metric_history(run.info.run_id, "train/loss") == before
 
 
+@pytest.mark.smoke
 def test_the_end_of_a_run_shows_the_result_the_folder_and_how_to_compare(command, tmp_path):
     done = command(*TINY, "hydra.run.dir=here", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -125,6 +133,7 @@ def test_the_end_of_a_run_shows_the_result_the_folder_and_how_to_compare(command
     assert done.stderr == ""
 
 
+@pytest.mark.smoke
 def test_help_and_config_errors_import_neither_paddle_nor_mlflow_and_are_quick(tmp_path):
     watch = (
         "import sys, atexit; atexit.register(lambda: print([m for m in ('paddle', 'mlflow') if m in sys.modules]));"
@@ -143,6 +152,7 @@ def test_help_and_config_errors_import_neither_paddle_nor_mlflow_and_are_quick(t
         assert min(seconds) < 1.0
 
 
+@pytest.mark.smoke
 def test_help_names_every_group_and_choice(command, tmp_path):
     from runner.cli.config_dir import choices
 
@@ -152,6 +162,7 @@ def test_help_names_every_group_and_choice(command, tmp_path):
         assert all(name in page for name in names)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("prefix", ["runner", "python -m runner"])
 @pytest.mark.parametrize(
     ("typed", "expected"), [("optimizer=", "momentum"), ("mode=cls_d", "cls_distill"), ("train.see", "train.seed=")]

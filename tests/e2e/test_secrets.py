@@ -67,6 +67,7 @@ def test_a_password_of_the_environment_opens_the_server_and_is_written_nowhere(g
 ADDRESS = "http://me:kangaroo@127.0.0.1:1"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     "words",
     [

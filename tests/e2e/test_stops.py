@@ -30,6 +30,7 @@ def mlflow_status(cwd):
     return run.info.status
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_as_killed_with_a_checkpoint_and_no_child(tmp_path, number, code):
     run = started(tmp_path)
@@ -96,6 +97,7 @@ def test_ctrl_c_ends_a_sweep(tmp_path):
     assert not (tmp_path / "sweep" / "1_train.seed-1").exists()
 
 
+@pytest.mark.smoke
 def test_a_worker_that_is_killed_ends_the_run_as_failed_and_says_so(tmp_path):
     run = started(tmp_path)
     below = children(run.pid)

@@ -41,6 +41,7 @@ def test_a_verb_that_cannot_show_what_it_is_for_says_so(tmp_path, verb):
     assert done.stderr == "The standard output cannot be written: No space left on device.\n"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("line", ["{} --help | head -1", "{} config | true", "{} --help >&-", "{} config 2>&-"])
 def test_a_reader_that_leaves_is_no_error(tmp_path, line):
     done = shell(f"({line.format(COMMAND)}; true)", tmp_path)
@@ -56,6 +57,7 @@ def test_an_alphabet_without_a_character_gets_it_escaped(tmp_path):
     assert "\\u6570\\u636e" in shown
 
 
+@pytest.mark.smoke
 def test_json_stays_json_where_characters_are_escaped(tmp_path):
     program = (
         "from runner.terminal import protect_streams; import json; protect_streams(); "

@@ -33,6 +33,7 @@ def test_a_failing_job_does_not_stop_the_others_and_the_command_fails(swept):
     assert finished == {"0_mode-cls_optimizer.lr-0.001", "2_mode-cls_distill_optimizer.lr-0.001"}
 
 
+@pytest.mark.smoke
 def test_the_table_has_every_job_with_its_accuracy_or_its_reason(swept):
     _, directory, done = swept
     table = done.stdout[done.stdout.index("Sweep outputs") :]
@@ -45,6 +46,7 @@ def test_the_table_has_every_job_with_its_accuracy_or_its_reason(swept):
     assert "sweep.resume=true" in table
 
 
+@pytest.mark.smoke
 def test_mlflow_has_the_sweeps_runs_flat_and_the_url_compares_exactly_them(swept):
     folder, directory, done = swept
     _, runs = mlflow_runs(f"sqlite:///{folder}/outputs/mlflow.db", "swept")
@@ -58,6 +60,7 @@ def test_mlflow_has_the_sweeps_runs_flat_and_the_url_compares_exactly_them(swept
     assert numbers == {"0", "2"}
 
 
+@pytest.mark.smoke
 def test_the_same_sweep_again_is_refused_unless_it_is_resumed(swept):
     folder, directory, _ = swept
     before = sorted(directory.iterdir())
@@ -133,6 +136,7 @@ def test_keys_that_only_the_swept_choices_have_can_be_set(tmp_path, words):
     assert done.stdout.count("FINISHED") == 2
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("words", ["--config-dir=.", "hydra.sweep.subdir=x"])
 def test_what_a_sweep_does_not_take_is_refused_with_the_remedy(tmp_path, words):
     done = run(*TINY, "-m", "train.seed=0,1", words, cwd=tmp_path)
@@ -141,6 +145,7 @@ def test_what_a_sweep_does_not_take_is_refused_with_the_remedy(tmp_path, words):
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.smoke
 def test_a_sweep_that_cannot_be_composed_leaves_no_folder(tmp_path):
     done = run(*TINY, "-m", "mode=cls,nonsense", cwd=tmp_path)
     assert done.returncode == 2
@@ -172,6 +177,7 @@ def test_a_job_that_is_refused_keeps_its_result_and_fails_the_command(tmp_path):
     assert len(list((tmp_path / "sweep").glob("*/result.json"))) == 2
 
 
+@pytest.mark.smoke
 def test_a_key_that_the_default_choice_does_not_have_is_refused_with_the_remedy(tmp_path):
     done = run(*TINY, "-m", "optimizer=momentum,rmsprop", "optimizer.momentum=0.5", cwd=tmp_path)
     assert done.returncode == 2
