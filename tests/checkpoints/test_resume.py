@@ -1,0 +1,100 @@
+"""A run that goes on from a checkpoint computes what it would have computed without stopping, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+from safetensors.numpy import load_file
+
+from runner.checkpoints import checkpoint
+from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, About
+from runner.training.loop import fit
+from runner.training.state import Ending
+from runner.worker import experiment
+
+#: 6 batches an epoch, 2 epochs; checkpoints within an epoch as well.
+RUN = [
+    "data=synthetic", "data.train_images=60", "data.val_fraction=0.2", "data.test_images=8", "data.batch_size=8",
+    "train.epochs=2", "train.log_every=4", "checkpoint.every_steps=2", "checkpoint.keep=9", "schedule.warmup_epochs=1",
+    "train.threads=1", "tracking=none",
+]  # fmt: skip
+SMALL = "model=mobilenet_v3_small_x0_35"
+LINEAR = ["model=custom", "model.target=tests.samples:linear_network"]
+COMPOSITIONS = {
+    "averages, parts of a batch": [*LINEAR, "train.ema=0.9", "train.accumulate=2"],
+    "two optimizers": [*LINEAR, "mode=cls_distill_multiopt", "optimizer=momentum"],
+    "dropout, augmented": [SMALL, "model.dropout=0.3", "data.augment.flip=true", "data.augment.crop_padding=2"],
+    "peers, quantized": [SMALL, "mode=cls_distill", "compression=qat"],
+    "pruned, quantized, averages": [SMALL, "compression=fpgm_qat", "train.ema=0.9"],
+}
+
+
+class Keeping:
+    """Keeps a checkpoint whenever the loop offers one, and asks to stop behind a step."""
+
+    def __init__(self, directory, run, last=None):
+        self.directory, self.run, self.last, self.metrics = directory, run, last, {}
+
+    def logged(self, progress, values):
+        self._note(progress, {name: value for name, value in values.items() if name != "train/images_per_s"})
+
+    def evaluated(self, progress, evaluation, better):
+        self._note(progress, evaluation.values)
+
+    def _note(self, progress, values):
+        self.metrics |= {(progress.step, name): value for name, value in values.items()}
+
+    def checkpoint(self, progress, better):
+        about = About(data="d", classes=["a"], plan=self.run.plan)
+        checkpoint.save(self.directory, self.run.training, better, about, seconds=0.0)
+
+    def stepped(self):
+        pass
+
+    def stopping(self):
+        return self.run.training.progress.step == self.last
+
+
+def trained(directory, config, saved=None, last=None):
+    run = experiment.build(config, saved)
+    observer = Keeping(directory, run, last)
+    ending = fit(run.training, observer)
+    return observer, ending
+
+
+#: Steps to stop behind: within an epoch, at its end, and behind a checkpoint.
+STOPS = {name: (4, 6, 9) if LINEAR[0] in words else (9,) for name, words in COMPOSITIONS.items()}
+
+
+@pytest.mark.parametrize(("name", "stop"), [(name, stop) for name, stops in STOPS.items() for stop in stops])
+def test_a_run_goes_on_bit_for_bit(tmp_path, config_of, name, stop):
+    config = config_of(*RUN, *COMPOSITIONS[name])
+    whole, ending = trained(make(tmp_path / "whole"), config)
+    assert ending is Ending.complete
+    begun, ending = trained(make(tmp_path / "parts"), config, last=stop)
+    assert ending is Ending.interrupted
+    paddle.seed(99)
+    np.random.seed(99)
+    saved, notes = checkpoint.newest(tmp_path / "parts")
+    assert not notes
+    assert saved.progress.step == stop
+    rest, ending = trained(tmp_path / "parts", config, saved)
+    assert ending is Ending.complete
+    assert begun.metrics | rest.metrics == whole.metrics
+    last = {name: path for name in ("whole", "parts") if (path := newest(tmp_path / name))}
+    assert last["whole"].name == last["parts"].name
+    for file in (MODEL, EMA, OPTIMIZER):
+        if (last["whole"] / file).exists():
+            ours, theirs = load_file(last["parts"] / file), load_file(last["whole"] / file)
+            assert ours.keys() == theirs.keys()
+            assert all(np.array_equal(ours[name], theirs[name]) for name in ours), file
+
+
+def make(directory):
+    directory.mkdir()
+    return directory
+
+
+def newest(directory):
+    return max((directory / "checkpoints").glob("step-*"))
