@@ -23,9 +23,19 @@ from runner.config import Config, store
 
 #: Overrides that make any composition finish in about a second.
 #: One thread: several tests share the cores. What is exported has tests of its own.
-TINY = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "train.threads=1", "deploy.formats=[]"]
+TINY = [
+    "+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "train.threads=1", "train.plots=false",
+    "deploy.formats=[]",
+]  # fmt: skip
 #: Overrides of such a run in the tests' own process, of any model and with an export.
-INLINE = ["+debug=fast_dev_run", "train.threads=1", "tracking=none", "launch.inline=true", "deploy.bench_s=0.01"]
+INLINE = [
+    "+debug=fast_dev_run",
+    "train.threads=1",
+    "train.plots=false",
+    "tracking=none",
+    "launch.inline=true",
+    "deploy.bench_s=0.01",
+]
 
 # What commands remember of their user stays with the tests.
 os.environ.setdefault("XDG_STATE_HOME", tempfile.mkdtemp(prefix="runner-state-"))
@@ -95,6 +105,6 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one finished run in `run` and its MLflow store in `outputs`."""
     folder = tmp_path_factory.mktemp("finished")
-    done = run_command(*TINY, "hydra.run.dir=run", "name=tested", cwd=folder)
+    done = run_command(*TINY, "train.plots=true", "hydra.run.dir=run", "name=tested", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder

@@ -65,6 +65,8 @@ class Train:
     """CPU threads of a process; null: all cores, divided by the processes of this machine."""
     sync_batchnorm: bool = False
     """Several processes: batch normalisation, and ranges of activations, see the whole batch, not their part of it."""
+    plots: bool = True
+    """Draw pictures of the result into `plots/`."""
 
 
 @dataclass

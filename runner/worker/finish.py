@@ -29,8 +29,6 @@ COMPRESSION = "compression.json"
 
 def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, seconds: float) -> None:
     """Test the best weights, draw the pictures and write `result.json`."""
-    from . import plots
-
     training = run.training
     _forget_training(training)
     chosen = weights.read(directory, "best")
@@ -47,9 +45,12 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     predictions = evaluation.predictions["student"]
     test_split, classes = training.loaders.source.test, training.loaders.classes
     network, plan = training.networks["student"], run.plan.get("student", {})
-    with _noted(directory, journal, "no pictures were drawn"):
-        for path in plots.draw(directory, predictions, test_split, classes, network, plan):
-            journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
+    if run.config.train.plots:
+        from . import plots
+
+        with _noted(directory, journal, "no pictures were drawn"):
+            for path in plots.draw(directory, predictions, test_split, classes, network, plan):
+                journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
     _write_details(directory, run, evaluation)
     journal.artifact(PER_CLASS)
     with _noted(directory, journal, "the worst mistakes were not kept"):

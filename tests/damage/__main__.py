@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib
 import random
 import sys
 import tempfile
@@ -20,6 +21,12 @@ from pathlib import Path
 from tests import conftest  # noqa: F401  The number of threads is set before Paddle is imported.
 
 from . import cases
+
+#: What the verbs import.
+PRELOADED = (
+    "runner.worker.__main__", "runner.worker.finished", "mlflow", "onnxruntime", "paddleslim", "paddle.vision",
+    "scipy.stats", "matplotlib.pyplot", "hydra", "rich.table", "jinja2",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -49,8 +56,9 @@ def main() -> int:
 
 
 def preload() -> None:
-    """Import what children share. Not more: threads that a library starts at its import are not in the children."""
-    import scipy.stats  # noqa: F401
+    """Import what children share; not more: threads that a library starts at its import are not in them."""
+    for name in PRELOADED:
+        importlib.import_module(name)
 
 
 def run(folder: Path, chosen: list[cases.Case], processes: int) -> dict[cases.Case, str]:

@@ -38,11 +38,11 @@ VERBS = {
     "bench": ["bench", "run", "--seconds", "0.001", "--batch", "1"],
     "resume": [
         *COMPOSITION, "hydra.run.dir=run", "checkpoint.resume=auto", "train.max_steps=3", "deploy.formats=[]",
-        "tracking=none",
+        "tracking=none", "train.plots=false",
     ],
     "init_from": [
         *COMPOSITION, "hydra.run.dir=new", "checkpoint.init_from=run", "deploy.formats=[]", "compression=none",
-        "tracking=none",
+        "tracking=none", "train.plots=false",
     ],
 }  # fmt: skip
 #: Verbs that train → the run with their result.

@@ -46,7 +46,7 @@ def dense(tmp_path_factory):
 def pruned(tmp_path_factory):
     """A finished run that lost filters."""
     directory = tmp_path_factory.mktemp("pruned") / "run"
-    assert run_here([*INLINE, *TINY[1:], "compression=fpgm", f"hydra.run.dir={directory}"]) == 0
+    assert run_here([*INLINE, *TINY[1:], "train.plots=true", "compression=fpgm", f"hydra.run.dir={directory}"]) == 0
     return directory
 
 
@@ -56,7 +56,7 @@ def train_and_resume(directory, teacher, model, mode, compression):
     overrides += [f"mode.teacher_from={teacher}"] if mode == "cls_teacher" else []
     overrides += [f"checkpoint.init_from={teacher}"]
     assert run_here([*overrides, "train.max_steps=1", "deploy.formats=[]"]) == 0
-    assert run_here([*overrides, "train.max_steps=2", "checkpoint.resume=auto"]) == 0
+    assert run_here([*overrides, "train.max_steps=2", "train.plots=true", "checkpoint.resume=auto"]) == 0
     return json.loads((directory / "result.json").read_text())
 
 

@@ -34,6 +34,7 @@ def odd(tmp_path_factory):
                 Image.fromarray(pixels).save(place / f"{number} $(x) [{image}] é.png")
     words = [
         *TINY[:-1],
+        "train.plots=true",
         "deploy.formats=[onnx]",
         "deploy.bench_s=0",
         "data=image_folder",
