@@ -205,8 +205,8 @@ def refuse_foreign(folder: Path, mark: str) -> None:
         raise ForeignPath(f"{folder} is in the way, and not a folder. Move it away, or name another place.")
     if folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
         raise ForeignPath(
-            f"{folder} holds files that are not of this package (there is no {mark}), and would be replaced. Move it "
-            "away, or name another place."
+            f"{folder} holds files that this program did not write (there is no {mark}) and would be replaced. Move "
+            "it away, or name another place."
         )
 
 

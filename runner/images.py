@@ -82,7 +82,7 @@ def decode(source: str | Path | bytes | Image.Image, size: int, max_pixels: int 
         if isinstance(error, UnidentifiedImageError):
             reason = f"of an unknown format, or damaged ({', '.join(dict.fromkeys(FORMATS.values()))} are read)"
         if isinstance(source, bytes):
-            raise DataError(f"{len(source)} bytes are no image: {reason}.") from error
+            raise DataError(f"{len(source)} bytes are not an image: {reason}.") from error
         raise DataError(f"{name} cannot be read as an image: {reason}. Replace or remove it.") from error
 
 

@@ -159,7 +159,7 @@ def locked(path: Path, patience_s: float = math.inf, long: Callable[[], None] = 
     ForeignPath for a link or a folder.
     """
     if path.is_symlink() or path.is_dir():
-        raise ForeignPath(f"{path} is in the way, and no file of this package. Move it away.")
+        raise ForeignPath(f"{path} is in the way: it is not a file of this program. Move it away.")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         yield descriptor if lock(descriptor, patience_s, long) else None

@@ -66,7 +66,7 @@ def read_text(path: Path, remedy: str = REMEDY) -> str | None:
     try:
         return None if content is None else content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Damaged(f"{path} is damaged: it is no UTF-8 text. {remedy}") from error
+        raise Damaged(f"{path} is damaged: it is not UTF-8 text. {remedy}") from error
 
 
 def read_json(path: Path, shape: Any, remedy: str = REMEDY) -> Any:
@@ -112,9 +112,9 @@ def check(value: Any, shape: Any, name: str = "it") -> None:
         if value is not None or type(None) not in inner:
             check(value, next(option for option in inner if option is not type(None)), name)
     elif origin is Literal:
-        _require(value in inner, f"{name} is none of {', '.join(map(str, inner))}")
+        _require(value in inner, f"{name} is not one of {', '.join(map(str, inner))}")
     elif is_dataclass(shape):
-        _require(isinstance(value, dict), f"{name} is no mapping")
+        _require(isinstance(value, dict), f"{name} is not a mapping")
         hints = get_type_hints(shape)
         for part in fields(shape):
             if part.name in value:
@@ -123,19 +123,19 @@ def check(value: Any, shape: Any, name: str = "it") -> None:
                 optional = part.default is not MISSING or part.default_factory is not MISSING
                 _require(optional, f"{part.name} is missing in it")
     elif is_typeddict(shape):
-        _require(isinstance(value, dict), f"{name} is no mapping")
+        _require(isinstance(value, dict), f"{name} is not a mapping")
         for key, kind in get_type_hints(shape).items():
             if key in value:
                 check(value[key], kind, key)
             else:
                 _require(key not in shape.__required_keys__, f"{key} is missing in it")
     elif origin is dict or shape is dict:
-        _require(isinstance(value, dict), f"{name} is no mapping")
+        _require(isinstance(value, dict), f"{name} is not a mapping")
         for key, item in value.items():
             check(key, str, f"a key of {name}")
             check(item, inner[1] if inner else Any, str(key))
     elif origin is list or shape is list:
-        _require(isinstance(value, list), f"{name} is no list")
+        _require(isinstance(value, list), f"{name} is not a list")
         for item in value:
             check(item, inner[0] if inner else Any, f"an entry of {name}")
     else:
@@ -161,12 +161,12 @@ def _check_plain(value: Any, shape: Any, name: str) -> None:
         _require(isinstance(value, bool), f"{name} is neither true nor false")
     elif shape in (int, float):
         kinds = int if shape is int else (int, float)
-        _require(isinstance(value, kinds) and not isinstance(value, bool), f"{name} is no number")
+        _require(isinstance(value, kinds) and not isinstance(value, bool), f"{name} is not a number")
         _require(isinstance(value, float) or abs(value) < LARGEST, f"{name} is too large")
     elif shape is str:
-        _require(isinstance(value, str), f"{name} is no text")
+        _require(isinstance(value, str), f"{name} is not text")
         # Bytes of a file's name that are not text are kept as the halves from DC80 to DCFF.
-        _require(not re.search("[\ud800-\udc7f\udd00-\udfff]", value), f"{name} is no text")
+        _require(not re.search("[\ud800-\udc7f\udd00-\udfff]", value), f"{name} is not text")
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -392,7 +392,7 @@ def mistakes(path: Path) -> dict[str, Any]:
     """`mistakes.json` of a run; empty where it has none yet. Errors: Damaged."""
     found = read_json(path, Mistakes) or {}
     if not all(BASE64.fullmatch(mistake["png"]) for mistake in found.get("worst", [])):
-        raise Damaged(f"{path} is damaged: an image in it is no base64 text. {REMEDY}")
+        raise Damaged(f"{path} is damaged: an image in it is not base64. {REMEDY}")
     return found
 
 

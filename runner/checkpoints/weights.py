@@ -62,7 +62,7 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
         return _of_checkpoint(path)
     if not path.is_file():
         raise CheckpointError(
-            f"{source}: there are no weights. Give a run (its directory or its MLflow run id), a .safetensors file or "
+            f"{source}: no weights were found. Give a run (its directory or its MLflow run id), a .safetensors file or "
             "a .pdparams file."
         )
     try:

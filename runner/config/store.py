@@ -165,7 +165,7 @@ def _typed(plain: Any, hint: Any, path: str) -> Any:
     if not is_dataclass(hint):
         return _leaf(plain, hint, path)
     if not isinstance(plain, dict):
-        raise ConfigError(f"{path.rstrip('.')}: {plain!r} is no group of keys")
+        raise ConfigError(f"{path.rstrip('.')}: {plain!r} is not a group of keys")
     schema = _choice(hint, plain, path)
     hints = get_type_hints(schema)
     for key in plain:

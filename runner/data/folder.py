@@ -67,7 +67,7 @@ def find(places: Iterable[str]) -> list[Path]:
         images = [image for match in matches for image in (_images(match) if match.is_dir() else [match])]
         if not images:
             suffixes = ", ".join(sorted(FORMATS))
-            raise DataError(f"{place}: there is no image. Give files, folders or globs ({suffixes}).")
+            raise DataError(f"{place}: no image was found. Give files, folders or globs ({suffixes}).")
         files |= dict.fromkeys(images)
     return list(files)
 

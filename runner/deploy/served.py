@@ -61,4 +61,4 @@ def _picture(value: Any) -> bytes | Path | Image.Image:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise DataError(f"'{value[:40]}' is no base64 text of an image file.") from error
+        raise DataError(f"'{value[:40]}' is not an image file in base64.") from error

@@ -294,8 +294,8 @@ def _loss(ended: workers.Ended, directory: Path, settings: cfg.Launch | None, no
     log = protocol.log_of(directory, ended.rank or 0)
     if ended.stalled and settings:
         return (
-            f"{who} stalled: no step was finished for {settings.timeout_s:g} s (launch.timeout_s), or the others "
-            f"waited for it in vain. Where it was: {log}"
+            f"{who} stalled: no step was finished for {settings.timeout_s:g} s (launch.timeout_s), or the other "
+            f"processes waited for it. Where it was: {log}"
         ) + (
             " Were all machines started, with the same launch.master?"
             if node and node.world_size > node.processes

@@ -51,7 +51,7 @@ class Artifacts:
     def fetch(self, path: str, size: int, target: Path) -> None:
         """Download a file of about so many bytes. Errors: OSError, also where there is no room for it."""
         if size > shutil.disk_usage(target.parent).free:
-            raise OSError(f"{path} has {size:,} bytes, for which there is no room in {target.parent}")
+            raise OSError(f"{path} has {size:,} bytes, more than is free in {target.parent}")
         with deadline(CALL_S + size / BYTES_PER_S):
             self._store._download_file(path, str(target))
 
@@ -68,7 +68,7 @@ def refuse_foreign(uri: str, location: str, identity: str) -> None:
     elsewhere = place.scheme in OWN and place.netloc not in ("", urlparse(uri).netloc)
     if local or elsewhere or place.scheme in INDIRECT:
         raise ForeignPath(
-            f"{uri} has the files of {identity} at {location}, which is no place of that run's alone. Nothing is sent "
-            "there. Keep the experiment's artefacts on the server (mlflow server --serve-artifacts), or use another "
-            "experiment: name=NAME"
+            f"{uri} has the files of {identity} at {location}, which does not belong to that run alone. Nothing is "
+            "sent there. Keep the experiment's artefacts on the server (mlflow server --serve-artifacts), or use "
+            "another experiment: name=NAME"
         )

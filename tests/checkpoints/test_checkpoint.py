@@ -119,7 +119,7 @@ def test_a_truncated_file_is_named(tmp_path, name):
 
 
 def test_a_place_without_weights_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match="there are no weights"):
+    with pytest.raises(CheckpointError, match="no weights were found"):
         weights.read(str(tmp_path / "nothing"))
 
 

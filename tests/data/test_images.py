@@ -95,7 +95,7 @@ def test_without_a_val_folder_training_images_are_held_out(tmp_path: Path) -> No
 def test_a_missing_split_is_named_with_the_expected_layout(tmp_path: Path, missing: str) -> None:
     write_folder(tmp_path / "pets")
     shutil.rmtree(tmp_path / "pets" / missing)
-    with pytest.raises(DataError, match=rf"{missing} is no folder.*data\.root/{missing}/<class>/"):
+    with pytest.raises(DataError, match=rf"{missing} is not a folder.*data\.root/{missing}/<class>/"):
         load(folder_config(tmp_path / "pets"))
 
 

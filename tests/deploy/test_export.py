@@ -108,7 +108,7 @@ def test_an_output_folder_is_made_and_the_run_stays_as_it_is(exported, tmp_path)
     ("arguments", "said"),
     [
         (["--network", "nope", "--format", "paddle"], "has no such network. It has: student, student1"),
-        (["--format", "onnx,nope"], "--format nope: there is no such format. Valid: onnx, paddle, safetensors"),
+        (["--format", "onnx,nope"], "--format nope: unknown format. Valid: onnx, paddle, safetensors"),
         ([], "Name some: --format onnx,paddle,safetensors"),
     ],
 )

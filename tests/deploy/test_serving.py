@@ -159,7 +159,7 @@ def test_the_server_answers_with_classes_and_probabilities(run, server):
 def test_the_server_refuses_what_is_no_image_and_opens_no_path(server, wrong):
     status, answer = post(server, request(wrong))
     assert status == 400
-    assert "no base64 text" in answer["message"] or "bytes are no image" in answer["message"]
+    assert "not an image file in base64" in answer["message"] or "bytes are not an image" in answer["message"]
 
 
 def test_mlflow_models_predict_answers_too(run):

@@ -134,7 +134,7 @@ def mirror_of(directory, uri, told=None):
 def test_a_server_does_not_have_files_of_this_machine_overwritten(run, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "config.yaml").write_text("mine")
-    with Hostile(str(tmp_path / "home")) as server, pytest.raises(ForeignPath, match="no place of that run"):
+    with Hostile(str(tmp_path / "home")) as server, pytest.raises(ForeignPath, match="does not belong to that run"):
         mirror_of(run, server.uri).replay()
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["config.yaml"]
     assert (tmp_path / "home" / "config.yaml").read_text() == "mine"

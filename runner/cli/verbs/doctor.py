@@ -57,7 +57,7 @@ class Finding:
 
 def main(arguments: list[str]) -> int:
     """`doctor [--json]`; returns 2 where a requirement is not met."""
-    description = "Say what is installed, which device is used, and how to mend the rest."
+    description = "Say what is installed, which device is used, and how to fix the rest."
     parser = argparse.ArgumentParser(prog="runner doctor", description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)

@@ -79,7 +79,7 @@ def _deploy(deploy: cfg.Deploy, formats: str | None, network: str | None) -> cfg
     if formats:
         deploy = replace(deploy, formats=[_format(text) for text in formats.split(",")])
     if not deploy.formats:
-        raise ConfigError("There is no format to export to. Name some: --format onnx,paddle,safetensors")
+        raise ConfigError("No export format was given. Name some: --format onnx,paddle,safetensors")
     return replace(deploy, network=network or deploy.network)
 
 
@@ -114,4 +114,4 @@ def _format(text: str) -> cfg.Format:
         return cfg.Format[text.strip()]
     except KeyError as error:
         valid = ", ".join(kind.name for kind in cfg.Format)
-        raise ConfigError(f"--format {text}: there is no such format. Valid: {valid}") from error
+        raise ConfigError(f"--format {text}: unknown format. Valid: {valid}") from error

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     if len(places) == 1 and failures:
         raise next(iter(failures.values()))
     if failures:
-        remedy = "What stands in the way is said above; the same command again sends the rest."
+        remedy = "The reasons are given above; repeat the command to send the rest."
         first = next(iter(failures.values()))
         raise RunFailed(f"Not delivered: {', '.join(failures)}. {remedy}", first.exit_code)
     return 0
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
 def _below(place: Path) -> list[Path]:
     found = [directory for directory in runs.find(place) if _is_run(directory)] if place.is_dir() else []
     if not found:
-        raise CheckpointError(f"{place}: there is no run. `python -m runner runs` lists those of this folder.")
+        raise CheckpointError(f"{place}: no run was found. `python -m runner runs` lists those of this folder.")
     return found
 
 
@@ -112,7 +112,7 @@ def _deliver(name: str, mirror: Mirror) -> None:
         raise
     except Exception as error:
         kind = Refused if is_final(error) else ServerLost
-        remedy = "" if is_final(error) else " Is the server up? The same command again sends the rest."
+        remedy = "" if is_final(error) else " Is the server up? Repeat the command to send the rest."
         raise kind(f"{name} was not delivered to {mirror.uri}: {said(error)}.{remedy}") from error
     print(f"{name}: delivered to {mirror.uri}")
 

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if not STORE.match(options.uri):
         raise ConfigError(
-            f"{options.uri} is no tracking URI. Write runner ui sqlite:///{options.uri} for a database file."
+            f"{options.uri} is not a tracking URI. Write runner ui sqlite:///{options.uri} for a database file."
         )
     if options.uri.startswith("http"):
         print(f"The runs are on a server: open {options.uri}")

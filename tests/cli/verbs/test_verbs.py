@@ -121,7 +121,7 @@ def test_predict_shows_a_table(pictures):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["nothing/*.png"], 3, "nothing/*.png: there is no image"),
+        (["nothing/*.png"], 3, "nothing/*.png: no image was found"),
         (["run/config.yaml"], 3, "cannot be read as an image"),
         (["images", "--network", "student7"], 3, "It has: student, student1"),
     ],
