@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from .. import files, terminal
-from ..config import GROUPS, Checkpoint, Config, Optuna, Train
+from ..config import GROUPS, Checkpoint, Config, CustomMetric, Optuna, Train
 from ..config.store import unknown_key
 from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, nearest
 from ..launch.command import Command
@@ -92,6 +92,11 @@ def explain(error: Exception) -> UserError:
                 return _unknown_choice(cause)
             case ConfigAttributeError() | ConfigKeyError() if is_dataclass(cause.object_type):
                 return unknown_key(str(cause.full_key), [field.name for field in fields(cause.object_type)])
+            case ValidationError() if CustomMetric.__name__ in str(cause):
+                return ConfigError(
+                    f"{_first_line(cause)}\nA metric of your own is given whole: "
+                    f"'+train.metrics={{{cause.key}:{{target:package.module:callable,goal:max}}}}'"
+                )
             case ValidationError():
                 return ConfigError(f"{cause.full_key}: {_first_line(cause)}")
         last, cause = cause, cause.__cause__

@@ -84,6 +84,7 @@ from .run import (
     Accelerate,
     Checkpoint,
     Cluster,
+    CustomMetric,
     Debug,
     Device,
     Goal,

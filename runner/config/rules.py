@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from ..errors import ConfigError, nearest
+from ..metrics import METRICS, Goal, find, k_in
 from . import (
     GROUPS,
     Bf16,
@@ -29,6 +30,7 @@ from . import (
     Piecewise,
     Schedule,
     credentials,
+    monitor,
 )
 
 #: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
@@ -85,6 +87,9 @@ def _walk(part: Any, path: str) -> Iterator[tuple[str, Any, Any, Any]]:
         value = getattr(part, field.name)
         if is_dataclass(value):
             yield from _walk(value, f"{path}{field.name}.")
+        elif isinstance(value, dict) and value and all(map(is_dataclass, value.values())):
+            for name, item in value.items():
+                yield from _walk(item, f"{path}{field.name}.{name}.")
         else:
             yield f"{path}{field.name}", value, part, field
 
@@ -188,15 +193,19 @@ def _train(config: Config) -> Iterator[str]:
             f"train.accumulate={train.accumulate}: a batch of data.batch_size={config.data.batch_size} cannot be "
             "computed in more parts than it has images."
         )
-    networks = network_names(config.mode)
-    if not re.fullmatch(rf"val/({'|'.join(networks)})/(loss|top\d+)", train.monitor):
-        valid = ", ".join(f"val/{name}/{metric}" for name in networks for metric in ("top1", "top5", "loss"))
-        yield f"train.monitor={train.monitor}: no such metric. Valid: {valid}"
-    goal = "min" if train.monitor.endswith("/loss") else "max"
-    if train.goal.name != goal:
+    for name, custom in train.metrics.items():
+        if problem := monitor.naming_problem(name):
+            yield f"train.metrics.{name}: {problem}."
+        if not isinstance(custom.goal, Goal):
+            yield f"train.metrics.{name}.goal has no value. Give it one: train.metrics.{name}.goal=max (or min)"
+    networks, metrics = network_names(config.mode), monitor.metrics_of(train.metrics)
+    if not monitor.is_known(train.monitor, networks, metrics):
+        yield monitor.refusal(train.monitor, networks, metrics, train.topk)
+    own = find(monitor.monitored(train.monitor).partition("/")[2], metrics)
+    if own and train.goal is not own.goal:
         yield (
-            f"train.goal={train.goal.name}: with train.monitor={train.monitor} the best is the {goal}imum. "
-            f"Use train.goal={goal}"
+            f"train.goal={train.goal and train.goal.name}: with train.monitor={train.monitor} the best is the "
+            f"{own.goal.name}imum. Use train.goal={own.goal.name}, or leave it out."
         )
 
 
@@ -245,6 +254,21 @@ def _divided(config: Config, processes: int) -> Iterator[str]:
         yield (
             "mimic.reduction=sum grows with the part of the batch that is computed at once, so several processes or "
             "parts (train.accumulate) would change it. Use mimic.reduction=mean with a larger mimic.weight."
+        )
+
+
+def check_monitor(config: Config) -> None:
+    """Refuse, before anything is started, to monitor a top-k of which `train.topk` has another k. Errors: ConfigError.
+
+    Which k there is with the classes of the data is known once they are read.
+    """
+    train = config.train
+    network, _, name = monitor.monitored(train.monitor).partition("/")
+    k = next((k for metric in METRICS if (k := k_in(name, metric))), 1)
+    if k > train.topk:
+        raise ConfigError(
+            f"train.monitor={train.monitor}: train.topk={train.topk} computes another one. Use train.topk={k}, or "
+            f"train.monitor=val/{network}/{name.replace(str(k), str(train.topk))}"
         )
 
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Optional
+from typing import Any, Optional
 
+from ..metrics import Goal
 from .fields import bounded
 
 
@@ -22,11 +23,19 @@ class Accelerate(Enum):
     off = "off"
 
 
-class Goal(Enum):
-    """Which direction of the monitored metric is better."""
+@dataclass
+class CustomMetric:
+    """A user-defined metric: `target(confusion, **kwargs)` returns a number.
 
-    max = "max"
-    min = "min"
+    confusion: NumPy int64 [K, K], how often class (row) was taken for class (column).
+    """
+
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    goal: Goal = "???"  # type: ignore[assignment]
+    """Which direction of it is better: max or min."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the callable."""
 
 
 @dataclass
@@ -48,9 +57,11 @@ class Train:
     ema: Optional[float] = bounded(None, above=0, below=1)
     """Decay of an exponential moving average of the weights, used for evaluation and export."""
     monitor: str = "val/student/top1"
-    """Metric that decides which weights are the best."""
-    goal: Goal = Goal.max
-    """Whether the monitored metric should rise or fall."""
+    """Metric that decides which weights are the best: val/<network>/<metric>, or val/<metric> for the student's."""
+    goal: Optional[Goal] = None
+    """Whether the monitored metric should rise or fall; null: as it is with that metric."""
+    metrics: dict[str, CustomMetric] = field(default_factory=dict)
+    """Name → a metric of one's own, computed beside the others."""
     patience: Optional[int] = bounded(None, min=1)
     """Stop after so many evaluations without a better monitored metric."""
     min_delta: float = bounded(0.0, min=0)
@@ -67,6 +78,11 @@ class Train:
     """Several processes: batch normalisation, and ranges of activations, see the whole batch, not their part of it."""
     plots: bool = True
     """Draw pictures of the result into `plots/`."""
+
+    def __post_init__(self) -> None:
+        from .monitor import goal_of
+
+        self.goal = goal_of(self)
 
 
 @dataclass

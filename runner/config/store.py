@@ -18,7 +18,7 @@ from omegaconf.errors import InterpolationResolutionError
 from .. import files, stored
 from ..errors import ConfigError, Damaged, nearest
 from . import GROUPS, Config
-from .rules import validate
+from .rules import check_monitor, validate
 
 NAME = re.compile(r"[\w-]+")
 
@@ -41,6 +41,7 @@ def from_composition(composed: DictConfig) -> Config:
         ) from error
     assert isinstance(config, Config)
     validate(config)
+    check_monitor(config)
     return config
 
 

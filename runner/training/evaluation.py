@@ -12,11 +12,12 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from ..data import Batch
+from ..metrics import METRICS, Metric, Sums, with_k
 from ..models import Networks
 from ..parallel import ALONE, Ranks
-from . import metrics, seeding
-from .losses import cross_entropy
+from . import seeding
 from .precision import Precision
+from .sums import Summed, total
 
 
 @dataclass
@@ -42,22 +43,29 @@ class Predictions:
         wrong = np.flatnonzero(self.labels != self.classes)
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
 
-    def confusion(self, num_classes: int) -> np.ndarray:
-        """int64 [K, K]: how often class (row) was taken for class (column)."""
-        flat = np.bincount(self.labels * num_classes + self.classes, minlength=num_classes**2)
-        return flat.reshape(num_classes, num_classes)
-
 
 @dataclass
 class Evaluation:
     """Metrics of every trained network on one split."""
 
     count: int
-    """Images that were seen."""
+    """Images that were seen, by all processes."""
     values: dict[str, float]
-    """`<network>/loss` (mean cross entropy), `<network>/top1`, `<network>/top<k>`."""
+    """`<network>/<metric>`: those of `metrics.METRICS`, then those of the run itself."""
+    confusions: dict[str, np.ndarray]
+    """Network name → int64 [K, K]: how often class (row) was taken for class (column)."""
     predictions: dict[str, Predictions] = field(default_factory=dict)
     """Network name → what it predicted, where details were asked for."""
+
+    def of(self, network: str) -> dict[str, float]:
+        """The metrics of one network by their own names."""
+        return {name.partition("/")[2]: value for name, value in self.values.items() if name.startswith(f"{network}/")}
+
+
+def try_metrics(metrics: Iterable[Metric], classes: int) -> None:
+    """Compute metrics of one right prediction a class, before training. Errors: ConfigError of a user-defined one."""
+    for metric in metrics:
+        metric.compute(Sums(np.eye(classes, dtype=np.int64), 0.0, classes, classes))
 
 
 @contextlib.contextmanager
@@ -82,43 +90,41 @@ def evaluate(
     k: int,
     details: bool = False,
     ranks: Ranks = ALONE,
+    metrics: Iterable[Metric] = METRICS,
 ) -> Evaluation:
-    """Loss and accuracy of every trained network over all batches of all processes, in constant memory.
+    """Metrics of every trained network over all batches of all processes, in constant memory.
 
     The loss is the plain cross entropy whatever the run minimises, so that runs compare. `details` keeps three numbers
-    an image of this process.
+    an image of this process. Errors: ConfigError of a user-defined metric.
     """
     names = networks.trained
-    sums = {name: paddle.zeros([3], dtype="float64") for name in names}
+    sums = {name: Summed(k) for name in names}
     seen: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in names}
-    count = 0
     with untouched(networks):
         for batch in batches:
-            count += len(batch.indices)
             for name in names:
                 with precision.autocast():
                     logits = networks[name](batch.images)
                 logits = logits.astype("float32")
-                loss = len(batch.indices) * cross_entropy(logits, batch.labels).reshape([1])
-                hits = metrics.correct(logits, batch.labels, k)
-                sums[name] += paddle.concat([loss, hits]).astype("float64")
+                classes = sums[name].add(logits, batch.labels)
                 if details:
-                    seen[name].append(_predict(logits, batch))
-    everything = [*sums.values(), paddle.to_tensor([count], dtype="float64")]
-    *totals, count = ranks.all_reduce_sum(paddle.concat(everything)).numpy().tolist()
-    values: dict[str, float] = {}
-    for number, name in enumerate(names):
-        loss_sum, top1, topk = (total / count for total in totals[3 * number : 3 * number + 3])
-        values |= {f"{name}/loss": loss_sum, f"{name}/top1": top1, f"{name}/top{k}": topk}
+                    seen[name].append(_predictions(logits, classes, batch))
+    totals = dict(zip(names, total([*sums.values()], ranks), strict=True))
+
+    def values() -> dict[str, float]:
+        named = with_k(metrics, k)
+        return {f"{name}/{metric.name}": metric.compute(totals[name]) for name in names for metric in named}
+
     predictions = {
         name: Predictions(*(np.concatenate(parts) for parts in zip(*seen[name], strict=True)))
         for name in names
         if seen[name]
     }
-    return Evaluation(int(count), values, predictions)
+    confusions = {name: one.confusion for name, one in totals.items()}
+    # Processes that differ in what is the best would wait for each other: a user-defined metric is computed once.
+    return Evaluation(totals[names[0]].images, ranks.broadcast_from_first(values), confusions, predictions)
 
 
-def _predict(logits: paddle.Tensor, batch: Batch) -> tuple[np.ndarray, ...]:
-    probabilities = F.softmax(logits).numpy()
-    classes = probabilities.argmax(axis=-1).astype(np.int64)
-    return batch.indices, batch.labels.numpy(), classes, probabilities[np.arange(len(classes)), classes]
+def _predictions(logits: paddle.Tensor, classes: paddle.Tensor, batch: Batch) -> tuple[np.ndarray, ...]:
+    confidence = paddle.take_along_axis(F.softmax(logits), classes.unsqueeze(-1), axis=-1).squeeze(-1)
+    return batch.indices, batch.labels.numpy(), classes.numpy(), confidence.numpy()

@@ -13,13 +13,14 @@ import numpy as np
 from paddle import Tensor
 
 from .. import device
-from ..config import Goal
+from ..config.monitor import monitored
 from ..data import Batch
+from ..metrics import Goal
 from ..parallel import Ranks
-from . import metrics
 from .evaluation import Evaluation, evaluate
 from .metric_window import Reading, Window
 from .state import Ending, Observer, Training
+from .sums import correct
 
 
 def fit(training: Training, observer: Observer) -> Ending:
@@ -126,7 +127,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
             # What is exchanged is the mean over processes.
             weight = share * ranks.world_size
             training.precision.backward(total if weight == 1 else total * weight)
-        reading.add(terms, total, metrics.correct(logits["student"].detach(), labels, training.k), share)
+        reading.add(terms, total, correct(logits["student"].detach(), labels, training.k), share)
     reading.rates = [optimization.lr for optimization in training.optimizations]
     training.replicas.reduce_gradients()
     training.precision.step(training.optimizations)
@@ -164,13 +165,16 @@ def validate(training: Training, observer: Observer) -> Evaluation:
 
     batches = until_stopped(training.loaders.val)
     with training.ema.applied() if training.ema else contextlib.nullcontext():
-        return evaluate(training.networks, batches, training.precision, training.k, ranks=training.ranks)
+        return evaluate(
+            training.networks, batches, training.precision, training.k,
+            ranks=training.ranks, metrics=training.metrics,
+        )  # fmt: skip
 
 
 def judge(training: Training, evaluation: Evaluation) -> bool:
     """Note how the monitored metric moved. Whether it is the best so far."""
     progress, settings = training.progress, training.settings
-    value = evaluation.values[settings.monitor.removeprefix("val/")]
+    value = evaluation.values[monitored(settings.monitor)]
     gained = gain(value, progress.best, settings.goal)
     # Of equal values the later weights are taken: they saw the lower learning rates.
     better = gained >= 0
@@ -180,10 +184,10 @@ def judge(training: Training, evaluation: Evaluation) -> bool:
     return better
 
 
-def gain(value: float, best: float | None, goal: Goal) -> float:
+def gain(value: float, best: float | None, goal: Goal | None) -> float:
     """By how much the monitored metric improves on the best so far; never where it is not a number."""
     if math.isnan(value):
         return -math.inf
     if best is None:
         return math.inf
-    return value - best if goal is Goal.max else best - value
+    return best - value if goal is Goal.min else value - best

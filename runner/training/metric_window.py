@@ -10,6 +10,7 @@ import paddle
 from paddle import Tensor
 
 from ..errors import Diverged
+from ..metrics import HEADLINE
 from .state import Observer, Training, Unread
 
 
@@ -104,7 +105,7 @@ class Window:
         top1, topk = self.values[:, -2:].sum(axis=0) / self.images
         read = {"train/loss": float(means[-1])}
         read |= {f"train/loss/{name}": float(mean) for name, mean in zip(self.names, means[:-1], strict=True)}
-        read |= {"train/top1": float(top1), f"train/top{self.training.k}": float(topk)}
+        read |= {f"train/{HEADLINE.name}": float(top1), f"train/top{self.training.k}": float(topk)}
         read["train/lr"] = self.rates[0]
         for optimization, rate in zip(self.training.optimizations[1:], self.rates[1:], strict=True):
             read[f"train/lr/{'+'.join(optimization.networks)}"] = rate

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypedDict
 
 from ..config import Checkpoint, Train
 from ..data import Loaders
+from ..metrics import METRICS, Metric
 from ..models import Networks
 from ..parallel import Ranks, Replicas, Shard
 from .ema import Ema
@@ -68,6 +70,8 @@ class Training:
     """Optimizer steps of the whole run."""
     k: int
     """k of the second accuracy."""
+    metrics: Sequence[Metric] = field(default_factory=lambda: METRICS)
+    """What an evaluation computes."""
     ema: Ema | None = None
     shard: Shard = field(default_factory=lambda: Shard(Ranks()))
     """What this process computes of a batch."""

@@ -22,10 +22,12 @@ from .. import files, parallel, processes, runs, stored, terminal
 from ..checkpoints import checkpoint
 from ..checkpoints.state import About
 from ..config import store
+from ..config.monitor import prominent
 from ..config.rules import network_names
 from ..deploy import manifest
 from ..deploy.manifest import EXPORT
 from ..errors import CheckpointError, ConfigError, DataError, DiskError, OutOfMemory, ProcessLost, UserError
+from ..metrics import with_k
 from ..parallel import PeerLost
 from ..runs import compatible, protocol, sweep
 from ..runs.journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, Journal
@@ -153,7 +155,9 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     training = run.training
     done = training.progress.step
     left = TimeLeft(training.steps, training.validations_left, training.validation_steps, done)
-    display = Display(training.steps, config.train.epochs, left, done, sweep.prefix(directory))
+    metrics = with_k(training.metrics, training.k)
+    shown = prominent([metric.name for metric in metrics], metrics, config.train.monitor)
+    display = Display(training.steps, config.train.epochs, left, shown, done, sweep.prefix(directory))
     try:
         for note in [*notes, *run.notes]:
             display.note(note)

@@ -16,16 +16,18 @@ from .. import compression, data, device, models, parallel, runs
 from .. import config as cfg
 from ..checkpoints import checkpoint, restore, weights
 from ..config import rules
+from ..config.monitor import is_known, metrics_of, refusal
 from ..errors import ConfigError
 from ..kernels import native
 from ..kernels.accelerate import accelerate as accelerate_network
 from ..kernels.autotune import autotuning_off
+from ..metrics import HEADLINE
 from ..models import Networks
 from ..runs.journal import CONFIG
 from ..tracking import lookup
 from ..training import modes, optimizers, precision, schedules, seeding
 from ..training.ema import Ema
-from ..training.evaluation import evaluate
+from ..training.evaluation import evaluate, try_metrics
 from ..training.state import Training
 from . import teacher
 
@@ -115,10 +117,11 @@ def build(
         checkpoints=config.checkpoint,
         steps=steps,
         k=min(config.train.topk, len(loaders.classes)),
+        metrics=metrics_of(config.train.metrics),
         ema=Ema(networks, config.train.ema) if config.train.ema else None,
         shard=parallel.Shard(ranks),
     )
-    _check_monitor(config, training)
+    _check_metrics(config, training)
     if saved:
         restore.training_state(saved, training)
         notes += _other_length(saved, training, config)
@@ -254,7 +257,7 @@ def _accuracy(stage: Stage, name: str, batches: Iterable[data.Batch], images: in
     """Top-1 of one network on the first images."""
     network = Networks({name: stage.networks[name]})
     few = itertools.takewhile(lambda batch: int(batch.indices[0]) < images, batches)
-    return evaluate(network, few, stage.precision, 1).values[f"{name}/top1"]
+    return evaluate(network, few, stage.precision, 1, metrics=[HEADLINE]).values[f"{name}/{HEADLINE.name}"]
 
 
 def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:
@@ -320,14 +323,14 @@ def _check_warmups(config: cfg.Config, steps: int, steps_per_epoch: int) -> None
             )
 
 
-def _check_monitor(config: cfg.Config, training: Training) -> None:
+def _check_metrics(config: cfg.Config, training: Training) -> None:
+    """Errors: ConfigError for a monitored metric that there is not, and for one of the user's that fails."""
+    train, networks = config.train, training.networks.trained
+    training.ranks.broadcast_from_first(lambda: try_metrics(training.metrics, len(training.loaders.classes)))
     if training.loaders.val is None:
-        if config.train.patience:
+        if train.patience:
             raise ConfigError(
                 "train.patience needs a validation split: hold one out, such as data.val_fraction=0.1, or drop it."
             )
-        return
-    metrics = ("loss", "top1", f"top{training.k}")
-    valid = [f"val/{name}/{metric}" for name in training.networks.trained for metric in metrics]
-    if config.train.monitor not in valid:
-        raise ConfigError(f"train.monitor={config.train.monitor}: no such metric here. Valid: {', '.join(valid)}")
+    elif not is_known(train.monitor, networks, training.metrics, training.k):
+        raise ConfigError(refusal(train.monitor, networks, training.metrics, training.k))

@@ -15,6 +15,7 @@ from .. import config as cfg
 from .. import device, files, terminal
 from ..checkpoints import checkpoint, weights
 from ..compression import ptq, qat, slim
+from ..config.monitor import monitored, prominent
 from ..errors import DiskError, UserError
 from ..runs.journal import LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
 from ..training.evaluation import Evaluation, evaluate
@@ -36,10 +37,14 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     del chosen
     if isinstance(run.config.compression, cfg.Ptq):
         _quantize(directory, run, run.config.compression.quantize, journal)
-    evaluation = evaluate(training.networks, training.loaders.test, training.precision, training.k, details=True)
-    test, deployed = test_metrics(evaluation, training), run.config.deploy.network
-    final = {name: evaluation.values[f"{deployed}/{name}"] for name in ("top1", f"top{training.k}")}
-    final |= run.costs[deployed]
+    evaluation = evaluate(
+        training.networks, training.loaders.test, training.precision, training.k,
+        details=True, metrics=training.metrics,
+    )  # fmt: skip
+    # Those of the student have plain names as well.
+    test = evaluation.values | evaluation.of("student")
+    deployed = run.config.deploy.network
+    final = evaluation.of(deployed) | run.costs[deployed]
     named = {f"test/{name}": value for name, value in test.items()}
     journal.metrics(training.progress.step, training.progress.epochs_begun, named)
     predictions = evaluation.predictions["student"]
@@ -49,7 +54,9 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         from . import plots
 
         with _noted(directory, journal, "no pictures were drawn"):
-            for path in plots.draw(directory, predictions, test_split, classes, network, plan):
+            shown = prominent(evaluation.of("student"), training.metrics, run.config.train.monitor)
+            confusion = evaluation.confusions["student"]
+            for path in plots.draw(directory, shown, confusion, predictions, test_split, classes, network, plan):
                 journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
     _write_details(directory, run, evaluation)
     journal.artifact(PER_CLASS)
@@ -74,7 +81,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
             "exported": exported.get("file"),
             "test": test,
             "test_images": evaluation.count,
-            "monitor": run.config.train.monitor,
+            "monitor": f"val/{monitored(run.config.train.monitor)}",
             "best": training.progress.best,
             "progress": asdict(training.progress),
             "epochs": training.progress.epochs_begun,
@@ -165,18 +172,11 @@ def _write_compression(directory: Path, run: Experiment) -> None:
     files.write_json(directory / COMPRESSION, content)
 
 
-def test_metrics(evaluation: Evaluation, training: Training) -> dict[str, float]:
-    """The metrics of every network, and those of the student under plain names (`top1`, `loss`) as well."""
-    student = {name: evaluation.values[f"student/{name}"] for name in ("top1", f"top{training.k}", "loss")}
-    return evaluation.values | student
-
-
 def _write_details(directory: Path, run: Experiment, evaluation: Evaluation) -> None:
     """Per-class accuracy and confusion matrix of every network on the test split."""
     classes = run.training.loaders.classes
     details: dict[str, Any] = {"classes": classes}
-    for name, predictions in evaluation.predictions.items():
-        confusion = predictions.confusion(len(classes))
+    for name, confusion in evaluation.confusions.items():
         accuracy = np.diag(confusion) / np.maximum(1, confusion.sum(axis=1))
         details[name] = {"top1": accuracy.tolist(), "confusion": confusion.tolist()}
     files.write_json(directory / PER_CLASS, details)

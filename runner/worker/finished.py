@@ -14,6 +14,7 @@ from paddle import nn
 from .. import config as cfg
 from .. import device, models
 from ..checkpoints import checkpoint, weights
+from ..config.monitor import metrics_of
 from ..data import Normalize, decode
 from ..errors import CheckpointError, ConfigError
 from ..training.evaluation import Evaluation, evaluate
@@ -37,7 +38,7 @@ def load_stage(directory: Path, config: cfg.Config, pointer: str) -> Stage:
 def evaluate_run(directory: Path, config: cfg.Config, split: str, pointer: str) -> Evaluation:
     """Metrics and predictions of every network of a run on `train`, `val` or `test`.
 
-    Errors: as in `load_stage`; ConfigError for a split that the data does not have.
+    Errors: as in `load_stage`; ConfigError for a split that the data does not have, and of a user-defined metric.
     """
     stage = load_stage(directory, config, pointer)
     stage.precision.decorate([stage.networks[name] for name in stage.networks.trained], [])
@@ -45,7 +46,8 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str, pointer: str) 
     if batches is None:
         raise ConfigError("This run held no validation images out: data.val_fraction is 0. Use --split test or train.")
     k = min(config.train.topk, len(stage.loaders.classes))
-    return evaluate(stage.networks, batches, stage.precision, k, details=True)
+    metrics = metrics_of(config.train.metrics)
+    return evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics)
 
 
 @dataclass

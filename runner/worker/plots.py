@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from paddle import nn
 
 from ..compression import plots as compressed
 from ..data import Split
+from ..metrics import Metric
 from ..report.figures import plain_texts
 from ..runs.journal import PLOTS, curves
 from ..terminal import printable
@@ -22,31 +24,31 @@ NUMBERED_CLASSES = 20
 
 
 def draw(
-    directory: Path, predictions: Predictions, split: Split, classes: list[str], network: nn.Layer, plan: dict[str, Any]
-) -> list[Path]:
-    """Write all pictures of a finished run below its `plots` folder; `plan`: what was pruned, if anything."""
-    folder = directory / PLOTS
-    folder.mkdir(exist_ok=True)
-    classes = [printable(name) for name in classes]
-    with plain_texts():
-        return _draw(folder, curves(directory), predictions, split, classes, network, plan)
-
-
-def _draw(
-    folder: Path,
-    history: dict[str, dict[int, float]],
+    directory: Path,
+    metrics: Sequence[Metric],
+    confusion: np.ndarray,
     predictions: Predictions,
     split: Split,
     classes: list[str],
     network: nn.Layer,
     plan: dict[str, Any],
 ) -> list[Path]:
-    figures = {
-        "learning_curves": learning_curves(history),
-        "learning_rate": learning_rate(history),
-        "confusion_matrix": confusion_matrix(predictions.confusion(len(classes)), classes),
-        "mistakes": mistakes(predictions, split, classes),
-    }
+    """Write all pictures of a finished run below its `plots` folder; `plan`: what was pruned, if anything."""
+    folder = directory / PLOTS
+    folder.mkdir(exist_ok=True)
+    classes = [printable(name) for name in classes]
+    history = curves(directory)
+    with plain_texts():
+        figures = {
+            "learning_curves": learning_curves(history, metrics),
+            "learning_rate": learning_rate(history),
+            "confusion_matrix": confusion_matrix(confusion, classes),
+            "mistakes": mistakes(predictions, split, classes),
+        }
+        return _save(folder, figures, network, plan)
+
+
+def _save(folder: Path, figures: dict[str, Figure], network: nn.Layer, plan: dict[str, Any]) -> list[Path]:
     if plan:
         figures["pruning"] = compressed.pruning(plan)
     if rounded := compressed.rounding(network):
@@ -59,16 +61,15 @@ def _draw(
     return paths
 
 
-def learning_curves(history: dict[str, dict[int, float]]) -> Figure:
-    """Loss and top-1 of training and validation over the steps."""
-    figure = Figure(figsize=(10, 3.6))
-    panels = figure.subplots(1, 2)
-    for panel, metric, title in zip(panels, ("loss", "top1"), ("loss", "top-1 accuracy"), strict=True):
+def learning_curves(history: dict[str, dict[int, float]], metrics: Sequence[Metric]) -> Figure:
+    """Metrics of validation, and of training where there are such, over the steps."""
+    figure = Figure(figsize=(5 * len(metrics), 3.6))
+    for panel, metric in zip(figure.subplots(1, len(metrics), squeeze=False).flat, metrics, strict=True):
         for name, points in history.items():
             kind, _, rest = name.partition("/")
-            if kind == "train" and rest == metric:
+            if kind == "train" and rest == metric.name:
                 panel.plot(list(points), list(points.values()), color="0.65", linewidth=1, label="training")
-            elif kind == "val" and rest.endswith(f"/{metric}"):
+            elif kind == "val" and rest.partition("/")[2] == metric.name:
                 panel.plot(
                     list(points),
                     list(points.values()),
@@ -76,7 +77,7 @@ def learning_curves(history: dict[str, dict[int, float]]) -> Figure:
                     markersize=3,
                     label=f"validation, {rest.partition('/')[0]}",
                 )
-        panel.set(xlabel="optimizer step", title=title)
+        panel.set(xlabel="optimizer step", title=metric.title)
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
     return figure

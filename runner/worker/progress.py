@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from ..metrics import HEADLINE, Metric
 from ..terminal import duration, screen
 from .eta import TimeLeft
 
@@ -39,9 +41,14 @@ class TimeLeftColumn(ProgressColumn):
 class Display:
     """Shows training and validation metrics."""
 
-    def __init__(self, steps: int, epochs: int, left: TimeLeft, done: int = 0, prefix: str = "") -> None:
-        """`prefix` begins every line; on a dumb terminal, as that of several jobs is, there is no bar."""
-        self.steps, self.epochs, self.left, self.prefix = steps, epochs, left, prefix
+    def __init__(
+        self, steps: int, epochs: int, left: TimeLeft, metrics: Sequence[Metric], done: int = 0, prefix: str = ""
+    ) -> None:
+        """`metrics` are shown of validations; `prefix` begins every line.
+
+        On a dumb terminal, as that of several jobs is, there is no bar.
+        """
+        self.steps, self.epochs, self.left, self.metrics, self.prefix = steps, epochs, left, metrics, prefix
         self.printed = time.monotonic()
         self.console = screen()
         self.bar: Progress | None = None
@@ -64,7 +71,7 @@ class Display:
         self.left.trained(step)
         numbers = [
             f"loss {values['train/loss']:.3f}",
-            f"top-1 {values['train/top1']:.3f}",
+            f"{HEADLINE.title} {values[f'train/{HEADLINE.name}']:.3f}",
             f"lr {values['train/lr']:.2g}",
         ]
         if "train/images_per_s" in values:
@@ -82,7 +89,10 @@ class Display:
         """Show the metrics of an evaluation."""
         self.left.validated(step)
         networks = dict.fromkeys(name.partition("/")[0] for name in values)
-        parts = [f"{name} top-1 {values[f'{name}/top1']:.3f} loss {values[f'{name}/loss']:.3f}" for name in networks]
+        parts = [
+            " ".join([name, *(f"{one.title} {values[f'{name}/{one.name}']:.3f}" for one in self.metrics)])
+            for name in networks
+        ]
         mark = " · best so far" if better else ""
         left = "" if self.bar or step == self.steps else f" · {remaining(self.left)} left"
         self._line(step, f"epoch {epoch}/{self.epochs} · val {SEPARATOR.join(parts)}{left}{mark}")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from runner import terminal
 from runner.cli import compose
+from runner.cli.config_dir import config_dir
 from runner.errors import ConfigError
+from runner.metrics import Goal
 from runner.worker import experiment
 
 REFUSED = [
@@ -28,8 +32,21 @@ REFUSED = [
     (["schedule=piecewise", "schedule.boundaries=[3,2,1]"], "must rise"),
     (["train.accumulate=1000"], "more parts than it has images"),
     (["train.monitor=val/studnet/top1"], "Valid: val/student/top1"),
-    (["train.monitor=val/student/loss"], "Use train.goal=min"),
+    (["train.monitor=val/student/marco_f1"], "Did you mean 'val/student/macro_f1'?"),
+    (["train.monitor=val/marco_f1"], "Did you mean 'val/macro_f1'?"),
+    (["train.monitor=val/student1/top1"], "Did you mean 'val/student/top1'?"),
+    (["train.monitor=student/top1"], "no such metric"),
+    (["train.monitor=val/student/top6"], "Use train.topk=6"),
+    (["train.monitor=val/student/top0"], "no such metric"),
+    (["train.monitor=val/student/loss", "train.goal=max"], "Use train.goal=min"),
+    (["train.monitor=val/macro_f1", "train.goal=min"], "Use train.goal=max"),
     (["train.goal=min"], "train.goal=max"),
+    (["+train.metrics={kappa:{target:a.b:c}}"], "train.metrics.kappa.goal has no value"),
+    (["+train.metrics={kappa:{target:nonsense,goal:max}}"], "package.module:callable"),
+    (["+train.metrics={macro_f1:{target:a.b:c,goal:max}}"], "Take another name"),
+    (["+train.metrics={top3:{target:a.b:c,goal:max}}"], "Take another name"),
+    (["+train.metrics={latency_ms_p50:{target:a.b:c,goal:max}}"], "Take another name"),
+    (["+train.metrics={kappa:{target:a.b:c,goal:max}}", "train.monitor=val/kapa"], "Did you mean 'val/kappa'?"),
     (["tracking.uri=mlruns"], "tracking.uri=sqlite:///outputs/mlflow.db"),
     (["tracking.uri=file:///mlruns"], "tracking.uri=sqlite:///outputs/mlflow.db"),
     (["tracking.uri=http://me:secret@127.0.0.1:1"], "MLFLOW_TRACKING_PASSWORD"),
@@ -76,6 +93,28 @@ def test_a_value_that_hydra_cannot_read_comes_with_its_quoted_form():
         OverridesParser.create().parse_overrides(["data.root=my set (1), new"])
     message = str(compose.explain(refused.value))
     assert message.endswith("""data.root='"'"'my set (1), new'"'"''""")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "goal"),
+    [
+        ([], Goal.max),
+        (["train.monitor=val/student/loss"], Goal.min),
+        (["train.monitor=val/macro_f1"], Goal.max),
+        (["train.monitor=val/top5"], Goal.max),
+        (["+train.metrics={cost:{target:a.b:c,goal:min}}", "train.monitor=val/cost"], Goal.min),
+        (["mode=cls_distill", "train.monitor=val/student1/loss", "train.goal=min"], Goal.min),
+    ],
+)
+def test_the_goal_is_that_of_the_monitored_metric(config_of, overrides, goal):
+    assert config_of(*overrides).train.goal is goal
+
+
+def test_a_metric_of_ones_own_in_parts_is_refused_with_the_way_to_give_it():
+    compose.register()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"), pytest.raises(HydraException) as refused:
+        hydra_compose("config", ["+train.metrics.kappa.target=a.b:c"])
+    assert "'+train.metrics={kappa:{target:package.module:callable,goal:max}}'" in str(compose.explain(refused.value))
 
 
 def test_a_warm_up_longer_than_a_fast_dev_run_is_accepted(config_of):

@@ -7,7 +7,7 @@ import paddle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.training import metrics
+from runner.training import sums
 
 
 @settings(max_examples=50, deadline=None)
@@ -20,12 +20,12 @@ def test_hits_equal_those_of_a_stable_sort(seed, rows, classes, k):
     order = np.argsort(-logits, axis=-1, kind="stable")
     places = (order == labels[:, None]).argmax(axis=-1)
     expected = [(places < 1).sum(), (places < k).sum()]
-    assert metrics.correct(paddle.to_tensor(logits), paddle.to_tensor(labels), k).numpy().tolist() == expected
+    assert sums.correct(paddle.to_tensor(logits), paddle.to_tensor(labels), k).numpy().tolist() == expected
     # In another precision Paddle's operators count.
-    assert metrics.correct(paddle.to_tensor(logits).astype("float64"), paddle.to_tensor(labels), k).tolist() == expected
+    assert sums.correct(paddle.to_tensor(logits).astype("float64"), paddle.to_tensor(labels), k).tolist() == expected
 
 
 def test_a_network_that_returns_nan_is_never_right():
     for kind in ("float32", "float64"):
         logits = paddle.full([4, 10], float("nan"), kind)
-        assert metrics.correct(logits, paddle.to_tensor([0, 1, 2, 3]), 5).numpy().tolist() == [0, 0]
+        assert sums.correct(logits, paddle.to_tensor([0, 1, 2, 3]), 5).numpy().tolist() == [0, 0]

@@ -1,0 +1,85 @@
+"""The metrics that a run has, and which of them decides between its weights and between runs."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..errors import ConfigError, nearest
+from ..metrics import METRICS, Goal, Metric, Sums, find, present, with_k
+from .run import CustomMetric, Train
+from .search import Cost
+from .targets import load_target
+
+#: Final numbers that are no metrics, whose names are taken.
+TAKEN = {*(cost.value for cost in Cost), "latency_ms_p99", "images_per_s"}
+
+
+def metrics_of(custom: Mapping[str, CustomMetric]) -> list[Metric]:
+    """The metrics of a run whose own ones, `train.metrics`, are these."""
+    own = [Metric(name, name, one.goal, functools.partial(_computed, name, one)) for name, one in custom.items()]
+    return [*METRICS, *own]
+
+
+def _computed(name: str, custom: CustomMetric, sums: Sums) -> float:
+    """Errors: ConfigError naming the metric, where its callable is not found, raises, or returns no number."""
+    target = load_target(custom.target)
+    try:
+        value: Any = target(sums.confusion.copy(), **custom.kwargs)
+    except Exception as error:
+        raise ConfigError(
+            f"train.metrics.{name}: {custom.target} raised {type(error).__name__}: {error}. It is given the confusion "
+            f"matrix, int64 {list(sums.confusion.shape)} with a row a class, and kwargs={custom.kwargs}."
+        ) from error
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"train.metrics.{name}: {custom.target} returned a {type(value).__name__}, not a number."
+        ) from error
+
+
+def monitored(monitor: str) -> str:
+    """`<network>/<metric>` that a value of `train.monitor` means: without a network the student's."""
+    name = monitor.removeprefix("val/")
+    return name if "/" in name else f"student/{name}"
+
+
+def prominent(values: Iterable[str], metrics: Iterable[Metric], monitor: str) -> list[Metric]:
+    """What is shown of some metrics, named here without a network, where there is room for few."""
+    name = monitored(monitor).partition("/")[2]
+    return [metric for metric in present(values, metrics) if metric.is_prominent or metric.name == name]
+
+
+def goal_of(train: Train) -> Goal | None:
+    """The direction in which the monitored metric is better; None where there is no such metric."""
+    if train.goal is not None:
+        return train.goal
+    metric = find(monitored(train.monitor).partition("/")[2], metrics_of(train.metrics))
+    return metric.goal if metric else None
+
+
+def refusal(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k: int) -> str:
+    """What is said of a monitor that these networks and metrics do not have, the nearest ones in it."""
+    names = [metric.name for metric in with_k(metrics, k)]
+    valid = [f"val/{network}/{name}" for network in networks for name in names]
+    close = nearest(monitor, [*valid, *(f"val/{name}" for name in names)])
+    return f"train.monitor={monitor}: no such metric.{close} Valid: {', '.join(valid)}"
+
+
+def is_known(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k: int | None = None) -> bool:
+    """Whether there is such a metric; without `k`, a top-k of any k."""
+    network, _, name = monitored(monitor).partition("/")
+    named = metrics if k is None else with_k(metrics, k)
+    return monitor.startswith("val/") and network in networks and find(name, named) is not None
+
+
+def naming_problem(name: str) -> str | None:
+    """Why a metric cannot be called so."""
+    if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+        return "a metric's name begins with a letter and has letters, digits, '_' and '-' only, such as kappa"
+    if name in TAKEN or find(name, METRICS):
+        return "there is such a number already. Take another name"
+    return None

@@ -1,0 +1,79 @@
+"""What is summed up of logits and labels, on the device until somebody reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import paddle
+from paddle import Tensor
+
+from ..kernels import functions, native
+from ..metrics import Sums
+from ..parallel import Ranks
+from .losses import cross_entropy
+
+
+def ranks(logits: Tensor, labels: Tensor) -> Tensor:
+    """Place of the label among the classes, 0 for the largest logit.
+
+    logits: float [N, K]; labels: int64 [N]; returns int64 [N]. Of equal logits the smaller class comes first, as in
+    `argmax`; a logit that is not a number ranks the label last.
+    """
+    logits = logits.astype("float32")
+    label_logits = paddle.take_along_axis(logits, labels.unsqueeze(-1), axis=-1)
+    classes = paddle.arange(logits.shape[-1], dtype="int64").unsqueeze(0)
+    above = ~(logits <= label_logits)
+    tied_before = (logits == label_logits) & (classes < labels.unsqueeze(-1))
+    return (above | tied_before).astype("int64").sum(axis=-1)
+
+
+def correct(logits: Tensor, labels: Tensor, k: int) -> Tensor:
+    """How many labels are the largest logit, and how many are among the k largest: float32 [2]."""
+    if logits.place.is_cpu_place() and logits.dtype == paddle.float32 and not native.unavailable():
+        return functions.hits(logits, labels, k)
+    place = ranks(logits, labels)
+    return paddle.stack([(place < 1).astype("float32").sum(), (place < k).astype("float32").sum()])
+
+
+class Summed:
+    """The sums of one network: a step adds to them without waiting for the device, whatever the number of classes."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self.loss = paddle.zeros([1], dtype="float64")
+        self.hits = paddle.zeros([2], dtype="int64")
+        self.classes = 0
+        self.confusion = paddle.zeros([0], dtype="int64")
+        """int64 [K²], row after row; K is known from the first batch on."""
+
+    def reserve(self, classes: int) -> None:
+        """Make room for so many classes, where there is none yet."""
+        if not self.classes:
+            self.classes, self.confusion = classes, paddle.zeros([classes**2], dtype="int64")
+
+    def add(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Add a batch, logits float32 [N, K] and labels int64 [N]; returns the predicted classes, int64 [N]."""
+        self.reserve(logits.shape[-1])
+        self.loss += len(labels) * cross_entropy(logits, labels).reshape([1]).astype("float64")
+        self.hits += correct(logits, labels, self.k).astype("int64")
+        # On a GPU the argmax of nothing but NaN is -1.
+        predicted = logits.argmax(axis=-1).clip(min=0)
+        # In place, and so of a cost that does not grow with K; `bincount` would make a matrix a batch.
+        paddle.index_add_(self.confusion, labels * self.classes + predicted, 0, paddle.ones_like(labels))
+        return predicted
+
+
+def total(parts: Sequence[Summed], processes: Ranks) -> list[Sums]:
+    """The sums of all processes, the same in each of them; of whole numbers they are exact."""
+    # A process without images does not know how many classes there are.
+    [classes] = processes.all_reduce_max(paddle.to_tensor([max(part.classes for part in parts)])).tolist()
+    for part in parts:
+        part.reserve(classes)
+    losses = processes.all_reduce_sum(paddle.concat([part.loss for part in parts])).tolist()
+    counts = processes.all_reduce_sum(
+        paddle.concat([tensor for part in parts for tensor in (part.hits, part.confusion)])
+    )
+    found = []
+    for loss, row in zip(losses, counts.numpy().reshape(len(parts), 2 + classes**2), strict=True):
+        found.append(Sums(row[2:].reshape(classes, classes), loss, int(row[0]), int(row[1])))
+    return found
