@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Literal, TypedDict, Union, get_args, get_origi
 import yaml
 
 from .errors import Damaged
+from .metrics import HEADLINE
 
 #: Whole numbers beyond have no place in any format that they are handed to.
 LARGEST = 2**63
@@ -363,7 +364,7 @@ def result(path: Path, whole: bool = False) -> dict[str, Any] | None:
     """`result.json` of a run, `whole` for one that was trained here; None where it has none yet. Errors: Damaged."""
     remedy = "Remove it; the command of the run with checkpoint.resume=auto writes it again."
     found = read_json(path, Result if whole else _Result, remedy)
-    needed = {"top1", *({"params"} if whole else ())}
+    needed = {HEADLINE.name, *({"params"} if whole else ())}
     if found is None or needed <= found["final"].keys():
         return found
     raise Damaged(f"{path} is damaged: final has not all of {', '.join(sorted(needed))}. {remedy}")

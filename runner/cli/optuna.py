@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import config as cfg
+from ..config.monitor import goal_of
 from ..terminal import MEANING, PLAIN, quoted
 
 
-def directions(goal: cfg.Goal, minimize: list[cfg.Cost]) -> str | list[str]:
+def directions(train: cfg.Train, minimize: list[cfg.Cost]) -> str | list[str]:
     """What the sweeper is to do with each value: first the monitored metric, then the costs."""
-    first = "maximize" if goal is cfg.Goal.max else "minimize"
+    first = "minimize" if goal_of(train) is cfg.Goal.min else "maximize"
     return [first, *("minimize" for _ in minimize)] if minimize else first
 
 

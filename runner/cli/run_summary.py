@@ -12,13 +12,19 @@ from rich.text import Text
 
 from .. import config as cfg
 from .. import runs, terminal
+from ..config.monitor import metrics_of
+from ..metrics import HEADLINE, METRICS, find, present
 from ..terminal import duration, screen
 
 
 def brief(result: dict[str, Any], prefix: str) -> None:
     """Print one line, which begins with the prefix."""
-    top1, spent = result["final"]["top1"], duration(result["seconds"])
-    screen().print(Text.assemble(f"{prefix}test top-1 ", (f"{top1:.4f}", "bold"), f" in {spent}"), soft_wrap=True)
+    final, text = result["final"], Text(f"{prefix}test")
+    for name in dict.fromkeys((HEADLINE.name, result["monitor"].rpartition("/")[2])):
+        if name in final:
+            metric = find(name, METRICS)
+            text.append(f" {metric.title if metric else name} ").append(f"{final[name]:.4f}", "bold")
+    screen().print(text.append(f" in {duration(result['seconds'])}"), soft_wrap=True)
 
 
 def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
@@ -32,12 +38,11 @@ def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
     }
     if result["best"] is not None:
         rows[f"best {result['monitor']}"] = f"{result['best']:.4f} at step {progress['best_step']}"
-    for name in (name for name in final if name.startswith("top")):
-        rows[f"test top-{name[3:]}"] = Text.assemble(
-            (f"{final[name]:.4f}", "bold"), f" of {result['test_images']} images"
-        )
-    if "student1/top1" in result["test"]:
-        rows["test top-1 of student1"] = f"{result['test']['student1/top1']:.4f}"
+    for metric in present(final, metrics_of(config.train.metrics)):
+        images = f" of {result['test_images']} images" if metric.is_proportion else ""
+        rows[f"test {metric.title}"] = Text.assemble((f"{final[metric.name]:.4f}", "bold"), images)
+    if f"student1/{HEADLINE.name}" in result["test"]:
+        rows[f"test {HEADLINE.title} of student1"] = f"{result['test'][f'student1/{HEADLINE.name}']:.4f}"
     rows["training"] = f"{progress['step']} steps, {result['epochs']} epochs in {duration(result['seconds'])}"
     if result.get("exported"):
         latency = f", {final['latency_ms_p50']:.2f} ms an image" if "latency_ms_p50" in final else ""

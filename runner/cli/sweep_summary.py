@@ -13,6 +13,7 @@ from rich.table import Table
 
 from .. import config as cfg
 from .. import terminal
+from ..metrics import HEADLINE
 from ..report import costs, page, picture, subject, verdict
 from ..report.subject import Run, shortened
 from ..runs import sweep
@@ -68,7 +69,10 @@ def _table(found: Sequence[Run]) -> Table:
     """A row a job."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     headings = [column.heading for column in costs.COSTS]
-    for heading in ("job", "status", "test top-1", "best validation", "file", *headings, "time"):
+    monitored = {run.metric.name for run in found if run.finished}
+    metrics = [metric for metric in subject.metrics_in(found) if metric.name in {HEADLINE.name, *monitored}]
+    tested = [f"test {metric.title}" for metric in metrics or [HEADLINE]]
+    for heading in ("job", "status", *tested, "best validation", "file", *headings, "time"):
         left = heading in ("job", "status", "file")
         table.add_column(heading, justify="left" if left else "right", overflow="fold")
     for run in found:
@@ -77,9 +81,11 @@ def _table(found: Sequence[Run]) -> Table:
             table.add_row(name, styled(run.state.status, "red"))
             continue
         best = "" if result["best"] is None else f"{result['best']:.4f}"
+        values = [run.final.get(metric.name) for metric in metrics]
         table.add_row(
-            name, run.state.status, styled(f"{run.final['top1']:.4f}", "bold"), best, result.get("exported") or "",
-            *(column.text(run.final) for column in costs.COSTS), duration(result["seconds"]),
+            name, run.state.status, *("" if value is None else styled(f"{value:.4f}", "bold") for value in values),
+            best, result.get("exported") or "", *(column.text(run.final) for column in costs.COSTS),
+            duration(result["seconds"]),
         )  # fmt: skip
     return table
 

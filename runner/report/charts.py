@@ -67,7 +67,7 @@ class Dot:
 
 
 def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
-    """Dots with their labels; those of the Pareto front are full and joined by its edge (low x and high y are good)."""
+    """Dots with their labels; those of the Pareto front are full and joined by its edge (low x is good)."""
     across = axis([dot.x for dot in dots], LEFT, WIDTH - RIGHT, 0.1, wide=True)
     up = axis([dot.y for dot in dots], HEIGHT - BOTTOM, TOP, 0.12)
     parts = _frame(across, up, x_title, y_title)

@@ -16,8 +16,9 @@ from PIL import Image
 
 from .. import __version__, files, terminal
 from .. import config as cfg
+from ..metrics import HEADLINE, METRICS, Metric
 from ..terminal import duration, printable
-from . import charts, costs, verdict
+from . import charts, costs, subject, verdict
 from .subject import Run, shortened
 
 #: What the page and its Markdown have near their beginning.
@@ -78,6 +79,7 @@ def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dic
     order = verdict.ranked(found)
     colors = _colors(order, decided)
     best = decided.best if decided else None
+    others = [metric for metric in subject.metrics_in(order) if metric.name != HEADLINE.name]
     return {
         "title": title,
         "version": __version__,
@@ -89,9 +91,17 @@ def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dic
         "data": _data(found),
         "verdict": decided,
         "tiles": _tiles(best) if best else [],
-        "headings": ["run", "top-1", "monitored", *(column.heading for column in costs.COSTS), "time"],
+        "headings": [
+            "run",
+            HEADLINE.title,
+            "monitored",
+            *(metric.title for metric in others),
+            *(column.heading for column in costs.COSTS),
+            "time",
+        ],
+        "compared_by": subject.compared_by(found).title,
         "colors": colors,
-        "rows": [_row(run, colors, decided, order) for run in (*order, *(run for run in found if not run.finished))],
+        "rows": [_row(run, others, colors, decided) for run in (*order, *(run for run in found if not run.finished))],
         "fronts": _fronts(order, colors),
         "curves": _curves(order, colors),
         "best": best,
@@ -126,8 +136,11 @@ def _colors(order: Sequence[Run], decided: verdict.Verdict | None) -> dict[str, 
 def _tiles(best: Run) -> list[tuple[str, str, str]]:
     """(name, number, remark) of what the best run reached."""
     assert best.result
-    error = best.error_of(best.final["top1"], "test")
-    tiles = [("test top-1", f"{best.final['top1']:.4f}", f"± {error:.4f}" if error else "")]
+    tiles = []
+    for metric in dict.fromkeys((HEADLINE, subject.compared_by([best]))):
+        value = best.final[metric.name]
+        error = best.error_of(value, "test") if metric.is_proportion else None
+        tiles.append((f"test {metric.title}", f"{value:.4f}", f"± {error:.4f}" if error else ""))
     if best.result["best"] is not None:
         tiles.append((best.result["monitor"], f"{best.result['best']:.4f}", "decides"))
     tiles += [(column.heading, column.text(best.final), "") for column in costs.COSTS if column.text(best.final)]
@@ -135,13 +148,14 @@ def _tiles(best: Run) -> list[tuple[str, str, str]]:
 
 
 def _row(
-    run: Run, colors: dict[str, int | None], decided: verdict.Verdict | None, order: Sequence[Run]
+    run: Run, others: Sequence[Metric], colors: dict[str, int | None], decided: verdict.Verdict | None
 ) -> dict[str, Any]:
     """A run in the table: what is shown of it, and what it is sorted by."""
     cells: list[tuple[str, float | None]] = []
     if run.result:
         best = run.result["best"]
-        cells += [(f"{run.final['top1']:.4f}", run.final["top1"]), ("" if best is None else f"{best:.4f}", best)]
+        values = [run.final[HEADLINE.name], best, *(run.final.get(metric.name) for metric in others)]
+        cells += [("" if value is None else f"{value:.4f}", value) for value in values]
         cells += [(column.text(run.final), column.value(run.final)) for column in costs.COSTS]
         cells.append((duration(run.result["seconds"]), run.result["seconds"]))
     config = run.config
@@ -157,32 +171,35 @@ def _row(
 
 
 def _fronts(order: Sequence[Run], colors: dict[str, int | None]) -> list[dict[str, str]]:
-    """Test top-1 against every cost that the runs have, as charts with the labels of the Pareto front."""
-    found = []
+    """The metric that decides against every cost that the runs have, as charts with the labels of the Pareto front."""
+    found, metric = [], subject.compared_by(order)
     for column in (costs.LATENCY, costs.SIZE, costs.MACS):
         points = verdict.pareto_points(order, column)
         if len(points) < 2:
             continue
         front = set(costs.front(points))
         dots = [
-            charts.Dot(run.label, run.title, column.value(run.final) or 0, run.final["top1"], colors[run.label],
+            charts.Dot(run.label, run.title, column.value(run.final) or 0, run.final[metric.name], colors[run.label],
                        run.label in front)
             for run in order if run.label in points
         ]  # fmt: skip
         labels = ", ".join(sorted(front, key=int))
-        found.append({"svg": charts.scatter(dots, column.title, "test top-1"), "front": labels, "cost": column.heading})
+        svg = charts.scatter(dots, column.title, f"test {metric.title}")
+        found.append({"svg": svg, "front": labels, "cost": column.heading})
     return found
 
 
 def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
-    """Learning curves: loss and top-1 of training and of validation, those that the runs have."""
+    """Learning curves of training and of validation, those that the runs have."""
     # The sums that different modes minimise do not compare.
     entropy = "train/loss/ce/student"
     comparable = all(entropy in run.curves for run in order)
     names = {entropy: "training cross entropy"} if comparable else {"train/loss": "training loss"}
-    names |= {"val/student/loss": "validation loss", "val/student/top1": "validation top-1"}
-    if not any("val/student/top1" in run.curves for run in order):
-        names["train/top1"] = "training top-1"
+    metrics = {metric.name: metric for metric in METRICS if metric.is_prominent}
+    metrics |= {run.metric.name: run.metric for run in order}
+    names |= {f"val/student/{metric.name}": f"validation {metric.title}" for metric in metrics.values()}
+    if not any(f"val/student/{HEADLINE.name}" in run.curves for run in order):
+        names[f"train/{HEADLINE.name}"] = f"training {HEADLINE.title}"
     found = []
     for name, title in names.items():
         lines = [

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..terminal import printable
-from . import costs
+from . import costs, subject
 from .figures import plain_texts
 from .subject import Run
 
 
 def draw(found: Sequence[Run], path: Path) -> bool:
-    """Draw top-1 over latency of the runs that were exported and measured; the area of a point is its file's size.
+    """Draw what decides, of the test split, over latency of the runs that were exported and measured.
+
+    The area of a point is its file's size.
 
     Whether there were at least two of them.
     """
@@ -25,6 +27,7 @@ def _draw(found: Sequence[Run], path: Path) -> bool:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+    metric = subject.compared_by(found)
     shown = [run for run in found if run.final.get("latency_ms_p50", 0) > 0 < run.final.get("size_mb", 0)]
     if len(shown) < 2:
         return False
@@ -33,11 +36,12 @@ def _draw(found: Sequence[Run], path: Path) -> bool:
     largest = max(run.final["size_mb"] for run in shown)
     colors = colormaps["tab10"]
     for number, run in enumerate(shown):
-        place = run.final["latency_ms_p50"], run.final["top1"]
+        place = run.final["latency_ms_p50"], run.final[metric.name]
         area = 40 + 600 * run.final["size_mb"] / largest
         panel.scatter(*place, s=area, color=colors(number % 10), alpha=0.65)
         panel.annotate(run.label, place, ha="center", va="center", fontsize=8)
-    panel.set(xlabel=costs.LATENCY.title, ylabel="test top-1", title="accuracy and latency; area: size of the file")
+    title = f"{metric.title} and latency; area: size of the file"
+    panel.set(xlabel=costs.LATENCY.title, ylabel=f"test {metric.title}", title=title)
     panel.grid(alpha=0.3)
     panel.margins(0.15)
     # Markers of one size: the areas are in the plot.

@@ -13,7 +13,9 @@ from typing import Any
 
 from .. import config as cfg
 from .. import files, runs, stored, terminal
+from ..config.monitor import metrics_of
 from ..errors import Damaged, ForeignPath
+from ..metrics import HEADLINE, Metric, find, present
 from ..runs import journal, sweep
 from . import costs
 
@@ -65,9 +67,21 @@ class Run:
         return runs.monitored(self.result)
 
     @property
+    def metrics(self) -> list[Metric]:
+        """The metrics that it may have numbers of."""
+        return metrics_of(self.config.train.metrics if self.config else {})
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that was monitored."""
+        assert self.result
+        return find(self.result["monitor"].rpartition("/")[2], self.metrics) or HEADLINE
+
+    @property
     def score(self) -> float:
         """The same, the higher the better."""
-        return -self.monitored if self.config and self.config.train.goal is cfg.Goal.min else self.monitored
+        goal = self.config.train.goal if self.config else self.metric.goal
+        return -self.monitored if goal is cfg.Goal.min else self.monitored
 
     @property
     def command(self) -> str:
@@ -108,6 +122,20 @@ class Run:
         """Standard error of an accuracy on a split: that of a binomial proportion; None where its size is not known."""
         count = self.profile.get(split, 0)
         return math.sqrt(accuracy * (1 - accuracy) / count) if count else None
+
+
+def metrics_in(found: Sequence[Run]) -> list[Metric]:
+    """The metrics of which some of the finished runs have a final number."""
+    metrics = {metric.name: metric for run in found for metric in run.metrics}
+    return present((name for run in found for name in run.final), metrics.values())
+
+
+def compared_by(found: Sequence[Run]) -> Metric:
+    """The metric that is set against costs: what all finished runs monitored and were tested by, else the headline."""
+    finished = [run for run in found if run.finished]
+    metrics = {run.metric.name: run.metric for run in finished}
+    shared = next(iter(metrics.values()), HEADLINE)
+    return shared if len(metrics) == 1 and all(shared.name in run.final for run in finished) else HEADLINE
 
 
 def read(directory: Path, label: str, name: str) -> Run:

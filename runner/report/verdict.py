@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from . import costs
+from ..metrics import HEADLINE, Goal, Metric
+from . import costs, subject
 from .subject import Run
 
 #: Part of the best run's cost from which another one is cheaper: less of a difference is noise, or not worth a choice.
@@ -44,7 +45,8 @@ def of(found: Sequence[Run]) -> Verdict | None:
 def _first(order: Sequence[Run]) -> str:
     best = order[0]
     assert best.result
-    metric = best.result["monitor"] if best.result["best"] is not None else "test top-1 (nothing was validated)"
+    validated = best.result["best"] is not None
+    metric = best.result["monitor"] if validated else f"test {best.metric.title} (nothing was validated)"
     said = f"{metric} is {best.monitored:.4f}"
     if len(order) == 1:
         return f"{said}."
@@ -57,27 +59,51 @@ def _first(order: Sequence[Run]) -> str:
 
 
 def _on_test(order: Sequence[Run]) -> list[str]:
-    best = order[0]
-    top1, error = best.final["top1"], best.error_of(best.final["top1"], "test")
+    """What the test split says of the best run, in what decided on the validation split and in the headline."""
+    decisive = subject.compared_by(order)
+    return [
+        said
+        for metric in dict.fromkeys((decisive, HEADLINE))
+        if (said := _proportion_on_test(order, metric) if metric.is_proportion else _number_on_test(order, metric))
+    ]
+
+
+def _proportion_on_test(order: Sequence[Run], metric: Metric) -> str:
+    best, name = order[0], metric.name
+    value, error = best.final[name], best.error_of(best.final[name], "test")
     if error is None:
-        return []
+        return ""
     said = (
-        f"Test top-1 is {top1:.4f} ± {error:.4f} (standard error of {best.profile['test']} images); it decided nothing."
+        f"Test {metric.title} is {value:.4f} ± {error:.4f} (standard error of {best.profile['test']} images); "
+        "it decided nothing."
     )
-    above = max(order, key=lambda run: run.final["top1"])
-    if above.final["top1"] > top1:
-        difference = above.final["top1"] - top1
-        both = math.hypot(error, above.error_of(above.final["top1"], "test") or 0)
+    above = max(order, key=lambda run: run.final[name])
+    if above.final[name] > value:
+        both = math.hypot(error, above.error_of(above.final[name], "test") or 0)
         said += (
-            f" Run {above.label} has {above.final['top1']:.4f}: "
-            f"{difference / both:.1f} standard errors of the difference more."
+            f" Run {above.label} has {above.final[name]:.4f}: "
+            f"{(above.final[name] - value) / both:.1f} standard errors of the difference more."
         )
-    return [said]
+    return said
+
+
+def _number_on_test(order: Sequence[Run], metric: Metric) -> str:
+    best, above = order[0], max(order, key=lambda run: _goodness(run, metric))
+    said = f"Test {metric.title} is {best.final[metric.name]:.4f}; it decided nothing."
+    if _goodness(above, metric) > _goodness(best, metric):
+        said += f" Run {above.label} has {above.final[metric.name]:.4f}."
+    return said
+
+
+def _goodness(run: Run, metric: Metric) -> float:
+    """A final number, the higher the better."""
+    value = float(run.final[metric.name])
+    return -value if metric.goal is Goal.min else value
 
 
 def _front(order: Sequence[Run]) -> list[str]:
-    """What the best run is not beaten in: top-1 of the test split against each cost."""
-    best, on = order[0], []
+    """What the best run is not beaten in: the metric that decides, of the test split, against each cost."""
+    best, title, on = order[0], subject.compared_by(order).title, []
     for column in (costs.LATENCY, costs.SIZE, costs.MACS):
         points = pareto_points(order, column)
         if best.label in points and best.label in costs.front(points):
@@ -85,21 +111,22 @@ def _front(order: Sequence[Run]) -> list[str]:
     if len(order) == 1:
         return []
     if not on:
-        return ["It is on no Pareto front of test top-1 against a cost: others are better and cheaper there."]
-    return [f"It is on the Pareto front of test top-1 against {_and(on)}."]
+        return [f"It is on no Pareto front of test {title} against a cost: others are better and cheaper there."]
+    return [f"It is on the Pareto front of test {title} against {_and(on)}."]
 
 
 def pareto_points(found: Sequence[Run], column: costs.Column) -> dict[str, tuple[float, float]]:
-    """Label → (test top-1, negated cost) of the finished runs that have the cost."""
+    """Label → (what is compared, the higher the better; negated cost) of the finished runs that have the cost."""
+    metric = subject.compared_by(found)
     values = {run.label: (run, column.value(run.final)) for run in found if run.finished}
-    return {label: (run.final["top1"], -value) for label, (run, value) in values.items() if value is not None}
+    return {label: (_goodness(run, metric), -value) for label, (run, value) in values.items() if value is not None}
 
 
 def _cheaper(order: Sequence[Run]) -> Run | None:
     best = order[0]
     assert best.result
     split = "val" if best.result["best"] is not None else "test"
-    if "top" not in best.result["monitor"] or not 0 <= best.monitored <= 1:
+    if not best.metric.is_proportion or not 0 <= best.monitored <= 1:
         return None
     error = best.error_of(best.monitored, split)
     if error is None:

@@ -15,6 +15,7 @@ from .. import config as cfg
 from .. import stored
 from ..config import store
 from ..errors import ConfigError, Damaged, ProcessLost, UserError
+from ..metrics import HEADLINE
 from ..processes import is_locked, locked
 from .journal import (
     CHECKPOINTS,
@@ -139,8 +140,12 @@ def _without_journal(directory: Path) -> dict[str, str]:
 
 
 def monitored(result: dict[str, Any]) -> float:
-    """What decides between runs: the monitored metric of the best weights; test top-1 where nothing was validated."""
-    return float(result["best"] if result["best"] is not None else result["final"]["top1"])
+    """What decides between runs: the monitored metric of the best weights; where nothing was validated, on test."""
+    if result["best"] is not None:
+        return float(result["best"])
+    # Runs of before have no loss among their final numbers.
+    tested = result.get("test", {}) | result["final"]
+    return float(tested.get(result["monitor"].rpartition("/")[2], tested[HEADLINE.name]))
 
 
 def close_lost(directory: Path) -> dict[str, Any] | None:

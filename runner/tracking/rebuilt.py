@@ -10,6 +10,7 @@ from typing import Any
 from .. import config as cfg
 from .. import files
 from ..config import store
+from ..config.monitor import monitored
 from ..errors import CheckpointError, ConfigError, ServerLost
 from ..runs.journal import CONFIG, MISTAKES, OVERRIDES, PER_CLASS, RESULT, TRACKED, Journal
 from . import server
@@ -107,15 +108,15 @@ def _result(found: Any, folder: Path) -> dict[str, Any]:
     with contextlib.suppress(ConfigError):
         config = store.read(folder / CONFIG)
     train = config.train if config else cfg.Train()
-    better = min if train.goal is cfg.Goal.min else max
+    better, monitor = min if train.goal is cfg.Goal.min else max, f"val/{monitored(train.monitor)}"
     from ..runs.journal import curves
 
-    history = curves(folder).get(train.monitor, {})
+    history = curves(folder).get(monitor, {})
     return {
         "final": {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("final/")},
         "test": {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("test/")},
         "exported": None,
-        "monitor": train.monitor,
+        "monitor": monitor,
         "best": better(history.values()) if history else None,
         "seconds": ((found.info.end_time or found.info.start_time) - found.info.start_time) / 1000,
     }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from optuna.distributions import (
@@ -15,7 +18,8 @@ from optuna.distributions import (
 )
 
 from runner import config as cfg
-from runner.cli import optuna
+from runner.cli import compose, optuna
+from runner.cli.config_dir import config_dir
 from runner.errors import ConfigError
 
 SEARCH = "+sweep/optuna=optimizer"
@@ -72,5 +76,19 @@ def test_a_space_that_cannot_be_searched_is_refused_with_the_remedy(config_of, o
 
 
 def test_what_is_best_follows_from_the_goal():
-    assert optuna.directions(cfg.Goal.max, []) == "maximize"
-    assert optuna.directions(cfg.Goal.min, [cfg.Cost.macs]) == ["minimize", "minimize"]
+    assert optuna.directions(cfg.Train(), []) == "maximize"
+    assert optuna.directions(cfg.Train(monitor="val/loss"), [cfg.Cost.macs]) == ["minimize", "minimize"]
+    own = {"regret": cfg.CustomMetric("a.b:c", cfg.Goal.min)}
+    assert optuna.directions(cfg.Train(monitor="val/student/regret", metrics=own), []) == "minimize"
+
+
+@pytest.mark.parametrize(
+    ("monitor", "direction"), [("val/student/top1", "maximize"), ("val/macro_f1", "maximize"), ("val/loss", "minimize")]
+)
+def test_the_sweeper_is_told_the_direction_of_the_monitored_metric(monitor, direction):
+    compose.register()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        overrides = ["hydra/sweeper=search", SEARCH, f"train.monitor={monitor}"]
+        composed = hydra_compose("config", overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(composed)
+        assert composed.hydra.sweeper.direction == direction

@@ -8,6 +8,8 @@ import json
 from rich import box
 from rich.table import Table
 
+from ...config.monitor import metrics_of
+from ...metrics import present
 from ...terminal import screen
 from ..open_run import open_run
 
@@ -39,12 +41,14 @@ def main(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps({"run": options.run, "images": evaluation.count, **evaluation.values}))
         return 0
-    metrics = list(dict.fromkeys(name.partition("/")[2] for name in evaluation.values))
+    networks = dict.fromkeys(name.partition("/")[0] for name in evaluation.values)
+    metrics = present(evaluation.of("student"), metrics_of(config.train.metrics))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("network", *metrics):
-        table.add_column(heading, justify="left" if heading == "network" else "right")
-    for network in dict.fromkeys(name.partition("/")[0] for name in evaluation.values):
-        table.add_row(network, *(f"{evaluation.values[f'{network}/{metric}']:.4f}" for metric in metrics))
+    table.add_column("network")
+    for metric in metrics:
+        table.add_column(metric.title, justify="right")
+    for network in networks:
+        table.add_row(network, *(f"{evaluation.values[f'{network}/{metric.name}']:.4f}" for metric in metrics))
     console = screen()
     console.print(table)
     console.print(f"{evaluation.count} images, split {options.split}, {options.weights} weights of {options.run}")

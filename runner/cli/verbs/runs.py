@@ -14,7 +14,9 @@ from rich.table import Table
 
 from ... import config as cfg
 from ... import runs
+from ...config.monitor import metrics_of
 from ...errors import ConfigError, Damaged
+from ...metrics import HEADLINE, present
 from ...report.costs import LATENCY, SIZE
 from ...terminal import screen, styled
 
@@ -35,17 +37,18 @@ def main(arguments: list[str]) -> int:
             print(json.dumps(row))
         return 0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    numbers = ("steps", "top-1", "MB", "ms/image")
+    numbers = ("steps", HEADLINE.title, "MB", "ms/image")
     for heading in ("started", "status", "mode", "compression", "model", "data", *numbers, "run"):
         table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
     for row in rows:
         color = COLORS[row["status"]]
-        top1 = "" if row["top1"] is None else f"{row['top1']:.4f}"
+        value = row[HEADLINE.name]
+        headline = "" if value is None else f"{value:.4f}"
         started = f"{datetime.fromtimestamp(row['started']):%m-%d %H:%M}"
         status = styled(row["status"], color)
         names = (row[name] or "" for name in ("mode", "compression", "model", "data"))
         costs = (column.text(row) for column in (SIZE, LATENCY))
-        table.add_row(started, status, *names, str(row["step"]), top1, *costs, row["run"])
+        table.add_row(started, status, *names, str(row["step"]), headline, *costs, row["run"])
     console = screen()
     console.print(table)
     for row in rows:
@@ -63,12 +66,15 @@ def describe(directory: Path) -> dict[str, Any]:
     except Damaged as error:
         # Of several damaged files the first one is named.
         state = state if state.status == "DAMAGED" else runs.damaged(error, state.step)
+    final = state.result["final"] if state.result else {}
     row: dict[str, Any] = {
         "run": os.path.relpath(directory), "started": runs.began(directory), "status": state.status,
         "reason": state.reason, "run_id": run_id, "mode": None, "compression": None, "model": None,
         "data": None, "step": state.step,
-        **{name: state.result and state.result["final"].get(name) for name in ("top1", SIZE.name, LATENCY.name)},
+        **{name: final.get(name) for name in (HEADLINE.name, SIZE.name, LATENCY.name)},
     }  # fmt: skip
+    metrics = metrics_of(config.train.metrics if config else {})
+    row |= {metric.name: final[metric.name] for metric in present(final, metrics)}
     if config:
         row |= {
             "mode": config.mode.kind,
