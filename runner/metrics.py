@@ -97,7 +97,7 @@ def with_k(metrics: Iterable[Metric], k: int) -> list[Metric]:
     named = [
         replace(one, name=one.name.replace("{k}", str(k)), title=one.title.replace("{k}", str(k))) for one in metrics
     ]
-    return list({one.name: one for one in reversed(named)}.values())[::-1]
+    return _by_name(named)
 
 
 def k_in(name: str, metric: Metric) -> int | None:
@@ -120,5 +120,12 @@ def find(name: str, metrics: Iterable[Metric]) -> Metric | None:
 def present(values: Iterable[str], metrics: Iterable[Metric]) -> list[Metric]:
     """The metrics that are among the names of some values, in their order; a top-k of any k that is there."""
     names = list(values)
-    found = [one for metric in metrics for name in names if (one := find(name, [metric]))]
-    return list({one.name: one for one in reversed(found)}.values())[::-1]
+    return _by_name(one for metric in metrics for name in names if (one := find(name, [metric])))
+
+
+def _by_name(metrics: Iterable[Metric]) -> list[Metric]:
+    """Of several of one name the first."""
+    found: dict[str, Metric] = {}
+    for metric in metrics:
+        found.setdefault(metric.name, metric)
+    return list(found.values())

@@ -9,6 +9,7 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 from safetensors.numpy import save_file
+from sklearn.metrics import confusion_matrix
 
 from runner.config import Goal
 from runner.errors import ConfigError, Diverged
@@ -322,6 +323,67 @@ def test_evaluation_counts_every_image_once_for_any_batch_size(config_of, batch_
     assert sorted(evaluation.predictions["student"].indices) == list(range(21))
     exact = evaluation.predictions["student"]
     assert evaluation.values["student/top1"] == pytest.approx((exact.classes == exact.labels).mean())
+
+
+@pytest.mark.parametrize("mode", ["cls", "cls_distill"])
+def test_evaluation_has_every_metric_of_every_network(config_of, mode):
+    training = built(config_of, f"mode={mode}", "train.topk=3").training
+    found = evaluate(training.networks, training.loaders.test, training.precision, training.k, details=True)
+    names = {"top1", "top3", "macro_f1", "balanced_accuracy", "loss"}
+    assert set(found.values) == {f"{network}/{name}" for network in training.networks.trained for name in names}
+    for name, seen in found.predictions.items():
+        expected = confusion_matrix(seen.labels, seen.classes, labels=range(len(training.loaders.classes)))
+        np.testing.assert_array_equal(found.confusions[name], expected)
+
+
+@pytest.mark.parametrize("monitor", ["val/macro_f1", "val/student/balanced_accuracy", "val/loss", "val/top5"])
+def test_whatever_is_monitored_decides_in_its_own_direction(config_of, monitor):
+    witness = Witness()
+    run = built(config_of, "train.epochs=4", "optimizer=sgd", "optimizer.lr=0.3", f"train.monitor={monitor}")
+    fit(run.training, witness)
+    values = [values[f"student/{monitor.rpartition('/')[2]}"] for _, values, _ in witness.evaluations]
+    best, better = None, []
+    for value in values:
+        better.append(best is None or (value <= best if "loss" in monitor else value >= best))
+        best = value if better[-1] else best
+    assert [said for _, _, said in witness.evaluations] == better
+    assert run.training.progress.best == best == (min(values) if "loss" in monitor else max(values))
+
+
+def test_early_stopping_waits_for_the_monitored_metric_of_ones_own(config_of):
+    witness = Witness()
+    own = "+train.metrics={constant:{target:tests.samples:always,goal:min,kwargs:{value:2}}}"
+    run = built(config_of, own, "train.monitor=val/constant", "train.patience=2", "train.epochs=9")
+    assert fit(run.training, witness) is Ending.early
+    assert [values["student/constant"] for _, values, _ in witness.evaluations] == [2.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("tests.samples:alwyas", "Did you mean 'always'"),
+        ("tests.nowhere:f", "there is no module 'tests.nowhere'"),
+        ("tests.samples:not_a_number", "returned a str, not a number"),
+        ("tests.samples:always", "raised TypeError: always() missing 1 required positional argument"),
+    ],
+)
+def test_a_metric_of_ones_own_that_fails_is_refused_before_training(config_of, target, message):
+    with pytest.raises(ConfigError) as refused:
+        built(config_of, f"+train.metrics={{own:{{target:{target},goal:max}}}}")
+    assert message in str(refused.value)
+
+
+def test_a_metric_of_ones_own_sees_the_confusion_matrix_and_changes_nothing_of_it(config_of):
+    own = "+train.metrics={greedy:{target:tests.samples:greedy,goal:max}}"
+    training = built(config_of, own).training
+    found = evaluate(training.networks, training.loaders.test, training.precision, training.k, metrics=training.metrics)
+    assert found.values["student/greedy"] == 21
+    assert found.confusions["student"].sum() == found.count == 21
+
+
+def test_a_top_k_that_the_data_has_not_enough_classes_for_is_refused_with_those_there_are(config_of):
+    with pytest.raises(ConfigError, match="Did you mean 'val/top3'.*val/student/top3"):
+        built(config_of, "data.classes=3", "train.monitor=val/top5")
 
 
 @pytest.mark.parametrize("mode", ["cls", "cls_distill"])

@@ -1,13 +1,29 @@
-"""Accuracy counts as sorting would."""
+"""Accuracy counts as sorting would; sums do not depend on how the images are divided."""
 
 from __future__ import annotations
 
+import math
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import paddle
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix
 
+from runner.launch import workers
+from runner.metrics import METRICS
+from runner.parallel import ALONE, Ranks
+from runner.parallel.sockets import Sockets
 from runner.training import sums
+
+
+def drawn(seed, images, classes):
+    """Logits with many ties, float32 [N, K], and labels of which classes may be missing, int64 [N]."""
+    generator = np.random.default_rng(seed)
+    logits = generator.integers(0, 4, (images, classes)).astype("float32")
+    return logits, generator.integers(0, generator.integers(1, classes + 1), images)
 
 
 @settings(max_examples=50, deadline=None)
@@ -29,3 +45,59 @@ def test_a_network_that_returns_nan_is_never_right():
     for kind in ("float32", "float64"):
         logits = paddle.full([4, 10], float("nan"), kind)
         assert sums.correct(logits, paddle.to_tensor([0, 1, 2, 3]), 5).numpy().tolist() == [0, 0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 9), st.integers(1, 40))
+def test_sums_are_the_same_for_any_size_of_a_batch(seed, images, classes, size):
+    logits, labels = drawn(seed, images, classes)
+    summed = sums.Summed(2)
+    for begin in range(0, images, size):
+        predicted = summed.add(
+            paddle.to_tensor(logits[begin : begin + size]), paddle.to_tensor(labels[begin : begin + size])
+        )
+        assert predicted.numpy().tolist() == logits[begin : begin + size].argmax(axis=-1).tolist()
+    [found] = sums.total([summed], ALONE)
+    expected = confusion_matrix(labels, logits.argmax(axis=-1), labels=range(classes))
+    np.testing.assert_array_equal(found.confusion, expected)
+    assert found.confusion.dtype == np.int64
+    assert (found.images, found.top1) == (images, np.trace(expected))
+    assert found.topk >= found.top1
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("images", [1, 2, 47])
+def test_several_processes_have_exactly_the_numbers_of_one(world, images):
+    """A process without images, which does not know the number of classes, is among them."""
+    classes, networks = 7, 2
+    logits, labels = drawn(images, images, classes)
+
+    def summed(rank, count):
+        parts = [sums.Summed(3) for _ in range(networks)]
+        for number, part in enumerate(parts):
+            for begin in range(0, images, 10):
+                rows = slice(begin, begin + 10)
+                own_logits = np.roll(logits, number, axis=-1)[rows][rank::count]
+                if len(own_logits):
+                    part.add(paddle.to_tensor(own_logits), paddle.to_tensor(labels[rows][rank::count]))
+        return parts
+
+    alone = sums.total(summed(0, 1), ALONE)
+    ends = workers._connected(world)
+    ranks = [Ranks(rank, world, Sockets(rank, [end.detach() for end in own])) for rank, own in enumerate(ends)]
+    with ThreadPoolExecutor(world) as pool:
+        together = list(pool.map(sums.total, [summed(rank, world) for rank in range(world)], ranks))
+    for found in together:
+        for one, whole in zip(found, alone, strict=True):
+            np.testing.assert_array_equal(one.confusion, whole.confusion)
+            assert (one.top1, one.topk, one.images) == (whole.top1, whole.topk, whole.images)
+            for metric in METRICS[:-1]:
+                assert metric.compute(one) == metric.compute(whole)
+
+
+def test_a_network_that_returns_nan_is_counted_and_is_never_right():
+    summed = sums.Summed(2)
+    summed.add(paddle.full([3, 4], float("nan")), paddle.to_tensor([1, 2, 3]))
+    [found] = sums.total([summed], ALONE)
+    assert (found.images, found.top1, found.topk) == (3, 0, 0)
+    assert math.isnan(found.loss)
