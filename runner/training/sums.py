@@ -54,7 +54,7 @@ class Summed:
     def add(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Add a batch, logits float32 [N, K] and labels int64 [N]; returns the predicted classes, int64 [N]."""
         self.reserve(logits.shape[-1])
-        self.loss += len(labels) * cross_entropy(logits, labels).reshape([1]).astype("float64")
+        self.loss += (len(labels) * cross_entropy(logits, labels).reshape([1])).astype("float64")
         self.hits += correct(logits, labels, self.k).astype("int64")
         # On a GPU the argmax of nothing but NaN is -1.
         predicted = logits.argmax(axis=-1).clip(min=0)

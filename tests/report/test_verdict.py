@@ -8,14 +8,14 @@ from runner.report import costs, subject, verdict
 from runner.runs.journal import Journal
 
 
-def run(folder, label, best, top1, macs=1e6, images=100, goal=cfg.Goal.max, **final):
+def run(folder, label, best, top1, macs=1e6, images=100, goal=cfg.Goal.max, monitor="val/student/top1", **final):
     """A run that finished with these numbers."""
     directory = folder / str(label)
     directory.mkdir()
     profile = {"train": 1000, "val": images, "test": images}
     Journal(directory).append("dataset", name="digits", digest="", source="", profile=profile)
     numbers = {"top1": top1, "macs": macs, **final}
-    result = {"final": numbers, "best": best, "monitor": "val/student/top1", "seconds": 1.0}
+    result = {"final": numbers, "best": best, "monitor": monitor, "seconds": 1.0}
     config = cfg.Config(train=cfg.Train(goal=goal))
     state = runs.State("FINISHED", "", 0, 10, result)
     return subject.Run(str(label), f"run {label}", directory, state, config, [], dict(numbers))
@@ -41,6 +41,31 @@ def test_a_metric_that_should_fall_is_best_where_it_is_lowest(tmp_path):
     decided = verdict.of([run(tmp_path, n, value, 0.9, goal=cfg.Goal.min) for n, value in enumerate((0.3, 0.2, 0.4))])
     assert decided.best.label == "1"
     assert "lowest of 3" in decided.reasons[0]
+
+
+def test_what_was_monitored_is_what_the_test_split_is_asked_for_and_what_is_set_against_costs(tmp_path):
+    f1 = {"monitor": "val/student/macro_f1"}
+    found = [run(tmp_path, 0, 0.8, 0.9, 2e6, **f1, macro_f1=0.7), run(tmp_path, 1, 0.7, 0.9, 1e6, **f1, macro_f1=0.75)]
+    decided = verdict.of(found)
+    assert decided.best.label == "0"
+    assert "Test macro-F1 is 0.7000; it decided nothing. Run 1 has 0.7500." in decided.reasons
+    assert any(reason.startswith("Test top-1 is 0.9000 ± 0.0300") for reason in decided.reasons)
+    assert "It is on no Pareto front of test macro-F1 against a cost: others are better and cheaper there." in (
+        decided.reasons
+    )
+    # Its standard error is not that of a proportion.
+    assert decided.cheaper is None
+
+
+def test_runs_that_monitored_different_metrics_are_set_against_costs_by_the_headline(tmp_path):
+    found = [run(tmp_path, 0, 0.8, 0.9), run(tmp_path, 1, 0.7, 0.9, monitor="val/student/macro_f1", macro_f1=0.75)]
+    assert subject.compared_by(found).name == "top1"
+
+
+def test_a_loss_is_the_better_the_lower_it_is_on_the_front_too(tmp_path):
+    said = {"goal": cfg.Goal.min, "monitor": "val/student/loss"}
+    found = [run(tmp_path, n, value, 0.9, 1e6 * (3 - n), loss=value, **said) for n, value in enumerate((0.1, 0.3, 0.2))]
+    assert sorted(costs.front(verdict.pareto_points(found, costs.MACS))) == ["0", "2"]
 
 
 def test_a_cheaper_run_within_one_standard_error_is_named(tmp_path):

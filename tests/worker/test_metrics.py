@@ -1,0 +1,152 @@
+"""A metric that is only in the list is everywhere; runs from before there was a list are read, compared and resumed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from runner import metrics
+from runner.__main__ import command
+from runner.metrics import Goal, Metric
+from runner.runs.journal import curves
+from tests.conftest import TINY
+
+INLINE = [*TINY, "tracking=none", "launch.inline=true"]
+#: What runs had before there was a list.
+BEFORE = {"top1", "top5", "loss"}
+#: Of those, what their final numbers had.
+FINAL_BEFORE = {"top1", "top5", "params", "macs"}
+
+
+def trained(directory, *overrides):
+    assert command([*INLINE, f"hydra.run.dir={directory}", *overrides]) == 0
+    return json.loads((directory / "result.json").read_text())
+
+
+def reported(*runs):
+    """The report of some runs as Markdown, and its rows by heading."""
+    page = runs[0].parent / "page.html"
+    assert command(["report", *map(str, runs), "--output", str(page)]) == 0
+    assert "<table" in page.read_text()
+    text = page.with_suffix(".md").read_text()
+    head, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    return text, [dict(zip(head, row, strict=True)) for row in rows]
+
+
+@pytest.fixture
+def errors():
+    """One more entry in the list, for the time of a test: how many images are taken for another class."""
+    entry = Metric("errors", "number of errors", Goal.min, lambda sums: float(sums.images - sums.confusion.trace()))
+    metrics.METRICS.append(entry)
+    yield entry
+    metrics.METRICS.remove(entry)
+
+
+def test_an_entry_of_the_list_is_monitored_journaled_and_reported_with_nothing_else_to_do(tmp_path, errors, capsys):
+    run = tmp_path / "run"
+    result = trained(run, "train.monitor=val/errors", "mode=cls_distill")
+    assert result["monitor"] == "val/student/errors"
+    history = curves(run)
+    assert {name for name in history if name.endswith("/errors")} == {
+        "val/student/errors", "val/student1/errors", "test/student/errors", "test/student1/errors", "test/errors",
+        "final/errors",
+    }  # fmt: skip
+    assert result["best"] == min(history["val/student/errors"].values())
+    wrong = round((1 - result["final"]["top1"]) * result["test_images"])
+    assert result["final"]["errors"] == result["test"]["student/errors"] == result["test"]["errors"] == wrong
+    shown = capsys.readouterr().out
+    assert "val student top-1" in shown
+    assert f"number of errors {result['best']:.3f}" in shown
+    assert f"best val/student/errors   {result['best']:.4f}" in shown
+    assert (run / "plots" / "learning_curves.png").stat().st_size
+    text, [row] = reported(run)
+    assert float(row["number of errors"]) == wrong
+    assert f"val/student/errors is {result['best']:.4f}." in text
+    assert f"Test number of errors is {wrong:.4f}; it decided nothing." in text
+    capsys.readouterr()
+    assert command(["eval", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["student/errors"] == wrong
+    assert command(["runs", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["errors"] == wrong
+
+
+def test_the_best_of_several_is_the_lowest_of_a_metric_that_should_fall(tmp_path, errors):
+    runs = [tmp_path / str(number) for number in range(3)]
+    results = [trained(run, "train.monitor=val/errors", f"train.seed={seed}") for seed, run in enumerate(runs)]
+    text, rows = reported(*runs)
+    assert [float(row["monitored"]) for row in rows] == sorted(result["best"] for result in results)
+    assert "the lowest of 3 finished runs" in text
+    assert "Pareto front of test number of errors against" in text
+
+
+def test_a_metric_of_the_users_is_monitored_and_reported_and_wants_trust_from_others(tmp_path, capsys):
+    run = tmp_path / "run"
+    own = "+train.metrics={kappa:{target:tests.samples:kappa,goal:max}}"
+    result = trained(run, own, "train.monitor=val/kappa")
+    assert result["monitor"] == "val/student/kappa"
+    assert -1 <= result["final"]["kappa"] == result["test"]["student/kappa"] <= 1
+    assert curves(run)["val/student/kappa"]
+    _, [row] = reported(run)
+    assert float(row["kappa"]) == pytest.approx(result["final"]["kappa"], abs=1e-4)
+    assert command(["eval", str(run)]) == 2
+    assert "tests.samples:kappa" in capsys.readouterr().err
+    assert command(["eval", str(run), "--json", "trust=true"]) == 0
+    assert json.loads(capsys.readouterr().out)["student/kappa"] == result["final"]["kappa"]
+
+
+def as_before(run):
+    """Take from a run what it has because of the list: its config, journal and result are as they were before."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["train"].pop("metrics") == {}
+    (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    lines = []
+    for line in (run / "journal.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if event["event"] == "metrics":
+            event["values"] = {
+                name: value for name, value in event["values"].items()
+                if not name.startswith(("val/", "test/", "final/")) or name.rpartition("/")[2] in BEFORE | FINAL_BEFORE
+            }  # fmt: skip
+            event["values"].pop("final/loss", None)
+        lines.append(json.dumps(event))
+    (run / "journal.jsonl").write_text("\n".join(lines) + "\n")
+    result = json.loads((run / "result.json").read_text())
+    result["final"] = {name: value for name, value in result["final"].items() if name in FINAL_BEFORE}
+    result["test"] = {name: value for name, value in result["test"].items() if name.rpartition("/")[2] in BEFORE}
+    (run / "result.json").write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize("monitor", ["val/student/top1", "val/student/loss"])
+def test_a_run_from_before_the_list_is_read_compared_and_resumed(tmp_path, capsys, monitor):
+    old, new = tmp_path / "old", tmp_path / "new"
+    composed = ["data.limit=48", f"train.monitor={monitor}", "train.max_steps=4"]
+    trained(old, *composed)
+    shutil.copytree(old, new)
+    as_before(old)
+    _, rows = reported(old, new)
+    assert {bool(row["macro-F1"]) for row in rows} == {True, False}
+    assert len({row["top-1"] for row in rows}) == len({row["monitored"] for row in rows}) == 1
+    capsys.readouterr()
+    assert command(["eval", str(old), "--json"]) == 0
+    assert "student/macro_f1" in json.loads(capsys.readouterr().out)
+    assert command(["runs", str(tmp_path), "--json"]) == 0
+    assert {json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()} == {"FINISHED"}
+    results = [trained(run, *composed[:-1], "train.max_steps=7", "checkpoint.resume=auto") for run in (old, new)]
+    assert results[0]["progress"] == results[1]["progress"]
+    assert results[0]["test"] == results[1]["test"]
+    assert results[0]["progress"]["step"] == 7
+
+
+def test_where_nothing_was_validated_an_old_run_is_compared_by_its_test_loss(tmp_path):
+    runs = [tmp_path / str(number) for number in range(2)]
+    overrides = ["data.val_fraction=0", "train.monitor=val/student/loss"]
+    results = [trained(run, *overrides, f"train.seed={seed}") for seed, run in enumerate(runs)]
+    for run in runs:
+        as_before(run)
+    text, rows = reported(*runs)
+    best = min(range(2), key=lambda number: results[number]["test"]["loss"])
+    assert f"test loss (nothing was validated) is {results[best]['test']['loss']:.4f}, the lowest of 2" in text
+    assert rows[0]["run"].startswith(f"**{best + 1}**")
