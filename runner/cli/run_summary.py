@@ -13,6 +13,7 @@ from rich.text import Text
 from .. import config as cfg
 from .. import runs, terminal
 from ..terminal import duration, screen
+from ..tracking import stores
 
 
 def brief(result: dict[str, Any], prefix: str) -> None:
@@ -53,3 +54,5 @@ def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
         uri = config.tracking.uri
         serve = terminal.command("ui", *([] if uri == cfg.Mlflow.uri else [uri]))
         console.print(f"Compare  {serve}", soft_wrap=True)
+    for name, settings in config.tracking.also.items():
+        console.print(f"{name:8} {stores.shown(settings.address, os.path.relpath(directory))}", soft_wrap=True)

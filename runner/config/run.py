@@ -1,8 +1,8 @@
-"""Schemas of `train`, `checkpoint`, `tracking`, `launch` and `debug`."""
+"""Schemas of `train`, `checkpoint`, `launch` and `debug`."""
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Optional
+from typing import Any, Optional
 
 from .fields import bounded
 
@@ -27,6 +27,16 @@ class Goal(Enum):
 
     max = "max"
     min = "min"
+
+
+@dataclass
+class Callback:
+    """An object of the user's that is told how training goes: what `target(**kwargs)` returns."""
+
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the callable."""
 
 
 @dataclass
@@ -65,6 +75,8 @@ class Train:
     """CPU threads of a process; null: all cores, divided by the processes of this machine."""
     sync_batchnorm: bool = False
     """Several processes: batch normalisation, and ranges of activations, see the whole batch, not their part of it."""
+    callbacks: list[Callback] = field(default_factory=list)
+    """Objects of yours that are told how training goes: `[{target: package.module:callable, kwargs: {}}, …]`."""
 
 
 @dataclass
@@ -83,47 +95,6 @@ class Checkpoint:
     """Epochs between two checkpoints; the best weights and the last ones are always kept."""
     keep: int = bounded(1, min=0)
     """Older checkpoints that stay besides the last one and the best one."""
-
-
-class Upload(Enum):
-    """Which checkpoints go to the tracking server."""
-
-    best = "best"
-    last = "last"
-    all = "all"
-    none = "none"
-
-
-@dataclass
-class Tracking:
-    """Where metrics, parameters and files of a run are compared with those of others."""
-
-    kind: str = "???"
-    """What the choice is; set by it."""
-
-
-@dataclass
-class NoTracking(Tracking):
-    """Only the run directory."""
-
-    kind: str = "none"
-    """What the choice is; set by it."""
-
-
-@dataclass
-class Mlflow(Tracking):
-    """MLflow, embedded or a server."""
-
-    kind: str = "mlflow"
-    """What the choice is; set by it."""
-    uri: str = "sqlite:///outputs/mlflow.db"
-    """Tracking URI; relative sqlite paths start at the working directory."""
-    checkpoints: Upload = Upload.best
-    """Which checkpoints are uploaded as artefacts: the best; the best and the last; all of them; none."""
-    tags: dict[str, str] = field(default_factory=dict)
-    """Further tags of the run."""
-    drain_s: float = bounded(60.0, min=0)
-    """Seconds the end of a run waits for what has not been sent yet."""
 
 
 @dataclass

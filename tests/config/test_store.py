@@ -21,6 +21,7 @@ NEEDED = {
     "mimic=custom": ["mode=cls_distill", "mimic.target=a.b:c"],
     "optimizer=custom": ["optimizer.target=a.b:c"],
     "schedule=custom": ["schedule.target=a.b:c"],
+    "tracking=custom": ["tracking.also.custom.target=a.b:c"],
     "mode=cls_teacher": ["mode.teacher_from=somewhere"],
 }
 EVERY_CHOICE = [
