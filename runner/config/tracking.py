@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, Optional
+from typing import Any, Optional
 
 from .. import files
 from .fields import bounded
@@ -25,9 +25,6 @@ class Upload(Enum):
 class Tracker:
     """What a run's journal is replayed to."""
 
-    packages: ClassVar[dict[str, str]] = {}
-    """Packages that it needs → how each is installed, or done without."""
-
     kind: str = "???"
     """What the choice is; set by it."""
     drain_s: float = bounded(60.0, min=0)
@@ -37,6 +34,11 @@ class Tracker:
     def address(self) -> str:
         """Where it sends a run. An address that only the run names is not sent to."""
         raise NotImplementedError
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Modules that it needs beside this package's own → what to do where one is missing."""
+        return {}
 
 
 @dataclass
@@ -56,11 +58,6 @@ class Csv(Tracker):
 class TensorBoard(Tracker):
     """Event files of TensorBoard: metrics, hyperparameters and the config."""
 
-    packages: ClassVar[dict[str, str]] = {
-        "tensorboard": "pip install 'paddle-runner[tensorboard]' (or tensorboard alone), or do without: tracking=csv"
-    }
-    """What it needs."""
-
     kind: str = "tensorboard"
     """What the choice is; set by it."""
     folder: Optional[str] = None
@@ -70,6 +67,12 @@ class TensorBoard(Tracker):
     def address(self) -> str:
         """A folder of the run directory, or any other."""
         return f"{RUN}tensorboard" if self.folder is None else f"{FOLDER}{self.folder}"
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """TensorBoard's own writer."""
+        remedy = "pip install 'paddle-runner[tensorboard]' (or tensorboard alone), or do without: tracking=csv"
+        return {"tensorboard": remedy}
 
 
 @dataclass
@@ -87,6 +90,12 @@ class CustomTracker(Tracker):
     def address(self) -> str:
         """The callable, with a digest of what it is given, which may say where the run is sent."""
         return f"{CODE}{self.target}#{files.text_digest(json.dumps(self.kwargs, sort_keys=True, default=str))}"
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """The module of the callable."""
+        remedy = f"{self.target} is looked for in the working directory and among the installed packages"
+        return {self.target.partition(":")[0].partition(".")[0]: remedy}
 
 
 @dataclass
@@ -108,9 +117,6 @@ class Tracking:
 class Mlflow(Tracking, Tracker):
     """MLflow, embedded or a server."""
 
-    packages: ClassVar[dict[str, str]] = {"mlflow": "pip install mlflow, or do without: tracking=none"}
-    """What it needs."""
-
     kind: str = "mlflow"
     """What the choice is; set by it."""
     uri: str = "sqlite:///outputs/mlflow.db"
@@ -126,6 +132,11 @@ class Mlflow(Tracking, Tracker):
     def address(self) -> str:
         """The store."""
         return self.uri
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """MLflow itself."""
+        return {"mlflow": "pip install mlflow, or do without: tracking=none"}
 
     @property
     def trackers(self) -> dict[str, Tracker]:

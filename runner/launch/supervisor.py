@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def require_packages(config: cfg.Config) -> None:
     for settings in config.tracking.trackers.values():
         needed |= settings.packages
     for module, remedy in needed.items():
-        if importlib.util.find_spec(module) is None:
+        if importlib.util.find_spec(module) is None and PathFinder.find_spec(module, [os.getcwd()]) is None:
             raise ConfigError(f"{module} is not installed: {remedy}")
 
 
