@@ -57,6 +57,13 @@ def reference() -> str:
                 continue
             parts.append(f"### {field.name}: {name}\n\n{_summary(kind)}\n")
             parts.append(_table(kind, _own(kind, schema), f"{field.name}."))
+        for key, hint in get_type_hints(schema).items():
+            # Choices that stand beside each other, each under its name.
+            for kind in _below(get_args(hint)[-1]) if get_origin(hint) is dict and _is_schema(hint) else []:
+                if not issubclass(kind, schema):
+                    name = kind.kind
+                    parts.append(f"### {field.name}: {name}\n\n{_summary(kind)}\n")
+                    parts.append(_table(kind, _fields(kind), f"{field.name}.{key}.{name}."))
     return "\n".join(parts)
 
 
@@ -108,6 +115,10 @@ def _schema(hint: Any) -> Any:
     """The dataclass of a hint, of an optional one too; None for others."""
     found = [one for one in (hint, *get_args(hint)) if dataclasses.is_dataclass(one)]
     return found[0] if found and get_origin(hint) not in (list, dict) else None
+
+
+def _is_schema(hint: Any) -> bool:
+    return dataclasses.is_dataclass(get_args(hint)[-1])
 
 
 def _default(field: Any) -> Any:

@@ -44,6 +44,10 @@ class Damaged(CheckpointError):
     """A file of a run is not as the run wrote it, or cannot be read."""
 
 
+class CallbackFailed(UserError):
+    """Code of the user's that is told how training goes raised an error."""
+
+
 class Diverged(UserError):
     """A loss or a weight is not finite any more."""
 

@@ -43,6 +43,28 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
+def append(path: Path, content: bytes) -> None:
+    """Add to a file that is there, all or nothing. Errors: OSError, also for a link; nothing is added then."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        append_to(descriptor, content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        os.close(descriptor)
+
+
+def append_to(descriptor: int, content: bytes) -> None:
+    """Add to an open file, all or nothing. Errors: OSError; nothing is added then."""
+    size = os.fstat(descriptor).st_size
+    try:
+        if os.write(descriptor, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
 @contextlib.contextmanager
 def partial_file(target: Path) -> Iterator[Path]:
     """A path beside `target` to write a file at, which gets its name at the end; on an error it is removed.

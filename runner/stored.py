@@ -209,7 +209,7 @@ class Result(_Result):
 
 
 class OfStore(TypedDict, total=False):
-    """What one store has of a run."""
+    """What one store has of a run: a store of MLflow's, a folder of TensorBoard's, whatever a tracker sends it to."""
 
     run_id: str
     experiment_id: str
@@ -221,7 +221,7 @@ class OfStore(TypedDict, total=False):
 
 
 class Tracked(OfStore, total=False):
-    """`mlflow.json`."""
+    """`mlflow.json`, and the same of another tracker."""
 
     uri: str
     key: str
@@ -403,7 +403,7 @@ def _is_whole(known: dict[str, Any]) -> bool:
 
 
 def tracked(path: Path) -> dict[str, Any]:
-    """`mlflow.json` of a run; empty where nothing of it was delivered. Errors: Damaged."""
+    """`mlflow.json` of a run, or the same of another tracker; empty where nothing was delivered. Errors: Damaged."""
     remedy = "Remove it; `python -m runner sync RUN` then delivers the run as a new one."
     found = read_json(path, Tracked, remedy) or {}
     whole = "rebuilt" in found or "run_id" not in found or found.keys() >= {"key", "uri"}

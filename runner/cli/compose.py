@@ -126,15 +126,16 @@ def _unknown_choice(error: MissingConfigException) -> ConfigError:
             f"{override} needs a plugin that is not installed: pip install 'paddle-runner[{extra}]' (in a clone of the "
             f"repository: pip install -e '.[{extra}]')"
         )
-    if not error.missing_cfg_file or error.options is None:
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    # Of one of several choices (`tracking=[mlflow,x]`) Hydra does not say which there are.
+    if not error.missing_cfg_file or (error.options is None and group not in choices()):
         return ConfigError(str(error))
-    group, _, choice = error.missing_cfg_file.rpartition("/")
     if not group:
         return ConfigError(str(error).split("\nConfig search path")[0])
     top, _, folder = group.partition("/")
     if folder and top != "hydra" and group not in choices():
         group, choice = top, f"{folder}/{choice}"
-    valid = choices().get(group) or sorted(error.options)
+    valid = choices().get(group) or sorted(error.options or [])
     return ConfigError(f"There is no {group}={choice}.{nearest(choice, valid)}\nValid: {', '.join(valid)}")
 
 

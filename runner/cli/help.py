@@ -32,7 +32,7 @@ Verbs (`runner VERB --help` says more; RUN is a run directory DIR or an MLflow r
   report RUN…|SWEEP   compare runs in one page: the best and why, costs, curves, mistakes; and in Markdown
   config [OVERRIDES]  the config that they compose, as a tree, with what differs from the defaults marked
   ui [URI]            open MLflow on the runs of this folder
-  sync DIR…           send MLflow what it missed of some runs
+  sync DIR…           send trackers, such as MLflow, what they missed of some runs
   kernels             which convolutions the CPU's compiled kernels compute, and how much faster
   doctor              what is installed, which device is used, what to mend
   completion          print what makes bash or zsh complete groups, choices and keys

@@ -48,7 +48,7 @@ def run(command: Command, composed: DictConfig) -> Any:
         try:
             result = supervisor.run(command, config, directory, overrides)
         finally:
-            command.mirror.drain()
+            command.mirrors.drain()
     except UserError as error:
         command.failures.append(error)
         if error.exit_code in STOPPED:
@@ -76,7 +76,7 @@ def _job(command: Command, composed: DictConfig, directory: Path, overrides: lis
         finally:
             # In this process the sweep waits for all of them, in the end; in another one nobody would.
             if elsewhere:
-                command.mirror.drain()
+                command.mirrors.drain()
     except UserError as error:
         command.failures.append(error)
         if error.exit_code in STOPPED:

@@ -28,7 +28,9 @@ def open_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
     if getattr(config.data, "download", False) and "data.download=true" not in untrusted:
         # Whoever made the run asked for the data then; who looks at it did not.
         config = replace(config, data=replace(config.data, download=False))  # type: ignore[call-arg]
-    targets = [value for key, value in store.flatten(config).items() if key.endswith(".target")]
+    # Trackers are not made here.
+    leaves = {key: value for key, value in store.flatten(config).items() if not key.startswith("tracking.")}
+    targets = [value for key, value in leaves.items() if key.endswith(".target")]
     if targets and untrusted == overrides:
         raise ConfigError(
             f"{run} uses code of its own, {', '.join(targets)}, which would be imported and called. If you trust "

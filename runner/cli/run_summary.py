@@ -15,6 +15,7 @@ from .. import runs, terminal
 from ..config.monitor import metrics_of
 from ..metrics import HEADLINE, METRICS, find, present
 from ..terminal import duration, screen
+from ..tracking import stores
 
 
 def brief(result: dict[str, Any], prefix: str) -> None:
@@ -58,3 +59,5 @@ def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
         uri = config.tracking.uri
         serve = terminal.command("ui", *([] if uri == cfg.Mlflow.uri else [uri]))
         console.print(f"Compare  {serve}", soft_wrap=True)
+    for name, settings in config.tracking.also.items():
+        console.print(f"{name:8} {stores.shown(settings.address, os.path.relpath(directory))}", soft_wrap=True)

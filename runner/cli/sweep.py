@@ -26,7 +26,7 @@ from ..launch.command import Command
 from ..launch.signals import ToJobs
 from ..runs import sweep
 from ..runs.journal import CONFIG, SWEEP, tracked
-from ..tracking import stores
+from ..tracking import tracker
 from . import compose, engines, optuna
 from .config_dir import config_dir
 
@@ -152,31 +152,33 @@ def _quieten() -> None:
 
 
 def settle(command: Command, directory: Path, gave_up: bool) -> None:
-    """Wait for jobs that a launcher left running when it gave up, and for what is to reach MLflow."""
+    """Wait for jobs that a launcher left running when it gave up, and for what is to reach trackers."""
     launcher = sweep.read(directory).launcher
     looks = SETTLED if gave_up and engines.is_elsewhere(launcher) and not engines.is_queue(launcher) else 0
     while looks:
         time.sleep(1)
         looks = SETTLED if any(map(runs.is_running, sweep.jobs(directory))) else looks - 1
-    followed = {path.resolve() for path in command.mirror.followed}
+    followed = {path.resolve() for path in command.mirrors.followed}
     for one in sweep.jobs(directory):
         if one.resolve() not in followed and (one / CONFIG).is_file() and not runs.is_running(one):
             _deliver(command, one)
-    command.mirror.drain()
+    command.mirrors.drain()
 
 
 def _deliver(command: Command, directory: Path) -> None:
     """Have a run closed and sent whose own processes were killed before they could."""
     with contextlib.suppress(ConfigError, Damaged, ForeignPath):
         files.refuse_links(directory)
-        tracking = store.read(directory / CONFIG).tracking
-        if isinstance(tracking, cfg.Mlflow) and not tracked(directory).get("ended"):
-            end = runs.close_lost(directory)
+        trackers = store.read(directory / CONFIG).tracking.trackers
+        missing = {name: one for name, one in trackers.items() if not tracked(directory, name).get("ended")}
+        end = runs.close_lost(directory) if missing else None
+        for name, settings in missing.items():
             try:
                 # The folder of a sweep that is resumed may be from somebody else.
-                stores.Tracked(directory).sent_into(tracking.uri)
+                tracker.agree(directory, name, settings)
             except ConfigError as error:
                 print(error, file=sys.stderr)
-                return
-            command.mirror.follow(directory, tracking)
-            command.mirror.ended(directory, end)
+                continue
+            command.mirrors.follow(directory, name, settings)
+        if missing:
+            command.mirrors.ended(directory, end)

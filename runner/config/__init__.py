@@ -82,6 +82,7 @@ from .optimization import (
 )
 from .run import (
     Accelerate,
+    Callback,
     Checkpoint,
     Cluster,
     CustomMetric,
@@ -90,13 +91,10 @@ from .run import (
     Goal,
     Launch,
     Local,
-    Mlflow,
-    NoTracking,
-    Tracking,
     Train,
-    Upload,
 )
 from .search import Cost, Optuna, Parameter, Sweep
+from .tracking import Csv, CustomTracker, Mlflow, TensorBoard, Tracker, Tracking, Upload
 
 
 @dataclass
@@ -150,6 +148,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "schedule": (Constant, Cosine, CosineWarmup, Piecewise, ExponentialWarmup, CustomSchedule),
     "amp": (AmpOff, Fp16, Bf16),
     "compression": (NoCompression, Qat, Fpgm, FpgmQat, Ptq),
-    "tracking": (Mlflow, NoTracking),
+    "tracking": (Mlflow, Tracking),
+    "tracker": (Csv, TensorBoard, CustomTracker),
     "launch": (Local, Cluster),
 }

@@ -68,7 +68,7 @@ def _secrets(config: Config) -> Iterator[str]:
 def _fields(config: Config) -> Iterator[str]:
     for key, value, part, field in _walk(config, ""):
         if field.name == "kind" and value != type(part).kind:
-            group = key.removesuffix(".kind")
+            group = key.removesuffix(".kind").partition(".also.")[0]
             yield f"{key}={value}: the kind follows from the choice. Write {group}={value} instead."
         if field.name == "target" and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
             yield f"{key}={value}: a target is written package.module:callable, such as {key}=my.models:build"
@@ -85,13 +85,21 @@ def _walk(part: Any, path: str) -> Iterator[tuple[str, Any, Any, Any]]:
     """(full key, value, dataclass it is in, dataclass field) of every leaf."""
     for field in fields(part):
         value = getattr(part, field.name)
-        if is_dataclass(value):
-            yield from _walk(value, f"{path}{field.name}.")
-        elif isinstance(value, dict) and value and all(map(is_dataclass, value.values())):
-            for name, item in value.items():
-                yield from _walk(item, f"{path}{field.name}.{name}.")
-        else:
+        inside = list(_inside(value, f"{path}{field.name}"))
+        for place, item in inside:
+            yield from _walk(item, f"{place}.")
+        if not inside:
             yield f"{path}{field.name}", value, part, field
+
+
+def _inside(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """(path, dataclass) of a value that is one, or a list or dictionary of some."""
+    if is_dataclass(value):
+        yield path, value
+    elif isinstance(value, dict):
+        yield from ((f"{path}.{key}", item) for key, item in value.items() if is_dataclass(item))
+    elif isinstance(value, list):
+        yield from ((f"{path}.{number}", item) for number, item in enumerate(value) if is_dataclass(item))
 
 
 def _name(config: Config) -> Iterator[str]:
@@ -157,6 +165,17 @@ def _tracking(config: Config) -> Iterator[str]:
             f"tracking.uri={credentials.masked(config.tracking.uri)}: MLflow keeps runs in a database or on a server, "
             "such as tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
         )
+    for name, tracker in config.tracking.also.items():
+        if name == "mlflow" or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+            yield (
+                f"tracking.also.{name}: it names files. Use small letters, digits, '_' and '-', and not 'mlflow', such "
+                f"as +tracking@tracking.also.mine={tracker.kind}"
+            )
+    addresses: dict[str, str] = {}
+    for name, tracker in config.tracking.trackers.items():
+        first = addresses.setdefault(tracker.address, name)
+        if first != name:
+            yield f"tracking.also.{name}: it sends the run where {first} sends it already. Drop one of the two."
 
 
 def _schedules(config: Config) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Schemas of `train`, `checkpoint`, `tracking`, `launch` and `debug`."""
+"""Schemas of `train`, `checkpoint`, `launch` and `debug`."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -36,6 +36,16 @@ class CustomMetric:
     """Which direction of it is better: max or min."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the callable."""
+
+
+@dataclass
+class Callback:
+    """An object of the user's that is told how training goes: what `target(**kwargs)` returns."""
+
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the callable."""
 
 
 @dataclass
@@ -78,6 +88,8 @@ class Train:
     """Several processes: batch normalisation, and ranges of activations, see the whole batch, not their part of it."""
     plots: bool = True
     """Draw pictures of the result into `plots/`."""
+    callbacks: list[Callback] = field(default_factory=list)
+    """Objects of yours that are told how training goes: `[{target: package.module:callable, kwargs: {}}, …]`."""
 
     def __post_init__(self) -> None:
         from .monitor import goal_of
@@ -101,47 +113,6 @@ class Checkpoint:
     """Epochs between two checkpoints; the best weights and the last ones are always kept."""
     keep: int = bounded(1, min=0)
     """Older checkpoints that stay besides the last one and the best one."""
-
-
-class Upload(Enum):
-    """Which checkpoints go to the tracking server."""
-
-    best = "best"
-    last = "last"
-    all = "all"
-    none = "none"
-
-
-@dataclass
-class Tracking:
-    """Where metrics, parameters and files of a run are compared with those of others."""
-
-    kind: str = "???"
-    """What the choice is; set by it."""
-
-
-@dataclass
-class NoTracking(Tracking):
-    """Only the run directory."""
-
-    kind: str = "none"
-    """What the choice is; set by it."""
-
-
-@dataclass
-class Mlflow(Tracking):
-    """MLflow, embedded or a server."""
-
-    kind: str = "mlflow"
-    """What the choice is; set by it."""
-    uri: str = "sqlite:///outputs/mlflow.db"
-    """Tracking URI; relative sqlite paths start at the working directory."""
-    checkpoints: Upload = Upload.best
-    """Which checkpoints are uploaded as artefacts: the best; the best and the last; all of them; none."""
-    tags: dict[str, str] = field(default_factory=dict)
-    """Further tags of the run."""
-    drain_s: float = bounded(60.0, min=0)
-    """Seconds the end of a run waits for what has not been sent yet."""
 
 
 @dataclass

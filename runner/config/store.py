@@ -81,7 +81,12 @@ def to_plain(value: Any) -> Any:
 
 def write(config: Config, path: Path) -> None:
     """Write the config as YAML."""
-    files.write_text(path, yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True))
+    files.write_text(path, to_yaml(config))
+
+
+def to_yaml(config: Config) -> str:
+    """The config as YAML."""
+    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
 
 
 def read(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -202,7 +207,12 @@ def _choice(base: Any, plain: dict[str, Any], path: str) -> Any:
 
 def flatten(config: Config) -> dict[str, str]:
     """Every leaf of the config as dotted name and text, as MLflow's parameters show it."""
-    return {key: str(value) for key, value in _leaves(to_plain(config), "")}
+    return {key: str(value) for key, value in leaves(config).items()}
+
+
+def leaves(config: Config) -> dict[str, Any]:
+    """Every leaf of the config as dotted name and plain value."""
+    return dict(_leaves(to_plain(config), ""))
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""One command of a user: what it delivers to MLflow, which signals it got and which of its runs failed."""
+"""One command of a user: what it delivers to trackers, which signals it got and which of its runs failed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..runs.protocol import WORKER
-from ..tracking.process import MirrorProcess
+from ..tracking.process import Mirrors
 
 
 @dataclass
@@ -20,8 +20,8 @@ class Command:
     """Trains a prepared run directory in this very process (`launch.inline`); returns its exit code."""
     worker: Sequence[str] = tuple(WORKER)
     """What starts a worker process, before its arguments."""
-    mirror: MirrorProcess = field(default_factory=MirrorProcess)
-    """Delivers the runs of this command. A sweep does not wait for it between its jobs."""
+    mirrors: Mirrors = field(default_factory=Mirrors)
+    """Delivers the runs of this command. A sweep does not wait for that between its jobs."""
     signals_received: list[int] = field(default_factory=list)
     """Signals that asked this command to stop, also those that came when a run was as good as complete."""
     failures: list[UserError] = field(default_factory=list)

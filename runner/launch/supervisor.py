@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +120,11 @@ def result(directory: Path) -> dict[str, Any]:
 def require_packages(config: cfg.Config) -> None:
     """Errors: ConfigError naming a missing package and how to install it, or that there is no room for Paddle."""
     device.require_memory()
-    for module, remedy in (
-        ("paddle", "pip install paddlepaddle (CPU), or paddlepaddle-gpu as the README says"),
-        ("mlflow", "pip install mlflow, or do without: tracking=none"),
-    ):
-        wanted = module == "paddle" or isinstance(config.tracking, cfg.Mlflow)
-        if wanted and importlib.util.find_spec(module) is None:
+    needed = {"paddle": "pip install paddlepaddle (CPU), or paddlepaddle-gpu as the README says"}
+    for settings in config.tracking.trackers.values():
+        needed |= settings.packages
+    for module, remedy in needed.items():
+        if importlib.util.find_spec(module) is None and PathFinder.find_spec(module, [os.getcwd()]) is None:
             raise ConfigError(f"{module} is not installed: {remedy}")
 
 
@@ -172,8 +172,8 @@ def _refuse_shorter(config: cfg.Config, done: dict[str, Any]) -> None:
 def supervise(command: Command, config: cfg.Config, directory: Path, node: workers.Node, lock: int) -> Outcome:
     """Run the workers of a prepared directory to their end, while its journal is mirrored."""
     with ToWorkers(directory) as signals:
-        if isinstance(config.tracking, cfg.Mlflow):
-            command.mirror.follow(directory, config.tracking)
+        for name, settings in config.tracking.trackers.items():
+            command.mirrors.follow(directory, name, settings)
         # The directory stays locked until the workers are gone as well.
         inline = _wants_inline(config)
         outcome = _inline(command, directory) if inline else _work(command, config, directory, node, signals, [lock])
@@ -182,9 +182,9 @@ def supervise(command: Command, config: cfg.Config, directory: Path, node: worke
         end = {"status": outcome.status, "reason": outcome.reason, "exit_code": outcome.exit_code}
         try:
             Journal(directory).append("ended", **end)
-            command.mirror.ended(directory, None)
+            command.mirrors.ended(directory, None)
         except OSError:
-            command.mirror.ended(directory, end | {"time": time.time()})
+            command.mirrors.ended(directory, end | {"time": time.time()})
     return outcome
 
 
@@ -232,7 +232,7 @@ def _work(
 def _look(command: Command, signals: ToWorkers) -> None:
     """What is to be seen to while the workers work."""
     signals.look()
-    command.mirror.look()
+    command.mirrors.look()
 
 
 def _digest(config: cfg.Config) -> str:

@@ -10,7 +10,7 @@ from ..errors import ConfigError
 FREE = (
     "name", "tracking.", "checkpoint.", "launch.", "sweep.", "deploy.", "debug.profile",
     "train.epochs", "train.max_steps", "train.patience", "train.min_delta", "train.eval_every", "train.log_every",
-    "train.threads", "train.device", "train.accelerate", "train.plots",
+    "train.threads", "train.device", "train.accelerate", "train.plots", "train.callbacks",
     "optimizer.lr", "optimizer.clip_norm", "schedule.",
     "mode.peer_optimizer.lr", "mode.peer_optimizer.clip_norm", "mode.peer_schedule.", "mode.teacher_from", "mode.trust",
     "data.root", "data.download", "data.workers", "data.eval_batch_size",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import time
@@ -16,11 +15,13 @@ from ..errors import ConfigError, Damaged
 
 #: Names in a run directory.
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
-JOURNAL, LOG, RESULT, TRACKED = "journal.jsonl", "train.log", "result.json", "mlflow.json"
+JOURNAL, LOG, RESULT = "journal.jsonl", "train.log", "result.json"
 PER_CLASS, MISTAKES = "per_class.json", "mistakes.json"
 CHECKPOINTS, PLOTS, RANKS = "checkpoints", "plots", "ranks"
 ORIGIN, SWEEP = "resumed_from", "sweep.json"
-LOCK, TRACKING_LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.lock", f"{RANKS}/tracking.log"
+LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.log"
+#: The tracker whose runs can be looked up and fetched again.
+MLFLOW = "mlflow"
 
 #: The checkpoint of networks that were quantized once training was over.
 QUANTIZED = "quantized"
@@ -28,7 +29,7 @@ QUANTIZED = "quantized"
 CHECKPOINT_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
 CHECKPOINT_NAME = re.compile(rf"step-\d{{8,}}|{QUANTIZED}")
 #: What stands in the folder of locks and logs.
-OF_RANKS = re.compile(r"lock|tracking\.(lock|log)|rank\d+\.log|failed\.rank\d+\.json")
+OF_RANKS = re.compile(r"lock|tracking\.([a-z0-9_-]+\.)?(lock|log|json)|rank\d+\.log|failed\.rank\d+\.json")
 
 #: Bytes before an offset by which a journal is known again.
 MARKED = 256
@@ -84,13 +85,9 @@ class Journal:
             processes.lock(descriptor)
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            content = (b"\n" if torn else b"") + line.encode() + b"\n"
-            try:
-                if os.write(descriptor, content) < len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError as error:
-                os.ftruncate(descriptor, size)
-                raise OSError(error.errno, error.strerror, str(self.path)) from error
+            files.append_to(descriptor, (b"\n" if torn else b"") + line.encode() + b"\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         finally:
             os.close(descriptor)
 
@@ -140,12 +137,22 @@ def mark(directory: Path, offset: int) -> str:
     return ""
 
 
-def tracked(directory: Path) -> dict[str, Any]:
-    """What MLflow has of a run: `uri`, `run_id`, `experiment_id`, `offset` in the journal, `ended`; empty before.
+def tracked_file(tracker: str) -> str:
+    """The file of a run directory that says what a tracker has of the run."""
+    return f"{MLFLOW}.json" if tracker == MLFLOW else f"{RANKS}/tracking.{tracker}.json"
+
+
+def tracking_lock(tracker: str) -> str:
+    """The file of a run directory that is locked by whoever sends the run to a tracker."""
+    return f"{RANKS}/tracking.lock" if tracker == MLFLOW else f"{RANKS}/tracking.{tracker}.lock"
+
+
+def tracked(directory: Path, tracker: str = MLFLOW) -> dict[str, Any]:
+    """What a tracker has of a run: `uri`, `offset` in the journal, `ended`, MLflow's `run_id`; empty before.
 
     Errors: Damaged.
     """
-    return stored.tracked(directory / TRACKED)
+    return stored.tracked(directory / tracked_file(tracker))
 
 
 def curves(directory: Path) -> dict[str, dict[int, float]]:

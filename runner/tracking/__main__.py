@@ -1,8 +1,9 @@
-"""The process that mirrors the runs of one command while they train: `python -m runner.tracking`.
+"""The process that sends the runs of one command to one tracker while they train: `python -m runner.tracking NAME`.
 
 The command, its parent, names run directories on standard input. Each journal is followed until its run has ended, or
 until the parent is gone, which closes standard input. Training never waits for a server; a run whose command was
-killed still ends as FAILED; and MLflow is imported once for all jobs of a sweep.
+killed still ends as FAILED; and MLflow is imported once for all jobs of a sweep. Each tracker has a process of its own:
+one that hangs holds up no other.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import config as cfg
 from .. import processes, runs
 from ..config import store
 from ..config.credentials import masked
 from ..errors import UserError
 from ..processes import locked
-from ..runs.journal import CONFIG, TRACKING_LOCK, TRACKING_LOG, events
+from ..runs.journal import CONFIG, MLFLOW, TRACKING_LOG, events, tracking_lock
 from .answers import Masked, is_final, said
-from .mirror import Mirror
+from .stores import Tracked
+from .tracker import Tracker, build
 
 #: Seconds between two looks at a journal, and the longest wait after a failure.
 POLL_S, RETRY_S = 0.5, 15.0
@@ -41,6 +42,7 @@ def main() -> None:
     sys.stdout = sys.stderr = Masked(sys.stderr)  # type: ignore[assignment]
     # Training has the first claim on every core.
     processes.yield_cpu()
+    tracker = sys.argv[1] if len(sys.argv) > 1 else MLFLOW
     parent = Parent()
     followed: list[Followed] = []
     while True:
@@ -54,7 +56,7 @@ def main() -> None:
         for word in parent.listen(max(0.0, soon - time.monotonic())):
             match word:
                 case {"follow": directory}:
-                    followed.append(Followed(Path(directory)))
+                    followed.append(Followed(Path(directory), tracker))
                 case {"ended": directory, "end": end}:
                     for run in followed:
                         if run.directory == Path(directory):
@@ -84,16 +86,16 @@ class Parent:
 
 
 class Followed:
-    """One run on its way to MLflow."""
+    """One run on its way to the tracker."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory, self.name = directory, name
         self.attempt = attempts(directory)
         self.done = False
         self.next_try, self.wait, self.failures = 0.0, POLL_S, 0
         self.last_word: dict[str, Any] | None = None
         """The end of the run, where its journal could not take it."""
-        self._mirror: Mirror | None = None
+        self._tracker: Tracker | None = None
         self._held = contextlib.ExitStack()
 
     def deliver(self, orphaned: bool) -> None:
@@ -101,11 +103,11 @@ class Followed:
         try:
             if orphaned:
                 self.last_word = self.last_word or runs.close_lost(self.directory)
-            if mirror := self._taken():
-                self.done = mirror.replay()
+            if tracker := self._taken():
+                self.done = tracker.replay()
                 self.wait, self.failures = POLL_S, 0
                 if self.last_word and not self.done:
-                    mirror.end(self.last_word)
+                    tracker.end(self.last_word)
                     self.done = True
         except Exception as error:
             reason = str(error) if isinstance(error, UserError) else said(error)
@@ -122,26 +124,25 @@ class Followed:
         if self.done:
             self._held.close()
 
-    def _taken(self) -> Mirror | None:
-        """The run's mirror; None as long as one of an earlier attempt is still at work."""
-        if self._mirror is None:
+    def _taken(self) -> Tracker | None:
+        """The run's tracker; None as long as the process of an earlier attempt is still at work."""
+        if self._tracker is None:
             config = store.read(self.directory / CONFIG)
-            assert isinstance(config.tracking, cfg.Mlflow)
-            if self._held.enter_context(locked(self.directory / TRACKING_LOCK, patience_s=0)) is None:
+            if self._held.enter_context(locked(self.directory / tracking_lock(self.name), patience_s=0)) is None:
                 return None
-            self._mirror = Mirror(self.directory, config, config.tracking, self._log)
-        return self._mirror
+            settings = config.tracking.trackers[self.name]
+            self._tracker = build(self.directory, config, self.name, settings, self._log)
+        return self._tracker
 
     def _refused(self, reason: str) -> None:
         """Give up, and leave the reason where the command finds it."""
         self.done = True
-        if self._mirror is not None:
-            with contextlib.suppress(OSError):
-                self._mirror.tracked.update(refused=masked(reason))
+        with contextlib.suppress(OSError, UserError):
+            Tracked(self.directory, self.name).update(refused=masked(reason))
 
     def _log(self, text: str) -> None:
         with contextlib.suppress(OSError), (self.directory / TRACKING_LOG).open("a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%F %T')} {masked(text)}\n")
+            log.write(f"{time.strftime('%F %T')} {'' if self.name == MLFLOW else f'{self.name}: '}{masked(text)}\n")
 
 
 def attempts(directory: Path) -> int:

@@ -16,12 +16,12 @@ from typing import Any
 
 from .. import config as cfg
 from .. import files
-from ..config import store
 from ..errors import CheckpointError, ForeignPath
-from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, MEASURED, OVERRIDES, events, mark
+from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, MEASURED, OVERRIDES, events
 from . import server
 from .answers import Refused, is_final, said
 from .artifacts import Artifacts
+from .naming import names, parameters, run_name
 from .stores import Tracked
 
 #: MLflow's limits for one call.
@@ -40,8 +40,8 @@ class Mirror:
         self.uri = self.tracked.uri or self.tracked.go_to(settings.uri)
         self.known = self.tracked.values
         self._make = not self.tracked.moved and "run_id" not in self.known
-        if "offset" in self.known and self.known.get("mark") != mark(directory, self.known["offset"]):
-            # The journal lost its end with the power, and the store has points that will be computed again.
+        if self.tracked.is_of_another_journal:
+            # The store has points that will be computed again.
             self.known |= {"offset": 0, "has_lost": True}
         self._had: dict[tuple[str, int], float] | None = None
         self._client: Any = None
@@ -56,9 +56,14 @@ class Mirror:
         return self._client
 
     @property
+    def place(self) -> str:
+        """The store."""
+        return self.uri
+
+    @property
     def behind(self) -> bool:
         """Whether the journal has more than the store."""
-        return next(events(self.directory, self.known.get("offset", 0)), None) is not None
+        return self.tracked.behind
 
     def replay(self) -> bool:
         """Send what the journal has and the store has not. Whether the run has ended.
@@ -130,10 +135,10 @@ class Mirror:
             self._send_metrics(metrics)
             metrics = []
             self._send(event)
-            self._read_to(offset)
+            self.tracked.read_to(offset)
         self._send_metrics(metrics)
         if offset != self.known["offset"]:
-            self._read_to(offset)
+            self.tracked.read_to(offset)
         return bool(self.known.get("ended"))
 
     def _points(self) -> dict[tuple[str, int], float]:
@@ -147,9 +152,6 @@ class Mirror:
         """Whether MLflow has a point already that is computed again, at another time."""
         value = (self._had or {}).get((metric.key, metric.step))
         return value is not None and (metric.key in MEASURED or repr(value) == repr(metric.value))
-
-    def _read_to(self, offset: int) -> None:
-        self.tracked.update(offset=offset, mark=mark(self.directory, offset))
 
     def _create(self) -> None:
         # Where its answer is lost, the run is found again by its key.
@@ -281,30 +283,6 @@ class Mirror:
                     for part in CHECKPOINT_FILES:
                         self._upload(f"{folder}/{part}", f"{CHECKPOINTS}/{name}")
                     self.client.set_tag(self.known["run_id"], f"checkpoint.{name}", event["name"])
-
-
-def names(config: cfg.Config) -> dict[str, str]:
-    """What runs are told apart by in MLflow: tags to search for, parameters to compare and draw."""
-    return {
-        "mode": config.mode.kind,
-        "compression": config.compression.kind,
-        "model": cfg.model_name(config.model),
-        "data": config.data.kind,
-    }
-
-
-def parameters(config: cfg.Config) -> dict[str, str]:
-    """Every leaf of the config by its dotted name; which choice a group has by the name of the group alone."""
-    leaves = store.flatten(config)
-    return {key.removesuffix(".kind"): files.writable(value) for key, value in leaves.items()} | names(config)
-
-
-def run_name(config: cfg.Config, directory: Path) -> str:
-    """`<mode>-<compression>-<model>-<short id>`, where a job of a sweep has `<sweep>-<number>` for a short id."""
-    short = directory.name.rpartition("_")[2]
-    if directory.parent.parent.name == "sweeps":
-        short = f"{directory.parent.name}-{directory.name.partition('_')[0]}"
-    return f"{config.mode.kind}-{config.compression.kind}-{cfg.model_name(config.model)}-{short}"
 
 
 def _metrics(event: dict[str, Any]) -> list[Any]:

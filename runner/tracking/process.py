@@ -1,4 +1,4 @@
-"""The command's side of the process that mirrors its runs into MLflow."""
+"""The command's side of the processes that send its runs to trackers, one process a tracker."""
 
 from __future__ import annotations
 
@@ -14,28 +14,62 @@ from typing import Any
 from .. import child, device, processes, terminal
 from .. import config as cfg
 from ..runs.journal import TRACKING_LOG, tracked
-from . import stores
+from . import stores, tracker
 
 #: How often it is started again where it was killed.
 MOST_STARTS = 4
 
 
 @dataclass
-class MirrorProcess:
-    """One process for all runs of a command; it starts with the first one that is tracked."""
+class Mirrors:
+    """The processes of all trackers of a command."""
 
+    processes: dict[str, MirrorProcess] = field(default_factory=dict)
+    """By the tracker's name."""
+
+    @property
+    def followed(self) -> set[Path]:
+        """The runs that are sent somewhere."""
+        return {directory for process in self.processes.values() for directory in process.followed}
+
+    def follow(self, directory: Path, name: str, settings: cfg.Tracker) -> None:
+        """Deliver a run to a tracker from now on."""
+        self.processes.setdefault(name, MirrorProcess(name)).follow(directory, settings)
+
+    def look(self) -> None:
+        """Now and then: start those again that somebody has killed."""
+        for process in self.processes.values():
+            process.look()
+
+    def ended(self, directory: Path, end: dict[str, Any] | None) -> None:
+        """A run has ended; `end` says how, where its journal could not take that."""
+        for process in self.processes.values():
+            process.ended(directory, end)
+
+    def drain(self) -> None:
+        """Give them the time that the runs allow to send all; say so where that was not enough."""
+        for process in self.processes.values():
+            process.leave()
+        for process in self.processes.values():
+            process.drain()
+
+
+@dataclass
+class MirrorProcess:
+    """One process for all runs of a command; it starts with the first one that is sent to its tracker."""
+
+    name: str
+    """Of the tracker."""
     process: subprocess.Popen[bytes] | None = None
-    followed: dict[Path, cfg.Mlflow] = field(default_factory=dict)
+    followed: dict[Path, cfg.Tracker] = field(default_factory=dict)
     ends: dict[Path, dict[str, Any] | None] = field(default_factory=dict)
     """How runs ended, where their journals could not take it."""
     starts: int = 0
 
-    def follow(self, directory: Path, tracking: cfg.Mlflow) -> None:
-        """Deliver a run from now on, to the store that the command's config names."""
-        known = stores.Tracked(directory)
-        stores.remember(known.trained_into(tracking.uri))
-        known.update(ended=False, refused="")
-        self.followed[directory] = tracking
+    def follow(self, directory: Path, settings: cfg.Tracker) -> None:
+        """Deliver a run from now on, to the address that the command's config names."""
+        tracker.begin(directory, self.name, settings)
+        self.followed[directory] = settings
         if self.process is None:
             self._start()
         else:
@@ -47,7 +81,7 @@ class MirrorProcess:
         self.starts += 1
         with (next(reversed(self.followed)) / TRACKING_LOG).open("ab") as log:
             self.process = subprocess.Popen(
-                child.command("runner.tracking"),
+                child.command("runner.tracking", self.name),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -71,11 +105,17 @@ class MirrorProcess:
             self.look()
             self._say({"ended": str(directory), "end": end})
 
+    def leave(self) -> None:
+        """No further run comes."""
+        if self.process is not None:
+            self._say({"leave": True})
+            processes.reclaim_cpu(self.process.pid)
+
     def drain(self) -> None:
         """Give it the time that the runs allow to send all; say so where that was not enough."""
         if self.process is None:
             return
-        limit = max((tracking.drain_s for tracking in self.followed.values()), default=0.0)
+        limit = max((settings.drain_s for settings in self.followed.values()), default=0.0)
         try:
             drained = self._drain(limit)
             while drained and self.process.returncode < 0 and self.starts < MOST_STARTS:
@@ -93,12 +133,11 @@ class MirrorProcess:
     def _drain(self, seconds: float) -> bool:
         """Let it end, for so many seconds in which this process runs. Whether it did."""
         assert self.process is not None
-        self._say({"leave": True})
-        processes.reclaim_cpu(self.process.pid)
+        self.leave()
         return processes.wait(self.process, seconds)
 
     def _say_what_is_missing(self, directory: Path) -> None:
-        known = tracked(directory)
+        known = tracked(directory, self.name)
         if known.get("ended"):
             return
         place = os.path.relpath(directory)
@@ -106,7 +145,7 @@ class MirrorProcess:
             print(f"{known['refused']}\nThe run directory has all of it: {place}", file=sys.stderr)
             return
         print(
-            f"Not everything reached {known.get('uri')}; the run directory has all of it. "
+            f"Not everything reached {stores.shown(known.get('uri') or self.name)}; the run directory has all of it. "
             f"Later: {terminal.command('sync', terminal.place(directory))}\nWhy: {place}/{TRACKING_LOG}",
             file=sys.stderr,
         )

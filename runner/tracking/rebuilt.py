@@ -12,7 +12,7 @@ from .. import files
 from ..config import store
 from ..config.monitor import monitored
 from ..errors import CheckpointError, ConfigError, ServerLost
-from ..runs.journal import CONFIG, MISTAKES, OVERRIDES, PER_CLASS, RESULT, TRACKED, Journal
+from ..runs.journal import CONFIG, MISTAKES, MLFLOW, OVERRIDES, PER_CLASS, RESULT, Journal, tracked_file
 from . import server
 from .answers import Late, said
 from .artifacts import Artifacts
@@ -75,7 +75,7 @@ def _directory(client: Any, uri: str, found: Any) -> Path:
     for name in FILES:
         if name in have:
             artifacts.fetch(name, have[name], folder / name)
-    files.write_json(folder / TRACKED, {"uri": uri, "run_id": run_id, "rebuilt": found.info.run_name})
+    files.write_json(folder / tracked_file(MLFLOW), {"uri": uri, "run_id": run_id, "rebuilt": found.info.run_name})
     _write_journal(client, found, folder)
     if found.info.status == "FINISHED":
         files.write_json(folder / RESULT, _result(found, folder))

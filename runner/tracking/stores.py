@@ -1,4 +1,7 @@
-"""Which stores there are, which of them this user sends runs to, and which one a run is in. Imports no MLflow."""
+"""Where runs are sent: which stores and other addresses this user sends to, and what each has of a run.
+
+An address is a URI of MLflow's, or one of those in `config/tracking`. Imports no MLflow.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from typing import Any
 
 from .. import config as cfg
 from .. import files, terminal
+from ..config.tracking import CODE, FOLDER, RUN
 from ..errors import ConfigError, Damaged
-from ..runs.journal import TRACKED, tracked
+from ..runs.journal import MLFLOW, events, mark, tracked, tracked_file
 
 SQLITE = "sqlite:///"
 #: What of a run's file is of one store; everything else is of the run.
@@ -23,15 +27,31 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
+def folder_path(uri: str) -> Path | None:
+    """The folder that an address is of; None for any other one."""
+    return Path(uri.removeprefix(FOLDER)) if uri.startswith(FOLDER) else None
+
+
 def resolved(uri: str) -> str:
-    """A URI that means the same in every working directory."""
+    """An address that means the same in every working directory."""
+    if folder := folder_path(uri):
+        return f"{FOLDER}{folder.resolve()}"
     path = sqlite_path(uri)
     options = uri.partition("?")[1:]
     return uri.rstrip("/") if path is None else f"{SQLITE}{path.resolve()}{''.join(options)}"
 
 
+def shown(uri: str, directory: str = "the run directory") -> str:
+    """An address as a person knows it."""
+    if uri.startswith(RUN):
+        return f"{directory}/{uri.removeprefix(RUN)}"
+    return uri.removeprefix(FOLDER).removeprefix(CODE).partition("#")[0] if uri.startswith((FOLDER, CODE)) else uri
+
+
 def remember(uri: str) -> None:
-    """Note that a command of this user sends runs to a store. Where that cannot be noted, verbs ask for `--uri`."""
+    """Note that a command of this user sends runs to an address. Where that cannot be noted, verbs ask for a word."""
+    if uri.startswith(RUN):
+        return
     with contextlib.suppress(OSError, RuntimeError, ValueError):
         path = _remembered()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,21 +61,31 @@ def remember(uri: str) -> None:
 
 
 def is_trusted(uri: str) -> bool:
-    """Whether a store is the default one of this working directory, or one that a command of this user sent runs to."""
-    if resolved(uri) == resolved(cfg.Mlflow.uri):
+    """Whether an address is one that a command of this user sent runs to, the default store of this working directory,
+    or in the run directory itself.
+    """
+    if uri.startswith(RUN) or resolved(uri) == resolved(cfg.Mlflow.uri):
         return True
     with contextlib.suppress(OSError, RuntimeError, ValueError):
         return resolved(uri) in _lines(_remembered())
     return False
 
 
-def require_trust(directory: Path, uri: str) -> None:
-    """Refuse to send a run to a store that only the run itself names. Errors: ConfigError."""
-    if not is_trusted(uri):
+def require_trust(directory: Path, uri: str, tracker: str = MLFLOW) -> None:
+    """Refuse to send a run to an address that only the run itself names. Errors: ConfigError."""
+    if is_trusted(uri):
+        return
+    if tracker != MLFLOW:
+        what = "the code" if uri.startswith(CODE) else "the folder"
         raise ConfigError(
-            f"{os.path.relpath(directory)} names the store {uri}, to which no command of yours has sent anything. If "
-            f"it is yours, say so: {terminal.command('sync', terminal.place(directory), '--uri', uri)}"
+            f"{os.path.relpath(directory)} names {what} {shown(uri)} for its tracker '{tracker}', to which no command "
+            "of yours has sent anything. If it is yours, say so: "
+            f"{terminal.command('sync', terminal.place(directory), '--trust')}"
         )
+    raise ConfigError(
+        f"{os.path.relpath(directory)} names the store {uri}, to which no command of yours has sent anything. If "
+        f"it is yours, say so: {terminal.command('sync', terminal.place(directory), '--uri', uri)}"
+    )
 
 
 def _remembered() -> Path:
@@ -67,15 +97,15 @@ def _lines(path: Path) -> list[str]:
 
 
 class Tracked:
-    """What is known of a run in its store: the file `mlflow.json`, read and written here.
+    """What is known of a run in its store: the file `mlflow.json`, or that of another tracker, read and written here.
 
     A run is known by a key that it is given at first. A directory that was copied while the first one is still there is
     a run of its own; one that was moved is the same run.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.values = tracked(directory)
+    def __init__(self, directory: Path, tracker: str = MLFLOW) -> None:
+        self.directory, self.tracker = directory, tracker
+        self.values = tracked(directory, tracker)
         home = self.values.get("home")
         here = str(directory.resolve())
         if home not in (None, here) and self._is_copy_of(Path(home)):
@@ -89,7 +119,9 @@ class Tracked:
     def _is_copy_of(self, other: Path) -> bool:
         """Whether another directory is this run too, and not this very directory under another name."""
         with contextlib.suppress(OSError, ValueError, Damaged):
-            return tracked(other).get("key") == self.values.get("key") and not other.samefile(self.directory)
+            return tracked(other, self.tracker).get("key") == self.values.get("key") and not other.samefile(
+                self.directory
+            )
         return False
 
     @property
@@ -112,30 +144,32 @@ class Tracked:
         Errors: ConfigError for one that only the run names.
         """
         own = self._own(said)
-        require_trust(self.directory, own)
+        require_trust(self.directory, own, self.tracker)
         return self._keep(said, own)
 
     def _own(self, said: str) -> str:
         own = self.values.get("own") if self.values.get("said") == said else None
-        if not isinstance(own, str):
+        # What is to be imported is not for a file of the run to say.
+        if not isinstance(own, str) or said.startswith((RUN, CODE)):
             return resolved(said)
         return self._moved_with(own) if self.moved else own
 
     def _keep(self, said: str, own: str) -> str:
-        path = sqlite_path(own)
+        path = sqlite_path(own) or folder_path(own)
         beside = os.path.relpath(path, self.directory.resolve()) if path else None
         self.values |= {"said": said, "own": own, "beside": beside}
         return self.go_to(own)
 
     def _moved_with(self, own: str) -> str:
         """Where a store is that has left its place, if it stands to the run as before and is trusted there."""
-        path, beside = sqlite_path(own), self.values.get("beside")
+        path, beside = sqlite_path(own) or folder_path(own), self.values.get("beside")
         if path is not None and not path.exists() and isinstance(beside, str):
-            moved = Path(os.path.normpath(self.directory.resolve() / beside))
-            if moved.is_file() and is_trusted(f"{SQLITE}{moved}"):
+            place = Path(os.path.normpath(self.directory.resolve() / beside))
+            moved = f"{FOLDER if folder_path(own) else SQLITE}{place}"
+            if place.exists() and is_trusted(moved):
                 if self.uri == own:
-                    self.values["uri"] = f"{SQLITE}{moved}"
-                return f"{SQLITE}{moved}"
+                    self.values["uri"] = moved
+                return moved
         return own
 
     def go_to(self, uri: str) -> str:
@@ -155,6 +189,20 @@ class Tracked:
             self.values.pop(name, None)
         self.write()
 
+    @property
+    def behind(self) -> bool:
+        """Whether the journal has more than the store."""
+        return next(events(self.directory, self.values.get("offset", 0)), None) is not None
+
+    @property
+    def is_of_another_journal(self) -> bool:
+        """Whether the journal is not the one that was read: it lost its end with the power, and goes on otherwise."""
+        return "offset" in self.values and self.values.get("mark") != mark(self.directory, self.values["offset"])
+
+    def read_to(self, offset: int) -> None:
+        """Note how far the journal was delivered."""
+        self.update(offset=offset, mark=mark(self.directory, offset))
+
     def update(self, **values: Any) -> None:
         """Note something, on disk as well."""
         self.values |= values
@@ -162,4 +210,4 @@ class Tracked:
 
     def write(self) -> None:
         """Bring what is known to the disk."""
-        files.write_json(self.directory / TRACKED, self.values)
+        files.write_json(self.directory / tracked_file(self.tracker), self.values)

@@ -35,6 +35,7 @@ from ..tracking import lookup
 from ..training.loop import fit
 from ..training.state import Ending
 from . import experiment, provenance
+from .callbacks import Callbacks
 from .eta import TimeLeft
 from .experiment import Experiment
 from .finish import finish
@@ -117,6 +118,8 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     if ranks.any_rank(ranks.broadcast_from_first(lambda: composed) != composed):
         raise ConfigError("The machines were not given the same overrides. Start all with the same command.")
     config = ranks.broadcast_from_first(lambda: store.read(directory / CONFIG))
+    # Before anything is seeded.
+    callbacks = Callbacks(config.train.callbacks if ranks.is_first else [], directory)
     saved, notes = ranks.broadcast_from_first(lambda: starting_point(directory, config, attempt))
     with checkpoint.shared(saved, ranks) as own:
         run = experiment.build(config, own, ranks)
@@ -163,7 +166,8 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
             display.note(note)
         with stop.after_the_step(), profiling(config.debug, directory) as profiler:
             recorder = Recorder(directory, run, journal, display, stop, heartbeat, profiler, about, earlier)
-            ending = fit(run.training, recorder)
+            callbacks.begin(config, done, training.steps)
+            ending = fit(run.training, callbacks.around(recorder))
     finally:
         display.close()
     if ending is Ending.interrupted:
@@ -177,6 +181,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     parallel.separate(run.training.networks)
     with heartbeat.behind_the_last_step():
         finish(directory, run, journal, ending, recorder.seconds)
+        callbacks.tell("on_end", stored.result(directory / RESULT))
     return 0
 
 

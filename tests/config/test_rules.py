@@ -71,6 +71,13 @@ REFUSED = [
     ([f"name='{'数' * 67}'"], "name has 201 bytes"),
     (["checkpoint.init_from='http://host/run?token=secret'"], "MLFLOW_TRACKING_TOKEN"),
     (["data=custom", "data.target=a:b", "+data.kwargs.source='http://me:secret@host'"], "environment variables"),
+    (["+tracking@tracking.also.other=csv", "tracking=csv"], "where csv sends it already"),
+    (["+tracking@tracking.also.mlflow=csv"], "it names files"),
+    (["tracking=custom", "tracking.also.custom.target=my_trackers"], "written package.module:callable"),
+    (["tracking=[mlflow,csv]", "tracking.also.csv.drain_s=-1"], "must be at least 0"),
+    (["tracking=csv", "tracking.also.csv.kind=tensorboard"], "Write tracking=tensorboard instead"),
+    (["train.callbacks=[{target:my_callbacks}]"], "written package.module:callable"),
+    (["train.callbacks=[{target:a:b,kwargs:{uri:'http://me:secret@host'}}]"], "environment variables"),
     (["+optimizer.momentum=0.9"], "no key 'momentum' in 'optimizer'"),
     (["+train.epoch=3"], "Did you mean 'epochs'?"),
 ]

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from runner import config as cfg
+from runner.cli import compose
 from runner.cli.config_dir import choices
 from runner.cli.help import ADDED
 from runner.config import store
@@ -21,6 +22,7 @@ NEEDED = {
     "mimic=custom": ["mode=cls_distill", "mimic.target=a.b:c"],
     "optimizer=custom": ["optimizer.target=a.b:c"],
     "schedule=custom": ["schedule.target=a.b:c"],
+    "tracking=custom": ["tracking.also.custom.target=a.b:c"],
     "mode=cls_teacher": ["mode.teacher_from=somewhere"],
 }
 EVERY_CHOICE = [
@@ -49,6 +51,22 @@ def test_a_peer_of_another_kind_reads_back_as_that_kind(config_of, tmp_path):
     assert isinstance(mode.peer, cfg.Vision)
     assert isinstance(mode.peer_optimizer, cfg.RMSProp)
     assert isinstance(mode.peer_schedule, cfg.Piecewise)
+
+
+def test_several_trackers_compose_in_any_order_and_read_back(config_of, tmp_path):
+    words = ["tracking.uri=http://host", "tracking.also.tensorboard.folder=board"]
+    config = config_of("tracking=[mlflow,csv,tensorboard]", *words)
+    assert config == config_of("tracking=[tensorboard,csv,mlflow]", *words)
+    assert list(config.tracking.trackers) == ["mlflow", "csv", "tensorboard"]
+    store.write(config, tmp_path / "config.yaml")
+    assert store.read(tmp_path / "config.yaml") == config
+    assert not config_of("tracking=none").tracking.trackers
+
+
+def test_a_tracker_that_does_not_exist_is_named_with_those_that_do(config_of):
+    with pytest.raises(Exception, match="cvs") as refused:
+        config_of("tracking=[mlflow,cvs]")
+    assert "Did you mean 'csv'?" in str(compose.explain(refused.value))
 
 
 def test_a_stored_config_with_an_unknown_key_is_refused(config_of, tmp_path):

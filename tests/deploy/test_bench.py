@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runner.cli.verbs import bench as verb
-from runner.config import Mlflow, NoTracking, store
+from runner.config import Mlflow, Tracking, store
 from runner.deploy import bench, manifest
 from runner.errors import CheckpointError
 from runner.runs.journal import Journal, events, tracked
@@ -27,7 +27,7 @@ from . import helpers
 def run(tmp_path, monkeypatch):
     """A finished run with an export, not tracked."""
     monkeypatch.chdir(tmp_path)
-    return write_run(tmp_path / "run", NoTracking())
+    return write_run(tmp_path / "run", Tracking())
 
 
 def write_run(directory, tracking):

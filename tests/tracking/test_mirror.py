@@ -119,7 +119,7 @@ def test_a_job_of_a_sweep_that_is_resumed_is_not_sent_to_a_store_that_only_it_na
     sent = Command(train_inline)
     sweep._deliver(sent, run)
     assert "--uri" in capsys.readouterr().err
-    assert sent.mirror.process is None
+    assert not sent.mirrors.processes
     assert not stores.is_trusted(theirs)
 
 

@@ -1,4 +1,4 @@
-"""Delivering to MLflow what a server missed."""
+"""Delivering to trackers what they missed."""
 
 from __future__ import annotations
 
@@ -14,27 +14,32 @@ from ...config import store
 from ...config.rules import validate
 from ...errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
 from ...processes import locked
-from ...runs.journal import CHECKPOINTS, CONFIG, JOURNAL, RESULT, TRACKING_LOCK, Journal, events
+from ...runs.journal import CHECKPOINTS, CONFIG, JOURNAL, MLFLOW, RESULT, Journal, events, tracking_lock
 from ...tracking import stores
 from ...tracking.answers import Refused, is_final, said
-from ...tracking.mirror import Mirror
+from ...tracking.tracker import Tracker, agree, build
 
 
 def main(arguments: list[str]) -> int:
-    """`sync RUN… [--uri URI]`; a folder stands for all runs below it."""
+    """`sync RUN… [--uri URI] [--trust]`; a folder stands for all runs below it."""
     parser = argparse.ArgumentParser(
-        prog="runner sync", description="Send MLflow what it has not got of some runs. Nothing is sent twice."
+        prog="runner sync", description="Send trackers what they have not got of some runs. Nothing is sent twice."
     )
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", default=["outputs"], help="run directories, or folders of them"
     )
-    parser.add_argument("--uri", help="another store or server than the run's own; it gets all of the run")
+    parser.add_argument("--uri", help="another store or server of MLflow than the run's own; it gets all of the run")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="write to the folders that the runs' trackers name, and import the code: whoever made the runs is trusted",
+    )
     options = parser.parse_args(arguments)
     places = {directory: place for place in map(Path, options.runs) for directory in _below(place)}
     failures = {}
     for directory, place in places.items():
         try:
-            _sync(directory, options.uri, place != directory)
+            _sync(directory, options.uri, place != directory, options.trust)
         except UserError as error:
             failures[os.path.relpath(directory)] = error
             if len(places) > 1:
@@ -62,59 +67,77 @@ def _is_run(directory: Path) -> bool:
     return has_begun or not os.access(directory, os.X_OK)
 
 
-def _sync(directory: Path, uri: str | None, one_of_many: bool) -> None:
+def _sync(directory: Path, uri: str | None, one_of_many: bool, trust: bool) -> None:
     try:
-        sync(directory, uri, one_of_many)
+        sync(directory, uri, one_of_many, trust)
     except OSError as error:
         # Of somebody else's run, say: the others are sent all the same.
         raise files.disk_error(error) from error
 
 
-def sync(directory: Path, uri: str | None, one_of_many: bool) -> None:
-    """Bring the store of a run up to date with it, or another one, which has to be named by whoever calls.
+def sync(directory: Path, uri: str | None, one_of_many: bool, trust: bool = False) -> None:
+    """Bring the trackers of a run up to date with it, or a store of MLflow's that whoever calls has to name.
 
-    Errors: ConfigError for a run without tracking, unless it is one of those below a folder, and for a store that only
-    the run names; ServerLost where it was not delivered, Refused where that will stay so.
+    Errors: ConfigError for a run without tracking, unless it is one of those below a folder, and for an address that
+    only the run names; ServerLost where it was not delivered, Refused where that will stay so. The other trackers have
+    been delivered to then.
     """
     name = os.path.relpath(directory)
     files.refuse_links(directory)
     config = store.read(directory / CONFIG)
-    settings = config.tracking if isinstance(config.tracking, cfg.Mlflow) else None
+    trackers = config.tracking.trackers
     if uri:
-        settings = replace(settings or cfg.Mlflow(), uri=uri)
-        validate(replace(config, tracking=settings))
-    if settings is None and one_of_many:
+        mlflow = config.tracking if isinstance(config.tracking, cfg.Mlflow) else cfg.Mlflow()
+        trackers = {MLFLOW: replace(mlflow, uri=uri)}
+        validate(replace(config, tracking=replace(mlflow, uri=uri)))
+    if not trackers and one_of_many:
         print(f"{name}: trained with tracking=none")
         return
-    if settings is None:
+    if not trackers:
         raise ConfigError(f"{name} was trained with tracking=none. Say where it should go: --uri URI")
-    with locked(directory / TRACKING_LOCK, patience_s=0) as lock:
+    failures = []
+    for tracker, settings in trackers.items():
+        label = name if tracker == MLFLOW else f"{name}, {tracker}"
+        try:
+            _deliver(directory, config, label, tracker, settings, trust, bool(uri))
+        except UserError as error:
+            failures.append(error)
+    for failure in failures[1:]:
+        print(failure, file=sys.stderr)
+    if failures:
+        raise failures[0]
+
+
+def _deliver(
+    directory: Path, config: cfg.Config, label: str, name: str, settings: cfg.Tracker, trust: bool, elsewhere: bool
+) -> None:
+    """Bring one tracker of a run up to date, `elsewhere` with what the user says instead of the run."""
+    with locked(directory / tracking_lock(name), patience_s=0) as lock:
         if lock is None:
-            print(f"{name}: its own process delivers it right now")
+            print(f"{label}: its own process delivers it right now")
             return
-        known = stores.Tracked(directory)
-        if uri:
-            stores.remember(known.go_to(uri))
+        if elsewhere:
+            stores.remember(stores.Tracked(directory, name).go_to(settings.address))
         else:
-            known.sent_into(settings.uri)
+            agree(directory, name, settings, trust)
         runs.close_lost(directory)
-        _deliver(name, Mirror(directory, config, settings, lambda text: print(f"{name}: {text}")))
+        _send(label, build(directory, config, name, settings, lambda text: print(f"{label}: {text}")))
 
 
-def _deliver(name: str, mirror: Mirror) -> None:
+def _send(label: str, tracker: Tracker) -> None:
     try:
-        mirror.check()
-        if not mirror.behind:
-            print(f"{name}: up to date")
+        tracker.check()
+        if not tracker.behind:
+            print(f"{label}: up to date")
             return
-        mirror.replay()
+        tracker.replay()
     except UserError:
         raise
     except Exception as error:
         kind = Refused if is_final(error) else ServerLost
         remedy = "" if is_final(error) else " Is the server up? Repeat the command to send the rest."
-        raise kind(f"{name} was not delivered to {mirror.uri}: {said(error)}.{remedy}") from error
-    print(f"{name}: delivered to {mirror.uri}")
+        raise kind(f"{label} was not delivered to {tracker.place}: {said(error)}.{remedy}") from error
+    print(f"{label}: delivered to {tracker.place}")
 
 
 def add_results(directory: Path, final: dict[str, float]) -> None:
@@ -135,4 +158,4 @@ def add_results(directory: Path, final: dict[str, float]) -> None:
     except OSError as error:
         print(f"{name} cannot be written ({error.strerror}): its latency is only shown here.", file=sys.stderr)
     except UserError as error:
-        print(f"MLflow does not have the latency yet: {error}", file=sys.stderr)
+        print(f"Not every tracker has the latency yet: {error}", file=sys.stderr)

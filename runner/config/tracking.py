@@ -1,0 +1,144 @@
+"""Schema of `tracking`: which trackers the journal of a run is replayed to."""
+
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+from .. import files
+from .fields import bounded
+
+#: What addresses that are none of MLflow's begin with: a place in the run directory, a folder, code of the user's.
+RUN, FOLDER, CODE = "run:", "folder:", "custom:"
+
+
+class Upload(Enum):
+    """Which checkpoints go to the tracking server."""
+
+    best = "best"
+    last = "last"
+    all = "all"
+    none = "none"
+
+
+@dataclass
+class Tracker:
+    """What a run's journal is replayed to."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+    drain_s: float = bounded(60.0, min=0)
+    """Seconds the end of a run waits for what has not been sent yet."""
+
+    @property
+    def address(self) -> str:
+        """Where it sends a run. An address that only the run names is not sent to."""
+        raise NotImplementedError
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Modules that it needs beside this package's own → what to do where one is missing."""
+        return {}
+
+
+@dataclass
+class Csv(Tracker):
+    """`metrics.csv` in the run directory, with the columns step, epoch, name, value."""
+
+    kind: str = "csv"
+    """What the choice is; set by it."""
+
+    @property
+    def address(self) -> str:
+        """A file of the run directory."""
+        return f"{RUN}metrics.csv"
+
+
+@dataclass
+class TensorBoard(Tracker):
+    """Event files of TensorBoard: metrics, hyperparameters and the config."""
+
+    kind: str = "tensorboard"
+    """What the choice is; set by it."""
+    folder: Optional[str] = None
+    """Folder in which the run gets a folder of its own, as TensorBoard compares runs; null: in the run directory."""
+
+    @property
+    def address(self) -> str:
+        """A folder of the run directory, or any other."""
+        return f"{RUN}tensorboard" if self.folder is None else f"{FOLDER}{self.folder}"
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """TensorBoard's own writer."""
+        remedy = "pip install 'paddle-runner[tensorboard]' (or tensorboard alone), or do without: tracking=csv"
+        return {"tensorboard": remedy}
+
+
+@dataclass
+class CustomTracker(Tracker):
+    """A user-defined tracker: `target(run=…, **kwargs)` returns an object whose `replay(events)` takes what is new."""
+
+    kind: str = "custom"
+    """What the choice is; set by it."""
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the callable."""
+
+    @property
+    def address(self) -> str:
+        """The callable, with a digest of what it is given, which may say where the run is sent."""
+        return f"{CODE}{self.target}#{files.text_digest(json.dumps(self.kwargs, sort_keys=True, default=str))}"
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """The module of the callable."""
+        remedy = f"{self.target} is looked for in the working directory and among the installed packages"
+        return {self.target.partition(":")[0].partition(".")[0]: remedy}
+
+
+@dataclass
+class Tracking:
+    """Where metrics, parameters and files of a run are compared with those of others."""
+
+    kind: str = "none"
+    """What the choice is; set by it."""
+    also: dict[str, Tracker] = field(default_factory=dict)
+    """Further trackers by name; each choice but `mlflow` and `none` adds one, as in `tracking=[mlflow,csv]`."""
+
+    @property
+    def trackers(self) -> dict[str, Tracker]:
+        """Name → settings of every tracker."""
+        return dict(self.also)
+
+
+@dataclass
+class Mlflow(Tracking, Tracker):
+    """MLflow, embedded or a server."""
+
+    kind: str = "mlflow"
+    """What the choice is; set by it."""
+    uri: str = "sqlite:///outputs/mlflow.db"
+    """Tracking URI; relative sqlite paths start at the working directory."""
+    checkpoints: Upload = Upload.best
+    """Which checkpoints are uploaded as artefacts: the best; the best and the last; all of them; none."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Further tags of the run."""
+    drain_s: float = bounded(60.0, min=0)
+    """Seconds the end of a run waits for what has not been sent yet."""
+
+    @property
+    def address(self) -> str:
+        """The store."""
+        return self.uri
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """MLflow itself."""
+        return {"mlflow": "pip install mlflow, or do without: tracking=none"}
+
+    @property
+    def trackers(self) -> dict[str, Tracker]:
+        """Name → settings of every tracker."""
+        return {"mlflow": self, **self.also}

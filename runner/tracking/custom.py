@@ -1,0 +1,94 @@
+"""A tracker of the user's: an object whose `replay` gets what is new in the journal of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import config as cfg
+from ..config import store
+from ..config.targets import load_target
+from ..errors import ConfigError
+from ..runs.journal import events
+from .naming import run_name
+from .stores import Tracked
+
+#: The most events of one call.
+MOST_EVENTS = 500
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a tracker of the user's is told of the run that it is made for."""
+
+    directory: Path
+    """The run directory."""
+    name: str
+    """`<mode>-<compression>-<model>-<short id>`."""
+    key: str
+    """32 hexadecimal digits that stay when the run is resumed or its directory moved, and are others in a copy."""
+    config: dict[str, Any]
+    """Every leaf of the config under its dotted name."""
+
+
+class Custom:
+    """A run on its way to a tracker of the user's."""
+
+    def __init__(self, directory: Path, config: cfg.Config, name: str, settings: cfg.CustomTracker) -> None:
+        self.directory, self.settings = directory, settings
+        self.tracked = Tracked(directory, name)
+        if self.tracked.is_of_another_journal:
+            self.tracked.values["offset"] = 0
+        self._run = Run(directory, run_name(config, directory), self.tracked.values["key"], store.leaves(config))
+        self._target: Any = None
+
+    @property
+    def place(self) -> str:
+        """The callable."""
+        return self.settings.target
+
+    @property
+    def behind(self) -> bool:
+        """Whether the journal has events that `replay` was not given."""
+        return self.tracked.behind
+
+    def check(self) -> None:
+        """Make the user's object, once. Errors: ConfigError where the callable is not found, or makes another one."""
+        if self._target is None:
+            # A call whose end was not noted is made again, with the same key.
+            self.tracked.write()
+            made = load_target(self.settings.target)(run=self._run, **self.settings.kwargs)
+            if not callable(getattr(made, "replay", None)):
+                raise ConfigError(
+                    f"{self.settings.target} returns a {type(made).__name__} without a method replay(events), which a "
+                    "tracker needs."
+                )
+            self._target = made
+
+    def replay(self) -> bool:
+        """Hand over what is new, and note it. Whether the run has ended."""
+        self.check()
+        while batch := list(itertools.islice(self._new(), MOST_EVENTS)):
+            self._hand_over([event for event, _ in batch])
+            self.tracked.read_to(batch[-1][1])
+        return bool(self.tracked.values.get("ended"))
+
+    def end(self, event: dict[str, Any]) -> None:
+        """Hand over the end of a run whose journal could not take it."""
+        self.check()
+        self._hand_over([event])
+        with contextlib.suppress(OSError):
+            self.tracked.write()
+
+    def _new(self) -> Iterator[tuple[dict[str, Any], int]]:
+        return events(self.directory, self.tracked.values.get("offset", 0))
+
+    def _hand_over(self, batch: list[dict[str, Any]]) -> None:
+        self._target.replay(batch)
+        for event in batch:
+            if event["event"] in ("started", "resumed", "ended"):
+                self.tracked.values["ended"] = event["event"] == "ended"

@@ -1,0 +1,33 @@
+"""What a run and its parameters are called in every tracker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import config as cfg
+from .. import files
+from ..config import store
+
+
+def names(config: cfg.Config) -> dict[str, str]:
+    """What runs are told apart by in a tracker: tags to search for, parameters to compare and draw."""
+    return {
+        "mode": config.mode.kind,
+        "compression": config.compression.kind,
+        "model": cfg.model_name(config.model),
+        "data": config.data.kind,
+    }
+
+
+def parameters(config: cfg.Config) -> dict[str, str]:
+    """Every leaf of the config by its dotted name; which choice a group has by the name of the group alone."""
+    leaves = store.flatten(config)
+    return {key.removesuffix(".kind"): files.writable(value) for key, value in leaves.items()} | names(config)
+
+
+def run_name(config: cfg.Config, directory: Path) -> str:
+    """`<mode>-<compression>-<model>-<short id>`, where a job of a sweep has `<sweep>-<number>` for a short id."""
+    short = directory.name.rpartition("_")[2]
+    if directory.parent.parent.name == "sweeps":
+        short = f"{directory.parent.name}-{directory.name.partition('_')[0]}"
+    return f"{config.mode.kind}-{config.compression.kind}-{cfg.model_name(config.model)}-{short}"

@@ -1,0 +1,98 @@
+"""Objects of the user's that are told how training goes: `train.callbacks`. They see copies, and change nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import config as cfg
+from ..config import store
+from ..config.targets import load_target
+from ..errors import CallbackFailed, ConfigError
+from ..runs.journal import LOG
+from ..training import seeding
+from ..training.evaluation import Evaluation
+from ..training.state import Observer, Progress
+
+#: The methods that an object may have; each is called where it has it.
+MOMENTS = ("on_begin", "on_step", "on_evaluation", "on_end")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `on_begin` is told."""
+
+    directory: Path
+    """The run directory."""
+    config: dict[str, Any]
+    """Every leaf of the config under its dotted name."""
+    step: int
+    """Optimizer steps that a resumed run has behind it."""
+    steps: int
+    """Optimizer steps of the whole run."""
+
+
+class Callbacks:
+    """The objects of a run, in the order of the config."""
+
+    def __init__(self, settings: list[cfg.Callback], directory: Path) -> None:
+        """Errors: ConfigError where a callable is not found, CallbackFailed where it raises one."""
+        self.directory = directory
+        self._objects: list[tuple[str, Any]] = []
+        for one in settings:
+            target = load_target(one.target)
+            made = self._call(one.target, "its constructor", target, **one.kwargs)
+            if not any(callable(getattr(made, moment, None)) for moment in MOMENTS):
+                raise ConfigError(
+                    f"train.callbacks: {one.target} returns a {type(made).__name__} with none of the methods "
+                    f"{', '.join(MOMENTS)}, so it would never be called."
+                )
+            self._objects.append((one.target, made))
+
+    def tell(self, moment: str, *arguments: Any) -> None:
+        """Call a method of every object that has it. Errors: CallbackFailed naming the first that raises an error."""
+        for target, made in self._objects:
+            if method := getattr(made, moment, None):
+                self._call(target, moment, method, *copy.deepcopy(arguments))
+
+    def begin(self, config: cfg.Config, step: int, steps: int) -> None:
+        """Training is about to begin or to go on."""
+        self.tell("on_begin", Run(self.directory, store.leaves(config), step, steps))
+
+    def around(self, observer: Observer) -> Observer:
+        """The observer with the calls between its own; itself where there is nobody to call."""
+        return Told(self, observer) if self._objects else observer
+
+    def _call(self, target: str, moment: str, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        random = seeding.state()
+        try:
+            return method(*arguments, **named)
+        except (Exception, SystemExit) as error:
+            reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
+            raise CallbackFailed(
+                f"train.callbacks: {target} failed in {moment}: {reason}. Where: {self.directory / LOG}"
+            ) from error
+        finally:
+            # Numbers that it drew are drawn again by training.
+            seeding.restore(random)
+
+
+class Told:
+    """An observer of the loop that passes on what it hears."""
+
+    def __init__(self, callbacks: Callbacks, observer: Observer) -> None:
+        self._callbacks, self._observer = callbacks, observer
+        self.checkpoint, self.stepped, self.stopping = observer.checkpoint, observer.stepped, observer.stopping
+
+    def logged(self, progress: Progress, values: dict[str, float]) -> None:
+        """The training metrics since the last reading."""
+        self._observer.logged(progress, values)
+        self._callbacks.tell("on_step", progress.step, progress.epochs_begun, values)
+
+    def evaluated(self, progress: Progress, evaluation: Evaluation, better: bool) -> None:
+        """The validation metrics."""
+        self._observer.evaluated(progress, evaluation, better)
+        self._callbacks.tell("on_evaluation", progress.step, progress.epochs_begun, evaluation.values, better)
