@@ -229,7 +229,7 @@ UNKNOWN = "0123456789abcdef0123456789abcdef"
 )  # fmt: skip
 def test_a_run_that_does_not_exist_is_told_as_such(here, finished, run, words):
     said = words.replace("RUN", run).split()
-    options = [] if words[0] in "eps" else [*TINY, "tracking.drain_s=30", "hydra.run.dir=here"]
+    options = [] if words[0] in "eps" else [*TINY, "tracking=none", "hydra.run.dir=here"]
     shutil.rmtree(finished / "here", ignore_errors=True)
     done = here(*said, *options, cwd=finished)
     assert done.returncode == 3, done.stderr

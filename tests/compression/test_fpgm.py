@@ -111,6 +111,7 @@ def test_channels_that_are_left_are_a_multiple():
     assert all(after % 8 == 0 for _, after in plan.channels.values())
 
 
+@pytest.mark.slow
 def test_the_least_sensitive_layers_lose_most_until_the_macs_fall_by_what_was_asked():
     network = built(KINDS["resnet18"])
     everything, first = slim.parameters(network), network.conv1.weight

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_damaged_files_end_in_no_traceback_no_wrong_result_and_no_gap_in_a_list():
     words = ["--sample", "40", "--seed", "0", "--processes", "1"]
     done = subprocess.run(

@@ -90,6 +90,7 @@ def compose_run(overrides):
     assert run_here(["config", *overrides]) == 0
 
 
+@pytest.mark.slow
 def test_the_tutorial_leads_to_served_integers(tmp_path):
     """Its commands as they are, made short, one after another in one folder."""
     short = ["+debug=fast_dev_run", "train.threads=1", "deploy.bench_s=0.01"]

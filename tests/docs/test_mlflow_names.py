@@ -55,6 +55,7 @@ def patterns(heading):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heading", ["Metrics", "Tags", "Artefacts"])
 def test_everything_that_is_sent_is_in_the_page(sent, heading):
     run, files = sent
@@ -66,6 +67,7 @@ def test_everything_that_is_sent_is_in_the_page(sent, heading):
     assert not missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heading", ["Metrics", "Artefacts"])
 def test_everything_in_the_page_is_sent(sent, heading):
     """But what only other modes, networks or settings have."""
@@ -76,6 +78,7 @@ def test_everything_in_the_page_is_sent(sent, heading):
     assert not [one for one in missing if not re.search(others, one)]
 
 
+@pytest.mark.slow
 def test_parameters_are_the_leaves_and_the_choices(sent):
     run, _ = sent
     assert run.data.params["mode"] == "cls_distill_multiopt"

@@ -82,7 +82,6 @@ def test_a_sweep_among_other_files_adds_its_own(theirs):
     assert "0_photos" not in done.stdout
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("words", [[], ["checkpoint.resume=auto"]])
 @pytest.mark.parametrize("name", ["notes.txt", "config.yaml", "export/model.onnx", "ranks/list.csv", "journal.jsonl/x"])
 def test_a_run_is_not_written_among_other_files(tmp_path, name, words):

@@ -337,7 +337,6 @@ def test_three_processes_are_one_run(undisturbed, tmp_path):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test_images"] == 16
 
 
-@pytest.mark.smoke
 def test_gpus_that_are_not_there_are_refused(tmp_path):
     done = run(*RUN, "launch.devices=0,1", "train.device=cpu", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
@@ -376,7 +375,6 @@ def test_a_port_that_is_taken_is_named(tmp_path):
     assert f"launch.master={master}: the first process cannot listen there" in done.stderr
 
 
-@pytest.mark.smoke
 def test_a_sweep_over_machines_is_refused(tmp_path):
     cluster = ["launch=cluster", "launch.nnodes=2", "launch.master=node0:29500", "launch.rank=1"]
     done = run(*RUN, *cluster, "-m", "train.seed=0,1", cwd=tmp_path)
@@ -384,7 +382,6 @@ def test_a_sweep_over_machines_is_refused(tmp_path):
     assert "a sweep runs on one machine" in done.stdout + done.stderr
 
 
-@pytest.mark.smoke
 def test_a_key_of_another_choice_is_found_there(tmp_path):
     done = run("launch.nnodes=2", cwd=tmp_path)
     assert done.returncode == 2

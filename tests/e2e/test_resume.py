@@ -83,7 +83,6 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tmp_path, case):
     overrides = [*LENGTH, *CASES[case], *DEADLY, "tracking=none"]

@@ -21,6 +21,7 @@ def run(folder, *arguments, **environment):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
 def test_every_convolution_of_a_run_is_listed_with_both_times(tmp_path):
     assert "Nothing was measured yet" in run(tmp_path, "kernels").stdout
@@ -34,6 +35,7 @@ def test_every_convolution_of_a_run_is_listed_with_both_times(tmp_path):
     assert table.count("\n") >= len(listed["measured"])
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_reason_is_said_and_training_goes_on(tmp_path):
     done = run(tmp_path, "kernels", CXX="no-such-compiler")
     assert done.returncode == 0

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import TINY
-from tests.e2e.processes import has_logged, run, start, wait_until
+from tests.conftest import run_inline as run
+from tests.e2e.processes import has_logged, start, wait_until
 
 CASES = {
     "cls with averages": ["train.ema=0.5"],
