@@ -47,7 +47,7 @@ def errors():
 
 def test_an_entry_of_the_list_is_monitored_journaled_and_reported_with_nothing_else_to_do(tmp_path, errors, capsys):
     run = tmp_path / "run"
-    result = trained(run, "train.monitor=val/errors", "mode=cls_distill")
+    result = trained(run, "train.monitor=val/errors", "mode=cls_distill", "train.plots=true")
     assert result["monitor"] == "val/student/errors"
     history = curves(run)
     assert {name for name in history if name.endswith("/errors")} == {
