@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[3]
 CUDA = "paddlepaddle-gpu" in {distribution.metadata["Name"] for distribution in metadata.distributions()}
 
 
-def examined(command, cwd, **env):
+def examined(here, cwd):
     """The exit code and the findings by name."""
-    done = command("doctor", "--json", cwd=cwd, env=env)
+    done = here("doctor", "--json", cwd=cwd)
     assert "Traceback" not in done.stderr
     answer = json.loads(done.stdout)
     findings = {finding["name"]: finding for finding in answer["findings"]}
@@ -40,8 +40,8 @@ def test_a_healthy_machine_is_ready_and_its_versions_are_named(command, tmp_path
     assert not list(tmp_path.iterdir()), "it leaves nothing behind"
 
 
-def test_json_has_what_the_table_has(command, tmp_path):
-    code, findings = examined(command, tmp_path)
+def test_json_has_what_the_table_has(here, tmp_path):
+    code, findings = examined(here, tmp_path)
     assert code == 0
     assert findings["numpy"] == {"name": "numpy", "status": "ok", "found": metadata.version("numpy"), "remedy": ""}
     assert {*doctor.REQUIRED, "Python", "device", "C++ compiler", "processor", "memory", "outputs"} <= set(findings)
@@ -76,40 +76,42 @@ def test_a_paddle_that_does_not_import_is_a_problem_with_a_remedy(command, tmp_p
     assert done.stdout.endswith("1 problem\n"), "what fails because of it is not counted again"
 
 
-def test_a_store_that_is_no_database_is_a_problem(command, tmp_path):
+def test_a_store_that_is_no_database_is_a_problem(here, tmp_path):
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "mlflow.db").write_text("no database, whatever its name says")
-    code, findings = examined(command, tmp_path)
+    code, findings = examined(here, tmp_path)
     assert code == 2
     assert "file is not a database" in findings["MLflow store"]["found"]
     assert "python -m runner sync" in findings["MLflow store"]["remedy"]
 
 
-def test_the_runs_of_the_store_are_counted(command, tmp_path):
-    assert command(*TINY, cwd=tmp_path).returncode == 0
-    _, findings = examined(command, tmp_path)
+def test_the_runs_of_the_store_are_counted(here, tmp_path):
+    assert here(*TINY, cwd=tmp_path).returncode == 0
+    _, findings = examined(here, tmp_path)
     assert findings["MLflow store"]["status"] == "ok"
     assert findings["MLflow store"]["found"].endswith("runs: 1")
 
 
-def test_an_outputs_folder_that_takes_no_files_is_a_problem(command, tmp_path):
+def test_an_outputs_folder_that_takes_no_files_is_a_problem(here, tmp_path):
     (tmp_path / "outputs").write_text("a file")
-    code, findings = examined(command, tmp_path)
+    code, findings = examined(here, tmp_path)
     assert (code, findings["outputs"]["status"]) == (2, "missing")
 
 
-def test_the_tracking_variable_is_said_to_be_unused_and_not_shown(command, tmp_path):
-    done = command("doctor", cwd=tmp_path, env={"MLFLOW_TRACKING_URI": "http://ada:opensesame@server"})
+def test_the_tracking_variable_is_said_to_be_unused_and_not_shown(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:opensesame@server")
+    done = here("doctor", cwd=tmp_path)
     assert done.returncode == 0
     assert "tracking.uri=URI" in done.stdout
     assert "opensesame" not in done.stdout + done.stderr
 
 
 @pytest.mark.skipif(CUDA, reason="this Paddle has CUDA")
-def test_a_gpu_that_this_build_cannot_use_is_a_warning(command, tmp_path):
+def test_a_gpu_that_this_build_cannot_use_is_a_warning(here, tmp_path, monkeypatch):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA H100\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
-    code, findings = examined(command, tmp_path, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    code, findings = examined(here, tmp_path)
     assert (code, findings["device"]["status"]) == (0, "warn")
     assert "NVIDIA H100" in findings["device"]["found"]
     assert "paddlepaddle-gpu" in findings["device"]["remedy"]
