@@ -54,7 +54,7 @@ test-matrix: $(DEVELOPMENT)
 
 test-fuzz: $(DEVELOPMENT)
 	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py \
-		tests/test_unpickling.py tests/data/test_damaged_images.py $(ARGS)
+		tests/data/test_unpickling.py tests/data/test_damaged_images.py $(ARGS)
 
 test-damage: $(DEVELOPMENT)
 	$(BIN)/python -m tests.damage $(ARGS)

@@ -13,8 +13,9 @@ from paddle import nn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
-from .. import compression, files, runs, unpickling
+from .. import compression, files, runs
 from .. import config as cfg
+from ..data import unpickling
 from ..errors import CheckpointError, Damaged
 from ..models import Networks
 from ..runs.journal import CHECKPOINTS, CONFIG

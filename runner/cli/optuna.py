@@ -13,7 +13,7 @@ from ..terminal import MEANING, PLAIN, quoted
 
 def directions(train: cfg.Train, minimize: list[cfg.Cost]) -> str | list[str]:
     """What the sweeper is to do with each value: first the monitored metric, then the costs."""
-    first = "minimize" if goal_of(train) is cfg.Goal.min else "maximize"
+    first = "minimize" if goal_of(train.monitor, train.goal, train.metrics) is cfg.Goal.min else "maximize"
     return [first, *("minimize" for _ in minimize)] if minimize else first
 
 

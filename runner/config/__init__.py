@@ -80,19 +80,7 @@ from .optimization import (
     Schedule,
     Sgd,
 )
-from .run import (
-    Accelerate,
-    Callback,
-    Checkpoint,
-    Cluster,
-    CustomMetric,
-    Debug,
-    Device,
-    Goal,
-    Launch,
-    Local,
-    Train,
-)
+from .run import Accelerate, Callback, Checkpoint, Cluster, CustomMetric, Debug, Device, Goal, Launch, Local, Train
 from .search import Cost, Optuna, Parameter, Sweep
 from .tracking import Csv, CustomTracker, Mlflow, TensorBoard, Tracker, Tracking, Upload
 

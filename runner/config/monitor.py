@@ -5,16 +5,31 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError, nearest
 from ..metrics import METRICS, Goal, Metric, Sums, find, present, with_k
-from .run import CustomMetric, Train
 from .search import Cost
 from .targets import load_target
 
 #: Final numbers that are no metrics, whose names are taken.
 TAKEN = {*(cost.value for cost in Cost), "latency_ms_p99", "images_per_s"}
+
+
+@dataclass
+class CustomMetric:
+    """A user-defined metric: `target(confusion, **kwargs)` returns a number.
+
+    confusion: NumPy int64 [K, K], how often class (row) was taken for class (column).
+    """
+
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    goal: Goal = "???"  # type: ignore[assignment]
+    """Which direction of it is better: max or min."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the callable."""
 
 
 def metrics_of(custom: Mapping[str, CustomMetric]) -> list[Metric]:
@@ -53,11 +68,11 @@ def prominent(values: Iterable[str], metrics: Iterable[Metric], monitor: str) ->
     return [metric for metric in present(values, metrics) if metric.is_prominent or metric.name == name]
 
 
-def goal_of(train: Train) -> Goal | None:
+def goal_of(monitor: str, goal: Goal | None, custom: Mapping[str, CustomMetric]) -> Goal | None:
     """The direction in which the monitored metric is better; None where there is no such metric."""
-    if train.goal is not None:
-        return train.goal
-    metric = find(monitored(train.monitor).partition("/")[2], metrics_of(train.metrics))
+    if goal is not None:
+        return goal
+    metric = find(monitored(monitor).partition("/")[2], metrics_of(custom))
     return metric.goal if metric else None
 
 

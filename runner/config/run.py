@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 from ..metrics import Goal
 from .fields import bounded
+from .monitor import CustomMetric, goal_of
 
 
 class Device(Enum):
@@ -21,21 +22,6 @@ class Accelerate(Enum):
 
     auto = "auto"
     off = "off"
-
-
-@dataclass
-class CustomMetric:
-    """A user-defined metric: `target(confusion, **kwargs)` returns a number.
-
-    confusion: NumPy int64 [K, K], how often class (row) was taken for class (column).
-    """
-
-    target: str = "???"
-    """Where the callable is: `package.module:callable`."""
-    goal: Goal = "???"  # type: ignore[assignment]
-    """Which direction of it is better: max or min."""
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of the callable."""
 
 
 @dataclass
@@ -92,9 +78,7 @@ class Train:
     """Objects of yours that are told how training goes: `[{target: package.module:callable, kwargs: {}}, …]`."""
 
     def __post_init__(self) -> None:
-        from .monitor import goal_of
-
-        self.goal = goal_of(self)
+        self.goal = goal_of(self.monitor, self.goal, self.metrics)
 
 
 @dataclass

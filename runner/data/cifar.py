@@ -13,10 +13,9 @@ from typing import IO, Any
 import numpy as np
 
 from .. import config as cfg
-from .. import unpickling
 from ..errors import DataError
 from ..images import resize_all
-from . import download
+from . import download, unpickling
 from .splits import Images, Source
 
 HOME = "https://www.cs.toronto.edu/~kriz"

@@ -21,9 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from runner import unpickling
 from runner.checkpoints import weights
-from runner.data import cifar
+from runner.data import cifar, unpickling
 from runner.errors import CheckpointError, DataError
 
 #: Files that are tried by each test, the same ones each time; `make test-fuzz` tries 8,000 others.
