@@ -15,16 +15,14 @@ import types
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import yaml
 
 from .errors import Damaged
-from .metrics import HEADLINE
 
 #: Whole numbers beyond have no place in any format that they are handed to.
 LARGEST = 2**63
-BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 #: What a user can do about a file of a run in general.
 REMEDY = "Bring back the file as the run wrote it, or leave that run out."
 
@@ -94,8 +92,7 @@ def _read(path: Path, shape: Any, remedy: str, parse: Any) -> Any:
     if text is None:
         return None
     try:
-        value = parse(text)
-        check(value, shape)
+        value = typed(parse(text), shape)
     except (ValueError, RecursionError, TypeError, AttributeError, LookupError, yaml.YAMLError) as error:
         why = "it is nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise Damaged(f"{path} is damaged: {why}. {remedy}") from error
@@ -113,30 +110,30 @@ def check(value: Any, shape: Any, name: str = "it") -> None:
         if value is not None or type(None) not in inner:
             check(value, next(option for option in inner if option is not type(None)), name)
     elif origin is Literal:
-        _require(value in inner, f"{name} is not one of {', '.join(map(str, inner))}")
+        require(value in inner, f"{name} is not one of {', '.join(map(str, inner))}")
     elif is_dataclass(shape):
-        _require(isinstance(value, dict), f"{name} is not a mapping")
+        require(isinstance(value, dict), f"{name} is not a mapping")
         hints = get_type_hints(shape)
         for part in fields(shape):
             if part.name in value:
                 check(value[part.name], hints[part.name], part.name)
             else:
                 optional = part.default is not MISSING or part.default_factory is not MISSING
-                _require(optional, f"{part.name} is missing in it")
+                require(optional, f"{part.name} is missing in it")
     elif is_typeddict(shape):
-        _require(isinstance(value, dict), f"{name} is not a mapping")
+        require(isinstance(value, dict), f"{name} is not a mapping")
         for key, kind in get_type_hints(shape).items():
             if key in value:
                 check(value[key], kind, key)
             else:
-                _require(key not in shape.__required_keys__, f"{key} is missing in it")
+                require(key not in shape.__required_keys__, f"{key} is missing in it")
     elif origin is dict or shape is dict:
-        _require(isinstance(value, dict), f"{name} is not a mapping")
+        require(isinstance(value, dict), f"{name} is not a mapping")
         for key, item in value.items():
             check(key, str, f"a key of {name}")
             check(item, inner[1] if inner else Any, str(key))
     elif origin is list or shape is list:
-        _require(isinstance(value, list), f"{name} is not a list")
+        require(isinstance(value, list), f"{name} is not a list")
         for item in value:
             check(item, inner[0] if inner else Any, f"an entry of {name}")
     else:
@@ -150,6 +147,11 @@ def typed(value: Any, shape: Any) -> Any:
 
 
 def _as(value: Any, shape: Any) -> Any:
+    origin, inner = get_origin(shape), get_args(shape)
+    if origin in (Union, types.UnionType) and value is not None:
+        return _as(value, next(option for option in inner if option is not type(None)))
+    if origin is list:
+        return [_as(item, inner[0]) for item in value]
     if not is_dataclass(shape):
         return value
     hints = get_type_hints(shape)
@@ -159,255 +161,26 @@ def _as(value: Any, shape: Any) -> Any:
 
 def _check_plain(value: Any, shape: Any, name: str) -> None:
     if shape is bool:
-        _require(isinstance(value, bool), f"{name} is neither true nor false")
+        require(isinstance(value, bool), f"{name} is neither true nor false")
     elif shape in (int, float):
         kinds = int if shape is int else (int, float)
-        _require(isinstance(value, kinds) and not isinstance(value, bool), f"{name} is not a number")
-        _require(isinstance(value, float) or abs(value) < LARGEST, f"{name} is too large")
+        require(isinstance(value, kinds) and not isinstance(value, bool), f"{name} is not a number")
+        require(isinstance(value, float) or abs(value) < LARGEST, f"{name} is too large")
     elif shape is str:
-        _require(isinstance(value, str), f"{name} is not text")
+        require(isinstance(value, str), f"{name} is not text")
         # Bytes of a file's name that are not text are kept as the halves from DC80 to DCFF.
-        _require(not re.search("[\ud800-\udc7f\udd00-\udfff]", value), f"{name} is not text")
+        require(not re.search("[\ud800-\udc7f\udd00-\udfff]", value), f"{name} is not text")
 
 
-def _require(holds: bool, otherwise: str) -> None:
+def require(holds: bool, otherwise: str) -> None:
+    """Errors: ValueError saying what does not hold."""
     if not holds:
         raise ValueError(otherwise)
-
-
-class Progress(TypedDict):
-    """How far a run is: `training.Progress`."""
-
-    step: int
-    epoch: int
-    batch: int
-    best: float | None
-    best_step: int
-    waited: int
-    settled: int
-
-
-class _Result(TypedDict):
-    """What is listed and compared."""
-
-    final: dict[str, float]
-    test: dict[str, float]
-    exported: str | None
-    monitor: str
-    best: float | None
-    seconds: float
-
-
-class Result(_Result):
-    """`result.json` of a run that was trained here; one that was rebuilt from MLflow has less."""
-
-    ending: str
-    test_images: int
-    progress: Progress
-    epochs: int
-    device: str
-
-
-class OfStore(TypedDict, total=False):
-    """What one store has of a run: a store of MLflow's, a folder of TensorBoard's, whatever a tracker sends it to."""
-
-    run_id: str
-    experiment_id: str
-    params_sent: bool
-    offset: int
-    mark: str
-    ended: bool
-    has_lost: bool
-
-
-class Tracked(OfStore, total=False):
-    """`mlflow.json`, and the same of another tracker."""
-
-    uri: str
-    key: str
-    home: str
-    said: str
-    own: str
-    beside: str | None
-    others: dict[str, OfStore]
-    rebuilt: str
-    refused: str
-
-
-class Mistake(TypedDict):
-    """Of `mistakes.json`."""
-
-    index: int
-    label: str
-    predicted: str
-    confidence: float
-    png: str
-
-
-class Mistakes(TypedDict):
-    """`mistakes.json`: how many there were, and the worst."""
-
-    images: int
-    wrong: int
-    worst: list[Mistake]
-
-
-class Failure(TypedDict):
-    """Why a process of a run ended."""
-
-    message: str
-    exit_code: int
-
-
-class Refusal(TypedDict):
-    """Why a job of a sweep was not started."""
-
-    job: str
-    reason: str
-    exit_code: int
-
-
-class _Event(TypedDict):
-    event: str
-    time: float
-
-
-class Metrics(_Event):
-    """Numbers of a step."""
-
-    step: int
-    epoch: int
-    values: dict[str, float]
-
-
-class Dataset(_Event):
-    """What a run is trained on."""
-
-    name: str
-    digest: str
-    source: str
-    profile: dict[str, int]
-
-
-class Tags(_Event):
-    """Tags of the run."""
-
-    values: dict[str, str]
-
-
-class Note(_Event):
-    """What a person should know."""
-
-    text: str
-
-
-class _Checkpoint(_Event):
-    name: str
-    better: bool
-
-
-class Checkpoint(_Checkpoint, total=False):
-    """A checkpoint that was written; `final`: what the run ended with."""
-
-    final: bool
-
-
-class Artifact(_Event):
-    """A file or folder of the results."""
-
-    path: str
-    folder: str
-
-
-class Model(_Event):
-    """An export."""
-
-    path: str
-
-
-class Ended(_Event):
-    """The end of an attempt."""
-
-    status: Literal["FINISHED", "FAILED", "KILLED"]
-    reason: str
-    exit_code: int
-
-
-#: Name of an event in the journal → its shape.
-EVENTS: dict[str, Any] = {
-    "started": _Event, "resumed": _Event, "metrics": Metrics, "dataset": Dataset, "tags": Tags, "note": Note,
-    "checkpoint": Checkpoint, "artifact": Artifact, "model": Model, "ended": Ended,
-}  # fmt: skip
-#: Seconds since 1970 at which calendars end.
-LATEST = 253_402_300_799
-
-
-def event(line: bytes) -> dict[str, Any] | None:
-    """The event in a line of a journal; None for what a crash tore, damage, and kinds of other versions."""
-    found = fitting(line, _Event)
-    if found is None or not 0 <= found["time"] < LATEST or found["event"] not in EVENTS:
-        return None
-    return fitting(line, EVENTS[found["event"]])
 
 
 def fitting(line: bytes, shape: Any) -> Any:
     """The JSON value of a line that fits a type (see `check`), else None."""
     try:
-        found = json.loads(line)
-        check(found, shape)
+        return typed(json.loads(line), shape)
     except (ValueError, RecursionError):
         return None
-    return found
-
-
-def result(path: Path, whole: bool = False) -> dict[str, Any] | None:
-    """`result.json` of a run, `whole` for one that was trained here; None where it has none yet. Errors: Damaged."""
-    remedy = "Remove it; the command of the run with checkpoint.resume=auto writes it again."
-    found = read_json(path, Result if whole else _Result, remedy)
-    needed = {HEADLINE.name, *({"params"} if whole else ())}
-    if found is None or needed <= found["final"].keys():
-        return found
-    raise Damaged(f"{path} is damaged: final has not all of {', '.join(sorted(needed))}. {remedy}")
-
-
-class _OfNetwork(TypedDict):
-    top1: list[float]
-    confusion: list[list[int]]
-
-
-def per_class(path: Path) -> dict[str, Any]:
-    """`per_class.json` of a run; empty where it has none yet. Errors: Damaged."""
-    found = read_json(path, dict[str, Any]) or {}
-    try:
-        for name, part in found.items():
-            check(part, list[str] if name == "classes" else _OfNetwork, name)
-            rows = [] if name == "classes" else [part["top1"], part["confusion"], *part["confusion"]]
-            _require(all(len(row) == len(found["classes"]) for row in rows), f"{name} has not a row a class")
-        _require(not found or found.keys() >= {"classes", "student"}, "a part is missing in it")
-    except (ValueError, KeyError) as error:
-        raise Damaged(f"{path} is damaged: {error}. {REMEDY}") from error
-    return found
-
-
-def mistakes(path: Path) -> dict[str, Any]:
-    """`mistakes.json` of a run; empty where it has none yet. Errors: Damaged."""
-    found = read_json(path, Mistakes) or {}
-    if not all(BASE64.fullmatch(mistake["png"]) for mistake in found.get("worst", [])):
-        raise Damaged(f"{path} is damaged: an image in it is not base64. {REMEDY}")
-    return found
-
-
-def _is_whole(known: dict[str, Any]) -> bool:
-    needed = {"experiment_id", "params_sent", "offset"} if "run_id" in known else set()
-    return known.get("offset", 0) >= 0 and known.keys() >= needed
-
-
-def tracked(path: Path) -> dict[str, Any]:
-    """`mlflow.json` of a run, or the same of another tracker; empty where nothing was delivered. Errors: Damaged."""
-    remedy = "Remove it; `python -m runner sync RUN` then delivers the run as a new one."
-    found = read_json(path, Tracked, remedy) or {}
-    whole = "rebuilt" in found or "run_id" not in found or found.keys() >= {"key", "uri"}
-    stores = [] if "rebuilt" in found else [found, *found.get("others", {}).values()]
-    if not whole or not all(map(_is_whole, stores)):
-        raise Damaged(f"{path} is damaged: a part of it is missing or impossible. {remedy}")
-    return found

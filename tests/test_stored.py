@@ -20,6 +20,7 @@ from runner.config import store
 from runner.deploy import manifest
 from runner.errors import ConfigError, Damaged, UserError
 from runner.report import subject
+from runner.runs import result as results
 from runner.runs import sweep
 from runner.runs.journal import Journal
 from runner.tracking import pages
@@ -92,13 +93,13 @@ def test_a_result_is_as_later_code_needs_it_or_refused(part, content, tmp_path_f
     path = tmp_path_factory.mktemp("result") / "result.json"
     path.write_text(json.dumps(RESULT | {part: content}))
     try:
-        found = stored.result(path, whole=True)
+        found = results.read(path, whole=True)
     except Damaged:
         pass
     else:
-        assert isinstance(runs.monitored(found), float)
-        assert f"{found['final']['params'] / 1e6 + found['seconds']:.2f}"
-        assert found["progress"]["best_step"] < 2**63
+        assert isinstance(found.monitored, float)
+        assert f"{found.final['params'] / 1e6 + found.seconds:.2f}"
+        assert found.came_to.best_step < 2**63
 
 
 def test_a_number_that_nobody_can_compute_with_is_refused(tmp_path):
@@ -194,7 +195,7 @@ def test_a_damaged_sweep_is_named(tmp_path, content):
 def test_damaged_lines_hide_no_refusal_of_a_sweep(tmp_path):
     said = {"job": "1_a", "reason": "why", "exit_code": 2}
     (tmp_path / ".refused.jsonl").write_text(f"null\n{json.dumps(said)}\n[1]\n{{\n")
-    assert sweep.refusals(tmp_path) == {"1_a": said}
+    assert sweep.refusals(tmp_path) == {"1_a": sweep.Refusal(**said)}
 
 
 @pytest.mark.parametrize(

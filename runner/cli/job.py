@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from .. import config as cfg
-from .. import device, files, runs, terminal
+from .. import device, files, terminal
 from ..config import store
 from ..errors import STOPPED, ConfigError, RunFailed, UserError
 from ..launch import supervisor, workers
@@ -91,8 +91,7 @@ def _job(command: Command, composed: DictConfig, directory: Path, overrides: lis
     run_summary.brief(result, sweep.prefix(directory))
     if command.signals_received and not elsewhere:
         raise KeyboardInterrupt
-    monitored = runs.monitored(result)
-    return optuna.values(config.sweep.optuna, result, monitored) if config.sweep.optuna else monitored
+    return optuna.values(config.sweep.optuna, result) if config.sweep.optuna else result.monitored
 
 
 def _stopped(folder: Path, swept: sweep.Sweep, error: UserError) -> None:

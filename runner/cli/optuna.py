@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import config as cfg
 from ..config.monitor import goal_of
+from ..runs.result import Result
 from ..terminal import MEANING, PLAIN, quoted
 
 
@@ -50,7 +51,7 @@ def _literal(value: Any) -> str:
     return json.dumps(value)
 
 
-def values(search: cfg.Optuna, result: Mapping[str, Any], monitored: float) -> float | list[float]:
+def values(search: cfg.Optuna, result: Result) -> float | list[float]:
     """What the sweeper is told of a finished run: the monitored metric, and the costs that should be small as well."""
-    costs = [float(result["final"][cost.name]) for cost in search.minimize]
-    return [monitored, *costs] if costs else monitored
+    costs = [float(result.final[cost.name]) for cost in search.minimize]
+    return [result.monitored, *costs] if costs else result.monitored

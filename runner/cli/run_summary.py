@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -14,40 +13,41 @@ from .. import config as cfg
 from .. import runs, terminal
 from ..config.monitor import metrics_of
 from ..metrics import HEADLINE, METRICS, find, present
+from ..runs.result import Result
 from ..terminal import duration, screen
 from ..tracking import stores
 
 
-def brief(result: dict[str, Any], prefix: str) -> None:
+def brief(result: Result, prefix: str) -> None:
     """Print one line, which begins with the prefix."""
-    final, text = result["final"], Text(f"{prefix}test")
-    for name in dict.fromkeys((HEADLINE.name, result["monitor"].rpartition("/")[2])):
+    final, text = result.final, Text(f"{prefix}test")
+    for name in dict.fromkeys((HEADLINE.name, result.monitor.rpartition("/")[2])):
         if name in final:
             metric = find(name, METRICS)
             text.append(f" {metric.title if metric else name} ").append(f"{final[name]:.4f}", "bold")
-    screen().print(text.append(f" in {duration(result['seconds'])}"), soft_wrap=True)
+    screen().print(text.append(f" in {duration(result.seconds)}"), soft_wrap=True)
 
 
-def show(config: cfg.Config, directory: Path, result: dict[str, Any]) -> None:
+def show(config: cfg.Config, directory: Path, result: Result) -> None:
     """Print the result table, the run directory and how to compare."""
     console = screen()
-    final, progress = result["final"], result["progress"]
+    final, progress = result.final, result.came_to
     rows: dict[str, str | Text] = {
         "mode": config.mode.kind,
         "compression": config.compression.kind,
         "model": f"{cfg.model_name(config.model)}, {final['params'] / 1e6:.2f} M parameters",
     }
-    if result["best"] is not None:
-        rows[f"best {result['monitor']}"] = f"{result['best']:.4f} at step {progress['best_step']}"
+    if result.best is not None:
+        rows[f"best {result.monitor}"] = f"{result.best:.4f} at step {progress.best_step}"
     for metric in present(final, metrics_of(config.train.metrics)):
-        images = f" of {result['test_images']} images" if metric.is_proportion else ""
+        images = f" of {result.test_images} images" if metric.is_proportion else ""
         rows[f"test {metric.title}"] = Text.assemble((f"{final[metric.name]:.4f}", "bold"), images)
-    if f"student1/{HEADLINE.name}" in result["test"]:
-        rows[f"test {HEADLINE.title} of student1"] = f"{result['test'][f'student1/{HEADLINE.name}']:.4f}"
-    rows["training"] = f"{progress['step']} steps, {result['epochs']} epochs in {duration(result['seconds'])}"
-    if result.get("exported"):
+    if f"student1/{HEADLINE.name}" in result.test:
+        rows[f"test {HEADLINE.title} of student1"] = f"{result.test[f'student1/{HEADLINE.name}']:.4f}"
+    rows["training"] = f"{progress.step} steps, {result.epochs} epochs in {duration(result.seconds)}"
+    if result.exported:
         latency = f", {final['latency_ms_p50']:.2f} ms an image" if "latency_ms_p50" in final else ""
-        rows["recommended here"] = f"{result['exported']}, {final['size_mb']:.2f} MB{latency}"
+        rows["recommended here"] = f"{result.exported}, {final['size_mb']:.2f} MB{latency}"
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     for name, value in rows.items():
         table.add_row(name, value)

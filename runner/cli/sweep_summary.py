@@ -80,12 +80,12 @@ def _table(found: Sequence[Run]) -> Table:
         if result is None:
             table.add_row(name, styled(run.state.status, "red"))
             continue
-        best = "" if result["best"] is None else f"{result['best']:.4f}"
+        best = "" if result.best is None else f"{result.best:.4f}"
         values = [run.final.get(metric.name) for metric in metrics]
         table.add_row(
             name, run.state.status, *("" if value is None else styled(f"{value:.4f}", "bold") for value in values),
-            best, result.get("exported") or "", *(column.text(run.final) for column in costs.COSTS),
-            duration(result["seconds"]),
+            best, result.exported or "", *(column.text(run.final) for column in costs.COSTS),
+            duration(result.seconds),
         )  # fmt: skip
     return table
 
@@ -102,8 +102,8 @@ def best(found: Sequence[Run]) -> list[str]:
         names = [cost.name for cost in searched.minimize]
         front = costs.front({run.label: [run.score, *(-run.final[name] for name in names)] for run in order})
         numbers = ", ".join(sorted(front, key=int))
-        return [f"Pareto   none is better in {first.result['monitor']} and {', '.join(names)} at once: {numbers}"]
-    return [f"Best     {first.label}, {first.result['monitor']} {first.monitored:.4f}: {first.command}"]
+        return [f"Pareto   none is better in {first.result.monitor} and {', '.join(names)} at once: {numbers}"]
+    return [f"Best     {first.label}, {first.result.monitor} {first.monitored:.4f}: {first.command}"]
 
 
 def comparison(directory: Path) -> list[str]:

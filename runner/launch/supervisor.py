@@ -13,19 +13,20 @@ import time
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from .. import config as cfg
-from .. import device, files, runs, stored, terminal
+from .. import device, files, runs, terminal
 from ..config import store
 from ..deploy import manifest
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import STOPPED, UNWRITABLE, ConfigError, Damaged, DiskError, ProcessLost, RunFailed, UserError
 from ..processes import locked
 from ..runs import compatible, protocol, sweep
+from ..runs import result as results
 from ..runs.journal import CHECKPOINTS, CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, RESULT, Journal, refuse_other_files
+from ..runs.result import Result
 from . import workers
 from .command import Command
 from .signals import ToWorkers
@@ -47,8 +48,8 @@ class Outcome:
 
 def run(
     command: Command, config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str] | None = None
-) -> dict[str, Any] | None:
-    """Train a config in a directory; returns its `result.json`, None where another command writes that.
+) -> Result | None:
+    """Train a config in a directory; returns its result, None where another command writes that.
 
     `tags` are further tags of the run. Errors: UserError with the reason and the exit code of a run that did not
     finish.
@@ -109,9 +110,9 @@ def _assist(command: Command, config: cfg.Config, directory: Path, node: workers
         raise RunFailed(outcome.reason, outcome.exit_code)
 
 
-def result(directory: Path) -> dict[str, Any]:
+def result(directory: Path) -> Result:
     """`result.json` of a finished run. Errors: Damaged."""
-    content = stored.result(directory / RESULT, whole=True)
+    content = results.read(directory / RESULT, whole=True)
     if content is None:
         raise Damaged(f"{directory / RESULT} is missing. Continue the run, which writes it: checkpoint.resume=auto")
     return content
@@ -143,7 +144,7 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
             )
         before = store.read(directory / CONFIG)
         changed = compatible.check(before, config, str(directory), runs.overrides(directory))
-        done = stored.result(directory / RESULT, whole=True)
+        done = results.read(directory / RESULT, whole=True)
         if done and runs.state(directory).status == "FINISHED" and not changed.keys() & set(compatible.LENGTH):
             return False
         if done:
@@ -160,11 +161,11 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
     return True
 
 
-def _refuse_shorter(config: cfg.Config, done: dict[str, Any]) -> None:
+def _refuse_shorter(config: cfg.Config, done: Result) -> None:
     steps, epochs = config.train.max_steps, config.train.epochs
-    if (steps or done["progress"]["step"]) < done["progress"]["step"] or (not steps and epochs < done["epochs"]):
+    if (steps or done.came_to.step) < done.came_to.step or (not steps and epochs < done.epochs):
         raise ConfigError(
-            f"The run has {done['progress']['step']} steps, {done['epochs']} epochs behind it already. Raise "
+            f"The run has {done.came_to.step} steps, {done.epochs} epochs behind it already. Raise "
             "train.epochs (or train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
         )
 
@@ -253,7 +254,7 @@ def _outcome(
         return Outcome(0, "FINISHED", "")
     code = ended.code
     if failure := protocol.read_failure(directory, ended.rank or 0):
-        return Outcome(failure["exit_code"], "FAILED", failure["message"])
+        return Outcome(failure.exit_code, "FAILED", failure.message)
     if code in (-signal.SIGINT, -signal.SIGTERM):
         # It came before the process could note it.
         code = 128 - code

@@ -141,8 +141,8 @@ def _tiles(best: Run) -> list[tuple[str, str, str]]:
         value = best.final[metric.name]
         error = best.error_of(value, "test") if metric.is_proportion else None
         tiles.append((f"test {metric.title}", f"{value:.4f}", f"± {error:.4f}" if error else ""))
-    if best.result["best"] is not None:
-        tiles.append((best.result["monitor"], f"{best.result['best']:.4f}", "decides"))
+    if best.result.best is not None:
+        tiles.append((best.result.monitor, f"{best.result.best:.4f}", "decides"))
     tiles += [(column.heading, column.text(best.final), "") for column in costs.COSTS if column.text(best.final)]
     return tiles
 
@@ -153,11 +153,11 @@ def _row(
     """A run in the table: what is shown of it, and what it is sorted by."""
     cells: list[tuple[str, float | None]] = []
     if run.result:
-        best = run.result["best"]
+        best = run.result.best
         values = [run.final[HEADLINE.name], best, *(run.final.get(metric.name) for metric in others)]
         cells += [("" if value is None else f"{value:.4f}", value) for value in values]
         cells += [(column.text(run.final), column.value(run.final)) for column in costs.COSTS]
-        cells.append((duration(run.result["seconds"]), run.result["seconds"]))
+        cells.append((duration(run.result.seconds), run.result.seconds))
     config = run.config
     facts = [config.mode.kind, config.compression.kind, cfg.model_name(config.model)] if config else []
     return {

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from .. import files, runs, stored, terminal
+from .. import files, runs, terminal
 from ..config.monitor import metrics_of
 from ..errors import Damaged, ForeignPath
 from ..metrics import HEADLINE, Metric, find, present
 from ..runs import journal, sweep
+from ..runs import result as results
+from ..runs.result import Result
 from . import costs
 
 
@@ -51,7 +53,7 @@ class Run:
         return f"{self.label}: {shortened(values) or self.name}"
 
     @property
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> Result | None:
         """`result.json` of a finished run."""
         return self.state.result
 
@@ -64,7 +66,7 @@ class Run:
     def monitored(self) -> float:
         """What decides between finished runs."""
         assert self.result
-        return runs.monitored(self.result)
+        return self.result.monitored
 
     @property
     def metrics(self) -> list[Metric]:
@@ -75,7 +77,7 @@ class Run:
     def metric(self) -> Metric:
         """The metric that was monitored."""
         assert self.result
-        return find(self.result["monitor"].rpartition("/")[2], self.metrics) or HEADLINE
+        return find(self.result.monitor.rpartition("/")[2], self.metrics) or HEADLINE
 
     @property
     def score(self) -> float:
@@ -103,12 +105,12 @@ class Run:
     @property
     def per_class(self) -> dict[str, Any]:
         """`classes`, and of each network `top1` and `confusion`; empty where the run did not get so far."""
-        return {} if self.state.status == "DAMAGED" else stored.per_class(self.directory / journal.PER_CLASS)
+        return {} if self.state.status == "DAMAGED" else results.per_class(self.directory / journal.PER_CLASS)
 
     @property
     def mistakes(self) -> dict[str, Any]:
         """`images`, `wrong` and the `worst` of them; empty where the run did not get so far."""
-        return {} if self.state.status == "DAMAGED" else stored.mistakes(self.directory / journal.MISTAKES)
+        return {} if self.state.status == "DAMAGED" else results.mistakes(self.directory / journal.MISTAKES)
 
     @property
     def profile(self) -> dict[str, int]:
@@ -149,7 +151,7 @@ def read(directory: Path, label: str, name: str) -> Run:
     except (Damaged, ForeignPath) as error:
         run.state = runs.damaged(error, run.state.step)
     if run.state.result:
-        run.final = dict(run.state.result["final"])
+        run.final = dict(run.state.result.final)
     return run
 
 
@@ -159,7 +161,7 @@ def jobs(directory: Path) -> list[Run]:
     for job in sweep.jobs(directory):
         run = read(job, job.name.partition("_")[0], job.name.replace("_", " ", 1))
         if said := refusals.get(job.name):
-            run.state = runs.State("FAILED", said["reason"], said["exit_code"], run.state.step, None)
+            run.state = runs.State("FAILED", said.reason, said.exit_code, run.state.step, None)
         found.append(run)
     return together(found)
 

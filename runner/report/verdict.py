@@ -45,8 +45,8 @@ def of(found: Sequence[Run]) -> Verdict | None:
 def _first(order: Sequence[Run]) -> str:
     best = order[0]
     assert best.result
-    validated = best.result["best"] is not None
-    metric = best.result["monitor"] if validated else f"test {best.metric.title} (nothing was validated)"
+    validated = best.result.best is not None
+    metric = best.result.monitor if validated else f"test {best.metric.title} (nothing was validated)"
     said = f"{metric} is {best.monitored:.4f}"
     if len(order) == 1:
         return f"{said}."
@@ -125,7 +125,7 @@ def pareto_points(found: Sequence[Run], column: costs.Column) -> dict[str, tuple
 def _cheaper(order: Sequence[Run]) -> Run | None:
     best = order[0]
     assert best.result
-    split = "val" if best.result["best"] is not None else "test"
+    split = "val" if best.result.best is not None else "test"
     if not best.metric.is_proportion or not 0 <= best.monitored <= 1:
         return None
     error = best.error_of(best.monitored, split)

@@ -10,7 +10,6 @@ from .run import (
     find,
     is_running,
     mlflow_id,
-    monitored,
     overrides,
     state,
 )
@@ -25,7 +24,6 @@ __all__ = [
     "find",
     "is_running",
     "mlflow_id",
-    "monitored",
     "overrides",
     "state",
 ]

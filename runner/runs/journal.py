@@ -12,6 +12,8 @@ from typing import Any
 
 from .. import files, processes, stored
 from ..errors import ConfigError, Damaged
+from . import tracked as tracked_of
+from .events import parse
 
 #: Names in a run directory.
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
@@ -125,7 +127,7 @@ def events(directory: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], i
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
-            if event := stored.event(line):
+            if event := parse(line):
                 yield event, offset
 
 
@@ -152,7 +154,7 @@ def tracked(directory: Path, tracker: str = MLFLOW) -> dict[str, Any]:
 
     Errors: Damaged.
     """
-    return stored.tracked(directory / tracked_file(tracker))
+    return tracked_of.read(directory / tracked_file(tracker))
 
 
 def curves(directory: Path) -> dict[str, dict[int, float]]:

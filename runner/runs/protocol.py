@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import child, files, stored
@@ -90,6 +90,15 @@ class Heartbeat:
                 os.write(self.pipe, sign)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a process of a run ended."""
+
+    message: str
+    """For the user."""
+    exit_code: int
+
+
 def log_of(directory: Path, rank: int) -> Path:
     """Where a process of a run writes its log."""
     return directory / (f"{RANKS}/rank{rank}.log" if rank else LOG)
@@ -103,12 +112,12 @@ def clear_failure(directory: Path, rank: int) -> None:
 def write_failure(directory: Path, rank: int, message: str, exit_code: int) -> None:
     """Leave the reason why a process ends to the command. On a full disk the exit code alone has to do."""
     with contextlib.suppress(OSError):
-        files.write_json(_failure_file(directory, rank), {"message": message, "exit_code": exit_code})
+        files.write_json(_failure_file(directory, rank), asdict(Failure(message, exit_code)))
 
 
-def read_failure(directory: Path, rank: int) -> stored.Failure | None:
+def read_failure(directory: Path, rank: int) -> Failure | None:
     """The reason that a process left; None where it left none. Errors: Damaged."""
-    return stored.read_json(_failure_file(directory, rank), stored.Failure)
+    return stored.read_json(_failure_file(directory, rank), Failure)
 
 
 def _failure_file(directory: Path, rank: int) -> Path:

@@ -15,8 +15,8 @@ from .. import config as cfg
 from .. import stored
 from ..config import store
 from ..errors import ConfigError, Damaged, ProcessLost, UserError
-from ..metrics import HEADLINE
 from ..processes import is_locked, locked
+from . import result as results
 from .journal import (
     CHECKPOINTS,
     CONFIG,
@@ -31,6 +31,7 @@ from .journal import (
     events,
     tracked,
 )
+from .result import Result
 
 #: Events that verbs add to a run that has ended.
 LATER = {"metrics", "artifact", "model", "note", "tags"}
@@ -72,7 +73,7 @@ class State:
     """What its command ended with."""
     step: int
     """The last step that was logged."""
-    result: dict[str, Any] | None
+    result: Result | None
     """`result.json` of a finished run."""
 
 
@@ -112,7 +113,7 @@ def _in_journal(directory: Path) -> State:
                 status, reason, exit_code = event["status"], event["reason"], event["exit_code"]
             case "metrics":
                 step = max(step, event["step"])
-    return State(status, reason, exit_code, step, stored.result(directory / RESULT))
+    return State(status, reason, exit_code, step, results.read(directory / RESULT))
 
 
 def checkpoints(directory: Path) -> dict[str, str]:
@@ -137,15 +138,6 @@ def _without_journal(directory: Path) -> dict[str, str]:
         if (directory / RESULT).is_file() and isinstance(store.read(directory / CONFIG).compression, cfg.Ptq):
             return {"final": QUANTIZED}
     return {}
-
-
-def monitored(result: dict[str, Any]) -> float:
-    """What decides between runs: the monitored metric of the best weights; where nothing was validated, on test."""
-    if result["best"] is not None:
-        return float(result["best"])
-    # Runs of before have no loss among their final numbers.
-    tested = result.get("test", {}) | result["final"]
-    return float(tested.get(result["monitor"].rpartition("/")[2], tested[HEADLINE.name]))
 
 
 def close_lost(directory: Path) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import yaml
 
@@ -220,11 +220,21 @@ def is_job(directory: Path) -> bool:
     return any((directory / name).exists() for name in OF_A_JOB)
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a job of a sweep was not started."""
+
+    job: str
+    """Its folder's name."""
+    reason: str
+    exit_code: int
+
+
 def note_refusal(directory: Path, overrides: list[str], error: UserError) -> None:
     """Write down why a job could not be started; in its own folder as well, unless that holds something already."""
-    refusal = {"job": directory.name, "reason": str(error), "exit_code": error.exit_code}
+    refusal = Refusal(directory.name, str(error), error.exit_code)
     with (directory.parent / REFUSED).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(refusal) + "\n")
+        stream.write(json.dumps(asdict(refusal)) + "\n")
     if (directory / CONFIG).exists() or (directory.is_dir() and not is_job(directory) and any(directory.iterdir())):
         return
     directory.mkdir(parents=True, exist_ok=True)
@@ -233,13 +243,13 @@ def note_refusal(directory: Path, overrides: list[str], error: UserError) -> Non
     files.write_text(directory / OVERRIDES, yaml.safe_dump(shown))
     journal = Journal(directory)
     journal.append("started", command=shown)
-    journal.append("ended", status="FAILED", reason=refusal["reason"], exit_code=error.exit_code)
+    journal.append("ended", status="FAILED", reason=refusal.reason, exit_code=error.exit_code)
 
 
-def refusals(directory: Path) -> dict[str, dict[str, Any]]:
-    """Job's folder → `reason` and `exit_code`, of those that this command could not start."""
+def refusals(directory: Path) -> dict[str, Refusal]:
+    """Job's folder → why it was not started, of those that this command could not start."""
     # What is damaged in it is missing: the folder of a job says it too.
     with contextlib.suppress(Damaged):
         lines = (stored.read_bytes(directory / REFUSED) or b"").splitlines()
-        return {refusal["job"]: refusal for line in lines if (refusal := stored.fitting(line, stored.Refusal))}
+        return {refusal.job: refusal for line in lines if (refusal := stored.fitting(line, Refusal))}
     return {}

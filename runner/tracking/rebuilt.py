@@ -12,7 +12,9 @@ from .. import files
 from ..config import store
 from ..config.monitor import monitored
 from ..errors import CheckpointError, ConfigError, ServerLost
+from ..runs import result as results
 from ..runs.journal import CONFIG, MISTAKES, MLFLOW, OVERRIDES, PER_CLASS, RESULT, Journal, tracked_file
+from ..runs.result import Result
 from . import server
 from .answers import Late, said
 from .artifacts import Artifacts
@@ -78,7 +80,7 @@ def _directory(client: Any, uri: str, found: Any) -> Path:
     files.write_json(folder / tracked_file(MLFLOW), {"uri": uri, "run_id": run_id, "rebuilt": found.info.run_name})
     _write_journal(client, found, folder)
     if found.info.status == "FINISHED":
-        files.write_json(folder / RESULT, _result(found, folder))
+        results.write(folder / RESULT, _result(found, folder))
     return folder
 
 
@@ -101,8 +103,8 @@ def _write_journal(client: Any, found: Any, folder: Path) -> None:
         journal.append("ended", status=found.info.status, reason=reason, exit_code=0)
 
 
-def _result(found: Any, folder: Path) -> dict[str, Any]:
-    """What `result.json` says, from the metrics of a finished run."""
+def _result(found: Any, folder: Path) -> Result:
+    """The result, from the metrics of a finished run."""
     metrics = found.data.metrics
     config = None
     with contextlib.suppress(ConfigError):
@@ -112,11 +114,10 @@ def _result(found: Any, folder: Path) -> dict[str, Any]:
     from ..runs.journal import curves
 
     history = curves(folder).get(monitor, {})
-    return {
-        "final": {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("final/")},
-        "test": {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("test/")},
-        "exported": None,
-        "monitor": monitor,
-        "best": better(history.values()) if history else None,
-        "seconds": ((found.info.end_time or found.info.start_time) - found.info.start_time) / 1000,
-    }
+    return Result(
+        final={name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("final/")},
+        test={name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("test/")},
+        monitor=monitor,
+        best=better(history.values()) if history else None,
+        seconds=((found.info.end_time or found.info.start_time) - found.info.start_time) / 1000,
+    )

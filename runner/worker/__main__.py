@@ -181,7 +181,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     parallel.separate(run.training.networks)
     with heartbeat.behind_the_last_step():
         finish(directory, run, journal, ending, recorder.seconds)
-        callbacks.tell("on_end", stored.result(directory / RESULT))
+        callbacks.tell("on_end", stored.read_json(directory / RESULT, dict[str, Any]))
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from ..checkpoints import checkpoint, weights
 from ..compression import ptq, qat, slim
 from ..config.monitor import monitored, prominent
 from ..errors import DiskError, UserError
+from ..runs import result as results
 from ..runs.journal import LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
+from ..runs.result import Progress, Result
 from ..training.evaluation import Evaluation, evaluate
 from ..training.state import Ending, Training
 from . import experiment, mistakes
@@ -73,21 +74,22 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         training.progress.epochs_begun,
         {f"final/{name}": value for name, value in final.items()},
     )
-    files.write_json(
+    progress = training.progress
+    results.write(
         directory / RESULT,
-        {
-            "ending": ending.value,
-            "final": final,
-            "exported": exported.get("file"),
-            "test": test,
-            "test_images": evaluation.count,
-            "monitor": f"val/{monitored(run.config.train.monitor)}",
-            "best": training.progress.best,
-            "progress": asdict(training.progress),
-            "epochs": training.progress.epochs_begun,
-            "seconds": seconds,
-            "device": run.device,
-        },
+        Result(
+            final=final,
+            test=test,
+            monitor=f"val/{monitored(run.config.train.monitor)}",
+            best=progress.best,
+            seconds=seconds,
+            exported=exported.get("file"),
+            ending=ending.value,
+            test_images=evaluation.count,
+            progress=Progress(progress.step, progress.best_step),
+            epochs=progress.epochs_begun,
+            device=run.device,
+        ),
     )
 
 

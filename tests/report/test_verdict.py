@@ -6,6 +6,7 @@ from runner import config as cfg
 from runner import runs
 from runner.report import costs, subject, verdict
 from runner.runs.journal import Journal
+from runner.runs.result import Result
 
 
 def run(folder, label, best, top1, macs=1e6, images=100, goal=cfg.Goal.max, monitor="val/student/top1", **final):
@@ -15,9 +16,9 @@ def run(folder, label, best, top1, macs=1e6, images=100, goal=cfg.Goal.max, moni
     profile = {"train": 1000, "val": images, "test": images}
     Journal(directory).append("dataset", name="digits", digest="", source="", profile=profile)
     numbers = {"top1": top1, "macs": macs, **final}
-    result = {"final": numbers, "best": best, "monitor": monitor, "seconds": 1.0}
+    result = {"final": numbers, "best": best, "monitor": monitor, "seconds": 1.0, "test": {}}
     config = cfg.Config(train=cfg.Train(goal=goal))
-    state = runs.State("FINISHED", "", 0, 10, result)
+    state = runs.State("FINISHED", "", 0, 10, Result(**result))
     return subject.Run(str(label), f"run {label}", directory, state, config, [], dict(numbers))
 
 

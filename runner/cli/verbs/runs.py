@@ -66,7 +66,7 @@ def describe(directory: Path) -> dict[str, Any]:
     except Damaged as error:
         # Of several damaged files the first one is named.
         state = state if state.status == "DAMAGED" else runs.damaged(error, state.step)
-    final = state.result["final"] if state.result else {}
+    final = state.result.final if state.result else {}
     row: dict[str, Any] = {
         "run": os.path.relpath(directory), "started": runs.began(directory), "status": state.status,
         "reason": state.reason, "run_id": run_id, "mode": None, "compression": None, "model": None,

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ... import config as cfg
-from ... import files, runs, stored
+from ... import files, runs
 from ...config import store
 from ...config.rules import validate
 from ...errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
 from ...processes import locked
+from ...runs import result as results
 from ...runs.journal import CHECKPOINTS, CONFIG, JOURNAL, MLFLOW, RESULT, Journal, events, tracking_lock
 from ...tracking import stores
 from ...tracking.answers import Refused, is_final, said
@@ -152,8 +153,8 @@ def add_results(directory: Path, final: dict[str, float]) -> None:
     name = os.path.relpath(directory)
     try:
         Journal(directory).metrics(step, epoch, {f"final/{key}": value for key, value in final.items()})
-        if result := stored.result(directory / RESULT):
-            files.write_json(directory / RESULT, result | {"final": result["final"] | final})
+        if result := results.read(directory / RESULT):
+            results.add(directory / RESULT, result, final)
         sync(directory, None, one_of_many=True)
     except OSError as error:
         print(f"{name} cannot be written ({error.strerror}): its latency is only shown here.", file=sys.stderr)

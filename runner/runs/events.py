@@ -1,0 +1,90 @@
+"""The events of a journal: what a line holds."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from .. import stored
+
+
+class _Event(TypedDict):
+    event: str
+    time: float
+
+
+class Metrics(_Event):
+    """Numbers of a step."""
+
+    step: int
+    epoch: int
+    values: dict[str, float]
+
+
+class Dataset(_Event):
+    """What a run is trained on."""
+
+    name: str
+    digest: str
+    source: str
+    profile: dict[str, int]
+
+
+class Tags(_Event):
+    """Tags of the run."""
+
+    values: dict[str, str]
+
+
+class Note(_Event):
+    """What a person should know."""
+
+    text: str
+
+
+class _Checkpoint(_Event):
+    name: str
+    better: bool
+
+
+class Checkpoint(_Checkpoint, total=False):
+    """A checkpoint that was written; `final`: what the run ended with."""
+
+    final: bool
+
+
+class Artifact(_Event):
+    """A file or folder of the results."""
+
+    path: str
+    folder: str
+
+
+class Model(_Event):
+    """An export."""
+
+    path: str
+
+
+class Ended(_Event):
+    """The end of an attempt."""
+
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+    reason: str
+    exit_code: int
+
+
+#: Name of an event in the journal → its shape.
+EVENTS: dict[str, Any] = {
+    "started": _Event, "resumed": _Event, "metrics": Metrics, "dataset": Dataset, "tags": Tags, "note": Note,
+    "checkpoint": Checkpoint, "artifact": Artifact, "model": Model, "ended": Ended,
+}  # fmt: skip
+#: Seconds since 1970 at which calendars end.
+LATEST = 253_402_300_799
+
+
+def parse(line: bytes) -> dict[str, Any] | None:
+    """The event in a line of a journal; None for what a crash tore, damage, and kinds of other versions."""
+    found = stored.fitting(line, _Event)
+    if found is None or not 0 <= found["time"] < LATEST or found["event"] not in EVENTS:
+        return None
+    return stored.fitting(line, EVENTS[found["event"]])

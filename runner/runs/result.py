@@ -1,0 +1,129 @@
+"""What a run ended with: `result.json`, `per_class.json` and `mistakes.json`. The results are written and read here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+from .. import files, stored
+from ..errors import Damaged
+from ..metrics import HEADLINE
+
+BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+#: What can be done about a damaged result.
+REMEDY = "Remove it; the command of the run with checkpoint.resume=auto writes it again."
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run came."""
+
+    step: int
+    """Optimizer steps."""
+    best_step: int
+    """Step that the best weights are of."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """`result.json`."""
+
+    final: dict[str, float]
+    """Numbers of the deployed network, by the name of a metric or a cost."""
+    test: dict[str, float]
+    """Test metrics of every network, `<network>/<metric>`, and of the student by their names alone."""
+    monitor: str
+    """The metric that decided which weights are the best."""
+    best: float | None
+    """Its best value; None where nothing was validated."""
+    seconds: float
+    """Seconds trained, over all attempts."""
+    exported: str | None = None
+    """The exported file that is recommended."""
+    ending: str | None = None
+    """Why the loop ended. This and what follows only a run has that was trained here, not one rebuilt from MLflow."""
+    test_images: int = 0
+    progress: Progress | None = None
+    epochs: int = 0
+    device: str = ""
+
+    @property
+    def monitored(self) -> float:
+        """What decides between runs: the monitored metric of the best weights; where nothing was validated, on test."""
+        if self.best is not None:
+            return float(self.best)
+        # Runs of before have no loss among their final numbers.
+        tested = self.test | self.final
+        return float(tested.get(self.monitor.rpartition("/")[2], tested[HEADLINE.name]))
+
+    @property
+    def came_to(self) -> Progress:
+        """How far a run came that was trained here."""
+        assert self.progress is not None
+        return self.progress
+
+
+def write(path: Path, result: Result) -> None:
+    """Errors: OSError."""
+    files.write_json(path, asdict(result))
+
+
+def add(path: Path, result: Result, final: dict[str, float]) -> None:
+    """Add final numbers to a result. Errors: OSError."""
+    write(path, replace(result, final=result.final | final))
+
+
+def read(path: Path, whole: bool = False) -> Result | None:
+    """The result of a run, `whole` for one that was trained here; None where it has none yet. Errors: Damaged."""
+    result: Result | None = stored.read_json(path, Result, REMEDY)
+    needed = {HEADLINE.name, *({"params"} if whole else ())}
+    if result is None or (needed <= result.final.keys() and not (whole and result.progress is None)):
+        return result
+    raise Damaged(f"{path} is damaged: it has not all of {', '.join(sorted(needed | {'progress'}))}. {REMEDY}")
+
+
+class _OfNetwork(TypedDict):
+    top1: list[float]
+    confusion: list[list[int]]
+
+
+def per_class(path: Path) -> dict[str, Any]:
+    """`per_class.json` of a run; empty where it has none yet. Errors: Damaged."""
+    parts = stored.read_json(path, dict[str, Any]) or {}
+    try:
+        for name, part in parts.items():
+            stored.check(part, list[str] if name == "classes" else _OfNetwork, name)
+            rows = [] if name == "classes" else [part["top1"], part["confusion"], *part["confusion"]]
+            stored.require(all(len(row) == len(parts["classes"]) for row in rows), f"{name} has not a row a class")
+        stored.require(not parts or parts.keys() >= {"classes", "student"}, "a part is missing in it")
+    except (ValueError, KeyError) as error:
+        raise Damaged(f"{path} is damaged: {error}. {stored.REMEDY}") from error
+    return parts
+
+
+class Mistake(TypedDict):
+    """Of `mistakes.json`."""
+
+    index: int
+    label: str
+    predicted: str
+    confidence: float
+    png: str
+
+
+class Mistakes(TypedDict):
+    """`mistakes.json`: how many there were, and the worst."""
+
+    images: int
+    wrong: int
+    worst: list[Mistake]
+
+
+def mistakes(path: Path) -> dict[str, Any]:
+    """`mistakes.json` of a run; empty where it has none yet. Errors: Damaged."""
+    content = stored.read_json(path, Mistakes) or {}
+    if not all(BASE64.fullmatch(mistake["png"]) for mistake in content.get("worst", [])):
+        raise Damaged(f"{path} is damaged: an image in it is not base64. {stored.REMEDY}")
+    return content

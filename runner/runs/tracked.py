@@ -1,0 +1,51 @@
+"""What was delivered of a run, and where: `mlflow.json`, and the same of other trackers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+from .. import stored
+from ..errors import Damaged
+
+
+class OfStore(TypedDict, total=False):
+    """What one store has of a run: a store of MLflow's, a folder of TensorBoard's, whatever a tracker sends it to."""
+
+    run_id: str
+    experiment_id: str
+    params_sent: bool
+    offset: int
+    mark: str
+    ended: bool
+    has_lost: bool
+
+
+class Tracked(OfStore, total=False):
+    """`mlflow.json`, and the same of another tracker."""
+
+    uri: str
+    key: str
+    home: str
+    said: str
+    own: str
+    beside: str | None
+    others: dict[str, OfStore]
+    rebuilt: str
+    refused: str
+
+
+def _is_whole(known: dict[str, Any]) -> bool:
+    needed = {"experiment_id", "params_sent", "offset"} if "run_id" in known else set()
+    return known.get("offset", 0) >= 0 and known.keys() >= needed
+
+
+def read(path: Path) -> dict[str, Any]:
+    """`mlflow.json` of a run, or the same of another tracker; empty where nothing was delivered. Errors: Damaged."""
+    remedy = "Remove it; `python -m runner sync RUN` then delivers the run as a new one."
+    found = stored.read_json(path, Tracked, remedy) or {}
+    whole = "rebuilt" in found or "run_id" not in found or found.keys() >= {"key", "uri"}
+    stores = [] if "rebuilt" in found else [found, *found.get("others", {}).values()]
+    if not whole or not all(map(_is_whole, stores)):
+        raise Damaged(f"{path} is damaged: a part of it is missing or impossible. {remedy}")
+    return found
