@@ -63,6 +63,16 @@ def test_links_between_files_lead_somewhere(page):
             assert not anchor or anchor in headings, link
 
 
+#: Files that recipes tell a reader to write.
+ADDED = {"runner/tracking/lines.py", "conf/tracking/lines.yaml"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_are_there(page):
+    named = re.findall(r"`((?:runner|tests|conf|benchmarks|examples)/[\w/.-]+)`", page.read_text())
+    assert not [path for path in named if not (ROOT / path).exists() and path not in ADDED]
+
+
 def anchor_of(heading):
     """How a heading is linked to."""
     return re.sub(r"[^\w\- ]", "", heading.lstrip("# ")).strip().lower().replace(" ", "-")
