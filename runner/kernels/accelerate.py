@@ -49,7 +49,9 @@ def accelerate(network: nn.Layer, image_size: int) -> None:
         kind = ELEMENTWISE.get(type(layer)) or FASTER.get(type(layer))
         if kind and fits(layer):
             layer.__class__ = kind
-    if not any(isinstance(layer, Accelerated) for layer in network.sublayers(include_self=True)):
+    if not any(_is_trained_by_kernels(layer) for layer in network.sublayers(include_self=True)):
+        # Weights of another type: there is nothing to gain, and images in float32 are not what the network takes.
+        _apply(network, {})
         return
     # Quantization replaces layers, but not where they stand.
     layout = getattr(network, _LAYOUT, None)
@@ -57,6 +59,10 @@ def accelerate(network: nn.Layer, image_size: int) -> None:
         layout = _find_layout(network, image_size)
         setattr(network, _LAYOUT, layout)
     _apply(network, layout)
+
+
+def _is_trained_by_kernels(layer: nn.Layer) -> bool:
+    return isinstance(layer, Accelerated) and bool(layer.parameters(include_sublayers=False))
 
 
 def _find_layout(network: nn.Layer, image_size: int) -> Layout:
