@@ -49,12 +49,20 @@ def accelerate(network: nn.Layer, image_size: int) -> None:
         kind = ELEMENTWISE.get(type(layer)) or FASTER.get(type(layer))
         if kind and fits(layer):
             layer.__class__ = kind
+    if not any(_is_trained_by_kernels(layer) for layer in network.sublayers(include_self=True)):
+        # Weights of another type: there is nothing to gain, and images in float32 are not what the network takes.
+        _apply(network, {})
+        return
     # Quantization replaces layers, but not where they stand.
     layout = getattr(network, _LAYOUT, None)
     if layout is None:
         layout = _find_layout(network, image_size)
         setattr(network, _LAYOUT, layout)
     _apply(network, layout)
+
+
+def _is_trained_by_kernels(layer: nn.Layer) -> bool:
+    return isinstance(layer, Accelerated) and bool(layer.parameters(include_sublayers=False))
 
 
 def _find_layout(network: nn.Layer, image_size: int) -> Layout:
@@ -135,7 +143,7 @@ def _agrees(network: nn.Layer, images: Tensor, expected: list[Tensor]) -> bool:
     return all(
         isinstance(ours, Tensor)
         and ours.shape == theirs.shape
-        and float((ours - theirs).norm()) <= TOLERANCE * float(theirs.norm())
+        and float((ours - theirs).astype("float32").norm()) <= TOLERANCE * float(theirs.astype("float32").norm())
         for ours, theirs in zip(logits, expected, strict=True)
     )
 
@@ -151,7 +159,8 @@ def _lively(network: nn.Layer) -> Iterator[None]:
     ]
     try:
         for parameter, _ in kept:
-            parameter.set_value(generator.uniform(0.5, 1.5, parameter.shape).astype(np.float32))
+            values = paddle.to_tensor(generator.uniform(0.5, 1.5, parameter.shape).astype(np.float32))
+            parameter.set_value(values.astype(parameter.dtype))
         yield
     finally:
         for parameter, before in kept:

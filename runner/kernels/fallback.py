@@ -44,9 +44,9 @@ class QuantizedDepthwiseConv2D(QuantizedConv2D):
 
 
 def _pays(layer: nn.Layer, features: Tensor) -> bool:
-    """Whether the matrices of these features [B, C, H, W] are small enough and the batch is large enough."""
+    """Whether the matrices of these features [B, C, H, W], float32, are small enough and the batch is large enough."""
     batch, channels, height, width = features.shape
-    if not paddle.in_dynamic_mode() or batch < MIN_BATCH:
+    if not paddle.in_dynamic_mode() or batch < MIN_BATCH or {features.dtype, layer.weight.dtype} != {paddle.float32}:
         return False
     rows, columns = output_size(*_geometry(layer, height, width))
     return channels * height * width * rows * columns <= MAX_ELEMENTS

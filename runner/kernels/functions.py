@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import paddle
@@ -25,42 +26,97 @@ def _dense(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
-def _wants(*tensors: Tensor | None) -> tuple[bool, ...]:
-    """Which of the tensors that are given want a gradient; asked before they are made dense, which forgets it."""
-    return tuple(not tensor.stop_gradient for tensor in tensors if tensor is not None)
-
-
-def _wanted(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-    """One gradient for each tensor that was given; Paddle insists on None where none is wanted."""
-    pairs = zip(ctx.wants, gradients[: len(ctx.wants)], strict=True)
-    return tuple(gradient if wants else None for wants, gradient in pairs)
-
-
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-class Convolution(PyLayer):
-    """Convolution of maps [C, H, W, N] with weights [O, C/groups, k, k] and a bias [O] or None: [O, H', W', N]."""
+class Function(PyLayer):
+    """A `PyLayer` of tensors, any of which may want a gradient, and of constants.
+
+    Subclasses have `compute(ctx, *arguments)`, the forward pass, and `gradients(ctx, dy)`, one for each tensor;
+    `ctx.wants` says which of them want one.
+
+    Two things about a PyLayer of Paddle 3.3.1: for tensors that are arguments by themselves a backward pass has to
+    return None where `paddle.grad` was not asked for them, which it cannot know; so those that want a gradient are one
+    list, of which Paddle takes what it needs. And `retain_graph` does not keep it: a second backward pass would end the
+    process, so the first one is refused.
+    """
+
+    #: How many of the arguments, from the first one on, are tensors that may want a gradient; None where there is none.
+    tensors = 1
+
+    @classmethod
+    def apply(cls, *arguments: Any) -> Tensor:
+        """What `compute` returns, with a gradient where a tensor wants one."""
+        wants = [tensor is not None and not tensor.stop_gradient for tensor in arguments[: cls.tensors]]
+        wanting = [tensor for tensor, wanted in zip(arguments[: cls.tensors], wants, strict=True) if wanted]
+        return super().apply(wanting, _Call(cls, arguments, wants))
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-        ctx.wants = _wants(x, weight, bias)
+    def forward(ctx: Any, _wanting: list[Tensor], call: _Call) -> Tensor:
+        ctx.function, ctx.wants = call.function, call.wants
+        return call.function.compute(ctx, *call.arguments)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> list[Tensor | None]:
+        _refuse_more_passes()
+        gradients = ctx.function.gradients(ctx, _dense(dy))
+        return [gradient for gradient, wanted in zip(gradients, ctx.wants, strict=True) if wanted]
+
+    @staticmethod
+    def compute(ctx: Any, *arguments: Any) -> Tensor:
+        """The result for the arguments; what `gradients` needs is kept in `ctx`."""
+        raise NotImplementedError
+
+    @staticmethod
+    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """One for each of the tensors; only those that `ctx.wants` has are read."""
+        raise NotImplementedError
+
+
+class _Call:
+    """What a function is called with, in a form in which Paddle does not look for tensors."""
+
+    def __init__(self, function: type[Function], arguments: tuple[Any, ...], wants: list[bool]) -> None:
+        self.function, self.arguments, self.wants = function, arguments, wants
+
+
+def _refuse_more_passes() -> None:
+    """Errors: RuntimeError where the graph is to stay for another backward pass, or gradients are to have their own."""
+    remedy = "train.accelerate=off, or the context runner.kernels.layers.stock(), computes with Paddle's layers"
+    if paddle.is_grad_enabled():
+        raise RuntimeError(f"create_graph=True: accelerated layers have no second derivative; {remedy}")
+    # Behind this function, `Function.backward` and what Paddle's `PyLayer` calls it by.
+    caller = sys._getframe(3)
+    if caller.f_code.co_name == "backward" and caller.f_locals.get("retain_graph"):
+        raise RuntimeError(
+            "backward(retain_graph=True): accelerated layers allow one backward pass, since Paddle frees them in it; "
+            f"paddle.grad(…, retain_graph=True) may be called again, and {remedy}"
+        )
+
+
+class Convolution(Function):
+    """Convolution of maps [C, H, W, N] with weights [O, C/groups, k, k] and a bias [O] or None: [O, H', W', N]."""
+
+    tensors = 3
+
+    @staticmethod
+    def compute(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
         x, weight = _dense(x), _dense(weight)
-        y = _empty(geometry.output_shape)
+        y, shape = _empty(geometry.output_shape), plan(geometry)
         kernels = native.kernels()
         run = kernels.depthwise_forward if geometry.is_depthwise else kernels.convolution_forward
-        run(plan(geometry), x.data_ptr(), weight.data_ptr(), _address(bias), y.data_ptr())
+        run(shape, x.data_ptr(), weight.data_ptr(), _address(bias), y.data_ptr())
         ctx.save_for_backward(x, weight)
-        ctx.geometry = geometry
+        ctx.geometry, ctx.plan = geometry, shape
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensor()
-        dy, shape, kernels = _dense(dy), plan(ctx.geometry), native.kernels()
+        shape, kernels = ctx.plan, native.kernels()
         dx = dweight = dbias = None
-        wants_x, wants_weight, *wants_bias = ctx.wants
+        wants_x, wants_weight, wants_bias = ctx.wants
         if ctx.geometry.is_depthwise:
             of_input, of_weight = kernels.depthwise_input_gradient, kernels.depthwise_weight_gradient
         else:
@@ -68,22 +124,27 @@ class Convolution(PyLayer):
         if wants_x:
             dx = _empty(x.shape)
             of_input(shape, dy.data_ptr(), weight.data_ptr(), dx.data_ptr())
-        if wants_weight or any(wants_bias):
+        if wants_weight or wants_bias:
             dweight = _empty(weight.shape)
-            dbias = _empty(weight.shape[:1]) if any(wants_bias) else None
+            dbias = _empty(weight.shape[:1]) if wants_bias else None
             of_weight(shape, dy.data_ptr(), x.data_ptr(), dweight.data_ptr(), _address(dbias))
-        return _wanted(ctx, dx, dweight, dbias)
+        return dx, dweight, dbias
 
 
-class BatchNorm(PyLayer):
-    """Batch normalisation and activation of maps [C, …]; running averages [C] are updated in place."""
+class BatchNorm(Function):
+    """Batch normalisation and activation of maps [C, …]; running averages [C] are updated in place.
+
+    As with Paddle, one value a channel is not normalised while training, and leaves the running averages as they are;
+    and γ and β have gradients only where both want one.
+    """
+
+    tensors = 3
 
     @staticmethod
-    def forward(
+    def compute(
         ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, running: tuple[Tensor, Tensor], epsilon: float,
         momentum: float, activation: int, training: bool,
     ) -> Tensor:  # fmt: skip
-        ctx.wants = _wants(x, gamma, beta)
         x = _dense(x)
         channels, *rest = shape = x.shape
         y, rate, kernels = _empty(shape), _empty([channels]), native.kernels()
@@ -105,42 +166,50 @@ class BatchNorm(PyLayer):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, gamma, beta, mean, rate = ctx.saved_tensor()
-        dy = _dense(dy)
         channels, *rest = shape = x.shape
         dx, dgamma, dbeta = _empty(shape), _empty([channels]), _empty([channels])
         native.kernels().normalize_gradient(
             channels, math.prod(rest), x.data_ptr(), dy.data_ptr(), mean.data_ptr(), rate.data_ptr(), gamma.data_ptr(),
             beta.data_ptr(), ctx.activation, ctx.training, dx.data_ptr(), dgamma.data_ptr(), dbeta.data_ptr(),
         )  # fmt: skip
-        return _wanted(ctx, dx, dgamma, dbeta)
+        _, *both = ctx.wants
+        return (dx, dgamma, dbeta) if all(both) else (dx, None, None)
 
 
-class ToBatchLast(PyLayer):
+class ToBatchLast(Function):
     """[N, C, H, W] to [C, H, W, N]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        batch, *rest = x.shape
-        return _transposed(x, batch, math.prod(rest), [*rest, batch])
+    def compute(ctx: Any, x: Tensor) -> Tensor:
+        return _batch_last(x)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Tensor:
-        *rest, batch = dy.shape
-        return _transposed(dy, math.prod(rest), batch, [batch, *rest])
+    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor]:
+        return (_batch_first(dy),)
 
 
-class ToBatchFirst(PyLayer):
+class ToBatchFirst(Function):
     """[C, H, W, N] to [N, C, H, W]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return ToBatchLast.backward(ctx, x)
+    def compute(ctx: Any, x: Tensor) -> Tensor:
+        return _batch_first(x)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Tensor:
-        return ToBatchLast.forward(ctx, dy)
+    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor]:
+        return (_batch_last(dy),)
+
+
+def _batch_last(x: Tensor) -> Tensor:
+    batch, *rest = x.shape
+    return _transposed(x, batch, math.prod(rest), [*rest, batch])
+
+
+def _batch_first(x: Tensor) -> Tensor:
+    *rest, batch = x.shape
+    return _transposed(x, math.prod(rest), batch, [batch, *rest])
 
 
 def _transposed(x: Tensor, rows: int, columns: int, shape: list[int]) -> Tensor:
@@ -149,11 +218,11 @@ def _transposed(x: Tensor, rows: int, columns: int, shape: list[int]) -> Tensor:
     return y
 
 
-class MeanPool(PyLayer):
+class MeanPool(Function):
     """The mean of every map: [C, H, W, N] to [C, 1, 1, N]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def compute(ctx: Any, x: Tensor) -> Tensor:
         x = _dense(x)
         channels, height, width, batch = ctx.shape = x.shape
         y = _empty([channels, 1, 1, batch])
@@ -161,19 +230,20 @@ class MeanPool(PyLayer):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Tensor:
-        dy, dx = _dense(dy), _empty(ctx.shape)
+    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor]:
+        dx = _empty(ctx.shape)
         channels, height, width, batch = ctx.shape
         native.kernels().mean_pool_gradient(channels, height * width, batch, dy.data_ptr(), dx.data_ptr())
-        return dx
+        return (dx,)
 
 
-class Gate(PyLayer):
+class Gate(Function):
     """Maps [C, H, W, N] times gates [C, 1, 1, N]."""
 
+    tensors = 2
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Tensor) -> Tensor:
-        ctx.wants = _wants(x, gate)
+    def compute(ctx: Any, x: Tensor, gate: Tensor) -> Tensor:
         x, gate = _dense(x), _dense(gate)
         channels, height, width, batch = x.shape
         y = _empty([channels, height, width, batch])
@@ -184,68 +254,69 @@ class Gate(PyLayer):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, gate = ctx.saved_tensor()
-        dy, dx, dgate = _dense(dy), _empty(x.shape), _empty(gate.shape)
+        dx, dgate = _empty(x.shape), _empty(gate.shape)
         channels, height, width, batch = x.shape
         native.kernels().gate_gradient(
             channels, height * width, batch, x.data_ptr(), gate.data_ptr(), dy.data_ptr(), dx.data_ptr(),
             dgate.data_ptr(),
         )  # fmt: skip
-        return _wanted(ctx, dx, dgate)
+        return dx, dgate
 
 
-class MaxPool(PyLayer):
+class MaxPool(Function):
     """The maximum of every window: [C, H, W, N] to [C, H', W', N]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, geometry: Geometry) -> Tensor:
+    def compute(ctx: Any, x: Tensor, geometry: Geometry) -> Tensor:
         x = _dense(x)
         y, where = _empty(geometry.output_shape), _empty(geometry.output_shape, paddle.uint8)
-        native.kernels().max_pool_forward(plan(geometry), x.data_ptr(), y.data_ptr(), where.data_ptr())
+        ctx.geometry, ctx.plan = geometry, plan(geometry)
+        native.kernels().max_pool_forward(ctx.plan, x.data_ptr(), y.data_ptr(), where.data_ptr())
         ctx.save_for_backward(where)
-        ctx.geometry = geometry
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Tensor:
+    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor]:
         (where,) = ctx.saved_tensor()
         g = ctx.geometry
-        dy, dx = _dense(dy), _empty([g.channels, g.height, g.width, g.batch])
-        native.kernels().max_pool_gradient(plan(g), dy.data_ptr(), where.data_ptr(), dx.data_ptr())
-        return dx
+        dx = _empty([g.channels, g.height, g.width, g.batch])
+        native.kernels().max_pool_gradient(ctx.plan, dy.data_ptr(), where.data_ptr(), dx.data_ptr())
+        return (dx,)
 
 
-class Clip(PyLayer):
+class Clip(Function):
     """Values clipped to ±|α| of any shape; α [1] gets the signed sum of the gradients that were clipped off."""
 
+    tensors = 2
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
-        ctx.wants = _wants(x, alpha)
+    def compute(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
         x, y, ctx.alpha = _dense(x), _empty(x.shape), float(alpha)
         native.kernels().clip_forward(math.prod(x.shape), x.data_ptr(), abs(ctx.alpha), y.data_ptr())
         ctx.save_for_backward(x)
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensor()
-        dy, dx = _dense(dy), _empty(x.shape)
+        dx = _empty(x.shape)
         total = native.kernels().clip_gradient(
             math.prod(x.shape), x.data_ptr(), abs(ctx.alpha), dy.data_ptr(), dx.data_ptr()
         )
         sign = (ctx.alpha > 0) - (ctx.alpha < 0)
-        return _wanted(ctx, dx, paddle.full([1], sign * total))
+        return dx, paddle.full([1], sign * total)
 
 
-class FakeQuantize(PyLayer):
+class FakeQuantize(Function):
     """Values of any shape on the integer grid of a range; its tensors [1] follow the values while training.
 
     The gradient goes straight through (Bengio et al., 2013).
     """
 
     @staticmethod
-    def forward(
+    def compute(
         ctx: Any, x: Tensor, scale: Tensor, accum: Tensor, state: Tensor, rate: float, levels: int, training: bool
     ) -> Tensor:
         x, y = _dense(x), _empty(x.shape)
@@ -256,14 +327,22 @@ class FakeQuantize(PyLayer):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:
-        return dy, None, None, None
+    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor]:
+        return (dy,)
 
 
 def hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
-    """`metrics.correct` in one pass, without a gradient. logits: float32 [N, K]; labels: int64 [N]; float32 [2]."""
-    counts = _empty([2])
-    native.kernels().hits(
-        *logits.shape, k, _dense(logits).data_ptr(), _dense(labels).data_ptr(), counts.data_ptr()
+    """`metrics.correct` in one pass, without a gradient. logits: float32 [N, K]; labels: int64 [N]; float32 [2].
+
+    Errors: ValueError for a label that is none of the K classes.
+    """
+    counts, (rows, classes) = _empty([2]), logits.shape
+    if labels.dtype != paddle.int64 or labels.shape != [rows]:
+        raise ValueError(f"labels are int64 [{rows}], not {labels.dtype} {labels.shape}")
+    logits, labels = _dense(logits), _dense(labels)
+    wrong = native.kernels().hits(
+        rows, classes, k, logits.data_ptr(), labels.data_ptr(), counts.data_ptr()
     )  # fmt: skip
+    if wrong >= 0:
+        raise ValueError(f"label {int(labels[wrong])} is none of the {classes} classes, 0 to {classes - 1}")
     return counts

@@ -13,12 +13,13 @@ from typing import Any
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
+from paddle.jit import marker
 from paddle.nn.quant.quant_layers import FakeQuantMovingAverageAbsMax, QuantizedConv2D
 
 from ..compression.qat import Pact
 from ..models.mobilenet_v3 import ActivatedNorm, Gate
 from . import autotune, functions
-from .native import ACTIVATIONS, Geometry
+from .native import ACTIVATIONS, MOST_PLANS, NOWHERE, Geometry
 from .switch import Switch
 
 #: On, every layer computes as Paddle does.
@@ -27,9 +28,14 @@ stock = Switch()
 unquantized = Switch()
 
 
-def applies(x: Tensor) -> bool:
-    """Whether an accelerated layer computes in its own way now."""
-    return not stock.on and paddle.in_dynamic_mode() and x.dtype == paddle.float32
+def batch_last() -> bool:
+    """Whether accelerated layers pass on maps with the batch last now, and not as Paddle's do."""
+    return not stock.on and paddle.in_dynamic_mode()
+
+
+def applies(*tensors: Tensor | None) -> bool:
+    """Whether the kernels can compute with an input and the parameters and buffers of a layer: all are float32."""
+    return batch_last() and all(tensor is None or tensor.dtype == paddle.float32 for tensor in tensors)
 
 
 class Accelerated(nn.Layer):
@@ -45,6 +51,13 @@ class Accelerated(nn.Layer):
 
     def _leave(self, x: Tensor) -> Tensor:
         return functions.ToBatchFirst.apply(x) if self.leaves else x
+
+    def _by(self, plain: type[nn.Layer], x: Tensor) -> Tensor:
+        """What the layer of Paddle that this one was makes of x, of any dtype, in the layouts of this one."""
+        if not batch_last():
+            return plain.forward(self, x)
+        y = plain.forward(self, x if self.enters else x.transpose([3, 0, 1, 2]))
+        return y if self.leaves else y.transpose([1, 2, 3, 0])
 
 
 class _Convolution(Accelerated):
@@ -70,22 +83,22 @@ class _Convolution(Accelerated):
 
 
 #: One object per shape: what it derives is derived once.
-_geometry = functools.cache(Geometry)
+_geometry = functools.lru_cache(maxsize=MOST_PLANS)(Geometry)
 
 
 class Conv2D(_Convolution, nn.Conv2D):
     """`nn.Conv2D` by matrix products, or by a loop over runs of the batch where it is depthwise."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._convolve(x, self.weight) if applies(x) else nn.Conv2D.forward(self, x)
+        return self._convolve(x, self.weight) if applies(x, self.weight, self.bias) else self._by(nn.Conv2D, x)
 
 
 class FakeQuantizedConv2D(_Convolution, QuantizedConv2D):
     """`Conv2D` behind the fake quantization of Paddle's layer."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not applies(x):
-            return QuantizedConv2D.forward(self, x)
+        if not applies(x, self.weight, self.bias):
+            return self._by(QuantizedConv2D, x)
         if self._act_preprocess is not None:
             x = self._act_preprocess(x)
         return self._convolve(self._fake_quant_input(x), self._fake_quant_weight(self.weight))
@@ -95,19 +108,24 @@ class BatchNorm2D(Accelerated, nn.BatchNorm2D):
     """`nn.BatchNorm2D`: one channel is one row."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _normalized(self, x, 0) if applies(x) else nn.BatchNorm2D.forward(self, x)
+        return _normalized(self, x, 0) if _normalizes(self, x) else self._by(nn.BatchNorm2D, x)
 
 
 class FusedNorm(Accelerated, ActivatedNorm):
     """`ActivatedNorm` in one pass, for the activations that the kernels have."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not applies(x):
-            return ActivatedNorm.forward(self, x)
+        if not _normalizes(self, x):
+            return self._by(ActivatedNorm, x)
         name = getattr(self.activation, "__name__", "")
         if self.activation in (F.relu, F.hardswish):
             return _normalized(self, x, ACTIVATIONS.index(name))
         return self.activation(_normalized(self, x, 0))
+
+
+def _normalizes(layer: nn.BatchNorm2D, x: Tensor) -> bool:
+    usual = layer._use_global_stats is None
+    return usual and applies(x, layer.weight, layer.bias, layer._mean, layer._variance)
 
 
 def _normalized(layer: nn.BatchNorm2D, x: Tensor, activation: int) -> Tensor:
@@ -124,7 +142,7 @@ class MeanPool(Accelerated, nn.AdaptiveAvgPool2D):
 
     def forward(self, x: Tensor) -> Tensor:
         if not applies(x):
-            return nn.AdaptiveAvgPool2D.forward(self, x)
+            return self._by(nn.AdaptiveAvgPool2D, x)
         return self._leave(functions.MeanPool.apply(self._enter(x)))
 
 
@@ -133,7 +151,7 @@ class MaxPool2D(Accelerated, nn.MaxPool2D):
 
     def forward(self, x: Tensor) -> Tensor:
         if not applies(x):
-            return nn.MaxPool2D.forward(self, x)
+            return self._by(nn.MaxPool2D, x)
         x = self._enter(x)
         channels, height, width, batch = x.shape
         kernel = _pair(self.ksize)
@@ -148,7 +166,7 @@ class FusedGate(Accelerated, Gate):
     """`Gate` with the batch last."""
 
     def forward(self, features: Tensor, gates: Tensor) -> Tensor:
-        if not applies(features):
+        if not applies(features, gates):
             return Gate.forward(self, features, gates)
         if gates.shape != [features.shape[0], 1, 1, features.shape[3]]:
             raise ValueError(f"gates {gates.shape} are not those of maps {features.shape}")
@@ -161,7 +179,9 @@ class Clip(Pact):
     def forward(self, activation: Tensor) -> Tensor:
         if unquantized.on:
             return activation
-        return functions.Clip.apply(activation, self.alpha) if applies(activation) else super().forward(activation)
+        if not applies(activation, self.alpha):
+            return super().forward(activation)
+        return functions.Clip.apply(activation, self.alpha)
 
 
 class FakeQuantize(FakeQuantMovingAverageAbsMax):
@@ -170,7 +190,7 @@ class FakeQuantize(FakeQuantMovingAverageAbsMax):
     def forward(self, x: Tensor) -> Tensor:
         if unquantized.on:
             return x
-        if not applies(x):
+        if not applies(x, self._scale, self._accum, self._state):
             return super().forward(x)
         levels = 2 ** (self._quant_bits - 1) - 1
         return functions.FakeQuantize.apply(
@@ -194,8 +214,16 @@ PLAIN = {faster: plain for plain, faster in FASTER.items()}
 ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize}
 
 
+# `paddle.jit.to_static` cannot follow the kernels: without a full graph it leaves these layers as they are.
+if hasattr(marker, "force_dynamic"):
+    for _kind in (*FASTER.values(), *ELEMENTWISE.values()):
+        marker.force_dynamic(_kind)
+
+
 def fits(layer: nn.Layer) -> bool:
-    """Whether the kernels have what a layer is set to."""
+    """Whether the kernels have what a layer is set to, and its parameters are float32."""
+    if any(parameter.dtype != paddle.float32 for parameter in layer.parameters(include_sublayers=False)):
+        return False
     match layer:
         case nn.Conv2D() | QuantizedConv2D():
             return (
@@ -209,8 +237,8 @@ def fits(layer: nn.Layer) -> bool:
             return layer._output_size in (1, (1, 1), [1, 1]) and layer._data_format == "NCHW"
         case nn.MaxPool2D():
             plain = not (layer.return_mask or layer.ceil_mode) and layer.data_format == "NCHW"
-            # Where the maximum was is kept in a byte.
-            return plain and _is_pair(layer.padding) and _is_pair(layer.ksize) and math.prod(_pair(layer.ksize)) <= 256
+            pairs = _is_pair(layer.padding) and _is_pair(layer.ksize)
+            return plain and pairs and math.prod(_pair(layer.ksize)) <= NOWHERE
         case FakeQuantMovingAverageAbsMax():
             return layer._reduce_type is None
     return True

@@ -5,11 +5,18 @@ from __future__ import annotations
 import ctypes
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 from . import build
 
 #: Activations that a normalisation can apply, in the order of `Activation` in src/activation.h.
-ACTIVATIONS = ("none", "relu", "relu6", "hardswish")
+ACTIVATIONS = ("none", "relu", "hardswish")
+#: In place of the place of a maximum, of which each has a byte, where there is none; as in src/maps.cc.
+NOWHERE = 255
+#: What a function that can fail returns, in the order of `Outcome` in src/boundary.h.
+OUTCOMES = ("done", "no memory", "failed")
+#: Shapes of which the kernels keep what they derive; the largest networks have some hundred, for each size of a batch.
+MOST_PLANS = 1024
 
 Size2 = tuple[int, ...]
 
@@ -19,7 +26,9 @@ _SIZES = [_INDEX, _INDEX, _INDEX]
 SIGNATURES = {
     "use_sgemm": [_POINTER],
     "threads": [],
-    "new_plan": [_POINTER],
+    "failure": [],
+    "new_plan": [_POINTER, _POINTER],
+    "free_plan": [_POINTER],
     "convolution_forward": [_POINTER] * 5,
     "convolution_input_gradient": [_POINTER] * 4,
     "convolution_weight_gradient": [_POINTER] * 5,
@@ -47,18 +56,40 @@ SIGNATURES = {
     "adamw": [_INDEX, _POINTER, *[_FLOAT] * 4],
     "augment": [*_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 4],
 }
-_RESULTS = {"threads": _INT, "new_plan": _POINTER, "meet": _INT, "clip_gradient": _FLOAT}
+_RESULTS = {"threads": _INT, "failure": ctypes.c_char_p, "meet": _INT, "hits": _INDEX, "clip_gradient": _FLOAT}
+#: Functions that return an outcome: those that take memory.
+_FALLIBLE = (
+    "new_plan", "convolution_forward", "convolution_input_gradient", "convolution_weight_gradient",
+    "depthwise_weight_gradient", "average", "adamw",
+)  # fmt: skip
+_RESULTS |= dict.fromkeys(_FALLIBLE, _INT)
 
 
 @functools.cache
 def kernels() -> ctypes.CDLL:
-    """The library with its types declared. Errors: Unavailable."""
+    """The library with its types declared. Errors: Unavailable.
+
+    Functions that take memory raise MemoryError where there is none, RuntimeError for sizes that they have no room for.
+    """
     library = build.library()
     for name, arguments in SIGNATURES.items():
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, _RESULTS.get(name)
+        if name in _FALLIBLE:
+            function.errcheck = _raise_failure
     library.use_sgemm(build.sgemm())
     return library
+
+
+def _raise_failure(outcome: int, function: Any, _arguments: tuple[Any, ...]) -> None:
+    if not outcome:
+        return
+    if OUTCOMES[outcome] == "no memory":
+        raise MemoryError(f"{function.__name__} of the compiled kernels found no memory: a smaller batch needs less")
+    raise RuntimeError(
+        f"{function.__name__} of the compiled kernels has no room for {kernels().failure().decode()}: "
+        "take a smaller batch or smaller images, or train.accelerate=off"
+    )
 
 
 @functools.cache
@@ -117,12 +148,28 @@ class Geometry:
         return self.groups == self.channels == self.filters
 
 
-@functools.cache
-def plan(geometry: Geometry) -> int:
-    """Address of what the kernels derive from a shape; it stays for the life of the process."""
-    g = geometry
-    numbers = [
-        g.batch, g.channels, g.height, g.width, g.filters, *g.kernel, *g.stride, *g.padding, *g.dilation, *g.output,
-        g.groups,
-    ]  # fmt: skip
-    return kernels().new_plan((ctypes.c_int64 * len(numbers))(*numbers))
+class Plan:
+    """What the kernels derive from a shape, as an argument of theirs; it is freed with the last reference to it."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        """Errors: MemoryError; RuntimeError for sizes that the kernels have no room for."""
+        g = geometry
+        numbers = [
+            g.batch, g.channels, g.height, g.width, g.filters, *g.kernel, *g.stride, *g.padding, *g.dilation,
+            *g.output, g.groups,
+        ]  # fmt: skip
+        #: What ctypes passes on.
+        self._as_parameter_ = ctypes.c_void_p()
+        kernels().new_plan((ctypes.c_int64 * len(numbers))(*numbers), ctypes.byref(self._as_parameter_))
+        self._free = kernels().free_plan
+
+    def __del__(self) -> None:
+        # Without `_free` there is none: making it has failed.
+        if free := self.__dict__.get("_free"):
+            free(self)
+
+
+@functools.lru_cache(maxsize=MOST_PLANS)
+def plan(geometry: Geometry) -> Plan:
+    """The plan of a shape, one of the last `MOST_PLANS`; who goes on needing it has to keep it. Errors: as `Plan`."""
+    return Plan(geometry)

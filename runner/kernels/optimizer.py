@@ -34,7 +34,8 @@ class Row(NamedTuple):
 class AdamW(paddle.optimizer.AdamW):
     """`paddle.optimizer.AdamW`, equal up to float32 rounding, with its state under the same names.
 
-    Paddle 3.3.1 calls an operator for each parameter, which takes longer than what it computes.
+    Paddle 3.3.1 calls an operator for each parameter, which takes longer than what it computes. It does so here too
+    where a parameter or a gradient is not float32, as the kernel has it.
     """
 
     _rows: list[Row] | None = None
@@ -47,6 +48,11 @@ class AdamW(paddle.optimizer.AdamW):
     @paddle.no_grad()
     def step(self) -> None:
         """Change every parameter that has a gradient."""
+        parameters = [parameter for group in self._param_groups for parameter in group["params"]]
+        present = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if any(tensor.dtype != paddle.float32 for tensor in (*parameters, *present)):
+            super().step()
+            return
         if self._rows is None:
             self._rows = [self._row(p, group) for group in self._param_groups for p in group["params"]]
         gradients = [row.parameter.grad for row in self._rows]

@@ -15,7 +15,7 @@ from paddle.nn.quant.quant_layers import FakeQuantMovingAverageAbsMax
 
 from ..compression import slim
 from ..errors import ConfigError
-from ..kernels.layers import Accelerated, applies
+from ..kernels.layers import Accelerated, batch_last
 from ..models import Networks
 from .ranks import Ranks
 
@@ -73,7 +73,7 @@ def _synchronized_norm(plain: Any) -> Any:
         if not self.training:
             return plain.forward(self, x)
         # Maps of accelerated layers are [C, H, W, N].
-        axis = 0 if isinstance(self, Accelerated) and applies(x) else 1
+        axis = 0 if isinstance(self, Accelerated) and batch_last() else 1
         y = _normalized(self, x, axis)
         return self.activation(y) if hasattr(self, "activation") else y
 

@@ -134,6 +134,6 @@ def replicate(networks: Networks, ranks: Ranks, statistics: Sequence[Tensor], pa
     """
     if ranks.world_size == 1:
         return Replicas(networks)
-    if packed:
+    if packed and all(parameter.dtype == paddle.float32 for parameter in networks.parameters()):
         return FlatAllReduce(networks, ranks, statistics)
     return (DataParallel if isinstance(ranks.transport, Network) else AveragedGradients)(networks, ranks, statistics)

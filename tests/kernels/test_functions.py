@@ -121,14 +121,14 @@ def test_winograd_convolutions_are_as_exact_as_float32_is(channels):
 
 @many
 @given(
-    batch=st.sampled_from([2, 3, 17, 64]), channels=small, height=small, width=small, training=st.booleans(),
-    activation=st.sampled_from(["none", "relu", "relu6", "hardswish"]), momentum=st.floats(0, 1),
+    batch=st.sampled_from([1, 2, 3, 17, 64]), channels=small, height=small, width=small, training=st.booleans(),
+    activation=st.sampled_from(native.ACTIVATIONS), momentum=st.floats(0, 1),
 )  # fmt: skip
 def test_normalisation_and_activation(batch, channels, height, width, training, activation, momentum):
     x, gamma, beta = numbers((batch, channels, height, width), 0), numbers(channels, 1), numbers(channels, 2)
     start = [np.linspace(-1, 1, channels, dtype=np.float32), np.linspace(0.5, 2, channels, dtype=np.float32)]
     running = [[paddle.to_tensor(value) for value in start] for _ in range(2)]
-    act = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6, "hardswish": F.hardswish}[activation]
+    act = {"none": lambda y: y, "relu": F.relu, "hardswish": F.hardswish}[activation]
 
     def by_kernels(x, gamma, beta):
         return functions.BatchNorm.apply(
@@ -140,6 +140,48 @@ def test_normalisation_and_activation(batch, channels, height, width, training, 
 
     assert_same(with_gradients(batch_last(by_kernels), x, gamma, beta), with_gradients(by_paddle, x, gamma, beta), 1e-4)
     assert_same([value.numpy() for value in running[0]], [value.numpy() for value in running[1]])
+
+
+@pytest.mark.parametrize("shape", [(8, 16, 16, 16), (33, 5, 7, 9), (64, 4, 64, 64)])
+@pytest.mark.parametrize("ratio", [0.0, 1e2, 1e4, 1e6])
+def test_normalisation_far_from_zero_is_as_exact_as_paddles(shape, ratio):
+    generator = np.random.default_rng(0)
+    x = (generator.standard_normal(shape) + ratio).astype(np.float32)
+    scale, shift = generator.standard_normal((2, shape[1])).astype(np.float32)
+
+    def computed(dtype, by_kernels):
+        tensors = [paddle.to_tensor(value.astype(dtype), stop_gradient=False) for value in (x, scale, shift)]
+        running = [paddle.zeros(shape[1:2], dtype), paddle.ones(shape[1:2], dtype)]
+
+        def ours(x, gamma, beta):
+            return functions.BatchNorm.apply(x, gamma, beta, tuple(running), 1e-5, 0.9, 0, True)
+
+        def theirs(x, gamma, beta):
+            return F.batch_norm(x, *running, gamma, beta, True, 0.9, 1e-5)
+
+        y, dx, *_ = with_gradients(batch_last(ours) if by_kernels else theirs, *tensors)
+        return [y, dx, *(value.numpy() for value in running)]
+
+    exact = computed("float64", by_kernels=False)
+    ours, theirs = (
+        [np.abs(value - right).max() / np.abs(right).max() for value, right in zip(found, exact, strict=True)]
+        for found in (computed("float32", by_kernels=True), computed("float32", by_kernels=False))
+    )
+    # Both begin with a mean that is rounded to float32.
+    assert all(own <= max(other, 3e-7) for own, other in zip(ours, theirs, strict=True)), (ours, theirs)
+
+
+@pytest.mark.parametrize("first", [1e6, float("inf"), float("nan")])
+def test_the_first_value_of_a_row_may_be_far_from_the_others(first):
+    x = numbers((2, 3, 20, 50), 0).detach()
+    x[0, :, 0, 0] = first
+    running = [[paddle.zeros([3]), paddle.ones([3])] for _ in range(2)]
+    gamma, beta = paddle.ones([3]), paddle.zeros([3])
+    ours = batch_last(lambda x: functions.BatchNorm.apply(x, gamma, beta, tuple(running[0]), 1e-5, 0.9, 0, True))
+    found, expected = ours(x).numpy(), F.batch_norm(x, *running[1], gamma, beta, True, 0.9, 1e-5).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for own, other in zip(*running, strict=True):
+        np.testing.assert_allclose(own.numpy(), other.numpy(), rtol=1e-5)
 
 
 @many
@@ -207,7 +249,7 @@ def test_what_is_not_a_number_stays_visible():
     x[1, 1, 2, 2] = float("nan")
     x = functions.ToBatchLast.apply(x.detach())
     gamma, beta, average, variance = (paddle.ones([2]) for _ in range(4))
-    for activation in range(4):
+    for activation in range(len(native.ACTIVATIONS)):
         for training in (True, False):
             y = functions.BatchNorm.apply(x, gamma, beta, (average, variance), 1e-5, 0.9, activation, training)
             assert paddle.isnan(y).any()
@@ -239,6 +281,19 @@ def test_strided_inputs_and_gradients_are_read_in_their_order():
         return functions.Convolution.apply(x, weight, None, plain).transpose([0, 2, 1, 3])
 
     assert_same(with_gradients(on_a_view, x, weight), with_gradients(before_a_view, x, weight))
+
+
+@pytest.mark.parametrize("label", [-1, 5, 2**40])
+def test_labels_that_are_no_class_are_refused(label):
+    labels = paddle.to_tensor([0, 4, label, 1])
+    with pytest.raises(ValueError, match=f"label {label} is none of the 5 classes"):
+        functions.hits(paddle.rand([4, 5]), labels, 3)
+
+
+def test_labels_of_another_type_or_shape_are_refused():
+    for labels in (paddle.zeros([4], "int32"), paddle.zeros([3], "int64"), paddle.zeros([4, 1], "int64")):
+        with pytest.raises(ValueError, match=r"labels are int64 \[4\], not"):
+            functions.hits(paddle.rand([4, 5]), labels, 3)
 
 
 def test_shapes_that_leave_nothing_are_refused():

@@ -4,7 +4,7 @@
 #include "common.h"
 
 // Must agree with `ACTIVATIONS` of native.py.
-enum Activation { NONE, RELU, RELU6, HARDSWISH };
+enum Activation { NONE, RELU, HARDSWISH };
 
 inline Vector where(decltype(Vector{} < Vector{}) condition, Vector yes, Vector no) { return condition ? yes : no; }
 
@@ -13,7 +13,6 @@ inline Vector activated(Vector x) {
   const Vector zero{};
   // A value that is not a number stays one: every comparison with it is false.
   if (KIND == RELU) return where(x < zero, zero, x);
-  if (KIND == RELU6) return where(x > all(6), all(6), where(x < zero, zero, x));
   if (KIND == HARDSWISH) return where(x <= all(-3), zero, where(x >= all(3), x, x * (x + 3) * (1.0f / 6)));
   return x;
 }
@@ -23,7 +22,6 @@ template <Activation KIND>
 inline Vector slope(Vector x) {
   const Vector zero{}, one = all(1);
   if (KIND == RELU) return where(x > zero, one, zero);
-  if (KIND == RELU6) return where(x > zero, where(x < all(6), one, zero), zero);
   if (KIND == HARDSWISH) return where(x <= all(-3), zero, where(x >= all(3), one, (2 * x + 3) * (1.0f / 6)));
   return one;
 }

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <vector>
 
-#include "common.h"
+#include "boundary.h"
 
 // Must agree with `ENTRY` of optimizer.py.
 struct Entry {
@@ -15,7 +15,7 @@ struct Entry {
   float decay, rate;                   // of the weight; times the learning rate
 };
 
-EXPORT void adamw(Index count, Entry* entries, float learning_rate, float beta1, float beta2, float epsilon) {
+static void step_all(Index count, Entry* entries, float learning_rate, float beta1, float beta2, float epsilon) {
   constexpr Index CHUNK = 1 << 13;
   struct Chunk {
     const Entry* entry;
@@ -46,4 +46,8 @@ EXPORT void adamw(Index count, Entry* entries, float learning_rate, float beta1,
     *entries[number].mean_weight *= beta1;
     *entries[number].square_weight *= beta2;
   }
+}
+
+EXPORT int adamw(Index count, Entry* entries, float learning_rate, float beta1, float beta2, float epsilon) {
+  return guarded([=] { step_all(count, entries, learning_rate, beta1, beta2, epsilon); });
 }

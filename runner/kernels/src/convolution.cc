@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "boundary.h"
 #include "plan.h"
 #include "products.h"
 #include "winograd.h"
@@ -89,6 +90,9 @@ Index shares(const Plan& plan, Index things) {
   return plan.groups >= threads ? 1 : std::min(threads, things);
 }
 
+// Floats of the widest block of some channels.
+Index gathered_size(const Plan& plan, Index channels) { return channels * plan.widest * plan.batch; }
+
 void add_bias(const float* bias, Index filters, Index size, float* y) {
 #pragma omp parallel for schedule(static) if (filters * size > WORTH_THREADS)
   for (Index filter = 0; filter < filters; ++filter) {
@@ -107,12 +111,7 @@ void bias_gradient(const float* dy, Index filters, Index size, float* dbias) {
   }
 }
 
-}  // namespace
-
-// x [C, H, W, N], weight [O, C/groups, T], bias [O] or null → y [O, H', W', N].
-EXPORT void convolution_forward(const Plan* of_shape, const float* x, const float* weight, const float* bias,
-                                float* y) {
-  const Plan& plan = *of_shape;
+void forward(const Plan& plan, const float* x, const float* weight, const float* bias, float* y) {
   if (winograd::fits(plan)) return winograd::forward(plan, x, weight, bias, y);
   const Index size = plan.outputs * plan.batch;
   if (plan.is_pointwise()) {
@@ -120,26 +119,25 @@ EXPORT void convolution_forward(const Plan* of_shape, const float* x, const floa
   } else {
     const Index channels = plan.channels / plan.groups, filters = plan.filters / plan.groups;
     const BlockWeights weights(plan, weight);
+    const ThreadBuffers buffers(gathered_size(plan, channels));
 #pragma omp parallel
     {
-      Buffer gathered(channels * plan.widest * plan.batch);
+      float* gathered = buffers.own();
 #pragma omp for schedule(static) collapse(2)
       for (Index group = 0; group < plan.groups; ++group)
         for (Index number = 0; number < static_cast<Index>(plan.blocks.size()); ++number) {
           const Block& block = plan.blocks[number];
           const Index depth = channels * block.places.size(), columns = block.count * plan.batch;
-          gather(plan, block, x + group * channels * plan.pixels * plan.batch, channels, gathered.data);
+          gather(plan, block, x + group * channels * plan.pixels * plan.batch, channels, gathered);
           sgemm(ROW_MAJOR, PLAIN, PLAIN, filters, columns, depth, 1, weights[number] + group * filters * depth, depth,
-                gathered.data, columns, 0, y + (group * filters * plan.outputs + block.first) * plan.batch, size);
+                gathered, columns, 0, y + (group * filters * plan.outputs + block.first) * plan.batch, size);
         }
     }
   }
   if (bias) add_bias(bias, plan.filters, size, y);
 }
 
-// dy [O, H', W', N], weight [O, C/groups, T] → dx [C, H, W, N].
-EXPORT void convolution_input_gradient(const Plan* of_shape, const float* dy, const float* weight, float* dx) {
-  const Plan& plan = *of_shape;
+void input_gradient(const Plan& plan, const float* dy, const float* weight, float* dx) {
   if (winograd::fits(plan)) return winograd::input_gradient(plan, dy, weight, dx);
   const Index size = plan.outputs * plan.batch;
   if (plan.is_pointwise()) {
@@ -150,9 +148,10 @@ EXPORT void convolution_input_gradient(const Plan* of_shape, const float* dy, co
   const Index channels = plan.channels / plan.groups, filters = plan.filters / plan.groups;
   const Index map = plan.pixels * plan.batch, parts = shares(plan, channels);
   const BlockWeights weights(plan, weight);
+  const ThreadBuffers buffers(gathered_size(plan, channels / parts + 1));
 #pragma omp parallel
   {
-    Buffer gathered((channels / parts + 1) * plan.widest * plan.batch);
+    float* gathered = buffers.own();
 #pragma omp for schedule(static) collapse(2)
     for (Index group = 0; group < plan.groups; ++group)
       for (Index part = 0; part < parts; ++part) {
@@ -164,17 +163,14 @@ EXPORT void convolution_input_gradient(const Plan* of_shape, const float* dy, co
           const Index places = block.places.size(), columns = block.count * plan.batch;
           sgemm(ROW_MAJOR, TRANSPOSED, PLAIN, own.size * places, columns, filters, 1,
                 weights[number] + (group * filters * channels + own.begin) * places, channels * places,
-                dy + (group * filters * plan.outputs + block.first) * plan.batch, size, 0, gathered.data, columns);
-          scatter(plan, block, gathered.data, own.size, maps);
+                dy + (group * filters * plan.outputs + block.first) * plan.batch, size, 0, gathered, columns);
+          scatter(plan, block, gathered, own.size, maps);
         }
       }
   }
 }
 
-// dy [O, H', W', N], x [C, H, W, N] → dweight [O, C/groups, T], and dbias [O] unless null.
-EXPORT void convolution_weight_gradient(const Plan* of_shape, const float* dy, const float* x, float* dweight,
-                                        float* dbias) {
-  const Plan& plan = *of_shape;
+void weight_gradient(const Plan& plan, const float* dy, const float* x, float* dweight, float* dbias) {
   const Index size = plan.outputs * plan.batch;
   if (dbias) bias_gradient(dy, plan.filters, size, dbias);
   if (winograd::fits(plan)) return winograd::weight_gradient(plan, dy, x, dweight);
@@ -188,9 +184,11 @@ EXPORT void convolution_weight_gradient(const Plan* of_shape, const float* dy, c
   const bool by_channel = channels >= FEW_CHANNELS;
   const Index parts = shares(plan, by_channel ? channels : filters), row = channels * plan.places;
   std::memset(dweight, 0, sizeof(float) * plan.filters * row);
+  const ThreadBuffers blocks(gathered_size(plan, by_channel ? channels / parts + 1 : channels));
+  const ThreadBuffers products(filters * row);
 #pragma omp parallel
   {
-    Buffer gathered((by_channel ? channels / parts + 1 : channels) * plan.widest * plan.batch), product(filters * row);
+    float *gathered = blocks.own(), *product = products.own();
 #pragma omp for schedule(static) collapse(2)
     for (Index group = 0; group < plan.groups; ++group)
       for (Index part = 0; part < parts; ++part) {
@@ -201,20 +199,38 @@ EXPORT void convolution_weight_gradient(const Plan* of_shape, const float* dy, c
         for (const Block& block : plan.blocks) {
           const Index places = block.places.size(), depth = seen.size * places, columns = block.count * plan.batch;
           const float* gradient = dy + (first_filter * plan.outputs + block.first) * plan.batch;
-          gather(plan, block, x + (group * channels + seen.begin) * plan.pixels * plan.batch, seen.size, gathered.data);
+          gather(plan, block, x + (group * channels + seen.begin) * plan.pixels * plan.batch, seen.size, gathered);
           if (places == plan.places) {
-            sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, made.size, depth, columns, 1, gradient, size, gathered.data, columns, 1,
+            sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, made.size, depth, columns, 1, gradient, size, gathered, columns, 1,
                   to, row);
             continue;
           }
-          sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, made.size, depth, columns, 1, gradient, size, gathered.data, columns, 0,
-                product.data, depth);
+          sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, made.size, depth, columns, 1, gradient, size, gathered, columns, 0,
+                product, depth);
           for (Index filter = 0; filter < made.size; ++filter)
             for (Index channel = 0; channel < seen.size; ++channel)
               for (Index place = 0; place < places; ++place)
                 to[filter * row + channel * plan.places + block.places[place]] +=
-                    product.data[filter * depth + channel * places + place];
+                    product[filter * depth + channel * places + place];
         }
       }
   }
+}
+
+}  // namespace
+
+// x [C, H, W, N], weight [O, C/groups, T], bias [O] or null → y [O, H', W', N].
+EXPORT int convolution_forward(const Plan* plan, const float* x, const float* weight, const float* bias, float* y) {
+  return guarded([=] { forward(*plan, x, weight, bias, y); });
+}
+
+// dy [O, H', W', N], weight [O, C/groups, T] → dx [C, H, W, N].
+EXPORT int convolution_input_gradient(const Plan* plan, const float* dy, const float* weight, float* dx) {
+  return guarded([=] { input_gradient(*plan, dy, weight, dx); });
+}
+
+// dy [O, H', W', N], x [C, H, W, N] → dweight [O, C/groups, T], and dbias [O] unless null.
+EXPORT int convolution_weight_gradient(const Plan* plan, const float* dy, const float* x, float* dweight,
+                                       float* dbias) {
+  return guarded([=] { weight_gradient(*plan, dy, x, dweight, dbias); });
 }

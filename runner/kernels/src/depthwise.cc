@@ -1,7 +1,9 @@
 // Depthwise convolutions: each pixel is a weighted sum of runs of N floats. The maps that the weights connect it with
 // are known from the shape, so forward pass and input gradient are the same loop over different connections.
 
+#include "boundary.h"
 #include "plan.h"
+#include "products.h"
 
 namespace {
 
@@ -45,27 +47,14 @@ void connect(const Connections& connected, Index channels, Index from_pixels, In
   }
 }
 
-}  // namespace
-
-// x [C, H, W, N], weight [C, T], bias [C] or null → y [C, H', W', N].
-EXPORT void depthwise_forward(const Plan* plan, const float* x, const float* weight, const float* bias, float* y) {
-  connect(plan->of_outputs, plan->channels, plan->pixels, plan->batch, plan->places, x, weight, bias, y);
-}
-
-// dy [C, H', W', N], weight [C, T] → dx [C, H, W, N].
-EXPORT void depthwise_input_gradient(const Plan* plan, const float* dy, const float* weight, float* dx) {
-  connect(plan->of_inputs, plan->channels, plan->outputs, plan->batch, plan->places, dy, weight, nullptr, dx);
-}
-
-// dy [C, H', W', N], x [C, H, W, N] → dweight [C, T], and dbias [C] unless null.
-EXPORT void depthwise_weight_gradient(const Plan* of_shape, const float* dy, const float* x, float* dweight,
-                                      float* dbias) {
-  const Plan& plan = *of_shape;
+void weight_gradient(const Plan& plan, const float* dy, const float* x, float* dweight, float* dbias) {
+  const ThreadBuffers buffers(plan.places * LANES);
 #pragma omp parallel for schedule(static) if (plan.channels * plan.outputs * plan.batch > WORTH_THREADS)
   for (Index channel = 0; channel < plan.channels; ++channel) {
     const float* map = x + channel * plan.pixels * plan.batch;
     const float* gradient = dy + channel * plan.outputs * plan.batch;
-    std::vector<Vector> totals(plan.places, Vector{});
+    Vector* totals = reinterpret_cast<Vector*>(buffers.own());
+    std::fill(totals, totals + plan.places, Vector{});
     Vector of_bias{};
     for (Index output = 0; output < plan.outputs; ++output, gradient += plan.batch) {
       if (dbias)
@@ -82,4 +71,21 @@ EXPORT void depthwise_weight_gradient(const Plan* of_shape, const float* dy, con
     for (Index place = 0; place < plan.places; ++place) dweight[channel * plan.places + place] = sum(totals[place]);
     if (dbias) dbias[channel] = sum(of_bias);
   }
+}
+
+}  // namespace
+
+// x [C, H, W, N], weight [C, T], bias [C] or null → y [C, H', W', N].
+EXPORT void depthwise_forward(const Plan* plan, const float* x, const float* weight, const float* bias, float* y) {
+  connect(plan->of_outputs, plan->channels, plan->pixels, plan->batch, plan->places, x, weight, bias, y);
+}
+
+// dy [C, H', W', N], weight [C, T] → dx [C, H, W, N].
+EXPORT void depthwise_input_gradient(const Plan* plan, const float* dy, const float* weight, float* dx) {
+  connect(plan->of_inputs, plan->channels, plan->outputs, plan->batch, plan->places, dy, weight, nullptr, dx);
+}
+
+// dy [C, H', W', N], x [C, H, W, N] → dweight [C, T], and dbias [C] unless null.
+EXPORT int depthwise_weight_gradient(const Plan* plan, const float* dy, const float* x, float* dweight, float* dbias) {
+  return guarded([=] { weight_gradient(*plan, dy, x, dweight, dbias); });
 }

@@ -6,6 +6,9 @@
 
 namespace {
 
+// In place of the place of a maximum, where there is none. Must agree with `NOWHERE` of native.py.
+constexpr std::int32_t NOWHERE = 255;
+
 typedef std::int32_t Whole __attribute__((vector_size(4 * LANES)));
 typedef std::uint8_t Bytes __attribute__((vector_size(LANES)));
 
@@ -92,7 +95,8 @@ EXPORT void gate_gradient(Index channels, Index pixels, Index batch, const float
     }
 }
 
-// x [C, H, W, N] → y [C, H', W', N] and the place of the kernel where the maximum was, uint8 of y's shape.
+// x [C, H, W, N] → y [C, H', W', N] and the place of the kernel where the maximum was, uint8 of y's shape. As in Paddle,
+// a maximum is at least the smallest finite number: where all is -∞ that is y, and no pixel has a gradient.
 EXPORT void max_pool_forward(const Plan* of_shape, const float* x, float* y, std::uint8_t* where) {
   const Plan& plan = *of_shape;
 #pragma omp parallel for schedule(static) if (plan.channels * plan.outputs * plan.batch > WORTH_THREADS)
@@ -103,7 +107,7 @@ EXPORT void max_pool_forward(const Plan* of_shape, const float* x, float* y, std
       for (Index n = 0; n < plan.batch; n += LANES) {
         const Index to = (channel * plan.outputs + output) * plan.batch + n, count = plan.batch - n;
         Vector most = all(-std::numeric_limits<float>::infinity());
-        Whole place{};
+        Whole place = Whole{} + NOWHERE;
         for (const Tap* tap = begin; tap < end; ++tap) {
           const Vector value = load(map + tap->pixel * plan.batch + n, count);
           // The first of equal values, and any that is not a number.
@@ -111,7 +115,8 @@ EXPORT void max_pool_forward(const Plan* of_shape, const float* x, float* y, std
           most = larger ? value : most;
           place = larger ? Whole{} + tap->place : place;
         }
-        store(y + to, most, count);
+        const Vector smallest = all(std::numeric_limits<float>::lowest());
+        store(y + to, most < smallest ? smallest : most, count);
         store(where + to, __builtin_convertvector(place, Bytes), count);
       }
     }

@@ -49,24 +49,56 @@ void backward(Index channels, Index size, const float* x, const float* dy, const
   }
 }
 
+typedef float Half __attribute__((vector_size(2 * LANES), aligned(4), may_alias));
+typedef double Doubles __attribute__((vector_size(4 * LANES)));
+
+// Half as many floats as a `Vector` has.
+inline Doubles load_doubles(const float* from) {
+#ifdef __AVX512F__
+  return _mm512_cvtps_pd(_mm256_loadu_ps(from));
+#else
+  return __builtin_convertvector(*reinterpret_cast<const Half*>(from), Doubles);
+#endif
+}
+
+inline double sum(Doubles values) {
+  double total = 0;
+  for (Index lane = 0; lane < LANES / 2; ++lane) total += values[lane];
+  return total;
+}
+
+// How far values are from `center`, summed up, and so are the squares of that.
+struct Sums {
+  Doubles center, total{}, squares{};
+  void add(const float* from) {
+    const Doubles away = load_doubles(from) - center;
+    total += away;
+    squares += away * away;
+  }
+};
+
+// Far from zero a mean in float32 would lose the deviation. The differences from any value of the row are exact in
+// double and no larger than √S deviations, so that nothing is lost, and x is read once.
 void measure(Index channels, Index size, const float* x, float epsilon, float momentum, float* mean, float* rate,
              float* running_mean, float* running_variance) {
 #pragma omp parallel for schedule(static) if (channels * size > WORTH_THREADS)
   for (Index channel = 0; channel < channels; ++channel) {
     const float* from = x + channel * size;
-    Vector total{};
-    for (Index i = 0; i < size; i += LANES) total += load(from + i, size - i);
-    const float middle = sum(total) / size;
-    const Vector center = all(middle);
-    Vector squares{};
+    const double center = std::isfinite(from[0]) ? from[0] : 0;
+    Sums even{center - Doubles{}}, odd{even.center};
     Index i = 0;
     for (; i + LANES <= size; i += LANES) {
-      const Vector away = load(from + i) - center;
+      even.add(from + i);
+      odd.add(from + i + LANES / 2);
+    }
+    double total = sum(even.total + odd.total), squares = sum(even.squares + odd.squares);
+    for (; i < size; ++i) {
+      const double away = from[i] - center;
+      total += away;
       squares += away * away;
     }
-    float variance = sum(squares);
-    for (; i < size; ++i) variance += (from[i] - middle) * (from[i] - middle);
-    variance /= size;
+    const double away = total / size, spread = squares / size - away * away;
+    const float middle = center + away, variance = spread < 0 ? 0 : spread;
     mean[channel] = middle;
     rate[channel] = 1 / std::sqrt(variance + epsilon);
     running_mean[channel] = momentum * running_mean[channel] + (1 - momentum) * middle;
@@ -74,21 +106,41 @@ void measure(Index channels, Index size, const float* x, float epsilon, float mo
   }
 }
 
+// One value a channel, which has no deviation: y [C] is x [C], activated.
+template <Activation KIND>
+void apply_alone(Index channels, const float* x, float* y) {
+  for (Index i = 0; i < channels; i += LANES) store(y + i, activated<KIND>(load(x + i, channels - i)), channels - i);
+}
+
+template <Activation KIND>
+void backward_alone(Index channels, const float* x, const float* dy, float* dx, float* dgamma, float* dbeta) {
+  for (Index i = 0; i < channels; i += LANES) {
+    const Index count = channels - i;
+    store(dx + i, load(dy + i, count) * slope<KIND>(load(x + i, count)), count);
+    store(dgamma + i, Vector{}, count);
+    store(dbeta + i, Vector{}, count);
+  }
+}
+
 }  // namespace
 
-#define FOR_ACTIVATION(kind, call)                              \
-  switch (kind) {                                               \
+#define FOR_ACTIVATION(kind, call)                                          \
+  switch (kind) {                                                           \
     case RELU: { constexpr Activation KIND = RELU; call; } break;           \
-    case RELU6: { constexpr Activation KIND = RELU6; call; } break;         \
     case HARDSWISH: { constexpr Activation KIND = HARDSWISH; call; } break; \
     default: { constexpr Activation KIND = NONE; call; }                    \
   }
 
 // x [C, S] → y, with the batch's statistics, which are kept as mean [C] and 1/√(variance + ε) [C] for the gradient;
-// running averages keep `momentum` of their value, their variance divides by S as Paddle's does.
+// running averages keep `momentum` of their value, their variance divides by S as Paddle's does. Of one value a channel, as
+// of one image with a map of one pixel, y is that value, and running averages stay as they are: so it is with Paddle.
 EXPORT void normalize_batch(Index channels, Index size, const float* x, const float* gamma, const float* beta,
                             float epsilon, float momentum, int activation, float* running_mean, float* running_variance,
                             float* mean, float* rate, float* y) {
+  if (size == 1) {
+    FOR_ACTIVATION(activation, apply_alone<KIND>(channels, x, y))
+    return;
+  }
   measure(channels, size, x, epsilon, momentum, mean, rate, running_mean, running_variance);
   FOR_ACTIVATION(activation, apply<KIND>(channels, size, x, mean, rate, gamma, beta, y))
 }
@@ -105,6 +157,10 @@ EXPORT void normalize_running(Index channels, Index size, const float* x, const 
 EXPORT void normalize_gradient(Index channels, Index size, const float* x, const float* dy, const float* mean,
                                const float* rate, const float* gamma, const float* beta, int activation, int training,
                                float* dx, float* dgamma, float* dbeta) {
+  if (training && size == 1) {
+    FOR_ACTIVATION(activation, backward_alone<KIND>(channels, x, dy, dx, dgamma, dbeta))
+    return;
+  }
   FOR_ACTIVATION(activation,
                  backward<KIND>(channels, size, x, dy, mean, rate, gamma, beta, training, dx, dgamma, dbeta))
 }

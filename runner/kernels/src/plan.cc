@@ -2,6 +2,11 @@
 
 #include <omp.h>
 
+#include <limits>
+#include <stdexcept>
+
+#include "boundary.h"
+
 namespace {
 
 // Gathered floats that a block aims at, about half of a second-level cache, and columns that a product should have.
@@ -27,12 +32,21 @@ Connections connections(const std::vector<std::vector<Tap>>& of_pixel) {
   return found;
 }
 
+void check(bool fits, const char* what) {
+  if (!fits) throw std::length_error(what);
+}
+
 }  // namespace
 
 Plan::Plan(const Geometry& geometry)
     : Geometry(geometry), pixels(height * width), outputs(rows * columns), places(kernel_rows * kernel_columns) {
+  constexpr Index MOST = std::numeric_limits<std::int32_t>::max();
+  // Places and pixels are kept in 32 bits, and so are the sizes of matrix products.
+  check(pixels <= MOST && outputs <= MOST && places <= MOST && outputs * places <= MOST, "a map of 2³¹ pixels or more");
   // Only depthwise convolutions and pooling go from pixel to pixel.
-  const bool connected = groups == channels && groups == filters;
+  const bool connected = is_depthwise();
+  check(connected || std::max(outputs, pixels) * batch <= MOST, "a matrix of 2³¹ columns or more");
+  check(connected || std::max(filters, channels * places) <= MOST, "a matrix of 2³¹ rows or more");
   std::vector<std::vector<Tap>> from_outputs(connected ? outputs : 0), from_inputs(connected ? pixels : 0);
   for (Index output = 0; output < outputs; ++output)
     for (Index place = 0; place < places; ++place) {
@@ -69,4 +83,8 @@ bool Plan::is_pointwise() const {
 // Threads that this process computes with.
 EXPORT int threads() { return omp_get_max_threads(); }
 
-EXPORT Plan* new_plan(const Geometry* geometry) { return new Plan(*geometry); }
+EXPORT int new_plan(const Geometry* geometry, const Plan** plan) {
+  return guarded([=] { *plan = new Plan(*geometry); });
+}
+
+EXPORT void free_plan(const Plan* plan) { delete plan; }

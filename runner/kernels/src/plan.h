@@ -41,7 +41,9 @@ struct Plan : Geometry {
   Index widest = 0;
   Connections of_outputs, of_inputs;
 
+  // Throws std::length_error for shapes with sizes that the kernels have no room for.
   explicit Plan(const Geometry& geometry);
   Index source(Index output, Index place) const { return sources[output * places + place]; }
   bool is_pointwise() const;
+  bool is_depthwise() const { return groups == channels && groups == filters; }
 };

@@ -8,7 +8,7 @@
 
 #include <vector>
 
-#include "common.h"
+#include "boundary.h"
 
 // Where a process says how often it has come. Must agree with `SEAT` of parallel/shared.py.
 struct alignas(64) Seat {  // a cache line of its own
@@ -51,17 +51,19 @@ EXPORT int meet(Seat* seats, int world, int own, std::uint32_t turn, Index patie
 
 // Arrays of sizes[i] floats become the sums over all processes in their order, times `factor`. Each process has gathered
 // its arrays in shared[number * stride]; its own are still where they were.
-EXPORT void average(Index count, float* const* arrays, const Index* sizes, const float* shared, Index stride, int world,
-                    int own, float factor) {
-  std::vector<const float*> parts(world);
-  for (Index i = 0, offset = 0; i < count; offset += sizes[i++]) {
-    for (int number = 0; number < world; ++number)
-      parts[number] = number == own ? arrays[i] : shared + number * stride + offset;
-    for (Index j = 0; j < sizes[i]; j += LANES) {
-      const Index left = sizes[i] - j;
-      Vector total = load(parts[0] + j, left);
-      for (int number = 1; number < world; ++number) total += load(parts[number] + j, left);
-      store(arrays[i] + j, all(factor) * total, left);
+EXPORT int average(Index count, float* const* arrays, const Index* sizes, const float* shared, Index stride, int world,
+                   int own, float factor) {
+  return guarded([=] {
+    std::vector<const float*> parts(world);
+    for (Index i = 0, offset = 0; i < count; offset += sizes[i++]) {
+      for (int number = 0; number < world; ++number)
+        parts[number] = number == own ? arrays[i] : shared + number * stride + offset;
+      for (Index j = 0; j < sizes[i]; j += LANES) {
+        const Index left = sizes[i] - j;
+        Vector total = load(parts[0] + j, left);
+        for (int number = 1; number < world; ++number) total += load(parts[number] + j, left);
+        store(arrays[i] + j, all(factor) * total, left);
+      }
     }
-  }
+  });
 }

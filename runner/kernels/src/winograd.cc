@@ -6,8 +6,6 @@
 
 #include "winograd.h"
 
-#include <omp.h>
-
 #include "products.h"
 
 namespace {
@@ -39,10 +37,11 @@ struct Tiles {
 // Some tiles of all channels in each frequency: [16, channels, size]. A line more keeps frequencies out of the same set.
 struct Transformed {
   Index stride;
-  Buffer buffer;
-  Transformed(Index channels, const Tiles& tiles)
-      : stride(channels * tiles.of_block * tiles.batch + LANES), buffer(FREQUENCIES * stride) {}
-  float* at(Index frequency, Index place) const { return buffer.data + frequency * stride + place; }
+  float* data;
+  Transformed(Index channels, const Tiles& tiles, float* data) : stride(line(channels, tiles)), data(data) {}
+  static Index line(Index channels, const Tiles& tiles) { return channels * tiles.of_block * tiles.batch + LANES; }
+  static Index size(Index channels, const Tiles& tiles) { return FREQUENCIES * line(channels, tiles); }
+  float* at(Index frequency, Index place) const { return data + frequency * stride + place; }
 };
 
 // Bᵀ d B of the 4×4 pixels around each tile: what a channel [H, W, N] looks like at `place`.
@@ -191,9 +190,10 @@ void transform_kernel_gradient(const Kernels& kernels, const float* transformed,
 // x [C, H, W, N] with kernels [16, O, C] → y [O, H', W', N].
 void convolve(Index channels, Index height, Index width, Index pad_top, Index pad_left, const float* x,
               const float* kernels, const float* bias, Index filters, const Tiles& tiles, float* y) {
+  const ThreadBuffers inputs(Transformed::size(channels, tiles)), outputs(Transformed::size(filters, tiles));
 #pragma omp parallel
   {
-    const Transformed seen(channels, tiles), made(filters, tiles);
+    const Transformed seen(channels, tiles, inputs.own()), made(filters, tiles, outputs.own());
 #pragma omp for schedule(static)
     for (Index first = 0; first < tiles.count; first += tiles.of_block) {
       const Index end = std::min(first + tiles.of_block, tiles.count), size = (end - first) * tiles.batch;
@@ -245,11 +245,13 @@ void weight_gradient(const Plan& plan, const float* dy, const float* x, float* d
   const Index parts = std::clamp<Index>(MOST_SUMS / sums, 1, std::min(threads, tiles.blocks()));
   const Index shares = std::min((threads + parts - 1) / parts, plan.channels);
   const Buffer product(parts * sums);
+  const ThreadBuffers inputs(Transformed::size((plan.channels + shares - 1) / shares, tiles));
+  const ThreadBuffers gradients(Transformed::size(plan.filters, tiles));
 #pragma omp parallel for schedule(static) collapse(2)
   for (Index part = 0; part < parts; ++part)
     for (Index share = 0; share < shares; ++share) {
       const Share blocks(tiles.blocks(), part, parts), own(plan.channels, share, shares);
-      const Transformed seen(own.size, tiles), gradient(plan.filters, tiles);
+      const Transformed seen(own.size, tiles, inputs.own()), gradient(plan.filters, tiles, gradients.own());
       for (Index block = blocks.begin; block < blocks.begin + blocks.size; ++block) {
         const Index first = block * tiles.of_block, end = std::min(first + tiles.of_block, tiles.count);
         const Index size = (end - first) * plan.batch;
