@@ -23,7 +23,7 @@ from runner.report import subject
 from runner.runs import result as results
 from runner.runs import sweep
 from runner.runs.journal import Journal
-from runner.tracking import pages
+from runner.tracking import urls
 from tests.damage.kinds import DAMAGES
 from tests.damage.written import RESULT, a_run
 
@@ -268,9 +268,9 @@ def test_the_pages_of_a_sweep_are_those_of_its_jobs_that_are_not_damaged(run, co
         known["uri"] = f"sqlite:///{run.parent / 'x.db'}"
         (folder / f"{number}_a" / "mlflow.json").write_text(json.dumps(known))
     assert ui._last_sweep(f"sqlite:///{run.parent / 'x.db'}") == folder
-    known, damaged = pages.tracked_jobs(folder)
+    known, damaged = urls.tracked_jobs(folder)
     assert len(known) == 2
     assert "1_a/mlflow.json" in str(damaged[0])
-    assert "Charts" in pages.of_sweep(folder)
+    assert "Charts" in urls.of_sweep(folder)
     (folder / "sweep.json").write_text("null")
-    assert list(pages.of_sweep(folder)) == ["Compare"]
+    assert list(urls.of_sweep(folder)) == ["Compare"]

@@ -42,7 +42,7 @@ def run(command: Command, flags: list[str], overrides: list[str]) -> int:
     Errors: ConfigError for a sweep that cannot be run, RunFailed for one that was stopped or whose launcher gave up.
     """
     try:
-        directory, planned, searched, resume = plan(overrides)
+        directory, planned, searched, resume = plan_sweep(overrides)
     except Exception as error:
         raise compose.explain(error) from error
     if engines.is_elsewhere(planned.launcher):
@@ -83,7 +83,7 @@ def _run(
             if not failed and not sweep.asked_to_stop(directory):
                 raise
         finally:
-            settle(command, directory, gave_up)
+            wait_for_jobs(command, directory, gave_up)
             from . import sweep_summary
 
             exit_code = sweep_summary.show(directory)
@@ -92,7 +92,7 @@ def _run(
     return exit_code or (command.failures[0].exit_code if command.failures else 0)
 
 
-def plan(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
+def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
     """The folder of a sweep, what is to stand in it, the overrides of a search, and whether the folder may be there.
 
     Errors: ConfigError for what all its jobs share.
@@ -151,7 +151,7 @@ def _quieten() -> None:
     logging.getLogger("optuna.storages").setLevel(logging.WARNING)
 
 
-def settle(command: Command, directory: Path, gave_up: bool) -> None:
+def wait_for_jobs(command: Command, directory: Path, gave_up: bool) -> None:
     """Wait for jobs that a launcher left running when it gave up, and for what is to reach trackers."""
     launcher = sweep.read(directory).launcher
     looks = SETTLED if gave_up and engines.is_elsewhere(launcher) and not engines.is_queue(launcher) else 0

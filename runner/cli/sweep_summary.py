@@ -19,7 +19,7 @@ from ..report.subject import Run, shortened
 from ..runs import sweep
 from ..runs.journal import LOG
 from ..terminal import duration, screen, styled
-from ..tracking import pages, stores
+from ..tracking import stores, urls
 
 
 def show(directory: Path) -> int:
@@ -108,8 +108,8 @@ def best(found: Sequence[Run]) -> list[str]:
 
 def comparison(directory: Path) -> list[str]:
     """How to see a sweep's runs side by side in MLflow; nothing where they are not tracked."""
-    found = [f"{name:8} {url}" for name, url in pages.of_sweep(directory).items()]
-    uris = {known["uri"] for known in pages.tracked_jobs(directory)[0] if "uri" in known}
+    found = [f"{name:8} {url}" for name, url in urls.of_sweep(directory).items()]
+    uris = {known["uri"] for known in urls.tracked_jobs(directory)[0] if "uri" in known}
     return [*(f"Serve    {serve(uri)}" for uri in sorted(uris) if found and not uri.startswith("http")), *found]
 
 

@@ -81,7 +81,7 @@ from .optimization import (
     Sgd,
 )
 from .run import Accelerate, Callback, Checkpoint, Cluster, CustomMetric, Debug, Device, Goal, Launch, Local, Train
-from .search import Cost, Optuna, Parameter, Sweep
+from .sweep import Cost, Optuna, Parameter, Sweep
 from .tracking import Csv, CustomTracker, Mlflow, TensorBoard, Tracker, Tracking, Upload
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ConfigError, nearest
 from ..metrics import METRICS, Goal, Metric, Sums, find, present, with_k
-from .search import Cost
+from .sweep import Cost
 from .targets import load_target
 
 #: Final numbers that are no metrics, whose names are taken.

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import paddle2onnx
 
-from . import onnx
+from . import to_onnx
 
 
 def main(program: str, weights: str, target: str, folded: str) -> None:
     """Convert, and fold where `folded` is not empty."""
     # Any other tool would be installed from a foreign index while this runs.
     paddle2onnx.export(program, weights, target, opset_version=17, optimize_tool="None", enable_onnx_checker=True)
-    onnx.name_ends(Path(target))
+    to_onnx.name_ends(Path(target))
     if folded:
-        onnx.fold_file(Path(target), Path(target))
+        to_onnx.fold_file(Path(target), Path(target))
 
 
 if __name__ == "__main__":

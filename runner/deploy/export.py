@@ -23,10 +23,10 @@ from ..models import Networks, macs
 from ..runs.journal import Journal
 from ..training.evaluation import untouched
 from ..training.precision import Precision
-from . import bench, engines, onnx, twin
+from . import bench, engines, to_onnx, twin
+from .graph.quantized_weight import QuantizedWeight
 from .manifest import EXPORT, FILES, MANIFEST, ExportedFile, Manifest
 from .manifest import write as write_manifest
-from .quantized_weight import QuantizedWeight
 
 #: What a float file may differ by: part of the images with the trained network's top-1, and largest difference of a
 #: logit as a part of the largest logit (at least of 1).
@@ -152,16 +152,16 @@ def _paddle(folder: Path, prefix: Path) -> ExportedFile:
 
 
 def _float_onnx(folder: Path, prefix: Path) -> ExportedFile:
-    onnx.convert(prefix, folder / "model.onnx", folded=True)
+    to_onnx.convert(prefix, folder / "model.onnx", folded=True)
     return _described(folder, "model.onnx", cfg.Format.onnx, "float32", "onnxruntime")
 
 
 def _integer_onnx(
     folder: Path, prefix: Path, quantized: list[QuantizedWeight], calibration: Iterable[Batch]
 ) -> ExportedFile:
-    onnx.convert(prefix, prefix.with_suffix(".onnx"))
+    to_onnx.convert(prefix, prefix.with_suffix(".onnx"))
     images = _some_images(calibration)
-    onnx.quantize_file(prefix.with_suffix(".onnx"), folder / "model.int8.onnx", quantized, images)
+    to_onnx.quantize_file(prefix.with_suffix(".onnx"), folder / "model.int8.onnx", quantized, images)
     return _described(folder, "model.int8.onnx", cfg.Format.onnx, "int8", "onnxruntime")
 
 

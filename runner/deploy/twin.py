@@ -12,7 +12,7 @@ from .. import compression, models
 from .. import config as cfg
 from ..compression import qat, slim
 from ..training import seeding
-from .quantized_weight import QuantizedWeight
+from .graph.quantized_weight import QuantizedWeight
 
 
 def build(network: nn.Layer, model: cfg.Model, classes: int) -> tuple[nn.Layer, list[QuantizedWeight]]:

@@ -80,7 +80,7 @@ class Network:
             with contextlib.suppress(RuntimeError, OSError, ValueError):
                 store.add(left, 1)
 
-    def hear(self, message: Any) -> Any:
+    def broadcast(self, message: Any) -> Any:
         """What the first process says; it has to survive pickling."""
         box = [message]
         self.barrier_without_timeout()

@@ -24,7 +24,7 @@ class Transport(Protocol):
     def all_reduce_sum(self, tensor: Tensor) -> None: ...
     def all_reduce_max(self, tensor: Tensor) -> None: ...
     def barrier_without_timeout(self) -> None: ...
-    def hear(self, message: Any) -> Any: ...
+    def broadcast(self, message: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,16 @@ class Ranks:
         if self.transport is None:
             return make()
         if not self.is_first:
-            value, failure = self.transport.hear(None)
+            value, failure = self.transport.broadcast(None)
             if failure is not None:
                 raise RunFailed(*failure)
             return value
         try:
             value = make()
         except UserError as error:
-            self.transport.hear((None, (str(error), error.exit_code)))
+            self.transport.broadcast((None, (str(error), error.exit_code)))
             raise
-        self.transport.hear((value, None))
+        self.transport.broadcast((value, None))
         return value
 
 

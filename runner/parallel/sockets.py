@@ -47,7 +47,7 @@ class Sockets:
         """Return once every process has come here."""
         self._combine(b"", lambda said: b"")
 
-    def hear(self, message: Any) -> Any:
+    def broadcast(self, message: Any) -> Any:
         """What the first process says; it has to survive pickling."""
         own = b"" if self.rank else pickle.dumps(message)
         return pickle.loads(self._combine(own, lambda parts: parts[0]))

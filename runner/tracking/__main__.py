@@ -24,7 +24,7 @@ from ..config.credentials import masked
 from ..errors import UserError
 from ..processes import locked
 from ..runs.journal import CONFIG, MLFLOW, TRACKING_LOG, events, tracking_lock
-from .answers import Masked, is_final, said
+from .answers import Masked, is_final, reason_of
 from .stores import Tracked
 from .tracker import Tracker, build
 
@@ -110,7 +110,7 @@ class Followed:
                     tracker.end(self.last_word)
                     self.done = True
         except Exception as error:
-            reason = str(error) if isinstance(error, UserError) else said(error)
+            reason = str(error) if isinstance(error, UserError) else reason_of(error)
             if is_final(error):
                 self._log(f"not delivered: {reason}")
                 self._refused(reason)

@@ -49,7 +49,7 @@ class Masked(io.TextIOBase):
         return len(text)
 
 
-def said(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """One line on why a call failed; of what a server sent only a refusal in MLflow's own words is in it."""
     code = str(getattr(error, "error_code", ""))
     if code in WORDED:

@@ -19,7 +19,7 @@ from .. import files
 from ..errors import CheckpointError, ForeignPath
 from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, MEASURED, OVERRIDES, events
 from . import server
-from .answers import Refused, is_final, said
+from .answers import Refused, is_final, reason_of
 from .artifacts import Artifacts
 from .naming import names, parameters, run_name
 from .stores import Tracked
@@ -79,7 +79,7 @@ class Mirror:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST" and self._is_lost():
                 return self._replay()
             if is_final(error):
-                raise Refused(f"{self.uri} refuses {os.path.relpath(self.directory)}: {said(error)}.") from error
+                raise Refused(f"{self.uri} refuses {os.path.relpath(self.directory)}: {reason_of(error)}.") from error
             raise
 
     def check(self) -> None:

@@ -16,7 +16,7 @@ from ..runs import result as results
 from ..runs.journal import CONFIG, MISTAKES, MLFLOW, OVERRIDES, PER_CLASS, RESULT, Journal, tracked_file
 from ..runs.result import Result
 from . import server
-from .answers import Late, said
+from .answers import Late, reason_of
 from .artifacts import Artifacts
 
 #: What is downloaded where MLflow has it.
@@ -64,7 +64,7 @@ def _connect(uri: str) -> Any:
 
 
 def _lost(uri: str, error: Exception) -> ServerLost:
-    return ServerLost(f"{uri} does not answer: {said(error)}. Start it, or give run directories.")
+    return ServerLost(f"{uri} does not answer: {reason_of(error)}. Start it, or give run directories.")
 
 
 def _directory(client: Any, uri: str, found: Any) -> Path:

@@ -15,7 +15,7 @@ from ..errors import CheckpointError, ServerLost, UserError
 from ..processes import locked
 from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, OVERRIDES, tracked
 from . import embedded
-from .answers import Late, Refused, Timed, said
+from .answers import Late, Refused, Timed, reason_of
 from .artifacts import Artifacts
 from .stores import resolved, sqlite_path
 
@@ -137,16 +137,22 @@ def fetch(uri: str, run_id: str) -> Path:
                 f"There is no run {run_id} in {uri}. `python -m runner runs` lists the runs of this folder; name "
                 "another store with tracking.uri=…"
             ) from error
-        raise ServerLost(f"{uri} does not answer: {said(error)}. Start it, or give the run's directory.") from error
+        raise ServerLost(
+            f"{uri} does not answer: {reason_of(error)}. Start it, or give the run's directory."
+        ) from error
     except Late as error:
-        raise ServerLost(f"{uri} does not answer: {said(error)}. Start it, or give the run's directory.") from error
+        raise ServerLost(
+            f"{uri} does not answer: {reason_of(error)}. Start it, or give the run's directory."
+        ) from error
     if (own := directory_in(found.data.tags, run_id, uri)) is not None:
         return own
     folder = files.temporary_folder(f"runner-{run_id[:8]}-")
     try:
         _download(Artifacts(uri, found.info.artifact_uri, run_id), found.data.tags, folder)
     except (MlflowException, OSError, Late) as error:
-        raise ServerLost(f"{uri} does not give the files of the run {run_id}: {said(error)}. Try again.") from error
+        raise ServerLost(
+            f"{uri} does not give the files of the run {run_id}: {reason_of(error)}. Try again."
+        ) from error
     return folder
 
 

@@ -32,7 +32,7 @@ def fit(training: Training, observer: Observer) -> Ending:
     window = Window(training, progress.unread)
     try:
         if training.steps == 0:
-            settle(training, window, observer)
+            end_epoch(training, window, observer)
         while progress.step < training.steps or progress.settled < progress.step:
             if settings.patience and progress.waited >= settings.patience:
                 window.flush(observer)
@@ -40,7 +40,7 @@ def fit(training: Training, observer: Observer) -> Ending:
             train_epoch(training, window, observer)
             if progress.step == training.steps:
                 window.flush(observer)
-            settle(training, window, observer)
+            end_epoch(training, window, observer)
             window.restart_clock()
     except Stopped:
         keep(training, window, observer, better=False)
@@ -81,7 +81,7 @@ def stopping(training: Training, observer: Observer) -> bool:
     return training.replicas.should_stop(observer.stopping(), waits)
 
 
-def settle(training: Training, window: Window, observer: Observer) -> None:
+def end_epoch(training: Training, window: Window, observer: Observer) -> None:
     """The end of an epoch, or of the run within one: evaluate and keep the state. Errors: Stopped within evaluation."""
     progress, settings = training.progress, training.settings
     ended = progress.step == training.steps

@@ -108,7 +108,7 @@ def test_any_list_of_overrides_plans_a_sweep_or_is_refused_with_a_message(overri
     compose.register()
     began = time.monotonic()
     try:
-        directory, *_ = sweep.plan(["name=tried", *overrides])
+        directory, *_ = sweep.plan_sweep(["name=tried", *overrides])
     except Exception as error:
         explained = compose.explain(error)
         assert explained.exit_code == 2, overrides

@@ -85,7 +85,7 @@ def compose_run(overrides):
     if "-m" in overrides:
         compose.register()
         planned = [word for word in overrides if word != "-m"]
-        _, planned_sweep, searched, _ = sweep.plan(planned)
+        _, planned_sweep, searched, _ = sweep.plan_sweep(planned)
         assert searched or any("," in word or "range(" in word for word in planned_sweep.overrides)
         return
     assert run_here(["config", *overrides]) == 0

@@ -12,7 +12,7 @@ import pytest
 
 from runner.config.credentials import masked
 from runner.tracking import answers, server
-from runner.tracking.answers import Late, deadline, is_final, said
+from runner.tracking.answers import Late, deadline, is_final, reason_of
 
 PASSWORD = "s3cret-pa55"
 
@@ -107,15 +107,15 @@ def test_a_server_that_never_comes_to_an_end_is_left(monkeypatch):
     assert isinstance(error, Late)
     assert seconds < 10
     assert not is_final(error)
-    assert "no complete answer" in said(error)
+    assert "no complete answer" in reason_of(error)
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 422])
 def test_an_answer_that_will_stay_the_same_is_final(code):
     error, _ = failure_of(status(code, body=b"go away"))
     assert is_final(error)
-    assert "go away" not in said(error)
-    assert str(code) in said(error)
+    assert "go away" not in reason_of(error)
+    assert str(code) in reason_of(error)
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 504])
@@ -137,7 +137,7 @@ def test_a_password_that_a_server_repeats_is_not_told(netrc):
         error, _ = failure_of(echo, call)
         sent = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
         assert sent in str(error), "the server was sent it"
-        assert sent not in said(error) + masked(str(error))
+        assert sent not in reason_of(error) + masked(str(error))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ...processes import locked
 from ...runs import result as results
 from ...runs.journal import CHECKPOINTS, CONFIG, JOURNAL, MLFLOW, RESULT, Journal, events, tracking_lock
 from ...tracking import stores
-from ...tracking.answers import Refused, is_final, said
+from ...tracking.answers import Refused, is_final, reason_of
 from ...tracking.tracker import Tracker, agree, build
 
 
@@ -137,7 +137,7 @@ def _send(label: str, tracker: Tracker) -> None:
     except Exception as error:
         kind = Refused if is_final(error) else ServerLost
         remedy = "" if is_final(error) else " Is the server up? Repeat the command to send the rest."
-        raise kind(f"{label} was not delivered to {tracker.place}: {said(error)}.{remedy}") from error
+        raise kind(f"{label} was not delivered to {tracker.place}: {reason_of(error)}.{remedy}") from error
     print(f"{label}: delivered to {tracker.place}")
 
 

@@ -16,7 +16,7 @@ from ... import config as cfg
 from ...config.rules import STORE
 from ...errors import ConfigError
 from ...runs.journal import SWEEP
-from ...tracking import embedded, pages, stores
+from ...tracking import embedded, stores, urls
 from .arguments import bounded
 
 #: Seconds that a server has to end by itself.
@@ -50,9 +50,9 @@ def main(arguments: list[str]) -> int:
     print(f"MLflow   {address} (Ctrl-C ends it)", flush=True)
     if newest := _last_sweep(options.uri):
         print(f"Sweep    {os.path.relpath(newest)}")
-        for name, url in pages.of_sweep(newest, address).items():
+        for name, url in urls.of_sweep(newest, address).items():
             print(f"{name:8} {url}", flush=True)
-        for error in pages.tracked_jobs(newest)[1]:
+        for error in urls.tracked_jobs(newest)[1]:
             print(f"DAMAGED  {error}", flush=True)
     # Without its job runner MLflow needs 2 processes instead of 10.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
@@ -115,7 +115,7 @@ def _last_sweep(uri: str) -> Path | None:
                 sweeps.append(((Path(place) / SWEEP).stat().st_mtime, Path(place)))
     for _, folder in sorted(sweeps, reverse=True):
         with contextlib.suppress(OSError):
-            jobs = pages.tracked_jobs(folder)[0]
+            jobs = urls.tracked_jobs(folder)[0]
             if any(stores.resolved(str(one.get("uri"))) == stores.resolved(uri) for one in jobs):
                 return folder
     return None

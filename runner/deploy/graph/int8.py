@@ -10,10 +10,10 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto, NodeProto, helper
 
-from ..errors import ExportError
+from ...errors import ExportError
 from .bounds import bounds, relevant
 from .folding import simplified
-from .graph import Graph, copy
+from .onnx_graph import Graph, copy
 from .quantized_weight import QuantizedWeight
 
 #: Images that are computed at once for calibration.

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from onnx import NodeProto
 
-from .graph import Graph, attributes
+from .onnx_graph import Graph, attributes
 
 Bounds = tuple[float, float]
 

@@ -14,10 +14,10 @@ from paddle import Tensor, nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 from paddle.quantization import ImperativeQuantAware
 
-from runner.deploy import onnx
-from runner.deploy.folding import fold
-from runner.deploy.int8 import quantize
-from runner.deploy.quantized_weight import QuantizedWeight
+from runner.deploy import to_onnx
+from runner.deploy.graph.folding import fold
+from runner.deploy.graph.int8 import quantize
+from runner.deploy.graph.quantized_weight import QuantizedWeight
 from runner.errors import ExportError
 
 SIZE = 8
@@ -194,7 +194,7 @@ def architecture(name: str) -> ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         spec = [paddle.static.InputSpec([None, 3, SIZE, SIZE], "float32", "images")]
         paddle.jit.save(fake_quantized(name)[1], f"{folder}/net", input_spec=spec)
-        onnx.convert(Path(folder, "net"), Path(folder, "net.onnx"))
+        to_onnx.convert(Path(folder, "net"), Path(folder, "net.onnx"))
         return onnx_format.load(Path(folder, "net.onnx"))
 
 
@@ -267,8 +267,8 @@ def test_a_converted_and_folded_file_computes_what_paddle_does(tmp_path, kind):
     network.eval()
     spec = [paddle.static.InputSpec([None, 3, SIZE, SIZE], "float32", "images")]
     paddle.jit.save(network, str(tmp_path / "net"), input_spec=spec)
-    onnx.convert(tmp_path / "net", tmp_path / "net.onnx")
-    onnx.fold_file(tmp_path / "net.onnx", tmp_path / "folded.onnx")
+    to_onnx.convert(tmp_path / "net", tmp_path / "net.onnx")
+    to_onnx.fold_file(tmp_path / "net.onnx", tmp_path / "folded.onnx")
     folded = onnx_format.load(tmp_path / "folded.onnx")
     for count in (1, 5):
         np.testing.assert_allclose(run(folded, images(count)), fake(network, images(count)), atol=1e-5)
@@ -383,7 +383,7 @@ def test_layers_that_are_not_named_stay_float(tmp_path):
 def test_a_file_of_integers_is_written_from_a_file(tmp_path):
     network, twin, learnt = fake_quantized("plain")
     onnx_format.save(exported("plain", twin), tmp_path / "net.onnx")
-    onnx.quantize_file(tmp_path / "net.onnx", tmp_path / "net.int8.onnx", learnt, images())
+    to_onnx.quantize_file(tmp_path / "net.onnx", tmp_path / "net.int8.onnx", learnt, images())
     integers = onnx_format.load(tmp_path / "net.int8.onnx")
     assert distance(run(integers, images()), fake(network, images())) < CLOSE
     assert not list(tmp_path.glob(".*"))
@@ -417,5 +417,5 @@ def test_what_paddle2onnx_cannot_read_is_an_error_with_its_reason(tmp_path):
     (tmp_path / "net.json").write_text("{}")
     (tmp_path / "net.pdiparams").write_bytes(b"")
     with pytest.raises(ExportError, match="paddle2onnx cannot convert"):
-        onnx.convert(tmp_path / "net", tmp_path / "net.onnx")
+        to_onnx.convert(tmp_path / "net", tmp_path / "net.onnx")
     assert not (tmp_path / "net.onnx").exists()

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from .graph import Graph, attributes, copy
+from .onnx_graph import Graph, attributes, copy
 
 #: What is computed for each element by itself.
 ELEMENTWISE = {"Relu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Gelu", "Clip", "Add", "Mul"}

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import child, files
 from ..errors import ExportError
-from .quantized_weight import QuantizedWeight
+from .graph.quantized_weight import QuantizedWeight
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -40,7 +40,7 @@ def fold_file(source: Path, target: Path) -> None:
     """A float file simplified, which computes the same (`folding`). Errors: ExportError."""
     import onnx
 
-    from .folding import fold
+    from .graph.folding import fold
 
     _write(fold(onnx.load(source)), target)
 
@@ -49,7 +49,7 @@ def quantize_file(source: Path, target: Path, layers: list[QuantizedWeight], ima
     """A float file as one of integers (`int8`). Errors: ExportError."""
     import onnx
 
-    from .int8 import quantize
+    from .graph.int8 import quantize
 
     _write(quantize(onnx.load(source), layers, images), target)
 
