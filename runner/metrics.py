@@ -125,7 +125,7 @@ def present(values: Iterable[str], metrics: Iterable[Metric]) -> list[Metric]:
 
 def _by_name(metrics: Iterable[Metric]) -> list[Metric]:
     """Of several of one name the first."""
-    found: dict[str, Metric] = {}
+    by_name: dict[str, Metric] = {}
     for metric in metrics:
-        found.setdefault(metric.name, metric)
-    return list(found.values())
+        by_name.setdefault(metric.name, metric)
+    return list(by_name.values())

@@ -155,8 +155,8 @@ def _as(value: Any, shape: Any) -> Any:
     if not is_dataclass(shape):
         return value
     hints = get_type_hints(shape)
-    known = [part.name for part in fields(shape) if part.name in value]
-    return shape(**{name: _as(value[name], hints[name]) for name in known})  # type: ignore[operator]
+    names = [part.name for part in fields(shape) if part.name in value]
+    return shape(**{name: _as(value[name], hints[name]) for name in names})  # type: ignore[operator]
 
 
 def _check_plain(value: Any, shape: Any, name: str) -> None:

@@ -59,8 +59,8 @@ def override(key: str, value: object) -> str:
 
 def quoted(text: str) -> str:
     """A text in quotes of Hydra's grammar: a backslash counts before a quote alone, and `${` would be looked up."""
-    text = re.sub(r"\\*\$\{", lambda found: "\\" * (2 * found[0].count("\\") + 1) + "${", text)
-    text = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
+    text = re.sub(r"\\*\$\{", lambda match: "\\" * (2 * match[0].count("\\") + 1) + "${", text)
+    text = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), text)
     return f"'{text}'"
 
 

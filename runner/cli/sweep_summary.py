@@ -26,29 +26,29 @@ def show(directory: Path) -> int:
     """Print the table of a sweep and where it is compared. The exit code of the first job that failed."""
     if not sweep.jobs(directory):
         return 0
-    found = subject.jobs(directory)
-    failed = [run for run in found if not run.finished]
+    jobs = subject.jobs(directory)
+    failed = [run for run in jobs if not run.finished]
     console, engine = screen(), ""
     with noted(console, "not measured side by side"):
-        engine = subject.measure(found)
+        engine = subject.measure(jobs)
     console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
-    console.print(_table(found))
+    console.print(_table(jobs))
     if engine:
         console.print(f"ms/image: median at batch 1, {engine}", soft_wrap=True)
     with noted(console, "no plot"):
-        if picture.draw(found, directory / sweep.PLOT):
+        if picture.draw(jobs, directory / sweep.PLOT):
             console.print(f"Plot     {os.path.relpath(directory / sweep.PLOT)}", soft_wrap=True)
     for run in failed:
         console.print(f"{run.directory.name}: {run.state.reason}", soft_wrap=True)
         if (run.directory / LOG).is_file():
             console.print(f"  log: {os.path.relpath(run.directory / LOG)}", soft_wrap=True)
-    for line in best(found):
+    for line in best(jobs):
         console.print(line, soft_wrap=True)
     if failed:
         console.print("The same command with sweep.resume=true does what is missing; another one is a new sweep.")
     command = terminal.command("report", terminal.place(directory))
     with noted(console, f"no report; {command} makes it"):
-        [report, _] = page.write(found, subject.title_of(directory), command, engine, directory / sweep.REPORT)
+        [report, _] = page.write(jobs, subject.title_of(directory), command, engine, directory / sweep.REPORT)
         console.print(f"Report   {os.path.relpath(report)}", soft_wrap=True)
     with noted(console, "Compare  not in MLflow"):
         for line in comparison(directory):
@@ -65,17 +65,17 @@ def noted(console: Console, what: str) -> Iterator[None]:
         console.print(f"{what}: {type(error).__name__}: {error}", soft_wrap=True)
 
 
-def _table(found: Sequence[Run]) -> Table:
+def _table(jobs: Sequence[Run]) -> Table:
     """A row a job."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     headings = [column.heading for column in costs.COSTS]
-    monitored = {run.metric.name for run in found if run.finished}
-    metrics = [metric for metric in subject.metrics_in(found) if metric.name in {HEADLINE.name, *monitored}]
+    monitored = {run.metric.name for run in jobs if run.finished}
+    metrics = [metric for metric in subject.metrics_in(jobs) if metric.name in {HEADLINE.name, *monitored}]
     tested = [f"test {metric.title}" for metric in metrics or [HEADLINE]]
     for heading in ("job", "status", *tested, "best validation", "file", *headings, "time"):
         left = heading in ("job", "status", "file")
         table.add_column(heading, justify="left" if left else "right", overflow="fold")
-    for run in found:
+    for run in jobs:
         name, result = shortened(run.name), run.result
         if result is None:
             table.add_row(name, styled(run.state.status, "red"))
@@ -90,9 +90,9 @@ def _table(found: Sequence[Run]) -> Table:
     return table
 
 
-def best(found: Sequence[Run]) -> list[str]:
+def best(jobs: Sequence[Run]) -> list[str]:
     """Which of several finished jobs is the best, or, where a search had costs to lower, which none of them beats."""
-    order = verdict.ranked(found)
+    order = verdict.ranked(jobs)
     if len(order) < 2:
         return []
     first = order[0]
@@ -108,9 +108,9 @@ def best(found: Sequence[Run]) -> list[str]:
 
 def comparison(directory: Path) -> list[str]:
     """How to see a sweep's runs side by side in MLflow; nothing where they are not tracked."""
-    found = [f"{name:8} {url}" for name, url in urls.of_sweep(directory).items()]
-    uris = {known["uri"] for known in urls.tracked_jobs(directory)[0] if "uri" in known}
-    return [*(f"Serve    {serve(uri)}" for uri in sorted(uris) if found and not uri.startswith("http")), *found]
+    lines = [f"{name:8} {url}" for name, url in urls.of_sweep(directory).items()]
+    uris = {record["uri"] for record in urls.tracked_jobs(directory)[0] if "uri" in record}
+    return [*(f"Serve    {serve(uri)}" for uri in sorted(uris) if lines and not uri.startswith("http")), *lines]
 
 
 def serve(uri: str) -> str:

@@ -127,8 +127,8 @@ def speedups(timings: Sequence[Timing]) -> list[float | None]:
     for timing in timings:
         if timing.entry.run == timings[0].entry.run and timing.entry.file.precision == "float32":
             base.setdefault((timing.engine, timing.batch_size), timing.p50_ms)
-    found = [base.get((timing.engine, timing.batch_size)) for timing in timings]
-    return [first and first / timing.p50_ms for first, timing in zip(found, timings, strict=True)]
+    references = [base.get((timing.engine, timing.batch_size)) for timing in timings]
+    return [first and first / timing.p50_ms for first, timing in zip(references, timings, strict=True)]
 
 
 def metrics(timings: Sequence[Timing]) -> dict[str, float]:

@@ -195,18 +195,18 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
     running = [engines.open_(folder, file, subject.config.deploy.threads) for file in runnable]
     count, largest, agreeing, differences = 0, 1.0, np.zeros(len(running)), np.zeros(len(running))
     with untouched(subject.network):
-        for given in itertools.chain.from_iterable(batch.images.split(_parts(len(batch.indices))) for batch in batches):
+        for part in itertools.chain.from_iterable(batch.images.split(_parts(len(batch.indices))) for batch in batches):
             with subject.precision.autocast():
-                logits = subject.network(given)
+                logits = subject.network(part)
             expected = logits.astype("float32").numpy()
-            images = given.numpy()
+            images = part.numpy()
             count, largest = count + len(images), max(largest, float(np.abs(expected).max()))
             for place, engine in enumerate(running):
-                found = engine(images)
-                chosen = np.take_along_axis(expected, found.argmax(1)[:, None], 1)[:, 0]
+                outputs = engine(images)
+                chosen = np.take_along_axis(expected, outputs.argmax(1)[:, None], 1)[:, 0]
                 agreeing[place] += (chosen >= expected.max(1) - TIE * np.abs(expected).max(1)).sum()
                 # Of a number and none NumPy's is none, Python's whichever comes first.
-                differences[place] = np.maximum(differences[place], np.abs(found - expected).max())
+                differences[place] = np.maximum(differences[place], np.abs(outputs - expected).max())
     notes = []
     for file, agreed, difference in zip(runnable, agreeing / max(1, count), differences, strict=True):
         file.agreement, file.max_difference = float(agreed), float(difference)

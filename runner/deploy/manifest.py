@@ -109,19 +109,24 @@ def read(folder: Path) -> Manifest:
         raise CheckpointError(f"{folder} is not an export: it has no {MANIFEST}. {remedy}")
     try:
         stored.check(values.get("files"), list[dict[str, Any]], "files")
-        found = Manifest(**values | {"files": [ExportedFile(**file) for file in values["files"]]})
-        for part in (found, *found.files):
+        manifest = Manifest(**values | {"files": [ExportedFile(**file) for file in values["files"]]})
+        for part in (manifest, *manifest.files):
             for name, hint in get_type_hints(type(part)).items():
                 if name != "files":
                     stored.check(getattr(part, name), hint, name)
     except (ValueError, TypeError) as error:
         raise Damaged(f"{folder / MANIFEST} is damaged: {error}. {remedy}") from error
-    for file in found.files:
+    for file in manifest.files:
         if not set(file.paths) <= set(FILES):
             raise Damaged(f"{folder / MANIFEST} is damaged: no export has a file {file.path!r}. {remedy}")
-    if len(found.mean) != 3 or len(found.std) != 3 or not all(found.std) or not 0 < found.image_size <= LARGEST:
+    if (
+        len(manifest.mean) != 3
+        or len(manifest.std) != 3
+        or not all(manifest.std)
+        or not 0 < manifest.image_size <= LARGEST
+    ):
         raise Damaged(f"{folder / MANIFEST} is damaged: no image can be prepared as it says. {remedy}")
-    return found
+    return manifest
 
 
 def write(folder: Path, manifest: Manifest) -> None:

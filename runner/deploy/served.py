@@ -38,12 +38,12 @@ class Served:
         Errors: MlflowException naming what is no image, which a server answers with status 400.
         """
         try:
-            found = self.deployed([_picture(value) for value in images[COLUMN]])
+            answers = self.deployed([_picture(value) for value in images[COLUMN]])
         except UserError as error:
             from mlflow.exceptions import MlflowException
 
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        return [self._answer(probabilities) for probabilities in found]
+        return [self._answer(probabilities) for probabilities in answers]
 
     def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
         classes, best = self.deployed.manifest.classes, int(probabilities.argmax())

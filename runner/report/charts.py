@@ -98,9 +98,9 @@ class Line:
     color: int | None
 
 
-def lines(found: Sequence[Line], y_title: str) -> str:
+def lines(curves: Sequence[Line], y_title: str) -> str:
     """Metrics of several runs over the optimizer steps."""
-    shown = [line for line in found if line.points]
+    shown = [line for line in curves if line.points]
     across = axis([step for line in shown for step in line.points], LEFT, WIDTH - RIGHT, 0.0)
     up = axis(_typical([value for line in shown for value in line.points.values()]), HEIGHT - BOTTOM, TOP)
     parts = _frame(across, up, "optimizer step", y_title)
@@ -117,11 +117,11 @@ def lines(found: Sequence[Line], y_title: str) -> str:
 def thinned(points: Mapping[int, float]) -> list[tuple[int, float]]:
     """At most so many points as are drawn: means of neighbours, and the last one as it is."""
     every = -(-len(points) // POINTS)
-    found = list(points.items())
+    pairs = list(points.items())
     if every == 1:
-        return found
-    groups = [found[begin : begin + every] for begin in range(0, len(found) - 1, every)]
-    return [(group[-1][0], math.fsum(value for _, value in group) / len(group)) for group in groups] + found[-1:]
+        return pairs
+    groups = [pairs[begin : begin + every] for begin in range(0, len(pairs) - 1, every)]
+    return [(group[-1][0], math.fsum(value for _, value in group) / len(group)) for group in groups] + pairs[-1:]
 
 
 def _typical(values: Sequence[float]) -> list[float]:

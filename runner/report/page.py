@@ -29,7 +29,7 @@ NUMBERED, LISTED = 20, 30
 PAIRS = 12
 
 
-def write(found: Sequence[Run], title: str, command: str, engine: str, path: Path) -> list[Path]:
+def write(runs: Sequence[Run], title: str, command: str, engine: str, path: Path) -> list[Path]:
     """Write a comparison to `path`, an HTML file, and beside it as Markdown; `command` is what makes it again.
 
     `engine`: what measured all latencies in turns; empty where they are the runs' own.
@@ -39,7 +39,7 @@ def write(found: Sequence[Run], title: str, command: str, engine: str, path: Pat
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.filters |= {"plain": _plain, "code": _code, "fenced": _fenced}
-    context = _context(found, title, command, engine)
+    context = _context(runs, title, command, engine)
     written = []
     for template, target in zip(("page.html", "summary.md"), targets(path), strict=True):
         files.write_text(target, environment.get_template(template).render(context))
@@ -74,9 +74,9 @@ def targets(path: Path) -> tuple[Path, Path]:
     return pair
 
 
-def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dict[str, Any]:
-    decided = verdict.of(found)
-    order = verdict.ranked(found)
+def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict[str, Any]:
+    decided = verdict.of(runs)
+    order = verdict.ranked(runs)
     colors = _colors(order, decided)
     best = decided.best if decided else None
     others = [metric for metric in subject.metrics_in(order) if metric.name != HEADLINE.name]
@@ -87,8 +87,8 @@ def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dic
         "command_line": command,
         "commands": [*([decided.best.command] if decided else []), command],
         "engine": engine,
-        "runs": found,
-        "data": _data(found),
+        "runs": runs,
+        "data": _data(runs),
         "verdict": decided,
         "tiles": _tiles(best) if best else [],
         "headings": [
@@ -99,9 +99,9 @@ def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dic
             *(column.heading for column in costs.COSTS),
             "time",
         ],
-        "compared_by": subject.compared_by(found).title,
+        "compared_by": subject.compared_by(runs).title,
         "colors": colors,
-        "rows": [_row(run, others, colors, decided) for run in (*order, *(run for run in found if not run.finished))],
+        "rows": [_row(run, others, colors, decided) for run in (*order, *(run for run in runs if not run.finished))],
         "fronts": _fronts(order, colors),
         "curves": _curves(order, colors),
         "best": best,
@@ -109,20 +109,20 @@ def _context(found: Sequence[Run], title: str, command: str, engine: str) -> dic
         "listed": LISTED,
         "confusion": _confusion(best.per_class) if best else None,
         "mistakes": best.mistakes if best else {},
-        "failed": [run for run in found if not run.finished and run.state.status != "RUNNING"],
+        "failed": [run for run in runs if not run.finished and run.state.status != "RUNNING"],
         "evaluation": terminal.command("eval", best.place) if best else "",
         "bench": terminal.command("bench", *(run.place for run in order)),
     }
 
 
-def _data(found: Sequence[Run]) -> str:
+def _data(runs: Sequence[Run]) -> str:
     """The data sets of the runs with the sizes of their splits."""
-    known = {}
-    for run in found:
+    content = {}
+    for run in runs:
         if run.config:
             sizes = [f"{count:,} {split}" for split, count in run.profile.items() if split != "classes"]
-            known[run.config.data.kind] = f" ({', '.join(sizes)} images)" if sizes else ""
-    return "; ".join(f"{kind}{sizes}" for kind, sizes in known.items())
+            content[run.config.data.kind] = f" ({', '.join(sizes)} images)" if sizes else ""
+    return "; ".join(f"{kind}{sizes}" for kind, sizes in content.items())
 
 
 def _colors(order: Sequence[Run], decided: verdict.Verdict | None) -> dict[str, int | None]:
@@ -172,7 +172,7 @@ def _row(
 
 def _fronts(order: Sequence[Run], colors: dict[str, int | None]) -> list[dict[str, str]]:
     """The metric that decides against every cost that the runs have, as charts with the labels of the Pareto front."""
-    found, metric = [], subject.compared_by(order)
+    fronts, metric = [], subject.compared_by(order)
     for column in (costs.LATENCY, costs.SIZE, costs.MACS):
         points = verdict.pareto_points(order, column)
         if len(points) < 2:
@@ -185,8 +185,8 @@ def _fronts(order: Sequence[Run], colors: dict[str, int | None]) -> list[dict[st
         ]  # fmt: skip
         labels = ", ".join(sorted(front, key=int))
         svg = charts.scatter(dots, column.title, f"test {metric.title}")
-        found.append({"svg": svg, "front": labels, "cost": column.heading})
-    return found
+        fronts.append({"svg": svg, "front": labels, "cost": column.heading})
+    return fronts
 
 
 def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
@@ -200,15 +200,15 @@ def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
     names |= {f"val/student/{metric.name}": f"validation {metric.title}" for metric in metrics.values()}
     if not any(f"val/student/{HEADLINE.name}" in run.curves for run in order):
         names[f"train/{HEADLINE.name}"] = f"training {HEADLINE.title}"
-    found = []
+    charts_of = []
     for name, title in names.items():
         lines = [
             charts.Line(run.label, run.title, run.curves[name], colors[run.label])
             for run in reversed(order) if len(run.curves.get(name, {})) > 1
         ]  # fmt: skip
         if lines:
-            found.append(charts.lines(lines, title))
-    return found
+            charts_of.append(charts.lines(lines, title))
+    return charts_of
 
 
 def _classes(per_class: dict[str, Any]) -> list[dict[str, Any]]:
@@ -216,12 +216,12 @@ def _classes(per_class: dict[str, Any]) -> list[dict[str, Any]]:
     if not per_class:
         return []
     names, confusion = per_class["classes"], np.array(per_class["student"]["confusion"])
-    found = []
+    tables = []
     for number, (name, top1) in enumerate(zip(names, per_class["student"]["top1"], strict=True)):
         others = confusion[number].copy()
         others[number] = 0
         count = int(others.max())
-        found.append(
+        tables.append(
             {
                 "name": name,
                 "images": int(confusion[number].sum()),
@@ -229,7 +229,7 @@ def _classes(per_class: dict[str, Any]) -> list[dict[str, Any]]:
                 "as": f"{names[int(others.argmax())]} ({count})" if count else "",
             }
         )
-    return sorted(found, key=lambda one: one["top1"])
+    return sorted(tables, key=lambda one: one["top1"])
 
 
 def _confusion(per_class: dict[str, Any]) -> dict[str, Any] | None:

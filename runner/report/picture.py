@@ -11,7 +11,7 @@ from .figures import plain_texts
 from .subject import Run
 
 
-def draw(found: Sequence[Run], path: Path) -> bool:
+def draw(runs: Sequence[Run], path: Path) -> bool:
     """Draw what decides, of the test split, over latency of the runs that were exported and measured.
 
     The area of a point is its file's size.
@@ -19,16 +19,16 @@ def draw(found: Sequence[Run], path: Path) -> bool:
     Whether there were at least two of them.
     """
     with plain_texts():
-        return _draw(found, path)
+        return _draw(runs, path)
 
 
-def _draw(found: Sequence[Run], path: Path) -> bool:
+def _draw(runs: Sequence[Run], path: Path) -> bool:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    metric = subject.compared_by(found)
-    shown = [run for run in found if run.final.get("latency_ms_p50", 0) > 0 < run.final.get("size_mb", 0)]
+    metric = subject.compared_by(runs)
+    shown = [run for run in runs if run.final.get("latency_ms_p50", 0) > 0 < run.final.get("size_mb", 0)]
     if len(shown) < 2:
         return False
     figure = Figure(figsize=(8, 5))

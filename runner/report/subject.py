@@ -88,14 +88,14 @@ class Run:
     @property
     def command(self) -> str:
         """What trains it again, without what only says how a sweep is run."""
-        said = [text for text in self.overrides if not text.lstrip("+~").startswith((*sweep.OWN, "sweep/"))]
-        return terminal.command(*said)
+        own = [text for text in self.overrides if not text.lstrip("+~").startswith((*sweep.OWN, "sweep/"))]
+        return terminal.command(*own)
 
     @property
     def place(self) -> str:
         """What other commands call it: its directory, or its id in MLflow where that is gone."""
-        known = {} if self.state.status == "DAMAGED" else journal.tracked(self.directory)
-        return str(known["run_id"]) if known.get("rebuilt") else terminal.place(self.directory)
+        record = {} if self.state.status == "DAMAGED" else journal.tracked(self.directory)
+        return str(record["run_id"]) if record.get("rebuilt") else terminal.place(self.directory)
 
     @functools.cached_property
     def curves(self) -> dict[str, dict[int, float]]:
@@ -117,8 +117,8 @@ class Run:
         """Images in each split."""
         if self.state.status == "DAMAGED":
             return {}
-        found = [event["profile"] for event, _ in journal.events(self.directory) if event["event"] == "dataset"]
-        return found[-1] if found else {}
+        profiles = [event["profile"] for event, _ in journal.events(self.directory) if event["event"] == "dataset"]
+        return profiles[-1] if profiles else {}
 
     def error_of(self, accuracy: float, split: str) -> float | None:
         """Standard error of an accuracy on a split: that of a binomial proportion; None where its size is not known."""
@@ -126,15 +126,15 @@ class Run:
         return math.sqrt(accuracy * (1 - accuracy) / count) if count else None
 
 
-def metrics_in(found: Sequence[Run]) -> list[Metric]:
+def metrics_in(subjects: Sequence[Run]) -> list[Metric]:
     """The metrics of which some of the finished runs have a final number."""
-    metrics = {metric.name: metric for run in found for metric in run.metrics}
-    return present((name for run in found for name in run.final), metrics.values())
+    metrics = {metric.name: metric for run in subjects for metric in run.metrics}
+    return present((name for run in subjects for name in run.final), metrics.values())
 
 
-def compared_by(found: Sequence[Run]) -> Metric:
+def compared_by(subjects: Sequence[Run]) -> Metric:
     """The metric that is set against costs: what all finished runs monitored and were tested by, else the headline."""
-    finished = [run for run in found if run.finished]
+    finished = [run for run in subjects if run.finished]
     metrics = {run.metric.name: run.metric for run in finished}
     shared = next(iter(metrics.values()), HEADLINE)
     return shared if len(metrics) == 1 and all(shared.name in run.final for run in finished) else HEADLINE
@@ -157,13 +157,13 @@ def read(directory: Path, label: str, name: str) -> Run:
 
 def jobs(directory: Path) -> list[Run]:
     """The runs of a sweep, those that could not be started among them."""
-    found, refusals = [], sweep.refusals(directory)
+    subjects, refusals = [], sweep.refusals(directory)
     for job in sweep.jobs(directory):
         run = read(job, job.name.partition("_")[0], job.name.replace("_", " ", 1))
-        if said := refusals.get(job.name):
-            run.state = runs.State("FAILED", said.reason, said.exit_code, run.state.step, None)
-        found.append(run)
-    return together(found)
+        if refusal := refusals.get(job.name):
+            run.state = runs.State("FAILED", refusal.reason, refusal.exit_code, run.state.step, None)
+        subjects.append(run)
+    return together(subjects)
 
 
 def title_of(directory: Path) -> str:
@@ -171,25 +171,25 @@ def title_of(directory: Path) -> str:
     return f"Sweep {os.path.relpath(directory)}"
 
 
-def together(found: Sequence[Run]) -> list[Run]:
+def together(subjects: Sequence[Run]) -> list[Run]:
     """Runs that are compared, with what tells each of them from the others."""
-    shared = set.intersection(*(set(run.overrides) for run in found)) if found else set()
-    for run in found:
+    shared = set.intersection(*(set(run.overrides) for run in subjects)) if subjects else set()
+    for run in subjects:
         run.own = [
             text for text in run.overrides
-            if (text not in shared or len(found) == 1) and not text.lstrip("+~").startswith((*sweep.OWN, "name="))
+            if (text not in shared or len(subjects) == 1) and not text.lstrip("+~").startswith((*sweep.OWN, "name="))
         ]  # fmt: skip
-    return list(found)
+    return list(subjects)
 
 
-def measure(found: Sequence[Run]) -> str:
+def measure(subjects: Sequence[Run]) -> str:
     """Measure the latencies of all finished runs in turns. What measured them; empty where nothing could."""
-    latencies, engine = costs.measured({run.name: run.directory for run in found if run.finished})
-    for run in found:
+    latencies, engine = costs.measured({run.name: run.directory for run in subjects if run.finished})
+    for run in subjects:
         run.final |= latencies.get(run.name, {})
     return engine
 
 
 def shortened(text: str) -> str:
     """A text with its long fractions to four digits."""
-    return re.sub(r"\d+\.\d{5,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", text)
+    return re.sub(r"\d+\.\d{5,}(e-?\d+)?", lambda match: f"{float(match[0]):.4g}", text)

@@ -24,14 +24,14 @@ class Verdict:
     """The fastest (or else smallest) of the runs within one standard error of the best, where that is another."""
 
 
-def ranked(found: Sequence[Run]) -> list[Run]:
+def ranked(subjects: Sequence[Run]) -> list[Run]:
     """The finished runs, the best first; of equal ones the earlier."""
-    return sorted((run for run in found if run.finished), key=lambda run: -run.score)
+    return sorted((run for run in subjects if run.finished), key=lambda run: -run.score)
 
 
-def of(found: Sequence[Run]) -> Verdict | None:
+def of(subjects: Sequence[Run]) -> Verdict | None:
     """The verdict on some runs; None where none has finished."""
-    order = ranked(found)
+    order = ranked(subjects)
     if not order:
         return None
     verdict = Verdict(order[0])
@@ -47,24 +47,24 @@ def _first(order: Sequence[Run]) -> str:
     assert best.result
     validated = best.result.best is not None
     metric = best.result.monitor if validated else f"test {best.metric.title} (nothing was validated)"
-    said = f"{metric} is {best.monitored:.4f}"
+    sentence = f"{metric} is {best.monitored:.4f}"
     if len(order) == 1:
-        return f"{said}."
+        return f"{sentence}."
     extreme, ahead = "highest" if best.score == best.monitored else "lowest", best.score - order[1].score
     behind = f"{ahead:.4f} better than run {order[1].label}"
     if ahead == 0:
         equal = [run.label for run in order[1:] if run.score == best.score]
         behind = f"as good as {_runs(equal)}, which came later"
-    return f"{said}, the {extreme} of {len(order)} finished runs and {behind}."
+    return f"{sentence}, the {extreme} of {len(order)} finished runs and {behind}."
 
 
 def _on_test(order: Sequence[Run]) -> list[str]:
     """What the test split says of the best run, in what decided on the validation split and in the headline."""
     decisive = subject.compared_by(order)
     return [
-        said
+        sentence
         for metric in dict.fromkeys((decisive, HEADLINE))
-        if (said := _proportion_on_test(order, metric) if metric.is_proportion else _number_on_test(order, metric))
+        if (sentence := _proportion_on_test(order, metric) if metric.is_proportion else _number_on_test(order, metric))
     ]
 
 
@@ -73,26 +73,26 @@ def _proportion_on_test(order: Sequence[Run], metric: Metric) -> str:
     value, error = best.final[name], best.error_of(best.final[name], "test")
     if error is None:
         return ""
-    said = (
+    sentence = (
         f"Test {metric.title} is {value:.4f} ± {error:.4f} (standard error of {best.profile['test']} images); "
         "it decided nothing."
     )
     above = max(order, key=lambda run: run.final[name])
     if above.final[name] > value:
         both = math.hypot(error, above.error_of(above.final[name], "test") or 0)
-        said += (
+        sentence += (
             f" Run {above.label} has {above.final[name]:.4f}: "
             f"{(above.final[name] - value) / both:.1f} standard errors of the difference more."
         )
-    return said
+    return sentence
 
 
 def _number_on_test(order: Sequence[Run], metric: Metric) -> str:
     best, above = order[0], max(order, key=lambda run: _goodness(run, metric))
-    said = f"Test {metric.title} is {best.final[metric.name]:.4f}; it decided nothing."
+    sentence = f"Test {metric.title} is {best.final[metric.name]:.4f}; it decided nothing."
     if _goodness(above, metric) > _goodness(best, metric):
-        said += f" Run {above.label} has {above.final[metric.name]:.4f}."
-    return said
+        sentence += f" Run {above.label} has {above.final[metric.name]:.4f}."
+    return sentence
 
 
 def _goodness(run: Run, metric: Metric) -> float:
@@ -115,10 +115,10 @@ def _front(order: Sequence[Run]) -> list[str]:
     return [f"It is on the Pareto front of test {title} against {_and(on)}."]
 
 
-def pareto_points(found: Sequence[Run], column: costs.Column) -> dict[str, tuple[float, float]]:
+def pareto_points(subjects: Sequence[Run], column: costs.Column) -> dict[str, tuple[float, float]]:
     """Label → (what is compared, the higher the better; negated cost) of the finished runs that have the cost."""
-    metric = subject.compared_by(found)
-    values = {run.label: (run, column.value(run.final)) for run in found if run.finished}
+    metric = subject.compared_by(subjects)
+    values = {run.label: (run, column.value(run.final)) for run in subjects if run.finished}
     return {label: (_goodness(run, metric), -value) for label, (run, value) in values.items() if value is not None}
 
 

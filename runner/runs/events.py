@@ -84,7 +84,7 @@ LATEST = 253_402_300_799
 
 def parse(line: bytes) -> dict[str, Any] | None:
     """The event in a line of a journal; None for what a crash tore, damage, and kinds of other versions."""
-    found = stored.fitting(line, _Event)
-    if found is None or not 0 <= found["time"] < LATEST or found["event"] not in EVENTS:
+    event = stored.fitting(line, _Event)
+    if event is None or not 0 <= event["time"] < LATEST or event["event"] not in EVENTS:
         return None
-    return stored.fitting(line, EVENTS[found["event"]])
+    return stored.fitting(line, EVENTS[event["event"]])

@@ -35,17 +35,17 @@ class Tracked(OfStore, total=False):
     refused: str
 
 
-def _is_whole(known: dict[str, Any]) -> bool:
-    needed = {"experiment_id", "params_sent", "offset"} if "run_id" in known else set()
-    return known.get("offset", 0) >= 0 and known.keys() >= needed
+def _is_whole(record: dict[str, Any]) -> bool:
+    needed = {"experiment_id", "params_sent", "offset"} if "run_id" in record else set()
+    return record.get("offset", 0) >= 0 and record.keys() >= needed
 
 
 def read(path: Path) -> dict[str, Any]:
     """`mlflow.json` of a run, or the same of another tracker; empty where nothing was delivered. Errors: Damaged."""
     remedy = "Remove it; `python -m runner sync RUN` then delivers the run as a new one."
-    found = stored.read_json(path, Tracked, remedy) or {}
-    whole = "rebuilt" in found or "run_id" not in found or found.keys() >= {"key", "uri"}
-    stores = [] if "rebuilt" in found else [found, *found.get("others", {}).values()]
+    record = stored.read_json(path, Tracked, remedy) or {}
+    whole = "rebuilt" in record or "run_id" not in record or record.keys() >= {"key", "uri"}
+    stores = [] if "rebuilt" in record else [record, *record.get("others", {}).values()]
     if not whole or not all(map(_is_whole, stores)):
         raise Damaged(f"{path} is damaged: a part of it is missing or impossible. {remedy}")
-    return found
+    return record

@@ -77,9 +77,9 @@ class Parent:
             return []
         if not select.select([0], [], [], seconds)[0]:
             return []
-        said = os.read(0, 1 << 16)
-        self.gone = not said
-        *lines, self._rest = (self._rest + said).split(b"\n")
+        content = os.read(0, 1 << 16)
+        self.gone = not content
+        *lines, self._rest = (self._rest + content).split(b"\n")
         words = [json.loads(line) for line in lines]
         self.leaving = self.leaving or {"leave": True} in words
         return words

@@ -60,8 +60,8 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, Late):
         return f"no complete answer within {CALL_S:g} s"
     if code:
-        found = re.search(r"failed with error code (\d{3})", str(error))
-        return f"{code} (HTTP {found[1]})" if found else f"{code}{_cause(error)}"
+        match = re.search(r"failed with error code (\d{3})", str(error))
+        return f"{code} (HTTP {match[1]})" if match else f"{code}{_cause(error)}"
     return masked(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")[:300]
 
 
@@ -78,8 +78,8 @@ def is_final(error: BaseException) -> bool:
     if isinstance(error, UserError):
         return not isinstance(error, ServerLost) or isinstance(error, Refused)
     status = getattr(error, "get_http_status_code", lambda: 500)()
-    found = re.search(r"failed with error code (\d{3})", str(error))
-    status = int(found[1]) if found else status
+    match = re.search(r"failed with error code (\d{3})", str(error))
+    status = int(match[1]) if match else status
     return 400 <= status < 500 and status not in LATER
 
 

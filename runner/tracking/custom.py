@@ -61,13 +61,13 @@ class Custom:
         if self._target is None:
             # A call whose end was not noted is made again, with the same key.
             self.tracked.write()
-            made = load_target(self.settings.target)(run=self._run, **self.settings.kwargs)
-            if not callable(getattr(made, "replay", None)):
+            tracker = load_target(self.settings.target)(run=self._run, **self.settings.kwargs)
+            if not callable(getattr(tracker, "replay", None)):
                 raise ConfigError(
-                    f"{self.settings.target} returns a {type(made).__name__} without a method replay(events), which a "
-                    "tracker needs."
+                    f"{self.settings.target} returns a {type(tracker).__name__} without a method replay(events), which "
+                    "a tracker needs."
                 )
-            self._target = made
+            self._target = tracker
 
     def replay(self) -> bool:
         """Hand over what is new, and note it. Whether the run has ended."""

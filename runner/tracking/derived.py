@@ -129,8 +129,8 @@ def _note_steps(last: dict[str, int], event: Event) -> None:
 def _superseded(read: Iterable[tuple[Event, int]]) -> dict[tuple[str, int], int]:
     """(name, step) of points that may be there several times → the offset behind the last one."""
     last: dict[str, int] = {}
-    found: dict[tuple[str, int], int] = {}
+    offsets: dict[tuple[str, int], int] = {}
     for event, offset in read:
-        found |= {(name, event["step"]): offset for name in _repeats(last, event)}
+        offsets |= {(name, event["step"]): offset for name in _repeats(last, event)}
         _note_steps(last, event)
-    return found
+    return offsets

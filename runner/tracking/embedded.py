@@ -81,5 +81,5 @@ def _locations(database: sqlite3.Connection) -> list[tuple[str]]:
 
 def _root(location: str) -> str | None:
     """The folder of artefacts in an address below it; None where it is not a folder of this layout."""
-    root, found, _ = (location or "").partition(f"/{ARTIFACTS}/")
-    return f"{root}/{ARTIFACTS}" if found and root.startswith("file://") else None
+    root, separator, _ = (location or "").partition(f"/{ARTIFACTS}/")
+    return f"{root}/{ARTIFACTS}" if separator and root.startswith("file://") else None

@@ -53,7 +53,7 @@ def log_model(client: Any, experiment_id: str, run_id: str, folder: Path) -> str
         if logged.status is not LoggedModelStatus.READY:
             # MLflow refuses the same output a second time.
             outputs = client.get_run(run_id).outputs
-            if not any(known.model_id == logged.model_id for known in (outputs.model_outputs if outputs else [])):
+            if not any(output.model_id == logged.model_id for output in (outputs.model_outputs if outputs else [])):
                 client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
             artifacts = Artifacts(client.tracking_uri, logged.artifact_location, logged.model_id)
             artifacts.send_folder(_save(place, described, logged))
@@ -75,8 +75,8 @@ def _copy_recommended(folder: Path, target: Path) -> manifest.Manifest:
 
 def _newest(client: Any, experiment_id: str, run_id: str) -> Any:
     """The run's last logged model; None before the first."""
-    found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}' AND name = '{NAME}'")
-    return max(found, key=lambda logged: logged.creation_timestamp, default=None)
+    models = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}' AND name = '{NAME}'")
+    return max(models, key=lambda logged: logged.creation_timestamp, default=None)
 
 
 def _digest(folder: Path) -> str:

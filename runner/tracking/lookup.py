@@ -17,13 +17,13 @@ def directory_of(run: str, uri: str) -> Path:
 
     Errors: CheckpointError where there is no such run.
     """
-    found = local(run, uri)
-    if not (found / CONFIG).is_file():
+    directory = local(run, uri)
+    if not (directory / CONFIG).is_file():
         raise CheckpointError(
             f"There is no run {run}: it is neither a run directory nor an MLflow run id. "
             "`python -m runner runs` lists the runs of this folder."
         )
-    return found
+    return directory
 
 
 def local(source: str, uri: str) -> Path:

@@ -93,23 +93,23 @@ class Mirror:
             return
         run_id = self.known["run_id"]
         try:
-            found = self.client.get_run(run_id)
+            stored_run = self.client.get_run(run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             self.tracked.forget()
             return
-        if found.data.tags.get(KEY) != self.known["key"]:
+        if stored_run.data.tags.get(KEY) != self.known["key"]:
             self.tracked.forget()
             return
-        server.refuse_deleted(self.client.get_experiment(found.info.experiment_id), self.uri)
-        if found.info.lifecycle_stage == "deleted":
+        server.refuse_deleted(self.client.get_experiment(stored_run.info.experiment_id), self.uri)
+        if stored_run.info.lifecycle_stage == "deleted":
             raise Refused(
                 f"The run {run_id} was deleted in MLflow ({self.uri}). Restore it: "
                 f"MLFLOW_TRACKING_URI={shlex.quote(self.uri)} mlflow runs restore --run-id {run_id}; or "
                 "leave it so: its run directory has all of it"
             )
-        self._found(found)
+        self._found(stored_run)
 
     def _is_lost(self) -> bool:
         """Whether the store has the run no more: it was lost, and is a new one. The run is made again in it then."""
@@ -157,8 +157,8 @@ class Mirror:
         # Where its answer is lost, the run is found again by its key.
         self.tracked.write()
         experiment = server.experiment_id(self.client, self.uri, self.config.name)
-        found = self.client.search_runs([experiment], f"tags.`{KEY}` = '{self.known['key']}'")
-        run = found[0] if found else self.client.create_run(
+        same = self.client.search_runs([experiment], f"tags.`{KEY}` = '{self.known['key']}'")
+        run = same[0] if same else self.client.create_run(
             experiment, run_name=run_name(self.config, self.directory), tags=self._tags()
         )  # fmt: skip
         self.tracked.update(run_id=run.info.run_id, experiment_id=experiment, params_sent=False, offset=0)

@@ -137,15 +137,15 @@ class MirrorProcess:
         return processes.wait(self.process, seconds)
 
     def _say_what_is_missing(self, directory: Path) -> None:
-        known = tracked(directory, self.name)
-        if known.get("ended"):
+        record = tracked(directory, self.name)
+        if record.get("ended"):
             return
         place = os.path.relpath(directory)
-        if known.get("refused"):
-            print(f"{known['refused']}\nThe run directory has all of it: {place}", file=sys.stderr)
+        if record.get("refused"):
+            print(f"{record['refused']}\nThe run directory has all of it: {place}", file=sys.stderr)
             return
         print(
-            f"Not everything reached {stores.shown(known.get('uri') or self.name)}; the run directory has all of it. "
+            f"Not everything reached {stores.shown(record.get('uri') or self.name)}; the run directory has all of it. "
             f"Later: {terminal.command('sync', terminal.place(directory))}\nWhy: {place}/{TRACKING_LOG}",
             file=sys.stderr,
         )

@@ -46,11 +46,11 @@ def experiment(uri: str, name: str) -> list[Path]:
 
     try:
         client = _connect(uri)
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            known = ", ".join(sorted(one.name for one in client.search_experiments()))
-            raise CheckpointError(f"There is no experiment {name} in {uri}. It has: {known}")
-        listed = client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"], max_results=1000)
+        entity = client.get_experiment_by_name(name)
+        if entity is None:
+            names = ", ".join(sorted(one.name for one in client.search_experiments()))
+            raise CheckpointError(f"There is no experiment {name} in {uri}. It has: {names}")
+        listed = client.search_runs([entity.experiment_id], order_by=["attributes.start_time ASC"], max_results=1000)
         return [_directory(client, uri, one) for one in listed]
     except (MlflowException, Late) as error:
         raise _lost(uri, error) from error
@@ -67,45 +67,45 @@ def _lost(uri: str, error: Exception) -> ServerLost:
     return ServerLost(f"{uri} does not answer: {reason_of(error)}. Start it, or give run directories.")
 
 
-def _directory(client: Any, uri: str, found: Any) -> Path:
-    run_id = found.info.run_id
-    if (own := server.directory_in(found.data.tags, run_id, uri)) is not None:
+def _directory(client: Any, uri: str, entity: Any) -> Path:
+    run_id = entity.info.run_id
+    if (own := server.directory_in(entity.data.tags, run_id, uri)) is not None:
         return own
-    artifacts = Artifacts(uri, found.info.artifact_uri, run_id)
+    artifacts = Artifacts(uri, entity.info.artifact_uri, run_id)
     folder = files.temporary_folder(f"runner-{run_id[:8]}-")
     have = artifacts.sizes()
     for name in FILES:
         if name in have:
             artifacts.fetch(name, have[name], folder / name)
-    files.write_json(folder / tracked_file(MLFLOW), {"uri": uri, "run_id": run_id, "rebuilt": found.info.run_name})
-    _write_journal(client, found, folder)
-    if found.info.status == "FINISHED":
-        results.write(folder / RESULT, _result(found, folder))
+    files.write_json(folder / tracked_file(MLFLOW), {"uri": uri, "run_id": run_id, "rebuilt": entity.info.run_name})
+    _write_journal(client, entity, folder)
+    if entity.info.status == "FINISHED":
+        results.write(folder / RESULT, _result(entity, folder))
     return folder
 
 
-def _write_journal(client: Any, found: Any, folder: Path) -> None:
+def _write_journal(client: Any, entity: Any, folder: Path) -> None:
     journal = Journal(folder)
     journal.append("started", command=[])
-    for one in found.inputs.dataset_inputs:
+    for one in entity.inputs.dataset_inputs:
         data = one.dataset
         with contextlib.suppress(ValueError, TypeError):
             profile = json.loads(data.profile)
             journal.append("dataset", name=data.name, digest=data.digest, source=data.source, profile=profile)
     steps: dict[int, dict[str, float]] = {}
-    for name in found.data.metrics:
-        for point in client.get_metric_history(found.info.run_id, name):
+    for name in entity.data.metrics:
+        for point in client.get_metric_history(entity.info.run_id, name):
             steps.setdefault(point.step, {})[name] = point.value
     for step, values in sorted(steps.items()):
         journal.append("metrics", step=step, epoch=0, values=values)
-    if found.info.status != "RUNNING":
-        reason = found.data.tags.get("ended", "")
-        journal.append("ended", status=found.info.status, reason=reason, exit_code=0)
+    if entity.info.status != "RUNNING":
+        reason = entity.data.tags.get("ended", "")
+        journal.append("ended", status=entity.info.status, reason=reason, exit_code=0)
 
 
-def _result(found: Any, folder: Path) -> Result:
+def _result(entity: Any, folder: Path) -> Result:
     """The result, from the metrics of a finished run."""
-    metrics = found.data.metrics
+    metrics = entity.data.metrics
     config = None
     with contextlib.suppress(ConfigError):
         config = store.read(folder / CONFIG)
@@ -119,5 +119,5 @@ def _result(found: Any, folder: Path) -> Result:
         test={name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("test/")},
         monitor=monitor,
         best=better(history.values()) if history else None,
-        seconds=((found.info.end_time or found.info.start_time) - found.info.start_time) / 1000,
+        seconds=((entity.info.end_time or entity.info.start_time) - entity.info.start_time) / 1000,
     )

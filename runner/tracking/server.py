@@ -93,19 +93,19 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
 
     path = sqlite_path(uri)
     with _first_use(path):
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            refuse_deleted(found, uri)
-            return str(found.experiment_id)
+        entity = client.get_experiment_by_name(name)
+        if entity is not None:
+            refuse_deleted(entity, uri)
+            return str(entity.experiment_id)
         location = (embedded.artifacts_of(path) / name).as_uri() if path else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
             # Another run made it a moment ago.
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            entity = client.get_experiment_by_name(name)
+            if entity is None:
                 raise
-            return str(found.experiment_id)
+            return str(entity.experiment_id)
 
 
 def refuse_deleted(experiment: Any, uri: str) -> None:
@@ -130,7 +130,7 @@ def fetch(uri: str, run_id: str) -> Path:
     if path is not None and not path.is_file():
         raise CheckpointError(f"There is no run {run_id}: neither a folder of that name nor the store {path} exists.")
     try:
-        found = connect(uri).get_run(run_id)
+        entity = connect(uri).get_run(run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise CheckpointError(
@@ -144,11 +144,11 @@ def fetch(uri: str, run_id: str) -> Path:
         raise ServerLost(
             f"{uri} does not answer: {reason_of(error)}. Start it, or give the run's directory."
         ) from error
-    if (own := directory_in(found.data.tags, run_id, uri)) is not None:
+    if (own := directory_in(entity.data.tags, run_id, uri)) is not None:
         return own
     folder = files.temporary_folder(f"runner-{run_id[:8]}-")
     try:
-        _download(Artifacts(uri, found.info.artifact_uri, run_id), found.data.tags, folder)
+        _download(Artifacts(uri, entity.info.artifact_uri, run_id), entity.data.tags, folder)
     except (MlflowException, OSError, Late) as error:
         raise ServerLost(
             f"{uri} does not give the files of the run {run_id}: {reason_of(error)}. Try again."
@@ -160,8 +160,8 @@ def directory_in(tags: dict[str, str], run_id: str, uri: str) -> Path | None:
     """The directory that a run's tags name, where it is that run's: its own file says so too."""
     own = Path(tags.get("run_dir", ""))
     with contextlib.suppress(OSError, ValueError, UserError):
-        known = tracked(own)
-        if known.get("run_id") == run_id and resolved(str(known.get("uri"))) == resolved(uri):
+        record = tracked(own)
+        if record.get("run_id") == run_id and resolved(str(record.get("uri"))) == resolved(uri):
             return own
     return None
 

@@ -129,35 +129,35 @@ class Tracked:
         """The store that the run was last sent to; None before the first time."""
         return self.values.get("uri")
 
-    def trained_into(self, said: str) -> str:
+    def trained_into(self, address: str) -> str:
         """The store of a command that trains this run with `tracking.uri=said`.
 
         The same words mean the same store, from whatever directory the command is started, and also where the run was
         moved together with its store.
         """
-        own = self._own(said)
-        return self._keep(said, own if is_trusted(own) else resolved(said))
+        own = self._own(address)
+        return self._keep(address, own if is_trusted(own) else resolved(address))
 
-    def sent_into(self, said: str) -> str:
+    def sent_into(self, address: str) -> str:
         """The store of a command that was given nothing but the run: the one it was trained into, and no other.
 
         Errors: ConfigError for one that only the run names.
         """
-        own = self._own(said)
+        own = self._own(address)
         require_trust(self.directory, own, self.tracker)
-        return self._keep(said, own)
+        return self._keep(address, own)
 
-    def _own(self, said: str) -> str:
-        own = self.values.get("own") if self.values.get("said") == said else None
+    def _own(self, address: str) -> str:
+        own = self.values.get("own") if self.values.get("said") == address else None
         # What is to be imported is not for a file of the run to say.
-        if not isinstance(own, str) or said.startswith((RUN, CODE)):
-            return resolved(said)
+        if not isinstance(own, str) or address.startswith((RUN, CODE)):
+            return resolved(address)
         return self._moved_with(own) if self.moved else own
 
-    def _keep(self, said: str, own: str) -> str:
+    def _keep(self, address: str, own: str) -> str:
         path = sqlite_path(own) or folder_path(own)
         beside = os.path.relpath(path, self.directory.resolve()) if path else None
-        self.values |= {"said": said, "own": own, "beside": beside}
+        self.values |= {"said": address, "own": own, "beside": beside}
         return self.go_to(own)
 
     def _moved_with(self, own: str) -> str:

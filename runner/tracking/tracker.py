@@ -63,9 +63,9 @@ def build(
 
 def begin(directory: Path, name: str, settings: cfg.Tracker) -> None:
     """Agree to the address that the config of the user's own command names, for a run that is to be trained."""
-    known = stores.Tracked(directory, name)
-    stores.remember(known.trained_into(settings.address))
-    known.update(ended=False, refused="")
+    record = stores.Tracked(directory, name)
+    stores.remember(record.trained_into(settings.address))
+    record.update(ended=False, refused="")
 
 
 def agree(directory: Path, name: str, settings: cfg.Tracker, trust: bool = False) -> None:
@@ -73,7 +73,7 @@ def agree(directory: Path, name: str, settings: cfg.Tracker, trust: bool = False
 
     Errors: ConfigError for an address that only the run names.
     """
-    known = stores.Tracked(directory, name)
+    record = stores.Tracked(directory, name)
     if trust and name != MLFLOW:
-        stores.remember(known.trained_into(settings.address))
-    known.sent_into(settings.address)
+        stores.remember(record.trained_into(settings.address))
+    record.sent_into(settings.address)

@@ -35,13 +35,13 @@ def charts(address: str, experiment_id: str, sweep_id: str) -> str:
 
 def tracked_jobs(directory: Path) -> tuple[list[dict[str, Any]], list[Damaged]]:
     """What MLflow has of each job of a sweep, and what is wrong with those of which that cannot be told."""
-    found, damaged = [], []
+    records, damaged = [], []
     for job in sweep.jobs(directory):
         try:
-            found.append(tracked(job))
+            records.append(tracked(job))
         except Damaged as error:
             damaged.append(error)
-    return found, damaged
+    return records, damaged
 
 
 def of_sweep(directory: Path, address: str | None = None) -> dict[str, str]:
@@ -49,14 +49,14 @@ def of_sweep(directory: Path, address: str | None = None) -> dict[str, str]:
 
     `address`: where the store is served, if that is known.
     """
-    sent = [known for known in tracked_jobs(directory)[0] if "run_id" in known]
+    sent = [record for record in tracked_jobs(directory)[0] if "run_id" in record]
     if not sent:
         return {}
     address = address or base(sent[0]["uri"])
-    experiments = sorted({known["experiment_id"] for known in sent})
-    found = {"Compare": comparison(address, [known["run_id"] for known in sent], experiments)}
+    experiments = sorted({record["experiment_id"] for record in sent})
+    links = {"Compare": comparison(address, [record["run_id"] for record in sent], experiments)}
     with contextlib.suppress(Damaged):
         if len(experiments) > 1:
-            return found
-        found = {"Charts": charts(address, experiments[0], sweep.read(directory).id), **found}
-    return found
+            return links
+        links = {"Charts": charts(address, experiments[0], sweep.read(directory).id), **links}
+    return links

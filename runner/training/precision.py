@@ -77,8 +77,8 @@ class Precision:
         overflow = None
         for optimization in optimizations:
             self.scaler.unscale_(optimization.optimizer)
-            found = self.scaler._found_inf
-            overflow = found if overflow is None else overflow | found
+            own = self.scaler._found_inf
+            overflow = own if overflow is None else overflow | own
         unscaled = self.scaler._optimizer_states
         for optimization in optimizations:
             optimization.clip()

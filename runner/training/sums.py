@@ -73,7 +73,7 @@ def total(parts: Sequence[Summed], processes: Ranks) -> list[Sums]:
     counts = processes.all_reduce_sum(
         paddle.concat([tensor for part in parts for tensor in (part.hits, part.confusion)])
     )
-    found = []
+    totals = []
     for loss, row in zip(losses, counts.numpy().reshape(len(parts), 2 + classes**2), strict=True):
-        found.append(Sums(row[2:].reshape(classes, classes), loss, int(row[0]), int(row[1])))
-    return found
+        totals.append(Sums(row[2:].reshape(classes, classes), loss, int(row[0]), int(row[1])))
+    return totals

@@ -44,18 +44,18 @@ class Callbacks:
         self._objects: list[tuple[str, Any]] = []
         for one in settings:
             target = load_target(one.target)
-            made = self._call(one.target, "its constructor", target, **one.kwargs)
-            if not any(callable(getattr(made, moment, None)) for moment in MOMENTS):
+            instance = self._call(one.target, "its constructor", target, **one.kwargs)
+            if not any(callable(getattr(instance, moment, None)) for moment in MOMENTS):
                 raise ConfigError(
-                    f"train.callbacks: {one.target} returns a {type(made).__name__} with none of the methods "
+                    f"train.callbacks: {one.target} returns a {type(instance).__name__} with none of the methods "
                     f"{', '.join(MOMENTS)}, so it would never be called."
                 )
-            self._objects.append((one.target, made))
+            self._objects.append((one.target, instance))
 
     def tell(self, moment: str, *arguments: Any) -> None:
         """Call a method of every object that has it. Errors: CallbackFailed naming the first that raises an error."""
-        for target, made in self._objects:
-            if method := getattr(made, moment, None):
+        for target, instance in self._objects:
+            if method := getattr(instance, moment, None):
                 self._call(target, moment, method, *copy.deepcopy(arguments))
 
     def begin(self, config: cfg.Config, step: int, steps: int) -> None:

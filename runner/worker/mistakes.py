@@ -51,8 +51,8 @@ def worst(predictions: Predictions, split: Split, classes: list[str], count: int
 
 def write(directory: Path, predictions: Predictions, split: Split, classes: list[str]) -> None:
     """Keep the worst mistakes of a split, and how many there were, with a run."""
-    found = [asdict(mistake) for mistake in worst(predictions, split, classes)]
-    content = {"images": len(predictions.labels), "wrong": predictions.wrong, "worst": found}
+    entries = [asdict(mistake) for mistake in worst(predictions, split, classes)]
+    content = {"images": len(predictions.labels), "wrong": predictions.wrong, "worst": entries}
     files.write_text(directory / MISTAKES, files.to_json(content))
 
 

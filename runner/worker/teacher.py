@@ -28,19 +28,19 @@ def build(
     read: tuple[weights.Weights, cfg.Config | None],
 ) -> nn.Layer:
     """A network with the weights that were read. Errors: CheckpointError or ConfigError where they do not fit."""
-    given, run = read
+    own_weights, run = read
     name, prefix = mode.teacher_network, f"{mode.teacher_network}."
-    held = {key.partition(".")[0] for key in given.arrays} & {"student", "student1"}
+    held = {key.partition(".")[0] for key in own_weights.arrays} & {"student", "student1"}
     if held and name not in held:
         raise CheckpointError(
-            f"mode.teacher_network={name}: {given.origin} has no such network. It has: {', '.join(sorted(held))}"
+            f"mode.teacher_network={name}: {own_weights.origin} has no such network. It has: {', '.join(sorted(held))}"
         )
     network = models.build(_model(mode, config, run), classes)
     if held:
-        chosen = {key: value for key, value in given.arrays.items() if key.startswith(prefix)}
+        chosen = {key: value for key, value in own_weights.arrays.items() if key.startswith(prefix)}
     else:
-        chosen = {f"{prefix}{key}": value for key, value in given.arrays.items()}
-    teacher = weights.Weights(given.origin, chosen, given.plan)
+        chosen = {f"{prefix}{key}": value for key, value in own_weights.arrays.items()}
+    teacher = weights.Weights(own_weights.origin, chosen, own_weights.plan)
     if run is None:
         # A file says nothing of bits and layers.
         teacher = teacher.without_quantization()

@@ -58,8 +58,8 @@ def main(arguments: list[str]) -> int:
     # What is said about the delivery is no JSON.
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         for run, directory in directories.items():
-            found = bench.metrics([timing for timing in timings if timing.entry.run == run])
-            sync.add_results(directory, found)
+            numbers = bench.metrics([timing for timing in timings if timing.entry.run == run])
+            sync.add_results(directory, numbers)
     return 0
 
 
@@ -73,11 +73,11 @@ def _entries(run: str, directory: Path, format: str | None) -> list[bench.Entry]
     refuse_links(directory)
     if not (folder / MANIFEST).is_file():
         raise CheckpointError(f"{run} has no exported network. Write one: {terminal.command('export', run)}")
-    found = bench.entries(run, folder, format and [format])
-    if not found:
+    entries = bench.entries(run, folder, format and [format])
+    if not entries:
         wanted = f"in the format {format}" if format else "with an engine"
         raise ConfigError(f"{run} has no file {wanted}. Write one: {terminal.command('export', run)}")
-    return found
+    return entries
 
 
 def describe(timing: bench.Timing, speedup: float | None) -> dict[str, Any]:

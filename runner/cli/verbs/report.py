@@ -33,14 +33,14 @@ def main(arguments: list[str]) -> int:
     if output.suffix != ".html":
         raise ConfigError(f"--output {output}: a page ends with .html, such as --output {output.with_suffix('.html')}")
     page.targets(output)
-    found, title = _found(options)
-    engine = subject.measure(found)
+    runs, title = _found(options)
+    engine = subject.measure(runs)
     command = terminal.command("report", *arguments)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--output {output}: {error.strerror}. Name another place.") from error
-    for path in page.write(found, title, command, engine, output):
+    for path in page.write(runs, title, command, engine, output):
         screen().print(f"Report   {os.path.relpath(path)}", soft_wrap=True)
     return 0
 

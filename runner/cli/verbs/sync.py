@@ -56,10 +56,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _below(place: Path) -> list[Path]:
-    found = [directory for directory in runs.find(place) if _is_run(directory)] if place.is_dir() else []
-    if not found:
+    directories = [directory for directory in runs.find(place) if _is_run(directory)] if place.is_dir() else []
+    if not directories:
         raise CheckpointError(f"{place}: no run was found. `python -m runner runs` lists those of this folder.")
-    return found
+    return directories
 
 
 def _is_run(directory: Path) -> bool:

@@ -19,7 +19,7 @@ RESULTS = {"Relu": (0.0, math.inf), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 
 
 def bounds(graph: Graph) -> dict[str, Bounds]:
     """Tensor → the least and the largest value it can have, of those that cannot have any value."""
-    known: dict[str, Bounds] = {
+    bounds_of: dict[str, Bounds] = {
         name: (float(value.min()), float(value.max()))
         for name, value in graph.constants.items()
         if value.size and np.issubdtype(value.dtype, np.floating)
@@ -27,15 +27,15 @@ def bounds(graph: Graph) -> dict[str, Bounds]:
     for node in graph.nodes:
         source, target = node.input[0], node.output[0]
         if node.op_type in RESULTS:
-            known[target] = RESULTS[node.op_type]
-        elif node.op_type in KEEPING and source in known:
-            known[target] = known[source]
-        elif node.op_type == "Mul" and all(known.get(name, (-1,))[0] >= 0 for name in node.input):
-            known[target] = (0.0, math.inf)
+            bounds_of[target] = RESULTS[node.op_type]
+        elif node.op_type in KEEPING and source in bounds_of:
+            bounds_of[target] = bounds_of[source]
+        elif node.op_type == "Mul" and all(bounds_of.get(name, (-1,))[0] >= 0 for name in node.input):
+            bounds_of[target] = (0.0, math.inf)
         elif node.op_type == "Clip":
-            limits = [known.get(name) for name in [*node.input[1:], "", ""][:2]]
-            known[target] = (limits[0][0] if limits[0] else -math.inf, limits[1][1] if limits[1] else math.inf)
-    return known
+            limits = [bounds_of.get(name) for name in [*node.input[1:], "", ""][:2]]
+            bounds_of[target] = (limits[0][0] if limits[0] else -math.inf, limits[1][1] if limits[1] else math.inf)
+    return bounds_of
 
 
 def relevant(low: float, high: float, readers: list[NodeProto]) -> Bounds:
@@ -50,7 +50,7 @@ def _told_apart(node: NodeProto) -> Bounds:
     if node.op_type == "HardSwish":
         return -3.0, math.inf
     if node.op_type == "HardSigmoid":
-        given = attributes(node)
-        alpha, beta = given.get("alpha", 0.2), given.get("beta", 0.5)
+        settings = attributes(node)
+        alpha, beta = settings.get("alpha", 0.2), settings.get("beta", 0.5)
         return -beta / alpha, (1 - beta) / alpha
     return -math.inf, math.inf

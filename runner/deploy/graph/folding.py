@@ -119,13 +119,13 @@ def _scale_and_shift(graph: Graph, node: NodeProto, channels: int) -> tuple[np.n
 
 def _leave_out_unused_taps(graph: Graph, node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> None:
     """Of a 3×3 kernel on a single padded pixel only the middle ever sees something."""
-    weight, given = graph.constants[node.input[1]], attributes(node)
+    weight, settings = graph.constants[node.input[1]], attributes(node)
     sizes, positions = shapes.get(node.input[0], ())[2:], shapes.get(node.output[0], ())[2:]
-    pads = list(given.get("pads", [0, 0, 0, 0]))
-    if _pads_by_itself(given) or len(sizes) != 2 or len(positions) != 2 or 0 in (*sizes, *positions):
+    pads = list(settings.get("pads", [0, 0, 0, 0]))
+    if _pads_by_itself(settings) or len(sizes) != 2 or len(positions) != 2 or 0 in (*sizes, *positions):
         return
     for axis in range(2):
-        stride, dilation = (given.get(name, [1, 1])[axis] for name in ("strides", "dilations"))
+        stride, dilation = (settings.get(name, [1, 1])[axis] for name in ("strides", "dilations"))
         starts = stride * np.arange(positions[axis]) - pads[axis]
         taps = np.arange(weight.shape[2 + axis])
         seen = starts[:, None] + dilation * taps
@@ -178,19 +178,19 @@ def _flatten_single_pixels(graph: Graph, own: set[str], shapes: dict[str, tuple[
 
 def _sees_everything(graph: Graph, node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> bool:
     """Whether a convolution's kernel has the size of its unpadded input, and so one position."""
-    weight, given = graph.constants[node.input[1]], attributes(node)
+    weight, settings = graph.constants[node.input[1]], attributes(node)
     return (
-        given.get("group", 1) == 1
-        and not _pads_by_itself(given)
-        and not any(given.get("pads", []))
-        and set(given.get("dilations", [1])) == {1}
+        settings.get("group", 1) == 1
+        and not _pads_by_itself(settings)
+        and not any(settings.get("pads", []))
+        and set(settings.get("dilations", [1])) == {1}
         and shapes.get(node.input[0], ())[2:] == weight.shape[2:]
     )
 
 
-def _pads_by_itself(given: Mapping[str, Any]) -> bool:
+def _pads_by_itself(settings: Mapping[str, Any]) -> bool:
     """Whether the engine works a convolution's padding out."""
-    return given.get("auto_pad", b"NOTSET") not in (b"NOTSET", "NOTSET")
+    return settings.get("auto_pad", b"NOTSET") not in (b"NOTSET", "NOTSET")
 
 
 def _is_scalar(constant: np.ndarray | None) -> bool:

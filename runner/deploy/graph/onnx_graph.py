@@ -90,9 +90,9 @@ def copy(node: NodeProto, inputs: list[str] | None = None, outputs: list[str] | 
     """The same operation, on other tensors where they are given."""
     result = NodeProto()
     result.CopyFrom(node)
-    for own, given in ((result.input, inputs), (result.output, outputs)):
-        if given is not None:
-            own[:] = given
+    for own, names in ((result.input, inputs), (result.output, outputs)):
+        if names is not None:
+            own[:] = names
     if outputs:
         result.name = outputs[0]
     return result
