@@ -1,1 +1,1 @@
-"""MLflow as the mirror of run directories: a process of its own replays a run's journal into it."""
+"""Trackers as mirrors of run directories: processes of their own replay the journals of runs into them."""

@@ -25,8 +25,9 @@ def tracker(directory: Path, config: cfg.Config, name: str, settings: cfg.Tensor
     """The tracker of a run."""
     tracked = Tracked(directory, name)
     if shared := folder_path(tracked.uri or settings.address):
-        # Runs of several folders may have one name.
-        folder = shared / f"{run_name(config, directory)}-{tracked.values['key'][:8]}"
+        # Runs of several folders may have one name. A file of the run, which may be somebody else's, says the key.
+        name = f"{run_name(config, directory)}-{tracked.values['key'][:8]}"
+        folder = files.inside(shared, name.replace("/", "_"))
     else:
         folder = files.inside(directory, FOLDER)
     began = next((event["time"] for event, _ in events(directory)), 0.0)

@@ -13,9 +13,12 @@ import time
 import pandas
 import pytest
 
+from runner.cli import sweep
+from runner.cli.train import train_inline
 from runner.cli.verbs.sync import sync
 from runner.config import store
 from runner.errors import ConfigError, ForeignPath
+from runner.launch.command import Command
 from runner.launch.supervisor import require_packages
 from runner.runs.journal import CONFIG, JOURNAL, Journal, tracked, tracked_file, tracking_lock
 from runner.tracking import tracker
@@ -236,6 +239,16 @@ def test_runs_of_one_name_have_folders_of_their_own_and_so_has_a_copy(run_of, tm
     assert len(list((tmp_path / "board").iterdir())) == 3
 
 
+def test_a_run_leaves_its_folder_of_tensorboard_by_no_name(run_of, tmp_path):
+    directory = run_of("tracking=tensorboard", "tracking.also.tensorboard.folder=board/runs")
+    tracker.begin(directory, "tensorboard", store.read(directory / CONFIG).tracking.trackers["tensorboard"])
+    known = tracked(directory, "tensorboard")
+    (directory / tracked_file("tensorboard")).write_text(json.dumps(known | {"key": "/../../x"}))
+    sync(directory, None, one_of_many=False)
+    assert [path.name for path in (tmp_path / "board").iterdir()] == ["runs"]
+    assert not (tmp_path / "x").exists()
+
+
 def custom(fails=0):
     return [
         "tracking=custom",
@@ -313,6 +326,17 @@ def test_a_run_of_somebody_else_chooses_neither_code_nor_folders(run_of, tmp_pat
         with pytest.raises(ConfigError, match=r"sync run --trust"):
             sync(directory, None, one_of_many=False)
     assert not (tmp_path / "theirs").exists()
+    assert rows(directory) == pytest.approx(expected())
+
+
+def test_a_job_of_a_sweep_that_is_resumed_chooses_no_code_either(run_of, tmp_path, capsys):
+    write_module(tmp_path, "raise AssertionError('imported')")
+    directory = run_of("tracking=[custom,csv]", *custom()[1:])
+    command = Command(train_inline)
+    sweep._deliver(command, directory)
+    command.mirrors.drain()
+    assert "--trust" in capsys.readouterr().err
+    assert list(command.mirrors.processes) == ["csv"]
     assert rows(directory) == pytest.approx(expected())
 
 
