@@ -6,5 +6,5 @@ normalisation of a channel one pass over a row. The C++ in `src` is compiled on 
 computes depthwise convolutions as matrix products in Paddle.
 
 `accelerate` changes a network; `layers` are what it becomes, `functions` their passes with gradients, `native` the
-compiled library, which `build` compiles; `choice` measures which convolutions Paddle computes faster.
+compiled library, which `build` compiles; `autotune` measures which convolutions Paddle computes faster.
 """

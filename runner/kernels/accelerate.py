@@ -26,7 +26,6 @@ IMAGES = 16
 TOLERANCE = 1e-3
 #: Without these two trainings of the same batch are the same.
 _RANDOM = (nn.Dropout, nn.Dropout2D, nn.AlphaDropout)
-#: Layers that can change the layout.
 _CHANGING = (nn.Conv2D, QuantizedConv2D, nn.AdaptiveAvgPool2D, nn.MaxPool2D)
 
 #: Name of an accelerated layer → whether it enters the batch-last layout and whether it leaves it.

@@ -69,7 +69,6 @@ def _multiply(layer: nn.Layer, features: Tensor, weight: Tensor) -> Tensor:
     return result if layer.bias is None else result + layer.bias.reshape([1, channels, 1, 1])
 
 
-#: Layer of Paddle → what takes its place.
 FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     nn.Conv2D: DepthwiseConv2D,
     QuantizedConv2D: QuantizedDepthwiseConv2D,

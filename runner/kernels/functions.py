@@ -332,7 +332,7 @@ class FakeQuantize(Function):
 
 
 def hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
-    """`metrics.correct` in one pass, without a gradient. logits: float32 [N, K]; labels: int64 [N]; float32 [2].
+    """`sums.correct` in one pass, without a gradient. logits: float32 [N, K]; labels: int64 [N]; float32 [2].
 
     Errors: ValueError for a label that is none of the K classes.
     """

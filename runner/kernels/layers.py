@@ -124,8 +124,9 @@ class FusedNorm(Accelerated, ActivatedNorm):
 
 
 def _normalizes(layer: nn.BatchNorm2D, x: Tensor) -> bool:
-    usual = layer._use_global_stats is None
-    return usual and applies(x, layer.weight, layer.bias, layer._mean, layer._variance)
+    """Whether the kernels have what a normalisation is set to, which may have changed since it was accelerated."""
+    is_usual = layer._use_global_stats is None
+    return is_usual and applies(x, layer.weight, layer.bias, layer._mean, layer._variance)
 
 
 def _normalized(layer: nn.BatchNorm2D, x: Tensor, activation: int) -> Tensor:
@@ -208,7 +209,6 @@ FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     nn.MaxPool2D: MaxPool2D,
     Gate: FusedGate,
 }
-#: The way back.
 PLAIN = {faster: plain for plain, faster in FASTER.items()}
 #: Layers that work value by value, in any layout.
 ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize}

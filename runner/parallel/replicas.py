@@ -130,7 +130,8 @@ class GlooMeans:
 def replicate(networks: Networks, ranks: Ranks, statistics: Sequence[Tensor], packed: bool) -> Replicas:
     """How the processes of a run exchange, all of which have the same weights.
 
-    `statistics`: float32 tensors of any shape; `packed`: whether all are on CPUs with the compiled kernels.
+    `statistics`: float32 tensors of any shape; `packed`: whether all are on CPUs with the compiled kernels, which
+    exchange float32 alone.
     """
     if ranks.world_size == 1:
         return Replicas(networks)

@@ -29,7 +29,8 @@ def ranks(logits: Tensor, labels: Tensor) -> Tensor:
 
 def correct(logits: Tensor, labels: Tensor, k: int) -> Tensor:
     """How many labels are the largest logit, and how many are among the k largest: float32 [2]."""
-    if logits.place.is_cpu_place() and logits.dtype == paddle.float32 and not native.unavailable():
+    is_usual = (logits.dtype, labels.dtype) == (paddle.float32, paddle.int64)
+    if is_usual and logits.place.is_cpu_place() and not native.unavailable():
         return functions.hits(logits, labels, k)
     place = ranks(logits, labels)
     return paddle.stack([(place < 1).astype("float32").sum(), (place < k).astype("float32").sum()])

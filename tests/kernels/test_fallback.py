@@ -48,6 +48,14 @@ def test_only_depthwise_layers_are_replaced_and_names_stay(model, count):
     assert list(network.state_dict()) == names
 
 
+def test_weights_of_another_type_use_paddles_kernel():
+    layer = nn.Conv2D(8, 8, 3, padding=1, groups=8).to(dtype="float64")
+    images = paddle.randn([4, 8, 6, 6], dtype="float64")
+    stock = layer(images).numpy()
+    accelerate(layer)
+    np.testing.assert_array_equal(layer(images).numpy(), stock)
+
+
 def test_large_maps_use_paddles_kernel():
     layer = nn.Conv2D(8, 8, 3, padding=1, groups=8)
     images = paddle.randn([4, 8, 64, 64])

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paddle import nn
 
 from runner.kernels import native
 from runner.parallel import Ranks, network, shared
+from runner.parallel.replicas import replicate
 from runner.parallel.sockets import Sockets
 from runner.runs.protocol import SHARED
 from tests.e2e.processes import ENVIRONMENT
@@ -106,6 +108,14 @@ def test_memory_is_used_by_all_processes_or_by_none(monkeypatch):
     os.close(descriptor)
     monkeypatch.setattr(Agreeing, "other", False)
     assert shared.memory(Agreeing(0, 2, Sockets(0, [])), 5) is None
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("float32", "FlatAllReduce"), ("float64", "AveragedGradients")])
+def test_gradients_are_one_array_of_float32_only_where_all_are_float32(monkeypatch, dtype, kind):
+    monkeypatch.delenv(SHARED, raising=False)
+    network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2).to(dtype=dtype))
+    replicas = replicate(network, Agreeing(0, 2, Sockets(0, [])), [], packed=True)
+    assert type(replicas).__name__ == kind
 
 
 def test_connections_of_the_store_and_no_others_send_at_once():

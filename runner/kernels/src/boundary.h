@@ -9,8 +9,7 @@
 // What a function that can fail returns. Must agree with `OUTCOMES` of native.py.
 enum Outcome { DONE, NO_MEMORY, FAILED };
 
-// Keep a message for `failure`.
-void remember(const char* message) noexcept;
+void remember(const char* message) noexcept;  // for `failure`
 
 // Nothing may be thrown in a parallel region: memory is taken, and sizes are looked at, before it begins.
 template <typename Function>

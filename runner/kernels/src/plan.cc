@@ -80,7 +80,6 @@ bool Plan::is_pointwise() const {
          outputs == pixels;
 }
 
-// Threads that this process computes with.
 EXPORT int threads() { return omp_get_max_threads(); }
 
 EXPORT int new_plan(const Geometry* geometry, const Plan** plan) {

@@ -5,7 +5,6 @@
 
 namespace winograd {
 
-// Whether a shape is one that is faster this way.
 bool fits(const Plan& plan);
 
 // The arguments are those of `convolution_forward` and its gradients.
