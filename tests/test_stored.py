@@ -214,6 +214,19 @@ def test_a_config_with_a_value_of_another_kind_is_refused(run, leaf):
         store.read(run / "config.yaml")
 
 
+@pytest.mark.parametrize("part", ["all", "model", "data", "model.kind", "mode", "optimizer.kind"])
+def test_a_config_that_lost_a_part_which_nothing_stands_for_is_refused(run, part):
+    place = plain = yaml.safe_load((run / "config.yaml").read_text())
+    *parents, last = part.split(".")
+    for key in parents:
+        place = place[key]
+    plain = {} if part == "all" else plain
+    place.pop(last, None)
+    (run / "config.yaml").write_text(yaml.safe_dump(plain))
+    with pytest.raises(UserError, match=r"kind has no value|does not fit"):
+        store.read(run / "config.yaml")
+
+
 def test_loops_and_odd_folders_do_not_stop_the_search_for_runs(run):
     (run.parent / "loop").symlink_to(run.parent)
     (run.parent / "odd" / "journal.jsonl").mkdir(parents=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from .. import files, stored
@@ -111,6 +111,8 @@ def _fitting(plain: dict[str, Any], path: Path) -> Config:
     """The config of a file. Errors: ConfigError naming it where it does not fit the schema."""
     try:
         config = _typed(plain, Config, "")
+        if missing := next((key for key, value in leaves(config).items() if value == MISSING), None):
+            raise ConfigError(f"{missing} has no value")
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} does not fit this version's schema: {error!r}") from error
     except ConfigError as error:
