@@ -46,7 +46,7 @@ class Experiment:
     notes: list[str] = field(default_factory=list)
     """What a person should know about how it was built."""
     plan: dict[str, Any] = field(default_factory=dict)
-    """Network → what pruning did to it, `fpgm.Plan` as JSON."""
+    """Network → what pruning did to it, `pruning.Plan` as JSON."""
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     """Network → `params` (trainable numbers) and `macs` of one image."""
 
@@ -233,10 +233,10 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
         if settings.prune:
             batches = loaders.evaluation("val") or data.EvalLoader(loaders.source.train, config.data)
             accuracy = functools.partial(_accuracy, stage, name, batches, settings.prune.sensitivity_images)
-            pruned = compression.fpgm.prune(network, settings.prune, config.data.image_size, accuracy)
+            pruned = compression.pruning.prune(network, settings.prune, config.data.image_size, accuracy)
             stage.notes.append(f"pruned {name}: {pruned}")
             plan[name] = pruned.as_json()
-            compression.fpgm.restore_statistics(network, calibration_images(loaders, STATISTICS_BATCHES))
+            compression.pruning.restore_statistics(network, calibration_images(loaders, STATISTICS_BATCHES))
         if isinstance(settings.quantize, cfg.TrainedQuantization):
             images = calibration_images(loaders, settings.quantize.calibration_batches)
             compression.qat.quantize_and_calibrate(

@@ -10,7 +10,7 @@ from paddle import nn
 
 from runner import config as cfg
 from runner import models
-from runner.compression import fpgm, qat, shapes, slim
+from runner.compression import pruning, qat, shapes, slim
 from runner.errors import CheckpointError, ConfigError
 from runner.models import cost
 from runner.training import seeding
@@ -30,7 +30,7 @@ def built(model=SMALL, seed=0):
 
 
 def pruned(network, **settings):
-    return fpgm.prune(network, cfg.Pruning(**settings), 32, lambda: 1.0)
+    return pruning.prune(network, cfg.Pruning(**settings), 32, lambda: 1.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,7 +118,7 @@ def test_the_least_sensitive_layers_lose_most_until_the_macs_fall_by_what_was_as
     def accuracy():
         return slim.parameters(network) / everything * (1.0 if first.shape[0] == 64 else 0.1)
 
-    plan = fpgm.prune(network, cfg.Pruning(macs_reduction=0.3), 32, accuracy)
+    plan = pruning.prune(network, cfg.Pruning(macs_reduction=0.3), 32, accuracy)
     saved = 1 - plan.macs[1] / plan.macs[0]
     assert 0.3 <= saved < 0.33
     kept = {name: after / before for name, (before, after) in plan.channels.items()}
@@ -184,7 +184,7 @@ def normalised():
 
 def test_restored_statistics_are_the_mean_over_the_batches_of_each_ones_own():
     network = normalised()
-    fpgm.restore_statistics(network, some_batches())
+    pruning.restore_statistics(network, some_batches())
     images = [batch.numpy().astype(np.float64) for batch in some_batches()]
     means, variances = ([getattr(one, what)(axis=(0, 2, 3)) for one in images] for what in ("mean", "var"))
     np.testing.assert_allclose(network[0]._mean.numpy(), np.mean(means, axis=0), rtol=1e-5)
@@ -204,7 +204,7 @@ def test_restoring_statistics_changes_nothing_else_and_draws_nothing():
     before = rest()
     assert set(before[0]) == {"0.weight", "0.bias", "3.weight", "3.bias"}
     assert set(before[1].values()) == {False, True}
-    fpgm.restore_statistics(network, some_batches())
+    pruning.restore_statistics(network, some_batches())
     assert rest() == before
 
 
@@ -222,7 +222,7 @@ def test_a_pruned_network_is_restored_from_shapes_and_values_alone(kind):
     again.eval()
     images = paddle.randn([2, 3, 32, 32])
     np.testing.assert_array_equal(again(images).numpy(), network(images).numpy())
-    assert fpgm.prune(again, cfg.Pruning(ratio=0.3), 32, lambda: 1.0).params[1] < slim.parameters(network)
+    assert pruning.prune(again, cfg.Pruning(ratio=0.3), 32, lambda: 1.0).params[1] < slim.parameters(network)
 
 
 def test_shapes_of_another_network_are_refused():
