@@ -18,6 +18,23 @@ def squared_distance(logits, peer_logits):
     return ((logits - peer_logits) ** 2).mean()
 
 
+def by_first_weight(weight, sign=1):
+    """A pruning criterion: the filters with the smallest first weight go."""
+    first = sign * weight[:, 0, 0, 0].copy()
+    weight[:] = 0
+    return first
+
+
+def one_score(weight):
+    """A criterion that forgets the filters."""
+    return weight.sum()
+
+
+def no_score(weight):
+    """A criterion that knows nothing of one filter."""
+    return [float("nan"), *range(len(weight) - 1)]
+
+
 def linear_network(num_classes, pixels=3 * 32 * 32):
     return nn.Sequential(nn.Flatten(), nn.Linear(pixels, num_classes))
 

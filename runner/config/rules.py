@@ -28,10 +28,12 @@ from . import (
     Mode,
     Parameter,
     Piecewise,
+    Pruning,
     Schedule,
     credentials,
     monitor,
 )
+from .criteria import CRITERIA, CUSTOM
 
 #: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
 STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
@@ -70,7 +72,7 @@ def _fields(config: Config) -> Iterator[str]:
         if field.name == "kind" and value != type(part).kind:
             group = key.removesuffix(".kind").partition(".also.")[0]
             yield f"{key}={value}: the kind follows from the choice. Write {group}={value} instead."
-        if field.name == "target" and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
+        if field.name == "target" and value is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
             yield f"{key}={value}: a target is written package.module:callable, such as {key}=my.models:build"
         for number in value if isinstance(value, list) else [value]:
             if number is None or isinstance(number, (bool, str, dict)):
@@ -142,6 +144,8 @@ def _compression(config: Config) -> Iterator[str]:
     for pattern, ratio in (prune.ratios if prune else {}).items():
         if not 0 <= ratio < 1:
             yield f"compression.prune.ratios.{pattern}={ratio}: must be at least 0 and below 1."
+    if prune:
+        yield from _criterion(prune)
     if prune and prune.macs_reduction is not None and prune.ratios:
         yield (
             "compression.prune.ratios: with macs_reduction every layer's ratio comes from the sensitivity analysis. "
@@ -157,6 +161,23 @@ def _compression(config: Config) -> Iterator[str]:
     if config.deploy.network not in network_names(config.mode):
         valid = ", ".join(network_names(config.mode))
         yield f"deploy.network={config.deploy.network}: mode={config.mode.kind} has no such network. It has: {valid}"
+
+
+def _criterion(prune: Pruning) -> Iterator[str]:
+    valid = [*CRITERIA, CUSTOM]
+    if prune.criterion not in valid:
+        yield (
+            f"compression.prune.criterion={prune.criterion}: there is no such criterion."
+            f"{nearest(prune.criterion, valid)} Valid: {', '.join(valid)}"
+        )
+    if prune.criterion == CUSTOM and prune.target is None:
+        yield (
+            "compression.prune.criterion=custom needs the function that scores filters: "
+            "compression.prune.target=package.module:callable"
+        )
+    for key in ("target", "kwargs"):
+        if prune.criterion != CUSTOM and getattr(prune, key):
+            yield f"compression.prune.{key} is for criterion=custom. Add compression.prune.criterion=custom, or drop it."
 
 
 def _tracking(config: Config) -> Iterator[str]:
