@@ -51,7 +51,20 @@ _BOUNDS = {
 
 def validate(config: Config) -> None:
     """Refuse a config that cannot work. Errors: ConfigError for the first rule that is broken."""
-    for rule in (_secrets, _fields, _name, _data, _mode, _schedules, _train, _compression, _tracking, _launch, _search):
+    for rule in (
+        _secrets,
+        _fields,
+        _name,
+        _data,
+        _mode,
+        _features,
+        _schedules,
+        _train,
+        _compression,
+        _tracking,
+        _launch,
+        _search,
+    ):
         for problem in rule(config):
             raise ConfigError(problem)
 
@@ -124,12 +137,17 @@ def _data(config: Config) -> Iterator[str]:
 
 
 def _mode(config: Config) -> Iterator[str]:
-    mode, mimic = config.mode, config.mimic
+    mode, mimic, features = config.mode, config.mimic, config.features
     match mode:
         case Cls() if mimic is not None:
             yield f"mimic={mimic.kind}: mode=cls has one network and no peer. Use mode=cls_distill or drop it."
-        case ClsDistill() | ClsTeacher() if mimic is None:
-            yield f"mode={mode.kind} needs a loss that follows the peer. Add mimic=dml (or kl, kd, js_original)."
+        case Cls() if features is not None:
+            yield f"features={features.kind}: mode=cls has one network and no peer. Use mode=cls_distill or drop it."
+        case ClsDistill() | ClsTeacher() if mimic is None and features is None:
+            yield (
+                f"mode={mode.kind} needs a loss that follows the peer. Add mimic=dml (or kl, kd, js_original), or "
+                "features=attention_transfer."
+            )
         case ClsDistillMultiopt() if mimic is not None and not mimic.detach_peer:
             yield (
                 "mimic.detach_peer=false: in mode=cls_distill_multiopt each optimizer owns one network, and the loss "
@@ -137,6 +155,26 @@ def _mode(config: Config) -> Iterator[str]:
             )
         case ClsTeacher() if mimic is not None and not mimic.detach_peer:
             yield "mimic.detach_peer=false: the teacher of mode=cls_teacher is frozen. Use mimic.detach_peer=true."
+
+
+def _features(config: Config) -> Iterator[str]:
+    features = config.features
+    if features is None:
+        return
+    if not features.layers:
+        yield (
+            f"features={features.kind} compares layers, and features.layers names none. Name some of the network's, "
+            "such as features.layers=[conv4,conv9] of a MobileNetV3 or [layer1,layer2] of a resnet18."
+        )
+    if features.peer_layers and len(features.peer_layers) != len(features.layers):
+        yield (
+            f"features.peer_layers={features.peer_layers}: features.layers has {len(features.layers)}, and each needs "
+            "one of the peer. Leave it out where the names are the same."
+        )
+    for key in ("layers", "peer_layers"):
+        names = getattr(features, key)
+        if len(set(names)) < len(names):
+            yield f"features.{key}={names}: each layer can be named once."
 
 
 def _compression(config: Config) -> Iterator[str]:
@@ -177,7 +215,7 @@ def _criterion(prune: Pruning) -> Iterator[str]:
         )
     for key in ("target", "kwargs"):
         if prune.criterion != CUSTOM and getattr(prune, key):
-            yield f"compression.prune.{key} is for criterion=custom. Add compression.prune.criterion=custom, or drop it."
+            yield f"compression.prune.{key} is for compression.prune.criterion=custom. Add that, or drop it."
 
 
 def _tracking(config: Config) -> Iterator[str]:
@@ -353,3 +391,9 @@ def _parameter(parameter: Parameter) -> Iterator[str]:
         yield "log=true has no steps. Use one of them."
     elif parameter.integer and not all(float(number or 1).is_integer() for number in (low, high, parameter.step)):
         yield "with integer=true low, high and step are whole numbers."
+
+
+#: In this order.
+RULES = (
+    _secrets, _fields, _name, _data, _mode, _features, _schedules, _train, _compression, _tracking, _launch, _search,
+)  # fmt: skip

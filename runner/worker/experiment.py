@@ -29,7 +29,7 @@ from ..training import modes, optimizers, precision, schedules, seeding
 from ..training.ema import Ema
 from ..training.evaluation import evaluate, try_metrics
 from ..training.state import Training
-from . import teacher
+from . import features, teacher
 
 #: Batches that the statistics of normalisation layers are measured on after pruning.
 STATISTICS_BATCHES = 32
@@ -69,7 +69,7 @@ def build(
     saved: checkpoint.Saved | None = None,
     ranks: parallel.Ranks = parallel.ALONE,
 ) -> Experiment:
-    """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state.
+    """seed → data → networks → initial weights → prune → quantize → resumed weights → taps → optimizers → resumed state.
 
     Nothing is built on what a later part changes. Of several processes the first one prunes and quantizes, the others
     take over what came of it; at last all of them are tied together. Errors: ConfigError, DataError or CheckpointError,
@@ -92,6 +92,7 @@ def build(
                 remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
             with autotuning_off():
                 models.check_input(networks[name], config.data.image_size, len(loaders.classes), remedy)
+    features.tap(config, stage.mode, networks)
     with autotuning_off():
         costs = {
             name: {
@@ -171,6 +172,8 @@ def prepare(
         notes.append(note)
     mode = modes.build(config)
     networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
+    if with_teacher:
+        features.check(config, mode, networks)
     casting = precision.build(config.amp, place)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
