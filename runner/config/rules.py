@@ -215,7 +215,7 @@ def _criterion(prune: Pruning) -> Iterator[str]:
         )
     for key in ("target", "kwargs"):
         if prune.criterion != CUSTOM and getattr(prune, key):
-            yield f"compression.prune.{key} is for compression.prune.criterion=custom. Add that, or drop it."
+            yield f"compression.prune.{key} is for your own scores: add compression.prune.criterion=custom, or drop it."
 
 
 def _tracking(config: Config) -> Iterator[str]:

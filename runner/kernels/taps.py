@@ -44,7 +44,7 @@ def _problem(outputs: list[Any]) -> str | None:
     if not isinstance(output, Tensor):
         return f"gives a {type(output).__name__}, not maps [N, C, H, W]: name another layer."
     if output.ndim != 4 or output.shape[0] != 2 or not output.is_floating_point():
-        return f"gives {output.dtype} {output.shape} of two images, not maps [N, C, H, W]: name an earlier layer."
+        return f"gives {output.dtype} {list(output.shape)} of two images, not maps [N, C, H, W]: name an earlier layer."
     return None
 
 

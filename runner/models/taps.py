@@ -57,6 +57,6 @@ def check_names(network: nn.Layer, owner: str, names: Iterable[str], key: str, r
             nearest = f" Nearest: {', '.join(close)}." if close else ""
             own = ", ".join(child for child, _ in network.named_children())
             raise ConfigError(
-                f"{key}: {owner} ({type(network).__name__}) has no layer '{name}'.{nearest} Its own are {own}; others are "
-                f"within these.{remedy}"
+                f"{key}: {owner} ({type(network).__name__}) has no layer '{name}'.{nearest} Its own are {own}; others "
+                f"are within these.{remedy}"
             )

@@ -69,7 +69,7 @@ def build(
     saved: checkpoint.Saved | None = None,
     ranks: parallel.Ranks = parallel.ALONE,
 ) -> Experiment:
-    """seed → data → networks → initial weights → prune → quantize → resumed weights → taps → optimizers → resumed state.
+    """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state.
 
     Nothing is built on what a later part changes. Of several processes the first one prunes and quantizes, the others
     take over what came of it; at last all of them are tied together. Errors: ConfigError, DataError or CheckpointError,

@@ -49,7 +49,7 @@ def _try(settings: cfg.FeatureLoss, outputs: dict[str, Output], name: str, peer:
     """Errors: ConfigError where the loss of a network against its peer raises or is no number."""
     own, other = outputs[name].features, outputs[peer].features
     shapes = ", ".join(
-        f"'{layer}' {maps.shape} and '{peer_layer}' {peer_maps.shape}"
+        f"'{layer}' {list(maps.shape)} and '{peer_layer}' {list(peer_maps.shape)}"
         for (layer, maps), (peer_layer, peer_maps) in zip(own.items(), other.items(), strict=True)
     )
     try:
@@ -58,11 +58,12 @@ def _try(settings: cfg.FeatureLoss, outputs: dict[str, Output], name: str, peer:
         raise
     except Exception as error:
         raise ConfigError(
-            f"features={settings.kind} fails for {name} and {peer} with {shapes}: {reason(error)}\n"
+            f"features={settings.kind} fails for {name} and {peer} with {shapes}.\n"
+            f"The reason: {type(error).__name__}: {reason(error)}\n"
             "Name layers that it can compare in features.layers (and features.peer_layers)."
         ) from error
     if not isinstance(loss, Tensor) or loss.shape:
-        shape = loss.shape if isinstance(loss, Tensor) else type(loss).__name__
+        shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise ConfigError(f"features={settings.kind} gives {shape} where a scalar is due: return a mean, loss.mean().")
 
 
