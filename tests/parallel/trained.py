@@ -39,7 +39,8 @@ COMPOSITIONS = {
     ],
     "cls_distill with js_original": ["mode=cls_distill", "mimic=js_original", "mimic.detach_peer=false", *SMALL],
     "cls_distill with features": [
-        "mode=cls_distill", "features=attention_transfer", "features.layers=[conv2,conv4]", "train.accumulate=2", *PLAIN,
+        "mode=cls_distill", "features=attention_transfer", "features.layers=[conv2,conv4]", "train.accumulate=2",
+        *PLAIN,
     ],
     "cls with qat": ["compression=qat", *PLAIN],
     "cls_distill_multiopt with fpgm": ["mode=cls_distill_multiopt", "compression=fpgm", *SMALL],

@@ -15,9 +15,10 @@ from runner.worker import experiment
 from tests.training.test_loop import Witness
 
 SMALL = "model=mobilenet_v3_small_x0_35"
+ANY = ["schedule.warmup_epochs=0", "train.log_every=1", "train.threads=1", "tracking=none", SMALL]
 RUN = [
     "data=synthetic", "data.train_images=24", "data.val_fraction=0.3", "data.test_images=8", "data.batch_size=8",
-    "schedule.warmup_epochs=0", "train.epochs=1", "train.log_every=1", "train.threads=1", "tracking=none", SMALL,
+    "train.epochs=1", *ANY,
 ]  # fmt: skip
 AT = ["features=attention_transfer", "features.layers=[conv2,conv4.linear_conv]"]
 COMPRESSIONS = ["none", "qat", "fpgm", "fpgm_qat", "ptq"]
