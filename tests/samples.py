@@ -18,6 +18,40 @@ def squared_distance(logits, peer_logits):
     return ((logits - peer_logits) ** 2).mean()
 
 
+def mean_difference(features, peer_features, scale=1.0):
+    """A feature loss: how far the means over channels and pixels are apart."""
+    pairs = zip(features.values(), peer_features.values(), strict=True)
+    return scale * sum((own.mean([1, 2, 3]) - other.mean([1, 2, 3])).square().mean() for own, other in pairs)
+
+
+def unequal(features, peer_features):
+    """A feature loss that only equal shapes suit."""
+    pairs = zip(features.values(), peer_features.values(), strict=True)
+    return sum((own - other).square().mean() for own, other in pairs)
+
+
+def not_reduced(features, peer_features):
+    """A feature loss that forgets to reduce."""
+    return next(iter(features.values()))
+
+
+def by_first_weight(weight, sign=1):
+    """A pruning criterion: the filters with the smallest first weight go."""
+    first = sign * weight[:, 0, 0, 0].copy()
+    weight[:] = 0
+    return first
+
+
+def one_score(weight):
+    """A criterion that forgets the filters."""
+    return weight.sum()
+
+
+def no_score(weight):
+    """A criterion that knows nothing of one filter."""
+    return [float("nan"), *range(len(weight) - 1)]
+
+
 def linear_network(num_classes, pixels=3 * 32 * 32):
     return nn.Sequential(nn.Flatten(), nn.Linear(pixels, num_classes))
 

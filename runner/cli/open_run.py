@@ -29,8 +29,8 @@ def open_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
         # Whoever made the run asked for the data then; who looks at it did not.
         config = replace(config, data=replace(config.data, download=False))  # type: ignore[call-arg]
     # Trackers are not made here.
-    leaves = {key: value for key, value in store.flatten(config).items() if not key.startswith("tracking.")}
-    targets = [value for key, value in leaves.items() if key.endswith(".target")]
+    leaves = {key: value for key, value in store.leaves(config).items() if not key.startswith("tracking.")}
+    targets = [value for key, value in leaves.items() if key.endswith(".target") and value is not None]
     if targets and untrusted == overrides:
         raise ConfigError(
             f"{run} uses code of its own, {', '.join(targets)}, which would be imported and called. If you trust "

@@ -1,4 +1,4 @@
-"""Making networks smaller: fewer filters (`fpgm`), integers that training (`qat`) or calibration (`ptq`) prepares."""
+"""Making networks smaller: fewer filters (`pruning`), integers by training (`qat`) or by calibration (`ptq`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from paddle import nn
 
 from .. import config as cfg
 from ..errors import CheckpointError
-from . import fpgm, ptq, qat, shapes, slim
+from . import pruning, ptq, qat, shapes, slim
 
-__all__ = ["fpgm", "is_quantized", "ptq", "qat", "rebuild", "shapes", "slim"]
+__all__ = ["is_quantized", "pruning", "ptq", "qat", "rebuild", "shapes", "slim"]
 
 
 def is_quantized(names: Iterable[str]) -> bool:

@@ -58,7 +58,7 @@ def decibels(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def pruning(plan: Mapping[str, Any]) -> Figure:
-    """Filters of every convolution before and after; `plan` as `fpgm.Plan.as_json` gives it."""
+    """Filters of every convolution before and after; `plan` as `pruning.Plan.as_json` gives it."""
     channels = plan["channels"]
     names = list(channels)
     before, after = (np.array([channels[name][place] for name in names]) for place in (0, 1))

@@ -21,6 +21,7 @@ from paddle import Tensor, nn
 from paddle.nn.quant.quant_layers import FakeQuantChannelWiseAbsMax, QuantizedConv2D, QuantizedLinear
 
 from .. import config as cfg
+from ..config.criteria import Scores
 from ..errors import ConfigError
 from ..models import cost
 
@@ -182,9 +183,9 @@ class Calibrator:
 
 
 class Pruner:
-    """FPGMFilterPruner for one network in dynamic mode."""
+    """PaddleSlim's filter pruner for one network in dynamic mode; `scores` say which filters of a weight go first."""
 
-    def __init__(self, network: nn.Layer, image_size: int) -> None:
+    def __init__(self, network: nn.Layer, image_size: int, scores: Scores) -> None:
         check_versions()
         import paddle.base.dygraph.base as dygraph
 
@@ -196,7 +197,7 @@ class Pruner:
             # Paddle 3 traces into its new representation, which PaddleSlim cannot read. Coming back from the old one,
             # Paddle counts names anew: later layers would share those of earlier ones, and optimizers go by names.
             with _quiet(), _indexed(), paddle.utils.unique_name.guard(), paddle.pir_utils.OldIrGuard():
-                self._pruner = _pruner_class()(network, [1, 3, image_size, image_size])
+                self._pruner = _pruner_class(scores)(network, [1, 3, image_size, image_size])
         except Exception as error:
             raise ConfigError(
                 f"compression=fpgm: {type(network).__name__} cannot be traced for pruning. A network of your own needs "
@@ -257,24 +258,17 @@ class Pruner:
         return {p.name: name for name, p in self.network.named_parameters() if len(p.shape) == 4}
 
 
-def _pruner_class() -> type:
-    """FPGMFilterPruner with the distances of all filters at once: its own loop takes minutes for 512 filters."""
+def _pruner_class(scores: Scores) -> type:
+    """FPGMFilterPruner with other scores, and those of all filters at once: its own loop takes minutes for 512."""
     from paddleslim.dygraph import FPGMFilterPruner
 
-    class Fpgm(FPGMFilterPruner):  # type: ignore[misc]
+    class Scored(FPGMFilterPruner):  # type: ignore[misc]
         def get_distance_sum(self, value: np.ndarray, out_idx: int) -> float:
-            if getattr(self, "_measured", None) is not value:
-                self._measured, self._distances = value, _distance_sums(value.reshape(len(value), -1))
-            return float(self._distances[out_idx])
+            if getattr(self, "_scored", None) is not value:
+                self._scored, self._scores = value, scores(value)
+            return float(self._scores[out_idx])
 
-    return Fpgm
-
-
-def _distance_sums(filters: np.ndarray) -> np.ndarray:
-    """float64 [n]: of each row of float32 [n, m] the sum of its Euclidean distances to all others."""
-    rows = filters.astype(np.float64)
-    squares = (rows**2).sum(axis=1)
-    return np.sqrt(np.maximum(0, squares[:, None] + squares[None] - 2 * rows @ rows.T)).sum(axis=1)
+    return Scored
 
 
 @contextlib.contextmanager

@@ -40,15 +40,18 @@ from .data import (
 from .deploy import Deploy, Format
 from .model import CustomModel, MobileNetV3, Model, Siamese, Size, Vision, model_name
 from .objective import (
+    AttentionTransfer,
     Cls,
     ClsDistill,
     ClsDistillMultiopt,
     ClsTeacher,
     CrossEntropy,
+    CustomFeatureLoss,
     CustomLoss,
     CustomMimic,
     Divergence,
     Dml,
+    FeatureLoss,
     JsOriginal,
     Kd,
     Kl,
@@ -101,6 +104,8 @@ class Config:
     """Loss of logits against labels."""
     mimic: Optional[Mimic] = None
     """Loss that makes a network follow its peer; set by the distilling modes."""
+    features: Optional[FeatureLoss] = None
+    """Loss that makes layers of a network follow those of its peer; with the distilling modes, beside `mimic`."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """How gradients change weights."""
     schedule: Schedule = field(default_factory=Schedule)
@@ -132,6 +137,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "mode": (Cls, ClsDistill, ClsDistillMultiopt, ClsTeacher),
     "loss": (CrossEntropy, LabelSmoothing, CustomLoss),
     "mimic": (Dml, JsOriginal, Kl, Kd, CustomMimic),
+    "features": (AttentionTransfer, CustomFeatureLoss),
     "optimizer": (Momentum, RMSProp, Sgd, AdamW, CustomOptimizer),
     "schedule": (Constant, Cosine, CosineWarmup, Piecewise, ExponentialWarmup, CustomSchedule),
     "amp": (AmpOff, Fp16, Bf16),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Optional
+from typing import Any, Optional
 
 from .fields import bounded
 
@@ -37,16 +37,20 @@ class Algorithm(Enum):
 
 @dataclass
 class Pruning:
-    """Removal of whole filters by FPGM: those nearest to the geometric median go (He et al., CVPR 2019)."""
+    """Removal of whole filters of convolutions."""
 
+    criterion: str = "fpgm"
+    """Which filters go: fpgm, those that the others replace best; l1_norm or l2_norm, the smallest; or custom."""
+    target: Optional[str] = None
+    """For `criterion=custom`, `package.module:callable`: NumPy weight [O, C, k, k] to scores [O]; the lowest go."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of that callable."""
     ratio: float = bounded(0.3, min=0, below=1)
     """Part of the filters that every convolution loses."""
     ratios: dict[str, float] = field(default_factory=dict)
     """Layer name pattern (`conv1[0-6].*`, as in a shell) → ratio of its own; the last pattern that matches decides."""
     skip: list[str] = field(default_factory=list)
     """Patterns of layers that keep all filters of their own, such as `*.mid_se.*`."""
-    axis: int = bounded(0, min=0, max=0)
-    """Dimension of a weight that is cut: 0, its filters. FPGM knows no other; input channels follow from it."""
     channel_multiple: int = bounded(8, min=1)
     """Channels that are left are a multiple of this: engines compute them in blocks, odd numbers of them slowly."""
     macs_reduction: Optional[float] = bounded(None, above=0, below=1)

@@ -1,4 +1,4 @@
-"""Schemas of the groups `loss`, `mimic` and `mode`: what is minimised."""
+"""Schemas of the groups `loss`, `mimic`, `features` and `mode`: what is minimised."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -118,6 +118,45 @@ class Kd(Mimic):
 @dataclass
 class CustomMimic(Mimic):
     """A user-defined mimic loss: `target(logits, peer_logits, **kwargs)` returns a scalar."""
+
+    kind: str = "custom"
+    """What the choice is; set by it."""
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the callable."""
+
+
+@dataclass
+class FeatureLoss:
+    """Loss that makes layers within a network give what layers of its peer or teacher give."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+    weight: float = bounded(1.0, min=0)
+    """Factor of the feature term."""
+    layers: list[str] = field(default_factory=list)
+    """Layers of the student, by their names in the network, such as `[conv4,conv9]`."""
+    peer_layers: list[str] = field(default_factory=list)
+    """Layers of the peer or teacher, one for each of the student's, in their order; empty: of the same names."""
+
+
+@dataclass
+class AttentionTransfer(FeatureLoss):
+    """Mean squared difference of normalised spatial attention maps (Zagoruyko & Komodakis, ICLR 2017)."""
+
+    kind: str = "attention_transfer"
+    """What the choice is; set by it."""
+    weight: float = bounded(1000.0, min=0)
+    """Factor of the feature term; the paper's β, for means over images and pixels."""
+
+
+@dataclass
+class CustomFeatureLoss(FeatureLoss):
+    """A user-defined loss: `target(student_features, peer_features, **kwargs)` returns a scalar.
+
+    Both are dictionaries in the order of `layers`: layer to maps float32 [N, C, H, W].
+    """
 
     kind: str = "custom"
     """What the choice is; set by it."""

@@ -28,10 +28,12 @@ from . import (
     Mode,
     Parameter,
     Piecewise,
+    Pruning,
     Schedule,
     credentials,
     monitor,
 )
+from .criteria import CRITERIA, CUSTOM
 
 #: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
 STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
@@ -49,7 +51,20 @@ _BOUNDS = {
 
 def validate(config: Config) -> None:
     """Refuse a config that cannot work. Errors: ConfigError for the first rule that is broken."""
-    for rule in (_secrets, _fields, _name, _data, _mode, _schedules, _train, _compression, _tracking, _launch, _search):
+    for rule in (
+        _secrets,
+        _fields,
+        _name,
+        _data,
+        _mode,
+        _features,
+        _schedules,
+        _train,
+        _compression,
+        _tracking,
+        _launch,
+        _search,
+    ):
         for problem in rule(config):
             raise ConfigError(problem)
 
@@ -70,7 +85,7 @@ def _fields(config: Config) -> Iterator[str]:
         if field.name == "kind" and value != type(part).kind:
             group = key.removesuffix(".kind").partition(".also.")[0]
             yield f"{key}={value}: the kind follows from the choice. Write {group}={value} instead."
-        if field.name == "target" and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
+        if field.name == "target" and value is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
             yield f"{key}={value}: a target is written package.module:callable, such as {key}=my.models:build"
         for number in value if isinstance(value, list) else [value]:
             if number is None or isinstance(number, (bool, str, dict)):
@@ -122,12 +137,17 @@ def _data(config: Config) -> Iterator[str]:
 
 
 def _mode(config: Config) -> Iterator[str]:
-    mode, mimic = config.mode, config.mimic
+    mode, mimic, features = config.mode, config.mimic, config.features
     match mode:
         case Cls() if mimic is not None:
             yield f"mimic={mimic.kind}: mode=cls has one network and no peer. Use mode=cls_distill or drop it."
-        case ClsDistill() | ClsTeacher() if mimic is None:
-            yield f"mode={mode.kind} needs a loss that follows the peer. Add mimic=dml (or kl, kd, js_original)."
+        case Cls() if features is not None:
+            yield f"features={features.kind}: mode=cls has one network and no peer. Use mode=cls_distill or drop it."
+        case ClsDistill() | ClsTeacher() if mimic is None and features is None:
+            yield (
+                f"mode={mode.kind} needs a loss that follows the peer. Add mimic=dml (or kl, kd, js_original), or "
+                "features=attention_transfer."
+            )
         case ClsDistillMultiopt() if mimic is not None and not mimic.detach_peer:
             yield (
                 "mimic.detach_peer=false: in mode=cls_distill_multiopt each optimizer owns one network, and the loss "
@@ -137,11 +157,33 @@ def _mode(config: Config) -> Iterator[str]:
             yield "mimic.detach_peer=false: the teacher of mode=cls_teacher is frozen. Use mimic.detach_peer=true."
 
 
+def _features(config: Config) -> Iterator[str]:
+    features = config.features
+    if features is None:
+        return
+    if not features.layers:
+        yield (
+            f"features={features.kind} compares layers, and features.layers names none. Name some of the network's, "
+            "such as features.layers=[conv4,conv9] of a MobileNetV3 or [layer1,layer2] of a resnet18."
+        )
+    if features.peer_layers and len(features.peer_layers) != len(features.layers):
+        yield (
+            f"features.peer_layers={features.peer_layers}: features.layers has {len(features.layers)}, and each needs "
+            "one of the peer. Leave it out where the names are the same."
+        )
+    for key in ("layers", "peer_layers"):
+        names = getattr(features, key)
+        if len(set(names)) < len(names):
+            yield f"features.{key}={names}: each layer can be named once."
+
+
 def _compression(config: Config) -> Iterator[str]:
     prune, quantize = config.compression.prune, config.compression.quantize
     for pattern, ratio in (prune.ratios if prune else {}).items():
         if not 0 <= ratio < 1:
             yield f"compression.prune.ratios.{pattern}={ratio}: must be at least 0 and below 1."
+    if prune:
+        yield from _criterion(prune)
     if prune and prune.macs_reduction is not None and prune.ratios:
         yield (
             "compression.prune.ratios: with macs_reduction every layer's ratio comes from the sensitivity analysis. "
@@ -157,6 +199,23 @@ def _compression(config: Config) -> Iterator[str]:
     if config.deploy.network not in network_names(config.mode):
         valid = ", ".join(network_names(config.mode))
         yield f"deploy.network={config.deploy.network}: mode={config.mode.kind} has no such network. It has: {valid}"
+
+
+def _criterion(prune: Pruning) -> Iterator[str]:
+    valid = [*CRITERIA, CUSTOM]
+    if prune.criterion not in valid:
+        yield (
+            f"compression.prune.criterion={prune.criterion}: there is no such criterion."
+            f"{nearest(prune.criterion, valid)} Valid: {', '.join(valid)}"
+        )
+    if prune.criterion == CUSTOM and prune.target is None:
+        yield (
+            "compression.prune.criterion=custom needs the function that scores filters: "
+            "compression.prune.target=package.module:callable"
+        )
+    for key in ("target", "kwargs"):
+        if prune.criterion != CUSTOM and getattr(prune, key):
+            yield f"compression.prune.{key} is for your own scores: add compression.prune.criterion=custom, or drop it."
 
 
 def _tracking(config: Config) -> Iterator[str]:
@@ -332,3 +391,9 @@ def _parameter(parameter: Parameter) -> Iterator[str]:
         yield "log=true has no steps. Use one of them."
     elif parameter.integer and not all(float(number or 1).is_integer() for number in (low, high, parameter.step)):
         yield "with integer=true low, high and step are whole numbers."
+
+
+#: In this order.
+RULES = (
+    _secrets, _fields, _name, _data, _mode, _features, _schedules, _train, _compression, _tracking, _launch, _search,
+)  # fmt: skip

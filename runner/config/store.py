@@ -21,6 +21,8 @@ from . import GROUPS, Config
 from .rules import check_monitor, validate
 
 NAME = re.compile(r"[\w-]+")
+#: Keys that stored configs of earlier versions have, with the only value they could have; it is what still happens.
+RETIRED = {"compression.prune.axis": 0}
 
 
 def from_composition(composed: DictConfig) -> Config:
@@ -98,6 +100,8 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Config:
     plain = stored.read_yaml(path, dict[str, Any])
     if plain is None:
         raise Damaged(f"{path} is missing.")
+    for key, value in RETIRED.items():
+        _drop(plain, key, value)
     config = _fitting(plain, path)
     if overrides := list(overrides):
         for override in overrides:
@@ -120,6 +124,16 @@ def _fitting(plain: dict[str, Any], path: Path) -> Config:
     if not isinstance(config, Config):
         raise ConfigError(f"{path} holds no config.")
     return config
+
+
+def _drop(plain: dict[str, Any], key: str, value: Any) -> None:
+    """Take a key off where it has this value; with another one it is refused like any that the schema does not have."""
+    *path, name = key.split(".")
+    part: Any = plain
+    for step in path:
+        part = part.get(step) if isinstance(part, dict) else None
+    if isinstance(part, dict) and name in part and part[name] == value:
+        del part[name]
 
 
 class _Text(str):

@@ -11,11 +11,11 @@ from . import vision
 from .cost import macs
 from .input_check import check_input
 from .mobilenet_v3 import Activation, MobileNetV3
-from .networks import Networks
+from .networks import Networks, Output
 from .ops import custom_relu
 from .siamese import Siamese
 
-__all__ = ["MobileNetV3", "Networks", "Siamese", "build", "check_input", "macs", "model_of"]
+__all__ = ["MobileNetV3", "Networks", "Output", "Siamese", "build", "check_input", "macs", "model_of"]
 
 
 def model_of(config: cfg.Config, network: str) -> cfg.Model:

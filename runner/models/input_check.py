@@ -27,7 +27,7 @@ def check_input(network: nn.Layer, image_size: int, num_classes: int, remedy: st
     except Exception as error:
         raise ConfigError(
             f"{type(network).__name__} cannot take images of {image_size}x{image_size} pixels: {remedy}\n"
-            f"The reason: {_reason(error)}"
+            f"The reason: {reason(error)}"
         ) from error
     shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != [2, num_classes]:
@@ -36,7 +36,8 @@ def check_input(network: nn.Layer, image_size: int, num_classes: int, remedy: st
         )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """The line of an error, often Paddle's, that says what is wrong."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     # Paddle puts a stack trace before the line that matters, or a hint and the operator's name behind it.
     return next((line.strip() for line in lines if "Error: " in line or line.startswith("(")), lines[-1].strip())

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import paddle
 from paddle import Tensor, nn
+
+from .taps import Features, Reader, Tap, tapped
+
+
+class Output(NamedTuple):
+    """What a network makes of images."""
+
+    logits: Tensor
+    """float [N, classes]."""
+    features: Features
+    """Layer → float32 [N, C, H, W], of the layers that are tapped."""
 
 
 class Networks(nn.Layer):
     """Named networks that are all called on the same batch.
 
-    Images [N, 3, H, W] give a dict of logits: name → [N, classes], the trained networks first. A parameter's name
-    starts with its network's: `student.conv1.conv.weight`. Frozen networks run in eval mode without gradients whatever
+    Images [N, 3, H, W] give a dict of outputs by name, the trained networks first. A parameter's name starts with its
+    network's: `student.conv1.conv.weight`. Frozen networks run in eval mode without gradients whatever
     mode this layer is in; they are no sublayers, so optimizers, checkpoints and DataParallel do not see them.
     """
 
@@ -24,6 +36,7 @@ class Networks(nn.Layer):
             self.add_sublayer(name, network)
         # A dict is a plain attribute to nn.Layer: what is in it is not registered.
         self._frozen = dict(frozen or {})
+        self._taps: dict[str, list[Tap]] = {}
         for network in self._frozen.values():
             network.eval()
 
@@ -43,8 +56,24 @@ class Networks(nn.Layer):
             return self._sub_layers[name]
         raise KeyError(name)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        logits = {name: self[name](images) for name in self.trained}
+    def tap(self, name: str, readers: Mapping[str, Reader]) -> None:
+        """From now on have what some layers of a network give in its output, in this order, as their readers make it.
+
+        Calls of the network itself, such as an evaluation's, are not concerned.
+        """
+        layers = dict(self[name].named_sublayers())
+        self._taps[name] = [Tap(layer, layers[layer], reader) for layer, reader in readers.items()]
+
+    def forward(self, images: Tensor) -> dict[str, Output]:
+        outputs = {name: self._output(name, images) for name in self.trained}
         with paddle.no_grad():
-            logits |= {name: network(images) for name, network in self._frozen.items()}
-        return logits
+            outputs |= {name: self._output(name, images) for name in self._frozen}
+        return outputs
+
+    def _output(self, name: str, images: Tensor) -> Output:
+        taps = self._taps.get(name)
+        if not taps:
+            return Output(self[name](images), {})
+        with tapped(taps) as features:
+            logits = self[name](images)
+        return Output(logits, {tap.name: features[tap.name] for tap in taps})

@@ -11,7 +11,7 @@ import paddle
 from paddle import Tensor
 
 from ..kernels import native
-from ..models import Networks
+from ..models import Networks, Output
 from . import shared
 from .network import Network
 from .ranks import Ranks
@@ -23,8 +23,8 @@ class Replicas:
     def __init__(self, networks: Networks) -> None:
         self.networks = networks
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """The logits of all networks."""
+    def forward(self, images: Tensor) -> dict[str, Output]:
+        """The outputs of all networks."""
         return self.networks(images)
 
     def accumulating(self, last: bool) -> AbstractContextManager[None]:
@@ -49,7 +49,7 @@ class DataParallel(Replicas):
         super().__init__(networks)
         self.ranks, self.statistics, self.replica = ranks, statistics, paddle.DataParallel(networks)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor) -> dict[str, Output]:
         return self.replica(images)
 
     def accumulating(self, last: bool) -> AbstractContextManager[None]:

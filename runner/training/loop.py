@@ -120,14 +120,14 @@ def train_step(training: Training, batch: Batch) -> Reading:
         share = len(labels) / batch.global_size
         with training.replicas.accumulating(number == len(pieces)):
             with training.precision.autocast():
-                logits = training.replicas.forward(images)
-                losses = training.mode.losses(logits, labels)
+                outputs = training.replicas.forward(images)
+                losses = training.mode.losses(outputs, labels)
             terms = {name: value for loss in losses for name, value in loss.items()}
             total = functools.reduce(operator.add, terms.values())
             # What is exchanged is the mean over processes.
             weight = share * ranks.world_size
             training.precision.backward(total if weight == 1 else total * weight)
-        reading.add(terms, total, correct(logits["student"].detach(), labels, training.k), share)
+        reading.add(terms, total, correct(outputs["student"].logits.detach(), labels, training.k), share)
     reading.rates = [optimization.lr for optimization in training.optimizations]
     training.replicas.reduce_gradients()
     training.precision.step(training.optimizations)

@@ -29,7 +29,7 @@ from ..training import modes, optimizers, precision, schedules, seeding
 from ..training.ema import Ema
 from ..training.evaluation import evaluate, try_metrics
 from ..training.state import Training
-from . import teacher
+from . import features, teacher
 
 #: Batches that the statistics of normalisation layers are measured on after pruning.
 STATISTICS_BATCHES = 32
@@ -46,7 +46,7 @@ class Experiment:
     notes: list[str] = field(default_factory=list)
     """What a person should know about how it was built."""
     plan: dict[str, Any] = field(default_factory=dict)
-    """Network → what pruning did to it, `fpgm.Plan` as JSON."""
+    """Network → what pruning did to it, `pruning.Plan` as JSON."""
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     """Network → `params` (trainable numbers) and `macs` of one image."""
 
@@ -92,6 +92,7 @@ def build(
                 remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
             with autotuning_off():
                 models.check_input(networks[name], config.data.image_size, len(loaders.classes), remedy)
+    features.tap(config, stage.mode, networks)
     with autotuning_off():
         costs = {
             name: {
@@ -171,6 +172,8 @@ def prepare(
         notes.append(note)
     mode = modes.build(config)
     networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
+    if with_teacher:
+        features.check(config, mode, networks)
     casting = precision.build(config.amp, place)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
@@ -233,10 +236,10 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
         if settings.prune:
             batches = loaders.evaluation("val") or data.EvalLoader(loaders.source.train, config.data)
             accuracy = functools.partial(_accuracy, stage, name, batches, settings.prune.sensitivity_images)
-            pruned = compression.fpgm.prune(network, settings.prune, config.data.image_size, accuracy)
+            pruned = compression.pruning.prune(network, settings.prune, config.data.image_size, accuracy)
             stage.notes.append(f"pruned {name}: {pruned}")
             plan[name] = pruned.as_json()
-            compression.fpgm.restore_statistics(network, calibration_images(loaders, STATISTICS_BATCHES))
+            compression.pruning.restore_statistics(network, calibration_images(loaders, STATISTICS_BATCHES))
         if isinstance(settings.quantize, cfg.TrainedQuantization):
             images = calibration_images(loaders, settings.quantize.calibration_batches)
             compression.qat.quantize_and_calibrate(

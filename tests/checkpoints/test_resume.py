@@ -26,8 +26,11 @@ COMPOSITIONS = {
     "two optimizers": [*LINEAR, "mode=cls_distill_multiopt", "optimizer=momentum"],
     "dropout, augmented": [SMALL, "model.dropout=0.3", "data.augment.flip=true", "data.augment.crop_padding=2"],
     "peers, quantized": [SMALL, "mode=cls_distill", "compression=qat"],
+    "peers, quantized, features": [
+        SMALL, "mode=cls_distill", "compression=qat", "features=attention_transfer", "features.layers=[conv2,conv4]",
+    ],
     "pruned, quantized, averages": [SMALL, "compression=fpgm_qat", "train.ema=0.9"],
-}
+}  # fmt: skip
 
 
 class Keeping:

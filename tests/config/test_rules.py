@@ -25,6 +25,18 @@ REFUSED = [
     (["optimizer.kind=sgd"], "Write optimizer=sgd instead"),
     (["mimic=kl"], "mode=cls has one network"),
     (["mode=cls_distill", "~mimic"], "Add mimic=dml"),
+    (["mode=cls_distill", "~mimic"], "features=attention_transfer"),
+    (["features=attention_transfer", "features.layers=[conv4]"], "mode=cls has one network and no peer"),
+    (["mode=cls_distill", "features=attention_transfer"], "such as features.layers=[conv4,conv9]"),
+    (
+        ["mode=cls_distill", "features=attention_transfer", "features.layers=[a,b]", "features.peer_layers=[a]"],
+        "features.layers has 2, and each needs one of the peer",
+    ),
+    (["mode=cls_distill", "features=attention_transfer", "features.layers=[a,a]"], "each layer can be named once"),
+    (
+        ["mode=cls_distill", "features=custom", "features.layers=[a]", "features.target=nonsense"],
+        "written package.module:callable",
+    ),
     (["mode=cls_distill_multiopt", "mimic.detach_peer=false"], "Use mimic.detach_peer=true"),
     (["mode=cls_teacher"], "mode.teacher_from has no value"),
     (["schedule.warmup_epochs=99"], "warm-up is not shorter than the run"),
@@ -65,6 +77,14 @@ REFUSED = [
     (
         ["mode=cls_distill", "mimic=js_original", "mimic.reduction=sum", "launch.nproc_per_node=2"],
         "Use mimic.reduction=mean",
+    ),
+    (["compression=fpgm", "compression.prune.criterion=l1norm"], "Did you mean 'l1_norm'? Valid: fpgm"),
+    (["compression=fpgm", "compression.prune.criterion=custom"], "compression.prune.target=package.module:callable"),
+    (["compression=fpgm", "compression.prune.target=a.b:c"], "add compression.prune.criterion=custom, or drop it"),
+    (["compression=fpgm", "+compression.prune.kwargs.a=1"], "compression.prune.kwargs is for your own scores"),
+    (
+        ["compression=fpgm", "compression.prune.criterion=custom", "compression.prune.target=nonsense"],
+        "written package.module:callable",
     ),
     (["name=a/b"], "it names a folder"),
     ([f"name={'x' * 201}"], "use at most 200"),

@@ -20,6 +20,8 @@ NEEDED = {
     "data=image_folder": ["data.root=somewhere"],
     "loss=custom": ["loss.target=a.b:c"],
     "mimic=custom": ["mode=cls_distill", "mimic.target=a.b:c"],
+    "features=attention_transfer": ["mode=cls_distill", "features.layers=[conv4]"],
+    "features=custom": ["mode=cls_distill", "features.layers=[conv4]", "features.target=a.b:c"],
     "optimizer=custom": ["optimizer.target=a.b:c"],
     "schedule=custom": ["schedule.target=a.b:c"],
     "tracking=custom": ["tracking.also.custom.target=a.b:c"],
@@ -114,3 +116,26 @@ def test_every_field_of_the_schema_says_what_it_is():
                 for field, after in zip(node.body, [*node.body[1:], None], strict=True):
                     if isinstance(field, ast.AnnAssign):
                         assert isinstance(after, ast.Expr), f"{path.name}: {node.name}.{ast.unparse(field.target)}"
+
+
+def test_a_key_that_an_earlier_version_stored_and_no_value_of_which_mattered_is_read_over(config_of, tmp_path):
+    config = config_of("compression=fpgm")
+    plain = store.to_plain(config)
+    plain["compression"]["prune"]["axis"] = 0
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert store.read(tmp_path / "config.yaml") == config
+    assert store.read(tmp_path / "config.yaml", ["compression.prune.ratio=0.5"]).compression.prune.ratio == 0.5
+
+
+def test_such_a_key_with_another_value_is_refused(config_of, tmp_path):
+    plain = store.to_plain(config_of("compression=fpgm"))
+    plain["compression"]["prune"]["axis"] = 1
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    with pytest.raises(ConfigError, match="There is no key 'axis' in 'compression.prune'"):
+        store.read(tmp_path / "config.yaml")
+
+
+def test_a_key_that_an_earlier_version_had_cannot_be_set_any_more(config_of, tmp_path):
+    store.write(config_of("compression=fpgm"), tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="has no such key"):
+        store.read(tmp_path / "config.yaml", ["compression.prune.axis=0"])

@@ -10,7 +10,7 @@ import pytest
 
 from runner import config as cfg
 from runner import models
-from runner.compression import fpgm, qat, slim
+from runner.compression import pruning, qat, slim
 from runner.data import Batch
 from runner.deploy import twin
 from runner.models.ops import custom_relu
@@ -49,7 +49,7 @@ def test_the_twin_of_a_float_network_has_the_same_logits_bit_for_bit():
 
 def test_so_has_that_of_a_pruned_one():
     network = trained()
-    fpgm.prune(network, cfg.Pruning(ratio=0.3), 32, lambda: 1.0)
+    pruning.prune(network, cfg.Pruning(ratio=0.3), 32, lambda: 1.0)
     plain, quantized = twin.build(network, SMALL, 10)
     assert quantized == []
     assert slim.parameters(plain) == slim.parameters(network) < slim.parameters(trained())
@@ -114,5 +114,5 @@ def test_the_float_twin_of_a_network_with_pact_clips_as_it_does():
 def test_a_network_that_lost_channels_in_an_earlier_run_is_known_as_pruned():
     network = models.build(SMALL, 10)
     assert not twin.is_pruned(twin.build(network, SMALL, 10)[0], SMALL, 10)
-    fpgm.prune(network, cfg.Pruning(), 32, lambda: 1.0)
+    pruning.prune(network, cfg.Pruning(), 32, lambda: 1.0)
     assert twin.is_pruned(twin.build(network, SMALL, 10)[0], SMALL, 10)

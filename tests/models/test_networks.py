@@ -30,9 +30,9 @@ def networks():
 
 def test_every_network_gets_the_same_batch(networks, images):
     networks.eval()
-    logits = networks(images)
-    assert list(logits) == ["student", "student1", "teacher"]
-    assert all(np.array_equal(logits[name].numpy(), networks[name](images).numpy()) for name in networks)
+    outputs = networks(images)
+    assert list(outputs) == ["student", "student1", "teacher"]
+    assert all(np.array_equal(outputs[name].logits.numpy(), networks[name](images).numpy()) for name in networks)
 
 
 def test_names_of_parameters_start_with_the_network(networks):
@@ -63,25 +63,91 @@ def test_trained_networks_follow_the_mode(networks):
 
 
 def test_frozen_logits_carry_no_gradient(networks, images):
-    logits = networks(images)
-    assert logits["teacher"].stop_gradient
-    assert not logits["student"].stop_gradient
+    outputs = networks(images)
+    assert outputs["teacher"].logits.stop_gradient
+    assert not outputs["student"].logits.stop_gradient
 
 
 def test_training_step_leaves_the_frozen_network_bit_identical(networks, images):
     before = weights(networks["teacher"])
     optimizer = paddle.optimizer.SGD(0.1, parameters=networks.parameters())
     networks.train()
-    logits = networks(images)
-    ((logits["student"] - logits["teacher"]) ** 2).mean().backward()
+    outputs = networks(images)
+    ((outputs["student"].logits - outputs["teacher"].logits) ** 2).mean().backward()
     optimizer.step()
     after = weights(networks["teacher"])
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
 def test_gradient_of_one_network_does_not_reach_the_other(networks, images):
-    networks(images)["student"].sum().backward()
+    networks(images)["student"].logits.sum().backward()
     assert all(parameter.grad is None for parameter in networks["student1"].parameters())
+
+
+def hooks(network):
+    return sum(len(layer._forward_post_hooks) for layer in network.sublayers(include_self=True))
+
+
+def plain(maps):
+    return maps
+
+
+def test_nothing_is_hooked_and_no_feature_given_where_nothing_is_tapped(networks, images):
+    during = []
+    networks["student"][4].register_forward_pre_hook(lambda layer, inputs: during.append(hooks(networks)))
+    assert all(output.features == {} for output in networks(images).values())
+    assert during == [0]
+
+
+def test_tapped_layers_give_features_in_the_order_that_was_asked_for(networks, images):
+    networks.eval()
+    networks.tap("student", {"1": plain, "0": plain})
+    networks.tap("teacher", {"0": plain})
+    outputs = networks(images)
+    assert list(outputs["student"].features) == ["1", "0"]
+    assert outputs["student1"].features == {}
+    first = networks["student"][0](images)
+    np.testing.assert_array_equal(outputs["student"].features["0"].numpy(), first.numpy())
+    np.testing.assert_array_equal(outputs["student"].features["1"].numpy(), networks["student"][1](first).numpy())
+    np.testing.assert_array_equal(outputs["student"].logits.numpy(), networks["student"](images).numpy())
+
+
+def test_features_have_a_gradient_but_those_of_frozen_networks(networks, images):
+    networks.tap("student", {"0": plain})
+    networks.tap("teacher", {"0": plain})
+    outputs = networks(images)
+    assert outputs["teacher"].features["0"].stop_gradient
+    outputs["student"].features["0"].square().mean().backward()
+    assert networks["student"][0].weight.grad.numpy().any()
+
+
+def test_a_call_of_one_network_alone_is_not_tapped(networks, images):
+    networks.tap("student", {"0": lambda maps: pytest.fail("an evaluation reads no features")})
+    networks["student"](images)
+
+
+def test_hooks_are_gone_behind_a_pass_that_failed_too(networks, images):
+    networks.tap("student", {"0": plain})
+    networks(images)
+    assert not hooks(networks)
+    with pytest.raises(ValueError, match="channels"):
+        networks(paddle.randn([4, 5, 8, 8]))
+    assert not hooks(networks)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_features_are_float32_whatever_a_layer_computes_in(images, dtype):
+    class Cast(nn.Layer):
+        def forward(self, maps):
+            return maps.astype(dtype)
+
+    network = nn.Sequential(nn.Conv2D(3, 4, 3), Cast(), nn.Flatten())
+    networks = Networks({"student": network})
+    networks.tap("student", {"1": plain})
+    [maps] = networks(images)["student"].features.values()
+    assert maps.dtype == paddle.float32
+    maps.square().mean().backward()
+    assert network[0].weight.grad.numpy().any()
 
 
 def test_mapping_lists_all_networks(networks):
@@ -104,6 +170,6 @@ def test_copy_has_frozen_networks_of_its_own(networks):
 
 def test_one_network_can_be_saved_alone(networks, images, tmp_path):
     networks.eval()
-    expected = networks(images)["student"].numpy()
+    expected = networks(images)["student"].logits.numpy()
     paddle.jit.save(networks["student"], str(tmp_path / "student"), input_spec=[InputSpec([None, 3, 8, 8])])
     assert paddle.jit.load(str(tmp_path / "student"))(images).numpy() == pytest.approx(expected, abs=1e-6)

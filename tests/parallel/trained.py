@@ -38,6 +38,10 @@ COMPOSITIONS = {
         "mode=cls_distill_multiopt", "optimizer@mode.peer_optimizer=momentum", "mode.peer_optimizer.lr=0.01", *SMALL,
     ],
     "cls_distill with js_original": ["mode=cls_distill", "mimic=js_original", "mimic.detach_peer=false", *SMALL],
+    "cls_distill with features": [
+        "mode=cls_distill", "features=attention_transfer", "features.layers=[conv2,conv4]", "train.accumulate=2",
+        *PLAIN,
+    ],
     "cls with qat": ["compression=qat", *PLAIN],
     "cls_distill_multiopt with fpgm": ["mode=cls_distill_multiopt", "compression=fpgm", *SMALL],
     "cls with fpgm_qat, own statistics": ["compression=fpgm_qat", *SMALL, "train.sync_batchnorm=false"],

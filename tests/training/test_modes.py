@@ -18,6 +18,39 @@ def pair(config_of, *overrides):
     return networks, modes.build(config).losses(networks(images), labels)
 
 
+class Small(nn.Layer):
+    """A network with maps within it, [N, channels, 2, 3], of images [N, 6]."""
+
+    def __init__(self, channels=2):
+        super().__init__()
+        self.maps, self.out = nn.Linear(6, 6 * channels), nn.Linear(6 * channels, 4)
+        self.shaped = Shaped()
+
+    def forward(self, images):
+        return self.out(self.shaped(self.maps(images)).flatten(1))
+
+
+class Shaped(nn.Layer):
+    def forward(self, flat):
+        return flat.reshape([len(flat), -1, 2, 3])
+
+
+AT = ["features=attention_transfer", "features.layers=[shaped]"]
+
+
+def tapped(config_of, *overrides, frozen=False):
+    """Two networks with features, and the losses of both."""
+    config = config_of(*overrides)
+    paddle.seed(1)
+    other = "teacher" if frozen else "student1"
+    both = {"student": Small(), other: Small(channels=5)}
+    networks = Networks({"student": both["student"]}, {other: both[other]}) if frozen else Networks(both)
+    mode = modes.build(config)
+    for name, layers in mode.taps.items():
+        networks.tap(name, {layer: lambda maps: maps for layer in layers})
+    return networks, mode.losses(networks(paddle.randn([5, 6])), paddle.to_tensor([0, 1, 2, 3, 0]))
+
+
 def gradients(network):
     return [None if p.grad is None else p.grad.numpy() for p in network.parameters()]
 
@@ -74,3 +107,64 @@ def test_without_detaching_other_mimic_losses_keep_a_term_for_each_network(confi
     assert {"mimic/student", "mimic/student1"} < terms.keys()
     terms["mimic/student"].backward()
     assert all(gradient.any() for name in networks for gradient in gradients(networks[name]))
+
+
+@pytest.mark.parametrize("mode", ["cls_distill", "cls_distill_multiopt"])
+def test_the_feature_term_of_one_network_has_no_gradient_for_the_other(config_of, mode):
+    for own, other in (("student", "student1"), ("student1", "student")):
+        networks, losses = tapped(config_of, f"mode={mode}", *AT)
+        terms = {name: value for part in losses for name, value in part.items()}
+        terms[f"features/{own}"].backward()
+        assert all(gradient is None or not gradient.any() for gradient in gradients(networks[other]))
+        assert networks[own].maps.weight.grad.numpy().any()
+        assert networks[own].out.weight.grad is None
+
+
+def test_each_optimizer_of_multiopt_minimises_the_feature_term_of_its_own_network(config_of):
+    _, losses = tapped(config_of, "mode=cls_distill_multiopt", *AT)
+    assert [[*terms][-1] for terms in losses] == ["features/student", "features/student1"]
+
+
+def test_a_teacher_has_no_feature_term(config_of):
+    networks, [terms] = tapped(config_of, "mode=cls_teacher", "mode.teacher_from=here", *AT, frozen=True)
+    assert list(terms) == ["ce/student", "mimic/student", "features/student"]
+    sum(terms.values()).backward()
+    assert networks["student"].maps.weight.grad.numpy().any()
+    assert all(gradient is None for gradient in gradients(networks["teacher"]))
+
+
+def test_features_can_be_all_that_is_followed(config_of):
+    _, [terms] = tapped(config_of, "mode=cls_distill", "~mimic", *AT)
+    assert list(terms) == ["ce/student", "features/student", "ce/student1", "features/student1"]
+
+
+def test_features_stand_beside_one_mimic_term_of_both_networks(config_of):
+    _, [terms] = tapped(config_of, "mode=cls_distill", "mimic=js_original", "mimic.detach_peer=false", *AT)
+    assert list(terms) == ["ce/student", "ce/student1", "mimic/pair", "features/student", "features/student1"]
+
+
+def test_the_weight_of_the_feature_term_is_a_factor(config_of):
+    _, [plain] = tapped(config_of, "mode=cls_distill", *AT, "features.weight=1")
+    _, [tripled] = tapped(config_of, "mode=cls_distill", *AT, "features.weight=3")
+    assert float(plain["features/student"]) > 0
+    assert float(tripled["features/student"]) == pytest.approx(3 * float(plain["features/student"]), rel=1e-6)
+
+
+def test_a_feature_loss_of_the_user_gets_the_features_of_both_by_their_own_names(config_of):
+    _, [first, second] = tapped(
+        config_of, "mode=cls_distill_multiopt", "features=custom", "features.target=tests.samples:mean_difference",
+        "features.layers=[shaped]", "+features.kwargs.scale=2",
+    )  # fmt: skip
+    assert float(first["features/student"]) == pytest.approx(float(second["features/student1"]), rel=1e-6)
+
+
+def test_without_features_a_mode_taps_nothing(config_of):
+    for overrides in ([], ["mode=cls_distill"], ["mode=cls_teacher", "mode.teacher_from=here"]):
+        assert modes.build(config_of(*overrides)).taps == {}
+
+
+def test_a_mode_names_the_layers_of_both_networks(config_of):
+    named = modes.build(config_of("mode=cls_distill", *AT)).taps
+    assert named == {"student": ["shaped"], "student1": ["shaped"]}
+    words = ["mode=cls_teacher", "mode.teacher_from=here", *AT, "features.peer_layers=[layer1]"]
+    assert modes.build(config_of(*words)).taps == {"student": ["shaped"], "teacher": ["layer1"]}

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import paddle
 from paddle import nn
 
 from .. import config as cfg
+from ..config.criteria import CRITERIA, Scores
+from ..config.targets import load_target
 from ..errors import ConfigError
 from ..models import cost
 from . import patterns, shapes, slim
@@ -45,17 +48,17 @@ class Plan:
 
 
 def prune(network: nn.Layer, settings: cfg.Pruning, image_size: int, accuracy: Callable[[], float]) -> Plan:
-    """Remove the most replaceable filters of every convolution by its ratio, in place.
+    """Remove the filters of every convolution that its criterion scores lowest, by its ratio, in place.
 
     Convolutions whose outputs are added, or a depthwise one and the one before it, must keep the same channels: they
     lose the smallest of their ratios together. `accuracy` (top-1 of the network as it is) is asked by the sensitivity
     analysis only. Errors: ConfigError for a pattern that matches nothing, where nothing or not as much as was asked
-    can be removed, and where the network would lose outputs.
+    can be removed, where the network would lose outputs, and for a user-defined criterion that gives no scores.
     """
     before = (shapes.channels(network), cost.macs(network, image_size), slim.parameters(network))
     for key, given in (("skip", settings.skip), ("ratios", settings.ratios)):
         patterns.check(f"compression.prune.{key}", given, before[0])
-    pruner = slim.Pruner(network, image_size)
+    pruner = slim.Pruner(network, image_size, scores(settings))
     wanted = round((1 - (settings.macs_reduction or 0)) * before[1])
     if settings.macs_reduction is None:
         ratios = {weight: _ratio(members, settings) for weight, members in pruner.groups().items()}
@@ -86,6 +89,33 @@ def prune(network: nn.Layer, settings: cfg.Pruning, image_size: int, accuracy: C
         )
     channels = {name: (count, after[0][name]) for name, count in before[0].items() if count != after[0][name]}
     return Plan(channels, (before[1], after[1]), (before[2], after[2]))
+
+
+def scores(settings: cfg.Pruning) -> Scores:
+    """The criterion that the settings choose. Errors: ConfigError where a user-defined one is not found."""
+    return _custom(settings.target, settings.kwargs) if settings.target else CRITERIA[settings.criterion]
+
+
+def _custom(target: str, kwargs: dict[str, Any]) -> Scores:
+    """User-defined scores. Errors, of the scores: ConfigError where they raise, or are not a number a filter."""
+    custom = load_target(target)
+
+    def scores(weight: np.ndarray) -> np.ndarray:
+        try:
+            values = np.asarray(custom(weight.copy(), **kwargs), dtype=np.float64)
+        except Exception as error:
+            raise ConfigError(
+                f"compression.prune.target={target} raised {type(error).__name__}: {error}. It is given a weight, "
+                f"NumPy float32 {list(weight.shape)}, and kwargs={kwargs}."
+            ) from error
+        if values.shape != weight.shape[:1] or np.isnan(values).any():
+            raise ConfigError(
+                f"compression.prune.target={target} returned {list(values.shape)} numbers for a weight "
+                f"{list(weight.shape)}: return {len(weight)} scores, one a filter, none of them NaN."
+            )
+        return values
+
+    return scores
 
 
 @paddle.no_grad()

@@ -10,7 +10,8 @@ from paddle import nn
 
 from runner import config as cfg
 from runner import models
-from runner.compression import fpgm, qat, shapes, slim
+from runner.compression import pruning, qat, shapes, slim
+from runner.config.criteria import CRITERIA
 from runner.errors import CheckpointError, ConfigError
 from runner.models import cost
 from runner.training import seeding
@@ -30,7 +31,7 @@ def built(model=SMALL, seed=0):
 
 
 def pruned(network, **settings):
-    return fpgm.prune(network, cfg.Pruning(**settings), 32, lambda: 1.0)
+    return pruning.prune(network, cfg.Pruning(**settings), 32, lambda: 1.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,6 +86,110 @@ def _rows(some, of):
     return [place for place, row in enumerate(of) if any(np.isin(kept.ravel(), row.ravel()).all() for kept in some)]
 
 
+def one_convolution(weight):
+    """A network that begins with a convolution of this weight [O, 3, k, k] and can lose filters of it alone."""
+    network = nn.Sequential(
+        nn.Conv2D(3, len(weight), 3), nn.ReLU(), nn.Conv2D(len(weight), 4, 1), nn.AdaptiveAvgPool2D(1), nn.Flatten()
+    )
+    network[0].weight.set_value(weight)
+    return network
+
+
+def kept(weight, **settings):
+    """Places of the filters that are left of a first convolution with this weight."""
+    network = one_convolution(weight)
+    pruned(network, skip=["2"], channel_multiple=1, **settings)
+    left = network[0].weight.numpy()
+    return [place for place, row in enumerate(weight) if any(np.array_equal(row, one) for one in left)]
+
+
+def scaled_filters(scales):
+    """Random filters of these L2 norms, float32 [O, 3, 3, 3]."""
+    weight = np.random.default_rng(0).standard_normal((len(scales), 3, 3, 3))
+    norms = np.linalg.norm(weight.reshape(len(scales), -1), axis=1)
+    return (weight * (np.array(scales) / norms)[:, None, None, None]).astype(np.float32)
+
+
+def sparse_and_even():
+    """Filters of L2 norm 2 with one weight in the first half, where the L1 norm is 2, and 27 equal ones in the rest."""
+    weight = np.zeros((8, 3, 3, 3), dtype=np.float32)
+    weight[range(4), 0, 0, [0, 1, 2, 0]] = 2.0
+    weight[4:] = 1.9 / np.sqrt(27)
+    weight[range(4, 8), 1, 1, [0, 1, 2, 0]] *= [1.01, 1.02, 1.03, 1.04]
+    return weight
+
+
+@pytest.mark.parametrize("criterion", ["l1_norm", "l2_norm"])
+def test_the_smallest_filters_go_by_their_norm(criterion):
+    assert kept(scaled_filters([3, 0.1, 2, 0.2, 4, 5, 0.3, 6]), criterion=criterion, ratio=0.375) == [0, 2, 4, 5, 7]
+
+
+def test_the_two_norms_differ_where_weights_are_sparse():
+    assert kept(sparse_and_even(), criterion="l1_norm", ratio=0.5) == [4, 5, 6, 7]
+    assert kept(sparse_and_even(), criterion="l2_norm", ratio=0.5) == [0, 1, 2, 3]
+
+
+def test_fpgm_takes_what_lies_among_the_others_though_it_is_large():
+    weight = scaled_filters([1.0] * 8)
+    weight[3] = 0.9 * weight[5]
+    weight[:] += 10.0
+    assert 3 not in kept(weight, criterion="fpgm", ratio=0.25)
+    assert 3 in kept(weight * np.where(np.arange(8) == 3, 1.1, 1.0).astype(np.float32)[:, None, None, None],
+                     criterion="l1_norm", ratio=0.25)  # fmt: skip
+
+
+def test_without_a_word_the_criterion_is_fpgm():
+    weight = scaled_filters([3, 0.1, 2, 0.2, 4, 5, 0.3, 6])
+    assert cfg.Pruning().criterion == "fpgm"
+    assert kept(weight, ratio=0.375) == kept(weight, criterion="fpgm", ratio=0.375)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_criterion_prunes_every_kind_of_network(kind, criterion):
+    network = built(KINDS[kind])
+    plan = pruned(network, criterion=criterion, ratio=0.3)
+    assert plan.macs[1] < 0.75 * plan.macs[0]
+    assert network(paddle.randn([2, 3, 32, 32])).shape == [2, 10]
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_scores_are_one_number_a_filter_and_leave_the_weight_alone(criterion):
+    weight = scaled_filters([1, 2, 3])
+    before = weight.copy()
+    assert CRITERIA[criterion](weight).shape == (3,)
+    np.testing.assert_array_equal(weight, before)
+
+
+def test_a_criterion_of_the_user_decides():
+    settings = {"criterion": "custom", "target": "tests.samples:by_first_weight", "ratio": 0.5}
+    weight = scaled_filters([1.0] * 6)
+    weight[:, 0, 0, 0] = [5, 1, 4, 2, 6, 3]
+    assert kept(weight, **settings) == [0, 2, 4]
+    assert kept(weight, **settings, kwargs={"sign": -1}) == [1, 3, 5]
+
+
+def test_what_the_sensitivity_analysis_asks_for_goes_by_the_criterion():
+    norms = [3, 0.1, 2, 0.2, 4, 5, 0.3, 6]
+    left = kept(scaled_filters(norms), criterion="l2_norm", macs_reduction=0.3)
+    assert 1 < len(left) < 7
+    assert left == sorted(np.argsort(norms)[-len(left) :])
+
+
+@pytest.mark.parametrize(
+    ("target", "kwargs", "reason"),
+    [
+        ("tests.samples:by_first_weight", {"nothing": 1}, "raised TypeError.*kwargs={'nothing': 1}"),
+        ("tests.samples:one_score", {}, r"returned \[\] numbers for a weight \[6, 3, 3, 3\]: return 6 scores"),
+        ("tests.samples:no_score", {}, "none of them NaN"),
+        ("tests.samples:missing", {}, "has no 'missing'"),
+    ],
+)
+def test_a_criterion_of_the_user_that_gives_no_scores_is_refused(target, kwargs, reason):
+    with pytest.raises(ConfigError, match=reason):
+        kept(scaled_filters([1.0] * 6), criterion="custom", target=target, kwargs=kwargs)
+
+
 def test_skipped_layers_keep_all_filters_and_so_do_those_that_share_their_channels():
     network = built()
     before = shapes.channels(network)
@@ -119,7 +224,7 @@ def test_the_least_sensitive_layers_lose_most_until_the_macs_fall_by_what_was_as
     def accuracy():
         return slim.parameters(network) / everything * (1.0 if first.shape[0] == 64 else 0.1)
 
-    plan = fpgm.prune(network, cfg.Pruning(macs_reduction=0.3), 32, accuracy)
+    plan = pruning.prune(network, cfg.Pruning(macs_reduction=0.3), 32, accuracy)
     saved = 1 - plan.macs[1] / plan.macs[0]
     assert 0.3 <= saved < 0.33
     kept = {name: after / before for name, (before, after) in plan.channels.items()}
@@ -185,7 +290,7 @@ def normalised():
 
 def test_restored_statistics_are_the_mean_over_the_batches_of_each_ones_own():
     network = normalised()
-    fpgm.restore_statistics(network, some_batches())
+    pruning.restore_statistics(network, some_batches())
     images = [batch.numpy().astype(np.float64) for batch in some_batches()]
     means, variances = ([getattr(one, what)(axis=(0, 2, 3)) for one in images] for what in ("mean", "var"))
     np.testing.assert_allclose(network[0]._mean.numpy(), np.mean(means, axis=0), rtol=1e-5)
@@ -205,7 +310,7 @@ def test_restoring_statistics_changes_nothing_else_and_draws_nothing():
     before = rest()
     assert set(before[0]) == {"0.weight", "0.bias", "3.weight", "3.bias"}
     assert set(before[1].values()) == {False, True}
-    fpgm.restore_statistics(network, some_batches())
+    pruning.restore_statistics(network, some_batches())
     assert rest() == before
 
 
@@ -223,7 +328,7 @@ def test_a_pruned_network_is_restored_from_shapes_and_values_alone(kind):
     again.eval()
     images = paddle.randn([2, 3, 32, 32])
     np.testing.assert_array_equal(again(images).numpy(), network(images).numpy())
-    assert fpgm.prune(again, cfg.Pruning(ratio=0.3), 32, lambda: 1.0).params[1] < slim.parameters(network)
+    assert pruning.prune(again, cfg.Pruning(ratio=0.3), 32, lambda: 1.0).params[1] < slim.parameters(network)
 
 
 def test_shapes_of_another_network_are_refused():

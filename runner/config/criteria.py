@@ -1,0 +1,48 @@
+"""Which filters of a convolution pruning takes first: one entry a criterion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+#: Weight float32 [filters, channels, k, k] → a score for each filter, [filters]; the lowest go first.
+Scores = Callable[[np.ndarray], np.ndarray]
+#: The criterion whose scores are those of `compression.prune.target`.
+CUSTOM = "custom"
+
+
+def fpgm(weight: np.ndarray) -> np.ndarray:
+    """Sum of a filter's Euclidean distances to all filters of the layer: the others replace the lowest best.
+
+    weight: float32 [O, C, k, k]; returns float64 [O]. He et al., Filter Pruning via Geometric Median for Deep
+    Convolutional Neural Networks Acceleration, CVPR 2019.
+    """
+    rows = _rows(weight)
+    squares = (rows**2).sum(axis=1)
+    return np.sqrt(np.maximum(0, squares[:, None] + squares[None] - 2 * rows @ rows.T)).sum(axis=1)
+
+
+def l1_norm(weight: np.ndarray) -> np.ndarray:
+    """Sum of a filter's absolute weights (Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017).
+
+    weight: float32 [O, C, k, k]; returns float64 [O].
+    """
+    return np.abs(_rows(weight)).sum(axis=1)
+
+
+def l2_norm(weight: np.ndarray) -> np.ndarray:
+    """Euclidean norm of a filter (He et al., Soft Filter Pruning, IJCAI 2018).
+
+    weight: float32 [O, C, k, k]; returns float64 [O].
+    """
+    return np.sqrt((_rows(weight) ** 2).sum(axis=1))
+
+
+def _rows(weight: np.ndarray) -> np.ndarray:
+    """float64 [O, C·k·k]."""
+    return weight.reshape(len(weight), -1).astype(np.float64)
+
+
+#: Value of `compression.prune.criterion` → its scores.
+CRITERIA: dict[str, Scores] = {"fpgm": fpgm, "l1_norm": l1_norm, "l2_norm": l2_norm}

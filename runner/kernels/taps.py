@@ -1,0 +1,75 @@
+"""Which layers of a network pass on maps with the batch last, and how their outputs become [N, C, H, W]."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from ..errors import ConfigError
+from ..models.input_check import preserved
+from ..models.taps import Reader
+from . import autotune, functions, layers
+
+
+def readers(network: nn.Layer, names: Sequence[str], image_size: int, owner: str, key: str) -> dict[str, Reader]:
+    """Layer → what makes maps [N, C, H, W] of its output, in the mode (training or not) that the network is in.
+
+    Only where accelerated layers pass on [C, H, W, N] is anything done. image_size: side of the images in pixels;
+    `owner` and `key` name network and layers to the user. The network is afterwards as before. Errors: ConfigError for
+    a layer that is not called exactly once a pass, or that gives no maps.
+    """
+    with layers.stock():
+        outputs = _outputs(network, names, image_size, images=2)
+    for name, found in outputs.items():
+        if problem := _problem(found):
+            raise ConfigError(f"{key}: '{name}' of {owner} ({type(network).__name__}) {problem}")
+    # With so many images the first axis alone says whether the images are there.
+    channels = {found[0].shape[1] for found in outputs.values()}
+    images = next(count for count in itertools.count(2) if count not in channels)
+    with autotune.autotuning_off():
+        outputs = _outputs(network, names, image_size, images)
+    return {name: _as_it_is if found[0].shape[0] == images else batch_first for name, found in outputs.items()}
+
+
+def _problem(outputs: list[Any]) -> str | None:
+    """Why the outputs of a layer in one pass over two images are no maps."""
+    if len(outputs) != 1:
+        return f"is called {len(outputs)} times a pass: name a layer that is called once, such as the one around it."
+    [output] = outputs
+    if not isinstance(output, Tensor):
+        return f"gives a {type(output).__name__}, not maps [N, C, H, W]: name another layer."
+    if output.ndim != 4 or output.shape[0] != 2 or not output.is_floating_point():
+        return f"gives {output.dtype} {list(output.shape)} of two images, not maps [N, C, H, W]: name an earlier layer."
+    return None
+
+
+def _outputs(network: nn.Layer, names: Sequence[str], image_size: int, images: int) -> dict[str, list[Any]]:
+    """Layer → its outputs, one a call, in one pass over some images."""
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    pictures = np.random.default_rng(0).standard_normal((images, 3, image_size, image_size), dtype=np.float32)
+    sublayers = dict(network.named_sublayers())
+    hooks = [
+        sublayers[name].register_forward_post_hook(lambda _layer, _inputs, output, own=found[name]: own.append(output))
+        for name in names
+    ]
+    try:
+        with preserved(network), paddle.no_grad():
+            network(paddle.to_tensor(pictures))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def batch_first(maps: Tensor) -> Tensor:
+    """Maps [C, H, W, N] of accelerated layers as [N, C, H, W]; where these compute as Paddle does, they are that."""
+    return functions.ToBatchFirst.apply(maps) if layers.applies(maps) else maps
+
+
+def _as_it_is(maps: Tensor) -> Tensor:
+    return maps
