@@ -56,8 +56,8 @@ def prune(network: nn.Layer, settings: cfg.Pruning, image_size: int, accuracy: C
     can be removed, where the network would lose outputs, and for a user-defined criterion that gives no scores.
     """
     before = (shapes.channels(network), cost.macs(network, image_size), slim.parameters(network))
-    for key, given in (("skip", settings.skip), ("ratios", settings.ratios)):
-        patterns.check(f"compression.prune.{key}", given, before[0])
+    for key, chosen in (("skip", settings.skip), ("ratios", settings.ratios)):
+        patterns.check(f"compression.prune.{key}", chosen, before[0])
     pruner = slim.Pruner(network, image_size, scores(settings))
     wanted = round((1 - (settings.macs_reduction or 0)) * before[1])
     if settings.macs_reduction is None:
@@ -159,23 +159,23 @@ def _is_skipped(weights: list[str], settings: cfg.Pruning) -> bool:
 
 def _own_ratio(layer: str, settings: cfg.Pruning) -> float:
     ratio = settings.ratio
-    for pattern, given in settings.ratios.items():
+    for pattern, chosen in settings.ratios.items():
         if patterns.matches(layer, [pattern]):
-            ratio = given
+            ratio = chosen
     return ratio
 
 
 def _rounded(ratios: Ratios, filters: dict[str, int], settings: cfg.Pruning) -> Ratios:
     """The ratios at which a multiple of channels is left, at least one multiple of them; none where all are left."""
-    multiple, found = settings.channel_multiple, {}
+    multiple, rounded = settings.channel_multiple, {}
     for weight, ratio in ratios.items():
         if ratio <= 0:
             continue
         before = filters[_layer(weight)]
         left = max(multiple, round((1 - ratio) * before / multiple) * multiple)
         if left < before:
-            found[weight] = 1 - left / before
-    return found
+            rounded[weight] = 1 - left / before
+    return rounded
 
 
 def _by_sensitivity(
@@ -194,9 +194,9 @@ def _by_sensitivity(
         return rounded({weight: _largest_ratio(curve, loss) for weight, curve in losses.items()})
 
     def scaled(part: float) -> Ratios:
-        return rounded({weight: part * ratio for weight, ratio in found.items()})
+        return rounded({weight: part * ratio for weight, ratio in ratios.items()})
 
-    found = at(_smallest(lambda loss: macs(at(loss)) <= wanted))
+    ratios = at(_smallest(lambda loss: macs(at(loss)) <= wanted))
     # Accuracy on few images comes in steps, and the first may already take more than is wanted.
     return scaled(_smallest(lambda part: macs(scaled(part)) <= wanted))
 

@@ -239,10 +239,10 @@ class Pruner:
         skipped = [parameter for parameter, name in names.items() if name not in weights]
         with _quiet(), TemporaryDirectory() as folder:
             # It insists on a file, which is a pickle: nobody else may ever read it.
-            found = self._pruner.sensitive(
+            measured = self._pruner.sensitive(
                 accuracy, str(Path(folder) / "sensitivities"), [own[name] for name in weights], skipped
             )
-        return {names[parameter]: losses for parameter, losses in found.items() if parameter in names}
+        return {names[parameter]: losses for parameter, losses in measured.items() if parameter in names}
 
     def macs(self, ratios: dict[str, float], image_size: int) -> int:
         """MACs of the network if it lost these parts of its filters; it does not."""

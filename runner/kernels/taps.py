@@ -25,15 +25,15 @@ def readers(network: nn.Layer, names: Sequence[str], image_size: int, owner: str
     """
     with layers.stock():
         outputs = _outputs(network, names, image_size, images=2)
-    for name, found in outputs.items():
-        if problem := _problem(found):
+    for name, calls in outputs.items():
+        if problem := _problem(calls):
             raise ConfigError(f"{key}: '{name}' of {owner} ({type(network).__name__}) {problem}")
     # With so many images the first axis alone says whether the images are there.
-    channels = {found[0].shape[1] for found in outputs.values()}
+    channels = {calls[0].shape[1] for calls in outputs.values()}
     images = next(count for count in itertools.count(2) if count not in channels)
     with autotune.autotuning_off():
         outputs = _outputs(network, names, image_size, images)
-    return {name: _as_it_is if found[0].shape[0] == images else batch_first for name, found in outputs.items()}
+    return {name: _as_it_is if calls[0].shape[0] == images else batch_first for name, calls in outputs.items()}
 
 
 def _problem(outputs: list[Any]) -> str | None:
@@ -50,11 +50,13 @@ def _problem(outputs: list[Any]) -> str | None:
 
 def _outputs(network: nn.Layer, names: Sequence[str], image_size: int, images: int) -> dict[str, list[Any]]:
     """Layer → its outputs, one a call, in one pass over some images."""
-    found: dict[str, list[Any]] = {name: [] for name in names}
+    outputs: dict[str, list[Any]] = {name: [] for name in names}
     pictures = np.random.default_rng(0).standard_normal((images, 3, image_size, image_size), dtype=np.float32)
     sublayers = dict(network.named_sublayers())
     hooks = [
-        sublayers[name].register_forward_post_hook(lambda _layer, _inputs, output, own=found[name]: own.append(output))
+        sublayers[name].register_forward_post_hook(
+            lambda _layer, _inputs, output, own=outputs[name]: own.append(output)
+        )
         for name in names
     ]
     try:
@@ -63,7 +65,7 @@ def _outputs(network: nn.Layer, names: Sequence[str], image_size: int, images: i
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return outputs
 
 
 def batch_first(maps: Tensor) -> Tensor:

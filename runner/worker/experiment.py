@@ -207,10 +207,10 @@ def _initial_weights(config: cfg.Config, networks: Networks, notes: list[str]) -
             )
         return {}
     source = lookup.local(config.checkpoint.init_from, lookup.tracking_uri(config))
-    given = weights.read(source)
-    plain = given.without_quantization()
-    if len(plain.arrays) < len(given.arrays):
-        notes.append(f"{given.origin} is quantized: its weights are taken, its ranges are not")
+    source_weights = weights.read(source)
+    plain = source_weights.without_quantization()
+    if len(plain.arrays) < len(source_weights.arrays):
+        notes.append(f"{source_weights.origin} is quantized: its weights are taken, its ranges are not")
     if plain.plan:
         weights.restructure(networks, networks.trained, plain, cfg.NoCompression())
     remedy = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false"
@@ -289,8 +289,8 @@ def _networks(
     classes = len(loaders.classes)
     trained = {name: models.build(models.model_of(config, name), classes) for name in mode.networks}
     if ranks and isinstance(config.mode, cfg.ClsTeacher):
-        given = ranks.broadcast_from_first(functools.partial(teacher.read, config.mode, config))
-        return Networks(trained, {"teacher": teacher.build(config.mode, config, classes, notes, given)})
+        teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, config.mode, config))
+        return Networks(trained, {"teacher": teacher.build(config.mode, config, classes, notes, teacher_weights)})
     return Networks(trained)
 
 
