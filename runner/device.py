@@ -10,8 +10,10 @@ import importlib
 import logging
 import os
 import resource
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,6 +73,14 @@ def _is_amd_with_avx2() -> bool:
     return False
 
 
+def import_paddle() -> None:
+    """Import Paddle without its handler of SIGTERM, which prints a trace of C++ where a process is asked to end."""
+    before = signal.getsignal(signal.SIGTERM)
+    importlib.import_module("paddle")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
 def load_paddle(threads: int | None) -> None:
     """Import Paddle in a process that is asked for a table or JSON: quietly, and computing as a run does.
 
@@ -83,7 +93,7 @@ def load_paddle(threads: int | None) -> None:
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        importlib.import_module("paddle")
+        import_paddle()
     finally:
         os.dup2(kept, 2)
         os.close(kept)

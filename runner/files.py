@@ -312,6 +312,8 @@ def disk_error(error: OSError, run: Path | None = None) -> DiskError:
         )
     if error.errno == errno.EACCES and place and _is_closed(Path(os.fsdecode(place))):
         return DiskError(f"{place} cannot be read: {error.strerror}. Make it readable for the user who runs this.")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.EISDIR):
+        return DiskError(f"{place} cannot be made: {error.strerror}. Choose another folder, such as hydra.run.dir=DIR.")
     closed = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     mend = "Make it writable for the user who runs this" if closed else "Make room there"
     if run is not None and (run / "checkpoints").is_dir():

@@ -18,9 +18,9 @@ from .. import config as cfg
 from ..data import unpickling
 from ..errors import CheckpointError, Damaged
 from ..models import Networks
-from ..runs.journal import CHECKPOINTS, CONFIG
+from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS, CONFIG
 from . import checkpoint
-from .state import ANOTHER, EMA, MODEL
+from .state import ANOTHER, EMA, MODEL, STATE
 
 #: What the metadata of an exported file say of a network that lost channels.
 PRUNED = "runner.pruned"
@@ -59,13 +59,15 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
         path = path / CHECKPOINTS / _chosen(path, pointer)
     if (path / CONFIG).is_file():
         raise CheckpointError(f"{path} has no checkpoint: that run ended before its first one. Give another.")
-    if path.is_dir():
+    if CHECKPOINT_NAME.fullmatch(path.name) or (path.is_dir() and (path / STATE).exists()):
         return _of_checkpoint(path)
     if not path.is_file():
         raise CheckpointError(
             f"{source}: no weights were found. Give a run (its directory or its MLflow run id), a .safetensors file or "
             "a .pdparams file."
         )
+    if path.suffix not in (".safetensors", ".pdparams"):
+        raise CheckpointError(f"{path} is not a file of weights. Give a .safetensors or a .pdparams file, or a run.")
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "np") as stored:

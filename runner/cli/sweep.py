@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .. import config as cfg
 from .. import files, processes, runs, terminal
 from ..config import credentials, store
-from ..config.rules import refuse_search
+from ..config.rules import name_problems, refuse_search
 from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
 from ..launch.command import Command
 from ..launch.signals import ToJobs
@@ -111,6 +111,8 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool
         composed = hydra.compose("config", naming, return_hydra_config=True)
         # A file may name what is swept as well.
         credentials.refuse(OmegaConf.to_yaml(composed.hydra.sweeper))
+        for problem in name_problems(str(composed.name)):
+            raise ConfigError(problem)
         _check([str(one.input_line) for one in fixed], bool(composed.sweep.optuna))
     space: Any = OmegaConf.to_object(composed.sweep.optuna.space) if composed.sweep.optuna else {}
     # What the command says itself counts.

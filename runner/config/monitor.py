@@ -43,16 +43,16 @@ def _computed(name: str, custom: CustomMetric, sums: Sums) -> float:
     target = load_target(custom.target)
     try:
         value: Any = target(sums.confusion.copy(), **custom.kwargs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"train.metrics.{name}: {custom.target} raised {type(error).__name__}: {error}. It is given the confusion "
             f"matrix, int64 {list(sums.confusion.shape)} with a row a class, and kwargs={custom.kwargs}."
         ) from error
     try:
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
-            f"train.metrics.{name}: {custom.target} returned a {type(value).__name__}, not a number."
+            f"train.metrics.{name}: {custom.target} returned a {type(value).__name__} that is not a number."
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -87,7 +88,11 @@ def _fields(config: Config) -> Iterator[str]:
             yield f"{key}={value}: the kind follows from the choice. Write {group}={value} instead."
         if field.name == "target" and value is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
             yield f"{key}={value}: a target is written package.module:callable, such as {key}=my.models:build"
+        if value == "" and field.default != "":
+            yield f"{key} is empty: give it a value, or leave it out."
         for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number) and field.metadata:
+                yield f"{key}={value}: must be a finite number."
             if number is None or isinstance(number, (bool, str, dict)):
                 continue
             for bound, (holds, words) in _BOUNDS.items():
@@ -118,10 +123,15 @@ def _inside(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _name(config: Config) -> Iterator[str]:
-    if not re.fullmatch(r"\w[\w.-]*", config.name):
-        yield f"name={config.name!r}: it names a folder; use letters, digits, '_', '-' and '.' only, such as name=mine"
-    if len(config.name.encode()) > LONGEST_NAME:
-        yield f"name has {len(config.name.encode())} bytes: it names a folder; use at most {LONGEST_NAME}."
+    yield from name_problems(config.name)
+
+
+def name_problems(name: str) -> Iterator[str]:
+    """Why runs cannot have a name: folders are called so."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        yield f"name={name!r}: it names a folder; use letters, digits, '_', '-' and '.' only, such as name=mine"
+    if len(name.encode()) > LONGEST_NAME:
+        yield f"name has {len(name.encode())} bytes: it names a folder; use at most {LONGEST_NAME}."
 
 
 def _data(config: Config) -> Iterator[str]:

@@ -11,6 +11,7 @@ from .run import (
     is_running,
     mlflow_id,
     overrides,
+    require_begun,
     state,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "is_running",
     "mlflow_id",
     "overrides",
+    "require_begun",
     "state",
 ]

@@ -81,8 +81,7 @@ def state(directory: Path) -> State:
     """Where the run of a directory stands, from its journal, its lock and its result."""
     try:
         current = _in_journal(directory)
-        if not _began(directory):
-            raise Damaged(f"{directory / JOURNAL} is missing or damaged: it does not say that a run began.")
+        require_begun(directory)
         if current.status == "LOST" and is_locked(directory / LOCK):
             current.status = "RUNNING"
     except Damaged as error:
@@ -95,6 +94,12 @@ def state(directory: Path) -> State:
 def damaged(error: UserError, step: int = 0) -> State:
     """The state of a run of which a file cannot be used."""
     return State("DAMAGED", str(error), error.exit_code, step, None)
+
+
+def require_begun(directory: Path) -> None:
+    """Errors: Damaged where a journal does not say that a run began."""
+    if not _began(directory):
+        raise Damaged(f"{directory / JOURNAL} is missing or damaged: it does not say that a run began. {stored.REMEDY}")
 
 
 def _began(directory: Path) -> float:

@@ -119,7 +119,13 @@ def _holds_a_sweep(directory: Path) -> bool:
 
 
 def _refuse_overwriting(directory: Path) -> None:
-    """Errors: ConfigError where a folder that holds no sweep has a file of a name that a sweep writes."""
+    """Errors: ConfigError where a folder that holds no sweep is a run's, or has a file that a sweep writes."""
+    for place in (directory, *directory.absolute().parents):
+        if (place / JOURNAL).is_file():
+            raise ConfigError(
+                f"{directory} is in the directory of a run, {place}. Choose another name (name=NAME) or folder "
+                "(hydra.sweep.dir=DIR)."
+            )
     if taken := [name for name in NAMES if (directory / name).exists() and name != COMMAND]:
         raise ConfigError(
             f"{directory} holds no sweep, and {', '.join(taken)} in it would be overwritten. Choose another folder: "

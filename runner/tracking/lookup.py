@@ -20,7 +20,7 @@ def directory_of(run: str, uri: str) -> Path:
     directory = local(run, uri)
     if not (directory / CONFIG).is_file():
         raise CheckpointError(
-            f"There is no run {run}: it is neither a run directory nor an MLflow run id. "
+            f"There is no run {run or repr(run)}: it is neither a run directory nor an MLflow run id. "
             "`python -m runner runs` lists the runs of this folder."
         )
     return directory

@@ -178,6 +178,11 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         text = f"stopped early: {config.train.monitor} was no better in {progress.waited} evaluations (train.patience)"
         log.info("%s", text)
         display.note(text)
+    if run.training.loaders.val and run.training.progress.best is None:
+        text = f"{config.train.monitor} was never a number: the last weights count as the best"
+        log.info("%s", text)
+        journal.append("note", text=text)
+        display.note(text)
     parallel.separate(run.training.networks)
     with heartbeat.behind_the_last_step():
         finish(directory, run, journal, ending, recorder.seconds)

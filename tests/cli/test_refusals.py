@@ -26,6 +26,10 @@ CONFIG_ERRORS = [
     (["mode=cls_distill", "mode.peer.scale=1"], ["null"]),
     (["optimizer.lr="], ["optimizer.lr"]),
     (["x=["], ["'['"]),
+    (["checkpoint.init_from="], ["checkpoint.init_from is empty"]),
+    (["mode=cls_teacher", "mode.teacher_from="], ["mode.teacher_from is empty"]),
+    (["optimizer.lr=1e999"], ["optimizer.lr=inf", "finite"]),
+    (["-m", "train.seed=0", "name=../evil"], ["name='../evil'", "it names a folder"]),
     (["evl", "run"], ["Unknown command 'evl'", "Did you mean 'eval'?"]),
 ]
 
@@ -246,3 +250,46 @@ def test_the_code_of_a_stored_run_is_imported_only_when_trusted(here, tmp_path):
     assert "tests.samples:linear_network" in refused.stderr
     assert "trust=true" in refused.stderr
     assert here("eval", "run", "trust=true", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("what", [".", "run/config.yaml"])
+def test_what_is_no_run_and_no_file_of_weights_is_told_as_such(here, finished, what):
+    done = here(*TINY, "tracking=none", f"checkpoint.init_from={what}", f"hydra.run.dir=other{len(what)}", cwd=finished)
+    assert done.returncode == 3
+    assert "no weights were found" in done.stderr or "is not a file of weights" in done.stderr
+    assert "damaged" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["hydra.sweep.dir=run", "hydra.sweep.dir=run/sweeps/x"])
+def test_a_sweep_is_not_run_within_a_run(here, finished, place):
+    before = sorted((finished / "run").rglob("*"))
+    done = here("-m", *TINY, "tracking=none", "train.seed=0,1", place, cwd=finished)
+    assert done.returncode == 2
+    assert "is in the directory of a run" in done.stderr
+    assert sorted((finished / "run").rglob("*")) == before
+
+
+@pytest.mark.parametrize("line", ["[1,2]", " ", '{"event": "x"}'])
+def test_a_run_whose_journal_says_nothing_is_not_up_to_date(here, finished, tmp_path, line):
+    shutil.copytree(finished / "run", tmp_path / "run")
+    (tmp_path / "run" / "journal.jsonl").write_text(line)
+    done = here("sync", "run", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "journal.jsonl" in done.stderr
+    assert "Bring back" in done.stderr
+
+
+@pytest.mark.parametrize("body", ["import sys; sys.exit(0)", "return 10**400"])
+def test_a_metric_that_ends_the_process_or_is_beyond_numbers_is_named(here, tmp_path, monkeypatch, body):
+    name = f"metrics_{len(body)}"
+    (tmp_path / f"{name}.py").write_text(f"def own(confusion):\n    {body}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    done = here(
+        *TINY,
+        "tracking=none",
+        f"+train.metrics={{k:{{target:{name}:own,goal:max}}}}",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "train.metrics.k" in done.stderr

@@ -96,6 +96,7 @@ def sync(directory: Path, uri: str | None, one_of_many: bool, trust: bool = Fals
         return
     if not trackers:
         raise ConfigError(f"{name} was trained with tracking=none. Say where it should go: --uri URI")
+    runs.require_begun(directory)
     failures = []
     for tracker, settings in trackers.items():
         label = name if tracker == MLFLOW else f"{name}, {tracker}"
