@@ -70,7 +70,10 @@ def _outputs(network: nn.Layer, names: Sequence[str], image_size: int, images: i
 
 def batch_first(maps: Tensor) -> Tensor:
     """Maps [C, H, W, N] of accelerated layers as [N, C, H, W]; where these compute as Paddle does, they are that."""
-    return functions.ToBatchFirst.apply(maps) if layers.applies(maps) else maps
+    if not layers.batch_last():
+        return maps
+    # The kernels know float32 alone, the layout is the same for all.
+    return functions.ToBatchFirst.apply(maps) if maps.dtype == paddle.float32 else maps.transpose([3, 0, 1, 2])
 
 
 def _as_it_is(maps: Tensor) -> Tensor:

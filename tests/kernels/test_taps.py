@@ -87,6 +87,23 @@ def test_features_of_every_layer_equal_paddles(kind):
 
 
 @needs_kernels
+def test_features_are_float32_and_batch_first_of_a_network_in_another_precision():
+    network = built("resnet18")
+    networks = tapped(network, "layer1", "layer2.0.conv1")
+    network.to(dtype="float64")
+    networks.eval()
+    images = pictures().astype("float64")
+    with paddle.no_grad():
+        output = networks(images)["student"]
+        with stock():
+            expected = networks(images)["student"]
+    for name, maps in output.features.items():
+        assert maps.dtype == paddle.float32
+        assert maps.shape == expected.features[name].shape
+        assert distance(maps, expected.features[name]) < 1e-5
+
+
+@needs_kernels
 @pytest.mark.parametrize(
     ("kind", "layers"), [("mobilenet_v3", ("conv4", "conv9.expand_conv.bn")), ("resnet18", ("layer2",))]
 )
