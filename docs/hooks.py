@@ -29,7 +29,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if MARK in markdown:
         markdown = markdown.replace(MARK, reference())
     # Formulas are written outside code alone.
-    parts = re.split(r"(```.*?```|`[^`\n]+`|^    .*$)", markdown, flags=re.DOTALL | re.MULTILINE)
+    parts = re.split(r"(```.*?```|`[^`\n]+`|^    [^\n]*$)", markdown, flags=re.DOTALL | re.MULTILINE)
     return "".join(part if number % 2 else _formulas(part) for number, part in enumerate(parts))
 
 

@@ -35,15 +35,17 @@ def test_pages_load_nothing_from_a_network(site):
         assert not [url for url in loaded if "canonical" not in url], page.name
 
 
-def test_formulas_are_written_out(site):
-    text = (site / "modes.html").read_text()
-    assert text.count("<math") > 10
+@pytest.mark.parametrize(("page", "formulas"), [("modes", 25), ("compression", 10), ("metrics", 3)])
+def test_formulas_are_written_out(site, page, formulas):
+    text = (site / f"{page}.html").read_text()
+    assert text.count("<math") >= formulas
     assert "$" not in re.sub(r"<(script|code|pre).*?</\1>", "", text, flags=re.DOTALL)
 
 
 def test_the_reference_has_every_key_of_a_composed_config(site):
     text = (site / "configuration.html").read_text()
-    keys = store.flatten(composed("mode=cls_distill_multiopt", "compression=fpgm_qat", "amp=off"))
+    words = ["mode=cls_distill_multiopt", "compression=fpgm_qat", "amp=off"]
+    keys = store.flatten(composed(*words, "features=attention_transfer", "features.layers=[conv4]"))
     # What a group's choice is has its heading; patterns and lists have no keys of their own.
     missing = [key for key in keys if f"<code>{key}</code>" not in text and not key.endswith("kind")]
     assert not [key for key in missing if not key.startswith(("mode.peer",))]
@@ -64,7 +66,12 @@ def test_links_between_files_lead_somewhere(page):
 
 
 #: Files that recipes tell a reader to write.
-ADDED = {"runner/tracking/lines.py", "conf/tracking/lines.yaml"}
+ADDED = {
+    "runner/tracking/lines.py",
+    "conf/tracking/lines.yaml",
+    "runner/training/hint.py",
+    "conf/features/hint.yaml",
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
