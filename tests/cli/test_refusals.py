@@ -132,8 +132,8 @@ def test_a_directory_that_holds_a_run_is_not_overwritten(here, finished):
     assert (finished / "run" / "config.yaml").read_text() == before
 
 
-def test_a_loss_that_diverges_ends_with_4_and_keeps_the_log(here, tmp_path):
-    done = here(
+def test_a_loss_that_diverges_ends_with_4_and_keeps_the_log(command, tmp_path):
+    done = command(
         "data=synthetic", "tracking=none", "model=custom", "model.target=tests.samples:linear_network",
         "loss=custom", "loss.target=tests.samples:explode_at_third_step", "hydra.run.dir=run",
         cwd=tmp_path,

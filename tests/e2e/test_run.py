@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -133,6 +133,12 @@ def test_the_end_of_a_run_shows_the_result_the_folder_and_how_to_compare(command
     assert done.stderr == ""
 
 
+def cpu_seconds():
+    """Of the children so far: what others do on this machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.smoke
 def test_help_and_config_errors_import_neither_paddle_nor_mlflow_and_are_quick(tmp_path):
     watch = (
@@ -142,11 +148,11 @@ def test_help_and_config_errors_import_neither_paddle_nor_mlflow_and_are_quick(t
     for arguments, code in ((["--help"], 0), (["--cfg", "job"], 0), (["optimizer.lr=-1"], 2), (["nonsense=1"], 2)):
         seconds = []
         for _ in range(3):
-            began = time.perf_counter()
+            began = cpu_seconds()
             done = subprocess.run(
                 [sys.executable, "-c", watch, *arguments], cwd=tmp_path, capture_output=True, text=True
             )
-            seconds.append(time.perf_counter() - began)
+            seconds.append(cpu_seconds() - began)
             assert done.returncode == code, done.stderr
             assert done.stdout.endswith("[]\n")
         assert min(seconds) < 1.0
