@@ -52,7 +52,7 @@ def _computed(name: str, custom: CustomMetric, sums: Sums) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
-            f"train.metrics.{name}: {custom.target} returned a {type(value).__name__} that is not a number."
+            f"train.metrics.{name}: {custom.target} returned a {type(value).__name__}, not a number."
         ) from error
 
 
