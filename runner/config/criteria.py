@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
+if TYPE_CHECKING:
+    # Most of what reads a config computes nothing: arrays are known by their methods.
+    import numpy as np
 
 #: Weight float32 [filters, channels, k, k] → a score for each filter, [filters]; the lowest go first.
-Scores = Callable[[np.ndarray], np.ndarray]
+Scores: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 #: The criterion whose scores are those of `compression.prune.target`.
 CUSTOM = "custom"
 
@@ -20,7 +23,7 @@ def fpgm(weight: np.ndarray) -> np.ndarray:
     """
     rows = _rows(weight)
     squares = (rows**2).sum(axis=1)
-    return np.sqrt(np.maximum(0, squares[:, None] + squares[None] - 2 * rows @ rows.T)).sum(axis=1)
+    return ((squares[:, None] + squares[None] - 2 * rows @ rows.T).clip(min=0) ** 0.5).sum(axis=1)
 
 
 def l1_norm(weight: np.ndarray) -> np.ndarray:
@@ -28,7 +31,7 @@ def l1_norm(weight: np.ndarray) -> np.ndarray:
 
     weight: float32 [O, C, k, k]; returns float64 [O].
     """
-    return np.abs(_rows(weight)).sum(axis=1)
+    return abs(_rows(weight)).sum(axis=1)
 
 
 def l2_norm(weight: np.ndarray) -> np.ndarray:
@@ -36,12 +39,12 @@ def l2_norm(weight: np.ndarray) -> np.ndarray:
 
     weight: float32 [O, C, k, k]; returns float64 [O].
     """
-    return np.sqrt((_rows(weight) ** 2).sum(axis=1))
+    return (_rows(weight) ** 2).sum(axis=1) ** 0.5
 
 
 def _rows(weight: np.ndarray) -> np.ndarray:
     """float64 [O, C·k·k]."""
-    return weight.reshape(len(weight), -1).astype(np.float64)
+    return weight.reshape(len(weight), -1).astype("float64")
 
 
 #: Value of `compression.prune.criterion` → its scores.
