@@ -1,41 +1,13 @@
-"""The recipe for a tracker in CONTRIBUTING.md, followed to the letter in a copy of the package."""
+"""The recipe for a tracker."""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 from runner.runs.journal import events, tracked
-from tests.conftest import TINY
-
-ROOT = Path(__file__).parents[2]
+from tests.recipes import followed
 
 
 def test_a_tracker_is_one_file_and_one_yaml(tmp_path):
-    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## A tracker\n")[2].partition("\n## ")[0]
-    paths = re.findall(r"`((?:runner|conf)/[\w/]+\.(?:py|yaml))` (?:takes|makes)", section)
-    blocks = re.findall(r"```\w+\n(.*?)```", section, re.DOTALL)
-    assert len(paths) == len(blocks) == 2
-    for folder in ("runner", "conf"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for path, block in zip(paths, blocks, strict=True):
-        assert not (tmp_path / path).exists()
-        (tmp_path / path).write_text(block)
-    (tmp_path / "work").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *TINY, "hydra.run.dir=run", "tracking=[csv,lines]"],
-        cwd=tmp_path / "work",
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    run = tmp_path / "work" / "run"
+    run, errors = followed("A tracker", tmp_path, "tracking=[csv,lines]")
+    assert not errors
     assert (run / "lines.txt").read_text().splitlines() == [event["event"] for event, _ in events(run)]
     assert tracked(run, "lines")["ended"]
