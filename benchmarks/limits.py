@@ -69,7 +69,7 @@ def needed(case: Case) -> tuple[float, float]:
     model = cfg.MobileNetV3() if case.model.startswith("mobilenet") else cfg.Vision(architecture=case.model)
     network = models.build(model, 10)
     numbers = [7 * parameter.size for parameter in network.parameters()]
-    macs = [models.macs(network, case.side) * case.batch * 6]
+    macs = [models.macs(network, (3, case.side, case.side)) * case.batch * 6]
 
     def count(layer, inputs, output) -> None:
         given, made = inputs[0].size, output.size

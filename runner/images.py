@@ -1,4 +1,4 @@
-"""From an image of any kind to the square of bytes that a network is given; the same for training and prediction."""
+"""From a picture of any kind to the bytes that a network is given; the same for training and prediction."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from .errors import DataError
 
@@ -39,19 +40,92 @@ _TURNS = {
 }
 
 
-def preprocess(image: Image.Image, size: int) -> np.ndarray:
-    """An upright RGB image whose shorter side was scaled to `size` (bilinear) and whose centre was cut out.
+#: What may become of a picture of another shape.
+RESIZES = ("crop", "pad", "stretch")
 
-    Returns uint8 [size, size, 3].
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture of any kind becomes the bytes that normalisation is given."""
+
+    height: int
+    """Rows of the result."""
+    width: int
+    """Columns of the result."""
+    channels: int = 3
+    """3 (RGB) or 1 (grey)."""
+    resize: str = "crop"
+    """`crop`: what the result covers of the scaled picture, from its centre; `pad`: all of it, on the background;
+    `stretch`: all of it, each side scaled for itself."""
+    crop_ratio: float = 1.0
+    """Part of the largest possible crop's sides that is taken; as `crop_pct` in timm."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """RGB under what is transparent and around what is padded."""
+    max_pixels: int = MAX_PIXELS
+    """Pictures with more are refused before they are decoded."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+
+def prepare(image: Image.Image, preparation: Preparation) -> np.ndarray:
+    """An upright picture in the colours and of the size that are wanted, scaled bilinearly with antialiasing.
+
+    Returns uint8 [H, W, C].
     """
     # One name for all of them: a large image is let go of as soon as there is the next.
     image = _upright(image)
+    image = _coloured(image, preparation)
+    image = _resized(image, preparation)
+    return np.asarray(image).reshape(*preparation.size, preparation.channels)
+
+
+def _coloured(image: Image.Image, preparation: Preparation) -> Image.Image:
+    """The picture in grey or RGB, on the background where it is transparent."""
     if image.mode.startswith("I"):
         # Pillow would clip 16-bit grey at 255 instead of scaling it.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        under = Image.new("RGBA", image.size, (*preparation.background, 255))
+        image = Image.alpha_composite(under, image)
+    mode = "RGB" if preparation.channels == 3 else "L"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _resized(image: Image.Image, preparation: Preparation) -> Image.Image:
+    target = (preparation.width, preparation.height)
+    match preparation.resize:
+        case "crop":
+            return image.resize(target, Image.Resampling.BILINEAR, box=crop_box(image.size, preparation))
+        case "stretch":
+            return image.resize(target, Image.Resampling.BILINEAR)
+        case "pad":
+            inner = padded_size(image.size, preparation)
+            canvas = Image.new("RGB", target, preparation.background).convert(image.mode)
+            corner = ((target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2)
+            canvas.paste(image.resize(inner, Image.Resampling.BILINEAR), corner)
+            return canvas
+    raise AssertionError(preparation)
+
+
+def crop_box(size: tuple[int, int], preparation: Preparation) -> tuple[float, float, float, float]:
+    """(left, upper, right, lower) of what `crop` takes of a picture of (width, height), in its pixels."""
+    width, height = size
+    ratio = preparation.width / preparation.height
+    # The larger side gives way; where neither is, nothing does.
+    wide, high = (ratio * height, float(height)) if width / height >= ratio else (float(width), width / ratio)
+    wide, high = wide * preparation.crop_ratio, high * preparation.crop_ratio
+    left, upper = (width - wide) * 0.5, (height - high) * 0.5
+    return left, upper, left + wide, upper + high
+
+
+def padded_size(size: tuple[int, int], preparation: Preparation) -> tuple[int, int]:
+    """(width, height) that a picture of (width, height) has within the padding."""
+    scale = min(preparation.width / size[0], preparation.height / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -63,18 +137,18 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(turn)
 
 
-def decode(source: str | Path | bytes | Image.Image, size: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """`preprocess` of an image file, of its content or of Pillow's image.
+def decode(source: str | Path | bytes | Image.Image, preparation: Preparation) -> np.ndarray:
+    """A picture in a file, in the content of one or in Pillow's image: uint8 [H, W, C], as training sees it.
 
-    Errors: DataError naming it when it cannot be read, or, before it is decoded, when it has more than `max_pixels`.
+    Errors: DataError naming it when it cannot be read, or, before it is decoded, when it has too many pixels.
     """
     name = str(source) if isinstance(source, (str, Path)) else "The image"
     try:
-        return preprocess(_loaded(source, max_pixels), size)
+        return prepare(_loaded(source, preparation.max_pixels), preparation)
     except _TooLarge as error:
         raise DataError(
-            f"{name} has {error} pixels, more than are decoded (data.max_pixels={max_pixels}; WebP counts twice). "
-            "Scale it down or remove it."
+            f"{name} has {error} pixels, more than are decoded (data.max_pixels={preparation.max_pixels}; WebP counts "
+            "twice). Scale it down or remove it."
         ) from error
     except Exception as error:
         # Decoders end in whatever they meet: RuntimeError, NotImplementedError, struct.error, MemoryError, …
@@ -111,12 +185,21 @@ def _stream(source: str | Path | bytes) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def resize_all(images: np.ndarray, size: int) -> np.ndarray:
-    """Square images uint8 [N, H, H, C] scaled to uint8 [N, size, size, C] (bilinear)."""
-    if images.shape[1] == size:
+def resize_all(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Images uint8 [N, H, W, C] scaled to a square, or to (height, width): uint8 [N, height, width, C] (bilinear)."""
+    height, width = size if isinstance(size, tuple) else (size, size)
+    if images.shape[1:3] == (height, width):
         return images
-    resized = np.empty((len(images), size, size, images.shape[3]), dtype=np.uint8)
+    resized = np.empty((len(images), height, width, images.shape[3]), dtype=np.uint8)
     for target, image in zip(resized, images, strict=True):
-        picture = Image.fromarray(image.squeeze())
-        target[:] = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)).reshape(target.shape)
+        # A channel at a time: Pillow has no images with two, or with more than four.
+        for channel in range(images.shape[3]):
+            plane = Image.fromarray(np.ascontiguousarray(image[:, :, channel]))
+            target[:, :, channel] = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
     return resized
+
+
+def to_grey(images: np.ndarray) -> np.ndarray:
+    """Images uint8 [N, H, W, 3] as Pillow's mode L has them (ITU-R 601-2 luma): uint8 [N, H, W, 1]."""
+    red, green, blue = (images[..., channel].astype(np.uint32) for channel in range(3))
+    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)[..., None]

@@ -177,7 +177,7 @@ def test_a_state_names_the_files_of_a_checkpoint_and_no_others(run):
 
 @pytest.mark.parametrize("path", ["../../secret", "/etc/passwd", "model.safetensors2", "paddle/../../secret"])
 def test_an_export_names_the_files_of_an_export_and_no_others(tmp_path, path):
-    described = manifest.Manifest("student", "m", ["cat"], 32, [0.5] * 3, [0.5] * 3, "none", 1, 1)
+    described = manifest.Manifest("student", "m", ["cat"], [32, 32], [0.5] * 3, [0.5] * 3, "none", 1, 1)
     described.files = [manifest.ExportedFile(path, "onnx", "float32", 1, "onnxruntime")]
     manifest.write(tmp_path, described)
     with pytest.raises(Damaged, match="no export has a file"):

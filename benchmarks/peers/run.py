@@ -66,7 +66,7 @@ def paddle_loop(case: dict, peer: str) -> dict[str, float]:
             qat.quantize_and_calibrate(network, cfg.TrainedQuantization(), [few], trained=False)
         if peer == "kernels":
             device.tune_malloc()
-            accelerate(network, case["side"])
+            accelerate(network, (3, case["side"], case["side"]))
         network.train()
     parameters = [parameter for network in networks for parameter in network.parameters()]
     adamw = AdamW if peer == "kernels" else paddle.optimizer.AdamW

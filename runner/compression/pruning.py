@@ -47,7 +47,9 @@ class Plan:
         return asdict(self)
 
 
-def prune(network: nn.Layer, settings: cfg.Pruning, image_size: int, accuracy: Callable[[], float]) -> Plan:
+def prune(
+    network: nn.Layer, settings: cfg.Pruning, input_shape: tuple[int, int, int], accuracy: Callable[[], float]
+) -> Plan:
     """Remove the filters of every convolution that its criterion scores lowest, by its ratio, in place.
 
     Convolutions whose outputs are added, or a depthwise one and the one before it, must keep the same channels: they
@@ -55,10 +57,10 @@ def prune(network: nn.Layer, settings: cfg.Pruning, image_size: int, accuracy: C
     analysis only. Errors: ConfigError for a pattern that matches nothing, where nothing or not as much as was asked
     can be removed, where the network would lose outputs, and for a user-defined criterion that gives no scores.
     """
-    before = (shapes.channels(network), cost.macs(network, image_size), slim.parameters(network))
+    before = (shapes.channels(network), cost.macs(network, input_shape), slim.parameters(network))
     for key, chosen in (("skip", settings.skip), ("ratios", settings.ratios)):
         patterns.check(f"compression.prune.{key}", chosen, before[0])
-    pruner = slim.Pruner(network, image_size, scores(settings))
+    pruner = slim.Pruner(network, input_shape, scores(settings))
     wanted = round((1 - (settings.macs_reduction or 0)) * before[1])
     if settings.macs_reduction is None:
         ratios = {weight: _ratio(members, settings) for weight, members in pruner.groups().items()}
@@ -70,12 +72,12 @@ def prune(network: nn.Layer, settings: cfg.Pruning, image_size: int, accuracy: C
             losses,
             wanted,
             lambda ratios: _rounded(ratios, before[0], settings),
-            lambda ratios: pruner.macs(ratios, image_size),
+            lambda ratios: pruner.macs(ratios, input_shape),
         )
     if ratios:
         pruner.prune(ratios)
     shapes.settle(network)
-    after = (shapes.channels(network), cost.macs(network, image_size), slim.parameters(network))
+    after = (shapes.channels(network), cost.macs(network, input_shape), slim.parameters(network))
     # Quantized convolutions, among others, are passed over by PaddleSlim without a word.
     if after[2] >= before[2]:
         raise ConfigError(

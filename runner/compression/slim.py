@@ -185,7 +185,7 @@ class Calibrator:
 class Pruner:
     """PaddleSlim's filter pruner for one network in dynamic mode; `scores` say which filters of a weight go first."""
 
-    def __init__(self, network: nn.Layer, image_size: int, scores: Scores) -> None:
+    def __init__(self, network: nn.Layer, input_shape: tuple[int, int, int], scores: Scores) -> None:
         check_versions()
         import paddle.base.dygraph.base as dygraph
 
@@ -197,7 +197,7 @@ class Pruner:
             # Paddle 3 traces into its new representation, which PaddleSlim cannot read. Coming back from the old one,
             # Paddle counts names anew: later layers would share those of earlier ones, and optimizers go by names.
             with _quiet(), _indexed(), paddle.utils.unique_name.guard(), paddle.pir_utils.OldIrGuard():
-                self._pruner = _pruner_class(scores)(network, [1, 3, image_size, image_size])
+                self._pruner = _pruner_class(scores)(network, [1, *input_shape])
         except Exception as error:
             raise ConfigError(
                 f"compression=fpgm: {type(network).__name__} cannot be traced for pruning. A network of your own needs "
@@ -244,12 +244,12 @@ class Pruner:
             )
         return {names[parameter]: losses for parameter, losses in measured.items() if parameter in names}
 
-    def macs(self, ratios: dict[str, float], image_size: int) -> int:
+    def macs(self, ratios: dict[str, float], input_shape: tuple[int, int, int]) -> int:
         """MACs of the network if it lost these parts of its filters; it does not."""
         own = {name: parameter.name for name, parameter in self.network.named_parameters()}
         with _quiet():
             plan = self._pruner.prune_vars({own[name]: ratio for name, ratio in ratios.items()}, 0)
-            left = cost.macs(self.network, image_size)
+            left = cost.macs(self.network, input_shape)
             plan.restore(self.network)
         return left
 

@@ -26,6 +26,8 @@ from .compression import (
 )
 from .data import (
     Augment,
+    Cache,
+    Check,
     Cifar10,
     Cifar100,
     CustomData,
@@ -35,6 +37,9 @@ from .data import (
     Files,
     ImageFolder,
     Mnist,
+    OnError,
+    Pictures,
+    Resize,
     Synthetic,
 )
 from .deploy import Deploy, Format

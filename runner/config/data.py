@@ -1,9 +1,42 @@
 """Schema of the group `data`: which images are seen, in which batches, after which augmentation."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Optional
 
 from .fields import bounded
+
+
+class Resize(Enum):
+    """How a picture of another shape becomes what the network is given."""
+
+    crop = "crop"
+    pad = "pad"
+    stretch = "stretch"
+
+
+class Cache(Enum):
+    """Where decoded pictures are kept for the next epoch."""
+
+    none = "none"
+    memory = "memory"
+    disk = "disk"
+
+
+class OnError(Enum):
+    """What happens to pictures that cannot be read."""
+
+    fail = "fail"
+    skip = "skip"
+
+
+class Check(Enum):
+    """How pictures are checked before training."""
+
+    auto = "auto"
+    full = "full"
+    headers = "headers"
+    none = "none"
 
 
 @dataclass
@@ -28,8 +61,16 @@ class Data:
     """Images an optimizer step sees, over all processes together."""
     eval_batch_size: int = bounded(128, min=1)
     """Images a step of the evaluation sees, over all processes together."""
-    image_size: int = bounded(32, min=1)
-    """Side in pixels of the square the network is given."""
+    image_size: Any = bounded(32, min=1, max=1 << 14)
+    """Pixels that the network is given: the side of a square, or [height, width]."""
+    channels: int = bounded(3, min=1, max=256)
+    """Channels that the network is given: 3 (RGB), 1 (grey), or as many as arrays of your own have."""
+    resize: Resize = Resize.crop
+    """What becomes of pictures of another shape: `crop` cuts the centre out, `pad` adds borders, `stretch` distorts."""
+    crop_ratio: float = bounded(1.0, above=0, max=1)
+    """Part of the largest possible crop's sides that `resize=crop` takes, such as 0.875 (`crop_pct` in timm)."""
+    background: list[int] = bounded([255, 255, 255], min=0, max=255)
+    """Colour [red, green, blue] under transparent pixels and in the borders of `resize=pad`."""
     max_pixels: int = bounded(89_478_485, min=1, max=178_956_970)
     """Image files with more pixels (WebP: with more than half as many) are refused before they are decoded, which takes
     up to 8 bytes a pixel."""
@@ -45,6 +86,33 @@ class Data:
     """Use at most so many images of each split."""
     augment: Augment = field(default_factory=Augment)
     """Random changes to training images."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of what the network is given, in pixels."""
+        height, width = self.image_size if isinstance(self.image_size, list) else [self.image_size] * 2
+        return height, width
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what the network is given."""
+        return self.channels, *self.size
+
+
+@dataclass
+class Pictures(Data):
+    """A set of pictures that stay encoded and are decoded when a batch is read."""
+
+    workers: int = bounded(2, min=0)
+    """Processes that decode images; 0 decodes in the training process."""
+    cache: Cache = Cache.none
+    """Keep decoded pictures in memory or on disk, so that later epochs need not decode them."""
+    check: Check = Check.auto
+    """Before training every picture is decoded once (`full`), or the first and last bytes of every file are looked at
+    (`headers`); `auto`: full up to 10,000 pictures. What was found good is not checked again until it changes."""
+    on_error: OnError = OnError.fail
+    """Pictures that cannot be read end the run before it trains, all of them named (`fail`), or are left out
+    (`skip`)."""
 
 
 @dataclass
@@ -100,15 +168,13 @@ class FashionMnist(Files):
 
 
 @dataclass
-class ImageFolder(Data):
+class ImageFolder(Pictures):
     """Image files in one folder a class: `root/train/<class>/*` and `root/test/<class>/*`."""
 
     kind: str = "image_folder"
     """What the choice is; set by it."""
     root: str = "???"
-    """Folder that holds `train` and `test` (`val`, where present, is the validation split)."""
-    workers: int = bounded(2, min=0)
-    """Processes that decode images; 0 decodes in the training process."""
+    """Folder that holds `train` and, where they exist, `val` (the validation split) and `test`."""
 
 
 @dataclass
@@ -119,8 +185,6 @@ class Synthetic(Data):
     """What the choice is; set by it."""
     classes: int = bounded(10, min=2)
     """Number of classes."""
-    channels: int = bounded(3, min=1, max=3)
-    """Channels of the stored images: 1 (grey) or 3."""
     train_images: int = bounded(1024, min=1)
     """Images to train on, before the validation split."""
     test_images: int = bounded(256, min=1)

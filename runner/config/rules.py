@@ -28,6 +28,7 @@ from . import (
     Mlflow,
     Mode,
     Parameter,
+    Pictures,
     Piecewise,
     Pruning,
     Schedule,
@@ -136,14 +137,28 @@ def name_problems(name: str) -> Iterator[str]:
 
 def _data(config: Config) -> Iterator[str]:
     data = config.data
+    sides = data.image_size if isinstance(data.image_size, list) else [data.image_size] * 2
+    if len(sides) != 2 or not all(type(side) is int for side in sides):
+        yield (
+            f"data.image_size={data.image_size}: give the side of a square in pixels, such as data.image_size=224, or "
+            "height and width, such as data.image_size=[64,256]"
+        )
+        return
+    if len(data.background) != 3:
+        yield f"data.background={data.background}: needs three numbers, such as data.background=[255,255,255]"
     for key, values in (("mean", data.mean), ("std", data.std)):
-        if len(values) != 3:
-            yield f"data.{key}={values}: needs three numbers, one a channel, such as data.{key}=[0.5,0.5,0.5]"
-    if data.augment.cutout > data.image_size:
-        yield f"data.augment.cutout={data.augment.cutout}: larger than the image; at most {data.image_size}."
-    if data.augment.crop_padding > data.image_size:
-        padding = data.augment.crop_padding
-        yield f"data.augment.crop_padding={padding}: larger than the image; at most {data.image_size}."
+        if len(values) != data.channels:
+            # What is grey has about the mean of the colours' numbers.
+            fit = [round(sum(values) / len(values), 4)] * data.channels if values else [0.5] * data.channels
+            yield (
+                f"data.{key}={values}: needs a number for each channel, and data.channels={data.channels}, such as "
+                f"data.{key}={str(fit).replace(' ', '')}"
+            )
+    if isinstance(data, Pictures) and data.channels not in (1, 3):
+        yield f"data.channels={data.channels}: pictures have 3 (RGB) or 1 (grey). Others need data=custom."
+    for key in ("cutout", "crop_padding"):
+        if getattr(data.augment, key) > min(sides):
+            yield f"data.augment.{key}={getattr(data.augment, key)}: larger than the image; at most {min(sides)}."
 
 
 def _mode(config: Config) -> Iterator[str]:

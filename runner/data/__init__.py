@@ -7,20 +7,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .. import config as cfg
-from ..images import decode, preprocess, resize_all
+from ..images import Preparation, decode, resize_all
 from .loaders import Batch, EvalLoader, TrainLoader
 from .samplers import epoch_order
-from .sources import load
-from .splits import ImageFiles, Images, Source, Split, stratified_split
+from .sources import load, preparation
+from .splits import FilesOnDisk, ImageFiles, Images, Pictures, Source, Split, stratified_split
 from .transforms import Normalize
 
 __all__ = [
     "Batch",
     "EvalLoader",
+    "FilesOnDisk",
     "ImageFiles",
     "Images",
     "Loaders",
     "Normalize",
+    "Pictures",
+    "Preparation",
     "Source",
     "Split",
     "TrainLoader",
@@ -28,7 +31,7 @@ __all__ = [
     "decode",
     "epoch_order",
     "load",
-    "preprocess",
+    "preparation",
     "resize_all",
     "stratified_split",
 ]
@@ -41,17 +44,21 @@ class Loaders:
     source: Source
     train: TrainLoader
     val: EvalLoader | None
-    test: EvalLoader
-    """All of it in every process: one of them tests, when training is over."""
+
+    @property
+    def measured_on(self) -> str:
+        """The split that the trained network is measured on: `test`, where there is none `val`, else `train`."""
+        return next(name for name in ("test", "val", "train") if name in self.source.splits)
+
+    @property
+    def test(self) -> EvalLoader:
+        """All of that split, in every process: one of them tests, when training is over."""
+        return EvalLoader(self.source.splits[self.measured_on], self.train.config)
 
     def evaluation(self, split: str) -> EvalLoader | None:
-        """All images of `train`, `val` or `test`, each once and unchanged; None where nothing was held out."""
-        match split:
-            case "train":
-                return EvalLoader(self.source.train, self.train.config)
-            case "val":
-                return None if self.source.val is None else EvalLoader(self.source.val, self.train.config)
-        return self.test
+        """All images of `train`, `val` or `test`, each once and unchanged; None where there is no such split."""
+        chosen = self.source.splits.get(split)
+        return None if chosen is None else EvalLoader(chosen, self.train.config)
 
     @property
     def classes(self) -> list[str]:
@@ -59,13 +66,21 @@ class Loaders:
         return self.source.classes
 
 
-def build(config: cfg.Data, seed: int, overfit_batches: int | None = None, rank: int = 0, world: int = 1) -> Loaders:
+def build(
+    config: cfg.Data,
+    seed: int,
+    overfit_batches: int | None = None,
+    rank: int = 0,
+    world: int = 1,
+    classes: list[str] | None = None,
+) -> Loaders:
     """Load the images and divide those of training and validation among `world` processes.
 
+    `classes`, where given, are those that weights know, in their order.
     With `overfit_batches` the first batches of the first epoch are all there is, for training and
     evaluation alike, without augmentation.
     """
-    source = load(config)
+    source = load(config, classes)
     if overfit_batches:
         config = replace(config, augment=cfg.Augment())
         few = epoch_order(seed, 0, len(source.train))[: overfit_batches * config.batch_size]
@@ -76,5 +91,4 @@ def build(config: cfg.Data, seed: int, overfit_batches: int | None = None, rank:
         source,
         TrainLoader(source.train, config, seed, rank, world),
         val,
-        EvalLoader(source.test, config),
     )

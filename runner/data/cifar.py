@@ -44,8 +44,8 @@ def load(config: cfg.Cifar10 | cfg.Cifar100) -> Source:
         train_files, test_file = ["train"], "test"
     files = _Files(Path(config.root), folder, ARCHIVES[config.kind], config.download)
     names = _names(files.read(meta), names_key, files.where / meta)
-    train = _images([files.read(name) for name in train_files], label_key, config.image_size, files.where)
-    test = _images([files.read(test_file)], label_key, config.image_size, files.where)
+    train = _images([files.read(name) for name in train_files], label_key, config.size, files.where)
+    test = _images([files.read(test_file)], label_key, config.size, files.where)
     return Source(config.kind, names, train, test)
 
 
@@ -99,7 +99,7 @@ def _probe(folder: str) -> str:
     return "batches.meta" if folder == "cifar-10-batches-py" else "meta"
 
 
-def _images(batches: list[dict[bytes, Any]], label_key: bytes, size: int, where: Path) -> Images:
+def _images(batches: list[dict[bytes, Any]], label_key: bytes, size: tuple[int, int], where: Path) -> Images:
     try:
         parts = [_rows_and_labels(batch[b"data"], batch[label_key]) for batch in batches]
     except (KeyError, ValueError, OverflowError) as error:

@@ -19,7 +19,7 @@ def load(config: cfg.Digits) -> Source:
     with gzip.open(_file(), "rt") as stream:
         table = np.loadtxt(stream, delimiter=",", dtype=np.int64)
     grey = np.round(table[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
-    everything = Images(resize_all(grey, config.image_size), table[:, -1])
+    everything = Images(resize_all(grey, config.size), table[:, -1])
     train, test = stratified_split(everything.labels, config.test_fraction, config.split_seed)
     return Source("digits", [str(digit) for digit in range(10)], everything.select(train), everything.select(test))
 

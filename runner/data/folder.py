@@ -31,8 +31,8 @@ def load(config: cfg.ImageFolder) -> Source:
         raise DataError(
             f"{root / 'train'} has no class folders. Put the images of each class into a folder of its own."
         )
-    val = _split(root / "val", classes, config.image_size) if (root / "val").is_dir() else None
-    train, test = (_split(root / split, classes, config.image_size) for split in ("train", "test"))
+    val = _split(root / "val", classes) if (root / "val").is_dir() else None
+    train, test = (_split(root / split, classes) for split in ("train", "test"))
     return Source(root.name or "image_folder", classes, train, test, val)
 
 
@@ -41,7 +41,7 @@ def _folders(place: Path) -> list[Path]:
     return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _split(folder: Path, classes: list[str], image_size: int) -> ImageFiles:
+def _split(folder: Path, classes: list[str]) -> ImageFiles:
     paths: list[str] = []
     labels: list[int] = []
     for place in _folders(folder):
@@ -55,7 +55,7 @@ def _split(folder: Path, classes: list[str], image_size: int) -> ImageFiles:
             raise DataError(f"{place} holds no images ({', '.join(sorted(FORMATS))}). Add some or remove the folder.")
         paths += files
         labels += [classes.index(place.name)] * len(files)
-    return ImageFiles(paths, np.array(labels, dtype=np.int64), image_size)
+    return ImageFiles(paths, np.array(labels, dtype=np.int64))
 
 
 def find(places: Iterable[str]) -> list[Path]:

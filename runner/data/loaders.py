@@ -23,7 +23,7 @@ class Batch:
     """What one process sees in one step."""
 
     images: Tensor
-    """float32 [n, 3, S, S], normalised, on the device."""
+    """float32 [n, C, H, W], normalised, on the device."""
     labels: Tensor
     """int64 [n]."""
     indices: np.ndarray
@@ -104,13 +104,13 @@ def _batches(
 def _read(
     split: Split, batches: list[np.ndarray], config: cfg.Data
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(indices, images uint8 [T, S, S, C], their places in it) of every batch of indices."""
+    """(indices, images uint8 [T, H, W, C], their places in it) of every batch of indices."""
     match split:
         case Images(images=images):
             for indices in batches:
                 yield indices, images, indices
         case ImageFiles():
-            if isinstance(config, cfg.ImageFolder) and workers.way(config) is not workers.Way.alone:
+            if isinstance(config, cfg.Pictures) and workers.way(config) is not workers.Way.alone:
                 decoded = workers.decoded(split, batches, config)
             else:
                 decoded = _decoded(split, batches)

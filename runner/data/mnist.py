@@ -50,14 +50,14 @@ def load(config: cfg.Mnist | cfg.FashionMnist) -> Source:
         for name in missing
     ]
     download.require(root, official, config.download)
-    splits = [
+    train, test = (
         Images(
-            resize_all(_read(root, f"{split}-images-idx3-ubyte", 3)[..., None], config.image_size),
+            resize_all(_read(root, f"{split}-images-idx3-ubyte", 3)[..., None], config.size),
             _read(root, f"{split}-labels-idx1-ubyte", 1).astype(np.int64),
         )
         for split in ("train", "t10k")
-    ]
-    return Source(config.kind, CLASSES[config.kind], *splits)
+    )
+    return Source(config.kind, CLASSES[config.kind], train, test)
 
 
 def _read(root: Path, name: str, dimensions: int) -> np.ndarray:

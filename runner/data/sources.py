@@ -9,21 +9,23 @@ import numpy as np
 from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import DataError
+from ..images import Preparation, to_grey
 from . import cifar, digits, folder, mnist, synthetic
-from .splits import ImageFiles, Images, Source, Split, first_of_each_class, stratified_split
+from .splits import ImageFiles, Source, Split, first_of_each_class, stratified_split
 
 
-def load(config: cfg.Data) -> Source:
+def load(config: cfg.Data, classes: list[str] | None = None) -> Source:
     """The images that the config chooses, limited and with a validation split where it asks for one.
 
-    Errors: DataError for anything missing, damaged or mislabelled.
+    `classes`, where given, are those that weights know: labels follow their order. Errors: DataError for anything
+    missing, damaged or mislabelled, and for a class that is not among those.
     """
     source = _read(config)
-    for name, split in (("train", source.train), ("val", source.val), ("test", source.test)):
-        if split is not None:
-            _check(source, name, split, config.image_size)
-        if isinstance(split, ImageFiles):
-            split.max_pixels = config.max_pixels
+    for name, split in source.splits.items():
+        _check(source, name, split)
+        _fit(source, name, split, config)
+    if classes is not None:
+        source = with_classes(source, classes)
     if source.val is None and config.val_fraction:
         kept, held_out = stratified_split(source.train.labels, config.val_fraction, config.split_seed)
         source = replace(source, train=source.train.select(kept), val=source.train.select(held_out))
@@ -32,7 +34,7 @@ def load(config: cfg.Data) -> Source:
             source,
             train=_limited(source.train, config.limit),
             val=source.val and _limited(source.val, config.limit),
-            test=_limited(source.test, config.limit),
+            test=source.test and _limited(source.test, config.limit),
         )
     return source
 
@@ -57,11 +59,43 @@ def _read(config: cfg.Data) -> Source:
     raise AssertionError(config)
 
 
+def preparation(config: cfg.Data) -> Preparation:
+    """How pictures become what the config gives the network."""
+    (height, width), (red, green, blue) = config.size, config.background
+    return Preparation(
+        height, width, config.channels, config.resize.value, config.crop_ratio, (red, green, blue), config.max_pixels
+    )
+
+
+def with_classes(source: Source, classes: list[str]) -> Source:
+    """The same images with labels that count these classes.
+
+    Errors: DataError where the images have a class that is not among them.
+    """
+    if source.classes == classes:
+        return source
+    if foreign := [name for name in source.classes if name not in classes]:
+        raise DataError(
+            f"The classes of '{source.name}' are not those of the weights: {_listed(foreign)} "
+            f"{'is' if len(foreign) == 1 else 'are'} unknown to them.\n  images: {_listed(source.classes)}\n"
+            f"  weights: {_listed(classes)}\nTake the images that the weights were trained on, or rename the classes."
+        )
+    places = np.array([classes.index(name) for name in source.classes], dtype=np.int64)
+    renamed = replace(source, classes=classes)
+    for split in renamed.splits.values():
+        split.labels = places[split.labels]
+    return renamed
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
 def _limited(split: Split, limit: int) -> Split:
     return split.select(first_of_each_class(split.labels, limit))
 
 
-def _check(source: Source, name: str, split: Split, image_size: int) -> None:
+def _check(source: Source, name: str, split: Split) -> None:
     """Refuse what a network would choke on, naming the first thing that is wrong."""
     where = f"The {name} split of '{source.name}'"
     if len(split) == 0:
@@ -75,13 +109,21 @@ def _check(source: Source, name: str, split: Split, image_size: int) -> None:
             f"{where}: the label of image {bad[0]} is {labels[bad[0]]}, but there are {len(source.classes)} classes, "
             f"so labels go from 0 to {len(source.classes) - 1}."
         )
-    if isinstance(split, ImageFiles) and split.image_size != image_size:
-        raise DataError(f"{where}: its images are {split.image_size} pixels wide: data.image_size={split.image_size}")
-    if isinstance(split, Images):
-        expected = [len(labels), image_size, image_size]
-        images = split.images
-        if images.dtype != np.uint8 or list(images.shape[:3]) != expected or images.shape[3:] not in ((1,), (3,)):
-            raise DataError(
-                f"{where}: images must be uint8 {[*expected, '1 or 3']}, not {images.dtype} {list(images.shape)}. "
-                "Set data.image_size to their side, or scale them with runner.data.resize_all."
-            )
+
+
+def _fit(source: Source, name: str, split: Split, config: cfg.Data) -> None:
+    """Let a split give what the network is given. Errors: DataError where it cannot."""
+    if isinstance(split, ImageFiles):
+        split.preparation = preparation(config)
+        return
+    images, expected = split.images, [len(split.labels), *config.size]
+    if config.channels == 1 and images.shape[3:] == (3,) and images.dtype == np.uint8:
+        split.images = images = to_grey(images)
+    fits = images.ndim == 4 and list(images.shape[:3]) == expected and images.shape[3] in (1, config.channels)
+    if images.dtype != np.uint8 or not fits:
+        channels = "1" if config.channels == 1 else f"1 or {config.channels}"
+        raise DataError(
+            f"The {name} split of '{source.name}': images must be uint8 {[*expected, channels]}, not {images.dtype} "
+            f"{list(images.shape)}. Set data.image_size to their height and width and data.channels to their channels, "
+            "or scale them with runner.data.resize_all."
+        )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from ..errors import DataError
-from ..images import MAX_PIXELS, decode
+from ..images import Preparation, decode
+from .names import Names
 
 
 @dataclass
@@ -15,7 +21,7 @@ class Images:
     """A split in memory."""
 
     images: np.ndarray
-    """uint8 [N, S, S, C], C 1 (grey) or 3."""
+    """uint8 [N, H, W, C]."""
     labels: np.ndarray
     """int64 [N]."""
 
@@ -29,29 +35,102 @@ class Images:
         """The images at these places."""
         return Images(self.images[indices], self.labels[indices])
 
+    def name(self, index: int) -> str:
+        """What messages and reports call an image."""
+        return f"image {index}"
+
+
+class Pictures(Protocol):
+    """Encoded pictures that are read one by one."""
+
+    def __len__(self) -> int: ...
+
+    def select(self, indices: np.ndarray) -> Pictures:
+        """The pictures at these places."""
+
+    def name(self, index: int) -> str:
+        """What messages and reports call a picture."""
+
+    def read(self, index: int) -> str | bytes:
+        """The path of a picture's file, or the content of one. Errors: OSError, DataError."""
+
+    def sizes(self) -> np.ndarray:
+        """Bytes of each picture, int64 [N]; -1 where there is none to be found."""
+
+
+@dataclass
+class FilesOnDisk:
+    """Pictures in files of their own."""
+
+    root: str
+    """Folder that the names are relative to."""
+    names: Names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def select(self, indices: np.ndarray) -> FilesOnDisk:
+        """The pictures at these places."""
+        return replace(self, names=self.names.select(indices))
+
+    def name(self, index: int) -> str:
+        """The path of a picture relative to the root."""
+        return self.names[index]
+
+    def read(self, index: int) -> str:
+        """The path of a picture."""
+        return os.path.join(self.root, self.names[index])
+
+    def sizes(self) -> np.ndarray:
+        """Bytes of each file, int64 [N]; -1 where there is none to be found."""
+        sizes = np.full(len(self), -1, dtype=np.int64)
+        for index in range(len(self)):
+            with contextlib.suppress(OSError):
+                sizes[index] = os.stat(self.read(index)).st_size
+        return sizes
+
 
 @dataclass
 class ImageFiles:
-    """A split on disk, decoded when a batch is read."""
+    """A split of encoded pictures, decoded when a batch is read. A list of paths will do for `pictures`."""
 
-    paths: list[str]
+    pictures: Pictures | Sequence[str | Path]
     labels: np.ndarray
     """int64 [N]."""
-    image_size: int
-    """Side in pixels that images are scaled to."""
-    max_pixels: int = MAX_PIXELS
-    """Images with more are refused before they are decoded."""
+    preparation: Preparation | None = None
+    """How a picture becomes what the network is given; the config says it."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.pictures, Sequence):
+            self.pictures = FilesOnDisk("", Names.of(map(str, self.pictures)))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def select(self, indices: np.ndarray) -> ImageFiles:
-        """The images at these places."""
-        return replace(self, paths=[self.paths[index] for index in indices], labels=self.labels[indices])
+        """The pictures at these places."""
+        return replace(self, pictures=self._pictures.select(indices), labels=self.labels[indices])
+
+    def name(self, index: int) -> str:
+        """What messages and reports call a picture."""
+        return self._pictures.name(index)
 
     def decode(self, index: int) -> np.ndarray:
-        """One image: uint8 [S, S, 3]. Errors: DataError naming the file."""
-        return decode(self.paths[index], self.image_size, self.max_pixels)
+        """One picture: uint8 [H, W, C]. Errors: DataError naming it."""
+        assert self.preparation is not None, "sources.load sets it"
+        try:
+            return decode(self._pictures.read(index), self.preparation)
+        except OSError as error:
+            raise DataError(f"{self.name(index)} cannot be read: {error.strerror or error}.") from error
+
+    def sizes(self) -> np.ndarray:
+        """Bytes of each picture, int64 [N]; -1 where there is none to be found."""
+        return self._pictures.sizes()
+
+    @property
+    def _pictures(self) -> Pictures:
+        assert not isinstance(self.pictures, Sequence), "made into pictures above"
+        return self.pictures
 
 
 Split = Images | ImageFiles
@@ -65,8 +144,16 @@ class Source:
     classes: list[str]
     """Names of the classes; a label is an index into them."""
     train: Split
-    test: Split
+    test: Split | None = None
     val: Split | None = None
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Why names were left out → how many."""
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """`train`, `val` and `test`, those that there are."""
+        every = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in every.items() if split is not None}
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ def load(config: cfg.Synthetic) -> Source:
     """As many images as the config says, their labels in turn; the same for the same `split_seed`."""
     generator = np.random.default_rng(config.split_seed)
     coarse = generator.integers(0, 256, (config.classes, 4, 4, config.channels), dtype=np.uint8)
-    patterns = resize_all(coarse, config.image_size)
+    patterns = resize_all(coarse, config.size)
 
     def split(count: int) -> Images:
         labels = np.arange(count, dtype=np.int64) % config.classes

@@ -29,14 +29,14 @@ class Changes:
     holes: np.ndarray | None = None
     """int64 [B, 2]: upper left corners, which may be outside."""
     fill: np.ndarray | None = None
-    """uint8 [3]: the colour of the hole."""
+    """uint8 [C]: the colour of the hole."""
 
     def of(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [B, S, S, C] to uint8 [B, C, S, S]."""
-        side = images.shape[1]
+        """uint8 [B, H, W, C] to uint8 [B, C, H, W]."""
+        height, width = images.shape[1:3]
         if self.offsets is not None:
             border = ((0, 0), (self.padding, self.padding), (self.padding, self.padding), (0, 0))
-            windows = sliding_window_view(np.pad(images, border), (side, side), axis=(1, 2))  # type: ignore[call-overload]
+            windows = sliding_window_view(np.pad(images, border), (height, width), axis=(1, 2))  # type: ignore[call-overload]
             rows, columns = self.offsets.T
             batch = windows[np.arange(len(images)), rows, columns]
         else:
@@ -44,9 +44,9 @@ class Changes:
         if self.flips is not None:
             batch[self.flips] = batch[self.flips, :, :, ::-1]
         if self.holes is not None and self.fill is not None:
-            places = np.arange(side)
             rows, columns = (
-                (places >= corner[:, None]) & (places < corner[:, None] + self.cutout) for corner in self.holes.T
+                (np.arange(side) >= corner[:, None]) & (np.arange(side) < corner[:, None] + self.cutout)
+                for side, corner in zip((height, width), self.holes.T, strict=True)
             )
             hole = (rows[:, :, None] & columns[:, None, :])[:, None]
             np.copyto(batch, self.fill[: batch.shape[1], None, None], where=hole)
@@ -63,11 +63,11 @@ class Augmentation:
     def __init__(self, config: cfg.Data, seed: int, epoch: int, size: int) -> None:
         # The third number keeps these draws apart from those of the order.
         generator = np.random.default_rng([seed, epoch, 1])
-        self.augment, side = config.augment, config.image_size
+        self.augment = config.augment
         self.fill = np.round(255 * np.array(config.mean)).astype(np.uint8)
         self.offsets = generator.integers(0, 2 * self.augment.crop_padding + 1, (size, 2))
         self.flips = generator.random(size) < 0.5 if self.augment.flip else np.zeros(size, dtype=bool)
-        self.holes = generator.integers(0, side, (size, 2)) - self.augment.cutout // 2
+        self.holes = generator.integers(0, config.size, (size, 2)) - self.augment.cutout // 2
 
     def __call__(self, indices: np.ndarray) -> Changes:
         """What was drawn for some images of the split; indices: int64 [B]."""
@@ -83,7 +83,7 @@ class Augmentation:
 
 
 class Normalize:
-    """Bytes to what a network is given: (x / 255 - mean) / std, grey repeated to three channels, after any changes.
+    """Bytes to what a network is given: (x / 255 - mean) / std, grey repeated where it has colours, after any changes.
 
     With the CPU's compiled kernels all in one pass; the numbers are the same, bit for bit.
     """
@@ -93,32 +93,33 @@ class Normalize:
         self.shifts = np.array([-m / s for m, s in zip(config.mean, config.std, strict=True)], dtype=np.float32)
         bytes_ = np.arange(256, dtype=np.float32)
         self.table = np.ascontiguousarray(bytes_ * self.scales[:, None] + self.shifts[:, None])
-        """float32 [3, 256]: what each byte becomes in each channel."""
+        """float32 [C, 256]: what each byte becomes in each channel that the network is given."""
 
     def __call__(self, images: np.ndarray, places: np.ndarray, changes: Changes | None = None) -> Tensor:
-        """uint8 [T, S, S, C] at `places`, int64 [B], to float32 [B, 3, S, S] on the device."""
+        """uint8 [T, H, W, 1 or C] at `places`, int64 [B], to float32 [B, C, H, W] on the device."""
         changes = changes or Changes()
         if device.is_cpu() and not native.unavailable():
             return self._compiled(images, places, changes)
         return self.pixels(paddle.to_tensor(changes.of(images[places])))
 
     def pixels(self, images: Tensor) -> Tensor:
-        """uint8 [B, C, S, S] to float32 [B, 3, S, S], both on the device."""
+        """uint8 [B, 1 or C, H, W] to float32 [B, C, H, W], both on the device."""
         pixels = images.astype("float32")
         # A channel at a time: Paddle 3.3.1 broadcasts [1, 3, 1, 1] slowly on a CPU.
         channels = [
             pixels[:, channel % images.shape[1]] * float(self.scales[channel]) + float(self.shifts[channel])
-            for channel in range(3)
+            for channel in range(len(self.table))
         ]
         return paddle.stack(channels, axis=1)
 
     def _compiled(self, images: np.ndarray, places: np.ndarray, changes: Changes) -> Tensor:
-        _, side, _, channels = images.shape
+        _, height, width, stored = images.shape
+        channels = len(self.table)
         # What a process takes of a batch is a view.
         places = np.ascontiguousarray(places)
-        batch = paddle.empty([len(places), 3, side, side])
+        batch = paddle.empty([len(places), channels, height, width])
         native.kernels().augment(
-            len(places), side, channels, _address(images), _address(places), changes.padding,
+            len(places), height, width, stored, channels, _address(images), _address(places), changes.padding,
             _address(changes.offsets), _address(changes.flips), changes.cutout, _address(changes.holes),
             _address(changes.fill), _address(self.table), batch.data_ptr(),
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 import multiprocessing
 import os
 import shutil
@@ -30,12 +31,12 @@ class Way(enum.Enum):
     alone = "it decodes them itself"
 
 
-def way(config: cfg.ImageFolder) -> Way:
+def way(config: cfg.Pictures) -> Way:
     """What this machine, or container, has room for; it stays the same while the process lives."""
     return _way(_bytes(config)) if config.workers else Way.alone
 
 
-def note(config: cfg.ImageFolder) -> str:
+def note(config: cfg.Pictures) -> str:
     """What a person should know about that; empty where all is as the config says."""
     if not config.workers or (chosen := way(config)) is Way.shared:
         return ""
@@ -45,10 +46,10 @@ def note(config: cfg.ImageFolder) -> str:
     )
 
 
-def _bytes(config: cfg.ImageFolder) -> int:
+def _bytes(config: cfg.Pictures) -> int:
     """What the batches of training and of an evaluation in between take: two a worker wait, and one is in use."""
     images = config.batch_size + config.eval_batch_size
-    return (2 * config.workers + 2) * images * 3 * config.image_size**2
+    return (2 * config.workers + 2) * images * math.prod(config.input_shape)
 
 
 @functools.cache
@@ -74,12 +75,13 @@ class _Files(paddle.io.Dataset):
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
-        size = self.split.image_size
         try:
             return self.split.decode(index), np.int64(index)
         except Exception:
             # A worker's exception arrives as text with a traceback: the main process decodes the file again and raises.
-            return np.zeros((size, size, 3), dtype=np.uint8), np.int64(-1 - index)
+            assert self.split.preparation is not None
+            shape = (*self.split.preparation.size, self.split.preparation.channels)
+            return np.zeros(shape, dtype=np.uint8), np.int64(-1 - index)
 
 
 def _start_worker(parent: int, _number: int) -> None:
@@ -90,9 +92,9 @@ def _start_worker(parent: int, _number: int) -> None:
 
 
 def decoded(
-    split: ImageFiles, batches: list[np.ndarray], config: cfg.ImageFolder
+    split: ImageFiles, batches: list[np.ndarray], config: cfg.Pictures
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(indices, images uint8 [n, S, S, 3]) of every batch of indices."""
+    """(indices, images uint8 [n, H, W, C]) of every batch of indices."""
     if not batches:
         return
     loader = paddle.io.DataLoader(

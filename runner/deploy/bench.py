@@ -103,9 +103,8 @@ def measure(
     measurements = []
     for entry in files:
         engine = engines.open_(entry.folder, entry.file, threads)
-        side = entry.manifest.image_size
         for size in batch_sizes:
-            images = random.standard_normal((size, 3, side, side), dtype=np.float32)
+            images = random.standard_normal((size, *entry.manifest.input_shape), dtype=np.float32)
             measurements.append(Measurement(entry, engine, images))
     for measurement in measurements:
         for _ in range(WARM_UP):

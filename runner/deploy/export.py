@@ -91,30 +91,35 @@ def export(directory: Path, subject: Subject, calibration: Iterable[Batch], test
 
 def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: Iterable[Batch]) -> Exported:
     config = subject.config
-    plain, quantized = twin.build(subject.network, subject.model, len(subject.classes))
+    shape = config.data.input_shape
+    built_for = len(subject.classes), config.data.channels
+    plain, quantized = twin.build(subject.network, subject.model, *built_for)
     manifest = Manifest(
         network=subject.name,
         model=cfg.model_name(subject.model),
         compression=config.compression.kind,
         classes=subject.classes,
-        image_size=config.data.image_size,
+        image_size=list(config.data.size),
+        channels=config.data.channels,
+        resize=config.data.resize.value,
+        crop_ratio=config.data.crop_ratio,
+        background=list(config.data.background),
+        max_pixels=config.data.max_pixels,
         mean=list(config.data.mean),
         std=list(config.data.std),
         params=slim.parameters(plain),
-        macs=macs(plain, config.data.image_size),
+        macs=macs(plain, shape),
     )
     formats = set(config.deploy.formats)
     if cfg.Format.safetensors in formats:
-        manifest.files.append(
-            _safetensors(folder, subject.network, twin.is_pruned(plain, subject.model, len(subject.classes)))
-        )
+        manifest.files.append(_safetensors(folder, subject.network, twin.is_pruned(plain, subject.model, *built_for)))
     if formats & {cfg.Format.onnx, cfg.Format.paddle}:
         with TemporaryDirectory(dir=folder) as place:
             integers = Path(place) / "integers"
             if quantized and cfg.Format.onnx in formats:
-                _trace(plain, config.data.image_size, integers)
+                _trace(plain, shape, integers)
             floats = Path(place) / "floats"
-            _trace(twin.with_clips(plain, quantized), config.data.image_size, floats)
+            _trace(twin.with_clips(plain, quantized), shape, floats)
             if cfg.Format.onnx in formats:
                 manifest.files.append(_float_onnx(folder, floats))
                 if quantized:
@@ -131,8 +136,8 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
     return Exported(manifest, timings, notes)
 
 
-def _trace(network: nn.Layer, image_size: int, prefix: Path) -> None:
-    spec = [paddle.static.InputSpec([None, 3, image_size, image_size], "float32", "images")]
+def _trace(network: nn.Layer, input_shape: tuple[int, int, int], prefix: Path) -> None:
+    spec = [paddle.static.InputSpec([None, *input_shape], "float32", "images")]
     paddle.jit.save(network, str(prefix), input_spec=spec)
 
 
@@ -166,7 +171,7 @@ def _integer_onnx(
 
 
 def _some_images(batches: Iterable[Batch]) -> np.ndarray:
-    """float32 [n, 3, S, S] of the first batches."""
+    """float32 [n, C, H, W] of the first batches."""
     images: list[np.ndarray] = []
     for batch in batches:
         images.append(batch.images.numpy())

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from .. import files, stored, terminal
 from ..errors import CheckpointError, Damaged
+from ..images import MAX_PIXELS, RESIZES, Preparation
 
 #: In a run directory, and in that folder.
 EXPORT, MANIFEST = "export", "model.json"
@@ -57,8 +58,8 @@ class Manifest:
     """Architecture."""
     classes: list[str]
     """Names of the classes, in the order of the logits."""
-    image_size: int
-    """Side in pixels of what the network is given."""
+    image_size: list[int]
+    """[height, width] in pixels of what the network is given."""
     mean: list[float]
     """Of each channel, of values in 0..1."""
     std: list[float]
@@ -73,14 +74,37 @@ class Manifest:
     """What the network was exported to."""
     recommended: str | None = None
     """Path of the file to deploy; None where no file has an engine."""
-    resize: str = "shorter side scaled to image_size (bilinear), centre cut out"
-    """How an image becomes a square; `runner/images.py` does it."""
+    channels: int = 3
+    """What the network is given: 3 (RGB), 1 (grey), or the channels of arrays."""
+    resize: str = "crop"
+    """What becomes of a picture of another shape: `crop`, `pad` or `stretch`; `runner/images.py` does it."""
+    crop_ratio: float = 1.0
+    """Part of the largest possible crop's sides that is taken."""
+    background: list[int] = field(default_factory=lambda: [255, 255, 255])
+    """RGB under what is transparent and around what is padded."""
+    max_pixels: int = MAX_PIXELS
+    """Pictures with more are refused."""
     layout: str = "NCHW"
-    """Of what the network is given: float32 (RGB / 255 - mean) / std."""
+    """Of what the network is given: float32 (x / 255 - mean) / std."""
     input: str = "images"
     """Name of the input."""
     output: str = "logits"
     """Name of the output."""
+
+    @property
+    def preparation(self) -> Preparation:
+        """How a picture becomes the bytes that are normalised."""
+        height, width = self.image_size
+        red, green, blue = self.background
+        return Preparation(
+            height, width, self.channels, self.resize, self.crop_ratio, (red, green, blue), self.max_pixels
+        )
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[C, H, W] of what the network is given."""
+        height, width = self.image_size
+        return self.channels, height, width
 
     def file(self, path: str | None = None) -> ExportedFile:
         """The file of that path, by default the recommended one. Errors: CheckpointError where there is none."""
@@ -107,6 +131,9 @@ def read(folder: Path) -> Manifest:
     values = stored.read_json(folder / MANIFEST, dict[str, Any], remedy)
     if values is None:
         raise CheckpointError(f"{folder} is not an export: it has no {MANIFEST}. {remedy}")
+    if isinstance(values.get("image_size"), int):
+        # As before version 0.4: a square, of which `resize` tells in words.
+        values |= {"image_size": [values["image_size"]] * 2, "resize": "crop"}
     try:
         stored.check(values.get("files"), list[dict[str, Any]], "files")
         manifest = Manifest(**values | {"files": [ExportedFile(**file) for file in values["files"]]})
@@ -120,10 +147,13 @@ def read(folder: Path) -> Manifest:
         if not set(file.paths) <= set(FILES):
             raise Damaged(f"{folder / MANIFEST} is damaged: no export has a file {file.path!r}. {remedy}")
     if (
-        len(manifest.mean) != 3
-        or len(manifest.std) != 3
+        len(manifest.image_size) != 2
+        or not all(0 < side <= LARGEST for side in manifest.image_size)
+        or not len(manifest.mean) == len(manifest.std) == manifest.channels
         or not all(manifest.std)
-        or not 0 < manifest.image_size <= LARGEST
+        or manifest.resize not in RESIZES
+        or not 0 < manifest.crop_ratio <= 1
+        or len(manifest.background) != 3
     ):
         raise Damaged(f"{folder / MANIFEST} is damaged: no image can be prepared as it says. {remedy}")
     return manifest

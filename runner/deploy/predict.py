@@ -33,17 +33,17 @@ class Deployed:
         """
         parts = [np.empty((0, len(self.manifest.classes)), dtype=np.float32)]
         for begin in range(0, len(pictures), batch_size):
-            squares = np.stack([self._square(picture) for picture in pictures[begin : begin + batch_size]])
-            parts.append(softmax(self.engine(self.normalize(squares))))
+            decoded = np.stack([self._decoded(picture) for picture in pictures[begin : begin + batch_size]])
+            parts.append(softmax(self.engine(self.normalize(decoded))))
         return np.concatenate(parts)
 
-    def normalize(self, squares: np.ndarray) -> np.ndarray:
-        """uint8 [N, S, S, 3] to float32 [N, 3, S, S], (x / 255 - mean) / std."""
-        channels = squares.transpose(0, 3, 1, 2).astype(np.float32)
+    def normalize(self, decoded: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, C] to float32 [N, C, H, W], (x / 255 - mean) / std."""
+        channels = decoded.transpose(0, 3, 1, 2).astype(np.float32)
         return channels * self.scales[:, None, None] + self.shifts[:, None, None]
 
-    def _square(self, picture: str | Path | bytes | Image.Image) -> np.ndarray:
-        return images.decode(picture, self.manifest.image_size)
+    def _decoded(self, picture: str | Path | bytes | Image.Image) -> np.ndarray:
+        return images.decode(picture, self.manifest.preparation)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -15,13 +15,13 @@ from ..training import seeding
 from .graph.quantized_weight import QuantizedWeight
 
 
-def build(network: nn.Layer, model: cfg.Model, classes: int) -> tuple[nn.Layer, list[QuantizedWeight]]:
+def build(network: nn.Layer, model: cfg.Model, classes: int, channels: int) -> tuple[nn.Layer, list[QuantizedWeight]]:
     """A plain network in eval mode with the trained one's channels and weights, and what its layers quantize with.
 
     Weights of quantized layers are on their integer grid already; ranges of activations are in the list alone. `model`
     is what the trained network was built from.
     """
-    twin = _fresh(model, classes)
+    twin = _fresh(model, classes, channels)
     state = {name: value for name, value in network.state_dict().items() if not slim.is_quantization(name)}
     compression.shapes.shrink(twin, {name: value.shape for name, value in state.items()}, "The trained network")
     own = twin.state_dict()
@@ -36,16 +36,16 @@ def build(network: nn.Layer, model: cfg.Model, classes: int) -> tuple[nn.Layer, 
     return twin, quantized
 
 
-def is_pruned(twin: nn.Layer, model: cfg.Model, classes: int) -> bool:
+def is_pruned(twin: nn.Layer, model: cfg.Model, classes: int, channels: int) -> bool:
     """Whether a twin has fewer channels than its architecture, by whatever run they were taken off."""
-    whole = _fresh(model, classes).state_dict()
+    whole = _fresh(model, classes, channels).state_dict()
     return any(whole[name].shape != value.shape for name, value in twin.state_dict().items())
 
 
-def _fresh(model: cfg.Model, classes: int) -> nn.Layer:
+def _fresh(model: cfg.Model, classes: int, channels: int) -> nn.Layer:
     """The network as it is built; the generators are as before."""
     random_state = seeding.state()
-    network = models.build(_without_operators(model), classes)
+    network = models.build(_without_operators(model), classes, channels)
     seeding.restore(random_state)
     return network
 

@@ -33,10 +33,10 @@ Layout = dict[str, tuple[bool, bool]]
 _LAYOUT = "_batch_last_layout"
 
 
-def accelerate(network: nn.Layer, image_size: int) -> None:
+def accelerate(network: nn.Layer, input_shape: tuple[int, int, int]) -> None:
     """Turn the layers of a network into faster ones, in place; once more after its layers were replaced.
 
-    Parameters, buffers and their names stay. image_size: side of the images in pixels. Between layers a network may
+    Parameters, buffers and their names stay. input_shape: [C, H, W] of the images. Between layers a network may
     compute what it likes, value by value: `x + y`, `F.relu(x)`. What depends on the layout, such as joining channels,
     would go wrong; so the logits are compared with Paddle's for random images, and where they differ each layer changes
     the layout for itself.
@@ -55,7 +55,7 @@ def accelerate(network: nn.Layer, image_size: int) -> None:
     # Quantization replaces layers, but not where they stand.
     layout = getattr(network, _LAYOUT, None)
     if layout is None:
-        layout = _find_layout(network, image_size)
+        layout = _find_layout(network, input_shape)
         setattr(network, _LAYOUT, layout)
     _apply(network, layout)
 
@@ -64,10 +64,10 @@ def _is_trained_by_kernels(layer: nn.Layer) -> bool:
     return isinstance(layer, Accelerated) and bool(layer.parameters(include_sublayers=False))
 
 
-def _find_layout(network: nn.Layer, image_size: int) -> Layout:
+def _find_layout(network: nn.Layer, input_shape: tuple[int, int, int]) -> Layout:
     names = {id(layer): name for name, layer in network.named_sublayers(include_self=True)}
     generator = np.random.default_rng(0)
-    images = paddle.to_tensor(generator.standard_normal((IMAGES, 3, image_size, image_size), dtype=np.float32))
+    images = paddle.to_tensor(generator.standard_normal((IMAGES, *input_shape), dtype=np.float32))
     with (
         preserved(network), _lively(network), autotune.autotuning_off(), layers.unquantized(), paddle.no_grad(),
         warnings.catch_warnings(),

@@ -54,7 +54,7 @@ SIGNATURES = {
     "average": [_INDEX, *[_POINTER] * 3, _INDEX, _INT, _INT, _FLOAT],
     "hits": [*_SIZES, *[_POINTER] * 3],
     "adamw": [_INDEX, _POINTER, *[_FLOAT] * 4],
-    "augment": [*_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 4],
+    "augment": [_INDEX, _INDEX, *_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 4],
 }
 _RESULTS = {"threads": _INT, "failure": ctypes.c_char_p, "meet": _INT, "hits": _INDEX, "clip_gradient": _FLOAT}
 #: Functions that return an outcome: those that take memory.

@@ -16,15 +16,17 @@ from ..models.taps import Reader
 from . import autotune, functions, layers
 
 
-def readers(network: nn.Layer, names: Sequence[str], image_size: int, owner: str, key: str) -> dict[str, Reader]:
+def readers(
+    network: nn.Layer, names: Sequence[str], input_shape: tuple[int, int, int], owner: str, key: str
+) -> dict[str, Reader]:
     """Layer → what makes maps [N, C, H, W] of its output, in the mode (training or not) that the network is in.
 
-    Only where accelerated layers pass on [C, H, W, N] is anything done. image_size: side of the images in pixels;
+    Only where accelerated layers pass on [C, H, W, N] is anything done. input_shape: [C, H, W] of the images;
     `owner` and `key` name network and layers to the user. The network is afterwards as before. Errors: ConfigError for
     a layer that is not called exactly once a pass, or that gives no maps.
     """
     with layers.stock():
-        outputs = _outputs(network, names, image_size, images=2)
+        outputs = _outputs(network, names, input_shape, images=2)
     for name, calls in outputs.items():
         if problem := _problem(calls):
             raise ConfigError(f"{key}: '{name}' of {owner} ({type(network).__name__}) {problem}")
@@ -32,7 +34,7 @@ def readers(network: nn.Layer, names: Sequence[str], image_size: int, owner: str
     channels = {calls[0].shape[1] for calls in outputs.values()}
     images = next(count for count in itertools.count(2) if count not in channels)
     with autotune.autotuning_off():
-        outputs = _outputs(network, names, image_size, images)
+        outputs = _outputs(network, names, input_shape, images)
     return {name: _as_it_is if calls[0].shape[0] == images else batch_first for name, calls in outputs.items()}
 
 
@@ -48,10 +50,12 @@ def _problem(outputs: list[Any]) -> str | None:
     return None
 
 
-def _outputs(network: nn.Layer, names: Sequence[str], image_size: int, images: int) -> dict[str, list[Any]]:
+def _outputs(
+    network: nn.Layer, names: Sequence[str], input_shape: tuple[int, int, int], images: int
+) -> dict[str, list[Any]]:
     """Layer → its outputs, one a call, in one pass over some images."""
     outputs: dict[str, list[Any]] = {name: [] for name in names}
-    pictures = np.random.default_rng(0).standard_normal((images, 3, image_size, image_size), dtype=np.float32)
+    pictures = np.random.default_rng(0).standard_normal((images, *input_shape), dtype=np.float32)
     sublayers = dict(network.named_sublayers())
     hooks = [
         sublayers[name].register_forward_post_hook(

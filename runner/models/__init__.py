@@ -1,4 +1,4 @@
-"""Networks: images [N, 3, H, W] float32 to logits [N, classes]."""
+"""Networks: images [N, C, H, W] float32 to logits [N, classes]."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from paddle import nn
 from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import ConfigError
-from . import vision
+from . import stem, vision
 from .cost import macs
 from .input_check import check_input
 from .mobilenet_v3 import Activation, MobileNetV3
@@ -24,8 +24,18 @@ def model_of(config: cfg.Config, network: str) -> cfg.Model:
     return peer or config.model
 
 
-def build(config: cfg.Model, num_classes: int) -> nn.Layer:
-    """The network that the config chooses, with initial weights drawn from `paddle.seed`."""
+def build(config: cfg.Model, num_classes: int, channels: int = 3) -> nn.Layer:
+    """The network that the config chooses, with initial weights drawn from `paddle.seed`.
+
+    Its first convolution takes images of so many channels; one of the user's own is as its code says.
+    """
+    network = _build(config, num_classes)
+    if channels != 3 and not isinstance(config, cfg.CustomModel):
+        stem.adapt(network, channels)
+    return network
+
+
+def _build(config: cfg.Model, num_classes: int) -> nn.Layer:
     match config:
         case cfg.Siamese():
             return Siamese(config.size, config.scale, num_classes, config.dropout, _relu(config))

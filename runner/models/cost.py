@@ -11,8 +11,8 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 from .input_check import preserved
 
 
-def macs(network: nn.Layer, image_size: int) -> int:
-    """MACs of convolutions and linear layers for one image [1, 3, image_size, image_size].
+def macs(network: nn.Layer, input_shape: tuple[int, int, int]) -> int:
+    """MACs of convolutions and linear layers for one image [1, C, H, W].
 
     Normalisation, activations and pooling are not counted, as is the custom; nor is what a network of one's own
     computes without such layers. The network is afterwards as before.
@@ -32,7 +32,7 @@ def macs(network: nn.Layer, image_size: int) -> int:
     try:
         with preserved(network), paddle.no_grad():
             network.eval()
-            network(paddle.zeros([1, 3, image_size, image_size]))
+            network(paddle.zeros([1, *input_shape]))
     finally:
         for hook in hooks:
             hook.remove()

@@ -11,13 +11,15 @@ from paddle import Tensor, nn
 from ..errors import ConfigError, UserError
 
 
-def check_input(network: nn.Layer, image_size: int, num_classes: int, remedy: str = "") -> None:
-    """Raises ConfigError unless two images [2, 3, image_size, image_size] give logits [2, num_classes].
+def check_input(network: nn.Layer, input_shape: tuple[int, int, int], num_classes: int, remedy: str = "") -> None:
+    """Raises ConfigError unless two images [2, C, H, W] give logits [2, num_classes].
 
     One forward pass in eval mode; training flags, buffers and Paddle's random state are afterwards as before.
     """
-    images = paddle.zeros([2, 3, image_size, image_size])
-    remedy = remedy or f"choose another data.image_size (it is {image_size}) or another model."
+    images = paddle.zeros([2, *input_shape])
+    channels, height, width = input_shape
+    size = str(height if height == width else [height, width]).replace(" ", "")
+    remedy = remedy or f"choose another data.image_size (it is {size}) or another model."
     try:
         with preserved(network), _empty_maps_refused(network), paddle.no_grad():
             network.eval()
@@ -26,8 +28,8 @@ def check_input(network: nn.Layer, image_size: int, num_classes: int, remedy: st
         raise
     except Exception as error:
         raise ConfigError(
-            f"{type(network).__name__} cannot take images of {image_size}x{image_size} pixels: {remedy}\n"
-            f"The reason: {reason(error)}"
+            f"{type(network).__name__} cannot take images of {height}x{width} pixels and {channels} channels: "
+            f"{remedy}\nThe reason: {reason(error)}"
         ) from error
     shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != [2, num_classes]:

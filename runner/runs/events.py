@@ -20,13 +20,17 @@ class Metrics(_Event):
     values: dict[str, float]
 
 
-class Dataset(_Event):
-    """What a run is trained on."""
-
+class _Dataset(_Event):
     name: str
     digest: str
     source: str
     profile: dict[str, int]
+
+
+class Dataset(_Dataset, total=False):
+    """What a run is trained on; `digests`: of each split."""
+
+    digests: dict[str, str]
 
 
 class Tags(_Event):

@@ -132,13 +132,13 @@ def _signature() -> Any:
     return ModelSignature(Schema([ColSpec(DataType.string, COLUMN)]), Schema(answer))
 
 
-def _example(size: int) -> Any:
+def _example(size: list[int]) -> Any:
     """A frame with one grey image."""
     import pandas
     from PIL import Image
 
     content = io.BytesIO()
-    Image.new("L", (size, size), 128).save(content, "PNG")
+    Image.new("L", (size[1], size[0]), 128).save(content, "PNG")
     return pandas.DataFrame({COLUMN: [base64.b64encode(content.getvalue()).decode()]})
 
 

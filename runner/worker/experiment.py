@@ -91,13 +91,13 @@ def build(
             if config.compression.prune:
                 remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
             with autotuning_off():
-                models.check_input(networks[name], config.data.image_size, len(loaders.classes), remedy)
+                models.check_input(networks[name], config.data.input_shape, len(loaders.classes), remedy)
     features.tap(config, stage.mode, networks)
     with autotuning_off():
         costs = {
             name: {
                 "params": float(compression.slim.parameters(networks[name])),
-                "macs": float(models.macs(networks[name], config.data.image_size)),
+                "macs": float(models.macs(networks[name], config.data.input_shape)),
             }
             for name in networks.trained
         }
@@ -168,7 +168,7 @@ def prepare(
     notes: list[str] = []
     seeding.seed(config.train.seed)
     loaders = data.build(config.data, config.train.seed, config.debug.overfit_batches, ranks.rank, ranks.world_size)
-    if isinstance(config.data, cfg.ImageFolder) and (note := data.workers.note(config.data)):
+    if isinstance(config.data, cfg.Pictures) and (note := data.workers.note(config.data)):
         notes.append(note)
     mode = modes.build(config)
     networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
@@ -179,7 +179,7 @@ def prepare(
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
     stage = Stage(place, loaders, mode, networks, casting, notes)
     for name in networks:
-        models.check_input(networks[name], config.data.image_size, len(loaders.classes))
+        models.check_input(networks[name], config.data.input_shape, len(loaders.classes))
     if _accelerates(config) and (reason := native.unavailable()):
         notes.append(f"no compiled kernels, so training is several times slower than it could be: {reason}")
     accelerate(config, networks)
@@ -194,7 +194,7 @@ def accelerate(config: cfg.Config, networks: Networks) -> None:
     """Compute slow layers in a faster way where the config allows it; once more after quantization made new ones."""
     if _accelerates(config):
         for name in networks:
-            accelerate_network(networks[name], config.data.image_size)
+            accelerate_network(networks[name], config.data.input_shape)
 
 
 def _initial_weights(config: cfg.Config, networks: Networks, notes: list[str]) -> dict[str, Any]:
@@ -236,7 +236,7 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
         if settings.prune:
             batches = loaders.evaluation("val") or data.EvalLoader(loaders.source.train, config.data)
             accuracy = functools.partial(_accuracy, stage, name, batches, settings.prune.sensitivity_images)
-            pruned = compression.pruning.prune(network, settings.prune, config.data.image_size, accuracy)
+            pruned = compression.pruning.prune(network, settings.prune, config.data.input_shape, accuracy)
             stage.notes.append(f"pruned {name}: {pruned}")
             plan[name] = pruned.as_json()
             compression.pruning.restore_statistics(network, calibration_images(loaders, STATISTICS_BATCHES))
@@ -252,7 +252,7 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
 
 
 def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:
-    """Training images as an evaluation sees them, in the order of the first epoch: float32 [n, 3, S, S] a batch."""
+    """Training images as an evaluation sees them, in the order of the first epoch: float32 [n, C, H, W] a batch."""
     return (batch.images for batch in itertools.islice(loaders.train.unchanged(), batches))
 
 
@@ -287,7 +287,9 @@ def _networks(
 ) -> Networks:
     """The networks of a mode; without `ranks`, those that it trains."""
     classes = len(loaders.classes)
-    trained = {name: models.build(models.model_of(config, name), classes) for name in mode.networks}
+    trained = {
+        name: models.build(models.model_of(config, name), classes, config.data.channels) for name in mode.networks
+    }
     if ranks and isinstance(config.mode, cfg.ClsTeacher):
         teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, config.mode, config))
         return Networks(trained, {"teacher": teacher.build(config.mode, config, classes, notes, teacher_weights)})

@@ -31,12 +31,12 @@ def tap(config: cfg.Config, mode: Mode, networks: Networks) -> None:
     """
     if config.features is None:
         return
-    size = config.data.image_size
+    shape = config.data.input_shape
     with preserved(networks):
         networks.train()
         for name, layers in mode.taps.items():
-            networks.tap(name, taps.readers(networks[name], layers, size, name, _key(config, name)))
-        images = np.random.default_rng(0).standard_normal((2, 3, size, size), dtype=np.float32)
+            networks.tap(name, taps.readers(networks[name], layers, shape, name, _key(config, name)))
+        images = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
         with paddle.no_grad():
             outputs = networks(paddle.to_tensor(images))
             student, peer = mode.taps

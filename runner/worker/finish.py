@@ -38,6 +38,8 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     del chosen
     if isinstance(run.config.compression, cfg.Ptq):
         _quantize(directory, run, run.config.compression.quantize, journal)
+    if (split := training.loaders.measured_on) != "test":
+        _tell(journal, f"there is no test split: the final numbers are of the images of {split}")
     evaluation = evaluate(
         training.networks, training.loaders.test, training.precision, training.k,
         details=True, metrics=training.metrics,
@@ -49,7 +51,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     named = {f"test/{name}": value for name, value in test.items()}
     journal.metrics(training.progress.step, training.progress.epochs_begun, named)
     predictions = evaluation.predictions["student"]
-    test_split, classes = training.loaders.source.test, training.loaders.classes
+    test_split, classes = training.loaders.test.split, training.loaders.classes
     network, plan = training.networks["student"], run.plan.get("student", {})
     if run.config.train.plots:
         from . import plots

@@ -15,7 +15,7 @@ from .. import config as cfg
 from .. import device, models
 from ..checkpoints import checkpoint, weights
 from ..config.monitor import metrics_of
-from ..data import Normalize, decode
+from ..data import Normalize, Preparation, decode, preparation
 from ..errors import CheckpointError, ConfigError
 from ..training.evaluation import Evaluation, evaluate
 from . import experiment
@@ -44,7 +44,10 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str, pointer: str) 
     stage.precision.decorate([stage.networks[name] for name in stage.networks.trained], [])
     batches = stage.loaders.evaluation(split)
     if batches is None:
-        raise ConfigError("This run held no validation images out: data.val_fraction is 0. Use --split test or train.")
+        valid = " or ".join(stage.loaders.source.splits)
+        raise ConfigError(
+            f"The data has no {split} split. Use --split {valid}, or hold images out: data.val_fraction=0.1"
+        )
     k = min(config.train.topk, len(stage.loaders.classes))
     metrics = metrics_of(config.train.metrics)
     return evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics)
@@ -58,17 +61,15 @@ class Classifier:
     classes: list[str]
     """Names of the classes, in the order of the logits."""
     normalize: Normalize
-    image_size: int
-    """Side in pixels of what the network is given."""
-    max_pixels: int
-    """Images with more are refused."""
+    preparation: Preparation
+    """How a picture becomes what is normalised."""
 
     def __call__(self, files: Sequence[str | Path], batch_size: int = 64) -> Iterator[np.ndarray]:
         """Probabilities of each image file in turn, float32 [classes]. Errors: DataError for what is no image."""
         self.network.eval()
         for begin in range(0, len(files), batch_size):
             part = files[begin : begin + batch_size]
-            pictures = np.stack([decode(path, self.image_size, self.max_pixels) for path in part])
+            pictures = np.stack([decode(path, self.preparation) for path in part])
             with paddle.no_grad():
                 images = self.normalize(pictures, np.arange(len(pictures)))
                 yield from F.softmax(self.network(images).astype("float32")).numpy()
@@ -81,11 +82,13 @@ def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
     state = checkpoint.verify(Path(chosen.origin)).state
     if name not in state.networks:
         raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(state.networks)}")
-    networks = models.Networks({name: models.build(models.model_of(config, name), len(state.classes))})
+    networks = models.Networks(
+        {name: models.build(models.model_of(config, name), len(state.classes), config.data.channels)}
+    )
     own = {key: value for key, value in chosen.arrays.items() if key.startswith(f"{name}.")}
     own_weights = weights.Weights(chosen.origin, own, chosen.plan)
     weights.restructure(networks, (name,), own_weights, config.compression)
     weights.initialize(networks, (name,), own_weights, strict=True)
     experiment.accelerate(config, networks)
     data = config.data
-    return Classifier(networks[name], state.classes, Normalize(data), data.image_size, data.max_pixels)
+    return Classifier(networks[name], state.classes, Normalize(data), preparation(data))

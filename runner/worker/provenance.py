@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 
 from .. import __version__, files
-from ..data import Images
+from ..data import identity
 from .experiment import Experiment
 
 
@@ -44,10 +44,8 @@ def git_revision() -> str | None:
 def describe_data(run: Experiment) -> dict[str, Any]:
     """The data set as MLflow shows it."""
     source = run.training.loaders.source
-    splits = {"train": source.train, "test": source.test} | ({"val": source.val} if source.val else {})
-    digest = files.digest([split.labels for split in splits.values()])
-    if isinstance(source.test, Images):
-        digest = files.digest([split.images for split in splits.values() if isinstance(split, Images)], digest)
-    profile = {name: len(split) for name, split in splits.items()} | {"classes": len(source.classes)}
+    digests = identity.digests(source)
+    digest = files.text_digest(" ".join(digests.values()))
+    profile = {name: len(split) for name, split in source.splits.items()} | {"classes": len(source.classes)}
     place = getattr(run.config.data, "root", None) or getattr(run.config.data, "target", source.name)
-    return {"name": source.name, "digest": digest, "source": str(place), "profile": profile}
+    return {"name": source.name, "digest": digest, "source": str(place), "profile": profile, "digests": digests}

@@ -35,7 +35,7 @@ def build(
         raise CheckpointError(
             f"mode.teacher_network={name}: {own_weights.origin} has no such network. It has: {', '.join(sorted(held))}"
         )
-    network = models.build(_model(mode, config, run), classes)
+    network = models.build(_model(mode, config, run), classes, config.data.channels)
     if held:
         chosen = {key: value for key, value in own_weights.arrays.items() if key.startswith(prefix)}
     else:

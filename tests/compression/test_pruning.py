@@ -31,15 +31,15 @@ def built(model=SMALL, seed=0):
 
 
 def pruned(network, **settings):
-    return pruning.prune(network, cfg.Pruning(**settings), 32, lambda: 1.0)
+    return pruning.prune(network, cfg.Pruning(**settings), (3, 32, 32), lambda: 1.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_filters_fall_in_every_kind_of_network_and_it_still_trains(kind):
     network = built(KINDS[kind])
-    before = cost.macs(network, 32), slim.parameters(network)
+    before = cost.macs(network, (3, 32, 32)), slim.parameters(network)
     plan = pruned(network, ratio=0.3)
-    assert plan.macs == (before[0], cost.macs(network, 32))
+    assert plan.macs == (before[0], cost.macs(network, (3, 32, 32)))
     assert plan.params == (before[1], slim.parameters(network))
     assert plan.macs[1] < 0.75 * plan.macs[0]
     F.cross_entropy(network(paddle.randn([4, 3, 32, 32])), paddle.zeros([4], "int64")).backward()
@@ -224,7 +224,7 @@ def test_the_least_sensitive_layers_lose_most_until_the_macs_fall_by_what_was_as
     def accuracy():
         return slim.parameters(network) / everything * (1.0 if first.shape[0] == 64 else 0.1)
 
-    plan = pruning.prune(network, cfg.Pruning(macs_reduction=0.3), 32, accuracy)
+    plan = pruning.prune(network, cfg.Pruning(macs_reduction=0.3), (3, 32, 32), accuracy)
     saved = 1 - plan.macs[1] / plan.macs[0]
     assert 0.3 <= saved < 0.33
     kept = {name: after / before for name, (before, after) in plan.channels.items()}
@@ -328,7 +328,7 @@ def test_a_pruned_network_is_restored_from_shapes_and_values_alone(kind):
     again.eval()
     images = paddle.randn([2, 3, 32, 32])
     np.testing.assert_array_equal(again(images).numpy(), network(images).numpy())
-    assert pruning.prune(again, cfg.Pruning(ratio=0.3), 32, lambda: 1.0).params[1] < slim.parameters(network)
+    assert pruning.prune(again, cfg.Pruning(ratio=0.3), (3, 32, 32), lambda: 1.0).params[1] < slim.parameters(network)
 
 
 def test_shapes_of_another_network_are_refused():

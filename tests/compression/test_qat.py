@@ -230,7 +230,7 @@ def test_a_state_gives_a_fresh_network_the_same_structure_and_output():
 
 def test_the_faster_layers_equal_paddles_with_quantization_too():
     network = quantized()
-    accelerate(network, 32)
+    accelerate(network, (3, 32, 32))
     images = paddle.randn([8, 3, 32, 32])
     network.eval()
     with stock():

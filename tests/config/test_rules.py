@@ -20,7 +20,7 @@ REFUSED = [
     (["data.batch_size=0"], "data.batch_size=0: must be at least 1"),
     (["data.val_fraction=1.0"], "data.val_fraction=1.0: must be below 1"),
     (["data.std=[0.5,0,0.5]"], "data.std"),
-    (["data.mean=[1,2]"], "needs three numbers"),
+    (["data.mean=[1,2]"], "needs a number for each channel, and data.channels=3"),
     (["train.epochs=-3"], "train.epochs=-3: must be at least 0"),
     (["optimizer.kind=sgd"], "Write optimizer=sgd instead"),
     (["mimic=kl"], "mode=cls has one network"),

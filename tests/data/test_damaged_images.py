@@ -19,6 +19,7 @@ from PIL import Image, TiffImagePlugin
 from runner import config as cfg
 from runner import data, images
 from runner.errors import DataError
+from runner.images import Preparation
 
 #: Files that are tried by each test, the same ones each time; `make test-fuzz` tries 8,000 others.
 EXAMPLES = 8 * int(os.environ.get("RUNNER_FUZZ", "60"))
@@ -87,7 +88,7 @@ def edited(content: bytes, edits: list[tuple[int, str, bytes]]) -> bytes:
 def decoded_or_refused(content: bytes) -> bool:
     """Whether it was decoded."""
     try:
-        square = images.decode(content, 8, max_pixels=1 << 22)
+        square = images.decode(content, Preparation(8, 8, max_pixels=1 << 22))
     except DataError:
         return False
     assert (square.shape, square.dtype) == ((8, 8, 3), np.uint8)
@@ -113,7 +114,7 @@ def test_only_the_formats_that_are_listed_are_opened(tmp_path, format):
     Image.init()
     path.write_bytes(encoded(format) if format in Image.SAVE else b"\0")
     with pytest.raises(DataError, match=r"image\.png cannot be read as an image: of an unknown format.*PNG, JPEG, BMP"):
-        images.decode(path, 8)
+        images.decode(path, Preparation(8, 8))
 
 
 def test_every_suffix_is_of_a_format_that_is_opened():
@@ -157,7 +158,7 @@ def test_more_pixels_than_are_allowed_are_refused_before_they_are_decoded(tmp_pa
     path.write_bytes(HUGE[format])
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with pytest.raises(DataError, match=rf"huge\.{format} has 12900×12900 pixels.*data\.max_pixels=89478485"):
-        images.decode(path, 8)
+        images.decode(path, Preparation(8, 8))
     assert time.monotonic() - began < 0.5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
@@ -179,21 +180,21 @@ def test_the_default_bound_is_the_same_with_a_config_and_without():
 
 
 def test_webp_is_allowed_half_as_many_pixels():
-    assert images.decode(encoded("WEBP"), 8, max_pixels=2 * 24 * 24).shape == (8, 8, 3)
+    assert images.decode(encoded("WEBP"), Preparation(8, 8, max_pixels=2 * 24 * 24)).shape == (8, 8, 3)
     with pytest.raises(DataError, match="has 24×24 pixels"):
-        images.decode(encoded("WEBP"), 8, max_pixels=2 * 24 * 24 - 1)
+        images.decode(encoded("WEBP"), Preparation(8, 8, max_pixels=2 * 24 * 24 - 1))
 
 
 def test_an_image_of_pillow_that_cannot_be_decoded_is_refused():
     with pytest.raises(DataError, match="The image cannot be read"):
-        images.decode(Image.open(io.BytesIO(encoded("JPEG")[:-200])), 8)
+        images.decode(Image.open(io.BytesIO(encoded("JPEG")[:-200])), Preparation(8, 8))
 
 
 def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path):
     (tmp_path / "folder.png").mkdir()
     for name in ("missing.png", "folder.png"):
         with pytest.raises(DataError, match=name):
-            images.decode(tmp_path / name, 8)
+            images.decode(tmp_path / name, Preparation(8, 8))
 
 
 def exif(entries: bytes, count: int) -> bytes:
@@ -216,8 +217,8 @@ BROKEN = {
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("block", BROKEN)
 def test_a_broken_note_of_the_camera_does_not_hide_the_picture(format, block):
-    plain = images.decode(encoded(format), 16)
-    assert np.array_equal(images.decode(encoded(format, exif=BROKEN[block]), 16), plain)
+    plain = images.decode(encoded(format), Preparation(16, 16))
+    assert np.array_equal(images.decode(encoded(format, exif=BROKEN[block]), Preparation(16, 16)), plain)
 
 
 @TRIED
@@ -225,12 +226,14 @@ def test_a_broken_note_of_the_camera_does_not_hide_the_picture(format, block):
 def test_any_note_of_the_camera_leaves_the_picture_readable(format, some):
     # Its own size is what a turn changes least.
     content = encoded(format, side=8, exif=b"Exif\0\0II*\0\x08\0\0\0" + some)
-    assert images.decode(content, 8).shape == (8, 8, 3)
+    assert images.decode(content, Preparation(8, 8)).shape == (8, 8, 3)
 
 
 def test_a_tiff_whose_camera_block_is_elsewhere_is_readable():
     content = encoded("TIFF", tiffinfo={34665: 2**31, 34853: 3})
-    assert np.array_equal(images.decode(content, 16), images.decode(encoded("TIFF"), 16))
+    assert np.array_equal(
+        images.decode(content, Preparation(16, 16)), images.decode(encoded("TIFF"), Preparation(16, 16))
+    )
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -241,5 +244,5 @@ def test_each_orientation_is_followed_as_pillow_follows_it(turn):
     note[0x112] = turn
     content = encoded("PNG", exif=note)
     with Image.open(io.BytesIO(content)) as image:
-        expected = images.preprocess(ImageOps.exif_transpose(image), 24)
-    assert np.array_equal(images.decode(content, 24), expected)
+        expected = images.prepare(ImageOps.exif_transpose(image), Preparation(24, 24))
+    assert np.array_equal(images.decode(content, Preparation(24, 24)), expected)

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from runner.config import ImageFolder
-from runner.data import ImageFiles, decode, load, preprocess, resize_all
+from runner.data import ImageFiles, Preparation, decode, load, resize_all
 from runner.errors import DataError
+from runner.images import prepare
 
 from .official import write_folder
 
@@ -18,13 +19,13 @@ from .official import write_folder
 def test_every_kind_of_image_becomes_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "image.tif"
     Image.new("RGB", (20, 16), (255, 255, 255)).convert(mode).save(path)
-    assert np.array_equal(decode(path, 8), np.full((8, 8, 3), 255))
+    assert np.array_equal(decode(path, Preparation(8, 8)), np.full((8, 8, 3), 255))
 
 
 def test_the_centre_of_a_wide_image_is_kept() -> None:
     pixels = np.zeros((10, 30, 3), dtype=np.uint8)
     pixels[:, 10:20] = 200
-    assert np.array_equal(preprocess(Image.fromarray(pixels), 10), np.full((10, 10, 3), 200))
+    assert np.array_equal(prepare(Image.fromarray(pixels), Preparation(10, 10)), np.full((10, 10, 3), 200))
 
 
 def test_the_orientation_a_camera_noted_is_followed(tmp_path: Path) -> None:
@@ -33,18 +34,18 @@ def test_the_orientation_a_camera_noted_is_followed(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(decode(tmp_path / "turned.png", 16), pixels[:, ::-1])
+    assert np.array_equal(decode(tmp_path / "turned.png", Preparation(16, 16)), pixels[:, ::-1])
 
 
 def test_grey_sets_and_single_images_are_scaled_alike() -> None:
     grey = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 1), dtype=np.uint8)
-    single = preprocess(Image.fromarray(grey[0, :, :, 0]), 32)
+    single = prepare(Image.fromarray(grey[0, :, :, 0]), Preparation(32, 32))
     assert np.array_equal(single, np.repeat(resize_all(grey, 32)[0], 3, axis=2))
 
 
 def test_sixteen_bit_grey_keeps_its_brightness(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 0x8000, dtype=np.uint16)).save(tmp_path / "deep.png")
-    assert np.abs(decode(tmp_path / "deep.png", 8).astype(int) - 128).max() <= 1
+    assert np.abs(decode(tmp_path / "deep.png", Preparation(8, 8)).astype(int) - 128).max() <= 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n broken"])
@@ -52,7 +53,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"broken\.png cannot be read as an image"):
-        decode(path, 8)
+        decode(path, Preparation(8, 8))
 
 
 def test_a_truncated_image_is_named(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_truncated_image_is_named(tmp_path: Path) -> None:
     content = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"cut\.jpg cannot be read as an image"):
-        decode(tmp_path / "cut.jpg", 8)
+        decode(tmp_path / "cut.jpg", Preparation(8, 8))
 
 
 def folder_config(root: Path) -> ImageFolder:
@@ -72,16 +73,14 @@ def test_classes_are_the_sorted_folder_names(tmp_path: Path) -> None:
     source = load(folder_config(tmp_path / "pets"))
     assert source.classes == ["cat", "dog"]
     assert isinstance(source.train, ImageFiles)
-    assert all(
-        source.classes[label] in path for path, label in zip(source.train.paths, source.train.labels, strict=True)
-    )
+    assert all(source.classes[label] in source.train.name(index) for index, label in enumerate(source.train.labels))
 
 
 def test_a_val_folder_is_the_validation_split(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", ("train", "val", "test"))
     source = load(folder_config(tmp_path / "pets"))
     assert isinstance(source.val, ImageFiles)
-    assert all("/val/" in path for path in source.val.paths)
+    assert all("/val/" in source.val.name(index) for index in range(len(source.val)))
 
 
 def test_without_a_val_folder_training_images_are_held_out(tmp_path: Path) -> None:

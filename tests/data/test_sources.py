@@ -18,7 +18,7 @@ from runner import config as cfg
 from runner import data
 from runner.data import cifar, download, mnist
 from runner.errors import DataError
-from runner.images import decode
+from runner.images import Preparation, decode
 
 
 def test_the_digits_are_1797_images_of_ten_classes_split_by_class():
@@ -220,7 +220,7 @@ def test_a_class_that_training_does_not_have_is_refused(tmp_path):
 def test_images_of_every_kind_become_square_rgb(tmp_path, mode):
     suffix = "jpg" if mode == "CMYK" else "png"
     picture(tmp_path / f"image.{suffix}", mode=mode, color=1 if mode in ("P", "1", "L") else None)
-    assert decode(tmp_path / f"image.{suffix}", 16).shape == (16, 16, 3)
+    assert decode(tmp_path / f"image.{suffix}", Preparation(16, 16)).shape == (16, 16, 3)
 
 
 def test_an_image_stands_upright_whatever_the_camera_said(tmp_path):
@@ -230,7 +230,7 @@ def test_an_image_stands_upright_whatever_the_camera_said(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 3  # turned by half
     image.save(tmp_path / "turned.png", exif=exif)
-    assert decode(tmp_path / "turned.png", 8)[6, 4, 0] == 255
+    assert decode(tmp_path / "turned.png", Preparation(8, 8))[6, 4, 0] == 255
 
 
 def custom(**kwargs):

@@ -68,8 +68,8 @@ def _exported() -> Path:
     onnx = ExportedFile(ONNX, "onnx", "float32", (folder / ONNX).stat().st_size, "onnxruntime", 1.0, 0.0)
     program = ExportedFile(PADDLE, "paddle", "float32", prefix.with_suffix(".pdiparams").stat().st_size, "paddle")
     described = Manifest(
-        network="student", model="tiny", classes=CLASSES, image_size=SIZE, mean=MEAN, std=STD, compression="none",
-        params=388, macs=10_712, files=[onnx, program], recommended=ONNX,
+        network="student", model="tiny", classes=CLASSES, image_size=[SIZE, SIZE], mean=MEAN, std=STD,
+        compression="none", params=388, macs=10_712, files=[onnx, program], recommended=ONNX,
     )  # fmt: skip
     manifest.write(folder, described)
     return folder

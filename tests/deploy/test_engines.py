@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from runner import config as cfg
-from runner.data import Normalize, preprocess
+from runner.data import Normalize, Preparation
 from runner.deploy import engines, manifest
 from runner.deploy.predict import Deployed
 from runner.errors import CheckpointError, ConfigError
+from runner.images import prepare
 
 from . import helpers
 
@@ -52,7 +53,7 @@ def test_a_deployed_network_sees_images_as_training_did(folder, tmp_path):
     picture(0).save(tmp_path / "0.png")
     picture(1).save(tmp_path / "1.png")
     given = [tmp_path / "0.png", (tmp_path / "1.png").read_bytes(), picture(2)]
-    squares = np.stack([preprocess(picture(seed), helpers.SIZE) for seed in range(3)])
+    squares = np.stack([prepare(picture(seed), Preparation(helpers.SIZE, helpers.SIZE)) for seed in range(3)])
     images = Normalize(cfg.Digits(image_size=helpers.SIZE, mean=helpers.MEAN, std=helpers.STD))(squares, np.arange(3))
     expected = F.softmax(helpers.network()(images)).numpy()
     np.testing.assert_allclose(Deployed(folder)(given, batch_size=2), expected, atol=1e-6)

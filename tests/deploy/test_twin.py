@@ -42,15 +42,15 @@ def logits(network):
 
 def test_the_twin_of_a_float_network_has_the_same_logits_bit_for_bit():
     network = trained()
-    plain, quantized = twin.build(network, SMALL, 10)
+    plain, quantized = twin.build(network, SMALL, 10, 3)
     assert quantized == []
     np.testing.assert_array_equal(logits(plain), logits(network))
 
 
 def test_so_has_that_of_a_pruned_one():
     network = trained()
-    pruning.prune(network, cfg.Pruning(ratio=0.3), 32, lambda: 1.0)
-    plain, quantized = twin.build(network, SMALL, 10)
+    pruning.prune(network, cfg.Pruning(ratio=0.3), (3, 32, 32), lambda: 1.0)
+    plain, quantized = twin.build(network, SMALL, 10, 3)
     assert quantized == []
     assert slim.parameters(plain) == slim.parameters(network) < slim.parameters(trained())
     np.testing.assert_array_equal(logits(plain), logits(network))
@@ -59,7 +59,7 @@ def test_so_has_that_of_a_pruned_one():
 def test_building_a_twin_changes_neither_the_network_nor_what_is_random():
     network = trained()
     before = {name: value.numpy() for name, value in network.state_dict().items()}, seeding.state()
-    twin.build(network, SMALL, 10)
+    twin.build(network, SMALL, 10, 3)
     assert seeding.state() == before[1]
     assert network.training
     for name, value in network.state_dict().items():
@@ -70,7 +70,7 @@ def test_building_a_twin_changes_neither_the_network_nor_what_is_random():
 def test_weights_of_a_quantized_networks_twin_are_on_their_integer_grid(bits):
     network = trained()
     qat.quantize_and_calibrate(network, cfg.TrainedQuantization(weight_bits=bits), [batch().images], trained=True)
-    plain, quantized = twin.build(network, SMALL, 10)
+    plain, quantized = twin.build(network, SMALL, 10, 3)
     assert not slim.fake_quantized(plain)
     layers = slim.fake_quantized(network)
     names = {parameter.name: name for name, parameter in plain.named_parameters()}
@@ -88,7 +88,7 @@ def test_the_twin_of_a_network_with_the_custom_relu_has_paddles_own():
     model = replace(SMALL, custom_relu=True)
     # Not called: the operator would be compiled.
     network = models.build(model, 10)
-    plain, _ = twin.build(network, model, 10)
+    plain, _ = twin.build(network, model, 10, 3)
     assert has_custom_relu(network)
     assert not has_custom_relu(plain)
 
@@ -105,7 +105,7 @@ def test_the_float_twin_of_a_network_with_pact_clips_as_it_does():
     network.eval()
     images = batch().images
     expected = network(images).numpy()
-    plain, quantized = twin.build(network, SMALL, 10)
+    plain, quantized = twin.build(network, SMALL, 10, 3)
     unclipped = np.abs(plain(images).numpy() - expected).max()
     clipped = np.abs(twin.with_clips(plain, quantized)(images).numpy() - expected).max()
     assert clipped < 0.2 * unclipped
@@ -113,6 +113,6 @@ def test_the_float_twin_of_a_network_with_pact_clips_as_it_does():
 
 def test_a_network_that_lost_channels_in_an_earlier_run_is_known_as_pruned():
     network = models.build(SMALL, 10)
-    assert not twin.is_pruned(twin.build(network, SMALL, 10)[0], SMALL, 10)
-    pruning.prune(network, cfg.Pruning(), 32, lambda: 1.0)
-    assert twin.is_pruned(twin.build(network, SMALL, 10)[0], SMALL, 10)
+    assert not twin.is_pruned(twin.build(network, SMALL, 10, 3)[0], SMALL, 10, 3)
+    pruning.prune(network, cfg.Pruning(), (3, 32, 32), lambda: 1.0)
+    assert twin.is_pruned(twin.build(network, SMALL, 10, 3)[0], SMALL, 10, 3)

@@ -63,7 +63,7 @@ def compared(network, images):
 def test_logits_and_gradients_equal_paddles(model, training):
     network = built(model)
     names = list(network.state_dict())
-    accelerate(network, 64)
+    accelerate(network, (3, 64, 64))
     assert list(network.state_dict()) == names
     assert any(isinstance(layer, Accelerated) for layer in network.sublayers())
     # A value within rounding of 0 before a ReLU may pass its gradient on in one of the two only: Paddle's own gradients
@@ -80,7 +80,7 @@ def test_logits_and_gradients_equal_paddles(model, training):
 @pytest.mark.parametrize(("architecture", "inside"), [("resnet18", True), ("densenet121", False)])
 def test_only_what_joins_channels_changes_the_layout_at_every_layer(architecture, inside):
     network = built(cfg.Vision(architecture=architecture))
-    accelerate(network, 64)
+    accelerate(network, (3, 64, 64))
     convolutions = [layer for layer in network.sublayers() if isinstance(layer, Conv2D)]
     changes = sum(layer.enters + layer.leaves for layer in convolutions)
     assert changes == (1 if inside else 2 * len(convolutions))
@@ -98,7 +98,7 @@ def test_a_network_that_works_on_its_images_first_is_entered_at_its_first_layer(
             return self.out(features.mean(axis=[2, 3]))
 
     network = Centred()
-    accelerate(network, 16)
+    accelerate(network, (3, 16, 16))
     assert (network.first.enters, network.first.leaves) == (True, False)
     assert (network.second.enters, network.second.leaves) == (False, True)
     images = pictures(side=16)
@@ -127,7 +127,7 @@ def test_networks_that_hide_what_they_do_still_give_the_same(kind):
             return self.out(F.adaptive_avg_pool2d(self.last(branch), 1).flatten(1))
 
     network = Odd()
-    accelerate(network, 12)
+    accelerate(network, (3, 12, 12))
     network.scale.set_value(paddle.ones([1]))
     images = pictures(5, 12)
     for mode in (network.train, network.eval):
@@ -139,9 +139,9 @@ def test_networks_that_hide_what_they_do_still_give_the_same(kind):
 
 def test_once_more_is_the_same():
     network = built(cfg.MobileNetV3())
-    accelerate(network, 32)
+    accelerate(network, (3, 32, 32))
     before = [(type(layer), getattr(layer, "enters", 0), getattr(layer, "leaves", 0)) for layer in network.sublayers()]
-    accelerate(network, 32)
+    accelerate(network, (3, 32, 32))
     after = [(type(layer), getattr(layer, "enters", 0), getattr(layer, "leaves", 0)) for layer in network.sublayers()]
     assert after == before
 
@@ -153,7 +153,7 @@ def test_nothing_of_the_network_or_of_paddles_generator_changes():
     paddle.seed(3)
     expected = paddle.rand([4]).numpy()
     paddle.seed(3)
-    accelerate(network, 32)
+    accelerate(network, (3, 32, 32))
     np.testing.assert_array_equal(paddle.rand([4]).numpy(), expected)
     assert not network.training
     for name, value in network.state_dict().items():
@@ -165,7 +165,7 @@ def test_a_hundred_steps_lose_the_same():
     for fast in (False, True):
         network = built(cfg.MobileNetV3(dropout=0.2))
         if fast:
-            accelerate(network, 32)
+            accelerate(network, (3, 32, 32))
         network.train()
         optimizer = paddle.optimizer.SGD(1e-4, parameters=network.parameters())
         generator, losses = np.random.default_rng(0), []
@@ -183,7 +183,7 @@ def test_a_hundred_steps_lose_the_same():
 
 def test_traced_networks_have_paddles_operators_only(tmp_path):
     network = built(cfg.MobileNetV3())
-    accelerate(network, 32)
+    accelerate(network, (3, 32, 32))
     network.eval()
     images = pictures(3, 32)
     expected = network(images).numpy()

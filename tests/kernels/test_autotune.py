@@ -69,7 +69,7 @@ def test_a_layer_that_paddle_computes_faster_gives_the_same(measurements, monkey
     layer = nn.Conv2D(3, 5, 3, stride=2)
     images = paddle.randn([4, 3, 9, 9])
     expected = layer(images).numpy()
-    accelerate(layer, 9)
+    accelerate(layer, (3, 9, 9))
     layer.enters, layer.leaves = enters, leaves
     found = layer(images if enters else images.transpose([1, 2, 3, 0]))
     np.testing.assert_array_equal((found if leaves else found.transpose([3, 0, 1, 2])).numpy(), expected)
@@ -86,7 +86,7 @@ def test_without_a_compiler_depthwise_layers_become_matrix_products(tmp_path, mo
         layer = nn.Conv2D(4, 4, 3, padding=1, groups=4)
         images = paddle.randn([8, 4, 6, 6])
         expected = F.conv2d(images, layer.weight, layer.bias, padding=1, groups=4).numpy()
-        accelerate(layer, 6)
+        accelerate(layer, (3, 6, 6))
         assert type(layer).__name__ == "DepthwiseConv2D"
         np.testing.assert_allclose(layer(images).numpy(), expected, atol=1e-5)
     finally:

@@ -76,7 +76,7 @@ def assert_paddles(change=lambda network: None, images=None, modes=("train", "ev
     """An accelerated network that is changed afterwards gives what a plain one gives that is changed as well."""
     images = pictures(dtype=dtype) if images is None else images
     plain, fast = built(), built()
-    accelerate(fast, images.shape[-1])
+    accelerate(fast, tuple(images.shape[1:]))
     assert any(isinstance(layer, Accelerated) for layer in fast.sublayers())
     for mode in modes:
         for network in (plain, fast):
@@ -157,7 +157,7 @@ def test_a_layer_of_another_type_inside_gets_its_maps_in_paddles_layout(inside, 
     plain, fast = built(), built()
     for network in (plain, fast):
         change(network)
-    accelerate(fast, 12)
+    accelerate(fast, (3, 12, 12))
     for mode in ("train", "eval"):
         for network in (plain, fast):
             getattr(network, mode)()
@@ -179,7 +179,7 @@ class Wide(nn.Layer):
 def test_networks_of_another_type_are_left_to_paddle(dtype):
     network = built(dtype)
     before = [type(layer) for layer in network.sublayers()]
-    accelerate(network, 12)
+    accelerate(network, (3, 12, 12))
     assert [type(layer) for layer in network.sublayers()] == before
 
 
@@ -189,7 +189,7 @@ def test_half_precision_set_after_acceleration_is_refused_by_paddle_as_without(d
     for fast in (False, True):
         network = built()
         if fast:
-            accelerate(network, 12)
+            accelerate(network, (3, 12, 12))
         network.to(dtype=dtype)
         with pytest.raises((RuntimeError, ValueError, NotImplementedError)) as caught:
             network(pictures(dtype=dtype))
@@ -228,7 +228,7 @@ def test_gradients_may_be_asked_for_some_of_the_tensors_and_again(names, trainin
     for fast in (False, True):
         network, images = built(), pictures()
         if fast:
-            accelerate(network, 12)
+            accelerate(network, (3, 12, 12))
         network.train() if training else network.eval()
         tensors = dict(network.named_parameters()) | {"images": images}
         loss = network(images).square().sum()
@@ -255,7 +255,7 @@ def test_gradients_of_a_middle_are_paddles():
 
 def test_a_second_backward_pass_is_refused_before_the_first():
     network, images = built(), pictures()
-    accelerate(network, 12)
+    accelerate(network, (3, 12, 12))
     loss = network(images).sum()
     with pytest.raises(Exception, match="accelerated layers allow one backward pass") as refused:
         loss.backward(retain_graph=True)
@@ -284,7 +284,7 @@ def test_a_second_derivative_is_refused():
 def test_compiled_networks_give_what_paddle_gives(full_graph, fast):
     plain, network = built(), built()
     if fast:
-        accelerate(network, 12)
+        accelerate(network, (3, 12, 12))
     compiled = paddle.jit.to_static(network, full_graph=full_graph)
     for _ in range(2):
         expected = results(plain, pictures())

@@ -31,12 +31,12 @@ MODELS = {
 def built(kind):
     paddle.seed(0)
     network = models.build(MODELS[kind], 10)
-    accelerate(network, SIDE)
+    accelerate(network, (3, SIDE, SIDE))
     return network
 
 
 def readers(network, *names):
-    return taps.readers(network, names, SIDE, "student", "features.layers")
+    return taps.readers(network, names, (3, SIDE, SIDE), "student", "features.layers")
 
 
 def all_maps(network):
@@ -141,8 +141,8 @@ def test_maps_as_wide_as_there_are_channels_and_images_are_told_apart():
 
     paddle.seed(0)
     network = Square()
-    accelerate(network, 5)
-    found = taps.readers(network, ["first", "norm", "second"], 5, "student", "features.layers")
+    accelerate(network, (3, 5, 5))
+    found = taps.readers(network, ["first", "norm", "second"], (3, 5, 5), "student", "features.layers")
     assert [found[name] is taps.batch_first for name in ("first", "norm", "second")] == [True, True, False]
 
 
@@ -163,10 +163,10 @@ def test_finding_out_how_to_read_changes_nothing(compression, training):
     paddle.seed(0)
     network = models.build(MODELS["siamese"], 10)
     if "pruned" in compression:
-        pruning.prune(network, cfg.Pruning(), SIDE, lambda: 1.0)
+        pruning.prune(network, cfg.Pruning(), (3, SIDE, SIDE), lambda: 1.0)
     if "quantized" in compression:
         qat.quantize_and_calibrate(network, cfg.TrainedQuantization(), [pictures()], trained=True)
-    accelerate(network, SIDE)
+    accelerate(network, (3, SIDE, SIDE))
     network.train() if training else network.eval()
 
     def everything():

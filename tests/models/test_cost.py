@@ -25,7 +25,7 @@ class Known(nn.Layer):
 
 
 def test_macs_are_those_of_a_network_counted_by_hand():
-    assert cost.macs(Known(), 4) == 16 * 8 * 27 + 16 * 8 * 9 + 8 * 5
+    assert cost.macs(Known(), (3, 4, 4)) == 16 * 8 * 27 + 16 * 8 * 9 + 8 * 5
 
 
 def test_parameters_are_those_counted_by_hand():
@@ -35,16 +35,16 @@ def test_parameters_are_those_counted_by_hand():
 def test_quantization_does_not_change_the_macs():
     paddle.seed(0)
     network = models.build(cfg.MobileNetV3(size=cfg.Size.small, scale=0.35), 10)
-    before = cost.macs(network, 32)
+    before = cost.macs(network, (3, 32, 32))
     qat.quantize(network, cfg.TrainedQuantization())
-    assert cost.macs(network, 32) == before
+    assert cost.macs(network, (3, 32, 32)) == before
 
 
 def test_counting_changes_nothing():
     network = Known()
     network.train()
     before = {name: value.numpy() for name, value in network.state_dict().items()}
-    cost.macs(network, 4)
+    cost.macs(network, (3, 4, 4))
     assert network.training
     for name, value in network.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), before[name])
