@@ -130,7 +130,6 @@ class NoCompression(Compression):
     """The networks as they are."""
 
     kind: str = "none"
-    """What the choice is; set by it."""
 
 
 @dataclass
@@ -138,7 +137,6 @@ class Fpgm(Compression):
     """Prune, then train."""
 
     kind: str = "fpgm"
-    """What the choice is; set by it."""
     prune: Pruning = field(default_factory=Pruning)
     """What is cut off before training."""
 
@@ -148,7 +146,6 @@ class Qat(Compression):
     """Train with simulated quantization."""
 
     kind: str = "qat"
-    """What the choice is; set by it."""
     quantize: TrainedQuantization = field(default_factory=TrainedQuantization)
     """What becomes integers."""
 
@@ -158,7 +155,6 @@ class FpgmQat(Compression):
     """Prune, then train with simulated quantization."""
 
     kind: str = "fpgm_qat"
-    """What the choice is; set by it."""
     prune: Pruning = field(default_factory=Pruning)
     """What is cut off before training."""
     quantize: TrainedQuantization = field(default_factory=TrainedQuantization)
@@ -170,6 +166,5 @@ class Ptq(Compression):
     """Train in float, quantize the best weights at the end."""
 
     kind: str = "ptq"
-    """What the choice is; set by it."""
     quantize: CalibratedQuantization = field(default_factory=CalibratedQuantization)
     """What becomes integers."""

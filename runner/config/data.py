@@ -120,7 +120,6 @@ class Digits(Data):
     """The 1,797 handwritten digits (8×8, grey) bundled with scikit-learn."""
 
     kind: str = "digits"
-    """What the choice is; set by it."""
     test_fraction: float = bounded(0.2, above=0, below=1)
     """Part of all images kept for the test, stratified by class."""
 
@@ -140,7 +139,6 @@ class Cifar10(Files):
     """CIFAR-10: 60,000 colour images 32×32 in 10 classes (Krizhevsky, 2009)."""
 
     kind: str = "cifar10"
-    """What the choice is; set by it."""
 
 
 @dataclass
@@ -148,7 +146,6 @@ class Cifar100(Files):
     """CIFAR-100: 60,000 colour images 32×32 in 100 classes (Krizhevsky, 2009)."""
 
     kind: str = "cifar100"
-    """What the choice is; set by it."""
 
 
 @dataclass
@@ -156,7 +153,6 @@ class Mnist(Files):
     """MNIST: 70,000 grey digits 28×28 (LeCun et al., 1998)."""
 
     kind: str = "mnist"
-    """What the choice is; set by it."""
 
 
 @dataclass
@@ -164,7 +160,6 @@ class FashionMnist(Files):
     """Fashion-MNIST: 70,000 grey pieces of clothing 28×28 (Xiao et al., 2017)."""
 
     kind: str = "fashion_mnist"
-    """What the choice is; set by it."""
 
 
 @dataclass
@@ -172,7 +167,6 @@ class ImageFolder(Pictures):
     """Image files in one folder a class: `root/train/<class>/*` and `root/test/<class>/*`."""
 
     kind: str = "image_folder"
-    """What the choice is; set by it."""
     root: str = "???"
     """Folder that holds `train` and, where they exist, `val` (the validation split) and `test`."""
 
@@ -182,7 +176,6 @@ class Synthetic(Data):
     """Images made from the seed: one random pattern a class plus noise. For tests and measurements."""
 
     kind: str = "synthetic"
-    """What the choice is; set by it."""
     classes: int = bounded(10, min=2)
     """Number of classes."""
     train_images: int = bounded(1024, min=1)
@@ -196,7 +189,6 @@ class CustomData(Data):
     """A user-defined set: `target(**kwargs)` returns a `runner.data.Source`."""
 
     kind: str = "custom"
-    """What the choice is; set by it."""
     target: str = "???"
     """Where the callable is: `package.module:callable`."""
     kwargs: dict[str, Any] = field(default_factory=dict)

@@ -27,7 +27,6 @@ class MobileNetV3(Model):
     """MobileNetV3 (Howard et al., ICCV 2019) with the parameter names of PaddleOCR and PaddleClas."""
 
     kind: str = "mobilenet_v3"
-    """What the choice is; set by it."""
     size: Size = Size.large
     """Layout: 15 blocks (large) or 11 (small)."""
     scale: float = bounded(0.5, above=0, max=4)
@@ -43,7 +42,6 @@ class Siamese(MobileNetV3):
     """Two MobileNetV3 trunks on the same image; their feature maps are added and share one head."""
 
     kind: str = "siamese"
-    """What the choice is; set by it."""
 
 
 @dataclass
@@ -51,7 +49,6 @@ class Vision(Model):
     """A classification network of `paddle.vision.models`."""
 
     kind: str = "vision"
-    """What the choice is; set by it."""
     architecture: str = "resnet18"
     """Name of the function in `paddle.vision.models`, such as resnet50 or vgg16."""
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -63,7 +60,6 @@ class CustomModel(Model):
     """A user-defined network: `target(num_classes=…, **kwargs)` returns a `paddle.nn.Layer`."""
 
     kind: str = "custom"
-    """What the choice is; set by it."""
     target: str = "???"
     """Where the callable is: `package.module:callable`."""
     kwargs: dict[str, Any] = field(default_factory=dict)

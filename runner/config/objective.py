@@ -22,7 +22,6 @@ class CrossEntropy(Loss):
     """Mean cross entropy with the labels."""
 
     kind: str = "cross_entropy"
-    """What the choice is; set by it."""
 
 
 @dataclass
@@ -30,7 +29,6 @@ class LabelSmoothing(Loss):
     """Cross entropy with softened labels (Szegedy et al., CVPR 2016)."""
 
     kind: str = "label_smoothing"
-    """What the choice is; set by it."""
     epsilon: float = bounded(0.1, min=0, below=1)
     """Part of the target spread evenly over all classes."""
 
@@ -40,7 +38,6 @@ class CustomLoss(Loss):
     """A user-defined loss: `target(logits, labels, **kwargs)` returns a scalar."""
 
     kind: str = "custom"
-    """What the choice is; set by it."""
     target: str = "???"
     """Where the callable is: `package.module:callable`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -64,7 +61,6 @@ class Dml(Mimic):
     """Deep Mutual Learning: KL(peer ‖ network), mean over the batch (Zhang et al., CVPR 2018)."""
 
     kind: str = "dml"
-    """What the choice is; set by it."""
 
 
 class Divergence(Enum):
@@ -86,7 +82,6 @@ class JsOriginal(Mimic):
     """The original's `KLJSLoss`, epsilons and mean over all elements included; for exact reproduction."""
 
     kind: str = "js_original"
-    """What the choice is; set by it."""
     divergence: Divergence = Divergence.js
     """Its symmetric form or its one-sided one."""
     reduction: Reduction = Reduction.mean
@@ -98,7 +93,6 @@ class Kl(Mimic):
     """KL(peer ‖ network) of softened outputs, mean over the batch, without the T² factor."""
 
     kind: str = "kl"
-    """What the choice is; set by it."""
     temperature: float = bounded(1.0, above=0)
     """Divisor of both logits before the softmax."""
 
@@ -108,7 +102,6 @@ class Kd(Mimic):
     """Knowledge distillation: (1-α)·CE + α·T²·KL(peer ‖ network) at temperature T (Hinton et al., 2015)."""
 
     kind: str = "kd"
-    """What the choice is; set by it."""
     alpha: float = bounded(0.5, min=0, max=1)
     """Share of the peer's outputs; the labels have the rest."""
     temperature: float = bounded(4.0, above=0)
@@ -120,7 +113,6 @@ class CustomMimic(Mimic):
     """A user-defined mimic loss: `target(logits, peer_logits, **kwargs)` returns a scalar."""
 
     kind: str = "custom"
-    """What the choice is; set by it."""
     target: str = "???"
     """Where the callable is: `package.module:callable`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -146,7 +138,6 @@ class AttentionTransfer(FeatureLoss):
     """Mean squared difference of normalised spatial attention maps (Zagoruyko & Komodakis, ICLR 2017)."""
 
     kind: str = "attention_transfer"
-    """What the choice is; set by it."""
     weight: float = bounded(1000.0, min=0)
     """Factor of the feature term; the paper's β, for means over images and pixels."""
 
@@ -159,7 +150,6 @@ class CustomFeatureLoss(FeatureLoss):
     """
 
     kind: str = "custom"
-    """What the choice is; set by it."""
     target: str = "???"
     """Where the callable is: `package.module:callable`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -179,7 +169,6 @@ class Cls(Mode):
     """One network, one optimizer."""
 
     kind: str = "cls"
-    """What the choice is; set by it."""
 
 
 @dataclass
@@ -187,7 +176,6 @@ class ClsDistill(Mode):
     """Two networks that learn from the labels and from each other, one optimizer over both."""
 
     kind: str = "cls_distill"
-    """What the choice is; set by it."""
     peer: Optional[Model] = None
     """The second network; null: the same as `model`. Choose with `model@mode.peer=…`."""
 
@@ -197,7 +185,6 @@ class ClsDistillMultiopt(ClsDistill):
     """Two networks that learn from each other, one optimizer and one schedule each."""
 
     kind: str = "cls_distill_multiopt"
-    """What the choice is; set by it."""
     peer_optimizer: Optional[Optimizer] = None
     """Of the second network; null: the same as `optimizer`. Choose with `optimizer@mode.peer_optimizer=…`."""
     peer_schedule: Optional[Schedule] = None
@@ -209,7 +196,6 @@ class ClsTeacher(Mode):
     """A network that learns from the labels and from a trained, frozen teacher."""
 
     kind: str = "cls_teacher"
-    """What the choice is; set by it."""
     teacher_from: str = "???"
     """The teacher's weights: a run (directory or MLflow run id), a `.safetensors` or a `.pdparams` file."""
     teacher_network: str = "student"

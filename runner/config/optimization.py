@@ -43,7 +43,6 @@ class Sgd(Optimizer):
     """Stochastic gradient descent."""
 
     kind: str = "sgd"
-    """What the choice is; set by it."""
     decay: Decay = Decay.l2
     """Norm that `weight_decay` penalises."""
 
@@ -53,7 +52,6 @@ class Momentum(Optimizer):
     """Gradient descent with momentum (Polyak, 1964)."""
 
     kind: str = "momentum"
-    """What the choice is; set by it."""
     decay: Decay = Decay.l2
     """Norm that `weight_decay` penalises."""
     momentum: float = bounded(0.9, min=0, below=1)
@@ -67,7 +65,6 @@ class RMSProp(Optimizer):
     """Gradients divided by a running root mean square (Tieleman & Hinton, 2012)."""
 
     kind: str = "rmsprop"
-    """What the choice is; set by it."""
     decay: Decay = Decay.l2
     """Norm that `weight_decay` penalises."""
     rho: float = bounded(0.95, min=0, below=1)
@@ -83,7 +80,6 @@ class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019)."""
 
     kind: str = "adamw"
-    """What the choice is; set by it."""
     beta1: float = bounded(0.9, min=0, below=1)
     """Rate of the running mean of gradients."""
     beta2: float = bounded(0.999, min=0, below=1)
@@ -97,7 +93,6 @@ class CustomOptimizer(Optimizer):
     """A user-defined optimizer: `target(learning_rate=…, parameters=…, **kwargs)`."""
 
     kind: str = "custom"
-    """What the choice is; set by it."""
     target: str = "???"
     """Where the callable is: `package.module:callable`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -117,7 +112,6 @@ class Constant(Schedule):
     """The same learning rate throughout."""
 
     kind: str = "constant"
-    """What the choice is; set by it."""
 
 
 @dataclass
@@ -125,7 +119,6 @@ class Cosine(Schedule):
     """Half a cosine from 1 down to `end_factor`, reached at the last step (Loshchilov & Hutter, ICLR 2017)."""
 
     kind: str = "cosine"
-    """What the choice is; set by it."""
     end_factor: float = bounded(0.0, min=0, max=1)
     """Factor at the last step."""
 
@@ -135,7 +128,6 @@ class CosineWarmup(Cosine):
     """A linear rise to 1 over the warm-up, then half a cosine."""
 
     kind: str = "cosine_warmup"
-    """What the choice is; set by it."""
     warmup_epochs: float = bounded(5.0, min=0)
     """Length of the linear rise in epochs."""
     start_factor: float = bounded(0.1, min=0, max=1)
@@ -147,7 +139,6 @@ class Piecewise(Schedule):
     """A factor for each stretch of epochs."""
 
     kind: str = "piecewise"
-    """What the choice is; set by it."""
     boundaries: list[float] = bounded([30.0, 60.0, 90.0], above=0)
     """Epochs at which the next factor begins, rising."""
     factors: list[float] = bounded([1.0, 0.1, 0.01, 0.001], min=0)
@@ -159,7 +150,6 @@ class ExponentialWarmup(Schedule):
     """A linear rise to 1 over the warm-up, then a factor `gamma` every `decay_epochs`."""
 
     kind: str = "exponential_warmup"
-    """What the choice is; set by it."""
     warmup_epochs: float = bounded(5.0, min=0)
     """Length of the linear rise in epochs."""
     start_factor: float = bounded(0.1, min=0, max=1)
@@ -175,7 +165,6 @@ class CustomSchedule(Schedule):
     """A user-defined schedule: `target(step=…, steps=…, steps_per_epoch=…, **kwargs)` returns the factor."""
 
     kind: str = "custom"
-    """What the choice is; set by it."""
     target: str = "???"
     """Where the callable is: `package.module:callable`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -202,7 +191,6 @@ class AmpOff(Amp):
     """Everything in float32."""
 
     kind: str = "off"
-    """What the choice is; set by it."""
 
 
 @dataclass
@@ -210,7 +198,6 @@ class Bf16(Amp):
     """bfloat16 where it is safe; needs no loss scaling."""
 
     kind: str = "bf16"
-    """What the choice is; set by it."""
     level: Level = Level.O1
     """O1 casts listed operators, O2 casts the weights too and keeps float32 masters."""
     fallback: bool = False
@@ -222,7 +209,6 @@ class Fp16(Bf16):
     """float16 where it is safe, with loss scaling (Micikevicius et al., ICLR 2018)."""
 
     kind: str = "fp16"
-    """What the choice is; set by it."""
     initial_scale: float = bounded(32768.0, min=1)
     """Loss scale at the first step."""
     dynamic: bool = True

@@ -125,7 +125,6 @@ class Local(Launch):
     """On this machine."""
 
     kind: str = "local"
-    """What the choice is; set by it."""
     inline: bool = False
     """Train inside the command's own process, for a debugger."""
 
@@ -135,7 +134,6 @@ class Cluster(Launch):
     """On several machines, by one command on each of them."""
 
     kind: str = "cluster"
-    """What the choice is; set by it."""
     nnodes: int = bounded(1, min=1)
     """Number of machines."""
     master: Optional[str] = None

@@ -46,7 +46,6 @@ class Csv(Tracker):
     """`metrics.csv` in the run directory, with the columns step, epoch, name, value."""
 
     kind: str = "csv"
-    """What the choice is; set by it."""
 
     @property
     def address(self) -> str:
@@ -59,7 +58,6 @@ class TensorBoard(Tracker):
     """Event files of TensorBoard: metrics, hyperparameters and the config."""
 
     kind: str = "tensorboard"
-    """What the choice is; set by it."""
     folder: Optional[str] = None
     """Folder in which the run gets a folder of its own, as TensorBoard compares runs; null: in the run directory."""
 
@@ -80,7 +78,6 @@ class CustomTracker(Tracker):
     """A user-defined tracker: `target(run=…, **kwargs)` returns an object whose `replay(events)` takes what is new."""
 
     kind: str = "custom"
-    """What the choice is; set by it."""
     target: str = "???"
     """Where the callable is: `package.module:callable`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -103,7 +100,6 @@ class Tracking:
     """Where metrics, parameters and files of a run are compared with those of others."""
 
     kind: str = "none"
-    """What the choice is; set by it."""
     also: dict[str, Tracker] = field(default_factory=dict)
     """Further trackers by name; each choice but `mlflow` and `none` adds one, as in `tracking=[mlflow,csv]`."""
 
@@ -118,7 +114,6 @@ class Mlflow(Tracking, Tracker):
     """MLflow, embedded or a server."""
 
     kind: str = "mlflow"
-    """What the choice is; set by it."""
     uri: str = "sqlite:///outputs/mlflow.db"
     """Tracking URI; relative sqlite paths start at the working directory."""
     checkpoints: Upload = Upload.best
