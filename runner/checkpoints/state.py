@@ -37,6 +37,8 @@ class About:
     """Network → what was pruned of it."""
     config: str = ""
     """Digest of the config."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """Split → digest of its names, sizes and classes; nothing in checkpoints of earlier versions."""
 
 
 @dataclass
@@ -62,6 +64,7 @@ class State:
     """File beside it → BLAKE2b of its bytes, 128 bits in hexadecimal digits."""
     plan: dict[str, Any] = field(default_factory=dict)
     config: str = ""
+    splits: dict[str, str] = field(default_factory=dict)
     paddle: str = ""
     runner: str = __version__
     format: int = FORMAT

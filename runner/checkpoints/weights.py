@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,13 @@ class Weights:
     arrays: dict[str, np.ndarray]
     plan: dict[str, Any] = field(default_factory=dict)
     """Network → what pruning did to it; empty where nothing was pruned."""
+    classes: list[str] | None = None
+    """Names of the classes in the order of the logits; None where it is not known, as of a file."""
 
     def without_quantization(self) -> Weights:
         """The weights themselves, without ranges and clips."""
         plain = {name: array for name, array in self.arrays.items() if not compression.slim.is_quantization(name)}
-        return Weights(self.origin, plain, self.plan)
+        return replace(self, arrays=plain)
 
 
 def read(source: str | Path, pointer: str = "best") -> Weights:
@@ -83,7 +85,7 @@ def _of_checkpoint(path: Path) -> Weights:
     saved = checkpoint.verify(path)
     try:
         averages = load_file(path / EMA) if EMA in saved.state.digests else {}
-        return Weights(str(path), load_file(path / MODEL) | averages, saved.state.plan)
+        return Weights(str(path), load_file(path / MODEL) | averages, saved.state.plan, saved.state.classes)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         # Its digests are right: no run wrote it.
         raise Damaged(f"{path} is damaged: {error}. {ANOTHER}") from error

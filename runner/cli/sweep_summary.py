@@ -100,7 +100,9 @@ def best(jobs: Sequence[Run]) -> list[str]:
     searched = first.config.sweep.optuna if first.config else None
     if searched and searched.minimize:
         names = [cost.name for cost in searched.minimize]
-        front = costs.front({run.label: [run.score, *(-run.final[name] for name in names)] for run in order})
+        noise = {column.name: column.noise for column in costs.COSTS}
+        points = {run.label: [run.score, *(-run.final[name] for name in names)] for run in order}
+        front = costs.front(points, [0, *(noise[name] for name in names)])
         numbers = ", ".join(sorted(front, key=int))
         return [f"Pareto   none is better in {first.result.monitor} and {', '.join(names)} at once: {numbers}"]
     return [f"Best     {first.label}, {first.result.monitor} {first.monitored:.4f}: {first.command}"]

@@ -105,11 +105,11 @@ def is_quantization(name: str) -> bool:
 
 
 def parameters(network: nn.Layer) -> int:
-    """Trainable numbers of a network, without those of its simulated integers."""
+    """Parameters of a network, frozen ones too, without running statistics and those of its simulated integers."""
     return sum(
         parameter.size
         for name, parameter in network.named_parameters()
-        if not parameter.stop_gradient and not is_quantization(name)
+        if not name.endswith(("._mean", "._variance")) and not is_quantization(name)
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import config as cfg
 from ..images import Preparation, decode, resize_all
+from .classes import Differing, Known, listed
 from .loaders import Batch, EvalLoader, TrainLoader
 from .samplers import epoch_order
 from .sources import load, preparation
@@ -16,10 +17,12 @@ from .transforms import Normalize
 
 __all__ = [
     "Batch",
+    "Differing",
     "EvalLoader",
     "FilesOnDisk",
     "ImageFiles",
     "Images",
+    "Known",
     "Loaders",
     "Normalize",
     "Pictures",
@@ -30,6 +33,7 @@ __all__ = [
     "build",
     "decode",
     "epoch_order",
+    "listed",
     "load",
     "preparation",
     "resize_all",
@@ -61,6 +65,12 @@ class Loaders:
         return None if chosen is None else EvalLoader(chosen, self.train.config)
 
     @property
+    def unseen(self) -> list[str]:
+        """The classes that no image is of."""
+        seen = set(np.concatenate([split.labels for split in self.source.splits.values()]).tolist())
+        return [name for label, name in enumerate(self.classes) if label not in seen]
+
+    @property
     def classes(self) -> list[str]:
         """Names of the classes."""
         return self.source.classes
@@ -72,15 +82,15 @@ def build(
     overfit_batches: int | None = None,
     rank: int = 0,
     world: int = 1,
-    classes: list[str] | None = None,
+    known: Known | None = None,
 ) -> Loaders:
     """Load the images and divide those of training and validation among `world` processes.
 
-    `classes`, where given, are those that weights know, in their order.
+    Labels follow the classes that weights know, where those are given.
     With `overfit_batches` the first batches of the first epoch are all there is, for training and
     evaluation alike, without augmentation.
     """
-    source = load(config, classes)
+    source = load(config, known)
     if overfit_batches:
         config = replace(config, augment=cfg.Augment())
         few = epoch_order(seed, 0, len(source.train))[: overfit_batches * config.batch_size]

@@ -10,22 +10,23 @@ from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import DataError
 from ..images import Preparation, to_grey
-from . import cifar, digits, folder, mnist, synthetic
+from . import cifar, classes, digits, folder, mnist, synthetic
+from .classes import Known
 from .splits import ImageFiles, Source, Split, first_of_each_class, stratified_split
 
 
-def load(config: cfg.Data, classes: list[str] | None = None) -> Source:
+def load(config: cfg.Data, known: Known | None = None) -> Source:
     """The images that the config chooses, limited and with a validation split where it asks for one.
 
-    `classes`, where given, are those that weights know: labels follow their order. Errors: DataError for anything
-    missing, damaged or mislabelled, and for a class that is not among those.
+    Labels follow the order of the classes that weights know, where those are given. Errors: DataError for anything
+    missing, damaged or mislabelled, and for other classes.
     """
     source = _read(config)
     for name, split in source.splits.items():
         _check(source, name, split)
         _fit(source, name, split, config)
-    if classes is not None:
-        source = with_classes(source, classes)
+    if known:
+        source = classes.match(source, known)
     if source.val is None and config.val_fraction:
         kept, held_out = stratified_split(source.train.labels, config.val_fraction, config.split_seed)
         source = replace(source, train=source.train.select(kept), val=source.train.select(held_out))
@@ -65,30 +66,6 @@ def preparation(config: cfg.Data) -> Preparation:
     return Preparation(
         height, width, config.channels, config.resize.value, config.crop_ratio, (red, green, blue), config.max_pixels
     )
-
-
-def with_classes(source: Source, classes: list[str]) -> Source:
-    """The same images with labels that count these classes.
-
-    Errors: DataError where the images have a class that is not among them.
-    """
-    if source.classes == classes:
-        return source
-    if foreign := [name for name in source.classes if name not in classes]:
-        raise DataError(
-            f"The classes of '{source.name}' are not those of the weights: {_listed(foreign)} "
-            f"{'is' if len(foreign) == 1 else 'are'} unknown to them.\n  images: {_listed(source.classes)}\n"
-            f"  weights: {_listed(classes)}\nTake the images that the weights were trained on, or rename the classes."
-        )
-    places = np.array([classes.index(name) for name in source.classes], dtype=np.int64)
-    renamed = replace(source, classes=classes)
-    for split in renamed.splits.values():
-        split.labels = places[split.labels]
-    return renamed
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def _limited(split: Split, limit: int) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ class Column:
     digits: int
     title: str
     """What it is, for an axis."""
+    noise: float = 0.0
+    """Two values that differ by at most this part are equal: measuring the same thing again differs by as much."""
 
     def value(self, final: dict[str, Any]) -> float | None:
         """The number in the column's unit; None where the run has none."""
@@ -39,7 +42,7 @@ class Column:
 PARAMS = Column("M parameters", "params", 1e6, 3, "parameters, millions")
 MACS = Column("M MACs", "macs", 1e6, 2, "MACs of an image, millions")
 SIZE = Column("MB", "size_mb", 1, 3, "size of the file, MB")
-LATENCY = Column("ms/image", "latency_ms_p50", 1, 2, "latency at batch 1, ms (median)")
+LATENCY = Column("ms/image", "latency_ms_p50", 1, 2, "latency at batch 1, ms (median)", noise=0.05)
 #: What a sweep is compared by, besides accuracy.
 COSTS = (PARAMS, MACS, SIZE, LATENCY)
 
@@ -65,10 +68,14 @@ def measured(directories: Mapping[str, Path]) -> tuple[dict[str, dict[str, float
     return latencies, f"{timings[0].engine}, {timings[0].threads} thread, in turns" if timings else ""
 
 
-def front(points: Mapping[Key, Sequence[float]]) -> list[Key]:
-    """The Pareto front of points, the higher the better: those that no other point is at least as good as in all."""
+def front(points: Mapping[Key, Sequence[float]], noise: Sequence[float] = ()) -> list[Key]:
+    """The Pareto front of points, the higher the better: those that no other point is better than in one and as good in
+    all. `noise` is the part by which equal values of each coordinate may differ, 0 where nothing is given.
+    """
 
     def beats(one: Sequence[float], other: Sequence[float]) -> bool:
-        return one != other and all(mine >= its for mine, its in zip(one, other, strict=True))
+        pairs = list(itertools.zip_longest(one, other, noise, fillvalue=0.0))
+        gains = [0.0 if abs(mine - its) <= part * abs(its) else mine - its for mine, its, part in pairs]
+        return min(gains) >= 0 and max(gains) > 0
 
     return [name for name, point in points.items() if not any(beats(other, point) for other in points.values())]

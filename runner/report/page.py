@@ -177,7 +177,7 @@ def _fronts(order: Sequence[Run], colors: dict[str, int | None]) -> list[dict[st
         points = verdict.pareto_points(order, column)
         if len(points) < 2:
             continue
-        front = set(costs.front(points))
+        front = set(costs.front(points, [0, column.noise]))
         dots = [
             charts.Dot(run.label, run.title, column.value(run.final) or 0, run.final[metric.name], colors[run.label],
                        run.label in front)

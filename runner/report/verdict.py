@@ -106,7 +106,7 @@ def _front(order: Sequence[Run]) -> list[str]:
     best, title, on = order[0], subject.compared_by(order).title, []
     for column in (costs.LATENCY, costs.SIZE, costs.MACS):
         points = pareto_points(order, column)
-        if best.label in points and best.label in costs.front(points):
+        if best.label in points and best.label in costs.front(points, [0, column.noise]):
             on.append(column.heading)
     if len(order) == 1:
         return []

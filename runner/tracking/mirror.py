@@ -208,6 +208,9 @@ class Mirror:
         match event["event"]:
             case "resumed":
                 self.client.update_run(run_id, status="RUNNING")
+                if "ended" in self.client.get_run(run_id).data.tags:
+                    # Why it was stopped before says nothing of the present.
+                    self.client.delete_tag(run_id, "ended")
                 self.known["ended"] = False
             case "tags":
                 for key, value in event["values"].items():

@@ -35,7 +35,7 @@ class Reading:
 
 
 class Window:
-    """The steps since the metrics were last logged."""
+    """The last steps, as many as are logged together: every reading is of equal weight, the last of a run as well."""
 
     def __init__(self, training: Training, unread: Unread) -> None:
         self.training = training
@@ -43,7 +43,12 @@ class Window:
         self.rates: list[float] = unread.get("rates", [])
         self.values = np.array(unread.get("values", []), dtype=np.float32)
         """float32 [steps, terms + 3]: what was read of the device, of all processes together."""
-        self.images: int = unread.get("images", 0)
+        self.fresh: int = unread.get("fresh", len(self.values))
+        """How many of the last steps were not logged yet."""
+        # Checkpoints of earlier versions have the sum alone.
+        evenly = [unread.get("images", 0) / max(1, len(self.values))] * len(self.values)
+        self.counts: list[float] = list(unread.get("counts", evenly))
+        """Images of each step in `values` and `readings`."""
         self.readings: list[Reading] = []
         """Those that were not read of the device yet."""
         self.timed = 0
@@ -54,7 +59,8 @@ class Window:
         """Take in one step."""
         self.readings.append(reading)
         self.names, self.rates = reading.names, reading.rates
-        self.images += images
+        self.counts.append(images)
+        self.fresh += 1
         self.timed += images
 
     def restart_clock(self) -> None:
@@ -91,18 +97,22 @@ class Window:
         self.check()
         if not len(self.values):
             return Unread()
-        return Unread(names=self.names, rates=self.rates, values=self.values.tolist(), images=self.images)
+        return Unread(
+            names=self.names, rates=self.rates, values=self.values.tolist(), counts=self.counts, fresh=self.fresh
+        )
 
     def flush(self, observer: Observer) -> None:
         """Report the steps that were not read yet."""
-        if self.readings or len(self.values):
+        if self.fresh:
             observer.logged(self.training.progress, self.read())
 
     def read(self) -> dict[str, float]:
-        """Averages over the window as `train/…` metrics, and a new window."""
+        """Averages over the last steps as `train/…` metrics: those that were not logged yet, at least `log_every`."""
         self.check()
+        steps = max(self.fresh, self.training.settings.log_every)
+        self.values, self.counts = self.values[-steps:], self.counts[-steps:]
         means = self.values[:, :-2].mean(axis=0, dtype=np.float64)
-        top1, topk = self.values[:, -2:].sum(axis=0) / self.images
+        top1, topk = self.values[:, -2:].sum(axis=0) / sum(self.counts)
         read = {"train/loss": float(means[-1])}
         read |= {f"train/loss/{name}": float(mean) for name, mean in zip(self.names, means[:-1], strict=True)}
         read |= {f"train/{HEADLINE.name}": float(top1), f"train/top{self.training.k}": float(topk)}
@@ -113,5 +123,5 @@ class Window:
             read["train/loss_scale"] = self.training.precision.loss_scale
         if self.timed:
             read["train/images_per_s"] = self.timed / max(self.seconds, 1e-9)
-        self.values, self.images, self.timed, self.seconds = self.values[:0], 0, 0, 0.0
+        self.fresh, self.timed, self.seconds = 0, 0, 0.0
         return read

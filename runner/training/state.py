@@ -26,6 +26,8 @@ class Unread(TypedDict, total=False):
     rates: list[float]
     values: list[list[float]]
     images: int
+    counts: list[float]
+    fresh: int
 
 
 @dataclass

@@ -131,7 +131,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     files.write_json(directory / ENVIRONMENT, provenance.environment())
     journal = Journal(directory)
     if saved:
-        check_data(saved, data)
+        notes += check_data(saved, data)
         checkpoint.rewind(directory, saved)
         # The result of what was complete before it was extended.
         files.remove_file(directory / RESULT)
@@ -150,6 +150,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     journal.append("tags", values={"device": run.device, "parameters": parameters, "amp": amp})
     about = About(
         data=data["digest"],
+        splits=data["digests"],
         classes=run.training.loaders.classes,
         plan=run.plan,
         config=files.text_digest((directory / CONFIG).read_text(encoding="utf-8")),
@@ -229,13 +230,19 @@ def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[c
     return saved, notes
 
 
-def check_data(saved: checkpoint.Saved, data: dict[str, Any]) -> None:
-    """Errors: DataError where the images are not those the run was trained on."""
-    if saved.state.data != data["digest"]:
+def check_data(saved: checkpoint.Saved, data: dict[str, Any]) -> list[str]:
+    """What a person should know of images that a run goes on with. Errors: DataError where they make another run."""
+    before, now = saved.state.splits, data["digests"]
+    if not before:
+        return [f"{saved.folder.name} is of an earlier version: whether the images are still the same is not known"]
+    changed = [split for split in {**before, **now} if before.get(split) != now.get(split)]
+    if decisive := [split for split in changed if split != "test"]:
         raise DataError(
-            f"The images of '{data['name']}' are not those that {saved.folder} was trained on ({data['source']}). "
-            "Bring those back, or start a new run from its weights: checkpoint.init_from=RUN"
+            f"The images of '{data['name']}' in {data['source']} are not those that {saved.folder} was trained on: "
+            f"names, sizes or classes of {' and '.join(decisive)} differ. Bring those back, or start a new run from "
+            "its weights: checkpoint.init_from=RUN"
         )
+    return ["the test images are others than when the run began"] if changed else []
 
 
 def profiling(debug: cfg.Debug, directory: Path) -> AbstractContextManager[Any]:

@@ -6,15 +6,14 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from paddle import Tensor
 
-from .. import compression, data, device, models, parallel, runs
+from .. import compression, data, device, models, parallel
 from .. import config as cfg
-from ..checkpoints import checkpoint, restore, weights
+from ..checkpoints import checkpoint, restore
 from ..config import rules
 from ..config.monitor import is_known, metrics_of, refusal
 from ..errors import ConfigError
@@ -23,16 +22,16 @@ from ..kernels.accelerate import accelerate as accelerate_network
 from ..kernels.autotune import autotuning_off
 from ..metrics import HEADLINE
 from ..models import Networks
-from ..runs.journal import CONFIG
-from ..tracking import lookup
 from ..training import modes, optimizers, precision, schedules, seeding
 from ..training.ema import Ema
-from ..training.evaluation import evaluate, try_metrics
+from ..training.evaluation import Evaluation, evaluate, try_metrics
 from ..training.state import Training
-from . import features, teacher
+from . import features, initial, teacher
 
 #: Batches that the statistics of normalisation layers are measured on after pruning.
 STATISTICS_BATCHES = 32
+#: Images that a teacher is tried on before it teaches: up to the end of the batch with the last one.
+TEACHERS_IMAGES = 1024
 
 
 @dataclass
@@ -76,7 +75,9 @@ def build(
     whichever part cannot be had.
     """
     rules.check_divisible(config, ranks.world_size)
-    stage = prepare(config, with_teacher=True, ranks=ranks)
+    started: list[initial.Initial | None] = []
+    known = ranks.broadcast_from_first(lambda: _classes(config, saved, started))
+    stage = prepare(config, with_teacher=True, ranks=ranks, known=known)
     networks, loaders, notes = stage.networks, stage.loaders, stage.notes
     if saved:
         restore.structure(saved, networks, config.compression)
@@ -84,7 +85,7 @@ def build(
         restore.weights(saved, networks)
         plan = saved.state.plan
     else:
-        plan = _begin(config, stage, ranks)
+        plan = _begin(config, stage, ranks, next(iter(started), None))
         accelerate(config, networks)
         for name in networks.trained:
             remedy = "checkpoint.init_from is of a run with other classes: take one with those of this data."
@@ -92,6 +93,8 @@ def build(
                 remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
             with autotuning_off():
                 models.check_input(networks[name], config.data.input_shape, len(loaders.classes), remedy)
+    if isinstance(config.mode, cfg.ClsTeacher):
+        notes.append(ranks.broadcast_from_first(lambda: _teachers_accuracy(stage)))
     features.tap(config, stage.mode, networks)
     with autotuning_off():
         costs = {
@@ -131,12 +134,22 @@ def build(
     return Experiment(config, stage.device, training, notes, plan, costs)
 
 
-def _begin(config: cfg.Config, stage: Stage, ranks: parallel.Ranks) -> dict[str, Any]:
+def _classes(
+    config: cfg.Config, saved: checkpoint.Saved | None, started: list[initial.Initial | None]
+) -> data.Known | None:
+    """The classes that the images must have: those of the weights. Weights that are read for that are `started`."""
+    if saved:
+        return data.Known(saved.state.classes, str(saved.folder))
+    started.append(initial.read(config))
+    return initial.classes_for(started[0], config)
+
+
+def _begin(config: cfg.Config, stage: Stage, ranks: parallel.Ranks, start: initial.Initial | None) -> dict[str, Any]:
     """Give the networks initial weights, fewer channels and simulated integers. What was pruned."""
     networks = stage.networks
 
     def first() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        plan = _initial_weights(config, networks, stage.notes)
+        plan = _initial_weights(config, stage, start)
         with autotuning_off():
             plan |= _compress(config, stage)
         alone = ranks.world_size == 1
@@ -162,12 +175,17 @@ def prepare(
     config: cfg.Config,
     with_teacher: bool,
     ranks: parallel.Ranks = parallel.ALONE,
+    known: data.Known | None = None,
 ) -> Stage:
-    """seed → data → networks; the frozen teacher of `cls_teacher` is needed for training only. Errors as in `build`."""
+    """seed → data → networks; the frozen teacher of `cls_teacher` is needed for training only. Errors as in `build`.
+
+    `known` are the classes of the weights to come.
+    """
     place = device.choose(config.train, config.amp, config.launch.devices)
     notes: list[str] = []
     seeding.seed(config.train.seed)
-    loaders = data.build(config.data, config.train.seed, config.debug.overfit_batches, ranks.rank, ranks.world_size)
+    overfit = config.debug.overfit_batches
+    loaders = data.build(config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, known)
     if isinstance(config.data, cfg.Pictures) and (note := data.workers.note(config.data)):
         notes.append(note)
     mode = modes.build(config)
@@ -197,32 +215,18 @@ def accelerate(config: cfg.Config, networks: Networks) -> None:
             accelerate_network(networks[name], config.data.input_shape)
 
 
-def _initial_weights(config: cfg.Config, networks: Networks, notes: list[str]) -> dict[str, Any]:
+def _initial_weights(config: cfg.Config, stage: Stage, start: initial.Initial | None) -> dict[str, Any]:
     """Take over the weights, and the channels, that the config names. What was pruned of them."""
-    if not config.checkpoint.init_from:
+    if start is None:
         if config.compression.prune:
-            notes.append(
+            stage.notes.append(
                 "pruning ranks random weights, which says nothing about the trained network: begin with a trained run, "
                 "checkpoint.init_from=RUN"
             )
         return {}
-    source = lookup.local(config.checkpoint.init_from, lookup.tracking_uri(config))
-    source_weights = weights.read(source)
-    plain = source_weights.without_quantization()
-    if len(plain.arrays) < len(source_weights.arrays):
-        notes.append(f"{source_weights.origin} is quantized: its weights are taken, its ranges are not")
-    if plain.plan:
-        weights.restructure(networks, networks.trained, plain, cfg.NoCompression())
-    remedy = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false"
-    run = runs.config_of(Path(source)) if (Path(source) / CONFIG).is_file() else None
-    if run:
-        # Of another version its weights can be taken all the same.
-        remedy = (
-            f"That run has model={cfg.model_name(run.model)} and data={run.data.kind}: repeat its overrides, or take "
-            "what fits: checkpoint.strict=false"
-        )
-    notes.append(weights.initialize(networks, networks.trained, plain, config.checkpoint.strict, remedy))
-    return plain.plan
+    plan, matched = initial.give(start, config, stage.networks, stage.loaders.classes)
+    stage.notes += [*start.notes, matched]
+    return plan
 
 
 def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
@@ -256,11 +260,24 @@ def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:
     return (batch.images for batch in itertools.islice(loaders.train.unchanged(), batches))
 
 
+def _teachers_accuracy(stage: Stage) -> str:
+    """What a person should see before a student learns from it: a teacher of other images knows nothing of these."""
+    split = "val" if stage.loaders.val else "train"
+    batches = data.EvalLoader(stage.loaders.source.splits[split], stage.loaders.train.config)
+    evaluation = _headline(stage, "teacher", batches, TEACHERS_IMAGES)
+    accuracy = evaluation.values[f"teacher/{HEADLINE.name}"]
+    return f"teacher: {HEADLINE.title} {accuracy:.4f} of {evaluation.count} images of {split}"
+
+
 def _accuracy(stage: Stage, name: str, batches: Iterable[data.Batch], images: int) -> float:
     """Top-1 of one network on the first images."""
+    return _headline(stage, name, batches, images).values[f"{name}/{HEADLINE.name}"]
+
+
+def _headline(stage: Stage, name: str, batches: Iterable[data.Batch], images: int) -> Evaluation:
     network = Networks({name: stage.networks[name]})
     few = itertools.takewhile(lambda batch: int(batch.indices[0]) < images, batches)
-    return evaluate(network, few, stage.precision, 1, metrics=[HEADLINE]).values[f"{name}/{HEADLINE.name}"]
+    return evaluate(network, few, stage.precision, 1, metrics=[HEADLINE])
 
 
 def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:
@@ -292,7 +309,8 @@ def _networks(
     }
     if ranks and isinstance(config.mode, cfg.ClsTeacher):
         teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, config.mode, config))
-        return Networks(trained, {"teacher": teacher.build(config.mode, config, classes, notes, teacher_weights)})
+        frozen = teacher.build(config.mode, config, loaders.classes, notes, teacher_weights)
+        return Networks(trained, {"teacher": frozen})
     return Networks(trained)
 
 

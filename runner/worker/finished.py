@@ -12,7 +12,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from .. import config as cfg
-from .. import device, models
+from .. import data, device, models
 from ..checkpoints import checkpoint, weights
 from ..config.monitor import metrics_of
 from ..data import Normalize, Preparation, decode, preparation
@@ -27,16 +27,19 @@ def load_stage(directory: Path, config: cfg.Config, pointer: str) -> Stage:
 
     Errors: DataError, CheckpointError.
     """
-    stage = experiment.prepare(config, with_teacher=False)
     chosen = weights.read(directory, pointer)
+    known = data.Known(chosen.classes, str(directory), data.Differing.fewer) if chosen.classes else None
+    stage = experiment.prepare(config, with_teacher=False, known=known)
+    if unseen := stage.loaders.unseen:
+        stage.notes.append(f"no image is of {data.listed(unseen)}: what is measured is of the other classes")
     weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
     weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
     experiment.accelerate(config, stage.networks)
     return stage
 
 
-def evaluate_run(directory: Path, config: cfg.Config, split: str, pointer: str) -> Evaluation:
-    """Metrics and predictions of every network of a run on `train`, `val` or `test`.
+def evaluate_run(directory: Path, config: cfg.Config, split: str, pointer: str) -> tuple[Evaluation, list[str]]:
+    """Metrics and predictions of every network of a run on `train`, `val` or `test`, and what to know about them.
 
     Errors: as in `load_stage`; ConfigError for a split that the data does not have, and of a user-defined metric.
     """
@@ -50,7 +53,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str, pointer: str) 
         )
     k = min(config.train.topk, len(stage.loaders.classes))
     metrics = metrics_of(config.train.metrics)
-    return evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics)
+    return evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics), stage.notes
 
 
 @dataclass
@@ -90,5 +93,4 @@ def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
     weights.restructure(networks, (name,), own_weights, config.compression)
     weights.initialize(networks, (name,), own_weights, strict=True)
     experiment.accelerate(config, networks)
-    data = config.data
-    return Classifier(networks[name], state.classes, Normalize(data), preparation(data))
+    return Classifier(networks[name], state.classes, Normalize(config.data), preparation(config.data))

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from paddle import nn
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
 
 from .. import config as cfg
-from .. import models
+from .. import data, models
 from ..checkpoints import weights
 from ..config import store
 from ..errors import CheckpointError, ConfigError
@@ -20,27 +27,42 @@ def read(mode: cfg.ClsTeacher, config: cfg.Config) -> tuple[weights.Weights, cfg
     return weights.read(origin), store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
 
 
+#: The luma of red, green and blue, as ITU-R BT.601 and Pillow have it.
+LUMA = (0.299, 0.587, 0.114)
+
+
 def build(
     mode: cfg.ClsTeacher,
     config: cfg.Config,
-    classes: int,
+    classes: list[str],
     notes: list[str],
     read: tuple[weights.Weights, cfg.Config | None],
 ) -> nn.Layer:
-    """A network with the weights that were read. Errors: CheckpointError or ConfigError where they do not fit."""
+    """A network with the weights that were read, for the student's images and classes.
+
+    It sees images as it was trained on them, and its logits are those of the student's classes in their order. Errors:
+    CheckpointError or ConfigError where it does not fit.
+    """
     own_weights, run = read
+    known = own_weights.classes or classes
+    if missing := [one for one in classes if one not in known]:
+        raise CheckpointError(
+            f"The teacher {own_weights.origin} does not know {data.listed(missing)}.\n"
+            f"  images:  {data.listed(classes)}\n  teacher: {data.listed(known)}\n"
+            "Take a teacher that was trained on these classes."
+        )
     name, prefix = mode.teacher_network, f"{mode.teacher_network}."
     held = {key.partition(".")[0] for key in own_weights.arrays} & {"student", "student1"}
     if held and name not in held:
         raise CheckpointError(
             f"mode.teacher_network={name}: {own_weights.origin} has no such network. It has: {', '.join(sorted(held))}"
         )
-    network = models.build(_model(mode, config, run), classes, config.data.channels)
+    network = models.build(_model(mode, config, run), len(known), (run or config).data.channels)
     if held:
         chosen = {key: value for key, value in own_weights.arrays.items() if key.startswith(prefix)}
     else:
         chosen = {f"{prefix}{key}": value for key, value in own_weights.arrays.items()}
-    teacher = weights.Weights(own_weights.origin, chosen, own_weights.plan)
+    teacher = replace(own_weights, arrays=chosen)
     if run is None:
         # A file says nothing of bits and layers.
         teacher = teacher.without_quantization()
@@ -54,7 +76,70 @@ def build(
         remedy="The teacher needs the architecture and classes it was trained with: model@mode.teacher=…",
     )
     notes.append(f"teacher: {summary}")
+    if known != classes:
+        order = paddle.to_tensor([known.index(one) for one in classes])
+        network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
+    if run:
+        _adapt_input(network, config.data, run.data, notes)
     return network
+
+
+def _adapt_input(network: nn.Layer, given: cfg.Data, known: cfg.Data, notes: list[str]) -> None:
+    """Let a network that knows images in one way be given them in another."""
+    matrix, shift = conversion(given, known)
+    is_same = given.channels == known.channels and np.allclose(matrix, np.eye(given.channels)) and not shift.any()
+    if is_same and given.size == known.size:
+        return
+    size = "×".join(map(str, known.size))
+    notes.append(f"teacher: it sees the images in its own normalisation and in {size} pixels")
+    convert = functools.partial(_converted, matrix=matrix, shift=shift)
+
+    def adapted(_layer: nn.Layer, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        images = inputs[0] if is_same else convert(inputs[0])
+        return (resized(images, known.size), *inputs[1:])
+
+    network.register_forward_pre_hook(adapted)
+
+
+def conversion(given: cfg.Data, known: cfg.Data) -> tuple[np.ndarray, np.ndarray]:
+    """(matrix [known channels, given channels], shift [known channels]) from images normalised one way to another.
+
+    Grey is the luma of colours, and colours of grey are all the same. Errors: ConfigError for other channels.
+    """
+    match (given.channels, known.channels):
+        case (one, other) if one == other:
+            mix = np.eye(one)
+        case (3, 1):
+            mix = np.array([LUMA])
+        case (1, 3):
+            mix = np.ones((3, 1))
+        case (channels, wanted):
+            raise ConfigError(
+                f"The teacher takes images of {wanted} channels, and data.channels={channels}. Take another."
+            )
+    mean, std, own_mean, own_std = (np.array(numbers) for numbers in (given.mean, given.std, known.mean, known.std))
+    matrix = mix * std / own_std[:, None]
+    shift = (mix @ mean - own_mean) / own_std
+    return matrix, np.where(np.abs(shift) < 1e-9, 0, shift)
+
+
+def _converted(images: Tensor, matrix: np.ndarray, shift: np.ndarray) -> Tensor:
+    """float32 [N, C, H, W] to [N, C', H, W]."""
+    # A channel at a time: Paddle 3.3.1 broadcasts [1, C, 1, 1] slowly on a CPU.
+    channels = [
+        sum(float(factor) * images[:, place] for place, factor in enumerate(row) if factor) + float(constant)
+        for row, constant in zip(matrix, shift, strict=True)
+    ]
+    return paddle.stack(channels, axis=1)
+
+
+def resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    """float32 [N, C, H, W] in another size: bilinear where it grows, means of areas where it shrinks."""
+    if list(images.shape[2:]) == list(size):
+        return images
+    grows = size[0] * size[1] > images.shape[2] * images.shape[3]
+    how = {"mode": "bilinear", "align_corners": False} if grows else {"mode": "area"}
+    return F.interpolate(images, size=list(size), **how)
 
 
 def _model(mode: cfg.ClsTeacher, config: cfg.Config, run: cfg.Config | None) -> cfg.Model:

@@ -37,9 +37,9 @@ def main(arguments: list[str]) -> int:
     directory, config = open_run(options.run, options.overrides)
     from ...worker import finished
 
-    evaluation = finished.evaluate_run(directory, config, options.split, options.weights)
+    evaluation, notes = finished.evaluate_run(directory, config, options.split, options.weights)
     if options.json:
-        print(json.dumps({"run": options.run, "images": evaluation.count, **evaluation.values}))
+        print(json.dumps({"run": options.run, "images": evaluation.count, "notes": notes, **evaluation.values}))
         return 0
     networks = dict.fromkeys(name.partition("/")[0] for name in evaluation.values)
     metrics = present(evaluation.of("student"), metrics_of(config.train.metrics))
@@ -51,5 +51,7 @@ def main(arguments: list[str]) -> int:
         table.add_row(network, *(f"{evaluation.values[f'{network}/{metric.name}']:.4f}" for metric in metrics))
     console = screen()
     console.print(table)
+    for note in notes:
+        console.print(note, soft_wrap=True, markup=False)
     console.print(f"{evaluation.count} images, split {options.split}, {options.weights} weights of {options.run}")
     return 0

@@ -1,0 +1,130 @@
+"""The weights that a run begins with: of another run or of a file, and what of them does not fit this one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import config as cfg
+from .. import models, runs
+from ..checkpoints import weights
+from ..config import store
+from ..data import Differing, Known
+from ..errors import ConfigError
+from ..models import Networks
+from ..runs.journal import CONFIG
+from ..tracking import lookup
+from ..training import seeding
+
+#: Keys below `data` that decide what weights see of a picture.
+SEEN = ("image_size", "channels", "mean", "std", "resize", "crop_ratio", "background")
+
+
+@dataclass
+class Initial:
+    """Weights, and the config of the run that they are of."""
+
+    weights: weights.Weights
+    """Without what simulated integers."""
+    run: cfg.Config | None
+    """None where they are of a file."""
+    notes: list[str]
+
+    @property
+    def known(self) -> Known | None:
+        """The classes that they know; None where they are of a file."""
+        if self.weights.classes is None:
+            return None
+        remedy = "Take the layer of the logits anew and all else from there: checkpoint.strict=false"
+        return Known(self.weights.classes, self.weights.origin, remedy=remedy)
+
+
+def read(config: cfg.Config) -> Initial | None:
+    """What `checkpoint.init_from` names.
+
+    Errors: CheckpointError; ConfigError where nothing is trained and images would be others than the weights know.
+    """
+    if not config.checkpoint.init_from:
+        return None
+    source = lookup.local(config.checkpoint.init_from, lookup.tracking_uri(config))
+    own = weights.read(source)
+    plain, notes = own.without_quantization(), []
+    if len(plain.arrays) < len(own.arrays):
+        notes.append(f"{own.origin} is quantized: its weights are taken, its ranges are not")
+    # Of another version its weights can be taken all the same.
+    run = runs.config_of(Path(source)) if (Path(source) / CONFIG).is_file() else None
+    if run and (differing := differences(run.data, config.data)):
+        repeated = overrides(run.data, differing)
+        if not (config.train.max_steps or config.train.epochs):
+            raise ConfigError(
+                f"Nothing is trained, and {own.origin} was trained on images prepared otherwise ({', '.join(differing)}"
+                f"): what is measured would not be that network. Repeat its keys: {repeated}"
+            )
+        notes.append(f"{own.origin} was trained on images prepared otherwise; its keys: {repeated}")
+    return Initial(plain, run, notes)
+
+
+def differences(one: cfg.Data, other: cfg.Data) -> list[str]:
+    """The keys below `data` by which the same picture becomes another one."""
+    return [key for key in SEEN if _seen(one, key) != _seen(other, key)]
+
+
+def overrides(data: cfg.Data, keys: Sequence[str]) -> str:
+    """What is typed for these keys below `data` to have these values."""
+    values = {key: store.to_plain(getattr(data, key)) for key in keys}
+    return " ".join(f"data.{key}={str(value).replace(' ', '')}" for key, value in values.items())
+
+
+def _seen(data: cfg.Data, key: str) -> Any:
+    return data.size if key == "image_size" else getattr(data, key)
+
+
+def give(
+    initial: Initial, config: cfg.Config, networks: Networks, classes: Sequence[str]
+) -> tuple[dict[str, Any], str]:
+    """Give networks the weights, and the channels. What was pruned, and a line that says what matched.
+
+    Errors: CheckpointError where they do not fit.
+    """
+    own, strict = initial.weights, config.checkpoint.strict
+    if own.plan:
+        weights.restructure(networks, networks.trained, own, cfg.NoCompression())
+    remedy = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false"
+    if initial.run:
+        remedy = (
+            f"That run has model={cfg.model_name(initial.run.model)} and data={initial.run.data.kind}: repeat its "
+            "overrides, or take what fits: checkpoint.strict=false"
+        )
+    anew: set[str] = set()
+    if own.classes is not None and list(classes) != own.classes:
+        anew = {name for network in networks.trained for name in head(config, network, len(classes))}
+        own = replace(own, arrays={name: array for name, array in own.arrays.items() if _of_any(name) not in anew})
+    line = weights.initialize(networks, networks.trained, own, strict, remedy)
+    if anew:
+        line += f"; {', '.join(sorted(anew))} begin anew, since those weights know other classes"
+    return own.plan, line
+
+
+def head(config: cfg.Config, network: str, classes: int) -> set[str]:
+    """The parameters of a network that give the logits, without its name before them: those that follow the classes."""
+    random_state = seeding.state()
+    model, channels = models.model_of(config, network), config.data.channels
+    few, more = (models.build(model, count, channels).state_dict() for count in (classes, classes + 1))
+    seeding.restore(random_state)
+    return {name for name, value in few.items() if more[name].shape != value.shape}
+
+
+def _of_any(name: str) -> str:
+    """The name of an array without that of a network before it."""
+    network, _, rest = name.partition(".")
+    return rest if network in ("student", "student1") else name
+
+
+def classes_for(initial: Initial | None, config: cfg.Config) -> Known | None:
+    """The classes that the images have to have for these weights."""
+    known = initial and initial.known
+    if known and not config.checkpoint.strict:
+        return replace(known, differing=Differing.kept)
+    return known or None

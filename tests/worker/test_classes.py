@@ -1,0 +1,162 @@
+"""Classes are names wherever weights and images meet."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import TINY, run_inline
+
+NAMES = ("cat", "dog", "eel")
+#: Of a folder of pictures.
+FOLDER = (
+    *TINY, "data=image_folder", "data.root=pets", "data.image_size=16", "data.workers=0", "data.limit=null",
+    "data.val_fraction=0.25",
+)  # fmt: skip
+
+
+def write(root: Path, names=NAMES, mean=0) -> Path:
+    """A set of pictures whose class is their colour."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for name in names:
+            place = root / split / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 90, (20, 24, 3), dtype=np.uint8)
+                pixels[..., NAMES.index(name) if name in NAMES else 0] += 120
+                Image.fromarray(pixels).save(place / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with pictures in `pets` and a run on them in `run`."""
+    folder = tmp_path_factory.mktemp("classes")
+    write(folder / "pets")
+    done = run_inline(*FOLDER, "hydra.run.dir=run", "tracking=none", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def renamed(place, tmp_path):
+    """The same run beside a set whose `cat` is called `zebra`."""
+    shutil.copytree(place / "run", tmp_path / "run")
+    write(tmp_path / "pets")
+    for split in ("train", "test"):
+        (tmp_path / "pets" / split / "cat").rename(tmp_path / "pets" / split / "zebra")
+    return tmp_path
+
+
+TEACHER = ("mode=cls_teacher", "mode.teacher_from=run", "hydra.run.dir=other")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("eval", "run"), ("export", "run", "--format", "onnx"),
+        (*FOLDER, "hydra.run.dir=run", "checkpoint.resume=auto", "train.max_steps=3"),
+        (*FOLDER, "checkpoint.init_from=run", "hydra.run.dir=other"), (*FOLDER, *TEACHER),
+    ],
+    ids=["eval", "export", "resume", "init_from", "teacher"],
+)  # fmt: skip
+def test_weights_and_images_of_other_classes_are_refused_with_both_lists(renamed, command):
+    done = run_inline(*command, *(["tracking=none"] if "=" in command[0] else []), cwd=renamed)
+    assert done.returncode == 3, done.stdout
+    assert "cat, dog, eel" in done.stderr
+    assert "dog, eel, zebra" in done.stderr
+
+
+def test_what_fits_is_taken_without_the_layer_of_the_logits(renamed):
+    done = run_inline(
+        *FOLDER, "checkpoint.init_from=run", "checkpoint.strict=false", "hydra.run.dir=other",
+        "tracking=none", cwd=renamed,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "out.bias, out.weight begin anew, since those weights know other classes" in done.stdout
+
+
+def test_fewer_classes_are_evaluated_and_said(place, tmp_path):
+    write(tmp_path / "few", ("dog", "eel"))
+    done = run_inline("eval", "run", f"data.root={tmp_path / 'few'}", "--json", cwd=place)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["images"] == 8
+    assert answer["notes"] == ["no image is of cat: what is measured is of the other classes"]
+
+
+def test_a_class_that_weights_do_not_know_is_refused_in_an_evaluation(place, tmp_path):
+    write(tmp_path / "more", (*NAMES, "yak"))
+    done = run_inline("eval", "run", f"data.root={tmp_path / 'more'}", cwd=place)
+    assert done.returncode == 3
+    assert "does not know yak" in done.stderr
+
+
+def backwards(reverse=False):
+    """The pictures of `pets` as arrays, their classes in an order of the caller's."""
+    from runner.data import Images, Source, decode
+    from runner.images import Preparation
+
+    names = list(NAMES)[:: -1 if reverse else 1]
+    parts = []
+    for split in ("train", "test"):
+        paths = [path for name in names for path in sorted(Path("pets", split, name).iterdir())]
+        labels = [names.index(path.parent.name) for path in paths]
+        parts.append(Images(np.stack([decode(path, Preparation(16, 16)) for path in paths]), np.array(labels)))
+    return Source("backwards", names, *parts)
+
+
+def test_classes_in_another_order_are_the_same_classes(place):
+    target = ("data=custom", "data.target=tests.worker.test_classes:backwards", "data.image_size=16")
+    done = run_inline(*TINY, *target, "data.limit=null", "hydra.run.dir=arrays", "tracking=none", cwd=place)
+    assert done.returncode == 0, done.stderr
+    # The config of the run itself is changed: keys that it lacks cannot be added.
+    config = place / "arrays" / "config.yaml"
+    before = json.loads(run_inline("eval", "arrays", "trust=true", "--json", cwd=place).stdout)
+    config.write_text(config.read_text().replace("kwargs: {}", "kwargs: {reverse: true}", 1))
+    assert "reverse" in config.read_text()
+    assert json.loads(run_inline("eval", "arrays", "trust=true", "--json", cwd=place).stdout) == before
+
+
+def test_a_teacher_is_given_images_as_it_knows_them_and_its_accuracy_is_said(place):
+    other = ("data.mean=[0.1,0.2,0.3]", "data.std=[0.9,0.8,0.7]")
+    lines = []
+    for number, extra in enumerate([(), other]):
+        done = run_inline(
+            *FOLDER, "mode=cls_teacher", "mode.teacher_from=run", f"hydra.run.dir=taught{number}",
+            "tracking=none", *extra, cwd=place,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        lines.append(next(line for line in done.stdout.splitlines() if line.startswith("teacher: top-1")))
+    assert lines[0] == lines[1]
+    assert "it sees the images in its own normalisation and in 16×16 pixels" in done.stdout
+
+
+def test_weights_are_not_measured_on_images_that_they_never_saw_so(place):
+    begin = (*FOLDER, "checkpoint.init_from=run", "data.mean=[0.1,0.2,0.3]", "tracking=none")
+    refused = run_inline(*begin, "train.epochs=0", "train.max_steps=null", "hydra.run.dir=begun0", cwd=place)
+    assert refused.returncode == 2
+    assert "Repeat its keys: data.mean=[0.485,0.456,0.406]" in refused.stderr
+    done = run_inline(*begin, "hydra.run.dir=begun1", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "prepared otherwise; its keys: data.mean=[0.485,0.456,0.406]" in done.stdout
+
+
+def test_a_run_goes_on_with_other_test_images_and_says_so_but_not_with_others_to_train_on(place, tmp_path):
+    shutil.copytree(place / "run", tmp_path / "run")
+    write(tmp_path / "pets")
+    (tmp_path / "pets/test/cat/0.png").unlink()
+    again = (*FOLDER, "hydra.run.dir=run", "checkpoint.resume=auto", "tracking=none")
+    done = run_inline(*again, "train.max_steps=3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the test images are others than when the run began" in done.stdout
+    Image.new("RGB", (9, 9)).save(tmp_path / "pets/train/cat/0.png")
+    refused = run_inline(*again, "train.max_steps=4", cwd=tmp_path)
+    assert refused.returncode == 3
+    assert "names, sizes or classes of train" in refused.stderr
