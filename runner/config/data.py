@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from .fields import bounded
+from .fields import bounded, path
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Digits(Data):
 class Files(Data):
     """A set read from its official files below a folder."""
 
-    root: str = "???"
+    root: str = path("???")
     """Folder that holds the files."""
     download: bool = False
     """Fetch missing files from the set's home page and verify their checksums."""
@@ -105,7 +105,7 @@ class ImageFolder(Data):
 
     kind: str = "image_folder"
     """What the choice is; set by it."""
-    root: str = "???"
+    root: str = path("???")
     """Folder that holds `train` and `test` (`val`, where present, is the validation split)."""
     workers: int = bounded(2, min=0)
     """Processes that decode images; 0 decodes in the training process."""

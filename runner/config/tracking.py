@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any, Optional
 
 from .. import files
-from .fields import bounded
+from .fields import bounded, path
 
 #: What addresses that are none of MLflow's begin with: a place in the run directory, a folder, code of the user's.
 RUN, FOLDER, CODE = "run:", "folder:", "custom:"
@@ -60,7 +60,7 @@ class TensorBoard(Tracker):
 
     kind: str = "tensorboard"
     """What the choice is; set by it."""
-    folder: Optional[str] = None
+    folder: Optional[str] = path(None)
     """Folder in which the run gets a folder of its own, as TensorBoard compares runs; null: in the run directory."""
 
     @property
@@ -119,7 +119,7 @@ class Mlflow(Tracking, Tracker):
 
     kind: str = "mlflow"
     """What the choice is; set by it."""
-    uri: str = "sqlite:///outputs/mlflow.db"
+    uri: str = path("sqlite:///outputs/mlflow.db")
     """Tracking URI; relative sqlite paths start at the working directory."""
     checkpoints: Upload = Upload.best
     """Which checkpoints are uploaded as artefacts: the best; the best and the last; all of them; none."""
