@@ -11,28 +11,31 @@ from rich.table import Table
 
 from ...terminal import screen
 from ..open_run import open_run
-from .arguments import bounded
+from .arguments import bounded, separate
 
 
 def main(arguments: list[str]) -> int:
-    """`predict RUN IMAGES… [--network NAME] [--top N] [--json] [key=value …]`."""
+    """`predict RUN IMAGES… [key=value …] [--network NAME] [--top N] [--json]`."""
     parser = argparse.ArgumentParser(prog="runner predict", description="Classify image files with a run's network.")
     parser.add_argument("run", metavar="RUN", help="run directory or MLflow run id")
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders (searched through) or 'globs'")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGES",
+        help="files, folders (searched through) or 'globs'; key=value as in runner eval, trust=true too",
+    )  # fmt: skip
     parser.add_argument("--network", default="student", help="which network of the run (%(default)s)")
     parser.add_argument(
         "--top", type=bounded(int, 1, 1_000_000), default=3, metavar="N", help="classes an image (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="key=value", help="as in runner eval; trust=true too"
-    )
-    options = parser.parse_args(arguments)
-    directory, config = open_run(options.run, options.set)
+    options = parser.parse_intermixed_args(arguments)
+    images, overrides = separate(options.images)
+    if not images:
+        parser.error("the following arguments are required: IMAGES")
+    directory, config = open_run(options.run, overrides)
     from ...data import folder
     from ...worker import finished
 
-    files = folder.find(options.images)
+    files = folder.find(images)
 
     classifier = finished.classifier(directory, config, options.network)
     top = min(options.top, len(classifier.classes))
