@@ -123,7 +123,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
 
 
 def _unknown_key(error: ConfigAttributeError | ConfigKeyError, overrides: Sequence[str]) -> ConfigError:
-    key, valid = str(error.full_key), [field.name for field in fields(error.object_type)]
+    key, valid = str(error.full_key), [field.name for field in fields(error.object_type)]  # type: ignore[arg-type]
     of_key = re.compile(rf"[+~]*{re.escape(key)}[.=]")
     override = next((text for text in overrides if of_key.match(text)), "")
     known = keys_of(error.parent_node._get_root()) if error.parent_node is not None else []

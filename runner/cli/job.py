@@ -8,6 +8,7 @@ import errno
 import math
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +68,10 @@ def run(command: Command, composed: DictConfig) -> Any:
     hydra = HydraConfig.get()
     directory, overrides = Path(hydra.runtime.output_dir), _as_typed(hydra.overrides.task)
     if hydra.mode == RunMode.MULTIRUN:
+        if not hydra.job.num:
+            tell_of_variables(composed)
         return _job(command, composed, directory, overrides, math.nan if engines.takes_nan(hydra.sweeper) else None)
+    tell_of_variables(composed)
     try:
         config = store.from_composition(composed)
         if isinstance(config.launch, cfg.Cluster) and config.launch.rank is None and not workers.is_launched():
@@ -86,6 +90,20 @@ def run(command: Command, composed: DictConfig) -> Any:
     if result is not None:
         run_summary.show(config, directory, result)
     return None
+
+
+def tell_of_variables(composed: DictConfig) -> None:
+    """Say which variables of MLflow's are not followed, where the config says nothing else than by default either.
+
+    Their values may have passwords in them, and are not shown.
+    """
+    for variable, (key, default) in cfg.VARIABLES.items():
+        value = OmegaConf.select(composed, key, throw_on_missing=False)
+        if value == default and os.environ.get(variable, value) != value:
+            print(
+                f'{variable} is set and not used; this is {key}={value}. To follow it: {key}="${variable}"',
+                file=sys.stderr,
+            )
 
 
 def _job(command: Command, composed: DictConfig, directory: Path, overrides: list[str], nothing: float | None) -> Any:

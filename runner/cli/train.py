@@ -54,7 +54,8 @@ def train_inline(directory: Path) -> int:
 
 def _overrides_first(arguments: list[str], sweeps: bool) -> list[str]:
     """The arguments as Hydra takes them: an override behind a flag (`mode=cls --cfg job name=x`) it refuses."""
-    overrides, flags = [], []
+    overrides: list[str] = []
+    flags: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
         is_flag = argument.startswith("-") or not ("=" in argument or argument.startswith("~")) or before in OF_FOLDERS
         (flags if is_flag else overrides).append(argument)

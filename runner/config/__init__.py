@@ -146,3 +146,6 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "tracker": (Csv, TensorBoard, CustomTracker),
     "launch": (Local, Cluster),
 }
+
+#: Variables that MLflow follows and a run does not → the key that says it here, and its default.
+VARIABLES = {"MLFLOW_TRACKING_URI": ("tracking.uri", Mlflow.uri), "MLFLOW_EXPERIMENT_NAME": ("name", Config.name)}

@@ -48,11 +48,11 @@ def _below(hint: Any, part: str) -> Iterator[Any]:
         yield Any
 
 
-def _choices(schema: type) -> Iterator[type]:
+def _choices(schema: type[Any]) -> Iterator[type[Any]]:
     """A dataclass and all below it: the choices of a group."""
     yield schema
-    for choice in schema.__subclasses__():
-        yield from _choices(choice)
+    for below in schema.__subclasses__():
+        yield from _choices(below)
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ... import config as cfg
 from ... import terminal
+from ...config.keys import expanded
 from ...deploy import bench
 from ...deploy.manifest import EXPORT, MANIFEST
 from ...errors import CheckpointError, ConfigError
@@ -42,7 +43,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--format", choices=("onnx", "paddle"), help="only files of this format")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--uri", default=cfg.Mlflow.uri, help="where MLflow run ids are looked up (%(default)s)")
+    parser.add_argument(
+        "--uri", type=expanded, default=cfg.Mlflow.uri, help="where MLflow run ids are looked up (%(default)s)"
+    )
     options = parser.parse_args(arguments)
     directories = {run: _directory(run, options.uri) for run in options.runs}
     files = [entry for run, directory in directories.items() for entry in _entries(run, directory, options.format)]
