@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import types
@@ -40,7 +39,7 @@ def types_of(key: str, schema: type = Config) -> set[Any]:
 def _below(hint: Any, part: str) -> Iterator[Any]:
     if is_dataclass(hint):
         for choice in _choices(hint):  # type: ignore[arg-type]
-            if part in (hints := _hints(choice)):
+            if part in (hints := get_type_hints(choice)):
                 yield from _options(hints[part])
     elif get_origin(hint) in (list, dict):
         yield from _options(get_args(hint)[-1])
@@ -53,11 +52,6 @@ def _choices(schema: type[Any]) -> Iterator[type[Any]]:
     yield schema
     for below in schema.__subclasses__():
         yield from _choices(below)
-
-
-@functools.cache
-def _hints(schema: type) -> dict[str, Any]:
-    return get_type_hints(schema)
 
 
 def _options(hint: Any) -> list[Any]:
