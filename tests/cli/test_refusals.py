@@ -174,6 +174,17 @@ def test_a_defect_in_the_users_code_ends_with_1_and_says_where_the_log_is(here, 
     assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
 
 
+@pytest.mark.parametrize("how", ["KeyboardInterrupt", "SystemExit"])
+def test_the_users_code_cannot_end_a_run_as_a_signal_or_as_done(here, tmp_path, how):
+    custom = ["model=custom", "model.target=tests.samples:leave", f"+model.kwargs.how={how}"]
+    done = here("tracking=none", *custom, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert how in done.stderr
+    assert "train.log" in done.stderr
+    assert here("tracking=none", "model.scale=-1", "hydra.run.dir=run", cwd=tmp_path).returncode == 2
+    assert "already holds" not in here("tracking=none", *custom, "hydra.run.dir=run", cwd=tmp_path).stderr
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -306,7 +317,7 @@ def test_a_run_whose_journal_says_nothing_is_not_up_to_date(here, finished, tmp_
     assert "Bring back" in done.stderr
 
 
-@pytest.mark.parametrize("body", ["import sys; sys.exit(0)", "return 10**400"])
+@pytest.mark.parametrize("body", ["import sys; sys.exit(0)", "raise KeyboardInterrupt", "return 10**400"])
 def test_a_metric_that_ends_the_process_or_is_beyond_numbers_is_named(here, tmp_path, monkeypatch, body):
     name = f"metrics_{len(body)}"
     (tmp_path / f"{name}.py").write_text(f"def own(confusion):\n    {body}\n")

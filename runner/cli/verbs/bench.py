@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from ...config.keys import expanded
 from ...deploy import bench
 from ...deploy.manifest import EXPORT, MANIFEST
 from ...errors import CheckpointError, ConfigError
-from ...files import refuse_links
+from ...files import refuse_links, to_json
 from ...terminal import screen
 from ...tracking import lookup
 from . import sync
@@ -55,7 +54,7 @@ def main(arguments: list[str]) -> int:
     timings = bench.measure(files, options.batch, options.seconds, options.threads)
     if options.json:
         for row in map(describe, timings, bench.speedups(timings)):
-            print(json.dumps(row, ensure_ascii=False))
+            print(to_json(row))
     else:
         show(timings)
     # What is said about the delivery is no JSON.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 import numpy as np
 from rich import box
 from rich.table import Table
 
+from ...files import to_json
 from ...terminal import screen
 from ..open_run import open_run
 from .arguments import bounded, separate
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         ranked = [(classifier.classes[place], float(probabilities[place])) for place in best]
         if options.json:
             classes = [{"class": name, "probability": probability} for name, probability in ranked]
-            print(json.dumps({"image": str(path), "classes": classes}, ensure_ascii=False))
+            print(to_json({"image": str(path), "classes": classes}))
             continue
         others = ", ".join(f"{name} {probability:.3f}" for name, probability in ranked[1:])
         table.add_row(str(path), ranked[0][0], f"{ranked[0][1]:.3f}", *([others] if top > 1 else []))
