@@ -146,10 +146,12 @@ def _unreadable(error: OverrideParseException) -> ConfigError:
     key, equals, value = error.override.partition("=")
     if not equals:
         return ConfigError(f"{error.override} is not an override: write KEY=VALUE, such as mode=cls")
-    return ConfigError(
-        f"{error.override} is not in the grammar of overrides: {_first_line(error)}\n"
-        f"Where the value is a text, quote it for Hydra and for the shell: {terminal.pasted(key, value)}"
-    )
+    message = f"{error.override} is not in the grammar of overrides: {_first_line(error)}\n"
+    message += f"Where the value is a text, quote it for Hydra and for the shell: {terminal.pasted(key, value)}"
+    if "," in value:
+        several = ",".join(terminal.quoted(one.strip()) for one in value.split(","))
+        message += f"\nWhere it is several, of a sweep: {terminal.words([f'{key}={several}'])}"
+    return ConfigError(message)
 
 
 def _unknown_choice(error: MissingConfigException) -> ConfigError:

@@ -34,6 +34,10 @@ CONFIG_ERRORS = [
     (["name=a,b"], ["several values", "-m", """'name='"'"'a,b'"'"''"""]),
     (["tracking=mlflow,csv"], ["'tracking=[mlflow,csv]'"]),
     (["train.callbacks=my:Log"], ["'train.callbacks=[{target:package.module:callable}]'"]),
+    (
+        ["-m", "checkpoint.init_from=a (1),b c"],
+        ["not in the grammar", """'checkpoint.init_from='"'"'a (1)'"'"','"'"'b c'"'"''"""],
+    ),
     (["name=" + "x" * 300], ["name has 300 bytes"]),
     (["hydra.run.dir=a/b/" + "x" * 300], ["255 bytes"]),
     (["model.kwargs.a=b c)"], ["not in the grammar", """'model.kwargs.a='"'"'b c)'"'"''"""]),
