@@ -145,7 +145,7 @@ def _unreadable(error: OverrideParseException) -> ConfigError:
     """An override that Hydra's grammar has no place for, and how its value is written where it is meant as text."""
     key, equals, value = error.override.partition("=")
     if not equals:
-        return ConfigError(f"{error.override} is not an override: write KEY=VALUE, such as mode=cls")
+        return ConfigError(f"{error.override} is not an override: write KEY=VALUE without spaces, such as mode=cls")
     message = f"{error.override} is not in the grammar of overrides: {_first_line(error)}\n"
     message += f"Where the value is a text, quote it for Hydra and for the shell: {terminal.pasted(key, value)}"
     if "," in value:

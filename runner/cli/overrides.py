@@ -16,7 +16,7 @@ from hydra.grammar.gen.OverrideLexer import OverrideLexer
 from hydra.grammar.gen.OverrideParser import OverrideParser
 
 from .. import terminal
-from ..config import keys
+from ..config import Config, keys
 from ..errors import ConfigError
 from .config_dir import choices
 from .help import ADDED
@@ -53,8 +53,8 @@ def readable(argument: str, sweeps: bool) -> str:
     except HydraException:
         is_plain = not any(hint is Any or get_origin(hint) for hint in types)
         return f"{sign}{key}={_literal(value, sweeps) if is_plain else value}"
-    is_group = bool(types) and all(map(is_dataclass, types))
-    if is_group and isinstance(parsed.value(), (bool, int, float)):
+    is_switched = isinstance(parsed.value(), (bool, int, float)) or (parsed.value() is None and key in choices())
+    if is_switched and types and all(map(is_dataclass, types)):
         raise ConfigError(_not_a_switch(argument, key, types))
     if types and all((get_args(hint) or [hint])[-1] is str for hint in types):
         value = numbers.quoted(f"{key}={value}").partition("=")[2]
@@ -72,6 +72,7 @@ def readable(argument: str, sweeps: bool) -> str:
 
 def _not_a_switch(argument: str, key: str, types: set[Any]) -> str:
     named = [f"{key}={choice}" for choice in choices().get(key, [])]
+    named += [f"~{key} for none"] if getattr(Config, key, "") is None else []
     below = [f"{key}.{field.name}" for hint in types for field in fields(hint) if field.name != "kind"]
     return f"{argument}: '{key}' is a group of keys and not a switch. It has: {', '.join([*named, *below])}"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hydra._internal.utils import get_args_parser
+
 from .. import processes
 from ..errors import ConfigError
 from ..launch import workers
@@ -54,6 +56,11 @@ def train_inline(directory: Path) -> int:
 
 def _overrides_first(arguments: list[str], sweeps: bool) -> list[str]:
     """The arguments as Hydra takes them: an override behind a flag (`mode=cls --cfg job name=x`) it refuses."""
+    _, unknown = get_args_parser().parse_known_args(arguments)
+    if wrong := next((word for word in unknown if word.startswith("-")), None):
+        raise ConfigError(
+            f"{wrong}: there is no such option. Keys are set without dashes: KEY=VALUE, as in train.seed=1"
+        )
     overrides: list[str] = []
     flags: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):

@@ -115,7 +115,7 @@ def unknown_key(key: str, valid: list[str], known: Iterable[str] = (), override:
 
 def _ending_like(typed: str, known: list[str]) -> list[str]:
     """The known keys that end like a key, or as others call it: those of its own place, else the shortest."""
-    where, _, name = typed.rpartition(".")
+    where, _, name = typed.lower().rpartition(".")
     ending = [one for one in known if one.rpartition(".")[2] in (name, SYNONYMS.get(name))]
     beside = [one for one in ending if one.rpartition(".")[0] == where]
     return [one + EQUALS for one in beside or sorted(ending, key=lambda one: (one.count("."), one))]
