@@ -60,6 +60,7 @@ test-damage: $(DEVELOPMENT)
 	$(BIN)/python -m tests.damage $(ARGS)
 
 docs: $(DEVELOPMENT)
+	$(BIN)/python -m docs.reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(DEVELOPMENT)

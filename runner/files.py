@@ -11,6 +11,7 @@ import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -92,9 +93,26 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON that can be written: of names whose bytes are not text, half characters are escaped, and come back so."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    return text if text.isascii() or not HALF.search(text) else json.dumps(value, indent=indent)
+    """JSON that can be written, and that every reader takes.
+
+    Of names whose bytes are not text, half characters are escaped, and come back so. JSON has no NaN and no infinity:
+    they are the texts "NaN", "Infinity" and "-Infinity", which `stored` takes for numbers where one should be.
+    """
+    value = spelt(value)
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return text if text.isascii() or not HALF.search(text) else json.dumps(value, indent=indent, allow_nan=False)
+
+
+def spelt(value: Any) -> Any:
+    """A value for JSON with texts in place of the numbers that JSON does not have."""
+    match value:
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case dict():
+            return {key: spelt(item) for key, item in value.items()}
+        case list() | tuple():
+            return [spelt(item) for item in value]
+    return value
 
 
 def writable(text: str) -> str:

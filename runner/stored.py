@@ -21,6 +21,8 @@ import yaml
 
 from .errors import Damaged
 
+#: What stands in JSON for the numbers that it does not have: texts, and bare words of earlier versions.
+NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
 #: Whole numbers beyond have no place in any format that they are handed to.
 LARGEST = 2**63
 #: What a user can do about a file of a run in general.
@@ -102,8 +104,8 @@ def _read(path: Path, shape: Any, remedy: str, parse: Any) -> Any:
 def check(value: Any, shape: Any, name: str = "it") -> None:
     """Errors: ValueError that names the part of a parsed value which does not fit a type.
 
-    Types are None, bool, int (below 2⁶³), float (NaN and ±∞ too), str (that can be encoded), `Any`, `Literal`, unions,
-    lists, dicts with keys of text, and dataclasses and typed dicts, of which a file may have further keys.
+    Types are None, bool, int (below 2⁶³), float (also `NO_NUMBERS`), str (that can be encoded), `Any`, `Literal`,
+    unions, lists, dicts with keys of text, and dataclasses and typed dicts, of which a file may have further keys.
     """
     origin, inner = get_origin(shape), get_args(shape)
     if origin in (Union, types.UnionType):
@@ -152,6 +154,13 @@ def _as(value: Any, shape: Any) -> Any:
         return _as(value, next(option for option in inner if option is not type(None)))
     if origin is list:
         return [_as(item, inner[0]) for item in value]
+    if origin is dict:
+        return {key: _as(item, inner[1]) for key, item in value.items()}
+    if is_typeddict(shape):
+        hints = get_type_hints(shape)
+        return {key: _as(item, hints.get(key, Any)) for key, item in value.items()}
+    if shape is float and value in NO_NUMBERS:
+        return float(value)
     if not is_dataclass(shape):
         return value
     hints = get_type_hints(shape)
@@ -162,6 +171,8 @@ def _as(value: Any, shape: Any) -> Any:
 def _check_plain(value: Any, shape: Any, name: str) -> None:
     if shape is bool:
         require(isinstance(value, bool), f"{name} is neither true nor false")
+    elif shape is float and isinstance(value, str) and value in NO_NUMBERS:
+        pass
     elif shape in (int, float):
         kinds = int if shape is int else (int, float)
         require(isinstance(value, kinds) and not isinstance(value, bool), f"{name} is not a number")

@@ -57,9 +57,10 @@ def override(key: str, value: object) -> str:
     return f"{key}={quoted(text)}"
 
 
-def quoted(text: str) -> str:
-    """A text in quotes of Hydra's grammar: a backslash counts before a quote alone, and `${` would be looked up."""
-    text = re.sub(r"\\*\$\{", lambda match: "\\" * (2 * match[0].count("\\") + 1) + "${", text)
+def quoted(text: str, looks_up: bool = False) -> str:
+    """A text in quotes of Hydra's grammar: a backslash counts before a quote alone, and `${` only with `looks_up`."""
+    if not looks_up:
+        text = re.sub(r"\\*\$\{", lambda match: "\\" * (2 * match[0].count("\\") + 1) + "${", text)
     text = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), text)
     return f"'{text}'"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 
 import pytest
@@ -22,7 +23,7 @@ from runner.errors import ConfigError, Damaged, UserError
 from runner.report import subject
 from runner.runs import result as results
 from runner.runs import sweep
-from runner.runs.journal import Journal
+from runner.runs.journal import Journal, events
 from runner.tracking import urls
 from tests.damage.kinds import DAMAGES
 from tests.damage.written import RESULT, a_run
@@ -110,6 +111,31 @@ def test_a_number_that_nobody_can_compute_with_is_refused(tmp_path):
             stored.read_json(path, float)
     path.write_text("NaN")
     assert stored.read_json(path, float) != 0
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_json_does_not_have_is_a_text_in_it_and_a_number_again(tmp_path, number):
+    directory, final = tmp_path, {"top1": 0.5, "mine": number}
+    result = results.Result(final=final, test={}, monitor="val/student/mine", best=number, seconds=1.0)
+    results.write(directory / "result.json", result)
+    strict = json.loads((directory / "result.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert strict["final"] == {"top1": 0.5, "mine": str(files.spelt(number))}
+    back = results.read(directory / "result.json")
+    assert [repr(back.final["mine"]), repr(back.best)] == [repr(number)] * 2
+    Journal(directory).metrics(1, 0, {"train/loss": number})
+    json.loads((directory / "journal.jsonl").read_text(), parse_constant=lambda word: pytest.fail(word))
+    [(event, _)] = events(directory)
+    assert repr(event["values"]["train/loss"]) == repr(number)
+
+
+def test_a_text_is_no_number_where_a_text_should_be(tmp_path):
+    files.write_json(tmp_path / "classes.json", {"classes": ["NaN", "Infinity"]})
+    assert stored.read_json(tmp_path / "classes.json", dict[str, list[str]]) == {"classes": ["NaN", "Infinity"]}
+
+
+def test_a_bare_word_of_an_earlier_version_is_read(tmp_path):
+    (tmp_path / "value.json").write_text('{"a": NaN, "b": -Infinity}')
+    assert repr(stored.read_json(tmp_path / "value.json", dict[str, float])) == "{'a': nan, 'b': -inf}"
 
 
 def test_a_text_may_have_bytes_of_a_name_that_are_not_text_but_no_other_half_character(tmp_path):

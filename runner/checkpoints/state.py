@@ -99,7 +99,7 @@ def read(folder: Path) -> State:
 
 def digest(values: dict[str, Any]) -> str:
     """What changes with any value of a state."""
-    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(json.dumps(files.spelt(values), sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _refuse_other_layout(folder: Path, values: dict[str, Any]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import functools
+import re
 import secrets
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,18 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
 from .. import files, terminal
-from ..config import GROUPS, Checkpoint, Config, CustomMetric, Optuna, Train
-from ..config.store import unknown_key
+from ..config import GROUPS, NAMED, Callback, Checkpoint, Config, CustomMetric, Optuna, Train
+from ..config.keys import unknown_key
+from ..config.store import keys_of, without_value
 from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, nearest
 from ..launch.command import Command
 from ..runs import sweep
@@ -36,6 +45,9 @@ def register() -> None:
     store.store(group="schema/train", name="default", node=Train)
     store.store(group="schema/checkpoint", name="default", node=Checkpoint)
     store.store(group="schema/sweep", name="optuna", node=Optuna)
+    for name in NAMED:
+        choice = {"defaults": ["/schema/model/vision@_here_", "_self_"], "architecture": name}
+        store.store(group="model", name=name, node=choice)
     OmegaConf.register_new_resolver("short_id", short_id, replace=True)
 
 
@@ -65,17 +77,22 @@ def run_hydra(command: Command, arguments: list[str], swept: Path | None = None)
     except KeyboardInterrupt as error:
         stops = [failure for failure in command.failures if failure.exit_code in STOPPED]
         raise stops[-1] if stops else RunFailed("Stopped by Ctrl-C.", 130) from error
+    except job.Refused as refused:
+        raise explain(refused.error, arguments) from refused
     except Exception as error:
         if given_up := engines.given_up(error):
             raise given_up from error
         begun = composed_at_least_once or (swept and sweep.jobs(swept))
         if begun and not (isinstance(error, OSError) and error.errno in UNWRITABLE):
             raise
-        raise explain(error) from error
+        raise explain(error, arguments) from error
 
 
-def explain(error: Exception) -> UserError:
-    """One message that names the key or choice at fault, the valid ones and the nearest of them."""
+def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
+    """One message that names the key or choice at fault, the valid ones and the nearest of them.
+
+    `overrides` are what it was composed from.
+    """
     cause: BaseException | None = error
     while cause is not None:
         match cause:
@@ -91,14 +108,11 @@ def explain(error: Exception) -> UserError:
             case MissingConfigException():
                 return _unknown_choice(cause)
             case ConfigAttributeError() | ConfigKeyError() if is_dataclass(cause.object_type):
-                return unknown_key(str(cause.full_key), [field.name for field in fields(cause.object_type)])
-            case ValidationError() if CustomMetric.__name__ in str(cause):
-                return ConfigError(
-                    f"{_first_line(cause)}\nA metric of your own is given whole: "
-                    f"'+train.metrics={{{cause.key}:{{target:package.module:callable,goal:max}}}}'"
-                )
+                return _unknown_key(cause, overrides)
+            case InterpolationResolutionError():
+                return without_value(cause)
             case ValidationError():
-                return ConfigError(f"{cause.full_key}: {_first_line(cause)}")
+                return _misfit(cause)
         last, cause = cause, cause.__cause__
     if isinstance(last, AssertionError):
         return ConfigError(
@@ -108,15 +122,36 @@ def explain(error: Exception) -> UserError:
     return ConfigError(str(error) if is_of_hydra else f"{type(error).__name__}: {error}")
 
 
+def _unknown_key(error: ConfigAttributeError | ConfigKeyError, overrides: Sequence[str]) -> ConfigError:
+    key, valid = str(error.full_key), [field.name for field in fields(error.object_type)]  # type: ignore[arg-type]
+    of_key = re.compile(rf"[+~]*{re.escape(key)}[.=]")
+    override = next((text for text in overrides if of_key.match(text)), "")
+    known = keys_of(error.parent_node._get_root()) if error.parent_node is not None else []
+    return unknown_key(key, valid, known, override)
+
+
+def _misfit(error: ValidationError) -> ConfigError:
+    """A value that is not of its key's type; what is written instead of one that has parts."""
+    message = f"{error.full_key}: {_first_line(error)}"
+    if Callback.__name__ in message:
+        message += "\nCallbacks are a list: 'train.callbacks=[{target:package.module:callable}]'"
+    if CustomMetric.__name__ in message:
+        key = f"{{{error.key}:{{target:package.module:callable,goal:max}}}}"
+        message += f"\nA metric of your own is given whole: '+train.metrics={key}'"
+    return ConfigError(message)
+
+
 def _unreadable(error: OverrideParseException) -> ConfigError:
     """An override that Hydra's grammar has no place for, and how its value is written where it is meant as text."""
     key, equals, value = error.override.partition("=")
     if not equals:
-        return ConfigError(f"{error.override} is not an override: write KEY=VALUE, such as mode=cls")
-    return ConfigError(
-        f"{error.override} is not in the grammar of overrides: {_first_line(error)}\n"
-        f"Where the value is a text, quote it for Hydra and for the shell: {terminal.pasted(key, value)}"
-    )
+        return ConfigError(f"{error.override} is not an override: write KEY=VALUE without spaces, such as mode=cls")
+    message = f"{error.override} is not in the grammar of overrides: {_first_line(error)}\n"
+    message += f"Where the value is a text, quote it for Hydra and for the shell: {terminal.pasted(key, value)}"
+    if "," in value:
+        several = ",".join(terminal.quoted(one.strip()) for one in value.split(","))
+        message += f"\nWhere it is several, of a sweep: {terminal.words([f'{key}={several}'])}"
+    return ConfigError(message)
 
 
 def _unknown_choice(error: MissingConfigException) -> ConfigError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config import Config
+from ..config import NAMED, Config
 
 
 def config_dir() -> Path:
@@ -17,8 +17,9 @@ def config_dir() -> Path:
 def choices() -> dict[str, list[str]]:
     """Config group → its choices, in the order of the schema."""
     root = config_dir()
-    return {
+    found = {
         group: sorted(str(file.relative_to(root / group).with_suffix("")) for file in (root / group).rglob("*.yaml"))
         for group in [*Config.__dataclass_fields__, "sweep/optuna", "experiment"]
         if group == "experiment" or any((root / group).glob("*.yaml"))
     }
+    return found | {"model": [*found["model"], *NAMED]}

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import errno
 import math
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .. import config as cfg
 from .. import device, files, terminal
@@ -33,14 +37,43 @@ OmegaConf.register_new_resolver("sweep_folder", sweep.folder_name, replace=True)
 OmegaConf.register_new_resolver("search_directions", optuna.directions, replace=True)
 
 
+class Refused(BaseException):
+    """A config is refused: not an Exception, which Hydra would turn into a warning."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+class Check(Callback):
+    """Has a run looked at before Hydra makes its folder, so that one that is refused leaves none."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Errors: Refused."""
+        try:
+            composed = copy.deepcopy(config)
+            with open_dict(composed):
+                del composed["hydra"]
+            if store.from_composition(composed).sweep.optuna:
+                raise ConfigError("+sweep/optuna=… is a search over many runs: add -m")
+            folder = Path(config.hydra.run.dir)
+            if any(len(os.fsencode(part)) > files.LONGEST_NAME for part in folder.parts):
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder))
+        except Exception as error:
+            raise Refused(error) from error
+
+
 def run(command: Command, composed: DictConfig) -> Any:
     """Train; returns what a sweeper may optimise, or no number where the run did not finish."""
     hydra = HydraConfig.get()
     directory, overrides = Path(hydra.runtime.output_dir), _as_typed(hydra.overrides.task)
     if hydra.mode == RunMode.MULTIRUN:
+        if not hydra.job.num:
+            tell_of_variables(composed)
         return _job(command, composed, directory, overrides, math.nan if engines.takes_nan(hydra.sweeper) else None)
+    tell_of_variables(composed)
     try:
-        config = _config(composed, directory)
+        config = store.from_composition(composed)
         if isinstance(config.launch, cfg.Cluster) and config.launch.rank is None and not workers.is_launched():
             _leave_no_folder(directory)
             print("\n".join(workers.lines(config.launch, [*overrides, *_hydra_overrides(hydra)], directory)))
@@ -57,6 +90,20 @@ def run(command: Command, composed: DictConfig) -> Any:
     if result is not None:
         run_summary.show(config, directory, result)
     return None
+
+
+def tell_of_variables(composed: DictConfig) -> None:
+    """Say which variables of MLflow's are not followed, where the config says nothing else than by default either.
+
+    Their values may have passwords in them, and are not shown.
+    """
+    for variable, (key, default) in cfg.VARIABLES.items():
+        value = OmegaConf.select(composed, key, throw_on_missing=False)
+        if value == default and os.environ.get(variable, value) != value:
+            print(
+                f'{variable} is set and not used; this is {key}={value}. To follow it: {key}="${variable}"',
+                file=sys.stderr,
+            )
 
 
 def _job(command: Command, composed: DictConfig, directory: Path, overrides: list[str], nothing: float | None) -> Any:
@@ -127,19 +174,6 @@ def _as_typed(overrides: Any) -> list[str]:
 def _hydra_overrides(hydra: Any) -> list[str]:
     """What the command said about Hydra itself, without the folder."""
     return [text for text in _as_typed(hydra.overrides.hydra) if not text.startswith(("hydra.run.dir=", "hydra.mode="))]
-
-
-def _config(composed: DictConfig, directory: Path) -> cfg.Config:
-    try:
-        config = store.from_composition(composed)
-        if config.sweep.optuna:
-            raise ConfigError("+sweep/optuna=… is a search over many runs: add -m")
-    except UserError:
-        _leave_no_folder(directory)
-        if not any(text.startswith("hydra.run.dir=") for text in _as_typed(HydraConfig.get().overrides.hydra)):
-            _leave_no_folder(directory.parent)
-        raise
-    return config
 
 
 def _config_of_job(composed: DictConfig, directory: Path) -> cfg.Config:

@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import config as cfg
 from .. import device, files, stored
 from ..config import store
+from ..config.keys import expanded
 from ..errors import ConfigError
 from ..runs.journal import CONFIG, events
 from ..tracking import lookup
@@ -20,8 +21,8 @@ def open_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
     `trust=true` among them allows the `custom` targets of the config. Errors: CheckpointError, ConfigError.
     """
     untrusted = [text for text in overrides if text != "trust=true"]
-    uri = next((text.partition("=")[2] for text in untrusted if text.startswith("tracking.uri=")), cfg.Mlflow.uri)
-    directory = lookup.directory_of(run, uri)
+    uris = [expanded(text.partition("=")[2]) for text in untrusted if text.startswith("tracking.uri=")]
+    directory = lookup.directory_of(run, (uris or [cfg.Mlflow.uri])[0])
     files.refuse_links(directory)
     config = store.read(directory / CONFIG, [text for text in untrusted if not text.startswith("tracking.uri=")])
     _tell_of_changes(directory)

@@ -44,7 +44,7 @@ def run(command: Command, flags: list[str], overrides: list[str]) -> int:
     try:
         directory, planned, searched, resume = plan_sweep(overrides)
     except Exception as error:
-        raise compose.explain(error) from error
+        raise compose.explain(error, overrides) from error
     if engines.is_elsewhere(planned.launcher):
         processes.run_in_shielded_child(functools.partial(sweep.ask_to_stop, directory))
     _quieten()

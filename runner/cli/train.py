@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hydra._internal.utils import get_args_parser
+
 from .. import processes
 from ..errors import ConfigError
 from ..launch import workers
 from ..launch.command import Command
 from . import compose, sweep
+from .overrides import readable
 
 #: What asks for a sweep.
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 #: Hydra's flags that print something instead of training.
 INFORMING = {"-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--version", "--hydra-help"}
+#: Those with a folder or a file behind them.
+OF_FOLDERS = {"-cd", "--config-dir", "-cp", "--config-path", "--experimental-rerun"}
 
 
 def train(command: Command, arguments: list[str]) -> int:
@@ -24,9 +29,8 @@ def train(command: Command, arguments: list[str]) -> int:
     """
     compose.register()
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # Hydra's parser takes no override behind a flag: `runner mode=cls -m train.seed=0,1` would be refused.
     flags = [argument for argument in arguments if argument in MULTIRUN]
-    overrides = [listed(argument) for argument in arguments if argument not in flags]
+    overrides = _overrides_first([argument for argument in arguments if argument not in flags], bool(flags))
     if workers.is_launched():
         if flags:
             raise ConfigError(
@@ -50,7 +54,16 @@ def train_inline(directory: Path) -> int:
     return run_and_report(directory)
 
 
-def listed(argument: str) -> str:
-    """`launch.devices=0,1` as a list: to Hydra it would be a sweep over two."""
-    key, _, value = argument.partition("=")
-    return f"{key}=[{value}]" if key == "launch.devices" and value.replace(",", "").isdigit() else argument
+def _overrides_first(arguments: list[str], sweeps: bool) -> list[str]:
+    """The arguments as Hydra takes them: an override behind a flag (`mode=cls --cfg job name=x`) it refuses."""
+    _, unknown = get_args_parser().parse_known_args(arguments)
+    if wrong := next((word for word in unknown if word.startswith("-")), None):
+        raise ConfigError(
+            f"{wrong}: there is no such option. Keys are set without dashes: KEY=VALUE, as in train.seed=1"
+        )
+    overrides: list[str] = []
+    flags: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_flag = argument.startswith("-") or not ("=" in argument or argument.startswith("~")) or before in OF_FOLDERS
+        (flags if is_flag else overrides).append(argument)
+    return [*(readable(argument, sweeps) for argument in overrides), *flags]

@@ -43,7 +43,7 @@ from .data import (
     Synthetic,
 )
 from .deploy import Deploy, Format
-from .model import CustomModel, MobileNetV3, Model, Siamese, Size, Vision, model_name
+from .model import ARCHITECTURES, NAMED, CustomModel, MobileNetV3, Model, Siamese, Size, Vision, model_name
 from .objective import (
     AttentionTransfer,
     Cls,
@@ -151,3 +151,6 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "tracker": (Csv, TensorBoard, CustomTracker),
     "launch": (Local, Cluster),
 }
+
+#: Variables that MLflow follows and a run does not → the key that says it here, and its default.
+VARIABLES = {"MLFLOW_TRACKING_URI": ("tracking.uri", Mlflow.uri), "MLFLOW_EXPERIMENT_NAME": ("name", Config.name)}

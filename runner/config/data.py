@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from .fields import bounded
+from .fields import bounded, path
 
 
 class Resize(Enum):
@@ -128,7 +128,7 @@ class Digits(Data):
 class Files(Data):
     """A set read from its official files below a folder."""
 
-    root: str = "???"
+    root: str = path("???")
     """Folder that holds the files."""
     download: bool = False
     """Fetch missing files from the set's home page and verify their checksums."""
@@ -167,7 +167,7 @@ class ImageFolder(Pictures):
     """Image files in one folder a class: `root/train/<class>/*` and `root/test/<class>/*`."""
 
     kind: str = "image_folder"
-    root: str = "???"
+    root: str = path("???")
     """Folder that holds `train` and, where they exist, `val` (the validation split) and `test`."""
 
 

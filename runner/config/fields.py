@@ -7,6 +7,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: Says in a field's metadata that it is a path.
+PATH = "path"
+
 
 def bounded(
     default: T,
@@ -26,3 +29,8 @@ def bounded(
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=limits)  # type: ignore[return-value]
     return field(default=default, metadata=limits)
+
+
+def path(default: T) -> T:
+    """A dataclass field that is a path, or may be one: `~` at its beginning is the home directory."""
+    return field(default=default, metadata={PATH: True})  # type: ignore[return-value]

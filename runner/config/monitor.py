@@ -43,7 +43,7 @@ def _computed(name: str, custom: CustomMetric, sums: Sums) -> float:
     target = load_target(custom.target)
     try:
         value: Any = target(sums.confusion.copy(), **custom.kwargs)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         raise ConfigError(
             f"train.metrics.{name}: {custom.target} raised {type(error).__name__}: {error}. It is given the confusion "
             f"matrix, int64 {list(sums.confusion.shape)} with a row a class, and kwargs={custom.kwargs}."

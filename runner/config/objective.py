@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from .fields import bounded
+from .fields import bounded, path
 from .model import Model
 from .optimization import Optimizer, Schedule
 
@@ -196,7 +196,7 @@ class ClsTeacher(Mode):
     """A network that learns from the labels and from a trained, frozen teacher."""
 
     kind: str = "cls_teacher"
-    teacher_from: str = "???"
+    teacher_from: str = path("???")
     """The teacher's weights: a run (directory or MLflow run id), a `.safetensors` or a `.pdparams` file."""
     teacher_network: str = "student"
     """Which network of that run or file is the teacher."""

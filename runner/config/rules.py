@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from typing import Any
 
 from ..errors import ConfigError, nearest
 from ..metrics import METRICS, Goal, find, k_in
 from . import (
+    ARCHITECTURES,
     GROUPS,
     Bf16,
     Cls,
@@ -32,10 +31,12 @@ from . import (
     Piecewise,
     Pruning,
     Schedule,
+    Vision,
     credentials,
     monitor,
 )
 from .criteria import CRITERIA, CUSTOM
+from .keys import walk
 
 #: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
 STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
@@ -58,6 +59,7 @@ def validate(config: Config) -> None:
         _fields,
         _name,
         _data,
+        _model,
         _mode,
         _features,
         _schedules,
@@ -78,12 +80,12 @@ def network_names(mode: Mode) -> list[str]:
 
 def _secrets(config: Config) -> Iterator[str]:
     # First of all: the other messages name values.
-    if any(credentials.carries(str(value)) for _, value, *_ in _walk(config, "")):
+    if any(credentials.carries(str(value)) for _, value, *_ in walk(config)):
         yield credentials.REFUSAL
 
 
 def _fields(config: Config) -> Iterator[str]:
-    for key, value, part, field in _walk(config, ""):
+    for key, value, part, field in walk(config):
         if field.name == "kind" and value != type(part).kind:
             group = key.removesuffix(".kind").partition(".also.")[0]
             yield f"{key}={value}: the kind follows from the choice. Write {group}={value} instead."
@@ -100,27 +102,6 @@ def _fields(config: Config) -> Iterator[str]:
                 limit = field.metadata.get(bound)
                 if limit is not None and not holds(number, limit):
                     yield f"{key}={value}: must be {words} {limit}."
-
-
-def _walk(part: Any, path: str) -> Iterator[tuple[str, Any, Any, Any]]:
-    """(full key, value, dataclass it is in, dataclass field) of every leaf."""
-    for field in fields(part):
-        value = getattr(part, field.name)
-        inside = list(_inside(value, f"{path}{field.name}"))
-        for place, item in inside:
-            yield from _walk(item, f"{place}.")
-        if not inside:
-            yield f"{path}{field.name}", value, part, field
-
-
-def _inside(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """(path, dataclass) of a value that is one, or a list or dictionary of some."""
-    if is_dataclass(value):
-        yield path, value
-    elif isinstance(value, dict):
-        yield from ((f"{path}.{key}", item) for key, item in value.items() if is_dataclass(item))
-    elif isinstance(value, list):
-        yield from ((f"{path}.{number}", item) for number, item in enumerate(value) if is_dataclass(item))
 
 
 def _name(config: Config) -> Iterator[str]:
@@ -159,6 +140,15 @@ def _data(config: Config) -> Iterator[str]:
     for key in ("cutout", "crop_padding"):
         if getattr(data.augment, key) > min(sides):
             yield f"data.augment.{key}={getattr(data.augment, key)}: larger than the image; at most {min(sides)}."
+
+
+def _model(config: Config) -> Iterator[str]:
+    for key, value, part, field in walk(config):
+        if isinstance(part, Vision) and field.name == "architecture" and value not in ARCHITECTURES:
+            yield (
+                f"{key}={value}: paddle.vision.models has no such network.{nearest(value, ARCHITECTURES)}\n"
+                f"Valid: {', '.join(ARCHITECTURES)}"
+            )
 
 
 def _mode(config: Config) -> Iterator[str]:
@@ -387,7 +377,7 @@ def _search(config: Config) -> Iterator[str]:
         return
     if not search.space:
         yield "sweep.optuna.space is empty: nothing would be varied. Choose a preset such as +sweep/optuna=optimizer"
-    keys = [key for key, *_ in _walk(config, "")]
+    keys = [key for key, *_ in walk(config)]
     for key, parameter in search.space.items():
         # Keys that only some choices have are added, as on the command line.
         if not key.startswith("+") and key not in GROUPS and key not in keys:
@@ -416,9 +406,3 @@ def _parameter(parameter: Parameter) -> Iterator[str]:
         yield "log=true has no steps. Use one of them."
     elif parameter.integer and not all(float(number or 1).is_integer() for number in (low, high, parameter.step)):
         yield "with integer=true low, high and step are whole numbers."
-
-
-#: In this order.
-RULES = (
-    _secrets, _fields, _name, _data, _mode, _features, _schedules, _train, _compression, _tracking, _launch, _search,
-)  # fmt: skip

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any, Optional
 
 from ..metrics import Goal
-from .fields import bounded
+from .fields import bounded, path
 from .monitor import CustomMetric, goal_of
 
 
@@ -85,9 +85,9 @@ class Train:
 class Checkpoint:
     """Which state is kept on disk and where a run starts from."""
 
-    resume: str = "never"
+    resume: str = path("never")
     """auto: continue the run of this directory, if any. RUN (directory or MLflow run id): start from its state."""
-    init_from: Optional[str] = None
+    init_from: Optional[str] = path(None)
     """Initial weights: a run (directory or MLflow run id), a `.safetensors` or a `.pdparams` file."""
     strict: bool = True
     """Refuse initial weights that do not match in every name and shape."""

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError
+from omegaconf import MISSING, DictConfig, OmegaConf, ValueNode
+from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError
 
 from .. import files, stored
-from ..errors import ConfigError, Damaged, nearest
+from ..errors import ConfigError, Damaged
 from . import GROUPS, Config
+from .keys import expand_paths, unknown_key
 from .rules import check_monitor, validate
 
+UNSET = re.compile(r"Environment variable '(.*?)' not found")
 NAME = re.compile(r"[\w-]+")
 #: Keys that stored configs of earlier versions have, with the only value they could have; it is what still happens.
 RETIRED = {"compression.prune.axis": 0}
@@ -32,40 +34,52 @@ def from_composition(composed: DictConfig) -> Config:
     that was not given, and for whatever `rules.validate` refuses.
     """
     try:
+        _refuse_unknown_keys(composed, "")
         for key in OmegaConf.missing_keys(composed):
             raise ConfigError(f"{key} has no value. Give it one: {key}=…")
-        _refuse_unknown_keys(composed, "")
         config = OmegaConf.to_object(composed)
     except InterpolationResolutionError as error:
-        raise ConfigError(
-            f"{error.full_key} takes its value from another key, which has none. Give that one a value (the recipes "
-            "experiment=compress/* begin with a trained run: checkpoint.init_from=RUN)."
-        ) from error
+        raise without_value(error) from error
     assert isinstance(config, Config)
+    expand_paths(config)
     validate(config)
     check_monitor(config)
     return config
 
 
+def without_value(error: InterpolationResolutionError) -> ConfigError:
+    """The error for a value `${…}` that cannot be looked up."""
+    if variable := UNSET.search(str(error)):
+        name = variable[1]
+        return ConfigError(
+            f"{error.full_key}: the environment variable {name} is not set. Set it (export {name}=…), or give a value "
+            f"for where it is not: ${{oc.env:{name},VALUE}}"
+        )
+    if isinstance(error, InterpolationToMissingValueError):
+        return ConfigError(
+            f"{error.full_key} takes its value from another key, which has none. Give that one a value (the recipes "
+            "experiment=compress/* begin with a trained run: checkpoint.init_from=RUN)."
+        )
+    return ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}")
+
+
 def _refuse_unknown_keys(node: DictConfig, path: str) -> None:
     schema = OmegaConf.get_type(node)
     for key in map(str, node):
+        child = node._get_node(key)
         if is_dataclass(schema):
             names = [field.name for field in fields(schema)]
             if key not in names:
-                raise unknown_key(f"{path}{key}", names)
-        child = node._get_node(key)
+                override = f"{path}{key}={child}" if isinstance(child, ValueNode) else ""
+                raise unknown_key(f"{path}{key}", names, keys_of(node._get_root()), override)
         if isinstance(child, DictConfig) and not child._is_none():
             _refuse_unknown_keys(child, f"{path}{key}.")
 
 
-def unknown_key(key: str, valid: list[str]) -> ConfigError:
-    """The error for a key that the schema does not have."""
-    where, _, name = key.rpartition(".")
-    place = f"'{where}'" if where else "the config"
-    choices = [choice.kind for choice in GROUPS.get(where, ()) if name in {field.name for field in fields(choice)}]  # type: ignore[attr-defined]
-    hint = f" {where}={choices[0]} has one." if choices else nearest(name, valid)
-    return ConfigError(f"There is no key '{name}' in {place}.{hint}\nValid keys: {', '.join(valid)}")
+def keys_of(composed: Any) -> list[str]:
+    """The dotted keys of a composition, without those of Hydra's own."""
+    plain = OmegaConf.to_container(composed, resolve=False)
+    return [key for key in dict(_leaves(plain, "")) if not key.startswith("hydra.")]
 
 
 def to_plain(value: Any) -> Any:
@@ -107,6 +121,7 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Config:
         for override in overrides:
             _set(plain, override)
         config = _typed(plain, Config, "")
+    expand_paths(config)
     validate(config)
     return config
 
@@ -143,12 +158,17 @@ class _Text(str):
 def _set(plain: dict[str, Any], override: str) -> None:
     """Change one leaf. Errors: ConfigError where it does not exist."""
     key, equals, value = override.partition("=")
-    *path, name = key.split(".")
-    for part in path:
-        plain = plain.get(part) if isinstance(plain, dict) else None  # type: ignore[assignment]
-    if not equals or not isinstance(plain, dict) or name not in plain or isinstance(plain[name], dict):
-        raise ConfigError(f"{override}: the run's config has no such key. Write key=value, such as data.root=DIR")
-    plain[name] = _Text(value)
+    if not equals:
+        raise ConfigError(f"{override} is not an override: write KEY=VALUE, such as data.root=DIR")
+    parts, place = key.split("."), plain
+    for number, part in enumerate(parts, 1):
+        if not isinstance(place, dict) or part not in place:
+            valid = list(place) if isinstance(place, dict) else []
+            raise unknown_key(".".join(parts[:number]), valid, dict(_leaves(plain, "")), override)
+        group, place = place, place[part]
+    if isinstance(place, dict):
+        raise ConfigError(f"{override}: {key} is a group of keys. Set those: {', '.join(place)}")
+    group[parts[-1]] = _Text(value)
 
 
 def _meant(text: str, hint: Any) -> Any:

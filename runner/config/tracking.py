@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any, Optional
 
 from .. import files
-from .fields import bounded
+from .fields import bounded, path
 
 #: What addresses that are none of MLflow's begin with: a place in the run directory, a folder, code of the user's.
 RUN, FOLDER, CODE = "run:", "folder:", "custom:"
@@ -58,7 +58,7 @@ class TensorBoard(Tracker):
     """Event files of TensorBoard: metrics, hyperparameters and the config."""
 
     kind: str = "tensorboard"
-    folder: Optional[str] = None
+    folder: Optional[str] = path(None)
     """Folder in which the run gets a folder of its own, as TensorBoard compares runs; null: in the run directory."""
 
     @property
@@ -114,7 +114,7 @@ class Mlflow(Tracking, Tracker):
     """MLflow, embedded or a server."""
 
     kind: str = "mlflow"
-    uri: str = "sqlite:///outputs/mlflow.db"
+    uri: str = path("sqlite:///outputs/mlflow.db")
     """Tracking URI; relative sqlite paths start at the working directory."""
     checkpoints: Upload = Upload.best
     """Which checkpoints are uploaded as artefacts: the best; the best and the last; all of them; none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from .. import files, stored, terminal
 from ..errors import CheckpointError, Damaged
@@ -132,15 +132,10 @@ def read(folder: Path) -> Manifest:
     if values is None:
         raise CheckpointError(f"{folder} is not an export: it has no {MANIFEST}. {remedy}")
     if isinstance(values.get("image_size"), int):
-        # As before version 0.4: a square, of which `resize` tells in words.
+        # As before version 0.2: a square, of which `resize` tells in words.
         values |= {"image_size": [values["image_size"]] * 2, "resize": "crop"}
     try:
-        stored.check(values.get("files"), list[dict[str, Any]], "files")
-        manifest = Manifest(**values | {"files": [ExportedFile(**file) for file in values["files"]]})
-        for part in (manifest, *manifest.files):
-            for name, hint in get_type_hints(type(part)).items():
-                if name != "files":
-                    stored.check(getattr(part, name), hint, name)
+        manifest: Manifest = stored.typed(values, Manifest)
     except (ValueError, TypeError) as error:
         raise Damaged(f"{folder / MANIFEST} is damaged: {error}. {remedy}") from error
     for file in manifest.files:

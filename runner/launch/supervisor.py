@@ -136,6 +136,8 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
     """
     journal, changed = Journal(directory), {}
     again = (directory / CONFIG).exists()
+    if again and config.checkpoint.resume != "auto":
+        again = not runs.forget_refused(directory)
     if again:
         if config.checkpoint.resume != "auto":
             raise ConfigError(

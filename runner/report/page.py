@@ -23,8 +23,9 @@ from .subject import Run, shortened
 
 #: What the page and its Markdown have near their beginning.
 MARKS = '<meta name="generator" content="runner', "<!-- report of runner"
-#: Classes up to which the confusion matrix is a table of numbers, and up to which every class is listed.
-NUMBERED, LISTED = 20, 30
+#: Classes up to which the confusion matrix is a table of numbers, beside the list of classes, and up to which every
+#: class is listed.
+NUMBERED, BESIDE, LISTED = 20, 10, 30
 #: Pairs of classes that are named where the matrix has no numbers.
 PAIRS = 12
 
@@ -107,6 +108,7 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         "best": best,
         "classes": _classes(best.per_class) if best else [],
         "listed": LISTED,
+        "beside": BESIDE,
         "confusion": _confusion(best.per_class) if best else None,
         "mistakes": best.mistakes if best else {},
         "failed": [run for run in runs if not run.finished and run.state.status != "RUNNING"],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..terminal import printable
+from ..terminal import printable, say
 from . import costs, subject
-from .figures import plain_texts
+from .figures import boxes, plain_texts
 from .subject import Run
 
 
@@ -18,8 +18,12 @@ def draw(runs: Sequence[Run], path: Path) -> bool:
 
     Whether there were at least two of them.
     """
-    with plain_texts():
-        return _draw(runs, path)
+    names = "".join(printable(run.title) for run in runs)
+    with plain_texts(names):
+        is_drawn = _draw(runs, path)
+    if is_drawn and (note := boxes(names)):
+        say(f"{path.name}: {note}")
+    return is_drawn
 
 
 def _draw(runs: Sequence[Run], path: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from .. import stored
+from .. import files, stored
 from ..config import store
 from ..errors import ConfigError, Damaged, ProcessLost, UserError
 from ..processes import is_locked, locked
@@ -22,6 +22,8 @@ from .journal import (
     CONFIG,
     JOURNAL,
     LOCK,
+    MLFLOW,
+    ORIGIN,
     OVERRIDES,
     PLOTS,
     QUANTIZED,
@@ -30,6 +32,7 @@ from .journal import (
     Journal,
     events,
     tracked,
+    tracked_file,
 )
 from .result import Result
 
@@ -163,6 +166,20 @@ def close_lost(directory: Path) -> dict[str, Any] | None:
         except OSError:
             return end | {"time": time.time()}
     return None
+
+
+def forget_refused(directory: Path) -> bool:
+    """Clear the directory of a run that failed before it had read its data, so that another one can be there.
+
+    Whether it was such a run. Its logs stay, and what trackers have of it.
+    """
+    known = {event["event"] for event, _ in events(directory)}
+    if state(directory).status != "FAILED" or not known <= {"started", "tags", "note", "ended"}:
+        return False
+    trackers = [str(path.relative_to(directory)) for path in directory.glob(f"{RANKS}/tracking.*json")]
+    for name in (CONFIG, OVERRIDES, JOURNAL, ORIGIN, tracked_file(MLFLOW), *trackers):
+        files.remove_file(directory / name)
+    return True
 
 
 def is_running(directory: Path) -> bool:

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,6 +31,7 @@ from ..errors import CheckpointError, ConfigError, DataError, DiskError, OutOfMe
 from ..metrics import with_k
 from ..parallel import PeerLost
 from ..runs import compatible, protocol, sweep
+from ..runs import result as results
 from ..runs.journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, Journal
 from ..tracking import lookup
 from ..training.loop import fit
@@ -78,7 +80,8 @@ def run_and_report(directory: Path, attempt: int = 0) -> int:
         except UserError as error:
             log.info("%s", "".join(traceback.format_exception(error)))
             return _failed(directory, rank, str(error), error.exit_code)
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            # Signals come as `Interrupted`: whatever else would end a process is raised by code of the user's.
             log.info("%s", "".join(traceback.format_exception(error)))
             if isinstance(error, MemoryError):
                 return _failed(directory, rank, str(OutOfMemory.of(error)), OutOfMemory.exit_code)
@@ -187,7 +190,8 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     parallel.separate(run.training.networks)
     with heartbeat.behind_the_last_step():
         finish(directory, run, journal, ending, recorder.seconds)
-        callbacks.tell("on_end", stored.read_json(directory / RESULT, dict[str, Any]))
+        result = results.read(directory / RESULT)
+        callbacks.tell("on_end", asdict(result) if result else {})
     return 0
 
 

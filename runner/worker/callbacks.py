@@ -70,7 +70,7 @@ class Callbacks:
         random = seeding.state()
         try:
             return method(*arguments, **named)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
             raise CallbackFailed(
                 f"train.callbacks: {target} failed in {moment}: {reason}. Where: {self.directory / LOG}"

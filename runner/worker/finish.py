@@ -54,6 +54,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     test_split, classes = training.loaders.test.split, training.loaders.classes
     network, plan = training.networks["student"], run.plan.get("student", {})
     if run.config.train.plots:
+        from ..report import figures
         from . import plots
 
         with _noted(directory, journal, "no pictures were drawn"):
@@ -61,6 +62,8 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
             confusion = evaluation.confusions["student"]
             for path in plots.draw(directory, shown, confusion, predictions, test_split, classes, network, plan):
                 journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
+            if note := figures.boxes("".join(map(terminal.printable, classes))):
+                _tell(journal, note)
     _write_details(directory, run, evaluation)
     journal.artifact(PER_CLASS)
     with _noted(directory, journal, "the worst mistakes were not kept"):

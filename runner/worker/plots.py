@@ -38,7 +38,7 @@ def draw(
     folder.mkdir(exist_ok=True)
     classes = [printable(name) for name in classes]
     history = curves(directory)
-    with plain_texts():
+    with plain_texts("".join(classes)):
         figures = {
             "learning_curves": learning_curves(history, metrics),
             "learning_rate": learning_rate(history),

@@ -13,8 +13,40 @@ from PIL import Image
 from tests.conftest import TINY
 
 CONFIG_ERRORS = [
-    (["optimzer.lr=1"], ["no key 'optimzer'", "Did you mean 'optimizer'?"]),
-    (["optimizer.learning_rate=1"], ["no key 'learning_rate' in 'optimizer'", "Valid keys:", "lr"]),
+    (["optimzer.lr=1"], ["no key 'optimzer'", "Did you mean optimizer.lr=1?"]),
+    (["optimizer.learning_rate=1"], ["no key 'learning_rate' in 'optimizer'", "optimizer.lr=1?", "Valid keys:", "lr"]),
+    (["seed=3"], ["no key 'seed' in the config", "Did you mean train.seed=3?"]),
+    (["+seed=3"], ["no key 'seed' in the config", "Did you mean train.seed=3?"]),
+    (["data.augmnt.flip=true"], ["no key 'augmnt' in 'data'", "Did you mean data.augment.flip=true?"]),
+    (["root=/x"], ["data.root=/x with data=cifar10|", "image_folder"]),
+    (["model.architecture=resnet50"], ["model.architecture=resnet50 with model=vision?"]),
+    (["model=resnet51"], ["no model=resnet51", "Did you mean 'resnet50'?"]),
+    (["model=vision", "model.architecture=resnet51"], ["Did you mean 'resnet50'?"]),
+    (["train=True"], ["train=True", "group of keys", "train=default", "train.epochs"]),
+    (["compression=null"], ["compression=null", "compression=none"]),
+    (["mimic=null"], ["mimic=null", "~mimic for none"]),
+    (["--seed", "3"], ["--seed: there is no such option", "train.seed=1"]),
+    (["mode=cls", "--train.seed=3"], ["--train.seed=3: there is no such option"]),
+    (["train.epochs", "=", "3"], ["KEY=VALUE without spaces"]),
+    (["Train.Epochs=3"], ["Did you mean train.epochs=3?"]),
+    (["deploy=false"], ["deploy=false", "group of keys", "deploy.formats"]),
+    (["experiment=nope"], ["no experiment=nope"]),
+    (["+experiment=nope"], ["no experiment=nope", "digits/best"]),
+    (["debug=nope"], ["no debug=nope", "fast_dev_run"]),
+    (["name=${oc.env:NOT_SET_ANYWHERE}"], ["NOT_SET_ANYWHERE is not set", "export NOT_SET_ANYWHERE"]),
+    (["hydra.run.dir=${oc.env:NOT_SET_ANYWHERE}"], ["hydra.run.dir", "NOT_SET_ANYWHERE is not set"]),
+    (["name=${nowhere}"], ["name", "nowhere"]),
+    (["mode=cls,cls_distill"], ["mode=cls,cls_distill has several values", "-m"]),
+    (["name=a,b"], ["several values", "-m", """'name='"'"'a,b'"'"''"""]),
+    (["tracking=mlflow,csv"], ["'tracking=[mlflow,csv]'"]),
+    (["train.callbacks=my:Log"], ["'train.callbacks=[{target:package.module:callable}]'"]),
+    (
+        ["-m", "checkpoint.init_from=a (1),b c"],
+        ["not in the grammar", """'checkpoint.init_from='"'"'a (1)'"'"','"'"'b c'"'"''"""],
+    ),
+    (["name=" + "x" * 300], ["name has 300 bytes"]),
+    (["hydra.run.dir=a/b/" + "x" * 300], ["255 bytes"]),
+    (["model.kwargs.a=b c)"], ["not in the grammar", """'model.kwargs.a='"'"'b c)'"'"''"""]),
     (["optimizer.lr=fast"], ["optimizer.lr", "could not be converted to Float"]),
     (["optimizer=adam"], ["no optimizer=adam", "Did you mean 'adamw'?", "momentum"]),
     (["+optimizer.foo=1"], ["no key 'foo' in 'optimizer'"]),
@@ -25,7 +57,8 @@ CONFIG_ERRORS = [
     (["mode.peer.scale=1"], ["no key 'peer' in 'mode'"]),
     (["mode=cls_distill", "mode.peer.scale=1"], ["null"]),
     (["optimizer.lr="], ["optimizer.lr"]),
-    (["x=["], ["'['"]),
+    (["x=["], ["no key 'x'"]),
+    (["data.mean=["], ["'['"]),
     (["checkpoint.init_from="], ["checkpoint.init_from is empty"]),
     (["mode=cls_teacher", "mode.teacher_from="], ["mode.teacher_from is empty"]),
     (["optimizer.lr=1e999"], ["optimizer.lr=inf", "finite"]),
@@ -34,14 +67,14 @@ CONFIG_ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("overrides", "said"), CONFIG_ERRORS, ids=[" ".join(o) for o, _ in CONFIG_ERRORS])
+@pytest.mark.parametrize(("overrides", "said"), CONFIG_ERRORS, ids=[" ".join(o)[:60] for o, _ in CONFIG_ERRORS])
 def test_a_bad_config_ends_with_2_and_one_message(here, tmp_path, overrides, said):
     done = here(*overrides, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert all(part in done.stderr for part in said), done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 3
-    assert not (tmp_path / "outputs").exists() or not list((tmp_path / "outputs").rglob("*.yaml"))
+    assert not list(tmp_path.iterdir())
 
 
 def folder_of_images(root, classes=("cat", "dog"), count=6):
@@ -151,6 +184,17 @@ def test_a_defect_in_the_users_code_ends_with_1_and_says_where_the_log_is(here, 
     assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
 
 
+@pytest.mark.parametrize("how", ["KeyboardInterrupt", "SystemExit"])
+def test_the_users_code_cannot_end_a_run_as_a_signal_or_as_done(here, tmp_path, how):
+    custom = ["model=custom", "model.target=tests.samples:leave", f"+model.kwargs.how={how}"]
+    done = here("tracking=none", *custom, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert how in done.stderr
+    assert "train.log" in done.stderr
+    assert here("tracking=none", "model.scale=-1", "hydra.run.dir=run", cwd=tmp_path).returncode == 2
+    assert "already holds" not in here("tracking=none", *custom, "hydra.run.dir=run", cwd=tmp_path).stderr
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -250,6 +294,10 @@ def test_the_code_of_a_stored_run_is_imported_only_when_trusted(here, tmp_path):
     assert "tests.samples:linear_network" in refused.stderr
     assert "trust=true" in refused.stderr
     assert here("eval", "run", "trust=true", cwd=tmp_path).returncode == 0
+    Image.new("RGB", (32, 32)).save(tmp_path / "x.png")
+    assert "trust=true" in here("predict", "run", "x.png", cwd=tmp_path).stderr
+    done = here("predict", "run", "x.png", "trust=true", "data.eval_batch_size=4", "--json", cwd=tmp_path)
+    assert '"image": "x.png"' in done.stdout
 
 
 @pytest.mark.parametrize("what", [".", "run/config.yaml"])
@@ -279,7 +327,7 @@ def test_a_run_whose_journal_says_nothing_is_not_up_to_date(here, finished, tmp_
     assert "Bring back" in done.stderr
 
 
-@pytest.mark.parametrize("body", ["import sys; sys.exit(0)", "return 10**400"])
+@pytest.mark.parametrize("body", ["import sys; sys.exit(0)", "raise KeyboardInterrupt", "return 10**400"])
 def test_a_metric_that_ends_the_process_or_is_beyond_numbers_is_named(here, tmp_path, monkeypatch, body):
     name = f"metrics_{len(body)}"
     (tmp_path / f"{name}.py").write_text(f"def own(confusion):\n    {body}\n")

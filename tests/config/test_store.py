@@ -28,7 +28,10 @@ NEEDED = {
     "mode=cls_teacher": ["mode.teacher_from=somewhere"],
 }
 EVERY_CHOICE = [
-    (group, choice) for group, names in choices().items() for choice in names if group not in ("debug", "experiment")
+    (group, choice)
+    for group, names in choices().items()
+    for choice in names
+    if group not in ("debug", "experiment") and (choice not in cfg.NAMED or choice == "resnet50")
 ]
 
 
@@ -139,5 +142,5 @@ def test_such_a_key_with_another_value_is_refused(config_of, tmp_path):
 
 def test_a_key_that_an_earlier_version_had_cannot_be_set_any_more(config_of, tmp_path):
     store.write(config_of("compression=fpgm"), tmp_path / "config.yaml")
-    with pytest.raises(ConfigError, match="has no such key"):
+    with pytest.raises(ConfigError, match="There is no key 'axis' in 'compression.prune'"):
         store.read(tmp_path / "config.yaml", ["compression.prune.axis=0"])

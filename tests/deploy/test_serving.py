@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from runner.runs.journal import Journal, tracked
 from runner.tracking import logged_model
 from runner.tracking.mirror import Mirror
 from tests.conftest import composed
+from tests.docs.pages import ROOT, commands
 from tests.e2e.processes import free_port, mlflow_runs, wait_until
 
 from . import helpers
@@ -153,6 +156,21 @@ def test_the_server_answers_with_classes_and_probabilities(run, server):
     status, answer = post(server, request(text(contents[0]), f"data:image/png;base64,{text(contents[1])}"))
     assert status == 200, answer
     assert_answers(answer["predictions"], run.directory / "export", contents)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+@pytest.mark.parametrize("page", ["deployment.md", "tutorial.md"])
+def test_the_command_of_the_pages_takes_a_photo_larger_than_an_argument(run, server, tmp_path, page):
+    [line] = [line for line in commands(ROOT / "docs" / page) if line.startswith("curl")]
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    name = re.search(r"base64 -w0 (\S+?)\)", line)[1]
+    Image.fromarray(noise).save(tmp_path / name)
+    assert (tmp_path / name).stat().st_size > 1 << 17
+    line = line.replace("http://127.0.0.1:5001", server)
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    predictions = json.loads(done.stdout)["predictions"]
+    assert_answers(predictions, run.directory / "export", [(tmp_path / name).read_bytes()])
 
 
 @pytest.mark.parametrize("wrong", ["no base64!", text(b"no image"), str(Path(__file__).resolve())])

@@ -1,7 +1,12 @@
+import inspect
+
 import paddle
 import pytest
+from hydra.errors import MissingConfigException
 from paddle import nn
+from paddle.vision import models
 
+from runner import config as cfg
 from runner.errors import ConfigError
 from runner.models import vision
 
@@ -12,17 +17,30 @@ def test_resnet18_gives_one_logit_per_class():
     assert vision.build("resnet18", 7, {})(paddle.zeros([2, 3, 32, 32])).shape == [2, 7]
 
 
-def test_choices_are_functions_not_classes():
-    assert "resnet18" in vision.names()
-    assert "googlenet" in vision.names()
-    assert not {"ResNet", "LeNet"} & set(vision.names())
+def test_the_architectures_of_the_schema_are_the_functions_of_paddle_that_make_a_network():
+    functions = [name for name in models.__all__ if inspect.isfunction(getattr(models, name))]
+    assert sorted(cfg.ARCHITECTURES) == sorted(functions)
 
 
-def test_unknown_architecture_names_the_nearest_and_all_valid_ones():
+def test_unknown_architecture_names_the_nearest_and_all_valid_ones(config_of):
     with pytest.raises(
         ConfigError, match=r"(?s)model\.architecture=resnet19.*Did you mean 'resnet\d+'.*alexnet.*vgg19"
     ):
-        vision.build("resnet19", 10, {})
+        config_of("model=vision", "model.architecture=resnet19")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16", "wide_resnet50_2", "shufflenet_v2_x0_5"])
+def test_the_name_of_a_network_of_paddle_is_a_choice(config_of, name):
+    assert config_of(f"model={name}").model == cfg.Vision(architecture=name)
+    assert config_of("mode=cls_distill", f"model@mode.peer={name}").mode.peer == cfg.Vision(architecture=name)
+    assert config_of(f"model={name}", "+model.kwargs.a=1").model.kwargs == {"a": 1}
+
+
+def test_a_mobilenet_v3_is_this_package_s_own_unless_it_is_said(config_of):
+    with pytest.raises(MissingConfigException, match="mobilenet_v3_large"):
+        config_of("model=mobilenet_v3_large")
+    model = config_of("model=vision", "model.architecture=mobilenet_v3_large").model
+    assert model == cfg.Vision(architecture="mobilenet_v3_large")
 
 
 def test_arguments_reach_the_architecture():

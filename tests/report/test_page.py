@@ -8,8 +8,11 @@ import shutil
 
 import pytest
 
+from runner.report import page as pages
+from runner.report import subject
 from tests.browser import Browser
 from tests.conftest import TINY, run_command
+from tests.damage.written import a_run
 
 #: Two runs that finish, and one that diverges.
 SWEEP = [*TINY[1:3], "deploy.bench_s=0.01", "data.limit=200", "data.batch_size=16", "train.epochs=2",
@@ -130,6 +133,26 @@ def test_a_phone_shows_it_without_scrolling_sideways(page, swept):
     page.open((swept / "sweep" / "report.html").as_uri(), 390, 800, 1)
     page.run("await new Promise((done) => setTimeout(done, 300))")
     assert page.run("return document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.parametrize(("count", "width"), [(3, 390), (10, 1280), (20, 1280), (21, 1280)])
+def test_the_whole_confusion_matrix_is_seen_whatever_the_classes_are_called(browser, config_of, tmp_path, count, width):
+    run = a_run(tmp_path, config_of())
+    names = [f"class {number}: {'with a long name ' * (number % 4)}" for number in range(count)]
+    part = {"top1": [0.5] * count, "confusion": [[1234] * count] * count}
+    (run / "per_class.json").write_text(json.dumps({"classes": names, "student": part}))
+    pages.write([subject.read(run, "1", "run")], "run", "python -m runner report", "", tmp_path / "page.html")
+    browser.open((tmp_path / "page.html").as_uri(), width, 900, 1)
+    browser.run("while (document.readyState !== 'complete') await new Promise((done) => setTimeout(done, 20))")
+    shown, cards = browser.run("""
+        const box = (one) => [one.getBoundingClientRect().left, one.getBoundingClientRect().right]
+        const shown = [...document.querySelectorAll(".confusion, .confusion th span, .heat")]
+        return [shown.map(box), shown.map((one) => box(one.closest(".card")))]""")
+    assert shown
+    assert all(card[0] <= one[0] and one[1] <= card[1] for one, card in zip(shown, cards, strict=True))
+    cut = """return [...document.querySelectorAll(".confusion th, .confusion th span")].filter((one) =>
+        one.scrollWidth > one.clientWidth + 1 || one.scrollHeight > one.clientHeight + 1).length"""
+    assert browser.run(cut) == 0
 
 
 def test_the_markdown_has_the_same_numbers(swept):

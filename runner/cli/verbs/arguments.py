@@ -1,10 +1,13 @@
-"""Types of numeric arguments, each with its bounds: what is outside of them ends in one message and exit code 2."""
+"""Arguments of verbs: numbers, each with its bounds, outside of which they end in one message and exit code 2."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import TypeVar
+
+from ...config import Config
 
 Number = TypeVar("Number", int, float)
 
@@ -24,6 +27,14 @@ def bounded(kind: type[Number], least: float, most: float) -> Callable[[str], Nu
         return number
 
     return parse
+
+
+def separate(words: list[str]) -> tuple[list[str], list[str]]:
+    """Names, and the overrides `key=value` of a run's config among them; what is the name of a file is no override."""
+    keys = {"trust", *Config.__dataclass_fields__}
+    is_override = [word.partition("=")[0].partition(".")[0] in keys and "=" in word for word in words]
+    overrides = [word for word, holds in zip(words, is_override, strict=True) if holds and not os.path.exists(word)]
+    return [word for word in words if word not in overrides], overrides
 
 
 def listed(parse: Callable[[str], Number]) -> Callable[[str], list[Number]]:

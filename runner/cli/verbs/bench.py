@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,10 +15,11 @@ from rich.table import Table
 
 from ... import config as cfg
 from ... import terminal
+from ...config.keys import expanded
 from ...deploy import bench
 from ...deploy.manifest import EXPORT, MANIFEST
 from ...errors import CheckpointError, ConfigError
-from ...files import refuse_links
+from ...files import refuse_links, to_json
 from ...terminal import screen
 from ...tracking import lookup
 from . import sync
@@ -42,7 +42,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--format", choices=("onnx", "paddle"), help="only files of this format")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--uri", default=cfg.Mlflow.uri, help="where MLflow run ids are looked up (%(default)s)")
+    parser.add_argument(
+        "--uri", type=expanded, default=cfg.Mlflow.uri, help="where MLflow run ids are looked up (%(default)s)"
+    )
     options = parser.parse_args(arguments)
     directories = {run: _directory(run, options.uri) for run in options.runs}
     files = [entry for run, directory in directories.items() for entry in _entries(run, directory, options.format)]
@@ -52,7 +54,7 @@ def main(arguments: list[str]) -> int:
     timings = bench.measure(files, options.batch, options.seconds, options.threads)
     if options.json:
         for row in map(describe, timings, bench.speedups(timings)):
-            print(json.dumps(row, ensure_ascii=False))
+            print(to_json(row))
     else:
         show(timings)
     # What is said about the delivery is no JSON.

@@ -15,7 +15,7 @@ from ...config import store
 from ...terminal import screen
 from .. import compose
 from ..config_dir import config_dir
-from ..train import listed
+from ..overrides import readable
 
 
 def main(arguments: list[str]) -> int:
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
         description="Show the config that overrides compose, as a tree; what differs from the defaults is bold.",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run")
-    overrides = [listed(text) for text in parser.parse_args(arguments).overrides]
+    overrides = [readable(text, sweeps=False) for text in parser.parse_args(arguments).overrides]
     compose.register()
     try:
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
             choices = {key.rpartition("@")[2]: choice for key, choice in composed.hydra.runtime.choices.items()}
             store.from_composition(hydra.compose("config", overrides))
     except Exception as error:
-        raise compose.explain(error) from error
+        raise compose.explain(error, overrides) from error
     top = Tree(" ".join(["runner", *overrides]), guide_style="dim")
     _grow(top, _plain(composed), _plain(default), choices, "")
     screen().print(top)

@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ... import config as cfg
 from ... import processes
 from .. import import_probe
 
@@ -191,8 +192,9 @@ def tracking() -> Iterator[Finding]:
         except sqlite3.Error as error:
             remedy = f"while nothing is training, move {STORE} away, then fill a new one: python -m runner sync"
             yield Finding("MLflow store", "missing", f"{STORE} cannot be read: {error}", remedy)
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        yield Finding("tracking", "warn", "MLFLOW_TRACKING_URI is set and not used", "say tracking.uri=URI instead")
+    for variable, (key, _) in cfg.VARIABLES.items():
+        if os.environ.get(variable):
+            yield Finding("tracking", "warn", f"{variable} is set and not used", f'say {key}="${variable}" instead')
 
 
 CHECKS = (python, paddle, device, packages, compiler, machine, disks, tracking)

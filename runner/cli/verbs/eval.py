@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from rich import box
 from rich.table import Table
 
 from ...config.monitor import metrics_of
+from ...files import to_json
 from ...metrics import present
 from ...terminal import screen
 from ..open_run import open_run
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
 
     evaluation, notes = finished.evaluate_run(directory, config, options.split, options.weights)
     if options.json:
-        print(json.dumps({"run": options.run, "images": evaluation.count, "notes": notes, **evaluation.values}))
+        print(to_json({"run": options.run, "images": evaluation.count, "notes": notes, **evaluation.values}))
         return 0
     networks = dict.fromkeys(name.partition("/")[0] for name in evaluation.values)
     metrics = present(evaluation.of("student"), metrics_of(config.train.metrics))

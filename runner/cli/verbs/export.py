@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ... import config as cfg
 from ... import files
+from ...config.keys import expanded
 from ...config.rules import validate
 from ...deploy.manifest import EXPORT, MANIFEST
 from ...errors import ConfigError, DiskError
@@ -40,7 +41,9 @@ def main(arguments: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--network", help="which network of the run (that of deploy.network)")
     parser.add_argument("--format", metavar="LIST", help="comma-separated: onnx, paddle, safetensors")
-    parser.add_argument("--output", metavar="DIR", help="folder in which `export/` is written, if not the run's own")
+    parser.add_argument(
+        "--output", type=expanded, metavar="DIR", help="folder in which `export/` is written, if not the run's own"
+    )
     options = parser.parse_intermixed_args(arguments)
     directory, config = open_run(options.run, options.overrides)
     own = config.deploy.network

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 import numpy as np
 from rich import box
 from rich.table import Table
 
+from ...files import to_json
 from ...terminal import screen
 from ..open_run import open_run
-from .arguments import bounded
+from .arguments import bounded, separate
 
 
 def main(arguments: list[str]) -> int:
-    """`predict RUN IMAGES… [--network NAME] [--top N] [--json] [key=value …]`."""
+    """`predict RUN IMAGES… [key=value …] [--network NAME] [--top N] [--json]`."""
     parser = argparse.ArgumentParser(prog="runner predict", description="Classify image files with a run's network.")
     parser.add_argument("run", metavar="RUN", help="run directory or MLflow run id")
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders (searched through) or 'globs'")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGES",
+        help="files, folders (searched through) or 'globs'; key=value as in runner eval, trust=true too",
+    )  # fmt: skip
     parser.add_argument("--network", default="student", help="which network of the run (%(default)s)")
     parser.add_argument(
         "--top", type=bounded(int, 1, 1_000_000), default=3, metavar="N", help="classes an image (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="key=value", help="as in runner eval; trust=true too"
-    )
-    options = parser.parse_args(arguments)
-    directory, config = open_run(options.run, options.set)
+    options = parser.parse_intermixed_args(arguments)
+    images, overrides = separate(options.images)
+    if not images:
+        parser.error("the following arguments are required: IMAGES")
+    directory, config = open_run(options.run, overrides)
     from ...data import folder
     from ...worker import finished
 
-    files = folder.find(options.images)
+    files = folder.find(images)
 
     classifier = finished.classifier(directory, config, options.network)
     top = min(options.top, len(classifier.classes))
@@ -44,7 +47,7 @@ def main(arguments: list[str]) -> int:
         ranked = [(classifier.classes[place], float(probabilities[place])) for place in best]
         if options.json:
             classes = [{"class": name, "probability": probability} for name, probability in ranked]
-            print(json.dumps({"image": str(path), "classes": classes}, ensure_ascii=False))
+            print(to_json({"image": str(path), "classes": classes}))
             continue
         others = ", ".join(f"{name} {probability:.3f}" for name, probability in ranked[1:])
         table.add_row(str(path), ranked[0][0], f"{ranked[0][1]:.3f}", *([others] if top > 1 else []))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ... import config as cfg
 from ... import terminal
+from ...config.keys import expanded
 from ...errors import CheckpointError, ConfigError, Damaged
 from ...report import page, subject
 from ...runs import journal, sweep
@@ -24,8 +25,13 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run directories, MLflow run ids, folders of sweeps")
     parser.add_argument("--experiment", metavar="NAME", help="all runs of an MLflow experiment")
-    parser.add_argument("--uri", default=cfg.Mlflow.uri, help="where MLflow's runs are (%(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="the page; of a sweep by default in its folder")
+    parser.add_argument("--uri", type=expanded, default=cfg.Mlflow.uri, help="where MLflow's runs are (%(default)s)")
+    parser.add_argument(
+        "--output",
+        type=lambda path: Path(expanded(path)),
+        metavar="FILE",
+        help="the page; of a sweep by default in its folder",
+    )
     options = parser.parse_args(arguments)
     if bool(options.runs) == bool(options.experiment):
         raise ConfigError("Name runs, the folder of a sweep, or an experiment: runner report RUN… | --experiment NAME")

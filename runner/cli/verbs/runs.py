@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +14,8 @@ from rich.table import Table
 from ... import config as cfg
 from ... import runs
 from ...config.monitor import metrics_of
-from ...errors import ConfigError, Damaged
+from ...errors import CheckpointError, Damaged
+from ...files import to_json
 from ...metrics import HEADLINE, present
 from ...report.costs import LATENCY, SIZE
 from ...terminal import screen, styled
@@ -30,11 +30,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     options = parser.parse_args(arguments)
     if not Path(options.folder).is_dir():
-        raise ConfigError(f"{options.folder} is not a folder. Train a run, or name another: runner runs DIR")
+        raise CheckpointError(f"{options.folder} is not a folder. Train a run, or name another: runner runs DIR")
     rows = [describe(directory) for directory in runs.find(Path(options.folder))]
     if options.json:
         for row in rows:
-            print(json.dumps(row))
+            print(to_json(row))
         return 0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     numbers = ("steps", HEADLINE.title, "MB", "ms/image")

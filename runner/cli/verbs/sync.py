@@ -11,6 +11,7 @@ from pathlib import Path
 from ... import config as cfg
 from ... import files, runs
 from ...config import store
+from ...config.keys import expanded
 from ...config.rules import validate
 from ...errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
 from ...processes import locked
@@ -29,7 +30,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", default=["outputs"], help="run directories, or folders of them"
     )
-    parser.add_argument("--uri", help="another store or server of MLflow than the run's own; it gets all of the run")
+    parser.add_argument(
+        "--uri", type=expanded, help="another store or server of MLflow than the run's own; it gets all of the run"
+    )
     parser.add_argument(
         "--trust",
         action="store_true",

@@ -13,6 +13,7 @@ from types import FrameType
 
 from ... import child, processes
 from ... import config as cfg
+from ...config.keys import expanded
 from ...config.rules import STORE
 from ...errors import ConfigError
 from ...runs.journal import SWEEP
@@ -28,7 +29,9 @@ def main(arguments: list[str]) -> int:
     import argparse
 
     parser = argparse.ArgumentParser(prog="runner ui", description="Open MLflow on the runs of a store.")
-    parser.add_argument("uri", nargs="?", default=cfg.Mlflow.uri, help="tracking URI of the store (%(default)s)")
+    parser.add_argument(
+        "uri", nargs="?", type=expanded, default=cfg.Mlflow.uri, help="tracking URI of the store (%(default)s)"
+    )
     parser.add_argument("--port", type=bounded(int, 1, 65_535), default=5000, metavar="N")
     options = parser.parse_args(arguments)
     if not STORE.match(options.uri):

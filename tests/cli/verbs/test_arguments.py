@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import __main__ as main
-from runner.cli.verbs.arguments import bounded
+from runner.cli.verbs.arguments import bounded, separate
 from runner.config import store
 from runner.errors import ConfigError
 
@@ -47,6 +47,15 @@ def test_any_text_is_a_number_within_its_bounds_or_refused(text):
             assert 1 <= number <= 10
 
 
+def test_overrides_stand_among_names_and_a_file_is_never_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.root=1.png").touch()
+    words = ["a.png", "trust=true", "data.root=x=y", "name=b", "odd=c.png", "data.root=1.png", "*.jpg"]
+    names, overrides = separate(words)
+    assert names == ["a.png", "odd=c.png", "data.root=1.png", "*.jpg"]
+    assert overrides == ["trust=true", "data.root=x=y", "name=b"]
+
+
 @pytest.fixture(scope="module")
 def config_file(config_of, tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
@@ -63,7 +72,8 @@ def config_file(config_of, tmp_path_factory):
     [
         ("data.root=2024", "2024"), ("data.root=2024_01", "2024_01"), ("name=7e10", "7e10"), ("data.root=off", "off"),
         ("data.root=null", "null"), ("data.root=/a: b #1, [c", "/a: b #1, [c"), ("data.root='x y'", "x y"),
-        ("data.root=a=b", "a=b"), ("tracking.tags.commit=12e4567", "12e4567"), ("checkpoint.init_from=", None),
+        ("data.root=a=b", "a=b"), ("data.root=~/x", "/home/ada/x"),
+        ("tracking.tags.commit=12e4567", "12e4567"), ("checkpoint.init_from=", None),
         ("checkpoint.init_from=2024-01-01", "2024-01-01"), ("checkpoint.init_from=null", None),
         ("data.limit=null", None), ("data.limit=5", 5), ("data.eval_batch_size=16", 16),
         ("optimizer.lr=1e-3", 1e-3), ("optimizer.lr=1", 1),
@@ -72,7 +82,8 @@ def config_file(config_of, tmp_path_factory):
         ("model.kwargs.width=[1,{a: b}]", [1, {"a": "b"}]), ("compression.prune.ratios.conv=0.25", 0.25),
     ],
 )  # fmt: skip
-def test_an_overrides_text_is_what_its_keys_type_makes_of_it(config_file, override, value):
+def test_an_overrides_text_is_what_its_keys_type_makes_of_it(config_file, monkeypatch, override, value):
+    monkeypatch.setenv("HOME", "/home/ada")
     leaf = store.to_plain(store.read(config_file, [override]))
     for part in override.partition("=")[0].split("."):
         leaf = leaf[part]

@@ -102,7 +102,7 @@ def test_the_tracking_variable_is_said_to_be_unused_and_not_shown(here, tmp_path
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:opensesame@server")
     done = here("doctor", cwd=tmp_path)
     assert done.returncode == 0
-    assert "tracking.uri=URI" in done.stdout
+    assert 'tracking.uri="$MLFLOW_TRACKING_URI"' in done.stdout
     assert "opensesame" not in done.stdout + done.stderr
 
 

@@ -1,0 +1,147 @@
+"""What a user types for `KEY=VALUE`, made what Hydra's grammar takes for the same."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_origin
+
+from antlr4 import CommonTokenStream, InputStream, ParserRuleContext
+from hydra.conf import HydraConf
+from hydra.core.override_parser.overrides_parser import create_functions
+from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
+from hydra.core.override_parser.types import Override, ValueType
+from hydra.errors import HydraException
+from hydra.grammar.gen.OverrideLexer import OverrideLexer
+from hydra.grammar.gen.OverrideParser import OverrideParser
+
+from .. import terminal
+from ..config import Config, keys
+from ..errors import ConfigError
+from .config_dir import choices
+from .help import ADDED
+
+#: Keys of Hydra's that are paths, and a home directory at the beginning of one, in quotes or without.
+FOLDERS, HOME = ("hydra.run.dir", "hydra.sweep.dir"), re.compile(r"^(['\"]?)(~[^/'\"]*)")
+#: `KEY=VALUE`, or `GROUP=CHOICE` of a group at its own place.
+ASSIGNMENT = re.compile(r"(\+{0,2})([\w./]+)=(.*)", re.DOTALL)
+#: Functions of overrides whose arguments are values; those of the others are numbers.
+OF_VALUES = ("choice", "shuffle", "tag")
+
+
+def readable(argument: str, sweeps: bool) -> str:
+    """A word of the command line as Hydra is given it; what Hydra reads as it is meant stays as it is.
+
+    The value of a key that holds text is that text: it is quoted where Hydra would not read it, or would read a number
+    (`2024_01`). A list needs no brackets, a recipe no `+`. `sweeps`: commas part the values of a sweep.
+    Errors: ConfigError for several values where there is no sweep.
+    """
+    match = ASSIGNMENT.fullmatch(argument)
+    if not match:
+        return argument
+    sign, key, value = match.groups()
+    if "." not in key and key in choices():
+        # Whether a group is in the list of defaults is nothing that a user has to know.
+        sign = "+" if key in ADDED else ""
+    if key in FOLDERS:
+        value = HOME.sub(lambda home: home[1] + keys.expanded(home[2]), value)
+    types = _types(key)
+    is_text = types == {str}
+    numbers = _Numbers(whole=is_text)
+    try:
+        parsed = _parse(f"{key}={value}", numbers)
+    except HydraException:
+        is_plain = not any(hint is Any or get_origin(hint) for hint in types)
+        return f"{sign}{key}={_literal(value, sweeps) if is_plain else value}"
+    is_switched = isinstance(parsed.value(), (bool, int, float)) or (parsed.value() is None and key in choices())
+    if is_switched and types and all(map(is_dataclass, types)):
+        raise ConfigError(_not_a_switch(argument, key, types))
+    if types and all((get_args(hint) or [hint])[-1] is str for hint in types):
+        value = numbers.quoted(f"{key}={value}").partition("=")[2]
+    is_list = bool(types) and all(get_origin(hint) is list for hint in types)
+    several = parsed.value_type is ValueType.SIMPLE_CHOICE_SWEEP
+    # Which GPUs a job uses is not swept over.
+    if is_list and (not sweeps or (several and key == "launch.devices")) and _is_bare(parsed, several):
+        value, several = f"[{value}]", False
+    if several and not sweeps:
+        whole = f" As one text: {terminal.pasted(key, value)}" if is_text else ""
+        brackets = f" As a list: {terminal.words([f'{key}=[{value}]'])}" if key == "tracking" else ""
+        raise ConfigError(f"{argument} has several values. For a run with each of them add -m.{whole}{brackets}")
+    return f"{sign}{key}={value}"
+
+
+def _not_a_switch(argument: str, key: str, types: set[Any]) -> str:
+    named = [f"{key}={choice}" for choice in choices().get(key, [])]
+    named += [f"~{key} for none"] if getattr(Config, key, "") is None else []
+    below = [f"{key}.{field.name}" for hint in types for field in fields(hint) if field.name != "kind"]
+    return f"{argument}: '{key}' is a group of keys and not a switch. It has: {', '.join([*named, *below])}"
+
+
+def _types(key: str) -> set[Any]:
+    """The types of a key, of Hydra's own ones as well."""
+    if key.startswith("hydra."):
+        return keys.types_of(key.removeprefix("hydra."), HydraConf)
+    return keys.types_of(key)
+
+
+def _literal(value: str, sweeps: bool) -> str:
+    """A value that Hydra cannot read as the text that it is, unless it may be several of a sweep, or half in quotes."""
+    if value.startswith(("'", '"')) or (sweeps and "," in value):
+        return value
+    return terminal.quoted(value, looks_up=True)
+
+
+def _is_bare(parsed: Override, several: bool) -> bool:
+    """Whether a value is what a list holds: an entry or some, but no list, null or `${…}`."""
+    value = parsed.value()
+    is_looked_up = isinstance(value, str) and value.startswith("${")
+    return several or not (parsed.is_sweep_override() or is_looked_up or value is None or isinstance(value, list))
+
+
+def _parse(text: str, visitor: _Numbers) -> Override:
+    """As Hydra parses an override, with a visitor of our own. Errors: HydraException."""
+    listener = HydraErrorListener()
+    lexer = OverrideLexer(InputStream(text))
+    parser = OverrideParser(CommonTokenStream(lexer))
+    for recognizer in (lexer, parser):
+        recognizer.removeErrorListeners()
+        recognizer.addErrorListener(listener)
+    parsed: Override = visitor.visit(parser.override())
+    return parsed
+
+
+class _Numbers(HydraOverrideVisitor):  # type: ignore[misc]
+    """Notes where in an override Hydra reads what is no text: numbers and booleans, with `whole` lists as well."""
+
+    def __init__(self, whole: bool) -> None:
+        super().__init__(create_functions())
+        self.whole = whole
+        self.found: list[tuple[int, int]] = []
+
+    def quoted(self, text: str) -> str:
+        """The override with all of that in quotes."""
+        for start, stop in reversed(self.found):
+            text = f"{text[:start]}{terminal.quoted(text[start:stop].strip())}{text[stop:]}"
+        return text
+
+    def _note(self, context: ParserRuleContext) -> None:
+        self.found.append((context.start.start, context.stop.stop + 1))
+
+    def visitPrimitive(self, ctx: ParserRuleContext) -> Any:
+        """A number, a boolean or a text."""
+        value = super().visitPrimitive(ctx)
+        if isinstance(value, (bool, int, float)):
+            self._note(ctx)
+        return value
+
+    def visitElement(self, ctx: ParserRuleContext) -> Any:
+        """A primitive, a list, a mapping or a function."""
+        before = len(self.found)
+        value = super().visitElement(ctx)
+        is_container = isinstance(value, (list, dict))
+        is_of_numbers = ctx.function() and ctx.getChild(0).getChild(0).getText() not in OF_VALUES
+        if is_of_numbers or (self.whole and is_container):
+            del self.found[before:]
+        if self.whole and is_container:
+            self._note(ctx)
+        return value

@@ -1,0 +1,141 @@
+"""The keys of the schema: what type each has, whichever choices are taken, and which one a misspelt key stands for."""
+
+from __future__ import annotations
+
+import os
+import re
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from ..errors import ConfigError
+from . import GROUPS, Config
+from .fields import PATH
+
+#: What other tools call a key → the last part of its name here.
+SYNONYMS = {
+    "learning_rate": "lr", "bs": "batch_size", "num_epochs": "epochs", "max_epochs": "epochs", "num_workers": "workers",
+    "data_dir": "root", "arch": "architecture", "gpus": "devices", "wd": "weight_decay",
+}  # fmt: skip
+#: A home directory at the beginning of a path.
+HOME = re.compile(r"^(sqlite:///)?(~[^/]*)")
+#: Keys that are suggested at most, and what stands in them for `=VALUE`.
+SUGGESTED, EQUALS = 3, "="
+
+
+def types_of(key: str, schema: type = Config) -> set[Any]:
+    """The types that a dotted key has in the choices that have it; none where no choice does.
+
+    Of an optional value it is the other type. What is below `kwargs` has the type Any.
+    """
+    found: set[Any] = {schema}
+    for part in key.split("."):
+        found = {below for one in found for below in _below(one, part)}
+    return found
+
+
+def _below(hint: Any, part: str) -> Iterator[Any]:
+    if is_dataclass(hint):
+        for choice in _choices(hint):  # type: ignore[arg-type]
+            if part in (hints := get_type_hints(choice)):
+                yield from _options(hints[part])
+    elif get_origin(hint) in (list, dict):
+        yield from _options(get_args(hint)[-1])
+    elif hint is Any:
+        yield Any
+
+
+def _choices(schema: type[Any]) -> Iterator[type[Any]]:
+    """A dataclass and all below it: the choices of a group."""
+    yield schema
+    for below in schema.__subclasses__():
+        yield from _choices(below)
+
+
+def _options(hint: Any) -> list[Any]:
+    is_union = get_origin(hint) in (Union, types.UnionType)
+    return [one for one in get_args(hint) if one is not type(None)] if is_union else [hint]
+
+
+def walk(part: Any, path: str = "") -> Iterator[tuple[str, Any, Any, Any]]:
+    """(full key, value, dataclass it is in, dataclass field) of every leaf."""
+    for field in fields(part):
+        value = getattr(part, field.name)
+        inside = list(_inside(value, f"{path}{field.name}"))
+        for place, item in inside:
+            yield from walk(item, f"{place}.")
+        if not inside:
+            yield f"{path}{field.name}", value, part, field
+
+
+def _inside(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """(path, dataclass) of a value that is one, or a list or dictionary of some."""
+    if is_dataclass(value):
+        yield path, value
+    elif isinstance(value, dict):
+        yield from ((f"{path}.{key}", item) for key, item in value.items() if is_dataclass(item))
+    elif isinstance(value, list):
+        yield from ((f"{path}.{number}", item) for number, item in enumerate(value) if is_dataclass(item))
+
+
+def expand_paths(config: Config) -> None:
+    """Write out the `~` at the beginning of every path in a config."""
+    for _, value, part, field in walk(config):
+        if field.metadata.get(PATH) and isinstance(value, str):
+            setattr(part, field.name, expanded(value))
+
+
+def expanded(path: str) -> str:
+    """A path with `~` and `~user` written out, in the address of an embedded store as well, as a shell would.
+
+    Relative paths stay as they are: they begin at the working directory.
+    """
+    return HOME.sub(lambda match: f"{match[1] or ''}{os.path.expanduser(match[2])}", path)
+
+
+def unknown_key(key: str, valid: list[str], known: Iterable[str] = (), override: str = "") -> ConfigError:
+    """The error for a key that the schema does not have.
+
+    `valid` are the names at its place, `known` all keys of the config that it was looked for in, `override` the words
+    `KEY=VALUE` that it comes from: the suggestion repeats their value.
+    """
+    where, _, name = key.rpartition(".")
+    place = f"'{where}'" if where else "the config"
+    typed, equals, value = (override.lstrip("+~") or key).partition("=")
+    others = [one for one in known if one != key and not one.startswith(f"{key}.")]
+    if meant := _ending_like(typed, others) or _of_other_choices(where, name) or _like(key, typed, valid, others):
+        hint = f" Did you mean {' or '.join(one.replace(EQUALS, equals + value, 1) for one in meant[:SUGGESTED])}?"
+    else:
+        hint = ""
+    listed = f"\nValid keys: {', '.join(valid)}" if valid else ""
+    return ConfigError(f"There is no key '{name}' in {place}.{hint}{listed}")
+
+
+def _ending_like(typed: str, known: list[str]) -> list[str]:
+    """The known keys that end like a key, or as others call it: those of its own place, else the shortest."""
+    where, _, name = typed.lower().rpartition(".")
+    ending = [one for one in known if one.rpartition(".")[2] in (name, SYNONYMS.get(name))]
+    beside = [one for one in ending if one.rpartition(".")[0] == where]
+    return [one + EQUALS for one in beside or sorted(ending, key=lambda one: (one.count("."), one))]
+
+
+def _of_other_choices(where: str, name: str) -> list[str]:
+    """The same of choices that were not taken: those of the key's group, or, where it was typed without one, of any."""
+    choices: dict[str, list[str]] = {}
+    for group in [where] if where else GROUPS:
+        for choice in GROUPS.get(group, ()):
+            for field in fields(choice):
+                if field.name in (name, SYNONYMS.get(name)):
+                    choices.setdefault(f"{group}.{field.name}{EQUALS} with {group}=", []).append(choice.kind)  # type: ignore[attr-defined]
+    return [f"{key}{'|'.join(kinds)}" for key, kinds in choices.items()]
+
+
+def _like(key: str, typed: str, valid: list[str], known: list[str]) -> list[str]:
+    """Keys that are spelt like one: at its place, else anywhere."""
+    where, _, name = key.rpartition(".")
+    if near := get_close_matches(name, valid, n=1, cutoff=0.6):
+        return [f"{where}.{near[0]}{typed.removeprefix(key)}{EQUALS}".lstrip(".")]
+    near = get_close_matches(typed.rpartition(".")[2], {one.rpartition(".")[2] for one in known}, n=1, cutoff=0.75)
+    return [one + EQUALS for one in known if one.rpartition(".")[2] in near]

@@ -1,0 +1,154 @@
+"""What is typed for an override reaches its key as it was meant, whatever Hydra's grammar makes of it."""
+
+from __future__ import annotations
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.cli.overrides import readable
+from runner.cli.train import _overrides_first
+from runner.config import store
+from runner.errors import ConfigError
+from tests.conftest import composed
+
+FOLDER = ["data=image_folder"]
+
+
+def value_of(override, *others):
+    """What a run's config has for the key of an override."""
+    key = override.partition("=")[0].lstrip("+")
+    config = composed(*(readable(text, sweeps=False) for text in (*others, override)))
+    plain = store.to_plain(config)
+    for part in key.split("."):
+        plain = plain[part]
+    return plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/x/my set (1), new", "it's [a] {b}=c", "/x/数据", "2024", "2024_01", "7e10", "12e4567", "1_0.5", "true", "nan",
+        "[x]", "{x:1}", "a=b", "a:b", "x y", r"C:\a b\c", "ends with \\", "a#b;c&d", "(", "a]", "€ä", "0x10", "-1",
+        "+5",
+    ],
+)  # fmt: skip
+def test_a_folder_is_the_text_that_was_typed(text):
+    assert value_of(f"data.root={text}", *FOLDER) == text
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("name=2024_01", "2024_01"), ("name=7e10", "7e10"), ("name=数据", "数据"),
+        ("+tracking.tags.commit=12e4567", "12e4567"),
+        ("+tracking.tags={commit:12e4567,b:x y,c:'1'}", {"commit": "12e4567", "b": "x y", "c": "1"}),
+        ("name='2024_01'", "2024_01"), ("checkpoint.init_from=null", None), ("checkpoint.init_from=", None),
+        ("train.max_steps=1_000", 1000), ("optimizer.lr=7e-3", 7e-3), ("train.plots=false", False),
+        ("checkpoint.init_from=a/sweeps/1f/0_mode-cls_optimizer.lr-0.01", "a/sweeps/1f/0_mode-cls_optimizer.lr-0.01"),
+    ],
+)  # fmt: skip
+def test_a_key_of_text_keeps_its_text_and_others_their_type(override, value):
+    if override.endswith("="):
+        with pytest.raises(ConfigError, match="is empty"):
+            value_of(override)
+    else:
+        assert value_of(override) == value
+
+
+def test_what_is_looked_up_still_is(monkeypatch):
+    monkeypatch.setenv("SETS", "/x/2024_01")
+    assert value_of("data.root=${oc.env:SETS}", *FOLDER) == "/x/2024_01"
+    assert value_of("data.root=${oc.env:SETS}/new (1)", *FOLDER) == "/x/2024_01/new (1)"
+    assert value_of("name=run-${train.seed}") == "run-0"
+
+
+def test_a_home_directory_is_written_out_in_paths_alone(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert value_of("data.root=~/photos (1)", *FOLDER) == "/home/ada/photos (1)"
+    assert value_of("checkpoint.init_from=~/w.pdparams") == "/home/ada/w.pdparams"
+    assert value_of("mode.teacher_from=~", "mode=cls_teacher") == "/home/ada"
+    assert value_of("checkpoint.resume=~/run") == "/home/ada/run"
+    assert value_of("tracking.uri=sqlite:///~/mlflow.db") == "sqlite:////home/ada/mlflow.db"
+    assert value_of("tracking.also.tensorboard.folder=~/board", "tracking=tensorboard") == "/home/ada/board"
+    assert value_of("data.root=a/~", *FOLDER) == "a/~"
+    assert value_of("+tracking.tags.a=~/x") == "~/x"
+    assert readable("hydra.run.dir=~/runs/a", sweeps=False) == "hydra.run.dir=/home/ada/runs/a"
+    assert readable("hydra.sweep.dir='~/a b'", sweeps=True) == "hydra.sweep.dir='/home/ada/a b'"
+    assert readable("hydra.run.dir=2024_01", sweeps=False) == "hydra.run.dir='2024_01'"
+
+
+@pytest.mark.parametrize(
+    ("override", "value", "others"),
+    [
+        ("launch.devices=0,1", [0, 1], []),
+        ("launch.devices=1", [1], []),
+        ("deploy.formats=onnx", ["onnx"], []),
+        ("deploy.formats=onnx,paddle", ["onnx", "paddle"], []),
+        ("deploy.formats=[]", [], []),
+        ("data.mean=0.1,0.2,0.3", [0.1, 0.2, 0.3], []),
+        ("features.layers=conv4,1_0", ["conv4", "1_0"], ["mode=cls_distill", "features=attention_transfer"]),
+        ("train.callbacks={target:a:B}", [{"target": "a:B", "kwargs": {}}], []),
+    ],
+)
+def test_a_list_needs_no_brackets(override, value, others):
+    assert value_of(override, *others) == value
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("+experiment=digits/best", "experiment=digits/best"), ("++mode=cls", "mode=cls"),
+        ("debug=fast_dev_run", "+debug=fast_dev_run"), ("+debug=fast_dev_run", "+debug=fast_dev_run"),
+        ("sweep/optuna=optimizer", "+sweep/optuna=optimizer"),
+        ("+model@mode.peer=resnet18", "+model@mode.peer=resnet18"),
+        ("~features", "~features"), ("+model.kwargs.width=64", "+model.kwargs.width=64"),
+    ],
+)  # fmt: skip
+def test_whether_a_group_is_added_or_replaced_is_known(typed, taken):
+    assert readable(typed, sweeps=False) == taken
+
+
+@pytest.mark.parametrize(
+    ("override", "values"),
+    [
+        ("name=2024_01,2024_02", ["2024_01", "2024_02"]),
+        ("data.root=choice(/a/2024,1_0)", ["/a/2024", "1_0"]),
+        ("data.root='/x/my set (1)','/x/b, c'", ["/x/my set (1)", "/x/b, c"]),
+        ("model=resnet18,resnet50", ["resnet18", "resnet50"]),
+        ("name=range(1,3)", [1, 2]),
+        ("train.seed=1_0,2", [10, 2]),
+    ],
+)
+def test_the_values_of_a_sweep_are_those_that_were_typed(override, values):
+    [parsed] = OverridesParser.create().parse_overrides([readable(override, sweeps=True)])
+    assert [str(getattr(value, "text", value)) for value in parsed.sweep_iterator()] == [str(value) for value in values]
+
+
+def test_devices_are_no_sweep_and_other_lists_may_be_one():
+    assert readable("launch.devices=0,1", sweeps=True) == "launch.devices=[0,1]"
+    assert readable("deploy.formats=[onnx],[paddle]", sweeps=True) == "deploy.formats=[onnx],[paddle]"
+
+
+def test_a_text_that_may_be_several_of_a_sweep_is_left_to_be_quoted():
+    assert readable("data.root=/x/my set (1),b", sweeps=True) == "data.root=/x/my set (1),b"
+    assert readable("data.root='/x", sweeps=False) == "data.root='/x"
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters=",(\0$'\"\\"), min_size=1))
+def test_any_text_without_a_meaning_of_hydra_s_own_is_taken_as_it_is(text):
+    typed = readable(f"data.root={text}", sweeps=False)
+    [parsed] = OverridesParser.create().parse_overrides([typed])
+    value = parsed.value()
+    assert (
+        value is None
+        if text.lower().strip(" \t") == "null"
+        else value == (text if typed.endswith("'") else text.strip(" \t"))
+    )
+
+
+def test_overrides_may_stand_behind_flags():
+    given = ["mode=cls", "--cfg", "job", "name=x", "~features", "-cd", "a=b", "--info"]
+    assert _overrides_first(given, False) == ["mode=cls", "name=x", "~features", "--cfg", "job", "-cd", "a=b", "--info"]
