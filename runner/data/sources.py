@@ -10,7 +10,8 @@ from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import DataError
 from ..images import Preparation, to_grey
-from . import cifar, digits, folder, mnist, synthetic
+from . import cifar, digits, folder, lists, mnist, shards, synthetic
+from .classes import listed
 from .splits import ImageFiles, Source, Split, first_of_each_class, stratified_split
 
 
@@ -49,6 +50,10 @@ def _read(config: cfg.Data) -> Source:
             return mnist.load(config)
         case cfg.ImageFolder():
             return folder.load(config)
+        case cfg.FileList():
+            return lists.load(config)
+        case cfg.Shards():
+            return shards.load(config)
         case cfg.Synthetic():
             return synthetic.load(config)
         case cfg.CustomData(target=target, kwargs=kwargs):
@@ -76,19 +81,15 @@ def with_classes(source: Source, classes: list[str]) -> Source:
         return source
     if foreign := [name for name in source.classes if name not in classes]:
         raise DataError(
-            f"The classes of '{source.name}' are not those of the weights: {_listed(foreign)} "
-            f"{'is' if len(foreign) == 1 else 'are'} unknown to them.\n  images: {_listed(source.classes)}\n"
-            f"  weights: {_listed(classes)}\nTake the images that the weights were trained on, or rename the classes."
+            f"The classes of '{source.name}' are not those of the weights: {listed(foreign, 20)} "
+            f"{'is' if len(foreign) == 1 else 'are'} unknown to them.\n  images: {listed(source.classes, 20)}\n"
+            f"  weights: {listed(classes, 20)}\nTake the images that they were trained on, or rename the classes."
         )
     places = np.array([classes.index(name) for name in source.classes], dtype=np.int64)
     renamed = replace(source, classes=classes)
     for split in renamed.splits.values():
         split.labels = places[split.labels]
     return renamed
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def _limited(split: Split, limit: int) -> Split:
@@ -101,6 +102,11 @@ def _check(source: Source, name: str, split: Split) -> None:
     if len(split) == 0:
         raise DataError(f"{where} has no images.")
     labels = split.labels
+    if labels.ndim == 2 and labels.dtype == np.uint8:
+        raise DataError(
+            f"{where}: its images have several labels each, of {labels.shape[1]} classes. They can be read, but not "
+            "be trained on yet: give each image one label."
+        )
     if labels.dtype != np.int64 or labels.ndim != 1:
         raise DataError(f"{where}: labels must be int64 [N], not {labels.dtype} {list(labels.shape)}.")
     bad = np.flatnonzero((labels < 0) | (labels >= len(source.classes)))
