@@ -32,7 +32,7 @@ def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tupl
         for member in _members(path, stream):
             name = member.name.removeprefix("./")
             folder, slash, base = name.rpartition("/")
-            if any(map(is_hidden, filter(None, name.split("/")))):
+            if any(is_hidden(part) for part in name.split("/") if part.strip(".")):
                 hidden += 1
                 continue
             stem, _, suffix = base.partition(".")
@@ -85,8 +85,10 @@ def _members(path: str, stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     # Python takes a damaged header, and a missing end, for the end.
     stream.seek(end)
     rest = stream.read(BLOCK)
-    if not rest:
-        raise DataError(f"{path} is cut off: the two empty blocks at its end are missing. Make or fetch it again.")
+    if len(rest) < tarfile.BLOCKSIZE:
+        raise DataError(
+            f"{path} is cut off: the empty blocks at its end are missing. Make it again, or fetch it again."
+        )
     while rest:
         if rest.strip(b"\0"):
             raise DataError(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import files
+from ..errors import ForeignPath
 from . import archive, parquet, storage
 from .classes import Problems
 from .names import Names
@@ -102,7 +103,7 @@ def _stored(identity: str, state: str) -> Index | None:
 def _store(identity: str, state: str, index: Index) -> None:
     proof = np.frombuffer(_proof(state, index).encode(), np.uint8)
     # Without a cache the shard is read through once more next time.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ForeignPath):
         place = _place(identity)
         os.makedirs(place.parent, exist_ok=True)
         with files.partial_file(place) as partial, partial.open("xb") as stream:

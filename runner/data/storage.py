@@ -61,7 +61,8 @@ def _matches(pattern: str, suffixes: tuple[str, ...]) -> list[str]:
             return [system.unstrip_protocol(path) for path in sorted(system.glob(inner))]
     if os.path.isdir(pattern):
         return sorted(path for path in glob.glob(f"{glob.escape(pattern)}/*") if path.lower().endswith(suffixes))
-    if os.path.exists(pattern):
+    # One that is missing of a range is an error: others would not be missed.
+    if os.path.exists(pattern) or not glob.has_magic(pattern):
         return [pattern]
     return sorted(glob.glob(pattern))
 
