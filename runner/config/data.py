@@ -179,7 +179,6 @@ class FileList(Pictures):
     """Pictures that lists name with their labels: `path label` a line, or a table in CSV, TSV or Parquet."""
 
     kind: str = "files"
-    """What the choice is; set by it."""
     root: Optional[str] = None
     """Folder that paths in the lists are relative to; by default the folder of each list."""
     train: str = "???"
@@ -210,7 +209,6 @@ class Shards(Pictures):
     """Pictures in tar archives as WebDataset has them, or in Parquet as Hugging Face has it, read where they are."""
 
     kind: str = "shards"
-    """What the choice is; set by it."""
     root: Optional[str] = None
     """Folder, or URL, that the shards are below."""
     train: str = "???"

@@ -28,7 +28,7 @@ SYSTEM = {
     "system volume information",
 }  # fmt: skip
 #: Reasons to leave a name out.
-HIDDEN, NO_PICTURE, LOOSE = "hidden or system names", "no pictures", "outside of class folders"
+HIDDEN, NO_PICTURE, LOOSE = "hidden or system names", "files that are no images", "images outside of class folders"
 #: A folder's device and number, which are the same by whatever way it is reached.
 Identity = tuple[int, int]
 

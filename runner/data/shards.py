@@ -11,6 +11,7 @@ from .. import config as cfg
 from ..errors import DataError
 from . import archive, classes, parquet, shard_index, storage, tables
 from .classes import Problems
+from .folder import HIDDEN
 from .names import Names
 from .shard_index import Index
 from .splits import ImageFiles, Source, with_test
@@ -81,7 +82,7 @@ def load(config: cfg.Shards) -> Source:
     problems.refuse("labels are no class", f"Classes: {classes.listed(names, 20)}")
     hidden = sum(int(part.hidden[0]) for parts in indices.values() for part in parts)
     name = os.path.basename(os.path.dirname(os.path.abspath(shards["train"][0])))
-    source = Source(name, names, **splits, skipped={"hidden or system names": hidden} if hidden else {})
+    source = Source(name, names, **splits, skipped={HIDDEN: hidden} if hidden else {})
     return with_test(source, config.test_fraction, config.split_seed, is_whole=len(splits) == 1)
 
 

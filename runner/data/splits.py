@@ -122,7 +122,8 @@ class ImageFiles:
         """One picture: uint8 [H, W, C]. Errors: DataError naming it."""
         assert self.preparation is not None, "sources.load sets it"
         try:
-            return decode(self._pictures.read(index), self.preparation)
+            picture = self._pictures.read(index)
+            return decode(picture, self.preparation, self.name(index) if isinstance(picture, bytes) else None)
         except OSError as error:
             raise DataError(f"{self.name(index)} cannot be read: {error.strerror or error}.") from error
 

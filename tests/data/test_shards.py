@@ -121,6 +121,12 @@ def test_incomplete_samples_are_named_all_at_once(tmp_path, members, said):
         loaded(tar(tmp_path, members))
 
 
+def test_a_broken_picture_in_a_shard_is_named(tmp_path):
+    broken = layouts.samples(PICTURES | {"cat/2.png": b"no picture"})
+    with pytest.raises(DataError, match=r"^set\.tar/cat/2\.png cannot be read as an image"):
+        data.load(cfg.Shards(train=str(tar(tmp_path, broken)), test_fraction=0.0, val_fraction=0.0)).train.decode(2)
+
+
 def test_labels_that_are_no_class_are_named(tmp_path):
     (tmp_path / "names.txt").write_text("cat\neel\n")
     with pytest.raises(DataError, match=r"set.tar: dog/0.png: 'dog'\nClasses: cat, eel"):
