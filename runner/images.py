@@ -148,8 +148,8 @@ def decode(source: str | Path | bytes | Image.Image, preparation: Preparation, n
         return prepare(_loaded(source, preparation.max_pixels), preparation)
     except _TooLarge as error:
         raise DataError(
-            f"{called} has {error} pixels, more than are decoded (data.max_pixels={preparation.max_pixels}; WebP counts "
-            "twice). Scale it down or remove it."
+            f"{called} has {error} pixels, more than are decoded (data.max_pixels={preparation.max_pixels}; WebP "
+            "counts twice). Scale it down or remove it."
         ) from error
     except Exception as error:
         # Decoders end in whatever they meet: RuntimeError, NotImplementedError, struct.error, MemoryError, …
