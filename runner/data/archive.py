@@ -28,7 +28,7 @@ def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tupl
     found: dict[str, list[tuple[str, int, int]]] = {}
     labels: dict[str, str] = {}
     hidden = 0
-    with storage.opened(path) as stream:
+    with storage.reaching(path), storage.opened(path) as stream:
         for member in _members(path, stream):
             name = member.name.removeprefix("./")
             folder, slash, base = name.rpartition("/")

@@ -59,23 +59,22 @@ def numbers(
 ) -> tuple[list[str], dict[str, int]]:
     """(names of the classes, label → number of its class) of the labels that the splits have.
 
-    Without `given` names, the training labels are the names, numbers in their own order and all others by their text.
+    Without `given` names, the training labels are the names, in the order of their text, or of numbers where all are.
     With them, a label is a name, or, where every label is a whole number, the place of one; labels that are neither are
-    absent from the result. Errors: DataError for a label that training does not have.
+    absent from the result. Errors: DataError for a label that training does not have, and for one class alone.
     """
     every = dict.fromkeys(label for split in labels.values() for label in split)
     if given is None:
         refuse_foreign(labels, where, "Mend the labels, or name the classes in a file: data.label_file=FILE")
-        classes = sorted(set(labels["train"]), key=_order)
+        names = set(labels["train"])
+        classes = sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
+        if len(classes) < 2:
+            raise DataError(f"The training images {where} have one class, '{classes[0]}', and a network needs two.")
         return classes, {name: number for number, name in enumerate(classes)}
     places = {name: number for number, name in enumerate(given)}
     if any(label not in places for label in every) and all(label.isdecimal() for label in every):
         return given, {label: int(label) for label in every if int(label) < len(given)}
     return given, {label: places[label] for label in every if label in places}
-
-
-def _order(label: str) -> tuple[int, float, str]:
-    return (0, float(label), label) if re.fullmatch(r"[+-]?\d+(\.\d+)?", label) else (1, 0.0, label)
 
 
 def read_names(text: str, path: str) -> list[str]:

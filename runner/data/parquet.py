@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -95,20 +96,28 @@ def rows(path: str, columns: list[str]) -> Iterator[tuple[int, list[str]]]:
 def _opened(path: str) -> pq.ParquetFile:
     """A file, whose columns are read on demand. Errors: DataError where it is none, or PyArrow is missing."""
     try:
-        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise DataError(f"{path} is read by PyArrow, which is not installed: pip install pyarrow") from error
-    try:
+    with _naming(path):
         # PyArrow reads a file of this machine at any place, whatever other processes do.
         return pq.ParquetFile(storage.opened(path) if storage.is_remote(path) else path, pre_buffer=False)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}. Make it again, or fetch it again.") from error
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Errors: DataError with the name of a file that cannot be read."""
+    import pyarrow as pa
+
+    with storage.reaching(path):
+        try:
+            yield
+        except pa.ArrowException as error:
+            raise DataError(f"{path} is damaged, or no Parquet: {error}. Make it again, or fetch it again.") from error
 
 
 def _column(file: pq.ParquetFile, path: str, group: int, name: str, field: str | None = None) -> pa.ChunkedArray:
     """The values that a row group has in a column, or in a field of it. Errors: DataError."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     leaf = name if field is None else f"{name}.{field}"
@@ -120,12 +129,8 @@ def _column(file: pq.ParquetFile, path: str, group: int, name: str, field: str |
             f"{path}: its row group {group} has {size >> 20:,} MB of '{leaf}', which each picture would be read with. "
             "Write it with fewer rows a group: row_group_size=100."
         )
-    try:
+    with _naming(path):
         values = file.read_row_group(group, columns=[leaf], use_threads=False).column(0)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path} is damaged in row group {group}: {error}. Make it again, or fetch it again."
-        ) from error
     return values if field is None else pc.struct_field(values, field)
 
 

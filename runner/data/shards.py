@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass, replace
 
@@ -35,6 +36,8 @@ class Members:
     """int64 [N]: bytes of each."""
     names: Names
     """Of each in its shard."""
+    titles: list[str]
+    """What messages call the shards: their paths below the folder that they share."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -46,7 +49,7 @@ class Members:
 
     def name(self, index: int) -> str:
         """The shard and the name in it."""
-        return f"{os.path.basename(self.shards[self.numbers[index]])}/{self.names[index]}"
+        return f"{self.titles[self.numbers[index]]}/{self.names[index]}"
 
     def read(self, index: int) -> bytes:
         """The content of a picture. Errors: OSError, DataError."""
@@ -103,6 +106,12 @@ def _labels(path: str, part: Index, places: dict[str, int], problems: Problems) 
     return np.array([places.get(text, 0) for text in texts], np.int64)[part.labels]
 
 
+def _below_what_they_share(paths: list[str]) -> list[str]:
+    folders = [path.split("/")[:-1] for path in paths]
+    shared = sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False)))
+    return ["/".join(path.split("/")[shared:]) for path in paths]
+
+
 def _split(shards: list[str], parts: list[Index], labels: np.ndarray, image_column: str) -> ImageFiles:
     """All pictures of some shards.
 
@@ -119,6 +128,7 @@ def _split(shards: list[str], parts: list[Index], labels: np.ndarray, image_colu
         np.concatenate([part.places for part in parts]),
         np.concatenate([part.lengths for part in parts]),
         names,
+        _below_what_they_share(shards),
     )
     split = ImageFiles(members, labels)
     if all(path.lower().endswith(archive.SUFFIXES) for path in shards):

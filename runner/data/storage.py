@@ -56,7 +56,7 @@ def _matches(pattern: str, suffixes: tuple[str, ...]) -> list[str]:
     if is_remote(pattern):
         if not re.search(r"[*?\[]", pattern.partition("://")[2]) or pattern.startswith("http"):
             return [pattern]
-        with _reaching(pattern):
+        with reaching(pattern):
             system, inner = _system(pattern)
             return [system.unstrip_protocol(path) for path in sorted(system.glob(inner))]
     if os.path.isdir(pattern):
@@ -69,13 +69,10 @@ def _matches(pattern: str, suffixes: tuple[str, ...]) -> list[str]:
 
 def stamp(path: str) -> str:
     """What changes when a file does: its size and when it was written. Errors: DataError where there is none."""
-    if not is_remote(path):
-        try:
+    with reaching(path):
+        if not is_remote(path):
             status = os.stat(path)
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-        return f"{status.st_size} {status.st_mtime_ns}"
-    with _reaching(path):
+            return f"{status.st_size} {status.st_mtime_ns}"
         system, inner = _system(path)
         about = {str(key).lower(): value for key, value in system.info(inner).items()}
         return " ".join(str(about[key]) for key in ("size", *STAMPS) if key in about)
@@ -83,9 +80,9 @@ def stamp(path: str) -> str:
 
 def opened(path: str) -> IO[bytes]:
     """A shard open for reading, with `seek`. Errors: DataError."""
-    if not is_remote(path):
-        return open(path, "rb")
-    with _reaching(path):
+    with reaching(path):
+        if not is_remote(path):
+            return open(path, "rb")
         system, inner = _system(path)
         return system.open(inner, "rb", block_size=4 << 20)
 
@@ -113,7 +110,7 @@ def _descriptor(path: str, _number: int, _written: int) -> io.FileIO:
 def _fetched(path: str, offset: int, length: int) -> bytes:
     for pause in (*PAUSES, None):
         try:
-            with _reaching(path):
+            with reaching(path):
                 system, inner = _system(path)
                 return system.cat_file(inner, start=offset, end=offset + length)
         except DataError:
@@ -133,11 +130,16 @@ def _system(path: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _reaching(path: str) -> Iterator[None]:
+def reaching(path: str) -> Iterator[None]:
+    """Errors: DataError with the name of the shard for one that cannot be read, wherever it is."""
     try:
         yield
     except DataError:
         raise
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:
+        if not is_remote(path):
+            raise
         # Each kind of storage has errors of its own.
         raise DataError(f"{path} cannot be read: {type(error).__name__}: {error}.") from error

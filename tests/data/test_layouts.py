@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from runner import data
@@ -58,9 +58,9 @@ def cache(tmp_path_factory, monkeypatch):
     st.integers(0, 99),
 )
 def test_every_layout_gives_the_same_splits_in_the_same_order(tmp_path_factory, classes, stems, random, seed):
-    classes = [name for name in classes if name.casefold() not in data.folder.UNUSUAL | set(data.folder.SPLITS)]
-    if len(classes) < 2:
-        return
+    # Labels that are numbers are in their order, folders in that of their text.
+    assume(not all(map(str.isdecimal, classes)))
+    assume(not any(name.casefold() in data.folder.UNUSUAL | set(data.folder.SPLITS) for name in classes))
     names = [f"{name}/{stem}.png" for name in classes for stem in stems]
     pictures = layouts.drawn(sorted(names))
     folder = tmp_path_factory.mktemp("set")
