@@ -137,27 +137,28 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(turn)
 
 
-def decode(source: str | Path | bytes | Image.Image, preparation: Preparation) -> np.ndarray:
+def decode(source: str | Path | bytes | Image.Image, preparation: Preparation, name: str | None = None) -> np.ndarray:
     """A picture in a file, in the content of one or in Pillow's image: uint8 [H, W, C], as training sees it.
 
-    Errors: DataError naming it when it cannot be read, or, before it is decoded, when it has too many pixels.
+    Errors: DataError naming it when it cannot be read, or, before it is decoded, when it has too many pixels; `name` is
+    for what has no path.
     """
-    name = str(source) if isinstance(source, (str, Path)) else "The image"
+    called = name or (str(source) if isinstance(source, (str, Path)) else "The image")
     try:
         return prepare(_loaded(source, preparation.max_pixels), preparation)
     except _TooLarge as error:
         raise DataError(
-            f"{name} has {error} pixels, more than are decoded (data.max_pixels={preparation.max_pixels}; WebP counts "
-            "twice). Scale it down or remove it."
+            f"{called} has {error} pixels, more than are decoded (data.max_pixels={preparation.max_pixels}; WebP "
+            "counts twice). Scale it down or remove it."
         ) from error
     except Exception as error:
         # Decoders end in whatever they meet: RuntimeError, NotImplementedError, struct.error, MemoryError, …
         reason = str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = f"of an unknown format, or damaged ({', '.join(dict.fromkeys(FORMATS.values()))} are read)"
-        if isinstance(source, bytes):
+        if name is None and isinstance(source, bytes):
             raise DataError(f"{len(source)} bytes are not an image: {reason}.") from error
-        raise DataError(f"{name} cannot be read as an image: {reason}. Replace or remove it.") from error
+        raise DataError(f"{called} cannot be read as an image: {reason}. Replace or remove it.") from error
 
 
 class _TooLarge(Exception):

@@ -34,12 +34,14 @@ from .data import (
     Data,
     Digits,
     FashionMnist,
+    FileList,
     Files,
     ImageFolder,
     Mnist,
     OnError,
     Pictures,
     Resize,
+    Shards,
     Synthetic,
 )
 from .deploy import Deploy, Format
@@ -138,7 +140,7 @@ class Config:
 #: Group → its choices' dataclasses. Hydra's store, the reader of run directories and the documentation use this.
 GROUPS: dict[str, tuple[type, ...]] = {
     "model": (MobileNetV3, Siamese, Vision, CustomModel),
-    "data": (Digits, Cifar10, Cifar100, Mnist, FashionMnist, ImageFolder, Synthetic, CustomData),
+    "data": (Digits, Cifar10, Cifar100, Mnist, FashionMnist, ImageFolder, FileList, Shards, Synthetic, CustomData),
     "mode": (Cls, ClsDistill, ClsDistillMultiopt, ClsTeacher),
     "loss": (CrossEntropy, LabelSmoothing, CustomLoss),
     "mimic": (Dml, JsOriginal, Kl, Kd, CustomMimic),

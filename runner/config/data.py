@@ -164,11 +164,68 @@ class FashionMnist(Files):
 
 @dataclass
 class ImageFolder(Pictures):
-    """Image files in one folder a class: `root/train/<class>/*` and `root/test/<class>/*`."""
+    """Image files in one folder a class: `root/{train,val,test}/<class>/*`, or `root/<class>/*`, which is divided."""
 
     kind: str = "image_folder"
     root: str = path("???")
-    """Folder that holds `train` and, where they exist, `val` (the validation split) and `test`."""
+    """Folder that holds `train` and, where they exist, `val` (or `valid`, `validation`) and `test`; or the classes."""
+    test_fraction: Optional[float] = bounded(None, min=0, below=1)
+    """Part of the training images held out for the test, stratified by class; by default 0.2 where there are no folders
+    of splits, else none."""
+
+
+@dataclass
+class FileList(Pictures):
+    """Pictures that lists name with their labels: `path label` a line, or a table in CSV, TSV or Parquet."""
+
+    kind: str = "files"
+    root: Optional[str] = path(None)
+    """Folder that paths in the lists are relative to; by default the folder of each list."""
+    train: str = path("???")
+    """List of the training images, or of all."""
+    val: Optional[str] = path(None)
+    """List of the validation split."""
+    test: Optional[str] = path(None)
+    """List of the test split."""
+    label_file: Optional[str] = path(None)
+    """File that names the classes, `0 cat` a line, or `cat`; by default the labels are the names."""
+    path_column: str = "path"
+    """Column of a table that has the paths: its name, or in tables without a header its number from 0."""
+    label_column: str = "label"
+    """Column of a table that has the labels, likewise."""
+    label_columns: list[str] = field(default_factory=list)
+    """Columns of 0 and 1, one a class, of images with several labels, in place of `label_column`."""
+    label_separator: Optional[str] = ";"
+    """Between the labels in `label_column` of an image that has several."""
+    split_column: Optional[str] = None
+    """Column of the list `train` that says `train`, `val` or `test`, in place of lists of their own."""
+    test_fraction: Optional[float] = bounded(None, min=0, below=1)
+    """Part of the training images held out for the test, stratified by class; by default 0.2 where `train` is the only
+    list and has no column of splits, else none."""
+
+
+@dataclass
+class Shards(Pictures):
+    """Pictures in tar archives as WebDataset has them, or in Parquet as Hugging Face has it, read where they are."""
+
+    kind: str = "shards"
+    root: Optional[str] = path(None)
+    """Folder, or URL, that the shards are below."""
+    train: str = path("???")
+    """Shards of the training images or of all: a path, folder or glob, or a range, `train-{000..127}.tar`."""
+    val: Optional[str] = path(None)
+    """Shards of the validation split."""
+    test: Optional[str] = path(None)
+    """Shards of the test split."""
+    label_file: Optional[str] = path(None)
+    """File that names the classes, `0 cat` a line, or `cat`; by default the shards do, or the labels are names."""
+    image_column: str = "image"
+    """Column of Parquet that has the images: bytes, or a structure with a field `bytes`."""
+    label_column: str = "label"
+    """Column of Parquet that has the labels, or their key in the `.json` of an archive's samples."""
+    test_fraction: Optional[float] = bounded(None, min=0, below=1)
+    """Part of the training images held out for the test, stratified by class; by default 0.2 where `train` has the only
+    shards, else none."""
 
 
 @dataclass

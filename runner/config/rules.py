@@ -21,6 +21,7 @@ from . import (
     CosineWarmup,
     Cost,
     ExponentialWarmup,
+    FileList,
     JsOriginal,
     Level,
     Local,
@@ -137,6 +138,8 @@ def _data(config: Config) -> Iterator[str]:
             )
     if isinstance(data, Pictures) and data.channels not in (1, 3):
         yield f"data.channels={data.channels}: pictures have 3 (RGB) or 1 (grey). Others need data=custom."
+    if isinstance(data, FileList) and data.split_column and (data.val or data.test):
+        yield f"data.split_column={data.split_column}: data.train has all splits, leave data.val and data.test out."
     for key in ("cutout", "crop_padding"):
         if getattr(data.augment, key) > min(sides):
             yield f"data.augment.{key}={getattr(data.augment, key)}: larger than the image; at most {min(sides)}."

@@ -8,8 +8,9 @@ import numpy as np
 
 from .. import config as cfg
 from ..images import Preparation, decode, resize_all
-from .classes import Differing, Known, listed
+from .classes import listed
 from .loaders import Batch, EvalLoader, TrainLoader
+from .matching import Differing, Known
 from .samplers import epoch_order
 from .sources import load, preparation
 from .splits import FilesOnDisk, ImageFiles, Images, Pictures, Source, Split, stratified_split

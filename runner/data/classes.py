@@ -1,66 +1,97 @@
-"""Classes are names: the labels of images count them in the order of the weights that the images meet."""
+"""Which classes a set has, from what its folders, lists or shards call them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import Enum
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-import numpy as np
+from ..errors import DataError, nearest
 
-from ..errors import DataError
-from .splits import Source
-
-
-class Differing(Enum):
-    """What happens where images have other classes than weights."""
-
-    refused = "refused"
-    """Both must have the same classes."""
-    fewer = "fewer"
-    """The images need not have all of them."""
-    kept = "kept"
-    """The images keep their own."""
+#: Between the labels of one picture, where it has several: no name has one.
+BETWEEN = "\0"
+#: How many of many things a message names.
+NAMED = 10
 
 
-@dataclass(frozen=True)
-class Known:
-    """The classes that weights know."""
+@dataclass
+class Problems:
+    """Everything that is wrong in some files, so that all of it is told at once."""
 
-    names: list[str]
-    """In the order of the logits."""
-    origin: str
-    """Where the weights are from."""
-    differing: Differing = Differing.refused
-    remedy: str = "Take the images that the weights were trained on, or give the classes the same names."
-    """What to do about other classes."""
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+    """The first ones: where, and what."""
+
+    def add(self, where: str, what: str) -> None:
+        """Note one thing."""
+        self.count += 1
+        if len(self.first) < NAMED:
+            self.first.append(f"{where}: {what}")
+
+    def refuse(self, what: str, remedy: str) -> None:
+        """Errors: DataError with the first of them and how many there are, if there are any."""
+        if self.count:
+            more = [f"… and {self.count - len(self.first)} more"] if self.count > len(self.first) else []
+            lines = "\n  ".join([*self.first, *more])
+            raise DataError(f"{self.count:,} {what}:\n  {lines}\n{remedy}")
 
 
-def match(source: Source, known: Known) -> Source:
-    """The same images, their labels in the order of the weights' classes.
+def listed(names: Iterable[str], count: int = NAMED) -> str:
+    """Names with commas between; of many the first ones and how many others there are."""
+    names = list(names)
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
-    Errors: DataError naming both lists where the classes are others than `known.differing` allows.
+
+def refuse_foreign(classes: Mapping[str, Iterable[str]], where: str, remedy: str) -> None:
+    """Errors: DataError where a split has classes that `train` does not have; it names both lists."""
+    known = dict.fromkeys(classes["train"])
+    for split, names in classes.items():
+        if foreign := [name for name in names if name not in known]:
+            hint = nearest(foreign[0], known) if len(foreign) == 1 else ""
+            raise DataError(
+                f"The {split} split {where} has classes that the training images do not have: "
+                f"{listed(foreign)}.{hint}\n  train: {listed(known, 20)}\n  {split}: {listed(names, 20)}\n{remedy}"
+            )
+
+
+def numbers(
+    labels: Mapping[str, Iterable[str]], given: list[str] | None, where: str
+) -> tuple[list[str], dict[str, int]]:
+    """(names of the classes, label → number of its class) of the labels that the splits have.
+
+    Without `given` names, the training labels are the names, in the order of their text, or of numbers where all are.
+    With them, a label is a name, or, where every label is a whole number, the place of one; labels that are neither are
+    absent from the result. Errors: DataError for a label that training does not have, and for one class alone.
     """
-    foreign = [name for name in source.classes if name not in known.names]
-    missing = [name for name in known.names if name not in source.classes]
-    if foreign or (missing and known.differing is not Differing.fewer):
-        if known.differing is Differing.kept:
-            return source
-        raise DataError(
-            f"The classes of '{source.name}' are not those of {known.origin}:"
-            + (f" it does not know {listed(foreign)}." if foreign else f" {listed(missing)} {_are(missing)} missing.")
-            + f"\n  images:  {listed(source.classes)}\n  weights: {listed(known.names)}\n{known.remedy}"
-        )
-    places = np.array([known.names.index(name) for name in source.classes], dtype=np.int64)
-    renamed = replace(source, classes=list(known.names))
-    for name, split in source.splits.items():
-        setattr(renamed, name, replace(split, labels=places[split.labels]))
-    return renamed
+    every = dict.fromkeys(label for split in labels.values() for label in split)
+    if given is None:
+        refuse_foreign(labels, where, "Mend the labels, or name the classes in a file: data.label_file=FILE")
+        names = set(labels["train"])
+        classes = sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
+        if len(classes) < 2:
+            raise DataError(f"The training images {where} have one class, '{classes[0]}', and a network needs two.")
+        return classes, {name: number for number, name in enumerate(classes)}
+    places = {name: number for number, name in enumerate(given)}
+    if any(label not in places for label in every) and all(label.isdecimal() for label in every):
+        return given, {label: int(label) for label in every if int(label) < len(given)}
+    return given, {label: places[label] for label in every if label in places}
 
 
-def listed(names: list[str], most: int = 20) -> str:
-    """The names for a message; of many the first ones and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def read_names(text: str, path: str) -> list[str]:
+    """Names of the classes from a text with one a line, or with lines `number name` for the numbers 0…K-1.
 
-
-def _are(names: list[str]) -> str:
-    return "is" if len(names) == 1 else "are"
+    Errors: DataError where numbers or names are missing or stand twice.
+    """
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    numbered = [re.fullmatch(r"(\d+)[ \t]+(.+)", line) for line in lines]
+    names = lines
+    if lines and all(numbered):
+        pairs = sorted((int(match[1]), match[2]) for match in numbered if match)
+        names = [name for _, name in pairs]
+        if [number for number, _ in pairs] != list(range(len(pairs))):
+            raise DataError(f"{path}: its {len(pairs)} lines begin with numbers that are not 0 to {len(pairs) - 1}.")
+    if len(names) < 2 or len(set(names)) < len(names):
+        twice = next((name for name in names if names.count(name) > 1), None)
+        what = f"names '{twice}' twice" if twice else f"has {len(names)} lines"
+        raise DataError(f"{path} {what}: it is to name two classes or more, each once, as `0 cat` or `cat` a line.")
+    return names

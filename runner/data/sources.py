@@ -10,8 +10,8 @@ from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import DataError
 from ..images import Preparation, to_grey
-from . import cifar, classes, digits, folder, mnist, synthetic
-from .classes import Known
+from . import cifar, digits, folder, lists, matching, mnist, shards, synthetic
+from .matching import Known
 from .splits import ImageFiles, Source, Split, first_of_each_class, stratified_split
 
 
@@ -26,7 +26,7 @@ def load(config: cfg.Data, known: Known | None = None) -> Source:
         _check(source, name, split)
         _fit(source, name, split, config)
     if known:
-        source = classes.match(source, known)
+        source = matching.match(source, known)
     if source.val is None and config.val_fraction:
         kept, held_out = stratified_split(source.train.labels, config.val_fraction, config.split_seed)
         source = replace(source, train=source.train.select(kept), val=source.train.select(held_out))
@@ -50,6 +50,10 @@ def _read(config: cfg.Data) -> Source:
             return mnist.load(config)
         case cfg.ImageFolder():
             return folder.load(config)
+        case cfg.FileList():
+            return lists.load(config)
+        case cfg.Shards():
+            return shards.load(config)
         case cfg.Synthetic():
             return synthetic.load(config)
         case cfg.CustomData(target=target, kwargs=kwargs):
@@ -78,6 +82,11 @@ def _check(source: Source, name: str, split: Split) -> None:
     if len(split) == 0:
         raise DataError(f"{where} has no images.")
     labels = split.labels
+    if labels.ndim == 2 and labels.dtype == np.uint8:
+        raise DataError(
+            f"{where}: its images have several labels each, of {labels.shape[1]} classes. They can be read, but not "
+            "be trained on yet: give each image one label."
+        )
     if labels.dtype != np.int64 or labels.ndim != 1:
         raise DataError(f"{where}: labels must be int64 [N], not {labels.dtype} {list(labels.shape)}.")
     bad = np.flatnonzero((labels < 0) | (labels >= len(source.classes)))

@@ -15,6 +15,9 @@ from ..errors import DataError
 from ..images import Preparation, decode
 from .names import Names
 
+#: Part of a set without splits that is held out for the test unless the config says so.
+WHOLE = 0.2
+
 
 @dataclass
 class Images:
@@ -119,7 +122,8 @@ class ImageFiles:
         """One picture: uint8 [H, W, C]. Errors: DataError naming it."""
         assert self.preparation is not None, "sources.load sets it"
         try:
-            return decode(self._pictures.read(index), self.preparation)
+            picture = self._pictures.read(index)
+            return decode(picture, self.preparation, self.name(index) if isinstance(picture, bytes) else None)
         except OSError as error:
             raise DataError(f"{self.name(index)} cannot be read: {error.strerror or error}.") from error
 
@@ -181,6 +185,26 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
     ]
     held_out = np.sort(np.concatenate(held)) if held else np.array([], dtype=np.int64)
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+def with_test(source: Source, fraction: float | None, seed: int, is_whole: bool) -> Source:
+    """The source with a test split that was held out of its training images, where one is wanted.
+
+    Without a `fraction`, `WHOLE` is held out of a set that `is_whole`, nothing of one that has splits.
+    Errors: DataError for a fraction where there is a test split.
+    """
+    if source.test is not None:
+        if fraction is not None:
+            raise DataError(f"data.test_fraction={fraction}: '{source.name}' has a test split. Leave the fraction out.")
+        return source
+    if fraction is None:
+        fraction = WHOLE if is_whole else 0
+    if not fraction:
+        return source
+    labels = source.train.labels
+    # Sets of several labels are too many kinds to be divided each.
+    kept, held_out = stratified_split(labels if labels.ndim == 1 else np.zeros(len(labels), np.int64), fraction, seed)
+    return replace(source, train=source.train.select(kept), test=source.train.select(held_out))
 
 
 def first_of_each_class(labels: np.ndarray, limit: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,43 +75,8 @@ def test_classes_are_the_sorted_folder_names(tmp_path: Path) -> None:
     assert all(source.classes[label] in source.train.name(index) for index, label in enumerate(source.train.labels))
 
 
-def test_a_val_folder_is_the_validation_split(tmp_path: Path) -> None:
-    write_folder(tmp_path / "pets", ("train", "val", "test"))
-    source = load(folder_config(tmp_path / "pets"))
-    assert isinstance(source.val, ImageFiles)
-    assert all("/val/" in source.val.name(index) for index in range(len(source.val)))
-
-
 def test_without_a_val_folder_training_images_are_held_out(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets")
     source = load(folder_config(tmp_path / "pets"))
     assert source.val is not None
     assert (len(source.train), len(source.val)) == (18, 6)
-
-
-@pytest.mark.parametrize("missing", ["train", "test"])
-def test_a_missing_split_is_named_with_the_expected_layout(tmp_path: Path, missing: str) -> None:
-    write_folder(tmp_path / "pets")
-    shutil.rmtree(tmp_path / "pets" / missing)
-    with pytest.raises(DataError, match=rf"{missing} is not a folder.*data\.root/{missing}/<class>/"):
-        load(folder_config(tmp_path / "pets"))
-
-
-def test_a_class_without_images_is_named(tmp_path: Path) -> None:
-    write_folder(tmp_path / "pets")
-    (tmp_path / "pets" / "train" / "bird").mkdir()
-    with pytest.raises(DataError, match="bird holds no images"):
-        load(folder_config(tmp_path / "pets"))
-
-
-def test_a_test_class_that_training_lacks_is_named(tmp_path: Path) -> None:
-    write_folder(tmp_path / "pets")
-    (tmp_path / "pets" / "test" / "dog").rename(tmp_path / "pets" / "test" / "dogs")
-    with pytest.raises(DataError, match=r"dogs is a class that the training images do not have.*'dog'"):
-        load(folder_config(tmp_path / "pets"))
-
-
-def test_a_hidden_folder_is_no_class(tmp_path: Path) -> None:
-    write_folder(tmp_path / "pets")
-    (tmp_path / "pets" / "train" / ".ipynb_checkpoints").mkdir()
-    assert load(folder_config(tmp_path / "pets")).classes == ["cat", "dog"]

@@ -199,23 +199,6 @@ def picture(path, size=(10, 20), mode="RGB", color=7):
     Image.new(mode, size, color).save(path)
 
 
-def test_an_image_folder_has_the_classes_of_its_training_images(tmp_path):
-    for split in ("train", "test", "val"):
-        for name in ("dog", "cat"):
-            picture(tmp_path / split / name / "1.png")
-    source = data.load(cfg.ImageFolder(root=str(tmp_path)))
-    assert source.classes == ["cat", "dog"]
-    assert source.val is not None
-    assert source.val.labels.tolist() == [0, 1]
-
-
-def test_a_class_that_training_does_not_have_is_refused(tmp_path):
-    for place in ("train/cat", "train/dog", "test/cats"):
-        picture(tmp_path / place / "1.png")
-    with pytest.raises(DataError, match="Did you mean 'cat'"):
-        data.load(cfg.ImageFolder(root=str(tmp_path)))
-
-
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "RGB", "CMYK", "1"])
 def test_images_of_every_kind_become_square_rgb(tmp_path, mode):
     suffix = "jpg" if mode == "CMYK" else "png"

@@ -1,0 +1,98 @@
+"""Tar archives in WebDataset's layout: a sample is the files that share their name up to its first dot."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from typing import IO
+
+from ..errors import DataError
+from . import storage
+from .classes import Problems
+from .folder import is_hidden, is_picture
+
+SUFFIXES = (".tar",)
+#: Bytes of a `.cls` or `.json`; any that has more is something else.
+LARGEST_LABEL = 1 << 20
+#: Bytes that are compared with zeros at once.
+BLOCK = 1 << 20
+
+
+def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tuple[str, int, int, str]], list[str], int]:
+    """(name, offset, length, label) of each sample's picture; no names of classes; how many names were hidden.
+
+    The label is the text of `.cls`, or what `.json` has under `key`. Names are text alone: nothing is unpacked.
+    Errors: DataError for an archive that is cut off or damaged.
+    """
+    found: dict[str, list[tuple[str, int, int]]] = {}
+    labels: dict[str, str] = {}
+    hidden = 0
+    with storage.reaching(path), storage.opened(path) as stream:
+        for member in _members(path, stream):
+            name = member.name.removeprefix("./")
+            folder, slash, base = name.rpartition("/")
+            if any(is_hidden(part) for part in name.split("/") if part.strip(".")):
+                hidden += 1
+                continue
+            stem, _, suffix = base.partition(".")
+            sample, suffix = f"{folder}{slash}{stem}", suffix.lower()
+            if is_picture(base):
+                found.setdefault(sample, []).append((name, member.offset_data, member.size))
+            elif suffix in ("cls", "json"):
+                stream.seek(member.offset_data)
+                label = _label(stream.read(min(member.size, LARGEST_LABEL)), suffix, key)
+                # A `.cls` counts where there are both.
+                if label and (suffix == "cls" or sample not in labels):
+                    labels[sample] = label
+    for sample in labels:
+        if sample not in found:
+            problems.add(f"{path}: {sample}", "a label, but no picture")
+    entries = []
+    for sample, members in found.items():
+        # Beside `x.jpg`, `x.mask.png` is something else.
+        plain = [one for one in members if one[0].removeprefix(sample).count(".") == 1] or members
+        if len(plain) > 1:
+            problems.add(f"{path}: {sample}", f"{len(plain)} pictures of one name, which ends at its first dot")
+        elif sample not in labels:
+            problems.add(f"{path}: {sample}", f"a picture, but neither a .cls nor a .json with '{key}'")
+        else:
+            entries.append((*plain[0], labels[sample]))
+    return entries, [], hidden
+
+
+def _label(content: bytes, suffix: str, key: str) -> str:
+    """The label in a `.cls` or `.json`; empty where it has none."""
+    try:
+        value = content.decode().strip() if suffix == "cls" else json.loads(content)[key]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return ""
+    return str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+
+
+def _members(path: str, stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
+    """The regular files of an archive, whose headers alone are read. Errors: DataError where it does not end well."""
+    try:
+        with tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape") as tar:
+            while (member := tar.next()) is not None:
+                # Otherwise it would keep all of them.
+                tar.members.clear()  # type: ignore[attr-defined]
+                if member.isreg() and not member.issparse():
+                    yield member
+            end = tar.offset
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged or cut off: {error}. Make it again, or fetch it again.") from error
+    # Python takes a damaged header, and a missing end, for the end.
+    stream.seek(end)
+    rest = stream.read(BLOCK)
+    if len(rest) < tarfile.BLOCKSIZE:
+        raise DataError(
+            f"{path} is cut off: the empty blocks at its end are missing. Make it again, or fetch it again."
+        )
+    while rest:
+        if rest.strip(b"\0"):
+            raise DataError(
+                f"{path} has more after byte {end:,}, where a header is damaged, or where an archive ends that cat "
+                "put together with others: join them with tar --concatenate, or keep them apart."
+            )
+        rest = stream.read(BLOCK)

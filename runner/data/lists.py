@@ -1,0 +1,130 @@
+"""Pictures and labels that a list names: text as PaddleClas has it, CSV, TSV or Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from .. import config as cfg
+from ..errors import DataError
+from . import classes, tables
+from .classes import Problems
+from .folder import SPLITS
+from .names import Names
+from .splits import FilesOnDisk, ImageFiles, Source, with_test
+from .tables import Rows
+
+#: What to do about lines that are wrong, and about files that are not there.
+MEND = "Mend them: a list has `path label` a line, a table the columns data.path_column and data.label_column."
+MISSING = "Paths are relative to data.root, or else to the folder of the list. data.on_error=skip leaves them out."
+
+
+def load(config: cfg.FileList) -> Source:
+    """The pictures of `data.train`, `val` and `test`, each by the text of its path; one list may have all of them.
+
+    Labels are int64 [N], or uint8 [N, K] of 0 and 1 where pictures have several.
+    Errors: DataError for lists that cannot be read, wrong lines and missing files, of each all at once.
+    """
+    problems = Problems()
+    rows = {split: tables.read(path, config, problems) for split, path in _lists(config).items()}
+    problems.refuse("lines are wrong", MEND)
+    if config.split_column:
+        rows = _by_column(rows["train"], config.split_column, problems)
+    several = _have_several(rows, problems)
+    names, places = _classes(config, rows)
+    labels = {split: _labels(part, places, len(names), several, problems) for split, part in rows.items()}
+    problems.refuse("lines have a label that is no class", f"Classes: {classes.listed(names, 20)}")
+    splits, missing = {}, Problems()
+    for split, part in rows.items():
+        root = config.root or os.path.dirname(part.source)
+        order = _in_order(part, _that_exist(part, root, missing), problems)
+        paths = Names.of([part.paths[place] for place in order])
+        splits[split] = ImageFiles(FilesOnDisk(root, paths), labels[split][order])
+    problems.refuse("pictures have two labels", "Keep the line that is right.")
+    if config.on_error is not cfg.OnError.skip:
+        missing.refuse("pictures are missing", MISSING)
+    skipped = {"missing files": missing.count} if missing.count else {}
+    source = Source(os.path.basename(config.train).partition(".")[0], names, **splits, skipped=skipped)
+    return with_test(source, config.test_fraction, config.split_seed, is_whole=len(rows) == 1)
+
+
+def _lists(config: cfg.FileList) -> dict[str, str]:
+    """Split → path of its list: as it is given, or below `data.root`."""
+    paths = {"train": config.train, "val": config.val, "test": config.test}
+    return {split: tables.found(path, config.root) for split, path in paths.items() if path is not None}
+
+
+def _by_column(rows: Rows, column: str, problems: Problems) -> dict[str, Rows]:
+    """One list divided by what its column says. Errors: DataError for what is no split, or where none is `train`."""
+    splits = np.array([SPLITS.get(text.strip().lower(), "") for text in rows.splits])
+    for place in np.flatnonzero(splits == ""):
+        problems.add(rows.where(place), f"'{rows.splits[place]}' is none of {', '.join(SPLITS)}")
+    problems.refuse(f"lines have no split in column '{column}'", "Mend them, or leave data.split_column out.")
+    parts = {name: rows.select(np.flatnonzero(splits == name)) for name in ("train", "val", "test")}
+    if not len(parts["train"].paths):
+        raise DataError(f"{rows.source}: no line has 'train' in column '{column}'.")
+    return {name: part for name, part in parts.items() if len(part.paths)}
+
+
+def _have_several(rows: dict[str, Rows], problems: Problems) -> bool:
+    """Whether pictures have several labels; where they have not, each needs one."""
+    several = any(part.several for part in rows.values())
+    for part in rows.values():
+        part.several = several
+        for place, label in enumerate(part.labels if not several else []):
+            if not label:
+                problems.add(part.where(place), "no label")
+    problems.refuse("lines are wrong", MEND)
+    return several
+
+
+def _classes(config: cfg.FileList, rows: dict[str, Rows]) -> tuple[list[str], dict[str, int]]:
+    given = next((part.names for part in rows.values() if part.names), None)
+    given = tables.label_names(config) or given
+    found = {
+        split: dict.fromkeys(label for text in part.labels for label in part.each(text)) for split, part in rows.items()
+    }
+    return classes.numbers(found, given, f"of {config.train}")
+
+
+def _labels(rows: Rows, places: dict[str, int], count: int, several: bool, problems: Problems) -> np.ndarray:
+    """int64 [N], or uint8 [N, K] where pictures have several; what is no class is added to the problems."""
+    labels = np.zeros((len(rows.paths), count), np.uint8) if several else np.zeros(len(rows.paths), np.int64)
+    for row, text in enumerate(rows.labels):
+        for label in rows.each(text):
+            if (place := places.get(label)) is None:
+                problems.add(rows.where(row), f"'{label}'")
+            elif several:
+                labels[row, place] = 1
+            else:
+                labels[row] = place
+    return labels
+
+
+def _that_exist(rows: Rows, root: str, missing: Problems) -> Iterator[int]:
+    """Places of the rows whose file exists. Each folder is listed once, which is faster than to ask for each file."""
+    folders: dict[str, set[str]] = {}
+    for place, path in enumerate(rows.paths):
+        folder, name = os.path.split(os.path.join(root, path))
+        if folder not in folders:
+            folders[folder] = set()
+            with contextlib.suppress(OSError):
+                folders[folder].update(os.listdir(folder or "."))
+        # Names may be written differently where case or accents do not count.
+        if name in folders[folder] or os.path.isfile(os.path.join(folder, name)):
+            yield place
+        else:
+            missing.add(rows.where(place), os.path.join(root, path))
+
+
+def _in_order(rows: Rows, places: Iterable[int], problems: Problems) -> np.ndarray:
+    """These places by the text of the paths; a picture with two labels is added to the problems."""
+    order = sorted(places, key=rows.paths.__getitem__)
+    for one, other in itertools.pairwise(order):
+        if rows.paths[one] == rows.paths[other] and rows.labels[one] != rows.labels[other]:
+            problems.add(rows.where(other), f"{rows.paths[one]} has another label in line {rows.lines[one]}")
+    return np.array(order, dtype=np.int64)

@@ -1,0 +1,62 @@
+"""Classes are names: the labels of images count them in the order of the weights that the images meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+
+from ..errors import DataError
+from .classes import listed
+from .splits import Source
+
+
+class Differing(Enum):
+    """What happens where images have other classes than weights."""
+
+    refused = "refused"
+    """Both must have the same classes."""
+    fewer = "fewer"
+    """The images need not have all of them."""
+    kept = "kept"
+    """The images keep their own."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The classes that weights know."""
+
+    names: list[str]
+    """In the order of the logits."""
+    origin: str
+    """Where the weights are from."""
+    differing: Differing = Differing.refused
+    remedy: str = "Take the images that the weights were trained on, or give the classes the same names."
+    """What to do about other classes."""
+
+
+def match(source: Source, known: Known) -> Source:
+    """The same images, their labels in the order of the weights' classes.
+
+    Errors: DataError naming both lists where the classes are others than `known.differing` allows.
+    """
+    foreign = [name for name in source.classes if name not in known.names]
+    missing = [name for name in known.names if name not in source.classes]
+    if foreign or (missing and known.differing is not Differing.fewer):
+        if known.differing is Differing.kept:
+            return source
+        raise DataError(
+            f"The classes of '{source.name}' are not those of {known.origin}:"
+            + (f" it does not know {listed(foreign)}." if foreign else f" {listed(missing)} {_are(missing)} missing.")
+            + f"\n  images:  {listed(source.classes, 20)}\n  weights: {listed(known.names, 20)}\n{known.remedy}"
+        )
+    places = np.array([known.names.index(name) for name in source.classes], dtype=np.int64)
+    renamed = replace(source, classes=list(known.names))
+    for name, split in source.splits.items():
+        setattr(renamed, name, replace(split, labels=places[split.labels]))
+    return renamed
+
+
+def _are(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"

@@ -1,0 +1,184 @@
+"""Parquet: the columns of a list, and pictures that are bytes in a column, as Hugging Face's data sets have them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DataError, nearest
+from . import storage
+from .classes import BETWEEN, Problems
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+SUFFIXES = (".parquet", ".pq")
+#: Bytes of row groups that a process keeps, and that one may have: a picture is read with all others of its group.
+KEPT, LARGEST_GROUP = 128 << 20, 1 << 30
+#: Row groups that this process has read, the last ones at the end; by file, its state, column and number.
+_groups: OrderedDict[tuple[str, str, str, int], pa.ChunkedArray] = OrderedDict()
+
+
+def pictures(
+    path: str, image_column: str, label_column: str, problems: Problems
+) -> tuple[list[tuple[str, int, int, str]], list[str], int]:
+    """(name, row, length, label) of each picture, names of the classes where the file says them, and 0.
+
+    The column of pictures is binary, or has the fields `bytes` and, for names, `path`. Each row group is read once.
+    Errors: DataError for a file or column that cannot be read.
+    """
+    import pyarrow.compute as pc
+
+    file = _opened(path)
+    fields = _fields(file, path, image_column)
+    _require(file, path, label_column, "data.label_column")
+    classes = _class_names(file, label_column)
+    entries: list[tuple[str, int, int, str]] = []
+    for group in range(file.num_row_groups):
+        content = _column(file, path, group, image_column, fields[0])
+        names = (
+            _column(file, path, group, image_column, "path").to_pylist() if "path" in fields else [None] * len(content)
+        )
+        labels = _texts(_column(file, path, group, label_column), classes)
+        for name, length, label in zip(names, pc.binary_length(content).to_pylist(), labels, strict=True):
+            row = len(entries)
+            if not length or not label:
+                what = f"no label in '{label_column}'" if length else f"no bytes in '{image_column}'"
+                problems.add(f"{path}: row {row}", what)
+            entries.append((name or f"row {row}", row, length or 0, label))
+    return entries, classes or [], 0
+
+
+def read(path: str, image_column: str, row: int) -> bytes:
+    """The picture in a row, counted from 0 over all row groups. Errors: DataError, OSError."""
+    state = "" if storage.is_remote(path) else storage.stamp(path)
+    file, field, ends = _shard(path, state, image_column, os.getpid())
+    number = int(np.searchsorted(ends, row, side="right"))
+    key = (path, state, image_column, number)
+    if (group := _groups.pop(key, None)) is None:
+        group = _column(file, path, number, image_column, field)
+    _groups[key] = group
+    while len(_groups) > 1 and sum(kept.nbytes for kept in list(_groups.values())) > KEPT:
+        _groups.popitem(last=False)
+    return group[row - (int(ends[number - 1]) if number else 0)].as_py()
+
+
+@functools.lru_cache(maxsize=storage.OPEN)
+def _shard(path: str, _state: str, image_column: str, _process: int) -> tuple[pq.ParquetFile, str | None, np.ndarray]:
+    """An open file, the field that its pictures are in, and the row that each of its row groups ends before."""
+    file = _opened(path)
+    counts = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    return file, _fields(file, path, image_column)[0], np.cumsum(counts)
+
+
+def rows(path: str, columns: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """(0, names of the columns), then (number from 1, their texts) of each row. Errors: DataError."""
+    file = _opened(path)
+    names = [name for name in file.schema_arrow.names if name in columns]
+    yield 0, names if set(names) == set(columns) else file.schema_arrow.names
+    number = 0
+    for group in range(file.num_row_groups):
+        for fields in zip(
+            *(_texts(_column(file, path, group, name), _class_names(file, name)) for name in names), strict=True
+        ):
+            number += 1
+            yield number, list(fields)
+
+
+def _opened(path: str) -> pq.ParquetFile:
+    """A file, whose columns are read on demand. Errors: DataError where it is none, or PyArrow is missing."""
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise DataError(f"{path} is read by PyArrow, which is not installed: pip install pyarrow") from error
+    with _naming(path):
+        # PyArrow reads a file of this machine at any place, whatever other processes do.
+        return pq.ParquetFile(storage.opened(path) if storage.is_remote(path) else path, pre_buffer=False)
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Errors: DataError with the name of a file that cannot be read."""
+    import pyarrow as pa
+
+    with storage.reaching(path):
+        try:
+            yield
+        except pa.ArrowException as error:
+            raise DataError(f"{path} is damaged, or no Parquet: {error}. Make it again, or fetch it again.") from error
+
+
+def _column(file: pq.ParquetFile, path: str, group: int, name: str, field: str | None = None) -> pa.ChunkedArray:
+    """The values that a row group has in a column, or in a field of it. Errors: DataError."""
+    import pyarrow.compute as pc
+
+    leaf = name if field is None else f"{name}.{field}"
+    about = file.metadata.row_group(group)
+    sizes = [about.column(number) for number in range(about.num_columns)]
+    size = sum(chunk.total_uncompressed_size for chunk in sizes if chunk.path_in_schema == leaf)
+    if size > LARGEST_GROUP:
+        raise DataError(
+            f"{path}: its row group {group} has {size >> 20:,} MB of '{leaf}', which each picture would be read with. "
+            "Write it with fewer rows a group: row_group_size=100."
+        )
+    with _naming(path):
+        values = file.read_row_group(group, columns=[leaf], use_threads=False).column(0)
+    return values if field is None else pc.struct_field(values, field)
+
+
+def _fields(file: pq.ParquetFile, path: str, name: str) -> list[Any]:
+    """`[None]` of a binary column; of one with fields their names, `bytes` first. Errors: DataError for other ones."""
+    import pyarrow as pa
+
+    kind = _require(file, path, name, "data.image_column").type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return [None]
+    fields = [field.name for field in kind] if pa.types.is_struct(kind) else []
+    if "bytes" not in fields:
+        raise DataError(f"{path}: column '{name}' has {kind}, and pictures are bytes, or a field named bytes.")
+    return sorted(fields, key=lambda field: field != "bytes")
+
+
+def _require(file: pq.ParquetFile, path: str, name: str, key: str) -> pa.Field:
+    """A column of a file. Errors: DataError with those that there are."""
+    names = file.schema_arrow.names
+    if names.count(name) != 1:
+        raise DataError(f"{path} has no column '{name}' ({key}).{nearest(name, names)} Columns: {', '.join(names)}.")
+    return file.schema_arrow.field(name)
+
+
+def _texts(column: pa.ChunkedArray, classes: list[str] | None) -> list[str]:
+    """The values of a column as text, numbers of classes by their names; empty where there is none."""
+    values = column.to_pylist()
+    if classes is None:
+        return ["" if value is None else _text(value) for value in values]
+    return [classes[value] if value is not None and 0 <= value < len(classes) else "" for value in values]
+
+
+def _text(value: Any) -> str:
+    match value:
+        case list():
+            return BETWEEN.join(map(_text, value))
+        case bytes():
+            return value.decode("utf-8", "surrogateescape")
+    return str(value)
+
+
+def _class_names(file: pq.ParquetFile, name: str) -> list[str] | None:
+    """Names of the classes that a column of whole numbers counts, where the file notes them as Hugging Face does."""
+    import pyarrow as pa
+
+    try:
+        noted = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"][name]["names"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    is_list = isinstance(noted, list) and all(isinstance(one, str) and one for one in noted)
+    return noted if is_list and pa.types.is_integer(file.schema_arrow.field(name).type) else None

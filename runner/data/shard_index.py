@@ -1,0 +1,119 @@
+"""What is in a shard and where: found out once, and kept in the user's cache folder until the shard changes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import files
+from ..errors import ForeignPath
+from . import archive, parquet, storage
+from .classes import Problems
+from .names import Names
+
+#: Changes when an index of before would be wrong or unreadable.
+VERSION = 1
+
+#: Of an index: what is strings, and what is numbers.
+NAMES, NUMBERS = ("names", "texts", "classes"), ("places", "lengths", "labels", "hidden")
+#: Name, place, length and label of a picture.
+Picture = tuple[str, int, int, str]
+
+
+@dataclass
+class Index:
+    """The pictures of one shard."""
+
+    names: Names
+    """Of each picture, [N]: its path in the archive, or what the column says."""
+    texts: Names
+    """The labels that there are: names or numbers of classes."""
+    classes: Names
+    """Names of the classes where the shard itself says them, else none."""
+    places: np.ndarray
+    """int64 [N]: byte in the archive where each begins; of Parquet its row."""
+    lengths: np.ndarray
+    """int64 [N]: bytes of each."""
+    labels: np.ndarray
+    """int64 [N]: place of each label in `texts`."""
+    hidden: np.ndarray
+    """int64 [1]: how many hidden or system names were left out."""
+
+    @classmethod
+    def of(cls, pictures: Sequence[Picture], classes: Iterable[str], hidden: int) -> Index:
+        """An index of (name, place, length, label) of each picture."""
+        names, places, lengths, labels = zip(*pictures, strict=True) if pictures else ((), (), (), ())
+        texts = dict.fromkeys(labels)
+        numbers = {text: number for number, text in enumerate(texts)}
+        return cls(
+            Names.of(names),
+            Names.of(texts),
+            Names.of(classes),
+            np.array(places, np.int64),
+            np.array(lengths, np.int64),
+            np.array([numbers[label] for label in labels], np.int64),
+            np.array([hidden], np.int64),
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays by name."""
+        parts = {f"{name}_{part}": getattr(getattr(self, name), part) for name in NAMES for part in ("text", "ends")}
+        return parts | {name: getattr(self, name) for name in NUMBERS}
+
+
+def load(path: str, image_column: str, label_column: str, problems: Problems) -> Index:
+    """The index of a shard, from the cache where it is still true. What is wrong in it is added to the problems.
+
+    Errors: DataError for a shard that cannot be read.
+    """
+    where = path if storage.is_remote(path) else os.path.abspath(path)
+    identity = "\n".join([str(VERSION), where, image_column, label_column])
+    state = f"{identity}\n{storage.stamp(path)}"
+    if (known := _stored(identity, state)) is not None:
+        return known
+    before = problems.count
+    pictures, classes, hidden = (parquet if path.lower().endswith(parquet.SUFFIXES) else archive).pictures(
+        path, image_column, label_column, problems
+    )
+    index = Index.of(pictures, classes, hidden)
+    if problems.count == before:
+        _store(identity, state, index)
+    return index
+
+
+def _stored(identity: str, state: str) -> Index | None:
+    """What `_store` wrote; None where there is none, it is of another state of the shard, or it is damaged."""
+    try:
+        with np.load(_place(identity), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        names, texts, classes = (Names(arrays[f"{name}_text"], arrays[f"{name}_ends"]) for name in NAMES)
+        index = Index(names, texts, classes, *(arrays[name] for name in NUMBERS))
+        proof = bytes(arrays["proof"]).decode()
+    except Exception:
+        # A damaged archive ends in many kinds of errors; the index is made again.
+        return None
+    return index if proof == _proof(state, index) else None
+
+
+def _store(identity: str, state: str, index: Index) -> None:
+    proof = np.frombuffer(_proof(state, index).encode(), np.uint8)
+    # Without a cache the shard is read through once more next time.
+    with contextlib.suppress(OSError, ForeignPath):
+        place = _place(identity)
+        os.makedirs(place.parent, exist_ok=True)
+        with files.partial_file(place) as partial, partial.open("xb") as stream:
+            np.savez(stream, proof=proof, **index.arrays())
+
+
+def _place(identity: str) -> Path:
+    return files.cache_folder() / "shards" / f"{files.text_digest(identity)}.npz"
+
+
+def _proof(state: str, index: Index) -> str:
+    """Digits that change when the shard or any array does."""
+    return files.digest(index.arrays().values(), state)

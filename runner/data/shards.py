@@ -1,0 +1,137 @@
+"""Pictures in shards, tar archives or Parquet files, each of which is read at the place where it is."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .. import config as cfg
+from ..errors import DataError
+from . import archive, classes, parquet, shard_index, storage, tables
+from .classes import Problems
+from .folder import HIDDEN
+from .names import Names
+from .shard_index import Index
+from .splits import ImageFiles, Source, with_test
+
+SUFFIXES = archive.SUFFIXES + parquet.SUFFIXES
+
+
+@dataclass
+class Members:
+    """Pictures in shards; processes that read them share nothing but the files."""
+
+    shards: list[str]
+    """Paths of the shards, or their URLs."""
+    image_column: str
+    """Of Parquet: the column that has the pictures."""
+    numbers: np.ndarray
+    """int32 [N]: which shard each picture is in."""
+    places: np.ndarray
+    """int64 [N]: byte of the archive that each begins at; of Parquet its row."""
+    lengths: np.ndarray
+    """int64 [N]: bytes of each."""
+    names: Names
+    """Of each in its shard."""
+    titles: list[str]
+    """What messages call the shards: their paths below the folder that they share."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def select(self, indices: np.ndarray) -> Members:
+        """The pictures at these places."""
+        columns = {name: getattr(self, name)[indices] for name in ("numbers", "places", "lengths")}
+        return replace(self, **columns, names=self.names.select(indices))
+
+    def name(self, index: int) -> str:
+        """The shard and the name in it."""
+        return f"{self.titles[self.numbers[index]]}/{self.names[index]}"
+
+    def read(self, index: int) -> bytes:
+        """The content of a picture. Errors: OSError, DataError."""
+        path, place = self.shards[self.numbers[index]], int(self.places[index])
+        if path.lower().endswith(parquet.SUFFIXES):
+            return parquet.read(path, self.image_column, place)
+        return storage.read(path, place, int(self.lengths[index]))
+
+    def sizes(self) -> np.ndarray:
+        """Bytes of each picture, int64 [N]."""
+        return self.lengths
+
+
+def load(config: cfg.Shards) -> Source:
+    """The pictures of all shards of `data.train`, `val` and `test`; archives by the text of the names in them.
+
+    Errors: DataError for shards that are missing or damaged, and for samples without a picture, or a label that is a
+    class, all at once.
+    """
+    problems = Problems()
+    patterns = {"train": config.train, "val": config.val, "test": config.test}
+    shards = {split: storage.find(pattern, config.root, SUFFIXES) for split, pattern in patterns.items() if pattern}
+    indices = {
+        split: [shard_index.load(path, config.image_column, config.label_column, problems) for path in paths]
+        for split, paths in shards.items()
+    }
+    problems.refuse("samples are incomplete", "A sample is a picture and its label; docs/data.md says where they are.")
+    names, places = _classes(config, indices)
+    splits = {}
+    for split, parts in indices.items():
+        labels = [_labels(path, part, places, problems) for path, part in zip(shards[split], parts, strict=True)]
+        splits[split] = _split(shards[split], parts, np.concatenate(labels), config.image_column)
+    problems.refuse("labels are no class", f"Classes: {classes.listed(names, 20)}")
+    hidden = sum(int(part.hidden[0]) for parts in indices.values() for part in parts)
+    name = os.path.basename(os.path.dirname(os.path.abspath(shards["train"][0])))
+    source = Source(name, names, **splits, skipped={HIDDEN: hidden} if hidden else {})
+    return with_test(source, config.test_fraction, config.split_seed, is_whole=len(splits) == 1)
+
+
+def _classes(config: cfg.Shards, indices: dict[str, list[Index]]) -> tuple[list[str], dict[str, int]]:
+    given = next((list(part.classes) for parts in indices.values() for part in parts if len(part.classes)), None)
+    given = tables.label_names(config) or given
+    labels = {split: dict.fromkeys(text for part in parts for text in part.texts) for split, parts in indices.items()}
+    return classes.numbers(labels, given, f"of {config.train}")
+
+
+def _labels(path: str, part: Index, places: dict[str, int], problems: Problems) -> np.ndarray:
+    """Numbers of the classes of a shard's pictures, int64 [N]; labels that are no class are added to the problems."""
+    texts = list(part.texts)
+    for number, text in enumerate(texts):
+        if text not in places:
+            first = int(np.argmax(part.labels == number))
+            problems.add(f"{path}: {part.names[first]}", f"'{text}'")
+    return np.array([places.get(text, 0) for text in texts], np.int64)[part.labels]
+
+
+def _below_what_they_share(paths: list[str]) -> list[str]:
+    folders = [path.split("/")[:-1] for path in paths]
+    shared = sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False)))
+    return ["/".join(path.split("/")[shared:]) for path in paths]
+
+
+def _split(shards: list[str], parts: list[Index], labels: np.ndarray, image_column: str) -> ImageFiles:
+    """All pictures of some shards.
+
+    Those of archives are in the order of their names, as they are in folders and lists, so that training is the same.
+    Those of Parquet stay as they are stored, since reading one reads its neighbours.
+    """
+    names = Names.of(name for part in parts for name in part.names)
+    if not len(names):
+        raise DataError(f"{classes.listed(shards)}: no pictures.")
+    members = Members(
+        shards,
+        image_column,
+        np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.names) for part in parts]),
+        np.concatenate([part.places for part in parts]),
+        np.concatenate([part.lengths for part in parts]),
+        names,
+        _below_what_they_share(shards),
+    )
+    split = ImageFiles(members, labels)
+    if all(path.lower().endswith(archive.SUFFIXES) for path in shards):
+        texts = list(names)
+        split = split.select(np.array(sorted(range(len(texts)), key=texts.__getitem__), dtype=np.int64))
+    return split

@@ -1,0 +1,145 @@
+"""Files that shards are in: on this machine, or wherever fsspec reaches."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import io
+import os
+import re
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+from ..errors import DataError
+
+#: Shards that a process has open; how often and after how many seconds a read from elsewhere is tried again.
+OPEN, PAUSES = 64, (0.5, 2.0, 8.0)
+#: What tells that a file elsewhere has changed, as its kind of storage calls it.
+STAMPS = ("etag", "last-modified", "lastmodified", "mtime", "updated", "generation", "content-md5", "created")
+#: `{000..127}`, as WebDataset's users name many shards.
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL of something that is not a file here."""
+    return "://" in path
+
+
+def find(pattern: str, root: str | None, suffixes: tuple[str, ...]) -> list[str]:
+    """The shards that a path, a folder, a glob or a range `{000..127}` names, below `root` unless it says otherwise.
+
+    Errors: DataError where there is none.
+    """
+    if root and not is_remote(pattern):
+        pattern = f"{root.rstrip('/')}/{pattern}" if is_remote(root) else os.path.join(root, pattern)
+    paths = [path for one in _ranges(pattern) for path in _matches(one.removeprefix("file://"), suffixes)]
+    if not paths:
+        raise DataError(f"{pattern} names no shards. Give a path, a folder, a glob such as 'train-*.tar', or a range.")
+    if odd := [path for path in paths if not path.lower().endswith(suffixes)]:
+        packed = ": a compressed archive cannot be read at random, unpack it to .tar" if ".tar." in odd[0] else ""
+        raise DataError(f"{odd[0]} is no shard ({', '.join(suffixes)}){packed}.")
+    return list(dict.fromkeys(paths))
+
+
+def _ranges(pattern: str) -> Iterator[str]:
+    if (match := RANGE.search(pattern)) is None:
+        yield pattern
+        return
+    width = len(match[1])
+    for number in range(int(match[1]), int(match[2]) + 1):
+        yield from _ranges(f"{pattern[: match.start()]}{number:0{width}}{pattern[match.end() :]}")
+
+
+def _matches(pattern: str, suffixes: tuple[str, ...]) -> list[str]:
+    if is_remote(pattern):
+        if not re.search(r"[*?\[]", pattern.partition("://")[2]) or pattern.startswith("http"):
+            return [pattern]
+        with reaching(pattern):
+            system, inner = _system(pattern)
+            return [system.unstrip_protocol(path) for path in sorted(system.glob(inner))]
+    if os.path.isdir(pattern):
+        return sorted(path for path in glob.glob(f"{glob.escape(pattern)}/*") if path.lower().endswith(suffixes))
+    # One that is missing of a range is an error: others would not be missed.
+    if os.path.exists(pattern) or not glob.has_magic(pattern):
+        return [pattern]
+    return sorted(glob.glob(pattern))
+
+
+def stamp(path: str) -> str:
+    """What changes when a file does: its size and when it was written. Errors: DataError where there is none."""
+    with reaching(path):
+        if not is_remote(path):
+            status = os.stat(path)
+            return f"{status.st_size} {status.st_mtime_ns}"
+        system, inner = _system(path)
+        about = {str(key).lower(): value for key, value in system.info(inner).items()}
+        return " ".join(str(about[key]) for key in ("size", *STAMPS) if key in about)
+
+
+def opened(path: str) -> IO[bytes]:
+    """A shard open for reading, with `seek`. Errors: DataError."""
+    with reaching(path):
+        if not is_remote(path):
+            return open(path, "rb")
+        system, inner = _system(path)
+        return system.open(inner, "rb", block_size=4 << 20)
+
+
+def read(path: str, offset: int, length: int) -> bytes:
+    """Bytes of a shard, which other threads and processes may read as well. Errors: OSError, DataError."""
+    if is_remote(path):
+        content = _fetched(path, offset, length)
+    else:
+        status = os.stat(path)
+        content = os.pread(_descriptor(path, status.st_ino, status.st_mtime_ns).fileno(), length, offset)
+    if len(content) != length:
+        raise DataError(
+            f"{path}: {len(content)} bytes came where {length} were asked for. It has changed since it was indexed, or "
+            "what serves it does not answer requests for parts."
+        )
+    return content
+
+
+@functools.lru_cache(maxsize=OPEN)
+def _descriptor(path: str, _number: int, _written: int) -> io.FileIO:
+    return open(path, "rb", buffering=0)
+
+
+def _fetched(path: str, offset: int, length: int) -> bytes:
+    for pause in (*PAUSES, None):
+        try:
+            with reaching(path):
+                system, inner = _system(path)
+                return system.cat_file(inner, start=offset, end=offset + length)
+        except DataError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+    raise AssertionError
+
+
+def _system(path: str) -> tuple[Any, str]:
+    """The file system of a URL and the path in it; each process has one of its own, which fsspec sees to."""
+    try:
+        import fsspec
+    except ImportError as error:
+        raise DataError(f"{path} is read by fsspec, which is not installed: pip install fsspec aiohttp") from error
+    return fsspec.core.url_to_fs(path)
+
+
+@contextlib.contextmanager
+def reaching(path: str) -> Iterator[None]:
+    """Errors: DataError with the name of the shard for one that cannot be read, wherever it is."""
+    try:
+        yield
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:
+        if not is_remote(path):
+            raise
+        # Each kind of storage has errors of its own.
+        raise DataError(f"{path} cannot be read: {type(error).__name__}: {error}.") from error

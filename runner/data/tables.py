@@ -1,0 +1,216 @@
+"""Reading lists of pictures: which path, label and split each line has, and which lines have none."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .. import config as cfg
+from ..errors import DataError, nearest
+from . import parquet
+from .classes import BETWEEN, Problems, read_names
+from .folder import is_picture
+
+#: What a column of zeros and ones may have.
+FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+#: 0 or 1 for each class, as PaddleClas' lists with several labels have them.
+VECTOR = re.compile(r"[01](,[01])+")
+
+
+@dataclass
+class Rows:
+    """What a list says, one entry a picture."""
+
+    source: str
+    """Path of the list."""
+    paths: list[str] = field(default_factory=list)
+    """Of pictures, as the list has them."""
+    labels: list[str] = field(default_factory=list)
+    """Name or number of the class; of several all of them, with `BETWEEN` between."""
+    splits: list[str] = field(default_factory=list)
+    """What the column of splits says; empty without one."""
+    lines: list[int] = field(default_factory=list)
+    """Numbers of the lines in the list, from 1; of Parquet numbers of rows."""
+    several: bool = False
+    """Whether pictures may have several labels."""
+    names: list[str] | None = None
+    """Names of the classes where the list itself says them."""
+
+    def where(self, place: int) -> str:
+        """The file and line of an entry."""
+        return f"{self.source}:{self.lines[place]}"
+
+    def each(self, text: str) -> list[str]:
+        """The labels of an entry."""
+        return [label for label in text.split(BETWEEN) if label] if self.several else [text]
+
+    def select(self, places: np.ndarray) -> Rows:
+        """The entries at these places."""
+        part = replace(self)
+        for name in ("paths", "labels", "splits", "lines"):
+            values = getattr(self, name)
+            setattr(part, name, [values[place] for place in places] if values else [])
+        return part
+
+
+def read(path: str, config: cfg.FileList, problems: Problems) -> Rows:
+    """The list at a path; lines that are wrong are added to the problems. Errors: DataError where it cannot be read."""
+    suffix = os.path.splitext(path)[1].lower()
+    match suffix:
+        case ".parquet" | ".pq":
+            rows = _table(path, parquet.rows(path, _columns(config)), config, problems)
+        case ".csv" | ".tsv":
+            rows = _table(path, _csv(path, problems), config, problems)
+        case _:
+            rows = _lines(path, problems)
+    if not rows.paths and not problems.count:
+        raise DataError(f"{path} names no pictures.")
+    return rows
+
+
+def found(path: str, root: str | None) -> str:
+    """Where a list is: as its path is given, or else below `data.root`."""
+    below = os.path.join(root or "", path)
+    return below if root and not os.path.exists(path) and os.path.exists(below) else path
+
+
+def label_names(config: cfg.FileList | cfg.Shards) -> list[str] | None:
+    """The names of the classes in `data.label_file`, where there is one. Errors: DataError."""
+    if config.label_file is None:
+        return None
+    path = found(config.label_file, config.root)
+    return read_names(text(path), path)
+
+
+def text(path: str) -> str:
+    """The text of a file in UTF-8, or in UTF-16 where it says so. Errors: DataError with the line that is neither."""
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read()
+        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}. It is looked for here, then in data.root."
+        ) from error
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: not UTF-8 text. Save the file as UTF-8.") from error
+
+
+def _lines(path: str, problems: Problems) -> Rows:
+    """Lines `path label`: a tab, or else the last space, is between, so that paths may have spaces."""
+    rows = Rows(path)
+    for number, line in enumerate(text(path).split("\n"), 1):
+        if not (line := line.strip()):
+            continue
+        fields = [part.strip() for part in (line.split("\t") if "\t" in line else line.rpartition(" ")[::2])]
+        if len(fields) != 2 or not all(fields) or ("." in fields[1] and is_picture(fields[1])):
+            problems.add(f"{path}:{number}", f"not a path and a label: {line[:80]!r}")
+            continue
+        rows.paths.append(_path(fields[0]))
+        rows.labels.append(fields[1])
+        rows.lines.append(number)
+    if rows.labels and all(map(VECTOR.fullmatch, rows.labels)):
+        _spread(rows, problems)
+    return rows
+
+
+def _spread(rows: Rows, problems: Problems) -> None:
+    """Turn labels such as `0,1,1` into the numbers of the classes that have a 1."""
+    rows.several = True
+    vectors = [label.split(",") for label in rows.labels]
+    rows.names = [str(number) for number in range(len(vectors[0]))]
+    for place, vector in enumerate(vectors):
+        if len(vector) != len(rows.names):
+            problems.add(rows.where(place), f"{len(vector)} labels, where the first line has {len(rows.names)}")
+        rows.labels[place] = BETWEEN.join(str(number) for number, flag in enumerate(vector) if flag == "1")
+
+
+def _path(text: str) -> str:
+    """A path as a list has it: `~` is the home folder, `./` nothing."""
+    return os.path.expanduser(text) if text.startswith("~/") else text.removeprefix("./")
+
+
+def _csv(path: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    """(line, fields) of every line that has any; the first may be a header."""
+    content = text(path)
+    if (delimiter := _delimiter(path, content)) is None:
+        yield from ((number, line.split()) for number, line in enumerate(content.split("\n"), 1) if line.strip())
+        return
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    line = 0
+    try:
+        for fields in reader:
+            # A field in quotes may have several lines: an entry is named by its first.
+            line, first = reader.line_num, line + 1
+            if any(map(str.strip, fields)):
+                yield first, [field.strip() for field in fields]
+    except csv.Error as error:
+        problems.add(f"{path}:{line + 1}", f"{error}; what follows was not read")
+
+
+def _delimiter(path: str, content: str) -> str | None:
+    """What is between the fields: of comma, semicolon and tab the most frequent in the first line; None for spaces."""
+    if path.lower().endswith(".tsv"):
+        return "\t"
+    first = re.sub(r'"[^"]*"', "", content.lstrip().partition("\n")[0])
+    best = max(",;\t", key=first.count)
+    return best if best in first else None
+
+
+def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.FileList, problems: Problems) -> Rows:
+    """The columns that the config names of a table; where all of them are numbers, from 0, it has no header."""
+    rows, wanted = Rows(path, names=config.label_columns or None, several=bool(config.label_columns)), _columns(config)
+    line, header = next(entries, (0, []))
+    if all(name.isdecimal() for name in wanted):
+        entries, header = itertools.chain([(line, header)], entries), [str(number) for number in range(len(header))]
+    places = [_place(header, name, path) for name in wanted] if header else []
+    for line, fields in entries:
+        if len(fields) != len(header):
+            problems.add(f"{path}:{line}", f"{len(fields)} fields, where the first line has {len(header)}")
+            continue
+        picture, *labels = (fields[place] for place in places)
+        split = [labels.pop()] if config.split_column else []
+        label = _flags(labels, config.label_columns) if rows.several else _names(labels[0], config.label_separator)
+        if not picture or label is None:
+            problems.add(f"{path}:{line}", "no path" if not picture else f"neither 0 nor 1: {', '.join(labels)}")
+            continue
+        rows.paths.append(_path(picture))
+        rows.labels.append(label)
+        rows.splits += split
+        rows.lines.append(line)
+    rows.several = rows.several or any(BETWEEN in label for label in rows.labels)
+    return rows
+
+
+def _columns(config: cfg.FileList) -> list[str]:
+    labels = config.label_columns or [config.label_column]
+    return [config.path_column, *labels, *([config.split_column] if config.split_column else [])]
+
+
+def _place(header: list[str], name: str, path: str) -> int:
+    if header.count(name) != 1:
+        what = "several columns" if name in header else "no column"
+        raise DataError(
+            f"{path} has {what} '{name}'.{nearest(name, header)} Columns: {', '.join(header)}. Name them in "
+            "data.path_column and data.label_column, without a header by their numbers from 0."
+        )
+    return header.index(name)
+
+
+def _flags(values: list[str], names: list[str]) -> str | None:
+    """The names of the columns that have a 1; None where one has neither 0 nor 1."""
+    flags = [FLAGS.get(value.lower()) for value in values]
+    return None if None in flags else BETWEEN.join(name for name, flag in zip(names, flags, strict=True) if flag)
+
+
+def _names(label: str, separator: str | None) -> str:
+    parts = label.split(separator) if separator else [label]
+    return BETWEEN.join(part.strip() for part in parts if part.strip()) if len(parts) > 1 else label

@@ -1,0 +1,183 @@
+"""Pictures in one folder a class: the layouts that are taken, and the mistakes that are told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runner import config as cfg
+from runner import data
+from runner.data import folder
+from runner.errors import DataError
+
+
+def made(root: Path, *names: str) -> Path:
+    """A folder with files of these names, pictures where the name says so."""
+    for number, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix in (".png", ".jpg"):
+            Image.new("RGB", (4, 3), (number % 256, 0, 0)).save(path)
+        else:
+            path.write_bytes(b"text")
+    return root
+
+
+def loaded(root: Path, **changes) -> data.Source:
+    return folder.load(cfg.ImageFolder(root=str(root), **changes))
+
+
+def names(split) -> list[str]:
+    return [split.name(place) for place in range(len(split))]
+
+
+def many(*classes: str, count: int = 10, within: str = "") -> list[str]:
+    return [f"{within}{name}/{number:02}.png" for name in classes for number in range(count)]
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+def test_the_validation_split_has_three_names(tmp_path, val):
+    source = loaded(made(tmp_path, *(f"{split}/{name}/1.png" for split in ("train", val) for name in ("cat", "dog"))))
+    assert source.classes == ["cat", "dog"]
+    assert names(source.val) == [f"{val}/cat/1.png", f"{val}/dog/1.png"]
+    assert source.val.labels.tolist() == [0, 1]
+    assert source.test is None
+
+
+def test_class_folders_alone_are_divided_by_class(tmp_path):
+    source = loaded(made(tmp_path, *many("cat", "dog", "eel")))
+    assert np.bincount(source.train.labels).tolist() == [8, 8, 8]
+    assert np.bincount(source.test.labels).tolist() == [2, 2, 2]
+    assert not set(names(source.train)) & set(names(source.test))
+
+
+def test_the_division_is_a_function_of_its_seed(tmp_path):
+    made(tmp_path, *many("cat", "dog"))
+    first, again, other = (names(loaded(tmp_path, split_seed=seed).test) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize(("fraction", "images"), [(0.5, 10), (0.0, 0)])
+def test_the_part_for_the_test_can_be_chosen(tmp_path, fraction, images):
+    source = loaded(made(tmp_path, *many("cat", "dog")), test_fraction=fraction)
+    assert (len(source.test) if source.test else 0) == images
+
+
+def test_a_train_folder_alone_is_divided_on_request_only(tmp_path):
+    made(tmp_path, *many("cat", "dog", within="train/"))
+    assert loaded(tmp_path).test is None
+    assert len(loaded(tmp_path, test_fraction=0.3).test) == 6
+
+
+def test_a_fraction_beside_a_test_folder_is_refused(tmp_path):
+    made(tmp_path, *many("cat", "dog", within="train/"), *many("cat", "dog", within="test/"))
+    with pytest.raises(DataError, match="data.test_fraction"):
+        loaded(tmp_path, test_fraction=0.3)
+
+
+def test_hidden_names_those_of_systems_and_other_files_are_left_out_and_counted(tmp_path):
+    odd = ("cat/.ipynb_checkpoints/1.png", "cat/._1.png", "cat/.DS_Store", "cat/@eaDir/1.png", "cat/Thumbs.db",
+           "__MACOSX/cat/1.png", "cat/notes.txt", "labels.csv", "loose.png")  # fmt: skip
+    source = loaded(made(tmp_path, *many("cat", "dog"), *odd), test_fraction=0.0)
+    assert len(source.train) == 20
+    assert source.skipped == {folder.HIDDEN: 6, folder.NO_PICTURE: 2, folder.LOOSE: 1}
+
+
+def test_folders_within_a_class_belong_to_it_and_all_names_are_in_order(tmp_path):
+    made(tmp_path, "cat/b/2.png", "cat/b.png", "cat/a/1.png", "cat 2/1.png", "dog/x.JPG.png")
+    found = names(loaded(tmp_path, test_fraction=0.0).train)
+    assert found == sorted(found)
+    assert "cat/a/1.png" in found
+
+
+def test_links_are_followed(tmp_path):
+    made(tmp_path / "store", "1.png", "2.png")
+    made(tmp_path / "set", *many("dog"))
+    (tmp_path / "set/cat").symlink_to(tmp_path / "store")
+    (tmp_path / "set/dog/linked.png").symlink_to(tmp_path / "store/1.png")
+    assert len(loaded(tmp_path / "set", test_fraction=0.0).train) == 13
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    made(tmp_path, *many("cat", "dog"))
+    os.mkfifo(tmp_path / "cat/pipe.png")
+    assert loaded(tmp_path).skipped == {folder.NO_PICTURE: 1}
+
+
+PAIR = many("cat", "dog", count=1)
+WRONG = {
+    "nothing": ([], "no class folders"),
+    "loose pictures": (["1.png", "2.png"], "2 pictures, but no class folders"),
+    "one class": (many("cat"), "one class folder only, 'cat'"),
+    "one class in train": (many("cat", within="train/"), "one class folder only, 'cat'"),
+    "a level too many": ([f"data/{name}" for name in PAIR], r"one level too many\? .*data has 2 folders"),
+    "a level too many with splits": ([f"data/train/{name}" for name in PAIR], "data.root=.*data"),
+    "a level too many beside another": ([*(f"data/train/{name}" for name in PAIR), "docs/1.txt"], "data.root=.*data"),
+    "a level too many in train": ([f"train/all/{name}" for name in PAIR], "one level too many"),
+    "splits within classes": (["cat/train/1.png", "dog/train/1.png"], "train/cat/"),
+    "a class beside train": ([*many("cat", "dog", within="train/"), "eel/1.png"], "has train/, and eel/"),
+    "no train": (many("cat", "dog", within="test/"), "test/ but no train/"),
+    "another case": (many("cat", "dog", within="Train/"), "Train: folders of splits are named train"),
+    "another word": ([*many("cat", "dog", within="Training/"), *many("cat", "dog", within="Testing/")], "named train"),
+    "two validation splits": (
+        [f"{split}/{name}" for split in ("train", "val", "valid") for name in PAIR],
+        "both val/ and valid/",
+    ),
+    "a class of the test alone": (
+        [*many("cat", "dog", within="train/"), *many("cats", "dog", within="test/")],
+        r"cats\. Did you mean 'cat'\?\n  train: cat, dog\n  test: cats, dog",
+    ),
+    "classes without pictures": (
+        [*PAIR, "eel/1.txt", "eel/2.txt", "fox/deep/.hidden.png"],
+        r"Without pictures .*eel/ \(2 other files\), .*fox/\. Add",
+    ),
+    "an empty class of the test": (
+        [*many("cat", "dog", within="train/"), "test/cat/1.png", "test/dog/1.txt"],
+        "Without pictures .*test/dog/",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "said"), WRONG.values(), ids=WRONG)
+def test_other_layouts_are_refused_with_the_reason(tmp_path, files, said):
+    with pytest.raises(DataError, match=said):
+        loaded(made(tmp_path, *files))
+
+
+def test_folders_without_pictures_may_be_beside_train(tmp_path):
+    made(tmp_path, *many("cat", "dog", within="train/"), "annotations/1.xml")
+    assert len(loaded(tmp_path).train) == 20
+
+
+@pytest.mark.parametrize("link", ["cat/again", "cat/deep/again"])
+def test_a_link_without_end_is_named(tmp_path, link):
+    made(tmp_path, *PAIR, "cat/deep/2.png")
+    (tmp_path / link).symlink_to(tmp_path / "cat")
+    with pytest.raises(DataError, match="again is a link that leads back"):
+        loaded(tmp_path)
+
+
+@pytest.mark.parametrize("root", ["nowhere", "file"])
+def test_a_root_that_is_no_folder_is_named(tmp_path, root):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=f"{root} cannot be listed: .*data.root/train/<class>"):
+        loaded(tmp_path / root)
+
+
+def test_names_that_are_not_text_are_kept(tmp_path):
+    made(tmp_path, *PAIR)
+    path = os.fsencode(tmp_path / "cat") + b"/\xff.png"
+    with open(path, "wb") as stream:
+        stream.write((tmp_path / "cat/00.png").read_bytes())
+    source = loaded(tmp_path, test_fraction=0.0)
+    assert source.train.pictures.sizes().min() > 0
+    assert os.fsencode(source.train.pictures.read(1)) == path
+
+
+def test_the_validation_split_is_held_out_of_what_the_test_leaves(tmp_path):
+    config = cfg.ImageFolder(root=str(made(tmp_path, *many("cat", "dog"))), val_fraction=0.25)
+    assert {name: len(split) for name, split in data.load(config).splits.items()} == {"train": 12, "val": 4, "test": 4}
