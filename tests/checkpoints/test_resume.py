@@ -49,7 +49,7 @@ class Keeping:
         self.metrics |= {(progress.step, name): value for name, value in values.items()}
 
     def checkpoint(self, progress, better):
-        about = About(data="d", classes=["a"], plan=self.run.plan)
+        about = About(data="d", classes=self.run.training.loaders.classes, plan=self.run.plan)
         checkpoint.save(self.directory, self.run.training, better, about, seconds=0.0)
 
     def stepped(self):
