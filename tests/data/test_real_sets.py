@@ -7,7 +7,7 @@ import pytest
 
 from runner import config as cfg
 from runner import data
-from tests import real_sets
+from tests.real_sets import fetched
 
 from . import layouts
 
@@ -20,7 +20,7 @@ def counts(source):
 
 
 def test_fashion_mnist_is_read_from_its_official_files():
-    source = data.load(cfg.FashionMnist(root=str(real_sets.fashion_mnist()), image_size=28))
+    source = data.load(cfg.FashionMnist(root=str(fetched("fashion_mnist")), image_size=28))
     assert {name: len(split) for name, split in source.splits.items()} == {
         "train": 54_000,
         "val": 6_000,
@@ -30,7 +30,7 @@ def test_fashion_mnist_is_read_from_its_official_files():
 
 
 def test_photos_of_solar_cells_are_read_from_the_list_that_comes_with_them():
-    folder = real_sets.solar_cells()
+    folder = fetched("solar_cells")
     config = cfg.FileList(
         train=str(folder / "labels.csv"), path_column="0", label_column="1", channels=1, image_size=300
     )
@@ -45,10 +45,10 @@ def test_photos_of_solar_cells_are_read_from_the_list_that_comes_with_them():
 
 @pytest.mark.parametrize(
     ("folder", "images", "classes", "fewest", "most"),
-    [(real_sets.openclipart, 8121, 22, 3, 2158), (real_sets.stamps, 796, 16, 3, 247)],
+    [("clipart", 8121, 22, 3, 2158), ("stamps", 796, 16, 3, 247)],
 )
 def test_drawings_in_folders_of_topics_are_divided_by_topic(folder, images, classes, fewest, most):
-    source = data.load(cfg.ImageFolder(root=str(folder()), image_size=64))
+    source = data.load(cfg.ImageFolder(root=str(fetched(folder)), image_size=64))
     numbers = counts(source)
     assert (sum(numbers), len(numbers), min(numbers), max(numbers)) == (images, classes, fewest, most)
     assert len(source.test) == pytest.approx(0.2 * images, abs=1)
@@ -59,7 +59,7 @@ def test_drawings_in_folders_of_topics_are_divided_by_topic(folder, images, clas
 
 def test_a_large_set_in_folders_and_in_shards_is_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    root = real_sets.stamps()
+    root = fetched("stamps")
     folders = data.load(cfg.ImageFolder(root=str(root)))
     splits = folders.splits.values()
     names = sorted(split.pictures.names[place] for split in splits for place in range(len(split)))
