@@ -99,7 +99,7 @@ REFUSED = [
     (["train.callbacks=[{target:my_callbacks}]"], "written package.module:callable"),
     (["train.callbacks=[{target:a:b,kwargs:{uri:'http://me:secret@host'}}]"], "environment variables"),
     (["+optimizer.momentum=0.9"], "no key 'momentum' in 'optimizer'"),
-    (["+train.epoch=3"], "Did you mean 'epochs'?"),
+    (["+train.epoch=3"], "Did you mean train.epochs=3?"),
 ]
 
 
@@ -119,7 +119,8 @@ def test_a_value_that_hydra_cannot_read_comes_with_its_quoted_form():
     with pytest.raises(HydraException) as refused:
         OverridesParser.create().parse_overrides(["data.root=my set (1), new"])
     message = str(compose.explain(refused.value))
-    assert message.endswith("""data.root='"'"'my set (1), new'"'"''""")
+    assert """data.root='"'"'my set (1), new'"'"''\n""" in message
+    assert message.endswith("""data.root='"'"'my set (1)'"'"','"'"'new'"'"''""")
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_eval_takes_overrides_and_shows_a_table(trained):
     assert f"{result['test']['student/top1']:.4f}" in done.stdout
     wrong = run("eval", "run", "data.eval_batch_sizes=7", cwd=folder)
     assert wrong.returncode == 2
-    assert "no such key" in wrong.stderr
+    assert "Did you mean data.eval_batch_size=7?" in wrong.stderr
 
 
 @pytest.fixture(scope="module")
