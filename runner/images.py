@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import warnings
@@ -137,28 +138,34 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(turn)
 
 
+class Unreadable(DataError):
+    """What cannot be decoded; `reason` is why, without its name."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def decode(source: str | Path | bytes | Image.Image, preparation: Preparation, name: str | None = None) -> np.ndarray:
     """A picture in a file, in the content of one or in Pillow's image: uint8 [H, W, C], as training sees it.
 
-    Errors: DataError naming it when it cannot be read, or, before it is decoded, when it has too many pixels; `name` is
-    for what has no path.
+    Errors: Unreadable naming it when it cannot be read, or, before it is decoded, when it has too many pixels; `name`
+    is for what has no path.
     """
     called = name or (str(source) if isinstance(source, (str, Path)) else "The image")
     try:
         return prepare(_loaded(source, preparation.max_pixels), preparation)
     except _TooLarge as error:
-        raise DataError(
-            f"{called} has {error} pixels, more than are decoded (data.max_pixels={preparation.max_pixels}; WebP "
-            "counts twice). Scale it down or remove it."
-        ) from error
+        reason = f"{error} pixels, more than are decoded (data.max_pixels={preparation.max_pixels}; WebP counts twice)"
+        raise Unreadable(f"{called} has {reason}. Scale it down or remove it.", reason) from error
     except Exception as error:
         # Decoders end in whatever they meet: RuntimeError, NotImplementedError, struct.error, MemoryError, …
         reason = str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = f"of an unknown format, or damaged ({', '.join(dict.fromkeys(FORMATS.values()))} are read)"
         if name is None and isinstance(source, bytes):
-            raise DataError(f"{len(source)} bytes are not an image: {reason}.") from error
-        raise DataError(f"{called} cannot be read as an image: {reason}. Replace or remove it.") from error
+            raise Unreadable(f"{len(source)} bytes are not an image: {reason}.", reason) from error
+        raise Unreadable(f"{called} cannot be read as an image: {reason}. Replace or remove it.", reason) from error
 
 
 class _TooLarge(Exception):
@@ -184,6 +191,18 @@ def _loaded(source: str | Path | bytes | Image.Image, max_pixels: int) -> Image.
 def _stream(source: str | Path | bytes) -> Iterator[IO[bytes]]:
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
         yield stream
+
+
+def png(image: np.ndarray, side: int) -> str:
+    """An image uint8 [H, W, C] as a PNG in base64, scaled down where a side is longer.
+
+    Of images that are neither grey nor RGB the first channel is shown.
+    """
+    picture = Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
+    picture.thumbnail((side, side))
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=True)
+    return base64.b64encode(stream.getvalue()).decode()
 
 
 def resize_all(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:

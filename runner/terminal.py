@@ -11,7 +11,8 @@ import re
 import select
 import shlex
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,37 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+#: Seconds after which a person wants to know how far something is, and between two lines about it.
+PROGRESS_AFTER_S, PROGRESS_EVERY_S = 2.0, 15.0
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Within the context, shows how far something is once it takes long: what it is called with, (done, all).
+
+    On a terminal that is one line, which goes at the end; elsewhere a line now and then.
+    """
+    began = shown = time.monotonic()
+    on_screen = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    is_shown = False
+
+    def tell(done: int, every: int) -> None:
+        nonlocal shown, is_shown
+        now = time.monotonic()
+        if now - began < PROGRESS_AFTER_S or (is_shown and now - shown < (0.2 if on_screen else PROGRESS_EVERY_S)):
+            return
+        shown, is_shown = now, True
+        left = duration((now - began) / max(1, done) * (every - done))
+        text = visible(f"{what}: {done:,} of {every:,}, {left} left")
+        print(f"\r{text}\x1b[K" if on_screen else text, end="" if on_screen else "\n", flush=True)
+
+    try:
+        yield tell
+    finally:
+        if is_shown and on_screen:
+            print("\r\x1b[K", end="", flush=True)
 
 
 #: A reader that has left, as `| head` does, or a terminal that was closed: nothing that a user has to know.

@@ -26,6 +26,7 @@ from omegaconf.errors import (
 
 from .. import files, terminal
 from ..config import GROUPS, NAMED, Callback, Checkpoint, Config, CustomMetric, Optuna, Train
+from ..config import store as config_store
 from ..config.keys import unknown_key
 from ..config.store import keys_of, without_value
 from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, nearest
@@ -55,6 +56,16 @@ def register() -> None:
 def short_id() -> str:
     """Six hexadecimal digits that tell this command's run from others of the same second."""
     return secrets.token_hex(3)
+
+
+def config_of(overrides: list[str]) -> Config:
+    """The config that overrides compose, checked as before a run. Errors: ConfigError."""
+    register()
+    try:
+        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+            return config_store.from_composition(hydra.compose("config", overrides))
+    except Exception as error:
+        raise explain(error, overrides) from error
 
 
 def run_hydra(command: Command, arguments: list[str], swept: Path | None = None) -> None:

@@ -12,9 +12,11 @@ from paddle import Tensor
 from .. import config as cfg
 from .. import device
 from . import workers
+from .matching import Known
 from .prefetch import ahead
 from .samplers import batch_bounds, epoch_order
-from .splits import ImageFiles, Images, Split
+from .sources import load
+from .splits import ImageFiles, Images, Source, Split
 from .transforms import Augmentation, Changes, Normalize
 
 
@@ -56,6 +58,13 @@ class TrainLoader:
         for (begin, end), (images, labels, indices) in zip(bounds, batches, strict=True):
             yield Batch(images, labels, indices, end - begin)
 
+    def seen(self, indices: np.ndarray, epoch: int) -> np.ndarray:
+        """Some images as an epoch shows them, before they are normalised: uint8 [n, H, W, C]. indices: int64 [n]."""
+        augmentation = Augmentation(self.config, self.seed, epoch, len(self.split))
+        [(images, _, _)] = _batches(self.split, [indices], self.config, self.normalize, augmentation)
+        scales, shifts = (numbers.reshape(-1, 1, 1) for numbers in (self.normalize.scales, self.normalize.shifts))
+        return np.round((images.numpy() - shifts) / scales).astype(np.uint8).transpose(0, 2, 3, 1)
+
     def unchanged(self) -> Iterator[Batch]:
         """The whole batches of the first epoch without augmentation, whatever part of them this process trains on."""
         return TrainLoader(self.split, replace(self.config, augment=cfg.Augment()), self.seed).epoch(0)
@@ -78,6 +87,66 @@ class EvalLoader:
         mine = [own for own in mine if len(own)]
         for images, labels, indices in _batches(self.split, mine, self.config, self.normalize):
             yield Batch(images, labels, indices, sizes.pop(0))
+
+
+@dataclass
+class Loaders:
+    """The batches of a run."""
+
+    source: Source
+    train: TrainLoader
+    val: EvalLoader | None
+
+    @property
+    def measured_on(self) -> str:
+        """The split that the trained network is measured on: `test`, where there is none `val`, else `train`."""
+        return next(name for name in ("test", "val", "train") if name in self.source.splits)
+
+    @property
+    def test(self) -> EvalLoader:
+        """All of that split, in every process: one of them tests, when training is over."""
+        return EvalLoader(self.source.splits[self.measured_on], self.train.config)
+
+    def evaluation(self, split: str) -> EvalLoader | None:
+        """All images of `train`, `val` or `test`, each once and unchanged; None where there is no such split."""
+        chosen = self.source.splits.get(split)
+        return None if chosen is None else EvalLoader(chosen, self.train.config)
+
+    @property
+    def unseen(self) -> list[str]:
+        """The classes that no image is of."""
+        seen = set(np.concatenate([split.labels for split in self.source.splits.values()]).tolist())
+        return [name for label, name in enumerate(self.classes) if label not in seen]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return self.source.classes
+
+
+def build(
+    config: cfg.Data,
+    seed: int,
+    overfit_batches: int | None = None,
+    rank: int = 0,
+    world: int = 1,
+    known: Known | None = None,
+    source: Source | None = None,
+) -> Loaders:
+    """Load the images and divide those of training and validation among `world` processes.
+
+    Labels follow the classes that weights know, where those are given. `source`: the images, where they are loaded.
+    With `overfit_batches` the first batches of the first epoch are all there is, for training and
+    evaluation alike, without augmentation.
+    """
+    source = source or load(config, known)
+    if overfit_batches:
+        config = replace(config, augment=cfg.Augment())
+        few = epoch_order(seed, 0, len(source.train))[: overfit_batches * config.batch_size]
+        same = source.train.select(np.sort(few))
+        source = Source(source.name, source.classes, same, same, same)
+    val = EvalLoader(source.val, config, rank, world) if source.val is not None else None
+    return Loaders(source, TrainLoader(source.train, config, seed, rank, world), val)
 
 
 def _batches(

@@ -58,6 +58,17 @@ class Members:
             return parquet.read(path, self.image_column, place)
         return storage.read(path, place, int(self.lengths[index]))
 
+    def ends(self, index: int, size: int) -> tuple[bytes, bytes] | None:
+        """So many of the first and of the last bytes of a picture; None where that takes as long as reading it all.
+
+        Errors: OSError, DataError.
+        """
+        path, place, length = self.shards[self.numbers[index]], int(self.places[index]), int(self.lengths[index])
+        if storage.is_remote(path) or path.lower().endswith(parquet.SUFFIXES):
+            return None
+        size = min(size, length)
+        return storage.read(path, place, size), storage.read(path, place + length - size, size)
+
     def sizes(self) -> np.ndarray:
         """Bytes of each picture, int64 [N]."""
         return self.lengths

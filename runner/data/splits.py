@@ -112,32 +112,38 @@ class ImageFiles:
 
     def select(self, indices: np.ndarray) -> ImageFiles:
         """The pictures at these places."""
-        return replace(self, pictures=self._pictures.select(indices), labels=self.labels[indices])
+        return replace(self, pictures=self.encoded.select(indices), labels=self.labels[indices])
 
     def name(self, index: int) -> str:
         """What messages and reports call a picture."""
-        return self._pictures.name(index)
+        return self.encoded.name(index)
 
     def decode(self, index: int) -> np.ndarray:
         """One picture: uint8 [H, W, C]. Errors: DataError naming it."""
         assert self.preparation is not None, "sources.load sets it"
         try:
-            picture = self._pictures.read(index)
+            picture = self.encoded.read(index)
             return decode(picture, self.preparation, self.name(index) if isinstance(picture, bytes) else None)
         except OSError as error:
             raise DataError(f"{self.name(index)} cannot be read: {error.strerror or error}.") from error
 
     def sizes(self) -> np.ndarray:
         """Bytes of each picture, int64 [N]; -1 where there is none to be found."""
-        return self._pictures.sizes()
+        return self.encoded.sizes()
 
     @property
-    def _pictures(self) -> Pictures:
+    def encoded(self) -> Pictures:
+        """What the pictures are read from."""
         assert not isinstance(self.pictures, Sequence), "made into pictures above"
         return self.pictures
 
 
 Split = Images | ImageFiles
+
+
+def picture(split: Split, index: int) -> np.ndarray:
+    """An image of a split as the network is given it, without changes: uint8 [H, W, C]. Errors: DataError naming it."""
+    return split.images[index] if isinstance(split, Images) else split.decode(index)
 
 
 @dataclass

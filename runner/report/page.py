@@ -16,6 +16,7 @@ from PIL import Image
 
 from .. import __version__, files, terminal
 from .. import config as cfg
+from ..data import about
 from ..metrics import HEADLINE, METRICS, Metric
 from ..terminal import duration, printable
 from . import charts, costs, subject, verdict
@@ -35,17 +36,22 @@ def write(runs: Sequence[Run], title: str, command: str, engine: str, path: Path
 
     `engine`: what measured all latencies in turns; empty where they are the runs' own.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__), autoescape=lambda name: str(name).endswith(".html"),
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    environment.filters |= {"plain": _plain, "code": _code, "fenced": _fenced}
     context = _context(runs, title, command, engine)
     written = []
     for template, target in zip(("page.html", "summary.md"), targets(path), strict=True):
-        files.write_text(target, environment.get_template(template).render(context))
+        files.write_text(target, environment().get_template(template).render(context))
         written.append(target)
     return written
+
+
+def environment() -> jinja2.Environment:
+    """The templates: what is put into a page is text, and never markup."""
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__), autoescape=lambda name: str(name).endswith(".html"),
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    templates.filters |= {"printable": printable, "plain": _plain, "code": _code, "fenced": _fenced}
+    return templates
 
 
 def _plain(text: str) -> str:
@@ -90,6 +96,7 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         "engine": engine,
         "runs": runs,
         "data": _data(runs),
+        "sets": _sets(runs),
         "verdict": decided,
         "tiles": _tiles(best) if best else [],
         "headings": [
@@ -125,6 +132,11 @@ def _data(runs: Sequence[Run]) -> str:
             sizes = [f"{count:,} {split}" for split, count in run.profile.items() if split != "classes"]
             content[run.config.data.kind] = f" ({', '.join(sizes)} images)" if sizes else ""
     return "; ".join(f"{kind}{sizes}" for kind, sizes in content.items())
+
+
+def _sets(runs: Sequence[Run]) -> list[about.About]:
+    """What is known of the sets of the runs, each once."""
+    return list({str(one): one for one in (run.about for run in runs) if one}.values())
 
 
 def _colors(order: Sequence[Run], decided: verdict.Verdict | None) -> dict[str, int | None]:

@@ -14,6 +14,7 @@ from typing import Any
 from .. import config as cfg
 from .. import files, runs, terminal
 from ..config.monitor import metrics_of
+from ..data.about import About
 from ..errors import Damaged, ForeignPath
 from ..metrics import HEADLINE, Metric, find, present
 from ..runs import journal, sweep
@@ -119,6 +120,14 @@ class Run:
             return {}
         profiles = [event["profile"] for event, _ in journal.events(self.directory) if event["event"] == "dataset"]
         return profiles[-1] if profiles else {}
+
+    @functools.cached_property
+    def about(self) -> About | None:
+        """What is known of its data; None of a run of another version, or one that did not get so far."""
+        if self.state.status == "DAMAGED":
+            return None
+        known = [event.get("about") for event, _ in journal.events(self.directory) if event["event"] == "dataset"]
+        return About.from_json(known[-1]) if known else None
 
     def error_of(self, accuracy: float, split: str) -> float | None:
         """Standard error of an accuracy on a split: that of a binomial proportion; None where its size is not known."""

@@ -28,9 +28,10 @@ class _Dataset(_Event):
 
 
 class Dataset(_Dataset, total=False):
-    """What a run is trained on; `digests`: of each split."""
+    """What a run is trained on; `digests`: of each split; `about`: as `data.about` has it."""
 
     digests: dict[str, str]
+    about: dict[str, Any]
 
 
 class Tags(_Event):

@@ -18,7 +18,7 @@ from .events import parse
 #: Names in a run directory.
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 JOURNAL, LOG, RESULT = "journal.jsonl", "train.log", "result.json"
-PER_CLASS, MISTAKES = "per_class.json", "mistakes.json"
+PER_CLASS, MISTAKES, UNREADABLE = "per_class.json", "mistakes.json", "unreadable.txt"
 CHECKPOINTS, PLOTS, RANKS = "checkpoints", "plots", "ranks"
 ORIGIN, SWEEP = "resumed_from", "sweep.json"
 LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.log"

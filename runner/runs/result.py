@@ -103,14 +103,18 @@ def per_class(path: Path) -> dict[str, Any]:
     return parts
 
 
-class Mistake(TypedDict):
-    """Of `mistakes.json`."""
-
+class _Mistake(TypedDict):
     index: int
     label: str
     predicted: str
     confidence: float
     png: str
+
+
+class Mistake(_Mistake, total=False):
+    """Of `mistakes.json`; earlier versions wrote no name."""
+
+    name: str
 
 
 class Mistakes(TypedDict):

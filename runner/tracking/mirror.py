@@ -308,6 +308,6 @@ def _dataset(event: dict[str, Any]) -> Any:
         digest=event["digest"],
         source_type="local",
         source=json.dumps({"uri": event["source"]}),
-        profile=json.dumps(event["profile"]),
+        profile=files.to_json(event["profile"] | {"about": event.get("about", {})}),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])

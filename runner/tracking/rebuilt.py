@@ -91,7 +91,10 @@ def _write_journal(client: Any, entity: Any, folder: Path) -> None:
         data = one.dataset
         with contextlib.suppress(ValueError, TypeError):
             profile = json.loads(data.profile)
-            journal.append("dataset", name=data.name, digest=data.digest, source=data.source, profile=profile)
+            about = profile.pop("about", {})
+            journal.append(
+                "dataset", name=data.name, digest=data.digest, source=data.source, profile=profile, about=about
+            )
     steps: dict[int, dict[str, float]] = {}
     for name in entity.data.metrics:
         for point in client.get_metric_history(entity.info.run_id, name):

@@ -32,7 +32,7 @@ from ..metrics import with_k
 from ..parallel import PeerLost
 from ..runs import compatible, protocol, sweep
 from ..runs import result as results
-from ..runs.journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, Journal
+from ..runs.journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, UNREADABLE, Journal
 from ..tracking import lookup
 from ..training.loop import fit
 from ..training.state import Ending
@@ -125,7 +125,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     callbacks = Callbacks(config.train.callbacks if ranks.is_first else [], directory)
     saved, notes = ranks.broadcast_from_first(lambda: starting_point(directory, config, attempt))
     with checkpoint.shared(saved, ranks) as own:
-        run = experiment.build(config, own, ranks)
+        run = experiment.build(config, own, ranks, directory / UNREADABLE)
     data = provenance.describe_data(run)
     if ranks.any_rank(ranks.broadcast_from_first(lambda: data["digest"]) != data["digest"]):
         raise DataError("The processes of this run do not have the same images. Give every machine the same ones.")
@@ -145,6 +145,8 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         log.info("%s", note)
         journal.append("note", text=note)
     journal.append("dataset", **data)
+    if run.about.unreadable:
+        journal.artifact(UNREADABLE)
     if saved:
         _announce(directory, journal)
     journal.artifact(ENVIRONMENT)
@@ -166,8 +168,8 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     shown = prominent([metric.name for metric in metrics], metrics, config.train.monitor)
     display = Display(training.steps, config.train.epochs, left, shown, done, sweep.prefix(directory))
     try:
-        for note in [*notes, *run.notes]:
-            display.note(note)
+        for text in [*run.about.lines(), *notes, *run.notes]:
+            display.note(text)
         with stop.after_the_step(), profiling(config.debug, directory) as profiler:
             recorder = Recorder(directory, run, journal, display, stop, heartbeat, profiler, about, earlier)
             callbacks.begin(config, done, training.steps)

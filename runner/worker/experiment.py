@@ -6,22 +6,27 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from paddle import Tensor
 
-from .. import compression, data, device, models, parallel
+from .. import compression, data, device, models, parallel, terminal
 from .. import config as cfg
 from ..checkpoints import checkpoint, restore
 from ..config import rules
 from ..config.monitor import is_known, metrics_of, refusal
-from ..errors import ConfigError
+from ..data import about as about_data
+from ..data import check, workers
+from ..data.about import About
+from ..errors import ConfigError, DataError
 from ..kernels import native
 from ..kernels.accelerate import accelerate as accelerate_network
 from ..kernels.autotune import autotuning_off
 from ..metrics import HEADLINE
 from ..models import Networks
+from ..runs.protocol import Heartbeat
 from ..training import modes, optimizers, precision, schedules, seeding
 from ..training.ema import Ema
 from ..training.evaluation import Evaluation, evaluate, try_metrics
@@ -42,6 +47,8 @@ class Experiment:
     device: str
     """`cpu` or `gpu`."""
     training: Training
+    about: About
+    """Its images in numbers."""
     notes: list[str] = field(default_factory=list)
     """What a person should know about how it was built."""
     plan: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +64,8 @@ class Stage:
     device: str
     """`cpu` or `gpu`."""
     loaders: data.Loaders
+    about: About
+    """The images in numbers."""
     mode: modes.Mode
     networks: Networks
     precision: precision.Precision
@@ -67,17 +76,18 @@ def build(
     config: cfg.Config,
     saved: checkpoint.Saved | None = None,
     ranks: parallel.Ranks = parallel.ALONE,
+    listing: Path | None = None,
 ) -> Experiment:
     """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state.
 
     Nothing is built on what a later part changes. Of several processes the first one prunes and quantizes, the others
-    take over what came of it; at last all of them are tied together. Errors: ConfigError, DataError or CheckpointError,
-    whichever part cannot be had.
+    take over what came of it; at last all of them are tied together. Images that cannot be read are listed in the file
+    `listing`. Errors: ConfigError, DataError or CheckpointError, whichever part cannot be had.
     """
     rules.check_divisible(config, ranks.world_size)
     started: list[initial.Initial | None] = []
     known = ranks.broadcast_from_first(lambda: _classes(config, saved, started))
-    stage = prepare(config, with_teacher=True, ranks=ranks, known=known)
+    stage = prepare(config, with_teacher=True, ranks=ranks, known=known, listing=listing)
     networks, loaders, notes = stage.networks, stage.loaders, stage.notes
     if saved:
         restore.structure(saved, networks, config.compression)
@@ -131,7 +141,7 @@ def build(
         notes += _other_length(saved, training, config)
     if ranks.world_size > 1:
         _tie(training, config.train, packed=fused)
-    return Experiment(config, stage.device, training, notes, plan, costs)
+    return Experiment(config, stage.device, training, stage.about, notes, plan, costs)
 
 
 def _classes(
@@ -176,17 +186,20 @@ def prepare(
     with_teacher: bool,
     ranks: parallel.Ranks = parallel.ALONE,
     known: data.Known | None = None,
+    listing: Path | None = None,
 ) -> Stage:
-    """seed → data → networks; the frozen teacher of `cls_teacher` is needed for training only. Errors as in `build`.
+    """seed → data → networks. Errors as in `build`.
 
-    `known` are the classes of the weights to come.
+    The frozen teacher of `cls_teacher` is needed for training only, and only then all images are looked at. `known` are
+    the classes of the weights to come.
     """
     place = device.choose(config.train, config.amp, config.launch.devices)
     notes: list[str] = []
     seeding.seed(config.train.seed)
+    source, about = _checked(data.load(config.data, known), config.data, with_teacher, ranks, listing, notes)
     overfit = config.debug.overfit_batches
-    loaders = data.build(config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, known)
-    if isinstance(config.data, cfg.Pictures) and (note := data.workers.note(config.data)):
+    loaders = data.build(config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, source=source)
+    if isinstance(config.data, cfg.Pictures) and (note := workers.note(config.data)):
         notes.append(note)
     mode = modes.build(config)
     networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
@@ -195,13 +208,47 @@ def prepare(
     casting = precision.build(config.amp, place)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
-    stage = Stage(place, loaders, mode, networks, casting, notes)
+    stage = Stage(place, loaders, about, mode, networks, casting, notes)
     for name in networks:
         models.check_input(networks[name], config.data.input_shape, len(loaders.classes))
     if _accelerates(config) and (reason := native.unavailable()):
         notes.append(f"no compiled kernels, so training is several times slower than it could be: {reason}")
     accelerate(config, networks)
     return stage
+
+
+def _checked(
+    source: data.Source, config: cfg.Data, closely: bool, ranks: parallel.Ranks, listing: Path | None, notes: list[str]
+) -> tuple[data.Source, About]:
+    """The images that can be read, and what is known of them: the first process looks, the others hear of it.
+
+    Errors: DataError that names all that cannot be read, where they are not to be left out.
+    """
+    may_skip = isinstance(config, cfg.Pictures) and config.on_error is cfg.OnError.skip
+
+    def first() -> tuple[list[check.Broken], About]:
+        looked = check.Looked.nothing(source)
+        if closely or may_skip:
+            heartbeat = Heartbeat()
+            with terminal.progress("checking images") as show:
+
+                def tell(done: int, count: int) -> None:
+                    heartbeat.beat()
+                    show(done, count)
+
+                looked = check.look(source, config, tell=tell)
+        if looked.broken and listing:
+            check.write(looked, listing)
+        if looked.broken and not may_skip:
+            raise DataError(check.refusal(looked, source.name, listing))
+        return looked.broken, about_data.of(check.without(source, looked.broken), looked.without_broken(), config)[0]
+
+    broken, about = ranks.broadcast_from_first(first)
+    if broken:
+        where = f", listed in {listing.name}" if listing else ""
+        notes.append(f"{len(broken):,} images that cannot be read are left out{where}, such as {broken[0].name}")
+    notes += [f"{text} (`python -m runner data …` shows them)" for text in about.notes()]
+    return check.without(source, broken), about
 
 
 def _accelerates(config: cfg.Config) -> bool:

@@ -53,7 +53,8 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str, pointer: str) 
         )
     k = min(config.train.topk, len(stage.loaders.classes))
     metrics = metrics_of(config.train.metrics)
-    return evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics), stage.notes
+    evaluation = evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics)
+    return evaluation, [stage.about.lines()[0], *stage.notes]
 
 
 @dataclass

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from .. import files
-from ..data import Images, Split
+from ..data import Split
+from ..data.splits import picture
+from ..images import png
 from ..runs.journal import MISTAKES
 from ..training.evaluation import Predictions
 
@@ -33,6 +30,8 @@ class Mistake:
     """Probability that the network gave the wrong class."""
     png: str
     """The image as training saw it before augmentation: PNG in base64."""
+    name: str
+    """What it is called: the name of its file, where it has one."""
 
 
 def worst(predictions: Predictions, split: Split, classes: list[str], count: int = KEPT) -> list[Mistake]:
@@ -43,7 +42,8 @@ def worst(predictions: Predictions, split: Split, classes: list[str], count: int
             classes[predictions.labels[place]],
             classes[predictions.classes[place]],
             float(predictions.confidence[place]),
-            _png(picture(split, int(predictions.indices[place]))),
+            png(picture(split, int(predictions.indices[place])), SIDE),
+            split.name(int(predictions.indices[place])),
         )
         for place in predictions.worst(count)
     ]
@@ -54,20 +54,3 @@ def write(directory: Path, predictions: Predictions, split: Split, classes: list
     entries = [asdict(mistake) for mistake in worst(predictions, split, classes)]
     content = {"images": len(predictions.labels), "wrong": predictions.wrong, "worst": entries}
     files.write_text(directory / MISTAKES, files.to_json(content))
-
-
-def picture(split: Split, index: int) -> np.ndarray:
-    """An image of a split: uint8 [S, S] or [S, S, 3]."""
-    match split:
-        case Images(images=images):
-            return images[index].squeeze()
-        case _:
-            return split.decode(index)
-
-
-def _png(image: np.ndarray) -> str:
-    small = Image.fromarray(image)
-    small.thumbnail((SIDE, SIDE))
-    stream = io.BytesIO()
-    small.save(stream, "PNG", optimize=True)
-    return base64.b64encode(stream.getvalue()).decode()

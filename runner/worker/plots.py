@@ -12,12 +12,13 @@ from paddle import nn
 
 from ..compression import plots as compressed
 from ..data import Split
+from ..data.splits import picture
 from ..metrics import Metric
 from ..report.figures import plain_texts
 from ..runs.journal import PLOTS, curves
 from ..terminal import printable
 from ..training.evaluation import Predictions
-from .mistakes import KEPT, picture
+from .mistakes import KEPT
 
 #: A confusion matrix of more classes shows no numbers in its cells.
 NUMBERED_CLASSES = 20
@@ -125,7 +126,7 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
     for panel in panels.flat:
         panel.axis("off")
     for panel, place in zip(panels.flat, worst, strict=False):
-        panel.imshow(picture(split, int(predictions.indices[place])), cmap="gray", vmin=0, vmax=255)
+        panel.imshow(picture(split, int(predictions.indices[place])).squeeze(), cmap="gray", vmin=0, vmax=255)
         label, predicted = classes[predictions.labels[place]], classes[predictions.classes[place]]
         panel.set_title(f"{label} → {predicted}\n{predictions.confidence[place]:.0%}", fontsize=8)
     figure.suptitle(

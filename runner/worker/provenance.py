@@ -47,5 +47,11 @@ def describe_data(run: Experiment) -> dict[str, Any]:
     digests = identity.digests(source)
     digest = files.text_digest(" ".join(digests.values()))
     profile = {name: len(split) for name, split in source.splits.items()} | {"classes": len(source.classes)}
-    place = getattr(run.config.data, "root", None) or getattr(run.config.data, "target", source.name)
-    return {"name": source.name, "digest": digest, "source": str(place), "profile": profile, "digests": digests}
+    return {
+        "name": source.name,
+        "digest": digest,
+        "source": run.about.place,
+        "profile": profile,
+        "digests": digests,
+        "about": run.about.as_json(),
+    }

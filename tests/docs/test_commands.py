@@ -14,6 +14,7 @@ from runner.__main__ import VERBS
 from runner.__main__ import command as run_here
 from runner.cli import compose, sweep
 from tests.conftest import run_command
+from tests.data.pictures import write_set
 from tests.docs.pages import PAGES, ROOT, commands, words
 
 #: Beginning of a command → where it is tried instead, or why it cannot be.
@@ -73,6 +74,10 @@ def run_verb(verb, rest, folder):
         given += ["--seconds", "0.01"]
     if verb == "report":
         given += ["--output", str(folder / "report.html")]
+    if verb == "data":
+        write_set(folder / "photos")
+        given = [word.replace("data.root=DIR", f"data.root={folder}/photos") for word in given]
+        given += ["--output", str(folder / "data.html")]
     if "student1" in given:
         # The finished run has one network: the message names it.
         assert run_here([verb, *given]) == 2

@@ -1,0 +1,104 @@
+"""A set of images, checked and shown before anything is trained on it. Imports Paddle for its page alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from ... import config as cfg
+from ... import device, files, terminal
+from ...data import about, check, sources
+from ...errors import ConfigError, DataError
+from ...report import data_page
+from ...terminal import screen
+from .. import compose
+from ..overrides import readable
+
+#: Classes that are all shown; of more, so many of the largest and of the smallest.
+MOST_ROWS, LARGEST, SMALLEST = 24, 14, 6
+#: Characters of the longest bar.
+BAR = 32
+
+
+def main(arguments: list[str]) -> int:
+    """`data [GROUP=CHOICE …] [KEY=VALUE …] [--output FILE]`; returns 3 where images cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="runner data",
+        description="Check every image of a set, and show it: counts, sizes, duplicates, what training will see.",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run, such as data.root=DIR")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the page (default: data.html in the folder of the runs)"
+    )
+    options = parser.parse_intermixed_args(arguments)
+    config = compose.config_of([readable(text, sweeps=False) for text in options.overrides])
+    page = options.output or Path("outputs", config.name, "data.html")
+    if page.suffix != ".html":
+        raise ConfigError(f"--output {page}: a page ends with .html, such as --output {page.with_suffix('.html')}")
+    listing = page.with_suffix(".txt")
+    data_page.refuse_overwriting(page)
+    files.refuse_overwriting(listing, check.LISTING)
+    whole = sources.load(config.data)
+    with terminal.progress("checking images") as tell:
+        looked = check.look(whole, config.data, thorough=True, tell=tell)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {page}: {error.strerror}. Name another place.") from error
+    if looked.broken or listing.exists():
+        check.write(looked, listing)
+    source, looked = check.without(whole, looked.broken), looked.without_broken()
+    numbers, duplicates = about.of(source, looked, config.data)
+    _show(numbers, about.counts(source), source.classes)
+    command = terminal.command("data", *arguments)
+    device.load_paddle(config.train.threads)
+    data_page.write(page, data_page.Subject(config, source, looked, numbers, duplicates, command))
+    screen().print(f"Page     {os.path.relpath(page)}", soft_wrap=True)
+    if looked.broken and getattr(config.data, "on_error", None) is not cfg.OnError.skip:
+        raise DataError(check.refusal(looked, numbers.name, listing))
+    return 0
+
+
+def _show(numbers: about.About, counts: np.ndarray, classes: list[str]) -> None:
+    """Print a set. counts: int64 [classes, splits]."""
+    console = screen()
+    console.print(terminal.styled(f"{numbers.name}  ", "bold").append(numbers.place, "not bold dim"), soft_wrap=True)
+    console.print(_table(numbers, counts, classes, "#" if console.options.ascii_only else "█"))
+    for line in [*numbers.lines()[1:], *numbers.notes()]:
+        console.print(line, soft_wrap=True)
+
+
+def _table(numbers: about.About, counts: np.ndarray, classes: list[str], block: str) -> Table:
+    """The images of each class in each split, with a bar for those of the first."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("class", overflow="fold")
+    for split in numbers.splits:
+        table.add_column(split, justify="right")
+    table.add_column("")
+
+    def add(name: str, row: np.ndarray, bar: bool = True) -> None:
+        length = BAR * row[0] / max(1, counts[:, 0].max())
+        bars = Text(block * max(int(row[0] > 0), round(length)), "blue") if bar else ""
+        table.add_row(Text(name, "" if bar else "dim"), *(f"{count:,}" for count in row), bars)
+
+    order = np.arange(len(classes))
+    shown = [order, order[:0]]
+    if len(classes) > MOST_ROWS:
+        order = np.argsort(-counts[:, 0], kind="stable")
+        shown = [order[:LARGEST], order[-SMALLEST:]]
+    for label in shown[0]:
+        add(classes[label], counts[label])
+    if len(shown[1]):
+        folded = order[LARGEST:-SMALLEST]
+        add(f"… {len(folded):,} more", counts[folded].sum(axis=0), bar=False)
+    for label in shown[1]:
+        add(classes[label], counts[label])
+    table.add_section()
+    add(f"{len(classes):,} classes", counts.sum(axis=0), bar=False)
+    return table

@@ -1,0 +1,182 @@
+"""A set in numbers: its splits, classes, sizes and duplicates, as a run's start, its journal and reports have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import config as cfg
+from .. import stored
+from . import duplicates
+from .check import Looked, place
+from .facts import DECODED, MODES
+from .splits import Source
+
+#: Classes that are listed, and pairs of duplicates that are named, in a journal.
+MOST_CLASSES, MOST_EXAMPLES = 1000, 5
+
+
+@dataclass
+class Overlap:
+    """Images of a split that another one has too; of `train` alone, those that it has in another class."""
+
+    first: str
+    second: str
+    equal: int
+    """Images of the second that are in the first with the same bytes."""
+    alike: int
+    """Further ones that look like one there."""
+    examples: list[list[str]]
+    """Names of some of them: [in the first, in the second]."""
+
+    def text(self) -> str:
+        """One sentence without a full stop."""
+        place = f"another class of {self.first}" if self.first == self.second else self.first
+        parts = []
+        if self.equal:
+            parts.append(f"{_counted(self.equal, self.second)} {_verb(self.equal, 'is', 'are')} in {place} too")
+        if self.alike:
+            parts.append(
+                f"{_counted(self.alike, self.second)} {_verb(self.alike, 'looks', 'look')} like one in {place}"
+            )
+        examples = [f", such as {other} and {one}" for one, other in self.examples[:1]]
+        return "; ".join(parts) + "".join(examples)
+
+
+def _counted(count: int, split: str) -> str:
+    return f"{count:,} {split} image{'s' * (count != 1)}"
+
+
+def _verb(count: int, one: str, several: str) -> str:
+    return one if count == 1 else several
+
+
+@dataclass
+class About:
+    """What a person should know of a set before anything is trained on it."""
+
+    name: str
+    place: str
+    splits: dict[str, int]
+    """Split → images in it."""
+    class_count: int
+    classes: dict[str, list[int]]
+    """Class → its images in each split; of very many classes those with most images."""
+    width: list[int] = field(default_factory=list)
+    """Least, median and largest width in pixels of the images whose size is known; empty where none is."""
+    height: list[int] = field(default_factory=list)
+    """The same of the height."""
+    measured: int = 0
+    """Images whose size is known."""
+    modes: dict[str, int] = field(default_factory=dict)
+    """Colours, as Pillow calls them → images."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Why names were left out → how many."""
+    unreadable: int = 0
+    """Images that cannot be read, and are left out."""
+    compared: int = 0
+    """Images among which duplicates were looked for."""
+    overlaps: list[Overlap] = field(default_factory=list)
+    """Duplicates."""
+
+    @property
+    def images(self) -> int:
+        """Images of all splits."""
+        return sum(self.splits.values())
+
+    def lines(self) -> list[str]:
+        """The set in two or three lines."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.splits.items())
+        lines = [f"{self.name}: {counts} images of {self.class_count:,} classes{self._spread()}"]
+        if self.measured:
+            part = f" (of {self.measured:,} images that were looked at)" if self.measured < self.images else ""
+            modes = list(self.modes.items())
+            colours = ", ".join(f"{count:,} {mode}" for mode, count in modes) if len(modes) > 1 else modes[0][0]
+            lines.append(f"{self._size()}; {colours}{part}")
+        left_out = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
+        if self.unreadable:
+            left_out.append(f"{self.unreadable:,} that cannot be read")
+        if left_out:
+            lines.append(f"left out: {', '.join(left_out)}")
+        return lines
+
+    def notes(self) -> list[str]:
+        """What may make its numbers mean less than they seem to."""
+        return [overlap.text() for overlap in self.overlaps]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a journal."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> About | None:
+        """From a journal; None for what it cannot be made of."""
+        try:
+            return stored.typed(value, cls)
+        except ValueError:
+            return None
+
+    def _spread(self) -> str:
+        """How many images the classes have in the first split."""
+        counts = {name: counts[0] for name, counts in self.classes.items()}
+        if len(counts) < 2 or self.class_count > len(counts):
+            return ""
+        least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+        if counts[least] == counts[most]:
+            return f", {counts[most]:,} each"
+        return f", {counts[least]:,} ({least}) to {counts[most]:,} ({most}) each"
+
+    def _size(self) -> str:
+        least, middle, most = (f"{width}×{height}" for width, height in zip(self.width, self.height, strict=True))
+        return f"all {middle}" if least == most else f"{least} to {most} pixels, median {middle}"
+
+
+def counts(source: Source) -> np.ndarray:
+    """Images of each class in each split, int64 [classes, splits]."""
+    every = [np.bincount(split.labels, minlength=len(source.classes)) for split in source.splits.values()]
+    return np.stack(every, axis=1)
+
+
+def of(source: Source, looked: Looked, config: cfg.Data) -> tuple[About, duplicates.Duplicates]:
+    """A set in numbers, and where the duplicates are, from what is known of its pictures."""
+    splits = source.splits
+    of_class = counts(source)
+    largest = np.argsort(-of_class[:, 0], kind="stable")[:MOST_CLASSES]
+    found = duplicates.find(looked.facts, {name: split.labels for name, split in splits.items()})
+    about = About(
+        name=source.name,
+        place=place(source, config),
+        splits={name: len(split) for name, split in splits.items()},
+        class_count=len(source.classes),
+        classes={source.classes[label]: of_class[label].tolist() for label in sorted(largest)},
+        skipped=dict(source.skipped),
+        unreadable=len(looked.broken),
+        compared=found.looked_at,
+        overlaps=[_overlap(overlap, source) for overlap in found.overlaps],
+    )
+    _measure(about, looked.facts.values())
+    return about, found
+
+
+def _overlap(overlap: duplicates.Overlap, source: Source) -> Overlap:
+    first, second = source.splits[overlap.first], source.splits[overlap.second]
+    examples = [[first.name(one), second.name(other)] for one, other in overlap.examples[:MOST_EXAMPLES]]
+    return Overlap(overlap.first, overlap.second, overlap.equal, overlap.alike, examples)
+
+
+def _measure(about: About, facts: Iterable[np.ndarray]) -> None:
+    """Add the sizes and colours of the images that were looked at."""
+    every = np.concatenate(list(facts))
+    every = every[every["level"] == DECODED]
+    if len(every):
+        about.measured = len(every)
+        about.width, about.height = (
+            [int(values.min()), int(np.median(values)), int(values.max())]
+            for values in (every["width"], every["height"])
+        )
+        modes, counts = np.unique(every["mode"], return_counts=True)
+        named = {MODES[mode] or "other": int(count) for mode, count in zip(modes, counts, strict=True)}
+        about.modes = dict(sorted(named.items(), key=lambda one: -one[1]))

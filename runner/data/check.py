@@ -1,0 +1,221 @@
+"""Whether all pictures of a set can be read, before anything is trained on them; the broken ones all at once."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import config as cfg
+from .. import device, files, terminal
+from ..errors import DataError
+from ..images import Unreadable
+from . import facts as facts_of
+from . import remembered, storage
+from .facts import DECODED, ENDS, NOTHING
+from .shards import Members
+from .splits import ImageFiles, Images, Pictures, Source, Split
+
+#: Pictures up to which `data.check=auto` decodes all of them.
+MOST_DECODED = 10_000
+#: Of pictures whose ends alone are looked at, those that are decoded all the same: the sizes of all are like theirs.
+SAMPLE = 100
+#: Broken pictures that a message names.
+NAMED = 20
+#: The first line of the file that names all of them.
+LISTING = "# images that cannot be read: split, name, reason"
+#: A picture of the largest size takes 0.7 GB while it is decoded.
+MOST_THREADS = 16
+#: Pictures that a thread looks at in one go: enough that threads hardly meet, so few that progress is seen.
+_AT_ONCE = {DECODED: 16, ENDS: 1000}
+
+
+@dataclass
+class Broken:
+    """A picture that cannot be read."""
+
+    split: str
+    index: int
+    """Which one of the split."""
+    name: str
+    """What messages call it."""
+    reason: str
+
+
+@dataclass
+class Looked:
+    """What looking at the pictures of a set came to."""
+
+    facts: dict[str, np.ndarray]
+    """Split → what is known of its pictures, `facts.FACTS` [N]."""
+    broken: list[Broken] = field(default_factory=list)
+    """In the order of the splits."""
+
+    @classmethod
+    def nothing(cls, source: Source) -> Looked:
+        """Of a set that nobody has looked at."""
+        return cls({name: np.zeros(len(split), facts_of.FACTS) for name, split in source.splits.items()})
+
+    def without_broken(self) -> Looked:
+        """The same of the pictures that can be read."""
+        kept = {name: facts[_kept(name, len(facts), self.broken)] for name, facts in self.facts.items()}
+        return Looked(kept, self.broken)
+
+
+def without(source: Source, broken: list[Broken]) -> Source:
+    """A set without its broken pictures. Errors: DataError for a split of which nothing is left."""
+    if not broken:
+        return source
+    splits: dict[str, Split] = {}
+    for name, split in source.splits.items():
+        kept = _kept(name, len(split), broken)
+        if not len(kept):
+            first = next(one for one in broken if one.split == name)
+            raise DataError(f"No image of the {name} split can be read, such as {first.name}: {first.reason}.")
+        splits[name] = split.select(kept)
+    return replace(source, **splits)  # type: ignore[arg-type]
+
+
+def _kept(name: str, pictures: int, broken: list[Broken]) -> np.ndarray:
+    return np.setdiff1d(np.arange(pictures), [one.index for one in broken if one.split == name])
+
+
+def level_of(config: cfg.Data, source: Source, thorough: bool = False) -> int:
+    """How closely the pictures of a set are looked at; `thorough`: closely, where the config leaves it open."""
+    if not isinstance(config, cfg.Pictures):
+        return NOTHING
+    pictures = [split.encoded for split in source.splits.values() if isinstance(split, ImageFiles)]
+    is_remote = any(isinstance(one, Members) and storage.is_remote(one.shards[0]) for one in pictures)
+    is_small = sum(map(len, pictures)) <= MOST_DECODED and not is_remote
+    if config.on_error is cfg.OnError.skip:
+        return DECODED
+    match config.check:
+        case cfg.Check.none:
+            return NOTHING
+        case cfg.Check.headers:
+            return ENDS
+        case cfg.Check.auto:
+            return DECODED if thorough or is_small else ENDS
+    return DECODED
+
+
+def look(
+    source: Source,
+    config: cfg.Data,
+    thorough: bool = False,
+    tell: Callable[[int, int], None] = lambda done, count: None,
+) -> Looked:
+    """Look at every picture of every split that is not remembered as good; `tell` hears (pictures done, all of them).
+
+    Images in memory were read already: of them it finds out what tells whether one is in the set twice.
+    """
+    count = sum(len(split) for split in source.splits.values() if isinstance(split, ImageFiles))
+    level, looked, done = level_of(config, source, thorough), Looked.nothing(source), 0
+    memory = remembered.Memory(place(source, config), config.max_pixels)
+    try:
+        for name, split in source.splits.items():
+            if isinstance(split, Images):
+                looked.facts[name] = facts_of.in_memory(split.images)
+            elif level != NOTHING:
+                for part in _parts(split, _levels(len(split), level), memory, config.max_pixels):
+                    looked.facts[name][part.indices] = part.facts
+                    looked.broken += [Broken(name, index, split.name(index), why) for index, why in part.broken]
+                    memory.note(part.keys, part.facts, part.learned)
+                    done += len(part.indices)
+                    tell(done, count)
+    finally:
+        # What was found out until a signal came need not be found out again.
+        memory.save()
+    order = list(looked.facts)
+    looked.broken.sort(key=lambda one: (order.index(one.split), one.index))
+    return looked
+
+
+def place(source: Source, config: cfg.Data) -> str:
+    """Where a set is from, for a person."""
+    return str(getattr(config, "root", None) or getattr(config, "target", None) or source.name)
+
+
+def refusal(looked: Looked, name: str, listing: Path | None) -> str:
+    """The message that names the broken pictures of a set; `listing`: the file that has all of them."""
+    lines = [f"{len(looked.broken):,} images of {name} cannot be read:"]
+    lines += [f"  {one.name}: {one.reason}" for one in looked.broken[:NAMED]]
+    if len(looked.broken) > NAMED:
+        lines.append(f"  and {len(looked.broken) - NAMED:,} more")
+    if listing:
+        lines.append(f"All of them: {os.path.relpath(listing)}")
+    return "\n".join([*lines, "Replace or remove them, or train without them: data.on_error=skip"])
+
+
+def write(looked: Looked, path: Path) -> None:
+    """Write the broken pictures of a set to a file, one a line: split, name and reason with tabs in between."""
+    rows = ((one.split, one.name, one.reason) for one in looked.broken)
+    lines = [LISTING, *("\t".join(map(terminal.printable, row)) for row in rows)]
+    files.write_text(path, "\n".join(lines) + "\n")
+
+
+@dataclass
+class _Part:
+    """What looking at some pictures of a split came to."""
+
+    indices: np.ndarray
+    keys: np.ndarray
+    facts: np.ndarray
+    learned: bool
+    """Whether any of it was not remembered."""
+    broken: list[tuple[int, str]]
+
+
+def _levels(pictures: int, level: int) -> np.ndarray:
+    """How closely each of so many pictures is looked at, uint8 [N]."""
+    levels = np.full(pictures, level, np.uint8)
+    levels[np.linspace(0, pictures - 1, min(SAMPLE, pictures)).astype(int)] = DECODED
+    return levels
+
+
+def _parts(split: ImageFiles, levels: np.ndarray, memory: remembered.Memory, max_pixels: int) -> Iterator[_Part]:
+    """Look at a split with several threads: decoders and files let the others go on meanwhile."""
+    step = _AT_ONCE[int(levels.min(initial=DECODED))]
+    every = np.arange(len(split))
+    ranges = (every[begin : begin + step] for begin in range(0, len(every), step))
+    threads = min(device.cores(), MOST_THREADS)
+    pool = ThreadPoolExecutor(threads, "check")
+    try:
+        running: set[Future[_Part]] = set()
+        while True:
+            for indices in itertools.islice(ranges, 2 * threads - len(running)):
+                running.add(pool.submit(_part, split, indices, levels[indices], memory, max_pixels))
+            if not running:
+                return
+            ready, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ready:
+                yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _part(
+    split: ImageFiles, indices: np.ndarray, levels: np.ndarray, memory: remembered.Memory, max_pixels: int
+) -> _Part:
+    keys = memory.keys(split.encoded, indices)
+    facts = memory.recall(keys)
+    wanted, broken = np.flatnonzero(facts["level"] < levels), []
+    for row in wanted:
+        try:
+            facts[row] = _facts(split.encoded, int(indices[row]), levels[row], max_pixels)
+        except Unreadable as error:
+            broken.append((int(indices[row]), error.reason))
+        except (DataError, OSError) as error:
+            broken.append((int(indices[row]), getattr(error, "strerror", None) or str(error)))
+    return _Part(indices, keys, facts, len(wanted) > len(broken), broken)
+
+
+def _facts(pictures: Pictures, index: int, level: int, max_pixels: int) -> np.ndarray:
+    if level == ENDS and ((ends := facts_of.ends(pictures, index)) is None or facts_of.seem_whole(*ends)):
+        return facts_of.WHOLE
+    return facts_of.decoded(facts_of.read(pictures, index), max_pixels)

@@ -1,0 +1,125 @@
+"""What is known of a picture once somebody has looked at it: that it can be read, its size, colours and likeness."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import threading
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError
+from ..images import FORMATS, Preparation, decode
+from . import parquet
+from .shards import Members
+from .splits import FilesOnDisk, Pictures
+
+#: How closely a picture was looked at: not at all, its first and last bytes, all of it.
+NOTHING, ENDS, DECODED = range(3)
+#: What is kept of each picture. `content` is a digest of its bytes; `across` and `down` say of 8×8 places whether the
+#: picture becomes darker there to the right and downwards (difference hash, Krawetz, 2013), 0 where it is not known.
+FACTS = np.dtype(
+    [("level", "u1"), ("mode", "u1"), ("width", "u4"), ("height", "u4"),
+     ("content", "u8"), ("across", "u8"), ("down", "u8")]
+)  # fmt: skip
+#: Shorter side in pixels from which likeness is telling: all small ones of a class look like each other.
+SMALLEST = 64
+#: Of a picture whose ends alone were looked at.
+WHOLE = np.array((ENDS, 0, 0, 0, 0, 0, 0), FACTS)
+#: Pillow's modes by their number in `mode`; 0 is any other one.
+MODES = ("", "RGB", "L", "RGBA", "P", "LA", "CMYK", "1", "I;16", "I", "F", "YCbCr", "PA", "LAB", "I;16B")
+#: Grey levels by which a place has to differ from the next one: noise of a codec is less.
+_STEP = 3
+#: How a file begins; then bytes by which its last ones are known, and how many of them are looked at.
+_BEGINNINGS = {
+    b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"\xff\xd8\xff": b"\xff\xd9", b"GIF87a": b";", b"GIF89a": b";",
+    b"BM": b"", b"II*\0": b"", b"MM\0*": b"", b"RIFF": b"", **{b"P%d" % number: b"" for number in range(1, 7)},
+}  # fmt: skip
+_ENDS = 16
+#: Neither PyArrow's files nor code of the user's are made for several threads.
+_one_at_a_time = threading.Lock()
+
+
+def seem_whole(head: bytes, tail: bytes) -> bool:
+    """Whether the first and the last bytes of a file are those of a format that is read.
+
+    What they are not may be readable all the same: some programs leave something behind the end.
+    """
+    return any(head.startswith(begin) and tail.endswith(end) for begin, end in _BEGINNINGS.items())
+
+
+def read(pictures: Pictures, index: int) -> str | bytes:
+    """The path or the content of a picture, for one thread of several. Errors: OSError, DataError."""
+    is_archive = isinstance(pictures, Members) and not pictures.shards[0].lower().endswith(parquet.SUFFIXES)
+    with contextlib.nullcontext() if is_archive or isinstance(pictures, FilesOnDisk) else _one_at_a_time:
+        return pictures.read(index)
+
+
+def ends(pictures: Pictures, index: int) -> tuple[bytes, bytes] | None:
+    """The first and last bytes of a picture; None where they cannot be had without all of it. Errors: OSError."""
+    if isinstance(pictures, Members):
+        return pictures.ends(index, _ENDS)
+    source = read(pictures, index)
+    if isinstance(source, bytes):
+        return source[:_ENDS], source[-_ENDS:]
+    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        head = os.read(descriptor, _ENDS)
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        return head, os.pread(descriptor, _ENDS, max(0, size - _ENDS))
+    finally:
+        os.close(descriptor)
+
+
+def decoded(source: str | bytes, max_pixels: int) -> np.ndarray:
+    """All facts of a picture, which is decoded as training decodes it. Errors: DataError, OSError."""
+    if isinstance(source, str):
+        with open(source, "rb") as stream:
+            source = stream.read()
+    if not source:
+        raise DataError("empty")
+    facts = np.zeros((), FACTS)
+    thumbnail = decode(source, _small(max_pixels))
+    with Image.open(io.BytesIO(source), formats=tuple(dict.fromkeys(FORMATS.values()))) as image:
+        facts["width"], facts["height"] = image.size
+        facts["mode"] = MODES.index(image.mode) if image.mode in MODES else 0
+        try:
+            # Of a PNG it compares the checksums. Zeros, as a file has whose end never reached the disk, are decoded.
+            image.verify()
+        except Exception as error:
+            raise DataError(f"damaged: {error}") from error
+    facts["level"], facts["content"] = DECODED, _digest(source)
+    if min(facts["width"], facts["height"]) >= SMALLEST:
+        facts["across"], facts["down"] = likeness(thumbnail[..., 0])
+    return facts
+
+
+def in_memory(images: np.ndarray) -> np.ndarray:
+    """The facts of images uint8 [N, H, W, C], but their likeness: they are small."""
+    facts = np.zeros(len(images), FACTS)
+    facts["height"], facts["width"], channels = images.shape[1:]
+    facts["mode"] = {1: MODES.index("L"), 3: MODES.index("RGB")}.get(channels, 0)
+    facts["level"], facts["content"] = DECODED, [_digest(image.tobytes()) for image in images]
+    return facts
+
+
+def _small(max_pixels: int) -> Preparation:
+    return Preparation(9, 9, 1, "stretch", max_pixels=max_pixels)
+
+
+def _digest(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def likeness(thumbnail: np.ndarray) -> tuple[int, int]:
+    """64 bits each, for 8×8 places of a picture uint8 [9, 9]: whether it is darker to the right, and below."""
+    levels = thumbnail.astype(np.int16)
+    place = levels[:8, :8]
+    return _bits(place - levels[:8, 1:] >= _STEP), _bits(place - levels[1:, :8] >= _STEP)
+
+
+def _bits(flags: np.ndarray) -> int:
+    return int.from_bytes(np.packbits(flags).tobytes(), "little")

@@ -1,0 +1,130 @@
+"""What earlier checks found out about the pictures of a place, so that a start need not look at them again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from .. import files
+from ..errors import DataError, ForeignPath
+from . import storage
+from .facts import FACTS, NOTHING
+from .shards import Members
+from .splits import FilesOnDisk, Pictures
+
+#: What a file begins with; another number where what is kept changes.
+_MAGIC = b"runner pictures 1\n"
+_DIGEST = 16
+#: A picture's key, then its facts.
+_RECORD = np.dtype([("key", "u8"), ("check", "u8"), *FACTS.descr])
+#: Pictures of a place, and places, that are remembered.
+MOST_PICTURES, MOST_PLACES = 4_000_000, 64
+
+
+class Memory:
+    """The facts of good pictures by name, size and time of change. A damaged file counts as none.
+
+    Two processes may have one at once: each replaces the file as a whole, so that it has what one of them knew.
+    """
+
+    def __init__(self, place: str, max_pixels: int) -> None:
+        """`place`: where the pictures are. What decodes them, and up to which size, is part of what is remembered."""
+        settings = json.dumps([os.path.realpath(place), max_pixels, PIL.__version__])
+        self.path: Path | None = None
+        # Without a home folder nothing is remembered.
+        with contextlib.suppress(OSError):
+            self.path = files.cache_folder() / "pictures" / f"{files.text_digest(settings)}.bin"
+        self.records = _read(self.path)
+        self.shards: dict[str, str] = {}
+        self.noted: list[np.ndarray] = []
+        self.is_changed = False
+
+    def keys(self, pictures: Pictures, indices: np.ndarray) -> np.ndarray:
+        """Of some pictures numbers that change with name, size and time of change, uint64 [n, 2]; 0 where none is."""
+        result = np.zeros((len(indices), 2), np.uint64)
+        for row, index in enumerate(indices):
+            if stamp := self._stamp(pictures, int(index)):
+                result[row] = np.frombuffer(hashlib.blake2b(os.fsencode(stamp), digest_size=16).digest(), np.uint64)
+        return result
+
+    def _stamp(self, pictures: Pictures, index: int) -> str:
+        """What tells a picture from an earlier one of its name; empty where nothing does."""
+        with contextlib.suppress(OSError, DataError):
+            match pictures:
+                case FilesOnDisk():
+                    status = os.stat(pictures.read(index))
+                    return f"{pictures.name(index)}\0{status.st_size}\0{status.st_mtime_ns}"
+                case Members():
+                    shard = pictures.shards[pictures.numbers[index]]
+                    stamp = self.shards[shard] = self.shards.get(shard) or storage.stamp(shard)
+                    return f"{pictures.name(index)}\0{pictures.places[index]}\0{pictures.lengths[index]}\0{stamp}"
+        return ""
+
+    def recall(self, keys: np.ndarray) -> np.ndarray:
+        """The facts of pictures with these keys, uint64 [N, 2]; of level NOTHING where there are none."""
+        facts = np.zeros(len(keys), FACTS)
+        if len(self.records):
+            places = np.searchsorted(self.records["key"], keys[:, 0]) % len(self.records)
+            records = self.records[places]
+            known = (records["key"] == keys[:, 0]) & (records["check"] == keys[:, 1])
+            for name in FACTS.names or ():
+                facts[name][known] = records[name][known]
+        return facts
+
+    def note(self, keys: np.ndarray, facts: np.ndarray, is_new: bool) -> None:
+        """Add the facts of some pictures; `save` writes them, where any were new."""
+        good = (facts["level"] > NOTHING) & keys.any(axis=1)
+        records = np.zeros(int(good.sum()), _RECORD)
+        records["key"], records["check"] = keys[good].T
+        for name in FACTS.names or ():
+            records[name] = facts[name][good]
+        self.noted.append(records)
+        self.is_changed |= is_new
+
+    def save(self) -> None:
+        """Write what was noted, and of other pictures as many as of those; where that is not possible, do without."""
+        if self.path is None or not self.is_changed:
+            return
+        # Another process may have written it since it was read.
+        before, new = _read(self.path), np.concatenate(self.noted)
+        others = before[~np.isin(before["key"], new["key"])][: len(new) + 10_000]
+        records = np.concatenate([new, others])[:MOST_PICTURES]
+        records = records[np.unique(records["key"], return_index=True)[1]]
+        with contextlib.suppress(OSError, ForeignPath):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with files.partial_file(self.path) as partial, partial.open("xb") as stream:
+                stream.write(_MAGIC + _digest(records.tobytes()))
+                stream.write(records.tobytes())
+            _remove_oldest(self.path.parent)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST).digest()
+
+
+def _read(path: Path | None) -> np.ndarray:
+    """The records of a file, in the order of their keys; none where it is missing, damaged or too large."""
+    nothing = np.zeros(0, _RECORD)
+    most = len(_MAGIC) + _DIGEST + MOST_PICTURES * _RECORD.itemsize
+    with contextlib.suppress(OSError):
+        if path is None or path.is_symlink() or not path.is_file() or path.stat().st_size > most:
+            return nothing
+        content = path.read_bytes()
+        body = content[len(_MAGIC) + _DIGEST :]
+        whole = content.startswith(_MAGIC) and len(body) % _RECORD.itemsize == 0
+        if whole and content[len(_MAGIC) :][:_DIGEST] == _digest(body):
+            return np.frombuffer(body, _RECORD)
+    return nothing
+
+
+def _remove_oldest(folder: Path) -> None:
+    """Keep the places that were checked last."""
+    paths = sorted(folder.glob("*.bin"), key=lambda path: path.stat().st_mtime)
+    for path in paths[:-MOST_PLACES]:
+        files.remove_file(path)

@@ -1,0 +1,143 @@
+"""A set of images as a page that needs no network: counts, duplicates, what is broken, and what training sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__, files
+from .. import config as cfg
+from ..data import about, duplicates
+from ..data.check import Looked
+from ..data.splits import Source, Split, picture
+from ..errors import DataError
+from ..images import png
+from ..terminal import printable
+from . import page
+
+#: Classes with a bar; those whose images are shown, and images of each; names of broken ones.
+LISTED, SHEETS, EACH, BROKEN = 100, 40, 12, 500
+#: Images of the sheet of augmented ones, and epochs in which they are shown.
+AUGMENTED, EPOCHS = 6, 7
+#: The longest side of an image on the page, in pixels.
+SIDE = 112
+
+
+@dataclass
+class Subject:
+    """What the page is about."""
+
+    config: cfg.Config
+    source: Source
+    looked: Looked
+    numbers: about.About
+    found: duplicates.Duplicates
+    command: str
+    """What makes the page again."""
+
+
+def write(path: Path, subject: Subject) -> None:
+    """Write the page. Errors: DataError for an image that could be read before."""
+    files.write_text(path, page.environment().get_template("data.html").render(_context(subject)))
+
+
+def refuse_overwriting(path: Path) -> None:
+    """Errors: ForeignPath where a file is in the way that is no page of this package."""
+    files.refuse_overwriting(path, page.MARKS[0])
+
+
+def _context(subject: Subject) -> dict[str, Any]:
+    numbers, source = subject.numbers, subject.source
+    counts = about.counts(source)
+    return {
+        "title": f"Data: {printable(numbers.name)}",
+        "version": __version__,
+        "made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        "numbers": numbers,
+        "lines": [printable(line) for line in numbers.lines()[1:]],
+        "complete": subject.found.complete,
+        "listed": LISTED,
+        "classes": _classes(source.classes, counts),
+        "broken": [(printable(one.name), one.reason) for one in subject.looked.broken[:BROKEN]],
+        "overlaps": list(_overlaps(subject)),
+        "sheets": [
+            {
+                "name": printable(source.classes[label]),
+                "images": int(counts[label, 0]),
+                "shown": _some(source, label),
+            }
+            for label in np.argsort(-counts[:, 0], kind="stable")[:SHEETS]
+        ],
+        "augmented": _augmented(subject),
+        "epochs": EPOCHS,
+        "size": subject.config.data.size,
+        "command_line": subject.command,
+    }
+
+
+def _classes(names: list[str], counts: np.ndarray) -> list[dict[str, Any]]:
+    """Every class with its counts, and its share of the largest one's; the largest first."""
+    order = np.argsort(-counts[:, 0], kind="stable")
+    most = max(1, int(counts[:, 0].max()))
+    return [
+        {"name": printable(names[label]), "counts": counts[label].tolist(), "share": counts[label, 0] / most}
+        for label in order
+    ]
+
+
+def _overlaps(subject: Subject) -> Iterator[dict[str, Any]]:
+    """What splits have in common, with pairs of images side by side."""
+    splits = subject.source.splits
+    for numbers, overlap in zip(subject.numbers.overlaps, subject.found.overlaps, strict=True):
+        pairs = []
+        for one, other in overlap.examples:
+            sides = ((splits[overlap.first], one), (splits[overlap.second], other))
+            labels = [subject.source.classes[split.labels[place]] for split, place in sides]
+            pairs.append(
+                [
+                    {"png": _png(split, place), "name": printable(split.name(place)), "class": printable(label)}
+                    for (split, place), label in zip(sides, labels, strict=True)
+                ]
+            )
+        yield {"text": printable(numbers.text()), "pairs": pairs, "count": overlap.equal + overlap.alike}
+
+
+def _some(source: Source, label: int) -> list[dict[str, str]]:
+    """Training images of a class, from all over it."""
+    places = np.flatnonzero(source.train.labels == label)
+    if not len(places):
+        return []
+    chosen = places[np.unique(np.linspace(0, len(places) - 1, EACH).astype(int))]
+    return [{"png": _png(source.train, place), "name": printable(source.train.name(int(place)))} for place in chosen]
+
+
+def _png(split: Split, place: int) -> str:
+    """An image as the network is given it, without augmentation; empty where it cannot be read any more."""
+    try:
+        return png(picture(split, int(place)), SIDE)
+    except DataError:
+        return ""
+
+
+def _augmented(subject: Subject) -> list[dict[str, Any]]:
+    """Some training images without changes, and as the first epochs show them."""
+    # The one part of the page that needs Paddle.
+    from ..data.loaders import TrainLoader
+
+    split, config = subject.source.train, subject.config
+    loader = TrainLoader(split, config.data, config.train.seed)
+    places = np.unique(np.linspace(0, len(split) - 1, AUGMENTED).astype(np.int64))
+    seen = [loader.seen(places, epoch) for epoch in range(EPOCHS)]
+    return [
+        {
+            "plain": _png(split, place),
+            "name": printable(split.name(int(place))),
+            "epochs": [png(images[row], SIDE) for images in seen],
+        }
+        for row, place in enumerate(places)
+    ]
