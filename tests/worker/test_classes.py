@@ -88,7 +88,7 @@ def test_fewer_classes_are_evaluated_and_said(place, tmp_path):
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["images"] == 8
-    assert answer["notes"] == ["no image is of cat: what is measured is of the other classes"]
+    assert "no image is of cat: what is measured is of the other classes" in answer["notes"]
 
 
 def test_a_class_that_weights_do_not_know_is_refused_in_an_evaluation(place, tmp_path):
