@@ -32,6 +32,13 @@ def test_parameters_are_those_counted_by_hand():
     assert slim.parameters(Known()) == (8 * 27 + 8) + 8 * 9 + 16 + (8 * 5 + 5)
 
 
+def test_frozen_layers_count_as_what_is_deployed():
+    network = Known()
+    for parameter in network.parameters():
+        parameter.stop_gradient = True
+    assert slim.parameters(network) == slim.parameters(Known())
+
+
 def test_quantization_does_not_change_the_macs():
     paddle.seed(0)
     network = models.build(cfg.MobileNetV3(size=cfg.Size.small, scale=0.35), 10)

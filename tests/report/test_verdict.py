@@ -89,3 +89,18 @@ def test_without_a_finished_run_there_is_no_verdict(tmp_path):
 def test_nothing_on_the_pareto_front_is_beaten(tmp_path):
     found = [run(tmp_path, n, top1, top1, macs) for n, (top1, macs) in enumerate([(0.9, 3e6), (0.8, 1e6), (0.7, 2e6)])]
     assert sorted(costs.front(verdict.pareto_points(found, costs.MACS))) == ["0", "1"]
+
+
+def test_latencies_within_noise_are_equal_on_the_front(tmp_path):
+    points = {
+        "exact": (0.95, -0.540),
+        "faster by noise": (0.94, -0.536),
+        "faster": (0.94, -0.30),
+        "twin": (0.95, -0.545),
+    }
+    assert costs.front(points, [0, costs.LATENCY.noise]) == ["exact", "faster", "twin"]
+    found = [
+        run(tmp_path, n, top1, top1, latency_ms_p50=ms) for n, (top1, ms) in enumerate([(0.9, 0.54), (0.8, 0.536)])
+    ]
+    assert any("against ms/image" in reason for reason in verdict.of(found).reasons)
+    assert costs.MACS.noise == 0

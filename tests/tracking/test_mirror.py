@@ -92,6 +92,15 @@ def test_a_run_that_was_extended_is_told_again_with_changed_parameters_as_tags(r
     assert found(again).data.tags["resumed.train.epochs"] == "3"
 
 
+def test_the_reason_of_an_earlier_stop_is_gone_when_the_run_goes_on(run):
+    lines = journal.Journal(run)
+    lines.append("ended", status="KILLED", reason="Stopped by Ctrl-C.", exit_code=130)
+    assert found(deliver(run)).data.tags["ended"] == "Stopped by Ctrl-C."
+    lines.append("resumed", command=[])
+    lines.append("ended", status="FINISHED", reason="", exit_code=0)
+    assert "ended" not in found(deliver(run)).data.tags
+
+
 def test_a_copy_is_a_run_of_its_own_in_the_store(run):
     first = deliver(run)
     shutil.copytree(run, run.parent / "copy")

@@ -265,6 +265,16 @@ def test_the_last_steps_are_logged_whatever_the_interval(config_of):
     assert [step for step, _ in witness.logs] == [6]
 
 
+def test_the_last_reading_is_of_as_many_steps_as_the_others(config_of):
+    every, sparse = Witness(), Witness()
+    fit(built(config_of, "train.max_steps=7").training, every)
+    fit(built(config_of, "train.max_steps=7", "train.log_every=3").training, sparse)
+    losses = [values["train/loss"] for _, values in every.logs]
+    assert [step for step, _ in sparse.logs] == [3, 6, 7]
+    expected = [np.mean(losses[:3]), np.mean(losses[3:6]), np.mean(losses[4:7])]
+    np.testing.assert_allclose([values["train/loss"] for _, values in sparse.logs], expected, rtol=1e-6)
+
+
 def test_a_request_to_stop_ends_after_the_step_with_a_checkpoint(config_of):
     witness = Witness(stop_after=2)
     assert fit(built(config_of).training, witness) is Ending.interrupted
