@@ -293,12 +293,13 @@ def _free_name(path: Path, names: Iterable[str]) -> Path:
 
 def text_digest(text: str) -> str:
     """Sixteen hexadecimal digits that change when a text does (BLAKE2b)."""
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    # Names of files need not be text.
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def digest(arrays: Iterable[np.ndarray], start: str = "") -> str:
     """Sixteen hexadecimal digits that change when an array does (BLAKE2b)."""
-    state = hashlib.blake2b(start.encode(), digest_size=8)
+    state = hashlib.blake2b(start.encode("utf-8", "surrogatepass"), digest_size=8)
     for array in arrays:
         state.update(array.tobytes())
     return state.hexdigest()

@@ -64,10 +64,13 @@ def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tupl
 def _label(content: bytes, suffix: str, key: str) -> str:
     """The label in a `.cls` or `.json`; empty where it has none."""
     try:
-        value = content.decode().strip() if suffix == "cls" else json.loads(content)[key]
+        value = content.decode() if suffix == "cls" else json.loads(content)[key]
+        text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+        # JSON can escape halves of characters, which no encoding has.
+        text.encode()
     except (ValueError, RecursionError, LookupError, TypeError):
         return ""
-    return str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    return text
 
 
 def _members(path: str, stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from runner import config as cfg
 from runner import data
-from runner.data import folder
+from runner.data import folder, identity
 from runner.errors import DataError
 
 
@@ -176,6 +176,9 @@ def test_names_that_are_not_text_are_kept(tmp_path):
     source = loaded(tmp_path, test_fraction=0.0)
     assert source.train.pictures.sizes().min() > 0
     assert os.fsencode(source.train.pictures.read(1)) == path
+    before = identity.digests(source)
+    os.rename(path, path.replace(b"\xff", b"\xfe"))
+    assert identity.digests(loaded(tmp_path, test_fraction=0.0)) != before
 
 
 def test_the_validation_split_is_held_out_of_what_the_test_leaves(tmp_path):

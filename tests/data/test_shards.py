@@ -115,6 +115,7 @@ INCOMPLETE = {
     "no picture": ({"a.heic": b"1", "a.cls": b"x", **X}, ["set.tar: a: a label, but no picture"]),
     "two pictures": ({"a.x.png": b"1", "a.y.png": b"2", "a.cls": b"x"}, ["a: 2 pictures of one name"]),
     "no text or number": ({"a.png": b"1", "a.json": b'{"label": null}', **X}, ["a: a picture, but neither"]),
+    "half a character": ({"a.png": b"1", "a.json": rb'{"label": "\ud800"}', **X}, ["a: a picture, but neither"]),
     "no json": ({"a.png": b"1", "a.json": b"{", "c.png": b"1", **X}, ["2 samples"]),
     "an empty label": ({"a.png": b"1", "a.cls": b" \n"}, ["a: a picture, but neither"]),
 }
