@@ -28,7 +28,7 @@ def load(config: cfg.Data, known: Known | None = None) -> Source:
     if known:
         source = matching.match(source, known)
     if source.val is None and config.val_fraction:
-        kept, held_out = stratified_split(source.train.labels, config.val_fraction, config.split_seed)
+        kept, held_out = stratified_split(source.train.labels, config.val_fraction, config.split_seed, source.classes)
         source = replace(source, train=source.train.select(kept), val=source.train.select(held_out))
     if config.limit:
         source = replace(

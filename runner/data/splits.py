@@ -166,23 +166,29 @@ class Source:
         return {name: split for name, split in every.items() if split is not None}
 
 
-def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(
+    labels: np.ndarray, fraction: float, seed: int, names: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """(kept, held out) indices, both rising; ⌈fraction·N⌉ are held out, of each class in proportion.
 
-    labels: int64 [N]. Errors: DataError where nothing would be left to keep.
+    labels: int64 [N]; `names` of the classes are for messages. Errors: DataError where a class would keep none.
     """
     # 0.07 · 100 is 7.000000000000001.
     total = int(np.ceil(round(fraction * len(labels), 6)))
     classes, counts = np.unique(labels, return_counts=True)
     shares = counts * total / len(labels)
     quotas = np.floor(shares).astype(int)
-    for place in np.argsort(-(shares - quotas), kind="stable")[: total - quotas.sum()]:
-        quotas[place] += 1
-    if (quotas >= counts).any():
-        scarce = classes[np.argmax(quotas - counts)]
+    # What is left over goes to the classes that are furthest from their share, and not to one that would lose all.
+    while total > quotas.sum() and (quotas + 1 < counts).any():
+        order = np.argsort(-(shares - quotas), kind="stable")
+        able = order[(quotas + 1 < counts)[order]]
+        quotas[able[: total - quotas.sum()]] += 1
+    if quotas.sum() < total or (quotas >= counts).any():
+        scarce = np.argmin(counts)
+        name = names[classes[scarce]] if names else classes[scarce]
         raise DataError(
-            f"Holding out {fraction:.0%} of {len(labels)} images leaves none of class {scarce} to train on. "
-            "Lower data.val_fraction (or data.test_fraction)."
+            f"Holding out {fraction:.0%} of {len(labels)} images leaves none of class {name}, which has "
+            f"{counts[scarce]}, to train on. Lower data.val_fraction (or data.test_fraction), or add images."
         )
     generator = np.random.default_rng(seed)
     held = [
@@ -209,7 +215,8 @@ def with_test(source: Source, fraction: float | None, seed: int, is_whole: bool)
         return source
     labels = source.train.labels
     # Sets of several labels are too many kinds to be divided each.
-    kept, held_out = stratified_split(labels if labels.ndim == 1 else np.zeros(len(labels), np.int64), fraction, seed)
+    labels = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
+    kept, held_out = stratified_split(labels, fraction, seed, source.classes)
     return replace(source, train=source.train.select(kept), test=source.train.select(held_out))
 
 
