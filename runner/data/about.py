@@ -33,6 +33,10 @@ class Overlap:
     """Names of some of them: [in the first, in the second]."""
 
     def text(self) -> str:
+        """The same with an example."""
+        return self.brief() + "".join(f", such as {other} and {one}" for one, other in self.examples[:1])
+
+    def brief(self) -> str:
         """One sentence without a full stop."""
         place = f"another class of {self.first}" if self.first == self.second else self.first
         parts = []
@@ -42,8 +46,7 @@ class Overlap:
             parts.append(
                 f"{_counted(self.alike, self.second)} {_verb(self.alike, 'looks', 'look')} like one in {place}"
             )
-        examples = [f", such as {other} and {one}" for one, other in self.examples[:1]]
-        return "; ".join(parts) + "".join(examples)
+        return "; ".join(parts)
 
 
 def _counted(count: int, split: str) -> str:
@@ -87,8 +90,8 @@ class About:
         """Images of all splits."""
         return sum(self.splits.values())
 
-    def lines(self) -> list[str]:
-        """The set in two or three lines."""
+    def lines(self, listing: str = "") -> list[str]:
+        """The set in two or three lines; `listing`: the file with the images that cannot be read."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.splits.items())
         lines = [f"{self.name}: {counts} images of {self.class_count:,} classes{self._spread()}"]
         if self.measured:
@@ -98,7 +101,7 @@ class About:
             lines.append(f"{self._size()}; {colours}{part}")
         left_out = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
         if self.unreadable:
-            left_out.append(f"{self.unreadable:,} that cannot be read")
+            left_out.append(f"{self.unreadable:,} that cannot be read" + (f" ({listing})" if listing else ""))
         if left_out:
             lines.append(f"left out: {', '.join(left_out)}")
         return lines

@@ -168,7 +168,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     shown = prominent([metric.name for metric in metrics], metrics, config.train.monitor)
     display = Display(training.steps, config.train.epochs, left, shown, done, sweep.prefix(directory))
     try:
-        for text in [*run.about.lines(), *notes, *run.notes]:
+        for text in [*run.about.lines(UNREADABLE), *notes, *run.notes]:
             display.note(text)
         with stop.after_the_step(), profiling(config.debug, directory) as profiler:
             recorder = Recorder(directory, run, journal, display, stop, heartbeat, profiler, about, earlier)

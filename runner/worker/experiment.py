@@ -244,10 +244,9 @@ def _checked(
         return looked.broken, about_data.of(check.without(source, looked.broken), looked.without_broken(), config)[0]
 
     broken, about = ranks.broadcast_from_first(first)
-    if broken:
-        where = f", listed in {listing.name}" if listing else ""
-        notes.append(f"{len(broken):,} images that cannot be read are left out{where}, such as {broken[0].name}")
-    notes += [f"{text} (`python -m runner data …` shows them)" for text in about.notes()]
+    if about.overlaps:
+        texts = "; ".join(overlap.brief() for overlap in about.overlaps)
+        notes.append(f"duplicates: {texts} (`python -m runner data …` shows them)")
     return check.without(source, broken), about
 
 

@@ -115,10 +115,10 @@ def test_a_hundred_thousand_pictures_are_compared_in_seconds():
     numbers = random.integers(0, 2**63, (100_000, 2), dtype=np.uint64)
     numbers[50_000:50_100] = numbers[:100] ^ np.uint64(1 << 40)
     known = likenesses(numbers)
-    began = time.perf_counter()
+    began = time.process_time()
     halves = {"train": known[:50_000], "test": known[50_000:]}
     found = duplicates.find(halves, {name: np.zeros(50_000, np.int64) for name in halves})
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert [(one.equal, one.alike) for one in found.overlaps] == [(0, 100)]
 
 

@@ -52,8 +52,7 @@ def test_skipped_ones_are_counted_said_and_listed(here, tmp_path, broken):
     done = here(*RUN, "data.on_error=skip", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "set: 16 train, 16 val, 16 test images of 2 classes, 8 each" in done.stdout
-    assert "left out: 3 that cannot be read" in done.stdout
-    assert "3 images that cannot be read are left out, listed in unreadable.txt, such as" in done.stdout
+    assert "left out: 3 that cannot be read (unreadable.txt)" in done.stdout
     assert len((tmp_path / "run" / "unreadable.txt").read_text().splitlines()) == 4
     about = event(tmp_path / "run", "dataset")["about"]
     assert (about["unreadable"], about["splits"]) == (3, {"train": 16, "val": 16, "test": 16})
@@ -72,7 +71,7 @@ def test_what_is_known_of_the_images_is_said_and_in_the_journal(here, tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0].startswith("set: 16 train, 16 val, 17 test images of 2 classes")
     assert lines[1] == "all 47×33; RGB"
-    assert lines[2].startswith("1 test image is in train too, such as ")
+    assert lines[2] == "duplicates: 1 test image is in train too (`python -m runner data …` shows them)"
     about = event(tmp_path / "run", "dataset")["about"]
     assert about["classes"] == {"cat": [8, 8, 9], "dog": [8, 8, 8]}
     assert about["width"] == [47, 47, 47]

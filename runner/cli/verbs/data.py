@@ -15,7 +15,6 @@ from ... import config as cfg
 from ... import device, files, terminal
 from ...data import about, check, sources
 from ...errors import ConfigError, DataError
-from ...report import data_page
 from ...terminal import screen
 from .. import compose
 from ..overrides import readable
@@ -41,10 +40,13 @@ def main(arguments: list[str]) -> int:
     page = options.output or Path("outputs", config.name, "data.html")
     if page.suffix != ".html":
         raise ConfigError(f"--output {page}: a page ends with .html, such as --output {page.with_suffix('.html')}")
+    whole = sources.load(config.data)
+    # It takes as long to import as all else, and a wrong folder is answered without it.
+    from ...report import data_page
+
     listing = page.with_suffix(".txt")
     data_page.refuse_overwriting(page)
     files.refuse_overwriting(listing, check.LISTING)
-    whole = sources.load(config.data)
     with terminal.progress("checking images") as tell:
         looked = check.look(whole, config.data, thorough=True, tell=tell)
     try:
@@ -56,8 +58,8 @@ def main(arguments: list[str]) -> int:
     source, looked = check.without(whole, looked.broken), looked.without_broken()
     numbers, duplicates = about.of(source, looked, config.data)
     _show(numbers, about.counts(source), source.classes)
-    command = terminal.command("data", *arguments)
     device.load_paddle(config.train.threads)
+    command = terminal.command("data", *arguments)
     data_page.write(page, data_page.Subject(config, source, looked, numbers, duplicates, command))
     screen().print(f"Page     {os.path.relpath(page)}", soft_wrap=True)
     if looked.broken and getattr(config.data, "on_error", None) is not cfg.OnError.skip:
