@@ -92,12 +92,12 @@ class About:
 
     def lines(self, listing: str = "") -> list[str]:
         """The set in two or three lines; `listing`: the file with the images that cannot be read."""
-        counts = ", ".join(f"{count:,} {split}" for split, count in self.splits.items())
-        lines = [f"{self.name}: {counts} images of {self.class_count:,} classes{self._spread()}"]
+        splits = ", ".join(f"{count:,} {split}" for split, count in self.splits.items())
+        lines = [f"{self.name}: {splits} images of {self.class_count:,} classes{self._spread()}"]
         if self.measured:
             part = f" (of {self.measured:,} images that were looked at)" if self.measured < self.images else ""
-            modes = list(self.modes.items())
-            colours = ", ".join(f"{count:,} {mode}" for mode, count in modes) if len(modes) > 1 else modes[0][0]
+            counts = [f"{count:,} {mode}" for mode, count in self.modes.items()]
+            colours = ", ".join(counts if len(counts) > 1 else self.modes)
             lines.append(f"{self._size()}; {colours}{part}")
         left_out = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
         if self.unreadable:
@@ -118,9 +118,16 @@ class About:
     def from_json(cls, value: Any) -> About | None:
         """From a journal; None for what it cannot be made of."""
         try:
-            return stored.typed(value, cls)
+            about: About = stored.typed(value, cls)
+            stored.require(bool(about.splits), "it has no splits")
+            counts = [*about.classes.values()]
+            stored.require(all(len(one) == len(about.splits) for one in counts), "a class has too few counts")
+            measures = (about.width, about.height) if about.measured else ()
+            stored.require(all(len(measure) == 3 for measure in measures), "a measure is cut")
+            stored.require(all(len(pair) == 2 for one in about.overlaps for pair in one.examples), "a pair is cut")
         except ValueError:
             return None
+        return about
 
     def _spread(self) -> str:
         """How many images the classes have in the first split."""

@@ -99,6 +99,8 @@ def test_mlflow_has_the_data_set_the_plots_and_the_best_checkpoint(tracked):
     client, run = tracked
     [dataset] = run.inputs.dataset_inputs
     assert dataset.dataset.name == "digits"
+    about = json.loads(dataset.dataset.profile)["about"]
+    assert (about["class_count"], about["modes"]) == (10, {"L": about["measured"]})
     found = {
         item.path
         for folder in ("", "plots", "checkpoints/best")

@@ -180,6 +180,7 @@ def test_mlflow_alone_gives_the_same_report(swept, tmp_path):
     assert page.count('class="line') == 6
     assert 'alt="test image' in page
     assert "<h3>Confusion matrix" in page
+    assert re.search(r"digits: \d+ train, \d+ val, \d+ test images of 10 classes", page)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""A set in numbers: said in a few lines, kept in a journal, and read back only where it is as it was written."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from runner import config as cfg
+from runner.data import about, check
+from runner.data.splits import Images, Source
+
+
+def source(test=True, **keys):
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (30, 8, 12, 1), dtype=np.uint8)
+    labels = np.repeat(np.arange(3), [5, 10, 15])
+    again = Images(np.concatenate([pixels[:2], pixels[:1] + 1]), np.array([0, 0, 1]))
+    return Source("made", ["a", "b", "c"], Images(pixels, labels), again if test else None, **keys)
+
+
+def numbers(of):
+    return about.of(of, check.look(of, cfg.Digits()), cfg.Digits())[0]
+
+
+def test_splits_classes_sizes_and_what_was_left_out_are_said():
+    one = numbers(source(skipped={"hidden names": 2}))
+    one.unreadable = 1_200
+    assert one.lines("list.txt") == [
+        "made: 30 train, 3 test images of 3 classes, 5 (a) to 15 (c) each",
+        "all 12×8; L",
+        "left out: 2 hidden names, 1,200 that cannot be read (list.txt)",
+    ]
+    assert numbers(source(test=False)).lines()[0] == "made: 30 train images of 3 classes, 5 (a) to 15 (c) each"
+
+
+def test_duplicates_are_one_sentence_with_an_example():
+    assert numbers(source()).notes() == ["2 test images are in train too, such as image 0 and image 0"]
+    assert numbers(source(test=False)).notes() == []
+
+
+def test_of_very_many_classes_the_largest_are_kept():
+    labels = np.repeat(np.arange(1200), np.r_[np.ones(600, int), np.full(600, 2)])
+    pixels = np.random.default_rng(0).integers(0, 256, (len(labels), 2, 2, 1), dtype=np.uint8)
+    one = numbers(Source("many", [str(number) for number in range(1200)], Images(pixels, labels)))
+    assert (one.class_count, len(one.classes)) == (1200, about.MOST_CLASSES)
+    assert sum(counts == [2] for counts in one.classes.values()) == 600
+
+
+def test_it_comes_back_from_json_as_it_was():
+    one = numbers(source())
+    assert about.About.from_json(json.loads(json.dumps(one.as_json()))) == one
+
+
+def damaged():
+    whole = numbers(source()).as_json()
+    for key in whole:
+        for value in (None, "x", -1.5, [], {}, [1], {"x": 1}, [[1]]):
+            yield whole | {key: value}
+    for key in ("first", "equal", "examples"):
+        part = copy.deepcopy(whole)
+        part["overlaps"][0][key] = [["x"]]
+        yield part
+    yield from (None, 1, [], "x", {})
+
+
+@pytest.mark.parametrize("value", damaged(), ids=itertools.count())
+def test_whatever_is_in_a_journal_it_is_said_or_left_out(value):
+    one = about.About.from_json(value)
+    if one is not None:
+        assert all(isinstance(line, str) for line in one.lines() + one.notes())
