@@ -14,22 +14,30 @@ from typing import IO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from . import colours
 from .errors import DataError
 
-#: Suffix of an image file → Pillow's name of its format. Pillow reads some forty others, whose decoders are tried less.
+#: Suffix of an image file → Pillow's name of its format; what is in a file decides, whatever its suffix.
+#: Of some forty others AVIF and JPEG 2000 can ask for much more memory than the pixels that they say they have (a size
+#: of 24×24 around 4096×4096; blocks of 4×4), TGA takes what is no picture, ICO hides a second file, EPS runs programs.
 FORMATS = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF",
-    ".ppm": "PPM", ".gif": "GIF",
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".bmp": "BMP",
+    ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM", ".pnm": "PPM",
+    ".gif": "GIF",
+}  # fmt: skip
+#: What desktops, archives and storage devices leave in folders, in small letters.
+SYSTEM = {
+    "thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
+    "system volume information",
 }  # fmt: skip
 #: Pixels that are decoded unless told otherwise, as many as Pillow takes without a warning: phones and cameras have
-#: 12 to 60 million. Decoding takes 4 bytes a pixel, 8 where it is turned or has an alpha channel: at most 0.7 GB.
+#: 12 to 60 million. Decoding takes 4 bytes a pixel, 8 where it is turned or has an alpha channel, at most 12.
 MAX_PIXELS = 89_478_485
 # The bound here is the stricter one, and an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 #: Decoding WebP takes twice as much.
 _WEBP_WEIGHT = 2
-#: EXIF's tag, and what turns an image upright by its value.
-_ORIENTATION = 0x0112
+#: What turns an image upright, by EXIF's orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,10 +47,18 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
 #: What may become of a picture of another shape.
 RESIZES = ("crop", "pad", "stretch")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is hidden, or one that a system or an archive leaves behind."""
+    return name[0] == "." or name.lower() in SYSTEM
+
+
+def is_picture(name: str) -> bool:
+    """Whether a name ends as those of pictures do that can be read."""
+    return name[name.rfind(".") :].lower() in FORMATS
 
 
 @dataclass(frozen=True)
@@ -76,24 +92,14 @@ def prepare(image: Image.Image, preparation: Preparation) -> np.ndarray:
 
     Returns uint8 [H, W, C].
     """
+    # Some formats have their notes only then.
+    image.load()
+    turn = _TURNS.get(colours.orientation(image))
     # One name for all of them: a large image is let go of as soon as there is the next.
-    image = _upright(image)
-    image = _coloured(image, preparation)
+    image = colours.coloured(image, preparation.channels, preparation.background)
+    image = image if turn is None else image.transpose(turn)
     image = _resized(image, preparation)
     return np.asarray(image).reshape(*preparation.size, preparation.channels)
-
-
-def _coloured(image: Image.Image, preparation: Preparation) -> Image.Image:
-    """The picture in grey or RGB, on the background where it is transparent."""
-    if image.mode.startswith("I"):
-        # Pillow would clip 16-bit grey at 255 instead of scaling it.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        under = Image.new("RGBA", image.size, (*preparation.background, 255))
-        image = Image.alpha_composite(under, image)
-    mode = "RGB" if preparation.channels == 3 else "L"
-    return image if image.mode == mode else image.convert(mode)
 
 
 def _resized(image: Image.Image, preparation: Preparation) -> Image.Image:
@@ -116,8 +122,8 @@ def crop_box(size: tuple[int, int], preparation: Preparation) -> tuple[float, fl
     """(left, upper, right, lower) of what `crop` takes of a picture of (width, height), in its pixels."""
     width, height = size
     ratio = preparation.width / preparation.height
-    # The larger side gives way; where neither is, nothing does.
-    wide, high = (ratio * height, float(height)) if width / height >= ratio else (float(width), width / ratio)
+    # The larger side gives way. No longer than the picture either: 15 / 87 · 87 is.
+    wide, high = min(float(width), ratio * height), min(float(height), width / ratio)
     wide, high = wide * preparation.crop_ratio, high * preparation.crop_ratio
     left, upper = (width - wide) * 0.5, (height - high) * 0.5
     return left, upper, left + wide, upper + high
@@ -127,15 +133,6 @@ def padded_size(size: tuple[int, int], preparation: Preparation) -> tuple[int, i
     """(width, height) that a picture of (width, height) has within the padding."""
     scale = min(preparation.width / size[0], preparation.height / size[1])
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as the camera noted; as it is where what is noted makes no sense."""
-    try:
-        turn = _TURNS[image.getexif()[_ORIENTATION]]
-    except Exception:
-        return image
-    return image.transpose(turn)
 
 
 class Unreadable(DataError):
@@ -180,10 +177,8 @@ def _loaded(source: str | Path | bytes | Image.Image, max_pixels: int) -> Image.
         width, height = image.size
         if width * height * (_WEBP_WEIGHT if image.format == "WEBP" else 1) > max_pixels:
             raise _TooLarge(f"{width}×{height}")
+        colours.mend_transparent_colour(image)
         image.load()
-        # Some formats read what the camera noted only now.
-        with contextlib.suppress(Exception):
-            image.getexif()
         return image
 
 

@@ -13,7 +13,7 @@ import runner
 PACKAGE = Path(runner.__file__).parent
 #: From the ground up: a module or folder imports only what stands on a floor below its own.
 FLOORS = (
-    ("child", "errors", "metrics", "terminal"),
+    ("child", "colours", "errors", "metrics", "terminal"),
     ("files", "images", "stored"),
     ("config", "processes"),
     ("device", "models"),

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import IO
 
 from ..errors import DataError
+from ..images import is_hidden, is_picture
 from . import storage
 from .classes import Problems
-from .folder import is_hidden, is_picture
 
 SUFFIXES = (".tar",)
 #: Bytes of a `.cls` or `.json`; any that has more is something else.

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 
 from .. import config as cfg
 from .. import terminal
 from ..errors import DataError
-from ..images import FORMATS
+from ..images import FORMATS, is_hidden, is_picture
 from .classes import listed, refuse_foreign
 from .names import Names
 from .splits import FilesOnDisk, ImageFiles, Source, with_test
@@ -22,11 +20,6 @@ from .splits import FilesOnDisk, ImageFiles, Source, with_test
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 #: Names that such folders have elsewhere.
 UNUSUAL = {"training", "trainset", "dev", "eval", "evaluation", "testing", "testset"}
-#: What desktops, archives and storage devices leave in folders, in small letters.
-SYSTEM = {
-    "thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
-    "system volume information",
-}  # fmt: skip
 #: Reasons to leave a name out.
 HIDDEN, NO_PICTURE, LOOSE = "hidden or system names", "files that are no images", "images outside of class folders"
 #: A folder's device and number, which are the same by whatever way it is reached.
@@ -80,16 +73,6 @@ def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
             "data.root/train/<class>/<pictures> or data.root/<class>/<pictures>."
         ) from error
     return sorted(folders), sorted(pictures)
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a name is hidden, or one that a system or an archive leaves behind."""
-    return name[0] == "." or name.lower() in SYSTEM
-
-
-def is_picture(name: str) -> bool:
-    """Whether a name ends as those of pictures do that can be read."""
-    return name[name.rfind(".") :].lower() in FORMATS
 
 
 def walk(folder: str, skipped: Counter[str], prefix: str = "", above: tuple[Identity, ...] = ()) -> Iterator[str]:
@@ -187,21 +170,3 @@ def _split(root: str, place: str, classes: dict[str, list[str]], split: str, ski
         )
     labels = np.repeat([label for label, _ in counts], [count for _, count in counts]).astype(np.int64)
     return ImageFiles(FilesOnDisk(root, Names.of(paths)), labels)
-
-
-def find(places: Iterable[str]) -> list[Path]:
-    """The image files that files, folders and globs name, each once. Errors: DataError where one names none."""
-    files: dict[Path, None] = {}
-    for place in places:
-        path = Path(place)
-        matches = [path] if path.exists() else sorted(map(Path, glob.glob(place, recursive=True)))
-        images = [image for match in matches for image in (_images(match) if match.is_dir() else [match])]
-        if not images:
-            suffixes = ", ".join(sorted(FORMATS))
-            raise DataError(f"{place}: no image was found. Give files, folders or globs ({suffixes}).")
-        files |= dict.fromkeys(images)
-    return list(files)
-
-
-def _images(folder: Path) -> list[Path]:
-    return [folder / name for name in walk(str(folder), Counter())]

@@ -14,9 +14,9 @@ import numpy as np
 
 from .. import config as cfg
 from ..errors import DataError, nearest
+from ..images import is_picture
 from . import parquet
 from .classes import BETWEEN, Problems, read_names
-from .folder import is_picture
 
 #: What a column of zeros and ones may have.
 FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}

@@ -7,6 +7,8 @@ import os
 import random
 import resource
 import struct
+import subprocess
+import sys
 import time
 import zlib
 
@@ -20,6 +22,7 @@ from runner import config as cfg
 from runner import data, images
 from runner.errors import DataError
 from runner.images import Preparation
+from tests.odd_pictures import KINDS, odd_pictures, turned
 
 #: Files that are tried by each test, the same ones each time; `make test-fuzz` tries 8,000 others.
 EXAMPLES = 8 * int(os.environ.get("RUNNER_FUZZ", "60"))
@@ -53,6 +56,7 @@ FILES = [
     encoded("WEBP"), encoded("WEBP", "RGBA", lossless=True), encoded("GIF", "P"),
     encoded("GIF", "P", save_all=True, append_images=[noise("P", 30)]), encoded("PPM"), encoded("PPM", "1"),
     *(encoded("TIFF", compression=kind) for kind in (None, "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")),
+    *(content for _, content in odd_pictures(len(KINDS))),
 ]  # fmt: skip
 #: How files of the formats that Pillow knows begin, those that are not read as well.
 MAGICS = [
@@ -119,7 +123,9 @@ def test_only_the_formats_that_are_listed_are_opened(tmp_path, format):
 
 def test_every_suffix_is_of_a_format_that_is_opened():
     Image.init()
-    assert {Image.registered_extensions()[suffix] for suffix in images.FORMATS} == set(images.FORMATS.values())
+    for suffix, format in images.FORMATS.items():
+        # Pillow opens MPO, a JPEG with others behind it, as JPEG.
+        assert Image.registered_extensions()[suffix].replace("MPO", "JPEG") == format
     for format in images.FORMATS.values():
         assert decoded_or_refused(encoded(format))
 
@@ -236,6 +242,24 @@ def test_a_tiff_whose_camera_block_is_elsewhere_is_readable():
     )
 
 
+ORIENTED = {
+    "after an offset beyond the end": exif(struct.pack("<HHIIHHII", 0x10F, 2, 2**31, 2**31, 0x112, 3, 1, 6), 2),
+    "after an unknown type": exif(struct.pack("<HHIIHHII", 0x10F, 99, 1, 6, 0x112, 3, 1, 6), 2),
+    "with more entries than bytes": exif(struct.pack("<HHII", 0x112, 3, 1, 6), 500),
+    "with a long for a short": exif(struct.pack("<HHII", 0x112, 4, 1, 6), 1),
+    "in the other order of bytes": b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">HHHIHH", 1, 0x112, 3, 1, 6, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("block", ORIENTED)
+def test_the_orientation_is_followed_whatever_else_a_camera_noted(format, block):
+    plain = images.decode(encoded(format), Preparation(24, 24))
+    assert np.array_equal(
+        images.decode(encoded(format, exif=ORIENTED[block]), Preparation(24, 24)), np.rot90(plain, -1)
+    )
+
+
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_each_orientation_is_followed_as_pillow_follows_it(turn):
     from PIL import ImageOps
@@ -246,3 +270,27 @@ def test_each_orientation_is_followed_as_pillow_follows_it(turn):
     with Image.open(io.BytesIO(content)) as image:
         expected = images.prepare(ImageOps.exif_transpose(image), Preparation(24, 24))
     assert np.array_equal(images.decode(content, Preparation(24, 24)), expected)
+
+
+MEASURE = """
+import resource, sys
+from runner import images
+small = images.decode(sys.argv[1], images.Preparation(8, 8))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images.decode(sys.argv[2], images.Preparation(8, 8))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "bytes_a_pixel"), [("RGB", 8), ("RGBA", 8), ("LA", 12), ("L", 5), ("I;16", 6), ("F", 10)]
+)
+def test_a_large_picture_takes_no_more_memory_than_is_said(tmp_path, mode, bytes_a_pixel):
+    suffix, side = "tif" if mode == "F" else "png", 3000
+    for name, length in (("small", 8), ("large", side)):
+        deep = {"I;16": np.uint16, "F": np.float32}.get(mode)
+        image = Image.fromarray(np.zeros((length, length), deep)) if deep else Image.new(mode, (length, length))
+        image.save(tmp_path / f"{name}.{suffix}", **({} if mode == "F" else {"exif": turned(6)}))
+    paths = [str(tmp_path / f"{name}.{suffix}") for name in ("small", "large")]
+    done = subprocess.run([sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True, timeout=60)
+    assert int(done.stdout) <= 1.1 * bytes_a_pixel * side**2 + (4 << 20), done.stderr

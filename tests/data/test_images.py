@@ -14,13 +14,6 @@ from runner.images import prepare
 from .official import write_folder
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "LA"])
-def test_every_kind_of_image_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "image.tif"
-    Image.new("RGB", (20, 16), (255, 255, 255)).convert(mode).save(path)
-    assert np.array_equal(decode(path, Preparation(8, 8)), np.full((8, 8, 3), 255))
-
-
 def test_the_centre_of_a_wide_image_is_kept() -> None:
     pixels = np.zeros((10, 30, 3), dtype=np.uint8)
     pixels[:, 10:20] = 200
@@ -40,11 +33,6 @@ def test_grey_sets_and_single_images_are_scaled_alike() -> None:
     grey = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 1), dtype=np.uint8)
     single = prepare(Image.fromarray(grey[0, :, :, 0]), Preparation(32, 32))
     assert np.array_equal(single, np.repeat(resize_all(grey, 32)[0], 3, axis=2))
-
-
-def test_sixteen_bit_grey_keeps_its_brightness(tmp_path: Path) -> None:
-    Image.fromarray(np.full((8, 8), 0x8000, dtype=np.uint16)).save(tmp_path / "deep.png")
-    assert np.abs(decode(tmp_path / "deep.png", Preparation(8, 8)).astype(int) - 128).max() <= 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n broken"])
