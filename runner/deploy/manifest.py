@@ -10,6 +10,7 @@ from typing import Any
 from .. import files, stored, terminal
 from ..errors import CheckpointError, Damaged
 from ..images import MAX_PIXELS, RESIZES, Preparation
+from . import preprocessing
 
 #: In a run directory, and in that folder.
 EXPORT, MANIFEST = "export", "model.json"
@@ -18,6 +19,8 @@ FILES = (
     MANIFEST, "model.onnx", "model.int8.onnx", "model.safetensors", "paddle/model.json", "paddle/model.pdiparams",
 )  # fmt: skip
 
+#: What `model.json` says of pictures in words.
+STEPS = "preprocessing"
 
 #: Side of an image in pixels that no network here is given.
 LARGEST = 1 << 14
@@ -39,6 +42,8 @@ class ExportedFile:
     """What computes it: `onnxruntime` or `paddle`; safetensors are weights alone."""
     agreement: float | None = None
     """Part of the test images for which its top-1 class is that of the trained network."""
+    top1: float | None = None
+    """Part of the test images for which its top-1 class is the right one."""
     max_difference: float | None = None
     """Largest difference of a logit from the trained network's."""
 
@@ -106,6 +111,17 @@ class Manifest:
         height, width = self.image_size
         return self.channels, height, width
 
+    def of_engine(self, engine: str) -> ExportedFile:
+        """The file to deploy in an engine: the recommended one, else the first. Errors: CheckpointError."""
+        files = [file for file in self.files if file.engine == engine]
+        if not files:
+            have = ", ".join(sorted({file.engine for file in self.files if file.engine})) or "none"
+            raise CheckpointError(
+                f"The export has no file for {engine}; it has some for: {have}. Export again with the format of that "
+                f"engine: {terminal.command('export', 'RUN', '--format', 'onnx,paddle')}"
+            )
+        return next((file for file in files if file.path == self.recommended), files[0])
+
     def file(self, path: str | None = None) -> ExportedFile:
         """The file of that path, by default the recommended one. Errors: CheckpointError where there is none."""
         for file in self.files:
@@ -131,6 +147,8 @@ def read(folder: Path) -> Manifest:
     values = stored.read_json(folder / MANIFEST, dict[str, Any], remedy)
     if values is None:
         raise CheckpointError(f"{folder} is not an export: it has no {MANIFEST}. {remedy}")
+    # For people: what it says is in the numbers.
+    values.pop(STEPS, None)
     if isinstance(values.get("image_size"), int):
         # As before version 0.2: a square, of which `resize` tells in words.
         values |= {"image_size": [values["image_size"]] * 2, "resize": "crop"}
@@ -156,4 +174,6 @@ def read(folder: Path) -> Manifest:
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Describe an export folder. Errors: OSError."""
-    files.write_json(folder / MANIFEST, dataclasses.asdict(manifest))
+    described = dataclasses.asdict(manifest)
+    described[STEPS] = preprocessing.steps(manifest.preparation, manifest.mean, manifest.std)
+    files.write_json(folder / MANIFEST, described)

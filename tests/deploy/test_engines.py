@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import subprocess
@@ -102,6 +103,19 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path, folder):
     described = replace(manifest.read(folder), classes=["é", "b"], recommended=None)
     manifest.write(tmp_path, described)
     assert manifest.read(tmp_path) == described
+
+
+def test_an_export_of_an_earlier_version_is_read_and_prepares_pictures_as_it_did(folder):
+    before = Deployed(folder)([picture(0)])
+    described = json.loads((folder / "model.json").read_text())
+    for name in ("channels", "crop_ratio", "background", "max_pixels", "preprocessing"):
+        del described[name]
+    for file in described["files"]:
+        del file["top1"]
+    described |= {"image_size": 16, "resize": "shorter side scaled to image_size (bilinear), centre cut out"}
+    (folder / "model.json").write_text(json.dumps(described))
+    assert manifest.read(folder).image_size == [16, 16]
+    assert np.array_equal(Deployed(folder)([picture(0)]), before)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"files": [{"name": 1}]}'])
