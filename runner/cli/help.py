@@ -27,7 +27,7 @@ Verbs (`runner VERB --help` says more; RUN is a run directory DIR or an MLflow r
   eval RUN            evaluate a run's networks again
   export RUN          write a network as ONNX, Paddle or safetensors files, compared with the trained one
   bench RUN…          latency, throughput and size of exported networks, side by side
-  predict RUN IMAGES  classify files, folders, globs: a table, or JSON
+  predict RUN IMAGES  classify files, folders, globs, with the trained network or an exported file: a table, CSV, JSON
   data [OVERRIDES]    check the images of a set and show them: counts, broken files, duplicates, augmentation
   runs [FOLDER]       list runs with status, mode, compression and accuracy
   report RUN…|SWEEP   compare runs in one page: the best and why, costs, curves, mistakes; and in Markdown

@@ -1,49 +1,153 @@
-"""Classifying images with an exported network, as training saw them. Imports Paddle only for Paddle's files."""
+"""Classifying pictures, any number of them, as training saw them. Imports Paddle only for Paddle's files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from .. import images
+from ..errors import DataError
 from . import engines, manifest
+
+#: What can be classified: a path, the content of a file, or Pillow's image.
+Picture = str | Path | bytes | Image.Image
+#: Pictures of one call of a network. Engines gain nothing from more, and what they need grows with it.
+BATCH = 32
+
+
+class Classifier(Protocol):
+    """A network with what its pictures need."""
+
+    classes: list[str]
+    """Names of the classes, in the order of the probabilities."""
+    concurrent: bool
+    """Whether `compute` may be called by several threads at once."""
+
+    def prepare(self, picture: Picture) -> np.ndarray:
+        """One entry of a batch. Errors: DataError naming what is no picture."""
+        ...
+
+    def compute(self, batch: np.ndarray) -> np.ndarray:
+        """Probabilities of a batch: float32 [N, classes]."""
+        ...
 
 
 class Deployed:
-    """A file of an export folder in its engine, ready for images."""
+    """A file of an export folder in its engine, ready for pictures."""
+
+    concurrent = True
 
     def __init__(self, folder: Path, path: str | None = None, threads: int = 1) -> None:
         """Open the recommended file, or that of a path. Errors: CheckpointError, ConfigError."""
         self.manifest = manifest.read(folder)
         self.file = self.manifest.file(path)
         self.engine = engines.open_(folder, self.file, threads)
+        self.classes = self.manifest.classes
+        self.preparation = self.manifest.preparation
         # The arithmetic of `data.Normalize`: in another order the last bits differ.
-        self.scales = np.array([1 / (255 * std) for std in self.manifest.std], dtype=np.float32)
-        self.shifts = np.array(
-            [-mean / std for mean, std in zip(self.manifest.mean, self.manifest.std, strict=True)], dtype=np.float32
-        )
+        scales = [1 / (255 * std) for std in self.manifest.std]
+        shifts = [-mean / std for mean, std in zip(self.manifest.mean, self.manifest.std, strict=True)]
+        self.scales, self.shifts = (np.array(values, dtype=np.float32)[:, None, None] for values in (scales, shifts))
 
-    def __call__(self, pictures: Sequence[str | Path | bytes | Image.Image], batch_size: int = 64) -> np.ndarray:
-        """Probabilities of image files, their contents or Pillow images: float32 [N, classes].
-
-        Errors: DataError naming what is no image.
-        """
-        parts = [np.empty((0, len(self.manifest.classes)), dtype=np.float32)]
-        for begin in range(0, len(pictures), batch_size):
-            decoded = np.stack([self._decoded(picture) for picture in pictures[begin : begin + batch_size]])
-            parts.append(softmax(self.engine(self.normalize(decoded))))
+    def __call__(self, pictures: Sequence[Picture], batch_size: int = BATCH) -> np.ndarray:
+        """Probabilities of pictures: float32 [N, classes]. Errors: DataError naming what is no picture."""
+        parts = [np.empty((0, len(self.classes)), dtype=np.float32)]
+        for answer in answers(self, pictures, batch_size):
+            if answer.probabilities is None:
+                raise DataError(answer.error)
+            parts.append(answer.probabilities[None])
         return np.concatenate(parts)
 
-    def normalize(self, decoded: np.ndarray) -> np.ndarray:
-        """uint8 [N, H, W, C] to float32 [N, C, H, W], (x / 255 - mean) / std."""
-        channels = decoded.transpose(0, 3, 1, 2).astype(np.float32)
-        return channels * self.scales[:, None, None] + self.shifts[:, None, None]
+    def prepare(self, picture: Picture) -> np.ndarray:
+        """A picture as the network is given it: float32 [C, H, W], (x / 255 - mean) / std. Errors: DataError."""
+        pixels = images.decode(picture, self.preparation).transpose(2, 0, 1)
+        values = np.multiply(pixels, self.scales, out=np.empty(pixels.shape, dtype=np.float32))
+        values += self.shifts
+        return values
 
-    def _decoded(self, picture: str | Path | bytes | Image.Image) -> np.ndarray:
-        return images.decode(picture, self.manifest.preparation)
+    def compute(self, batch: np.ndarray) -> np.ndarray:
+        """float32 [N, C, H, W] to probabilities, float32 [N, classes]."""
+        return softmax(self.engine(batch))
+
+
+@dataclass
+class Answer:
+    """What a network says of one picture."""
+
+    picture: Picture
+    probabilities: np.ndarray | None
+    """float32 [classes]."""
+    error: str = ""
+    """Why there are none: what is wrong with the picture, with its name."""
+
+
+def answers(
+    classifier: Classifier, pictures: Iterable[Picture], batch_size: int = BATCH, workers: int | None = None
+) -> Iterator[Answer]:
+    """An answer for each picture, in their order; one that cannot be read does not keep the others from theirs.
+
+    Threads decode ahead of the network and compute too, where the network can be called by several. However many
+    pictures there are, a few batches of them are in memory. `workers` None: a thread for each core.
+    """
+    workers = workers or cores()
+    ahead: deque[Future[tuple[list[Picture], list[str], np.ndarray | None]]] = deque()
+    parts = _parts(iter(pictures), batch_size, workers)
+
+    def compute(batch: np.ndarray | None) -> np.ndarray | None:
+        return None if batch is None else classifier.compute(batch)
+
+    def work(part: list[Picture]) -> tuple[list[Picture], list[str], np.ndarray | None]:
+        errors, batch = _prepared(classifier, part)
+        return part, errors, compute(batch) if classifier.concurrent else batch
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            while True:
+                ahead.extend(pool.submit(work, part) for part in islice(parts, 2 * workers - len(ahead)))
+                if not ahead:
+                    return
+                part, errors, result = ahead.popleft().result()
+                result = result if classifier.concurrent else compute(result)
+                probabilities = iter(() if result is None else result)
+                for picture, error in zip(part, errors, strict=True):
+                    yield Answer(picture, None if error else next(probabilities), error)
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _parts(pictures: Iterator[Picture], batch_size: int, workers: int) -> Iterator[list[Picture]]:
+    """Batches; of few pictures, and of the last, one for each worker."""
+    while block := list(islice(pictures, batch_size * workers)):
+        size = min(batch_size, -(-len(block) // workers))
+        yield from (block[begin : begin + size] for begin in range(0, len(block), size))
+
+
+def _prepared(classifier: Classifier, pictures: list[Picture]) -> tuple[list[str], np.ndarray | None]:
+    """What is wrong with each picture, and a batch of those that nothing is wrong with; None of none."""
+    prepared, errors = [], []
+    for picture in pictures:
+        try:
+            prepared.append(classifier.prepare(picture))
+            errors.append("")
+        except DataError as error:
+            # The error itself would keep the picture in memory.
+            errors.append(str(error))
+    return errors, np.stack(prepared) if prepared else None
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

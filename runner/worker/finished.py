@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from .. import data, device, models
 from ..checkpoints import checkpoint, weights
 from ..config.monitor import metrics_of
 from ..data import Normalize, Preparation, decode, preparation
+from ..deploy.predict import Picture
 from ..errors import CheckpointError, ConfigError
 from ..training.evaluation import Evaluation, evaluate
 from . import experiment
@@ -59,24 +59,27 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str, pointer: str) 
 
 @dataclass
 class Classifier:
-    """One network of a run, ready for images."""
+    """One network of a run, ready for pictures: `deploy.predict.answers` classifies any number of them."""
 
     network: nn.Layer
+    """In evaluation mode."""
     classes: list[str]
     """Names of the classes, in the order of the logits."""
     normalize: Normalize
     preparation: Preparation
     """How a picture becomes what is normalised."""
+    concurrent: bool = False
+    """Paddle's networks are called by one thread, which uses all cores."""
 
-    def __call__(self, files: Sequence[str | Path], batch_size: int = 64) -> Iterator[np.ndarray]:
-        """Probabilities of each image file in turn, float32 [classes]. Errors: DataError for what is no image."""
-        self.network.eval()
-        for begin in range(0, len(files), batch_size):
-            part = files[begin : begin + batch_size]
-            pictures = np.stack([decode(path, self.preparation) for path in part])
-            with paddle.no_grad():
-                images = self.normalize(pictures, np.arange(len(pictures)))
-                yield from F.softmax(self.network(images).astype("float32")).numpy()
+    def prepare(self, picture: Picture) -> np.ndarray:
+        """uint8 [H, W, C]. Errors: DataError for what is no picture."""
+        return decode(picture, self.preparation)
+
+    def compute(self, batch: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, C] to probabilities, float32 [N, classes]."""
+        with paddle.no_grad():
+            images = self.normalize(batch, np.arange(len(batch)))
+            return F.softmax(self.network(images).astype("float32")).numpy()
 
 
 def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
@@ -94,4 +97,5 @@ def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
     weights.restructure(networks, (name,), own_weights, config.compression)
     weights.initialize(networks, (name,), own_weights, strict=True)
     experiment.accelerate(config, networks)
+    networks[name].eval()
     return Classifier(networks[name], state.classes, Normalize(config.data), preparation(config.data))

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
@@ -29,6 +30,7 @@ from runner.tracking.mirror import Mirror
 from tests.conftest import composed
 from tests.docs.pages import ROOT, commands
 from tests.e2e.processes import free_port, mlflow_runs, wait_until
+from tests.odd_pictures import odd_pictures
 
 from . import helpers
 
@@ -171,6 +173,24 @@ def test_the_command_of_the_pages_takes_a_photo_larger_than_an_argument(run, ser
     assert done.returncode == 0, done.stderr
     predictions = json.loads(done.stdout)["predictions"]
     assert_answers(predictions, run.directory / "export", [(tmp_path / name).read_bytes()])
+
+
+@pytest.mark.slow
+def test_the_server_answers_for_any_kind_of_picture(run, server):
+    contents = [content for _, content in odd_pictures()]
+    status, answer = post(server, request(*map(text, contents)))
+    assert status == 200, answer
+    assert_answers(answer["predictions"], run.directory / "export", contents)
+
+
+def test_a_loaded_model_answers_for_any_kind_of_picture(run):
+    from mlflow import pyfunc
+
+    contents = [content for _, content in odd_pictures()]
+    model = pyfunc.load_model(str(run.path()))
+    assert_answers(
+        model.predict(pandas.DataFrame({"image": list(map(text, contents))})), run.directory / "export", contents
+    )
 
 
 @pytest.mark.parametrize("wrong", ["no base64!", text(b"no image"), str(Path(__file__).resolve())])

@@ -1,56 +1,193 @@
-"""Classes and probabilities for image files."""
+"""Classes and probabilities for pictures."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import csv
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from rich import box
 from rich.table import Table
 
-from ...files import to_json
+from ...config.tracking import Mlflow
+from ...deploy import engines, manifest
+from ...errors import ConfigError, DataError, DiskError, ForeignPath
+from ...files import refuse_links, to_json
+from ...runs.journal import CONFIG
 from ...terminal import screen
+from ...tracking import lookup
+from .. import pictures
 from ..open_run import open_run
 from .arguments import bounded, separate
 
+if TYPE_CHECKING:
+    from ...deploy.predict import Answer, Classifier
+
+#: Rows of a table; a longer one is several.
+PAGE = 1000
+#: Pictures without an answer that the end names; `--format csv` and `jsonl` name all of them.
+NAMED = 1000
+#: Suffix of an output file → its format.
+SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
+
 
 def main(arguments: list[str]) -> int:
-    """`predict RUN IMAGES… [key=value …] [--network NAME] [--top N] [--json]`."""
-    parser = argparse.ArgumentParser(prog="runner predict", description="Classify image files with a run's network.")
-    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run id")
+    """`predict RUN IMAGES… [--engine NAME] [--network NAME] [--top N] [--format F] [--output FILE] [key=value …]`."""
+    options = _parse(arguments)
+    paths = pictures.find(options.images)
+    classifier = _classifier(options)
+    from ...deploy import predict
+
+    with _output(options.output) as stream:
+        answers = _Counted(predict.answers(classifier, paths))
+        _write(answers, classifier.classes, options.format, min(options.top, len(classifier.classes)), stream)
+    if answers.errors:
+        left_out = answers.broken - len(answers.errors)
+        lines = [*answers.errors, *([f"… and {left_out:,} more"] if left_out else [])]
+        raise DataError(f"{answers.broken:,} of {answers.count:,} pictures could not be read:\n" + "\n".join(lines))
+    return 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="runner predict",
+        description="Classify pictures with a run's network, or with a file that was exported from it.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run directory, MLflow run id or folder of an export")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGES",
-        help="files, folders (searched through) or 'globs'; key=value as in runner eval, trust=true too",
+        help="files, folders (searched through) or 'globs'; - for a list on standard input, one a line; and key=value "
+        "as in runner eval, such as trust=true",
     )  # fmt: skip
-    parser.add_argument("--network", default="student", help="which network of the run (%(default)s)")
+    parser.add_argument(
+        "--engine", choices=tuple(engines.INSTALL),
+        help="compute the exported file with it, instead of the trained network with Paddle",
+    )  # fmt: skip
+    parser.add_argument("--network", help="which network of the run (student)")
     parser.add_argument(
         "--top", type=bounded(int, 1, 1_000_000), default=3, metavar="N", help="classes an image (%(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--format", choices=("table", "csv", "jsonl"), help="jsonl: one JSON object a line (table)")
+    parser.add_argument("--json", action="store_const", const="jsonl", dest="format", help="the same as --format jsonl")
+    parser.add_argument("--output", metavar="FILE", help="a new file to write to, .csv or .jsonl")
     options = parser.parse_intermixed_args(arguments)
-    images, overrides = separate(options.images)
-    if not images:
+    options.images, options.overrides = separate(options.images)
+    if not options.images:
         parser.error("the following arguments are required: IMAGES")
-    directory, config = open_run(options.run, overrides)
-    from ...data import folder
-    from ...worker import finished
+    if options.output:
+        options.format = options.format or SUFFIXES.get(Path(options.output).suffix.lower())
+        if options.format not in ("csv", "jsonl"):
+            raise ConfigError(f"--output {options.output}: name the format: --format csv or --format jsonl")
+    return options
 
-    files = folder.find(images)
 
-    classifier = finished.classifier(directory, config, options.network)
-    top = min(options.top, len(classifier.classes))
+@contextlib.contextmanager
+def _output(path: str | None) -> Iterator[TextIO]:
+    """Where answers are written. Errors: ForeignPath for a file that is there already, DiskError."""
+    if path is None:
+        yield sys.stdout
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            # Names that are not text are escaped, as JSON has it.
+            stream = stack.enter_context(open(path, "x", encoding="utf-8", errors="backslashreplace", newline=""))
+        except FileExistsError as error:
+            raise ForeignPath(f"{path} is there already. Remove it, or name another --output.") from error
+        except OSError as error:
+            raise DiskError(f"{path} cannot be written: {error.strerror}. Name another --output.") from error
+        yield stream
+
+
+def _classifier(options: argparse.Namespace) -> Classifier:
+    """The trained network, unless an engine or the folder of an export was named. Errors: CheckpointError, …"""
+    folder = Path(options.run)
+    exported = folder if (folder / manifest.MANIFEST).is_file() else folder / manifest.EXPORT
+    if not options.engine and ((folder / CONFIG).is_file() or not (exported / manifest.MANIFEST).is_file()):
+        directory, config = open_run(options.run, options.overrides)
+        from ...worker import finished
+
+        return finished.classifier(directory, config, options.network or "student")
+    if options.overrides:
+        raise ConfigError(f"{options.overrides[0]}: an exported file has no config. Leave it out.")
+    if not (exported / manifest.MANIFEST).is_file():
+        exported = lookup.directory_of(options.run, Mlflow.uri) / manifest.EXPORT
+    exported = _of_network(exported, options.network)
+    refuse_links(exported)
+    from ...deploy import predict
+
+    described = manifest.read(exported)
+    return predict.Deployed(exported, described.of_engine(options.engine).path if options.engine else None)
+
+
+def _of_network(exported: Path, network: str | None) -> Path:
+    """The folder in which `export --network` wrote; that of the run where it is of this network."""
+    if network is None or ((exported / manifest.MANIFEST).is_file() and manifest.read(exported).network == network):
+        return exported
+    return exported.parent / network / manifest.EXPORT
+
+
+class _Counted:
+    """Answers one after another, with how many there were, and what is wrong with the first that are none."""
+
+    def __init__(self, answers: Iterable[Answer]) -> None:
+        self.answers, self.count, self.broken, self.errors = answers, 0, 0, list[str]()
+
+    def __iter__(self) -> Iterator[Answer]:
+        for answer in self.answers:
+            self.count += 1
+            if answer.error:
+                self.broken += 1
+                if self.broken <= NAMED:
+                    self.errors.append(answer.error)
+            yield answer
+
+
+def _write(answers: Iterable[Answer], classes: list[str], format: str | None, top: int, stream: TextIO) -> None:
+    match format:
+        case "jsonl":
+            for answer in answers:
+                print(to_json(_described(answer, classes, top)), file=stream)
+        case "csv":
+            rows = csv.writer(stream, lineterminator="\n")
+            more = [f"{name}_{place}" for place in range(2, top + 1) for name in ("class", "probability")]
+            rows.writerow(["image", "class", "probability", *more, "error"])
+            for answer in answers:
+                cells = [cell for best in _best(answer, classes, top) for cell in best] or [""] * 2 * top
+                rows.writerow([answer.picture, *cells, answer.error])
+        case _:
+            rows_left = iter(answers)
+            while page := list(itertools.islice(rows_left, PAGE)):
+                screen().print(_table(page, classes, top))
+
+
+def _best(answer: Answer, classes: list[str], top: int) -> list[tuple[str, float]]:
+    """(class, probability) of the most probable ones; none where there is no answer."""
+    if answer.probabilities is None:
+        return []
+    best = np.argsort(-answer.probabilities, kind="stable")[:top]
+    return [(classes[place], float(answer.probabilities[place])) for place in best]
+
+
+def _described(answer: Answer, classes: list[str], top: int) -> dict[str, Any]:
+    if answer.error:
+        return {"image": str(answer.picture), "error": answer.error}
+    best = [{"class": name, "probability": probability} for name, probability in _best(answer, classes, top)]
+    return {"image": str(answer.picture), "classes": best}
+
+
+def _table(answers: Iterable[Answer], classes: list[str], top: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("image", "class", "probability", *(["then"] if top > 1 else [])):
         table.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")
-    for path, probabilities in zip(files, classifier(files), strict=True):
-        best = np.argsort(-probabilities, kind="stable")[:top]
-        ranked = [(classifier.classes[place], float(probabilities[place])) for place in best]
-        if options.json:
-            classes = [{"class": name, "probability": probability} for name, probability in ranked]
-            print(to_json({"image": str(path), "classes": classes}))
-            continue
-        others = ", ".join(f"{name} {probability:.3f}" for name, probability in ranked[1:])
-        table.add_row(str(path), ranked[0][0], f"{ranked[0][1]:.3f}", *([others] if top > 1 else []))
-    if not options.json:
-        screen().print(table)
-    return 0
+    for answer in answers:
+        best = _best(answer, classes, top)
+        cells = [best[0][0], f"{best[0][1]:.3f}"] if best else ["cannot be read", ""]
+        others = ", ".join(f"{name} {probability:.3f}" for name, probability in best[1:])
+        table.add_row(str(answer.picture), *cells, *([others] if top > 1 else []))
+    return table
