@@ -48,6 +48,8 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
     if result.exported:
         latency = f", {final['latency_ms_p50']:.2f} ms an image" if "latency_ms_p50" in final else ""
         rows["recommended here"] = f"{result.exported}, {final['size_mb']:.2f} MB{latency}"
+    if "int8_top1" in final:
+        rows["int8 file"] = f"test top-1 {final['int8_top1']:.4f}, agreement {final['int8_agreement']:.2%}"
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     for name, value in rows.items():
         table.add_row(name, value)

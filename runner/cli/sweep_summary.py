@@ -68,7 +68,8 @@ def noted(console: Console, what: str) -> Iterator[None]:
 def _table(jobs: Sequence[Run]) -> Table:
     """A row a job."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    headings = [column.heading for column in costs.COSTS]
+    columns = costs.columns(run.final for run in jobs)
+    headings = [column.heading for column in columns]
     monitored = {run.metric.name for run in jobs if run.finished}
     metrics = [metric for metric in subject.metrics_in(jobs) if metric.name in {HEADLINE.name, *monitored}]
     tested = [f"test {metric.title}" for metric in metrics or [HEADLINE]]
@@ -84,7 +85,7 @@ def _table(jobs: Sequence[Run]) -> Table:
         values = [run.final.get(metric.name) for metric in metrics]
         table.add_row(
             name, run.state.status, *("" if value is None else styled(f"{value:.4f}", "bold") for value in values),
-            best, result.exported or "", *(column.text(run.final) for column in costs.COSTS),
+            best, result.exported or "", *(column.text(run.final) for column in columns),
             duration(result.seconds),
         )  # fmt: skip
     return table

@@ -26,3 +26,6 @@ class Deploy:
     """Seconds that every exported file is measured for; 0: not at all."""
     threads: int = bounded(1, min=1)
     """CPU threads of that measurement."""
+    agreement: float = bounded(0.99, min=0, max=1)
+    """Part of the test images for which a file of a quantized network should have the trained network's class: below it
+    there is a note, and files above it are recommended first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,8 +33,6 @@ from .manifest import write as write_manifest
 FLOAT_AGREEMENT, FLOAT_DIFFERENCE = 1.0, 1e-3
 #: Two logits that differ by less than this part of the largest one are equal but for rounding.
 TIE = 1e-5
-#: Below this part of the images a file of a quantized network comes with a warning, and others are recommended first.
-INT8_AGREEMENT = 0.99
 #: Training images whose activations bound what training itself did not quantize.
 CALIBRATION_IMAGES = 256
 #: Images that are compared at once.
@@ -186,9 +184,12 @@ def _described(folder: Path, path: str, kind: cfg.Format, precision: str, engine
     return described
 
 
-def _parts(size: int) -> list[int]:
-    """A batch in parts that need little memory in the network and in every engine."""
-    return [min(COMPARED_AT_ONCE, size - begin) for begin in range(0, size, COMPARED_AT_ONCE)]
+def _parts(batch: Batch) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
+    """(images, labels) of a batch in parts that need little memory in the network and in every engine."""
+    labels = batch.labels.numpy()
+    for begin in range(0, len(labels), COMPARED_AT_ONCE):
+        part = slice(begin, begin + COMPARED_AT_ONCE)
+        yield batch.images[part], labels[part]
 
 
 def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterable[Batch]) -> list[str]:
@@ -198,9 +199,10 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
     """
     runnable = [file for file in manifest.files if file.engine]
     running = [engines.open_(folder, file, subject.config.deploy.threads) for file in runnable]
-    count, largest, agreeing, differences = 0, 1.0, np.zeros(len(running)), np.zeros(len(running))
+    count, largest = 0, 1.0
+    agreeing, correct, differences = np.zeros((3, len(running)))
     with untouched(subject.network):
-        for part in itertools.chain.from_iterable(batch.images.split(_parts(len(batch.indices))) for batch in batches):
+        for part, labels in itertools.chain.from_iterable(map(_parts, batches)):
             with subject.precision.autocast():
                 logits = subject.network(part)
             expected = logits.astype("float32").numpy()
@@ -208,19 +210,22 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
             count, largest = count + len(images), max(largest, float(np.abs(expected).max()))
             for place, engine in enumerate(running):
                 outputs = engine(images)
-                chosen = np.take_along_axis(expected, outputs.argmax(1)[:, None], 1)[:, 0]
+                classes = outputs.argmax(1)
+                chosen = np.take_along_axis(expected, classes[:, None], 1)[:, 0]
                 agreeing[place] += (chosen >= expected.max(1) - TIE * np.abs(expected).max(1)).sum()
+                correct[place] += (classes == labels).sum()
                 # Of a number and none NumPy's is none, Python's whichever comes first.
                 differences[place] = np.maximum(differences[place], np.abs(outputs - expected).max())
     notes = []
-    for file, agreed, difference in zip(runnable, agreeing / max(1, count), differences, strict=True):
-        file.agreement, file.max_difference = float(agreed), float(difference)
+    for place, file in enumerate(runnable):
+        file.agreement, file.top1 = float(agreeing[place] / max(1, count)), float(correct[place] / max(1, count))
+        file.max_difference = float(differences[place])
         if subject.config.compression.quantize is None:
             _check_float(file, count, FLOAT_DIFFERENCE * largest)
-        elif file.agreement < INT8_AGREEMENT:
+        elif file.agreement < subject.config.deploy.agreement:
             notes.append(
                 f"{file.path} has the trained network's class for {file.agreement:.1%} of {count} test images only "
-                f"(wanted: {INT8_AGREEMENT:.0%})"
+                f"(deploy.agreement={subject.config.deploy.agreement:g})"
             )
     return notes
 
@@ -245,7 +250,7 @@ def recommend(folder: Path, manifest: Manifest, settings: cfg.Deploy) -> list[be
     if not files:
         return []
     closest = max(file.agreement or 0 for file in files)
-    fit = [file for file in files if (file.agreement or 0) >= min(INT8_AGREEMENT, closest)]
+    fit = [file for file in files if (file.agreement or 0) >= min(settings.agreement, closest)]
     if not settings.bench_s:
         manifest.recommended = fit[0].path
         return []
@@ -265,4 +270,12 @@ def publish(journal: Journal, exported: Exported) -> dict[str, float]:
     if manifest.recommended is None:
         return {}
     journal.append("model", path=EXPORT)
-    return {"size_mb": manifest.file().bytes / 1e6} | bench.metrics(exported.timings)
+    return _integers(manifest) | {"size_mb": manifest.file().bytes / 1e6} | bench.metrics(exported.timings)
+
+
+def _integers(manifest: Manifest) -> dict[str, float]:
+    """How good the int8 file is by itself, which need not be as good as the network with simulated integers."""
+    for file in manifest.files:
+        if file.precision == "int8" and file.top1 is not None and file.agreement is not None:
+            return {"int8_top1": file.top1, "int8_agreement": file.agreement}
+    return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +45,17 @@ SIZE = Column("MB", "size_mb", 1, 3, "size of the file, MB")
 LATENCY = Column("ms/image", "latency_ms_p50", 1, 2, "latency at batch 1, ms (median)", noise=0.05)
 #: What a sweep is compared by, besides accuracy.
 COSTS = (PARAMS, MACS, SIZE, LATENCY)
+#: What integers make of a network: of runs that have such a file.
+INTEGERS = (
+    Column("int8 top-1", "int8_top1", 1, 4, "test top-1 of the int8 file"),
+    Column("int8 agreement", "int8_agreement", 1, 4, "part of the test images with the trained network's class"),
+)
+
+
+def columns(finals: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
+    """What a table of runs with these final numbers has beside their metrics."""
+    known = set().union(*finals)
+    return (*COSTS, *(column for column in INTEGERS if column.name in known))
 
 
 def measured(directories: Mapping[str, Path]) -> tuple[dict[str, dict[str, float]], str]:

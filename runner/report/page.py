@@ -87,6 +87,7 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
     colors = _colors(order, decided)
     best = decided.best if decided else None
     others = [metric for metric in subject.metrics_in(order) if metric.name != HEADLINE.name]
+    columns = costs.columns(run.final for run in runs)
     return {
         "title": title,
         "version": __version__,
@@ -104,12 +105,12 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
             HEADLINE.title,
             "monitored",
             *(metric.title for metric in others),
-            *(column.heading for column in costs.COSTS),
+            *(column.heading for column in columns),
             "time",
         ],
         "compared_by": subject.compared_by(runs).title,
         "colors": colors,
-        "rows": [_row(run, others, colors, decided) for run in (*order, *(run for run in runs if not run.finished))],
+        "rows": [_row(run, others, columns, colors, decided) for run in (*order, *(r for r in runs if not r.finished))],
         "fronts": _fronts(order, colors),
         "curves": _curves(order, colors),
         "best": best,
@@ -157,12 +158,17 @@ def _tiles(best: Run) -> list[tuple[str, str, str]]:
         tiles.append((f"test {metric.title}", f"{value:.4f}", f"± {error:.4f}" if error else ""))
     if best.result.best is not None:
         tiles.append((best.result.monitor, f"{best.result.best:.4f}", "decides"))
-    tiles += [(column.heading, column.text(best.final), "") for column in costs.COSTS if column.text(best.final)]
+    columns = costs.columns([best.final])
+    tiles += [(column.heading, column.text(best.final), "") for column in columns if column.text(best.final)]
     return tiles
 
 
 def _row(
-    run: Run, others: Sequence[Metric], colors: dict[str, int | None], decided: verdict.Verdict | None
+    run: Run,
+    others: Sequence[Metric],
+    columns: Sequence[costs.Column],
+    colors: dict[str, int | None],
+    decided: verdict.Verdict | None,
 ) -> dict[str, Any]:
     """A run in the table: what is shown of it, and what it is sorted by."""
     cells: list[tuple[str, float | None]] = []
@@ -170,7 +176,7 @@ def _row(
         best = run.result.best
         values = [run.final[HEADLINE.name], best, *(run.final.get(metric.name) for metric in others)]
         cells += [("" if value is None else f"{value:.4f}", value) for value in values]
-        cells += [(column.text(run.final), column.value(run.final)) for column in costs.COSTS]
+        cells += [(column.text(run.final), column.value(run.final)) for column in columns]
         cells.append((duration(run.result.seconds), run.result.seconds))
     config = run.config
     facts = [config.mode.kind, config.compression.kind, cfg.model_name(config.model)] if config else []

@@ -33,14 +33,15 @@ def folder(tmp_path):
     return helpers.export(tmp_path / "export")
 
 
-def compared(folder, files, compression="none", images=IMAGES):
+def compared(folder, files, compression="none", images=IMAGES, labels=None, overrides=()):
     """The manifest of these files after they were compared with the network, and what was noted."""
     found = replace(manifest.read(folder), files=files, compression=compression, recommended=None)
-    config = composed(f"compression={compression}")
+    config = composed(f"compression={compression}", *overrides)
+    labels = np.zeros(len(images), dtype=np.int64) if labels is None else labels
     subject = export.Subject(helpers.network(), "student", config, config.model, helpers.CLASSES, Precision())
     batches = [
-        Batch(paddle.to_tensor(part), paddle.zeros([len(part)], "int64"), np.arange(len(part)), len(part))
-        for part in np.array_split(images, 3)
+        Batch(paddle.to_tensor(images[part]), paddle.to_tensor(labels[part]), part, len(part))
+        for part in np.array_split(np.arange(len(images)), 3)
     ]
     return found, export.compare(folder, found, subject, batches)
 
@@ -104,7 +105,8 @@ def test_integers_that_disagree_are_noted_with_the_figure_and_another_file_is_re
     integers.precision, integers.bytes = "int8", 1
     found, [note] = compared(folder, [integers, described(folder, ONNX)], "qat")
     assert note == (
-        f"net.int8.onnx has the trained network's class for {agreement:.1%} of 120 test images only (wanted: 99%)"
+        f"net.int8.onnx has the trained network's class for {agreement:.1%} of 120 test images only "
+        "(deploy.agreement=0.99)"
     )
     export.recommend(folder, found, cfg.Deploy(bench_s=bench_s))
     assert found.recommended == ONNX
@@ -119,6 +121,28 @@ def test_where_no_file_agrees_enough_the_one_that_agrees_most_is_recommended(fol
     assert turned.agreement < swapped.agreement < 0.99
     export.recommend(folder, found, cfg.Deploy(bench_s=bench_s))
     assert found.recommended == swapped.path
+
+
+def test_a_files_own_top1_is_beside_its_agreement(folder):
+    classes = helpers.logits(IMAGES).argmax(axis=1)
+    labels = np.where(np.arange(len(IMAGES)) % 3, classes, (classes + 1) % 4)
+    swapped = with_end(folder, "net.int8.onnx", *SWAPPED)
+    found, _ = compared(folder, [described(folder, ONNX), swapped], "qat", labels=labels)
+    exact, wrong = found.files
+    assert exact.top1 == (labels == classes).mean()
+    assert wrong.top1 == (labels == np.array([1, 0, 2, 3])[classes]).mean()
+
+
+def test_the_least_agreement_is_a_key(folder):
+    integers = with_end(folder, "net.int8.onnx", *SWAPPED)
+    integers.precision, integers.bytes = "int8", 1
+    found, notes = compared(folder, [integers, described(folder, ONNX)], "qat", overrides=["deploy.agreement=0.1"])
+    assert notes == []
+    assert 0.1 < integers.agreement < 0.99
+    export.recommend(folder, found, cfg.Deploy(bench_s=0, agreement=0.1))
+    assert found.recommended == "net.int8.onnx"
+    export.recommend(folder, found, cfg.Deploy(bench_s=0))
+    assert found.recommended == ONNX
 
 
 def test_weights_alone_are_not_recommended(folder):

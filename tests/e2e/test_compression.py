@@ -214,7 +214,16 @@ def test_a_calibrated_run_is_evaluated_from_mlflow_alone_and_its_model_is_there(
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     client, [found] = mlflow_runs(f"sqlite:///{tmp_path}/outputs/mlflow.db")
-    for name in ("top1", "params", "macs", "size_mb", "latency_ms_p50", "latency_ms_p99"):
+    for name in (
+        "top1",
+        "params",
+        "macs",
+        "size_mb",
+        "latency_ms_p50",
+        "latency_ms_p99",
+        "int8_top1",
+        "int8_agreement",
+    ):
         assert found.data.metrics[f"final/{name}"] == result["final"][name]
     assert found.outputs.model_outputs
     assert {item.path for item in client.list_artifacts(found.info.run_id, "export")} >= {
@@ -253,7 +262,7 @@ def test_a_sweep_over_compressions_ends_in_a_table_with_costs_and_a_plot(tmp_pat
     done = run("-m", *options, "compression=none,ptq", "tracking=none", cwd=tmp_path, env={"COLUMNS": "160"})
     assert done.returncode == 0, done.stderr
     heading = next(line for line in done.stdout.splitlines() if "test top-1" in line and "status" in line)
-    assert all(text in heading for text in ("M parameters", "M MACs", "MB", "ms/image"))
+    assert all(text in heading for text in ("M parameters", "M MACs", "MB", "ms/image", "int8 top-1", "int8 agreement"))
     [plot] = (tmp_path / "outputs" / "default" / "sweeps").rglob("accuracy_latency.png")
     results = [json.loads(path.read_text())["final"] for path in plot.parent.rglob("result.json")]
     assert len(results) == 2
@@ -261,8 +270,12 @@ def test_a_sweep_over_compressions_ends_in_a_table_with_costs_and_a_plot(tmp_pat
         assert f"{final['size_mb']:.3f}" in done.stdout
     rows = [line.split() for line in done.stdout.splitlines() if "FINISHED" in line]
     assert len(rows) == 2
+    [integers] = [final for final in results if "int8_top1" in final]
+    assert [row[-3:-1] for row in rows if len(row) > len(rows[0])] == [
+        [f"{integers['int8_top1']:.4f}", f"{integers['int8_agreement']:.4f}"]
+    ]
     # Latencies are measured anew, all jobs in turns.
-    assert all(0 < float(row[-2]) < 1000 for row in rows)
+    assert all(0 < float(row[len(rows[0]) - 2]) < 1000 for row in rows)
     assert "1 thread, in turns" in done.stdout
 
 

@@ -89,8 +89,8 @@ def describe(timing: bench.Timing, speedup: float | None) -> dict[str, Any]:
         "run": timing.entry.run, "network": described.network, "model": described.model,
         "compression": described.compression, "path": file.path, "format": file.format, "precision": file.precision,
         "recommended": timing.recommended, "engine": timing.engine, "threads": timing.threads,
-        "params": described.params, "macs": described.macs, "bytes": file.bytes, "agreement": file.agreement,
-        "batch": timing.batch_size, "calls": timing.calls, "latency_ms_p50": timing.p50_ms,
+        "params": described.params, "macs": described.macs, "bytes": file.bytes, "top1": file.top1,
+        "agreement": file.agreement, "batch": timing.batch_size, "calls": timing.calls, "latency_ms_p50": timing.p50_ms,
         "latency_ms_p90": timing.p90_ms, "latency_ms_p99": timing.p99_ms, "images_per_s": timing.images_per_s,
         "speedup": speedup,
     }  # fmt: skip
@@ -102,13 +102,13 @@ def show(timings: Sequence[bench.Timing]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("run", "file", "precision"):
         table.add_column(heading, overflow="fold")
-    for heading in ("params", "MACs", "MB", "agreement", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s"):
+    for heading in ("params", "MACs", "MB", "top-1", "agreement", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s"):
         table.add_column(heading, justify="right")
     if several:
         table.add_column("speed", justify="right")
     last: bench.Entry | None = None
     for timing, speedup in zip(timings, bench.speedups(timings), strict=True):
-        cells = [""] * 7 if timing.entry is last else _about(timing)
+        cells = [""] * 8 if timing.entry is last else _about(timing)
         cells += [str(timing.batch_size), *(f"{value:.2f}" for value in (timing.p50_ms, timing.p90_ms, timing.p99_ms))]
         cells += [f"{timing.images_per_s:,.0f}", *([f"{speedup:.2f} ×" if speedup else ""] if several else [])]
         table.add_row(*cells)
@@ -122,6 +122,6 @@ def show(timings: Sequence[bench.Timing]) -> None:
 
 def _about(timing: bench.Timing) -> list[str]:
     described, file = timing.entry.manifest, timing.entry.file
-    agreement = "" if file.agreement is None else f"{file.agreement:.4f}"
+    shares = ("" if share is None else f"{share:.4f}" for share in (file.top1, file.agreement))
     numbers = (f"{value / 1e6:.2f} M" for value in (described.params, described.macs))
-    return [timing.entry.run, file.path, file.precision, *numbers, f"{file.bytes / 1e6:.2f}", agreement]
+    return [timing.entry.run, file.path, file.precision, *numbers, f"{file.bytes / 1e6:.2f}", *shares]

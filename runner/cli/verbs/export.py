@@ -91,7 +91,7 @@ def show(place: Path, exported: Exported) -> None:
     manifest = exported.manifest
     latency = {timing.entry.file.path: timing for timing in exported.timings}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("file", "precision", "MB", "agreement", "largest difference", "ms at batch 1", "engine"):
+    for heading in ("file", "precision", "MB", "top-1", "agreement", "largest difference", "ms at batch 1", "engine"):
         table.add_column(heading, justify="left" if heading in ("file", "precision", "engine") else "right")
     for file in manifest.files:
         timing = latency.get(file.path)
@@ -99,6 +99,7 @@ def show(place: Path, exported: Exported) -> None:
             styled(file.path, "bold") if file.path == manifest.recommended else file.path,
             file.precision,
             f"{file.bytes / 1e6:.3f}",
+            "" if file.top1 is None else f"{file.top1:.4f}",
             "" if file.agreement is None else f"{file.agreement:.2%}",
             "" if file.max_difference is None else f"{file.max_difference:.2g}",
             f"{timing.p50_ms:.2f}" if timing else "",
