@@ -12,6 +12,7 @@ from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, About
 from runner.training.loop import fit
 from runner.training.state import Ending
 from runner.worker import experiment
+from tests.data import layouts
 
 #: 6 batches an epoch, 2 epochs; checkpoints within an epoch as well.
 RUN = [
@@ -101,3 +102,50 @@ def make(directory):
 
 def newest(directory):
     return max((directory / "checkpoints").glob("step-*"))
+
+
+#: Where pictures are, whether they are kept, and in how many processes they are decoded.
+STORED = [
+    ("folder", "none", 0), ("folder", "none", 2), ("folder", "memory", 0), ("folder", "disk", 2), ("list", "memory", 2),
+    ("tars", "none", 2), ("tars", "disk", 0), ("parquet", "none", 0), ("parquet", "memory", 2),
+]  # fmt: skip
+PICTURES = [
+    "data.batch_size=8", "data.image_size=12", "data.val_fraction=0.2", "data.augment.crop_padding=2",
+    "data.augment.flip=true", "train.epochs=3", "train.log_every=4", "checkpoint.every_steps=2", "checkpoint.keep=9",
+    "schedule.warmup_epochs=1", "train.threads=1", "tracking=none", *LINEAR, "+model.kwargs.pixels=432",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Layout → overrides of the same 40 pictures in it."""
+    root = tmp_path_factory.mktemp("sets")
+    pictures = {
+        f"{name}/{number:02}.png": layouts.png(number, 16, 14) for name in ("cat", "dog") for number in range(20)
+    }
+    layouts.write_folder(root / "folder", pictures)
+    layouts.write_list(root / "list.txt", root / "folder", pictures)
+    layouts.write_tars(root / "tars", pictures, 3)
+    layouts.write_parquet(root / "set.parquet", pictures)
+    return {
+        "folder": ["data=image_folder", f"data.root={root / 'folder'}"],
+        "list": ["data=files", f"data.root={root / 'folder'}", f"data.train={root / 'list.txt'}"],
+        "tars": ["data=shards", f"data.root={root / 'tars'}", "data.train=set-*.tar"],
+        "parquet": ["data=shards", f"data.train={root / 'set.parquet'}"],
+    }
+
+
+@pytest.mark.parametrize(("layout", "cache", "workers"), STORED)
+def test_pictures_train_the_same_from_every_layout_and_a_run_on_them_goes_on(
+    tmp_path, config_of, sets, monkeypatch, layout, cache, workers
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plain, _ = trained(make(tmp_path / "plain"), config_of(*sets["folder"], *PICTURES, "data.workers=0"))
+    config = config_of(*sets[layout], *PICTURES, f"data.cache={cache}", f"data.workers={workers}")
+    begun, ending = trained(make(tmp_path / "parts"), config, last=5)
+    assert ending is Ending.interrupted
+    rest, ending = trained(tmp_path / "parts", config, checkpoint.newest(tmp_path / "parts")[0])
+    assert ending is Ending.complete
+    assert begun.metrics | rest.metrics == plain.metrics
+    ours, theirs = (load_file(newest(tmp_path / name) / MODEL) for name in ("parts", "plain"))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
