@@ -83,6 +83,7 @@ def load(config: cfg.Shards) -> Source:
     problems = Problems()
     patterns = {"train": config.train, "val": config.val, "test": config.test}
     shards = {split: storage.find(pattern, config.root, SUFFIXES) for split, pattern in patterns.items() if pattern}
+    _refuse_shared(patterns, shards)
     indices = {
         split: [shard_index.load(path, config.image_column, config.label_column, problems) for path in paths]
         for split, paths in shards.items()
@@ -98,6 +99,17 @@ def load(config: cfg.Shards) -> Source:
     name = os.path.basename(os.path.dirname(os.path.abspath(shards["train"][0])))
     source = Source(name, names, **splits, skipped={HIDDEN: hidden} if hidden else {})
     return with_test(source, config.test_fraction, config.split_seed, is_whole=len(splits) == 1)
+
+
+def _refuse_shared(patterns: dict[str, str | None], shards: dict[str, list[str]]) -> None:
+    """Errors: DataError for shards of the training images that another split's pattern names too, as `*.tar` does."""
+    for split, paths in shards.items():
+        shared = sorted(set(paths) & set(shards["train"]))
+        if shared and patterns[split] != patterns["train"]:
+            raise DataError(
+                f"data.train={patterns['train']} and data.{split}={patterns[split]} both name "
+                f"{classes.listed(map(os.path.basename, shared))}. Choose patterns that have no shard in common."
+            )
 
 
 def _classes(config: cfg.Shards, indices: dict[str, list[Index]]) -> tuple[list[str], dict[str, int]]:

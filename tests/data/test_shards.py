@@ -201,6 +201,15 @@ def test_what_is_no_shard_or_missing_is_named(tmp_path, pattern, said):
         loaded(pattern, root=str(tmp_path))
 
 
+def test_a_shard_of_two_splits_is_refused_unless_it_is_meant(tmp_path):
+    layouts.write_tars(tmp_path / "tars", PICTURES, 3)
+    root = str(tmp_path / "tars")
+    with pytest.raises(DataError, match=r"data.train=\*.tar and data.val=set-002.tar both name set-002.tar"):
+        loaded("*.tar", val="set-002.tar", root=root)
+    assert len(loaded("*.tar", val="*.tar", root=root).val) == 10
+    assert len(loaded("set-00[01].tar", val="set-002.tar", root=root).val) == 3
+
+
 def counted(monkeypatch, module=archive):
     """How often shards were read through."""
     calls, make = [], module.pictures
