@@ -10,7 +10,7 @@ from typing import IO
 from ..errors import DataError
 from ..images import is_hidden, is_picture
 from . import storage
-from .classes import Problems
+from .classes import BLANKS, Problems
 
 SUFFIXES = (".tar",)
 #: Bytes of a `.cls` or `.json`; any that has more is something else.
@@ -65,7 +65,7 @@ def _label(content: bytes, suffix: str, key: str) -> str:
     """The label in a `.cls` or `.json`; empty where it has none."""
     try:
         value = content.decode() if suffix == "cls" else json.loads(content)[key]
-        text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+        text = str(value).strip(BLANKS) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
         # JSON can escape halves of characters, which no encoding has.
         text.encode()
     except (ValueError, RecursionError, LookupError, TypeError):

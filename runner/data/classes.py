@@ -10,6 +10,8 @@ from ..errors import DataError, nearest
 
 #: Between the labels of one picture, where it has several: no name has one.
 BETWEEN = "\0"
+#: What is no part of a name or label at its ends. Python knows more blanks, some of which file systems allow.
+BLANKS = " \t\r\n"
 #: How many of many things a message names.
 NAMED = 10
 
@@ -82,7 +84,7 @@ def read_names(text: str, path: str) -> list[str]:
 
     Errors: DataError where numbers or names are missing or stand twice.
     """
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    lines = [line.strip(BLANKS) for line in text.split("\n") if line.strip(BLANKS)]
     numbered = [re.fullmatch(r"(\d+)[ \t]+(.+)", line) for line in lines]
     names = lines
     if lines and all(numbered):

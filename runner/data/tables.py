@@ -16,7 +16,7 @@ from .. import config as cfg
 from ..errors import DataError, nearest
 from ..images import is_picture
 from . import parquet
-from .classes import BETWEEN, Problems, read_names
+from .classes import BETWEEN, BLANKS, Problems, read_names
 
 #: What a column of zeros and ones may have.
 FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
@@ -108,9 +108,9 @@ def _lines(path: str, problems: Problems) -> Rows:
     """Lines `path label`: a tab, or else the last space, is between, so that paths may have spaces."""
     rows = Rows(path)
     for number, line in enumerate(text(path).split("\n"), 1):
-        if not (line := line.strip()):
+        if not (line := line.strip(BLANKS)):
             continue
-        fields = [part.strip() for part in (line.split("\t") if "\t" in line else line.rpartition(" ")[::2])]
+        fields = [part.strip(BLANKS) for part in (line.split("\t") if "\t" in line else line.rpartition(" ")[::2])]
         if len(fields) != 2 or not all(fields) or ("." in fields[1] and is_picture(fields[1])):
             problems.add(f"{path}:{number}", f"not a path and a label: {line[:80]!r}")
             continue
@@ -142,7 +142,8 @@ def _csv(path: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
     """(line, fields) of every line that has any; the first may be a header."""
     content = text(path)
     if (delimiter := _delimiter(path, content)) is None:
-        yield from ((number, line.split()) for number, line in enumerate(content.split("\n"), 1) if line.strip())
+        lines = ((number, line.strip(BLANKS)) for number, line in enumerate(content.split("\n"), 1))
+        yield from ((number, re.split(f"[{BLANKS}]+", line)) for number, line in lines if line)
         return
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     line = 0
@@ -151,7 +152,7 @@ def _csv(path: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
             # A field in quotes may have several lines: an entry is named by its first.
             line, first = reader.line_num, line + 1
             if any(map(str.strip, fields)):
-                yield first, [field.strip() for field in fields]
+                yield first, [field.strip(BLANKS) for field in fields]
     except csv.Error as error:
         problems.add(f"{path}:{line + 1}", f"{error}; what follows was not read")
 
@@ -213,4 +214,4 @@ def _flags(values: list[str], names: list[str]) -> str | None:
 
 def _names(label: str, separator: str | None) -> str:
     parts = label.split(separator) if separator else [label]
-    return BETWEEN.join(part.strip() for part in parts if part.strip()) if len(parts) > 1 else label
+    return BETWEEN.join(part.strip(BLANKS) for part in parts if part.strip(BLANKS)) if len(parts) > 1 else label

@@ -31,7 +31,8 @@ from .. import import_probe
 REQUIRED = {
     "numpy": (">=1.24,<2", "numpy"), "setuptools": ("<81", "pkg_resources"), "six": ("", "six"),
     "decorator": ("", "decorator"), "requests": ("", "requests"), "pyyaml": (">=6", "yaml"),
-    "pillow": (">=10.1", "PIL"), "rich": (">=13", "rich"), "safetensors": (">=0.4.3", "safetensors"), "omegaconf": (">=2.3,<2.4", "omegaconf"),
+    "pillow": (">=10.1", "PIL"), "rich": (">=13", "rich"), "safetensors": (">=0.4.3", "safetensors"),
+    "omegaconf": (">=2.3,<2.4", "omegaconf"),
     "hydra-core": (">=1.3.2,<1.4", "hydra"), "matplotlib": (">=3.7", "matplotlib"), "jinja2": (">=3.1", "jinja2"),
     "scikit-learn": (">=1.3", "sklearn"), "mlflow": (">=3.10,<4", "mlflow"), "paddleslim": (">=2.6,<3", "paddleslim"),
     "onnx": (">=1.16", "onnx"), "onnxruntime": (">=1.17", "onnxruntime"), "paddle2onnx": (">=2.0,<3", "paddle2onnx"),

@@ -33,4 +33,4 @@ def test_on_a_terminal_what_differs_from_the_defaults_is_marked(command, tmp_pat
 def test_what_could_not_be_trained_is_refused_here_as_well(command, tmp_path):
     done = command("config", "optimizer.lrr=1", cwd=tmp_path)
     assert done.returncode == 2
-    assert "Did you mean 'lr'?" in done.stderr
+    assert "Did you mean optimizer.lr=1?" in done.stderr
