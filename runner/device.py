@@ -38,6 +38,26 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def free_memory(cgroup: Path = Path("/sys/fs/cgroup"), facts: Path = Path("/proc/meminfo")) -> int:
+    """Bytes of memory that this process may still take: of what is free here, or in a container, its part.
+
+    The others are those of its run on this machine, and of the sweep's jobs beside it.
+    """
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        free = 1024 * _numbers(facts)["MemAvailable:"]
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        most, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
+        # What was read from files is given back where memory is short.
+        free = min(free, most - used + _numbers(cgroup / "memory.stat")["inactive_file"])
+    return max(0, free) // (int(os.environ.get("PADDLE_LOCAL_SIZE", "1")) * int(os.environ.get(AT_ONCE, "1")))
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Name → number of a file of the kernel's with one a line."""
+    return {line.split()[0]: int(line.split()[1]) for line in path.read_text().splitlines()}
+
+
 def environment(threads: int | None, local_world_size: int = 1) -> dict[str, str]:
     """What has to be in the environment of a process before it loads Paddle.
 

@@ -50,3 +50,17 @@ def test_freed_memory_is_kept_for_the_next_step():
         for how in ("keep", "give")
     }
     assert faults["keep"] < faults["give"] / 10
+
+
+def test_the_free_memory_is_that_of_the_container_divided_among_the_processes(tmp_path, monkeypatch):
+    monkeypatch.delenv(device.AT_ONCE, raising=False)
+    facts = tmp_path / "meminfo"
+    facts.write_text("MemTotal:       24 kB\nMemAvailable:       5 kB\n")
+    assert device.free_memory(tmp_path, facts) == 5120
+    for name, content in (("max", "2000"), ("current", "1700"), ("stat", "anon 9\ninactive_file 100\n")):
+        (tmp_path / f"memory.{name}").write_text(content)
+    assert device.free_memory(tmp_path, facts) == 400
+    monkeypatch.setenv("PADDLE_LOCAL_SIZE", "2")
+    assert device.free_memory(tmp_path, facts) == 200
+    (tmp_path / "memory.max").write_text("max")
+    assert device.free_memory(tmp_path, facts) == 2560

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import paddle
@@ -11,7 +11,9 @@ from paddle import Tensor
 
 from .. import config as cfg
 from .. import device
-from . import workers
+from ..kernels.pictures import resampler
+from . import cache, workers
+from .cache import InMemory
 from .matching import Known
 from .prefetch import ahead
 from .samplers import batch_bounds, epoch_order
@@ -96,6 +98,8 @@ class Loaders:
     source: Source
     train: TrainLoader
     val: EvalLoader | None
+    notes: list[str] = field(default_factory=list)
+    """What a person should know about how the pictures come."""
 
     @property
     def measured_on(self) -> str:
@@ -146,7 +150,8 @@ def build(
         same = source.train.select(np.sort(few))
         source = Source(source.name, source.classes, same, same, same)
     val = EvalLoader(source.val, config, rank, world) if source.val is not None else None
-    return Loaders(source, TrainLoader(source.train, config, seed, rank, world), val)
+    notes = cache.attach(config, source) if isinstance(config, cfg.Pictures) else []
+    return Loaders(source, TrainLoader(source.train, config, seed, rank, world), val, notes)
 
 
 def _batches(
@@ -178,15 +183,16 @@ def _read(
         case Images(images=images):
             for indices in batches:
                 yield indices, images, indices
+        case ImageFiles(cache=InMemory() as kept) if kept.has_all(len(split)):
+            for indices in batches:
+                yield indices, kept.pictures, indices
         case ImageFiles():
-            if isinstance(config, cfg.Pictures) and workers.way(config) is not workers.Way.alone:
-                decoded = workers.decoded(split, batches, config)
-            else:
-                decoded = _decoded(split, batches)
-            for indices, images in decoded:
-                yield indices, images, np.arange(len(indices))
+            # Compiled and loaded before there are several processes.
+            split.resample = resampler()
+            count = config.workers if isinstance(config, cfg.Pictures) else 0
+            yield from workers.decoded(split, batches, count) if count else _decoded(split, batches)
 
 
-def _decoded(split: ImageFiles, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _decoded(split: ImageFiles, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     for indices in batches:
-        yield indices, np.stack([split.decode(index) for index in indices])
+        yield indices, np.stack([split.decode(index) for index in indices]), np.arange(len(indices))

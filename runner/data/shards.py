@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .. import config as cfg
+from .. import files
 from ..errors import DataError
 from . import archive, classes, parquet, shard_index, storage, tables
 from .classes import Problems
@@ -72,6 +73,11 @@ class Members:
     def sizes(self) -> np.ndarray:
         """Bytes of each picture, int64 [N]."""
         return self.lengths
+
+    def state(self) -> str:
+        """What changes when one of the pictures does: of their places, sizes and shards."""
+        shards = " ".join([*map(storage.stamp, self.shards), *self.shards, self.image_column])
+        return files.digest([self.numbers, self.places, self.lengths], shards)
 
 
 def load(config: cfg.Shards) -> Source:

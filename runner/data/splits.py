@@ -11,8 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
+from .. import files
 from ..errors import DataError
-from ..images import Preparation, decode
+from ..images import Preparation, Resample, decode, resample
 from .names import Names
 
 #: Part of a set without splits that is held out for the test unless the config says so.
@@ -43,6 +44,16 @@ class Images:
         return f"image {index}"
 
 
+class Cache(Protocol):
+    """Where decoded pictures, uint8 [H, W, C], are kept."""
+
+    def read(self, index: int) -> np.ndarray | None:
+        """A picture where it is kept."""
+
+    def write(self, index: int, picture: np.ndarray) -> None:
+        """Keep a picture, where there is room."""
+
+
 class Pictures(Protocol):
     """Encoded pictures that are read one by one."""
 
@@ -59,6 +70,9 @@ class Pictures(Protocol):
 
     def sizes(self) -> np.ndarray:
         """Bytes of each picture, int64 [N]; -1 where there is none to be found."""
+
+    def state(self) -> str:
+        """What changes when one of the pictures does: of their names, sizes and times."""
 
 
 @dataclass
@@ -86,11 +100,20 @@ class FilesOnDisk:
 
     def sizes(self) -> np.ndarray:
         """Bytes of each file, int64 [N]; -1 where there is none to be found."""
-        sizes = np.full(len(self), -1, dtype=np.int64)
+        return self._facts()[:, 0]
+
+    def state(self) -> str:
+        """What changes when one of the pictures does: of their names, sizes and times."""
+        return files.digest([self.names.text, self.names.ends, self._facts()])
+
+    def _facts(self) -> np.ndarray:
+        """Size in bytes and time in nanoseconds of each file, int64 [N, 2]; -1 where there is none to be found."""
+        facts = np.full((len(self), 2), -1, dtype=np.int64)
         for index in range(len(self)):
             with contextlib.suppress(OSError):
-                sizes[index] = os.stat(self.read(index)).st_size
-        return sizes
+                status = os.stat(self.read(index))
+                facts[index] = status.st_size, status.st_mtime_ns
+        return facts
 
 
 @dataclass
@@ -102,6 +125,10 @@ class ImageFiles:
     """int64 [N]."""
     preparation: Preparation | None = None
     """How a picture becomes what the network is given; the config says it."""
+    cache: Cache | None = None
+    """Where decoded pictures are kept."""
+    resample: Resample = resample
+    """What scales pictures; another implementation has the same result."""
 
     def __post_init__(self) -> None:
         if isinstance(self.pictures, Sequence):
@@ -112,24 +139,43 @@ class ImageFiles:
 
     def select(self, indices: np.ndarray) -> ImageFiles:
         """The pictures at these places."""
-        return replace(self, pictures=self.encoded.select(indices), labels=self.labels[indices])
+        return replace(self, pictures=self.encoded.select(indices), labels=self.labels[indices], cache=None)
 
     def name(self, index: int) -> str:
         """What messages and reports call a picture."""
         return self.encoded.name(index)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[H, W, C] of a decoded picture."""
+        assert self.preparation is not None, "sources.load sets it"
+        return *self.preparation.size, self.preparation.channels
+
     def decode(self, index: int) -> np.ndarray:
         """One picture: uint8 [H, W, C]. Errors: DataError naming it."""
+        picture = self.cache.read(index) if self.cache else None
+        if picture is None:
+            picture = self._decode(index)
+            if self.cache:
+                self.cache.write(index, picture)
+        return picture
+
+    def _decode(self, index: int) -> np.ndarray:
         assert self.preparation is not None, "sources.load sets it"
         try:
             picture = self.encoded.read(index)
-            return decode(picture, self.preparation, self.name(index) if isinstance(picture, bytes) else None)
+            name = self.name(index) if isinstance(picture, bytes) else None
+            return decode(picture, self.preparation, name, resample=self.resample)
         except OSError as error:
             raise DataError(f"{self.name(index)} cannot be read: {error.strerror or error}.") from error
 
     def sizes(self) -> np.ndarray:
         """Bytes of each picture, int64 [N]; -1 where there is none to be found."""
         return self.encoded.sizes()
+
+    def state(self) -> str:
+        """What changes when one of the pictures does: of their names, sizes and times."""
+        return self.encoded.state()
 
     @property
     def encoded(self) -> Pictures:

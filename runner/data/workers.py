@@ -1,117 +1,128 @@
-"""Processes that decode images beside training, and how what they decoded reaches it."""
+"""Processes that decode pictures beside training, into memory that they share with it."""
 
 from __future__ import annotations
 
-import enum
-import functools
-import math
-import multiprocessing
+import contextlib
 import os
-import shutil
+import select
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import numpy as np
-import paddle
 
-from .. import config as cfg
+from ..errors import ProcessLost
 from ..processes import die_with_parent
-from .prefetch import iterated
+from .cache import shared_memory
 from .splits import ImageFiles
 
-#: Where Paddle keeps what processes share. A write beyond its size kills the process that writes.
-SHARED_MEMORY = "/dev/shm"
-
-
-class Way(enum.Enum):
-    """How images reach the training process."""
-
-    shared = "through memory that is shared"
-    sent = "through pipes"
-    alone = "it decodes them itself"
-
-
-def way(config: cfg.Pictures) -> Way:
-    """What this machine, or container, has room for; it stays the same while the process lives."""
-    return _way(_bytes(config)) if config.workers else Way.alone
-
-
-def note(config: cfg.Pictures) -> str:
-    """What a person should know about that; empty where all is as the config says."""
-    if not config.workers or (chosen := way(config)) is Way.shared:
-        return ""
-    return (
-        f"images are slower to come: data.workers={config.workers} want {_bytes(config) >> 20} MB of {SHARED_MEMORY}, "
-        f"where there is less, so they reach training otherwise ({chosen.value}). Docker: --shm-size=1g"
-    )
-
-
-def _bytes(config: cfg.Pictures) -> int:
-    """What the batches of training and of an evaluation in between take: two a worker wait, and one is in use."""
-    images = config.batch_size + config.eval_batch_size
-    return (2 * config.workers + 2) * images * math.prod(config.input_shape)
-
-
-@functools.cache
-def _way(wanted: int) -> Way:
-    try:
-        multiprocessing.Lock()
-    except (OSError, ImportError):
-        return Way.alone
-    try:
-        free = shutil.disk_usage(SHARED_MEMORY).free
-    except OSError:
-        return Way.sent
-    return Way.shared if wanted <= free else Way.sent
-
-
-class _Files(paddle.io.Dataset):
-    """What a worker process does with an index."""
-
-    def __init__(self, split: ImageFiles) -> None:
-        self.split = split
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
-        try:
-            return self.split.decode(index), np.int64(index)
-        except Exception:
-            # A worker's exception arrives as text with a traceback: the main process decodes the file again and raises.
-            assert self.split.preparation is not None
-            shape = (*self.split.preparation.size, self.split.preparation.channels)
-            return np.zeros(shape, dtype=np.uint8), np.int64(-1 - index)
-
-
-def _start_worker(parent: int, _number: int) -> None:
-    # A signal to the process group is the trainer's to answer.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(parent)
+#: Pieces that an epoch's window is divided into: each process decodes one after the other.
+PIECES = 64
+#: Bytes of a number in a pipe, and numbers that one takes before who writes has to wait for who reads.
+_NUMBER, _PIPE = 8, 512
 
 
 def decoded(
-    split: ImageFiles, batches: list[np.ndarray], config: cfg.Pictures
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(indices, images uint8 [n, H, W, C]) of every batch of indices."""
-    if not batches:
-        return
-    loader = paddle.io.DataLoader(
-        _Files(split),
-        batch_sampler=[list(map(int, batch)) for batch in batches],
-        num_workers=min(config.workers, len(batches)),
-        use_shared_memory=way(config) is Way.shared,
-        # What is decoded is changed before it goes to the device.
-        places=[paddle.CPUPlace()],
-        use_buffer_reader=False,
-        worker_init_fn=functools.partial(_start_worker, os.getpid()),
-        return_list=True,
+    split: ImageFiles, batches: list[np.ndarray], workers: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(indices, pictures uint8 [T, H, W, C], their places in it) of every batch of indices, valid until the next.
+
+    A picture's place is its position in the epoch modulo T, so that T are decoded or in use at a time, however many
+    there are. Errors: DataError naming a picture; ProcessLost.
+    """
+    order = np.concatenate([*batches, np.empty(0, np.int64)])
+    largest = max(map(len, batches), default=0)
+    window = largest + 2 * max(largest, workers)
+    piece = -(-window // min(max(PIECES, 4 * workers), _PIPE // 2))
+    pictures = shared_memory((window + piece, *split.shape))
+    count = -(-len(order) // piece)
+
+    def decode(number: int) -> list[int]:
+        """Decode one piece; returns the positions of those that could not be."""
+        failed = []
+        for position in range(number * piece, min((number + 1) * piece, len(order))):
+            try:
+                pictures[position % len(pictures)] = split.decode(order[position])
+            except Exception:
+                failed.append(position)
+        return failed
+
+    ready, failed = np.zeros(count, dtype=bool), set()
+    asked = begin = 0
+    with _processes(min(workers, count), decode) as (tasks, answers):
+        for indices in batches:
+            end = begin + len(indices)
+            room = min(count, (begin + len(pictures)) // piece)
+            os.write(tasks, np.arange(asked, room, dtype=np.int64).tobytes())
+            asked = room
+            while not ready[begin // piece : -(-end // piece)].all():
+                for number in answers():
+                    if number < 0:
+                        failed.add(-1 - number)
+                    else:
+                        ready[number] = True
+            for position in sorted(failed.intersection(range(begin, end))):
+                # What the other process met is not known here, where it is met again.
+                pictures[position % len(pictures)] = split.decode(order[position])
+            yield indices, pictures, np.arange(begin, end) % len(pictures)
+            begin = end
+
+
+@contextlib.contextmanager
+def _processes(count: int, work: Callable[[int], list[int]]) -> Iterator[tuple[int, Callable[[], Iterator[int]]]]:
+    """Processes that do `work` with numbers; they end with the context.
+
+    Gives the pipe that the numbers are written to, and what waits for answers: a number that is done, behind -1 - p for
+    every p that `work` returned.
+    """
+    parent, (tasks, numbers) = os.getpid(), os.pipe()
+    # The end of a pipe that answers are read from → the only process that has the other one.
+    processes: dict[int, int] = {}
+    poll = select.poll()
+
+    def answers() -> Iterator[int]:
+        for pipe, _ in poll.poll():
+            answer = os.read(pipe, _NUMBER * _PIPE)
+            if not answer:
+                raise _lost(processes[pipe])
+            yield from np.frombuffer(answer, dtype=np.int64).tolist()
+
+    try:
+        for _ in range(count):
+            pipe, theirs = os.pipe()
+            process = os.fork() or _serve(parent, tasks, theirs, work)
+            os.close(theirs)
+            processes[pipe] = process
+            poll.register(pipe, select.POLLIN)
+        yield numbers, answers
+    finally:
+        for pipe, process in processes.items():
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+            os.close(pipe)
+        os.close(tasks)
+        os.close(numbers)
+
+
+def _serve(parent: int, tasks: int, answers: int, work: Callable[[int], list[int]]) -> NoReturn:
+    try:
+        # A signal to the process group is the trainer's to answer.
+        for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(stop, signal.SIG_IGN)
+        die_with_parent(parent)
+        while task := os.read(tasks, _NUMBER):
+            number = int.from_bytes(task, sys.byteorder)
+            os.write(answers, np.array([*(-1 - failed for failed in work(number)), number], np.int64).tobytes())
+    finally:
+        os._exit(1)
+
+
+def _lost(process: int) -> ProcessLost:
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+    return ProcessLost(
+        f"A process that decodes pictures {how}, as the system does where memory is short. Lower data.workers or "
+        "data.batch_size; data.workers=0 decodes in the training process."
     )
-    with iterated(loader) as iterator:
-        for images, indices in iterator:
-            places, decoded = indices.numpy(), images.numpy()
-            for row in np.flatnonzero(places < 0):
-                places[row] = -1 - places[row]
-                decoded[row] = split.decode(places[row])
-            yield places, decoded

@@ -18,7 +18,7 @@ from ..checkpoints import checkpoint, restore
 from ..config import rules
 from ..config.monitor import is_known, metrics_of, refusal
 from ..data import about as about_data
-from ..data import check, workers
+from ..data import check
 from ..data.about import About
 from ..errors import ConfigError, DataError
 from ..kernels import native
@@ -199,8 +199,7 @@ def prepare(
     source, about = _checked(data.load(config.data, known), config.data, with_teacher, ranks, listing, notes)
     overfit = config.debug.overfit_batches
     loaders = data.build(config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, source=source)
-    if isinstance(config.data, cfg.Pictures) and (note := workers.note(config.data)):
-        notes.append(note)
+    notes += loaders.notes
     mode = modes.build(config)
     networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
     if with_teacher:

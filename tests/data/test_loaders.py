@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -127,17 +123,6 @@ def test_every_process_could_test_alone():
     assert seen == list(range(21))
 
 
-def test_no_worker_outlives_an_epoch_that_is_abandoned(folder):
-    epoch = data.build(image_folder(folder, workers=2), 0).train.epoch(0)
-    next(epoch)
-    assert multiprocessing.active_children()
-    epoch.close()
-    limit = time.monotonic() + 10
-    while multiprocessing.active_children() and time.monotonic() < limit:
-        time.sleep(0.05)
-    assert not multiprocessing.active_children()
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_image_is_named(folder, tmp_path, workers):
     import shutil
@@ -163,34 +148,3 @@ def test_workers_leave_the_random_state_of_the_process_alone(folder):
     before = seeding.state()
     drawn(data.build(image_folder(folder, workers=2), 0).train)
     assert seeding.state() == before
-
-
-KILLED = """
-import os, sys
-from runner.config import ImageFolder
-from runner.data import build
-batches = build(ImageFolder(root=sys.argv[1], image_size=16, batch_size=5, val_fraction=0.0), 0).train.epoch(0)
-next(batches)
-print(open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read(), flush=True)
-os.kill(os.getpid(), 9)
-"""
-
-
-def running(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def test_workers_end_when_their_trainer_is_killed(folder, tmp_path):
-    # A file, because orphans would keep a pipe open.
-    with (tmp_path / "children").open("w+") as listed:
-        subprocess.run([sys.executable, "-c", KILLED, str(folder)], stdout=listed, stderr=subprocess.DEVNULL)
-        listed.seek(0)
-        workers = [int(number) for number in listed.read().split()]
-    assert workers
-    limit = time.monotonic() + 6
-    while any(map(running, workers)) and time.monotonic() < limit:
-        time.sleep(0.1)
-    assert not any(map(running, workers))

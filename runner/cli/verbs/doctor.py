@@ -42,7 +42,7 @@ CPU = f"pip install 'paddlepaddle{PADDLE}'"
 GPU = f"pip install 'paddlepaddle-gpu{PADDLE}' -i https://www.paddlepaddle.org.cn/packages/stable/cu126/"
 INSTALL = {"paddlepaddle": CPU, "paddlepaddle-gpu": GPU}
 UNINSTALL = "pip uninstall -y paddlepaddle paddlepaddle-gpu"
-OUTPUTS, STORE, SHARED_MEMORY = Path("outputs"), Path("outputs/mlflow.db"), Path("/dev/shm")
+OUTPUTS, STORE = Path("outputs"), Path("outputs/mlflow.db")
 COLORS = {"ok": "green", "warn": "yellow", "missing": "red"}
 
 
@@ -166,7 +166,7 @@ def machine(cgroup: Path = Path("/sys/fs/cgroup")) -> Iterator[Finding]:
 
 
 def disks() -> Iterator[Finding]:
-    """What runs are written to, and what workers of data=image_folder hand images over in."""
+    """What runs are written to."""
     folder = OUTPUTS if OUTPUTS.exists() else Path()
     try:
         tempfile.TemporaryFile(dir=folder).close()
@@ -176,10 +176,6 @@ def disks() -> Iterator[Finding]:
     except OSError as error:
         problem = f"{folder.resolve()} cannot be written: {error.strerror}"
         yield Finding("outputs", "missing", problem, "make it writable, or work in another folder")
-    if SHARED_MEMORY.is_dir():
-        free = shutil.disk_usage(SHARED_MEMORY).free
-        remedy = "for data=image_folder raise it (Docker: --shm-size=1g), or do without: data.workers=0"
-        yield room("shared memory", free, 256 << 20, f"free in {SHARED_MEMORY}", remedy)
 
 
 def tracking() -> Iterator[Finding]:

@@ -1,0 +1,197 @@
+"""Decoded pictures that are kept, so that later epochs, and on a disk later runs, need not decode them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import mmap
+import os
+import platform
+import shutil
+import struct
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import PIL
+from PIL import features
+
+from .. import config as cfg
+from .. import device, files, processes
+from ..errors import ForeignPath, UserError
+from .splits import ImageFiles, Source
+
+#: Part of what is free that pictures may take: training itself needs memory, and other programs room on the disk.
+PART = 0.5
+#: Days after which the pictures of a set that no run has used are removed.
+UNUSED_DAYS = 30
+#: What tells a picture on disk from what was never written; another one where `images.decode` gives other bytes.
+_MARK = struct.Struct("=4sI")
+_MAGIC = b"pic1"
+
+
+@dataclass
+class InMemory:
+    """The first pictures of a split, in memory that a process shares with those that decode for it."""
+
+    pictures: np.ndarray
+    """uint8 [K, H, W, C]."""
+    known: np.ndarray
+    """uint8 [K]: 1 where there is a picture."""
+
+    def read(self, index: int) -> np.ndarray | None:
+        """A picture, uint8 [H, W, C], where it is known."""
+        return self.pictures[index] if index < len(self.known) and self.known[index] else None
+
+    def write(self, index: int, picture: np.ndarray) -> None:
+        """Keep a picture, where there is room for it."""
+        if index < len(self.known):
+            self.pictures[index] = picture
+            self.known[index] = 1
+
+    def has_all(self, count: int) -> bool:
+        """Whether all pictures of a split are known."""
+        return len(self.known) == count and bool(self.known.all())
+
+
+@dataclass
+class OnDisk:
+    """The first pictures of a split in a file, which runs may use at the same time.
+
+    All would write the same bytes. Behind each picture is its checksum, so that one that is half written, damaged or
+    lost with the power counts as unknown and is written again.
+    """
+
+    file: BinaryIO
+    shape: tuple[int, int, int]
+    """[H, W, C]."""
+    room: int
+    """Pictures that it has room for."""
+
+    def read(self, index: int) -> np.ndarray | None:
+        """A picture, uint8 [H, W, C], where it is known."""
+        if index >= self.room:
+            return None
+        picture, mark = np.empty(self.shape, dtype=np.uint8), bytearray(_MARK.size)
+        with contextlib.suppress(OSError):
+            os.preadv(self.file.fileno(), [picture.data, mark], int(index) * _stride(self.shape))
+            if mark == _mark(index, picture):
+                return picture
+        return None
+
+    def write(self, index: int, picture: np.ndarray) -> None:
+        """Keep a picture, where there is room for it; where the disk takes no more, none from now on."""
+        if index < self.room:
+            try:
+                os.pwritev(self.file.fileno(), [picture.data, _mark(index, picture)], int(index) * _stride(self.shape))
+            except OSError:
+                self.room = 0
+
+
+def _stride(shape: tuple[int, int, int]) -> int:
+    """Bytes of a picture and of what is behind it."""
+    return math.prod(shape) + _MARK.size
+
+
+def _mark(index: int, picture: np.ndarray) -> bytes:
+    return _MARK.pack(_MAGIC, zlib.crc32(picture.data, int(index)))
+
+
+def attach(config: cfg.Pictures, source: Source) -> list[str]:
+    """Give the splits of a source the cache that the config asks for.
+
+    Returns what a person should know: that there is no room for all pictures, or for none.
+    """
+    splits = {name: split for name, split in source.splits.items() if isinstance(split, ImageFiles)}
+    match config.cache:
+        case cfg.Cache.memory:
+            # The test split is read once.
+            splits.pop("test", None)
+            return _in_memory(splits)
+        case cfg.Cache.disk:
+            try:
+                return _on_disk(splits, files.cache_folder() / "decoded")
+            except (OSError, UserError) as error:
+                return [f"data.cache=disk keeps nothing, every epoch decodes its pictures: {error}"]
+    return []
+
+
+def _in_memory(splits: dict[str, ImageFiles]) -> list[str]:
+    notes, free = [], int(PART * device.free_memory())
+    for name, split in splits.items():
+        size = math.prod(split.shape)
+        room = min(len(split), free // size)
+        free -= room * size
+        split.cache = InMemory(shared_memory((room, *split.shape)), shared_memory((room,)))
+        if room < len(split):
+            notes.append(
+                f"data.cache=memory keeps {room:,} of {len(split):,} pictures ({name}): more is not in half of the "
+                f"free memory. The others are decoded in every epoch; data.cache=disk has more room"
+            )
+    return notes
+
+
+def _on_disk(splits: dict[str, ImageFiles], folder: Path) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = {name: _open(folder / f"{_key(split)}.pictures") for name, split in splits.items()}
+    wanted = sum(len(split) * _stride(split.shape) for split in splits.values())
+    present = sum(os.fstat(file.fileno()).st_blocks * 512 for file in opened.values())
+    _remove_unused(folder, wanted - present)
+    notes, free = [], int(PART * shutil.disk_usage(folder).free) + present
+    for name, split in splits.items():
+        room = min(len(split), free // _stride(split.shape))
+        free -= room * _stride(split.shape)
+        split.cache = OnDisk(opened[name], split.shape, room)
+        if room < len(split):
+            notes.append(
+                f"data.cache=disk keeps {room:,} of {len(split):,} pictures ({name}): more is not in half of what is "
+                f"free in {folder}. The others are decoded in every epoch; XDG_CACHE_HOME names another place"
+            )
+    return notes
+
+
+def _open(path: Path) -> BinaryIO:
+    """A file that is locked against removal, and marked as used now. Errors: OSError, ForeignPath."""
+    if path.is_symlink():
+        raise ForeignPath(f"{path} is a symbolic link. Remove it.")
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "r+b", buffering=0)
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    os.utime(file.fileno())
+    return file
+
+
+def _key(split: ImageFiles) -> str:
+    """What the decoded pictures of a split depend on: their files, what is made of them, and what decodes."""
+    decoder = (_MAGIC, PIL.__version__, features.version("libjpeg_turbo"), platform.machine())
+    return files.text_digest(f"{split.state()} {split.preparation} {decoder}")
+
+
+def _remove_unused(folder: Path, wanted: int) -> None:
+    """Remove the pictures of sets that were not used for long; of others, longest ago first, where there is no room."""
+    now, used = time.time(), {}
+    for path in folder.glob("*.pictures"):
+        # Another process may remove the same ones.
+        with contextlib.suppress(FileNotFoundError):
+            if not path.is_symlink():
+                used[path] = path.stat().st_mtime
+    for path in sorted(used, key=used.__getitem__):
+        is_short = wanted > PART * shutil.disk_usage(folder).free
+        if (is_short or now - used[path] > UNUSED_DAYS * 86400) and not processes.is_locked(path):
+            files.remove_file(path)
+
+
+def shared_memory(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros, uint8, that this process shares with those it forks from now on; they need no /dev/shm.
+
+    Memory is taken when it is written to. Errors: MemoryError.
+    """
+    size = math.prod(shape)
+    try:
+        return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype=np.uint8, count=size).reshape(shape)
+    except OSError as error:
+        raise MemoryError(f"{size >> 20} MB that processes share: {error.strerror}") from error
