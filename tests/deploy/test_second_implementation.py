@@ -43,13 +43,25 @@ def test_the_text_in_model_json_is_enough_to_prepare_any_picture(tmp_path, name)
 def prepared(content: bytes, said: dict) -> np.ndarray:
     """float32 [C, H, W] of a file: what `preprocessing` in `model.json` says, step by step."""
     image = Image.open(io.BytesIO(content))
+    width, height = image.size
+    # Pillow turns a TIFF while it decodes it, and has its upright size from the beginning.
+    orientation = 1 if image.format == "TIFF" else image.getexif().get(0x112, 1)
+    lies = orientation in (5, 6, 7, 8)
+    box, size = taken(*((height, width) if lies else (width, height)), said)
+    if lies:
+        left, upper, right, lower = box
+        box, size = (upper, left, lower, right), size[::-1]
+    if image.format in ("JPEG", "MPO"):
+        spare = min((box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1])
+        reduction = max(r for r in (1, 2, 4, 8) if r == 1 or max(4, 1.6 * r) <= spare)
+        image.draft("L" if said["channels"] == 1 else "RGB", (width // reduction, height // reduction))
+        box = tuple(place / reduction for place in box)
     image.load()
     pixels, alpha = colours(image)
     pixels = rounded((pixels * alpha + np.array(said["background"]) * (255 - alpha)) / 255)
     if said["channels"] == 1:
         pixels = grey(pixels)
-    pixels = upright(pixels, image.getexif().get(0x112, 1))
-    pixels = resized(pixels, said)
+    pixels = padded(upright(scaled(pixels, box, *size), orientation), said)
     values = (pixels / 255 - np.array(said["mean"])) / np.array(said["std"])
     return values.transpose(2, 0, 1).astype(np.float32)
 
@@ -105,29 +117,39 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     }.get(orientation, pixels)  # fmt: skip
 
 
-def resized(pixels: np.ndarray, said: dict) -> np.ndarray:
-    (rows, columns), (height, width) = pixels.shape[:2], said["image_size"]
+def taken(columns: int, rows: int, said: dict) -> tuple[tuple[float, ...], tuple[int, int]]:
+    """The box, and the width and height that it becomes."""
+    height, width = said["image_size"]
     match said["resize"]:
         case "stretch":
-            return scaled(pixels, (0, 0, columns, rows), width, height)
+            return (0, 0, columns, rows), (width, height)
         case "pad":
             scale = min(width / columns, height / rows)
-            wide, high = (max(1, round(side * scale)) for side in (columns, rows))
-            canvas = np.zeros((height, width, 3)) + said["background"]
-            canvas = grey(canvas) if said["channels"] == 1 else canvas
-            left, upper = (width - wide) // 2, (height - high) // 2
-            canvas[upper : upper + high, left : left + wide] = scaled(pixels, (0, 0, columns, rows), wide, high)
-            return canvas
+            return (0, 0, columns, rows), (max(1, round(columns * scale)), max(1, round(rows * scale)))
     wide = min(columns, rows * width / height) * said["crop_ratio"]
     high = min(rows, columns * height / width) * said["crop_ratio"]
-    box = ((columns - wide) / 2, (rows - high) / 2, (columns + wide) / 2, (rows + high) / 2)
-    return scaled(pixels, box, width, height)
+    return ((columns - wide) / 2, (rows - high) / 2, (columns + wide) / 2, (rows + high) / 2), (width, height)
 
 
-def scaled(pixels: np.ndarray, box: tuple[float, float, float, float], width: int, height: int) -> np.ndarray:
+def padded(pixels: np.ndarray, said: dict) -> np.ndarray:
+    (high, wide), (height, width) = pixels.shape[:2], said["image_size"]
+    canvas = np.zeros((height, width, 3)) + said["background"]
+    canvas = grey(canvas) if said["channels"] == 1 else canvas
+    left, upper = (width - wide) // 2, (height - high) // 2
+    canvas[upper : upper + high, left : left + wide] = pixels
+    return canvas
+
+
+def scaled(pixels: np.ndarray, box: tuple[float, ...], width: int, height: int) -> np.ndarray:
     left, upper, right, lower = map(float, np.float32(box))
-    pixels = rounded(np.einsum("oi,hic->hoc", weights(left, right, width, pixels.shape[1]), pixels))
-    return rounded(np.einsum("oi,iwc->owc", weights(upper, lower, height, pixels.shape[0]), pixels))
+
+    def across(pixels: np.ndarray) -> np.ndarray:
+        return rounded(np.einsum("oi,hic->hoc", weights(left, right, width, pixels.shape[1]), pixels))
+
+    def down(pixels: np.ndarray) -> np.ndarray:
+        return rounded(np.einsum("oi,iwc->owc", weights(upper, lower, height, pixels.shape[0]), pixels))
+
+    return across(down(pixels)) if lower - upper > height else down(across(pixels))
 
 
 def weights(begin: float, end: float, outputs: int, inputs: int) -> np.ndarray:
