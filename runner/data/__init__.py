@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..images import Preparation, decode, resize_all
-from . import cache
 from .classes import listed
 from .matching import Differing, Known
 from .samplers import epoch_order
