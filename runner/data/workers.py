@@ -19,6 +19,8 @@ from .splits import ImageFiles
 
 #: Pieces that an epoch's window is divided into: each process decodes one after the other.
 PIECES = 64
+#: Signals to the process group that are the trainer's to answer.
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Bytes of a number in a pipe, and numbers that one takes before who writes has to wait for who reads.
 _NUMBER, _PIPE = 8, 512
 
@@ -91,7 +93,12 @@ def _processes(count: int, work: Callable[[int], list[int]]) -> Iterator[tuple[i
     try:
         for _ in range(count):
             pipe, theirs = os.pipe()
-            process = os.fork() or _serve(parent, tasks, theirs, work)
+            # Until the new process ignores them, signals wait.
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+            try:
+                process = os.fork() or _serve(parent, tasks, theirs, work, blocked)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(theirs)
             processes[pipe] = process
             poll.register(pipe, select.POLLIN)
@@ -106,11 +113,13 @@ def _processes(count: int, work: Callable[[int], list[int]]) -> Iterator[tuple[i
         os.close(numbers)
 
 
-def _serve(parent: int, tasks: int, answers: int, work: Callable[[int], list[int]]) -> NoReturn:
+def _serve(
+    parent: int, tasks: int, answers: int, work: Callable[[int], list[int]], blocked: set[int | signal.Signals]
+) -> NoReturn:
     try:
-        # A signal to the process group is the trainer's to answer.
-        for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for stop in STOPS:
             signal.signal(stop, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         die_with_parent(parent)
         while task := os.read(tasks, _NUMBER):
             number = int.from_bytes(task, sys.byteorder)
