@@ -207,3 +207,9 @@ def test_a_file_of_another_program_is_not_overwritten(tmp_path):
 def test_a_file_may_have_the_longest_name_there_is(tmp_path, name):
     files.write_text(tmp_path / name, "whole")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_digest_is_of_any_text_bytes_of_a_name_that_are_not_text_included():
+    texts = ["caf\xe9", os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe8"), "数", "\ud800", ""]
+    assert len({files.text_digest(text) for text in texts}) == len(texts)
+    assert files.text_digest("cat") == "3327dd2c7b9d982f"
