@@ -128,7 +128,7 @@ class _Picture:
 
 def prepare(image: Image.Image, preparation: Preparation) -> np.ndarray:
     """An upright picture in the colours and of the size that are wanted: uint8 [H, W, C]."""
-    # Some formats have their notes only then.
+    # Some formats expose EXIF only after load().
     image.load()
     return _prepared(_Picture(image, image.size, orientation=colours.orientation(image)), preparation, resample)
 
@@ -214,7 +214,7 @@ def decode(
             return prepare(source, preparation)
         return _prepared(_read(source, preparation), preparation, resample)
     except _TooLarge as error:
-        reason = f"{error} pixels, more than are decoded (data.max_pixels={preparation.max_pixels}; WebP counts twice)"
+        reason = f"{error} pixels, more than the limit (data.max_pixels={preparation.max_pixels}; WebP counts twice)"
         raise Unreadable(f"{called} has {reason}. Scale it down or remove it.", reason) from error
     except Exception as error:
         # Decoders end in whatever they meet: RuntimeError, NotImplementedError, struct.error, MemoryError, …
@@ -242,7 +242,7 @@ def _read(source: str | Path | bytes, preparation: Preparation) -> _Picture:
             reduction = _reduction(size, colours.orientation(image), preparation)
             image.draft(_mode(preparation), (width // reduction, height // reduction))
         image.load()
-        # Some formats have their notes only then.
+        # Some formats expose EXIF only after load().
         return _Picture(image, size, reduction, colours.orientation(image))
 
 

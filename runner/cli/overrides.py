@@ -64,7 +64,7 @@ def readable(argument: str, sweeps: bool) -> str:
     if is_list and (not sweeps or (several and key == "launch.devices")) and _is_bare(parsed, several):
         value, several = f"[{value}]", False
     if several and not sweeps:
-        whole = f" As one text: {terminal.pasted(key, value)}" if is_text else ""
+        whole = f" As a single string: {terminal.pasted(key, value)}" if is_text else ""
         brackets = f" As a list: {terminal.words([f'{key}=[{value}]'])}" if key == "tracking" else ""
         raise ConfigError(f"{argument} has several values. For a run with each of them add -m.{whole}{brackets}")
     return f"{sign}{key}={value}"
@@ -74,7 +74,7 @@ def _not_a_switch(argument: str, key: str, types: set[Any]) -> str:
     named = [f"{key}={choice}" for choice in choices().get(key, [])]
     named += [f"~{key} for none"] if getattr(Config, key, "") is None else []
     below = [f"{key}.{field.name}" for hint in types for field in fields(hint) if field.name != "kind"]
-    return f"{argument}: '{key}' is a group of keys and not a switch. It has: {', '.join([*named, *below])}"
+    return f"{argument}: '{key}' is a config group, not an on/off switch. Valid: {', '.join([*named, *below])}"
 
 
 def _types(key: str) -> set[Any]:

@@ -23,7 +23,7 @@ from .splits import ImageFiles, Images, Pictures, Source, Split
 
 #: Pictures up to which `data.check=auto` decodes all of them.
 MOST_DECODED = 10_000
-#: Of pictures whose ends alone are looked at, those that are decoded all the same: the sizes of all are like theirs.
+#: Images of a split that `data.check=headers` decodes all the same: the sizes of all are estimated from theirs.
 SAMPLE = 100
 #: Broken pictures that a message names.
 NAMED = 20
@@ -76,7 +76,7 @@ def without(source: Source, broken: list[Broken]) -> Source:
         kept = _kept(name, len(split), broken)
         if not len(kept):
             first = next(one for one in broken if one.split == name)
-            raise DataError(f"No image of the {name} split can be read, such as {first.name}: {first.reason}.")
+            raise DataError(f"No image of the {name} split can be read, for example {first.name}: {first.reason}.")
         splits[name] = split.select(kept)
     return replace(source, **splits)  # type: ignore[arg-type]
 
@@ -137,13 +137,14 @@ def look(
 
 
 def place(source: Source, config: cfg.Data) -> str:
-    """Where a set is from, for a person."""
+    """Where a set is from, for messages."""
     return str(getattr(config, "root", None) or getattr(config, "target", None) or source.name)
 
 
 def refusal(looked: Looked, name: str, listing: Path | None) -> str:
     """The message that names the broken pictures of a set; `listing`: the file that has all of them."""
-    lines = [f"{len(looked.broken):,} images of {name} cannot be read:"]
+    count = len(looked.broken)
+    lines = [f"{count:,} image{'s' * (count > 1)} of {name} cannot be read:"]
     lines += [f"  {one.name}: {one.reason}" for one in looked.broken[:NAMED]]
     if len(looked.broken) > NAMED:
         lines.append(f"  and {len(looked.broken) - NAMED:,} more")

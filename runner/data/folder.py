@@ -102,7 +102,7 @@ def _split_folders(root: str, folders: list[str]) -> dict[str, str]:
         if name not in SPLITS and (name.lower() in SPLITS or name.lower() in UNUSUAL):
             raise DataError(
                 f"{os.path.join(root, name)}: folders of splits are named train, val (or valid, validation) and test, "
-                "in small letters. Rename it, also where it is a class."
+                "in lower case. Rename it, even if it is a class."
             )
     names: dict[str, str] = {}
     for name in filter(SPLITS.__contains__, folders):
@@ -110,13 +110,14 @@ def _split_folders(root: str, folders: list[str]) -> dict[str, str]:
             raise DataError(f"{root} has both {other}/ and {name}/, two validation splits. Move one of them away.")
         names[SPLITS[name]] = name
     if names and "train" not in names:
-        raise DataError(f"{root} has {listed(names.values())}/ but no train/. Put the training images there.")
+        train = os.path.join(root, "train")
+        raise DataError(f"{root} has {listed(names.values())}/ but no train/. Put the training images into {train}.")
     for name in folders if names else []:
         inner = os.path.join(root, name)
         if name not in SPLITS and next(walk(inner, Counter()), None):
             raise DataError(
-                f"{root} has train/, and {name}/ with pictures beside it, which is no split. Move it "
-                "into train/ if it is a class, else out of data.root."
+                f"{root} has train/, and {name}/ with images beside it, which is not a split. Move "
+                "it into train/ if it is a class, otherwise out of data.root."
             )
     return names
 
@@ -131,20 +132,23 @@ def _class_folders(place: str, skipped: Counter[str]) -> list[str]:
 def _classes_among(place: str, folders: list[str], loose: list[str]) -> list[str]:
     """Those folders, which are classes. Errors: DataError where they cannot be."""
     if not folders:
-        what = f"{len(loose)} pictures, but no class folders" if loose else "no class folders"
-        raise DataError(f"{place} has {what}. Put the pictures of each class into a folder of its own there.")
+        what = f"{len(loose)} images, but no class folders" if loose else "no class folders"
+        raise DataError(f"{place} has {what}. Put the images of each class into a folder of its own there.")
     for name in folders:
         inner = os.path.join(place, name)
         if any(os.path.isdir(os.path.join(inner, split)) for split in SPLITS):
             raise DataError(
-                f"{inner} has folders of splits in it, one level too deep. If it is the set: "
-                f"{terminal.pasted('data.root', inner)}. If it is a class: its split is to be above it, as in "
-                f"train/{name}/."
+                f"{inner} has folders of splits in it, one level too deep. If this is the data set: "
+                f"{terminal.pasted('data.root', inner)}. If it is a class, put it inside the split: train/{name}/."
             )
     if len(folders) == 1:
         inner = os.path.join(place, folders[0])
         deeper = scan(inner, Counter())[0]
-        mend = f"Is it one level too many? {inner} has {len(deeper)} folders." if len(deeper) > 1 else "Add another."
+        mend = (
+            f"Is it one level too many? {inner} has {len(deeper)} folders."
+            if len(deeper) > 1
+            else "Add another class folder."
+        )
         raise DataError(f"{place} has one class folder only, '{folders[0]}', and a network needs two classes. {mend}")
     return folders
 
@@ -165,7 +169,7 @@ def _split(root: str, place: str, classes: dict[str, list[str]], split: str, ski
             empty.append(os.path.join(root, prefix) + (f" ({files} other files)" if files else ""))
     if empty:
         raise DataError(
-            f"Without pictures ({', '.join(FORMATS)}): {listed(empty)}. Add some, or remove the "
+            f"Class folders without images (supported: {', '.join(FORMATS)}): {listed(empty)}. Add some, or remove the "
             f"{'folder' if len(empty) == 1 else 'folders'}."
         )
     labels = np.repeat([label for label, _ in counts], [count for _, count in counts]).astype(np.int64)

@@ -98,7 +98,7 @@ def _check(source: Source, name: str, split: Split) -> None:
 
 
 def _fit(source: Source, name: str, split: Split, config: cfg.Data) -> None:
-    """Let a split give what the network is given. Errors: DataError where it cannot."""
+    """Attach the preprocessing to image files; check the shape of arrays. Errors: DataError where it does not fit."""
     if isinstance(split, ImageFiles):
         split.preparation = preparation(config)
         return

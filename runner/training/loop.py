@@ -76,7 +76,7 @@ def train_epoch(training: Training, window: Window, observer: Observer) -> None:
 
 
 def stopping(training: Training, observer: Observer) -> bool:
-    """Whether any process was asked to end. All of them learn it at the same step, one where they wait anyway."""
+    """Whether any process was asked to end. All processes agree at the same step, where they synchronise anyway."""
     waits = device.is_cpu() or training.progress.step % training.settings.log_every == 0
     return training.replicas.should_stop(observer.stopping(), waits)
 
@@ -92,6 +92,7 @@ def end_epoch(training: Training, window: Window, observer: Observer) -> None:
     if progress.batch == training.loaders.train.batches_per_epoch:
         progress.epoch, progress.batch = progress.epoch + 1, 0
     progress.settled = progress.step
+    # Without validation images the newest weights count as the best.
     better = training.loaders.val is None
     if evaluation:
         better = judge(training, evaluation)
@@ -111,7 +112,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
     """Forward and losses, one backward of their sum, one step of every optimizer and every schedule.
 
     With `accumulate` the batch is computed in parts whose gradients, weighted by their size, add up to the batch's.
-    Of each part every process computes its rows; the gradients of all are exchanged behind the last part.
+    Of each part every process computes its rows; gradients are all-reduced after the last part.
     """
     reading, ranks = Reading(), training.ranks
     pieces = list(parts(batch, training.settings.accumulate, ranks))
@@ -124,7 +125,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
                 losses = training.mode.losses(outputs, labels)
             terms = {name: value for loss in losses for name, value in loss.items()}
             total = functools.reduce(operator.add, terms.values())
-            # What is exchanged is the mean over processes.
+            # All-reduce averages over processes.
             weight = share * ranks.world_size
             training.precision.backward(total if weight == 1 else total * weight)
         reading.add(terms, total, correct(outputs["student"].logits.detach(), labels, training.k), share)
@@ -158,7 +159,7 @@ def validate(training: Training, observer: Observer) -> Evaluation:
 
     def until_stopped(batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
-            # Several processes wait for each other at the end of an evaluation; they see behind it what stops them.
+            # Several processes synchronise at the end of an evaluation, and notice a request to stop after it.
             if observer.stopping() and training.ranks.world_size == 1:
                 raise Stopped
             yield batch

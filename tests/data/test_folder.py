@@ -111,7 +111,7 @@ def test_a_pipe_is_no_picture(tmp_path):
 PAIR = many("cat", "dog", count=1)
 WRONG = {
     "nothing": ([], "no class folders"),
-    "loose pictures": (["1.png", "2.png"], "2 pictures, but no class folders"),
+    "loose pictures": (["1.png", "2.png"], "2 images, but no class folders"),
     "one class": (many("cat"), "one class folder only, 'cat'"),
     "one class in train": (many("cat", within="train/"), "one class folder only, 'cat'"),
     "a level too many": ([f"data/{name}" for name in PAIR], r"one level too many\? .*data has 2 folders"),
@@ -133,11 +133,11 @@ WRONG = {
     ),
     "classes without pictures": (
         [*PAIR, "eel/1.txt", "eel/2.txt", "fox/deep/.hidden.png"],
-        r"Without pictures .*eel/ \(2 other files\), .*fox/\. Add",
+        r"Class folders without images .*eel/ \(2 other files\), .*fox/\. Add",
     ),
     "an empty class of the test": (
         [*many("cat", "dog", within="train/"), "test/cat/1.png", "test/dog/1.txt"],
-        "Without pictures .*test/dog/",
+        "Class folders without images .*test/dog/",
     ),
 }
 
