@@ -29,13 +29,13 @@ from ..models import Networks
 from ..runs.protocol import Heartbeat
 from ..training import modes, optimizers, precision, schedules, seeding
 from ..training.ema import Ema
-from ..training.evaluation import Evaluation, evaluate, try_metrics
+from ..training.evaluation import evaluate, try_metrics
 from ..training.state import Training
 from . import features, initial, teacher
 
 #: Batches that the statistics of normalisation layers are measured on after pruning.
 STATISTICS_BATCHES = 32
-#: Images that a teacher is tried on before it teaches: up to the end of the batch with the last one.
+#: Images that a teacher is tried on before it teaches.
 TEACHERS_IMAGES = 1024
 
 
@@ -283,8 +283,8 @@ def _compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
     for name in stage.networks.trained:
         network = stage.networks[name]
         if settings.prune:
-            batches = loaders.evaluation("val") or data.EvalLoader(loaders.source.train, config.data)
-            accuracy = functools.partial(_accuracy, stage, name, batches, settings.prune.sensitivity_images)
+            _, batches = _sample(loaders, settings.prune.sensitivity_images)
+            accuracy = functools.partial(_accuracy, stage, name, batches)
             pruned = compression.pruning.prune(network, settings.prune, config.data.input_shape, accuracy)
             stage.notes.append(f"pruned {name}: {pruned}")
             plan[name] = pruned.as_json()
@@ -307,22 +307,28 @@ def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:
 
 def _teachers_accuracy(stage: Stage) -> str:
     """What a person should see before a student learns from it: a teacher of other images knows nothing of these."""
-    split = "val" if stage.loaders.val else "train"
-    batches = data.EvalLoader(stage.loaders.source.splits[split], stage.loaders.train.config)
-    evaluation = _headline(stage, "teacher", batches, TEACHERS_IMAGES)
-    accuracy = evaluation.values[f"teacher/{HEADLINE.name}"]
-    return f"teacher: {HEADLINE.title} {accuracy:.4f} of {evaluation.count} images of {split}"
+    split, batches = _sample(stage.loaders, TEACHERS_IMAGES)
+    accuracy = _accuracy(stage, "teacher", batches)
+    count, every = len(batches.split), len(stage.loaders.source.splits[split])
+    of = f"{count:,} of {every:,}" if count < every else f"{every:,}"
+    return f"teacher: {HEADLINE.title} {accuracy:.4f} on {of} images of {split}"
 
 
-def _accuracy(stage: Stage, name: str, batches: Iterable[data.Batch], images: int) -> float:
-    """Top-1 of one network on the first images."""
-    return _headline(stage, name, batches, images).values[f"{name}/{HEADLINE.name}"]
+def _sample(loaders: data.Loaders, images: int) -> tuple[str, data.EvalLoader]:
+    """(split, its batches): images from all over the validation split, or where none is, of training.
+
+    The first ones would be of the first classes alone, since folders are read class by class.
+    """
+    name = "val" if loaders.val else "train"
+    split = loaders.source.splits[name]
+    count = min(images, len(split))
+    return name, data.EvalLoader(split.select(np.arange(count) * len(split) // count), loaders.train.config)
 
 
-def _headline(stage: Stage, name: str, batches: Iterable[data.Batch], images: int) -> Evaluation:
-    network = Networks({name: stage.networks[name]})
-    few = itertools.takewhile(lambda batch: int(batch.indices[0]) < images, batches)
-    return evaluate(network, few, stage.precision, 1, metrics=[HEADLINE])
+def _accuracy(stage: Stage, name: str, batches: Iterable[data.Batch]) -> float:
+    """Top-1 of one network."""
+    evaluation = evaluate(Networks({name: stage.networks[name]}), batches, stage.precision, 1, metrics=[HEADLINE])
+    return evaluation.values[f"{name}/{HEADLINE.name}"]
 
 
 def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:

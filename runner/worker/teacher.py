@@ -19,6 +19,7 @@ from ..errors import CheckpointError, ConfigError
 from ..models import Networks
 from ..runs.journal import CONFIG
 from ..tracking import lookup
+from . import initial
 
 
 def read(mode: cfg.ClsTeacher, config: cfg.Config) -> tuple[weights.Weights, cfg.Config | None]:
@@ -27,6 +28,8 @@ def read(mode: cfg.ClsTeacher, config: cfg.Config) -> tuple[weights.Weights, cfg
     return weights.read(origin), store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
 
 
+#: Keys below `data` by which a picture becomes an array: nothing can be made of that afterwards.
+CUT = ("resize", "crop_ratio", "background")
 #: The luma of red, green and blue, as ITU-R BT.601 and Pillow have it.
 LUMA = (0.299, 0.587, 0.114)
 
@@ -81,6 +84,8 @@ def build(
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
     if run:
         _adapt_input(network, config.data, run.data, notes)
+        if cut := [key for key in initial.differences(run.data, config.data) if key in CUT]:
+            notes.append(f"teacher: its own pictures were made with {initial.overrides(run.data, cut)}, these are not")
     return network
 
 

@@ -14,8 +14,9 @@ import pytest
 from runner.launch import workers
 from runner.runs.protocol import PEERS
 from tests.e2e.processes import ROOT
-from tests.parallel.trained import COMPOSITIONS
+from tests.parallel.trained import COMPOSITIONS, TAUGHT, taught
 
+NAMES = [*COMPOSITIONS, TAUGHT]
 SCRIPT = Path(__file__).with_name("trained.py")
 
 
@@ -47,6 +48,7 @@ def started(folder, count):
 def said(tmp_path_factory):
     """(processes, rank) → what that process wrote down."""
     folder = tmp_path_factory.mktemp("trained")
+    taught(folder)
     for count in (1, 2):
         for process in started(folder, count):
             assert process.wait(timeout=400) == 0, "".join(path.read_text() for path in folder.glob("*.log"))
@@ -56,13 +58,13 @@ def said(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("name", COMPOSITIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_replicas_are_identical(said, name):
     first, second = said[2, 0][name], said[2, 1][name]
     assert first == second
 
 
-@pytest.mark.parametrize("name", [name for name in COMPOSITIONS if "own statistics" not in name])
+@pytest.mark.parametrize("name", [name for name in NAMES if "own statistics" not in name])
 def test_two_processes_compute_what_one_does(said, name):
     alone, together = said[1, 0][name], said[2, 0][name]
     # A last bit decides now and then to which integer a value is rounded.
@@ -73,7 +75,7 @@ def test_two_processes_compute_what_one_does(said, name):
     assert together["random"] == alone["random"]
 
 
-@pytest.mark.parametrize("name", COMPOSITIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_schedule_plan_and_number_of_evaluated_images_do_not_depend_on_the_processes(said, name):
     alone, together = said[1, 0][name], said[2, 0][name]
     assert together["rates"] == alone["rates"]

@@ -14,6 +14,9 @@ import paddle
 
 from runner import parallel
 from runner.checkpoints import checkpoint
+from runner.checkpoints.state import About
+from runner.config import store
+from runner.runs.journal import CONFIG
 from runner.training.loop import fit
 from runner.worker import experiment
 from tests.conftest import composed
@@ -46,6 +49,24 @@ COMPOSITIONS = {
     "cls_distill_multiopt with fpgm": ["mode=cls_distill_multiopt", "compression=fpgm", *SMALL],
     "cls with fpgm_qat, own statistics": ["compression=fpgm_qat", *SMALL, "train.sync_batchnorm=false"],
 }  # fmt: skip
+
+
+#: One more composition, whose teacher is beside what is written down.
+TAUGHT = "cls_teacher of other images and classes"
+
+
+def taught(folder: Path) -> list[str]:
+    """Overrides of a student, and the run of its teacher in a folder: of other sizes, colours, and order of classes."""
+    directory = folder / "teacher"
+    words = [*PLAIN, "data.image_size=24", "data.mean=[0.1,0.2,0.3]", "data.std=[0.9,0.8,0.7]"]
+    if not directory.exists():
+        directory.mkdir()
+        config = composed(*SHARED, *words)
+        run = experiment.build(config)
+        about = About(data="", classes=run.training.loaders.classes[::-1])
+        checkpoint.save(directory, run.training, True, about, seconds=0.0)
+        store.write(config, directory / CONFIG)
+    return ["mode=cls_teacher", f"mode.teacher_from={directory}", *PLAIN]
 
 
 class Witness:
@@ -97,4 +118,5 @@ def trained(overrides: list[str], ranks: parallel.Ranks) -> dict[str, object]:
 if __name__ == "__main__":
     ranks = parallel.join()
     said = {name: trained(overrides, ranks) for name, overrides in COMPOSITIONS.items()}
+    said[TAUGHT] = trained(taught(Path(sys.argv[1])), ranks)
     (Path(sys.argv[1]) / f"{ranks.world_size}-{ranks.rank}.json").write_text(json.dumps(said))

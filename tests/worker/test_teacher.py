@@ -9,8 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import config as cfg
-from runner.errors import ConfigError
-from runner.worker import teacher
+from runner import data, models
+from runner.checkpoints.weights import Weights
+from runner.errors import CheckpointError, ConfigError
+from runner.kernels.accelerate import accelerate
+from runner.worker import experiment, teacher
+from tests.parallel import trained
 
 NUMBERS = st.floats(0.1, 0.9)
 
@@ -52,3 +56,103 @@ def test_images_shrink_to_means_of_areas_and_grow_smoothly():
     np.testing.assert_allclose(teacher.resized(images, (2, 2)).numpy()[0, 0], [[2.5, 4.5], [10.5, 12.5]])
     assert teacher.resized(images, (8, 8)).shape == [1, 1, 8, 8]
     assert teacher.resized(images, (4, 4)) is images
+
+
+STUDENT = ["mode=cls_teacher", "mode.teacher_from=run", *trained.SMALL, "data=synthetic", "data.classes=3"]
+OWN = ["data.mean=[0.1,0.2,0.3]", "data.std=[0.9,0.8,0.7]"]
+CLASSES = ["cat", "dog", "eel"]
+#: What the run of a teacher had otherwise; it knows more classes, in another order.
+RUNS = {"normalisation": OWN, "size": ["data.image_size=[24,40]"], "both, grey": [
+    "data.image_size=24", "data.channels=1", "data.mean=[0.4]", "data.std=[0.3]",
+]}  # fmt: skip
+KNOWN = ["eel", "yak", "cat", "dog"]
+
+
+@pytest.fixture
+def taught(config_of):
+    """Overrides of a teacher's run → (the teacher for a student's images, the same network by itself, notes)."""
+
+    def make(*overrides):
+        config, run = config_of(*STUDENT), config_of(*trained.SMALL, "data=synthetic", "data.classes=4", *overrides)
+        plain, notes = models.build(run.model, len(KNOWN), run.data.channels), []
+        arrays = {f"student.{name}": value.numpy() for name, value in plain.state_dict().items()}
+        read = Weights("run", arrays, {}, KNOWN), run
+        network = teacher.build(config.mode, config, CLASSES, notes, read)
+        network.eval()
+        plain.eval()
+        return network, plain, notes
+
+    return make
+
+
+def pictures(count=6, size=(32, 32)):
+    return np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8)
+
+
+def given_to(settings, images):
+    return data.Normalize(settings)(images, np.arange(len(images)))
+
+
+def test_a_teacher_answers_for_the_students_classes_as_it_would_on_images_of_its_own(taught, config_of):
+    network, plain, _ = taught(*OWN)
+    images = pictures()
+    answers = network(given_to(config_of(*STUDENT).data, images)).numpy()
+    own = plain(given_to(config_of(*STUDENT, *OWN).data, images)).numpy()
+    np.testing.assert_allclose(answers, own[:, [2, 3, 0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_an_accelerated_teacher_answers_as_paddles_layers_do(taught, config_of, name):
+    network, _, notes = taught(*RUNS[name])
+    settings = config_of(*STUDENT).data
+    images = given_to(settings, pictures())
+    expected = network(images).numpy()
+    accelerate(network, settings.input_shape)
+    np.testing.assert_allclose(network(images).numpy(), expected, atol=1e-4)
+    assert any("its own normalisation" in note for note in notes)
+
+
+def test_a_teacher_that_lacks_a_class_of_the_students_is_refused(config_of):
+    config = config_of(*STUDENT)
+    read = Weights("run", {}, {}, ["cat", "dog", "yak"]), config
+    with pytest.raises(
+        CheckpointError, match=r"does not know eel\.\n  images:  cat, dog, eel\n  teacher: cat, dog, yak"
+    ):
+        teacher.build(config.mode, config, CLASSES, [], read)
+
+
+def test_what_cannot_be_made_of_an_array_is_said(taught):
+    *_, notes = taught("data.resize=pad", "data.crop_ratio=0.875")
+    assert "teacher: its own pictures were made with data.resize=pad data.crop_ratio=0.875, these are not" in notes
+
+
+def test_a_teacher_is_tried_on_images_of_all_classes(config_of, tmp_path, monkeypatch):
+    """Of a folder, where images are in the order of their classes."""
+    from tests.data.pictures import write_set
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = write_set(tmp_path / "set", each=8)
+    folder = ["data=image_folder", f"data.root={root}", "data.image_size=32", "data.workers=0", "data.batch_size=4"]
+    stage = experiment.prepare(config_of(*folder, *trained.SMALL), with_teacher=False)
+    name, few = experiment._sample(stage.loaders, 6)
+    assert name == "val"
+    labels = np.concatenate([batch.labels.numpy() for batch in few])
+    assert labels.tolist() == [0, 0, 0, 1, 1, 1]
+    _, every = experiment._sample(stage.loaders, 1000)
+    assert len(every.split) == 16
+
+
+def test_a_teacher_gives_features_of_images_as_it_knows_them(config_of, tmp_path):
+    words = trained.taught(tmp_path)
+    at = ["features=attention_transfer", "features.layers=[conv2,conv4]"]
+    losses = []
+    for how in ("auto", "off"):
+        run = experiment.build(config_of(*trained.SHARED, *words, *at, f"train.accelerate={how}"))
+        networks = run.training.networks
+        networks.eval()
+        images = next(iter(run.training.loaders.val)).images
+        output = networks(images)["teacher"]
+        losses.append([output.logits.numpy(), *(maps.numpy() for maps in output.features.values())])
+    assert [one.shape[2] for one in losses[0][1:]] == [6, 3]
+    for one, other in zip(*losses, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3 * np.abs(other).max())
