@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .. import files
 from .splits import Images, Source, Split
 
+#: What is compared of a split, behind the number of its images.
+PARTS = ("names of classes", "labels", "names of images", "sizes of files")
+PIXELS = (*PARTS[:2], "pixels")
+
 
 def digests(source: Source) -> dict[str, str]:
-    """Split → digest of what is in it: of pictures the names and sizes in bytes, of images in memory the pixels."""
-    return {name: _digest(split, source.classes) for name, split in source.splits.items()}
+    """Split → what tells it from others: the number of its images, then a digest of each of `PARTS` or `PIXELS`."""
+    return {name: "-".join(_parts(split, source.classes)) for name, split in source.splits.items()}
 
 
-def _digest(split: Split, classes: list[str]) -> str:
-    text = files.text_digest("\0".join(classes))
+def _parts(split: Split, classes: list[str]) -> list[str]:
+    common = [str(len(split)), files.text_digest("\0".join(classes)), files.digest([split.labels])]
     if isinstance(split, Images):
-        return files.digest([split.labels, split.images], text)
+        return [*common, files.digest([split.images])]
     names = "\0".join(split.name(index) for index in range(len(split)))
-    return files.digest([split.labels, split.sizes().astype(np.int64)], files.text_digest(names) + text)
+    return [*common, files.text_digest(names), files.digest([split.sizes()])]
+
+
+def difference(before: str | None, now: str | None) -> str:
+    """How one split differs from what it was: a phrase for a message, empty where it does not."""
+    if before == now:
+        return ""
+    if before is None or now is None:
+        return "is new" if before is None else "is gone"
+    (count, *old), (other_count, *new) = before.split("-"), now.split("-")
+    parts = PIXELS if len(new) == len(PIXELS) else PARTS
+    if len(old) != len(new):
+        return "is of another kind"
+    differing = [part for part, one, other in zip(parts, old, new, strict=True) if one != other]
+    if count != other_count:
+        # Then labels and names are others as well.
+        classes = f" and other {parts[0]}" if parts[0] in differing else ""
+        return f"has {other_count} images instead of {count}{classes}"
+    return f"has other {' and '.join(differing)}"

@@ -41,8 +41,9 @@ def match(source: Source, known: Known) -> Source:
 
     Errors: DataError naming both lists where the classes are others than `known.differing` allows.
     """
-    foreign = [name for name in source.classes if name not in known.names]
-    missing = [name for name in known.names if name not in source.classes]
+    place, own = {name: label for label, name in enumerate(known.names)}, set(source.classes)
+    foreign = [name for name in source.classes if name not in place]
+    missing = [name for name in known.names if name not in own]
     if foreign or (missing and known.differing is not Differing.fewer):
         if known.differing is Differing.kept:
             return source
@@ -51,7 +52,7 @@ def match(source: Source, known: Known) -> Source:
             + (f" it does not know {listed(foreign)}." if foreign else f" {listed(missing)} {_are(missing)} missing.")
             + f"\n  images:  {listed(source.classes, 20)}\n  weights: {listed(known.names, 20)}\n{known.remedy}"
         )
-    places = np.array([known.names.index(name) for name in source.classes], dtype=np.int64)
+    places = np.array([place[name] for name in source.classes], dtype=np.int64)
     renamed = replace(source, classes=list(known.names))
     for name, split in source.splits.items():
         setattr(renamed, name, replace(split, labels=places[split.labels]))

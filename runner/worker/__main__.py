@@ -25,6 +25,7 @@ from ..checkpoints.state import About
 from ..config import store
 from ..config.monitor import prominent
 from ..config.rules import network_names
+from ..data import identity
 from ..deploy import manifest
 from ..deploy.manifest import EXPORT
 from ..errors import CheckpointError, ConfigError, DataError, DiskError, OutOfMemory, ProcessLost, UserError
@@ -241,14 +242,14 @@ def check_data(saved: checkpoint.Saved, data: dict[str, Any]) -> list[str]:
     before, now = saved.state.splits, data["digests"]
     if not before:
         return [f"{saved.folder.name} is of an earlier version: whether the images are still the same is not known"]
-    changed = [split for split in {**before, **now} if before.get(split) != now.get(split)]
-    if decisive := [split for split in changed if split != "test"]:
+    changed = {split: identity.difference(before.get(split), now.get(split)) for split in {**before, **now}}
+    if decisive := [f"{split} {how}" for split, how in changed.items() if how and split != "test"]:
         raise DataError(
             f"The images of '{data['name']}' in {data['source']} are not those that {saved.folder} was trained on: "
-            f"names, sizes or classes of {' and '.join(decisive)} differ. Bring those back, or start a new run from "
-            "its weights: checkpoint.init_from=RUN"
+            f"{'; '.join(decisive)}. Bring those back, or start a new run from its weights: checkpoint.init_from=RUN"
         )
-    return ["the test images are others than when the run began"] if changed else []
+    how = changed.get("test")
+    return [f"the test images are others than when the run began: test {how}"] if how else []
 
 
 def profiling(debug: cfg.Debug, directory: Path) -> AbstractContextManager[Any]:
