@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import pickle
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,16 +15,18 @@ from paddle import nn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
-from .. import compression, files, runs
+from .. import compression, files, runs, stored
 from .. import config as cfg
 from ..data import unpickling
 from ..errors import CheckpointError, Damaged
 from ..models import Networks
 from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS, CONFIG
-from . import checkpoint
+from . import checkpoint, state
 from .state import ANOTHER, EMA, MODEL, STATE
 
-#: What the metadata of an exported file say of a network that lost channels.
+#: Under which name the metadata of an exported file say what they do: one, since several have no order.
+ABOUT = "runner.about"
+#: What files of earlier versions say of a network that lost channels.
 PRUNED = "runner.pruned"
 #: The key under which Paddle says how it cut weights above a gigabyte, with protocols 2 and 3.
 _CUT = "UnpackBigParamInfor@@"
@@ -72,13 +76,34 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
         raise CheckpointError(f"{path} is not a file of weights. Give a .safetensors or a .pdparams file, or a run.")
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, "np") as stored:
-                pruned = (stored.metadata() or {}).get(PRUNED) == str(True)
-            return Weights(str(path), load_file(path), {"student": {}} if pruned else {})
+            with safe_open(path, "np") as opened:
+                pruned, classes = _about(opened.metadata() or {})
+            if path.name in (MODEL, EMA) and (path.parent / STATE).is_file():
+                # Of another version its weights can be taken all the same.
+                with contextlib.suppress(CheckpointError):
+                    classes = state.read(path.parent).classes
+            return Weights(str(path), load_file(path), {"student": {}} if pruned else {}, classes)
         with path.open("rb") as stream:
             return Weights(str(path), _arrays(unpickling.load(stream)))
-    except (SafetensorError, pickle.UnpicklingError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, pickle.UnpicklingError, OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
+
+
+def metadata(pruned: bool, classes: list[str]) -> dict[str, str]:
+    """What an exported file says besides tensors; `read` understands it."""
+    return {ABOUT: json.dumps({"pruned": pruned, "classes": classes})}
+
+
+def _about(written: dict[str, str]) -> tuple[bool, list[str] | None]:
+    """(pruned, names of the classes). Errors: ValueError, TypeError for what no export wrote."""
+    if ABOUT not in written:
+        return written.get(PRUNED) == str(True), None
+    values = json.loads(written[ABOUT])
+    stored.check(values, dict[str, Any], ABOUT)
+    pruned, classes = values.get("pruned"), values.get("classes")
+    stored.check(pruned, bool, "pruned")
+    stored.check(classes, list[str], "classes")
+    return pruned, classes
 
 
 def _of_checkpoint(path: Path) -> Weights:

@@ -110,7 +110,8 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
     )
     formats = set(config.deploy.formats)
     if cfg.Format.safetensors in formats:
-        manifest.files.append(_safetensors(folder, subject.network, twin.is_pruned(plain, subject.model, *built_for)))
+        pruned = twin.is_pruned(plain, subject.model, *built_for)
+        manifest.files.append(_safetensors(folder, subject.network, pruned, subject.classes))
     if formats & {cfg.Format.onnx, cfg.Format.paddle}:
         with TemporaryDirectory(dir=folder) as place:
             integers = Path(place) / "integers"
@@ -139,11 +140,11 @@ def _trace(network: nn.Layer, input_shape: tuple[int, int, int], prefix: Path) -
     paddle.jit.save(network, str(prefix), input_spec=spec)
 
 
-def _safetensors(folder: Path, network: nn.Layer, pruned: bool) -> ExportedFile:
+def _safetensors(folder: Path, network: nn.Layer, pruned: bool, classes: list[str]) -> ExportedFile:
     from safetensors.paddle import save
 
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    (folder / "model.safetensors").write_bytes(save(state, metadata={weights.PRUNED: str(pruned)}))
+    (folder / "model.safetensors").write_bytes(save(state, metadata=weights.metadata(pruned, classes)))
     return _described(folder, "model.safetensors", cfg.Format.safetensors, "float32", None)
 
 

@@ -20,6 +20,7 @@ from runner.errors import CheckpointError, Diverged
 from runner.models import Networks
 from runner.training.loop import train_step
 from runner.worker import experiment
+from runner.worker.__main__ import check_data
 
 #: What the worker says about a run in its checkpoints.
 ABOUT = About(data="d", classes=["a"], config="c")
@@ -123,6 +124,27 @@ def test_a_place_without_weights_is_named(tmp_path):
         weights.read(str(tmp_path / "nothing"))
 
 
+@pytest.mark.parametrize(
+    ("metadata", "plan", "classes"),
+    [
+        (weights.metadata(True, ["cat", "dog"]), {"student": {}}, ["cat", "dog"]),
+        (weights.metadata(False, ["cat", "dog"]), {}, ["cat", "dog"]),
+        ({weights.PRUNED: "True"}, {"student": {}}, None), (None, {}, None),
+    ],
+)  # fmt: skip
+def test_exported_weights_know_their_classes(tmp_path, metadata, plan, classes):
+    save_file(linear(1.0), tmp_path / "x.safetensors", metadata)
+    read = weights.read(tmp_path / "x.safetensors")
+    assert (read.plan, read.classes) == (plan, classes)
+
+
+@pytest.mark.parametrize("written", ["[]", "{", '{"pruned": true, "classes": [1]}', "[" * 10_000])
+def test_what_no_export_wrote_about_weights_is_one_message(tmp_path, written):
+    save_file(linear(1.0), tmp_path / "x.safetensors", {weights.ABOUT: written})
+    with pytest.raises(CheckpointError, match="cannot be read as weights"):
+        weights.read(tmp_path / "x.safetensors")
+
+
 @pytest.fixture
 def run(config_of):
     return experiment.build(
@@ -214,3 +236,19 @@ def test_a_file_of_a_checkpoint_that_holds_no_tensors_is_one_message_though_its_
     forged(folder, lambda state: None, **{part: b"\xff" * 40})
     with pytest.raises(CheckpointError, match="is damaged"):
         weights.read(folder) if part == "model" else restore.training_state(checkpoint.verify(folder), run.training)
+
+
+def test_the_files_of_a_checkpoint_have_its_classes_where_its_state_can_be_read(tmp_path, run):
+    folder = saved(tmp_path, run)
+    assert weights.read(folder / MODEL).classes == weights.read(folder).classes == ["a"]
+    (folder / STATE).write_text("{}")
+    assert weights.read(folder / MODEL).classes is None
+
+
+def test_a_state_of_an_earlier_version_is_read_and_its_images_are_not_compared(tmp_path, run):
+    folder = saved(tmp_path, run)
+    forged(folder, lambda state: state.pop("splits"))
+    restored, _ = checkpoint.newest(tmp_path)
+    assert restored.state.splits == {}
+    [note] = check_data(restored, {"name": "pets", "source": "pets", "digests": {"train": "1-a-b-c"}})
+    assert "of an earlier version: whether the images are still the same is not known" in note

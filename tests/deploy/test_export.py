@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from runner.__main__ import command as run_here
+from runner.checkpoints import weights
 from runner.compression import slim
 from runner.deploy import manifest
 from runner.runs.journal import LOCK, LOG, events
@@ -101,6 +102,7 @@ def test_an_output_folder_is_made_and_the_run_stays_as_it_is(exported, tmp_path)
     place = tmp_path / "some" / "where"
     assert run_here(["export", str(exported), "--format", "safetensors", "--output", str(place)]) == 0
     assert contents(place).keys() == {"export/model.json", "export/model.safetensors"}
+    assert weights.read(place / "export" / "model.safetensors").classes == [str(digit) for digit in range(10)]
     assert contents(exported) == before
 
 
