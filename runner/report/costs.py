@@ -82,6 +82,9 @@ def measured(directories: Mapping[str, Path]) -> tuple[dict[str, dict[str, float
 def front(points: Mapping[Key, Sequence[float]], noise: Sequence[float] = ()) -> list[Key]:
     """The Pareto front of points, the higher the better: those that no other point is better than in one and as good in
     all. `noise` is the part by which equal values of each coordinate may differ, 0 where nothing is given.
+
+    What is as good within noise as a point that is as good within noise as a third one need not be so beside that: only
+    points of the front keep others from it.
     """
 
     def beats(one: Sequence[float], other: Sequence[float]) -> bool:
@@ -89,4 +92,8 @@ def front(points: Mapping[Key, Sequence[float]], noise: Sequence[float] = ()) ->
         gains = [0.0 if abs(mine - its) <= part * abs(its) else mine - its for mine, its, part in pairs]
         return min(gains) >= 0 and max(gains) > 0
 
-    return [name for name, point in points.items() if not any(beats(other, point) for other in points.values())]
+    kept: list[Key] = []
+    for name in sorted(points, key=lambda name: tuple(points[name]), reverse=True):
+        if not any(beats(points[other], points[name]) for other in kept):
+            kept = [other for other in kept if not beats(points[name], points[other])] + [name]
+    return [name for name in points if name in kept]
