@@ -136,7 +136,7 @@ def prepare(image: Image.Image, preparation: Preparation) -> np.ndarray:
 def _prepared(picture: _Picture, preparation: Preparation, resample: Resample) -> np.ndarray:
     box, size = _geometry(picture.size, picture.orientation, preparation)
     left, upper, right, lower = (place / picture.reduction for place in box)
-    # A large picture is let go of as soon as there is the next.
+    # One place for all of them: a large image is let go of as soon as there is the next.
     picture.image = colours.coloured(picture.image, preparation.channels, preparation.background)
     pixels = resample(picture.image, (left, upper, right, lower), size)
     if turn := _TURNS.get(picture.orientation):
@@ -237,13 +237,14 @@ def _read(source: str | Path | bytes, preparation: Preparation) -> _Picture:
         if width * height * (_WEBP_WEIGHT if image.format == "WEBP" else 1) > preparation.max_pixels:
             raise _TooLarge(f"{width}×{height}")
         colours.mend_transparent_colour(image)
-        reduction = 1
-        if isinstance(image, JpegImageFile):
-            reduction = _reduction(size, colours.orientation(image), preparation)
-            image.draft(_mode(preparation), (width // reduction, height // reduction))
+        if not isinstance(image, JpegImageFile):
+            image.load()
+            return _Picture(image, image.size, orientation=colours.orientation(image))
+        orientation = colours.orientation(image)
+        reduction = _reduction(size, orientation, preparation)
+        image.draft(_mode(preparation), (width // reduction, height // reduction))
         image.load()
-        # Some formats expose EXIF only after load().
-        return _Picture(image, size, reduction, colours.orientation(image))
+        return _Picture(image, size, reduction, orientation)
 
 
 def _reduction(size: Size, orientation: int, preparation: Preparation) -> int:

@@ -26,7 +26,7 @@ from ..errors import ForeignPath, UserError
 from .splits import ImageFiles, Source
 
 #: Part of what is free that pictures may take: training itself needs memory, and other programs room on the disk.
-PART = 0.5
+SHARE_OF_FREE = 0.5
 #: Days after which the pictures of a set that no run has used are removed.
 UNUSED_DAYS = 30
 #: What tells a picture on disk from what was never written; another one where `images.decode` gives other bytes.
@@ -121,7 +121,7 @@ def attach(config: cfg.Pictures, source: Source) -> list[str]:
 
 
 def _in_memory(splits: dict[str, ImageFiles]) -> list[str]:
-    notes, free = [], int(PART * device.free_memory())
+    notes, free = [], int(SHARE_OF_FREE * device.free_memory())
     for name, split in splits.items():
         size = math.prod(split.shape)
         room = min(len(split), free // size)
@@ -141,7 +141,7 @@ def _on_disk(splits: dict[str, ImageFiles], folder: Path) -> list[str]:
     wanted = sum(len(split) * _stride(split.shape) for split in splits.values())
     present = sum(os.fstat(file.fileno()).st_blocks * 512 for file in opened.values())
     _remove_unused(folder, wanted - present)
-    notes, free = [], int(PART * shutil.disk_usage(folder).free) + present
+    notes, free = [], int(SHARE_OF_FREE * shutil.disk_usage(folder).free) + present
     for name, split in splits.items():
         room = min(len(split), free // _stride(split.shape))
         free -= room * _stride(split.shape)
@@ -180,7 +180,7 @@ def _remove_unused(folder: Path, wanted: int) -> None:
             if not path.is_symlink():
                 used[path] = path.stat().st_mtime
     for path in sorted(used, key=used.__getitem__):
-        is_short = wanted > PART * shutil.disk_usage(folder).free
+        is_short = wanted > SHARE_OF_FREE * shutil.disk_usage(folder).free
         if (is_short or now - used[path] > UNUSED_DAYS * 86400) and not processes.is_locked(path):
             files.remove_file(path)
 
