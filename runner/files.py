@@ -331,7 +331,9 @@ def disk_error(error: OSError, run: Path | None = None) -> DiskError:
         )
     if error.errno == errno.EACCES and place and _is_closed(Path(os.fsdecode(place))):
         return DiskError(f"{place} cannot be read: {error.strerror}. Make it readable for the user who runs this.")
-    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.EISDIR):
+    if error.errno == errno.EISDIR:
+        return DiskError(f"{place} is a folder where a file is to be written. Move it away, then go on.")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOENT):
         return DiskError(f"{place} cannot be made: {error.strerror}. Choose another folder, such as hydra.run.dir=DIR.")
     closed = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     mend = "Make it writable for the user who runs this" if closed else "Make room there"

@@ -68,7 +68,10 @@ def run_and_report(directory: Path, attempt: int = 0) -> int:
     `attempt` is above 0 where a process of the run was lost before and it goes on by itself.
     """
     rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
-    _log_to(protocol.log_of(directory, rank), rank)
+    try:
+        _log_to(protocol.log_of(directory, rank), rank)
+    except OSError as error:
+        return _failed(directory, rank, str(files.disk_error(error, directory)), DiskError.exit_code)
     with StopSignal() as stop:
         try:
             return train(directory, stop, attempt)
