@@ -259,6 +259,13 @@ def refuse_overwriting(path: Path, mark: str) -> None:
         raise ForeignPath(f"{path} exists, and was not written by this command. Move it away, or name another file.")
 
 
+def refuse_irregular(path: Path) -> Path:
+    """A path to write to. Errors: ForeignPath for a folder, a pipe or a device that has the name of a file."""
+    if path.exists() and not path.is_file():
+        raise ForeignPath(f"{path} is not a file, and one of that name is to be written. Move it away, then go on.")
+    return path
+
+
 def temporary_folder(prefix: str) -> Path:
     """A new folder of the system's for temporary files, which goes with this process."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
@@ -331,9 +338,7 @@ def disk_error(error: OSError, run: Path | None = None) -> DiskError:
         )
     if error.errno == errno.EACCES and place and _is_closed(Path(os.fsdecode(place))):
         return DiskError(f"{place} cannot be read: {error.strerror}. Make it readable for the user who runs this.")
-    if error.errno == errno.EISDIR:
-        return DiskError(f"{place} is a folder where a file is to be written. Move it away, then go on.")
-    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOENT):
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.EISDIR):
         return DiskError(f"{place} cannot be made: {error.strerror}. Choose another folder, such as hydra.run.dir=DIR.")
     closed = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     mend = "Make it writable for the user who runs this" if closed else "Make room there"

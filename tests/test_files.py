@@ -213,3 +213,11 @@ def test_a_digest_is_of_any_text_bytes_of_a_name_that_are_not_text_included():
     texts = ["caf\xe9", os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe8"), "数", "\ud800", ""]
     assert len({files.text_digest(text) for text in texts}) == len(texts)
     assert files.text_digest("cat") == "3327dd2c7b9d982f"
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_has_a_files_name_and_is_none_is_not_written_to(tmp_path, make):
+    assert files.refuse_irregular(tmp_path / "new.log") == tmp_path / "new.log"
+    make(tmp_path / "train.log")
+    with pytest.raises(ForeignPath, match=r"train\.log is not a file"):
+        files.refuse_irregular(tmp_path / "train.log")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import config as cfg
-from .. import device, terminal
+from .. import device, files, terminal
 from ..processes import Stopwatch
 from ..runs.protocol import COMPOSED, HEARTBEAT, PEERS, SHARED, TRAINED, VERDICT, WORKER, Arguments, log_of
 
@@ -153,7 +153,7 @@ class Workers:
         reads, writes = os.pipe()
         os.set_blocking(reads, False)
         os.set_blocking(writes, False)
-        with log_of(self.directory, rank).open("ab") as log:
+        with files.refuse_irregular(log_of(self.directory, rank)).open("ab") as log:
             self.processes.append(
                 subprocess.Popen(
                     Arguments(self.directory, os.getpid(), attempt).command(self.worker),

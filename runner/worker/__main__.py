@@ -28,7 +28,16 @@ from ..config.rules import network_names
 from ..data import identity
 from ..deploy import manifest
 from ..deploy.manifest import EXPORT
-from ..errors import CheckpointError, ConfigError, DataError, DiskError, OutOfMemory, ProcessLost, UserError
+from ..errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DiskError,
+    ForeignPath,
+    OutOfMemory,
+    ProcessLost,
+    UserError,
+)
 from ..metrics import with_k
 from ..parallel import PeerLost
 from ..runs import compatible, protocol, sweep
@@ -69,9 +78,9 @@ def run_and_report(directory: Path, attempt: int = 0) -> int:
     """
     rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
     try:
-        _log_to(protocol.log_of(directory, rank), rank)
-    except OSError as error:
-        return _failed(directory, rank, str(files.disk_error(error, directory)), DiskError.exit_code)
+        _log_to(files.refuse_irregular(protocol.log_of(directory, rank)), rank)
+    except ForeignPath as error:
+        return _failed(directory, rank, str(error), error.exit_code)
     with StopSignal() as stop:
         try:
             return train(directory, stop, attempt)
