@@ -128,14 +128,15 @@ def _data(config: Config) -> Iterator[str]:
         return
     if len(data.background) != 3:
         yield f"data.background={data.background}: needs three numbers, such as data.background=[255,255,255]"
-    for key, values in (("mean", data.mean), ("std", data.std)):
-        if len(values) != data.channels:
-            # What is grey has about the mean of the colours' numbers.
-            fit = [round(sum(values) / len(values), 4)] * data.channels if values else [0.5] * data.channels
-            yield (
-                f"data.{key}={values}: needs a number for each channel, and data.channels={data.channels}, such as "
-                f"data.{key}={str(fit).replace(' ', '')}"
-            )
+    numbers = {"mean": data.mean, "std": data.std}
+    if wrong := [key for key, values in numbers.items() if len(values) != data.channels]:
+        # What is grey has about the mean of the colours' numbers.
+        fit = {key: [round(sum(values) / len(values), 4) if values else 0.5] for key, values in numbers.items()}
+        fitting = " ".join(f"data.{key}={str(fit[key] * data.channels).replace(' ', '')}" for key in wrong)
+        yield (
+            f"data.{wrong[0]}={numbers[wrong[0]]}: needs a number for each channel, and data.channels={data.channels}, "
+            f"such as {fitting}"
+        )
     if isinstance(data, Pictures) and data.channels not in (1, 3):
         yield f"data.channels={data.channels}: pictures have 3 (RGB) or 1 (grey). Others need data=custom."
     if isinstance(data, FileList) and data.split_column and (data.val or data.test):
