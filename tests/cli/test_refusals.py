@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import runner.worker  # noqa: F401  What Paddle says when it is imported is no part of a refusal.
 from tests.conftest import TINY
 
 CONFIG_ERRORS = [
