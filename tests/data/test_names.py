@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.data.names import Names
@@ -13,6 +13,7 @@ from runner.data.names import Names
 TEXTS = st.lists(st.one_of(st.text(), st.binary(max_size=9).map(os.fsdecode)))
 
 
+@settings(deadline=None)
 @given(TEXTS, st.randoms())
 def test_names_come_out_as_they_went_in_and_in_any_order(texts, random):
     # What UTF-8 cannot hold is no file name.

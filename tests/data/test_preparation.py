@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -21,6 +21,7 @@ def gradient(width: int, height: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES)
 def test_a_crop_is_the_largest_of_its_shape_from_the_centre(width, height, wanted_height, wanted_width):
     picture = gradient(width, height)
@@ -48,6 +49,7 @@ def test_stretching_scales_each_side_for_itself():
 
 
 @pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
+@settings(deadline=None)
 @given(width=SIDES, height=SIDES, channels=st.sampled_from([1, 3]))
 def test_what_comes_out_has_the_wanted_shape(resize, width, height, channels):
     made = prepare(gradient(width, height), Preparation(7, 12, channels, resize))
