@@ -54,8 +54,8 @@ def photo(width: int, height: int, noise: float, detail: float, seed: int) -> Im
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def write_pictures(folder: Path) -> None:
-    """Small and large pictures of every kind."""
+def write(folder: Path, _: str) -> dict[str, float]:
+    """Small and large pictures of every kind; in a process of its own, since who starts one counts as its memory."""
     sizes = {"small": (500, 375, 1.0, DIFFERENT), "large": (4000, 3000, 0.25, LARGE)}
     for kind, noise in KINDS.items():
         for size, (width, height, detail, count) in sizes.items():
@@ -63,6 +63,7 @@ def write_pictures(folder: Path) -> None:
             place.mkdir()
             for number in range(count):
                 photo(width, height, noise, detail, number).save(place / f"{number:03}.jpg", quality=90)
+    return {}
 
 
 def write_lists(folder: Path) -> None:
@@ -93,11 +94,14 @@ def loader(paths: list[str], **settings: object) -> object:
     """This package's loader of training batches."""
     from runner.data import ImageFiles, Loaders, Source, cache, preparation
     from runner.data.loaders import TrainLoader
+    from runner.kernels.pictures import resampler
 
     os.environ.update(device.environment(None))
     device.choose(cfg.Train(), cfg.AmpOff())
     config = cfg.ImageFolder(root="", image_size=SIDE, batch_size=BATCH, workers=WORKERS, **settings)
     split = ImageFiles(paths, np.zeros(len(paths), np.int64), preparation(config))
+    # Compiled and loaded.
+    resampler()
     if notes := cache.attach(config, Source("", [""], split)):
         sys.exit(notes[0])
     return Loaders(Source("", [""], split), TrainLoader(split, config, seed=0), None).train
@@ -213,15 +217,17 @@ def worker(folder: Path, count: str) -> dict[str, float]:
     return {"mb": max(own) / 1024}
 
 
-MEASURES = {measure.__name__: measure for measure in (runner, alone, torch, large, cached, worker)}
+MEASURES = {measure.__name__: measure for measure in (write, runner, alone, torch, large, cached, worker)}
 
 
 def measured(name: str, folder: Path, argument: str) -> dict[str, float]:
     """What a measure prints in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.folder_pipeline", "--measure", name, str(folder), argument]
-    return harness.run(
-        command, {"XDG_CACHE_HOME": f"{folder}/cache-{time.monotonic_ns()}"} if name == "cached" else None
-    ).result
+    # Threads of OpenMP would spin for 0.2 s after every batch, on the cores of those that decode; nothing is trained.
+    environment = {"KMP_BLOCKTIME": "0"} if name in ("runner", "cached") else {}
+    if name == "cached":
+        environment["XDG_CACHE_HOME"] = f"{folder}/cache-{time.monotonic_ns()}"
+    return harness.run(command, environment).result
 
 
 # The tables.
@@ -329,7 +335,7 @@ def main() -> None:
         print(json.dumps(MEASURES[name](Path(folder), argument)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder))
+        measured("write", Path(folder), "")
         broken = []
         for name in options.only:
             broken += TABLES[name](Path(folder), options.rounds)
