@@ -113,6 +113,9 @@ class Pictures(Data):
     on_error: OnError = OnError.fail
     """Pictures that cannot be read end the run before it trains, all of them named (`fail`), or are left out
     (`skip`)."""
+    test_fraction: Optional[float] = bounded(None, min=0, below=1)
+    """Part of the training images held out for the test, stratified by class; by default 0.2 of a set that has no
+    splits of its own, else none."""
 
 
 @dataclass
@@ -169,9 +172,6 @@ class ImageFolder(Pictures):
     kind: str = "image_folder"
     root: str = path("???")
     """Folder that holds `train` and, where they exist, `val` (or `valid`, `validation`) and `test`; or the classes."""
-    test_fraction: Optional[float] = bounded(None, min=0, below=1)
-    """Part of the training images held out for the test, stratified by class; by default 0.2 where there are no folders
-    of splits, else none."""
 
 
 @dataclass
@@ -199,9 +199,6 @@ class FileList(Pictures):
     """Between the labels in `label_column` of an image that has several."""
     split_column: Optional[str] = None
     """Column of the list `train` that says `train`, `val` or `test`, in place of lists of their own."""
-    test_fraction: Optional[float] = bounded(None, min=0, below=1)
-    """Part of the training images held out for the test, stratified by class; by default 0.2 where `train` is the only
-    list and has no column of splits, else none."""
 
 
 @dataclass
@@ -223,9 +220,6 @@ class Shards(Pictures):
     """Column of Parquet that has the images: bytes, or a structure with a field `bytes`."""
     label_column: str = "label"
     """Column of Parquet that has the labels, or their key in the `.json` of an archive's samples."""
-    test_fraction: Optional[float] = bounded(None, min=0, below=1)
-    """Part of the training images held out for the test, stratified by class; by default 0.2 where `train` has the only
-    shards, else none."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ from ..errors import DataError
 from ..images import FORMATS, is_hidden, is_picture
 from .classes import listed, refuse_foreign
 from .names import Names
-from .splits import FilesOnDisk, ImageFiles, Source, with_test
+from .splits import FilesOnDisk, ImageFiles, Source
 
 #: Name of a folder → the split in it.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -43,8 +43,8 @@ def load(config: cfg.ImageFolder) -> Source:
         places, classes = {"train": root}, {"train": _classes_among(root, folders, loose)}
     refuse_foreign(classes, f"in {root}", "Rename the folders, or add the class to the training images.")
     splits = {split: _split(root, names.get(split, ""), classes, split, skipped) for split in places}
-    source = Source(os.path.basename(os.path.abspath(root)), classes["train"], **splits, skipped=dict(+skipped))
-    return with_test(source, config.test_fraction, config.split_seed, is_whole=not names)
+    name = os.path.basename(os.path.abspath(root))
+    return Source(name, classes["train"], **splits, skipped=dict(+skipped), is_undivided=not names)
 
 
 def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:

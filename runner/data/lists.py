@@ -15,7 +15,7 @@ from . import classes, tables
 from .classes import Problems
 from .folder import SPLITS
 from .names import Names
-from .splits import FilesOnDisk, ImageFiles, Source, with_test
+from .splits import FilesOnDisk, ImageFiles, Source
 from .tables import Rows
 
 #: What to do about lines that are wrong, and about files that are not there.
@@ -48,8 +48,8 @@ def load(config: cfg.FileList) -> Source:
     if config.on_error is not cfg.OnError.skip:
         missing.refuse("pictures are missing", MISSING)
     skipped = {"missing files": missing.count} if missing.count else {}
-    source = Source(os.path.basename(config.train).partition(".")[0], names, **splits, skipped=skipped)
-    return with_test(source, config.test_fraction, config.split_seed, is_whole=len(rows) == 1)
+    name = os.path.basename(config.train).partition(".")[0]
+    return Source(name, names, **splits, skipped=skipped, is_undivided=len(rows) == 1)
 
 
 def _lists(config: cfg.FileList) -> dict[str, str]:

@@ -16,7 +16,7 @@ from .classes import Problems
 from .folder import HIDDEN
 from .names import Names
 from .shard_index import Index
-from .splits import ImageFiles, Source, with_test
+from .splits import ImageFiles, Source
 
 SUFFIXES = archive.SUFFIXES + parquet.SUFFIXES
 
@@ -103,8 +103,7 @@ def load(config: cfg.Shards) -> Source:
     problems.refuse("labels are no class", f"Classes: {classes.listed(names, 20)}")
     hidden = sum(int(part.hidden[0]) for parts in indices.values() for part in parts)
     name = os.path.basename(os.path.dirname(os.path.abspath(shards["train"][0])))
-    source = Source(name, names, **splits, skipped={HIDDEN: hidden} if hidden else {})
-    return with_test(source, config.test_fraction, config.split_seed, is_whole=len(splits) == 1)
+    return Source(name, names, **splits, skipped={HIDDEN: hidden} if hidden else {}, is_undivided=len(splits) == 1)
 
 
 def _refuse_shared(patterns: dict[str, str | None], shards: dict[str, list[str]]) -> None:

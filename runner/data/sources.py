@@ -11,11 +11,11 @@ from ..config.targets import load_target
 from ..errors import DataError
 from ..images import Preparation, to_grey
 from . import cifar, digits, folder, lists, matching, mnist, shards, synthetic
-from .matching import Known
-from .splits import ImageFiles, Source, Split, first_of_each_class, stratified_split
+from .matching import ExpectedClasses
+from .splits import ImageFiles, Source, Split, first_of_each_class, stratified_split, with_test
 
 
-def load(config: cfg.Data, known: Known | None = None) -> Source:
+def load(config: cfg.Data, expected: ExpectedClasses | None = None) -> Source:
     """The images that the config chooses, limited and with a validation split where it asks for one.
 
     Labels follow the order of the classes that weights know, where those are given. Errors: DataError for anything
@@ -25,8 +25,11 @@ def load(config: cfg.Data, known: Known | None = None) -> Source:
     for name, split in source.splits.items():
         _check(source, name, split)
         _fit(source, name, split, config)
-    if known:
-        source = matching.match(source, known)
+    if expected:
+        source = matching.match(source, expected)
+    # Once labels have their order, which the division follows: the same for training and for what comes later.
+    if isinstance(config, cfg.Pictures):
+        source = with_test(source, config.test_fraction, config.split_seed)
     if source.val is None and config.val_fraction:
         kept, held_out = stratified_split(source.train.labels, config.val_fraction, config.split_seed, source.classes)
         source = replace(source, train=source.train.select(kept), val=source.train.select(held_out))

@@ -204,6 +204,8 @@ class Source:
     val: Split | None = None
     skipped: dict[str, int] = field(default_factory=dict)
     """Why names were left out → how many."""
+    is_undivided: bool = False
+    """Whether nobody has said which images are for what: a test split is held out then."""
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -245,10 +247,10 @@ def stratified_split(
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
-def with_test(source: Source, fraction: float | None, seed: int, is_whole: bool) -> Source:
+def with_test(source: Source, fraction: float | None, seed: int) -> Source:
     """The source with a test split that was held out of its training images, where one is wanted.
 
-    Without a `fraction`, `WHOLE` is held out of a set that `is_whole`, nothing of one that has splits.
+    Without a `fraction`, `WHOLE` is held out of a set that is undivided, nothing of one that has splits.
     Errors: DataError for a fraction where there is a test split.
     """
     if source.test is not None:
@@ -256,7 +258,7 @@ def with_test(source: Source, fraction: float | None, seed: int, is_whole: bool)
             raise DataError(f"data.test_fraction={fraction}: '{source.name}' has a test split. Leave the fraction out.")
         return source
     if fraction is None:
-        fraction = WHOLE if is_whole else 0
+        fraction = WHOLE if source.is_undivided else 0
     if not fraction:
         return source
     labels = source.train.labels

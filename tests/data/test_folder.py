@@ -28,7 +28,7 @@ def made(root: Path, *names: str) -> Path:
 
 
 def loaded(root: Path, **changes) -> data.Source:
-    return folder.load(cfg.ImageFolder(root=str(root), **changes))
+    return data.load(cfg.ImageFolder(root=str(root), val_fraction=0.0, **changes))
 
 
 def names(split) -> list[str]:

@@ -157,7 +157,8 @@ def test_each_split_may_have_a_list(root):
 
 def test_one_list_alone_is_divided_by_class(root):
     text = "\n".join(f"{name} {layouts.label(name)}" for name in NAMES)
-    source = listed(root, text, test_fraction=None)
+    (root / "list.txt").write_text(text)
+    source = data.load(cfg.FileList(train=str(root / "list.txt"), val_fraction=0.0))
     assert [np.bincount(split.labels).tolist() for split in (source.train, source.test)] == [[4, 4], [1, 1]]
 
 
