@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from .. import config as cfg
 from .. import files, processes, runs, terminal
 from ..config import credentials, store
-from ..config.rules import name_problems, refuse_search
+from ..config.rules import name_problems
+from ..config.search_rules import refuse_search
 from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
 from ..launch.command import Command
 from ..launch.signals import ToJobs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 
@@ -10,7 +9,6 @@ from ..errors import ConfigError, nearest
 from ..metrics import METRICS, Goal, find, k_in
 from . import (
     ARCHITECTURES,
-    GROUPS,
     Bf16,
     Cls,
     ClsDistill,
@@ -19,7 +17,6 @@ from . import (
     Cluster,
     Config,
     CosineWarmup,
-    Cost,
     ExponentialWarmup,
     FileList,
     JsOriginal,
@@ -27,14 +24,15 @@ from . import (
     Local,
     Mlflow,
     Mode,
-    Parameter,
     Pictures,
     Piecewise,
     Pruning,
     Schedule,
     Vision,
     credentials,
+    field_rules,
     monitor,
+    search_rules,
 )
 from .criteria import CRITERIA, CUSTOM
 from .keys import walk
@@ -45,19 +43,12 @@ STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
 #: Bytes in the name of an experiment: file systems take 255 in a name, and others are made of it.
 LONGEST_NAME = 200
 
-_BOUNDS = {
-    "min": (lambda value, bound: value >= bound, "at least"),
-    "above": (lambda value, bound: value > bound, "above"),
-    "max": (lambda value, bound: value <= bound, "at most"),
-    "below": (lambda value, bound: value < bound, "below"),
-}
-
 
 def validate(config: Config) -> None:
     """Refuse a config that cannot work. Errors: ConfigError for the first rule that is broken."""
     for rule in (
         _secrets,
-        _fields,
+        field_rules.problems,
         _name,
         _data,
         _model,
@@ -68,7 +59,7 @@ def validate(config: Config) -> None:
         _compression,
         _tracking,
         _launch,
-        _search,
+        search_rules.problems,
     ):
         for problem in rule(config):
             raise ConfigError(problem)
@@ -83,26 +74,6 @@ def _secrets(config: Config) -> Iterator[str]:
     # First of all: the other messages name values.
     if any(credentials.carries(str(value)) for _, value, *_ in walk(config)):
         yield credentials.REFUSAL
-
-
-def _fields(config: Config) -> Iterator[str]:
-    for key, value, part, field in walk(config):
-        if field.name == "kind" and value != type(part).kind:
-            group = key.removesuffix(".kind").partition(".also.")[0]
-            yield f"{key}={value}: the kind follows from the choice. Write {group}={value} instead."
-        if field.name == "target" and value is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
-            yield f"{key}={value}: a target is written package.module:callable, such as {key}=my.models:build"
-        if value == "" and field.default != "":
-            yield f"{key} is empty: give it a value, or leave it out."
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, float) and not math.isfinite(number) and field.metadata:
-                yield f"{key}={value}: must be a finite number."
-            if number is None or isinstance(number, (bool, str, dict)):
-                continue
-            for bound, (holds, words) in _BOUNDS.items():
-                limit = field.metadata.get(bound)
-                if limit is not None and not holds(number, limit):
-                    yield f"{key}={value}: must be {words} {limit}."
 
 
 def _name(config: Config) -> Iterator[str]:
@@ -367,46 +338,3 @@ def check_monitor(config: Config) -> None:
             f"train.monitor={train.monitor}: train.topk={train.topk} computes another one. Use train.topk={k}, or "
             f"train.monitor=val/{network}/{name.replace(str(k), str(train.topk))}"
         )
-
-
-def refuse_search(config: Config) -> None:
-    """Refuse a search that cannot work. Errors: ConfigError."""
-    for problem in _search(config):
-        raise ConfigError(problem)
-
-
-def _search(config: Config) -> Iterator[str]:
-    search = config.sweep.optuna
-    if search is None:
-        return
-    if not search.space:
-        yield "sweep.optuna.space is empty: nothing would be varied. Choose a preset such as +sweep/optuna=optimizer"
-    keys = [key for key, *_ in walk(config)]
-    for key, parameter in search.space.items():
-        # Keys that only some choices have are added, as on the command line.
-        if not key.startswith("+") and key not in GROUPS and key not in keys:
-            yield f"sweep.optuna.space has '{key}', and the config has no such key.{nearest(key, [*keys, *GROUPS])}"
-        for problem in _parameter(parameter):
-            yield f"sweep.optuna.space.{key}: {problem}"
-    if {Cost.size_mb, Cost.latency_ms_p50} & set(search.minimize) and not config.deploy.formats:
-        yield (
-            "sweep.optuna.minimize: size and latency are those of the exported file, and deploy.formats=[] exports "
-            "none. Use deploy.formats=[onnx], or minimize=[macs]."
-        )
-
-
-def _parameter(parameter: Parameter) -> Iterator[str]:
-    low, high = parameter.low, parameter.high
-    if parameter.choices:
-        if low is not None or high is not None:
-            yield "choices, or low and high; not both."
-    elif low is None or high is None:
-        yield "needs choices, or low and high."
-    elif low >= high:
-        yield f"low={low:g} must be below high={high:g}."
-    elif parameter.log and low <= 0:
-        yield f"low={low:g}: with log=true it must be above 0."
-    elif parameter.log and parameter.step:
-        yield "log=true has no steps. Use one of them."
-    elif parameter.integer and not all(float(number or 1).is_integer() for number in (low, high, parameter.step)):
-        yield "with integer=true low, high and step are whole numbers."

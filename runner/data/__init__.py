@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..images import Preparation, decode, resize_all
 from .classes import listed
-from .matching import Differing, Known
+from .matching import ClassMismatch, ExpectedClasses
 from .samplers import epoch_order
 from .sources import load, preparation
 from .splits import FilesOnDisk, ImageFiles, Images, Pictures, Source, Split, stratified_split
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
-    "Differing",
+    "ClassMismatch",
     "EvalLoader",
+    "ExpectedClasses",
     "FilesOnDisk",
     "ImageFiles",
     "Images",
-    "Known",
     "Loaders",
     "Normalize",
     "Pictures",

@@ -14,7 +14,7 @@ from .. import device
 from ..kernels.pictures import resampler
 from . import cache, workers
 from .cache import InMemory
-from .matching import Known
+from .matching import ExpectedClasses
 from .prefetch import ahead
 from .samplers import batch_bounds, epoch_order
 from .sources import load
@@ -134,7 +134,7 @@ def build(
     overfit_batches: int | None = None,
     rank: int = 0,
     world: int = 1,
-    known: Known | None = None,
+    expected: ExpectedClasses | None = None,
     source: Source | None = None,
 ) -> Loaders:
     """Load the images and divide those of training and validation among `world` processes.
@@ -143,7 +143,7 @@ def build(
     With `overfit_batches` the first batches of the first epoch are all there is, for training and
     evaluation alike, without augmentation.
     """
-    source = source or load(config, known)
+    source = source or load(config, expected)
     if overfit_batches:
         config = replace(config, augment=cfg.Augment())
         few = epoch_order(seed, 0, len(source.train))[: overfit_batches * config.batch_size]

@@ -12,48 +12,48 @@ from .classes import listed
 from .splits import Source
 
 
-class Differing(Enum):
+class ClassMismatch(Enum):
     """What happens where images have other classes than weights."""
 
     refused = "refused"
     """Both must have the same classes."""
-    fewer = "fewer"
+    subset = "subset"
     """The images need not have all of them."""
-    kept = "kept"
+    ignored = "ignored"
     """The images keep their own."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """The classes that weights know."""
+class ExpectedClasses:
+    """The classes that weights were trained on."""
 
     names: list[str]
     """In the order of the logits."""
     origin: str
     """Where the weights are from."""
-    differing: Differing = Differing.refused
+    mismatch: ClassMismatch = ClassMismatch.refused
     remedy: str = "Take the images that the weights were trained on, or give the classes the same names."
     """What to do about other classes."""
 
 
-def match(source: Source, known: Known) -> Source:
+def match(source: Source, expected: ExpectedClasses) -> Source:
     """The same images, their labels in the order of the weights' classes.
 
-    Errors: DataError naming both lists where the classes are others than `known.differing` allows.
+    Errors: DataError naming both lists where the classes are others than `expected.mismatch` allows.
     """
-    place, own = {name: label for label, name in enumerate(known.names)}, set(source.classes)
+    place, own = {name: label for label, name in enumerate(expected.names)}, set(source.classes)
     foreign = [name for name in source.classes if name not in place]
-    missing = [name for name in known.names if name not in own]
-    if foreign or (missing and known.differing is not Differing.fewer):
-        if known.differing is Differing.kept:
+    missing = [name for name in expected.names if name not in own]
+    if foreign or (missing and expected.mismatch is not ClassMismatch.subset):
+        if expected.mismatch is ClassMismatch.ignored:
             return source
         raise DataError(
-            f"The classes of '{source.name}' are not those of {known.origin}:"
+            f"The classes of '{source.name}' are not those of {expected.origin}:"
             + (f" it does not know {listed(foreign)}." if foreign else f" {listed(missing)} {_are(missing)} missing.")
-            + f"\n  images:  {listed(source.classes, 20)}\n  weights: {listed(known.names, 20)}\n{known.remedy}"
+            + f"\n  images:  {listed(source.classes, 20)}\n  weights: {listed(expected.names, 20)}\n{expected.remedy}"
         )
     places = np.array([place[name] for name in source.classes], dtype=np.int64)
-    renamed = replace(source, classes=list(known.names))
+    renamed = replace(source, classes=list(expected.names))
     for name, split in source.splits.items():
         setattr(renamed, name, replace(split, labels=places[split.labels]))
     return renamed

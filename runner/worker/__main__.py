@@ -9,11 +9,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import paddle
@@ -53,6 +51,7 @@ from .experiment import Experiment
 from .finish import finish
 from .observers import Follower, Recorder
 from .progress import Display
+from .signals import Interrupted, StopSignal
 
 log = logging.getLogger("runner")
 
@@ -270,48 +269,6 @@ def profiling(debug: cfg.Debug, directory: Path) -> AbstractContextManager[Any]:
         return contextlib.nullcontext()
     write = paddle.profiler.export_chrome_tracing(str(directory / "profile"))
     return paddle.profiler.Profiler(scheduler=(5, 15), on_trace_ready=write)
-
-
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM came where no step has to be finished."""
-
-
-class StopSignal:
-    """Within the context, SIGINT and SIGTERM end what runs at once, or after the step where one is under way."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self.waits = False
-
-    def __enter__(self) -> StopSignal:
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @property
-    def exit_code(self) -> int:
-        """What a stopped process ends with; where another process of the run got the signal, as if it was SIGTERM."""
-        return 128 + (self.received or signal.SIGTERM)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.received = self.received or number
-        if not self.waits:
-            raise Interrupted
-
-    @contextlib.contextmanager
-    def after_the_step(self) -> Iterator[None]:
-        """Within the context the loop asks whether a signal came."""
-        self.waits = True
-        for number in self._before:
-            # Paddle's store takes an interrupted call for a broken connection.
-            signal.siginterrupt(number, False)
-        yield
-        for number in self._before:
-            signal.siginterrupt(number, True)
-        self.waits = False
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ from ..runs.journal import LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
 from ..runs.result import Progress, Result
 from ..training.evaluation import Evaluation, evaluate
 from ..training.state import Ending, Training
-from . import experiment, mistakes
+from . import mistakes
+from .compress import calibration_images
 from .experiment import Experiment
+from .stage import accelerate
 
 log = logging.getLogger("runner")
 #: What compression did, beside the results.
@@ -158,9 +160,9 @@ def _quantize(directory: Path, run: Experiment, settings: cfg.CalibratedQuantiza
     """Post-training quantization of the best weights: from here on the networks are the quantized ones."""
     networks = run.training.networks
     for name in networks.trained:
-        images = experiment.calibration_images(run.training.loaders, settings.calibration_batches)
+        images = calibration_images(run.training.loaders, settings.calibration_batches)
         ptq.quantize_and_calibrate(networks[name], settings, images)
-    experiment.accelerate(run.config, networks)
+    accelerate(run.config, networks)
     folder = checkpoint.save_final(directory, networks)
     journal.append("checkpoint", name=folder.name, better=False, final=True)
 

@@ -18,8 +18,7 @@ from ..data import Normalize, Preparation, decode, preparation
 from ..deploy.predict import Picture
 from ..errors import CheckpointError, ConfigError
 from ..training.evaluation import Evaluation, evaluate
-from . import experiment
-from .experiment import Stage
+from .stage import Stage, accelerate, prepare
 
 
 def load_stage(directory: Path, config: cfg.Config, pointer: str) -> Stage:
@@ -28,13 +27,15 @@ def load_stage(directory: Path, config: cfg.Config, pointer: str) -> Stage:
     Errors: DataError, CheckpointError.
     """
     chosen = weights.read(directory, pointer)
-    known = data.Known(chosen.classes, str(directory), data.Differing.fewer) if chosen.classes else None
-    stage = experiment.prepare(config, with_teacher=False, known=known)
+    expected = (
+        data.ExpectedClasses(chosen.classes, str(directory), data.ClassMismatch.subset) if chosen.classes else None
+    )
+    stage = prepare(config, with_teacher=False, expected=expected)
     if unseen := stage.loaders.unseen:
         stage.notes.append(f"no image is of {data.listed(unseen)}: what is measured is of the other classes")
     weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
     weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
-    experiment.accelerate(config, stage.networks)
+    accelerate(config, stage.networks)
     return stage
 
 
@@ -96,6 +97,6 @@ def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
     own_weights = weights.Weights(chosen.origin, own, chosen.plan)
     weights.restructure(networks, (name,), own_weights, config.compression)
     weights.initialize(networks, (name,), own_weights, strict=True)
-    experiment.accelerate(config, networks)
+    accelerate(config, networks)
     networks[name].eval()
     return Classifier(networks[name], state.classes, Normalize(config.data), preparation(config.data))

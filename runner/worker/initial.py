@@ -11,40 +11,40 @@ from .. import config as cfg
 from .. import models, runs
 from ..checkpoints import weights
 from ..config import store
-from ..data import Differing, Known
+from ..data import ClassMismatch, ExpectedClasses
 from ..errors import ConfigError
 from ..models import Networks
 from ..runs.journal import CONFIG
 from ..tracking import lookup
 from ..training import seeding
 
-#: Keys below `data` that decide what weights see of a picture.
-SEEN = ("image_size", "channels", "mean", "std", "resize", "crop_ratio", "background")
+#: Keys below `data` that decide what a network is given of an image.
+PREPROCESSING = ("image_size", "channels", "mean", "std", "resize", "crop_ratio", "background")
 
 
 @dataclass
-class Initial:
+class InitialWeights:
     """Weights, and the config of the run that they are of."""
 
     weights: weights.Weights
-    """Without what simulated integers."""
+    """Without those of fake quantization."""
     run: cfg.Config | None
     """None where they are of a file."""
     notes: list[str]
 
     @property
-    def known(self) -> Known | None:
+    def classes(self) -> ExpectedClasses | None:
         """The classes that they know; None where they are of a file."""
         if self.weights.classes is None:
             return None
-        remedy = "Take the layer of the logits anew and all else from there: checkpoint.strict=false"
-        return Known(self.weights.classes, self.weights.origin, remedy=remedy)
+        remedy = "To load everything but the classifier head: checkpoint.strict=false"
+        return ExpectedClasses(self.weights.classes, self.weights.origin, remedy=remedy)
 
 
-def read(config: cfg.Config) -> Initial | None:
+def read(config: cfg.Config) -> InitialWeights | None:
     """What `checkpoint.init_from` names.
 
-    Errors: CheckpointError; ConfigError where nothing is trained and images would be others than the weights know.
+    Errors: CheckpointError; ConfigError where nothing is trained and the preprocessing differs.
     """
     if not config.checkpoint.init_from:
         return None
@@ -59,16 +59,16 @@ def read(config: cfg.Config) -> Initial | None:
         repeated = overrides(run.data, differing)
         if not (config.train.max_steps or config.train.epochs):
             raise ConfigError(
-                f"Nothing is trained, and {own.origin} was trained on images prepared otherwise ({', '.join(differing)}"
-                f"): what is measured would not be that network. Repeat its keys: {repeated}"
+                f"Nothing is trained here, and {own.origin} was trained with different preprocessing "
+                f"({', '.join(differing)}), so its accuracy would be wrong. Use its settings: {repeated}"
             )
-        notes.append(f"{own.origin} was trained on images prepared otherwise; its keys: {repeated}")
-    return Initial(plain, run, notes)
+        notes.append(f"{own.origin} was trained with different preprocessing; to use the same: {repeated}")
+    return InitialWeights(plain, run, notes)
 
 
 def differences(one: cfg.Data, other: cfg.Data) -> list[str]:
-    """The keys below `data` by which the same picture becomes another one."""
-    return [key for key in SEEN if _seen(one, key) != _seen(other, key)]
+    """The keys below `data` by which preprocessing differs."""
+    return [key for key in PREPROCESSING if _seen(one, key) != _seen(other, key)]
 
 
 def overrides(data: cfg.Data, keys: Sequence[str]) -> str:
@@ -81,8 +81,8 @@ def _seen(data: cfg.Data, key: str) -> Any:
     return data.size if key == "image_size" else getattr(data, key)
 
 
-def give(
-    initial: Initial, config: cfg.Config, networks: Networks, classes: Sequence[str]
+def load_into(
+    initial: InitialWeights, config: cfg.Config, networks: Networks, classes: Sequence[str]
 ) -> tuple[dict[str, Any], str]:
     """Give networks the weights, and the channels. What was pruned, and a line that says what matched.
 
@@ -100,10 +100,12 @@ def give(
     anew: set[str] = set()
     if own.classes is not None and list(classes) != own.classes:
         anew = {name for network in networks.trained for name in head(config, network, len(classes))}
-        own = replace(own, arrays={name: array for name, array in own.arrays.items() if _of_any(name) not in anew})
+        own = replace(
+            own, arrays={name: array for name, array in own.arrays.items() if _without_network(name) not in anew}
+        )
     line = weights.initialize(networks, networks.trained, own, strict, remedy)
     if anew:
-        line += f"; {', '.join(sorted(anew))} begin anew, since those weights know other classes"
+        line += f"; {', '.join(sorted(anew))} are re-initialised: the weights were trained on other classes"
     return own.plan, line
 
 
@@ -116,15 +118,15 @@ def head(config: cfg.Config, network: str, classes: int) -> set[str]:
     return {name for name, value in few.items() if more[name].shape != value.shape}
 
 
-def _of_any(name: str) -> str:
+def _without_network(name: str) -> str:
     """The name of an array without that of a network before it."""
     network, _, rest = name.partition(".")
     return rest if network in ("student", "student1") else name
 
 
-def classes_for(initial: Initial | None, config: cfg.Config) -> Known | None:
+def classes_for(initial: InitialWeights | None, config: cfg.Config) -> ExpectedClasses | None:
     """The classes that the images have to have for these weights."""
-    known = initial and initial.known
-    if known and not config.checkpoint.strict:
-        return replace(known, differing=Differing.kept)
-    return known or None
+    expected = initial and initial.classes
+    if expected and not config.checkpoint.strict:
+        return replace(expected, mismatch=ClassMismatch.ignored)
+    return expected or None

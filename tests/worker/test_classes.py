@@ -79,7 +79,7 @@ def test_what_fits_is_taken_without_the_layer_of_the_logits(renamed):
         "tracking=none", cwd=renamed,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "out.bias, out.weight begin anew, since those weights know other classes" in done.stdout
+    assert "out.bias, out.weight are re-initialised: the weights were trained on other classes" in done.stdout
 
 
 def test_fewer_classes_are_evaluated_and_said(place, tmp_path):
@@ -144,10 +144,10 @@ def test_weights_are_not_measured_on_images_that_they_never_saw_so(place):
     begin = (*FOLDER, "checkpoint.init_from=run", "data.mean=[0.1,0.2,0.3]", "tracking=none")
     refused = run_inline(*begin, "train.epochs=0", "train.max_steps=null", "hydra.run.dir=begun0", cwd=place)
     assert refused.returncode == 2
-    assert "Repeat its keys: data.mean=[0.485,0.456,0.406]" in refused.stderr
+    assert "Use its settings: data.mean=[0.485,0.456,0.406]" in refused.stderr
     done = run_inline(*begin, "hydra.run.dir=begun1", cwd=place)
     assert done.returncode == 0, done.stderr
-    assert "prepared otherwise; its keys: data.mean=[0.485,0.456,0.406]" in done.stdout
+    assert "different preprocessing; to use the same: data.mean=[0.485,0.456,0.406]" in done.stdout
 
 
 def test_a_run_goes_on_with_other_test_images_and_says_so_but_not_with_others_to_train_on(place, tmp_path):

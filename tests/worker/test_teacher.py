@@ -14,6 +14,7 @@ from runner.checkpoints.weights import Weights
 from runner.errors import CheckpointError, ConfigError
 from runner.kernels.accelerate import accelerate
 from runner.worker import experiment, teacher
+from runner.worker.stage import prepare, sample
 from tests.parallel import trained
 
 NUMBERS = st.floats(0.1, 0.9)
@@ -134,12 +135,12 @@ def test_a_teacher_is_tried_on_images_of_all_classes(config_of, tmp_path, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = write_set(tmp_path / "set", each=8)
     folder = ["data=image_folder", f"data.root={root}", "data.image_size=32", "data.workers=0", "data.batch_size=4"]
-    stage = experiment.prepare(config_of(*folder, *trained.SMALL), with_teacher=False)
-    name, few = experiment._sample(stage.loaders, 6)
+    stage = prepare(config_of(*folder, *trained.SMALL), with_teacher=False)
+    name, few = sample(stage.loaders, 6)
     assert name == "val"
     labels = np.concatenate([batch.labels.numpy() for batch in few])
     assert labels.tolist() == [0, 0, 0, 1, 1, 1]
-    _, every = experiment._sample(stage.loaders, 1000)
+    _, every = sample(stage.loaders, 1000)
     assert len(every.split) == 16
 
 

@@ -1,0 +1,38 @@
+"""What must hold of each field by itself: bounds, finite numbers, targets, texts that are not empty."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from . import Config
+from .keys import walk
+
+_BOUNDS = {
+    "min": (lambda value, bound: value >= bound, "at least"),
+    "above": (lambda value, bound: value > bound, "above"),
+    "max": (lambda value, bound: value <= bound, "at most"),
+    "below": (lambda value, bound: value < bound, "below"),
+}
+
+
+def problems(config: Config) -> Iterator[str]:
+    """What is wrong with single fields."""
+    for key, value, part, field in walk(config):
+        if field.name == "kind" and value != type(part).kind:
+            group = key.removesuffix(".kind").partition(".also.")[0]
+            yield f"{key}={value}: the kind follows from the choice. Write {group}={value} instead."
+        if field.name == "target" and value is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
+            yield f"{key}={value}: a target is written package.module:callable, such as {key}=my.models:build"
+        if value == "" and field.default != "":
+            yield f"{key} is empty: give it a value, or leave it out."
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number) and field.metadata:
+                yield f"{key}={value}: must be a finite number."
+            if number is None or isinstance(number, (bool, str, dict)):
+                continue
+            for bound, (holds, words) in _BOUNDS.items():
+                limit = field.metadata.get(bound)
+                if limit is not None and not holds(number, limit):
+                    yield f"{key}={value}: must be {words} {limit}."

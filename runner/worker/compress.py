@@ -1,0 +1,48 @@
+"""Pruning and fake quantization of the networks that are about to be trained."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from paddle import Tensor
+
+from .. import compression, data
+from .. import config as cfg
+from .stage import Stage, accuracy, sample
+
+#: Batches that the statistics of normalisation layers are measured on after pruning.
+STATISTICS_BATCHES = 32
+
+
+def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
+    """Prune the trained networks, then fake-quantize them, as the config asks; returns what was pruned of each."""
+    plan: dict[str, Any] = {}
+    settings, loaders = config.compression, stage.loaders
+    if settings.kind != "none":
+        compression.slim.check_versions()
+    for name in stage.networks.trained:
+        network = stage.networks[name]
+        if settings.prune:
+            _, batches = sample(loaders, settings.prune.sensitivity_images)
+            top1 = functools.partial(accuracy, stage, name, batches)
+            pruned = compression.pruning.prune(network, settings.prune, config.data.input_shape, top1)
+            stage.notes.append(f"pruned {name}: {pruned}")
+            plan[name] = pruned.as_json()
+            compression.pruning.restore_statistics(network, calibration_images(loaders, STATISTICS_BATCHES))
+        if isinstance(settings.quantize, cfg.TrainedQuantization):
+            images = calibration_images(loaders, settings.quantize.calibration_batches)
+            compression.qat.quantize_and_calibrate(
+                network, settings.quantize, images, trained=config.checkpoint.init_from is not None
+            )
+        elif settings.quantize:
+            # What cannot be quantized at the end is refused now.
+            compression.ranges.quantizable(network, settings.quantize)
+    return plan
+
+
+def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:
+    """Training images as an evaluation sees them, in the order of the first epoch: float32 [n, C, H, W] a batch."""
+    return (batch.images for batch in itertools.islice(loaders.train.unchanged(), batches))

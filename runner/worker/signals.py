@@ -1,0 +1,50 @@
+"""What SIGINT and SIGTERM do to a process that trains: it finishes the step, writes a checkpoint and ends."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM came where no step has to be finished."""
+
+
+class StopSignal:
+    """Within the context, SIGINT and SIGTERM end what runs at once, or after the step where one is under way."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.waits = False
+
+    def __enter__(self) -> StopSignal:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def exit_code(self) -> int:
+        """What a stopped process ends with; where another process of the run got the signal, as if it was SIGTERM."""
+        return 128 + (self.received or signal.SIGTERM)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.received = self.received or number
+        if not self.waits:
+            raise Interrupted
+
+    @contextlib.contextmanager
+    def after_the_step(self) -> Iterator[None]:
+        """Within the context the loop asks whether a signal came."""
+        self.waits = True
+        for number in self._before:
+            # Paddle's store takes an interrupted call for a broken connection.
+            signal.siginterrupt(number, False)
+        yield
+        for number in self._before:
+            signal.siginterrupt(number, True)
+        self.waits = False

@@ -1,0 +1,151 @@
+"""What training and evaluation have in common: the images of a run and its networks, before any weights are read."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import config as cfg
+from .. import data, device, models, parallel, terminal
+from ..data import about as about_data
+from ..data import check
+from ..data.about import About
+from ..errors import DataError
+from ..kernels import native
+from ..kernels.accelerate import accelerate as accelerate_network
+from ..metrics import HEADLINE
+from ..models import Networks
+from ..runs.protocol import Heartbeat
+from ..training import modes, precision, seeding
+from ..training.evaluation import evaluate
+from . import features, teacher
+
+
+@dataclass
+class Stage:
+    """What training and evaluation have in common: images and networks, with weights as they are built."""
+
+    device: str
+    """`cpu` or `gpu`."""
+    loaders: data.Loaders
+    about: About
+    """The images in numbers."""
+    mode: modes.Mode
+    networks: Networks
+    precision: precision.Precision
+    notes: list[str]
+
+
+def prepare(
+    config: cfg.Config,
+    with_teacher: bool,
+    ranks: parallel.Ranks = parallel.ALONE,
+    expected: data.ExpectedClasses | None = None,
+    listing: Path | None = None,
+) -> Stage:
+    """seed → data → networks. Errors as in `build`.
+
+    The frozen teacher of `cls_teacher` is needed for training only, and only then all images are looked at.
+    `expected` are the classes of the weights to come.
+    """
+    place = device.choose(config.train, config.amp, config.launch.devices)
+    notes: list[str] = []
+    seeding.seed(config.train.seed)
+    source, about = _checked(data.load(config.data, expected), config.data, with_teacher, ranks, listing, notes)
+    overfit = config.debug.overfit_batches
+    loaders = data.build(config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, source=source)
+    notes += loaders.notes
+    mode = modes.build(config)
+    networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
+    if with_teacher:
+        features.check(config, mode, networks)
+    casting = precision.build(config.amp, place)
+    if casting.fell_back:
+        notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
+    stage = Stage(place, loaders, about, mode, networks, casting, notes)
+    for name in networks:
+        models.check_input(networks[name], config.data.input_shape, len(loaders.classes))
+    if accelerates(config) and (reason := native.unavailable()):
+        notes.append(f"no compiled kernels, so training is several times slower than it could be: {reason}")
+    accelerate(config, networks)
+    return stage
+
+
+def _checked(
+    source: data.Source, config: cfg.Data, closely: bool, ranks: parallel.Ranks, listing: Path | None, notes: list[str]
+) -> tuple[data.Source, About]:
+    """The images that can be read, and what is known of them: the first process looks, the others hear of it.
+
+    Errors: DataError that names all that cannot be read, where they are not to be left out.
+    """
+    may_skip = isinstance(config, cfg.Pictures) and config.on_error is cfg.OnError.skip
+
+    def first() -> tuple[list[check.Broken], About]:
+        looked = check.Looked.nothing(source)
+        if closely or may_skip:
+            heartbeat = Heartbeat()
+            with terminal.progress("checking images") as show:
+
+                def tell(done: int, count: int) -> None:
+                    heartbeat.beat()
+                    show(done, count)
+
+                looked = check.look(source, config, tell=tell)
+        if looked.broken and listing:
+            check.write(looked, listing)
+        if looked.broken and not may_skip:
+            raise DataError(check.refusal(looked, source.name, listing))
+        return looked.broken, about_data.of(check.without(source, looked.broken), looked.without_broken(), config)[0]
+
+    broken, about = ranks.broadcast_from_first(first)
+    if about.overlaps:
+        texts = "; ".join(overlap.brief() for overlap in about.overlaps)
+        notes.append(f"duplicates: {texts} (`python -m runner data …` shows them)")
+    return check.without(source, broken), about
+
+
+def _networks(
+    config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], ranks: parallel.Ranks | None
+) -> Networks:
+    """The networks of a mode; without `ranks`, those that it trains."""
+    classes = len(loaders.classes)
+    trained = {
+        name: models.build(models.model_of(config, name), classes, config.data.channels) for name in mode.networks
+    }
+    if ranks and isinstance(config.mode, cfg.ClsTeacher):
+        teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, config.mode, config))
+        frozen = teacher.build(config.mode, config, loaders.classes, notes, teacher_weights)
+        return Networks(trained, {"teacher": frozen})
+    return Networks(trained)
+
+
+def accelerates(config: cfg.Config) -> bool:
+    return device.is_cpu() and config.train.accelerate is cfg.Accelerate.auto
+
+
+def accelerate(config: cfg.Config, networks: Networks) -> None:
+    """Compute slow layers in a faster way where the config allows it; once more after quantization made new ones."""
+    if accelerates(config):
+        for name in networks:
+            accelerate_network(networks[name], config.data.input_shape)
+
+
+def sample(loaders: data.Loaders, images: int) -> tuple[str, data.EvalLoader]:
+    """(split, its batches): images from all over the validation split, or where none is, of training.
+
+    The first ones would be of the first classes alone, since folders are read class by class.
+    """
+    name = "val" if loaders.val else "train"
+    split = loaders.source.splits[name]
+    count = min(images, len(split))
+    return name, data.EvalLoader(split.select(np.arange(count) * len(split) // count), loaders.train.config)
+
+
+def accuracy(stage: Stage, name: str, batches: Iterable[data.Batch]) -> float:
+    """Top-1 of one network."""
+    evaluation = evaluate(Networks({name: stage.networks[name]}), batches, stage.precision, 1, metrics=[HEADLINE])
+    return evaluation.values[f"{name}/{HEADLINE.name}"]
