@@ -100,7 +100,7 @@ def test_a_result_is_as_later_code_needs_it_or_refused(part, content, tmp_path_f
     else:
         assert isinstance(found.monitored, float)
         assert f"{found.final['params'] / 1e6 + found.seconds:.2f}"
-        assert found.came_to.best_step < 2**63
+        assert found.final_progress.best_step < 2**63
 
 
 def test_a_number_that_nobody_can_compute_with_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.config import Size
-from runner.models.mobilenet_v3 import HEAD_WIDTH, ROWS, TRUNK_WIDTH, Row, rounded
+from runner.models.mobilenet_v3 import HEAD_WIDTH, ROWS, TRUNK_WIDTH, Row, make_divisible
 
 
 class ConvNorm(nn.Sequential):
@@ -34,7 +34,7 @@ class SqueezeExcitation(nn.Module):
 class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, row: Row, scale: float):
         super().__init__()
-        expanded, outputs = rounded(scale * row.expanded), rounded(scale * row.width)
+        expanded, outputs = make_divisible(scale * row.expanded), make_divisible(scale * row.width)
         activation = nn.Hardswish if row.hardswish else nn.ReLU
         self.is_residual = row.stride == 1 and inputs == outputs
         self.branch = nn.Sequential(
@@ -50,12 +50,12 @@ class InvertedResidual(nn.Module):
 
 def mobilenet_v3_large_x0_5(classes: int) -> nn.Module:
     """MobileNetV3-large at half width, as `runner.models.MobileNetV3`."""
-    channels = rounded(8)
+    channels = make_divisible(8)
     layers: list[nn.Module] = [ConvNorm(3, channels, 3, 2, activation=nn.Hardswish())]
     for row in ROWS[Size.large]:
         layers.append(InvertedResidual(channels, row, 0.5))
-        channels = rounded(0.5 * row.width)
-    width = rounded(0.5 * TRUNK_WIDTH[Size.large])
+        channels = make_divisible(0.5 * row.width)
+    width = make_divisible(0.5 * TRUNK_WIDTH[Size.large])
     layers += [
         ConvNorm(channels, width, activation=nn.Hardswish()), nn.AdaptiveAvgPool2d(1),
         nn.Conv2d(width, HEAD_WIDTH, 1, bias=False), nn.Hardswish(), nn.Flatten(), nn.Dropout(0.2),

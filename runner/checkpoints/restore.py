@@ -49,7 +49,7 @@ def structure(saved: Saved, networks: Networks, settings: cfg.Compression) -> No
     _rebuild(shapes, bool(saved.state.plan), str(saved.folder), networks, settings)
 
 
-def take_over(
+def load_arrays(
     arrays: dict[str, np.ndarray], pruned: bool, origin: str, networks: Networks, settings: cfg.Compression
 ) -> None:
     """Give plain networks the channels, simulated integers and weights that others have."""

@@ -91,8 +91,8 @@ def run_hydra(command: Command, arguments: list[str], swept: Path | None = None)
     except job.Refused as refused:
         raise explain(refused.error, arguments) from refused
     except Exception as error:
-        if given_up := engines.given_up(error):
-            raise given_up from error
+        if user_error_of := engines.user_error_of(error):
+            raise user_error_of from error
         begun = composed_at_least_once or (swept and sweep.jobs(swept))
         if begun and not (isinstance(error, OSError) and error.errno in UNWRITABLE):
             raise

@@ -65,7 +65,7 @@ def at_once(launcher: Any, jobs: int) -> int:
     return max(1, min(int(slots), jobs))
 
 
-def given_up(error: BaseException) -> RunFailed | None:
+def user_error_of(error: BaseException) -> RunFailed | None:
     """What a user reads of an error that an engine raised; None for all others."""
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     for name in (type(error).__module__, *frames[-1:]):

@@ -111,7 +111,7 @@ def _job(command: Command, composed: DictConfig, directory: Path, overrides: lis
     swept = sweep.read(directory.parent)
     elsewhere = engines.is_elsewhere(swept.launcher)
     if elsewhere:
-        _settle_in(swept)
+        _join_sweep(swept)
     try:
         if number := sweep.asked_to_stop(directory.parent):
             _leave_no_folder(directory)
@@ -152,7 +152,7 @@ def _stopped(folder: Path, swept: sweep.Sweep, error: UserError) -> None:
         os._exit(error.exit_code)
 
 
-def _settle_in(swept: sweep.Sweep) -> None:
+def _join_sweep(swept: sweep.Sweep) -> None:
     """Be one of several jobs: the command alone speaks of stopping, and nobody has the terminal for itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ |= {"TERM": "dumb", device.AT_ONCE: str(swept.at_once)}

@@ -31,7 +31,7 @@ def brief(result: Result, prefix: str) -> None:
 def show(config: cfg.Config, directory: Path, result: Result) -> None:
     """Print the result table, the run directory and how to compare."""
     console = screen()
-    final, progress = result.final, result.came_to
+    final, progress = result.final, result.final_progress
     rows: dict[str, str | Text] = {
         "mode": config.mode.kind,
         "compression": config.compression.kind,

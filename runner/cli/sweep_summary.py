@@ -29,13 +29,13 @@ def show(directory: Path) -> int:
     jobs = subject.jobs(directory)
     failed = [run for run in jobs if not run.finished]
     console, engine = screen(), ""
-    with noted(console, "not measured side by side"):
+    with errors_as_warnings(console, "not measured side by side"):
         engine = subject.measure(jobs)
     console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
     console.print(_table(jobs))
     if engine:
         console.print(f"ms/image: median at batch 1, {engine}", soft_wrap=True)
-    with noted(console, "no plot"):
+    with errors_as_warnings(console, "no plot"):
         if picture.draw(jobs, directory / sweep.PLOT):
             console.print(f"Plot     {os.path.relpath(directory / sweep.PLOT)}", soft_wrap=True)
     for run in failed:
@@ -47,17 +47,17 @@ def show(directory: Path) -> int:
     if failed:
         console.print("The same command with sweep.resume=true does what is missing; another one is a new sweep.")
     command = terminal.command("report", terminal.place(directory))
-    with noted(console, f"no report; {command} makes it"):
+    with errors_as_warnings(console, f"no report; {command} makes it"):
         [report, _] = page.write(jobs, subject.title_of(directory), command, engine, directory / sweep.REPORT)
         console.print(f"Report   {os.path.relpath(report)}", soft_wrap=True)
-    with noted(console, "Compare  not in MLflow"):
+    with errors_as_warnings(console, "Compare  not in MLflow"):
         for line in comparison(directory):
             console.print(line, soft_wrap=True)
     return failed[0].state.exit_code if failed else 0
 
 
 @contextlib.contextmanager
-def noted(console: Console, what: str) -> Iterator[None]:
+def errors_as_warnings(console: Console, what: str) -> Iterator[None]:
     """Within the context an error is a line: what a sweep came to does not depend on a picture of it."""
     try:
         yield

@@ -76,7 +76,7 @@ def prune(
         )
     if ratios:
         pruner.prune(ratios)
-    shapes.settle(network)
+    shapes.sync_attributes(network)
     after = (shapes.channels(network), cost.macs(network, input_shape), slim.parameters(network))
     # Quantized convolutions, among others, are passed over by PaddleSlim without a word.
     if after[2] >= before[2]:

@@ -51,7 +51,7 @@ def measure(
     calibrators = {name: slim.Calibrator(algorithm, bits, percentile) for name in names}
     hooks = [
         layers[name].register_forward_pre_hook(
-            lambda layer, inputs, watching=calibrators[name]: watching.see(layer, inputs[0])
+            lambda layer, inputs, watching=calibrators[name]: watching.observe(layer, inputs[0])
         )
         for name in names
     ]

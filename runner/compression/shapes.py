@@ -32,7 +32,7 @@ def shrink(network: nn.Layer, shapes: Mapping[str, Sequence[int]], origin: str) 
     for name, tensor in own.items():
         if list(shapes[name]) != tensor.shape:
             _resize(tensor, shapes[name])
-    settle(network)
+    sync_attributes(network)
 
 
 def _resize(tensor: Tensor, shape: Sequence[int]) -> None:
@@ -40,7 +40,7 @@ def _resize(tensor: Tensor, shape: Sequence[int]) -> None:
     value.set(np.zeros(shape, dtype=np.asarray(value).dtype), paddle.framework._current_expected_place())
 
 
-def settle(network: nn.Layer) -> None:
+def sync_attributes(network: nn.Layer) -> None:
     """Make the layers say what their weights are: channels, groups, features."""
     for layer in network.sublayers(include_self=True):
         match layer:

@@ -171,7 +171,7 @@ class Calibrator:
             case cfg.Algorithm.kl:
                 self._quantizer = ptq_quantizer.KLQuantizer(bits)
 
-    def see(self, layer: nn.Layer, activation: Tensor) -> None:
+    def observe(self, layer: nn.Layer, activation: Tensor) -> None:
         """Take one batch into account."""
         self._quantizer.sample_data(layer, (activation,))
 
@@ -228,7 +228,7 @@ class Pruner:
             for name in [name for name in layer._buffers if name.endswith("_backup")]:
                 del layer._buffers[name]
                 layer._non_persistable_buffer_names_set.discard(name)
-            # It changes groups but not channels: `shapes.settle` does both.
+            # It changes groups but not channels: `shapes.sync_attributes` does both.
             if "_origin_groups" in layer.__dict__:
                 layer._groups = layer.__dict__.pop("_origin_groups")
 

@@ -171,7 +171,7 @@ def _set(plain: dict[str, Any], override: str) -> None:
     group[parts[-1]] = _Text(value)
 
 
-def _meant(text: str, hint: Any) -> Any:
+def _as_type(text: str, hint: Any) -> Any:
     """What an override's text is to a type: itself where that is text or a name, else as YAML reads it."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if type(None) in options and text in ("", "null", "~"):
@@ -188,7 +188,7 @@ def _meant(text: str, hint: Any) -> Any:
 
 def _typed(plain: Any, hint: Any, path: str) -> Any:
     if isinstance(plain, _Text):
-        plain = _meant(plain, hint)
+        plain = _as_type(plain, hint)
     if get_origin(hint) in (Union, types.UnionType):
         if plain is None:
             return None

@@ -20,7 +20,7 @@ def load_target(target: str) -> Callable[..., Any]:
     """
     module_name, _, path = target.partition(":")
     try:
-        _know_own(module_name.partition(".")[0])
+        _import_from_working_directory(module_name.partition(".")[0])
         target_object: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
@@ -38,7 +38,7 @@ def load_target(target: str) -> Callable[..., Any]:
     return target_object
 
 
-def _know_own(name: str) -> None:
+def _import_from_working_directory(name: str) -> None:
     """Import a top-level module or package from the working directory, where it is there.
 
     What it imports is looked for there last: `random.py` beside it is not the one that others mean.

@@ -15,7 +15,7 @@ from ..kernels.pictures import resampler
 from . import cache, workers
 from .cache import InMemory
 from .matching import ExpectedClasses
-from .prefetch import ahead
+from .prefetch import prefetched
 from .samplers import batch_bounds, epoch_order
 from .sources import load
 from .splits import ImageFiles, Images, Source, Split
@@ -171,7 +171,7 @@ def _batches(
         ((changes(indices) if changes else Changes()).of(images[places]), split.labels[indices])
         for indices, images, places in read
     )
-    for indices, (pixels, labels) in zip(batches, ahead(changed), strict=True):
+    for indices, (pixels, labels) in zip(batches, prefetched(changed), strict=True):
         yield normalize.pixels(pixels), labels, indices
 
 

@@ -28,7 +28,7 @@ class _Stream(paddle.io.IterableDataset):
             self.error = error
 
 
-def ahead(batches: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[Tensor, ...]]:
+def prefetched(batches: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[Tensor, ...]]:
     """The same arrays as tensors on the device: a thread makes them, Paddle copies them on a stream of its own.
 
     Errors: whatever making them raises, in its turn. Not verified on a GPU.

@@ -69,9 +69,13 @@ def _find_layout(network: nn.Layer, input_shape: tuple[int, int, int]) -> Layout
     generator = np.random.default_rng(0)
     images = paddle.to_tensor(generator.standard_normal((IMAGES, *input_shape), dtype=np.float32))
     with (
-        preserved(network), _lively(network), autotune.autotuning_off(), layers.unquantized(), paddle.no_grad(),
+        preserved(network),
+        _nonzero_parameters(network),
+        autotune.autotuning_off(),
+        layers.unquantized(),
+        paddle.no_grad(),
         warnings.catch_warnings(),
-    ):  # fmt: skip
+    ):
         # Paddle 3.3.1 has something to say about running averages at every training pass.
         warnings.simplefilter("ignore")
         expected, called = _traced(network, images)
@@ -148,7 +152,7 @@ def _agrees(network: nn.Layer, images: Tensor, expected: list[Tensor]) -> bool:
 
 
 @contextlib.contextmanager
-def _lively(network: nn.Layer) -> Iterator[None]:
+def _nonzero_parameters(network: nn.Layer) -> Iterator[None]:
     """Within the context no scale, shift or weight is zero: a branch that begins with none would hide its layout."""
     generator = np.random.default_rng(1)
     kept = [

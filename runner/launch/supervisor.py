@@ -69,7 +69,7 @@ def run(
             if lock is None:
                 raise ConfigError(f"{directory} is being trained by another process. Wait for it, or choose another.")
             if not prepare(config, directory, overrides, tags or {}):
-                _tell_others(config, node, "", 0)
+                _notify_other_commands(config, node, "", 0)
                 terminal.say(f"{os.path.relpath(directory)} is complete: nothing is left to train.")
                 if config.deploy.formats and not (directory / EXPORT / MANIFEST).is_file():
                     print(f"It is not exported. Later: {manifest.command(directory)}")
@@ -77,7 +77,7 @@ def run(
             outcome = supervise(command, config, directory, node, lock)
     except UserError as error:
         if not node.first:
-            _tell_others(config, node, str(error), error.exit_code)
+            _notify_other_commands(config, node, str(error), error.exit_code)
         raise
     except OSError as error:
         if error.errno not in UNWRITABLE and directory.exists():
@@ -88,7 +88,7 @@ def run(
     return result(directory)
 
 
-def _tell_others(config: cfg.Config, node: workers.Node, message: str, exit_code: int) -> None:
+def _notify_other_commands(config: cfg.Config, node: workers.Node, message: str, exit_code: int) -> None:
     """Let the commands of the other processes end as this one does, where they were started by themselves."""
     if node.world_size == node.processes:
         return
@@ -165,9 +165,9 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
 
 def _refuse_shorter(config: cfg.Config, done: Result) -> None:
     steps, epochs = config.train.max_steps, config.train.epochs
-    if (steps or done.came_to.step) < done.came_to.step or (not steps and epochs < done.epochs):
+    if (steps or done.final_progress.step) < done.final_progress.step or (not steps and epochs < done.epochs):
         raise ConfigError(
-            f"The run has {done.came_to.step} steps, {done.epochs} epochs behind it already. Raise "
+            f"The run has {done.final_progress.step} steps, {done.epochs} epochs behind it already. Raise "
             "train.epochs (or train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
         )
 
@@ -199,7 +199,7 @@ def _inline(command: Command, directory: Path) -> Outcome:
     """Train in this very process."""
     protocol.clear_failure(directory, 0)
     code = command.train_inline(directory)
-    return _outcome(workers.Ended(0, code) if code else None, directory)
+    return _outcome(workers.FailedProcess(0, code) if code else None, directory)
 
 
 def _work(
@@ -245,7 +245,7 @@ def _digest(config: cfg.Config) -> str:
 
 
 def _outcome(
-    ended: workers.Ended | None,
+    ended: workers.FailedProcess | None,
     directory: Path,
     signal_received: int = 0,
     settings: cfg.Launch | None = None,
@@ -290,7 +290,7 @@ def _how_to_go_on(directory: Path) -> str:
     return f"Continue with the same command and {how}"
 
 
-def _loss(ended: workers.Ended, directory: Path, settings: cfg.Launch | None, node: workers.Node | None) -> str:
+def _loss(ended: workers.FailedProcess, directory: Path, settings: cfg.Launch | None, node: workers.Node | None) -> str:
     """How a process was lost."""
     alone = node is None or node.world_size == 1
     who = "The training process" if alone else "The run" if ended.rank is None else f"Process {ended.rank}"

@@ -90,7 +90,7 @@ def own_folder() -> list[str]:
 
 
 @dataclass
-class Ended:
+class FailedProcess:
     """The process that was the first to fail."""
 
     rank: int | None
@@ -172,7 +172,7 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
 
-    def wait(self, timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> Ended | None:
+    def wait(self, timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> FailedProcess | None:
         """Wait until all have ended; returns who failed first, and ends the others then.
 
         timeout_s: seconds without a finished step, in which this process ran, after which they count as
@@ -184,8 +184,8 @@ class Workers:
             for heartbeat in self.heartbeats:
                 os.close(heartbeat)
 
-    def _wait(self, timeout_s: float, meanwhile: Callable[[], None]) -> Ended | None:
-        failed: list[Ended] = []
+    def _wait(self, timeout_s: float, meanwhile: Callable[[], None]) -> FailedProcess | None:
+        failed: list[FailedProcess] = []
         seen: set[int] = set()
         since = Stopwatch()
         killed = False
@@ -196,7 +196,7 @@ class Workers:
                     if process.returncode and not killed:
                         if not failed:
                             since.begin()
-                        failed.append(Ended(self.node.first + local, process.returncode))
+                        failed.append(FailedProcess(self.node.first + local, process.returncode))
             if len(seen) == len(self.processes):
                 break
             if since.seconds() > GRACE_S and failed and not killed:
@@ -227,7 +227,7 @@ class Workers:
                 self.silent.begin()
                 self.trained = self.trained or TRAINED in beats
 
-    def _end_stalled(self) -> Ended:
+    def _end_stalled(self) -> FailedProcess:
         """Let every process write down where it is, and end it."""
         alive = [local for local, process in enumerate(self.processes) if process.poll() is None]
         stopped = [local for local in alive if _is_stopped(self.processes[local].pid)]
@@ -238,7 +238,7 @@ class Workers:
             process.wait()
         stalled = stopped or (alive if len(alive) == 1 else [])
         rank = self.node.first + stalled[0] if stalled else None
-        return Ended(rank, -signal.SIGKILL, stalled=True)
+        return FailedProcess(rank, -signal.SIGKILL, stalled=True)
 
 
 def _is_stopped(process: int) -> bool:

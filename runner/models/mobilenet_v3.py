@@ -61,7 +61,7 @@ TRUNK_WIDTH = {Size.large: 960, Size.small: 576}
 HEAD_WIDTH = 1280
 
 
-def rounded(width: float) -> int:
+def make_divisible(width: float) -> int:
     """The multiple of 8 nearest to `width`, but at least 8 and at least 90 % of `width`."""
     nearest = max(8, int(width + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * width else nearest
@@ -149,7 +149,7 @@ class InvertedResidual(nn.Layer):
 
     def __init__(self, inputs: int, row: Row, scale: float, relu: Activation) -> None:
         super().__init__()
-        expanded, outputs = rounded(scale * row.expanded), rounded(scale * row.width)
+        expanded, outputs = make_divisible(scale * row.expanded), make_divisible(scale * row.width)
         activation = F.hardswish if row.hardswish else relu
         self.is_residual = row.stride == 1 and inputs == outputs
         self.expand_conv = ConvNorm(inputs, expanded, activation=activation)
@@ -176,13 +176,13 @@ class Trunk(nn.Layer):
     def __init__(self, size: Size, scale: float, relu: Activation | None = None) -> None:
         super().__init__()
         relu = relu or F.relu
-        channels = rounded(scale * 16)
+        channels = make_divisible(scale * 16)
         self.conv1 = ConvNorm(3, channels, 3, stride=2, activation=F.hardswish)
         self.block_names = [f"conv{number}" for number in range(2, 2 + len(ROWS[size]))]
         for name, row in zip(self.block_names, ROWS[size], strict=True):
             self.add_sublayer(name, InvertedResidual(channels, row, scale, relu))
-            channels = rounded(scale * row.width)
-        self.width = rounded(scale * TRUNK_WIDTH[size])
+            channels = make_divisible(scale * row.width)
+        self.width = make_divisible(scale * TRUNK_WIDTH[size])
         self.last_second_conv = ConvNorm(channels, self.width, activation=F.hardswish)
 
     def features(self, images: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Network:
         host, _, port = address.rpartition(":")
         _check(host, int(port), is_first=not rank)
         if rank:
-            _until_heard(host, int(port))
+            _retry_until_connected(host, int(port))
         try:
             paddle.base.core.create_or_get_global_tcp_store()
             _send_at_once(int(port))
@@ -107,7 +107,7 @@ def _check(host: str, port: int, is_first: bool) -> None:
             ) from error
 
 
-def _until_heard(host: str, port: int) -> None:
+def _retry_until_connected(host: str, port: int) -> None:
     while True:
         try:
             socket.create_connection((host, port), timeout=5).close()

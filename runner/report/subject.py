@@ -172,7 +172,7 @@ def jobs(directory: Path) -> list[Run]:
         if refusal := refusals.get(job.name):
             run.state = runs.State("FAILED", refusal.reason, refusal.exit_code, run.state.step, None)
         subjects.append(run)
-    return together(subjects)
+    return labelled(subjects)
 
 
 def title_of(directory: Path) -> str:
@@ -180,7 +180,7 @@ def title_of(directory: Path) -> str:
     return f"Sweep {os.path.relpath(directory)}"
 
 
-def together(subjects: Sequence[Run]) -> list[Run]:
+def labelled(subjects: Sequence[Run]) -> list[Run]:
     """Runs that are compared, with what tells each of them from the others."""
     shared = set.intersection(*(set(run.overrides) for run in subjects)) if subjects else set()
     for run in subjects:

@@ -88,14 +88,14 @@ def _proportion_on_test(order: Sequence[Run], metric: Metric) -> str:
 
 
 def _number_on_test(order: Sequence[Run], metric: Metric) -> str:
-    best, above = order[0], max(order, key=lambda run: _goodness(run, metric))
+    best, above = order[0], max(order, key=lambda run: _score(run, metric))
     sentence = f"Test {metric.title} is {best.final[metric.name]:.4f}; it decided nothing."
-    if _goodness(above, metric) > _goodness(best, metric):
+    if _score(above, metric) > _score(best, metric):
         sentence += f" Run {above.label} has {above.final[metric.name]:.4f}."
     return sentence
 
 
-def _goodness(run: Run, metric: Metric) -> float:
+def _score(run: Run, metric: Metric) -> float:
     """A final number, the higher the better."""
     value = float(run.final[metric.name])
     return -value if metric.goal is Goal.min else value
@@ -119,7 +119,7 @@ def pareto_points(subjects: Sequence[Run], column: costs.Column) -> dict[str, tu
     """Label → (what is compared, the higher the better; negated cost) of the finished runs that have the cost."""
     metric = subject.compared_by(subjects)
     values = {run.label: (run, column.value(run.final)) for run in subjects if run.finished}
-    return {label: (_goodness(run, metric), -value) for label, (run, value) in values.items() if value is not None}
+    return {label: (_score(run, metric), -value) for label, (run, value) in values.items() if value is not None}
 
 
 def _cheaper(order: Sequence[Run]) -> Run | None:

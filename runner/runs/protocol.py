@@ -73,11 +73,11 @@ class Heartbeat:
         self._write(TRAINED)
         over = threading.Event()
 
-        def give() -> None:
+        def beat_while_inside() -> None:
             while not over.wait(BEAT_EVERY_S):
                 self.beat()
 
-        threading.Thread(target=give, name="heartbeat", daemon=True).start()
+        threading.Thread(target=beat_while_inside, name="heartbeat", daemon=True).start()
         try:
             yield
         finally:

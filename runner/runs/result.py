@@ -59,7 +59,7 @@ class Result:
         return float(tested.get(self.monitor.rpartition("/")[2], tested[HEADLINE.name]))
 
     @property
-    def came_to(self) -> Progress:
+    def final_progress(self) -> Progress:
         """How far a run came that was trained here."""
         assert self.progress is not None
         return self.progress

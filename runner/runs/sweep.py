@@ -95,7 +95,7 @@ def lock_sweep(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
             raise ConfigError(f"{directory} is being run by another command. Wait for it, or choose another name.")
         again = (directory / SWEEP).exists()
         if again:
-            sweep = _again(directory, sweep, resume)
+            sweep = _restarted(directory, sweep, resume)
         files.write_json(directory / SWEEP, asdict(sweep))
         for name in (STOP, REFUSED):
             files.remove_file(directory / name)
@@ -133,7 +133,7 @@ def _refuse_overwriting(directory: Path) -> None:
         )
 
 
-def _again(directory: Path, sweep: Sweep, resume: bool) -> Sweep:
+def _restarted(directory: Path, sweep: Sweep, resume: bool) -> Sweep:
     """The sweep as it is run now, with the id that it was given the first time."""
     earlier = read(directory)
     if not resume:

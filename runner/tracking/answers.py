@@ -28,7 +28,7 @@ class Refused(ServerLost):
     """A tracking server or store that will give the same answer again: there is no use in asking."""
 
 
-class Late(Exception):
+class CallTimeout(Exception):
     """A call took longer than it may."""
 
 
@@ -57,7 +57,7 @@ def reason_of(error: BaseException) -> str:
         # What was sent or received stands behind these words.
         first = re.split(r"Response(?: body)?:", first)[0]
         return masked(first)[:300].strip().rstrip(".")
-    if isinstance(error, Late):
+    if isinstance(error, CallTimeout):
         return f"no complete answer within {CALL_S:g} s"
     if code:
         match = re.search(r"failed with error code (\d{3})", str(error))
@@ -85,7 +85,7 @@ def is_final(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Within the context this process's main thread waits for nothing longer than so many seconds. Errors: Late.
+    """Within the context this process's main thread waits for nothing longer than so many seconds. Errors: CallTimeout.
 
     A limit for each read, as libraries have it, never ends where a server sends a byte now and then.
     """
@@ -102,7 +102,7 @@ def deadline(seconds: float) -> Iterator[None]:
     try:
         yield
     except _Alarm as alarm:
-        raise Late(f"no complete answer within {seconds:g} s") from alarm
+        raise CallTimeout(f"no complete answer within {seconds:g} s") from alarm
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -73,21 +73,21 @@ class Custom:
         """Hand over what is new, and note it. Whether the run has ended."""
         self.check()
         while batch := list(itertools.islice(self._new(), MOST_EVENTS)):
-            self._hand_over([event for event, _ in batch])
+            self._replay([event for event, _ in batch])
             self.tracked.read_to(batch[-1][1])
         return bool(self.tracked.values.get("ended"))
 
     def end(self, event: dict[str, Any]) -> None:
         """Hand over the end of a run whose journal could not take it."""
         self.check()
-        self._hand_over([event])
+        self._replay([event])
         with contextlib.suppress(OSError):
             self.tracked.write()
 
     def _new(self) -> Iterator[tuple[dict[str, Any], int]]:
         return events(self.directory, self.tracked.values.get("offset", 0))
 
-    def _hand_over(self, batch: list[dict[str, Any]]) -> None:
+    def _replay(self, batch: list[dict[str, Any]]) -> None:
         self._target.replay(batch)
         for event in batch:
             if event["event"] in ("started", "resumed", "ended"):

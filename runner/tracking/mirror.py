@@ -37,7 +37,7 @@ class Mirror:
         """The run is sent to the store that its file names; `tell` hears what cannot be sent at all."""
         self.directory, self.config, self.settings, self.tell = directory, config, settings, tell
         self.tracked = Tracked(directory)
-        self.uri = self.tracked.uri or self.tracked.go_to(settings.uri)
+        self.uri = self.tracked.uri or self.tracked.switch_to(settings.uri)
         self.known = self.tracked.values
         self._make = not self.tracked.moved and "run_id" not in self.known
         if self.tracked.is_of_another_journal:
@@ -68,7 +68,7 @@ class Mirror:
     def replay(self) -> bool:
         """Send what the journal has and the store has not. Whether the run has ended.
 
-        Errors: Refused where the store's answer will stay the same; what MLflow raises, and Late.
+        Errors: Refused where the store's answer will stay the same; what MLflow raises, and CallTimeout.
         """
         from mlflow.exceptions import MlflowException
 
@@ -97,10 +97,10 @@ class Mirror:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            self.tracked.forget()
+            self.tracked.reset()
             return
         if stored_run.data.tags.get(KEY) != self.known["key"]:
-            self.tracked.forget()
+            self.tracked.reset()
             return
         server.refuse_deleted(self.client.get_experiment(stored_run.info.experiment_id), self.uri)
         if stored_run.info.lifecycle_stage == "deleted":

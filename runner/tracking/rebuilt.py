@@ -16,7 +16,7 @@ from ..runs import result as results
 from ..runs.journal import CONFIG, MISTAKES, MLFLOW, OVERRIDES, PER_CLASS, RESULT, Journal, tracked_file
 from ..runs.result import Result
 from . import server
-from .answers import Late, reason_of
+from .answers import CallTimeout, reason_of
 from .artifacts import Artifacts
 
 #: What is downloaded where MLflow has it.
@@ -36,7 +36,7 @@ def run(uri: str, run_id: str) -> Path:
                 f"There is no run {run_id} in {uri}. Name another store with --uri, or give a run directory."
             ) from error
         raise _lost(uri, error) from error
-    except Late as error:
+    except CallTimeout as error:
         raise _lost(uri, error) from error
 
 
@@ -52,7 +52,7 @@ def experiment(uri: str, name: str) -> list[Path]:
             raise CheckpointError(f"There is no experiment {name} in {uri}. It has: {names}")
         listed = client.search_runs([entity.experiment_id], order_by=["attributes.start_time ASC"], max_results=1000)
         return [_directory(client, uri, one) for one in listed]
-    except (MlflowException, Late) as error:
+    except (MlflowException, CallTimeout) as error:
         raise _lost(uri, error) from error
 
 

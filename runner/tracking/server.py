@@ -15,7 +15,7 @@ from ..errors import CheckpointError, ServerLost, UserError
 from ..processes import locked
 from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, OVERRIDES, tracked
 from . import embedded
-from .answers import Late, Refused, Timed, reason_of
+from .answers import CallTimeout, Refused, Timed, reason_of
 from .artifacts import Artifacts
 from .stores import resolved, sqlite_path
 
@@ -140,7 +140,7 @@ def fetch(uri: str, run_id: str) -> Path:
         raise ServerLost(
             f"{uri} does not answer: {reason_of(error)}. Start it, or give the run's directory."
         ) from error
-    except Late as error:
+    except CallTimeout as error:
         raise ServerLost(
             f"{uri} does not answer: {reason_of(error)}. Start it, or give the run's directory."
         ) from error
@@ -149,7 +149,7 @@ def fetch(uri: str, run_id: str) -> Path:
     folder = files.temporary_folder(f"runner-{run_id[:8]}-")
     try:
         _download(Artifacts(uri, entity.info.artifact_uri, run_id), entity.data.tags, folder)
-    except (MlflowException, OSError, Late) as error:
+    except (MlflowException, OSError, CallTimeout) as error:
         raise ServerLost(
             f"{uri} does not give the files of the run {run_id}: {reason_of(error)}. Try again."
         ) from error

@@ -158,7 +158,7 @@ class Tracked:
         path = sqlite_path(own) or folder_path(own)
         beside = os.path.relpath(path, self.directory.resolve()) if path else None
         self.values |= {"said": address, "own": own, "beside": beside}
-        return self.go_to(own)
+        return self.switch_to(own)
 
     def _moved_with(self, own: str) -> str:
         """Where a store is that has left its place, if it stands to the run as before and is trusted there."""
@@ -172,7 +172,7 @@ class Tracked:
                 return moved
         return own
 
-    def go_to(self, uri: str) -> str:
+    def switch_to(self, uri: str) -> str:
         """From now on the run is sent to this store; what is known of another one is kept for when it comes again."""
         uri = resolved(uri)
         if uri != self.uri:
@@ -183,7 +183,7 @@ class Tracked:
         self.write()
         return uri
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin anew in the present store, which has lost the run."""
         for name in OF_A_STORE:
             self.values.pop(name, None)

@@ -64,7 +64,7 @@ class Callbacks:
 
     def around(self, observer: Observer) -> Observer:
         """The observer with the calls between its own; itself where there is nobody to call."""
-        return Told(self, observer) if self._objects else observer
+        return CallbackObserver(self, observer) if self._objects else observer
 
     def _call(self, target: str, moment: str, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         random = seeding.state()
@@ -80,7 +80,7 @@ class Callbacks:
             seeding.restore(random)
 
 
-class Told:
+class CallbackObserver:
     """An observer of the loop that passes on what it hears."""
 
     def __init__(self, callbacks: Callbacks, observer: Observer) -> None:

@@ -146,7 +146,7 @@ def _initialise(
 
     plan, arrays = ranks.broadcast_from_first(first)
     if not ranks.is_first:
-        restore.take_over(arrays, bool(plan), "the first process", networks, config.compression)
+        restore.load_arrays(arrays, bool(plan), "the first process", networks, config.compression)
     return plan
 
 

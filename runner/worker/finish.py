@@ -59,7 +59,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         from ..report import figures
         from . import plots
 
-        with _noted(directory, journal, "no pictures were drawn"):
+        with _errors_as_notes(directory, journal, "no pictures were drawn"):
             shown = prominent(evaluation.of("student"), training.metrics, run.config.train.monitor)
             confusion = evaluation.confusions["student"]
             for path in plots.draw(directory, shown, confusion, predictions, test_split, classes, network, plan):
@@ -68,7 +68,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
                 _tell(journal, note)
     _write_details(directory, run, evaluation)
     journal.artifact(PER_CLASS)
-    with _noted(directory, journal, "the worst mistakes were not kept"):
+    with _errors_as_notes(directory, journal, "the worst mistakes were not kept"):
         mistakes.write(directory, predictions, test_split, classes)
         journal.artifact(MISTAKES)
     if run.config.compression.kind != "none":
@@ -101,7 +101,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
 
 
 @contextlib.contextmanager
-def _noted(directory: Path, journal: Journal, what: str) -> Iterator[None]:
+def _errors_as_notes(directory: Path, journal: Journal, what: str) -> Iterator[None]:
     """Within the context an error is a note: a run that was trained does not end for want of a picture of it."""
     try:
         yield

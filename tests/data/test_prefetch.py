@@ -9,7 +9,7 @@ import pytest
 
 from runner import config as cfg
 from runner import data, device
-from runner.data.prefetch import AHEAD, ahead
+from runner.data.prefetch import AHEAD, prefetched
 from runner.errors import DataError
 
 
@@ -21,7 +21,7 @@ def numbers(count, made=None):
 
 
 def test_batches_come_in_order_and_keep_their_types():
-    for number, (pixels, labels) in enumerate(ahead(numbers(9))):
+    for number, (pixels, labels) in enumerate(prefetched(numbers(9))):
         np.testing.assert_array_equal(pixels.numpy(), np.full((2, 3), number, dtype=np.uint8))
         assert pixels.numpy().dtype == np.uint8
         assert labels.numpy().tolist() == [number, number + 1]
@@ -35,13 +35,13 @@ def test_an_error_comes_in_its_turn_as_it_was_raised():
 
     seen = []
     with pytest.raises(DataError, match="image 4 is torn"):
-        seen.extend(int(labels[0]) for _, labels in ahead(broken()))
+        seen.extend(int(labels[0]) for _, labels in prefetched(broken()))
     assert seen == [0, 1, 2]
 
 
 def test_only_a_few_batches_are_made_ahead_and_the_thread_of_an_abandoned_epoch_ends():
     made, before = [], threading.active_count()
-    batches = ahead(numbers(1000, made))
+    batches = prefetched(numbers(1000, made))
     next(batches)
     batches.close()
     assert len(made) <= 2 * AHEAD + 3
@@ -55,7 +55,7 @@ def test_numpys_generator_is_left_alone():
     np.random.seed(3)
     expected = np.random.random()
     np.random.seed(3)
-    list(ahead(numbers(2)))
+    list(prefetched(numbers(2)))
     assert np.random.random() == expected
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from runner.config import Size
 from runner.models import MobileNetV3
-from runner.models.mobilenet_v3 import rounded
+from runner.models.mobilenet_v3 import make_divisible
 
 from .helpers import predict, save_in_old_ir, trainable_count, untrained, weights
 
@@ -70,7 +70,7 @@ def test_full_width_with_1000_classes_has_the_known_number_of_parameters(size, c
 
 @given(st.floats(0.1, 5000))
 def test_widths_are_multiples_of_8_and_keep_90_percent(width):
-    result = rounded(width)
+    result = make_divisible(width)
     assert result % 8 == 0
     assert result >= max(8, 0.9 * width)
     assert result <= max(8, width + 8)

@@ -12,7 +12,7 @@ import pytest
 
 from runner.config.credentials import masked
 from runner.tracking import answers, server
-from runner.tracking.answers import Late, deadline, is_final, reason_of
+from runner.tracking.answers import CallTimeout, deadline, is_final, reason_of
 
 PASSWORD = "s3cret-pa55"
 
@@ -104,7 +104,7 @@ def test_a_server_that_wants_to_be_asked_in_an_hour_is_not_waited_for(code):
 def test_a_server_that_never_comes_to_an_end_is_left(monkeypatch):
     monkeypatch.setattr(answers, "CALL_S", 1.0)
     error, seconds = failure_of(drip)
-    assert isinstance(error, Late)
+    assert isinstance(error, CallTimeout)
     assert seconds < 10
     assert not is_final(error)
     assert "no complete answer" in reason_of(error)
@@ -172,7 +172,7 @@ def test_other_text_is_left_as_it_is(text):
 
 
 def test_a_deadline_ends_what_waits_and_nothing_behind_it():
-    with pytest.raises(Late), deadline(0.2):
+    with pytest.raises(CallTimeout), deadline(0.2):
         time.sleep(5)
     with deadline(0.2):
         pass

@@ -26,7 +26,7 @@ def deliver(directory, uri=None, told=None):
     """Send a run as `sync` does."""
     config = store.read(directory / journal.CONFIG)
     known = stores.Tracked(directory)
-    known.go_to(uri) if uri else known.trained_into(config.tracking.uri)
+    known.switch_to(uri) if uri else known.trained_into(config.tracking.uri)
     mirror = Mirror(directory, config, config.tracking, (told if told is not None else []).append)
     mirror.check()
     mirror.replay()

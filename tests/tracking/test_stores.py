@@ -52,20 +52,20 @@ def test_a_store_that_the_command_changes_is_another_one(own_state):
 
 def test_what_is_known_of_each_store_is_kept(own_state):
     known = Tracked(own_state / "proj" / "run")
-    known.go_to("http://a")
+    known.switch_to("http://a")
     known.update(run_id="1", experiment_id="1", offset=10, params_sent=True)
     key = known.values["key"]
-    known.go_to("http://b")
+    known.switch_to("http://b")
     assert "run_id" not in known.values
     known.update(run_id="2", experiment_id="1", offset=0, params_sent=False)
     again = Tracked(own_state / "proj" / "run")
-    again.go_to("http://a/")
+    again.switch_to("http://a/")
     assert (again.values["run_id"], again.values["offset"], again.values["key"]) == ("1", 10, key)
 
 
 def test_a_copy_of_a_run_is_a_run_of_its_own_and_a_moved_one_the_same(own_state):
     known = Tracked(own_state / "proj" / "run")
-    known.go_to("http://a")
+    known.switch_to("http://a")
     known.update(run_id="1", experiment_id="1", offset=0, params_sent=False)
     shutil.copytree(own_state / "proj" / "run", own_state / "copy")
     copy = Tracked(own_state / "copy")
@@ -134,7 +134,7 @@ def test_a_verb_sends_a_run_to_the_store_it_was_trained_into_or_nowhere(own_stat
 def test_a_directory_under_another_name_is_no_copy(own_state):
     run = own_state / "proj" / "run"
     known = Tracked(run)
-    known.go_to("http://a")
+    known.switch_to("http://a")
     known.update(run_id="1", experiment_id="1", offset=0, params_sent=False, home="/proc/self/cwd/run")
     assert Tracked(run).values["run_id"] == "1"
 

@@ -11,7 +11,7 @@ from runner.worker import finish
 
 
 def fail_in(directory, error):
-    with finish._noted(directory, Journal(directory), "no pictures were drawn"):
+    with finish._errors_as_notes(directory, Journal(directory), "no pictures were drawn"):
         raise error
 
 

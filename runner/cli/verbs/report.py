@@ -71,7 +71,7 @@ def _found(options: argparse.Namespace) -> tuple[list[subject.Run], str]:
         directories = [path for named in options.runs for path in _directories(named, options.uri)]
         title = "Comparison of runs" if len(directories) > 1 else f"Run {_name(directories[0])}"
     read = [subject.read(path, str(number), _name(path)) for number, path in enumerate(directories, start=1)]
-    return subject.together(read), title
+    return subject.labelled(read), title
 
 
 def _directories(named: str, uri: str) -> list[Path]:

@@ -122,7 +122,7 @@ def _deliver(
             print(f"{label}: its own process delivers it right now")
             return
         if elsewhere:
-            stores.remember(stores.Tracked(directory, name).go_to(settings.address))
+            stores.remember(stores.Tracked(directory, name).switch_to(settings.address))
         else:
             agree(directory, name, settings, trust)
         runs.close_lost(directory)

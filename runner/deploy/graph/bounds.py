@@ -40,13 +40,13 @@ def bounds(graph: Graph) -> dict[str, Bounds]:
 
 def relevant(low: float, high: float, readers: list[NodeProto]) -> Bounds:
     """The part of a range beyond which no reader tells values apart."""
-    limits = [_told_apart(node) for node in readers]
+    limits = [_distinguished(node) for node in readers]
     if not limits:
         return low, high
     return max(low, min(limit[0] for limit in limits)), min(high, max(limit[1] for limit in limits))
 
 
-def _told_apart(node: NodeProto) -> Bounds:
+def _distinguished(node: NodeProto) -> Bounds:
     if node.op_type == "HardSwish":
         return -3.0, math.inf
     if node.op_type == "HardSigmoid":
