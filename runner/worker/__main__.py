@@ -143,28 +143,10 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         raise DataError("The processes of this run do not have the same images. Give every machine the same ones.")
     if not ranks.is_first:
         return assist(run, stop, heartbeat)
-    files.write_json(directory / ENVIRONMENT, provenance.environment())
-    journal = Journal(directory)
-    if saved:
-        notes += check_data(saved, data)
-        checkpoint.rewind(directory, saved)
-        # The result of what was complete before it was extended.
-        files.remove_file(directory / RESULT)
-        for place in (directory, *(directory / name for name in network_names(config.mode))):
-            files.remove_named(place / EXPORT, manifest.FILES)
-    journal.continue_from(saved.progress.step if saved else 0)
-    for note in [*notes, *run.notes]:
-        log.info("%s", note)
-        journal.append("note", text=note)
-    journal.append("dataset", **data)
-    if run.about.unreadable:
-        journal.artifact(UNREADABLE)
-    if saved:
-        _announce(directory, journal)
-    journal.artifact(ENVIRONMENT)
-    amp = "off" if run.training.precision.level == "O0" else config.amp.kind
-    parameters = str(int(run.costs["student"]["params"]))
-    journal.append("tags", values={"device": run.device, "parameters": parameters, "amp": amp})
+    notes += check_data(saved, data) if saved else []
+    notes += run.notes
+    journal = open_journal(directory, run, saved, data, notes)
+    display = open_display(directory, run)
     about = About(
         data=data["digest"],
         splits=data["digests"],
@@ -173,40 +155,76 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         config=files.text_digest((directory / CONFIG).read_text(encoding="utf-8")),
     )
     earlier = saved.state.seconds if saved else 0.0
-    training = run.training
-    done = training.progress.step
-    left = TimeLeft(training.steps, training.validations_left, training.validation_steps, done)
-    metrics = with_k(training.metrics, training.k)
-    shown = prominent([metric.name for metric in metrics], metrics, config.train.monitor)
-    display = Display(training.steps, config.train.epochs, left, shown, done, sweep.prefix(directory))
     try:
-        for text in [*run.about.lines(UNREADABLE), *notes, *run.notes]:
+        for text in [*run.about.lines(UNREADABLE), *notes]:
             display.note(text)
         with stop.after_the_step(), profiling(config.debug, directory) as profiler:
             recorder = Recorder(directory, run, journal, display, stop, heartbeat, profiler, about, earlier)
-            callbacks.begin(config, done, training.steps)
+            callbacks.begin(config, run.training.progress.step, run.training.steps)
             ending = fit(run.training, callbacks.around(recorder))
     finally:
         display.close()
     if ending is Ending.interrupted:
         log.info("stopped after step %d by signal %d", run.training.progress.step, stop.exit_code - 128)
         return stop.exit_code
-    if ending is Ending.early:
-        progress = run.training.progress
-        text = f"stopped early: {config.train.monitor} was no better in {progress.waited} evaluations (train.patience)"
-        log.info("%s", text)
-        display.note(text)
-    if run.training.loaders.val and run.training.progress.best is None:
-        text = f"{config.train.monitor} was never a number: the last weights count as the best"
-        log.info("%s", text)
-        journal.append("note", text=text)
-        display.note(text)
+    note_ending(run, ending, journal, display)
     parallel.separate(run.training.networks)
     with heartbeat.behind_the_last_step():
         finish(directory, run, journal, ending, recorder.seconds)
         result = results.read(directory / RESULT)
         callbacks.tell("on_end", asdict(result) if result else {})
     return 0
+
+
+def open_journal(
+    directory: Path, run: Experiment, saved: checkpoint.Saved | None, data: dict[str, Any], notes: list[str]
+) -> Journal:
+    """The journal, cut back to the checkpoint that a run goes on from, with what is known before the first step."""
+    files.write_json(directory / ENVIRONMENT, provenance.environment())
+    journal = Journal(directory)
+    if saved:
+        checkpoint.rewind(directory, saved)
+        # The result of what was complete before it was extended.
+        files.remove_file(directory / RESULT)
+        for place in (directory, *(directory / name for name in network_names(run.config.mode))):
+            files.remove_named(place / EXPORT, manifest.FILES)
+    journal.continue_from(saved.progress.step if saved else 0)
+    for note in notes:
+        log.info("%s", note)
+        journal.append("note", text=note)
+    journal.append("dataset", **data)
+    if run.about.unreadable:
+        journal.artifact(UNREADABLE)
+    if saved:
+        _announce(directory, journal)
+    journal.artifact(ENVIRONMENT)
+    amp = "off" if run.training.precision.level == "O0" else run.config.amp.kind
+    parameters = str(int(run.costs["student"]["params"]))
+    journal.append("tags", values={"device": run.device, "parameters": parameters, "amp": amp})
+    return journal
+
+
+def open_display(directory: Path, run: Experiment) -> Display:
+    """What the terminal shows of a run, from the step where it begins."""
+    training, settings = run.training, run.config.train
+    left = TimeLeft(training.steps, training.validations_left, training.validation_steps, training.progress.step)
+    metrics = with_k(training.metrics, training.k)
+    shown = prominent([metric.name for metric in metrics], metrics, settings.monitor)
+    return Display(training.steps, settings.epochs, left, shown, training.progress.step, sweep.prefix(directory))
+
+
+def note_ending(run: Experiment, ending: Ending, journal: Journal, display: Display) -> None:
+    """Say why training ended before its last step, and that no evaluation could be compared."""
+    progress, monitor = run.training.progress, run.config.train.monitor
+    if ending is Ending.early:
+        text = f"stopped early: {monitor} was no better in {progress.waited} evaluations (train.patience)"
+        log.info("%s", text)
+        display.note(text)
+    if run.training.loaders.val and progress.best is None:
+        text = f"{monitor} was never a number: the last weights count as the best"
+        log.info("%s", text)
+        journal.append("note", text=text)
+        display.note(text)
 
 
 def assist(run: Experiment, stop: StopSignal, heartbeat: protocol.Heartbeat) -> int:
