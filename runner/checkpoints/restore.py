@@ -86,11 +86,11 @@ def _training_state(saved: Saved, training: Training) -> None:
     _restore_optimizers(saved, training.optimizations)
     for optimization, step in zip(training.optimizations, saved.state.schedules, strict=True):
         optimization.schedule.last_epoch = step
-        optimization.schedule.last_lr = optimization.schedule.get_lr()
     if training.precision.scaler is not None and saved.state.scaler:
         training.precision.scaler.load_state_dict(saved.state.scaler)
     seeding.restore(saved.state.random)
     training.progress = saved.progress
+    training.follow()
 
 
 def _assign(own: dict[str, paddle.Tensor], arrays: dict[str, np.ndarray], origin: Path) -> None:

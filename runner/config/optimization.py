@@ -128,10 +128,66 @@ class CosineWarmup(Cosine):
     """A linear rise to 1 over the warm-up, then half a cosine."""
 
     kind: str = "cosine_warmup"
-    warmup_epochs: float = bounded(5.0, min=0)
-    """Length of the linear rise in epochs."""
+    warmup_epochs: Optional[float] = bounded(None, min=0)
+    """Length of the linear rise in epochs; null: 5, but at most a fifth of the run."""
     start_factor: float = bounded(0.1, min=0, max=1)
     """Factor at the first step."""
+
+
+@dataclass
+class CosineRestarts(Schedule):
+    """Cosines from 1 down to `end_factor`, one after another: warm restarts (Loshchilov & Hutter, ICLR 2017)."""
+
+    kind: str = "cosine_restarts"
+    cycle_epochs: float = bounded(10.0, above=0)
+    """Length of the first cosine in epochs."""
+    cycle_factor: float = bounded(2.0, min=1)
+    """How many times as long as the one before it a cosine is."""
+    end_factor: float = bounded(0.0, min=0, max=1)
+    """Factor that each cosine comes down to."""
+
+
+@dataclass
+class Polynomial(Schedule):
+    """A linear rise to 1 over the warm-up, then (1 - progress) to some power down to `end_factor`."""
+
+    kind: str = "polynomial"
+    power: float = bounded(1.0, above=0)
+    """Exponent; 1 is a straight line."""
+    end_factor: float = bounded(0.0, min=0, max=1)
+    """Factor at the last step."""
+    warmup_epochs: Optional[float] = bounded(None, min=0)
+    """Length of the linear rise in epochs; null: 5, but at most a fifth of the run."""
+    start_factor: float = bounded(0.1, min=0, max=1)
+    """Factor at the first step."""
+
+
+@dataclass
+class OneCycle(Schedule):
+    """Half a cosine up to 1, then half a cosine down to almost nothing (Smith & Topin, 2018)."""
+
+    kind: str = "one_cycle"
+    rise: float = bounded(0.3, min=0, below=1)
+    """Part of the run in which the factor rises."""
+    start_factor: float = bounded(0.04, min=0, max=1)
+    """Factor at the first step."""
+    end_factor: float = bounded(4e-6, min=0, max=1)
+    """Factor at the last step."""
+
+
+@dataclass
+class Plateau(Schedule):
+    """A factor `gamma` whenever the monitored metric has not become better for some validations."""
+
+    kind: str = "plateau"
+    gamma: float = bounded(0.1, above=0, below=1)
+    """Factor of one reduction."""
+    patience: int = bounded(10, min=1)
+    """Validations without a better metric after which the learning rate is reduced."""
+    min_delta: float = bounded(0.0, min=0)
+    """Smallest change of the monitored metric that counts as better."""
+    min_factor: float = bounded(0.0, min=0, max=1)
+    """Factor below which it is not reduced."""
 
 
 @dataclass
@@ -150,8 +206,8 @@ class ExponentialWarmup(Schedule):
     """A linear rise to 1 over the warm-up, then a factor `gamma` every `decay_epochs`."""
 
     kind: str = "exponential_warmup"
-    warmup_epochs: float = bounded(5.0, min=0)
-    """Length of the linear rise in epochs."""
+    warmup_epochs: Optional[float] = bounded(None, min=0)
+    """Length of the linear rise in epochs; null: 5, but at most a fifth of the run."""
     start_factor: float = bounded(0.1, min=0, max=1)
     """Factor at the first step."""
     decay_epochs: float = bounded(2.4, above=0)

@@ -26,6 +26,7 @@ from . import (
     Mode,
     Pictures,
     Piecewise,
+    Polynomial,
     Pruning,
     Schedule,
     Vision,
@@ -243,9 +244,10 @@ def _schedule(config: Config, key: str, schedule: Schedule) -> Iterator[str]:
                 )
             if boundaries != sorted(set(boundaries)):
                 yield f"{key}.boundaries={boundaries}: must rise."
-        case CosineWarmup() | ExponentialWarmup():
-            whole = config.train.max_steps is None
-            if whole and config.train.epochs and schedule.warmup_epochs >= config.train.epochs:
+        case CosineWarmup() | ExponentialWarmup() | Polynomial():
+            whole = config.train.max_steps is None and config.train.max_minutes is None
+            wanted = schedule.warmup_epochs
+            if whole and config.train.epochs and wanted is not None and wanted >= config.train.epochs:
                 yield (
                     f"{key}.warmup_epochs={schedule.warmup_epochs}: the warm-up is not shorter than the run "
                     f"(train.epochs={config.train.epochs}). Lower it, such as {key}.warmup_epochs=0"
@@ -254,7 +256,7 @@ def _schedule(config: Config, key: str, schedule: Schedule) -> Iterator[str]:
 
 def _train(config: Config) -> Iterator[str]:
     train = config.train
-    if train.epochs == 0 and train.max_steps is None and config.checkpoint.init_from is None:
+    if not train.trains and config.checkpoint.init_from is None:
         yield "train.epochs=0 trains nothing: name weights to begin (and end) with, checkpoint.init_from=RUN"
     if train.accumulate > config.data.batch_size:
         yield (

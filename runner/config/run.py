@@ -42,6 +42,9 @@ class Train:
     """Times every training image is seen; 0: evaluate, compress and export the weights of `checkpoint.init_from`."""
     max_steps: Optional[int] = bounded(None, min=1)
     """End after so many optimizer steps, however many epochs that is; schedules end there too."""
+    max_minutes: Optional[float] = bounded(None, above=0)
+    """End after about so many minutes of training and validation, those before a resumption included, however many
+    epochs that is; schedules follow the clock and end there too. Test and export come after."""
     seed: int = bounded(0, min=0)
     """Seed of initial weights, order, augmentation and dropout."""
     device: Device = Device.auto
@@ -52,6 +55,8 @@ class Train:
     """Parts a batch is computed in, one after another, to save memory; the step stays that of the whole batch."""
     ema: Optional[float] = bounded(None, above=0, below=1)
     """Decay of an exponential moving average of the weights, used for evaluation and export."""
+    ema_warmup: bool = True
+    """Average over less at the beginning: the decay behind step t is at most (1 + t) / (10 + t)."""
     monitor: str = "val/student/top1"
     """Metric that decides which weights are the best: val/<network>/<metric>, or val/<metric> for the student's."""
     goal: Optional[Goal] = None
@@ -64,6 +69,8 @@ class Train:
     """Smallest change of the monitored metric that counts as better."""
     eval_every: int = bounded(1, min=1)
     """Epochs between two evaluations; the last epoch is always evaluated."""
+    eval_every_steps: Optional[int] = bounded(None, min=1)
+    """Optimizer steps between two evaluations, within epochs as well, in place of `eval_every`."""
     log_every: int = bounded(10, min=1)
     """Optimizer steps between two readings of the training metrics."""
     topk: int = bounded(5, min=1)
@@ -76,6 +83,11 @@ class Train:
     """Draw pictures of the result into `plots/`."""
     callbacks: list[Callback] = field(default_factory=list)
     """Objects of yours that are told how training goes: `[{target: package.module:callable, kwargs: {}}, …]`."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a step to be done."""
+        return bool(self.epochs or self.max_steps or self.max_minutes)
 
     def __post_init__(self) -> None:
         self.goal = goal_of(self.monitor, self.goal, self.metrics)

@@ -165,6 +165,9 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
 
 def _refuse_shorter(config: cfg.Config, done: Result) -> None:
     steps, epochs = config.train.max_steps, config.train.epochs
+    if config.train.max_minutes:
+        # A run whose time is up has its result written once more.
+        return
     if (steps or done.final_progress.step) < done.final_progress.step or (not steps and epochs < done.epochs):
         raise ConfigError(
             f"The run has {done.final_progress.step} steps, {done.epochs} epochs behind it already. Raise "

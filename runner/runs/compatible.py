@@ -9,14 +9,15 @@ from ..errors import ConfigError
 #: Keys that neither make the saved state wrong nor the run another one. A dot at the end stands for all below.
 FREE = (
     "name", "tracking.", "checkpoint.", "launch.", "sweep.", "deploy.", "debug.profile",
-    "train.epochs", "train.max_steps", "train.patience", "train.min_delta", "train.eval_every", "train.log_every",
+    "train.epochs", "train.max_steps", "train.max_minutes", "train.patience", "train.min_delta", "train.eval_every",
+    "train.eval_every_steps", "train.log_every",
     "train.threads", "train.device", "train.accelerate", "train.plots", "train.callbacks",
     "optimizer.lr", "optimizer.clip_norm", "schedule.",
     "mode.peer_optimizer.lr", "mode.peer_optimizer.clip_norm", "mode.peer_schedule.", "mode.teacher_from", "mode.trust",
     "data.root", "data.download", "data.workers", "data.cache", "data.eval_batch_size", "data.check", "data.on_error",
 )  # fmt: skip
 #: Keys that say when a run is complete.
-LENGTH = ("train.epochs", "train.max_steps", "train.patience")
+LENGTH = ("train.epochs", "train.max_steps", "train.max_minutes", "train.patience")
 #: Changed keys that MLflow is told as tags, since its parameters cannot change.
 TOLD = (*LENGTH, "optimizer.lr", "optimizer.clip_norm")
 

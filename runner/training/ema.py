@@ -10,20 +10,25 @@ from paddle import Tensor, nn
 
 
 class Ema:
-    """Averages of every floating-point weight and buffer of a network: average ← decay·average + (1-decay)·value."""
+    """Averages of every floating-point weight and buffer of a network: average ← decay·average + (1-decay)·value.
 
-    def __init__(self, network: nn.Layer, decay: float) -> None:
-        self.decay = decay
+    With a warm-up the decay behind step t is at most (1 + t) / (10 + t), so that an average is not of the initial
+    weights when a run is short (`num_updates` of TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, network: nn.Layer, decay: float, warmup: bool = False) -> None:
+        self.decay, self.warmup = decay, warmup
         self.tracked = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
         self.averages: dict[str, Tensor] = {
             name: value.detach().astype("float32").clone() for name, value in self.tracked.items()
         }
 
     @paddle.no_grad()
-    def update(self) -> None:
-        """Take the network's current values into the averages."""
+    def update(self, step: int) -> None:
+        """Take the network's current values into the averages, behind optimizer step `step` (the first is 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
         for name, value in self.tracked.items():
-            self.averages[name].scale_(self.decay).add_(value.astype("float32") * (1 - self.decay))
+            self.averages[name].scale_(decay).add_(value.astype("float32") * (1 - decay))
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:

@@ -28,19 +28,24 @@ def fit(training: Training, observer: Observer) -> Ending:
 
     Errors: Diverged when a loss is not finite and the loss scaler is not handling it.
     """
-    progress, settings = training.progress, training.settings
+    progress = training.progress
     window = Window(training, progress.unread)
+    if training.clock:
+        training.clock.start()
+        if progress.step:
+            read_clock(training)
     try:
         if training.steps == 0:
-            end_epoch(training, window, observer)
+            pause(training, window, observer)
         while progress.step < training.steps or progress.settled < progress.step:
-            if settings.patience and progress.waited >= settings.patience:
+            if out_of_patience(training):
                 window.flush(observer)
                 return Ending.early
             train_epoch(training, window, observer)
-            if progress.step == training.steps:
-                window.flush(observer)
-            end_epoch(training, window, observer)
+            if progress.settled < progress.step:
+                if progress.step == training.steps:
+                    window.flush(observer)
+                pause(training, window, observer)
             window.restart_clock()
     except Stopped:
         keep(training, window, observer, better=False)
@@ -54,8 +59,8 @@ class Stopped(Exception):
 
 def train_epoch(training: Training, window: Window, observer: Observer) -> None:
     """Train to the end of the epoch that is under way, or of the run. Errors: Stopped between two steps."""
-    progress = training.progress
-    if progress.step == training.steps:
+    progress, whole = training.progress, training.loaders.train.batches_per_epoch
+    if progress.step == training.steps or not evaluated_within(training, window, observer):
         return
     training.networks.train()
     for batch in training.loaders.train.epoch(progress.epoch, progress.batch):
@@ -64,15 +69,61 @@ def train_epoch(training: Training, window: Window, observer: Observer) -> None:
         progress.batch += 1
         if progress.step % training.settings.log_every == 0:
             observer.logged(progress, window.read())
+        if training.clock and clock_is_due(training):
+            read_clock(training)
         observer.stepped()
         if stopping(training, observer):
             raise Stopped
-        if progress.step == training.steps:
+        if progress.step == training.steps or not evaluated_within(training, window, observer):
             return
         every = training.checkpoints.every_steps
-        if every and progress.step % every == 0 and progress.batch < training.loaders.train.batches_per_epoch:
+        if every and progress.step % every == 0 and progress.settled < progress.step and progress.batch < whole:
             keep(training, window, observer, better=False)
             window.restart_clock()
+
+
+def evaluated_within(training: Training, window: Window, observer: Observer) -> bool:
+    """Evaluate within an epoch where that is due. Whether training goes on with the epoch. Errors: Stopped."""
+    progress = training.progress
+    within = 0 < progress.batch < training.loaders.train.batches_per_epoch
+    if within and progress.settled < progress.step and evaluation_is_due(training):
+        pause(training, window, observer)
+        window.restart_clock()
+        return not out_of_patience(training)
+    return True
+
+
+def evaluation_is_due(training: Training) -> bool:
+    """Whether the networks are evaluated behind the step, and the epoch, that has just ended."""
+    progress, settings = training.progress, training.settings
+    if training.loaders.val is None:
+        return False
+    if progress.step == training.steps:
+        return True
+    if settings.eval_every_steps:
+        return progress.step % settings.eval_every_steps == 0
+    ended = progress.batch == training.loaders.train.batches_per_epoch
+    return ended and (progress.epoch + 1) % settings.eval_every == 0
+
+
+def out_of_patience(training: Training) -> bool:
+    """Whether there were too many evaluations in a row that were no better."""
+    return training.settings.patience is not None and training.progress.waited >= training.settings.patience
+
+
+def clock_is_due(training: Training) -> bool:
+    """Whether the clock is read behind a step. Between two readings the run has the length that the last one told."""
+    step = training.progress.step
+    # On a GPU a step is only begun, and told by the clock where it is waited for; early ones tell roughly.
+    return device.is_cpu() or step % training.settings.log_every == 0 or step == training.steps or step.bit_count() == 1
+
+
+def read_clock(training: Training) -> None:
+    """Let the run's length, and the learning rates, follow the clock of the first process."""
+    clock, step = training.clock, training.progress.step
+    assert clock is not None
+    training.steps = clock.steps(step, training.ranks.broadcast_from_first(lambda: clock.spent))
+    training.follow()
 
 
 def stopping(training: Training, observer: Observer) -> bool:
@@ -81,15 +132,19 @@ def stopping(training: Training, observer: Observer) -> bool:
     return training.replicas.should_stop(observer.stopping(), waits)
 
 
-def end_epoch(training: Training, window: Window, observer: Observer) -> None:
-    """The end of an epoch, or of the run within one: evaluate and keep the state. Errors: Stopped within evaluation."""
-    progress, settings = training.progress, training.settings
+def pause(training: Training, window: Window, observer: Observer) -> None:
+    """Evaluate where that is due and keep the state: the end of an epoch or of the run, or an evaluation within one.
+
+    Errors: Stopped within evaluation.
+    """
+    progress = training.progress
     ended = progress.step == training.steps
     evaluation = None
     window.check()
-    if training.loaders.val and (ended or (progress.epoch + 1) % settings.eval_every == 0):
+    if evaluation_is_due(training):
         evaluation = validate(training, observer)
-    if progress.batch == training.loaders.train.batches_per_epoch:
+    epoch_ended = progress.batch == training.loaders.train.batches_per_epoch
+    if epoch_ended:
         progress.epoch, progress.batch = progress.epoch + 1, 0
     progress.settled = progress.step
     # Without validation images the newest weights count as the best.
@@ -97,8 +152,9 @@ def end_epoch(training: Training, window: Window, observer: Observer) -> None:
     if evaluation:
         better = judge(training, evaluation)
         observer.evaluated(progress, evaluation, better)
-    patience_ends = settings.patience is not None and progress.waited >= settings.patience
-    if better or ended or patience_ends or progress.epoch % training.checkpoints.every_epochs == 0:
+    every_steps, every_epochs = training.checkpoints.every_steps, training.checkpoints.every_epochs
+    is_due = progress.epoch % every_epochs == 0 if epoch_ended else every_steps and progress.step % every_steps == 0
+    if better or ended or out_of_patience(training) or is_due:
         keep(training, window, observer, better)
 
 
@@ -135,7 +191,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
     for optimization in training.optimizations:
         optimization.schedule.step()
     if training.ema:
-        training.ema.update()
+        training.ema.update(training.progress.step)
     return reading
 
 
@@ -164,12 +220,16 @@ def validate(training: Training, observer: Observer) -> Evaluation:
                 raise Stopped
             yield batch
 
-    batches = until_stopped(training.loaders.val)
+    batches, clock = until_stopped(training.loaders.val), training.clock
+    began = clock.spent if clock else 0.0
     with training.ema.applied() if training.ema else contextlib.nullcontext():
-        return evaluate(
+        evaluation = evaluate(
             training.networks, batches, training.precision, training.k,
             ranks=training.ranks, metrics=training.metrics,
         )  # fmt: skip
+    if clock:
+        clock.reserve = clock.spent - began
+    return evaluation
 
 
 def judge(training: Training, evaluation: Evaluation) -> bool:
@@ -179,6 +239,8 @@ def judge(training: Training, evaluation: Evaluation) -> bool:
     gained = gain(value, progress.best, settings.goal)
     # Of equal values the later weights are taken: they saw the lower learning rates.
     better = gained >= 0
+    progress.scores.append(-value if settings.goal is Goal.min else value)
+    training.follow()
     progress.waited = 0 if gained > settings.min_delta else progress.waited + 1
     if better:
         progress.best, progress.best_step = value, progress.step

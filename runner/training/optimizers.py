@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,20 @@ _NORMS = (
 )
 
 
+class Rate(LambdaDecay):
+    """A learning rate: a base rate times the factor of a schedule."""
+
+    def __init__(self, base: float, schedule: cfg.Schedule, steps: int, steps_per_epoch: int) -> None:
+        self.schedule, self.steps = schedule, steps
+        self.scores: Sequence[float] = ()
+        super().__init__(base, lambda step: schedules.factor(schedule, step, self.steps, steps_per_epoch, self.scores))
+
+    def follow(self, steps: int, scores: Sequence[float]) -> None:
+        """What the rate depends on beside the step: steps of the whole run, and validations (see `schedules`)."""
+        self.steps, self.scores = steps, scores
+        self.last_lr = self.get_lr()
+
+
 @dataclass
 class Optimization:
     """One optimizer, the networks it owns and its schedule."""
@@ -30,7 +45,7 @@ class Optimization:
     networks: list[str]
     """Names of the networks whose parameters it changes."""
     optimizer: paddle.optimizer.Optimizer
-    schedule: LambdaDecay
+    schedule: Rate
     parameters: dict[str, paddle.Tensor]
     """Structured name (`student.conv1.conv.weight`) → parameter."""
     clip_norm: float | None = None
@@ -75,7 +90,7 @@ def build(
     `pact` says how the learnt clips of quantized activations, if there are any, are trained; `fused` takes the CPU's
     compiled kernels where there is one for the optimizer.
     """
-    rate = LambdaDecay(config.lr, lambda step: schedules.factor(schedule, step, steps, steps_per_epoch))
+    rate = Rate(config.lr, schedule, steps, steps_per_epoch)
     parameters = {
         f"{name}.{key}": parameter
         for name, network in networks.items()
@@ -128,7 +143,7 @@ def _decay(config: cfg.Optimizer) -> Any:
 
 
 def _optimizer(
-    config: cfg.Optimizer, rate: LambdaDecay, groups: list[dict[str, Any]], fused: bool
+    config: cfg.Optimizer, rate: Rate, groups: list[dict[str, Any]], fused: bool
 ) -> paddle.optimizer.Optimizer:
     common: dict[str, Any] = {"learning_rate": rate, "parameters": groups}
     match config:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Sequence
 
 from .. import config as cfg
 from ..config.targets import load_target
 
+#: Length of a warm-up whose length was not chosen: epochs, and at most this part of the run.
+WARMUP_EPOCHS, WARMUP_PART = 5.0, 0.2
 
-def factor(config: cfg.Schedule, step: int, steps: int, steps_per_epoch: int) -> float:
+
+def factor(config: cfg.Schedule, step: int, steps: int, steps_per_epoch: int, scores: Sequence[float] = ()) -> float:
     """What the base learning rate is multiplied with at optimizer step `step` (the first is 0) of `steps`.
 
     The schedules that end reach their end value at step `steps - 1`. Epochs are turned into steps with the real number
-    of steps in an epoch, so neither batch size nor number of processes changes where a schedule ends.
+    of steps in an epoch, so neither batch size nor number of processes changes where a schedule ends. `scores` are
+    those of the validations so far; a higher one is better.
     """
     match config:
         case cfg.Constant():
@@ -25,6 +30,19 @@ def factor(config: cfg.Schedule, step: int, steps: int, steps_per_epoch: int) ->
             return _linear(start, step / warmup) if step < warmup else _cosine(config.end_factor, step, warmup, steps)
         case cfg.Cosine(end_factor=end):
             return _cosine(end, step, 0, steps)
+        case cfg.CosineRestarts(cycle_epochs=epochs, cycle_factor=growth, end_factor=end):
+            begin, length = _cycle(step, max(1, round(epochs * steps_per_epoch)), growth)
+            return _cosine(end, step, begin, begin + length)
+        case cfg.Polynomial(warmup_epochs=epochs, start_factor=start, end_factor=end, power=power):
+            warmup = warmup_steps(epochs, steps, steps_per_epoch)
+            if step < warmup:
+                return _linear(start, step / warmup)
+            return end + (1 - end) * (1 - _progress(step, warmup, steps)) ** power
+        case cfg.OneCycle(rise=rise, start_factor=start, end_factor=end):
+            top = round(rise * (steps - 1))
+            return start + (1 - start) * _half(step / top) if step < top else _cosine(end, step, top, steps)
+        case cfg.Plateau(gamma=gamma, min_factor=least):
+            return max(least, gamma ** _reductions(scores, config.patience, config.min_delta))
         case cfg.ExponentialWarmup(warmup_epochs=epochs, start_factor=start):
             warmup = warmup_steps(epochs, steps, steps_per_epoch)
             if step < warmup:
@@ -37,15 +55,53 @@ def factor(config: cfg.Schedule, step: int, steps: int, steps_per_epoch: int) ->
     raise AssertionError(config)
 
 
-def warmup_steps(epochs: float, steps: int, steps_per_epoch: int) -> int:
-    """Optimizer steps that a warm-up of so many epochs takes; at most all but the last."""
+def warmup_steps(epochs: float | None, steps: int, steps_per_epoch: int) -> int:
+    """Optimizer steps that a warm-up of so many epochs takes, at most all but the last; None: as long as suits the run.
+
+    Five epochs suit long runs, a fifth of the run shorter ones.
+    """
+    if epochs is None:
+        return min(round(WARMUP_EPOCHS * steps_per_epoch), round(WARMUP_PART * steps), max(0, steps - 1))
     return min(round(epochs * steps_per_epoch), steps - 1)
+
+
+def _cycle(step: int, length: int, growth: float) -> tuple[int, int]:
+    """First step and length of the cycle that a step is in; each is `growth` times as long as the one before."""
+    begin, exact = 0, float(length)
+    while step >= begin + length:
+        begin += length
+        exact *= growth
+        length = round(exact)
+    return begin, length
+
+
+def _reductions(scores: Sequence[float], patience: int, min_delta: float) -> int:
+    """How often `patience` validations in a row were no better than the best before them."""
+    reductions, waited, best = 0, 0, -math.inf
+    for score in scores:
+        # One that is not a number is no better.
+        if score > best + min_delta:
+            best, waited = score, 0
+            continue
+        waited += 1
+        if waited == patience:
+            reductions, waited = reductions + 1, 0
+    return reductions
 
 
 def _linear(start: float, progress: float) -> float:
     return start + (1 - start) * progress
 
 
+def _half(progress: float) -> float:
+    """Half a cosine from 0 up to 1."""
+    return 0.5 * (1 - math.cos(math.pi * progress))
+
+
+def _progress(step: int, begin: int, steps: int) -> float:
+    """From 0 at step `begin` to 1 at the last one of `steps`."""
+    return min(1.0, (step - begin) / max(1, steps - 1 - begin))
+
+
 def _cosine(end: float, step: int, begin: int, steps: int) -> float:
-    progress = min(1.0, (step - begin) / max(1, steps - 1 - begin))
-    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress))
+    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * _progress(step, begin, steps)))

@@ -12,6 +12,7 @@ from ..data import Loaders
 from ..metrics import METRICS, Metric
 from ..models import Networks
 from ..parallel import Ranks, Replicas, Shard
+from .clock import Clock
 from .ema import Ema
 from .evaluation import Evaluation
 from .modes import Mode
@@ -47,7 +48,9 @@ class Progress:
     waited: int = 0
     """Evaluations since the monitored metric last rose (or fell) by more than `min_delta`."""
     settled: int = 0
-    """Step at which training last paused for the end of an epoch, or of the run, and was evaluated."""
+    """Step at which training last paused for an evaluation, the end of an epoch, or of the run."""
+    scores: list[float] = field(default_factory=list)
+    """The monitored metric of every validation, with its sign changed where a lower one is better."""
     unread: Unread = field(default_factory=Unread)
     """Readings of the steps since the metrics were last logged."""
 
@@ -69,12 +72,14 @@ class Training:
     settings: Train
     checkpoints: Checkpoint
     steps: int
-    """Optimizer steps of the whole run."""
+    """Optimizer steps of the whole run; by the clock an estimate, until it ends."""
     k: int
     """k of the second accuracy."""
     metrics: Sequence[Metric] = field(default_factory=lambda: METRICS)
     """What an evaluation computes."""
     ema: Ema | None = None
+    clock: Clock | None = None
+    """Where the run ends by the clock."""
     shard: Shard = field(default_factory=lambda: Shard(Ranks()))
     """What this process computes of a batch."""
     replicas: Replicas = field(init=False)
@@ -89,12 +94,18 @@ class Training:
         """This process among those of the run."""
         return self.shard.ranks
 
+    def follow(self) -> None:
+        """Give every optimizer the learning rate of its next step, whose schedule may follow clock and validations."""
+        for optimization in self.optimizations:
+            optimization.schedule.follow(self.steps, self.progress.scores)
+
     @property
     def validations_left(self) -> int:
         """How often the validation split will still be seen."""
         if self.loaders.val is None:
             return 0
-        every = self.loaders.train.batches_per_epoch * self.settings.eval_every
+        every = self.settings.eval_every_steps
+        every = every or self.loaders.train.batches_per_epoch * self.settings.eval_every
         return (self.steps - 1) // every - self.progress.step // every + 1
 
     @property

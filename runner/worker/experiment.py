@@ -20,6 +20,7 @@ from ..kernels.autotune import autotuning_off
 from ..metrics import HEADLINE
 from ..models import Networks
 from ..training import modes, optimizers, schedules, seeding
+from ..training.clock import Clock
 from ..training.ema import Ema
 from ..training.evaluation import try_metrics
 from ..training.state import Training
@@ -93,7 +94,12 @@ def build(
         }
     steps_per_epoch = loaders.train.batches_per_epoch
     steps = config.train.max_steps or config.train.epochs * steps_per_epoch
-    _check_warmups(config, steps, steps_per_epoch)
+    clock = _clock(config.train, saved)
+    if clock:
+        # It takes a step to know more.
+        steps = clock.most or max(1, steps)
+    if not clock:
+        _check_warmups(config, steps, steps_per_epoch)
     ranks.barrier_without_timeout()
     fused = accelerates(config) and not ranks.any_rank(bool(native.unavailable()))
     optimizations = _optimizations(config, stage.mode, networks, steps, steps_per_epoch, fused)
@@ -109,7 +115,8 @@ def build(
         steps=steps,
         k=min(config.train.topk, len(loaders.classes)),
         metrics=metrics_of(config.train.metrics),
-        ema=Ema(networks, config.train.ema) if config.train.ema else None,
+        ema=Ema(networks, config.train.ema, config.train.ema_warmup) if config.train.ema else None,
+        clock=clock,
         shard=parallel.Shard(ranks),
     )
     _check_metrics(config, training)
@@ -119,6 +126,13 @@ def build(
     if ranks.world_size > 1:
         _synchronise(training, config.train, packed=fused)
     return Experiment(config, stage.device, training, stage.about, notes, plan, costs)
+
+
+def _clock(settings: cfg.Train, saved: checkpoint.Saved | None) -> Clock | None:
+    """Where the run ends by the clock; what was spent before is spent."""
+    if settings.max_minutes is None:
+        return None
+    return Clock(settings.max_minutes, saved.state.seconds if saved else 0.0, settings.max_steps)
 
 
 def _classes(
@@ -186,7 +200,7 @@ def _teachers_accuracy(stage: Stage) -> str:
 def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:
     """A note where the run has become longer or shorter than it was when the checkpoint was written."""
     before, now = saved.state.steps, training.steps
-    if before == now:
+    if before == now or training.clock:
         return []
     step, per_epoch = training.progress.step, training.loaders.train.batches_per_epoch
     if now < step:
@@ -221,15 +235,12 @@ def _optimizations(
 def _check_warmups(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
     peer = config.mode.peer_schedule if isinstance(config.mode, cfg.ClsDistillMultiopt) else None
     for key, schedule in (("schedule", config.schedule), ("mode.peer_schedule", peer)):
-        if (
-            not isinstance(schedule, (cfg.CosineWarmup, cfg.ExponentialWarmup))
-            or config.debug.fast_dev_run
-            or not steps
-        ):
+        if not isinstance(schedule, (cfg.CosineWarmup, cfg.ExponentialWarmup, cfg.Polynomial)):
             continue
-        if round(schedule.warmup_epochs * steps_per_epoch) >= steps:
+        wanted = schedule.warmup_epochs
+        if wanted is not None and not config.debug.fast_dev_run and 0 < steps <= round(wanted * steps_per_epoch):
             raise ConfigError(
-                f"{key}.warmup_epochs={schedule.warmup_epochs}: the warm-up is not shorter than the run of {steps} "
+                f"{key}.warmup_epochs={wanted}: the warm-up is not shorter than the run of {steps} "
                 f"steps ({steps_per_epoch} an epoch). Lower it, such as {key}.warmup_epochs=0"
             )
 
@@ -239,6 +250,11 @@ def _check_metrics(config: cfg.Config, training: Training) -> None:
     train, networks = config.train, training.networks.trained
     training.ranks.broadcast_from_first(lambda: try_metrics(training.metrics, len(training.loaders.classes)))
     if training.loaders.val is None:
+        if any(isinstance(part.schedule.schedule, cfg.Plateau) for part in training.optimizations):
+            raise ConfigError(
+                "schedule=plateau follows validations, and there is no validation split: hold one out, such as "
+                "data.val_fraction=0.1, or choose another schedule."
+            )
         if train.patience:
             raise ConfigError(
                 "train.patience needs a validation split: hold one out, such as data.val_fraction=0.1, or drop it."

@@ -57,7 +57,7 @@ def read(config: cfg.Config) -> InitialWeights | None:
     run = runs.config_of(Path(source)) if (Path(source) / CONFIG).is_file() else None
     if run and (differing := differences(run.data, config.data)):
         repeated = overrides(run.data, differing)
-        if not (config.train.max_steps or config.train.epochs):
+        if not config.train.trains:
             raise ConfigError(
                 f"Nothing is trained here, and {own.origin} was trained with different preprocessing "
                 f"({', '.join(differing)}), so its accuracy would be wrong. Use its settings: {repeated}"

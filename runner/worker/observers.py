@@ -46,6 +46,10 @@ class Recorder:
 
     def logged(self, progress: Progress, values: dict[str, float]) -> None:
         """The training metrics since the last reading."""
+        training = self.run.training
+        if training.clock:
+            per_epoch = training.loaders.train.batches_per_epoch
+            self.display.resize(training.steps, -(-training.steps // per_epoch), training.validations_left)
         self.journal.metrics(progress.step, progress.epochs_begun, values)
         self.display.training(progress.step, progress.epochs_begun, values)
         log.info("step %d %s", progress.step, json.dumps({key: round(value, 5) for key, value in values.items()}))

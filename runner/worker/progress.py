@@ -66,6 +66,14 @@ class Display:
             self.task = self.bar.add_task("training", total=steps, completed=done, numbers="")
             self.bar.start()
 
+    def resize(self, steps: int, epochs: int, evaluations: int) -> None:
+        """The run is of another length than was thought; `evaluations` are still to come."""
+        self.steps = self.left.steps = steps
+        self.left.evaluations = evaluations
+        self.epochs = epochs
+        if self.bar:
+            self.bar.update(self.task, total=steps)
+
     def training(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """Show the training metrics of a reading."""
         self.left.trained(step)

@@ -17,13 +17,17 @@ from tests.data import layouts
 #: 6 batches an epoch, 2 epochs; checkpoints within an epoch as well.
 RUN = [
     "data=synthetic", "data.train_images=60", "data.val_fraction=0.2", "data.test_images=8", "data.batch_size=8",
-    "train.epochs=2", "train.log_every=4", "checkpoint.every_steps=2", "checkpoint.keep=9", "schedule.warmup_epochs=1",
-    "train.threads=1", "tracking=none",
+    "train.epochs=2", "train.log_every=4", "checkpoint.every_steps=2", "checkpoint.keep=9", "train.threads=1",
+    "tracking=none",
 ]  # fmt: skip
 SMALL = "model=mobilenet_v3_small_x0_35"
 LINEAR = ["model=custom", "model.target=tests.samples:linear_network"]
 COMPOSITIONS = {
     "averages, parts of a batch": [*LINEAR, "train.ema=0.9", "train.accumulate=2"],
+    "evaluations within epochs, plateau": [
+        *LINEAR, "schedule=plateau", "schedule.patience=1", "schedule.min_delta=0.05",
+        "train.eval_every_steps=4", "train.ema=0.9",
+    ],
     "two optimizers": [*LINEAR, "mode=cls_distill_multiopt", "optimizer=momentum"],
     "dropout, augmented": [SMALL, "model.dropout=0.3", "data.augment.flip=true", "data.augment.crop_padding=2"],
     "peers, quantized": [SMALL, "mode=cls_distill", "compression=qat"],

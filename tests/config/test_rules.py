@@ -152,4 +152,10 @@ def test_a_warm_up_longer_than_a_fast_dev_run_is_accepted(config_of):
 
 def test_a_warm_up_longer_than_max_steps_is_refused(config_of):
     with pytest.raises(ConfigError, match="the run of 3 steps"):
-        experiment.build(config_of("data=synthetic", "train.max_steps=3"))
+        experiment.build(config_of("data=synthetic", "train.max_steps=3", "schedule.warmup_epochs=1"))
+
+
+@pytest.mark.parametrize("schedule", ["cosine_warmup", "exponential_warmup", "polynomial"])
+def test_a_warm_up_that_was_not_chosen_suits_a_run_of_any_length(config_of, schedule):
+    for length in ("train.max_steps=3", "train.epochs=1", "train.max_minutes=0.01"):
+        experiment.build(config_of("data=synthetic", "data.limit=40", f"schedule={schedule}", length))

@@ -259,6 +259,51 @@ def test_the_last_epoch_is_evaluated_whatever_the_interval(config_of):
     assert all(step in evaluated for step, better in witness.checkpoints if better)
 
 
+def test_evaluations_come_within_epochs_where_steps_are_counted(config_of):
+    witness = Witness()
+    run = built(config_of, "train.eval_every_steps=2", "train.max_steps=7", "checkpoint.every_epochs=9")
+    per_epoch = run.training.loaders.train.batches_per_epoch
+    assert per_epoch == 3
+    assert run.training.validations_left == 4
+    fit(run.training, witness)
+    assert [step for step, *_ in witness.evaluations] == [2, 4, 6, 7]
+    kept = [step for step, _, better in witness.evaluations if better or step == 7]
+    assert [step for step, _ in witness.checkpoints] == kept
+    assert [step for step, _ in witness.logs] == list(range(1, 8))
+
+
+def test_evaluations_within_epochs_change_nothing_of_training(config_of):
+    small = ["model=mobilenet_v3_small_x0_35"]
+    runs = [built(config_of, *MOMENTUM, f"train.eval_every_steps={every}", network=small) for every in ("null", 1)]
+    for run in runs:
+        seeding.seed(5)
+        fit(run.training, Witness())
+    for name, value in weights(runs[0]).items():
+        np.testing.assert_array_equal(weights(runs[1])[name], value)
+
+
+def test_patience_counts_evaluations_within_epochs(config_of):
+    witness = Witness()
+    run = built(config_of, "train.patience=2", "train.min_delta=2", "train.eval_every_steps=1", "train.epochs=9")
+    assert fit(run.training, witness) is Ending.early
+    assert [step for step, *_ in witness.evaluations] == [1, 2, 3]
+
+
+def test_plateau_lowers_the_rate_of_the_step_behind_the_validation(config_of):
+    witness = Witness()
+    plateau = ["schedule=plateau", "schedule.patience=2", "schedule.min_delta=2", "optimizer.lr=1e-3"]
+    options = [*plateau, "train.epochs=6", "train.eval_every_steps=1", "train.log_every=1"]
+    run = experiment.build(config_of(*DATA, *LINEAR, *options))
+    fit(run.training, witness)
+    rates = [values["train/lr"] for _, values in witness.logs]
+    assert rates[:8] == pytest.approx([1e-3] * 3 + [1e-4] * 2 + [1e-5] * 2 + [1e-6])
+
+
+def test_plateau_without_a_validation_split_is_refused(config_of):
+    with pytest.raises(ConfigError, match="data.val_fraction"):
+        experiment.build(config_of(*DATA, *LINEAR, "schedule=plateau", "data.val_fraction=0"))
+
+
 def test_the_last_steps_are_logged_whatever_the_interval(config_of):
     witness = Witness()
     fit(built(config_of, "train.max_steps=6", "train.log_every=50").training, witness)
@@ -307,14 +352,18 @@ def test_a_request_to_stop_within_an_evaluation_ends_at_once_and_the_evaluation_
         np.testing.assert_array_equal(weights(interrupted)[name], value)
 
 
-def test_the_moving_average_is_what_is_evaluated_and_the_weights_go_on_unaveraged(config_of):
-    run = built(config_of, "train.ema=0.5", *MOMENTUM)
+@pytest.mark.parametrize("warmup", ["false", "true"])
+def test_the_moving_average_is_what_is_evaluated_and_the_weights_go_on_unaveraged(config_of, warmup):
+    run = built(config_of, "train.ema=0.15", f"train.ema_warmup={warmup}", *MOMENTUM)
     training = run.training
     average = {name: value.numpy() for name, value in training.ema.averages.items()}
-    for batch in training.loaders.train.epoch(0):
+    # (1 + t) / (10 + t) is 1/10, 2/11, 3/12.
+    decays = (0.1 if warmup == "true" else 0.15, 0.15, 0.15)
+    for decay, batch in zip(decays, training.loaders.train.epoch(0), strict=True):
         train_step(training, batch)
+        training.progress.step += 1
         for name, value in weights(run).items():
-            average[name] = 0.5 * average[name] + 0.5 * value
+            average[name] = decay * average[name] + (1 - decay) * value
     for name, value in training.ema.averages.items():
         np.testing.assert_allclose(value.numpy(), average[name], rtol=1e-5, atol=1e-7)
     own = weights(run)

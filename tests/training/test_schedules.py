@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import config as cfg
@@ -45,6 +46,71 @@ def test_piecewise_changes_at_its_boundaries():
     assert [factor(schedule, step, 50, 10) for step in (0, 9, 10, 29, 30, 49)] == [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
 
 
+@given(st.integers(2, 300), st.floats(0.1, 3), st.floats(0, 1))
+def test_polynomial_falls_from_one_to_its_end_by_its_power(steps, power, end):
+    schedule = cfg.Polynomial(power=power, end_factor=end, warmup_epochs=0)
+    left = 1 - np.arange(steps) / (steps - 1)
+    found = [factor(schedule, step, steps, 10) for step in range(steps)]
+    np.testing.assert_allclose(found, end + (1 - end) * left**power, atol=1e-12)
+
+
+def test_polynomial_warms_up():
+    schedule = cfg.Polynomial(warmup_epochs=2, start_factor=0.0, end_factor=0.5)
+    assert [factor(schedule, step, 21, 5) for step in (0, 5, 10, 15, 20)] == [0.0, 0.5, 1.0, 0.75, 0.5]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.sampled_from([1.0, 1.5, 2.0]), st.floats(0, 0.5))
+def test_cosine_restarts_are_one_cosine_after_another(length, growth, end):
+    schedule = cfg.CosineRestarts(cycle_epochs=length / 10, cycle_factor=growth, end_factor=end)
+    lengths = [round(length * growth**number) for number in range(4)]
+    expected = [factor(cfg.Cosine(end_factor=end), step, one, 1) for one in lengths for step in range(one)]
+    assert [factor(schedule, step, 10**6, 10) for step in range(sum(lengths))] == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.integers(2, 400), st.floats(0, 0.9))
+def test_one_cycle_rises_by_half_a_cosine_and_falls_by_another(steps, rise):
+    schedule = cfg.OneCycle(rise=rise, start_factor=0.2, end_factor=0.05)
+    top = round(rise * (steps - 1))
+    found = [factor(schedule, step, steps, 7) for step in range(steps)]
+    assert found[top] == 1.0
+    assert found[0] == (0.2 if top else 1.0)
+    assert found[-1] == pytest.approx(0.05 if top < steps - 1 else 1.0)
+    assert found == sorted(found[:top]) + sorted(found[top:], reverse=True)
+    if top % 2 == 0 and top:
+        assert found[top // 2] == pytest.approx(0.6)
+
+
+def by_waiting(scores, patience, min_delta):
+    """Reductions counted as a loop beside training would: from one validation to the next."""
+    best, bad, reductions = None, 0, 0
+    for score in scores:
+        if not math.isnan(score) and (best is None or score - best > min_delta):
+            best, bad = score, 0
+        else:
+            bad += 1
+        if bad >= patience:
+            bad, reductions = 0, reductions + 1
+    return reductions
+
+
+@given(st.lists(st.sampled_from([0.25, 0.5, 0.75, 1.0, math.nan]), max_size=30), st.integers(1, 4))
+def test_plateau_reduces_whenever_validations_in_a_row_were_no_better(scores, patience):
+    schedule = cfg.Plateau(gamma=0.5, patience=patience, min_delta=0.25, min_factor=0.01)
+    expected = max(0.01, 0.5 ** by_waiting(scores, patience, 0.25))
+    assert factor(schedule, 5, 10, 5, scores) == expected
+
+
+@given(st.integers(0, 5000), st.integers(1, 200))
+def test_a_warm_up_that_was_not_chosen_takes_five_epochs_or_a_fifth_of_the_run(steps, per_epoch):
+    found = warmup_steps(None, steps, per_epoch)
+    assert found == min(5 * per_epoch, round(steps / 5))
+    assert found < max(1, steps)
+    for schedule in (cfg.CosineWarmup(), cfg.ExponentialWarmup(), cfg.Polynomial()):
+        assert math.isfinite(factor(schedule, 0, steps, per_epoch))
+        assert factor(schedule, found, steps, per_epoch) == 1.0
+
+
 def test_constant_stays():
     assert {factor(cfg.Constant(), step, 10, 5) for step in range(10)} == {1.0}
 
@@ -55,8 +121,12 @@ def test_a_schedule_of_the_user_is_called():
 
 
 @pytest.mark.parametrize(
-    "schedule", [cfg.Constant(), cfg.Cosine(), cfg.CosineWarmup(), cfg.Piecewise(), cfg.ExponentialWarmup()]
-)
+    "schedule",
+    [
+        cfg.Constant(), cfg.Cosine(), cfg.CosineWarmup(), cfg.Piecewise(), cfg.ExponentialWarmup(), cfg.Polynomial(),
+        cfg.CosineRestarts(), cfg.OneCycle(), cfg.Plateau(),
+    ],
+)  # fmt: skip
 def test_a_run_of_one_step_has_a_learning_rate(schedule):
     assert math.isfinite(factor(schedule, 0, 1, 1))
     assert factor(schedule, 0, 1, 1) > 0

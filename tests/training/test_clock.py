@@ -1,0 +1,96 @@
+"""A run that ends by the clock: its steps, its learning rates and what a resumption may still take."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.errors import ConfigError
+from runner.training.clock import Clock
+from runner.training.loop import fit
+from runner.training.state import Ending
+from runner.worker import experiment
+
+from .test_loop import LINEAR, Witness
+
+#: 6 batches an epoch.
+DATA = ["data=synthetic", "data.train_images=60", "data.val_fraction=0.2", "data.test_images=8", "data.batch_size=8"]
+
+
+class Seconds(Witness):
+    """A clock that goes on by a second a step."""
+
+    steps, now = 0, 100.0
+
+    def stepped(self):
+        self.steps += 1
+        self.now += 1
+
+
+def timed(config_of, minutes, *overrides, earlier=0.0, most=None):
+    """A run by a clock of its own, which nothing else makes go on."""
+    words = [*DATA, *LINEAR, f"train.max_minutes={minutes}", "train.log_every=1", "tracking=none", *overrides]
+    run = experiment.build(config_of(*words))
+    seconds = Seconds()
+    run.training.clock = Clock(minutes, earlier, most, now=lambda: seconds.now)
+    return run, seconds
+
+
+@given(st.integers(1, 10**6), st.floats(1e-3, 3599))
+def test_the_part_of_the_steps_that_is_done_is_the_part_of_the_time_that_is_gone(step, spent):
+    steps = Clock(60).steps(step, spent)
+    assert steps > step
+    assert steps == pytest.approx(max(step + 1, step * 3600 / spent), abs=0.51)
+
+
+def test_when_the_time_is_up_no_step_is_left():
+    assert Clock(1).steps(7, 60.0) == 7
+    assert Clock(1, most=5).steps(3, 6.0) == 5
+    clock = Clock(1)
+    clock.reserve = 10.0
+    assert clock.steps(7, 50.0) == 7
+    assert clock.steps(7, 49.0) == 8
+
+
+def test_a_run_ends_by_the_clock_however_many_epochs_that_is(config_of):
+    run, seconds = timed(config_of, 0.5, "train.epochs=1")
+    assert fit(run.training, seconds) is Ending.complete
+    assert seconds.steps == run.training.steps == 31
+    assert [step for step, *_ in seconds.evaluations] == [6, 12, 18, 24, 30, 31]
+    assert seconds.checkpoints[-1][0] == 31
+
+
+def test_the_learning_rate_follows_the_clock_to_its_end(config_of):
+    run, seconds = timed(config_of, 0.5, "schedule=polynomial", "schedule.warmup_epochs=0", "optimizer.lr=1")
+    fit(run.training, seconds)
+    rates = [values["train/lr"] for _, values in seconds.logs]
+    # Half of the time is half of the way, as far as a step's length lets it.
+    assert rates[0] == 1
+    assert rates[15] == pytest.approx(0.5, abs=0.04)
+    assert rates[-1] == pytest.approx(0, abs=0.04)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_resumed_run_has_what_is_left_of_its_time(config_of):
+    run, seconds = timed(config_of, 0.5, earlier=20.0)
+    fit(run.training, seconds)
+    assert seconds.steps == 11
+
+
+def test_the_steps_of_max_steps_are_the_end_where_they_come_first(config_of):
+    run, seconds = timed(config_of, 5, "train.max_steps=9", most=9)
+    fit(run.training, seconds)
+    assert seconds.steps == 9
+
+
+def test_a_run_by_the_clock_trains_without_epochs(config_of):
+    run, seconds = timed(config_of, 0.1, "train.epochs=0")
+    assert fit(run.training, seconds) is Ending.complete
+    assert seconds.steps == 7
+
+
+@pytest.mark.parametrize("minutes", [0, -1])
+def test_a_budget_is_above_nothing(config_of, minutes):
+    with pytest.raises(ConfigError, match="train.max_minutes"):
+        config_of(f"train.max_minutes={minutes}")
