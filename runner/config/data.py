@@ -39,6 +39,14 @@ class Check(Enum):
     none = "none"
 
 
+class Sampler(Enum):
+    """Which images an epoch has."""
+
+    shuffle = "shuffle"
+    balanced = "balanced"
+    sqrt = "sqrt"
+
+
 @dataclass
 class Augment:
     """Random changes to training images, a function of (seed, epoch, image)."""
@@ -61,6 +69,9 @@ class Data:
     """Images an optimizer step sees, over all processes together."""
     eval_batch_size: int = bounded(128, min=1)
     """Images a step of the evaluation sees, over all processes together."""
+    sampler: Sampler = Sampler.shuffle
+    """Which images an epoch, always as long as there are training images, has: each once (`shuffle`), equally many of
+    every class (`balanced`), or of each class in proportion to the square root of its images (`sqrt`)."""
     image_size: Any = bounded(32, min=1, max=1 << 14)
     """Pixels that the network is given: the side of a square, or [height, width]."""
     channels: int = bounded(3, min=1, max=256)

@@ -18,19 +18,46 @@ class Loss:
 
 
 @dataclass
-class CrossEntropy(Loss):
+class WeightedLoss(Loss):
+    """A loss in which images of some classes can count for more than those of others."""
+
+    class_weights: Any = bounded(None, min=0)
+    """Factor of each class's images: `auto` (inverse frequency, 1 in the mean over images), a list in the order of the
+    classes, or by name, `{cat: 2}`, where others have 1; null: 1."""
+
+
+@dataclass
+class CrossEntropy(WeightedLoss):
     """Mean cross entropy with the labels."""
 
     kind: str = "cross_entropy"
 
 
 @dataclass
-class LabelSmoothing(Loss):
+class LabelSmoothing(WeightedLoss):
     """Cross entropy with softened labels (Szegedy et al., CVPR 2016)."""
 
     kind: str = "label_smoothing"
     epsilon: float = bounded(0.1, min=0, below=1)
     """Part of the target spread evenly over all classes."""
+
+
+@dataclass
+class Focal(WeightedLoss):
+    """Cross entropy that images count less for, the surer the network is of their label (Lin et al., ICCV 2017)."""
+
+    kind: str = "focal"
+    gamma: float = bounded(2.0, min=0)
+    """Exponent of (1 - p) with p the label's probability; 0 is plain cross entropy."""
+
+
+@dataclass
+class LogitAdjustment(Loss):
+    """Cross entropy of logits to which the logarithm of the classes' frequencies is added (Menon et al., ICLR 2021)."""
+
+    kind: str = "logit_adjustment"
+    tau: float = bounded(1.0, min=0)
+    """Factor of the logarithms; 1 suits the balanced accuracy."""
 
 
 @dataclass

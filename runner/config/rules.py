@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -30,6 +31,7 @@ from . import (
     Pruning,
     Schedule,
     Vision,
+    WeightedLoss,
     credentials,
     field_rules,
     monitor,
@@ -54,6 +56,7 @@ def validate(config: Config) -> None:
         _data,
         _model,
         _mode,
+        _loss,
         _features,
         _schedules,
         _train,
@@ -146,6 +149,21 @@ def _mode(config: Config) -> Iterator[str]:
             )
         case ClsTeacher() if mimic is not None and not mimic.detach_peer:
             yield "mimic.detach_peer=false: the teacher of mode=cls_teacher is frozen. Use mimic.detach_peer=true."
+
+
+def _loss(config: Config) -> Iterator[str]:
+    wanted = config.loss.class_weights if isinstance(config.loss, WeightedLoss) else None
+    match wanted:
+        case None | "auto":
+            return
+        case list() | dict():
+            weights = [*(wanted.values() if isinstance(wanted, dict) else wanted)]
+            if all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights) and any(weights):
+                return
+    yield (
+        f"loss.class_weights={wanted}: give loss.class_weights=auto, a number for each class, such as "
+        "loss.class_weights=[1,2.5], or those of some by name, such as 'loss.class_weights={cat:2.5}'"
+    )
 
 
 def _features(config: Config) -> Iterator[str]:

@@ -16,7 +16,7 @@ from . import cache, workers
 from .cache import InMemory
 from .matching import ExpectedClasses
 from .prefetch import prefetched
-from .samplers import batch_bounds, epoch_order
+from .samplers import batch_bounds, epoch_order, order
 from .sources import load
 from .splits import ImageFiles, Images, Source, Split
 from .transforms import Augmentation, Changes, Normalize
@@ -47,15 +47,15 @@ class TrainLoader:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Steps in which every image is seen once."""
+        """Steps in which as many images are seen as there are."""
         return len(self.bounds)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from batch `start` on, a pure function of seed and epoch."""
-        order = epoch_order(self.seed, epoch, len(self.split))
+        chosen = order(self.config.sampler, self.seed, epoch, self.split.labels)
         augmentation = Augmentation(self.config, self.seed, epoch, len(self.split))
         bounds = self.bounds[start:]
-        mine = [order[begin:end][self.rank :: self.world] for begin, end in bounds]
+        mine = [chosen[begin:end][self.rank :: self.world] for begin, end in bounds]
         batches = _batches(self.split, mine, self.config, self.normalize, augmentation)
         for (begin, end), (images, labels, indices) in zip(bounds, batches, strict=True):
             yield Batch(images, labels, indices, end - begin)

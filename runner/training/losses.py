@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
 from .. import config as cfg
 from ..config.targets import load_target
+from ..errors import ConfigError, nearest
 
 #: (logits [N, K], labels [N]) → scalar
 HardLoss = Callable[[Tensor, Tensor], Tensor]
@@ -20,13 +24,34 @@ MimicLoss = Callable[[Tensor, Tensor], Tensor]
 ORIGINAL_EPSILON = 1e-5
 
 
-def build(config: cfg.Loss) -> HardLoss:
-    """The loss that the config chooses."""
+@dataclass(frozen=True)
+class Classes:
+    """The classes that a loss may weigh."""
+
+    names: list[str]
+    counts: np.ndarray
+    """int64 [K]: images of each in an epoch, as they are drawn."""
+
+
+def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
+    """The loss that the config chooses; only one that weighs classes needs them. Errors: ConfigError for other ones."""
+    weights = None
+    if isinstance(config, cfg.WeightedLoss) and config.class_weights is not None:
+        assert classes is not None
+        weights = paddle.to_tensor(class_weights(config.class_weights, classes), dtype="float32")
     match config:
         case cfg.CrossEntropy():
-            return cross_entropy
+            return lambda logits, labels: cross_entropy(logits, labels, weights)
         case cfg.LabelSmoothing(epsilon=epsilon):
-            return lambda logits, labels: label_smoothing(logits, labels, epsilon)
+            return lambda logits, labels: label_smoothing(logits, labels, epsilon, weights)
+        case cfg.Focal(gamma=gamma):
+            return lambda logits, labels: focal(logits, labels, gamma, weights)
+        case cfg.LogitAdjustment(tau=tau):
+            assert classes is not None
+            # A class without images counts as if it had one.
+            frequencies = np.maximum(classes.counts, 1) / classes.counts.sum()
+            shifts = paddle.to_tensor(tau * np.log(frequencies), dtype="float32")
+            return lambda logits, labels: cross_entropy(logits.astype("float32") + shifts, labels)
         case cfg.CustomLoss(target=target, kwargs=kwargs):
             custom = load_target(target)
             return lambda logits, labels: custom(logits, labels, **kwargs)
@@ -60,18 +85,71 @@ def log_probabilities(logits: Tensor) -> Tensor:
     return wide - paddle.logsumexp(wide, axis=-1, keepdim=True)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the batch of -log softmax(logits)[label]. logits: float [N, K]; labels: int64 [N]; returns a scalar."""
-    return F.nll_loss(log_probabilities(logits), labels)
+def class_weights(wanted: Any, classes: Classes) -> np.ndarray:
+    """Factors of the classes, float64 [K], that `loss.class_weights` means.
+
+    `auto` is N / (K·n) for a class with n of the N images of an epoch (`balanced` in scikit-learn), with K the classes
+    that have images; the others, which no loss meets, get 0. Errors: ConfigError for a number too many or too few, and
+    for a name that is no class.
+    """
+    names, counts = classes.names, classes.counts
+    if wanted == "auto":
+        return np.where(counts > 0, counts.sum() / ((counts > 0).sum() * np.maximum(counts, 1)), 0.0)
+    if isinstance(wanted, dict):
+        by_name = {str(name): weight for name, weight in wanted.items()}
+        for name in by_name:
+            if name not in names:
+                raise ConfigError(f"loss.class_weights.{name}: there is no such class.{nearest(name, names)}")
+        return np.array([by_name.get(name, 1.0) for name in names], dtype=np.float64)
+    if len(wanted) != len(names):
+        raise ConfigError(
+            f"loss.class_weights={wanted}: there are {len(names)} classes, and each needs a number, in their order: "
+            f"{', '.join(names[:10])}{', …' if len(names) > 10 else ''}"
+        )
+    return np.array(wanted, dtype=np.float64)
 
 
-def label_smoothing(logits: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Cross entropy with the target (1-ε)·onehot + ε/K (Szegedy et al., CVPR 2016).
+def _weighted(losses: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Mean over images of losses [N], those of each class times its weight.
 
-    logits: float [N, K]; labels: int64 [N]; returns the mean over the batch, a scalar.
+    Divided by the images and not by their weights, so that parts of a batch add up to the whole.
+    """
+    return (losses * weights[labels].astype(losses.dtype)).mean()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over the batch of -log softmax(logits)[label], times the weight of the label's class.
+
+    logits: float [N, K]; labels: int64 [N]; weights: float32 [K]; returns a scalar.
     """
     logs = log_probabilities(logits)
-    return (1 - epsilon) * F.nll_loss(logs, labels) - epsilon * logs.mean()
+    if weights is None:
+        return F.nll_loss(logs, labels)
+    return _weighted(F.nll_loss(logs, labels, reduction="none"), labels, weights)
+
+
+def label_smoothing(logits: Tensor, labels: Tensor, epsilon: float, weights: Tensor | None = None) -> Tensor:
+    """Cross entropy with the target (1-ε)·onehot + ε/K (Szegedy et al., CVPR 2016), times the label's weight.
+
+    logits: float [N, K]; labels: int64 [N]; weights: float32 [K]; returns the mean over the batch, a scalar.
+    """
+    logs = log_probabilities(logits)
+    if weights is None:
+        return (1 - epsilon) * F.nll_loss(logs, labels) - epsilon * logs.mean()
+    hard = F.nll_loss(logs, labels, reduction="none")
+    return _weighted((1 - epsilon) * hard - epsilon * logs.mean(axis=-1), labels, weights)
+
+
+def focal(logits: Tensor, labels: Tensor, gamma: float, weights: Tensor | None = None) -> Tensor:
+    """Mean over the batch of -(1-p)^γ·log p with p the label's probability (Lin et al., ICCV 2017).
+
+    Its α are the weights of classes. Shapes as in `cross_entropy`.
+    """
+    hard = F.nll_loss(log_probabilities(logits), labels, reduction="none")
+    # Where p is 1, an exponent below 1 would have an infinite slope.
+    unsure = paddle.clip(-paddle.expm1(-hard), min=1e-12)
+    losses = unsure**gamma * hard
+    return losses.mean() if weights is None else _weighted(losses, labels, weights)
 
 
 def kl_divergence(logits: Tensor, peer: Tensor, temperature: float = 1.0) -> Tensor:

@@ -35,12 +35,12 @@ class Mode:
         return [name for names in self.owners for name in names]
 
 
-def build(config: cfg.Config) -> Mode:
-    """The mode that the config chooses."""
+def build(config: cfg.Config, classes: losses.Classes | None = None) -> Mode:
+    """The mode that the config chooses. Errors: ConfigError for a loss that does not suit the classes."""
+    hard = losses.build(config.loss, classes)
     if isinstance(config.mode, cfg.Cls):
-        hard = losses.build(config.loss)
         return Mode([["student"]], lambda outputs, labels: [{"ce/student": hard(outputs["student"].logits, labels)}])
-    follow = _Following(losses.build(config.loss), config.mimic, config.features)
+    follow = _Following(hard, config.mimic, config.features)
     match config.mode:
         case cfg.ClsTeacher():
             return Mode(

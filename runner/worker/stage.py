@@ -14,13 +14,14 @@ from .. import data, device, models, parallel, terminal
 from ..data import about as about_data
 from ..data import check
 from ..data.about import About
+from ..data.samplers import drawn
 from ..errors import DataError
 from ..kernels import native
 from ..kernels.accelerate import accelerate as accelerate_network
 from ..metrics import HEADLINE
 from ..models import Networks
 from ..runs.protocol import Heartbeat
-from ..training import modes, precision, seeding
+from ..training import losses, modes, precision, seeding
 from ..training.evaluation import evaluate
 from . import features, teacher
 
@@ -59,7 +60,8 @@ def prepare(
     overfit = config.debug.overfit_batches
     loaders = data.build(config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, source=source)
     notes += loaders.notes
-    mode = modes.build(config)
+    counts = np.bincount(loaders.source.train.labels, minlength=len(loaders.classes))
+    mode = modes.build(config, losses.Classes(loaders.classes, drawn(config.data.sampler, counts)))
     networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
     if with_teacher:
         features.check(config, mode, networks)

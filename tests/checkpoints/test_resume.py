@@ -28,6 +28,9 @@ COMPOSITIONS = {
         *LINEAR, "schedule=plateau", "schedule.patience=1", "schedule.min_delta=0.05",
         "train.eval_every_steps=4", "train.ema=0.9",
     ],
+    "balanced sampling, weights": [
+        *LINEAR, "data.sampler=balanced", "loss=focal", "loss.class_weights=auto", "data.augment.flip=true",
+    ],
     "two optimizers": [*LINEAR, "mode=cls_distill_multiopt", "optimizer=momentum"],
     "dropout, augmented": [SMALL, "model.dropout=0.3", "data.augment.flip=true", "data.augment.crop_padding=2"],
     "peers, quantized": [SMALL, "mode=cls_distill", "compression=qat"],

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.data.samplers import batch_bounds, epoch_order
+from runner import config as cfg
+from runner.data.samplers import batch_bounds, drawn, epoch_order, order
 from runner.errors import ConfigError
 
 
@@ -55,3 +56,53 @@ def test_the_number_of_processes_does_not_change_the_number_of_steps() -> None:
 def test_fewer_images_in_a_batch_than_processes_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"data\.batch_size"):
         batch_bounds(8, 1, world=2)
+
+
+#: Images of each class, some without any.
+COUNTS = st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(any)
+CHOSEN = [cfg.Sampler.balanced, cfg.Sampler.sqrt]
+
+
+def labels_of(counts, seed=0):
+    return np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+@given(COUNTS, st.integers(0, 99), st.integers(0, 99))
+def test_shuffling_is_the_order_of_an_epoch(counts, seed, epoch):
+    labels = labels_of(counts)
+    assert np.array_equal(order(cfg.Sampler.shuffle, seed, epoch, labels), epoch_order(seed, epoch, len(labels)))
+    assert np.array_equal(drawn(cfg.Sampler.shuffle, np.array(counts)), counts)
+
+
+@given(COUNTS, st.sampled_from(CHOSEN), st.integers(0, 2**40), st.integers(0, 1000))
+def test_an_epoch_is_as_long_as_there_are_images_and_has_its_share_of_every_class(counts, sampler, seed, epoch):
+    labels = labels_of(counts)
+    seen = np.bincount(labels[order(sampler, seed, epoch, labels)], minlength=len(counts))
+    parts = [min(count, 1) if sampler is cfg.Sampler.balanced else count**0.5 for count in counts]
+    shares = [part * len(labels) / sum(parts) for part in parts]
+    assert seen.sum() == len(labels)
+    assert np.abs(seen - shares).max() < 1
+    assert all((number > 0) == (count > 0) for number, count in zip(seen, counts, strict=True))
+    assert np.array_equal(seen, drawn(sampler, np.array(counts)))
+
+
+@given(COUNTS, st.sampled_from(CHOSEN), st.integers(0, 99), st.integers(1, 12))
+def test_over_the_epochs_every_image_of_a_class_is_seen_equally_often_or_once_more(counts, sampler, seed, epochs):
+    labels = labels_of(counts)
+    seen = np.zeros(len(labels), dtype=int)
+    for epoch in range(epochs):
+        np.add.at(seen, order(sampler, seed, epoch, labels), 1)
+    for label in np.unique(labels):
+        own = seen[labels == label]
+        assert own.max() - own.min() <= 1
+
+
+def test_the_images_of_an_epoch_are_a_function_of_seed_epoch_and_labels_alone():
+    labels = labels_of([3, 50, 12])
+    orders = [order(cfg.Sampler.balanced, 1, epoch, labels) for epoch in (4, 4, 5)]
+    np.random.seed(5)
+    assert np.array_equal(orders[0], orders[1])
+    assert not np.array_equal(orders[0], orders[2])
+    assert not np.array_equal(orders[0], order(cfg.Sampler.balanced, 2, 4, labels))
+    # Classes follow each other in no order.
+    assert len(set(labels[orders[0]][:20].tolist())) == 3

@@ -36,6 +36,10 @@ COMPOSITIONS = {
     "cls in parts, with averages and clipping": [
         "train.accumulate=2", "train.ema=0.9", "optimizer.clip_norm=0.5", *PLAIN,
     ],
+    "cls, balanced, weighted": [
+        "data.sampler=balanced", "loss=label_smoothing", "loss.class_weights={class1:3,class2:0.5}",
+        "train.accumulate=2", "train.eval_every_steps=2", *PLAIN,
+    ],
     "cls_distill": ["mode=cls_distill", *SMALL],
     "cls_distill_multiopt": [
         "mode=cls_distill_multiopt", "optimizer@mode.peer_optimizer=momentum", "mode.peer_optimizer.lr=0.01", *SMALL,

@@ -7,8 +7,10 @@ import paddle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
 
 from runner import config as cfg
+from runner.errors import ConfigError
 from runner.training import losses
 
 TOLERANCE = 1e-6
@@ -92,3 +94,109 @@ def test_a_loss_of_the_user_is_called_with_its_arguments():
     custom = losses.build(cfg.CustomLoss(target="tests.samples:scaled_error", kwargs={"scale": 3.0}))
     logits, labels = tensors(np.ones((2, 4)), np.array([0, 1]))
     assert float(custom(logits, labels)) == pytest.approx(3.0 * np.log(4))
+
+
+def classes_of(counts):
+    return losses.Classes([f"class{number}" for number in range(len(counts))], np.array(counts))
+
+
+def target_of(loss, labels, classes):
+    """What a loss compares with: the one-hot target, softened by label smoothing."""
+    epsilon = loss.epsilon if isinstance(loss, cfg.LabelSmoothing) else 0
+    return (1 - epsilon) * np.eye(classes)[labels] + epsilon / classes
+
+
+@settings(max_examples=40, deadline=None)
+@given(two_logits(), st.sampled_from([cfg.CrossEntropy, cfg.LabelSmoothing, cfg.Focal]), st.integers(0, 2**32 - 1))
+def test_the_loss_of_every_image_has_the_weight_of_its_class(drawn, kind, seed):
+    logits, _, labels = drawn
+    weights = np.random.default_rng(seed).uniform(0, 3, logits.shape[1])
+    weighted = losses.build(kind(class_weights=weights.tolist()), classes_of([1] * logits.shape[1]))
+    plain = losses.build(kind())
+    each = [float(plain(*tensors(logits[[row]], labels[[row]]))) for row in range(len(labels))]
+    expected = np.mean(weights[labels] * each)
+    assert float(weighted(*tensors(logits, labels))) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    chosen = kind()
+    by_formula = -(target_of(chosen, labels, logits.shape[1]) * np.log(softmax(logits))).sum(axis=-1)
+    if kind is cfg.Focal:
+        by_formula *= (1 - softmax(logits)[np.arange(len(labels)), labels]) ** chosen.gamma
+    np.testing.assert_allclose(each, by_formula, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(two_logits(), st.floats(0, 5))
+def test_focal_loss_is_its_formula_and_its_gradient_a_difference(drawn, gamma):
+    logits, _, labels = drawn
+    loss = losses.build(cfg.Focal(gamma=gamma))
+
+    def formula(values):
+        p = softmax(values)[np.arange(len(labels)), labels]
+        return (-((1 - p) ** gamma) * np.log(p)).mean()
+
+    tensor, target = tensors(logits, labels)
+    tensor.stop_gradient = False
+    value = loss(tensor, target)
+    value.backward()
+    assert float(value) == pytest.approx(formula(logits), rel=1e-4, abs=1e-6)
+    step = 1e-5 * np.eye(logits.shape[1])[labels]
+    slope = (formula(logits + step) - formula(logits - step)) / 2e-5
+    along = float((tensor.grad.numpy() * np.eye(logits.shape[1])[labels]).sum())
+    assert along == pytest.approx(slope, rel=1e-3, abs=1e-5)
+
+
+def test_focal_loss_without_its_exponent_is_cross_entropy():
+    logits, labels = tensors(np.random.default_rng(0).normal(size=(6, 5)), np.arange(6) % 5)
+    assert float(losses.focal(logits, labels, 0.0)) == pytest.approx(float(losses.cross_entropy(logits, labels)))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_loss_of_a_certain_network_has_a_finite_gradient(gamma):
+    logits = paddle.to_tensor([[100.0, -100.0], [-100.0, 100.0]], stop_gradient=False)
+    loss = losses.focal(logits, paddle.to_tensor([0, 0]), gamma)
+    loss.backward()
+    assert float(loss) == pytest.approx(100.0)
+    assert np.isfinite(logits.grad.numpy()).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(two_logits(), st.floats(0, 2), st.integers(0, 2**32 - 1))
+def test_logit_adjustment_adds_the_logarithms_of_the_frequencies(drawn, tau, seed):
+    logits, _, labels = drawn
+    counts = np.random.default_rng(seed).integers(1, 100, logits.shape[1])
+    loss = losses.build(cfg.LogitAdjustment(tau=tau), classes_of(counts))
+    frequencies = counts / counts.sum()
+    # eq. 10 of the paper.
+    scores = frequencies**tau * np.exp(logits)
+    expected = -np.log(scores[np.arange(len(labels)), labels] / scores.sum(axis=-1)).mean()
+    assert float(loss(*tensors(logits, labels))) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_a_class_without_images_leaves_logit_adjustment_a_number():
+    loss = losses.build(cfg.LogitAdjustment(), classes_of([5, 0, 3]))
+    logits = paddle.to_tensor([[1.0, 2.0, 3.0]], stop_gradient=False)
+    value = loss(logits, paddle.to_tensor([0]))
+    value.backward()
+    assert np.isfinite(float(value))
+    assert np.isfinite(logits.grad.numpy()).all()
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=9))
+def test_automatic_weights_are_the_balanced_ones_of_scikit_learn(counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    found = losses.class_weights("auto", classes_of(counts))
+    expected = compute_class_weight("balanced", classes=np.arange(len(counts)), y=labels)
+    np.testing.assert_allclose(found, expected)
+    assert found[labels].mean() == pytest.approx(1)
+
+
+def test_classes_without_images_are_no_part_of_automatic_weights():
+    assert losses.class_weights("auto", classes_of([6, 0, 2])).tolist() == pytest.approx([8 / 12, 0, 2])
+
+
+def test_weights_come_by_name_and_others_are_one():
+    classes = losses.Classes(["cat", "dog", "7"], np.array([1, 1, 1]))
+    assert losses.class_weights({"dog": 2.5, 7: 0}, classes).tolist() == [1, 2.5, 0]
+    with pytest.raises(ConfigError, match=r"loss.class_weights.dgo: there is no such class. Did you mean 'dog'"):
+        losses.class_weights({"dgo": 2}, classes)
+    with pytest.raises(ConfigError, match="there are 3 classes, and each needs a number.*cat, dog, 7"):
+        losses.class_weights([1, 2], classes)
