@@ -20,6 +20,22 @@ class Goal(Enum):
     min = "min"
 
 
+#: Bins of the expected calibration error, as in its paper.
+CALIBRATION_BINS = 15
+#: What sums of confidences are counted in: whole numbers add up to the same in any order.
+CONFIDENCE_UNIT = 2.0**-30
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What an evaluation of one network says of its probabilities, beyond which is the largest."""
+
+    ranking: list[tuple[np.ndarray, np.ndarray]]
+    """Of each class, by rising probability of it: images of the class and of others that have the same, int64 [B]."""
+    calibration: np.ndarray
+    """int64 [bins, 3]: images whose largest probability is in a bin, right ones, the sum in `CONFIDENCE_UNIT`."""
+
+
 @dataclass(frozen=True)
 class Sums:
     """What an evaluation of one network adds up, over all images of a split and all processes."""
@@ -32,6 +48,8 @@ class Sums:
     """Images whose label is the largest logit."""
     topk: int
     """Images whose label is among the k largest logits."""
+    scores: Scores | None = None
+    """None where no metric that is computed needs them."""
 
     @property
     def images(self) -> int:
@@ -53,6 +71,8 @@ class Metric:
     """Whether it is a share of the images, so that its standard error is that of a binomial proportion."""
     is_prominent: bool = False
     """Whether it is shown where there is room for few, beside the monitored metric."""
+    needs_scores: bool = False
+    """Whether it is one of `Sums.scores`."""
 
 
 def _share(part: float, images: int) -> float:
@@ -65,19 +85,124 @@ def _macro_f1(sums: Sums) -> float:
     A class without images in the split is left out; one that is never predicted has 0. It is scikit-learn's
     `f1_score(labels=unique(y_true), average="macro", zero_division=0)`.
     """
-    labelled, predicted, right = sums.confusion.sum(axis=1), sums.confusion.sum(axis=0), sums.confusion.diagonal()
-    occurs = labelled > 0
-    return float((2 * right[occurs] / (labelled + predicted)[occurs]).mean()) if occurs.any() else math.nan
+    return _macro(sums, of_classes(sums.confusion).f1)
+
+
+def _macro_precision(sums: Sums) -> float:
+    """Mean over classes of the precision TP / (TP + FP), of the classes that have images.
+
+    As with F1 a class that is never predicted has 0. It is scikit-learn's
+    `precision_score(labels=unique(y_true), average="macro", zero_division=0)`.
+    """
+    return _macro(sums, of_classes(sums.confusion).precision)
 
 
 def _balanced_accuracy(sums: Sums) -> float:
-    """Mean recall of the classes that have images in the split (Brodersen et al., ICPR 2010).
+    """Mean recall of the classes that have images in the split (Brodersen et al., ICPR 2010): macro recall.
 
     It is scikit-learn's `balanced_accuracy_score`.
     """
-    labelled, right = sums.confusion.sum(axis=1), sums.confusion.diagonal()
-    occurs = labelled > 0
-    return float((right[occurs] / labelled[occurs]).mean()) if occurs.any() else math.nan
+    return _macro(sums, of_classes(sums.confusion).recall)
+
+
+def _mcc(sums: Sums) -> float:
+    """Matthews correlation coefficient (1975), of several classes R_K of Gorodkin (2004); 0 where either is constant.
+
+    It is scikit-learn's `matthews_corrcoef`.
+    """
+    labelled, predicted = _margins(sums)
+    images = float(sums.images)
+    if not images:
+        return math.nan
+    covariance = images * float(sums.confusion.trace()) - float((labelled * predicted).sum())
+    spread = (images**2 - float((labelled**2).sum())) * (images**2 - float((predicted**2).sum()))
+    return covariance / math.sqrt(spread) if spread else 0.0
+
+
+def _cohen_kappa(sums: Sums) -> float:
+    """Agreement beyond chance (Cohen, 1960); not a number where chance alone agrees on everything.
+
+    It is scikit-learn's `cohen_kappa_score`.
+    """
+    labelled, predicted = _margins(sums)
+    images = float(sums.images)
+    by_chance = float((labelled * predicted).sum())
+    agreed = images * float(sums.confusion.trace())
+    return (agreed - by_chance) / (images**2 - by_chance) if by_chance < images**2 else math.nan
+
+
+def _roc_auc(sums: Sums) -> float:
+    """Mean over classes of the area under the ROC curve of a class against the others (Fawcett, 2006).
+
+    The area is the probability that an image of the class has a higher probability of it than another one, of equal
+    ones half. Of the classes that some images are of, and some are not; it is scikit-learn's `roc_auc_score` of these
+    with `average="macro"`.
+    """
+    areas = []
+    for own, others in _ranking(sums):
+        pairs = float(own.sum()) * float(others.sum())
+        if pairs:
+            areas.append(float((own * (2 * others.cumsum() - others)).sum()) / (2 * pairs))
+    return sum(areas) / len(areas) if areas else math.nan
+
+
+def _average_precision(sums: Sums) -> float:
+    """Mean over the classes that have images of the average precision: Σ (Rᵢ - Rᵢ₋₁)·Pᵢ over falling thresholds.
+
+    It is scikit-learn's `average_precision_score` of these with `average="macro"`.
+    """
+    found = []
+    for own, others in _ranking(sums):
+        if own.any():
+            own, others = own[::-1], others[::-1]
+            hits, seen, some = own.cumsum(), (own + others).cumsum(), own > 0
+            found.append(float((own[some] * hits[some] / seen[some]).sum()) / float(own.sum()))
+    return sum(found) / len(found) if found else math.nan
+
+
+def _calibration_error(sums: Sums) -> float:
+    """Expected calibration error (Naeini et al., AAAI 2015; Guo et al., ICML 2017): Σ nᵦ/N · |accuracyᵦ - confidenceᵦ|.
+
+    Over 15 bins of equal width of the largest probability, each open below and closed above.
+    """
+    if sums.scores is None or not sums.images or math.isnan(sums.loss):
+        return math.nan
+    _, right, confidence = sums.scores.calibration.T
+    return float(abs(right - confidence * CONFIDENCE_UNIT).sum()) / sums.images
+
+
+def _ranking(sums: Sums) -> list[tuple[np.ndarray, np.ndarray]]:
+    # Probabilities that are not numbers have no order.
+    return [] if sums.scores is None or math.isnan(sums.loss) else sums.scores.ranking
+
+
+def _margins(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
+    """Images of each class, and images that were taken for it: float64 [K]."""
+    return sums.confusion.sum(axis=1).astype("float64"), sums.confusion.sum(axis=0).astype("float64")
+
+
+@dataclass(frozen=True)
+class OfClasses:
+    """What a confusion matrix says of each class: float64 [K], 0 where nothing is divided."""
+
+    precision: np.ndarray
+    """TP / (TP + FP)."""
+    recall: np.ndarray
+    """TP / (TP + FN)."""
+    f1: np.ndarray
+    """2·TP / (2·TP + FP + FN)."""
+
+
+def of_classes(confusion: np.ndarray) -> OfClasses:
+    """Precision, recall and F1 of every class. confusion: int64 [K, K], a row a label."""
+    labelled, predicted, right = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
+    return OfClasses(right / predicted.clip(1), right / labelled.clip(1), 2 * right / (labelled + predicted).clip(1))
+
+
+def _macro(sums: Sums, values: np.ndarray) -> float:
+    """Mean of values of classes over those that have images."""
+    occurs = sums.confusion.sum(axis=1) > 0
+    return float(values[occurs].mean()) if occurs.any() else math.nan
 
 
 #: In the order in which tables show them.
@@ -85,9 +210,17 @@ METRICS = [
     Metric("top1", "top-1", Goal.max, lambda sums: _share(sums.top1, sums.images), True, True),
     Metric("top{k}", "top-{k}", Goal.max, lambda sums: _share(sums.topk, sums.images), True),
     Metric("macro_f1", "macro-F1", Goal.max, _macro_f1),
+    Metric("macro_precision", "macro precision", Goal.max, _macro_precision),
     Metric("balanced_accuracy", "balanced accuracy", Goal.max, _balanced_accuracy),
+    Metric("mcc", "Matthews correlation", Goal.max, _mcc),
+    Metric("cohen_kappa", "Cohen's kappa", Goal.max, _cohen_kappa),
+    Metric("roc_auc", "ROC-AUC", Goal.max, _roc_auc, needs_scores=True),
+    Metric("average_precision", "average precision", Goal.max, _average_precision, needs_scores=True),
+    Metric("calibration_error", "calibration error", Goal.min, _calibration_error, needs_scores=True),
     Metric("loss", "loss", Goal.min, lambda sums: _share(sums.loss, sums.images), is_prominent=True),
 ]
+#: Other names of the same numbers.
+ALIASES = {"accuracy": "top1", "macro_recall": "balanced_accuracy", "nll": "loss", "ece": "calibration_error"}
 #: What every finished run has, and what counts where nothing was validated.
 HEADLINE = METRICS[0]
 

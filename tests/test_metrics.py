@@ -6,15 +6,27 @@ import math
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    f1_score,
+    matthews_corrcoef,
+    precision_recall_fscore_support,
+    precision_score,
+    roc_auc_score,
+)
 
 from runner import metrics
-from runner.metrics import HEADLINE, METRICS, Goal, Metric, Sums
+from runner.metrics import CALIBRATION_BINS, CONFIDENCE_UNIT, HEADLINE, METRICS, Goal, Metric, Scores, Sums
+from runner.training.scores import ranked
 
 
 def sums_of(labels, predicted, classes):
@@ -55,6 +67,94 @@ def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_have_labels(ca
 
 
 @given(predictions())
+def test_macro_precision_is_the_mean_over_the_classes_that_have_labels(case):
+    classes, labels, predicted = case
+    expected = precision_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
+    assert computed("macro_precision", sums_of(labels, predicted, classes)) == pytest.approx(expected, abs=1e-12)
+
+
+@given(predictions())
+def test_matthews_correlation_and_kappa_are_those_of_scikit_learn(case):
+    classes, labels, predicted = case
+    sums = sums_of(labels, predicted, classes)
+    with warnings.catch_warnings():
+        # Kappa of labels and predictions of one class only is 0/0.
+        warnings.simplefilter("ignore")
+        assert computed("mcc", sums) == pytest.approx(matthews_corrcoef(labels, predicted), abs=1e-12)
+        expected = cohen_kappa_score(labels, predicted, labels=range(classes))
+    assert computed("cohen_kappa", sums) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+@given(predictions())
+def test_precision_recall_and_f1_of_every_class_are_those_of_scikit_learn(case):
+    classes, labels, predicted = case
+    each = metrics.of_classes(sums_of(labels, predicted, classes).confusion)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, predicted, labels=range(classes), average=None, zero_division=0
+    )
+    np.testing.assert_allclose(each.precision, precision)
+    np.testing.assert_allclose(each.recall, recall)
+    np.testing.assert_allclose(each.f1, f1)
+
+
+def calibration_of(probabilities, labels):
+    """`Scores.calibration`, an image at a time."""
+    table = np.zeros((CALIBRATION_BINS, 3), dtype=np.int64)
+    for row, label in zip(probabilities, labels, strict=True):
+        number = min(math.ceil(float(row.max()) * CALIBRATION_BINS), CALIBRATION_BINS) - 1
+        table[number] += [1, row.argmax() == label, int(float(row.max()) / CONFIDENCE_UNIT)]
+    return table
+
+
+@st.composite
+def probabilities(draw):
+    """Probabilities with many equal ones, and labels of which classes may be missing."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    classes, count = draw(st.integers(2, 6)), draw(st.integers(1, 40))
+    logits = generator.integers(0, draw(st.sampled_from([3, 1000])), (count, classes)) / 100
+    exponentials = np.exp(logits)
+    labels = generator.integers(0, generator.integers(1, classes + 1), count)
+    return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype("float32"), labels
+
+
+def scored(given, labels):
+    sums = sums_of(labels, given.argmax(axis=1), given.shape[1])
+    return replace(sums, scores=Scores(ranked(given, labels), calibration_of(given, labels)))
+
+
+@given(probabilities())
+def test_areas_are_those_of_scikit_learn(case):
+    given_, labels = case
+    sums, areas, averages = scored(given_, labels), [], []
+    for label in np.unique(labels):
+        own = labels == label
+        averages.append(average_precision_score(own, given_[:, label]))
+        if not own.all():
+            areas.append(roc_auc_score(own, given_[:, label]))
+    expected = np.mean(areas) if areas else math.nan
+    assert computed("roc_auc", sums) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert computed("average_precision", sums) == pytest.approx(np.mean(averages), abs=1e-12)
+
+
+@given(probabilities())
+def test_the_calibration_error_is_that_of_its_paper(case):
+    given_, labels = case
+    confidence, right = given_.max(axis=1).astype(np.float64), given_.argmax(axis=1) == labels
+    expected = 0.0
+    for low in range(CALIBRATION_BINS):
+        within = (confidence * CALIBRATION_BINS > low) & (confidence * CALIBRATION_BINS <= low + 1)
+        if within.any():
+            expected += within.mean() * abs(right[within].mean() - confidence[within].mean())
+    assert computed("calibration_error", scored(given_, labels)) == pytest.approx(expected, abs=1e-7)
+
+
+def test_scores_of_a_network_that_returns_nan_are_no_numbers():
+    given_, labels = np.full((3, 2), np.nan, dtype=np.float32), np.array([0, 1, 1])
+    sums = replace(sums_of(labels, labels, 2), loss=math.nan, scores=Scores(ranked(given_, labels), np.zeros((15, 3))))
+    assert all(math.isnan(metric.compute(sums)) for metric in METRICS if metric.needs_scores)
+
+
+@given(predictions())
 def test_the_others_are_means_over_the_images(case):
     classes, labels, predicted = case
     sums = sums_of(labels, predicted, classes)
@@ -86,7 +186,10 @@ def test_a_top_k_is_found_by_its_k_and_the_top_1_is_itself():
     assert metrics.find("top1", METRICS) is HEADLINE
     for name in ("top0", "top", "top01", "top-5", "macro", "top{k}x", ""):
         assert metrics.find(name, METRICS) is None
-    assert [one.name for one in metrics.with_k(METRICS, 1)] == ["top1", "macro_f1", "balanced_accuracy", "loss"]
+    assert [one.name for one in metrics.with_k(METRICS, 1)] == [
+        "top1", "macro_f1", "macro_precision", "balanced_accuracy", "mcc", "cohen_kappa", "roc_auc",
+        "average_precision", "calibration_error", "loss",
+    ]  # fmt: skip
 
 
 def test_what_is_present_comes_in_the_order_of_the_list():

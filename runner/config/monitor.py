@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from ..metrics import METRICS, Goal, Metric, Sums, find, present, with_k
+from ..metrics import ALIASES, METRICS, Goal, Metric, Sums, find, present, with_k
 from .sweep import Cost
 from .targets import load_target
 
@@ -60,6 +60,12 @@ def monitored(monitor: str) -> str:
     """`<network>/<metric>` that a value of `train.monitor` means: without a network the student's."""
     name = monitor.removeprefix("val/")
     return name if "/" in name else f"student/{name}"
+
+
+def without_alias(monitor: str, custom: Mapping[str, CustomMetric]) -> str:
+    """The monitor with the name that its metric has here, in place of another one that is usual."""
+    place, slash, name = monitor.rpartition("/")
+    return monitor if name in custom else f"{place}{slash}{ALIASES.get(name, name)}"
 
 
 def prominent(values: Iterable[str], metrics: Iterable[Metric], monitor: str) -> list[Metric]:

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 from ..metrics import Goal
 from .fields import bounded, path
-from .monitor import CustomMetric, goal_of
+from .monitor import CustomMetric, goal_of, without_alias
 
 
 class Device(Enum):
@@ -90,6 +90,7 @@ class Train:
         return bool(self.epochs or self.max_steps or self.max_minutes)
 
     def __post_init__(self) -> None:
+        self.monitor = without_alias(self.monitor, self.metrics)
         self.goal = goal_of(self.monitor, self.goal, self.metrics)
 
 

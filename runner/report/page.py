@@ -17,7 +17,7 @@ from PIL import Image
 from .. import __version__, files, terminal
 from .. import config as cfg
 from ..data import about
-from ..metrics import HEADLINE, METRICS, Metric
+from ..metrics import HEADLINE, METRICS, Metric, of_classes
 from ..terminal import duration, printable
 from . import charts, costs, subject, verdict
 from .subject import Run, shortened
@@ -232,10 +232,11 @@ def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
 
 
 def _classes(per_class: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every class with its accuracy and what it is most often taken for, the worst first."""
+    """Every class with its accuracy, precision and F1, and what it is most often taken for, the worst first."""
     if not per_class:
         return []
     names, confusion = per_class["classes"], np.array(per_class["student"]["confusion"])
+    each = of_classes(confusion)
     tables = []
     for number, (name, top1) in enumerate(zip(names, per_class["student"]["top1"], strict=True)):
         others = confusion[number].copy()
@@ -246,6 +247,8 @@ def _classes(per_class: dict[str, Any]) -> list[dict[str, Any]]:
                 "name": name,
                 "images": int(confusion[number].sum()),
                 "top1": top1,
+                "precision": float(each.precision[number]),
+                "f1": float(each.f1[number]),
                 "as": f"{names[int(others.argmax())]} ({count})" if count else "",
             }
         )

@@ -40,6 +40,8 @@ class Result:
     """Its best value; None where nothing was validated."""
     seconds: float
     """Seconds trained, over all attempts."""
+    temperature: float | None = None
+    """What the deployed network's logits are best divided by, for its probabilities to be those of being right."""
     exported: str | None = None
     """The exported file that is recommended."""
     ending: str | None = None

@@ -92,13 +92,14 @@ def evaluate(
     ranks: Ranks = ALONE,
     metrics: Iterable[Metric] = METRICS,
 ) -> Evaluation:
-    """Metrics of every trained network over all batches of all processes, in constant memory.
+    """Metrics of every trained network over all batches of all processes, in bounded memory.
 
     The loss is the plain cross entropy whatever the run minimises, so that runs compare. `details` keeps three numbers
     an image of this process. Errors: ConfigError of a user-defined metric.
     """
     names = networks.trained
-    sums = {name: Summed(k) for name in names}
+    metrics = list(metrics)
+    sums = {name: Summed(k, any(metric.needs_scores for metric in metrics)) for name in names}
     seen: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in names}
     with untouched(networks):
         for batch in batches:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import paddle
+import paddle.nn.functional as F
 from paddle import Tensor
 
 from ..kernels import functions, native
 from ..metrics import Sums
 from ..parallel import Ranks
+from . import scores
 from .losses import cross_entropy
 
 
@@ -39,8 +41,9 @@ def correct(logits: Tensor, labels: Tensor, k: int) -> Tensor:
 class Summed:
     """The sums of one network: a step adds to them without waiting for the device, whatever the number of classes."""
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, with_scores: bool = False) -> None:
         self.k = k
+        self.scores = scores.Collected() if with_scores else None
         self.loss = paddle.zeros([1], dtype="float64")
         self.hits = paddle.zeros([2], dtype="int64")
         self.classes = 0
@@ -61,6 +64,8 @@ class Summed:
         predicted = logits.argmax(axis=-1).clip(min=0)
         # In place, and so of a cost that does not grow with K; `bincount` would make a matrix a batch.
         paddle.index_add_(self.confusion, labels * self.classes + predicted, 0, paddle.ones_like(labels))
+        if self.scores:
+            self.scores.add(F.softmax(logits), labels, predicted)
         return predicted
 
 
@@ -75,6 +80,7 @@ def total(parts: Sequence[Summed], processes: Ranks) -> list[Sums]:
         paddle.concat([tensor for part in parts for tensor in (part.hits, part.confusion)])
     )
     totals = []
-    for loss, row in zip(losses, counts.numpy().reshape(len(parts), 2 + classes**2), strict=True):
-        totals.append(Sums(row[2:].reshape(classes, classes), loss, int(row[0]), int(row[1])))
+    for part, loss, row in zip(parts, losses, counts.numpy().reshape(len(parts), 2 + classes**2), strict=True):
+        collected = scores.total(part.scores, classes, processes) if part.scores else None
+        totals.append(Sums(row[2:].reshape(classes, classes), loss, int(row[0]), int(row[1]), collected))
     return totals

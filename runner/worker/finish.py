@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from .. import config as cfg
-from .. import device, files, terminal
+from .. import data, device, files, terminal
 from ..checkpoints import checkpoint, weights
 from ..compression import ptq, qat, slim
 from ..config.monitor import monitored, prominent
 from ..errors import DiskError, UserError
+from ..metrics import of_classes
 from ..runs import result as results
 from ..runs.journal import LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
 from ..runs.result import Progress, Result
+from ..training import temperature
 from ..training.evaluation import Evaluation, evaluate
 from ..training.state import Ending, Training
 from . import mistakes
@@ -90,6 +92,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
             monitor=f"val/{monitored(run.config.train.monitor)}",
             best=progress.best,
             seconds=seconds,
+            temperature=_temperature(run),
             exported=exported.get("file"),
             ending=ending.value,
             test_images=evaluation.count,
@@ -181,11 +184,31 @@ def _write_compression(directory: Path, run: Experiment) -> None:
     files.write_json(directory / COMPRESSION, content)
 
 
+def _temperature(run: Experiment) -> float | None:
+    """The deployed network's temperature, of images spread evenly over the validation split; None without one."""
+    training, config = run.training, run.config
+    split = training.loaders.source.val
+    if split is None:
+        return None
+    classes = len(training.loaders.classes)
+    images = min(len(split), max(1, temperature.LOGITS // classes))
+    some = split.select(np.linspace(0, len(split) - 1, images).round().astype(np.int64))
+    network = training.networks[config.deploy.network]
+    return temperature.of_network(network, data.EvalLoader(some, config.data), training.precision, classes)
+
+
 def _write_details(directory: Path, run: Experiment, evaluation: Evaluation) -> None:
-    """Per-class accuracy and confusion matrix of every network on the test split."""
+    """Accuracy, precision, recall and F1 of each class and confusion matrix of every network on the test split."""
     classes = run.training.loaders.classes
     details: dict[str, Any] = {"classes": classes}
     for name, confusion in evaluation.confusions.items():
-        accuracy = np.diag(confusion) / np.maximum(1, confusion.sum(axis=1))
-        details[name] = {"top1": accuracy.tolist(), "confusion": confusion.tolist()}
+        each = of_classes(confusion)
+        details[name] = {
+            # Of one class its accuracy is its recall.
+            "top1": each.recall.tolist(),
+            "precision": each.precision.tolist(),
+            "recall": each.recall.tolist(),
+            "f1": each.f1.tolist(),
+            "confusion": confusion.tolist(),
+        }
     files.write_json(directory / PER_CLASS, details)

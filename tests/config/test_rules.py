@@ -142,6 +142,25 @@ def test_the_goal_is_that_of_the_monitored_metric(config_of, overrides, goal):
     assert config_of(*overrides).train.goal is goal
 
 
+@pytest.mark.parametrize(
+    ("monitor", "name"),
+    [
+        ("val/nll", "val/loss"),
+        ("val/student/macro_recall", "val/student/balanced_accuracy"),
+        ("val/ece", "val/calibration_error"),
+    ],
+)
+def test_a_metric_may_be_called_by_its_other_name(config_of, monitor, name):
+    train = config_of(f"train.monitor={monitor}").train
+    assert train.monitor == name
+    assert train.goal is (Goal.max if "recall" in monitor else Goal.min)
+
+
+def test_a_metric_of_ones_own_has_its_name_before_others(config_of):
+    train = config_of("+train.metrics={ece:{target:a.b:c,goal:max}}", "train.monitor=val/ece").train
+    assert (train.monitor, train.goal) == ("val/ece", Goal.max)
+
+
 def test_a_metric_of_ones_own_in_parts_is_refused_with_the_way_to_give_it():
     compose.register()
     with initialize_config_dir(str(config_dir()), version_base="1.3"), pytest.raises(HydraException) as refused:

@@ -37,7 +37,7 @@ COMPOSITIONS = {
         "train.accumulate=2", "train.ema=0.9", "optimizer.clip_norm=0.5", *PLAIN,
     ],
     "cls, balanced, weighted": [
-        "data.sampler=balanced", "loss=label_smoothing", "loss.class_weights={class1:3,class2:0.5}",
+        "data.sampler=balanced", "loss=label_smoothing", "loss.class_weights=[3,0.5,1,1,1,1,1,1,1,2]",
         "train.accumulate=2", "train.eval_every_steps=2", *PLAIN,
     ],
     "cls_distill": ["mode=cls_distill", *SMALL],

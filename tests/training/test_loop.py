@@ -13,6 +13,7 @@ from sklearn.metrics import confusion_matrix
 
 from runner.config import Goal
 from runner.errors import ConfigError, Diverged
+from runner.metrics import METRICS, with_k
 from runner.training import losses, schedules, seeding
 from runner.training.evaluation import evaluate
 from runner.training.loop import fit, gain, train_step
@@ -388,14 +389,16 @@ def test_evaluation_counts_every_image_once_for_any_batch_size(config_of, batch_
 def test_evaluation_has_every_metric_of_every_network(config_of, mode):
     training = built(config_of, f"mode={mode}", "train.topk=3").training
     found = evaluate(training.networks, training.loaders.test, training.precision, training.k, details=True)
-    names = {"top1", "top3", "macro_f1", "balanced_accuracy", "loss"}
+    names = {metric.name for metric in with_k(METRICS, 3)}
     assert set(found.values) == {f"{network}/{name}" for network in training.networks.trained for name in names}
     for name, seen in found.predictions.items():
         expected = confusion_matrix(seen.labels, seen.classes, labels=range(len(training.loaders.classes)))
         np.testing.assert_array_equal(found.confusions[name], expected)
 
 
-@pytest.mark.parametrize("monitor", ["val/macro_f1", "val/student/balanced_accuracy", "val/loss", "val/top5"])
+@pytest.mark.parametrize(
+    "monitor", ["val/macro_f1", "val/student/balanced_accuracy", "val/loss", "val/top5", "val/roc_auc"]
+)
 def test_whatever_is_monitored_decides_in_its_own_direction(config_of, monitor):
     witness = Witness()
     run = built(config_of, "train.epochs=4", "optimizer=sgd", "optimizer.lr=0.3", f"train.monitor={monitor}")

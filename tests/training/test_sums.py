@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
 from runner.launch import workers
-from runner.metrics import METRICS
+from runner.metrics import METRICS, find
 from runner.parallel import ALONE, Ranks
 from runner.parallel.sockets import Sockets
-from runner.training import sums
+from runner.training import scores, sums
 
 
 def drawn(seed, images, classes):
@@ -65,15 +65,17 @@ def test_sums_are_the_same_for_any_size_of_a_batch(seed, images, classes, size):
     assert found.topk >= found.top1
 
 
+@pytest.mark.parametrize("kept", [0, 1 << 20], ids=["counted", "kept"])
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("images", [1, 2, 47])
-def test_several_processes_have_exactly_the_numbers_of_one(world, images):
+def test_several_processes_have_exactly_the_numbers_of_one(monkeypatch, world, images, kept):
     """A process without images, which does not know the number of classes, is among them."""
+    monkeypatch.setattr(scores, "KEPT", kept)
     classes, networks = 7, 2
     logits, labels = drawn(images, images, classes)
 
     def summed(rank, count):
-        parts = [sums.Summed(3) for _ in range(networks)]
+        parts = [sums.Summed(3, with_scores=True) for _ in range(networks)]
         for number, part in enumerate(parts):
             for begin in range(0, images, 10):
                 rows = slice(begin, begin + 10)
@@ -91,8 +93,9 @@ def test_several_processes_have_exactly_the_numbers_of_one(world, images):
         for one, whole in zip(found, alone, strict=True):
             np.testing.assert_array_equal(one.confusion, whole.confusion)
             assert (one.top1, one.topk, one.images) == (whole.top1, whole.topk, whole.images)
+            np.testing.assert_array_equal(one.scores.calibration, whole.scores.calibration)
             for metric in METRICS[:-1]:
-                assert metric.compute(one) == metric.compute(whole)
+                assert metric.compute(one) == metric.compute(whole) or images == 1
 
 
 def test_a_network_that_returns_nan_is_counted_and_is_never_right():
@@ -101,3 +104,37 @@ def test_a_network_that_returns_nan_is_counted_and_is_never_right():
     [found] = sums.total([summed], ALONE)
     assert (found.images, found.top1, found.topk) == (3, 0, 0)
     assert math.isnan(found.loss)
+
+
+def areas_of(logits, labels, size=16):
+    summed = sums.Summed(2, with_scores=True)
+    for begin in range(0, len(labels), size):
+        rows = slice(begin, begin + size)
+        summed.add(paddle.to_tensor(logits[rows]), paddle.to_tensor(labels[rows]))
+    [found] = sums.total([summed], ALONE)
+    return [find(name, METRICS).compute(found) for name in ("roc_auc", "average_precision", "calibration_error")]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 1.0, 10.0]))
+def test_a_histogram_has_the_areas_of_the_probabilities_themselves(seed, scale):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 4, 200)
+    logits = (scale * (generator.normal(size=(200, 4)) + np.eye(4)[labels])).astype("float32")
+    exact = areas_of(logits, labels)
+    kept, scores.KEPT = scores.KEPT, 100
+    try:
+        counted = areas_of(logits, labels)
+    finally:
+        scores.KEPT = kept
+    assert counted == pytest.approx(exact, abs=2e-3)
+    assert counted[2] == exact[2]
+
+
+def test_probabilities_are_kept_or_counted_and_never_more_than_the_bound(monkeypatch):
+    monkeypatch.setattr(scores, "KEPT", 100)
+    summed = sums.Summed(2, with_scores=True)
+    for _ in range(10):
+        summed.add(paddle.rand([4, 5]), paddle.to_tensor([0, 1, 2, 3]))
+        assert sum(part.size for part, _ in summed.scores.parts) <= 100
+    assert summed.scores.histogram.sum() == 10 * 4 * 5

@@ -44,11 +44,11 @@ def main(arguments: list[str]) -> int:
     networks = dict.fromkeys(name.partition("/")[0] for name in evaluation.values)
     metrics = present(evaluation.of("student"), metrics_of(config.train.metrics))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("network")
-    for metric in metrics:
-        table.add_column(metric.title, justify="right")
+    table.add_column("")
     for network in networks:
-        table.add_row(network, *(f"{evaluation.values[f'{network}/{metric.name}']:.4f}" for metric in metrics))
+        table.add_column(network, justify="right")
+    for metric in metrics:
+        table.add_row(metric.title, *(f"{evaluation.values[f'{network}/{metric.name}']:.4f}" for network in networks))
     console = screen()
     console.print(table)
     for note in notes:

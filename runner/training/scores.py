@@ -1,0 +1,103 @@
+"""Probabilities of an evaluation: as they are while they are few, then counted in a fine histogram."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from ..metrics import CALIBRATION_BINS, CONFIDENCE_UNIT, Scores
+from ..parallel import Ranks
+
+#: Probabilities of a network, over all processes, up to which each is kept: 4 MB.
+KEPT = 1 << 20
+#: Numbers in the histograms of a network, and the least bins that one has.
+CELLS, LEAST_BINS = 1 << 21, 256
+#: Log odds that the bins divide evenly, as fine near a probability of 1 as near 0; float32 has no larger ones but those
+#: of 1 itself.
+LOWEST, HIGHEST = -48.0, 17.0
+
+
+def bins(classes: int) -> int:
+    """Bins of each histogram; there are two a class."""
+    return max(LEAST_BINS, CELLS // (2 * classes))
+
+
+class Collected:
+    """Of one network, in one process; nothing waits for the device."""
+
+    def __init__(self) -> None:
+        self.calibration = paddle.zeros([CALIBRATION_BINS, 3], dtype="int64")
+        self.parts: list[tuple[Tensor, Tensor]] = []
+        """Probabilities float32 [n, K] and labels int64 [n]."""
+        self.images = 0
+        self.histogram: Tensor | None = None
+        """int64 [K · 2 · bins]: of each class images of it, then images of others."""
+
+    def add(self, probabilities: Tensor, labels: Tensor, predicted: Tensor) -> None:
+        """Add a batch: float32 [n, K], int64 [n], int64 [n]."""
+        self._calibrate(probabilities, labels, predicted)
+        self.images += len(labels)
+        if self.histogram is not None:
+            self._count(probabilities, labels)
+            return
+        self.parts.append((probabilities, labels))
+        if self.images * probabilities.shape[-1] > KEPT:
+            self.count(probabilities.shape[-1])
+
+    def _calibrate(self, probabilities: Tensor, labels: Tensor, predicted: Tensor) -> None:
+        confidence = probabilities.max(axis=-1).astype("float64")
+        places = (confidence * CALIBRATION_BINS).ceil().astype("int64").clip(1, CALIBRATION_BINS) - 1
+        right = (predicted == labels).astype("int64")
+        units = (confidence / CONFIDENCE_UNIT).astype("int64")
+        paddle.index_add_(self.calibration, places, 0, paddle.stack([paddle.ones_like(right), right, units], axis=1))
+
+    def count(self, classes: int) -> None:
+        """From here on there are histograms."""
+        if self.histogram is None:
+            self.histogram = paddle.zeros([2 * classes * bins(classes)], dtype="int64")
+            for probabilities, labels in self.parts:
+                self._count(probabilities, labels)
+            self.parts = []
+
+    def _count(self, probabilities: Tensor, labels: Tensor) -> None:
+        assert self.histogram is not None
+        classes = probabilities.shape[-1]
+        size = bins(classes)
+        odds = paddle.log(probabilities) - paddle.log1p(-probabilities)
+        places = ((odds - LOWEST) * (size / (HIGHEST - LOWEST))).clip(0, size - 1).astype("int64").clip(0, size - 1)
+        own = paddle.arange(classes, dtype="int64").unsqueeze(0)
+        rows = 2 * own + (labels.unsqueeze(-1) != own).astype("int64")
+        places = (rows * size + places).flatten()
+        paddle.index_add_(self.histogram, places, 0, paddle.ones_like(places))
+
+
+def total(part: Collected, classes: int, processes: Ranks) -> Scores:
+    """The scores of all processes, the same in each, and for any number of them."""
+    calibration = processes.all_reduce_sum(part.calibration).numpy()
+    images = np.zeros(processes.world_size, dtype=np.int64)
+    images[processes.rank] = part.images
+    images = processes.all_reduce_sum(paddle.to_tensor(images)).numpy()
+    if images.sum() * classes > KEPT:
+        part.count(classes)
+        histogram = processes.all_reduce_sum(part.histogram).numpy().reshape(classes, 2, -1)
+        return Scores([(own, others) for own, others in histogram], calibration)
+    begin = int(images[: processes.rank].sum())
+    every = np.zeros((int(images.sum()), classes + 1), dtype=np.float32)
+    if part.parts:
+        own = every[begin : begin + part.images]
+        own[:, :-1] = paddle.concat([probabilities for probabilities, _ in part.parts]).numpy()
+        own[:, -1] = paddle.concat([labels for _, labels in part.parts]).numpy()
+    # To zeros of the others everything is added exactly.
+    every = processes.all_reduce_sum(paddle.to_tensor(every)).numpy()
+    return Scores(ranked(every[:, :-1], every[:, -1].astype(np.int64)), calibration)
+
+
+def ranked(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`Scores.ranking` of probabilities, float32 [N, K], of images with labels int64 [N]."""
+    ranking = []
+    for label, column in enumerate(probabilities.T):
+        _, places, counts = np.unique(column, return_inverse=True, return_counts=True)
+        own = np.bincount(places[labels == label], minlength=len(counts))
+        ranking.append((own, counts - own))
+    return ranking

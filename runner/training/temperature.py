@@ -1,0 +1,51 @@
+"""Temperature scaling (Guo et al., On Calibration of Modern Neural Networks, ICML 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from paddle import nn
+
+from ..data import Batch
+from .evaluation import untouched
+from .precision import Precision
+
+#: Logits of one network that are looked at, at most.
+LOGITS = 1 << 20
+#: Bounds of a temperature: of a network without mistakes the best would be 0.
+LOW, HIGH = 0.05, 20.0
+#: Halvings of the interval, beyond what a float32 tells.
+HALVINGS = 40
+
+
+def of_network(network: nn.Layer, batches: Iterable[Batch], precision: Precision, classes: int) -> float:
+    """The temperature of a network on the first batches with at most `LOGITS` numbers; nothing of it changes."""
+    wanted = max(1, LOGITS // classes)
+    logits: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    with untouched(network):
+        for batch in batches:
+            with precision.autocast():
+                logits.append(network(batch.images).astype("float32").numpy())
+            labels.append(batch.labels.numpy())
+            if sum(len(part) for part in labels) >= wanted:
+                break
+    return best(np.concatenate(logits)[:wanted], np.concatenate(labels)[:wanted])
+
+
+def best(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The T in [0.05, 20] for which softmax(logits / T) has the least negative log likelihood.
+
+    logits: float [N, K]; labels: int64 [N]. The likelihood is concave in 1/T, so its slope has one zero.
+    """
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    own = shifted[np.arange(len(labels)), labels].mean()
+    low, high = 1 / HIGH, 1 / LOW
+    for _ in range(HALVINGS):
+        inverse = (low + high) / 2
+        weights = np.exp(inverse * shifted)
+        expected = ((weights * shifted).sum(axis=1) / weights.sum(axis=1)).mean()
+        low, high = (inverse, high) if expected < own else (low, inverse)
+    return float(1 / ((low + high) / 2))

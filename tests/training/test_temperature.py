@@ -1,0 +1,71 @@
+"""The temperature is the one of the least negative log likelihood."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paddle import nn
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from runner.data import Batch
+from runner.training import temperature
+from runner.training.precision import Precision
+
+
+def likelihood(logits, labels, divisor):
+    return -log_softmax(logits / divisor, axis=1)[np.arange(len(labels)), labels].mean()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.floats(0.2, 5))
+def test_no_other_temperature_is_better(seed, classes, scale):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, 120)
+    logits = scale * (generator.normal(size=(120, classes)) + 1.5 * np.eye(classes)[labels])
+    found = temperature.best(logits.astype("float32"), labels)
+    best = minimize_scalar(
+        lambda divisor: likelihood(logits, labels, divisor),
+        bounds=(temperature.LOW, temperature.HIGH), method="bounded", options={"xatol": 1e-9},
+    )  # fmt: skip
+    assert likelihood(logits, labels, found) == pytest.approx(best.fun, abs=1e-9)
+
+
+def test_labels_drawn_from_softened_logits_give_that_temperature():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 6, (20_000, 5))
+    softened = np.exp(log_softmax(logits / 3, axis=1))
+    labels = np.array([generator.choice(5, p=row) for row in softened])
+    assert temperature.best(logits, labels) == pytest.approx(3, rel=0.05)
+
+
+def test_a_network_without_mistakes_and_one_that_knows_nothing_have_the_bounds():
+    labels = np.arange(4)
+    assert temperature.best(np.eye(4) * 9, labels) == pytest.approx(temperature.LOW)
+    assert temperature.best(-np.eye(4) * 9, labels) == pytest.approx(temperature.HIGH)
+    assert temperature.best(np.zeros((4, 4)), labels) > 0
+
+
+def test_a_network_is_measured_on_some_images_and_stays_as_it_is(monkeypatch):
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1D(4))
+    network.train()
+    paddle.seed(0)
+    before = {name: value.numpy() for name, value in network.state_dict().items()}
+    taken = []
+
+    def batches():
+        for number in range(5):
+            taken.append(number)
+            yield Batch(paddle.rand([8, 3]), paddle.to_tensor(np.arange(8) % 4), np.arange(8), 8)
+
+    monkeypatch.setattr(temperature, "LOGITS", 40)
+    found = temperature.of_network(network, batches(), Precision(), 4)
+    assert temperature.LOW <= found <= temperature.HIGH
+    # Ten images are in two batches.
+    assert len(taken) == 2
+    assert network[1].training
+    for name, value in network.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), before[name])
