@@ -151,13 +151,15 @@ def _average_precision(sums: Sums) -> float:
 
     It is scikit-learn's `average_precision_score` of these with `average="macro"`.
     """
-    found = []
-    for own, others in _ranking(sums):
-        if own.any():
-            own, others = own[::-1], others[::-1]
-            hits, seen, some = own.cumsum(), (own + others).cumsum(), own > 0
-            found.append(float((own[some] * hits[some] / seen[some]).sum()) / float(own.sum()))
+    found = [average_precision(own, others) for own, others in _ranking(sums) if own.any()]
     return sum(found) / len(found) if found else math.nan
+
+
+def average_precision(own: np.ndarray, others: np.ndarray) -> float:
+    """That of one class: images of it, of which there are some, and others by rising probability, int64 [B]."""
+    own, others = own[::-1], others[::-1]
+    hits, seen, some = own.cumsum(), (own + others).cumsum(), own > 0
+    return float((own[some] * hits[some] / seen[some]).sum()) / float(own.sum())
 
 
 def _calibration_error(sums: Sums) -> float:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -42,6 +43,9 @@ INLINE = [
 os.environ.setdefault("XDG_STATE_HOME", tempfile.mkdtemp(prefix="runner-state-"))
 for name, value in device.environment(2).items():
     os.environ.setdefault(name, value)
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

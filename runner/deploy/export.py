@@ -54,12 +54,16 @@ class Subject:
     classes: list[str]
     precision: Precision
     """How its forward passes are cast."""
+    temperature: float | None = None
+    """What its logits are best divided by; None where that was not measured."""
 
 
-def subject(config: cfg.Config, networks: Networks, classes: list[str], precision: Precision) -> Subject:
+def subject(
+    config: cfg.Config, networks: Networks, classes: list[str], precision: Precision, temperature: float | None = None
+) -> Subject:
     """The network that `deploy.network` names."""
     name = config.deploy.network
-    return Subject(networks[name], name, config, models.model_of(config, name), classes, precision)
+    return Subject(networks[name], name, config, models.model_of(config, name), classes, precision, temperature)
 
 
 @dataclass
@@ -97,6 +101,7 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
         model=cfg.model_name(subject.model),
         compression=config.compression.kind,
         classes=subject.classes,
+        temperature=subject.temperature,
         image_size=list(config.data.size),
         channels=config.data.channels,
         resize=config.data.resize.value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,8 @@ class Manifest:
     """Name of the input."""
     output: str = "logits"
     """Name of the output."""
+    temperature: float | None = None
+    """Probabilities that tell how often they are right are softmax(logits / temperature); None: not measured."""
 
     @property
     def preparation(self) -> Preparation:
@@ -169,6 +172,8 @@ def read(folder: Path) -> Manifest:
         or len(manifest.background) != 3
     ):
         raise Damaged(f"{folder / MANIFEST} is damaged: no image can be prepared as it says. {remedy}")
+    if manifest.temperature is not None and not 0 < manifest.temperature < math.inf:
+        raise Damaged(f"{folder / MANIFEST} is damaged: temperature is not above 0. {remedy}")
     return manifest
 
 

@@ -114,6 +114,47 @@ def lines(curves: Sequence[Line], y_title: str) -> str:
     return _svg(parts, f"{y_title} over the optimizer steps")
 
 
+@dataclass
+class Curve:
+    """A class's shares."""
+
+    title: str
+    points: Sequence[Sequence[float]]
+    """(x, y), each from 0 to 1."""
+    color: int
+
+
+def shares(curves: Sequence[Curve], x_title: str, y_title: str) -> str:
+    """Curves from 0 to 1 in both directions."""
+    across, up, parts = _square(x_title, y_title)
+    for curve in curves:
+        path = "M" + "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in curve.points)
+        parts.append(
+            f'<g class="line {_color(curve.color)}"><title>{escape(curve.title)}</title><path d="{path}"/></g>'
+        )
+    return _svg(parts, f"{y_title} over {x_title}")
+
+
+def reliability(bins: Sequence[Sequence[float]]) -> str:
+    """Accuracy over confidence (images, accuracy, confidence) beside the diagonal, of larger bins with larger dots."""
+    across, up, parts = _square("confidence", "accuracy")
+    parts.append(f'<path class="front" d="M{across(0):.1f} {up(0):.1f}L{across(1):.1f} {up(1):.1f}"/>')
+    most = max(images for images, *_ in bins)
+    for images, accuracy, confidence in bins:
+        place = f'cx="{across(confidence):.1f}" cy="{up(accuracy):.1f}"'
+        title = f"{images:.0f} images\naccuracy {accuracy:.3f}\nconfidence {confidence:.3f}"
+        radius = 2.5 + 6.5 * math.sqrt(images / most)
+        parts.append(f'<g class="dot on-front c0"><title>{title}</title><circle {place} r="{radius:.1f}"/></g>')
+    return _svg(parts, "accuracy over confidence")
+
+
+def _square(x_title: str, y_title: str) -> tuple[Axis, Axis, list[str]]:
+    """Axes from 0 to 1 and their frame."""
+    ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    across, up = Axis(0, 1, LEFT, WIDTH - RIGHT, ticks), Axis(0, 1, HEIGHT - BOTTOM, TOP, ticks)
+    return across, up, _frame(across, up, x_title, y_title)
+
+
 def thinned(points: Mapping[int, float]) -> list[tuple[int, float]]:
     """At most so many points as are drawn: means of neighbours, and the last one as it is."""
     every = -(-len(points) // POINTS)

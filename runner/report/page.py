@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -11,24 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-from PIL import Image
 
 from .. import __version__, files, terminal
 from .. import config as cfg
 from ..data import about
-from ..metrics import HEADLINE, METRICS, Metric, of_classes
+from ..metrics import HEADLINE, METRICS, Metric
 from ..terminal import duration, printable
-from . import charts, costs, subject, verdict
+from . import charts, costs, per_class, subject, verdict
 from .subject import Run, shortened
 
 #: What the page and its Markdown have near their beginning.
 MARKS = '<meta name="generator" content="runner', "<!-- report of runner"
-#: Classes up to which the confusion matrix is a table of numbers, beside the list of classes, and up to which every
-#: class is listed.
-NUMBERED, BESIDE, LISTED = 20, 10, 30
-#: Pairs of classes that are named where the matrix has no numbers.
-PAIRS = 12
+#: Classes up to which the confusion matrix is beside the list of classes, and up to which every class is listed.
+BESIDE, LISTED = 10, 30
 
 
 def write(runs: Sequence[Run], title: str, command: str, engine: str, path: Path) -> list[Path]:
@@ -114,10 +107,11 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         "fronts": _fronts(order, colors),
         "curves": _curves(order, colors),
         "best": best,
-        "classes": _classes(best.per_class) if best else [],
+        "classes": per_class.listed(best.per_class) if best else [],
         "listed": LISTED,
         "beside": BESIDE,
-        "confusion": _confusion(best.per_class) if best else None,
+        "confusion": per_class.confusion(best.per_class) if best else None,
+        "probabilities": per_class.probabilities(best.per_class, best.result) if best and best.result else None,
         "mistakes": best.mistakes if best else {},
         "failed": [run for run in runs if not run.finished and run.state.status != "RUNNING"],
         "evaluation": terminal.command("eval", best.place) if best else "",
@@ -229,58 +223,3 @@ def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
         if lines:
             charts_of.append(charts.lines(lines, title))
     return charts_of
-
-
-def _classes(per_class: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every class with its accuracy, precision and F1, and what it is most often taken for, the worst first."""
-    if not per_class:
-        return []
-    names, confusion = per_class["classes"], np.array(per_class["student"]["confusion"])
-    each = of_classes(confusion)
-    tables = []
-    for number, (name, top1) in enumerate(zip(names, per_class["student"]["top1"], strict=True)):
-        others = confusion[number].copy()
-        others[number] = 0
-        count = int(others.max())
-        tables.append(
-            {
-                "name": name,
-                "images": int(confusion[number].sum()),
-                "top1": top1,
-                "precision": float(each.precision[number]),
-                "f1": float(each.f1[number]),
-                "as": f"{names[int(others.argmax())]} ({count})" if count else "",
-            }
-        )
-    return sorted(tables, key=lambda one: one["top1"])
-
-
-def _confusion(per_class: dict[str, Any]) -> dict[str, Any] | None:
-    """The matrix as rows of (count, share of the class); of many classes as a picture with the most frequent pairs."""
-    if not per_class:
-        return None
-    names, counts = per_class["classes"], np.array(per_class["student"]["confusion"])
-    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    rows = [
-        {"name": name, "cells": [(int(count), round(float(share), 3)) for count, share in zip(*row, strict=True)]}
-        for name, row in zip(names, zip(counts, shares, strict=True), strict=True)
-    ]
-    wrong = counts * (1 - np.eye(len(names), dtype=int))
-    places = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
-    pairs = [(names[place // len(names)], names[place % len(names)], int(wrong.flat[place])) for place in places]
-    return {
-        "names": names,
-        "rows": rows if len(names) <= NUMBERED else [],
-        "png": "" if len(names) <= NUMBERED else _heat(shares),
-        "pairs": [pair for pair in pairs if pair[2]],
-    }
-
-
-def _heat(shares: np.ndarray) -> str:
-    """Shares as a picture of one pixel a pair, the more the less transparent: PNG in base64."""
-    pixels = np.zeros((*shares.shape, 4), dtype=np.uint8)
-    pixels[..., :3] = (37, 99, 235)
-    pixels[..., 3] = np.round(255 * np.sqrt(shares))
-    stream = io.BytesIO()
-    Image.fromarray(pixels, "RGBA").save(stream, "PNG", optimize=True)
-    return base64.b64encode(stream.getvalue()).decode()

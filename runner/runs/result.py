@@ -86,9 +86,22 @@ def read(path: Path, whole: bool = False) -> Result | None:
     raise Damaged(f"{path} is damaged: it has not all of {', '.join(sorted(needed | {'progress'}))}. {REMEDY}")
 
 
-class _OfNetwork(TypedDict):
+class _Curves(TypedDict):
+    label: int
+    roc: list[list[float]]
+    precision_recall: list[list[float]]
+
+
+class _Told(TypedDict):
     top1: list[float]
     confusion: list[list[int]]
+
+
+class _OfNetwork(_Told, total=False):
+    """Earlier versions wrote less."""
+
+    calibration: list[list[float]]
+    curves: list[_Curves]
 
 
 def per_class(path: Path) -> dict[str, Any]:
@@ -99,10 +112,30 @@ def per_class(path: Path) -> dict[str, Any]:
             stored.check(part, list[str] if name == "classes" else _OfNetwork, name)
             rows = [] if name == "classes" else [part["top1"], part["confusion"], *part["confusion"]]
             stored.require(all(len(row) == len(parts["classes"]) for row in rows), f"{name} has not a row a class")
+            if name != "classes":
+                stored.require(_can_be_drawn(part, len(parts["classes"])), f"a curve of {name} is none")
         stored.require(not parts or parts.keys() >= {"classes", "student"}, "a part is missing in it")
     except (ValueError, KeyError) as error:
         raise Damaged(f"{path} is damaged: {error}. {stored.REMEDY}") from error
     return parts
+
+
+def _can_be_drawn(part: _OfNetwork, classes: int) -> bool:
+    """Whether curves are of classes, and their numbers are shares."""
+    bins = part.get("calibration", [])
+    points = [row[1:] for row in bins]
+    for curves in part.get("curves", []):
+        points += curves["roc"] + curves["precision_recall"]
+    # A number that JSON does not have is a text.
+    return (
+        all(len(point) == 2 and all(value not in stored.NO_NUMBERS for value in point) for point in points)
+        and all(0 <= value <= 1 for point in points for value in point)
+        and all(row[0] not in stored.NO_NUMBERS and row[0] > 0 for row in bins)
+        and all(
+            0 <= curves["label"] < classes and curves["roc"] and curves["precision_recall"]
+            for curves in part.get("curves", [])
+        )
+    )
 
 
 class _Mistake(TypedDict):

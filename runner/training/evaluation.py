@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from ..data import Batch
-from ..metrics import METRICS, Metric, Sums, with_k
+from ..metrics import METRICS, Metric, Scores, Sums, with_k
 from ..models import Networks
 from ..parallel import ALONE, Ranks
 from . import seeding
@@ -56,6 +57,8 @@ class Evaluation:
     """Network name → int64 [K, K]: how often class (row) was taken for class (column)."""
     predictions: dict[str, Predictions] = field(default_factory=dict)
     """Network name → what it predicted, where details were asked for."""
+    scores: dict[str, Scores] = field(default_factory=dict)
+    """Network name → its probabilities, where a metric needs them and they are numbers."""
 
     def of(self, network: str) -> dict[str, float]:
         """The metrics of one network by their own names."""
@@ -122,8 +125,9 @@ def evaluate(
         if seen[name]
     }
     confusions = {name: one.confusion for name, one in totals.items()}
+    scores = {name: one.scores for name, one in totals.items() if one.scores and not math.isnan(one.loss)}
     # Processes that differ in what is the best would wait for each other: a user-defined metric is computed once.
-    return Evaluation(totals[names[0]].images, ranks.broadcast_from_first(values), confusions, predictions)
+    return Evaluation(totals[names[0]].images, ranks.broadcast_from_first(values), confusions, predictions, scores)
 
 
 def _predictions(logits: paddle.Tensor, classes: paddle.Tensor, batch: Batch) -> tuple[np.ndarray, ...]:

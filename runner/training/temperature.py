@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from paddle import nn
 
-from ..data import Batch
+from ..config import Data
+from ..data import Batch, EvalLoader, Loaders
 from .evaluation import untouched
 from .precision import Precision
 
@@ -17,6 +18,16 @@ LOGITS = 1 << 20
 LOW, HIGH = 0.05, 20.0
 #: Halvings of the interval, beyond what a float32 tells.
 HALVINGS = 40
+
+
+def fitted(network: nn.Layer, loaders: Loaders, settings: Data, precision: Precision) -> float | None:
+    """The temperature of a network, of images spread evenly over the validation split; None without one."""
+    split, classes = loaders.source.val, len(loaders.classes)
+    if split is None:
+        return None
+    images = min(len(split), max(1, LOGITS // classes))
+    some = split.select(np.linspace(0, len(split) - 1, images).round().astype(np.int64))
+    return of_network(network, EvalLoader(some, settings), precision, classes)
 
 
 def of_network(network: nn.Layer, batches: Iterable[Batch], precision: Precision, classes: int) -> float:

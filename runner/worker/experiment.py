@@ -255,9 +255,10 @@ def _check_metrics(config: cfg.Config, training: Training) -> None:
                 "schedule=plateau follows validations, and there is no validation split: hold one out, such as "
                 "data.val_fraction=0.1, or choose another schedule."
             )
-        if train.patience:
-            raise ConfigError(
-                "train.patience needs a validation split: hold one out, such as data.val_fraction=0.1, or drop it."
-            )
+        for key in ("patience", "eval_every_steps"):
+            if getattr(train, key):
+                raise ConfigError(
+                    f"train.{key} needs a validation split: hold one out, such as data.val_fraction=0.1, or drop it."
+                )
     elif not is_known(train.monitor, networks, training.metrics, training.k):
         raise ConfigError(refusal(train.monitor, networks, training.metrics, training.k))

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import config as cfg
-from .. import data, device, files, terminal
+from .. import device, files, terminal
 from ..checkpoints import checkpoint, weights
 from ..compression import ptq, qat, slim
 from ..config.monitor import monitored, prominent
@@ -20,7 +18,7 @@ from ..metrics import of_classes
 from ..runs import result as results
 from ..runs.journal import LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
 from ..runs.result import Progress, Result
-from ..training import temperature
+from ..training import curves, temperature
 from ..training.evaluation import Evaluation, evaluate
 from ..training.state import Ending, Training
 from . import mistakes
@@ -76,7 +74,8 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     if run.config.compression.kind != "none":
         _write_compression(directory, run)
         journal.artifact(COMPRESSION)
-    exported = _deploy(directory, run, journal) if run.config.deploy.formats else {}
+    fitted = temperature.fitted(training.networks[deployed], training.loaders, run.config.data, training.precision)
+    exported = _deploy(directory, run, fitted, journal) if run.config.deploy.formats else {}
     final |= exported.get("final", {})
     journal.metrics(
         training.progress.step,
@@ -92,7 +91,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
             monitor=f"val/{monitored(run.config.train.monitor)}",
             best=progress.best,
             seconds=seconds,
-            temperature=_temperature(run),
+            temperature=fitted,
             exported=exported.get("file"),
             ending=ending.value,
             test_images=evaluation.count,
@@ -126,15 +125,15 @@ def _forget_training(training: Training) -> None:
         device.restore_malloc()
 
 
-def _deploy(directory: Path, run: Experiment, journal: Journal) -> dict[str, Any]:
-    """Export the network and measure the files.
+def _deploy(directory: Path, run: Experiment, fitted: float | None, journal: Journal) -> dict[str, Any]:
+    """Export the network, whose temperature is `fitted`, and measure the files.
 
     `final`: what of it belongs to the final numbers; `file`: what is recommended; nothing where it cannot be done.
     """
     from ..deploy import export, manifest
 
     training = run.training
-    subject = export.subject(run.config, training.networks, training.loaders.classes, training.precision)
+    subject = export.subject(run.config, training.networks, training.loaders.classes, training.precision, fitted)
     try:
         exported = export.export(directory, subject, training.loaders.train.unchanged(), training.loaders.test)
     except UserError as error:
@@ -184,21 +183,8 @@ def _write_compression(directory: Path, run: Experiment) -> None:
     files.write_json(directory / COMPRESSION, content)
 
 
-def _temperature(run: Experiment) -> float | None:
-    """The deployed network's temperature, of images spread evenly over the validation split; None without one."""
-    training, config = run.training, run.config
-    split = training.loaders.source.val
-    if split is None:
-        return None
-    classes = len(training.loaders.classes)
-    images = min(len(split), max(1, temperature.LOGITS // classes))
-    some = split.select(np.linspace(0, len(split) - 1, images).round().astype(np.int64))
-    network = training.networks[config.deploy.network]
-    return temperature.of_network(network, data.EvalLoader(some, config.data), training.precision, classes)
-
-
 def _write_details(directory: Path, run: Experiment, evaluation: Evaluation) -> None:
-    """Accuracy, precision, recall and F1 of each class and confusion matrix of every network on the test split."""
+    """Accuracy, precision, recall and F1 of each class, confusion matrix and curves of every network on test."""
     classes = run.training.loaders.classes
     details: dict[str, Any] = {"classes": classes}
     for name, confusion in evaluation.confusions.items():
@@ -211,4 +197,6 @@ def _write_details(directory: Path, run: Experiment, evaluation: Evaluation) -> 
             "f1": each.f1.tolist(),
             "confusion": confusion.tolist(),
         }
+        if scores := evaluation.scores.get(name):
+            details[name] |= {"calibration": curves.reliability(scores), "curves": curves.of_classes(scores)}
     files.write_json(directory / PER_CLASS, details)

@@ -60,3 +60,20 @@ def test_the_front_is_joined_and_full():
     root = ElementTree.fromstring(charts.scatter(dots, "ms", "top-1"))
     assert root.find(".//path[@class='front']") is not None
     assert [one.get("data-run") for one in root.findall(".//g") if "on-front" in one.get("class")] == ["1", "2"]
+
+
+def test_shares_and_bins_are_drawn_within_the_panel_with_names_as_text():
+    curves = [charts.Curve("<a> & b", [[0, 0], [0.2, 1], [1, 1]], 0), charts.Curve("c", [[1, 0.5]], 11)]
+    root = ElementTree.fromstring(charts.shares(curves, "recall", "precision"))
+    assert [group.find("title").text for group in root.findall(".//g[@class]")] == ["<a> & b", "c"]
+    path = root.find(".//g[@class='line c0']/path").get("d")
+    places = [(float(x), float(y)) for x, y in re.findall(r"([\d.-]+) ([\d.-]+)", path)]
+    assert places[0] == (charts.LEFT, charts.HEIGHT - charts.BOTTOM)
+    assert places[-1] == (charts.WIDTH - charts.RIGHT, charts.TOP)
+
+
+def test_a_bin_with_more_images_has_a_larger_dot():
+    root = ElementTree.fromstring(charts.reliability([[1, 0.0, 0.1], [50, 0.5, 0.6], [100, 1.0, 1.0]]))
+    radii = [float(circle.get("r")) for circle in root.iter("circle")]
+    assert radii == sorted(radii)
+    assert "50 images" in root.findall(".//g[@class]")[1].find("title").text

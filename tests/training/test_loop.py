@@ -300,9 +300,10 @@ def test_plateau_lowers_the_rate_of_the_step_behind_the_validation(config_of):
     assert rates[:8] == pytest.approx([1e-3] * 3 + [1e-4] * 2 + [1e-5] * 2 + [1e-6])
 
 
-def test_plateau_without_a_validation_split_is_refused(config_of):
-    with pytest.raises(ConfigError, match="data.val_fraction"):
-        experiment.build(config_of(*DATA, *LINEAR, "schedule=plateau", "data.val_fraction=0"))
+@pytest.mark.parametrize("override", ["schedule=plateau", "train.patience=2", "train.eval_every_steps=5"])
+def test_what_follows_validations_is_refused_without_a_validation_split(config_of, override):
+    with pytest.raises(ConfigError, match=rf"{override.partition('=')[0]}.*data\.val_fraction"):
+        experiment.build(config_of(*DATA, *LINEAR, override, "data.val_fraction=0"))
 
 
 def test_the_last_steps_are_logged_whatever_the_interval(config_of):

@@ -74,6 +74,41 @@ def test_an_entry_of_the_list_is_monitored_journaled_and_reported_with_nothing_e
     assert json.loads(capsys.readouterr().out)["errors"] == wrong
 
 
+def test_probabilities_are_drawn_and_the_temperature_goes_where_the_files_go(tmp_path, capsys):
+    run = tmp_path / "run"
+    result = trained(run, "mode=cls_distill", "deploy.formats=[safetensors]")
+    described = json.loads((run / "export" / "model.json").read_text())
+    assert described["temperature"] == result["temperature"] > 0
+    part = json.loads((run / "per_class.json").read_text())["student"]
+    assert sum(images for images, *_ in part["calibration"]) == result["test_images"]
+    assert part["curves"]
+    reported(run)
+    page = (tmp_path / "page.html").read_text()
+    assert 'id="probabilities"' in page
+    assert page.count("<h3>ROC curves") == page.count("<h3>Precision over recall") == 1
+    assert f"Temperature {result['temperature']:.3f}" in page
+    for network, folder in (("student", run), ("student1", run / "student1")):
+        assert command(["export", str(run), "--network", network, "--format", "safetensors"]) == 0
+        again = json.loads((folder / "export" / "model.json").read_text())["temperature"]
+        assert (again == result["temperature"]) is (network == "student")
+    capsys.readouterr()
+    assert command(["eval", str(run)]) == 0
+    shown = capsys.readouterr().out
+    for metric in metrics.with_k(metrics.METRICS, 5):
+        assert re.search(rf"{re.escape(metric.title)} +-?(\d|nan)", shown), metric.title
+
+
+def test_a_run_from_before_there_were_curves_has_a_page_without(tmp_path):
+    run = tmp_path / "run"
+    trained(run)
+    part = json.loads((run / "per_class.json").read_text())
+    for key in ("calibration", "curves"):
+        part["student"].pop(key)
+    (run / "per_class.json").write_text(json.dumps(part))
+    reported(run)
+    assert 'id="probabilities"' not in (tmp_path / "page.html").read_text()
+
+
 def test_the_best_of_several_is_the_lowest_of_a_metric_that_should_fall(tmp_path, errors):
     runs = [tmp_path / str(number) for number in range(3)]
     results = [trained(run, "train.monitor=val/errors", f"train.seed={seed}") for seed, run in enumerate(runs)]

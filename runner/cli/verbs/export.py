@@ -59,13 +59,16 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         raise DiskError(f"{place} cannot be made: {error.strerror}. Name another folder: --output DIR") from error
     from ...deploy import export
+    from ...training import temperature
     from ...worker import finished
 
     with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
         if lock is None:
             raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
         stage = finished.load_stage(directory, config, "final")
-        subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision)
+        network = stage.networks[config.deploy.network]
+        fitted = temperature.fitted(network, stage.loaders, config.data, stage.precision)
+        subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision, fitted)
         try:
             exported = export.export(place, subject, stage.loaders.train.unchanged(), stage.loaders.test)
         except OSError as error:

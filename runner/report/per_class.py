@@ -1,0 +1,99 @@
+"""What a report shows of the classes of the best run: accuracies, confusion matrix, and what its probabilities tell."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..metrics import of_classes
+from ..runs.result import Result
+from ..terminal import printable
+from . import charts
+
+#: Classes up to which the confusion matrix is a table of numbers.
+NUMBERED = 20
+#: Pairs of classes that are named where it has none.
+PAIRS = 12
+
+
+def listed(per_class: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every class with its accuracy, precision and F1, and what it is most often taken for, the worst first."""
+    if not per_class:
+        return []
+    names, matrix = per_class["classes"], np.array(per_class["student"]["confusion"])
+    each = of_classes(matrix)
+    tables = []
+    for number, (name, top1) in enumerate(zip(names, per_class["student"]["top1"], strict=True)):
+        others = matrix[number].copy()
+        others[number] = 0
+        count = int(others.max())
+        tables.append(
+            {
+                "name": name,
+                "images": int(matrix[number].sum()),
+                "top1": top1,
+                "precision": float(each.precision[number]),
+                "f1": float(each.f1[number]),
+                "as": f"{names[int(others.argmax())]} ({count})" if count else "",
+            }
+        )
+    return sorted(tables, key=lambda one: one["top1"])
+
+
+def confusion(per_class: dict[str, Any]) -> dict[str, Any] | None:
+    """The matrix as rows of (count, share of the class); of many classes as a picture with the most frequent pairs."""
+    if not per_class:
+        return None
+    names, counts = per_class["classes"], np.array(per_class["student"]["confusion"])
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    rows = [
+        {"name": name, "cells": [(int(count), round(float(share), 3)) for count, share in zip(*row, strict=True)]}
+        for name, row in zip(names, zip(counts, shares, strict=True), strict=True)
+    ]
+    wrong = counts * (1 - np.eye(len(names), dtype=int))
+    places = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
+    pairs = [(names[place // len(names)], names[place % len(names)], int(wrong.flat[place])) for place in places]
+    return {
+        "names": names,
+        "rows": rows if len(names) <= NUMBERED else [],
+        "png": "" if len(names) <= NUMBERED else _heat(shares),
+        "pairs": [pair for pair in pairs if pair[2]],
+    }
+
+
+def probabilities(per_class: dict[str, Any], result: Result) -> dict[str, Any] | None:
+    """Charts of the student's probabilities, with numbers of the run; None of a run that has not kept any."""
+    student = per_class.get("student", {})
+    if not student.get("calibration"):
+        return None
+    names = [printable(per_class["classes"][curves["label"]]) for curves in student["curves"]]
+    axes = {"roc": ("false positive rate", "true positive rate"), "precision_recall": ("recall", "precision")}
+    ranked = {
+        key: [
+            charts.Curve(name, curves[key], number)
+            for number, (name, curves) in enumerate(zip(names, student["curves"], strict=True))
+        ]
+        for key in axes
+    }
+    return {
+        "reliability": charts.reliability(student["calibration"]),
+        "error": result.test.get("calibration_error"),
+        "temperature": result.temperature,
+        "curves": [charts.shares(lines, *axes[key]) for key, lines in ranked.items() if lines],
+        "names": names,
+        "some": len(names) < len(per_class["classes"]),
+    }
+
+
+def _heat(shares: np.ndarray) -> str:
+    """Shares as a picture of one pixel a pair, the more the less transparent: PNG in base64."""
+    pixels = np.zeros((*shares.shape, 4), dtype=np.uint8)
+    pixels[..., :3] = (37, 99, 235)
+    pixels[..., 3] = np.round(255 * np.sqrt(shares))
+    stream = io.BytesIO()
+    Image.fromarray(pixels, "RGBA").save(stream, "PNG", optimize=True)
+    return base64.b64encode(stream.getvalue()).decode()

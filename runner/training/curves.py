@@ -1,0 +1,67 @@
+"""ROC curves, precision over recall and reliability: what a report draws of probabilities, with few points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..metrics import CONFIDENCE_UNIT, Scores, average_precision
+
+#: Classes that have curves, and points that a curve has.
+CLASSES, POINTS = 10, 100
+#: Digits behind the point, more than a picture shows.
+DIGITS = 4
+
+
+def of_classes(scores: Scores) -> list[dict[str, Any]]:
+    """Curves of the classes that are told from the others worst: `label`, `roc` and `precision_recall`, [[x, y], …].
+
+    A class without images, or with all of them, has none.
+    """
+    both = [label for label, (own, others) in enumerate(scores.ranking) if own.any() and others.any()]
+    worst = sorted(both, key=lambda label: average_precision(*scores.ranking[label]))[:CLASSES]
+    return [
+        {
+            "label": label,
+            "roc": _thinned(roc(*scores.ranking[label])),
+            "precision_recall": _thinned(precision_recall(*scores.ranking[label])),
+        }
+        for label in worst
+    ]
+
+
+def roc(own: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """False and true positive rate over falling thresholds, float64 [n, 2], from (0, 0) to (1, 1).
+
+    own, others: int64 [B], images of a class and others by rising probability of it (`Scores.ranking`).
+    """
+    hits, alarms = _over_thresholds(own, others)
+    return np.concatenate([np.zeros((1, 2)), np.stack([alarms / alarms[-1], hits / hits[-1]], axis=1)])
+
+
+def precision_recall(own: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Recall and precision over falling thresholds, float64 [n, 2]. Images as in `roc`."""
+    hits, alarms = _over_thresholds(own, others)
+    return np.stack([hits / hits[-1], hits / (hits + alarms)], axis=1)
+
+
+def _over_thresholds(own: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images of a class and others at or above each threshold that some image has, the highest first."""
+    some = (own + others)[::-1] > 0
+    return own[::-1].cumsum()[some], others[::-1].cumsum()[some]
+
+
+def _thinned(points: np.ndarray) -> list[list[float]]:
+    """Points evenly along a curve, its ends among them: float64 [n, 2]."""
+    along = np.concatenate([[0.0], np.abs(np.diff(points, axis=0)).sum(axis=1).cumsum()])
+    places = np.searchsorted(along, np.linspace(0, along[-1], POINTS)).clip(max=len(points) - 1)
+    chosen: list[list[float]] = points[np.unique(places)].round(DIGITS).tolist()
+    return chosen
+
+
+def reliability(scores: Scores) -> list[list[float]]:
+    """Of each bin of the confidence that has images: how many, their accuracy and their mean confidence."""
+    rows = scores.calibration[scores.calibration[:, 0] > 0]
+    shares = rows[:, 1:] / rows[:, :1] * [1, CONFIDENCE_UNIT]
+    return [[int(images), *pair] for images, pair in zip(rows[:, 0], shares.round(DIGITS).tolist(), strict=True)]
