@@ -19,7 +19,7 @@ from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, OutOfMemory, Us
 
 #: Verb → the module in `runner.cli.verbs` whose `main(arguments)` does it.
 VERBS = (
-    "eval", "export", "bench", "predict", "data", "runs", "report", "config", "ui", "sync", "kernels", "doctor",
+    "eval", "export", "bench", "predict", "data", "lr", "runs", "report", "config", "ui", "sync", "kernels", "doctor",
     "completion",
 )  # fmt: skip
 

@@ -114,6 +114,21 @@ def lines(curves: Sequence[Line], y_title: str) -> str:
     return _svg(parts, f"{y_title} over the optimizer steps")
 
 
+def over_rates(rates: Sequence[float], losses: Sequence[float], means: Sequence[float], marked: int | None) -> str:
+    """Losses over rising learning rates, pale, and their means; a rate is marked."""
+    across = axis(rates, LEFT, WIDTH - RIGHT, 0.0, wide=True)
+    # What explodes leaves the panel, and the fall before it fills most of it.
+    fall = means[0] - min(means)
+    up = axis([value for value in (*means, *losses) if value <= means[0] + fall], HEIGHT - BOTTOM, TOP)
+    parts = _frame(across, up, "learning rate", "training loss")
+    for values, color in ((losses, None), (means, 0)):
+        path = "M" + "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in zip(rates, values, strict=True))
+        parts.append(f'<g class="line {_color(color)}"><path d="{path}"/></g>')
+    if marked is not None:
+        parts.append(f'<path class="front" d="M{across(rates[marked]):.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
+    return _svg(parts, "training loss over the learning rate")
+
+
 @dataclass
 class Curve:
     """A class's shares."""

@@ -46,11 +46,6 @@ def write(path: Path, subject: Subject) -> None:
     files.write_text(path, page.environment().get_template("data.html").render(_context(subject)))
 
 
-def refuse_overwriting(path: Path) -> None:
-    """Errors: ForeignPath where a file is in the way that is no page of this package."""
-    files.refuse_overwriting(path, page.MARKS[0])
-
-
 def _context(subject: Subject) -> dict[str, Any]:
     numbers, source = subject.numbers, subject.source
     counts = about.counts(source)

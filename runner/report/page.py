@@ -66,6 +66,11 @@ def _fenced(lines: Sequence[str]) -> str:
     return f"{fence}\n{text}\n{fence}"
 
 
+def refuse_overwriting(path: Path) -> None:
+    """Errors: ForeignPath where a file is in the way that is no page of this package."""
+    files.refuse_overwriting(path, MARKS[0])
+
+
 def targets(path: Path) -> tuple[Path, Path]:
     """The page and its Markdown. Errors: ForeignPath where one of them is a file that is no report of this package."""
     pair = path, path.with_suffix(".md")

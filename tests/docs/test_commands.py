@@ -74,6 +74,15 @@ def run_verb(verb, rest, folder):
         given += ["--seconds", "0.01"]
     if verb == "report":
         given += ["--output", str(folder / "report.html")]
+    if verb == "lr":
+        given += [
+            "model=mobilenet_v3_small_x0_35",
+            "data.limit=64",
+            "--steps",
+            "10",
+            "--output",
+            str(folder / "lr.html"),
+        ]
     if verb == "data":
         write_set(folder / "photos")
         given = [word.replace("data.root=DIR", f"data.root={folder}/photos") for word in given]

@@ -1,13 +1,15 @@
-"""Arguments of verbs: numbers, each with its bounds, outside of which they end in one message and exit code 2."""
+"""Arguments of verbs: numbers with their bounds, places of pages; others end in one message and exit code 2."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from ...config import Config
+from ...errors import ConfigError
 
 Number = TypeVar("Number", int, float)
 
@@ -27,6 +29,21 @@ def bounded(kind: type[Number], least: float, most: float) -> Callable[[str], Nu
         return number
 
     return parse
+
+
+def page(path: Path) -> Path:
+    """The place of a page. Errors: ConfigError for another kind of file."""
+    if path.suffix != ".html":
+        raise ConfigError(f"--output {path}: a page ends with .html, such as --output {path.with_suffix('.html')}")
+    return path
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that a page is in. Errors: ConfigError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {path}: {error.strerror}. Name another place.") from error
 
 
 def separate(words: list[str]) -> tuple[list[str], list[str]]:

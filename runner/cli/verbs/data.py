@@ -14,10 +14,11 @@ from rich.text import Text
 from ... import config as cfg
 from ... import device, files, terminal
 from ...data import about, check, sources
-from ...errors import ConfigError, DataError
+from ...errors import DataError
 from ...terminal import screen
 from .. import compose
 from ..overrides import readable
+from . import arguments as places
 
 #: Classes that are all shown; of more, so many of the largest and of the smallest.
 MOST_ROWS, LARGEST, SMALLEST = 24, 14, 6
@@ -37,22 +38,18 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_intermixed_args(arguments)
     config = compose.config_of([readable(text, sweeps=False) for text in options.overrides])
-    page = options.output or Path("outputs", config.name, "data.html")
-    if page.suffix != ".html":
-        raise ConfigError(f"--output {page}: a page ends with .html, such as --output {page.with_suffix('.html')}")
+    page = places.page(options.output or Path("outputs", config.name, "data.html"))
     whole = sources.load(config.data)
     # It takes as long to import as all else, and a wrong folder is answered without it.
     from ...report import data_page
+    from ...report import page as pages
 
     listing = page.with_suffix(".txt")
-    data_page.refuse_overwriting(page)
+    pages.refuse_overwriting(page)
     files.refuse_overwriting(listing, check.LISTING)
     with terminal.progress("checking images") as tell:
         looked = check.look(whole, config.data, thorough=True, tell=tell)
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output {page}: {error.strerror}. Name another place.") from error
+    places.make_folder(page)
     if looked.broken or listing.exists():
         check.write(looked, listing)
     source, looked = check.without(whole, looked.broken), looked.without_broken()

@@ -15,6 +15,7 @@ from ...report import page, subject
 from ...runs import journal, sweep
 from ...terminal import screen
 from ...tracking import lookup
+from . import arguments as places
 
 
 def main(arguments: list[str]) -> int:
@@ -35,17 +36,12 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if bool(options.runs) == bool(options.experiment):
         raise ConfigError("Name runs, the folder of a sweep, or an experiment: runner report RUN… | --experiment NAME")
-    output = options.output or _default(options.runs)
-    if output.suffix != ".html":
-        raise ConfigError(f"--output {output}: a page ends with .html, such as --output {output.with_suffix('.html')}")
+    output = places.page(options.output or _default(options.runs))
     page.targets(output)
     runs, title = _found(options)
     engine = subject.measure(runs)
     command = terminal.command("report", *arguments)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output {output}: {error.strerror}. Name another place.") from error
+    places.make_folder(output)
     for path in page.write(runs, title, command, engine, output):
         screen().print(f"Report   {os.path.relpath(path)}", soft_wrap=True)
     return 0

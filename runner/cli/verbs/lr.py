@@ -1,0 +1,107 @@
+"""Which learning rate suits a run: a range test. Imports Paddle when the config is composed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from ... import device, terminal
+from ...errors import ConfigError
+from ...report import page as pages
+from ...terminal import screen
+from .. import compose
+from ..overrides import readable
+from . import arguments as places
+
+if TYPE_CHECKING:
+    from ...training.range_test import Range
+
+#: Rows of the table, and characters of the longest bar.
+ROWS, BAR = 16, 40
+#: The first rate and the last one, of which nothing is said, as parts of `optimizer.lr`.
+BELOW, ABOVE = 1e-3, 1e2
+
+
+def main(arguments: list[str]) -> int:
+    """`lr [GROUP=CHOICE …] [KEY=VALUE …] [--low RATE] [--high RATE] [--steps N] [--output FILE]`."""
+    parser = argparse.ArgumentParser(
+        prog="runner lr",
+        description="Train for some steps while the learning rate rises, and suggest the rate at which the loss falls "
+        "fastest. Nothing that was trained is kept.",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run")
+    rate = places.bounded(float, 1e-12, 1e6)
+    parser.add_argument("--low", type=rate, metavar="RATE", help=f"first rate (a {1 / BELOW:g}th of optimizer.lr)")
+    parser.add_argument("--high", type=rate, metavar="RATE", help=f"last rate ({ABOVE:g} times optimizer.lr)")
+    parser.add_argument(
+        "--steps", type=places.bounded(int, 10, 100_000), default=100, metavar="N", help="steps (%(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the page (default: lr.html in the folder of the runs)"
+    )
+    options = parser.parse_intermixed_args(arguments)
+    words = [readable(text, sweeps=False) for text in options.overrides]
+    config = compose.config_of(words)
+    low, high = options.low or BELOW * config.optimizer.lr, options.high or ABOVE * config.optimizer.lr
+    if low >= high:
+        raise ConfigError(f"--low {low:g}: must be below --high, which is {high:g}")
+    page = places.page(options.output or Path("outputs", config.name, "lr.html"))
+    pages.refuse_overwriting(page)
+    device.load_paddle(config.train.threads)
+    from ...report import lr_page
+    from ...training import range_test
+    from ...worker import experiment
+
+    run = experiment.build(range_test.configured(config, low, high, options.steps))
+    with terminal.progress("training") as tell:
+        found = range_test.run(run.training, tell)
+    if not found.losses:
+        raise ConfigError(f"--low {low:g}: the loss is not finite at the first rate already. Lower it.")
+    _show(found)
+    places.make_folder(page)
+    training = "" if found.steepest is None else terminal.command(*words, _override(found.rates[found.steepest]))
+    about = f"{run.about.lines()[0]} · {config.optimizer.kind}"
+    lr_page.write(page, found, about, (training, terminal.command("lr", *arguments)))
+    screen().print(f"Page        {os.path.relpath(page)}", soft_wrap=True)
+    return 0
+
+
+def _override(rate: float) -> str:
+    return f"optimizer.lr={rate:.2g}"
+
+
+def _show(found: Range) -> None:
+    """Print the loss at some of the rates, and what they suggest."""
+    console = screen()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("learning rate", justify="right")
+    table.add_column("loss", justify="right")
+    table.add_column("")
+    block = "#" if console.options.ascii_only else "█"
+    count = min(ROWS, len(found.rates))
+    places = sorted({*(at * (len(found.rates) - 1) // max(1, count - 1) for at in range(count)), found.lowest})
+    if found.steepest is not None:
+        places = sorted({*places, found.steepest})
+    # A loss that explodes has the longest bar, and leaves the others theirs.
+    most = max(found.smoothed[: found.lowest + 1])
+    for at in places:
+        style = "bold green" if at == found.steepest else "blue"
+        bar = block * max(0, round(BAR * min(1, found.smoothed[at] / most))) if most > 0 else ""
+        table.add_row(f"{found.rates[at]:.2g}", f"{found.smoothed[at]:.4f}", Text(bar, style))
+    console.print(table)
+    lowest = f"the loss is lowest at {found.rates[found.lowest]:.2g}"
+    if found.steepest is None:
+        console.print(
+            "Suggestion  none: the loss hardly falls at these rates. Try others, --low and --high, or more --steps"
+        )
+    else:
+        rate = found.rates[found.steepest]
+        console.print(f"Suggestion  {_override(rate)}  (the loss falls fastest there; {lowest})", soft_wrap=True)
+    if len(found.rates) > 1 and found.lowest == len(found.rates) - 1:
+        console.print("The loss still falls at the highest rate: try a higher one, --high", soft_wrap=True)

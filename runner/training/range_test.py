@@ -1,0 +1,102 @@
+"""The learning-rate range test (Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .. import config as cfg
+from .loop import train_step
+from .state import Training
+
+#: Steps on either side whose losses are averaged, as a part of all steps.
+SMOOTHING = 0.04
+#: A loss so many times the lowest one, averaged over steps, has exploded.
+EXPLODED = 4.0
+#: By what part of itself a loss must fall for a rate to be suggested.
+FALLS = 0.02
+
+
+@dataclass(frozen=True)
+class Range:
+    """What was minimised at rising learning rates."""
+
+    rates: list[float]
+    """Those of `optimizer.lr`."""
+    losses: list[float]
+    """Finite, in the order of the rates."""
+    smoothed: list[float]
+    """Means over neighbours."""
+    lowest: int
+    """Where the smoothed loss is lowest."""
+    steepest: int | None
+    """Where it falls fastest on the way there; None where it hardly falls."""
+
+
+def configured(config: cfg.Config, low: float, high: float, steps: int) -> cfg.Config:
+    """A run of a config whose learning rate rises from `low` to `high`, evenly in its logarithm, and which only trains.
+
+    A second optimizer keeps the ratio of its rate to the first one's.
+    """
+    schedule = cfg.CustomSchedule(target=f"{__name__}:rising", kwargs={"ratio": high / low})
+    mode = config.mode
+    if isinstance(mode, cfg.ClsDistillMultiopt):
+        own = mode.peer_optimizer
+        peer = own and replace(own, lr=own.lr * low / config.optimizer.lr)
+        mode = replace(mode, peer_optimizer=peer, peer_schedule=None)
+    train = replace(
+        config.train, max_steps=steps, max_minutes=None, ema=None, patience=None, eval_every_steps=None,
+        callbacks=[],
+    )  # fmt: skip
+    return replace(config, mode=mode, train=train, schedule=schedule, optimizer=replace(config.optimizer, lr=low))
+
+
+def rising(step: int, steps: int, steps_per_epoch: int, ratio: float) -> float:
+    """The schedule: a factor from 1 at the first step to `ratio` at the last."""
+    return ratio ** (step / max(1, steps - 1))
+
+
+def run(training: Training, tell: Callable[[int, int], None]) -> Range:
+    """Train until the rate is at its highest or the loss explodes. `tell` hears of steps that are done, and of all."""
+    rates: list[float] = []
+    losses: list[float] = []
+    lowest, reach = math.inf, _reach(training.steps)
+    training.networks.train()
+    while len(losses) < training.steps:
+        for batch in training.loaders.train.epoch(training.progress.epoch):
+            rate = training.optimizations[0].lr
+            reading = train_step(training, batch)
+            training.progress.step += 1
+            assert reading.values is not None
+            # Behind it are the hits.
+            loss = float(reading.values[-3])
+            if not math.isfinite(loss):
+                return of(rates, losses, reach)
+            rates.append(rate)
+            losses.append(loss)
+            recent = float(np.mean(losses[-2 * reach - 1 :]))
+            lowest = min(lowest, recent)
+            tell(len(losses), training.steps)
+            if recent > EXPLODED * lowest or len(losses) == training.steps:
+                return of(rates, losses, reach)
+        training.progress.epoch += 1
+    return of(rates, losses, reach)
+
+
+def _reach(steps: int) -> int:
+    return max(1, round(SMOOTHING * steps))
+
+
+def of(rates: list[float], losses: list[float], reach: int) -> Range:
+    """What losses at rising rates say, each averaged over `reach` neighbours on either side."""
+    smoothed = [float(np.mean(losses[max(0, at - reach) : at + reach + 1])) for at in range(len(losses))]
+    if len(smoothed) < 3:
+        return Range(rates, losses, smoothed, 0, None)
+    lowest = int(np.argmin(smoothed))
+    falls = smoothed[0] - smoothed[lowest] > FALLS * abs(smoothed[0])
+    # Rates are evenly apart in their logarithm.
+    steepest = int(np.argmin(np.gradient(smoothed)[: lowest + 1])) if falls else None
+    return Range(rates, losses, smoothed, lowest, steepest)
