@@ -7,6 +7,7 @@ between fields, `store` how a config is written to and read from a run directory
 from dataclasses import dataclass, field
 from typing import Optional
 
+from .augment import Augment, Policy
 from .compression import (
     ActivationScheme,
     Algorithm,
@@ -25,7 +26,6 @@ from .compression import (
     WeightScheme,
 )
 from .data import (
-    Augment,
     Cache,
     Check,
     Cifar10,
@@ -113,6 +113,8 @@ class Config:
     """The network."""
     data: Data = field(default_factory=Data)
     """The images."""
+    augment: Augment = field(default_factory=Augment)
+    """Random changes to training images."""
     mode: Mode = field(default_factory=Mode)
     """Which networks exist and what each optimizer minimises."""
     loss: Loss = field(default_factory=Loss)

@@ -1,4 +1,4 @@
-"""Schema of the group `data`: which images are seen, in which batches, after which augmentation."""
+"""Schema of the group `data`: which images are seen, and in which batches."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -48,18 +48,6 @@ class Sampler(Enum):
 
 
 @dataclass
-class Augment:
-    """Random changes to training images, a function of (seed, epoch, image)."""
-
-    crop_padding: int = bounded(0, min=0)
-    """Pad by so many pixels on every side, then crop at a random place."""
-    flip: bool = False
-    """Mirror left to right with probability ½."""
-    cutout: int = bounded(0, min=0)
-    """Side in pixels of one square set to the mean at a random place (DeVries & Taylor, 2017)."""
-
-
-@dataclass
 class Data:
     """A labelled set of images, its splits and its batches."""
 
@@ -95,8 +83,6 @@ class Data:
     """Seed of the validation split (and of the test split where the source has none)."""
     limit: Optional[int] = bounded(None, min=1)
     """Use at most so many images of each split."""
-    augment: Augment = field(default_factory=Augment)
-    """Random changes to training images."""
 
     @property
     def size(self) -> tuple[int, int]:

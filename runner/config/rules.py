@@ -27,6 +27,7 @@ from . import (
     Mode,
     Pictures,
     Piecewise,
+    Policy,
     Polynomial,
     Pruning,
     Schedule,
@@ -37,6 +38,7 @@ from . import (
     monitor,
     search_rules,
 )
+from .augment import RANGES
 from .criteria import CRITERIA, CUSTOM
 from .keys import walk
 
@@ -54,6 +56,7 @@ def validate(config: Config) -> None:
         field_rules.problems,
         _name,
         _data,
+        _augment,
         _model,
         _mode,
         _loss,
@@ -116,9 +119,24 @@ def _data(config: Config) -> Iterator[str]:
         yield f"data.channels={data.channels}: pictures have 3 (RGB) or 1 (grey). Others need data=custom."
     if isinstance(data, FileList) and data.split_column and (data.val or data.test):
         yield f"data.split_column={data.split_column}: data.train has all splits, leave data.val and data.test out."
+
+
+def _augment(config: Config) -> Iterator[str]:
+    augment, data = config.augment, config.data
     for key in ("cutout", "crop_padding"):
-        if getattr(data.augment, key) > min(sides):
-            yield f"data.augment.{key}={getattr(data.augment, key)}: larger than the image; at most {min(sides)}."
+        if getattr(augment, key) > min(data.size):
+            yield f"augment.{key}={getattr(augment, key)}: larger than the image; at most {min(data.size)}."
+    for key in RANGES:
+        limits = getattr(augment, key)
+        if limits is not None and (len(limits) != 2 or limits[0] > limits[1]):
+            yield f"augment.{key}={limits}: needs the smallest and the largest value, such as augment.{key}={RANGES[key]}"
+    if len(augment.fill) not in (1, data.channels):
+        yield f"augment.fill={augment.fill}: needs one number, or one for each of data.channels={data.channels}."
+    if data.channels not in (1, 3):
+        mixing = [key for key in ("contrast", "saturation", "hue", "grey") if getattr(augment, key)]
+        mixing += ["policy"] * (augment.policy is not Policy.none)
+        if mixing and augment.enabled:
+            yield f"augment.{mixing[0]} is about colours, and data.channels={data.channels} has others than RGB and grey."
 
 
 def _model(config: Config) -> Iterator[str]:

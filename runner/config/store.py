@@ -25,6 +25,8 @@ UNSET = re.compile(r"Environment variable '(.*?)' not found")
 NAME = re.compile(r"[\w-]+")
 #: Keys that stored configs of earlier versions have, with the only value they could have; it is what still happens.
 RETIRED = {"compression.prune.axis": 0}
+#: Group of keys that stored configs of earlier versions have in another place → where it is.
+MOVED = {"data.augment": "augment"}
 
 
 def from_composition(composed: DictConfig) -> Config:
@@ -116,6 +118,8 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Config:
         raise Damaged(f"{path} is missing.")
     for key, value in RETIRED.items():
         _drop(plain, key, value)
+    for key, place in MOVED.items():
+        _move(plain, key, place)
     config = _fitting(plain, path)
     if overrides := list(overrides):
         for override in overrides:
@@ -143,12 +147,25 @@ def _fitting(plain: dict[str, Any], path: Path) -> Config:
 
 def _drop(plain: dict[str, Any], key: str, value: Any) -> None:
     """Take a key off where it has this value; with another one it is refused like any that the schema does not have."""
+    part, name = _place(plain, key)
+    if name in part and part[name] == value:
+        del part[name]
+
+
+def _move(plain: dict[str, Any], key: str, place: str) -> None:
+    """Put a group where it belongs, unless there is one: then the old one is refused like any unknown key."""
+    (old, name), (new, to) = _place(plain, key), _place(plain, place)
+    if name in old and to not in new:
+        new[to] = old.pop(name)
+
+
+def _place(plain: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The group that a dotted key is in, empty where there is none, and its name there."""
     *path, name = key.split(".")
     part: Any = plain
     for step in path:
         part = part.get(step) if isinstance(part, dict) else None
-    if isinstance(part, dict) and name in part and part[name] == value:
-        del part[name]
+    return part if isinstance(part, dict) else {}, name
 
 
 class _Text(str):

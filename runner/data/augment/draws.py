@@ -1,0 +1,97 @@
+"""Random numbers of single images: functions of (seed, epoch, image), of nothing that was drawn before."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+#: 2⁶⁴ divided by the golden ratio, the step of SplitMix64 (Steele, Lea and Flood, 2014).
+STEP = 0x9E3779B97F4A7C15
+#: Rectangles that are tried until one fits, as torchvision does.
+ATTEMPTS = 10
+
+
+class Purpose(enum.IntEnum):
+    """What numbers are drawn for: none depends on what else is switched on. New ones come last."""
+
+    crop = 1
+    flip_vertical = 2
+    affine = 3
+    jitter = 4
+    single = 5
+    policy = 6
+    erasing = 7
+    custom = 8
+    mix = 9
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The numbers of some images in an epoch."""
+
+    seed: int
+    epoch: int
+    indices: np.ndarray
+    """int64 [B]: which images of the split."""
+
+    def uniform(self, purpose: Purpose, count: int) -> np.ndarray:
+        """float64 [B, count], each at least 0 and below 1."""
+        with np.errstate(over="ignore"):
+            state = np.uint64(0)
+            for number in (self.seed % 2**64, self.epoch, int(purpose)):
+                state = _scramble(state + np.uint64(number) + np.uint64(STEP))
+            streams = _scramble(state + self.indices.astype(np.uint64) * np.uint64(STEP))
+            steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(STEP)
+            bits = _scramble(streams[:, None] + steps)
+        return (bits >> np.uint64(11)) * 2.0**-53
+
+    def generator(self, row: int) -> np.random.Generator:
+        """A generator for what one of the images, the `row`-th, gets from the user's own function."""
+        return np.random.default_rng([self.seed, self.epoch, int(self.indices[row]), int(Purpose.custom)])
+
+
+def _scramble(numbers: np.ndarray) -> np.ndarray:
+    """The output function of SplitMix64: uint64 to uint64, one to one."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
+def between(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Numbers between 0 and 1 stretched to low…high."""
+    return low + (high - low) * uniform
+
+
+def whole(uniform: np.ndarray, count: np.ndarray | int) -> np.ndarray:
+    """int64: one of 0…count - 1."""
+    return np.minimum(np.floor(uniform * count), np.asarray(count) - 1).astype(np.int64)
+
+
+def orders(uniform: np.ndarray, count: int) -> np.ndarray:
+    """int64 [B, count]: one of the orders of 0…count - 1 for each of [B] numbers."""
+    every = np.array(list(itertools.permutations(range(count))))
+    return every[whole(uniform, len(every))]
+
+
+def rectangles(
+    uniform: np.ndarray, height: int, width: int, scale: list[float], ratio: list[float], is_smaller: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random rectangles of a part of the area, as torchvision's RandomResizedCrop and RandomErasing draw them.
+
+    uniform: float64 [B, 2 · ATTEMPTS + 2]. `ratio` is width by height, its logarithm is uniform. `is_smaller`: both
+    sides have to be smaller than the image's, not just fit. Returns int64 [B, 4], (top, left, height, width), and bool
+    [B], whether any attempt has fitted; the others are all 0.
+    """
+    areas = height * width * between(uniform[:, :ATTEMPTS], *scale)
+    ratios = np.exp(between(uniform[:, ATTEMPTS : 2 * ATTEMPTS], *np.log(ratio)))
+    heights, widths = np.round(np.sqrt(areas / ratios)), np.round(np.sqrt(areas * ratios))
+    most = (height - is_smaller, width - is_smaller)
+    fits = (heights >= 1) & (widths >= 1) & (heights <= most[0]) & (widths <= most[1])
+    rows, found = np.arange(len(fits)), fits.any(axis=1)
+    first = fits.argmax(axis=1)
+    heights, widths = (np.where(found, sides[rows, first], 0).astype(np.int64) for sides in (heights, widths))
+    top, left = whole(uniform[:, -2], height - heights + 1), whole(uniform[:, -1], width - widths + 1)
+    return np.stack([top, left, heights, widths], axis=1) * found[:, None], found

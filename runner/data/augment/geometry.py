@@ -1,0 +1,104 @@
+"""Where the pixels of a changed image are in the one it is made of: affine maps.
+
+A map is float64 [B, 3, 3], or [3, 3] for all, and takes (x, y, 1) of the changed image to (x, y, 1) of its origin, in
+pixels from the upper left corner, so that the first pixel's centre is at (½, ½). Maps are multiplied from the origin on:
+`crop @ flip @ rotate` is a crop that is mirrored and then rotated.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ... import config as cfg
+from .draws import ATTEMPTS, Draws, Purpose, between, rectangles
+
+
+def identity(batch: int) -> np.ndarray:
+    """Nothing is moved."""
+    return np.tile(np.eye(3), (batch, 1, 1))
+
+
+def shifted(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Image moved by x to the right and y down, float64 [B]."""
+    maps = identity(len(x))
+    maps[:, 0, 2], maps[:, 1, 2] = -x, -y
+    return maps
+
+
+def flipped(columns: np.ndarray, rows: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Mirrored left to right where `columns`, top to bottom where `rows`, bool [B]."""
+    maps = identity(len(columns))
+    maps[columns, 0] = [-1, 0, width]
+    maps[rows, 1] = [0, -1, height]
+    return maps
+
+
+def rotated(degrees: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Turned counter-clockwise around the centre."""
+    maps = identity(len(degrees))
+    angles = np.deg2rad(degrees)
+    maps[:, 0, 0] = maps[:, 1, 1] = np.cos(angles)
+    maps[:, 0, 1], maps[:, 1, 0] = -np.sin(angles), np.sin(angles)
+    return centred(maps, height, width)
+
+
+def sheared(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """x taken from x + columns · y, and y from y + rows · x, around the upper left corner."""
+    maps = identity(len(columns))
+    maps[:, 0, 1], maps[:, 1, 0] = columns, rows
+    return maps
+
+
+def scaled(factors: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Larger by factors, around the centre."""
+    maps = identity(len(factors))
+    maps[:, 0, 0] = maps[:, 1, 1] = 1 / factors
+    return centred(maps, height, width)
+
+
+def centred(maps: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The same around the centre of the image in place of its corner."""
+    to, back = np.eye(3), np.eye(3)
+    to[:2, 2] = width / 2, height / 2
+    back[:2, 2] = -to[:2, 2]
+    return to @ maps @ back
+
+
+def cropped(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Boxes of the origin, int64 [B, 4] (top, left, height, width), scaled to height × width."""
+    maps = identity(len(boxes))
+    maps[:, 0, 0], maps[:, 1, 1] = boxes[:, 3] / width, boxes[:, 2] / height
+    maps[:, 0, 2], maps[:, 1, 2] = boxes[:, 1], boxes[:, 0]
+    return maps
+
+
+def random_crop(augment: cfg.Augment, draws: Draws, source: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """`crop_scale` and `crop_ratio`: random parts of the origin (height, width), scaled up to the size of the image.
+
+    Where none of the attempts fits it is the largest part in the middle whose ratio is allowed (torchvision's rule).
+    """
+    assert augment.crop_scale is not None
+    height, width = source
+    numbers = draws.uniform(Purpose.crop, 2 * ATTEMPTS + 2)
+    boxes, found = rectangles(numbers, height, width, augment.crop_scale, augment.crop_ratio, is_smaller=False)
+    ratio = min(max(width / height, augment.crop_ratio[0]), augment.crop_ratio[1])
+    sides = min(height, round(width / ratio)), min(width, round(height * ratio))
+    boxes[~found] = (height - sides[0]) // 2, (width - sides[1]) // 2, *sides
+    return cropped(boxes, *size)
+
+
+def random_affine(augment: cfg.Augment, draws: Draws, height: int, width: int) -> np.ndarray:
+    """`rotation`, `translation`, `shear` and `zoom`, in the order of torchvision's RandomAffine."""
+    numbers = draws.uniform(Purpose.affine, 5)
+    turn, right, down, lean = 2 * numbers[:, :4].T - 1
+    lean = np.tan(np.deg2rad(augment.shear * lean))
+    maps = scaled(between(numbers[:, 4], *augment.zoom), height, width)
+    maps = maps @ centred(sheared(lean, np.zeros_like(lean)), height, width)
+    maps = maps @ rotated(augment.rotation * turn, height, width)
+    # torchvision moves by whole pixels.
+    return maps @ shifted(np.round(augment.translation * width * right), np.round(augment.translation * height * down))
+
+
+def is_affine(augment: cfg.Augment) -> bool:
+    """Whether `random_affine` changes anything."""
+    return bool(augment.rotation or augment.translation or augment.shear or augment.zoom != [1.0, 1.0])

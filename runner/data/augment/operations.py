@@ -1,0 +1,190 @@
+"""Operations on the pixels of one image, in whole numbers, so that compiled code gives the same.
+
+Each takes uint8 [H, W, C] and, where its strength varies, a number; and gives a new array of that kind. The formulas are
+those of torchvision (v2) and Pillow. `src/images.cc` has the same ones, up to `COMPILED`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+
+class Operation(enum.IntEnum):
+    """What is done to an image; the numbers are those of `src/images.cc`."""
+
+    nothing = 0
+    brightness = 1
+    contrast = 2
+    saturation = 3
+    invert = 4
+    hue = 5
+    sharpness = 6
+    posterize = 7
+    solarize = 8
+    autocontrast = 9
+    equalize = 10
+    blur = 11
+
+
+#: The last operation that compiled code has; a batch with a later one is changed by NumPy.
+COMPILED = max(Operation)
+#: Changes of colour that are a matrix; those that follow each other are one.
+LINEAR = (Operation.brightness, Operation.contrast, Operation.saturation, Operation.invert)
+#: Parts of red, green and blue in grey (ITU-R 601-2).
+GREY = np.array([0.2989, 0.587, 0.114])
+#: One in the matrix and in the strength of sharpness; the largest factor.
+ONE, LARGEST = 1 << 12, 64
+#: One in the weights of a blur, with which rows keep 8 bits of a fraction.
+WEIGHT = 1 << 14
+
+
+def linear(images_mean: np.ndarray, operations: list[tuple[int, float]]) -> np.ndarray:
+    """Some linear operations, (code, strength), as a matrix float64 [C, C + 1], the last column added.
+
+    images_mean: float64 [C], that of the image before them. Values are not cut to 0…255 between them.
+    """
+    channels = len(images_mean)
+    matrix = np.eye(channels, channels + 1)
+    grey = GREY if channels == 3 else np.eye(1, channels)[0]
+    for code, strength in operations:
+        match code:
+            case Operation.brightness:
+                matrix *= strength
+            case Operation.contrast:
+                middle = grey @ (matrix[:, :-1] @ images_mean + matrix[:, -1])
+                matrix *= strength
+                matrix[:, -1] += (1 - strength) * middle
+            case Operation.saturation if channels == 3:
+                matrix = strength * matrix + (1 - strength) * (grey @ matrix)
+            case Operation.invert:
+                matrix = -matrix
+                matrix[:, -1] += 255
+    return matrix
+
+
+def multiplied(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Every pixel by a matrix of `linear`."""
+    whole = np.floor(np.clip(matrix, -LARGEST, LARGEST) * ONE + 0.5).astype(np.int64)
+    added = np.floor(np.clip(matrix[:, -1], -(1 << 17), 1 << 17) * ONE + 0.5).astype(np.int64)
+    values = image.astype(np.int64) @ whole[:, :-1].T + added + ONE // 2
+    return np.clip(values >> 12, 0, 255).astype(np.uint8)
+
+
+def hue(image: np.ndarray, turn: float) -> np.ndarray:
+    """Hue turned by a part of its circle, through HSV."""
+    if image.shape[2] != 3:
+        return image
+    red, green, blue = (image[..., channel].astype(np.float64) for channel in range(3))
+    most, least = image.max(axis=2).astype(np.float64), image.min(axis=2).astype(np.float64)
+    spread = most - least
+    divisor = np.where(spread == 0, 1, spread)
+    place = np.where(
+        most == red,
+        (green - blue) / divisor,
+        np.where(most == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    place = place / 6 + turn
+    place = 6 * (place - np.floor(place))
+    channels = []
+    for start in (5, 3, 1):
+        # The formula of HSV without cases: a trapezium of the hue for each channel.
+        part = start + place
+        part = np.where(part >= 6, part - 6, part)
+        channels.append(most - spread * np.clip(np.minimum(part, 4 - part), 0, 1))
+    return np.floor(np.stack(channels, axis=2) + 0.5).astype(np.uint8)
+
+
+def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blended with its smoothed copy: 0 is that copy, 1 the image. The outermost pixels stay."""
+    if min(image.shape[:2]) < 3:
+        return image
+    wide = image.astype(np.int64)
+    total = 4 * wide[1:-1, 1:-1]
+    for row in range(3):
+        for column in range(3):
+            total = total + wide[row : row + len(wide) - 2, column : column + wide.shape[1] - 2]
+    smooth = (2 * total + 13) // 26
+    strength = ONE - math.floor(min(factor, LARGEST) * ONE + 0.5)
+    inner = wide[1:-1, 1:-1]
+    wide[1:-1, 1:-1] = np.clip((inner * ONE + strength * (smooth - inner) + ONE // 2) >> 12, 0, 255)
+    return wide.astype(np.uint8)
+
+
+def posterize(image: np.ndarray, bits: float) -> np.ndarray:
+    """The highest bits of each value."""
+    return image & np.uint8(256 - (1 << (8 - int(bits))))
+
+
+def solarize(image: np.ndarray, threshold: float) -> np.ndarray:
+    """Values from the threshold on inverted."""
+    return np.where(image >= threshold, 255 - image, image)
+
+
+def autocontrast(image: np.ndarray, _: float = 0) -> np.ndarray:
+    """Each channel stretched to 0…255; one of a single value stays."""
+    least, most = image.min(axis=(0, 1)).astype(np.int64), image.max(axis=(0, 1)).astype(np.int64)
+    spread = np.where(most > least, most - least, 255)
+    least = np.where(most > least, least, 0)
+    return ((2 * 255 * (image - least) + spread) // (2 * spread)).astype(np.uint8)
+
+
+def equalize(image: np.ndarray, _: float = 0) -> np.ndarray:
+    """Each channel by the cumulative histogram of it, as Pillow has it."""
+    changed = np.empty_like(image)
+    for channel in range(image.shape[2]):
+        counts = np.bincount(image[..., channel].ravel(), minlength=256)
+        step = (counts.sum() - counts[np.flatnonzero(counts)[-1]]) // 255
+        before = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        table = np.minimum((before + step // 2) // step, 255) if step else np.arange(256)
+        changed[..., channel] = table[image[..., channel]]
+    return changed
+
+
+def blur_weights(sigma: float) -> np.ndarray:
+    """int64 [2 r + 1], r = ⌈3 σ⌉: a Gaussian whose sum is `WEIGHT`."""
+    radius = math.ceil(3 * sigma)
+    kernel = [math.exp(-0.5 * (place / sigma) * (place / sigma)) for place in range(-radius, radius + 1)]
+    total = sum(kernel)
+    weights = np.array([math.floor(WEIGHT * weight / total + 0.5) for weight in kernel], dtype=np.int64)
+    weights[radius] += WEIGHT - weights.sum()
+    return weights
+
+
+def blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur; beyond its edges the image is mirrored, the outermost pixels once."""
+    weights = blur_weights(sigma)
+    rows = _weighted(image.astype(np.int64), weights, axis=1)
+    rows = (rows + 32) >> 6
+    return ((_weighted(rows, weights, axis=0) + (1 << 21)) >> 22).astype(np.uint8)
+
+
+def _weighted(values: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    side, radius = values.shape[axis], len(weights) // 2
+    total = np.zeros_like(values)
+    for place, weight in enumerate(weights):
+        total += weight * values.take(mirrored(np.arange(side) + place - radius, side), axis=axis)
+    return total
+
+
+def mirrored(places: np.ndarray, side: int) -> np.ndarray:
+    """Places beyond 0…side - 1 brought back by mirrors in the outermost ones."""
+    if side == 1:
+        return np.zeros_like(places)
+    places = np.abs(places) % (2 * side - 2)
+    return np.minimum(places, 2 * side - 2 - places)
+
+
+#: What each operation is that is no matrix.
+FUNCTIONS: dict[Operation, Callable[[np.ndarray, float], np.ndarray]] = {
+    Operation.hue: hue,
+    Operation.sharpness: sharpness,
+    Operation.posterize: posterize,
+    Operation.solarize: solarize,
+    Operation.autocontrast: autocontrast,
+    Operation.equalize: equalize,
+    Operation.blur: blur,
+}

@@ -1,0 +1,147 @@
+"""What is done to the images of a batch, and the two ways of doing it: compiled, and in NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...kernels import native
+from .operations import COMPILED, FUNCTIONS, LINEAR, Operation, linear, multiplied
+
+#: Bits of the fraction of a pixel in maps and in the weights of a resampling. Maps are of half pixels.
+MAP_BITS, WEIGHT_BITS = 20, 11
+
+
+@dataclass
+class Program:
+    """The changes to B images, in order: one map with one bilinear resampling, operations on colours, holes."""
+
+    maps: np.ndarray | None
+    """float64 [B, 3, 3], see `geometry`; None: nothing is moved."""
+    fill: np.ndarray
+    """uint8 [S]: what is beyond the image's edges."""
+    codes: np.ndarray
+    """int32 [B, K]: operations."""
+    values: np.ndarray
+    """float32 [B, K]: what each is given."""
+    boxes: np.ndarray
+    """int64 [B, M, 4]: holes from (top, left) to before (bottom, right), which may be outside."""
+    hole: np.ndarray
+    """uint8 [S]: their colour."""
+
+    @property
+    def whole_maps(self) -> np.ndarray | None:
+        """int64 [B, 6]: the first two rows of the maps with `MAP_BITS` bits of a fraction."""
+        if self.maps is None:
+            return None
+        rows = self.maps[:, :2].reshape(len(self.maps), 6)
+        return np.ascontiguousarray(np.round(rows * (1 << MAP_BITS)).astype(np.int64))
+
+    def of(self, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """uint8 [B, h, w, S] to uint8 [B, S, H, W], where size is (H, W)."""
+        if self.is_compiled and not native.unavailable():
+            changed = np.empty((len(images), images.shape[3], *size), dtype=np.uint8)
+            self.run(np.ascontiguousarray(images), np.arange(len(images)), size, changed=changed)
+            return changed
+        return self.interpreted(images, size)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code has all of the operations."""
+        return not self.codes.size or bool(self.codes.max() <= COMPILED)
+
+    def run(
+        self,
+        images: np.ndarray,
+        places: np.ndarray,
+        size: tuple[int, int],
+        changed: np.ndarray | None = None,
+        table: np.ndarray | None = None,
+        batch: int | None = None,
+    ) -> None:
+        """The compiled way: images uint8 [T, h, w, S] at `places`, int64 [B], to one of two arrays.
+
+        `changed`: uint8 [B, S, H, W]. `batch`: address of float32 [B, C, H, W], with the bytes as `table`, float32
+        [C, 256], has them.
+        """
+        _, height, width, stored = images.shape
+        maps, codes, values = self.whole_maps, _contiguous(self.codes, np.int32), _contiguous(self.values, np.float32)
+        boxes, places = _contiguous(self.boxes, np.int64), np.ascontiguousarray(places)
+        native.kernels().change(
+            len(places), height, width, *size, stored, 0 if table is None else len(table), _address(images),
+            _address(places), _address(maps), _address(self.fill), codes.shape[1], _address(codes), _address(values),
+            boxes.shape[1], _address(boxes), _address(self.hole), _address(table), _address(changed), batch,
+        )  # fmt: skip
+
+    def interpreted(self, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The same in NumPy, an image at a time."""
+        maps = self.whole_maps
+        changed = [
+            self._changed(image, None if maps is None else maps[row], row, size) for row, image in enumerate(images)
+        ]
+        return np.stack(changed).transpose(0, 3, 1, 2)
+
+    def _changed(self, image: np.ndarray, numbers: np.ndarray | None, row: int, size: tuple[int, int]) -> np.ndarray:
+        image = image if numbers is None else resampled(image, numbers, self.fill, size)
+        image = operated(image, list(zip(self.codes[row].tolist(), self.values[row].tolist(), strict=True)))
+        if len(self.boxes[row]):
+            image = image.copy()
+        for top, left, bottom, right in np.maximum(self.boxes[row], 0):
+            image[top:bottom, left:right] = self.hole
+        return image
+
+
+def resampled(image: np.ndarray, numbers: np.ndarray, fill: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image moved by one of `Program.whole_maps`, bilinear; uint8 [h, w, S] to uint8 [H, W, S].
+
+    A pixel is the fill where its centre is outside the image, as in Pillow; beyond the outermost centres they repeat.
+    """
+    height, width = image.shape[:2]
+    y, x = (2 * np.arange(side, dtype=np.int64) + 1 for side in size)
+    half = 1 << MAP_BITS
+    across = numbers[0] * x + numbers[1] * y[:, None] + 2 * numbers[2]
+    down = numbers[3] * x + numbers[4] * y[:, None] + 2 * numbers[5]
+    inside = (across >= 0) & (across < 2 * half * width) & (down >= 0) & (down < 2 * half * height)
+    columns, column_weights = _neighbours(across - half, width)
+    rows, row_weights = _neighbours(down - half, height)
+    one, wide = 1 << WEIGHT_BITS, image.astype(np.int64)
+    total = np.full((*size, image.shape[2]), 1 << (2 * WEIGHT_BITS - 1))
+    for row, row_weight in zip(rows, (one - row_weights, row_weights), strict=True):
+        for column, weight in zip(columns, (one - column_weights, column_weights), strict=True):
+            total += wide[row, column] * (row_weight * weight)[..., None]
+    return np.where(inside[..., None], (total >> (2 * WEIGHT_BITS)).astype(np.uint8), fill)
+
+
+def _neighbours(places: np.ndarray, side: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    first = places >> (MAP_BITS + 1)
+    weights = (places >> (MAP_BITS + 1 - WEIGHT_BITS)) & ((1 << WEIGHT_BITS) - 1)
+    return (np.clip(first, 0, side - 1), np.clip(first + 1, 0, side - 1)), weights
+
+
+def operated(image: np.ndarray, operations: list[tuple[int, float]]) -> np.ndarray:
+    """An image, uint8 [H, W, C], after operations (code, strength); linear ones that follow each other are one matrix."""
+    pending: list[tuple[int, float]] = []
+    for code, strength in [*operations, (None, 0.0)]:
+        if code == Operation.nothing:
+            continue
+        if code in LINEAR:
+            pending.append((code, strength))
+            continue
+        if pending:
+            mean = image.reshape(-1, image.shape[2]).sum(axis=0, dtype=np.int64) / (image.shape[0] * image.shape[1])
+            image, pending = multiplied(image, linear(mean, pending)), []
+        if code is not None:
+            image = FUNCTIONS[Operation(code)](image, strength)
+    return image
+
+
+def _contiguous(array: np.ndarray, dtype: type) -> np.ndarray:
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def _address(array: np.ndarray | None) -> int | None:
+    if array is None:
+        return None
+    assert array.flags.c_contiguous, "the kernels step from one number to the next"
+    return array.ctypes.data
