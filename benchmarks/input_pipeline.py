@@ -33,8 +33,8 @@ def ours(images: np.ndarray, labels: np.ndarray, epoch: int) -> float:
     from runner.data.loaders import TrainLoader
 
     augment = cfg.Augment(crop_padding=BORDER, flip=True)
-    settings = cfg.Synthetic(image_size=SIDE, batch_size=BATCH, augment=augment)
-    loader = TrainLoader(Images(images, labels), settings, seed=0)
+    settings = cfg.Synthetic(image_size=SIDE, batch_size=BATCH)
+    loader = TrainLoader(Images(images, labels), settings, seed=0, augment=augment)
     began, seen = time.perf_counter(), 0
     for batch in loader.epoch(epoch):
         seen += len(batch.indices)

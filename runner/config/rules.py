@@ -129,14 +129,14 @@ def _augment(config: Config) -> Iterator[str]:
     for key in RANGES:
         limits = getattr(augment, key)
         if limits is not None and (len(limits) != 2 or limits[0] > limits[1]):
-            yield f"augment.{key}={limits}: needs the smallest and the largest value, such as augment.{key}={RANGES[key]}"
+            yield f"augment.{key}={limits}: needs the smallest and the largest value, such as {RANGES[key]}"
     if len(augment.fill) not in (1, data.channels):
         yield f"augment.fill={augment.fill}: needs one number, or one for each of data.channels={data.channels}."
     if data.channels not in (1, 3):
         mixing = [key for key in ("contrast", "saturation", "hue", "grey") if getattr(augment, key)]
         mixing += ["policy"] * (augment.policy is not Policy.none)
         if mixing and augment.enabled:
-            yield f"augment.{mixing[0]} is about colours, and data.channels={data.channels} has others than RGB and grey."
+            yield f"augment.{mixing[0]}: data.channels={data.channels} has other colours than RGB and grey."
 
 
 def _model(config: Config) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import paddle
@@ -19,7 +19,10 @@ from .prefetch import prefetched
 from .samplers import batch_bounds, epoch_order, order
 from .sources import load
 from .splits import ImageFiles, Images, Source, Split
-from .transforms import Augmentation, Changes, Normalize
+from .transforms import Augmentation, Changes, Normalize, Program
+
+#: No augmentation.
+UNCHANGED = cfg.Augment()
 
 
 @dataclass
@@ -39,8 +42,10 @@ class Batch:
 class TrainLoader:
     """Shuffled, augmented batches; `data.batch_size` is the sum over all processes."""
 
-    def __init__(self, split: Split, config: cfg.Data, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.split, self.config, self.seed = split, config, seed
+    def __init__(
+        self, split: Split, config: cfg.Data, seed: int, rank: int = 0, world: int = 1, augment: cfg.Augment = UNCHANGED
+    ) -> None:
+        self.split, self.config, self.augment, self.seed = split, config, augment, seed
         self.rank, self.world = rank, world
         self.bounds = batch_bounds(len(split), config.batch_size, world)
         self.normalize = Normalize(config)
@@ -53,7 +58,7 @@ class TrainLoader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from batch `start` on, a pure function of seed and epoch."""
         chosen = order(self.config.sampler, self.seed, epoch, self.split.labels)
-        augmentation = Augmentation(self.config, self.seed, epoch, len(self.split))
+        augmentation = Augmentation(self.config, self.augment, self.seed, epoch, len(self.split))
         bounds = self.bounds[start:]
         mine = [chosen[begin:end][self.rank :: self.world] for begin, end in bounds]
         batches = _batches(self.split, mine, self.config, self.normalize, augmentation)
@@ -62,14 +67,14 @@ class TrainLoader:
 
     def seen(self, indices: np.ndarray, epoch: int) -> np.ndarray:
         """Some images as an epoch shows them, before they are normalised: uint8 [n, H, W, C]. indices: int64 [n]."""
-        augmentation = Augmentation(self.config, self.seed, epoch, len(self.split))
+        augmentation = Augmentation(self.config, self.augment, self.seed, epoch, len(self.split))
         [(images, _, _)] = _batches(self.split, [indices], self.config, self.normalize, augmentation)
         scales, shifts = (numbers.reshape(-1, 1, 1) for numbers in (self.normalize.scales, self.normalize.shifts))
         return np.round((images.numpy() - shifts) / scales).astype(np.uint8).transpose(0, 2, 3, 1)
 
     def unchanged(self) -> Iterator[Batch]:
         """The whole batches of the first epoch without augmentation, whatever part of them this process trains on."""
-        return TrainLoader(self.split, replace(self.config, augment=cfg.Augment()), self.seed).epoch(0)
+        return TrainLoader(self.split, self.config, self.seed).epoch(0)
 
 
 class EvalLoader:
@@ -136,6 +141,7 @@ def build(
     world: int = 1,
     expected: ExpectedClasses | None = None,
     source: Source | None = None,
+    augment: cfg.Augment = UNCHANGED,
 ) -> Loaders:
     """Load the images and divide those of training and validation among `world` processes.
 
@@ -145,34 +151,39 @@ def build(
     """
     source = source or load(config, expected)
     if overfit_batches:
-        config = replace(config, augment=cfg.Augment())
+        augment = UNCHANGED
         few = epoch_order(seed, 0, len(source.train))[: overfit_batches * config.batch_size]
         same = source.train.select(np.sort(few))
         source = Source(source.name, source.classes, same, same, same)
     val = EvalLoader(source.val, config, rank, world) if source.val is not None else None
     notes = cache.attach(config, source) if isinstance(config, cfg.Pictures) else []
-    return Loaders(source, TrainLoader(source.train, config, seed, rank, world), val, notes)
+    return Loaders(source, TrainLoader(source.train, config, seed, rank, world, augment), val, notes)
 
 
 def _batches(
     split: Split, batches: list[np.ndarray], config: cfg.Data, normalize: Normalize, changes: Augmentation | None = None
 ) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
     """(images, labels, indices) of every batch of indices, the first two on the device."""
-    read = _read(split, batches, config)
+    read = _changed(_read(split, batches, config), changes)
     if device.is_cpu():
-        for indices, images, places in read:
-            yield (
-                normalize(images, places, changes(indices) if changes else None),
-                paddle.to_tensor(split.labels[indices]),
-                indices,
-            )
+        for indices, images, places, drawn in read:
+            yield normalize(images, places, drawn), paddle.to_tensor(split.labels[indices]), indices
         return
-    changed = (
-        ((changes(indices) if changes else Changes()).of(images[places]), split.labels[indices])
-        for indices, images, places in read
-    )
+    changed = ((drawn.of(images[places]), split.labels[indices]) for indices, images, places, drawn in read)
     for indices, (pixels, labels) in zip(batches, prefetched(changed), strict=True):
         yield normalize.pixels(pixels), labels, indices
+
+
+def _changed(
+    read: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]], augmentation: Augmentation | None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Changes | Program]]:
+    """What `_read` gives, after the user's own change, with what is drawn for each batch."""
+    for indices, images, places in read:
+        if augmentation is None:
+            yield indices, images, places, Changes()
+        else:
+            images, places = augmentation.prepare(images, places, indices)
+            yield indices, images, places, augmentation(indices, images.shape[1:3])
 
 
 def _read(

@@ -2,84 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import paddle
-from numpy.lib.stride_tricks import sliding_window_view
 from paddle import Tensor
 
 from .. import config as cfg
 from .. import device
 from ..kernels import native
-
-
-@dataclass
-class Changes:
-    """Random changes of some images: cropped out of a black border, mirrored, with a hole. None: no such change."""
-
-    padding: int = 0
-    """Width in pixels of the black border."""
-    offsets: np.ndarray | None = None
-    """int64 [B, 2]: row and column in the image with its border."""
-    flips: np.ndarray | None = None
-    """bool [B]."""
-    cutout: int = 0
-    """Side in pixels of the hole."""
-    holes: np.ndarray | None = None
-    """int64 [B, 2]: upper left corners, which may be outside."""
-    fill: np.ndarray | None = None
-    """uint8 [C]: the colour of the hole."""
-
-    def of(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [B, H, W, C] to uint8 [B, C, H, W]."""
-        height, width = images.shape[1:3]
-        if self.offsets is not None:
-            border = ((0, 0), (self.padding, self.padding), (self.padding, self.padding), (0, 0))
-            windows = sliding_window_view(np.pad(images, border), (height, width), axis=(1, 2))  # type: ignore[call-overload]
-            rows, columns = self.offsets.T
-            batch = windows[np.arange(len(images)), rows, columns]
-        else:
-            batch = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-        if self.flips is not None:
-            batch[self.flips] = batch[self.flips, :, :, ::-1]
-        if self.holes is not None and self.fill is not None:
-            rows, columns = (
-                (np.arange(side) >= corner[:, None]) & (np.arange(side) < corner[:, None] + self.cutout)
-                for side, corner in zip((height, width), self.holes.T, strict=True)
-            )
-            hole = (rows[:, :, None] & columns[:, None, :])[:, None]
-            np.copyto(batch, self.fill[: batch.shape[1], None, None], where=hole)
-        return batch
+from .augment import programs
+from .augment.changes import Changes
+from .augment.custom import changed
+from .augment.draws import Draws
+from .augment.program import Program, address
 
 
 class Augmentation:
     """The random changes of one epoch to every image of a split of `size` images.
 
-    The numbers are drawn for all images at once, so those of an image depend on neither batch, order nor process. A
-    hole has the mean's colour.
+    Offsets, mirrors and the hole of `cutout` are drawn for all images at once, the others for one image alone, so that
+    those of an image depend on neither batch, order nor process. A hole has the mean's colour.
     """
 
-    def __init__(self, config: cfg.Data, seed: int, epoch: int, size: int) -> None:
+    def __init__(self, config: cfg.Data, augment: cfg.Augment, seed: int, epoch: int, size: int) -> None:
         # The third number keeps these draws apart from those of the order.
         generator = np.random.default_rng([seed, epoch, 1])
-        self.augment = config.augment
+        self.augment = augment if augment.enabled else cfg.Augment()
+        self.config, self.seed, self.epoch = config, seed, epoch
         self.fill = np.round(255 * np.array(config.mean)).astype(np.uint8)
         self.offsets = generator.integers(0, 2 * self.augment.crop_padding + 1, (size, 2))
         self.flips = generator.random(size) < 0.5 if self.augment.flip else np.zeros(size, dtype=bool)
         self.holes = generator.integers(0, config.size, (size, 2)) - self.augment.cutout // 2
+        self.is_simple = programs.is_simple(self.augment)
 
-    def __call__(self, indices: np.ndarray) -> Changes:
-        """What was drawn for some images of the split; indices: int64 [B]."""
+    def prepare(self, images: np.ndarray, places: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images and places after the user's own change, where there is one: then the images are those of the batch."""
+        if self.augment.target is None:
+            return images, places
+        draws = Draws(self.seed, self.epoch, indices)
+        return changed(images[places], draws, self.augment.target, self.augment.kwargs), np.arange(len(places))
+
+    def __call__(self, indices: np.ndarray, source: tuple[int, int] | None = None) -> Changes | Program:
+        """What was drawn for some images of the split; indices: int64 [B]; source: height and width before it."""
         augment = self.augment
-        return Changes(
+        simple = Changes(
             padding=augment.crop_padding,
-            offsets=self.offsets[indices] if augment.crop_padding else None,
+            offsets=self.offsets[indices] if augment.crop_padding and augment.crop_scale is None else None,
             flips=self.flips[indices] if augment.flip else None,
             cutout=augment.cutout,
             holes=self.holes[indices] if augment.cutout else None,
             fill=self.fill,
         )
+        if self.is_simple and source in (None, self.config.size):
+            return simple
+        draws = Draws(self.seed, self.epoch, indices)
+        return programs.build(augment, draws, simple, source or self.config.size, self.config)
 
 
 class Normalize:
@@ -95,11 +71,17 @@ class Normalize:
         self.table = np.ascontiguousarray(bytes_ * self.scales[:, None] + self.shifts[:, None])
         """float32 [C, 256]: what each byte becomes in each channel that the network is given."""
 
-    def __call__(self, images: np.ndarray, places: np.ndarray, changes: Changes | None = None) -> Tensor:
+    def __call__(self, images: np.ndarray, places: np.ndarray, changes: Changes | Program | None = None) -> Tensor:
         """uint8 [T, H, W, 1 or C] at `places`, int64 [B], to float32 [B, C, H, W] on the device."""
         changes = changes or Changes()
-        if device.is_cpu() and not native.unavailable():
-            return self._compiled(images, places, changes)
+        is_native = device.is_cpu() and not native.unavailable()
+        match changes:
+            case Changes() if is_native:
+                return self._compiled(images, places, changes)
+            case Program() if is_native and changes.is_compiled:
+                batch = paddle.empty([len(places), len(self.table), *changes.size])
+                changes.run(images, places, table=self.table, batch=batch.data_ptr())
+                return batch
         return self.pixels(paddle.to_tensor(changes.of(images[places])))
 
     def pixels(self, images: Tensor) -> Tensor:
@@ -119,15 +101,8 @@ class Normalize:
         places = np.ascontiguousarray(places)
         batch = paddle.empty([len(places), channels, height, width])
         native.kernels().augment(
-            len(places), height, width, stored, channels, _address(images), _address(places), changes.padding,
-            _address(changes.offsets), _address(changes.flips), changes.cutout, _address(changes.holes),
-            _address(changes.fill), _address(self.table), batch.data_ptr(),
+            len(places), height, width, stored, channels, address(images), address(places), changes.padding,
+            address(changes.offsets), address(changes.flips), changes.cutout, address(changes.holes),
+            address(changes.fill), address(self.table), batch.data_ptr(),
         )  # fmt: skip
         return batch
-
-
-def _address(array: np.ndarray | None) -> int | None:
-    if array is None:
-        return None
-    assert array.flags.c_contiguous, "the kernels step from one number to the next"
-    return array.ctypes.data

@@ -56,12 +56,13 @@ SIGNATURES = {
     "adamw": [_INDEX, _POINTER, *[_FLOAT] * 4],
     "resample": [*_SIZES, _POINTER, *[_FLOAT] * 4, _INDEX, _INDEX, _POINTER],
     "augment": [_INDEX, _INDEX, *_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 4],
+    "change": [*[_INDEX] * 7, *[_POINTER] * 4, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 5],
 }
 _RESULTS = {"threads": _INT, "failure": ctypes.c_char_p, "meet": _INT, "hits": _INDEX, "clip_gradient": _FLOAT}
 #: Functions that return an outcome: those that take memory.
 _FALLIBLE = (
     "new_plan", "convolution_forward", "convolution_input_gradient", "convolution_weight_gradient",
-    "depthwise_weight_gradient", "average", "adamw", "resample",
+    "depthwise_weight_gradient", "average", "adamw", "resample", "change",
 )  # fmt: skip
 _RESULTS |= dict.fromkeys(_FALLIBLE, _INT)
 

@@ -125,7 +125,7 @@ def _augmented(subject: Subject) -> list[dict[str, Any]]:
     from ..data.loaders import TrainLoader
 
     split, config = subject.source.train, subject.config
-    loader = TrainLoader(split, config.data, config.train.seed)
+    loader = TrainLoader(split, config.data, config.train.seed, augment=config.augment)
     places = np.unique(np.linspace(0, len(split) - 1, AUGMENTED).astype(np.int64))
     seen = [loader.seen(places, epoch) for epoch in range(EPOCHS)]
     return [

@@ -58,7 +58,9 @@ def prepare(
     seeding.seed(config.train.seed)
     source, about = _checked(data.load(config.data, expected), config.data, with_teacher, ranks, listing, notes)
     overfit = config.debug.overfit_batches
-    loaders = data.build(config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, source=source)
+    loaders = data.build(
+        config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, source=source, augment=config.augment
+    )
     notes += loaders.notes
     counts = np.bincount(loaders.source.train.labels, minlength=len(loaders.classes))
     mode = modes.build(config, losses.Classes(loaders.classes, drawn(config.data.sampler, counts)))

@@ -32,7 +32,7 @@ COMPOSITIONS = {
         *LINEAR, "data.sampler=balanced", "loss=focal", "loss.class_weights=auto", "data.augment.flip=true",
     ],
     "two optimizers": [*LINEAR, "mode=cls_distill_multiopt", "optimizer=momentum"],
-    "dropout, augmented": [SMALL, "model.dropout=0.3", "data.augment.flip=true", "data.augment.crop_padding=2"],
+    "dropout, augmented": [SMALL, "model.dropout=0.3", "augment.flip=true", "augment.crop_padding=2"],
     "peers, quantized": [SMALL, "mode=cls_distill", "compression=qat"],
     "peers, quantized, features": [
         SMALL, "mode=cls_distill", "compression=qat", "features=attention_transfer", "features.layers=[conv2,conv4]",

@@ -18,7 +18,8 @@ CONFIG_ERRORS = [
     (["optimizer.learning_rate=1"], ["no key 'learning_rate' in 'optimizer'", "optimizer.lr=1?", "Valid keys:", "lr"]),
     (["seed=3"], ["no key 'seed' in the config", "Did you mean train.seed=3?"]),
     (["+seed=3"], ["no key 'seed' in the config", "Did you mean train.seed=3?"]),
-    (["data.augmnt.flip=true"], ["no key 'augmnt' in 'data'", "Did you mean data.augment.flip=true?"]),
+    (["augmnt.flip=true"], ["no key 'augmnt' in the config", "Did you mean augment.flip=true?"]),
+    (["data.augment.flip=true"], ["no key 'augment' in 'data'", "Did you mean augment.flip=true?"]),
     (["root=/x"], ["data.root=/x with data=cifar10|", "image_folder"]),
     (["model.architecture=resnet50"], ["model.architecture=resnet50 with model=vision?"]),
     (["model=resnet51"], ["no model=resnet51", "Did you mean 'resnet50'?"]),
@@ -202,7 +203,7 @@ def test_the_users_code_cannot_end_a_run_as_a_signal_or_as_done(here, tmp_path, 
         (["model=mobilenet_v3_small_x0_5"], "model.scale: it has 0.35, wanted is 0.5"),
         (["mode=cls_distill"], "mode.kind: it has cls, wanted is cls_distill"),
         (["optimizer=sgd"], "optimizer.kind: it has adamw, wanted is sgd"),
-        (["data.augment.flip=true"], "data.augment.flip: it has False, wanted is True"),
+        (["augment.flip=true"], "augment.flip: it has False, wanted is True"),
     ],
 )
 @pytest.mark.parametrize("where", ["auto", "run"])

@@ -69,7 +69,7 @@ REFUSED = [
     (["tracking.uri=https://token@127.0.0.1:1"], "MLFLOW_TRACKING_TOKEN"),
     (["tracking.uri=postgresql://me:secret@host/runs"], "PGPASSWORD"),
     (["tracking.uri='mysql://host/runs?password=secret'"], "PGPASSWORD"),
-    (["data.augment.cutout=64"], "larger than the image"),
+    (["augment.cutout=64"], "larger than the image"),
     (["data=custom", "data.target=nonsense"], "package.module:callable"),
     (["launch.devices=[0,1]", "launch.nproc_per_node=3"], "Drop one of the two"),
     (["launch.devices=[0,0]"], "a GPU of its own"),

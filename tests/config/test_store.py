@@ -88,7 +88,7 @@ def test_every_leaf_becomes_a_dotted_parameter(config_of):
     flat = store.flatten(config_of("mode=cls_distill"))
     assert flat["optimizer.kind"] == "adamw"
     assert flat["mimic.kind"] == "dml"
-    assert flat["data.augment.crop_padding"] == "3"
+    assert flat["augment.crop_padding"] == "3"
     assert flat["model.size"] == "large"
 
 
@@ -146,3 +146,20 @@ def test_a_key_that_an_earlier_version_had_cannot_be_set_any_more(config_of, tmp
     store.write(config_of("compression=fpgm"), tmp_path / "config.yaml")
     with pytest.raises(ConfigError, match="There is no key 'axis' in 'compression.prune'"):
         store.read(tmp_path / "config.yaml", ["compression.prune.axis=0"])
+
+
+def test_augmentation_that_an_earlier_version_kept_among_the_data_means_the_same(config_of, tmp_path):
+    plain = store.to_plain(config_of("data=cifar10"))
+    del plain["augment"]
+    plain["data"]["augment"] = {"crop_padding": 4, "flip": True, "cutout": 8}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert store.read(tmp_path / "config.yaml").augment == cfg.Augment(crop_padding=4, flip=True, cutout=8)
+    assert store.read(tmp_path / "config.yaml", ["augment.flip=false"]).augment.flip is False
+
+
+def test_a_config_with_augmentation_in_both_places_is_refused(config_of, tmp_path):
+    plain = store.to_plain(config_of())
+    plain["data"]["augment"] = {"flip": True}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    with pytest.raises(ConfigError, match="There is no key 'augment' in 'data'"):
+        store.read(tmp_path / "config.yaml")

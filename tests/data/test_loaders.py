@@ -69,29 +69,39 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert len({tuple(order) for order in orders}) == 3
 
 
-AUGMENTED = cfg.Augment(crop_padding=2, flip=True, cutout=3)
+EVERYTHING = cfg.Augment(
+    crop_scale=[0.1, 1], flip=True, flip_vertical=True, rotation=20, translation=0.1, shear=5, zoom=[0.8, 1.2],
+    brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.8, grey=0.2, blur=0.3, posterize=0.2, solarize=0.2,
+    invert=0.2, sharpness=0.2, autocontrast=0.2, equalize=0.2, policy=cfg.Policy.rand, cutout=2, erasing=0.5,
+)  # fmt: skip
+AUGMENTED = [cfg.Augment(crop_padding=2, flip=True, cutout=3), EVERYTHING]
+augmented = pytest.mark.parametrize("augment", AUGMENTED, ids=["simple", "everything"])
 
 
+@augmented
 @pytest.mark.parametrize("start", [1, 3])
-def test_an_epoch_continued_in_its_middle_has_the_very_batches(start):
-    loader = data.build(synthetic(augment=AUGMENTED), 0).train
+def test_an_epoch_continued_in_its_middle_has_the_very_batches(start, augment):
+    loader = data.build(synthetic(), 0, augment=augment).train
     for whole, rest in zip(drawn(loader, 2)[start:], drawn(loader, 2, start), strict=True):
         for one, other in zip(whole, rest, strict=True):
             np.testing.assert_array_equal(one, other)
 
 
-def test_workers_give_the_batches_that_the_main_process_would(folder):
+@augmented
+def test_workers_give_the_batches_that_the_main_process_would(folder, augment):
     one, two = (
-        drawn(data.build(image_folder(folder, workers=workers, augment=AUGMENTED), 0).train, 1, 1) for workers in (0, 2)
+        drawn(data.build(image_folder(folder, workers=workers), 0, augment=augment).train, 1, 1) for workers in (0, 2)
     )
     for whole, rest in zip(one, two, strict=True):
         for left, right in zip(whole, rest, strict=True):
             np.testing.assert_array_equal(left, right)
 
 
-def test_the_augmentation_of_an_image_depends_on_neither_batch_size_nor_process():
+@augmented
+def test_the_augmentation_of_an_image_depends_on_neither_batch_size_nor_process(augment):
     def by_index(batch_size, rank, world):
-        loader = data.build(synthetic(augment=AUGMENTED, batch_size=batch_size), 0, rank=rank, world=world).train
+        config = synthetic(batch_size=batch_size)
+        loader = data.build(config, 0, rank=rank, world=world, augment=augment).train
         return {int(i): image for indices, images, _ in drawn(loader) for i, image in zip(indices, images, strict=True)}
 
     alone = by_index(8, 0, 1)
@@ -102,8 +112,8 @@ def test_the_augmentation_of_an_image_depends_on_neither_batch_size_nor_process(
 
 
 def test_evaluation_sees_every_image_once_in_order_without_changes():
-    config = synthetic(test_images=21, eval_batch_size=8, mean=[0.0] * 3, std=[1.0] * 3, augment=AUGMENTED)
-    loaders = data.build(config, 0)
+    config = synthetic(test_images=21, eval_batch_size=8, mean=[0.0] * 3, std=[1.0] * 3)
+    loaders = data.build(config, 0, augment=EVERYTHING)
     batches = list(loaders.test)
     assert np.concatenate([batch.indices for batch in batches]).tolist() == list(range(21))
     seen = np.concatenate([batch.images.numpy() for batch in batches])

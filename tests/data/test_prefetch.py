@@ -59,12 +59,19 @@ def test_numpys_generator_is_left_alone():
     assert np.random.random() == expected
 
 
-def test_a_loader_gives_the_same_batches_either_way(monkeypatch):
+@pytest.mark.parametrize(
+    "augment",
+    [
+        cfg.Augment(crop_padding=2, flip=True, cutout=4),
+        cfg.Augment(crop_scale=[0.2, 1], flip=True, hue=0.1, policy=cfg.Policy.trivial, erasing=0.5),
+    ],
+    ids=["simple", "program"],
+)
+def test_a_loader_gives_the_same_batches_either_way(monkeypatch, augment):
     config = cfg.Synthetic(
-        train_images=70, test_images=20, image_size=16, batch_size=16, val_fraction=0.0,
-        augment=cfg.Augment(crop_padding=2, flip=True, cutout=4),
+        train_images=70, test_images=20, image_size=16, batch_size=16, val_fraction=0.0
     )  # fmt: skip
-    loaders = data.build(config, seed=3)
+    loaders = data.build(config, seed=3, augment=augment)
 
     def seen(loader):
         return [(batch.images.numpy(), batch.labels.numpy(), batch.indices, batch.global_size) for batch in loader]

@@ -13,8 +13,8 @@ from runner.data.transforms import Augmentation, Normalize
 from runner.kernels import native
 
 
-def config(channels_mean=(0.5, 0.25, 0.75), **augment):
-    return cfg.Data(image_size=8, mean=list(channels_mean), std=[0.5, 0.25, 1.0], augment=cfg.Augment(**augment))
+def config():
+    return cfg.Data(image_size=8, mean=[0.5, 0.25, 0.75], std=[0.5, 0.25, 1.0])
 
 
 def images(channels):
@@ -23,8 +23,8 @@ def images(channels):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_crop_flip_and_cutout_equal_those_of_single_images(channels):
-    chosen = config(crop_padding=2, flip=True, cutout=3)
-    augmentation = Augmentation(chosen, seed=4, epoch=2, size=6)
+    chosen = cfg.Augment(crop_padding=2, flip=True, cutout=3)
+    augmentation = Augmentation(config(), chosen, seed=4, epoch=2, size=6)
     batch, originals = augmentation(np.arange(6)).of(images(channels)), images(channels)
     assert augmentation.flips.any()
     assert not augmentation.flips.all()
@@ -42,7 +42,7 @@ def test_crop_flip_and_cutout_equal_those_of_single_images(channels):
 
 
 def test_without_augmentation_images_stay():
-    augmentation = Augmentation(config(), seed=4, epoch=2, size=6)
+    augmentation = Augmentation(config(), cfg.Augment(), seed=4, epoch=2, size=6)
     np.testing.assert_array_equal(augmentation(np.arange(6)).of(images(3)), images(3).transpose(0, 3, 1, 2))
 
 
@@ -62,15 +62,15 @@ def test_grey_images_get_three_channels():
     st.sampled_from([1, 3]), st.integers(0, 9), st.booleans(), st.integers(0, 9), st.integers(1, 40), st.integers(0, 99)
 )
 def test_the_compiled_pass_gives_the_same_bits(channels, padding, flip, cutout, batch, seed):
-    chosen = config(crop_padding=padding, flip=flip, cutout=cutout)
+    chosen = cfg.Augment(crop_padding=padding, flip=flip, cutout=cutout)
     generator = np.random.default_rng(seed)
     pictures = generator.integers(0, 256, (50, 8, 8, channels), dtype=np.uint8)
     places = generator.integers(0, 50, batch)
-    changes, normalize = Augmentation(chosen, seed, 0, 50)(places), Normalize(chosen)
+    changes, normalize = Augmentation(config(), chosen, seed, 0, 50)(places), Normalize(config())
     plain = normalize.pixels(paddle.to_tensor(changes.of(pictures[places]))).numpy()
     np.testing.assert_array_equal(normalize._compiled(pictures, places, changes).numpy(), plain)
 
 
 def test_every_crop_offset_occurs():
-    offsets = Augmentation(config(crop_padding=2), seed=0, epoch=0, size=1000).offsets
+    offsets = Augmentation(config(), cfg.Augment(crop_padding=2), seed=0, epoch=0, size=1000).offsets
     assert set(np.unique(offsets)) == set(range(5))

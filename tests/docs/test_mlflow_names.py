@@ -84,5 +84,5 @@ def test_parameters_are_the_leaves_and_the_choices(sent):
     assert run.data.params["mode"] == "cls_distill_multiopt"
     assert run.data.params["optimizer"] == "adamw"
     assert run.data.params["model"] == "mobilenet_v3_small_x0_35"
-    assert run.data.params["data.augment.flip"] == "False"
+    assert run.data.params["augment.flip"] == "False"
     assert not [name for name in run.data.params if re.fullmatch(r"\w+\.kind", name)]

@@ -27,7 +27,7 @@ LENGTH = [
     "data.limit=56", "data.batch_size=8", "data.eval_batch_size=16", "train.epochs=3", "train.log_every=4",
     "checkpoint.every_steps=3", "schedule.warmup_epochs=1", "train.threads=1", "deploy.formats=[]",
 ]  # fmt: skip
-SMALL = ["model=mobilenet_v3_small_x0_35", "data.augment.crop_padding=3", "data.augment.flip=true"]
+SMALL = ["model=mobilenet_v3_small_x0_35", "augment.crop_padding=3", "augment.flip=true"]
 
 
 def folder_of_images(root):
@@ -67,7 +67,7 @@ def assert_equal(directory, undisturbed):
 
 CASES = {
     "cls with accumulation and averages": ["train.accumulate=2", "train.ema=0.9", "optimizer=momentum", *SMALL],
-    "cls_distill with cutout": ["mode=cls_distill", "data.augment.cutout=8", *SMALL],
+    "cls_distill with cutout": ["mode=cls_distill", "augment.cutout=8", *SMALL],
     "cls_distill_multiopt with two kinds of optimizers": [
         "mode=cls_distill_multiopt", "optimizer=rmsprop", "optimizer@mode.peer_optimizer=adamw",
         "schedule@mode.peer_schedule=piecewise", "mode.peer_schedule.boundaries=[1]",

@@ -24,7 +24,7 @@ from tests.conftest import composed
 #: 44 images in batches of 16, the last one smaller and odd for two processes; dropout is on.
 SHARED = [
     "data=synthetic", "data.train_images=62", "data.val_fraction=0.3", "data.test_images=8", "data.batch_size=16",
-    "data.eval_batch_size=9", "data.augment.flip=true", "train.epochs=2", "train.log_every=1", "train.threads=1",
+    "data.eval_batch_size=9", "augment.flip=true", "train.epochs=2", "train.log_every=1", "train.threads=1",
     "schedule=cosine_warmup", "schedule.warmup_epochs=0.5", "tracking=none", "train.sync_batchnorm=true",
 ]  # fmt: skip
 SMALL = ["model=mobilenet_v3_small_x0_35", "optimizer.lr=0.001"]

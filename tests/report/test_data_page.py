@@ -19,7 +19,7 @@ from tests.conftest import composed
 from tests.data.pictures import BROKEN, photo, write_set
 
 ODD = "<script>alert(1)</script> & [b]"
-SET = ["data=image_folder", "data.image_size=24", "data.workers=0", "data.augment.cutout=6"]
+SET = ["data=image_folder", "data.image_size=24", "data.workers=0", "augment.cutout=6"]
 
 
 def written(folder):
@@ -45,7 +45,9 @@ def test_the_sheet_shows_what_training_sees(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     _, subject = written(tmp_path)
     rows = data_page._augmented(subject)
-    loaders = data.build(subject.config.data, subject.config.train.seed, source=subject.source)
+    loaders = data.build(
+        subject.config.data, subject.config.train.seed, source=subject.source, augment=subject.config.augment
+    )
     for epoch in (0, 3):
         seen = {}
         for batch in loaders.train.epoch(epoch):
@@ -56,7 +58,7 @@ def test_the_sheet_shows_what_training_sees(tmp_path, monkeypatch):
         for row in rows:
             shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["epochs"][epoch]))))
             np.testing.assert_array_equal(shown.transpose(2, 0, 1), seen[names[row["name"]]])
-    assert store.to_plain(subject.config)["data"]["augment"]["cutout"] == 6
+    assert store.to_plain(subject.config)["augment"]["cutout"] == 6
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def test_arrays_with_more_channels_are_trained_on(tmp_path):
     done = run_inline(
         *TINY, "data=custom", "data.target=tests.worker.test_shapes:bands", "data.image_size=[16,24]",
         "data.channels=5", f"data.mean={numbers}", f"data.std={numbers}", "data.limit=null",
-        "data.augment.crop_padding=2", "hydra.run.dir=run", cwd=tmp_path,
+        "augment.crop_padding=2", "hydra.run.dir=run", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 

@@ -40,7 +40,7 @@ class Draws:
     def uniform(self, purpose: Purpose, count: int) -> np.ndarray:
         """float64 [B, count], each at least 0 and below 1."""
         with np.errstate(over="ignore"):
-            state = np.uint64(0)
+            state = np.zeros(1, dtype=np.uint64)
             for number in (self.seed % 2**64, self.epoch, int(purpose)):
                 state = _scramble(state + np.uint64(number) + np.uint64(STEP))
             streams = _scramble(state + self.indices.astype(np.uint64) * np.uint64(STEP))

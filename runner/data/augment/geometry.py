@@ -1,8 +1,8 @@
 """Where the pixels of a changed image are in the one it is made of: affine maps.
 
-A map is float64 [B, 3, 3], or [3, 3] for all, and takes (x, y, 1) of the changed image to (x, y, 1) of its origin, in
-pixels from the upper left corner, so that the first pixel's centre is at (½, ½). Maps are multiplied from the origin on:
-`crop @ flip @ rotate` is a crop that is mirrored and then rotated.
+A map is float64 [B, 3, 3] and takes (x, y, 1) of the changed image to (x, y, 1) of its origin, in pixels from the upper
+left corner, so that the first pixel's centre is at (½, ½). Maps are multiplied from the origin on: `crop @ flip @ turn`
+is a crop that is mirrored and then turned.
 """
 
 from __future__ import annotations

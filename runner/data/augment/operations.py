@@ -1,7 +1,7 @@
 """Operations on the pixels of one image, in whole numbers, so that compiled code gives the same.
 
-Each takes uint8 [H, W, C] and, where its strength varies, a number; and gives a new array of that kind. The formulas are
-those of torchvision (v2) and Pillow. `src/images.cc` has the same ones, up to `COMPILED`.
+Each takes uint8 [H, W, C] and a number, and gives an array of that kind. The formulas are those of torchvision (v2) and
+Pillow. `kernels/src/changes.cc` has the same ones, up to `COMPILED`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 
 class Operation(enum.IntEnum):
-    """What is done to an image; the numbers are those of `src/images.cc`."""
+    """What is done to an image; the numbers are those of `kernels/src/changes.cc`."""
 
     nothing = 0
     brightness = 1

@@ -20,7 +20,7 @@ class Program:
     maps: np.ndarray | None
     """float64 [B, 3, 3], see `geometry`; None: nothing is moved."""
     fill: np.ndarray
-    """uint8 [S]: what is beyond the image's edges."""
+    """uint8 [C]: what is beyond the image's edges."""
     codes: np.ndarray
     """int32 [B, K]: operations."""
     values: np.ndarray
@@ -28,7 +28,9 @@ class Program:
     boxes: np.ndarray
     """int64 [B, M, 4]: holes from (top, left) to before (bottom, right), which may be outside."""
     hole: np.ndarray
-    """uint8 [S]: their colour."""
+    """uint8 [C]: their colour."""
+    size: tuple[int, int]
+    """Height and width of what comes out; without maps those of the images."""
 
     @property
     def whole_maps(self) -> np.ndarray | None:
@@ -38,13 +40,13 @@ class Program:
         rows = self.maps[:, :2].reshape(len(self.maps), 6)
         return np.ascontiguousarray(np.round(rows * (1 << MAP_BITS)).astype(np.int64))
 
-    def of(self, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """uint8 [B, h, w, S] to uint8 [B, S, H, W], where size is (H, W)."""
+    def of(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [B, h, w, S] to uint8 [B, S, H, W]."""
         if self.is_compiled and not native.unavailable():
-            changed = np.empty((len(images), images.shape[3], *size), dtype=np.uint8)
-            self.run(np.ascontiguousarray(images), np.arange(len(images)), size, changed=changed)
+            changed = np.empty((len(images), images.shape[3], *self.size), dtype=np.uint8)
+            self.run(np.ascontiguousarray(images), np.arange(len(images)), changed=changed)
             return changed
-        return self.interpreted(images, size)
+        return self.interpreted(images)
 
     @property
     def is_compiled(self) -> bool:
@@ -55,7 +57,6 @@ class Program:
         self,
         images: np.ndarray,
         places: np.ndarray,
-        size: tuple[int, int],
         changed: np.ndarray | None = None,
         table: np.ndarray | None = None,
         batch: int | None = None,
@@ -69,26 +70,25 @@ class Program:
         maps, codes, values = self.whole_maps, _contiguous(self.codes, np.int32), _contiguous(self.values, np.float32)
         boxes, places = _contiguous(self.boxes, np.int64), np.ascontiguousarray(places)
         native.kernels().change(
-            len(places), height, width, *size, stored, 0 if table is None else len(table), _address(images),
-            _address(places), _address(maps), _address(self.fill), codes.shape[1], _address(codes), _address(values),
-            boxes.shape[1], _address(boxes), _address(self.hole), _address(table), _address(changed), batch,
+            len(places), height, width, *self.size, stored, 0 if table is None else len(table), address(images),
+            address(places), address(maps), address(self.fill), codes.shape[1], address(codes), address(values),
+            boxes.shape[1], address(boxes), address(self.hole), address(table), address(changed), batch,
         )  # fmt: skip
 
-    def interpreted(self, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def interpreted(self, images: np.ndarray) -> np.ndarray:
         """The same in NumPy, an image at a time."""
         maps = self.whole_maps
-        changed = [
-            self._changed(image, None if maps is None else maps[row], row, size) for row, image in enumerate(images)
-        ]
-        return np.stack(changed).transpose(0, 3, 1, 2)
+        changed = [self._changed(image, None if maps is None else maps[row], row) for row, image in enumerate(images)]
+        return np.ascontiguousarray(np.stack(changed).transpose(0, 3, 1, 2))
 
-    def _changed(self, image: np.ndarray, numbers: np.ndarray | None, row: int, size: tuple[int, int]) -> np.ndarray:
-        image = image if numbers is None else resampled(image, numbers, self.fill, size)
+    def _changed(self, image: np.ndarray, numbers: np.ndarray | None, row: int) -> np.ndarray:
+        fill, hole = self.fill[: image.shape[2]], self.hole[: image.shape[2]]
+        image = image if numbers is None else resampled(image, numbers, fill, self.size)
         image = operated(image, list(zip(self.codes[row].tolist(), self.values[row].tolist(), strict=True)))
         if len(self.boxes[row]):
             image = image.copy()
         for top, left, bottom, right in np.maximum(self.boxes[row], 0):
-            image[top:bottom, left:right] = self.hole
+            image[top:bottom, left:right] = hole
         return image
 
 
@@ -120,7 +120,7 @@ def _neighbours(places: np.ndarray, side: int) -> tuple[tuple[np.ndarray, np.nda
 
 
 def operated(image: np.ndarray, operations: list[tuple[int, float]]) -> np.ndarray:
-    """An image, uint8 [H, W, C], after operations (code, strength); linear ones that follow each other are one matrix."""
+    """An image, uint8 [H, W, C], after operations (code, strength); of linear ones in a row it is one matrix."""
     pending: list[tuple[int, float]] = []
     for code, strength in [*operations, (None, 0.0)]:
         if code == Operation.nothing:
@@ -140,7 +140,8 @@ def _contiguous(array: np.ndarray, dtype: type) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def _address(array: np.ndarray | None) -> int | None:
+def address(array: np.ndarray | None) -> int | None:
+    """Where an array is; None where there is none."""
     if array is None:
         return None
     assert array.flags.c_contiguous, "the kernels step from one number to the next"

@@ -77,7 +77,7 @@ def config_file(config_of, tmp_path_factory):
         ("checkpoint.init_from=2024-01-01", "2024-01-01"), ("checkpoint.init_from=null", None),
         ("data.limit=null", None), ("data.limit=5", 5), ("data.eval_batch_size=16", 16),
         ("optimizer.lr=1e-3", 1e-3), ("optimizer.lr=1", 1),
-        ("data.mean=[0,.5,1]", [0, 0.5, 1]), ("data.augment.flip=true", True), ("model.kwargs.width=5", 5),
+        ("data.mean=[0,.5,1]", [0, 0.5, 1]), ("augment.flip=true", True), ("model.kwargs.width=5", 5),
         ("compression.prune.skip=[1, off]", ["1", "off"]),
         ("model.kwargs.width=[1,{a: b}]", [1, {"a": "b"}]), ("compression.prune.ratios.conv=0.25", 0.25),
     ],
@@ -96,7 +96,7 @@ def test_an_overrides_text_is_what_its_keys_type_makes_of_it(config_file, monkey
         "data.eval_batch_size=abc", "data.eval_batch_size=1.5", "data.eval_batch_size=true", "data.eval_batch_size=",
         "data.eval_batch_size=null", "data.eval_batch_size=[1", "data.eval_batch_size=[1]", "data.limit=2024-13-45",
         "data.limit=" + "9" * 5000, "data.limit=" + "[" * 5000, "optimizer.lr=fast", "optimizer.lr={}", "data.mean=0.5",
-        "data.mean=[a,b,c]", "data.mean=[[1],2,3]", "data.augment.flip=maybe", "train.device=toaster", "mimic=dml",
+        "data.mean=[a,b,c]", "data.mean=[[1],2,3]", "augment.flip=maybe", "train.device=toaster", "mimic=dml",
         "compression.prune.ratios.conv=much", "data.kind=nothing",
     ],
     ids=lambda text: text[:40],
@@ -110,8 +110,8 @@ def test_an_override_of_another_type_than_its_key_is_one_message_that_names_it(c
 
 
 KEYS = [
-    "name", "data.root", "data.limit", "data.mean", "optimizer.lr", "train.device", "data.augment.flip", "mimic",
-    "model.kwargs.width", "compression.prune.skip", "tracking.tags.commit", "data.kind", "data.augment",
+    "name", "data.root", "data.limit", "data.mean", "optimizer.lr", "train.device", "augment.flip", "mimic",
+    "model.kwargs.width", "compression.prune.skip", "tracking.tags.commit", "data.kind", "augment",
 ]  # fmt: skip
 
 

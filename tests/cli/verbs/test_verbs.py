@@ -71,7 +71,7 @@ def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     done = run(
         "model=mobilenet_v3_small_x0_35", "train.epochs=6", "data.batch_size=32", "schedule.warmup_epochs=1",
-        "data.augment.crop_padding=0", "tracking=none", "hydra.run.dir=run", "mode=cls_distill", "train.threads=1",
+        "augment.crop_padding=0", "tracking=none", "hydra.run.dir=run", "mode=cls_distill", "train.threads=1",
         "deploy.formats=[]",
         cwd=folder,
     )  # fmt: skip

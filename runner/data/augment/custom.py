@@ -1,0 +1,42 @@
+"""A user-defined change of single images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...config.targets import load_target
+from ...errors import ConfigError
+from .draws import Draws
+
+#: uint8 [H, W, C], a generator and keywords to uint8 [H, W, C].
+Change = Callable[..., Any]
+
+
+def changed(images: np.ndarray, draws: Draws, target: str, kwargs: dict[str, Any]) -> np.ndarray:
+    """Images after `target(image, generator, **kwargs)`, each a copy with a generator of its own.
+
+    uint8 [B, H, W, C] to the same. Errors: ConfigError where there is no such target, where it raises, or returns
+    anything else than an image of the same shape.
+    """
+    function: Change = load_target(target)
+    return np.stack(
+        [_changed(function, image, draws.generator(row), target, kwargs) for row, image in enumerate(images)]
+    )
+
+
+def _changed(
+    function: Change, image: np.ndarray, generator: np.random.Generator, target: str, kwargs: dict[str, Any]
+) -> np.ndarray:
+    given = f"It is given an image, NumPy uint8 {list(image.shape)}, a numpy.random.Generator and kwargs={kwargs}"
+    try:
+        result = function(image.copy(), generator, **kwargs)
+    except Exception as error:
+        raise ConfigError(f"augment.target={target} raised {type(error).__name__}: {error}. {given}.") from error
+    if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.shape != image.shape:
+        is_array = isinstance(result, np.ndarray)
+        returned = f"{result.dtype} {list(result.shape)}" if is_array else f"a {type(result).__name__}"
+        raise ConfigError(f"augment.target={target} returned {returned}. {given}, and has to return such an image.")
+    return result

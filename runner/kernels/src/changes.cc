@@ -1,0 +1,340 @@
+// Random changes of images: one bilinear resampling, operations on colours, holes. All in whole numbers, so that
+// runner/data/augment, which has the same without a compiler, gives the same; the formulas are explained there.
+
+#include <cmath>
+
+#include "boundary.h"
+#include "products.h"
+
+namespace {
+
+// Must agree with `Operation` of operations.py.
+enum Operation { NOTHING, BRIGHTNESS, CONTRAST, SATURATION, INVERT, HUE, SHARPNESS, POSTERIZE, SOLARIZE, AUTOCONTRAST, EQUALIZE, BLUR };
+
+constexpr Index MAP_BITS = 20, WEIGHT_BITS = 11, ONE = 1 << 12, LARGEST = 64, MOST_RADIUS = 64, MOST_ADDED = 1 << 17;
+constexpr std::int32_t BLUR_ONE = 1 << 14;
+const double GREY[3] = {0.2989, 0.587, 0.114};
+
+using Byte = std::uint8_t;
+
+// An image with its channels one after another, and room for one of them in whole numbers.
+struct Picture {
+  Byte* pixels;
+  std::int32_t* room;
+  Index channels, height, width;
+  Index size() const { return height * width; }
+  Byte* plane(Index channel) const { return pixels + channel * size(); }
+};
+
+Byte cut(Index value) { return static_cast<Byte>(std::clamp<Index>(value, 0, 255)); }
+
+Index fixed(double value, Index most) {
+  return static_cast<Index>(std::floor(std::clamp<double>(value, -most, most) * ONE + 0.5));
+}
+
+// from: uint8 [h, w, S].
+void copied(const Byte* from, const Picture& to) {
+  for (Index c = 0; c < to.channels; ++c) {
+    Byte* plane = to.plane(c);
+    for (Index place = 0; place < to.size(); ++place) plane[place] = from[place * to.channels + c];
+  }
+}
+
+// map: the first two rows of an affine map from half pixels of `to` to those of `from`, uint8 [h, w, S].
+template <Index FIXED>
+void resampled(const Byte* from, Index height, Index width, const Index* map, const Byte* fill, const Picture& to) {
+  const Index stored = FIXED ? FIXED : to.channels;
+  constexpr Index HALF = Index(1) << MAP_BITS, MASK = (1 << WEIGHT_BITS) - 1;
+  constexpr std::int32_t WHOLE = 1 << WEIGHT_BITS;
+  for (Index row = 0; row < to.height; ++row) {
+    Index x = map[0] + map[1] * (2 * row + 1) + 2 * map[2], y = map[3] + map[4] * (2 * row + 1) + 2 * map[5];
+    for (Index column = 0; column < to.width; ++column, x += 2 * map[0], y += 2 * map[3]) {
+      Byte* pixel = to.pixels + row * to.width + column;
+      if (x < 0 || y < 0 || x >= 2 * HALF * width || y >= 2 * HALF * height) {
+        for (Index c = 0; c < stored; ++c) pixel[c * to.size()] = fill[c];
+        continue;
+      }
+      const Index left = (x - HALF) >> (MAP_BITS + 1), top = (y - HALF) >> (MAP_BITS + 1);
+      const std::int32_t right = ((x - HALF) >> (MAP_BITS + 1 - WEIGHT_BITS)) & MASK;
+      const std::int32_t down = ((y - HALF) >> (MAP_BITS + 1 - WEIGHT_BITS)) & MASK;
+      const Index columns[2] = {std::max<Index>(left, 0) * stored, std::min(left + 1, width - 1) * stored};
+      const Byte* rows[2] = {from + std::max<Index>(top, 0) * width * stored, from + std::min(top + 1, height - 1) * width * stored};
+      for (Index c = 0; c < stored; ++c) {
+        const std::int32_t above = rows[0][columns[0] + c] * (WHOLE - right) + rows[0][columns[1] + c] * right;
+        const std::int32_t below = rows[1][columns[0] + c] * (WHOLE - right) + rows[1][columns[1] + c] * right;
+        const std::int32_t total = above * (WHOLE - down) + below * down + (1 << (2 * WEIGHT_BITS - 1));
+        pixel[c * to.size()] = static_cast<Byte>(total >> (2 * WEIGHT_BITS));
+      }
+    }
+  }
+}
+
+// Linear changes of colour that follow each other: pixels → matrix · pixels + its last column. Of images that have
+// not three channels, the first row is that of each.
+class Matrix {
+ public:
+  void add(Operation operation, double strength, const Picture& picture) {
+    if (!pending_) begin(picture);
+    const Index count = picture.channels == 3 ? 3 : 1;
+    if (operation == BRIGHTNESS) {
+      for (Index c = 0; c < count; ++c)
+        for (Index k = 0; k < 4; ++k) rows_[c][k] *= strength;
+    } else if (operation == CONTRAST) {
+      double middle = 0;
+      for (Index c = 0; c < count; ++c) {
+        double value = rows_[c][3];
+        for (Index k = 0; k < count; ++k) value += rows_[c][k] * mean_[k];
+        middle += (count == 3 ? GREY[c] : 1) * value;
+      }
+      for (Index c = 0; c < count; ++c) {
+        for (Index k = 0; k < 4; ++k) rows_[c][k] *= strength;
+        rows_[c][3] += (1 - strength) * middle;
+      }
+    } else if (operation == SATURATION && count == 3) {
+      for (Index k = 0; k < 4; ++k) {
+        const double grey = GREY[0] * rows_[0][k] + GREY[1] * rows_[1][k] + GREY[2] * rows_[2][k];
+        for (Index c = 0; c < 3; ++c) rows_[c][k] = strength * rows_[c][k] + (1 - strength) * grey;
+      }
+    } else if (operation == INVERT) {
+      for (Index c = 0; c < count; ++c) {
+        for (Index k = 0; k < 4; ++k) rows_[c][k] = -rows_[c][k];
+        rows_[c][3] += 255;
+      }
+    }
+  }
+
+  void apply(const Picture& picture) {
+    if (!pending_) return;
+    pending_ = false;
+    std::int32_t whole[3][4];
+    for (Index c = 0; c < 3; ++c)
+      for (Index k = 0; k < 4; ++k) whole[c][k] = static_cast<std::int32_t>(fixed(rows_[c][k], k < 3 ? LARGEST : MOST_ADDED));
+    const Index size = picture.size();
+    if (picture.channels == 3) {
+      Byte *red = picture.plane(0), *green = picture.plane(1), *blue = picture.plane(2);
+      for (Index place = 0; place < size; ++place) {
+        const std::int32_t r = red[place], g = green[place], b = blue[place];
+        const auto value = [&](const std::int32_t* row) {
+          const std::int32_t total = (row[0] * r + row[1] * g + row[2] * b + row[3] + static_cast<std::int32_t>(ONE / 2)) >> 12;
+          return static_cast<Byte>(std::clamp(total, 0, 255));
+        };
+        red[place] = value(whole[0]), green[place] = value(whole[1]), blue[place] = value(whole[2]);
+      }
+    } else {
+      for (Index place = 0; place < size * picture.channels; ++place)
+        picture.pixels[place] = cut((whole[0][0] * picture.pixels[place] + whole[0][3] + ONE / 2) >> 12);
+    }
+  }
+
+ private:
+  void begin(const Picture& picture) {
+    pending_ = true;
+    for (Index c = 0; c < 3; ++c) {
+      for (Index k = 0; k < 4; ++k) rows_[c][k] = c == k;
+      Index total = 0;
+      if (c < picture.channels)
+        for (Index place = 0; place < picture.size(); ++place) total += picture.plane(c)[place];
+      mean_[c] = static_cast<double>(total) / picture.size();
+    }
+  }
+
+  bool pending_ = false;
+  double rows_[3][4], mean_[3];
+};
+
+void turn_hue(const Picture& picture, double turn) {
+  if (picture.channels != 3) return;
+  for (Index place = 0; place < picture.size(); ++place) {
+    Byte* pixel = picture.pixels + place;
+    const double red = pixel[0], green = pixel[picture.size()], blue = pixel[2 * picture.size()];
+    const double most = std::max({red, green, blue}), spread = most - std::min({red, green, blue});
+    const double divisor = spread == 0 ? 1 : spread;
+    double hue = most == red     ? (green - blue) / divisor
+                 : most == green ? 2 + (blue - red) / divisor
+                                 : 4 + (red - green) / divisor;
+    hue = hue / 6 + turn;
+    hue = 6 * (hue - std::floor(hue));
+    const double starts[3] = {5, 3, 1};
+    for (Index c = 0; c < 3; ++c) {
+      double part = starts[c] + hue;
+      if (part >= 6) part -= 6;
+      const double value = most - spread * std::clamp<double>(std::min(part, 4 - part), 0, 1);
+      pixel[c * picture.size()] = static_cast<Byte>(std::floor(value + 0.5));
+    }
+  }
+}
+
+void sharpen(const Picture& picture, double factor) {
+  if (std::min(picture.height, picture.width) < 3) return;
+  const Index width = picture.width;
+  const std::int32_t strength = static_cast<std::int32_t>(ONE - fixed(std::min<double>(factor, LARGEST), LARGEST));
+  for (Index c = 0; c < picture.channels; ++c) {
+    Byte* plane = picture.plane(c);
+    for (Index row = 1; row < picture.height - 1; ++row)
+      for (Index column = 1; column < width - 1; ++column) {
+        const Byte* middle = plane + row * width + column;
+        std::int32_t total = 4 * middle[0];
+        for (Index near = -width; near <= width; near += width) total += middle[near - 1] + middle[near] + middle[near + 1];
+        picture.room[row * width + column] = (2 * total + 13) / 26;
+      }
+    for (Index row = 1; row < picture.height - 1; ++row)
+      for (Index column = 1; column < width - 1; ++column) {
+        Byte& pixel = plane[row * width + column];
+        const std::int32_t smooth = picture.room[row * width + column];
+        pixel = cut((pixel * ONE + strength * (smooth - pixel) + ONE / 2) >> 12);
+      }
+  }
+}
+
+void look_up(Byte* plane, Index size, const Byte* table) {
+  for (Index place = 0; place < size; ++place) plane[place] = table[plane[place]];
+}
+
+void posterize(const Picture& picture, Index bits) {
+  const Byte mask = static_cast<Byte>(256 - (1 << (8 - bits)));
+  for (Index place = 0; place < picture.size() * picture.channels; ++place) picture.pixels[place] &= mask;
+}
+
+void solarize(const Picture& picture, double threshold) {
+  Byte table[256];
+  for (Index value = 0; value < 256; ++value) table[value] = static_cast<Byte>(value >= threshold ? 255 - value : value);
+  look_up(picture.pixels, picture.size() * picture.channels, table);
+}
+
+void stretch(const Picture& picture) {
+  for (Index c = 0; c < picture.channels; ++c) {
+    const auto [least, most] = std::minmax_element(picture.plane(c), picture.plane(c) + picture.size());
+    const Index low = *least, spread = *most - low;
+    if (!spread) continue;
+    Byte table[256];
+    for (Index value = 0; value < 256; ++value) table[value] = cut((2 * 255 * (value - low) + spread) / (2 * spread));
+    look_up(picture.plane(c), picture.size(), table);
+  }
+}
+
+void equalize(const Picture& picture) {
+  for (Index c = 0; c < picture.channels; ++c) {
+    Index counts[256] = {};
+    for (Index place = 0; place < picture.size(); ++place) ++counts[picture.plane(c)[place]];
+    Index last = 255;
+    while (!counts[last]) --last;
+    const Index step = (picture.size() - counts[last]) / 255;
+    if (!step) continue;
+    Byte table[256];
+    for (Index value = 0, before = 0; value < 256; before += counts[value++])
+      table[value] = static_cast<Byte>(std::min<Index>((before + step / 2) / step, 255));
+    look_up(picture.plane(c), picture.size(), table);
+  }
+}
+
+Index mirrored(Index place, Index side) {
+  if (side == 1) return 0;
+  place = std::abs(place) % (2 * side - 2);
+  return std::min(place, 2 * side - 2 - place);
+}
+
+void blur(const Picture& picture, double sigma) {
+  const Index radius = std::min<Index>(static_cast<Index>(std::ceil(3 * sigma)), MOST_RADIUS);
+  const Index height = picture.height, width = picture.width;
+  double kernel[2 * MOST_RADIUS + 1], total = 0;
+  for (Index place = -radius; place <= radius; ++place)
+    total += kernel[place + radius] = std::exp(-0.5 * (place / sigma) * (place / sigma));
+  std::int32_t weights[2 * MOST_RADIUS + 1], sum = 0;
+  for (Index place = 0; place <= 2 * radius; ++place)
+    sum += weights[place] = static_cast<std::int32_t>(std::floor(BLUR_ONE * kernel[place] / total + 0.5));
+  weights[radius] += BLUR_ONE - sum;
+  for (Index c = 0; c < picture.channels; ++c) {
+    Byte* plane = picture.plane(c);
+    for (Index row = 0; row < height; ++row)
+      for (Index column = 0; column < width; ++column) {
+        const Byte* line = plane + row * width;
+        std::int32_t value = 32;
+        if (column >= radius && column + radius < width)
+          for (Index place = 0; place <= 2 * radius; ++place) value += weights[place] * line[column + place - radius];
+        else
+          for (Index place = 0; place <= 2 * radius; ++place) value += weights[place] * line[mirrored(column + place - radius, width)];
+        picture.room[row * width + column] = value >> 6;
+      }
+    std::int32_t* totals = picture.room + picture.size();
+    for (Index row = 0; row < height; ++row) {
+      std::fill(totals, totals + width, 1 << 21);
+      for (Index place = 0; place <= 2 * radius; ++place) {
+        const std::int32_t* line = picture.room + mirrored(row + place - radius, height) * width;
+        for (Index column = 0; column < width; ++column) totals[column] += weights[place] * line[column];
+      }
+      for (Index column = 0; column < width; ++column) plane[row * width + column] = static_cast<Byte>(totals[column] >> 22);
+    }
+  }
+}
+
+void operate(const Picture& picture, Index count, const std::int32_t* codes, const float* values) {
+  Matrix matrix;
+  for (Index k = 0; k < count; ++k) {
+    const auto operation = static_cast<Operation>(codes[k]);
+    if (operation == NOTHING) continue;
+    if (operation <= INVERT) {
+      matrix.add(operation, values[k], picture);
+      continue;
+    }
+    matrix.apply(picture);
+    switch (operation) {
+      case HUE: turn_hue(picture, values[k]); break;
+      case SHARPNESS: sharpen(picture, values[k]); break;
+      case POSTERIZE: posterize(picture, static_cast<Index>(values[k])); break;
+      case SOLARIZE: solarize(picture, values[k]); break;
+      case AUTOCONTRAST: stretch(picture); break;
+      case EQUALIZE: equalize(picture); break;
+      case BLUR: blur(picture, values[k]); break;
+      default: break;
+    }
+  }
+  matrix.apply(picture);
+}
+
+// box: top, left, bottom, right.
+void fill_box(const Picture& picture, const Index* box, const Byte* colour) {
+  const Index left = std::clamp<Index>(box[1], 0, picture.width), right = std::clamp<Index>(box[3], left, picture.width);
+  for (Index c = 0; c < picture.channels; ++c)
+    for (Index row = std::max<Index>(box[0], 0); row < std::min(box[2], picture.height); ++row)
+      std::fill(picture.plane(c) + row * picture.width + left, picture.plane(c) + row * picture.width + right, colour[c]);
+}
+
+}  // namespace
+
+// images uint8 [total, h, w, S], places int64 [N]: image `places[n]` as maps int64 [N, 6] take it to H × W (null: as it
+// is; half pixels with MAP_BITS bits of a fraction), over fill uint8 [S]; then operations, codes int32 [N, K] with values
+// [N, K]; then boxes int64 [N, M, 4] of the colour hole uint8 [S]. To `changed` uint8 [N, S, H, W], or where that is null
+// to y float32 [N, C, H, W], every byte as `table` [C, 256] has it. S is C, or 1: grey images are repeated.
+EXPORT int change(Index batch, Index from_height, Index from_width, Index height, Index width, Index stored,
+                  Index channels, const std::uint8_t* images, const Index* places, const Index* maps,
+                  const std::uint8_t* fill, Index operations, const std::int32_t* codes, const float* values,
+                  Index holes, const Index* boxes, const std::uint8_t* hole, const float* table,
+                  std::uint8_t* changed, float* y) {
+  return guarded([&] {
+    const Index size = height * width;
+    const ThreadBuffers rooms(size + width + (stored * size + 3) / 4);
+#pragma omp parallel for schedule(static) if (batch * size > WORTH_THREADS)
+    for (Index n = 0; n < batch; ++n) {
+      auto* room = reinterpret_cast<std::int32_t*>(rooms.own());
+      Byte* pixels = changed ? changed + n * stored * size : reinterpret_cast<Byte*>(room + size + width);
+      const Picture picture{pixels, room, stored, height, width};
+      const Byte* image = images + places[n] * from_height * from_width * stored;
+      if (!maps) {
+        copied(image, picture);
+      } else if (stored == 3) {
+        resampled<3>(image, from_height, from_width, maps + 6 * n, fill, picture);
+      } else {
+        resampled<0>(image, from_height, from_width, maps + 6 * n, fill, picture);
+      }
+      operate(picture, operations, codes + operations * n, values + operations * n);
+      for (Index box = 0; box < holes; ++box) fill_box(picture, boxes + 4 * (holes * n + box), hole);
+      if (changed) continue;
+      for (Index c = 0; c < channels; ++c) {
+        const float* bytes = table + 256 * c;
+        const Byte* plane = picture.plane(c % stored);
+        float* to = y + (n * channels + c) * size;
+        for (Index place = 0; place < size; ++place) to[place] = bytes[plane[place]];
+      }
+    }
+  });
+}

@@ -1,0 +1,56 @@
+"""The group `augment`: what its choices change of what a data set says."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner import config as cfg
+from runner.errors import ConfigError
+
+
+def test_sets_have_the_changes_that_suit_them(config_of):
+    assert config_of("data=digits").augment == cfg.Augment(crop_padding=3)
+    assert config_of("data=cifar10").augment == cfg.Augment(crop_padding=4, flip=True)
+    assert config_of("data=image_folder", "data.root=x").augment == cfg.Augment(flip=True)
+    assert config_of("data=synthetic").augment == cfg.Augment()
+
+
+def test_a_choice_leaves_mirrors_to_the_set(config_of):
+    # Mirrored digits would be others.
+    for choice in ("light", "photos", "trivial", "rand"):
+        assert not config_of("data=digits", f"augment={choice}").augment.flip
+        assert config_of("data=cifar10", f"augment={choice}").augment.flip
+
+
+def test_choices_can_be_put_together(config_of):
+    both = config_of("data=image_folder", "data.root=x", "augment=[photos,trivial]").augment
+    assert both == cfg.Augment(flip=True, crop_scale=[0.08, 1.0], policy=cfg.Policy.trivial)
+
+
+@pytest.mark.parametrize("recipe", [[], ["experiment=cifar/cifar10_resnet18"]])
+def test_none_is_nothing_whatever_the_set_and_the_recipe_say(config_of, recipe):
+    assert not config_of(*recipe, "data=cifar10", "augment=none").augment.enabled
+
+
+def test_keys_win_over_the_choice(config_of):
+    assert config_of("augment=photos", "augment.crop_scale=[0.5,1]").augment.crop_scale == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["augment=custom"], "augment.target"),
+        (["augment.crop_scale=[0.5]"], "augment.crop_scale=.* needs the smallest and the largest value"),
+        (["augment.zoom=[1.2,0.8]"], "augment.zoom="),
+        (["augment.crop_scale=[0,1]"], "must be above 0"),
+        (["augment.hue=0.6"], "augment.hue=0.6: must be at most 0.5"),
+        (["augment.fill=[1,2]"], "one number, or one for each"),
+        (["augment.rand_m=31"], "at most 30"),
+        (["data=synthetic", "data.channels=4", "data.mean=[0,0,0,0]", "data.std=[1,1,1,1]", "augment.hue=0.1"], "RGB and grey"),
+        (["augment.policy=auto"], "rand"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_by_name(config_of, overrides, message):
+    with pytest.raises(Exception, match=message) as caught:
+        config_of(*overrides)
+    assert isinstance(caught.value, ConfigError) or "policy" in str(caught.value)
