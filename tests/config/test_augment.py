@@ -7,6 +7,8 @@ import pytest
 from runner import config as cfg
 from runner.errors import ConfigError
 
+FOUR = ["data=synthetic", "data.channels=4", "data.mean=[0,0,0,0]", "data.std=[1,1,1,1]"]
+
 
 def test_sets_have_the_changes_that_suit_them(config_of):
     assert config_of("data=digits").augment == cfg.Augment(crop_padding=3)
@@ -46,7 +48,7 @@ def test_keys_win_over_the_choice(config_of):
         (["augment.hue=0.6"], "augment.hue=0.6: must be at most 0.5"),
         (["augment.fill=[1,2]"], "one number, or one for each"),
         (["augment.rand_m=31"], "at most 30"),
-        (["data=synthetic", "data.channels=4", "data.mean=[0,0,0,0]", "data.std=[1,1,1,1]", "augment.hue=0.1"], "RGB and grey"),
+        ([*FOUR, "augment.hue=0.1"], "RGB and grey"),
         (["augment.policy=auto"], "rand"),
     ],
 )  # fmt: skip

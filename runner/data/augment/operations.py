@@ -31,7 +31,7 @@ class Operation(enum.IntEnum):
 
 
 #: The last operation that compiled code has; a batch with a later one is changed by NumPy.
-COMPILED = max(Operation)
+COMPILED = Operation.blur
 #: Changes of colour that are a matrix; those that follow each other are one.
 LINEAR = (Operation.brightness, Operation.contrast, Operation.saturation, Operation.invert)
 #: Parts of red, green and blue in grey (ITU-R 601-2).
