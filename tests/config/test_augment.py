@@ -49,10 +49,8 @@ def test_keys_win_over_the_choice(config_of):
         (["augment.fill=[1,2]"], "one number, or one for each"),
         (["augment.rand_m=31"], "at most 30"),
         ([*FOUR, "augment.hue=0.1"], "RGB and grey"),
-        (["augment.policy=auto"], "rand"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_name(config_of, overrides, message):
-    with pytest.raises(Exception, match=message) as caught:
+    with pytest.raises(ConfigError, match=message):
         config_of(*overrides)
-    assert isinstance(caught.value, ConfigError) or "policy" in str(caught.value)
