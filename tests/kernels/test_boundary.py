@@ -31,7 +31,7 @@ TYPES = {
     "std::uint32_t": ctypes.c_uint32,
     "char*": ctypes.c_char_p,
 }
-POINTED = {"void", "float", "char", "Index", "Plan", "Geometry", "Entry", "Seat", "std::uint8_t"}
+POINTED = {"void", "float", "char", "Index", "Plan", "Geometry", "Entry", "Seat", "std::uint8_t", "std::int32_t"}
 
 
 def c_type(declared: str, is_result: bool = False) -> type | None:

@@ -37,7 +37,7 @@ LINEAR = (Operation.brightness, Operation.contrast, Operation.saturation, Operat
 #: Parts of red, green and blue in grey (ITU-R 601-2).
 GREY = np.array([0.2989, 0.587, 0.114])
 #: One in the matrix and in the strength of sharpness; the largest factor.
-ONE, LARGEST = 1 << 12, 64
+ONE, LARGEST_FACTOR = 1 << 12, 64
 #: One in the weights of a blur, with which rows keep 8 bits of a fraction.
 WEIGHT = 1 << 14
 
@@ -68,7 +68,7 @@ def linear(images_mean: np.ndarray, operations: list[tuple[int, float]]) -> np.n
 
 def multiplied(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Every pixel by a matrix of `linear`."""
-    whole = np.floor(np.clip(matrix, -LARGEST, LARGEST) * ONE + 0.5).astype(np.int64)
+    whole = np.floor(np.clip(matrix, -LARGEST_FACTOR, LARGEST_FACTOR) * ONE + 0.5).astype(np.int64)
     added = np.floor(np.clip(matrix[:, -1], -(1 << 17), 1 << 17) * ONE + 0.5).astype(np.int64)
     values = image.astype(np.int64) @ whole[:, :-1].T + added + ONE // 2
     return np.clip(values >> 12, 0, 255).astype(np.uint8)
@@ -108,7 +108,7 @@ def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
         for column in range(3):
             total = total + wide[row : row + len(wide) - 2, column : column + wide.shape[1] - 2]
     smooth = (2 * total + 13) // 26
-    strength = ONE - math.floor(min(factor, LARGEST) * ONE + 0.5)
+    strength = ONE - math.floor(min(factor, LARGEST_FACTOR) * ONE + 0.5)
     inner = wide[1:-1, 1:-1]
     wide[1:-1, 1:-1] = np.clip((inner * ONE + strength * (smooth - inner) + ONE // 2) >> 12, 0, 255)
     return wide.astype(np.uint8)

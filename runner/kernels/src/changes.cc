@@ -11,7 +11,7 @@ namespace {
 // Must agree with `Operation` of operations.py.
 enum Operation { NOTHING, BRIGHTNESS, CONTRAST, SATURATION, INVERT, HUE, SHARPNESS, POSTERIZE, SOLARIZE, AUTOCONTRAST, EQUALIZE, BLUR };
 
-constexpr Index MAP_BITS = 20, WEIGHT_BITS = 11, ONE = 1 << 12, LARGEST = 64, MOST_RADIUS = 64, MOST_ADDED = 1 << 17;
+constexpr Index MAP_BITS = 20, WEIGHT_BITS = 11, ONE = 1 << 12, LARGEST_FACTOR = 64, MOST_RADIUS = 64, MOST_ADDED = 1 << 17;
 constexpr std::int32_t BLUR_ONE = 1 << 14;
 const double GREY[3] = {0.2989, 0.587, 0.114};
 
@@ -108,7 +108,7 @@ class Matrix {
     pending_ = false;
     std::int32_t whole[3][4];
     for (Index c = 0; c < 3; ++c)
-      for (Index k = 0; k < 4; ++k) whole[c][k] = static_cast<std::int32_t>(fixed(rows_[c][k], k < 3 ? LARGEST : MOST_ADDED));
+      for (Index k = 0; k < 4; ++k) whole[c][k] = static_cast<std::int32_t>(fixed(rows_[c][k], k < 3 ? LARGEST_FACTOR : MOST_ADDED));
     const Index size = picture.size();
     if (picture.channels == 3) {
       Byte *red = picture.plane(0), *green = picture.plane(1), *blue = picture.plane(2);
@@ -167,7 +167,7 @@ void turn_hue(const Picture& picture, double turn) {
 void sharpen(const Picture& picture, double factor) {
   if (std::min(picture.height, picture.width) < 3) return;
   const Index width = picture.width;
-  const std::int32_t strength = static_cast<std::int32_t>(ONE - fixed(std::min<double>(factor, LARGEST), LARGEST));
+  const std::int32_t strength = static_cast<std::int32_t>(ONE - fixed(std::min<double>(factor, LARGEST_FACTOR), LARGEST_FACTOR));
   for (Index c = 0; c < picture.channels; ++c) {
     Byte* plane = picture.plane(c);
     for (Index row = 1; row < picture.height - 1; ++row)
