@@ -9,9 +9,12 @@
 namespace {
 
 // Must agree with `Operation` of operations.py.
-enum Operation { NOTHING, BRIGHTNESS, CONTRAST, SATURATION, INVERT, HUE, SHARPNESS, POSTERIZE, SOLARIZE, AUTOCONTRAST, EQUALIZE, BLUR };
+enum Operation {
+  NOTHING, BRIGHTNESS, CONTRAST, SATURATION, INVERT, HUE, SHARPNESS, POSTERIZE, SOLARIZE, AUTOCONTRAST, EQUALIZE, BLUR
+};
 
-constexpr Index MAP_BITS = 20, WEIGHT_BITS = 11, ONE = 1 << 12, LARGEST_FACTOR = 64, MOST_RADIUS = 64, MOST_ADDED = 1 << 17;
+constexpr Index MAP_BITS = 20, WEIGHT_BITS = 11, ONE = 1 << 12;
+constexpr Index LARGEST_FACTOR = 64, MOST_RADIUS = 64, MOST_ADDED = 1 << 17;
 constexpr std::int32_t BLUR_ONE = 1 << 14;
 const double GREY[3] = {0.2989, 0.587, 0.114};
 
@@ -58,7 +61,8 @@ void resampled(const Byte* from, Index height, Index width, const Index* map, co
       const std::int32_t right = ((x - HALF) >> (MAP_BITS + 1 - WEIGHT_BITS)) & MASK;
       const std::int32_t down = ((y - HALF) >> (MAP_BITS + 1 - WEIGHT_BITS)) & MASK;
       const Index columns[2] = {std::max<Index>(left, 0) * stored, std::min(left + 1, width - 1) * stored};
-      const Byte* rows[2] = {from + std::max<Index>(top, 0) * width * stored, from + std::min(top + 1, height - 1) * width * stored};
+      const Byte* rows[2] = {from + std::max<Index>(top, 0) * width * stored,
+                             from + std::min(top + 1, height - 1) * width * stored};
       for (Index c = 0; c < stored; ++c) {
         const std::int32_t above = rows[0][columns[0] + c] * (WHOLE - right) + rows[0][columns[1] + c] * right;
         const std::int32_t below = rows[1][columns[0] + c] * (WHOLE - right) + rows[1][columns[1] + c] * right;
@@ -108,15 +112,16 @@ class Matrix {
     pending_ = false;
     std::int32_t whole[3][4];
     for (Index c = 0; c < 3; ++c)
-      for (Index k = 0; k < 4; ++k) whole[c][k] = static_cast<std::int32_t>(fixed(rows_[c][k], k < 3 ? LARGEST_FACTOR : MOST_ADDED));
+      for (Index k = 0; k < 4; ++k)
+        whole[c][k] = static_cast<std::int32_t>(fixed(rows_[c][k], k < 3 ? LARGEST_FACTOR : MOST_ADDED));
     const Index size = picture.size();
     if (picture.channels == 3) {
       Byte *red = picture.plane(0), *green = picture.plane(1), *blue = picture.plane(2);
       for (Index place = 0; place < size; ++place) {
         const std::int32_t r = red[place], g = green[place], b = blue[place];
         const auto value = [&](const std::int32_t* row) {
-          const std::int32_t total = (row[0] * r + row[1] * g + row[2] * b + row[3] + static_cast<std::int32_t>(ONE / 2)) >> 12;
-          return static_cast<Byte>(std::clamp(total, 0, 255));
+          const std::int32_t total = row[0] * r + row[1] * g + row[2] * b + row[3] + static_cast<std::int32_t>(ONE / 2);
+          return static_cast<Byte>(std::clamp(total >> 12, 0, 255));
         };
         red[place] = value(whole[0]), green[place] = value(whole[1]), blue[place] = value(whole[2]);
       }
@@ -167,14 +172,15 @@ void turn_hue(const Picture& picture, double turn) {
 void sharpen(const Picture& picture, double factor) {
   if (std::min(picture.height, picture.width) < 3) return;
   const Index width = picture.width;
-  const std::int32_t strength = static_cast<std::int32_t>(ONE - fixed(std::min<double>(factor, LARGEST_FACTOR), LARGEST_FACTOR));
+  const auto strength = static_cast<std::int32_t>(ONE - fixed(std::min<double>(factor, LARGEST_FACTOR), LARGEST_FACTOR));
   for (Index c = 0; c < picture.channels; ++c) {
     Byte* plane = picture.plane(c);
     for (Index row = 1; row < picture.height - 1; ++row)
       for (Index column = 1; column < width - 1; ++column) {
         const Byte* middle = plane + row * width + column;
         std::int32_t total = 4 * middle[0];
-        for (Index near = -width; near <= width; near += width) total += middle[near - 1] + middle[near] + middle[near + 1];
+        for (Index near = -width; near <= width; near += width)
+          total += middle[near - 1] + middle[near] + middle[near + 1];
         picture.room[row * width + column] = (2 * total + 13) / 26;
       }
     for (Index row = 1; row < picture.height - 1; ++row)
@@ -197,7 +203,8 @@ void posterize(const Picture& picture, Index bits) {
 
 void solarize(const Picture& picture, double threshold) {
   Byte table[256];
-  for (Index value = 0; value < 256; ++value) table[value] = static_cast<Byte>(value >= threshold ? 255 - value : value);
+  for (Index value = 0; value < 256; ++value)
+    table[value] = static_cast<Byte>(value >= threshold ? 255 - value : value);
   look_up(picture.pixels, picture.size() * picture.channels, table);
 }
 
@@ -252,7 +259,8 @@ void blur(const Picture& picture, double sigma) {
         if (column >= radius && column + radius < width)
           for (Index place = 0; place <= 2 * radius; ++place) value += weights[place] * line[column + place - radius];
         else
-          for (Index place = 0; place <= 2 * radius; ++place) value += weights[place] * line[mirrored(column + place - radius, width)];
+          for (Index place = 0; place <= 2 * radius; ++place)
+            value += weights[place] * line[mirrored(column + place - radius, width)];
         picture.room[row * width + column] = value >> 6;
       }
     std::int32_t* totals = picture.room + picture.size();
@@ -262,7 +270,8 @@ void blur(const Picture& picture, double sigma) {
         const std::int32_t* line = picture.room + mirrored(row + place - radius, height) * width;
         for (Index column = 0; column < width; ++column) totals[column] += weights[place] * line[column];
       }
-      for (Index column = 0; column < width; ++column) plane[row * width + column] = static_cast<Byte>(totals[column] >> 22);
+      for (Index column = 0; column < width; ++column)
+        plane[row * width + column] = static_cast<Byte>(totals[column] >> 22);
     }
   }
 }
@@ -293,18 +302,19 @@ void operate(const Picture& picture, Index count, const std::int32_t* codes, con
 
 // box: top, left, bottom, right.
 void fill_box(const Picture& picture, const Index* box, const Byte* colour) {
-  const Index left = std::clamp<Index>(box[1], 0, picture.width), right = std::clamp<Index>(box[3], left, picture.width);
+  const Index left = std::clamp<Index>(box[1], 0, picture.width);
+  const Index right = std::clamp<Index>(box[3], left, picture.width);
   for (Index c = 0; c < picture.channels; ++c)
     for (Index row = std::max<Index>(box[0], 0); row < std::min(box[2], picture.height); ++row)
-      std::fill(picture.plane(c) + row * picture.width + left, picture.plane(c) + row * picture.width + right, colour[c]);
+      std::fill_n(picture.plane(c) + row * picture.width + left, right - left, colour[c]);
 }
 
 }  // namespace
 
-// images uint8 [total, h, w, S], places int64 [N]: image `places[n]` as maps int64 [N, 6] take it to H × W (null: as it
-// is; half pixels with MAP_BITS bits of a fraction), over fill uint8 [S]; then operations, codes int32 [N, K] with values
-// [N, K]; then boxes int64 [N, M, 4] of the colour hole uint8 [S]. To `changed` uint8 [N, S, H, W], or where that is null
-// to y float32 [N, C, H, W], every byte as `table` [C, 256] has it. S is C, or 1: grey images are repeated.
+// images uint8 [total, H, W, S], places int64 [N]: image `places[n]` as maps int64 [N, 6] take it to H × W (null: as
+// it is; half pixels with MAP_BITS bits of a fraction), over fill uint8 [S]; then operations, codes int32 [N, K] with
+// values [N, K]; then boxes int64 [N, M, 4] of the colour hole uint8 [S]. To `changed` uint8 [N, S, H, W], or where that
+// is null to y float32 [N, C, H, W], every byte as `table` [C, 256] has it. S is C, or 1: grey images are repeated.
 EXPORT int change(Index batch, Index from_height, Index from_width, Index height, Index width, Index stored,
                   Index channels, const std::uint8_t* images, const Index* places, const Index* maps,
                   const std::uint8_t* fill, Index operations, const std::int32_t* codes, const float* values,
