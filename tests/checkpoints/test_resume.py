@@ -117,8 +117,8 @@ STORED = [
     ("tars", "none", 2), ("tars", "disk", 0), ("parquet", "none", 0), ("parquet", "memory", 2),
 ]  # fmt: skip
 PICTURES = [
-    "data.batch_size=8", "data.image_size=12", "data.val_fraction=0.2", "data.augment.crop_padding=2",
-    "data.augment.flip=true", "train.epochs=3", "train.log_every=4", "checkpoint.every_steps=2", "checkpoint.keep=9",
+    "data.batch_size=8", "data.image_size=12", "data.val_fraction=0.2", "augment.crop_padding=2",
+    "augment.flip=true", "train.epochs=3", "train.log_every=4", "checkpoint.every_steps=2", "checkpoint.keep=9",
     "schedule.warmup_epochs=1", "train.threads=1", "tracking=none", *LINEAR, "+model.kwargs.pixels=432",
 ]  # fmt: skip
 
