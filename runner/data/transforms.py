@@ -67,9 +67,6 @@ class Normalize:
     def __init__(self, config: cfg.Data) -> None:
         self.scales = np.array([1 / (255 * std) for std in config.std], dtype=np.float32)
         self.shifts = np.array([-m / s for m, s in zip(config.mean, config.std, strict=True)], dtype=np.float32)
-        bytes_ = np.arange(256, dtype=np.float32)
-        self.table = np.ascontiguousarray(bytes_ * self.scales[:, None] + self.shifts[:, None])
-        """float32 [C, 256]: what each byte becomes in each channel that the network is given."""
 
     def __call__(self, images: np.ndarray, places: np.ndarray, changes: Changes | Program | None = None) -> Tensor:
         """uint8 [T, H, W, 1 or C] at `places`, int64 [B], to float32 [B, C, H, W] on the device."""
@@ -79,8 +76,8 @@ class Normalize:
             case Changes() if is_native:
                 return self._compiled(images, places, changes)
             case Program() if is_native and changes.is_compiled:
-                batch = paddle.empty([len(places), len(self.table), *changes.size])
-                changes.run(images, places, table=self.table, batch=batch.data_ptr())
+                batch = paddle.empty([len(places), len(self.scales), *changes.size])
+                changes.run(images, places, scales=self.scales, shifts=self.shifts, batch=batch.data_ptr())
                 return batch
         return self.pixels(paddle.to_tensor(changes.of(images[places])))
 
@@ -90,19 +87,19 @@ class Normalize:
         # A channel at a time: Paddle 3.3.1 broadcasts [1, 3, 1, 1] slowly on a CPU.
         channels = [
             pixels[:, channel % images.shape[1]] * float(self.scales[channel]) + float(self.shifts[channel])
-            for channel in range(len(self.table))
+            for channel in range(len(self.scales))
         ]
         return paddle.stack(channels, axis=1)
 
     def _compiled(self, images: np.ndarray, places: np.ndarray, changes: Changes) -> Tensor:
         _, height, width, stored = images.shape
-        channels = len(self.table)
+        channels = len(self.scales)
         # What a process takes of a batch is a view.
         places = np.ascontiguousarray(places)
         batch = paddle.empty([len(places), channels, height, width])
         native.kernels().augment(
             len(places), height, width, stored, channels, address(images), address(places), changes.padding,
             address(changes.offsets), address(changes.flips), changes.cutout, address(changes.holes),
-            address(changes.fill), address(self.table), batch.data_ptr(),
+            address(changes.fill), address(self.scales), address(self.shifts), batch.data_ptr(),
         )  # fmt: skip
         return batch

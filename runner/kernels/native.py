@@ -55,8 +55,8 @@ SIGNATURES = {
     "hits": [*_SIZES, *[_POINTER] * 3],
     "adamw": [_INDEX, _POINTER, *[_FLOAT] * 4],
     "resample": [*_SIZES, _POINTER, *[_FLOAT] * 4, _INDEX, _INDEX, _POINTER],
-    "augment": [_INDEX, _INDEX, *_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 4],
-    "change": [*[_INDEX] * 7, *[_POINTER] * 4, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 5],
+    "augment": [_INDEX, _INDEX, *_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 5],
+    "change": [*[_INDEX] * 7, *[_POINTER] * 4, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 6],
 }
 _RESULTS = {"threads": _INT, "failure": ctypes.c_char_p, "meet": _INT, "hits": _INDEX, "clip_gradient": _FLOAT}
 #: Functions that return an outcome: those that take memory.

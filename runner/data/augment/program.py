@@ -58,21 +58,23 @@ class Program:
         images: np.ndarray,
         places: np.ndarray,
         changed: np.ndarray | None = None,
-        table: np.ndarray | None = None,
+        scales: np.ndarray | None = None,
+        shifts: np.ndarray | None = None,
         batch: int | None = None,
     ) -> None:
         """The compiled way: images uint8 [T, h, w, S] at `places`, int64 [B], to one of two arrays.
 
-        `changed`: uint8 [B, S, H, W]. `batch`: address of float32 [B, C, H, W], with the bytes as `table`, float32
-        [C, 256], has them.
+        `changed`: uint8 [B, S, H, W]. `batch`: address of float32 [B, C, H, W], its bytes times `scales` plus
+        `shifts`, float32 [C].
         """
         _, height, width, stored = images.shape
         maps, codes, values = self.whole_maps, _contiguous(self.codes, np.int32), _contiguous(self.values, np.float32)
         boxes, places = _contiguous(self.boxes, np.int64), np.ascontiguousarray(places)
         native.kernels().change(
-            len(places), height, width, *self.size, stored, 0 if table is None else len(table), address(images),
+            len(places), height, width, *self.size, stored, 0 if scales is None else len(scales), address(images),
             address(places), address(maps), address(self.fill), codes.shape[1], address(codes), address(values),
-            boxes.shape[1], address(boxes), address(self.hole), address(table), address(changed), batch,
+            boxes.shape[1], address(boxes), address(self.hole), address(scales), address(shifts),
+            address(changed), batch,
         )  # fmt: skip
 
     def interpreted(self, images: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "boundary.h"
+#include "bytes.h"
 #include "products.h"
 
 namespace {
@@ -314,12 +315,12 @@ void fill_box(const Picture& picture, const Index* box, const Byte* colour) {
 // images uint8 [total, H, W, S], places int64 [N]: image `places[n]` as maps int64 [N, 6] take it to H × W (null: as
 // it is; half pixels with MAP_BITS bits of a fraction), over fill uint8 [S]; then operations, codes int32 [N, K] with
 // values [N, K]; then boxes int64 [N, M, 4] of the colour hole uint8 [S]. To `changed` uint8 [N, S, H, W], or where that
-// is null to y float32 [N, C, H, W], every byte as `table` [C, 256] has it. S is C, or 1: grey images are repeated.
+// is null to y float32 [N, C, H, W], every byte times `scales` plus `shifts` [C]. S is C, or 1: grey images are repeated.
 EXPORT int change(Index batch, Index from_height, Index from_width, Index height, Index width, Index stored,
                   Index channels, const std::uint8_t* images, const Index* places, const Index* maps,
                   const std::uint8_t* fill, Index operations, const std::int32_t* codes, const float* values,
-                  Index holes, const Index* boxes, const std::uint8_t* hole, const float* table,
-                  std::uint8_t* changed, float* y) {
+                  Index holes, const Index* boxes, const std::uint8_t* hole, const float* scales,
+                  const float* shifts, std::uint8_t* changed, float* y) {
   return guarded([&] {
     const Index size = height * width;
     const ThreadBuffers rooms(size + width + (stored * size + 3) / 4);
@@ -339,12 +340,9 @@ EXPORT int change(Index batch, Index from_height, Index from_width, Index height
       operate(picture, operations, codes + operations * n, values + operations * n);
       for (Index box = 0; box < holes; ++box) fill_box(picture, boxes + 4 * (holes * n + box), hole);
       if (changed) continue;
-      for (Index c = 0; c < channels; ++c) {
-        const float* bytes = table + 256 * c;
-        const Byte* plane = picture.plane(c % stored);
-        float* to = y + (n * channels + c) * size;
-        for (Index place = 0; place < size; ++place) to[place] = bytes[plane[place]];
-      }
+      for (Index c = 0; c < channels; ++c)
+        normalized<1>(picture.plane(c % stored), size, 1, {scales + c, shifts + c, 1}, size,
+                      y + (n * channels + c) * size);
     }
   });
 }
