@@ -100,6 +100,18 @@ class Augment:
     """Its part of the image's area, between these."""
     erasing_ratio: list[float] = bounded([0.3, 3.3], above=0)
     """Its height by its width, between these."""
+    mixup: float = bounded(0.0, min=0, max=10)
+    """Blend each image with another one of the step, with parts drawn from Beta(α, α), and their labels with it (Zhang
+    et al., 2018): this α, such as 0.2; 0 is off."""
+    cutmix: float = bounded(0.0, min=0, max=10)
+    """Paste a rectangle of another image over each, of an area drawn from Beta(α, α) (Yun et al., 2019): this α, such
+    as 1; 0 is off."""
+    mix_probability: float = bounded(1.0, min=0, max=1)
+    """Probability of either for an image."""
+    mix_switch: float = bounded(0.5, min=0, max=1)
+    """Probability of CutMix, not Mixup, where both are on."""
+    mix_off_epochs: int = bounded(0, min=0)
+    """Last epochs of the run in which no images are mixed."""
     target: Optional[str] = None
     """A change of your own, `package.module:callable`, made before the others: see docs/augmentation.md."""
     kwargs: dict[str, Any] = field(default_factory=dict)

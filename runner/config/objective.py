@@ -62,7 +62,10 @@ class LogitAdjustment(Loss):
 
 @dataclass
 class CustomLoss(Loss):
-    """A user-defined loss: `target(logits, labels, **kwargs)` returns a scalar."""
+    """A user-defined loss: `target(logits, labels, **kwargs)` returns a scalar.
+
+    Labels are int64 [N]; with Mixup or CutMix float32 [N, K], the shares of the classes.
+    """
 
     kind: str = "custom"
     target: str = "???"

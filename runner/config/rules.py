@@ -132,6 +132,8 @@ def _augment(config: Config) -> Iterator[str]:
             yield f"augment.{key}={limits}: needs the smallest and the largest value, such as {RANGES[key]}"
     if len(augment.fill) not in (1, data.channels):
         yield f"augment.fill={augment.fill}: needs one number, or one for each of data.channels={data.channels}."
+    if augment.mix_off_epochs and config.train.max_minutes:
+        yield "augment.mix_off_epochs: how many epochs train.max_minutes has is not known beforehand. Leave one out."
     if data.channels not in (1, 3):
         mixing = [key for key in ("contrast", "saturation", "hue", "grey") if getattr(augment, key)]
         mixing += ["policy"] * (augment.policy is not Policy.none)

@@ -13,13 +13,14 @@ from .. import config as cfg
 from .. import device
 from ..kernels.pictures import resampler
 from . import cache, workers
+from .augment import mix
 from .cache import InMemory
 from .matching import ExpectedClasses
 from .prefetch import prefetched
 from .samplers import batch_bounds, epoch_order, order
 from .sources import load
 from .splits import ImageFiles, Images, Source, Split
-from .transforms import Augmentation, Changes, Normalize, Program
+from .transforms import Augmentation, Changes, Normalize, Program, mixed
 
 #: No augmentation.
 UNCHANGED = cfg.Augment()
@@ -32,7 +33,7 @@ class Batch:
     images: Tensor
     """float32 [n, C, H, W], normalised, on the device."""
     labels: Tensor
-    """int64 [n]."""
+    """int64 [n]; of mixed images float32 [n, K], the shares of the classes."""
     indices: np.ndarray
     """int64 [n]: which images of the split."""
     global_size: int
@@ -43,10 +44,21 @@ class TrainLoader:
     """Shuffled, augmented batches; `data.batch_size` is the sum over all processes."""
 
     def __init__(
-        self, split: Split, config: cfg.Data, seed: int, rank: int = 0, world: int = 1, augment: cfg.Augment = UNCHANGED
+        self,
+        split: Split,
+        config: cfg.Data,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        augment: cfg.Augment = UNCHANGED,
+        classes: int = 0,
     ) -> None:
         self.split, self.config, self.augment, self.seed = split, config, augment, seed
         self.rank, self.world = rank, world
+        self.classes = classes
+        """How many there are; needed where images are mixed."""
+        self.epochs: int | None = None
+        """How many epochs the run has, where that is known: images may not be mixed in the last ones."""
         self.bounds = batch_bounds(len(split), config.batch_size, world)
         self.normalize = Normalize(config)
 
@@ -60,15 +72,40 @@ class TrainLoader:
         chosen = order(self.config.sampler, self.seed, epoch, self.split.labels)
         augmentation = Augmentation(self.config, self.augment, self.seed, epoch, len(self.split))
         bounds = self.bounds[start:]
+        mixing = self._mixing(epoch)
+        if mixing is not None:
+            yield from self._mixed(mixing, [chosen[begin:end] for begin, end in bounds], augmentation)
+            return
         mine = [chosen[begin:end][self.rank :: self.world] for begin, end in bounds]
         batches = _batches(self.split, mine, self.config, self.normalize, augmentation)
         for (begin, end), (images, labels, indices) in zip(bounds, batches, strict=True):
             yield Batch(images, labels, indices, end - begin)
 
+    def _mixing(self, epoch: int) -> mix.Mixing | None:
+        if not mix.is_on(self.augment, epoch, self.epochs):
+            return None
+        return mix.draw(self.augment, self.seed, epoch, len(self.split), self.config.size)
+
+    def _mixed(self, mixing: mix.Mixing, steps: list[np.ndarray], augmentation: Augmentation) -> Iterator[Batch]:
+        """The batches of some steps, all of whose images are given, with Mixup and CutMix."""
+        pairs = [mix.pairs(len(step), self.rank, self.world) for step in steps]
+        read = [step[pair.rows] for step, pair in zip(steps, pairs, strict=True)]
+        batches = _batches(self.split, read, self.config, self.normalize, augmentation)
+        for step, pair, (images, _, indices) in zip(steps, pairs, batches, strict=True):
+            own = indices[: len(pair.partners)]
+            drawn = mixing.of(own)
+            labels = mix.targets(self.split.labels[indices], pair.partners, drawn.shares, self.classes)
+            yield Batch(mixed(images, pair.partners, drawn), paddle.to_tensor(labels), own, len(step))
+
     def seen(self, indices: np.ndarray, epoch: int) -> np.ndarray:
-        """Some images as an epoch shows them, before they are normalised: uint8 [n, H, W, C]. indices: int64 [n]."""
+        """Some images as an epoch shows them, before they are normalised: uint8 [n, H, W, C]. indices: int64 [n].
+
+        Where images are mixed, these are mixed with each other.
+        """
         augmentation = Augmentation(self.config, self.augment, self.seed, epoch, len(self.split))
         [(images, _, _)] = _batches(self.split, [indices], self.config, self.normalize, augmentation)
+        if (mixing := self._mixing(epoch)) is not None:
+            images = mixed(images, mix.pairs(len(indices), 0, 1).partners, mixing.of(indices))
         scales, shifts = (numbers.reshape(-1, 1, 1) for numbers in (self.normalize.scales, self.normalize.shifts))
         return np.round((images.numpy() - shifts) / scales).astype(np.uint8).transpose(0, 2, 3, 1)
 
@@ -157,7 +194,8 @@ def build(
         source = Source(source.name, source.classes, same, same, same)
     val = EvalLoader(source.val, config, rank, world) if source.val is not None else None
     notes = cache.attach(config, source) if isinstance(config, cfg.Pictures) else []
-    return Loaders(source, TrainLoader(source.train, config, seed, rank, world, augment), val, notes)
+    train = TrainLoader(source.train, config, seed, rank, world, augment, len(source.classes))
+    return Loaders(source, train, val, notes)
 
 
 def _batches(

@@ -13,6 +13,7 @@ from .augment import programs
 from .augment.changes import Changes
 from .augment.custom import changed
 from .augment.draws import Draws
+from .augment.mix import Mixing
 from .augment.program import Program, address
 
 
@@ -103,3 +104,16 @@ class Normalize:
             address(changes.fill), address(self.scales), address(self.shifts), batch.data_ptr(),
         )  # fmt: skip
         return batch
+
+
+def mixed(images: Tensor, partners: np.ndarray, mixing: Mixing) -> Tensor:
+    """The first B images, float32 [R, C, H, W], with their partners among all of them, int64 [B], as drawn for them."""
+    if device.is_cpu() and not native.unavailable():
+        batch = paddle.empty([len(partners), *images.shape[1:]])
+        blends, boxes = np.ascontiguousarray(mixing.blends), np.ascontiguousarray(mixing.boxes)
+        native.kernels().mix(
+            *batch.shape, images.data_ptr(), address(partners), address(blends), address(boxes), batch.data_ptr()
+        )
+        return batch
+    weights = paddle.to_tensor(mixing.weights())
+    return images[: len(partners)] * weights + images[paddle.to_tensor(partners)] * (1 - weights)

@@ -56,6 +56,7 @@ SIGNATURES = {
     "adamw": [_INDEX, _POINTER, *[_FLOAT] * 4],
     "resample": [*_SIZES, _POINTER, *[_FLOAT] * 4, _INDEX, _INDEX, _POINTER],
     "augment": [_INDEX, _INDEX, *_SIZES, _POINTER, _POINTER, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 5],
+    "mix": [*_SIZES, _INDEX, *[_POINTER] * 5],
     "change": [*[_INDEX] * 7, *[_POINTER] * 4, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 6],
 }
 _RESULTS = {"threads": _INT, "failure": ctypes.c_char_p, "meet": _INT, "hits": _INDEX, "clip_gradient": _FLOAT}

@@ -15,7 +15,7 @@ from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import ConfigError, nearest
 
-#: (logits [N, K], labels [N]) → scalar
+#: (logits [N, K], labels [N], or [N, K] where they are soft) → scalar
 HardLoss = Callable[[Tensor, Tensor], Tensor]
 #: (logits [N, K], the peer's logits [N, K]) → scalar
 MimicLoss = Callable[[Tensor, Tensor], Tensor]
@@ -109,35 +109,28 @@ def class_weights(wanted: Any, classes: Classes) -> np.ndarray:
     return np.array(wanted, dtype=np.float64)
 
 
-def _weighted(losses: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Mean over images of losses [N], those of each class times its weight.
-
-    Divided by the images and not by their weights, so that parts of a batch add up to the whole.
-    """
-    return (losses * weights[labels].astype(losses.dtype)).mean()
-
-
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean over the batch of -log softmax(logits)[label], times the weight of the label's class.
 
-    logits: float [N, K]; labels: int64 [N]; weights: float32 [K]; returns a scalar.
+    logits: float [N, K]; labels: int64 [N], or the parts of classes, float [N, K], over which each image's mean is
+    taken; weights: float32 [K]; returns a scalar.
     """
     logs = log_probabilities(logits)
-    if weights is None:
+    if labels.ndim == 1 and weights is None:
         return F.nll_loss(logs, labels)
-    return _weighted(F.nll_loss(logs, labels, reduction="none"), labels, weights)
+    return _of_labels(-logs, labels, weights)
 
 
 def label_smoothing(logits: Tensor, labels: Tensor, epsilon: float, weights: Tensor | None = None) -> Tensor:
-    """Cross entropy with the target (1-ε)·onehot + ε/K (Szegedy et al., CVPR 2016), times the label's weight.
+    """Cross entropy with the target (1-ε)·label + ε/K, a label being 1 of its class (Szegedy et al., CVPR 2016).
 
-    logits: float [N, K]; labels: int64 [N]; weights: float32 [K]; returns the mean over the batch, a scalar.
+    Shapes as in `cross_entropy`. An image's loss is times the weight of its label.
     """
     logs = log_probabilities(logits)
-    if weights is None:
+    if labels.ndim == 1 and weights is None:
         return (1 - epsilon) * F.nll_loss(logs, labels) - epsilon * logs.mean()
-    hard = F.nll_loss(logs, labels, reduction="none")
-    return _weighted((1 - epsilon) * hard - epsilon * logs.mean(axis=-1), labels, weights)
+    spread = logs.mean(axis=-1, keepdim=True).expand(logs.shape)
+    return _of_labels(-(1 - epsilon) * logs - epsilon * spread, labels, weights)
 
 
 def focal(logits: Tensor, labels: Tensor, gamma: float, weights: Tensor | None = None) -> Tensor:
@@ -145,11 +138,22 @@ def focal(logits: Tensor, labels: Tensor, gamma: float, weights: Tensor | None =
 
     Its α are the weights of classes. Shapes as in `cross_entropy`.
     """
-    hard = F.nll_loss(log_probabilities(logits), labels, reduction="none")
+    logs = log_probabilities(logits)
     # Where p is 1, an exponent below 1 would have an infinite slope.
-    unsure = paddle.clip(-paddle.expm1(-hard), min=1e-12)
-    losses = unsure**gamma * hard
-    return losses.mean() if weights is None else _weighted(losses, labels, weights)
+    unsure = paddle.clip(-paddle.expm1(logs), min=1e-12)
+    return _of_labels(-(unsure**gamma) * logs, labels, weights)
+
+
+def _of_labels(losses: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean over images of each one's loss [N, K] of its label, or of the parts of its labels, times their weights.
+
+    Divided by the images and not by their weights, so that parts of a batch add up to the whole.
+    """
+    if weights is not None:
+        losses = losses * weights.astype(losses.dtype)
+    if labels.ndim == 1:
+        return paddle.take_along_axis(losses, labels.unsqueeze(-1), axis=-1).mean()
+    return (labels.astype(losses.dtype) * losses).sum(axis=-1).mean()
 
 
 def kl_divergence(logits: Tensor, peer: Tensor, temperature: float = 1.0) -> Tensor:

@@ -25,7 +25,7 @@ class Mode:
     owners: list[list[str]]
     """Names of the networks that each optimizer owns."""
     losses: Callable[[Outputs, Tensor], list[Terms]]
-    """(outputs, labels int64 [N]) → the terms of each optimizer's loss, which is their sum."""
+    """(outputs, labels as a `Batch` has them) → the terms of each optimizer's loss, which is their sum."""
     taps: dict[str, list[str]] = field(default_factory=dict)
     """Network → layers within it that the losses look at, of frozen networks too."""
 

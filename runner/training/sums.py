@@ -30,7 +30,14 @@ def ranks(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def correct(logits: Tensor, labels: Tensor, k: int) -> Tensor:
-    """How many labels are the largest logit, and how many are among the k largest: float32 [2]."""
+    """How many labels are the largest logit, and how many are among the k largest: float32 [2].
+
+    A soft label, one of the rows of float32 [N, K], counts by its share of the class of that logit, or of those.
+    """
+    if labels.ndim == 2:
+        values, classes = logits.astype("float32").topk(k)
+        shares = paddle.take_along_axis(labels, classes, axis=1) * (~paddle.isnan(values)).astype("float32")
+        return paddle.stack([shares[:, 0].sum(), shares.sum()])
     is_usual = (logits.dtype, labels.dtype) == (paddle.float32, paddle.int64)
     if is_usual and logits.place.is_cpu_place() and not native.unavailable():
         return functions.hits(logits, labels, k)

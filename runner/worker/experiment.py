@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,8 @@ def build(
     if clock:
         # It takes a step to know more.
         steps = clock.most or max(1, steps)
-    if not clock:
+    else:
+        loaders.train.epochs = math.ceil(steps / steps_per_epoch)
         _check_warmups(config, steps, steps_per_epoch)
     ranks.barrier_without_timeout()
     fused = accelerates(config) and not ranks.any_rank(bool(native.unavailable()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,11 @@ EVERYTHING = cfg.Augment(
 )  # fmt: skip
 AUGMENTED = [cfg.Augment(crop_padding=2, flip=True, cutout=3), EVERYTHING]
 augmented = pytest.mark.parametrize("augment", AUGMENTED, ids=["simple", "everything"])
+MIXED = replace(EVERYTHING, mixup=0.4, cutmix=1.0)
+augmented_and_mixed = pytest.mark.parametrize("augment", [*AUGMENTED, MIXED], ids=["simple", "everything", "mixed"])
 
 
-@augmented
+@augmented_and_mixed
 @pytest.mark.parametrize("start", [1, 3])
 def test_an_epoch_continued_in_its_middle_has_the_very_batches(start, augment):
     loader = data.build(synthetic(), 0, augment=augment).train
@@ -87,7 +90,7 @@ def test_an_epoch_continued_in_its_middle_has_the_very_batches(start, augment):
             np.testing.assert_array_equal(one, other)
 
 
-@augmented
+@augmented_and_mixed
 def test_workers_give_the_batches_that_the_main_process_would(folder, augment):
     one, two = (
         drawn(data.build(image_folder(folder, workers=workers), 0, augment=augment).train, 1, 1) for workers in (0, 2)

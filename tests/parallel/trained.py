@@ -49,6 +49,7 @@ COMPOSITIONS = {
         "mode=cls_distill", "features=attention_transfer", "features.layers=[conv2,conv4]", "train.accumulate=2",
         *PLAIN,
     ],
+    "cls with mixed pictures": ["augment.mixup=0.4", "augment.cutmix=1", "augment.mix_off_epochs=1", *PLAIN],
     "cls with qat": ["compression=qat", *PLAIN],
     "cls_distill_multiopt with fpgm": ["mode=cls_distill_multiopt", "compression=fpgm", *SMALL],
     "cls with fpgm_qat, own statistics": ["compression=fpgm_qat", *SMALL, "train.sync_batchnorm=false"],

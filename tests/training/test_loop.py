@@ -475,3 +475,22 @@ def test_equal_seeds_give_equal_runs_and_other_seeds_other_ones(config_of):
         fit(run.training, witness)
         logs.append([values["train/loss"] for _, values in witness.logs])
     assert logs[0] == logs[1] != logs[2]
+
+
+@pytest.mark.parametrize("mode", [["mode=cls"], ["mode=cls_distill", "mimic=dml"]])
+def test_mixed_pictures_are_learnt_with_soft_labels_and_a_peer_sees_the_very_same(config_of, mode):
+    run, twin = (built(config_of, *mode, "augment.mixup=0.4", "augment.cutmix=1") for _ in range(2))
+    networks, batch = run.training.networks, next(iter(run.training.loaders.train.epoch(0)))
+    assert batch.labels.shape == [16, 10]
+    seen = []
+    for name in networks:
+        networks[name].register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0].numpy()))
+    reading = train_step(run.training, batch)
+    assert len(seen) == len(list(networks))
+    for images in seen:
+        np.testing.assert_array_equal(images, batch.images.numpy())
+    logs = F.log_softmax(twin.training.networks["student"](batch.images))
+    terms = dict(zip(reading.names, reading.values.tolist(), strict=False))
+    assert terms["ce/student"] == pytest.approx(float(-(batch.labels * logs).sum(axis=-1).mean()), rel=1e-5)
+    predicted = logs.argmax(axis=-1).numpy()
+    assert float(reading.values[-2]) == pytest.approx(batch.labels.numpy()[range(16), predicted].sum(), rel=1e-5)

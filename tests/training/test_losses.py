@@ -44,6 +44,22 @@ def test_cross_entropy_is_the_mean_negative_log_probability_of_the_label(drawn):
 
 @settings(max_examples=30, deadline=None)
 @given(two_logits(), st.floats(0, 0.9))
+def test_soft_labels_are_what_hard_ones_are_of_several_classes(drawn, epsilon):
+    logits, other, labels = drawn
+    soft = softmax(other)
+    target = (1 - epsilon) * soft + epsilon / logits.shape[1]
+    expected = -(target * np.log(softmax(logits))).sum(axis=-1).mean()
+    assert float(losses.label_smoothing(*tensors(logits, soft), epsilon)) == pytest.approx(expected, abs=TOLERANCE)
+    expected = -(soft * np.log(softmax(logits))).sum(axis=-1).mean()
+    assert float(losses.cross_entropy(*tensors(logits, soft))) == pytest.approx(expected, abs=TOLERANCE)
+    # Of one class alone they are its label.
+    certain = np.eye(logits.shape[1])[labels]
+    hard = float(losses.cross_entropy(*tensors(logits, labels)))
+    assert float(losses.cross_entropy(*tensors(logits, certain))) == pytest.approx(hard, abs=TOLERANCE)
+
+
+@settings(max_examples=30, deadline=None)
+@given(two_logits(), st.floats(0, 0.9))
 def test_label_smoothing_mixes_the_one_hot_target_with_the_uniform_one(drawn, epsilon):
     logits, _, labels = drawn
     classes = logits.shape[1]

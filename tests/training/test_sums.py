@@ -45,6 +45,13 @@ def test_a_network_that_returns_nan_is_never_right():
     for kind in ("float32", "float64"):
         logits = paddle.full([4, 10], float("nan"), kind)
         assert sums.correct(logits, paddle.to_tensor([0, 1, 2, 3]), 5).numpy().tolist() == [0, 0]
+        assert sums.correct(logits, paddle.full([4, 10], 0.1), 5).numpy().tolist() == [0, 0]
+
+
+def test_a_soft_label_counts_by_its_share_of_what_is_predicted():
+    logits = paddle.to_tensor([[1.0, 3.0, 2.0, 0.0], [5.0, 0.0, 1.0, 2.0], [0.0, 1.0, 2.0, 3.0]])
+    labels = paddle.to_tensor([[0.0, 0.7, 0.3, 0.0], [0.0, 1.0, 0.0, 0.0], [0.4, 0.0, 0.0, 0.6]])
+    np.testing.assert_allclose(sums.correct(logits, labels, 2).numpy(), [0.7 + 0.6, 1.0 + 0.6], rtol=1e-6)
 
 
 @settings(max_examples=30, deadline=None)

@@ -54,3 +54,28 @@ EXPORT void augment(Index batch, Index height, Index width, Index stored, Index 
     }
   }
 }
+
+// images float32 [R, C, H, W] → y float32 [N, C, H, W]: image n, blended with image `partners[n]` within its box of
+// boxes int64 [N, 4] (top, left, bottom, right), of which its own part is `blends[n]`.
+EXPORT void mix(Index batch, Index count, Index height, Index width, const float* images, const Index* partners,
+                const float* blends, const Index* boxes, float* y) {
+  const Index plane = height * width;
+#pragma omp parallel for schedule(static) if (batch * plane > WORTH_THREADS)
+  for (Index n = 0; n < batch; ++n) {
+    const Index *box = boxes + 4 * n, left = box[1], right = box[3];
+    const float own = blends[n], rest = 1 - own;
+    for (Index line = 0; line < count * height; ++line) {
+      const Index row = line % height;
+      const float* from = images + n * count * plane + line * width;
+      const float* other = images + partners[n] * count * plane + line * width;
+      float* to = y + n * count * plane + line * width;
+      if (row < box[0] || row >= box[2]) {
+        std::copy_n(from, width, to);
+        continue;
+      }
+      std::copy_n(from, left, to);
+      for (Index column = left; column < right; ++column) to[column] = from[column] * own + other[column] * rest;
+      std::copy_n(from + right, width - right, to + right);
+    }
+  }
+}
