@@ -122,10 +122,17 @@ def look(
             if isinstance(split, Images):
                 looked.facts[name] = facts_of.in_memory(split.images)
             elif level != NOTHING:
-                for part in _parts(split, _levels(len(split), level), memory, config.max_pixels):
-                    looked.facts[name][part.indices] = part.facts
+                keys = memory.keys(split.encoded)
+                facts = looked.facts[name] = memory.recall(keys)
+                memory.note(keys, facts, is_new=False)
+                levels = _levels(len(split), level)
+                unknown = np.flatnonzero(facts["level"] < levels)
+                done += len(split) - len(unknown)
+                tell(done, count)
+                for part in _parts(split.encoded, unknown, levels, config.max_pixels):
+                    facts[part.indices] = part.facts
                     looked.broken += [Broken(name, index, split.name(index), why) for index, why in part.broken]
-                    memory.note(part.keys, part.facts, part.learned)
+                    memory.note(keys[part.indices], part.facts, is_new=len(part.indices) > len(part.broken))
                     done += len(part.indices)
                     tell(done, count)
     finally:
@@ -165,10 +172,7 @@ class _Part:
     """What looking at some pictures of a split came to."""
 
     indices: np.ndarray
-    keys: np.ndarray
     facts: np.ndarray
-    learned: bool
-    """Whether any of it was not remembered."""
     broken: list[tuple[int, str]]
 
 
@@ -179,18 +183,17 @@ def _levels(pictures: int, level: int) -> np.ndarray:
     return levels
 
 
-def _parts(split: ImageFiles, levels: np.ndarray, memory: remembered.Memory, max_pixels: int) -> Iterator[_Part]:
-    """Look at a split with several threads: decoders and files let the others go on meanwhile."""
+def _parts(pictures: Pictures, unknown: np.ndarray, levels: np.ndarray, max_pixels: int) -> Iterator[_Part]:
+    """Look at the unknown ones with several threads: decoders and files let the others go on meanwhile."""
     step = _AT_ONCE[int(levels.min(initial=DECODED))]
-    every = np.arange(len(split))
-    ranges = (every[begin : begin + step] for begin in range(0, len(every), step))
+    ranges = (unknown[begin : begin + step] for begin in range(0, len(unknown), step))
     threads = min(device.cores(), MOST_THREADS)
     pool = ThreadPoolExecutor(threads, "check")
     try:
         running: set[Future[_Part]] = set()
         while True:
             for indices in itertools.islice(ranges, 2 * threads - len(running)):
-                running.add(pool.submit(_part, split, indices, levels[indices], memory, max_pixels))
+                running.add(pool.submit(_part, pictures, indices, levels[indices], max_pixels))
             if not running:
                 return
             ready, running = wait(running, return_when=FIRST_COMPLETED)
@@ -200,23 +203,16 @@ def _parts(split: ImageFiles, levels: np.ndarray, memory: remembered.Memory, max
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _part(
-    split: ImageFiles, indices: np.ndarray, levels: np.ndarray, memory: remembered.Memory, max_pixels: int
-) -> _Part:
-    keys = memory.keys(split.encoded, indices)
-    facts = memory.recall(keys)
-    wanted, broken = np.flatnonzero(facts["level"] < levels), []
-    for row in wanted:
+def _part(pictures: Pictures, indices: np.ndarray, levels: np.ndarray, max_pixels: int) -> _Part:
+    facts, broken = np.zeros(len(indices), facts_of.FACTS), []
+    briefly = np.flatnonzero(levels == ENDS)
+    facts[briefly[np.fromiter(facts_of.seem_whole(pictures, indices[briefly]), bool)]] = facts_of.WHOLE
+    for row in np.flatnonzero(facts["level"] < levels):
+        index = int(indices[row])
         try:
-            facts[row] = _facts(split.encoded, int(indices[row]), levels[row], max_pixels)
+            facts[row] = facts_of.decoded(facts_of.read(pictures, index), max_pixels)
         except Unreadable as error:
-            broken.append((int(indices[row]), error.reason))
+            broken.append((index, error.reason))
         except (DataError, OSError) as error:
-            broken.append((int(indices[row]), getattr(error, "strerror", None) or str(error)))
-    return _Part(indices, keys, facts, len(wanted) > len(broken), broken)
-
-
-def _facts(pictures: Pictures, index: int, level: int, max_pixels: int) -> np.ndarray:
-    if level == ENDS and ((ends := facts_of.ends(pictures, index)) is None or facts_of.seem_whole(*ends)):
-        return facts_of.WHOLE
-    return facts_of.decoded(facts_of.read(pictures, index), max_pixels)
+            broken.append((index, getattr(error, "strerror", None) or str(error)))
+    return _Part(indices, facts, broken)

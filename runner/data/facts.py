@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -35,7 +36,7 @@ MODES = ("", "RGB", "L", "RGBA", "P", "LA", "CMYK", "1", "I;16", "I", "F", "YCbC
 _STEP = 3
 #: How a file begins; then bytes by which its last ones are known, and how many of them are looked at.
 _BEGINNINGS = {
-    b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"\xff\xd8\xff": b"\xff\xd9", b"GIF87a": b";", b"GIF89a": b";",
+    b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"GIF87a": b";", b"GIF89a": b";",
     b"BM": b"", b"II*\0": b"", b"MM\0*": b"", b"RIFF": b"", **{b"P%d" % number: b"" for number in range(1, 7)},
 }  # fmt: skip
 _ENDS = 16
@@ -43,12 +44,25 @@ _ENDS = 16
 _one_at_a_time = threading.Lock()
 
 
-def seem_whole(head: bytes, tail: bytes) -> bool:
-    """Whether the first and the last bytes of a file are those of a format that is read.
+def seem_whole(pictures: Pictures, indices: np.ndarray) -> Iterator[bool]:
+    """Whether the first and the last bytes of these pictures are those of a format that is read.
 
-    What they are not may be readable all the same: some programs leave something behind the end.
+    True also where they cannot be had without all of the picture, False for one that cannot be read. What they are not
+    may be readable all the same: some programs leave something behind the end.
     """
-    return any(head.startswith(begin) and tail.endswith(end) for begin, end in _BEGINNINGS.items())
+    if isinstance(pictures, FilesOnDisk):
+        return map(_are_whole, map(_ends_of_file, pictures.paths(indices), pictures.sizes()[indices].tolist()))
+    return (_are_whole(_ends(pictures, index)) for index in indices.tolist())
+
+
+def _are_whole(ends: tuple[bytes, bytes] | None) -> bool:
+    if ends is None:
+        return True
+    head, tail = ends
+    for begin, end in _BEGINNINGS.items():
+        if head.startswith(begin):
+            return tail.endswith(end)
+    return False
 
 
 def read(pictures: Pictures, index: int) -> str | bytes:
@@ -58,18 +72,27 @@ def read(pictures: Pictures, index: int) -> str | bytes:
         return pictures.read(index)
 
 
-def ends(pictures: Pictures, index: int) -> tuple[bytes, bytes] | None:
-    """The first and last bytes of a picture; None where they cannot be had without all of it. Errors: OSError."""
-    if isinstance(pictures, Members):
-        return pictures.ends(index, _ENDS)
-    source = read(pictures, index)
-    if isinstance(source, bytes):
-        return source[:_ENDS], source[-_ENDS:]
-    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+def _ends(pictures: Pictures, index: int) -> tuple[bytes, bytes] | None:
+    """The first and last bytes of a picture, none where it cannot be read; None where they take all of it."""
+    with contextlib.suppress(OSError, DataError):
+        if isinstance(pictures, Members):
+            return pictures.ends(index, _ENDS)
+        source = read(pictures, index)
+        if isinstance(source, bytes):
+            return source[:_ENDS], source[-_ENDS:]
+        return _ends_of_file(os.fsencode(source), os.stat(source).st_size)
+    return b"", b""
+
+
+def _ends_of_file(path: bytes, size: int) -> tuple[bytes, bytes]:
     try:
-        head = os.read(descriptor, _ENDS)
-        size = os.lseek(descriptor, 0, os.SEEK_END)
-        return head, os.pread(descriptor, _ENDS, max(0, size - _ENDS))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b"", b""
+    try:
+        return os.pread(descriptor, _ENDS, 0), os.pread(descriptor, _ENDS, max(0, size - _ENDS))
+    except OSError:
+        return b"", b""
     finally:
         os.close(descriptor)
 

@@ -19,8 +19,7 @@ def _parts(split: Split, classes: list[str]) -> list[str]:
     common = [str(len(split)), files.text_digest("\0".join(classes)), files.digest([split.labels])]
     if isinstance(split, Images):
         return [*common, files.digest([split.images])]
-    names = "\0".join(split.name(index) for index in range(len(split)))
-    return [*common, files.text_digest(names), files.digest([split.sizes()])]
+    return [*common, files.text_digest("\0".join(split.names())), files.digest([split.sizes()])]
 
 
 def difference(before: str | None, now: str | None) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -40,10 +39,12 @@ def load(config: cfg.FileList) -> Source:
     problems.refuse("lines have a label that is no class", f"Classes: {classes.listed(names, 20)}")
     splits, missing = {}, Problems()
     for split, part in rows.items():
-        root = config.root or os.path.dirname(part.source)
-        order = _in_order(part, _that_exist(part, root, missing), problems)
-        paths = Names.of([part.paths[place] for place in order])
-        splits[split] = ImageFiles(FilesOnDisk(root, paths), labels[split][order])
+        pictures = FilesOnDisk(config.root or os.path.dirname(part.source), Names.of(part.paths))
+        exists = pictures.sizes() >= 0
+        for place in np.flatnonzero(~exists):
+            missing.add(part.where(place), pictures.read(place))
+        order = _in_order(part, np.flatnonzero(exists).tolist(), problems)
+        splits[split] = ImageFiles(pictures.select(order), labels[split][order])
     problems.refuse("pictures have two labels", "Keep the line that is right.")
     if config.on_error is not cfg.OnError.skip:
         missing.refuse("pictures are missing", MISSING)
@@ -103,22 +104,6 @@ def _labels(rows: Rows, places: dict[str, int], count: int, several: bool, probl
             else:
                 labels[row] = place
     return labels
-
-
-def _that_exist(rows: Rows, root: str, missing: Problems) -> Iterator[int]:
-    """Places of the rows whose file exists. Each folder is listed once, which is faster than to ask for each file."""
-    folders: dict[str, set[str]] = {}
-    for place, path in enumerate(rows.paths):
-        folder, name = os.path.split(os.path.join(root, path))
-        if folder not in folders:
-            folders[folder] = set()
-            with contextlib.suppress(OSError):
-                folders[folder].update(os.listdir(folder or "."))
-        # Names may be written differently where case or accents do not count.
-        if name in folders[folder] or os.path.isfile(os.path.join(folder, name)):
-            yield place
-        else:
-            missing.add(rows.where(place), os.path.join(root, path))
 
 
 def _in_order(rows: Rows, places: Iterable[int], problems: Problems) -> np.ndarray:

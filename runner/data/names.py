@@ -33,13 +33,15 @@ class Names:
         return self.text[begin:end].tobytes().decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
-        return (self[index] for index in range(len(self)))
+        return (name.decode("utf-8", "surrogateescape") for name in self.encoded())
+
+    def encoded(self, indices: np.ndarray | slice = slice(None)) -> Iterator[bytes]:
+        """The bytes of the names, of all or of those at these places, int64 [n]; faster than one after the other."""
+        text, begins, ends = self.text.data, self.ends[:-1][indices], self.ends[1:][indices]
+        return (text[begin:end].tobytes() for begin, end in zip(begins.tolist(), ends.tolist(), strict=True))
 
     def select(self, indices: np.ndarray) -> Names:
         """The names at these places, int64 [n]."""
-        lengths = np.diff(self.ends)[indices]
         ends = np.zeros(len(indices) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=ends[1:])
-        # Of every byte where it stands in the old text.
-        places = np.arange(ends[-1]) + np.repeat(self.ends[:-1][indices] - ends[:-1], lengths)
-        return Names(self.text[places], ends)
+        np.cumsum(np.diff(self.ends)[indices], out=ends[1:])
+        return Names(np.frombuffer(b"".join(self.encoded(indices)), dtype=np.uint8), ends)

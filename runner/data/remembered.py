@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from .shards import Members
 from .splits import FilesOnDisk, Pictures
 
 #: What a file begins with; another number where what is kept changes.
-_MAGIC = b"runner pictures 1\n"
+_MAGIC = b"runner pictures 2\n"
 _DIGEST = 16
 #: A picture's key, then its facts.
 _RECORD = np.dtype([("key", "u8"), ("check", "u8"), *FACTS.descr])
@@ -41,30 +43,32 @@ class Memory:
         with contextlib.suppress(OSError):
             self.path = files.cache_folder() / "pictures" / f"{files.text_digest(settings)}.bin"
         self.records = _read(self.path)
-        self.shards: dict[str, str] = {}
         self.noted: list[np.ndarray] = []
         self.is_changed = False
 
-    def keys(self, pictures: Pictures, indices: np.ndarray) -> np.ndarray:
-        """Of some pictures numbers that change with name, size and time of change, uint64 [n, 2]; 0 where none is."""
-        result = np.zeros((len(indices), 2), np.uint64)
-        for row, index in enumerate(indices):
-            if stamp := self._stamp(pictures, int(index)):
-                result[row] = np.frombuffer(hashlib.blake2b(os.fsencode(stamp), digest_size=16).digest(), np.uint64)
-        return result
+    def keys(self, pictures: Pictures) -> np.ndarray:
+        """Of each picture numbers that change with name, size and time of change, uint64 [N, 2]; 0 where none is."""
+        keys = b"".join(
+            hashlib.blake2b(stamp, digest_size=16).digest() if stamp else bytes(16) for stamp in self._stamps(pictures)
+        )
+        return np.frombuffer(keys, np.uint64).reshape(-1, 2)
 
-    def _stamp(self, pictures: Pictures, index: int) -> str:
-        """What tells a picture from an earlier one of its name; empty where nothing does."""
-        with contextlib.suppress(OSError, DataError):
-            match pictures:
-                case FilesOnDisk():
-                    status = os.stat(pictures.read(index))
-                    return f"{pictures.name(index)}\0{status.st_size}\0{status.st_mtime_ns}"
-                case Members():
-                    shard = pictures.shards[pictures.numbers[index]]
-                    stamp = self.shards[shard] = self.shards.get(shard) or storage.stamp(shard)
-                    return f"{pictures.name(index)}\0{pictures.places[index]}\0{pictures.lengths[index]}\0{stamp}"
-        return ""
+    def _stamps(self, pictures: Pictures) -> Iterator[bytes]:
+        """What tells each picture from an earlier one of its name; empty where nothing does."""
+        match pictures:
+            case FilesOnDisk():
+                stats = pictures.stats()
+                exists, facts = (stats[:, 0] >= 0).tolist(), stats.view("V16")[:, 0].tolist()
+                for is_there, name, fact in zip(exists, pictures.names.encoded(), facts, strict=True):
+                    yield name + b"\0" + fact if is_there else b""
+            case Members():
+                stamps = [_shard_stamp(shard) for shard in pictures.shards]
+                for index in range(len(pictures)):
+                    stamp = stamps[pictures.numbers[index]]
+                    place = f"{pictures.name(index)}\0{pictures.places[index]}\0{pictures.lengths[index]}\0{stamp}"
+                    yield os.fsencode(place) if stamp else b""
+            case _:
+                yield from itertools.repeat(b"", len(pictures))
 
     def recall(self, keys: np.ndarray) -> np.ndarray:
         """The facts of pictures with these keys, uint64 [N, 2]; of level NOTHING where there are none."""
@@ -102,6 +106,12 @@ class Memory:
                 stream.write(_MAGIC + _digest(records.tobytes()))
                 stream.write(records.tobytes())
             _remove_oldest(self.path.parent)
+
+
+def _shard_stamp(shard: str) -> str:
+    with contextlib.suppress(OSError, DataError):
+        return storage.stamp(shard)
+    return ""
 
 
 def _digest(content: bytes) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -82,13 +83,16 @@ class FilesOnDisk:
     root: str
     """Folder that the names are relative to."""
     names: Names
+    known: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """What `stats` has found out."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def select(self, indices: np.ndarray) -> FilesOnDisk:
         """The pictures at these places."""
-        return replace(self, names=self.names.select(indices))
+        known = None if self.known is None else self.known[indices]
+        return replace(self, names=self.names.select(indices), known=known)
 
     def name(self, index: int) -> str:
         """The path of a picture relative to the root."""
@@ -100,20 +104,34 @@ class FilesOnDisk:
 
     def sizes(self) -> np.ndarray:
         """Bytes of each file, int64 [N]; -1 where there is none to be found."""
-        return self._facts()[:, 0]
+        return self.stats()[:, 0]
 
     def state(self) -> str:
         """What changes when one of the pictures does: of their names, sizes and times."""
-        return files.digest([self.names.text, self.names.ends, self._facts()])
+        return files.digest([self.names.text, self.names.ends, self.stats()])
 
-    def _facts(self) -> np.ndarray:
-        """Size in bytes and time in nanoseconds of each file, int64 [N, 2]; -1 where there is none to be found."""
-        facts = np.full((len(self), 2), -1, dtype=np.int64)
-        for index in range(len(self)):
-            with contextlib.suppress(OSError):
-                status = os.stat(self.read(index))
-                facts[index] = status.st_size, status.st_mtime_ns
-        return facts
+    def stats(self) -> np.ndarray:
+        """Size in bytes and time of change in nanoseconds of each file, int64 [N, 2]; -1 where there is none.
+
+        The files are asked once, however many there are: what is selected of them later is known.
+        """
+        if self.known is None:
+            numbers = itertools.chain.from_iterable(map(_size_and_time, self.paths()))
+            self.known = np.fromiter(numbers, np.int64, 2 * len(self)).reshape(-1, 2)
+        return self.known
+
+    def paths(self, indices: np.ndarray | slice = slice(None)) -> Iterator[bytes]:
+        """The paths of all files, or of those at these places."""
+        root = os.fsencode(os.path.join(self.root, ""))
+        return (name if name.startswith(b"/") else root + name for name in self.names.encoded(indices))
+
+
+def _size_and_time(path: bytes) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return -1, -1
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (-1, -1)
 
 
 @dataclass
@@ -144,6 +162,11 @@ class ImageFiles:
     def name(self, index: int) -> str:
         """What messages and reports call a picture."""
         return self.encoded.name(index)
+
+    def names(self) -> Iterator[str]:
+        """The names of all pictures."""
+        pictures = self.encoded
+        return iter(pictures.names) if isinstance(pictures, FilesOnDisk) else map(pictures.name, range(len(pictures)))
 
     @property
     def shape(self) -> tuple[int, int, int]:
