@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import DataError, nearest
@@ -57,20 +57,22 @@ def refuse_foreign(classes: Mapping[str, Iterable[str]], where: str, remedy: str
 
 
 def numbers(
-    labels: Mapping[str, Iterable[str]], given: list[str] | None, where: str
+    labels: Mapping[str, Iterable[str]], given: list[str] | None, where: str, known: Sequence[str] = ()
 ) -> tuple[list[str], dict[str, int]]:
     """(names of the classes, label → number of its class) of the labels that the splits have.
 
     Without `given` names, the training labels are the names, in the order of their text, or of numbers where all are.
     With them, a label is a name, or, where every label is a whole number, the place of one; labels that are neither are
-    absent from the result. Errors: DataError for a label that training does not have, and for one class alone.
+    absent from the result. Where networks that know classes are only measured, `known` are those, and any labels will
+    do. Errors: DataError for a label that training does not have, and for one class alone.
     """
     every = dict.fromkeys(label for split in labels.values() for label in split)
     if given is None:
-        refuse_foreign(labels, where, "Mend the labels, or name the classes in a file: data.label_file=FILE")
-        names = set(labels["train"])
+        if not known:
+            refuse_foreign(labels, where, "Mend the labels, or name the classes in a file: data.label_file=FILE")
+        names = set(every)
         classes = sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
-        if len(classes) < 2:
+        if len(classes) < 2 and not known:
             raise DataError(f"The training images {where} have one class, '{classes[0]}', and a network needs two.")
         return classes, {name: number for number, name in enumerate(classes)}
     places = {name: number for number, name in enumerate(given)}

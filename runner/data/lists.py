@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -22,19 +22,20 @@ MEND = "Mend them: a list has `path label` a line, a table the columns data.path
 MISSING = "Paths are relative to data.root, or else to the folder of the list. data.on_error=skip leaves them out."
 
 
-def load(config: cfg.FileList) -> Source:
+def load(config: cfg.FileList, known: Sequence[str] = ()) -> Source:
     """The pictures of `data.train`, `val` and `test`, each by the text of its path; one list may have all of them.
 
-    Labels are int64 [N], or uint8 [N, K] of 0 and 1 where pictures have several.
+    Labels are int64 [N], or uint8 [N, K] of 0 and 1 where pictures have several; `known` as in `classes.numbers`.
     Errors: DataError for lists that cannot be read, wrong lines and missing files, of each all at once.
     """
+    glance(config)
     problems = Problems()
     rows = {split: tables.read(path, config, problems) for split, path in _lists(config).items()}
     problems.refuse("lines are wrong", MEND)
     if config.split_column:
         rows = _by_column(rows["train"], config.split_column, problems)
     several = _have_several(rows, problems)
-    names, places = _classes(config, rows)
+    names, places = _classes(config, rows, known)
     labels = {split: _labels(part, places, len(names), several, problems) for split, part in rows.items()}
     problems.refuse("lines have a label that is no class", f"Classes: {classes.listed(names, 20)}")
     splits, missing = {}, Problems()
@@ -51,6 +52,14 @@ def load(config: cfg.FileList) -> Source:
     skipped = {"missing files": missing.count} if missing.count else {}
     name = os.path.basename(config.train).partition(".")[0]
     return Source(name, names, **splits, skipped=skipped, is_undivided=len(rows) == 1)
+
+
+def glance(config: cfg.FileList) -> None:
+    """Refuse lists, and a folder of the images, that cannot be opened. Errors: DataError."""
+    for path in _lists(config).values():
+        tables.read_bytes(path, 1)
+    if config.root is not None and not os.path.isdir(config.root):
+        raise DataError(f"{config.root} is not a folder, and data.root is to be the one that paths are relative to.")
 
 
 def _lists(config: cfg.FileList) -> dict[str, str]:
@@ -83,13 +92,13 @@ def _have_several(rows: dict[str, Rows], problems: Problems) -> bool:
     return several
 
 
-def _classes(config: cfg.FileList, rows: dict[str, Rows]) -> tuple[list[str], dict[str, int]]:
+def _classes(config: cfg.FileList, rows: dict[str, Rows], known: Sequence[str]) -> tuple[list[str], dict[str, int]]:
     given = next((part.names for part in rows.values() if part.names), None)
     given = tables.label_names(config) or given
     found = {
         split: dict.fromkeys(label for text in part.labels for label in part.each(text)) for split, part in rows.items()
     }
-    return classes.numbers(found, given, f"of {config.train}")
+    return classes.numbers(found, given, f"of {config.train}", known)
 
 
 def _labels(rows: Rows, places: dict[str, int], count: int, several: bool, problems: Problems) -> np.ndarray:

@@ -80,10 +80,10 @@ def _shard(path: str, _state: str, image_column: str, _process: int) -> tuple[pq
 
 
 def rows(path: str, columns: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """(0, names of the columns), then (number from 1, their texts) of each row. Errors: DataError."""
-    file = _opened(path)
-    names = [name for name in file.schema_arrow.names if name in columns]
-    yield 0, names if set(names) == set(columns) else file.schema_arrow.names
+    """(0, names of the columns), then (number from 1, their texts) of each row; any case will do. Errors: DataError."""
+    file, wanted = _opened(path), {name.lower() for name in columns}
+    names = [name for name in file.schema_arrow.names if name.lower() in wanted]
+    yield 0, names if wanted == {name.lower() for name in names} else file.schema_arrow.names
     number = 0
     for group in range(file.num_row_groups):
         for fields in zip(

@@ -24,6 +24,13 @@ FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true
 VECTOR = re.compile(r"[01](,[01])+")
 
 
+#: Ends of lines: of Unix, Windows, and old spreadsheets.
+LINES = re.compile(r"\r\n|\r|\n")
+#: A field in quotes, which are doubled within it; one with blanks behind it.
+QUOTED = re.compile(r'"(?:[^"]|"")*"')
+BEHIND = re.compile(rf"({QUOTED.pattern}) +(?=[,;\t\r\n]|\Z)")
+
+
 @dataclass
 class Rows:
     """What a list says, one entry a picture."""
@@ -70,6 +77,8 @@ def read(path: str, config: cfg.FileList, problems: Problems) -> Rows:
             rows = _table(path, _csv(path, problems), config, problems)
         case _:
             rows = _lines(path, problems)
+    root = config.root or os.path.dirname(path)
+    rows.paths = [_path(text, root) for text in rows.paths]
     if not rows.paths and not problems.count:
         raise DataError(f"{path} names no pictures.")
     return rows
@@ -89,16 +98,22 @@ def label_names(config: cfg.FileList | cfg.Shards) -> list[str] | None:
     return read_names(text(path), path)
 
 
-def text(path: str) -> str:
-    """The text of a file in UTF-8, or in UTF-16 where it says so. Errors: DataError with the line that is neither."""
+def read_bytes(path: str, most: int = -1) -> bytes:
+    """The content of a file, or `most` bytes of it. Errors: DataError where it cannot be read."""
     try:
         with open(path, "rb") as stream:
-            content = stream.read()
-        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+            return stream.read(most)
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror}. It is looked for here, then in data.root."
         ) from error
+
+
+def text(path: str) -> str:
+    """The text of a file in UTF-8, or in UTF-16 where it says so. Errors: DataError with the line that is neither."""
+    content = read_bytes(path)
+    try:
+        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(f"{path}:{line}: not UTF-8 text. Save the file as UTF-8.") from error
@@ -107,14 +122,15 @@ def text(path: str) -> str:
 def _lines(path: str, problems: Problems) -> Rows:
     """Lines `path label`: a tab, or else the last space, is between, so that paths may have spaces."""
     rows = Rows(path)
-    for number, line in enumerate(text(path).split("\n"), 1):
+    for number, line in enumerate(LINES.split(text(path)), 1):
         if not (line := line.strip(BLANKS)):
             continue
         fields = [part.strip(BLANKS) for part in (line.split("\t") if "\t" in line else line.rpartition(" ")[::2])]
+        fields = [part[1:-1].replace('""', '"') if QUOTED.fullmatch(part) else part for part in fields]
         if len(fields) != 2 or not all(fields) or ("." in fields[1] and is_picture(fields[1])):
             problems.add(f"{path}:{number}", f"not a path and a label: {line[:80]!r}")
             continue
-        rows.paths.append(_path(fields[0]))
+        rows.paths.append(fields[0])
         rows.labels.append(fields[1])
         rows.lines.append(number)
     if rows.labels and all(map(VECTOR.fullmatch, rows.labels)):
@@ -133,8 +149,10 @@ def _spread(rows: Rows, problems: Problems) -> None:
         rows.labels[place] = BETWEEN.join(str(number) for number, flag in enumerate(vector) if flag == "1")
 
 
-def _path(text: str) -> str:
-    """A path as a list has it: `~` is the home folder, `./` nothing."""
+def _path(text: str, root: str) -> str:
+    """A path that a list has: `~` is the home folder, `./` nothing, `\\` in lists made on Windows `/`."""
+    if "\\" in text and not os.path.lexists(os.path.join(root, text)):
+        text = text.replace("\\", "/")
     return os.path.expanduser(text) if text.startswith("~/") else text.removeprefix("./")
 
 
@@ -142,9 +160,11 @@ def _csv(path: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
     """(line, fields) of every line that has any; the first may be a header."""
     content = text(path)
     if (delimiter := _delimiter(path, content)) is None:
-        lines = ((number, line.strip(BLANKS)) for number, line in enumerate(content.split("\n"), 1))
+        lines = ((number, line.strip(BLANKS)) for number, line in enumerate(LINES.split(content), 1))
         yield from ((number, re.split(f"[{BLANKS}]+", line)) for number, line in lines if line)
         return
+    # Blanks behind a quote that ends a field are allowed nowhere else.
+    content = BEHIND.sub(r"\1", content)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     line = 0
     try:
@@ -161,7 +181,7 @@ def _delimiter(path: str, content: str) -> str | None:
     """What is between the fields: of comma, semicolon and tab the most frequent in the first line; None for spaces."""
     if path.lower().endswith(".tsv"):
         return "\t"
-    first = re.sub(r'"[^"]*"', "", content.lstrip().partition("\n")[0])
+    first = re.sub(r'"[^"]*"', "", LINES.split(content.lstrip(), maxsplit=1)[0])
     best = max(",;\t", key=first.count)
     return best if best in first else None
 
@@ -183,7 +203,7 @@ def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.File
         if not picture or label is None:
             problems.add(f"{path}:{line}", "no path" if not picture else f"neither 0 nor 1: {', '.join(labels)}")
             continue
-        rows.paths.append(_path(picture))
+        rows.paths.append(picture)
         rows.labels.append(label)
         rows.splits += split
         rows.lines.append(line)
@@ -197,13 +217,16 @@ def _columns(config: cfg.FileList) -> list[str]:
 
 
 def _place(header: list[str], name: str, path: str) -> int:
-    if header.count(name) != 1:
-        what = "several columns" if name in header else "no column"
+    """The place of a column by its name, in any case where no other has that."""
+    exact = [place for place, column in enumerate(header) if column == name]
+    places = exact or [place for place, column in enumerate(header) if column.lower() == name.lower()]
+    if len(places) != 1:
+        what = "several columns" if places else "no column"
         raise DataError(
             f"{path} has {what} '{name}'.{nearest(name, header)} Columns: {', '.join(header)}. Name them in "
             "data.path_column and data.label_column, without a header by their numbers from 0."
         )
-    return header.index(name)
+    return places[0]
 
 
 def _flags(values: list[str], names: list[str]) -> str | None:

@@ -6,11 +6,13 @@ import os
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from runner import config as cfg
 from runner import data
-from runner.data import lists
+from runner.data import identity, lists
 from runner.errors import DataError
 
 from . import layouts
@@ -41,6 +43,47 @@ def pairs(split, source):
 def test_a_line_is_a_path_and_a_label(root, line, end):
     source = listed(root, end.join(line.format(name, layouts.label(name)) for name in NAMES))
     assert pairs(source.train, source) == [(name, layouts.label(name)) for name in NAMES]
+
+
+@pytest.mark.parametrize("line", ['"{}" {}', '"{}"\t"{}" ', '"{}"   {}\t'])
+def test_fields_of_a_line_may_be_in_quotes(root, line):
+    source = listed(root, "\r\n".join(line.format(name, layouts.label(name)) for name in NAMES))
+    assert pairs(source.train, source) == [(name, layouts.label(name)) for name in NAMES]
+
+
+def test_a_list_from_windows_gives_the_very_same_set(root):
+    lines = [f"{name} {layouts.label(name)}" for name in NAMES]
+    source = listed(root, "\r\n".join(lines).replace("/", "\\"))
+    assert identity.digests(source) == identity.digests(listed(root, "\n".join(lines)))
+
+
+def test_a_backslash_in_the_name_of_a_file_stays(root):
+    (root / "my\\cat.png").write_bytes(layouts.png(0))
+    source = listed(root, "my\\cat.png cat\ndog\\1.png dog")
+    assert pairs(source.train, source) == [("dog/1.png", "dog"), ("my\\cat.png", "cat")]
+
+
+def test_of_columns_that_differ_in_case_the_one_that_is_meant_counts(root):
+    rows = "".join(f"x,{layouts.label(name)},{name}\n" for name in NAMES)
+    assert len(listed(root, "Path,label,path\n" + rows, "list.csv").train) == len(NAMES)
+    with pytest.raises(DataError, match="has several columns 'path'"):
+        listed(root, "Path,label,PATH\n" + rows, "list.csv")
+
+
+def test_columns_of_parquet_are_found_in_any_case(root):
+    table = pa.table({"Path": NAMES, "other": [0] * len(NAMES), "LABEL": [layouts.label(name) for name in NAMES]})
+    pq.write_table(table, root / "list.parquet")
+    source = lists.load(cfg.FileList(train=str(root / "list.parquet"), test_fraction=0.0))
+    assert pairs(source.train, source) == [(name, layouts.label(name)) for name in NAMES]
+
+
+def test_a_root_that_is_not_there_is_named(root):
+    (root / "list.txt").write_text(NUMBERED)
+    for place in ("nowhere", "list.txt"):
+        with pytest.raises(DataError, match=f"{place} is not a folder, and data.root"):
+            lists.glance(cfg.FileList(root=str(root / place), train=str(root / "list.txt")))
+        with pytest.raises(DataError, match=f"{place} is not a folder, and data.root"):
+            lists.load(cfg.FileList(root=str(root / place), train=str(root / "list.txt")))
 
 
 @pytest.mark.parametrize("between", [" ", "\t"])
@@ -108,6 +151,14 @@ ROWS = "".join(f"{layouts.label(name)},{name}\n" for name in NAMES)
         ("label\tpath\n" + ROWS.replace(",", "\t"), "list.tsv"),
         ("label path\n" + ROWS.replace(",", "   "), "list.csv"),
         (' "label", path \n' + ROWS.replace(",", " , "), "LIST.CSV"),
+        ("Label,PATH\n" + ROWS, "list.csv"),
+        (("LABEL,Path\n" + ROWS).replace("\n", "\r\n").encode("utf-8-sig"), "list.csv"),
+        ("label,path\n" + ROWS.replace("\n", "\r"), "list.csv"),
+        ("label , path  \n" + ROWS.replace("\n", "   \n"), "list.csv"),
+        ('"label" ,"path" \n' + re.sub("(.+),(.+)", '"\\1"  ,"\\2"  ', ROWS), "list.csv"),
+        ("label,path,note\n" + re.sub("(.+)", '\\1,"x"" , y" ', ROWS), "list.csv"),
+        ("label,path\n" + ROWS.replace("/", "\\"), "list.csv"),
+        ("label,path\n" + re.sub("(.+),", r"\1,.\\", ROWS).replace("/", "\\"), "list.csv"),
         ('label,path,"a, b"\n' + re.sub("(.+)", '\\1,"x, ""y"""', ROWS), "list.csv"),
     ],
 )
