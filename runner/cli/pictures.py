@@ -18,13 +18,17 @@ def find(places: list[str]) -> Iterator[str]:
     """Paths of the pictures, each once; those of a folder in the order of their names, and nothing hidden in it.
 
     A file that is named itself is taken whatever its name is. Nothing is remembered of a single folder or a list,
-    which may be of any length. Errors: DataError, at once, for a place without pictures; ConfigError.
+    which may be of any length. A name that nothing has is among the pictures, for it to be said of each that it cannot
+    be read. Errors: DataError, at once, for a place without pictures and where nothing is there; ConfigError.
     """
     if LIST in places:
         if len(places) > 1:
             raise ConfigError("'-' reads the names from standard input: give no others beside it.")
         return _listed()
-    found = [_at(place) for place in places]
+    missing = {place for place in places if not os.path.lexists(place) and not glob.has_magic(place)}
+    if missing.issuperset(places):
+        missing.clear()
+    found = [iter([place]) if place in missing else _at(place) for place in places]
     if len(found) == 1:
         return found[0]
     # What a glob names can be in a folder that is named as well.
