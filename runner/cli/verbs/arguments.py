@@ -31,7 +31,7 @@ def bounded(kind: type[Number], least: float, most: float) -> Callable[[str], Nu
     return parse
 
 
-def page(path: Path) -> Path:
+def page_path(path: Path) -> Path:
     """The place of a page. Errors: ConfigError for another kind of file."""
     if path.suffix != ".html":
         raise ConfigError(f"--output {path}: a page ends with .html, such as --output {path.with_suffix('.html')}")

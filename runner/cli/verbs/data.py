@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from rich.text import Text
 from ... import config as cfg
 from ... import device, files, terminal
 from ...data import about, check, sources
+from ...data.splits import Source
 from ...errors import DataError
 from ...terminal import screen
 from .. import compose
 from ..overrides import readable
-from . import arguments as places
+from .arguments import make_folder, page_path
 
 #: Classes that are all shown; of more, so many of the largest and of the smallest.
 MOST_ROWS, LARGEST, SMALLEST = 24, 14, 6
@@ -34,12 +36,13 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run, such as data.root=DIR")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="the page (default: data.html in the folder of the runs)"
+        "--output", type=Path, metavar="FILE", help="the page (default: data-SET.html in the folder of the runs)"
     )
     options = parser.parse_intermixed_args(arguments)
     config = compose.config_of([readable(text, sweeps=False) for text in options.overrides])
-    page = places.page(options.output or Path("outputs", config.name, "data.html"))
+    page = page_path(options.output) if options.output else None
     whole = sources.load(config.data)
+    page = page or Path("outputs", config.name, f"{_page_of(whole, config.data)}.html")
     # It takes as long to import as all else, and a wrong folder is answered without it.
     from ...report import data_page
     from ...report import page as pages
@@ -49,7 +52,7 @@ def main(arguments: list[str]) -> int:
     files.refuse_overwriting(listing, check.LISTING)
     with terminal.progress("checking images") as tell:
         looked = check.look(whole, config.data, thorough=True, tell=tell)
-    places.make_folder(page)
+    make_folder(page)
     if looked.broken or listing.exists():
         check.write(looked, listing)
     source, looked = check.without(whole, looked.broken), looked.without_broken()
@@ -62,6 +65,14 @@ def main(arguments: list[str]) -> int:
     if looked.broken and getattr(config.data, "on_error", None) is not cfg.OnError.skip:
         raise DataError(check.refusal(looked, numbers.name, listing))
     return 0
+
+
+def _page_of(source: Source, config: cfg.Data) -> str:
+    """The name of a set's page: sets of one name in different places have one each."""
+    keys = ("root", "train", "val", "test", "target", "kwargs")
+    places = [os.path.abspath(value) if isinstance(value, str) else value for value in map(vars(config).get, keys)]
+    name = re.sub(r"[^\w.-]+", "-", source.name)[: files.KEPT]
+    return f"data-{name}-{files.text_digest(repr((config.kind, places)))[:6]}"
 
 
 def _show(numbers: about.About, counts: np.ndarray, classes: list[str]) -> None:

@@ -17,7 +17,7 @@ from ...report import page as pages
 from ...terminal import screen
 from .. import compose
 from ..overrides import readable
-from . import arguments as places
+from .arguments import bounded, make_folder, page_path
 
 if TYPE_CHECKING:
     from ...training.range_test import Range
@@ -36,11 +36,11 @@ def main(arguments: list[str]) -> int:
         "fastest. Nothing that was trained is kept.",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run")
-    rate = places.bounded(float, 1e-12, 1e6)
+    rate = bounded(float, 1e-12, 1e6)
     parser.add_argument("--low", type=rate, metavar="RATE", help=f"first rate (a {1 / BELOW:g}th of optimizer.lr)")
     parser.add_argument("--high", type=rate, metavar="RATE", help=f"last rate ({ABOVE:g} times optimizer.lr)")
     parser.add_argument(
-        "--steps", type=places.bounded(int, 10, 100_000), default=100, metavar="N", help="steps (%(default)s)"
+        "--steps", type=bounded(int, 10, 100_000), default=100, metavar="N", help="steps (%(default)s)"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="the page (default: lr.html in the folder of the runs)"
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     low, high = options.low or BELOW * config.optimizer.lr, options.high or ABOVE * config.optimizer.lr
     if low >= high:
         raise ConfigError(f"--low {low:g}: must be below --high, which is {high:g}")
-    page = places.page(options.output or Path("outputs", config.name, "lr.html"))
+    page = page_path(options.output or Path("outputs", config.name, "lr.html"))
     pages.refuse_overwriting(page)
     device.load_paddle(config.train.threads)
     from ...report import lr_page
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
     if not found.losses:
         raise ConfigError(f"--low {low:g}: the loss is not finite at the first rate already. Lower it.")
     _show(found)
-    places.make_folder(page)
+    make_folder(page)
     training = "" if found.steepest is None else terminal.command(*words, _override(found.rates[found.steepest]))
     about = f"{run.about.lines()[0]} · {config.optimizer.kind}"
     lr_page.write(page, found, about, (training, terminal.command("lr", *arguments)))

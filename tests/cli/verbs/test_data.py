@@ -22,6 +22,23 @@ def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+def page_of(done, folder):
+    """The page that a command says it has written."""
+    return folder / re.search(r"^Page +(.+)$", done.stdout, re.MULTILINE)[1]
+
+
+def test_each_set_has_a_page_of_its_own(here, tmp_path):
+    pages = []
+    for root in ("set", "other/set", "my set"):
+        write_set(tmp_path / root, each=1)
+        done = here("data", *SET, f'data.root="{root}"', cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        pages.append(page_of(done, tmp_path))
+    assert len(set(pages)) == 3
+    assert [re.sub("-[0-9a-f]{6}[.]html$", "", page.name) for page in pages] == ["data-set", "data-set", "data-my-set"]
+    assert all(page.is_file() for page in pages)
+
+
 def test_classes_are_counted_and_the_page_is_written(here, tmp_path):
     root = write_set(tmp_path / "set")
     for number in range(10, 14):
@@ -35,8 +52,8 @@ def test_classes_are_counted_and_the_page_is_written(here, tmp_path):
     assert len(bars["cat"]) == 2 * len(bars["dog"])
     assert ["2", "classes", "12", "8", "8"] in rows
     assert "all 47×33; RGB" in done.stdout
-    assert (tmp_path / "outputs" / "default" / "data.html").is_file()
-    assert not (tmp_path / "outputs" / "default" / "data.txt").exists()
+    assert page_of(done, tmp_path).is_file()
+    assert not page_of(done, tmp_path).with_suffix(".txt").exists()
 
 
 def test_the_long_tail_of_many_classes_is_folded(here, tmp_path):
@@ -59,10 +76,11 @@ def test_broken_pictures_end_it_with_3_and_are_all_in_a_file(here, tmp_path):
     assert "25 images of set cannot be read:" in done.stderr
     assert done.stderr.count("unknown format") == 20
     assert "and 5 more" in done.stderr
-    assert "All of them: outputs/default/data.txt" in done.stderr
-    assert (tmp_path / "outputs" / "default" / "data.txt").read_text().count("bad") == 25
+    listing = page_of(done, tmp_path).with_suffix(".txt")
+    assert f"All of them: {listing.relative_to(tmp_path)}" in done.stderr
+    assert listing.read_text().count("bad") == 25
     assert "left out: 25 that cannot be read" in done.stdout
-    assert (tmp_path / "outputs" / "default" / "data.html").is_file()
+    assert page_of(done, tmp_path).is_file()
 
 
 def test_where_they_are_left_out_that_is_said_and_no_failure(here, tmp_path):
@@ -72,8 +90,10 @@ def test_where_they_are_left_out_that_is_said_and_no_failure(here, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "left out: 1 that cannot be read" in done.stdout
     (root / "train" / "dog" / "bad.jpg").unlink()
-    assert here("data", *SET, cwd=tmp_path).returncode == 0
-    assert len((tmp_path / "outputs" / "default" / "data.txt").read_text().splitlines()) == 1, "the list is of now"
+    again = here("data", *SET, cwd=tmp_path)
+    assert again.returncode == 0
+    assert page_of(again, tmp_path) == page_of(done, tmp_path)
+    assert len(page_of(done, tmp_path).with_suffix(".txt").read_text().splitlines()) == 1, "the list is of now"
 
 
 def test_duplicates_are_named(here, tmp_path):
@@ -93,7 +113,7 @@ def test_it_composes_as_a_run_does(here, tmp_path):
     write_set(tmp_path / "set")
     done = here("data", "experiment=digits/fast", *SET, "name=mine", "data.limit=4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "outputs" / "mine" / "data.html").is_file()
+    assert page_of(done, tmp_path).parent == tmp_path / "outputs" / "mine"
     assert re.search(r"2 classes +4 +4 +4", done.stdout)
     refused = here("data", "data.rot=x", cwd=tmp_path)
     assert refused.returncode == 2
@@ -159,4 +179,4 @@ def test_sets_in_memory_are_shown_as_well(here, tmp_path):
     done = here("data", "data=synthetic", "data.train_images=64", "data.test_images=16", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "all 32×32; RGB" in done.stdout
-    assert (tmp_path / "outputs" / "default" / "data.html").read_text().count("data:image/png") > 60
+    assert page_of(done, tmp_path).read_text().count("data:image/png") > 60
