@@ -25,6 +25,7 @@ from ..config import store
 from ..errors import STOPPED, ConfigError, RunFailed, UserError
 from ..launch import supervisor, workers
 from ..launch.command import Command
+from ..launch.glance import glance
 from ..runs import sweep
 from ..runs.journal import CONFIG
 from . import engines, optuna, run_summary
@@ -54,11 +55,15 @@ class Check(Callback):
             composed = copy.deepcopy(config)
             with open_dict(composed):
                 del composed["hydra"]
-            if store.from_composition(composed).sweep.optuna:
+            typed = store.from_composition(composed)
+            if typed.sweep.optuna:
                 raise ConfigError("+sweep/optuna=… is a search over many runs: add -m")
             folder = Path(config.hydra.run.dir)
             if any(len(os.fsencode(part)) > files.LONGEST_NAME for part in folder.parts):
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder))
+            # Other machines have images of their own, and a run that is complete needs none.
+            if isinstance(typed.launch, cfg.Local) and not (folder / CONFIG).exists():
+                glance(typed)
         except Exception as error:
             raise Refused(error) from error
 

@@ -11,14 +11,16 @@ from .. import device, files, stored
 from ..config import store
 from ..config.keys import expanded
 from ..errors import ConfigError
+from ..launch.glance import glance
 from ..runs.journal import CONFIG, events
 from ..tracking import lookup
 
 
-def open_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
+def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[Path, cfg.Config]:
     """The directory of a run and its config with some `key=value` changed, for a process that is to use the network.
 
-    `trust=true` among them allows the `custom` targets of the config. Errors: CheckpointError, ConfigError.
+    `trust=true` among them allows the `custom` targets of the config. A set of images that it `sees`, or that the
+    overrides name, has to be there. Errors: CheckpointError, ConfigError, DataError.
     """
     untrusted = [text for text in overrides if text != "trust=true"]
     uris = [expanded(text.partition("=")[2]) for text in untrusted if text.startswith("tracking.uri=")]
@@ -37,8 +39,17 @@ def open_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
             f"{run} uses code of its own, {', '.join(targets)}, which would be imported and called. If you trust "
             "whoever made that run, add: trust=true"
         )
+    if (sees_data or any(text.startswith("data.") for text in untrusted)) and (classes := _classes(directory)):
+        glance(config, classes)
     device.load_paddle(config.train.threads)
     return directory, config
+
+
+def _classes(directory: Path) -> list[str]:
+    """The classes of a run as its journal has them; nothing where it has not all of them. Errors: Damaged."""
+    abouts = [event.get("about", {}) for event, _ in events(directory) if event["event"] == "dataset"]
+    names = [*abouts[-1].get("classes", {})] if abouts else []
+    return names if abouts and len(names) == abouts[-1].get("class_count") else []
 
 
 def _tell_of_changes(directory: Path) -> None:

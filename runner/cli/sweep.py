@@ -20,10 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from .. import config as cfg
 from .. import files, processes, runs, terminal
 from ..config import credentials, store
+from ..config.keys import expand_paths
 from ..config.rules import name_problems
 from ..config.search_rules import refuse_search
 from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
 from ..launch.command import Command
+from ..launch.glance import glance
 from ..launch.signals import ToJobs
 from ..runs import sweep
 from ..runs.journal import CONFIG, SWEEP, tracked
@@ -33,6 +35,8 @@ from .config_dir import config_dir
 
 #: Overrides that decide where a sweep is and how it is run.
 NAMING = ("name", "sweep.", "sweep/", "hydra.", "hydra/", "experiment")
+#: Overrides that may decide which images a job has.
+OF_DATA = ("data", "experiment")
 #: Looks, one a second, by which no job may be found running any more.
 SETTLED = 3
 
@@ -96,7 +100,7 @@ def _run(
 def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
     """The folder of a sweep, what is to stand in it, the overrides of a search, and whether the folder may be there.
 
-    Errors: ConfigError for what all its jobs share.
+    Errors: ConfigError for what all its jobs share, DataError for images that are not there.
     """
     for text in overrides:
         if text.startswith(("-", "hydra.sweep.subdir=")):
@@ -114,7 +118,7 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool
         credentials.refuse(OmegaConf.to_yaml(composed.hydra.sweeper))
         for problem in name_problems(str(composed.name)):
             raise ConfigError(problem)
-        _check([str(one.input_line) for one in fixed], bool(composed.sweep.optuna))
+        config = _check([str(one.input_line) for one in fixed], bool(composed.sweep.optuna))
     space: Any = OmegaConf.to_object(composed.sweep.optuna.space) if composed.sweep.optuna else {}
     # What the command says itself counts.
     overridden = {one.key_or_group for one in parsed}
@@ -122,10 +126,15 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool
     directory = Path(str(composed.hydra.sweep.dir))
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
         directory = directory / sweep.digest(overrides)
+    launcher = composed.hydra.launcher
+    varied = [*space, *(one.key_or_group for one in parsed if one.is_sweep_override())]
+    has_one_set = not any(key.lstrip("+").startswith(OF_DATA) for key in varied)
+    # Machines of a queue have images of their own, and jobs that are complete need none.
+    if config and has_one_set and not engines.is_queue(launcher._target_) and not composed.sweep.resume:
+        glance(config)
     # As Hydra's sweepers write them.
     shared = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in fixed]
     combinations = math.prod(len(list(one.sweep_iterator())) for one in parsed if one.is_discrete_sweep())
-    launcher = composed.hydra.launcher
     at_once = engines.at_once(launcher, engines.batch(composed.hydra.sweeper, combinations))
     planned = sweep.Sweep(
         sweep.new_id(overrides), overrides, shared, launcher._target_, engines.is_queue(launcher._target_), at_once
@@ -133,8 +142,11 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool
     return directory, planned, searched, bool(composed.sweep.resume)
 
 
-def _check(overrides: list[str], is_search: bool) -> None:
-    """Refuse what no job could be run with, before anything is written. Errors: ConfigError."""
+def _check(overrides: list[str], is_search: bool) -> cfg.Config | None:
+    """Refuse what no job could be run with, before anything is written. Errors: ConfigError.
+
+    Returns what all jobs share, where that is a config without what is swept.
+    """
     try:
         composed = hydra.compose("config", overrides)
         # Hydra writes down what all jobs share; a config file may say it as well as the command line.
@@ -142,10 +154,14 @@ def _check(overrides: list[str], is_search: bool) -> None:
         config = OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException):
         # What does not fit without that which is swept is each job's own matter.
-        return
+        return None
     assert isinstance(config, cfg.Config)
     if is_search:
         refuse_search(config)
+    if OmegaConf.missing_keys(composed):
+        return None
+    expand_paths(config)
+    return config
 
 
 def _quieten() -> None:

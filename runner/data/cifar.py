@@ -27,6 +27,8 @@ ARCHIVES = {
         "cifar-100-python.tar.gz", f"{HOME}/cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"
     ),
 }
+#: The folder that an archive unpacks to.
+FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 #: Bytes of a file in an archive: the largest, CIFAR-100's `train`, has 155 million.
 LARGEST = 200_000_000
 
@@ -37,16 +39,21 @@ def load(config: cfg.Cifar10 | cfg.Cifar100) -> Source:
     They are read from the unpacked files in `root` or its official sub-folder, else from the archive in `root`.
     """
     if isinstance(config, cfg.Cifar10):
-        folder, meta, label_key, names_key = "cifar-10-batches-py", "batches.meta", b"labels", b"label_names"
+        meta, label_key, names_key = "batches.meta", b"labels", b"label_names"
         train_files, test_file = [f"data_batch_{number}" for number in range(1, 6)], "test_batch"
     else:
-        folder, meta, label_key, names_key = "cifar-100-python", "meta", b"fine_labels", b"fine_label_names"
+        meta, label_key, names_key = "meta", b"fine_labels", b"fine_label_names"
         train_files, test_file = ["train"], "test"
-    files = _Files(Path(config.root), folder, ARCHIVES[config.kind], config.download)
+    files = _Files(Path(config.root), FOLDERS[config.kind], ARCHIVES[config.kind], config.download)
     names = _names(files.read(meta), names_key, files.where / meta)
     train = _images([files.read(name) for name in train_files], label_key, config.size, files.where)
     test = _images([files.read(test_file)], label_key, config.size, files.where)
     return Source(config.kind, names, train, test)
+
+
+def require(config: cfg.Cifar10 | cfg.Cifar100) -> None:
+    """Make sure that there are files of the set. Errors: DataError."""
+    _Files(Path(config.root), FOLDERS[config.kind], ARCHIVES[config.kind], may_download=False)
 
 
 class _Files:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,29 +25,68 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "
 UNUSUAL = {"training", "trainset", "dev", "eval", "evaluation", "testing", "testset"}
 #: Reasons to leave a name out.
 HIDDEN, NO_PICTURE, LOOSE = "hidden or system names", "files that are no images", "images outside of class folders"
+#: How many levels below the folder of a set its classes are looked for, and among how many folders of a level.
+DEEPEST, MOST_TRIED = 4, 100
 #: A folder's device and number, which are the same by whatever way it is reached.
 Identity = tuple[int, int]
 
 
-def load(config: cfg.ImageFolder) -> Source:
+@dataclass
+class Layout:
+    """Which folders of a set are splits and classes; their images are not listed yet."""
+
+    root: str
+    names: dict[str, str]
+    """Split → name of its folder; empty where the folders are classes."""
+    classes: dict[str, list[str]]
+    """Split → names of its class folders."""
+    skipped: Counter[str]
+    """Why names were left out → how many."""
+
+    def folders(self, split: str) -> list[str]:
+        """The class folders of a split, relative to the root, in the order of the paths that are in them."""
+        place = self.names.get(split, "")
+        # By the whole path, as lists and archives of the same pictures are.
+        return [os.path.join(place, name, "") for name in sorted(self.classes[split], key=lambda name: f"{name}/")]
+
+
+def load(config: cfg.ImageFolder, known: Sequence[str] = ()) -> Source:
     """`root/{train,val,test}/<class>/*`, of which `train` alone is needed, or `root/<class>/*`, which is divided.
 
-    Folders within a class folder belong to the class. Errors: DataError for any other layout, saying what is wrong,
-    for a class without pictures, and for one that `train` does not have.
+    Folders within a class folder belong to the class. Where networks that know classes are only measured, `known` are
+    those: any of the splits will do then, and any of the classes. Errors: DataError for any other layout, saying what
+    is wrong, for a class without pictures, and for one that `train` does not have.
     """
-    root, skipped = config.root, Counter[str]()
+    found = layout(config.root, known)
+    names = sorted({*itertools.chain(*found.classes.values())})
+    splits = {split: _split(found, split, names) for split in found.classes}
+    splits.setdefault("train", next(iter(splits.values())).select(np.zeros(0, np.int64)))
+    name = os.path.basename(os.path.abspath(config.root))
+    return Source(name, names, **splits, skipped=dict(+found.skipped), is_undivided=not found.names)
+
+
+def glance(config: cfg.ImageFolder, known: Sequence[str] = ()) -> None:
+    """Refuse as `load` does what needs no list of all images. Errors: DataError."""
+    found = layout(config.root, known)
+    folders = itertools.chain(*map(found.folders, found.classes))
+    if not any(_has_images(os.path.join(config.root, folder)) for folder in folders):
+        load(config, known)
+
+
+def layout(root: str, known: Sequence[str] = ()) -> Layout:
+    """The splits and classes of a folder. Errors: DataError as in `load`."""
+    skipped = Counter[str]()
     folders, loose = scan(root, skipped)
-    names = _split_folders(root, folders)
+    names = _split_folders(root, folders, must_train=not known)
     skipped[LOOSE] += len(loose) if folders else 0
     if names:
         places = {split: os.path.join(root, name) for split, name in names.items()}
-        classes = {split: _class_folders(place, skipped) for split, place in places.items()}
+        classes = {split: _class_folders(place, skipped, known) for split, place in places.items()}
     else:
-        places, classes = {"train": root}, {"train": _classes_among(root, folders, loose)}
-    refuse_foreign(classes, f"in {root}", "Rename the folders, or add the class to the training images.")
-    splits = {split: _split(root, names.get(split, ""), classes, split, skipped) for split in places}
-    name = os.path.basename(os.path.abspath(root))
-    return Source(name, classes["train"], **splits, skipped=dict(+skipped), is_undivided=not names)
+        classes = {"train": _classes_among(root, folders, loose, known)}
+    if not known:
+        refuse_foreign(classes, f"in {root}", "Rename the folders, or add the class to the training images.")
+    return Layout(root, names, classes, skipped)
 
 
 def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
@@ -96,7 +138,7 @@ def walk(folder: str, skipped: Counter[str], prefix: str = "", above: tuple[Iden
         yield from walk(inner, skipped, prefix + name, above)
 
 
-def _split_folders(root: str, folders: list[str]) -> dict[str, str]:
+def _split_folders(root: str, folders: list[str], must_train: bool) -> dict[str, str]:
     """Split → name of its folder; empty where the folders are classes. Errors: DataError for what is neither."""
     for name in folders:
         if name not in SPLITS and (name.lower() in SPLITS or name.lower() in UNUSUAL):
@@ -109,31 +151,33 @@ def _split_folders(root: str, folders: list[str]) -> dict[str, str]:
         if other := names.get(SPLITS[name]):
             raise DataError(f"{root} has both {other}/ and {name}/, two validation splits. Move one of them away.")
         names[SPLITS[name]] = name
-    if names and "train" not in names:
+    if must_train and names and "train" not in names:
         train = os.path.join(root, "train")
         raise DataError(f"{root} has {listed(names.values())}/ but no train/. Put the training images into {train}.")
     for name in folders if names else []:
         inner = os.path.join(root, name)
         if name not in SPLITS and next(walk(inner, Counter()), None):
             raise DataError(
-                f"{root} has train/, and {name}/ with images beside it, which is not a split. Move "
-                "it into train/ if it is a class, otherwise out of data.root."
+                f"{root} has {next(iter(names.values()))}/, and {name}/ with images beside it, which is not a split. "
+                "Move it into train/ if it is a class, otherwise out of data.root."
             )
     return names
 
 
-def _class_folders(place: str, skipped: Counter[str]) -> list[str]:
+def _class_folders(place: str, skipped: Counter[str], known: Sequence[str]) -> list[str]:
     """The class folders of a split."""
     folders, loose = scan(place, skipped)
     skipped[LOOSE] += len(loose) if folders else 0
-    return _classes_among(place, folders, loose)
+    return _classes_among(place, folders, loose, known)
 
 
-def _classes_among(place: str, folders: list[str], loose: list[str]) -> list[str]:
+def _classes_among(place: str, folders: list[str], loose: list[str], known: Sequence[str]) -> list[str]:
     """Those folders, which are classes. Errors: DataError where they cannot be."""
     if not folders:
         what = f"{len(loose)} images, but no class folders" if loose else "no class folders"
-        raise DataError(f"{place} has {what}. Put the images of each class into a folder of its own there.")
+        above = os.path.dirname(os.path.abspath(place))
+        hint = _did_you_mean(above) if loose and _looks_like_a_set(above) else ""
+        raise DataError(f"{place} has {what}. Put the images of each class into a folder of its own there.{hint}")
     for name in folders:
         inner = os.path.join(place, name)
         if any(os.path.isdir(os.path.join(inner, split)) for split in SPLITS):
@@ -141,36 +185,72 @@ def _classes_among(place: str, folders: list[str], loose: list[str]) -> list[str
                 f"{inner} has folders of splits in it, one level too deep. If this is the data set: "
                 f"{terminal.pasted('data.root', inner)}. If it is a class, put it inside the split: train/{name}/."
             )
-    if len(folders) == 1:
-        inner = os.path.join(place, folders[0])
-        deeper = scan(inner, Counter())[0]
-        mend = (
-            f"Is it one level too many? {inner} has {len(deeper)} folders."
-            if len(deeper) > 1
-            else "Add another class folder."
+    if len(folders) == 1 and folders[0] not in known:
+        needs = "" if known else ", and a network needs two classes"
+        raise DataError(
+            f"{place} has one class folder only, '{folders[0]}'{needs}.{_deeper(place) or ' Add another class folder.'}"
         )
-        raise DataError(f"{place} has one class folder only, '{folders[0]}', and a network needs two classes. {mend}")
     return folders
 
 
-def _split(root: str, place: str, classes: dict[str, list[str]], split: str, skipped: Counter[str]) -> ImageFiles:
-    numbers = {name: number for number, name in enumerate(classes["train"])}
+def _did_you_mean(folder: str) -> str:
+    return f" Did you mean {terminal.pasted('data.root', folder)}?"
+
+
+def _deeper(place: str) -> str:
+    """What to do where the classes seem to be in a folder further down; empty where none looks like that."""
+    level = [place]
+    for _ in range(DEEPEST):
+        level = [os.path.join(folder, name) for folder in level for name in _folders_in(folder)][:MOST_TRIED]
+        if found := next(filter(_looks_like_a_set, level), None):
+            if os.path.basename(os.path.abspath(place)) in SPLITS:
+                return f" Did you mean the folders in {found}? Move them up into {place}."
+            return _did_you_mean(found)
+    return ""
+
+
+def _looks_like_a_set(folder: str) -> bool:
+    """Whether two folders or more in a folder have images, or it has `train`."""
+    folders = _folders_in(folder)[:MOST_TRIED]
+    having = (name for name in folders if _has_images(os.path.join(folder, name), deep=False))
+    return "train" in folders or len([*itertools.islice(having, 2)]) == 2
+
+
+def _folders_in(folder: str) -> list[str]:
+    with contextlib.suppress(DataError):
+        return scan(folder, Counter())[0]
+    return []
+
+
+def _has_images(folder: str, deep: bool = True) -> bool:
+    """Whether there is an image in a folder or, `deep`, below it. Links below it are not followed."""
+    inner: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if is_picture(entry.name) and not is_hidden(entry.name) and not entry.is_dir():
+                return True
+            if deep and entry.is_dir(follow_symlinks=False) and not is_hidden(entry.name):
+                inner.append(entry.path)
+    return any(map(_has_images, inner))
+
+
+def _split(found: Layout, split: str, classes: list[str]) -> ImageFiles:
+    numbers = {name: number for number, name in enumerate(classes)}
     paths: list[str] = []
     counts = []
     empty = []
-    # By the whole path, as lists and archives of the same pictures are.
-    for name in sorted(classes[split], key=lambda name: f"{name}/"):
-        prefix = os.path.join(place, name, "")
-        others, before = skipped[NO_PICTURE], len(paths)
-        paths += walk(os.path.join(root, prefix), skipped, prefix)
-        counts.append((numbers[name], len(paths) - before))
+    for folder in found.folders(split):
+        others, before = found.skipped[NO_PICTURE], len(paths)
+        paths += walk(os.path.join(found.root, folder), found.skipped, folder)
+        counts.append((numbers[os.path.basename(folder[:-1])], len(paths) - before))
         if not counts[-1][1]:
-            files = skipped[NO_PICTURE] - others
-            empty.append(os.path.join(root, prefix) + (f" ({files} other files)" if files else ""))
+            files = found.skipped[NO_PICTURE] - others
+            empty.append(os.path.join(found.root, folder) + (f" ({files} other files)" if files else ""))
     if empty:
+        hint = "" if len(counts) - len(empty) > 1 else _deeper(os.path.join(found.root, found.names.get(split, "")))
         raise DataError(
             f"Class folders without images (supported: {', '.join(FORMATS)}): {listed(empty)}. Add some, or remove the "
-            f"{'folder' if len(empty) == 1 else 'folders'}."
+            f"{'folder' if len(empty) == 1 else 'folders'}.{hint}"
         )
     labels = np.repeat([label for label, _ in counts], [count for _, count in counts]).astype(np.int64)
-    return ImageFiles(FilesOnDisk(root, Names.of(paths)), labels)
+    return ImageFiles(FilesOnDisk(found.root, Names.of(paths)), labels)

@@ -44,12 +44,7 @@ CLASSES = {
 def load(config: cfg.Mnist | cfg.FashionMnist) -> Source:
     """60,000 training and 10,000 test images; the files may be gzipped or not."""
     root = Path(config.root)
-    missing = [name for name in CHECKSUMS[config.kind] if not (root / name).is_file()]
-    official = [
-        download.OfficialFile(f"{name}.gz", f"{HOMES[config.kind]}/{name}.gz", CHECKSUMS[config.kind][name])
-        for name in missing
-    ]
-    download.require(root, official, config.download)
+    require(config, config.download)
     train, test = (
         Images(
             resize_all(_read(root, f"{split}-images-idx3-ubyte", 3)[..., None], config.size),
@@ -58,6 +53,17 @@ def load(config: cfg.Mnist | cfg.FashionMnist) -> Source:
         for split in ("train", "t10k")
     )
     return Source(config.kind, CLASSES[config.kind], train, test)
+
+
+def require(config: cfg.Mnist | cfg.FashionMnist, may_download: bool) -> None:
+    """Make sure that all files are there. Errors: DataError."""
+    root = Path(config.root)
+    missing = [name for name in CHECKSUMS[config.kind] if not (root / name).is_file()]
+    official = [
+        download.OfficialFile(f"{name}.gz", f"{HOMES[config.kind]}/{name}.gz", CHECKSUMS[config.kind][name])
+        for name in missing
+    ]
+    download.require(root, official, may_download)
 
 
 def _read(root: Path, name: str, dimensions: int) -> np.ndarray:

@@ -68,6 +68,8 @@ def batch_bounds(size: int, batch_size: int, world: int) -> list[tuple[int, int]
     The last batch may be smaller. Where it would have fewer images than there are processes it takes the missing ones
     from the batches before. Errors: ConfigError where there are too few images for that.
     """
+    if not size:
+        return []
     begins = list(range(0, size, batch_size))
     end = size
     for number in reversed(range(len(begins))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,22 +81,23 @@ class Members:
         return files.digest([self.numbers, self.places, self.lengths], shards)
 
 
-def load(config: cfg.Shards) -> Source:
+def load(config: cfg.Shards, known: Sequence[str] = ()) -> Source:
     """The pictures of all shards of `data.train`, `val` and `test`; archives by the text of the names in them.
 
+    `known` as in `classes.numbers`.
     Errors: DataError for shards that are missing or damaged, and for samples without a picture, or a label that is a
     class, all at once.
     """
     problems = Problems()
-    patterns = {"train": config.train, "val": config.val, "test": config.test}
-    shards = {split: storage.find(pattern, config.root, SUFFIXES) for split, pattern in patterns.items() if pattern}
+    patterns = _patterns(config)
+    shards = {split: storage.find(pattern, config.root, SUFFIXES) for split, pattern in patterns.items()}
     _refuse_shared(patterns, shards)
     indices = {
         split: [shard_index.load(path, config.image_column, config.label_column, problems) for path in paths]
         for split, paths in shards.items()
     }
     problems.refuse("samples are incomplete", "A sample is a picture and its label; docs/data.md says where they are.")
-    names, places = _classes(config, indices)
+    names, places = _classes(config, indices, known)
     splits = {}
     for split, parts in indices.items():
         labels = [_labels(path, part, places, problems) for path, part in zip(shards[split], parts, strict=True)]
@@ -106,7 +108,21 @@ def load(config: cfg.Shards) -> Source:
     return Source(name, names, **splits, skipped={HIDDEN: hidden} if hidden else {}, is_undivided=len(splits) == 1)
 
 
-def _refuse_shared(patterns: dict[str, str | None], shards: dict[str, list[str]]) -> None:
+def glance(config: cfg.Shards) -> None:
+    """Refuse shards that are not there, as far as they are on this machine. Errors: DataError."""
+    for pattern in _patterns(config).values():
+        if not storage.is_remote(config.root or pattern) and not storage.is_remote(pattern):
+            for path in storage.find(pattern, config.root, SUFFIXES):
+                storage.stamp(path)
+
+
+def _patterns(config: cfg.Shards) -> dict[str, str]:
+    """Split → what names its shards."""
+    patterns = {"train": config.train, "val": config.val, "test": config.test}
+    return {split: pattern for split, pattern in patterns.items() if pattern}
+
+
+def _refuse_shared(patterns: dict[str, str], shards: dict[str, list[str]]) -> None:
     """Errors: DataError for shards of the training images that another split's pattern names too, as `*.tar` does."""
     for split, paths in shards.items():
         shared = sorted(set(paths) & set(shards["train"]))
@@ -117,11 +133,13 @@ def _refuse_shared(patterns: dict[str, str | None], shards: dict[str, list[str]]
             )
 
 
-def _classes(config: cfg.Shards, indices: dict[str, list[Index]]) -> tuple[list[str], dict[str, int]]:
+def _classes(
+    config: cfg.Shards, indices: dict[str, list[Index]], known: Sequence[str]
+) -> tuple[list[str], dict[str, int]]:
     given = next((list(part.classes) for parts in indices.values() for part in parts if len(part.classes)), None)
     given = tables.label_names(config) or given
     labels = {split: dict.fromkeys(text for part in parts for text in part.texts) for split, parts in indices.items()}
-    return classes.numbers(labels, given, f"of {config.train}")
+    return classes.numbers(labels, given, f"of {config.train}", known)
 
 
 def _labels(path: str, part: Index, places: dict[str, int], problems: Problems) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,26 +12,32 @@ from ..config.targets import load_target
 from ..errors import DataError
 from ..images import Preparation, to_grey
 from . import cifar, digits, folder, lists, matching, mnist, shards, synthetic
-from .matching import ExpectedClasses
+from .matching import ClassMismatch, ExpectedClasses
 from .splits import ImageFiles, Source, Split, first_of_each_class, stratified_split, with_test
 
 
-def load(config: cfg.Data, expected: ExpectedClasses | None = None) -> Source:
+def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool = True) -> Source:
     """The images that the config chooses, limited and with a validation split where it asks for one.
 
-    Labels follow the order of the classes that weights know, where those are given. Errors: DataError for anything
-    missing, damaged or mislabelled, and for other classes.
+    Labels follow the order of the classes that weights know, where those are given; where images need not have all of
+    them, none need be for training. Unless they are to `divide`, a set that has no splits is `test`. Errors: DataError
+    for anything missing, damaged or mislabelled, and for other classes.
     """
-    source = _read(config)
+    known = expected.names if expected and expected.mismatch is ClassMismatch.subset else []
+    source = _read(config, known)
+    if not len(source.train) and not known:
+        raise DataError(f"The train split of '{source.name}' has no images.")
     for name, split in source.splits.items():
         _check(source, name, split)
         _fit(source, name, split, config)
     if expected:
         source = matching.match(source, expected)
     # Once labels have their order, which the division follows: the same for training and for what comes later.
-    if isinstance(config, cfg.Pictures):
+    if not divide and source.is_undivided:
+        source = replace(source, test=source.train, train=source.train.select(np.zeros(0, np.int64)))
+    elif divide and isinstance(config, cfg.Pictures) and not (known and source.test is not None):
         source = with_test(source, config.test_fraction, config.split_seed)
-    if source.val is None and config.val_fraction:
+    if divide and source.val is None and config.val_fraction and len(source.train):
         kept, held_out = stratified_split(source.train.labels, config.val_fraction, config.split_seed, source.classes)
         source = replace(source, train=source.train.select(kept), val=source.train.select(held_out))
     if config.limit:
@@ -43,7 +50,25 @@ def load(config: cfg.Data, expected: ExpectedClasses | None = None) -> Source:
     return source
 
 
-def _read(config: cfg.Data) -> Source:
+def glance(config: cfg.Data, known: Sequence[str] = ()) -> None:
+    """Refuse a set of which a look at folders and names shows that `load` would refuse it.
+
+    `known` are the classes of networks that are only measured. Errors: DataError.
+    """
+    match config:
+        case cfg.ImageFolder():
+            folder.glance(config, known)
+        case cfg.FileList():
+            lists.glance(config)
+        case cfg.Shards():
+            shards.glance(config)
+        case cfg.Cifar10() | cfg.Cifar100() if not config.download:
+            cifar.require(config)
+        case cfg.Mnist() | cfg.FashionMnist() if not config.download:
+            mnist.require(config, may_download=False)
+
+
+def _read(config: cfg.Data, known: Sequence[str]) -> Source:
     match config:
         case cfg.Digits():
             return digits.load(config)
@@ -52,11 +77,11 @@ def _read(config: cfg.Data) -> Source:
         case cfg.Mnist() | cfg.FashionMnist():
             return mnist.load(config)
         case cfg.ImageFolder():
-            return folder.load(config)
+            return folder.load(config, known)
         case cfg.FileList():
-            return lists.load(config)
+            return lists.load(config, known)
         case cfg.Shards():
-            return shards.load(config)
+            return shards.load(config, known)
         case cfg.Synthetic():
             return synthetic.load(config)
         case cfg.CustomData(target=target, kwargs=kwargs):

@@ -223,6 +223,7 @@ class Source:
     classes: list[str]
     """Names of the classes; a label is an index into them."""
     train: Split
+    """Without images where there are only some to measure."""
     test: Split | None = None
     val: Split | None = None
     skipped: dict[str, int] = field(default_factory=dict)
@@ -233,7 +234,7 @@ class Source:
     @property
     def splits(self) -> dict[str, Split]:
         """`train`, `val` and `test`, those that there are."""
-        every = {"train": self.train, "val": self.val, "test": self.test}
+        every = {"train": self.train if len(self.train) else None, "val": self.val, "test": self.test}
         return {name: split for name, split in every.items() if split is not None}
 
 

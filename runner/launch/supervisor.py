@@ -29,6 +29,7 @@ from ..runs.journal import CHECKPOINTS, CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, 
 from ..runs.result import Result
 from . import workers
 from .command import Command
+from .glance import glance
 from .signals import ToWorkers
 
 #: Seconds that the other commands of a run have to hear that there is nothing to train.
@@ -132,7 +133,8 @@ def require_packages(config: cfg.Config) -> None:
 def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str]) -> bool:
     """Write what the worker reads. Whether there is something to train.
 
-    Errors: ConfigError for a directory that holds another run, or one that is not to be continued.
+    Errors: ConfigError for a directory that holds another run, or one that is not to be continued; DataError for images
+    that are not there.
     """
     journal, changed = Journal(directory), {}
     again = (directory / CONFIG).exists()
@@ -151,6 +153,7 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
             return False
         if done:
             _refuse_shorter(config, done)
+    glance(config)
     if config.checkpoint.resume not in ("never", "auto"):
         files.write_text(directory / ORIGIN, config.checkpoint.resume)
     store.write(config, directory / CONFIG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,25 +13,38 @@ from paddle import nn
 
 from .. import config as cfg
 from .. import data, device, models
-from ..checkpoints import checkpoint, weights
+from ..checkpoints import checkpoint, state, weights
+from ..config import store
 from ..config.monitor import metrics_of
-from ..data import Normalize, Preparation, decode, preparation
+from ..data import Normalize, Preparation, decode, identity, preparation
 from ..deploy.predict import Picture
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, DataError
+from ..runs.journal import CONFIG
 from ..training.evaluation import Evaluation, evaluate
 from .stage import Stage, accelerate, prepare
 
+#: Keys below `data` that say where images are.
+PLACES = ("root", "train", "val", "test")
 
-def load_stage(directory: Path, config: cfg.Config, pointer: str) -> Stage:
+
+@dataclass
+class Measured:
+    """What the networks of a run came to on some images."""
+
+    evaluation: Evaluation
+    images: str
+    """Which images they were."""
+    notes: list[str]
+    """What to know about them."""
+
+
+def load_stage(directory: Path, config: cfg.Config, pointer: str, divide: bool = True) -> Stage:
     """Images and networks of a run, with the structure and the weights of a checkpoint: `final`, `best` or `last`.
 
-    Errors: DataError, CheckpointError.
+    `divide` as in `data.load`. Errors: DataError, CheckpointError.
     """
     chosen = weights.read(directory, pointer)
-    expected = (
-        data.ExpectedClasses(chosen.classes, str(directory), data.ClassMismatch.subset) if chosen.classes else None
-    )
-    stage = prepare(config, with_teacher=False, expected=expected)
+    stage = prepare(config, with_teacher=False, expected=_expected(directory, chosen), divide=divide)
     if unseen := stage.loaders.unseen:
         stage.notes.append(f"no image is of {data.listed(unseen)}: what is measured is of the other classes")
     weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
@@ -39,23 +53,52 @@ def load_stage(directory: Path, config: cfg.Config, pointer: str) -> Stage:
     return stage
 
 
-def evaluate_run(directory: Path, config: cfg.Config, split: str, pointer: str) -> tuple[Evaluation, list[str]]:
-    """Metrics and predictions of every network of a run on `train`, `val` or `test`, and what to know about them.
+def _expected(directory: Path, chosen: weights.Weights) -> data.ExpectedClasses | None:
+    """The classes that images may be of."""
+    return data.ExpectedClasses(chosen.classes, str(directory), data.ClassMismatch.subset) if chosen.classes else None
 
-    Errors: as in `load_stage`; ConfigError for a split that the data does not have, and of a user-defined metric.
+
+def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer: str) -> Measured:
+    """Every network of a run on images of `train`, `val`, `test` or `all` of them.
+
+    None is `test`, or all images of another set than the run's where nobody has divided it. Errors: as in `load_stage`;
+    ConfigError for a split that the data does not have, and of a user-defined metric.
     """
-    stage = load_stage(directory, config, pointer)
+    divide = split != "all" and not (split is None and _is_another_set(directory, config, pointer))
+    stage = load_stage(directory, config, pointer, divide)
     stage.precision.decorate([stage.networks[name] for name in stage.networks.trained], [])
-    batches = stage.loaders.evaluation(split)
-    if batches is None:
-        valid = " or ".join(stage.loaders.source.splits)
+    source = stage.loaders.source
+    whole = split == "all" or (source.is_undivided and not divide)
+    chosen = list(source.splits) if whole else [split or "test"]
+    if not set(chosen) <= set(source.splits):
+        valid = " or ".join([*source.splits, "all"])
         raise ConfigError(
-            f"The data has no {split} split. Use --split {valid}, or hold images out: data.val_fraction=0.1"
+            f"{stage.about.place} has no {chosen[0]} split. Use --split {valid}, or hold images out: "
+            "data.test_fraction=0.2 data.val_fraction=0.1"
         )
+    batches = itertools.chain(*filter(None, map(stage.loaders.evaluation, chosen)))
     k = min(config.train.topk, len(stage.loaders.classes))
     metrics = metrics_of(config.train.metrics)
     evaluation = evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics)
-    return evaluation, [stage.about.lines()[0], *stage.notes]
+    images = f"{evaluation.count:,} image{'s' * (evaluation.count != 1)} of {stage.about.place}"
+    images = f"all {images}" if whole else f"{images}, split {chosen[0]}"
+    # Of a set of which all is measured no part is that of a test.
+    about = [] if split == "all" and source.is_undivided else stage.about.lines()[:1]
+    return Measured(evaluation, images, [*about, *stage.notes])
+
+
+def _is_another_set(directory: Path, config: cfg.Config, pointer: str) -> bool:
+    """Whether the images are others than the run was trained on, wherever those are now."""
+    trained = store.read(directory / CONFIG).data
+    if all(getattr(trained, key, None) == getattr(config.data, key, None) for key in PLACES):
+        return False
+    chosen = weights.read(directory, pointer)
+    try:
+        now = identity.digests(data.load(config.data, _expected(directory, chosen)))
+    except DataError:
+        # What it is, is said when it is loaded to be measured: so few images as need not be divided are no error then.
+        return True
+    return now.get("train") != state.read(Path(chosen.origin)).splits.get("train")
 
 
 @dataclass
@@ -87,11 +130,11 @@ def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
     """What a run ended with of one network. Needs neither its data nor its teacher. Errors: CheckpointError."""
     device.choose(config.train, config.amp)
     chosen = weights.read(directory, "final")
-    state = checkpoint.verify(Path(chosen.origin)).state
-    if name not in state.networks:
-        raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(state.networks)}")
+    saved = checkpoint.verify(Path(chosen.origin)).state
+    if name not in saved.networks:
+        raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(saved.networks)}")
     networks = models.Networks(
-        {name: models.build(models.model_of(config, name), len(state.classes), config.data.channels)}
+        {name: models.build(models.model_of(config, name), len(saved.classes), config.data.channels)}
     )
     own = {key: value for key, value in chosen.arrays.items() if key.startswith(f"{name}.")}
     own_weights = weights.Weights(chosen.origin, own, chosen.plan)
@@ -99,4 +142,4 @@ def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
     weights.initialize(networks, (name,), own_weights, strict=True)
     accelerate(config, networks)
     networks[name].eval()
-    return Classifier(networks[name], state.classes, Normalize(config.data), preparation(config.data))
+    return Classifier(networks[name], saved.classes, Normalize(config.data), preparation(config.data))

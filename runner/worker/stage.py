@@ -47,16 +47,17 @@ def prepare(
     ranks: parallel.Ranks = parallel.ALONE,
     expected: data.ExpectedClasses | None = None,
     listing: Path | None = None,
+    divide: bool = True,
 ) -> Stage:
     """seed → data → networks. Errors as in `build`.
 
     The frozen teacher of `cls_teacher` is needed for training only, and only then all images are looked at.
-    `expected` are the classes of the weights to come.
+    `expected` are the classes of the weights to come; `divide` as in `data.load`.
     """
     place = device.choose(config.train, config.amp, config.launch.devices)
     notes: list[str] = []
     seeding.seed(config.train.seed)
-    source, about = _checked(data.load(config.data, expected), config.data, with_teacher, ranks, listing, notes)
+    source, about = _checked(data.load(config.data, expected, divide), config.data, with_teacher, ranks, listing, notes)
     overfit = config.debug.overfit_batches
     loaders = data.build(
         config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, source=source, augment=config.augment

@@ -114,10 +114,29 @@ WRONG = {
     "loose pictures": (["1.png", "2.png"], "2 images, but no class folders"),
     "one class": (many("cat"), "one class folder only, 'cat'"),
     "one class in train": (many("cat", within="train/"), "one class folder only, 'cat'"),
-    "a level too many": ([f"data/{name}" for name in PAIR], r"one level too many\? .*data has 2 folders"),
+    "a level too many": (
+        [f"data/{name}" for name in PAIR],
+        r"one class folder only, 'data'.* Did you mean data.root=.*/data\?",
+    ),
     "a level too many with splits": ([f"data/train/{name}" for name in PAIR], "data.root=.*data"),
     "a level too many beside another": ([*(f"data/train/{name}" for name in PAIR), "docs/1.txt"], "data.root=.*data"),
-    "a level too many in train": ([f"train/all/{name}" for name in PAIR], "one level too many"),
+    "two levels too many": (
+        ["notes.txt", *(f"photos/images/{name}" for name in PAIR)],
+        r"one class folder only, 'photos'.* Did you mean data.root=.*/photos/images\?",
+    ),
+    "three levels too many with splits": (
+        [f"a/b/c/train/{name}" for name in PAIR],
+        r"Did you mean data.root=.*/a/b/c\?",
+    ),
+    "two levels too many beside others": (
+        ["labels/1.txt", *(f"photos/images/{name}" for name in PAIR)],
+        r"labels/ \(1 other files\)\. Add some, or remove the folder\. Did you mean data.root=.*/photos/images\?",
+    ),
+    "a level too few": ([f"cat/{number}.png" for number in range(3)], "one class folder only, 'cat'.* Add another"),
+    "a level too many in train": (
+        [f"train/all/{name}" for name in PAIR],
+        r"Did you mean the folders in .*/train/all\? Move them up into .*/train\.",
+    ),
     "splits within classes": (["cat/train/1.png", "dog/train/1.png"], "train/cat/"),
     "a class beside train": ([*many("cat", "dog", within="train/"), "eel/1.png"], "has train/, and eel/"),
     "no train": (many("cat", "dog", within="test/"), "test/ but no train/"),
@@ -184,3 +203,64 @@ def test_names_that_are_not_text_are_kept(tmp_path):
 def test_the_validation_split_is_held_out_of_what_the_test_leaves(tmp_path):
     config = cfg.ImageFolder(root=str(made(tmp_path, *many("cat", "dog"))), val_fraction=0.25)
     assert {name: len(split) for name, split in data.load(config).splits.items()} == {"train": 12, "val": 4, "test": 4}
+
+
+def test_the_folder_of_a_class_is_answered_with_the_one_above_it(tmp_path):
+    made(tmp_path / "set", *PAIR)
+    with pytest.raises(DataError, match=r"1 images, but no class folders.* Did you mean data.root=.*/set\?"):
+        loaded(tmp_path / "set" / "cat")
+
+
+MEASURED = data.ExpectedClasses(["eel", "dog", "cat"], "a run", data.ClassMismatch.subset)
+
+
+def measured(root: Path, **changes) -> data.Source:
+    config = cfg.ImageFolder(root=str(root), **changes)
+    return data.load(config, MEASURED, divide=False)
+
+
+def test_where_networks_are_measured_a_test_folder_alone_will_do(tmp_path):
+    source = measured(made(tmp_path, *many("cat", "dog", within="test/")), test_fraction=0.3)
+    assert {name: len(split) for name, split in source.splits.items()} == {"test": 20}
+    assert source.classes == MEASURED.names
+    assert source.test.labels.tolist() == [2] * 10 + [1] * 10
+
+
+def test_where_networks_are_measured_a_set_that_is_not_divided_is_test(tmp_path):
+    source = measured(made(tmp_path, "cat/1.png", "dog/1.png", "dog/2.png"))
+    assert {name: names(split) for name, split in source.splits.items()} == {
+        "test": ["cat/1.png", "dog/1.png", "dog/2.png"]
+    }
+
+
+def test_where_networks_are_measured_one_class_that_they_know_will_do(tmp_path):
+    assert measured(made(tmp_path / "set", *many("dog"))).test.labels.tolist() == [1] * 10
+    with pytest.raises(DataError, match="one class folder only, 'ant'"):
+        measured(made(tmp_path / "other", *many("ant")))
+    with pytest.raises(DataError, match="does not know ant"):
+        measured(made(tmp_path / "third", *many("ant", "cat")))
+    with pytest.raises(DataError, match=r"Did you mean data.root=.*/deep/photos/all\?"):
+        measured(made(tmp_path / "deep", *many("cat", "dog", within="photos/all/")))
+
+
+def test_each_split_to_be_measured_may_have_classes_of_its_own(tmp_path):
+    source = measured(made(tmp_path, *many("cat", within="train/"), *many("dog", "eel", within="test/")))
+    assert set(source.train.labels.tolist()) == {2}
+    assert source.test.labels.tolist() == [1] * 10 + [0] * 10
+
+
+@pytest.mark.parametrize("files", [[], ["1.png"], ["cat/1.txt", "dog/1.txt"], [f"a/b/{name}" for name in PAIR]])
+def test_a_glance_refuses_in_the_same_words(tmp_path, files):
+    made(tmp_path / "set", *files)
+    for root in (tmp_path / "set", tmp_path / "nowhere", Path(__file__)):
+        with pytest.raises(DataError) as glanced:
+            folder.glance(cfg.ImageFolder(root=str(root)))
+        with pytest.raises(DataError) as whole:
+            loaded(root)
+        assert str(glanced.value) == str(whole.value)
+
+
+def test_a_glance_lists_no_images(tmp_path, monkeypatch):
+    made(tmp_path, *many("cat", "dog", within="train/"))
+    monkeypatch.setattr(folder, "walk", None)
+    folder.glance(cfg.ImageFolder(root=str(tmp_path)))

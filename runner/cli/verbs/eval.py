@@ -15,7 +15,7 @@ from ..open_run import open_run
 
 
 def main(arguments: list[str]) -> int:
-    """`eval RUN [--split test|val|train] [--weights final|best|last] [--json] [key=value …]`."""
+    """`eval RUN [--split test|val|train|all] [--weights final|best|last] [--json] [key=value …]`."""
     parser = argparse.ArgumentParser(
         prog="runner eval",
         description="Evaluate the networks of a run again, with the data and settings it was trained with.",
@@ -25,7 +25,10 @@ def main(arguments: list[str]) -> int:
         "overrides", nargs="*", metavar="key=value",
         help="change a key of the run's config, such as data.root=DIR; trust=true allows its custom targets",
     )  # fmt: skip
-    parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="images (%(default)s)")
+    parser.add_argument(
+        "--split", choices=("test", "val", "train", "all"),
+        help="images (test; all of another set that has no splits)",
+    )  # fmt: skip
     parser.add_argument(
         "--weights",
         choices=("final", "best", "last"),
@@ -34,12 +37,14 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_intermixed_args(arguments)
-    directory, config = open_run(options.run, options.overrides)
+    directory, config = open_run(options.run, options.overrides, sees_data=True)
     from ...worker import finished
 
-    evaluation, notes = finished.evaluate_run(directory, config, options.split, options.weights)
+    measured = finished.evaluate_run(directory, config, options.split, options.weights)
+    evaluation = measured.evaluation
     if options.json:
-        print(to_json({"run": options.run, "images": evaluation.count, "notes": notes, **evaluation.values}))
+        about = {"run": options.run, "images": evaluation.count, "measured": measured.images, "notes": measured.notes}
+        print(to_json(about | evaluation.values))
         return 0
     networks = dict.fromkeys(name.partition("/")[0] for name in evaluation.values)
     metrics = present(evaluation.of("student"), metrics_of(config.train.metrics))
@@ -51,7 +56,8 @@ def main(arguments: list[str]) -> int:
         table.add_row(metric.title, *(f"{evaluation.values[f'{network}/{metric.name}']:.4f}" for network in networks))
     console = screen()
     console.print(table)
-    for note in notes:
+    for note in measured.notes:
         console.print(note, soft_wrap=True, markup=False)
-    console.print(f"{evaluation.count} images, split {options.split}, {options.weights} weights of {options.run}")
+    line = f"Measured {measured.images}, with the {options.weights} weights of {options.run}"
+    console.print(line, soft_wrap=True, markup=False)
     return 0

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         "--output", type=expanded, metavar="DIR", help="folder in which `export/` is written, if not the run's own"
     )
     options = parser.parse_intermixed_args(arguments)
-    directory, config = open_run(options.run, options.overrides)
+    directory, config = open_run(options.run, options.overrides, sees_data=True)
     own = config.deploy.network
     config = replace(config, deploy=_deploy(config.deploy, options.format, options.network))
     validate(config)

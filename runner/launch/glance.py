@@ -1,0 +1,19 @@
+"""What the command sees of a set of images before it starts anything slow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import config as cfg
+
+
+def glance(config: cfg.Config, known: Sequence[str] = ()) -> None:
+    """Refuse a set whose folder, lists or files are not there, as what loads it does.
+
+    `known` are the classes of networks that are only measured. Errors: DataError.
+    """
+    if isinstance(config.data, (cfg.Pictures, cfg.Files)):
+        # NumPy and Pillow take a fifth of a second to import.
+        from ..data import sources
+
+        sources.glance(config.data, known)
