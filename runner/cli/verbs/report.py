@@ -15,7 +15,7 @@ from ...report import page, subject
 from ...runs import journal, sweep
 from ...terminal import screen
 from ...tracking import lookup
-from . import arguments as places
+from .arguments import make_folder, page_path
 
 
 def main(arguments: list[str]) -> int:
@@ -36,12 +36,12 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if bool(options.runs) == bool(options.experiment):
         raise ConfigError("Name runs, the folder of a sweep, or an experiment: runner report RUN… | --experiment NAME")
-    output = places.page(options.output or _default(options.runs))
+    output = page_path(options.output or _default(options.runs))
     page.targets(output)
     runs, title = _found(options)
     engine = subject.measure(runs)
     command = terminal.command("report", *arguments)
-    places.make_folder(output)
+    make_folder(output)
     for path in page.write(runs, title, command, engine, output):
         screen().print(f"Report   {os.path.relpath(path)}", soft_wrap=True)
     return 0
