@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import paddle
@@ -22,6 +22,9 @@ from .sources import load
 from .splits import ImageFiles, Images, Source, Split
 from .transforms import Augmentation, Changes, Normalize, Program, mixed
 
+#: Sides of the pictures that random crops are taken from, in sides of what the network is given: a crop of half the
+#: area is not scaled up then.
+CROPPED_FROM = 1.5
 #: No augmentation.
 UNCHANGED = cfg.Augment()
 
@@ -109,10 +112,6 @@ class TrainLoader:
         scales, shifts = (numbers.reshape(-1, 1, 1) for numbers in (self.normalize.scales, self.normalize.shifts))
         return np.round((images.numpy() - shifts) / scales).astype(np.uint8).transpose(0, 2, 3, 1)
 
-    def unchanged(self) -> Iterator[Batch]:
-        """The whole batches of the first epoch without augmentation, whatever part of them this process trains on."""
-        return TrainLoader(self.split, self.config, self.seed).epoch(0)
-
 
 class EvalLoader:
     """Every image exactly once over all processes, without changes."""
@@ -142,6 +141,10 @@ class Loaders:
     val: EvalLoader | None
     notes: list[str] = field(default_factory=list)
     """What a person should know about how the pictures come."""
+
+    def unchanged(self) -> Iterator[Batch]:
+        """The whole batches of the first epoch without augmentation, whatever part of them this process trains on."""
+        return TrainLoader(self.source.train, self.train.config, self.train.seed).epoch(0)
 
     @property
     def measured_on(self) -> str:
@@ -193,9 +196,18 @@ def build(
         same = source.train.select(np.sort(few))
         source = Source(source.name, source.classes, same, same, same)
     val = EvalLoader(source.val, config, rank, world) if source.val is not None else None
-    notes = cache.attach(config, source) if isinstance(config, cfg.Pictures) else []
-    train = TrainLoader(source.train, config, seed, rank, world, augment, len(source.classes))
+    split = _larger(source.train) if augment.enabled and augment.crop_scale is not None else source.train
+    notes = cache.attach(config, replace(source, train=split)) if isinstance(config, cfg.Pictures) else []
+    train = TrainLoader(split, config, seed, rank, world, augment, len(source.classes))
     return Loaders(source, train, val, notes)
+
+
+def _larger(split: Split) -> Split:
+    """The same images, files decoded at a size of which random crops keep the detail."""
+    if not isinstance(split, ImageFiles) or split.preparation is None:
+        return split
+    height, width = (round(CROPPED_FROM * side) for side in split.preparation.size)
+    return replace(split, preparation=replace(split.preparation, height=height, width=width))
 
 
 def _batches(

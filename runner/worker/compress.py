@@ -45,4 +45,4 @@ def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
 
 def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:
     """Training images as an evaluation sees them, in the order of the first epoch: float32 [n, C, H, W] a batch."""
-    return (batch.images for batch in itertools.islice(loaders.train.unchanged(), batches))
+    return (batch.images for batch in itertools.islice(loaders.unchanged(), batches))

@@ -135,7 +135,7 @@ def _deploy(directory: Path, run: Experiment, fitted: float | None, journal: Jou
     training = run.training
     subject = export.subject(run.config, training.networks, training.loaders.classes, training.precision, fitted)
     try:
-        exported = export.export(directory, subject, training.loaders.train.unchanged(), training.loaders.test)
+        exported = export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)
     except UserError as error:
         _tell(journal, f"not exported: {error}\nLater: {manifest.command(directory)}")
         return {}

@@ -161,3 +161,25 @@ def test_workers_leave_the_random_state_of_the_process_alone(folder):
     before = seeding.state()
     drawn(data.build(image_folder(folder, workers=2), 0).train)
     assert seeding.state() == before
+
+
+def test_random_crops_of_files_keep_the_detail_that_the_files_have(tmp_path):
+    # Columns of 4 pixels, black and white: a crop of a quarter of the area shows columns of 4 pixels at half the size.
+    stripes = np.zeros((96, 96, 3), np.uint8)
+    stripes[:, np.arange(96) // 4 % 2 == 1] = 255
+    for label in ("a", "b"):
+        for number in range(4):
+            (tmp_path / "train" / label).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(stripes).save(tmp_path / "train" / label / f"{number}.png")
+    config = image_folder(tmp_path, image_size=48)
+    crops = cfg.Augment(crop_scale=[0.25, 0.25], crop_ratio=[1.0, 1.0])
+    loaders = data.build(config, 0, augment=crops)
+    [batch] = loaders.train.epoch(0)
+    assert list(batch.images.shape) == [8, 3, 48, 48]
+    # Cut out of 48 pixels, stripes of 2 pixels would be scaled up to grey ramps: a third of the pixels and more.
+    pixels = batch.images.numpy()
+    assert ((pixels > 0.25) & (pixels < 0.75)).mean() < 0.3
+    [plain] = loaders.unchanged()
+    [unaugmented] = data.build(config, 0).train.epoch(0)
+    assert np.array_equal(plain.images.numpy(), unaugmented.images.numpy())
+    assert np.array_equal(plain.indices, unaugmented.indices)

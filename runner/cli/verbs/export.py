@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
         fitted = temperature.fitted(network, stage.loaders, config.data, stage.precision)
         subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision, fitted)
         try:
-            exported = export.export(place, subject, stage.loaders.train.unchanged(), stage.loaders.test)
+            exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test)
         except OSError as error:
             raise files.disk_error(error, place) from error
         show(place, exported)
