@@ -14,6 +14,8 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
 COLORS, POINTS = 10, 300
 #: Ratios of the largest to the smallest value between which a cost is drawn by its logarithm.
 LOGARITHMIC = 25.0, 1e9
+#: Such a ratio from which there is no room for ticks within a decade.
+DECADES = 1e3
 
 
 @dataclass
@@ -45,7 +47,8 @@ def axis(values: Sequence[float], begin: float, end: float, margin: float = 0.06
     if wide and least > 0 and LOGARITHMIC[0] < most / least < LOGARITHMIC[1]:
         room = (most / least) ** margin
         low, high = least / room, most * room
-        ticks = LogLocator(base=10, subs=[1, 2, 5], numticks=8).tick_values(low, high)
+        within = [1, 2, 5] if most / least < DECADES else [1]
+        ticks = LogLocator(base=10, subs=within, numticks=8).tick_values(low, high)
         return Axis(low, high, begin, end, [float(tick) for tick in ticks if low <= tick <= high], log=True)
     room = margin * (most - least) or 0.05 * abs(most) or 0.5
     low, high = least - room, most + room

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     rate = bounded(float, 1e-12, 1e6)
     parser.add_argument("--low", type=rate, metavar="RATE", help=f"first rate (a {1 / BELOW:g}th of optimizer.lr)")
     parser.add_argument("--high", type=rate, metavar="RATE", help=f"last rate ({ABOVE:g} times optimizer.lr)")
-    parser.add_argument("--steps", type=bounded(int, 10, 100_000), default=100, metavar="N", help="steps (%(default)s)")
+    parser.add_argument("--steps", type=bounded(int, 10, 100_000), default=200, metavar="N", help="steps (%(default)s)")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="the page (default: lr.html in the folder of the runs)"
     )
