@@ -55,7 +55,7 @@ def test_another_set_that_is_not_divided_is_measured_whole(folder):
 
 def test_splits_and_all_of_them_can_be_asked_for(folder):
     assert measured(folder, "--split", "train")[0] == 21
-    assert measured(folder, "--split", "all") == (30, "all 30 images of set")
+    assert measured(folder, "--split", "all", "data.limit=null") == (30, "all 30 images of set")
     write(folder / "divided" / "train", each=2)
     write(folder / "divided" / "test", each=1)
     assert measured(folder, "data.root=divided") == (3, "3 images of divided, split test")

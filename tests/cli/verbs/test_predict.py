@@ -57,6 +57,19 @@ def test_what_cannot_be_read_is_named_at_the_end_and_the_others_are_answered(pla
     assert [row["probability"] for row in answered] == pytest.approx(right.max(axis=1), abs=1e-6)
 
 
+def test_a_name_that_nothing_has_is_named_and_the_others_are_answered(place, here):
+    names = ["set/0.png", "set/nothing.png", "set/2.png"]
+    done = here("predict", "net", *names, "--format", "jsonl", cwd=place)
+    rows = rows_of(done.stdout)
+    assert done.returncode == 3
+    assert [(row["image"], "error" in row) for row in rows] == [(name, name == names[1]) for name in names]
+    assert "1 of 3 pictures could not be read" in done.stderr
+    assert "set/nothing.png cannot be read" in done.stderr
+    alone = here("predict", "net", names[1], cwd=place)
+    assert (alone.returncode, alone.stdout) == (3, "")
+    assert "set/nothing.png: no image was found" in alone.stderr
+
+
 def test_all_formats_say_the_same(place, here):
     as_json = rows_of(here("predict", "net", "set", "--json", cwd=place).stdout)
     as_csv = list(csv.DictReader(here("predict", "net", "set", "--format", "csv", cwd=place).stdout.splitlines()))
