@@ -12,6 +12,8 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and sys
     del sys.path[0]
 
 import importlib
+import signal
+from types import FrameType
 
 from . import __version__, files, terminal
 from .config import credentials
@@ -27,6 +29,9 @@ VERBS = (
 def main() -> None:
     """Entry of `runner` and `python -m runner`."""
     terminal.protect_streams()
+    if sys.argv[1:2] and sys.argv[1] in VERBS:
+        # What trains hears it in its own way.
+        signal.signal(signal.SIGTERM, _stop)
     try:
         code: int | str | None = command(sys.argv[1:])
     except SystemExit as end:
@@ -36,6 +41,14 @@ def main() -> None:
         print(f"The standard output cannot be written: {error.strerror}.", file=sys.stderr)
         code = DiskError.exit_code
     sys.exit(code)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def _trains(arguments: list[str]) -> bool:
@@ -79,9 +92,10 @@ def command(arguments: list[str]) -> int:
         return _say(files.disk_error(error))
     except MemoryError as error:
         return _say(OutOfMemory.of(error))
-    except KeyboardInterrupt:
-        print(f"\nStopped by {STOPPED[130]}.", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, _Terminated) as stop:
+        code = 130 if isinstance(stop, KeyboardInterrupt) else 143
+        print(f"\nStopped by {STOPPED[code]}.", file=sys.stderr)
+        return code
 
 
 def _say(error: UserError) -> int:

@@ -94,11 +94,25 @@ def _is_amd_with_avx2() -> bool:
 
 
 def import_paddle() -> None:
-    """Import Paddle without its handler of SIGTERM, which prints a trace of C++ where a process is asked to end."""
-    before = signal.getsignal(signal.SIGTERM)
-    importlib.import_module("paddle")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+    """Import Paddle without its handler of SIGTERM, which prints a trace of C++ where a process is asked to end.
+
+    Signals wait until it is there: what interrupts its initialisation becomes an error of its own.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        importlib.import_module("paddle")
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        importlib.import_module("paddle")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+    for number in came[:1]:
+        signal.raise_signal(number)
 
 
 def load_paddle(threads: int | None) -> None:

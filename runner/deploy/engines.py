@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .. import device
 from ..errors import CheckpointError, ConfigError
 from .manifest import ExportedFile
 
@@ -91,6 +92,7 @@ class PaddleInference:
     def __init__(self, path: Path, threads: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            device.import_paddle()
             import paddle
             from paddle import inference
 

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,19 @@ def test_a_signal_ends_the_run_as_killed_with_a_checkpoint_and_no_child(tmp_path
     assert mlflow_status(tmp_path) == "KILLED"
     assert (tmp_path / "run" / "checkpoints" / "last").is_file()
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0, 0.5])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_a_verb_loads_paddle_ends_it_with_one_line(tmp_path, number, code, seconds):
+    verb = start("data", "data=synthetic", "data.train_images=64", cwd=tmp_path)
+    wait_until(lambda: "libpaddle" in Path(f"/proc/{verb.pid}/maps").read_text(), process=verb)
+    time.sleep(seconds)
+    verb.send_signal(number)
+    _, said = verb.communicate(timeout=60)
+    assert (verb.returncode, len(said.strip().splitlines())) == (code, 1), said
+    assert said.strip().startswith("Stopped by")
 
 
 def test_a_terminal_that_is_closed_ends_the_run_as_killed_with_a_checkpoint(tmp_path):
