@@ -37,40 +37,118 @@ Index fixed(double value, Index most) {
 }
 
 // from: uint8 [h, w, S].
-void copied(const Byte* from, const Picture& to) {
+void copied(const Byte* __restrict from, const Picture& to) {
+  if (to.channels == 3) {
+    Byte *__restrict red = to.plane(0), *__restrict green = to.plane(1), *__restrict blue = to.plane(2);
+    const Index size = to.size();
+    for (Index place = 0; place < size; ++place) {
+      red[place] = from[3 * place];
+      green[place] = from[3 * place + 1];
+      blue[place] = from[3 * place + 2];
+    }
+    return;
+  }
   for (Index c = 0; c < to.channels; ++c) {
     Byte* plane = to.plane(c);
     for (Index place = 0; place < to.size(); ++place) plane[place] = from[place * to.channels + c];
   }
 }
 
-// map: the first two rows of an affine map from half pixels of `to` to those of `from`, uint8 [h, w, S].
-template <Index FIXED>
-void resampled(const Byte* from, Index height, Index width, const Index* map, const Byte* fill, const Picture& to) {
-  const Index stored = FIXED ? FIXED : to.channels;
-  constexpr Index HALF = Index(1) << MAP_BITS, MASK = (1 << WEIGHT_BITS) - 1;
-  constexpr std::int32_t WHOLE = 1 << WEIGHT_BITS;
-  for (Index row = 0; row < to.height; ++row) {
-    Index x = map[0] + map[1] * (2 * row + 1) + 2 * map[2], y = map[3] + map[4] * (2 * row + 1) + 2 * map[5];
-    for (Index column = 0; column < to.width; ++column, x += 2 * map[0], y += 2 * map[3]) {
-      Byte* pixel = to.pixels + row * to.width + column;
-      if (x < 0 || y < 0 || x >= 2 * HALF * width || y >= 2 * HALF * height) {
-        for (Index c = 0; c < stored; ++c) pixel[c * to.size()] = fill[c];
-        continue;
+// The first of the columns 0…count whose place, from + column · step, is in 0…side - 1, and the one behind the last.
+void clip_run(Index from, Index step, Index side, Index& begin, Index& end) {
+  const auto least = [](Index value, Index by) { return value <= 0 ? -(-value / by) : (value - 1) / by + 1; };
+  if (step < 0) {
+    begin = std::max(begin, least(from - side + 1, -step));
+    end = std::min(end, least(from + 1, -step));
+  } else if (step > 0) {
+    begin = std::max(begin, least(-from, step));
+    end = std::min(end, least(side - from, step));
+  } else if (from < 0 || from >= side) {
+    end = begin;
+  }
+  end = std::max(begin, end);
+}
+
+// A run of pixels of one row, all from within the image: the k-th from (x + k · dx, y + k · dy), in half pixels with
+// MAP_BITS bits of a fraction, WHOLE being wide enough for them. It is made in blocks, of loops that do one thing.
+template <Index FIXED, class WHOLE>
+void resampled_run(const Byte* from, Index height, Index width, Index stored, const Index* start, const Index* step,
+                   Index run, Byte* to, Index plane) {
+  constexpr WHOLE HALF = WHOLE(1) << MAP_BITS, MASK = (1 << WEIGHT_BITS) - 1;
+  constexpr std::int32_t ONE_WEIGHT = 1 << WEIGHT_BITS;
+  constexpr Index BLOCK = 64;
+  const WHOLE last_column = width - 1, last_row = height - 1, line = width * stored;
+  WHOLE places[4][BLOCK];
+  std::int32_t rights[BLOCK], downs[BLOCK];
+  std::uint32_t words[4][BLOCK];
+  for (Index done = 0; done < run; done += BLOCK) {
+    const Index count = std::min(BLOCK, run - done);
+    const WHOLE x = start[0] + done * step[0] - HALF, y = start[1] + done * step[1] - HALF;
+    const WHOLE dx = step[0], dy = step[1];
+    for (Index k = 0; k < count; ++k) {
+      const WHOLE across = x + WHOLE(k) * dx, down = y + WHOLE(k) * dy;
+      const WHOLE left = across >> (MAP_BITS + 1), top = down >> (MAP_BITS + 1);
+      rights[k] = static_cast<std::int32_t>((across >> (MAP_BITS + 1 - WEIGHT_BITS)) & MASK);
+      downs[k] = static_cast<std::int32_t>((down >> (MAP_BITS + 1 - WEIGHT_BITS)) & MASK);
+      const WHOLE columns[2] = {std::max<WHOLE>(left, 0) * WHOLE(stored),
+                                std::min<WHOLE>(left + 1, last_column) * WHOLE(stored)};
+      const WHOLE rows[2] = {std::max<WHOLE>(top, 0) * line, std::min<WHOLE>(top + 1, last_row) * line};
+      places[0][k] = rows[0] + columns[0], places[1][k] = rows[0] + columns[1];
+      places[2][k] = rows[1] + columns[0], places[3][k] = rows[1] + columns[1];
+    }
+    for (Index c = 0; c < stored; ++c) {
+      // Three channels are one word, in which the last pixel's are behind a byte of the one before.
+      if (FIXED != 3 || c == 0) {
+        const WHOLE last = height * line - 4;
+        for (Index corner = 0; corner < 4; ++corner)
+          for (Index k = 0; k < count; ++k) {
+            const WHOLE place = places[corner][k];
+            if (FIXED == 3) {
+              std::uint32_t word;
+              std::memcpy(&word, from + std::min(place, last), 4);
+              words[corner][k] = word >> (place > last ? 8 : 0);
+            } else {
+              words[corner][k] = from[place + c];
+            }
+          }
       }
-      const Index left = (x - HALF) >> (MAP_BITS + 1), top = (y - HALF) >> (MAP_BITS + 1);
-      const std::int32_t right = ((x - HALF) >> (MAP_BITS + 1 - WEIGHT_BITS)) & MASK;
-      const std::int32_t down = ((y - HALF) >> (MAP_BITS + 1 - WEIGHT_BITS)) & MASK;
-      const Index columns[2] = {std::max<Index>(left, 0) * stored, std::min(left + 1, width - 1) * stored};
-      const Byte* rows[2] = {from + std::max<Index>(top, 0) * width * stored,
-                             from + std::min(top + 1, height - 1) * width * stored};
-      for (Index c = 0; c < stored; ++c) {
-        const std::int32_t above = rows[0][columns[0] + c] * (WHOLE - right) + rows[0][columns[1] + c] * right;
-        const std::int32_t below = rows[1][columns[0] + c] * (WHOLE - right) + rows[1][columns[1] + c] * right;
-        const std::int32_t total = above * (WHOLE - down) + below * down + (1 << (2 * WEIGHT_BITS - 1));
-        pixel[c * to.size()] = static_cast<Byte>(total >> (2 * WEIGHT_BITS));
+      const std::uint32_t shift = FIXED == 3 ? 8 * c : 0;
+      Byte* own = to + c * plane + done;
+      for (Index k = 0; k < count; ++k) {
+        const auto value = [&](Index corner) {
+          return static_cast<std::int32_t>((words[corner][k] >> shift) & 255);
+        };
+        const std::int32_t right = rights[k], down = downs[k];
+        const std::int32_t above = value(0) * (ONE_WEIGHT - right) + value(1) * right;
+        const std::int32_t below = value(2) * (ONE_WEIGHT - right) + value(3) * right;
+        const std::int32_t total = above * (ONE_WEIGHT - down) + below * down + (1 << (2 * WEIGHT_BITS - 1));
+        own[k] = static_cast<Byte>(total >> (2 * WEIGHT_BITS));
       }
     }
+  }
+}
+
+// map: the first two rows of an affine map from half pixels of `to` to those of `from`, uint8 [h, w, S].
+void resampled(const Byte* from, Index height, Index width, const Index* map, const Byte* fill, const Picture& to) {
+  constexpr Index SIDE = Index(2) << MAP_BITS;
+  const Index step[2] = {2 * map[0], 2 * map[3]};
+  // Places within the image, and steps between two of them, are below 2³¹; three channels of a pixel have no word.
+  const bool narrow = std::max(height, width) < (Index(1) << (30 - MAP_BITS));
+  const auto run_of = to.channels == 3 && height * width > 1
+                          ? (narrow ? resampled_run<3, std::int32_t> : resampled_run<3, Index>)
+                          : (narrow ? resampled_run<0, std::int32_t> : resampled_run<0, Index>);
+  for (Index row = 0; row < to.height; ++row) {
+    const Index x = map[0] + map[1] * (2 * row + 1) + 2 * map[2], y = map[3] + map[4] * (2 * row + 1) + 2 * map[5];
+    Index begin = 0, end = to.width;
+    clip_run(x, step[0], SIDE * width, begin, end);
+    clip_run(y, step[1], SIDE * height, begin, end);
+    Byte* pixels = to.pixels + row * to.width;
+    for (Index c = 0; c < to.channels; ++c) {
+      std::fill(pixels + c * to.size(), pixels + c * to.size() + begin, fill[c]);
+      std::fill(pixels + c * to.size() + end, pixels + c * to.size() + to.width, fill[c]);
+    }
+    const Index start[2] = {x + begin * step[0], y + begin * step[1]};
+    run_of(from, height, width, to.channels, start, step, end - begin, pixels + begin, to.size());
   }
 }
 
@@ -174,22 +252,28 @@ void sharpen(const Picture& picture, double factor) {
   if (std::min(picture.height, picture.width) < 3) return;
   const Index width = picture.width;
   const auto strength = static_cast<std::int32_t>(ONE - fixed(std::min<double>(factor, LARGEST_FACTOR), LARGEST_FACTOR));
+  constexpr auto UNIT = static_cast<std::int32_t>(ONE);
   for (Index c = 0; c < picture.channels; ++c) {
     Byte* plane = picture.plane(c);
-    for (Index row = 1; row < picture.height - 1; ++row)
+    for (Index row = 1; row < picture.height - 1; ++row) {
+      const Byte *middle = plane + row * width, *above = middle - width, *below = middle + width;
+      std::int32_t* __restrict smooth = picture.room + row * width;
       for (Index column = 1; column < width - 1; ++column) {
-        const Byte* middle = plane + row * width + column;
-        std::int32_t total = 4 * middle[0];
-        for (Index near = -width; near <= width; near += width)
-          total += middle[near - 1] + middle[near] + middle[near + 1];
-        picture.room[row * width + column] = (2 * total + 13) / 26;
+        const std::int32_t total = above[column - 1] + above[column] + above[column + 1] + middle[column - 1] +
+                                   5 * middle[column] + middle[column + 1] + below[column - 1] + below[column] +
+                                   below[column + 1];
+        smooth[column] = (2 * total + 13) / 26;
       }
-    for (Index row = 1; row < picture.height - 1; ++row)
+    }
+    for (Index row = 1; row < picture.height - 1; ++row) {
+      Byte* __restrict pixels = plane + row * width;
+      const std::int32_t* smooth = picture.room + row * width;
       for (Index column = 1; column < width - 1; ++column) {
-        Byte& pixel = plane[row * width + column];
-        const std::int32_t smooth = picture.room[row * width + column];
-        pixel = cut((pixel * ONE + strength * (smooth - pixel) + ONE / 2) >> 12);
+        const std::int32_t pixel = pixels[column];
+        const std::int32_t value = (pixel * UNIT + strength * (smooth[column] - pixel) + UNIT / 2) >> 12;
+        pixels[column] = static_cast<Byte>(std::clamp(value, 0, 255));
       }
+    }
   }
 }
 
@@ -211,8 +295,12 @@ void solarize(const Picture& picture, double threshold) {
 
 void stretch(const Picture& picture) {
   for (Index c = 0; c < picture.channels; ++c) {
-    const auto [least, most] = std::minmax_element(picture.plane(c), picture.plane(c) + picture.size());
-    const Index low = *least, spread = *most - low;
+    Byte least = 255, most = 0;
+    for (Index place = 0; place < picture.size(); ++place) {
+      least = std::min(least, picture.plane(c)[place]);
+      most = std::max(most, picture.plane(c)[place]);
+    }
+    const Index low = least, spread = most - low;
     if (!spread) continue;
     Byte table[256];
     for (Index value = 0; value < 256; ++value) table[value] = cut((2 * 255 * (value - low) + spread) / (2 * spread));
@@ -332,10 +420,8 @@ EXPORT int change(Index batch, Index from_height, Index from_width, Index height
       const Byte* image = images + places[n] * from_height * from_width * stored;
       if (!maps) {
         copied(image, picture);
-      } else if (stored == 3) {
-        resampled<3>(image, from_height, from_width, maps + 6 * n, fill, picture);
       } else {
-        resampled<0>(image, from_height, from_width, maps + 6 * n, fill, picture);
+        resampled(image, from_height, from_width, maps + 6 * n, fill, picture);
       }
       operate(picture, operations, codes + operations * n, values + operations * n);
       for (Index box = 0; box < holes; ++box) fill_box(picture, boxes + 4 * (holes * n + box), hole);

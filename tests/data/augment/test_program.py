@@ -62,6 +62,21 @@ def test_the_compiled_way_gives_the_same_bytes(data):
 
 
 @compiled
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([1, 3]), st.sampled_from([(1, 1), (1, 2), (3, 90), (2, 1023), (1024, 3), (5, 2500)]), st.data())
+def test_pictures_of_any_width_are_sampled_alike(channels, source, data):
+    generator = np.random.default_rng(data.draw(st.integers(0, 999)))
+    size = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 300)))
+    maps = geometry.cropped(np.tile([0, 0, *source], (3, 1)), *size)
+    maps[:, :2, :2] *= generator.choice([-1, 1, 0.1, 1e-4, 30], (3, 2, 2))
+    maps[:, :2, 2] += generator.uniform(-1, 1, (3, 2)) * source[::-1]
+    made = program(3, size, maps)
+    made.fill = np.resize(made.fill, channels)
+    images = pictures(3, *source, channels)
+    np.testing.assert_array_equal(made.of(images), made.interpreted(images))
+
+
+@compiled
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_the_network_is_given_has_the_same_bits_either_way(monkeypatch, channels):
     config = cfg.Data(image_size=[9, 14], mean=[0.5, 0.25, 0.75], std=[0.5, 0.25, 1.0])
