@@ -29,7 +29,7 @@ COMPOSITIONS = {
         "train.eval_every_steps=4", "train.ema=0.9",
     ],
     "balanced sampling, weights": [
-        *LINEAR, "data.sampler=balanced", "loss=focal", "loss.class_weights=auto", "data.augment.flip=true",
+        *LINEAR, "data.sampler=balanced", "loss=focal", "loss.class_weights=auto", "augment.flip=true",
     ],
     "two optimizers": [*LINEAR, "mode=cls_distill_multiopt", "optimizer=momentum"],
     "dropout, augmented": [SMALL, "model.dropout=0.3", "augment.flip=true", "augment.crop_padding=2"],

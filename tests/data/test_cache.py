@@ -35,10 +35,9 @@ def root(tmp_path):
 
 def built(root, way=cfg.Cache.none, workers=0, **changes):
     config = cfg.ImageFolder(
-        root=str(root), image_size=8, batch_size=6, workers=workers, cache=way,
-        augment=cfg.Augment(crop_padding=2, flip=True), **changes,
+        root=str(root), image_size=8, batch_size=6, workers=workers, cache=way, **changes
     )  # fmt: skip
-    return data.build(config, seed=0)
+    return data.build(config, seed=0, augment=cfg.Augment(crop_padding=2, flip=True))
 
 
 def seen(loader, epoch=0, start=0):

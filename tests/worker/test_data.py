@@ -60,7 +60,7 @@ def test_skipped_ones_are_counted_said_and_listed(here, tmp_path, broken):
     evaluated = here("eval", "run", "data.workers=0", cwd=tmp_path)
     assert evaluated.returncode == 0, evaluated.stderr
     assert "set: 16 train, 16 val, 16 test images of 2 classes" in evaluated.stdout
-    assert "16 images, split test" in evaluated.stdout
+    assert "Measured 16 images of set, split test" in evaluated.stdout
 
 
 def test_what_is_known_of_the_images_is_said_and_in_the_journal(here, tmp_path):
