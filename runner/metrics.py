@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,9 @@ class Scores:
     """Of each class, by rising probability of it: images of the class and of others that have the same, int64 [B]."""
     calibration: np.ndarray
     """int64 [bins, 3]: images whose largest probability is in a bin, right ones, the sum in `CONFIDENCE_UNIT`."""
+    values: list[np.ndarray] = field(default_factory=list)
+    """Of each class the probabilities of its `ranking`, or the lower ends of their bins, float32 [B]; of many labels
+    alone."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +44,21 @@ class Sums:
     """What an evaluation of one network adds up, over all images of a split and all processes."""
 
     confusion: np.ndarray
-    """int64 [K, K]: how often class (row) was taken for class (column)."""
+    """int64 [K, K]: how often class (row) was taken for class (column). Where images have many labels, [K, 2, 2]: of
+    each class the images without it and with it (row), by whether it was predicted (column)."""
     loss: float
-    """Sum of the cross entropies, natural logarithm."""
+    """Sum of the cross entropies, natural logarithm; of many labels their means over classes."""
     top1: int
-    """Images whose label is the largest logit."""
+    """Images whose label is the largest logit; of many labels those of which every one is right."""
     topk: int
-    """Images whose label is among the k largest logits."""
+    """Images whose label is among the k largest logits; of many labels 0."""
     scores: Scores | None = None
     """None where no metric that is computed needs them."""
 
     @property
     def images(self) -> int:
         """How many there were."""
-        return int(self.confusion.sum())
+        return int(self.confusion[0].sum() if self.confusion.ndim == 3 else self.confusion.sum())
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,28 @@ def _average_precision(sums: Sums) -> float:
 
     It is scikit-learn's `average_precision_score` of these with `average="macro"`.
     """
-    found = [average_precision(own, others) for own, others in _ranking(sums) if own.any()]
+    found = [value for value in average_precisions(sums) if not math.isnan(value)]
     return sum(found) / len(found) if found else math.nan
+
+
+def average_precisions(sums: Sums) -> list[float]:
+    """The average precision of each class; not a number of one without images."""
+    return [average_precision(own, others) if own.any() else math.nan for own, others in _ranking(sums)]
+
+
+def _micro_f1(sums: Sums) -> float:
+    """F1 of the decisions on all labels of all images together, 0 where nothing is divided.
+
+    It is scikit-learn's `f1_score(average="micro", zero_division=0)` of a matrix of labels.
+    """
+    labelled, predicted, right = map(int, (part.sum() for part in _counts(sums.confusion)))
+    return 2 * right / max(1, labelled + predicted) if sums.images else math.nan
+
+
+def _hamming_loss(sums: Sums) -> float:
+    """Share of all labels of all images that are decided wrongly, scikit-learn's `hamming_loss`."""
+    wrong = sums.confusion[:, 0, 1] + sums.confusion[:, 1, 0]
+    return _share(float(wrong.sum()), int(sums.confusion.sum()))
 
 
 def average_precision(own: np.ndarray, others: np.ndarray) -> float:
@@ -196,14 +220,21 @@ class OfClasses:
 
 
 def of_classes(confusion: np.ndarray) -> OfClasses:
-    """Precision, recall and F1 of every class. confusion: int64 [K, K], a row a label."""
-    labelled, predicted, right = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
+    """Precision, recall and F1 of every class. confusion: `Sums.confusion`."""
+    labelled, predicted, right = _counts(confusion)
     return OfClasses(right / predicted.clip(1), right / labelled.clip(1), 2 * right / (labelled + predicted).clip(1))
+
+
+def _counts(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images of each class, images that were taken for it, and both: int64 [K]."""
+    if confusion.ndim == 3:
+        return confusion[:, 1].sum(axis=1), confusion[:, :, 1].sum(axis=1), confusion[:, 1, 1]
+    return confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
 
 
 def _macro(sums: Sums, values: np.ndarray) -> float:
     """Mean of values of classes over those that have images."""
-    occurs = sums.confusion.sum(axis=1) > 0
+    occurs = _counts(sums.confusion)[0] > 0
     return float(values[occurs].mean()) if occurs.any() else math.nan
 
 
@@ -221,10 +252,32 @@ METRICS = [
     Metric("calibration_error", "calibration error", Goal.min, _calibration_error, needs_scores=True),
     Metric("loss", "loss", Goal.min, lambda sums: _share(sums.loss, sums.images), is_prominent=True),
 ]
+#: Those of images with many labels, likewise.
+MANY = [
+    Metric("average_precision", "mAP", Goal.max, _average_precision, is_prominent=True, needs_scores=True),
+    Metric("macro_f1", "macro-F1", Goal.max, _macro_f1, is_prominent=True),
+    Metric("micro_f1", "micro-F1", Goal.max, _micro_f1),
+    Metric("macro_precision", "macro precision", Goal.max, _macro_precision),
+    Metric("roc_auc", "ROC-AUC", Goal.max, _roc_auc, needs_scores=True),
+    Metric("subset_accuracy", "subset accuracy", Goal.max, lambda sums: _share(sums.top1, sums.images), True),
+    Metric("hamming_loss", "Hamming loss", Goal.min, _hamming_loss),
+    METRICS[-1],
+]
 #: Other names of the same numbers.
-ALIASES = {"accuracy": "top1", "macro_recall": "balanced_accuracy", "nll": "loss", "ece": "calibration_error"}
-#: What every finished run has, and what counts where nothing was validated.
+ALIASES = {
+    "accuracy": "top1", "macro_recall": "balanced_accuracy", "nll": "loss", "ece": "calibration_error",
+    "map": "average_precision", "mAP": "average_precision",
+}  # fmt: skip
+#: What every finished run has, and what counts where nothing was validated; `headline` knows that of many labels.
 HEADLINE = METRICS[0]
+#: What training itself counts of many labels, in place of top-1 and top-k.
+COUNTED = ("subset_accuracy", "hamming_loss")
+
+
+def headline(values: Iterable[str]) -> Metric:
+    """Of what every finished run has that which is among the names of some values."""
+    names = set(values)
+    return MANY[0] if HEADLINE.name not in names and MANY[0].name in names else HEADLINE
 
 
 def with_k(metrics: Iterable[Metric], k: int) -> list[Metric]:

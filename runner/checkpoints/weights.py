@@ -42,6 +42,8 @@ class Weights:
     """Network → what pruning did to it; empty where nothing was pruned."""
     classes: list[str] | None = None
     """Names of the classes in the order of the logits; None where it is not known, as of a file."""
+    thresholds: dict[str, list[float]] = field(default_factory=dict)
+    """Network → of many labels the probability of each class from which on it is predicted."""
 
     def without_quantization(self) -> Weights:
         """The weights themselves, without ranges and clips."""
@@ -110,7 +112,8 @@ def _of_checkpoint(path: Path) -> Weights:
     saved = checkpoint.verify(path)
     try:
         averages = load_file(path / EMA) if EMA in saved.state.digests else {}
-        return Weights(str(path), load_file(path / MODEL) | averages, saved.state.plan, saved.state.classes)
+        arrays, state = load_file(path / MODEL) | averages, saved.state
+        return Weights(str(path), arrays, state.plan, state.classes, state.progress.thresholds)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         # Its digests are right: no run wrote it.
         raise Damaged(f"{path} is damaged: {error}. {ANOTHER}") from error

@@ -12,7 +12,7 @@ from rich.text import Text
 from .. import config as cfg
 from .. import runs, terminal
 from ..config.monitor import metrics_of
-from ..metrics import HEADLINE, METRICS, find, present
+from ..metrics import MANY, METRICS, find, headline, present
 from ..runs.result import Result
 from ..terminal import duration, screen
 from ..tracking import stores
@@ -21,9 +21,9 @@ from ..tracking import stores
 def brief(result: Result, prefix: str) -> None:
     """Print one line, which begins with the prefix."""
     final, text = result.final, Text(f"{prefix}test")
-    for name in dict.fromkeys((HEADLINE.name, result.monitor.rpartition("/")[2])):
+    for name in dict.fromkeys((headline(final).name, result.monitor.rpartition("/")[2])):
         if name in final:
-            metric = find(name, METRICS)
+            metric = find(name, MANY if headline(final) is MANY[0] else METRICS)
             text.append(f" {metric.title if metric else name} ").append(f"{final[name]:.4f}", "bold")
     screen().print(text.append(f" in {duration(result.seconds)}"), soft_wrap=True)
 
@@ -39,17 +39,21 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
     }
     if result.best is not None:
         rows[f"best {result.monitor}"] = f"{result.best:.4f} at step {progress.best_step}"
-    for metric in present(final, metrics_of(config.train.metrics)):
+    for metric in present(final, metrics_of(config.train.metrics, config.data.many)):
         images = f" of {result.test_images} images" if metric.is_proportion else ""
         rows[f"test {metric.title}"] = Text.assemble((f"{final[metric.name]:.4f}", "bold"), images)
-    if f"student1/{HEADLINE.name}" in result.test:
-        rows[f"test {HEADLINE.title} of student1"] = f"{result.test[f'student1/{HEADLINE.name}']:.4f}"
+    first = headline(final)
+    if f"student1/{first.name}" in result.test:
+        rows[f"test {first.title} of student1"] = f"{result.test[f'student1/{first.name}']:.4f}"
     rows["training"] = f"{progress.step} steps, {result.epochs} epochs in {duration(result.seconds)}"
     if result.exported:
         latency = f", {final['latency_ms_p50']:.2f} ms an image" if "latency_ms_p50" in final else ""
         rows["recommended here"] = f"{result.exported}, {final['size_mb']:.2f} MB{latency}"
     if "int8_top1" in final:
         rows["int8 file"] = f"test top-1 {final['int8_top1']:.4f}, agreement {final['int8_agreement']:.2%}"
+    if "int8_hamming_loss" in final:
+        loss, agreement = final["int8_hamming_loss"], final["int8_agreement"]
+        rows["int8 file"] = f"test Hamming loss {loss:.4f}, agreement {agreement:.2%}"
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     for name, value in rows.items():
         table.add_row(name, value)

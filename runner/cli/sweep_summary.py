@@ -13,7 +13,6 @@ from rich.table import Table
 
 from .. import config as cfg
 from .. import terminal
-from ..metrics import HEADLINE
 from ..report import costs, page, picture, subject, verdict
 from ..report.subject import Run, shortened
 from ..runs import sweep
@@ -71,8 +70,9 @@ def _table(jobs: Sequence[Run]) -> Table:
     columns = costs.columns(run.final for run in jobs)
     headings = [column.heading for column in columns]
     monitored = {run.metric.name for run in jobs if run.finished}
-    metrics = [metric for metric in subject.metrics_in(jobs) if metric.name in {HEADLINE.name, *monitored}]
-    tested = [f"test {metric.title}" for metric in metrics or [HEADLINE]]
+    first = subject.headline_in(jobs)
+    metrics = [metric for metric in subject.metrics_in(jobs) if metric.name in {first.name, *monitored}]
+    tested = [f"test {metric.title}" for metric in metrics or [first]]
     for heading in ("job", "status", *tested, "best validation", "file", *headings, "time"):
         left = heading in ("job", "status", "file")
         table.add_column(heading, justify="left" if left else "right", overflow="fold")

@@ -4,9 +4,10 @@ A group is a base class, a choice a subclass whose `kind` names it. `conf/` hold
 between fields, `store` how a config is written to and read from a run directory.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
+from ..metrics import MANY
 from .augment import Augment, Policy
 from .compression import (
     ActivationScheme,
@@ -37,6 +38,7 @@ from .data import (
     FileList,
     Files,
     ImageFolder,
+    Labels,
     Mnist,
     OnError,
     Pictures,
@@ -48,7 +50,9 @@ from .data import (
 from .deploy import Deploy, Format
 from .model import ARCHITECTURES, NAMED, CustomModel, MobileNetV3, Model, Siamese, Size, Vision, model_name
 from .objective import (
+    Asl,
     AttentionTransfer,
+    Bce,
     Cls,
     ClsDistill,
     ClsDistillMultiopt,
@@ -146,13 +150,17 @@ class Config:
     debug: Debug = field(default_factory=Debug)
     """Shortcuts for looking into a run."""
 
+    def __post_init__(self) -> None:
+        if self.data.many and self.train.monitor == Train.monitor:
+            self.train = replace(self.train, monitor=f"val/student/{MANY[0].name}", goal=None)
+
 
 #: Group → its choices' dataclasses. Hydra's store, the reader of run directories and the documentation use this.
 GROUPS: dict[str, tuple[type, ...]] = {
     "model": (MobileNetV3, Siamese, Vision, CustomModel),
     "data": (Digits, Cifar10, Cifar100, Mnist, FashionMnist, ImageFolder, FileList, Shards, Synthetic, CustomData),
     "mode": (Cls, ClsDistill, ClsDistillMultiopt, ClsTeacher),
-    "loss": (CrossEntropy, LabelSmoothing, Focal, LogitAdjustment, CustomLoss),
+    "loss": (CrossEntropy, LabelSmoothing, Focal, LogitAdjustment, Bce, Asl, CustomLoss),
     "mimic": (Dml, JsOriginal, Kl, Kd, CustomMimic),
     "features": (AttentionTransfer, CustomFeatureLoss),
     "optimizer": (Momentum, RMSProp, Sgd, AdamW, CustomOptimizer),

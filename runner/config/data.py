@@ -47,6 +47,13 @@ class Sampler(Enum):
     sqrt = "sqrt"
 
 
+class Labels(Enum):
+    """How many labels an image has."""
+
+    one = "one"
+    many = "many"
+
+
 @dataclass
 class Data:
     """A labelled set of images, its splits and its batches."""
@@ -57,6 +64,8 @@ class Data:
     """Images an optimizer step sees, over all processes together."""
     eval_batch_size: int = bounded(128, min=1)
     """Images a step of the evaluation sees, over all processes together."""
+    labels: Labels = Labels.one
+    """`one`: each image is of one class; `many`: of any number of them, each decided by itself (multi-label)."""
     sampler: Sampler = Sampler.shuffle
     """Which images an epoch, always as long as there are training images, has: each once (`shuffle`), equally many of
     every class (`balanced`), or of each class in proportion to the square root of its images (`sqrt`)."""
@@ -78,11 +87,16 @@ class Data:
     std: list[float] = bounded([0.5, 0.5, 0.5], above=0)
     """Standard deviation of each channel of images scaled to 0…1; divided by."""
     val_fraction: float = bounded(0.1, min=0, below=1)
-    """Part of the training images held out for validation, stratified by class."""
+    """Part of the training images held out for validation, stratified by class (with `labels=many` not)."""
     split_seed: int = bounded(0, min=0)
     """Seed of the validation split (and of the test split where the source has none)."""
     limit: Optional[int] = bounded(None, min=1)
     """Use at most so many images of each split."""
+
+    @property
+    def many(self) -> bool:
+        """Whether an image has any number of labels."""
+        return self.labels is Labels.many
 
     @property
     def size(self) -> tuple[int, int]:

@@ -9,19 +9,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from ..metrics import ALIASES, METRICS, Goal, Metric, Sums, find, present, with_k
+from ..metrics import ALIASES, MANY, METRICS, Goal, Metric, Sums, find, present, with_k
 from .sweep import Cost
 from .targets import load_target
 
 #: Final numbers that are no metrics, whose names are taken.
-TAKEN = {*(cost.value for cost in Cost), "latency_ms_p99", "images_per_s", "int8_top1", "int8_agreement"}
+TAKEN = {
+    *(cost.value for cost in Cost),
+    "latency_ms_p99",
+    "images_per_s",
+    "int8_top1",
+    "int8_agreement",
+    "int8_hamming_loss",
+}
 
 
 @dataclass
 class CustomMetric:
     """A user-defined metric: `target(confusion, **kwargs)` returns a number.
 
-    confusion: NumPy int64 [K, K], how often class (row) was taken for class (column).
+    confusion: NumPy int64 [K, K], how often class (row) was taken for class (column). With `data.labels=many` it is
+    [K, 2, 2]: of each class the images without it and with it (row), by whether it was predicted (column).
     """
 
     target: str = "???"
@@ -32,10 +40,10 @@ class CustomMetric:
     """Further arguments of the callable."""
 
 
-def metrics_of(custom: Mapping[str, CustomMetric]) -> list[Metric]:
-    """The metrics of a run whose own ones, `train.metrics`, are these."""
+def metrics_of(custom: Mapping[str, CustomMetric], many: bool = False) -> list[Metric]:
+    """The metrics of a run whose own ones, `train.metrics`, are these; `many`: whose images have many labels."""
     own = [Metric(name, name, one.goal, functools.partial(_computed, name, one)) for name, one in custom.items()]
-    return [*METRICS, *own]
+    return [*(MANY if many else METRICS), *own]
 
 
 def _computed(name: str, custom: CustomMetric, sums: Sums) -> float:
@@ -78,7 +86,7 @@ def goal_of(monitor: str, goal: Goal | None, custom: Mapping[str, CustomMetric])
     """The direction in which the monitored metric is better; None where there is no such metric."""
     if goal is not None:
         return goal
-    metric = find(monitored(monitor).partition("/")[2], metrics_of(custom))
+    metric = find(monitored(monitor).partition("/")[2], [*metrics_of(custom), *MANY])
     return metric.goal if metric else None
 
 
@@ -101,6 +109,6 @@ def naming_problem(name: str) -> str | None:
     """Why a metric cannot be called so."""
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
         return "a metric's name begins with a letter and has letters, digits, '_' and '-' only, such as kappa"
-    if name in TAKEN or find(name, METRICS):
+    if name in TAKEN or find(name, [*METRICS, *MANY]):
         return "there is such a number already. Take another name"
     return None

@@ -23,7 +23,8 @@ class WeightedLoss(Loss):
 
     class_weights: Any = bounded(None, min=0)
     """Factor of each class's images: `auto` (inverse frequency, 1 in the mean over images), a list in the order of the
-    classes, or by name, `{cat: 2}`, where others have 1; null: 1."""
+    classes, or by name, `{cat: 2}`, where others have 1; null: 1. With `data.labels=many` it is the factor where an
+    image has the label, and `auto` the images without it by those with it."""
 
 
 @dataclass
@@ -44,7 +45,10 @@ class LabelSmoothing(WeightedLoss):
 
 @dataclass
 class Focal(WeightedLoss):
-    """Cross entropy that images count less for, the surer the network is of their label (Lin et al., ICCV 2017)."""
+    """Cross entropy that images count less for, the surer the network is of their label (Lin et al., ICCV 2017).
+
+    With `data.labels=many` the binary cross entropy of each label.
+    """
 
     kind: str = "focal"
     gamma: float = bounded(2.0, min=0)
@@ -58,6 +62,28 @@ class LogitAdjustment(Loss):
     kind: str = "logit_adjustment"
     tau: float = bounded(1.0, min=0)
     """Factor of the logarithms; 1 suits the balanced accuracy."""
+
+
+@dataclass
+class Bce(WeightedLoss):
+    """Binary cross entropy of each label, for `data.labels=many`."""
+
+    kind: str = "bce"
+    epsilon: float = bounded(0.0, min=0, below=1)
+    """Label smoothing: targets are ε/2 and 1 - ε/2."""
+
+
+@dataclass
+class Asl(Loss):
+    """Asymmetric loss, for `data.labels=many`: focal, more so where a label is absent (Ridnik et al., ICCV 2021)."""
+
+    kind: str = "asl"
+    gamma_positive: float = bounded(0.0, min=0)
+    """Exponent of (1 - p) where the image has the label."""
+    gamma_negative: float = bounded(4.0, min=0)
+    """Exponent of p where it has not."""
+    margin: float = bounded(0.05, min=0, below=1)
+    """Subtracted from p where it has not: what is surer than that counts nothing."""
 
 
 @dataclass

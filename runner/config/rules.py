@@ -10,6 +10,8 @@ from ..errors import ConfigError, nearest
 from ..metrics import METRICS, Goal, find, k_in
 from . import (
     ARCHITECTURES,
+    Asl,
+    Bce,
     Bf16,
     Cls,
     ClsDistill,
@@ -18,8 +20,10 @@ from . import (
     Cluster,
     Config,
     CosineWarmup,
+    CustomLoss,
     ExponentialWarmup,
     FileList,
+    Focal,
     JsOriginal,
     Level,
     Local,
@@ -30,6 +34,7 @@ from . import (
     Policy,
     Polynomial,
     Pruning,
+    Sampler,
     Schedule,
     Vision,
     WeightedLoss,
@@ -60,6 +65,7 @@ def validate(config: Config) -> None:
         _model,
         _mode,
         _loss,
+        _labels,
         _features,
         _schedules,
         _train,
@@ -186,6 +192,32 @@ def _loss(config: Config) -> Iterator[str]:
     )
 
 
+def _labels(config: Config) -> Iterator[str]:
+    loss, mimic = config.loss, config.mimic
+    if not config.data.many:
+        if isinstance(loss, (Bce, Asl)):
+            yield (
+                f"loss={loss.kind} decides each label by itself, and data.labels=one has one an image. Add "
+                "data.labels=many, or use loss=cross_entropy."
+            )
+        return
+    if not isinstance(loss, (Bce, Asl, Focal, CustomLoss)):
+        yield (
+            f"loss={loss.kind} lets one class win, and with data.labels=many an image has any number of them. Use "
+            "loss=bce, or else loss=asl or loss=focal."
+        )
+    if isinstance(mimic, JsOriginal):
+        yield (
+            "mimic=js_original compares softmax outputs, and with data.labels=many each label is decided by itself. "
+            "Use mimic=dml, mimic=kl or mimic=kd."
+        )
+    if config.data.sampler is not Sampler.shuffle:
+        yield (
+            f"data.sampler={config.data.sampler.name} draws classes, and with data.labels=many an image is of several. "
+            "Use data.sampler=shuffle; loss.class_weights=auto makes rare labels count for more."
+        )
+
+
 def _features(config: Config) -> Iterator[str]:
     features = config.features
     if features is None:
@@ -306,7 +338,7 @@ def _train(config: Config) -> Iterator[str]:
             yield f"train.metrics.{name}: {problem}."
         if not isinstance(custom.goal, Goal):
             yield f"train.metrics.{name}.goal has no value. Give it one: train.metrics.{name}.goal=max (or min)"
-    networks, metrics = network_names(config.mode), monitor.metrics_of(train.metrics)
+    networks, metrics = network_names(config.mode), monitor.metrics_of(train.metrics, config.data.many)
     if not monitor.is_known(train.monitor, networks, metrics):
         yield monitor.refusal(train.monitor, networks, metrics, train.topk)
     own = find(monitor.monitored(train.monitor).partition("/")[2], metrics)

@@ -58,7 +58,8 @@ class Train:
     ema_warmup: bool = True
     """Average over less at the beginning: the decay behind step t is at most (1 + t) / (10 + t)."""
     monitor: str = "val/student/top1"
-    """Metric that decides which weights are the best: val/<network>/<metric>, or val/<metric> for the student's."""
+    """Metric that decides which weights are the best: val/<network>/<metric>, or val/<metric> for the student's. With
+    `data.labels=many`, where there is no top1, it is average_precision (mAP) by default."""
     goal: Optional[Goal] = None
     """Whether the monitored metric should rise or fall; null: as it is with that metric."""
     metrics: dict[str, CustomMetric] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from .. import stored
 from . import duplicates
 from .check import Looked, place
 from .facts import DECODED, MODES
-from .splits import Source
+from .splits import Source, class_counts
 
 #: Classes that are listed, and pairs of duplicates that are named, in a journal.
 MOST_CLASSES, MOST_EXAMPLES = 1000, 5
@@ -146,7 +146,7 @@ class About:
 
 def counts(source: Source) -> np.ndarray:
     """Images of each class in each split, int64 [classes, splits]."""
-    every = [np.bincount(split.labels, minlength=len(source.classes)) for split in source.splits.values()]
+    every = [class_counts(split.labels, len(source.classes)) for split in source.splits.values()]
     return np.stack(every, axis=1)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 from ..errors import DataError
 from ..images import is_hidden, is_picture
 from . import storage
-from .classes import BLANKS, Problems
+from .classes import BETWEEN, BLANKS, Problems
 
 SUFFIXES = (".tar",)
 #: Bytes of a `.cls` or `.json`; any that has more is something else.
@@ -22,7 +22,8 @@ BLOCK = 1 << 20
 def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tuple[str, int, int, str]], list[str], int]:
     """(name, offset, length, label) of each sample's picture; no names of classes; how many names were hidden.
 
-    The label is the text of `.cls`, or what `.json` has under `key`. Names are text alone: nothing is unpacked.
+    The label is the text of `.cls`, or what `.json` has under `key`, of a list all of it with `BETWEEN` between. Names
+    are text alone: nothing is unpacked.
     Errors: DataError for an archive that is cut off or damaged.
     """
     found: dict[str, list[tuple[str, int, int]]] = {}
@@ -65,12 +66,17 @@ def _label(content: bytes, suffix: str, key: str) -> str:
     """The label in a `.cls` or `.json`; empty where it has none."""
     try:
         value = content.decode() if suffix == "cls" else json.loads(content)[key]
-        text = str(value).strip(BLANKS) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+        text = BETWEEN.join(map(_text, value)) or BETWEEN if isinstance(value, list) else _text(value)
         # JSON can escape halves of characters, which no encoding has.
         text.encode()
     except (ValueError, RecursionError, LookupError, TypeError):
         return ""
     return text
+
+
+def _text(value: Any) -> str:
+    """A name or number as text; empty for anything else."""
+    return str(value).strip(BLANKS) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
 
 
 def _members(path: str, stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .facts import DECODED
+from .splits import label_sets
 
 #: Of the 128 bits of a likeness those that two pictures of the same may differ in, and that a picture needs: of what
 #: has hardly any edges it says nothing.
@@ -49,12 +50,12 @@ class Duplicates:
 
 
 def find(facts: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> Duplicates:
-    """Compare all pictures of a set. facts: split → `facts.FACTS` [N]; labels: split → int64 [N]."""
+    """Compare all pictures of a set. facts: split → `facts.FACTS` [N]; labels: split → int64 [N], or uint8 [N, K]."""
     names = list(facts)
     every = np.concatenate(list(facts.values()))
     split = np.repeat(np.arange(len(names)), [len(one) for one in facts.values()])
     place = np.concatenate([np.arange(len(one)) for one in facts.values()])
-    label = np.concatenate(list(labels.values()))
+    label = label_sets(np.concatenate(list(labels.values())))
     seen = np.flatnonzero(every["level"] == DECODED)
     every, split, place, label = every[seen], split[seen], place[seen], label[seen]
     content = np.unique(every["content"], return_inverse=True)[1]

@@ -34,7 +34,7 @@ def load(config: cfg.FileList, known: Sequence[str] = ()) -> Source:
     problems.refuse("lines are wrong", MEND)
     if config.split_column:
         rows = _by_column(rows["train"], config.split_column, problems)
-    several = _have_several(rows, problems)
+    several = _have_several(rows, config.many, problems)
     names, places = _classes(config, rows, known)
     labels = {split: _labels(part, places, len(names), several, problems) for split, part in rows.items()}
     problems.refuse("lines have a label that is no class", f"Classes: {classes.listed(names, 20)}")
@@ -80,9 +80,9 @@ def _by_column(rows: Rows, column: str, problems: Problems) -> dict[str, Rows]:
     return {name: part for name, part in parts.items() if len(part.paths)}
 
 
-def _have_several(rows: dict[str, Rows], problems: Problems) -> bool:
-    """Whether pictures have several labels; where they have not, each needs one."""
-    several = any(part.several for part in rows.values())
+def _have_several(rows: dict[str, Rows], wanted: bool, problems: Problems) -> bool:
+    """Whether pictures have several labels; where they have not, and several are not `wanted`, each needs one."""
+    several = wanted or any(part.several for part in rows.values())
     for part in rows.values():
         part.several = several
         for place, label in enumerate(part.labels if not several else []):

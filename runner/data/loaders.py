@@ -19,7 +19,7 @@ from .matching import ExpectedClasses
 from .prefetch import prefetched
 from .samplers import batch_bounds, epoch_order, order
 from .sources import load
-from .splits import ImageFiles, Images, Source, Split
+from .splits import ImageFiles, Images, Source, Split, class_counts
 from .transforms import Augmentation, Changes, Normalize, Program, mixed
 
 #: Sides of the pictures that random crops are taken from, in sides of what the network is given: a crop of half the
@@ -36,7 +36,7 @@ class Batch:
     images: Tensor
     """float32 [n, C, H, W], normalised, on the device."""
     labels: Tensor
-    """int64 [n]; of mixed images float32 [n, K], the shares of the classes."""
+    """int64 [n]; of mixed images float32 [n, K], the shares of the classes; of many labels uint8 [n, K] of 0 and 1."""
     indices: np.ndarray
     """int64 [n]: which images of the split."""
     global_size: int
@@ -162,10 +162,15 @@ class Loaders:
         return None if chosen is None else EvalLoader(chosen, self.train.config)
 
     @property
+    def many(self) -> bool:
+        """Whether images have many labels."""
+        return self.source.train.labels.ndim == 2
+
+    @property
     def unseen(self) -> list[str]:
         """The classes that no image is of."""
-        seen = set(np.concatenate([split.labels for split in self.source.splits.values()]).tolist())
-        return [name for label, name in enumerate(self.classes) if label not in seen]
+        seen = sum(class_counts(split.labels, len(self.classes)) > 0 for split in self.source.splits.values())
+        return [name for name, is_seen in zip(self.classes, np.asarray(seen), strict=True) if not is_seen]
 
     @property
     def classes(self) -> list[str]:

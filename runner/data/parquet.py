@@ -166,7 +166,7 @@ def _texts(column: pa.ChunkedArray, classes: list[str] | None) -> list[str]:
 def _text(value: Any) -> str:
     match value:
         case list():
-            return BETWEEN.join(map(_text, value))
+            return BETWEEN.join(map(_text, value)) or BETWEEN
         case bytes():
             return value.decode("utf-8", "surrogateescape")
     return str(value)

@@ -17,7 +17,7 @@ from .classes import Problems
 from .names import Names
 
 #: Changes when an index of before would be wrong or unreadable.
-VERSION = 1
+VERSION = 2
 
 #: Of an index: what is strings, and what is numbers.
 NAMES, NUMBERS = ("names", "texts", "classes"), ("places", "lengths", "labels", "hidden")
@@ -32,7 +32,7 @@ class Index:
     names: Names
     """Of each picture, [N]: its path in the archive, or what the column says."""
     texts: Names
-    """The labels that there are: names or numbers of classes."""
+    """The labels that there are: names or numbers of classes; of several all of them, with `BETWEEN` between."""
     classes: Names
     """Names of the classes where the shard itself says them, else none."""
     places: np.ndarray

@@ -13,7 +13,7 @@ from .. import config as cfg
 from .. import files
 from ..errors import DataError
 from . import archive, classes, parquet, shard_index, storage, tables
-from .classes import Problems
+from .classes import BETWEEN, Problems
 from .folder import HIDDEN
 from .names import Names
 from .shard_index import Index
@@ -97,10 +97,15 @@ def load(config: cfg.Shards, known: Sequence[str] = ()) -> Source:
         for split, paths in shards.items()
     }
     problems.refuse("samples are incomplete", "A sample is a picture and its label; docs/data.md says where they are.")
+    if not config.many:
+        _refuse_several(indices)
     names, places = _classes(config, indices, known)
     splits = {}
     for split, parts in indices.items():
-        labels = [_labels(path, part, places, problems) for path, part in zip(shards[split], parts, strict=True)]
+        labels = [
+            _labels(path, part, places, problems, len(names) if config.many else None)
+            for path, part in zip(shards[split], parts, strict=True)
+        ]
         splits[split] = _split(shards[split], parts, np.concatenate(labels), config.image_column)
     problems.refuse("labels are no class", f"Classes: {classes.listed(names, 20)}")
     hidden = sum(int(part.hidden[0]) for parts in indices.values() for part in parts)
@@ -138,18 +143,46 @@ def _classes(
 ) -> tuple[list[str], dict[str, int]]:
     given = next((list(part.classes) for parts in indices.values() for part in parts if len(part.classes)), None)
     given = tables.label_names(config) or given
-    labels = {split: dict.fromkeys(text for part in parts for text in part.texts) for split, parts in indices.items()}
+    labels = {
+        split: dict.fromkeys(label for part in parts for text in part.texts for label in _each(text))
+        for split, parts in indices.items()
+    }
     return classes.numbers(labels, given, f"of {config.train}", known)
 
 
-def _labels(path: str, part: Index, places: dict[str, int], problems: Problems) -> np.ndarray:
-    """Numbers of the classes of a shard's pictures, int64 [N]; labels that are no class are added to the problems."""
+def _each(text: str) -> list[str]:
+    """The labels of a picture."""
+    return [label for label in text.split(BETWEEN) if label]
+
+
+def _refuse_several(indices: dict[str, list[Index]]) -> None:
+    for split, parts in indices.items():
+        if any(BETWEEN in text for part in parts for text in part.texts):
+            raise DataError(
+                f"The {split} shards have pictures with several labels. To train on all of them: "
+                "data.labels=many loss=bce"
+            )
+
+
+def _labels(
+    path: str, part: Index, places: dict[str, int], problems: Problems, several: int | None = None
+) -> np.ndarray:
+    """Numbers of the classes of a shard's pictures, int64 [N]; labels that are no class are added to the problems.
+
+    Of `several` classes, which a picture may have many of: uint8 [N, several].
+    """
     texts = list(part.texts)
     for number, text in enumerate(texts):
-        if text not in places:
-            first = int(np.argmax(part.labels == number))
-            problems.add(f"{path}: {part.names[first]}", f"'{text}'")
-    return np.array([places.get(text, 0) for text in texts], np.int64)[part.labels]
+        for label in _each(text):
+            if label not in places:
+                first = int(np.argmax(part.labels == number))
+                problems.add(f"{path}: {part.names[first]}", f"'{label}'")
+    if several is None:
+        return np.array([places.get(text, 0) for text in texts], np.int64)[part.labels]
+    rows = np.zeros((len(texts), several), np.uint8)
+    for row, text in enumerate(texts):
+        rows[row, [places[label] for label in _each(text) if label in places]] = 1
+    return rows[part.labels]
 
 
 def _below_what_they_share(paths: list[str]) -> list[str]:

@@ -27,8 +27,10 @@ def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool
     source = _read(config, known)
     if not len(source.train) and not known:
         raise DataError(f"The train split of '{source.name}' has no images.")
+    if config.many:
+        source = _with_many(source)
     for name, split in source.splits.items():
-        _check(source, name, split)
+        _check(source, name, split, config.many)
         _fit(source, name, split, config)
     if expected:
         source = matching.match(source, expected)
@@ -104,19 +106,43 @@ def _limited(split: Split, limit: int) -> Split:
     return split.select(first_of_each_class(split.labels, limit))
 
 
-def _check(source: Source, name: str, split: Split) -> None:
+def _with_many(source: Source) -> Source:
+    """The same set, one label an image as one of many: uint8 [N, K]."""
+    several = replace(source)
+    for name, split in source.splits.items():
+        if split.labels.ndim == 1 and split.labels.dtype == np.int64:
+            _check_range(source, name, split.labels)
+            rows = np.zeros((len(split), len(source.classes)), np.uint8)
+            rows[np.arange(len(split)), split.labels] = 1
+            setattr(several, name, replace(split, labels=rows))
+    return several
+
+
+def _check(source: Source, name: str, split: Split, many: bool) -> None:
     """Refuse what a network would choke on, naming the first thing that is wrong."""
     where = f"The {name} split of '{source.name}'"
     if len(split) == 0:
         raise DataError(f"{where} has no images.")
     labels = split.labels
+    if many:
+        if labels.dtype != np.uint8 or labels.shape != (len(split), len(source.classes)) or labels.max(initial=0) > 1:
+            raise DataError(
+                f"{where}: labels must be uint8 {[len(split), len(source.classes)]} of 0 and 1, an image a row and a "
+                f"class a column, not {labels.dtype} {list(labels.shape)}."
+            )
+        return
     if labels.ndim == 2 and labels.dtype == np.uint8:
         raise DataError(
-            f"{where}: its images have several labels each, of {labels.shape[1]} classes. They can be read, but not "
-            "be trained on yet: give each image one label."
+            f"{where}: its images have several labels each, of {labels.shape[1]} classes. To train on all of them: "
+            "data.labels=many loss=bce"
         )
     if labels.dtype != np.int64 or labels.ndim != 1:
         raise DataError(f"{where}: labels must be int64 [N], not {labels.dtype} {list(labels.shape)}.")
+    _check_range(source, name, labels)
+
+
+def _check_range(source: Source, name: str, labels: np.ndarray) -> None:
+    where = f"The {name} split of '{source.name}'"
     bad = np.flatnonzero((labels < 0) | (labels >= len(source.classes)))
     if len(bad):
         raise DataError(

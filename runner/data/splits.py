@@ -28,7 +28,7 @@ class Images:
     images: np.ndarray
     """uint8 [N, H, W, C]."""
     labels: np.ndarray
-    """int64 [N]."""
+    """int64 [N], or many labels: uint8 [N, K] of 0 and 1."""
 
     def __post_init__(self) -> None:
         self.images = np.ascontiguousarray(self.images)
@@ -140,7 +140,7 @@ class ImageFiles:
 
     pictures: Pictures | Sequence[str | Path]
     labels: np.ndarray
-    """int64 [N]."""
+    """int64 [N], or many labels: uint8 [N, K] of 0 and 1."""
     preparation: Preparation | None = None
     """How a picture becomes what the network is given; the config says it."""
     cache: Cache | None = None
@@ -238,13 +238,37 @@ class Source:
         return {name: split for name, split in every.items() if split is not None}
 
 
+def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Images of each class, int64 [K]."""
+    return labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+
+
+def has_class(labels: np.ndarray, label: int) -> np.ndarray:
+    """Which images are of a class, bool [N]."""
+    return labels[:, label] == 1 if labels.ndim == 2 else labels == label
+
+
+def label_sets(labels: np.ndarray) -> np.ndarray:
+    """A number for each image that is the same for those of the same labels, int64 [N]."""
+    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1) if labels.ndim == 2 else labels
+
+
+def label_text(label: np.ndarray, classes: Sequence[str]) -> str:
+    """An image's label by name, or its many: `cat, dog`."""
+    if label.ndim == 0:
+        return classes[int(label)]
+    return ", ".join(classes[place] for place in np.flatnonzero(label)) or "none"
+
+
 def stratified_split(
     labels: np.ndarray, fraction: float, seed: int, names: Sequence[str] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(kept, held out) indices, both rising; ⌈fraction·N⌉ are held out, of each class in proportion.
 
-    labels: int64 [N]; `names` of the classes are for messages. Errors: DataError where a class would keep none.
+    labels: int64 [N]; `names` of the classes are for messages. Sets of many labels, uint8 [N, K], are too many kinds to
+    be divided each: of them all are one class. Errors: DataError where a class would keep none.
     """
+    labels = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     # 0.07 · 100 is 7.000000000000001.
     total = int(np.ceil(round(fraction * len(labels), 6)))
     classes, counts = np.unique(labels, return_counts=True)
@@ -285,15 +309,16 @@ def with_test(source: Source, fraction: float | None, seed: int) -> Source:
         fraction = WHOLE if source.is_undivided else 0
     if not fraction:
         return source
-    labels = source.train.labels
-    # Sets of several labels are too many kinds to be divided each.
-    labels = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
-    kept, held_out = stratified_split(labels, fraction, seed, source.classes)
+    kept, held_out = stratified_split(source.train.labels, fraction, seed, source.classes)
     return replace(source, train=source.train.select(kept), test=source.train.select(held_out))
 
 
 def first_of_each_class(labels: np.ndarray, limit: int) -> np.ndarray:
-    """Rising indices of `limit` images, taken class after class in turn, so that small limits have all classes."""
+    """Rising indices of `limit` images, taken class after class in turn, so that small limits have all classes.
+
+    Of many labels each set of them counts as a class.
+    """
+    labels = label_sets(labels)
     turns = np.zeros(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)

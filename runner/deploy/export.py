@@ -23,6 +23,7 @@ from ..models import Networks, macs
 from ..runs.journal import Journal
 from ..training.evaluation import untouched
 from ..training.precision import Precision
+from ..training.thresholds import USUAL
 from . import bench, engines, to_onnx, twin
 from .graph.quantized_weight import QuantizedWeight
 from .manifest import EXPORT, FILES, MANIFEST, ExportedFile, Manifest
@@ -56,14 +57,23 @@ class Subject:
     """How its forward passes are cast."""
     temperature: float | None = None
     """What its logits are best divided by; None where that was not measured."""
+    thresholds: list[float] = field(default_factory=list)
+    """Where images have many labels, the probability of each class from which on it is predicted; else empty."""
 
 
 def subject(
-    config: cfg.Config, networks: Networks, classes: list[str], precision: Precision, temperature: float | None = None
+    config: cfg.Config,
+    networks: Networks,
+    classes: list[str],
+    precision: Precision,
+    temperature: float | None = None,
+    thresholds: list[float] | None = None,
 ) -> Subject:
     """The network that `deploy.network` names."""
     name = config.deploy.network
-    return Subject(networks[name], name, config, models.model_of(config, name), classes, precision, temperature)
+    thresholds = (thresholds or [USUAL] * len(classes)) if config.data.many else []
+    model = models.model_of(config, name)
+    return Subject(networks[name], name, config, model, classes, precision, temperature, thresholds)
 
 
 @dataclass
@@ -110,6 +120,9 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
         max_pixels=config.data.max_pixels,
         mean=list(config.data.mean),
         std=list(config.data.std),
+        labels=config.data.labels.name,
+        activation="sigmoid" if config.data.many else "softmax",
+        thresholds=subject.thresholds,
         params=slim.parameters(plain),
         macs=macs(plain, shape),
     )
@@ -205,8 +218,10 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
     """
     runnable = [file for file in manifest.files if file.engine]
     running = [engines.open_(folder, file, subject.config.deploy.threads) for file in runnable]
-    count, largest = 0, 1.0
+    count, largest, many = 0, 1.0, subject.config.data.many
     agreeing, correct, differences = np.zeros((3, len(running)))
+    # A label is decided where its logit reaches that of its threshold.
+    bounds = np.log(subject.thresholds) - np.log1p(-np.array(subject.thresholds)) if many else None
     with untouched(subject.network):
         for part, labels in itertools.chain.from_iterable(map(_parts, batches)):
             with subject.precision.autocast():
@@ -216,24 +231,42 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
             count, largest = count + len(images), max(largest, float(np.abs(expected).max()))
             for place, engine in enumerate(running):
                 outputs = engine(images)
-                classes = outputs.argmax(1)
-                chosen = np.take_along_axis(expected, classes[:, None], 1)[:, 0]
-                agreeing[place] += (chosen >= expected.max(1) - TIE * np.abs(expected).max(1)).sum()
-                correct[place] += (classes == labels).sum()
+                agrees, right = _compared(outputs, expected, labels, bounds)
+                agreeing[place], correct[place] = agreeing[place] + agrees, correct[place] + right
                 # Of a number and none NumPy's is none, Python's whichever comes first.
                 differences[place] = np.maximum(differences[place], np.abs(outputs - expected).max())
     notes = []
     for place, file in enumerate(runnable):
-        file.agreement, file.top1 = float(agreeing[place] / max(1, count)), float(correct[place] / max(1, count))
+        file.agreement, right = float(agreeing[place] / max(1, count)), float(correct[place] / max(1, count))
+        file.top1, file.hamming_loss = (None, 1 - right) if many else (right, None)
         file.max_difference = float(differences[place])
         if subject.config.compression.quantize is None:
             _check_float(file, count, FLOAT_DIFFERENCE * largest)
         elif file.agreement < subject.config.deploy.agreement:
+            what, images = ("decision", "labels of ") if many else ("class", "")
             notes.append(
-                f"{file.path} has the trained network's class for {file.agreement:.1%} of {count} test images only "
-                f"(deploy.agreement={subject.config.deploy.agreement:g})"
+                f"{file.path} has the trained network's {what} for {file.agreement:.1%} of {images}{count} test "
+                f"images only (deploy.agreement={subject.config.deploy.agreement:g})"
             )
     return notes
+
+
+def _compared(
+    outputs: np.ndarray, expected: np.ndarray, labels: np.ndarray, bounds: np.ndarray | None
+) -> tuple[float, float]:
+    """Images for which a file decides as the network does, but for rounding; and rightly.
+
+    outputs, expected: float32 [n, K]; labels: int64 [n]. With the `bounds` of many labels, float [K] and uint8 [n, K],
+    an image counts by the part of its labels.
+    """
+    rounding = TIE * np.abs(expected).max(1)
+    if bounds is not None:
+        decided = outputs >= bounds
+        agrees = (decided == (expected >= bounds)) | (np.abs(expected - bounds) <= rounding[:, None])
+        return float(agrees.mean(1).sum()), float((decided == labels).mean(1).sum())
+    classes = outputs.argmax(1)
+    chosen = np.take_along_axis(expected, classes[:, None], 1)[:, 0]
+    return float((chosen >= expected.max(1) - rounding).sum()), float((classes == labels).sum())
 
 
 def _check_float(file: ExportedFile, count: int, tolerance: float) -> None:
@@ -282,6 +315,7 @@ def publish(journal: Journal, exported: Exported) -> dict[str, float]:
 def _integers(manifest: Manifest) -> dict[str, float]:
     """How good the int8 file is by itself, which need not be as good as the network with simulated integers."""
     for file in manifest.files:
-        if file.precision == "int8" and file.top1 is not None and file.agreement is not None:
-            return {"int8_top1": file.top1, "int8_agreement": file.agreement}
+        right = {"int8_top1": file.top1, "int8_hamming_loss": file.hamming_loss}
+        if file.precision == "int8" and file.agreement is not None:
+            return {name: one for name, one in right.items() if one is not None} | {"int8_agreement": file.agreement}
     return {}

@@ -42,9 +42,12 @@ class ExportedFile:
     engine: str | None = None
     """What computes it: `onnxruntime` or `paddle`; safetensors are weights alone."""
     agreement: float | None = None
-    """Part of the test images for which its top-1 class is that of the trained network."""
+    """Part of the test images for which its top-1 class is that of the trained network; of many labels, part of all
+    of them that it decides as the trained network does."""
     top1: float | None = None
-    """Part of the test images for which its top-1 class is the right one."""
+    """Part of the test images for which its top-1 class is the right one; None where images have many labels."""
+    hamming_loss: float | None = None
+    """Then the part of all labels that it decides wrongly."""
     max_difference: float | None = None
     """Largest difference of a logit from the trained network's."""
 
@@ -88,6 +91,12 @@ class Manifest:
     """Part of the largest possible crop's sides that is taken."""
     background: list[int] = field(default_factory=lambda: [255, 255, 255])
     """RGB under what is transparent and around what is padded."""
+    labels: str = "one"
+    """`one`: each image is of one class; `many`: of any number of them."""
+    activation: str = "softmax"
+    """What makes probabilities of the logits: `softmax`, or `sigmoid` where an image has many labels."""
+    thresholds: list[float] = field(default_factory=list)
+    """Then the probability of each class from which on an image has it, in the order of the classes."""
     max_pixels: int = MAX_PIXELS
     """Pictures with more are refused."""
     layout: str = "NCHW"
@@ -174,6 +183,12 @@ def read(folder: Path) -> Manifest:
         raise Damaged(f"{folder / MANIFEST} is damaged: no image can be prepared as it says. {remedy}")
     if manifest.temperature is not None and not 0 < manifest.temperature < math.inf:
         raise Damaged(f"{folder / MANIFEST} is damaged: temperature is not above 0. {remedy}")
+    many = manifest.labels == "many"
+    if (manifest.labels, manifest.activation) not in (("one", "softmax"), ("many", "sigmoid")) or (
+        len(manifest.thresholds) != (len(manifest.classes) if many else 0)
+        or not all(0 <= threshold <= 1 for threshold in manifest.thresholds)
+    ):
+        raise Damaged(f"{folder / MANIFEST} is damaged: no label can be decided as it says. {remedy}")
     return manifest
 
 

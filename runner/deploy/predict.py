@@ -29,6 +29,8 @@ class Classifier(Protocol):
 
     classes: list[str]
     """Names of the classes, in the order of the probabilities."""
+    thresholds: np.ndarray | None
+    """float32 [classes]: probability from which on a picture has a label, where it may have many; else None."""
     concurrent: bool
     """Whether `compute` may be called by several threads at once."""
 
@@ -52,6 +54,8 @@ class Deployed:
         self.file = self.manifest.file(path)
         self.engine = engines.open_(folder, self.file, threads)
         self.classes = self.manifest.classes
+        many = self.manifest.labels == "many"
+        self.thresholds = np.array(self.manifest.thresholds, dtype=np.float32) if many else None
         self.preparation = self.manifest.preparation
         # The arithmetic of `data.Normalize`: in another order the last bits differ.
         scales = [1 / (255 * std) for std in self.manifest.std]
@@ -76,7 +80,8 @@ class Deployed:
 
     def compute(self, batch: np.ndarray) -> np.ndarray:
         """float32 [N, C, H, W] to probabilities, float32 [N, classes]."""
-        return softmax(self.engine(batch))
+        logits = self.engine(batch)
+        return softmax(logits) if self.thresholds is None else sigmoid(logits)
 
 
 @dataclass
@@ -148,6 +153,21 @@ def _prepared(classifier: Classifier, pictures: list[Picture]) -> tuple[list[str
             # The error itself would keep the picture in memory.
             errors.append(str(error))
     return errors, np.stack(prepared) if prepared else None
+
+
+def ranked(probabilities: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
+    """Places of the classes, the most probable first, int64; with thresholds those alone that a picture has.
+
+    Both float32 [classes].
+    """
+    places = np.argsort(-probabilities, kind="stable")
+    return places if thresholds is None else places[(probabilities >= thresholds)[places]]
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """float32 [N, classes] to probabilities of the same shape."""
+    powers = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1, powers) / (1 + powers)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, UserError
-from .predict import Deployed
+from .predict import Deployed, ranked
 
 #: The column an image is given in.
 COLUMN = "image"
@@ -34,6 +34,7 @@ class Served:
     def predict(self, images: Any) -> list[dict[str, Any]]:
         """`class`, `probability` and `probabilities` (class → probability) of every image of a frame's column `image`.
 
+        Where images have many labels: `labels` (class → probability, from its threshold on) and `probabilities`.
         An image is the base64 text of a PNG, JPEG or other file; within a process also bytes, a `Path` or Pillow's.
         Errors: MlflowException naming what is no image, which a server answers with status 400.
         """
@@ -48,6 +49,9 @@ class Served:
     def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
         classes, best = self.deployed.manifest.classes, int(probabilities.argmax())
         named = dict(zip(classes, map(float, probabilities), strict=True))
+        if self.deployed.thresholds is not None:
+            places = ranked(probabilities, self.deployed.thresholds)
+            return {"labels": {classes[place]: named[classes[place]] for place in places}, "probabilities": named}
         return {"class": classes[best], "probability": named[classes[best]], "probabilities": named}
 
 

@@ -48,6 +48,7 @@ COSTS = (PARAMS, MACS, SIZE, LATENCY)
 #: What integers make of a network: of runs that have such a file.
 INTEGERS = (
     Column("int8 top-1", "int8_top1", 1, 4, "test top-1 of the int8 file"),
+    Column("int8 Hamming loss", "int8_hamming_loss", 1, 4, "test Hamming loss of the int8 file"),
     Column("int8 agreement", "int8_agreement", 1, 4, "part of the test images with the trained network's class"),
 )
 

@@ -14,7 +14,7 @@ from .. import __version__, files
 from .. import config as cfg
 from ..data import about, duplicates
 from ..data.check import Looked
-from ..data.splits import Source, Split, picture
+from ..data.splits import Source, Split, has_class, label_text, picture
 from ..errors import DataError
 from ..images import png
 from ..terminal import printable
@@ -92,7 +92,7 @@ def _overlaps(subject: Subject) -> Iterator[dict[str, Any]]:
         pairs = []
         for one, other in overlap.examples:
             sides = ((splits[overlap.first], one), (splits[overlap.second], other))
-            labels = [subject.source.classes[split.labels[place]] for split, place in sides]
+            labels = [label_text(split.labels[place], subject.source.classes) for split, place in sides]
             pairs.append(
                 [
                     {"png": _png(split, place), "name": printable(split.name(place)), "class": printable(label)}
@@ -104,7 +104,7 @@ def _overlaps(subject: Subject) -> Iterator[dict[str, Any]]:
 
 def _some(source: Source, label: int) -> list[dict[str, str]]:
     """Training images of a class, from all over it."""
-    places = np.flatnonzero(source.train.labels == label)
+    places = np.flatnonzero(has_class(source.train.labels, label))
     if not len(places):
         return []
     chosen = places[np.unique(np.linspace(0, len(places) - 1, EACH).astype(int))]

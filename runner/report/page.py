@@ -13,7 +13,7 @@ import jinja2
 from .. import __version__, files, terminal
 from .. import config as cfg
 from ..data import about
-from ..metrics import HEADLINE, METRICS, Metric
+from ..metrics import HEADLINE, MANY, METRICS, Metric
 from ..terminal import duration, printable
 from . import charts, costs, per_class, subject, verdict
 from .subject import Run, shortened
@@ -84,7 +84,8 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
     order = verdict.ranked(runs)
     colors = _colors(order, decided)
     best = decided.best if decided else None
-    others = [metric for metric in subject.metrics_in(order) if metric.name != HEADLINE.name]
+    first = subject.headline_in(order)
+    others = [metric for metric in subject.metrics_in(order) if metric.name != first.name]
     columns = costs.columns(run.final for run in runs)
     return {
         "title": title,
@@ -100,7 +101,7 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         "tiles": _tiles(best) if best else [],
         "headings": [
             "run",
-            HEADLINE.title,
+            first.title,
             "monitored",
             *(metric.title for metric in others),
             *(column.heading for column in columns),
@@ -108,7 +109,9 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         ],
         "compared_by": subject.compared_by(runs).title,
         "colors": colors,
-        "rows": [_row(run, others, columns, colors, decided) for run in (*order, *(r for r in runs if not r.finished))],
+        "rows": [
+            _row(run, first, others, columns, colors, decided) for run in (*order, *(r for r in runs if not r.finished))
+        ],
         "fronts": _fronts(order, colors),
         "curves": _curves(order, colors),
         "best": best,
@@ -116,6 +119,7 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         "listed": LISTED,
         "beside": BESIDE,
         "confusion": per_class.confusion(best.per_class) if best else None,
+        "labels": per_class.labels(best.per_class) if best else [],
         "probabilities": per_class.probabilities(best.per_class, best.result) if best and best.result else None,
         "mistakes": best.mistakes if best else {},
         "failed": [run for run in runs if not run.finished and run.state.status != "RUNNING"],
@@ -151,7 +155,7 @@ def _tiles(best: Run) -> list[tuple[str, str, str]]:
     """(name, number, remark) of what the best run reached."""
     assert best.result
     tiles = []
-    for metric in dict.fromkeys((HEADLINE, subject.compared_by([best]))):
+    for metric in dict.fromkeys((subject.headline_in([best]), subject.compared_by([best]))):
         value = best.final[metric.name]
         error = best.error_of(value, "test") if metric.is_proportion else None
         tiles.append((f"test {metric.title}", f"{value:.4f}", f"± {error:.4f}" if error else ""))
@@ -164,6 +168,7 @@ def _tiles(best: Run) -> list[tuple[str, str, str]]:
 
 def _row(
     run: Run,
+    first: Metric,
     others: Sequence[Metric],
     columns: Sequence[costs.Column],
     colors: dict[str, int | None],
@@ -173,7 +178,7 @@ def _row(
     cells: list[tuple[str, float | None]] = []
     if run.result:
         best = run.result.best
-        values = [run.final[HEADLINE.name], best, *(run.final.get(metric.name) for metric in others)]
+        values = [run.final.get(first.name), best, *(run.final.get(metric.name) for metric in others)]
         cells += [("" if value is None else f"{value:.4f}", value) for value in values]
         cells += [(column.text(run.final), column.value(run.final)) for column in columns]
         cells.append((duration(run.result.seconds), run.result.seconds))
@@ -214,7 +219,8 @@ def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
     entropy = "train/loss/ce/student"
     comparable = all(entropy in run.curves for run in order)
     names = {entropy: "training cross entropy"} if comparable else {"train/loss": "training loss"}
-    metrics = {metric.name: metric for metric in METRICS if metric.is_prominent}
+    many = subject.headline_in(order) is MANY[0]
+    metrics = {metric.name: metric for metric in (MANY if many else METRICS) if metric.is_prominent}
     metrics |= {run.metric.name: run.metric for run in order}
     names |= {f"val/student/{metric.name}": f"validation {metric.title}" for metric in metrics.values()}
     if not any(f"val/student/{HEADLINE.name}" in run.curves for run in order):

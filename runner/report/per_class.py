@@ -22,7 +22,7 @@ PAIRS = 12
 
 def listed(per_class: dict[str, Any]) -> list[dict[str, Any]]:
     """Every class with its accuracy, precision and F1, and what it is most often taken for, the worst first."""
-    if not per_class:
+    if not per_class or "threshold" in per_class["student"]:
         return []
     names, matrix = per_class["classes"], np.array(per_class["student"]["confusion"])
     each = of_classes(matrix)
@@ -46,7 +46,7 @@ def listed(per_class: dict[str, Any]) -> list[dict[str, Any]]:
 
 def confusion(per_class: dict[str, Any]) -> dict[str, Any] | None:
     """The matrix as rows of (count, share of the class); of many classes as a picture with the most frequent pairs."""
-    if not per_class:
+    if not per_class or "threshold" in per_class["student"]:
         return None
     names, counts = per_class["classes"], np.array(per_class["student"]["confusion"])
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
@@ -63,6 +63,30 @@ def confusion(per_class: dict[str, Any]) -> dict[str, Any] | None:
         "png": "" if len(names) <= NUMBERED else _heat(shares),
         "pairs": [pair for pair in pairs if pair[2]],
     }
+
+
+def labels(per_class: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where images have many labels, what is known of each, that of the lowest average precision first."""
+    if not per_class or "threshold" not in per_class["student"]:
+        return []
+    student = per_class["student"]
+    counts = np.array(student["confusion"]).reshape(-1, 2, 2)
+    each = of_classes(counts)
+    rows = [
+        {
+            "name": name,
+            "images": int(counts[number, 1].sum()),
+            "average_precision": precision,
+            "precision": float(each.precision[number]),
+            "recall": float(each.recall[number]),
+            "f1": float(each.f1[number]),
+            "threshold": threshold,
+        }
+        for number, (name, precision, threshold) in enumerate(
+            zip(per_class["classes"], student["average_precision"], student["threshold"], strict=True)
+        )
+    ]
+    return sorted(rows, key=lambda row: -1.0 if row["average_precision"] is None else row["average_precision"])
 
 
 def probabilities(per_class: dict[str, Any], result: Result) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from .. import files, runs, terminal
 from ..config.monitor import metrics_of
 from ..data.about import About
 from ..errors import Damaged, ForeignPath
-from ..metrics import HEADLINE, Metric, find, present
+from ..metrics import Metric, find, headline, present
 from ..runs import journal, sweep
 from ..runs import result as results
 from ..runs.result import Result
@@ -72,13 +72,13 @@ class Run:
     @property
     def metrics(self) -> list[Metric]:
         """The metrics that it may have numbers of."""
-        return metrics_of(self.config.train.metrics if self.config else {})
+        return metrics_of(self.config.train.metrics, self.config.data.many) if self.config else metrics_of({})
 
     @property
     def metric(self) -> Metric:
         """The metric that was monitored."""
         assert self.result
-        return find(self.result.monitor.rpartition("/")[2], self.metrics) or HEADLINE
+        return find(self.result.monitor.rpartition("/")[2], self.metrics) or headline(self.final)
 
     @property
     def score(self) -> float:
@@ -105,7 +105,10 @@ class Run:
 
     @property
     def per_class(self) -> dict[str, Any]:
-        """`classes`, and of each network `top1` and `confusion`; empty where the run did not get so far."""
+        """`classes`, and of each network `top1` and `confusion`; empty where the run did not get so far.
+
+        Where images have many labels: `results.per_class`.
+        """
         return {} if self.state.status == "DAMAGED" else results.per_class(self.directory / journal.PER_CLASS)
 
     @property
@@ -143,10 +146,17 @@ def metrics_in(subjects: Sequence[Run]) -> list[Metric]:
 
 def compared_by(subjects: Sequence[Run]) -> Metric:
     """The metric that is set against costs: what all finished runs monitored and were tested by, else the headline."""
+    usual = headline_in(subjects)
     finished = [run for run in subjects if run.finished]
     metrics = {run.metric.name: run.metric for run in finished}
-    shared = next(iter(metrics.values()), HEADLINE)
-    return shared if len(metrics) == 1 and all(shared.name in run.final for run in finished) else HEADLINE
+    shared = next(iter(metrics.values()), usual)
+    return shared if len(metrics) == 1 and all(shared.name in run.final for run in finished) else usual
+
+
+def headline_in(subjects: Sequence[Run]) -> Metric:
+    """What every finished run has: top-1, or mAP where the images of all have many labels."""
+    shared = [set(run.final) for run in subjects if run.finished]
+    return headline(set.intersection(*shared) if shared else [])
 
 
 def read(directory: Path, label: str, name: str) -> Run:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..metrics import HEADLINE, Goal, Metric
+from ..metrics import Goal, Metric
 from . import costs, subject
 from .subject import Run
 
@@ -63,7 +63,7 @@ def _on_test(order: Sequence[Run]) -> list[str]:
     decisive = subject.compared_by(order)
     return [
         sentence
-        for metric in dict.fromkeys((decisive, HEADLINE))
+        for metric in dict.fromkeys((decisive, subject.headline_in(order)))
         if (sentence := _proportion_on_test(order, metric) if metric.is_proportion else _number_on_test(order, metric))
     ]
 
@@ -97,7 +97,7 @@ def _number_on_test(order: Sequence[Run], metric: Metric) -> str:
 
 def _score(run: Run, metric: Metric) -> float:
     """A final number, the higher the better."""
-    value = float(run.final[metric.name])
+    value = float(run.final.get(metric.name, math.nan))
     return -value if metric.goal is Goal.min else value
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from .. import files, stored
 from ..errors import Damaged
-from ..metrics import HEADLINE
+from ..metrics import headline
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 #: What can be done about a damaged result.
@@ -42,6 +42,8 @@ class Result:
     """Seconds trained, over all attempts."""
     temperature: float | None = None
     """What the deployed network's logits are best divided by, for its probabilities to be those of being right."""
+    thresholds: dict[str, float] | None = None
+    """Class → probability from which on the deployed network predicts it, where images have many labels."""
     exported: str | None = None
     """The exported file that is recommended."""
     ending: str | None = None
@@ -58,7 +60,7 @@ class Result:
             return float(self.best)
         # Runs of before have no loss among their final numbers.
         tested = self.test | self.final
-        return float(tested.get(self.monitor.rpartition("/")[2], tested[HEADLINE.name]))
+        return float(tested.get(self.monitor.rpartition("/")[2], tested[headline(tested).name]))
 
     @property
     def final_progress(self) -> Progress:
@@ -80,8 +82,10 @@ def add(path: Path, result: Result, final: dict[str, float]) -> None:
 def read(path: Path, whole: bool = False) -> Result | None:
     """The result of a run, `whole` for one that was trained here; None where it has none yet. Errors: Damaged."""
     result: Result | None = stored.read_json(path, Result, REMEDY)
-    needed = {HEADLINE.name, *({"params"} if whole else ())}
-    if result is None or (needed <= result.final.keys() and not (whole and result.progress is None)):
+    if result is None:
+        return None
+    needed = {headline(result.final).name, *({"params"} if whole else ())}
+    if needed <= result.final.keys() and not (whole and result.progress is None):
         return result
     raise Damaged(f"{path} is damaged: it has not all of {', '.join(sorted(needed | {'progress'}))}. {REMEDY}")
 
@@ -104,16 +108,31 @@ class _OfNetwork(_Told, total=False):
     curves: list[_Curves]
 
 
+class _OfMany(TypedDict):
+    confusion: list[list[int]]
+    average_precision: list[float | None]
+    threshold: list[float]
+
+
 def per_class(path: Path) -> dict[str, Any]:
-    """`per_class.json` of a run; empty where it has none yet. Errors: Damaged."""
+    """`per_class.json` of a run; empty where it has none yet. Errors: Damaged.
+
+    `confusion` is [K, K]; where images have many labels, and classes thresholds, [K, 4]: of each class the images
+    without it that were right and wrong, then those with it that were wrong and right.
+    """
     parts = stored.read_json(path, dict[str, Any]) or {}
     try:
         for name, part in parts.items():
-            stored.check(part, list[str] if name == "classes" else _OfNetwork, name)
-            rows = [] if name == "classes" else [part["top1"], part["confusion"], *part["confusion"]]
-            stored.require(all(len(row) == len(parts["classes"]) for row in rows), f"{name} has not a row a class")
-            if name != "classes":
-                stored.require(_can_be_drawn(part, len(parts["classes"])), f"a curve of {name} is none")
+            if name == "classes":
+                stored.check(part, list[str], name)
+                continue
+            many = isinstance(part, dict) and "threshold" in part
+            stored.check(part, _OfMany if many else _OfNetwork, name)
+            columns = [part[key] for key in (_OfMany if many else _Told).__annotations__]
+            wide = [4 if many else len(parts["classes"])] * len(part["confusion"])
+            is_whole = all(len(column) == len(parts["classes"]) for column in columns)
+            stored.require(is_whole and wide == [*map(len, part["confusion"])], f"{name} has not a row a class")
+            stored.require(many or _can_be_drawn(part, len(parts["classes"])), f"a curve of {name} is none")
         stored.require(not parts or parts.keys() >= {"classes", "student"}, "a part is missing in it")
     except (ValueError, KeyError) as error:
         raise Damaged(f"{path} is damaged: {error}. {stored.REMEDY}") from error

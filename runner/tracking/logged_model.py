@@ -112,14 +112,14 @@ def _save(place: Path, described: manifest.Manifest, logged: Any) -> Path:
             model_id=logged.model_id,
             metadata={"runner": __version__},
         ),
-        signature=_signature(),
+        signature=_signature(described.labels == "many"),
         input_example=_example(described.image_size),
         pip_requirements=_requirements(described.file()),
     )
     return place / NAME
 
 
-def _signature() -> Any:
+def _signature(many: bool) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, DataType, Map, Schema
 
@@ -128,6 +128,8 @@ def _signature() -> Any:
         ColSpec(DataType.double, "probability"),
         ColSpec(Map(DataType.double), "probabilities"),
     ]
+    if many:
+        answer = [ColSpec(Map(DataType.double), name) for name in ("labels", "probabilities")]
     return ModelSignature(Schema([ColSpec(DataType.string, COLUMN)]), Schema(answer))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,10 +13,10 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from ..data import Batch
-from ..metrics import METRICS, Metric, Scores, Sums, with_k
+from ..metrics import METRICS, Metric, Scores, Sums, average_precisions, with_k
 from ..models import Networks
 from ..parallel import ALONE, Ranks
-from . import seeding
+from . import seeding, thresholds
 from .precision import Precision
 from .sums import Summed, total
 
@@ -28,20 +28,26 @@ class Predictions:
     indices: np.ndarray
     """int64 [N]: which images of the split."""
     labels: np.ndarray
-    """int64 [N]."""
+    """int64 [N], or many: uint8 [N, K]."""
     classes: np.ndarray
-    """int64 [N]: the predicted classes."""
+    """int64 [N]: the predicted classes; or many: uint8 [N, K]."""
     confidence: np.ndarray
-    """float32 [N]: probability of the predicted class."""
+    """float32 [N]: probability of the predicted class; of many labels of the surest decision that is wrong, else 0."""
+
+    @property
+    def is_wrong(self) -> np.ndarray:
+        """bool [N]: which images were taken for another class, or have a label that is wrong."""
+        differ = self.labels != self.classes
+        return differ.any(axis=1) if differ.ndim == 2 else differ
 
     @property
     def wrong(self) -> int:
-        """How many images were taken for another class."""
-        return int((self.labels != self.classes).sum())
+        """How many of them there are."""
+        return int(self.is_wrong.sum())
 
     def worst(self, count: int) -> np.ndarray:
         """int64 [<= count]: places of the wrong predictions of the highest confidence, the worst first."""
-        wrong = np.flatnonzero(self.labels != self.classes)
+        wrong = np.flatnonzero(self.is_wrong)
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
 
 
@@ -54,21 +60,26 @@ class Evaluation:
     values: dict[str, float]
     """`<network>/<metric>`: those of `metrics.METRICS`, then those of the run itself."""
     confusions: dict[str, np.ndarray]
-    """Network name → int64 [K, K]: how often class (row) was taken for class (column)."""
+    """Network name → `Sums.confusion`."""
     predictions: dict[str, Predictions] = field(default_factory=dict)
     """Network name → what it predicted, where details were asked for."""
     scores: dict[str, Scores] = field(default_factory=dict)
     """Network name → its probabilities, where a metric needs them and they are numbers."""
+    thresholds: dict[str, list[float]] = field(default_factory=dict)
+    """Network name → of many labels the thresholds of these images: `thresholds.best`."""
+    precisions: dict[str, list[float]] = field(default_factory=dict)
+    """Network name → of many labels the average precision of each class."""
 
     def of(self, network: str) -> dict[str, float]:
         """The metrics of one network by their own names."""
         return {name.partition("/")[2]: value for name, value in self.values.items() if name.startswith(f"{network}/")}
 
 
-def try_metrics(metrics: Iterable[Metric], classes: int) -> None:
+def try_metrics(metrics: Iterable[Metric], classes: int, many: bool) -> None:
     """Compute metrics of one right prediction a class, before training. Errors: ConfigError of a user-defined one."""
+    right = np.array([[[classes - 1, 0], [0, 1]]] * classes) if many else np.eye(classes, dtype=np.int64)
     for metric in metrics:
-        metric.compute(Sums(np.eye(classes, dtype=np.int64), 0.0, classes, classes))
+        metric.compute(Sums(right, 0.0, classes, classes))
 
 
 @contextlib.contextmanager
@@ -94,15 +105,18 @@ def evaluate(
     details: bool = False,
     ranks: Ranks = ALONE,
     metrics: Iterable[Metric] = METRICS,
+    chosen: Mapping[str, Sequence[float]] | None = None,
 ) -> Evaluation:
     """Metrics of every trained network over all batches of all processes, in bounded memory.
 
     The loss is the plain cross entropy whatever the run minimises, so that runs compare. `details` keeps three numbers
-    an image of this process. Errors: ConfigError of a user-defined metric.
+    an image of this process, of many labels two a label. `chosen`: network → the threshold of each of many labels,
+    else ½. Errors: ConfigError of a user-defined metric.
     """
     names = networks.trained
     metrics = list(metrics)
-    sums = {name: Summed(k, any(metric.needs_scores for metric in metrics)) for name in names}
+    with_scores = any(metric.needs_scores for metric in metrics)
+    sums = {name: Summed(k, with_scores, (chosen or {}).get(name)) for name in names}
     seen: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in names}
     with untouched(networks):
         for batch in batches:
@@ -127,9 +141,19 @@ def evaluate(
     confusions = {name: one.confusion for name, one in totals.items()}
     scores = {name: one.scores for name, one in totals.items() if one.scores and not math.isnan(one.loss)}
     # Processes that differ in what is the best would wait for each other: a user-defined metric is computed once.
-    return Evaluation(totals[names[0]].images, ranks.broadcast_from_first(values), confusions, predictions, scores)
+    measured = ranks.broadcast_from_first(values)
+    evaluation = Evaluation(totals[names[0]].images, measured, confusions, predictions, scores)
+    for name, one in totals.items():
+        if one.scores and one.scores.values:
+            evaluation.thresholds[name] = thresholds.best(one.scores)
+            evaluation.precisions[name] = average_precisions(one)
+    return evaluation
 
 
 def _predictions(logits: paddle.Tensor, classes: paddle.Tensor, batch: Batch) -> tuple[np.ndarray, ...]:
+    if classes.ndim == 2:
+        labels, predicted, probabilities = batch.labels.numpy(), classes.numpy(), F.sigmoid(logits).numpy()
+        wrong = np.where(predicted == 1, probabilities, 1 - probabilities) * (labels != predicted)
+        return batch.indices, labels, predicted, wrong.max(axis=1)
     confidence = paddle.take_along_axis(F.softmax(logits), classes.unsqueeze(-1), axis=-1).squeeze(-1)
     return batch.indices, batch.labels.numpy(), classes.numpy(), confidence.numpy()

@@ -239,6 +239,7 @@ def judge(training: Training, evaluation: Evaluation) -> bool:
     gained = gain(value, progress.best, settings.goal)
     # Of equal values the later weights are taken: they saw the lower learning rates.
     better = gained >= 0
+    progress.thresholds = evaluation.thresholds
     progress.scores.append(-value if settings.goal is Goal.min else value)
     training.follow()
     progress.waited = 0 if gained > settings.min_delta else progress.waited + 1

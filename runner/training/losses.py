@@ -31,6 +31,8 @@ class Classes:
     names: list[str]
     counts: np.ndarray
     """int64 [K]: images of each in an epoch, as they are drawn."""
+    images: int = 0
+    """All images of an epoch, where they have many labels."""
 
 
 def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:

@@ -10,7 +10,7 @@ import paddle
 from paddle import Tensor
 
 from ..errors import Diverged
-from ..metrics import HEADLINE
+from ..metrics import COUNTED, HEADLINE
 from .state import Observer, Training, Unread
 
 
@@ -112,10 +112,11 @@ class Window:
         steps = max(self.fresh, self.training.settings.log_every)
         self.values, self.counts = self.values[-steps:], self.counts[-steps:]
         means = self.values[:, :-2].mean(axis=0, dtype=np.float64)
-        top1, topk = self.values[:, -2:].sum(axis=0) / sum(self.counts)
+        hits = self.values[:, -2:].sum(axis=0) / sum(self.counts)
         read = {"train/loss": float(means[-1])}
         read |= {f"train/loss/{name}": float(mean) for name, mean in zip(self.names, means[:-1], strict=True)}
-        read |= {f"train/{HEADLINE.name}": float(top1), f"train/top{self.training.k}": float(topk)}
+        counted = COUNTED if self.training.loaders.many else (HEADLINE.name, f"top{self.training.k}")
+        read |= {f"train/{name}": float(share) for name, share in zip(counted, hits, strict=True)}
         read["train/lr"] = self.rates[0]
         for optimization, rate in zip(self.training.optimizations[1:], self.rates[1:], strict=True):
             read[f"train/lr/{'+'.join(optimization.networks)}"] = rate

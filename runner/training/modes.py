@@ -10,7 +10,7 @@ from paddle import Tensor
 
 from .. import config as cfg
 from ..models import Output
-from . import feature_losses, losses
+from . import binary, feature_losses, losses
 
 #: Network name → what it made of the batch.
 Outputs = dict[str, Output]
@@ -37,10 +37,12 @@ class Mode:
 
 def build(config: cfg.Config, classes: losses.Classes | None = None) -> Mode:
     """The mode that the config chooses. Errors: ConfigError for a loss that does not suit the classes."""
-    hard = losses.build(config.loss, classes)
+    kind = binary if config.data.many else losses
+    hard = kind.build(config.loss, classes)
     if isinstance(config.mode, cfg.Cls):
         return Mode([["student"]], lambda outputs, labels: [{"ce/student": hard(outputs["student"].logits, labels)}])
-    follow = _Following(hard, config.mimic, config.features)
+    mimic = kind.build_mimic(config.mimic) if config.mimic else None
+    follow = _Following(hard, config.mimic, mimic, config.features)
     match config.mode:
         case cfg.ClsTeacher():
             return Mode(
@@ -72,10 +74,10 @@ class _Following:
 
     hard: losses.HardLoss
     mimic: cfg.Mimic | None
+    mimic_loss: losses.MimicLoss | None
     features: cfg.FeatureLoss | None
 
     def __post_init__(self) -> None:
-        self.mimic_loss = losses.build_mimic(self.mimic) if self.mimic else None
         self.feature_loss = feature_losses.build(self.features) if self.features else None
         self.hard_share = 1 - self.mimic.alpha if isinstance(self.mimic, cfg.Kd) else 1.0
 

@@ -29,14 +29,15 @@ class Collected:
     def __init__(self) -> None:
         self.calibration = paddle.zeros([CALIBRATION_BINS, 3], dtype="int64")
         self.parts: list[tuple[Tensor, Tensor]] = []
-        """Probabilities float32 [n, K] and labels int64 [n]."""
+        """Probabilities float32 [n, K] and labels int64 [n], or uint8 [n, K]."""
         self.images = 0
         self.histogram: Tensor | None = None
         """int64 [K · 2 · bins]: of each class images of it, then images of others."""
 
-    def add(self, probabilities: Tensor, labels: Tensor, predicted: Tensor) -> None:
-        """Add a batch: float32 [n, K], int64 [n], int64 [n]."""
-        self._calibrate(probabilities, labels, predicted)
+    def add(self, probabilities: Tensor, labels: Tensor, predicted: Tensor | None = None) -> None:
+        """Add a batch: float32 [n, K], int64 [n], int64 [n]. Many labels, uint8 [n, K], have no calibration."""
+        if predicted is not None:
+            self._calibrate(probabilities, labels, predicted)
         self.images += len(labels)
         if self.histogram is not None:
             self._count(probabilities, labels)
@@ -67,12 +68,13 @@ class Collected:
         odds = paddle.log(probabilities) - paddle.log1p(-probabilities)
         places = ((odds - LOWEST) * (size / (HIGHEST - LOWEST))).clip(0, size - 1).astype("int64").clip(0, size - 1)
         own = paddle.arange(classes, dtype="int64").unsqueeze(0)
-        rows = 2 * own + (labels.unsqueeze(-1) != own).astype("int64")
+        others = 1 - labels if labels.ndim == 2 else labels.unsqueeze(-1) != own
+        rows = 2 * own + others.astype("int64")
         places = (rows * size + places).flatten()
         paddle.index_add_(self.histogram, places, 0, paddle.ones_like(places))
 
 
-def total(part: Collected, classes: int, processes: Ranks) -> Scores:
+def total(part: Collected, classes: int, processes: Ranks, many: bool = False) -> Scores:
     """The scores of all processes, the same in each, and for any number of them."""
     calibration = processes.all_reduce_sum(part.calibration).numpy()
     images = np.zeros(processes.world_size, dtype=np.int64)
@@ -81,23 +83,29 @@ def total(part: Collected, classes: int, processes: Ranks) -> Scores:
     if images.sum() * classes > KEPT:
         part.count(classes)
         histogram = processes.all_reduce_sum(part.histogram).numpy().reshape(classes, 2, -1)
-        return Scores([(own, others) for own, others in histogram], calibration)
+        odds = LOWEST + np.arange(bins(classes)) * ((HIGHEST - LOWEST) / bins(classes))
+        values = [(1 / (1 + np.exp(-odds))).astype(np.float32)] * classes
+        return Scores([(own, others) for own, others in histogram], calibration, values if many else [])
     begin = int(images[: processes.rank].sum())
-    every = np.zeros((int(images.sum()), classes + 1), dtype=np.float32)
+    every = np.zeros((int(images.sum()), classes + (classes if many else 1)), dtype=np.float32)
     if part.parts:
         own = every[begin : begin + part.images]
-        own[:, :-1] = paddle.concat([probabilities for probabilities, _ in part.parts]).numpy()
-        own[:, -1] = paddle.concat([labels for _, labels in part.parts]).numpy()
+        own[:, :classes] = paddle.concat([probabilities for probabilities, _ in part.parts]).numpy()
+        own[:, classes:] = paddle.concat([labels for _, labels in part.parts]).numpy().reshape(len(own), -1)
     # To zeros of the others everything is added exactly.
     every = processes.all_reduce_sum(paddle.to_tensor(every)).numpy()
-    return Scores(ranked(every[:, :-1], every[:, -1].astype(np.int64)), calibration)
+    probabilities, labels = every[:, :classes], every[:, classes:].astype(np.int64)
+    if many:
+        return Scores(ranked(probabilities, labels), calibration, [np.unique(column) for column in probabilities.T])
+    return Scores(ranked(probabilities, labels[:, 0]), calibration)
 
 
 def ranked(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`Scores.ranking` of probabilities, float32 [N, K], of images with labels int64 [N]."""
+    """`Scores.ranking` of probabilities, float32 [N, K], of images with labels int64 [N] or [N, K]."""
     ranking = []
     for label, column in enumerate(probabilities.T):
         _, places, counts = np.unique(column, return_inverse=True, return_counts=True)
-        own = np.bincount(places[labels == label], minlength=len(counts))
+        is_own = labels[:, label] == 1 if labels.ndim == 2 else labels == label
+        own = np.bincount(places[is_own], minlength=len(counts))
         ranking.append((own, counts - own))
     return ranking

@@ -51,6 +51,8 @@ class Progress:
     """Step at which training last paused for an evaluation, the end of an epoch, or of the run."""
     scores: list[float] = field(default_factory=list)
     """The monitored metric of every validation, with its sign changed where a lower one is better."""
+    thresholds: dict[str, list[float]] = field(default_factory=dict)
+    """Network → of many labels the thresholds that suit the last validation."""
     unread: Unread = field(default_factory=Unread)
     """Readings of the steps since the metrics were last logged."""
 

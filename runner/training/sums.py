@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
@@ -11,7 +12,7 @@ from paddle import Tensor
 from ..kernels import functions, native
 from ..metrics import Sums
 from ..parallel import Ranks
-from . import scores
+from . import binary, scores
 from .losses import cross_entropy
 
 
@@ -32,8 +33,11 @@ def ranks(logits: Tensor, labels: Tensor) -> Tensor:
 def correct(logits: Tensor, labels: Tensor, k: int) -> Tensor:
     """How many labels are the largest logit, and how many are among the k largest: float32 [2].
 
-    A soft label, one of the rows of float32 [N, K], counts by its share of the class of that logit, or of those.
+    A soft label, one of the rows of float32 [N, K], counts by its share of the class of that logit, or of those. Of
+    many labels it is `agreeing`.
     """
+    if labels.dtype == paddle.uint8:
+        return agreeing(logits.astype("float32"), labels)
     if labels.ndim == 2:
         values, classes = logits.astype("float32").topk(k)
         shares = paddle.take_along_axis(labels, classes, axis=1) * (~paddle.isnan(values)).astype("float32")
@@ -45,25 +49,47 @@ def correct(logits: Tensor, labels: Tensor, k: int) -> Tensor:
     return paddle.stack([(place < 1).astype("float32").sum(), (place < k).astype("float32").sum()])
 
 
+def agreeing(logits: Tensor, labels: Tensor) -> Tensor:
+    """What `correct` is of many labels: images of which every label is right, and the sum of their wrong parts.
+
+    logits: float [N, K]; labels: uint8 [N, K]; returns float32 [2]. A label is predicted from a probability of ½ on.
+    """
+    wrong = ((logits >= 0).astype("uint8") != labels).astype("float32").mean(axis=-1)
+    return paddle.stack([(wrong == 0).astype("float32").sum(), wrong.sum()])
+
+
 class Summed:
     """The sums of one network: a step adds to them without waiting for the device, whatever the number of classes."""
 
-    def __init__(self, k: int, with_scores: bool = False) -> None:
+    def __init__(self, k: int, with_scores: bool = False, thresholds: Sequence[float] | None = None) -> None:
+        """`thresholds`: of many labels the probability of each class from which on it is predicted, else ½."""
         self.k = k
+        self.thresholds = thresholds and paddle.to_tensor(thresholds, dtype="float32")
         self.scores = scores.Collected() if with_scores else None
         self.loss = paddle.zeros([1], dtype="float64")
         self.hits = paddle.zeros([2], dtype="int64")
-        self.classes = 0
+        self.classes, self.many = 0, False
         self.confusion = paddle.zeros([0], dtype="int64")
-        """int64 [K²], row after row; K is known from the first batch on."""
+        """int64 [K²], or of many labels [4·K], row after row; K is known from the first batch on."""
 
-    def reserve(self, classes: int) -> None:
+    def reserve(self, classes: int, many: bool = False) -> None:
         """Make room for so many classes, where there is none yet."""
         if not self.classes:
-            self.classes, self.confusion = classes, paddle.zeros([classes**2], dtype="int64")
+            self.classes, self.many = classes, many
+            self.confusion = paddle.zeros([np.prod(self.shape)], dtype="int64")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the confusion matrix or matrices."""
+        return (self.classes, 2, 2) if self.many else (self.classes, self.classes)
 
     def add(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Add a batch, logits float32 [N, K] and labels int64 [N]; returns the predicted classes, int64 [N]."""
+        """Add a batch, logits float32 [N, K] and labels int64 [N]; returns the predicted classes, int64 [N].
+
+        Of many labels these are uint8 [N, K], and so are those that are predicted.
+        """
+        if labels.dtype == paddle.uint8:
+            return self._add_many(logits, labels)
         self.reserve(logits.shape[-1])
         self.loss += (len(labels) * cross_entropy(logits, labels).reshape([1])).astype("float64")
         self.hits += correct(logits, labels, self.k).astype("int64")
@@ -75,19 +101,34 @@ class Summed:
             self.scores.add(F.softmax(logits), labels, predicted)
         return predicted
 
+    def _add_many(self, logits: Tensor, labels: Tensor) -> Tensor:
+        self.reserve(logits.shape[-1], many=True)
+        probabilities = F.sigmoid(logits)
+        predicted = (probabilities >= (0.5 if self.thresholds is None else self.thresholds)).astype("uint8")
+        self.loss += (len(labels) * binary.cross_entropy(logits, labels).reshape([1])).astype("float64")
+        right = (predicted == labels).all(axis=-1).astype("int64").sum()
+        self.hits += paddle.stack([right, paddle.zeros_like(right)])
+        cells = 2 * labels.astype("int64") + predicted.astype("int64")
+        counts = [(cells == cell).astype("int64").sum(axis=0) for cell in range(4)]
+        self.confusion += paddle.stack(counts, axis=1).flatten()
+        if self.scores:
+            self.scores.add(probabilities, labels)
+        return predicted
+
 
 def total(parts: Sequence[Summed], processes: Ranks) -> list[Sums]:
     """The sums of all processes, the same in each of them; of whole numbers they are exact."""
-    # A process without images does not know how many classes there are.
-    [classes] = processes.all_reduce_max(paddle.to_tensor([max(part.classes for part in parts)])).tolist()
+    # A process without images does not know how many classes there are, nor how many labels an image has.
+    about = [max(part.classes for part in parts), int(any(part.many for part in parts))]
+    classes, many = processes.all_reduce_max(paddle.to_tensor(about)).tolist()
     for part in parts:
-        part.reserve(classes)
+        part.reserve(classes, bool(many))
     losses = processes.all_reduce_sum(paddle.concat([part.loss for part in parts])).tolist()
     counts = processes.all_reduce_sum(
         paddle.concat([tensor for part in parts for tensor in (part.hits, part.confusion)])
     )
     totals = []
-    for part, loss, row in zip(parts, losses, counts.numpy().reshape(len(parts), 2 + classes**2), strict=True):
-        collected = scores.total(part.scores, classes, processes) if part.scores else None
-        totals.append(Sums(row[2:].reshape(classes, classes), loss, int(row[0]), int(row[1]), collected))
+    for part, loss, row in zip(parts, losses, counts.numpy().reshape(len(parts), -1), strict=True):
+        collected = scores.total(part.scores, classes, processes, part.many) if part.scores else None
+        totals.append(Sums(row[2:].reshape(part.shape), loss, int(row[0]), int(row[1]), collected))
     return totals

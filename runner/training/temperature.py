@@ -21,9 +21,12 @@ HALVINGS = 40
 
 
 def fitted(network: nn.Layer, loaders: Loaders, settings: Data, precision: Precision) -> float | None:
-    """The temperature of a network, of images spread evenly over the validation split; None without one."""
+    """The temperature of a network, of images spread evenly over the validation split.
+
+    None without one, and where images have many labels.
+    """
     split, classes = loaders.source.val, len(loaders.classes)
-    if split is None:
+    if split is None or loaders.many:
         return None
     images = min(len(split), max(1, LOGITS // classes))
     some = split.select(np.linspace(0, len(split) - 1, images).round().astype(np.int64))

@@ -18,7 +18,6 @@ from ..data.about import About
 from ..errors import ConfigError
 from ..kernels import native
 from ..kernels.autotune import autotuning_off
-from ..metrics import HEADLINE
 from ..models import Networks
 from ..training import modes, optimizers, schedules, seeding
 from ..training.clock import Clock
@@ -116,7 +115,7 @@ def build(
         checkpoints=config.checkpoint,
         steps=steps,
         k=min(config.train.topk, len(loaders.classes)),
-        metrics=metrics_of(config.train.metrics),
+        metrics=metrics_of(config.train.metrics, config.data.many),
         ema=Ema(networks, config.train.ema, config.train.ema_warmup) if config.train.ema else None,
         clock=clock,
         shard=parallel.Shard(ranks),
@@ -193,10 +192,10 @@ def _initial_weights(config: cfg.Config, stage: Stage, start: initial.InitialWei
 def _teachers_accuracy(stage: Stage) -> str:
     """What a person should see before a student learns from it: a teacher of other images knows nothing of these."""
     split, batches = sample(stage.loaders, TEACHERS_IMAGES)
-    top1 = accuracy(stage, "teacher", batches)
+    value = accuracy(stage, "teacher", batches)
     count, every = len(batches.split), len(stage.loaders.source.splits[split])
     of = f"{count:,} of {every:,}" if count < every else f"{every:,}"
-    return f"teacher: {HEADLINE.title} {top1:.4f} on {of} images of {split}"
+    return f"teacher: {stage.headline.title} {value:.4f} on {of} images of {split}"
 
 
 def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:
@@ -250,7 +249,8 @@ def _check_warmups(config: cfg.Config, steps: int, steps_per_epoch: int) -> None
 def _check_metrics(config: cfg.Config, training: Training) -> None:
     """Errors: ConfigError for a monitored metric that there is not, and for one of the user's that fails."""
     train, networks = config.train, training.networks.trained
-    training.ranks.broadcast_from_first(lambda: try_metrics(training.metrics, len(training.loaders.classes)))
+    loaders = training.loaders
+    training.ranks.broadcast_from_first(lambda: try_metrics(training.metrics, len(loaders.classes), loaders.many))
     if training.loaders.val is None:
         if any(isinstance(part.schedule.schedule, cfg.Plateau) for part in training.optimizations):
             raise ConfigError(

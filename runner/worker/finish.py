@@ -21,6 +21,7 @@ from ..runs.result import Progress, Result
 from ..training import curves, temperature
 from ..training.evaluation import Evaluation, evaluate
 from ..training.state import Ending, Training
+from ..training.thresholds import USUAL
 from . import mistakes
 from .compress import calibration_images
 from .experiment import Experiment
@@ -37,6 +38,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     _forget_training(training)
     chosen = weights.read(directory, "best")
     weights.initialize(training.networks, training.networks.trained, chosen, strict=True)
+    thresholds = chosen.thresholds
     del chosen
     if isinstance(run.config.compression, cfg.Ptq):
         _quantize(directory, run, run.config.compression.quantize, journal)
@@ -44,7 +46,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         _tell(journal, f"there is no test split: the final numbers are of the images of {split}")
     evaluation = evaluate(
         training.networks, training.loaders.test, training.precision, training.k,
-        details=True, metrics=training.metrics,
+        details=True, metrics=training.metrics, chosen=thresholds,
     )  # fmt: skip
     # Those of the student have plain names as well.
     test = evaluation.values | evaluation.of("student")
@@ -66,7 +68,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
                 journal.artifact(f"{PLOTS}/{path.name}", PLOTS)
             if note := figures.boxes("".join(map(terminal.printable, classes))):
                 _tell(journal, note)
-    _write_details(directory, run, evaluation)
+    _write_details(directory, run, evaluation, thresholds)
     journal.artifact(PER_CLASS)
     with _errors_as_notes(directory, journal, "the worst mistakes were not kept"):
         mistakes.write(directory, predictions, test_split, classes)
@@ -75,7 +77,8 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         _write_compression(directory, run)
         journal.artifact(COMPRESSION)
     fitted = temperature.fitted(training.networks[deployed], training.loaders, run.config.data, training.precision)
-    exported = _deploy(directory, run, fitted, journal) if run.config.deploy.formats else {}
+    own = thresholds.get(deployed)
+    exported = _deploy(directory, run, fitted, own, journal) if run.config.deploy.formats else {}
     final |= exported.get("final", {})
     journal.metrics(
         training.progress.step,
@@ -92,6 +95,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
             best=progress.best,
             seconds=seconds,
             temperature=fitted,
+            thresholds=_thresholds(run, thresholds),
             exported=exported.get("file"),
             ending=ending.value,
             test_images=evaluation.count,
@@ -125,7 +129,18 @@ def _forget_training(training: Training) -> None:
         device.restore_malloc()
 
 
-def _deploy(directory: Path, run: Experiment, fitted: float | None, journal: Journal) -> dict[str, Any]:
+def _thresholds(run: Experiment, chosen: dict[str, list[float]]) -> dict[str, float] | None:
+    """Those of the deployed network by class; None where an image has one label."""
+    loaders = run.training.loaders
+    if not loaders.many:
+        return None
+    usual = [USUAL] * len(loaders.classes)
+    return dict(zip(loaders.classes, chosen.get(run.config.deploy.network, usual), strict=True))
+
+
+def _deploy(
+    directory: Path, run: Experiment, fitted: float | None, thresholds: list[float] | None, journal: Journal
+) -> dict[str, Any]:
     """Export the network, whose temperature is `fitted`, and measure the files.
 
     `final`: what of it belongs to the final numbers; `file`: what is recommended; nothing where it cannot be done.
@@ -133,7 +148,8 @@ def _deploy(directory: Path, run: Experiment, fitted: float | None, journal: Jou
     from ..deploy import export, manifest
 
     training = run.training
-    subject = export.subject(run.config, training.networks, training.loaders.classes, training.precision, fitted)
+    classes, precision = training.loaders.classes, training.precision
+    subject = export.subject(run.config, training.networks, classes, precision, fitted, thresholds)
     try:
         exported = export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)
     except UserError as error:
@@ -183,12 +199,24 @@ def _write_compression(directory: Path, run: Experiment) -> None:
     files.write_json(directory / COMPRESSION, content)
 
 
-def _write_details(directory: Path, run: Experiment, evaluation: Evaluation) -> None:
+def _write_details(
+    directory: Path, run: Experiment, evaluation: Evaluation, thresholds: dict[str, list[float]]
+) -> None:
     """Accuracy, precision, recall and F1 of each class, confusion matrix and curves of every network on test."""
-    classes = run.training.loaders.classes
+    training, classes = run.training, run.training.loaders.classes
     details: dict[str, Any] = {"classes": classes}
     for name, confusion in evaluation.confusions.items():
         each = of_classes(confusion)
+        if training.loaders.many:
+            details[name] = {
+                "average_precision": evaluation.precisions.get(name) or [None] * len(classes),
+                "precision": each.precision.tolist(),
+                "recall": each.recall.tolist(),
+                "f1": each.f1.tolist(),
+                "threshold": thresholds.get(name) or [USUAL] * len(classes),
+                "confusion": confusion.reshape(len(classes), 4).tolist(),
+            }
+            continue
         details[name] = {
             # Of one class its accuracy is its recall.
             "top1": each.recall.tolist(),

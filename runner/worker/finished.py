@@ -21,6 +21,7 @@ from ..deploy.predict import Picture
 from ..errors import CheckpointError, ConfigError, DataError
 from ..runs.journal import CONFIG
 from ..training.evaluation import Evaluation, evaluate
+from ..training.thresholds import USUAL
 from .stage import Stage, accelerate, prepare
 
 #: Keys below `data` that say where images are.
@@ -38,10 +39,13 @@ class Measured:
     """What to know about them."""
 
 
-def load_stage(directory: Path, config: cfg.Config, pointer: str, divide: bool = True) -> Stage:
+def load_stage(
+    directory: Path, config: cfg.Config, pointer: str, divide: bool = True
+) -> tuple[Stage, dict[str, list[float]]]:
     """Images and networks of a run, with the structure and the weights of a checkpoint: `final`, `best` or `last`.
 
-    `divide` as in `data.load`. Errors: DataError, CheckpointError.
+    With them, where images have many labels, the thresholds of each network. `divide` as in `data.load`. Errors:
+    DataError, CheckpointError.
     """
     chosen = weights.read(directory, pointer)
     stage = prepare(config, with_teacher=False, expected=_expected(directory, chosen), divide=divide)
@@ -50,7 +54,7 @@ def load_stage(directory: Path, config: cfg.Config, pointer: str, divide: bool =
     weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
     weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
     accelerate(config, stage.networks)
-    return stage
+    return stage, chosen.thresholds
 
 
 def _expected(directory: Path, chosen: weights.Weights) -> data.ExpectedClasses | None:
@@ -65,7 +69,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
     ConfigError for a split that the data does not have, and of a user-defined metric.
     """
     divide = split != "all" and not (split is None and _is_another_set(directory, config, pointer))
-    stage = load_stage(directory, config, pointer, divide)
+    stage, thresholds = load_stage(directory, config, pointer, divide)
     stage.precision.decorate([stage.networks[name] for name in stage.networks.trained], [])
     source = stage.loaders.source
     whole = split == "all" or (source.is_undivided and not divide)
@@ -78,13 +82,17 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
         )
     batches = itertools.chain(*filter(None, map(stage.loaders.evaluation, chosen)))
     k = min(config.train.topk, len(stage.loaders.classes))
-    metrics = metrics_of(config.train.metrics)
-    evaluation = evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics)
+    metrics = metrics_of(config.train.metrics, config.data.many)
+    evaluation = evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics, chosen=thresholds)
     images = f"{evaluation.count:,} image{'s' * (evaluation.count != 1)} of {stage.about.place}"
     images = f"all {images}" if whole else f"{images}, split {chosen[0]}"
     # Of a set of which all is measured no part is that of a test.
     about = [] if split == "all" and source.is_undivided else stage.about.lines()[:1]
-    return Measured(evaluation, images, [*about, *stage.notes])
+    notes = [*about, *stage.notes]
+    if config.data.many:
+        where = "chosen on the validation split" if thresholds else "0.5, since nothing was validated"
+        notes.append(f"labels are predicted from thresholds on: {where}")
+    return Measured(evaluation, images, notes)
 
 
 def _is_another_set(directory: Path, config: cfg.Config, pointer: str) -> bool:
@@ -112,6 +120,8 @@ class Classifier:
     normalize: Normalize
     preparation: Preparation
     """How a picture becomes what is normalised."""
+    thresholds: np.ndarray | None = None
+    """float32 [K]: probability from which on a label is predicted, where pictures have many; else None."""
     concurrent: bool = False
     """Paddle's networks are called by one thread, which uses all cores."""
 
@@ -123,7 +133,8 @@ class Classifier:
         """uint8 [N, H, W, C] to probabilities, float32 [N, classes]."""
         with paddle.no_grad():
             images = self.normalize(batch, np.arange(len(batch)))
-            return F.softmax(self.network(images).astype("float32")).numpy()
+            logits = self.network(images).astype("float32")
+            return (F.softmax if self.thresholds is None else F.sigmoid)(logits).numpy()
 
 
 def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
@@ -142,4 +153,8 @@ def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
     weights.initialize(networks, (name,), own_weights, strict=True)
     accelerate(config, networks)
     networks[name].eval()
-    return Classifier(networks[name], saved.classes, Normalize(config.data), preparation(config.data))
+    thresholds = None
+    if config.data.many:
+        usual = [USUAL] * len(saved.classes)
+        thresholds = np.array(chosen.thresholds.get(name, usual), dtype=np.float32)
+    return Classifier(networks[name], saved.classes, Normalize(config.data), preparation(config.data), thresholds)

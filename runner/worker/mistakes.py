@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import files
 from ..data import Split
-from ..data.splits import picture
+from ..data.splits import label_text, picture
 from ..images import png
 from ..runs.journal import MISTAKES
 from ..training.evaluation import Predictions
@@ -23,11 +23,11 @@ class Mistake:
     index: int
     """Which image of the split."""
     label: str
-    """Its class."""
+    """Its class, or its many: `cat, dog`."""
     predicted: str
     """The class it was taken for."""
     confidence: float
-    """Probability that the network gave the wrong class."""
+    """Probability that the network gave the wrong class; of many labels its surest decision that is wrong."""
     png: str
     """The image as training saw it before augmentation: PNG in base64."""
     name: str
@@ -39,8 +39,8 @@ def worst(predictions: Predictions, split: Split, classes: list[str], count: int
     return [
         Mistake(
             int(predictions.indices[place]),
-            classes[predictions.labels[place]],
-            classes[predictions.classes[place]],
+            label_text(predictions.labels[place], classes),
+            label_text(predictions.classes[place], classes),
             float(predictions.confidence[place]),
             png(picture(split, int(predictions.indices[place])), SIDE),
             split.name(int(predictions.indices[place])),

@@ -12,7 +12,7 @@ from paddle import nn
 
 from ..compression import plots as compressed
 from ..data import Split
-from ..data.splits import picture
+from ..data.splits import label_text, picture
 from ..metrics import Metric
 from ..report.figures import plain_texts
 from ..runs.journal import PLOTS, curves
@@ -43,9 +43,10 @@ def draw(
         figures = {
             "learning_curves": learning_curves(history, metrics),
             "learning_rate": learning_rate(history),
-            "confusion_matrix": confusion_matrix(confusion, classes),
             "mistakes": mistakes(predictions, split, classes),
         }
+        if confusion.ndim == 2:
+            figures["confusion_matrix"] = confusion_matrix(confusion, classes)
         return _save(folder, figures, network, plan)
 
 
@@ -127,7 +128,7 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
         panel.axis("off")
     for panel, place in zip(panels.flat, worst, strict=False):
         panel.imshow(picture(split, int(predictions.indices[place])).squeeze(), cmap="gray", vmin=0, vmax=255)
-        label, predicted = classes[predictions.labels[place]], classes[predictions.classes[place]]
+        label, predicted = (label_text(one[place], classes) for one in (predictions.labels, predictions.classes))
         panel.set_title(f"{label} → {predicted}\n{predictions.confidence[place]:.0%}", fontsize=8)
     figure.suptitle(
         f"{predictions.wrong} of {len(predictions.labels)} test images wrong: class → prediction, confidence", y=1.02

@@ -10,12 +10,14 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from ..metrics import HEADLINE, Metric
+from ..metrics import HEADLINE, MANY, Metric
 from ..terminal import duration, screen
 from .eta import TimeLeft
 
 #: Seconds between two plain lines between evaluations.
 PLAIN_EVERY_S = 15.0
+#: Of what training counts that which is shown: top-1, or of many labels Hamming loss.
+COUNTED = [HEADLINE, *(metric for metric in MANY if metric.name == "hamming_loss")]
 #: Between two numbers; and the columns that bar, slash, spaces and time left take at least.
 SEPARATOR, BAR_AND_TIME = " · ", 18
 
@@ -79,7 +81,7 @@ class Display:
         self.left.trained(step)
         numbers = [
             f"loss {values['train/loss']:.3f}",
-            f"{HEADLINE.title} {values[f'train/{HEADLINE.name}']:.3f}",
+            *(f"{one.title} {values[f'train/{one.name}']:.3f}" for one in COUNTED if f"train/{one.name}" in values),
             f"lr {values['train/lr']:.2g}",
         ]
         if "train/images_per_s" in values:

@@ -15,10 +15,11 @@ from ..data import about as about_data
 from ..data import check
 from ..data.about import About
 from ..data.samplers import drawn
+from ..data.splits import class_counts
 from ..errors import DataError
 from ..kernels import native
 from ..kernels.accelerate import accelerate as accelerate_network
-from ..metrics import HEADLINE
+from ..metrics import HEADLINE, MANY, Metric
 from ..models import Networks
 from ..runs.protocol import Heartbeat
 from ..training import losses, modes, precision, seeding
@@ -39,6 +40,11 @@ class Stage:
     networks: Networks
     precision: precision.Precision
     notes: list[str]
+
+    @property
+    def headline(self) -> Metric:
+        """What accuracy is here: top-1, or of many labels mAP."""
+        return MANY[0] if self.loaders.many else HEADLINE
 
 
 def prepare(
@@ -63,8 +69,8 @@ def prepare(
         config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, source=source, augment=config.augment
     )
     notes += loaders.notes
-    counts = np.bincount(loaders.source.train.labels, minlength=len(loaders.classes))
-    mode = modes.build(config, losses.Classes(loaders.classes, drawn(config.data.sampler, counts)))
+    counts = drawn(config.data.sampler, class_counts(loaders.source.train.labels, len(loaders.classes)))
+    mode = modes.build(config, losses.Classes(loaders.classes, counts, len(loaders.source.train)))
     networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
     if with_teacher:
         features.check(config, mode, networks)
@@ -151,6 +157,7 @@ def sample(loaders: data.Loaders, images: int) -> tuple[str, data.EvalLoader]:
 
 
 def accuracy(stage: Stage, name: str, batches: Iterable[data.Batch]) -> float:
-    """Top-1 of one network."""
-    evaluation = evaluate(Networks({name: stage.networks[name]}), batches, stage.precision, 1, metrics=[HEADLINE])
-    return evaluation.values[f"{name}/{HEADLINE.name}"]
+    """The headline of one network."""
+    metric = stage.headline
+    evaluation = evaluate(Networks({name: stage.networks[name]}), batches, stage.precision, 1, metrics=[metric])
+    return evaluation.values[f"{name}/{metric.name}"]

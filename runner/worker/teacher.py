@@ -47,6 +47,11 @@ def build(
     CheckpointError or ConfigError where it does not fit.
     """
     own_weights, run = read
+    if run and run.data.labels is not config.data.labels:
+        raise ConfigError(
+            f"The teacher {own_weights.origin} was trained with data.labels={run.data.labels.name}, and here is "
+            f"data.labels={config.data.labels.name}: its outputs mean something else. Take another."
+        )
     known = own_weights.classes or classes
     if missing := [one for one in classes if one not in known]:
         raise CheckpointError(

@@ -110,5 +110,6 @@ def _table(numbers: about.About, counts: np.ndarray, classes: list[str], block: 
     for label in shown[1]:
         add(classes[label], counts[label])
     table.add_section()
-    add(f"{len(classes):,} classes", counts.sum(axis=0), bar=False)
+    # Images may have several labels.
+    add(f"{len(classes):,} classes", np.array([*numbers.splits.values()]), bar=False)
     return table

@@ -65,10 +65,11 @@ def main(arguments: list[str]) -> int:
     with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
         if lock is None:
             raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
-        stage = finished.load_stage(directory, config, "final")
+        stage, thresholds = finished.load_stage(directory, config, "final")
         network = stage.networks[config.deploy.network]
         fitted = temperature.fitted(network, stage.loaders, config.data, stage.precision)
-        subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision, fitted)
+        chosen = thresholds.get(config.deploy.network)
+        subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision, fitted, chosen)
         try:
             exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test)
         except OSError as error:
@@ -94,7 +95,8 @@ def show(place: Path, exported: Exported) -> None:
     manifest = exported.manifest
     latency = {timing.entry.file.path: timing for timing in exported.timings}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("file", "precision", "MB", "top-1", "agreement", "largest difference", "ms at batch 1", "engine"):
+    right = "Hamming loss" if manifest.labels == "many" else "top-1"
+    for heading in ("file", "precision", "MB", right, "agreement", "largest difference", "ms at batch 1", "engine"):
         table.add_column(heading, justify="left" if heading in ("file", "precision", "engine") else "right")
     for file in manifest.files:
         timing = latency.get(file.path)
@@ -102,7 +104,7 @@ def show(place: Path, exported: Exported) -> None:
             styled(file.path, "bold") if file.path == manifest.recommended else file.path,
             file.precision,
             f"{file.bytes / 1e6:.3f}",
-            "" if file.top1 is None else f"{file.top1:.4f}",
+            next((f"{value:.4f}" for value in (file.top1, file.hamming_loss) if value is not None), ""),
             "" if file.agreement is None else f"{file.agreement:.2%}",
             "" if file.max_difference is None else f"{file.max_difference:.2g}",
             f"{timing.p50_ms:.2f}" if timing else "",

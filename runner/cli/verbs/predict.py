@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import numpy as np
 from rich import box
 from rich.table import Table
 
@@ -27,6 +26,8 @@ from ..open_run import open_run
 from .arguments import bounded, separate
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ...deploy.predict import Answer, Classifier
 
 #: Rows of a table; a longer one is several.
@@ -46,7 +47,8 @@ def main(arguments: list[str]) -> int:
 
     with _output(options.output) as stream:
         answers = _Counted(predict.answers(classifier, paths))
-        _write(answers, classifier.classes, options.format, min(options.top, len(classifier.classes)), stream)
+        best = _Best(classifier.classes, classifier.thresholds, options.top)
+        _write(answers, best, options.format, stream)
     if answers.errors:
         left_out = answers.broken - len(answers.errors)
         lines = [*answers.errors, *([f"… and {left_out:,} more"] if left_out else [])]
@@ -71,8 +73,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--network", help="which network of the run (student)")
     parser.add_argument(
-        "--top", type=bounded(int, 1, 1_000_000), default=3, metavar="N", help="classes an image (%(default)s)"
-    )
+        "--top", type=bounded(int, 1, 1_000_000), metavar="N",
+        help="classes an image (3; where images have many labels, all of them)",
+    )  # fmt: skip
     parser.add_argument("--format", choices=("table", "csv", "jsonl"), help="jsonl: one JSON object a line (table)")
     parser.add_argument("--json", action="store_const", const="jsonl", dest="format", help="the same as --format jsonl")
     parser.add_argument("--output", metavar="FILE", help="a new file to write to, .csv or .jsonl")
@@ -148,45 +151,73 @@ class _Counted:
             yield answer
 
 
-def _write(answers: Iterable[Answer], classes: list[str], format: str | None, top: int, stream: TextIO) -> None:
+class _Best:
+    """What is said of a picture: its most probable classes, or all of its labels, where it may have many."""
+
+    def __init__(self, classes: list[str], thresholds: np.ndarray | None, top: int | None) -> None:
+        self.classes, self.thresholds = classes, thresholds
+        self.top = min(top or (3 if thresholds is None else len(classes)), len(classes))
+
+    def __call__(self, answer: Answer) -> list[tuple[str, float]]:
+        """(class, probability), the most probable first; none where there is no answer."""
+        if answer.probabilities is None:
+            return []
+        from ...deploy.predict import ranked
+
+        best = ranked(answer.probabilities, self.thresholds)[: self.top]
+        return [(self.classes[place], float(answer.probabilities[place])) for place in best]
+
+
+def _write(answers: Iterable[Answer], best: _Best, format: str | None, stream: TextIO) -> None:
     match format:
         case "jsonl":
             for answer in answers:
-                print(to_json(_described(answer, classes, top)), file=stream)
+                print(to_json(_described(answer, best)), file=stream)
         case "csv":
             rows = csv.writer(stream, lineterminator="\n")
-            more = [f"{name}_{place}" for place in range(2, top + 1) for name in ("class", "probability")]
-            rows.writerow(["image", "class", "probability", *more, "error"])
+            rows.writerow(["image", *_columns(best), "error"])
             for answer in answers:
-                cells = [cell for best in _best(answer, classes, top) for cell in best] or [""] * 2 * top
-                rows.writerow([answer.picture, *cells, answer.error])
+                rows.writerow([answer.picture, *_cells(answer, best), answer.error])
         case _:
             rows_left = iter(answers)
             while page := list(itertools.islice(rows_left, PAGE)):
-                screen().print(_table(page, classes, top))
+                screen().print(_table(page, best))
 
 
-def _best(answer: Answer, classes: list[str], top: int) -> list[tuple[str, float]]:
-    """(class, probability) of the most probable ones; none where there is no answer."""
-    if answer.probabilities is None:
-        return []
-    best = np.argsort(-answer.probabilities, kind="stable")[:top]
-    return [(classes[place], float(answer.probabilities[place])) for place in best]
+def _columns(best: _Best) -> list[str]:
+    if best.thresholds is not None:
+        return ["labels", "probabilities"]
+    more = [f"{name}_{place}" for place in range(2, best.top + 1) for name in ("class", "probability")]
+    return ["class", "probability", *more]
 
 
-def _described(answer: Answer, classes: list[str], top: int) -> dict[str, Any]:
+def _cells(answer: Answer, best: _Best) -> list[Any]:
+    """What stands in `_columns`; many labels as `data=files` reads them, `cat;dog`."""
+    if best.thresholds is not None:
+        return [";".join(map(str, part)) for part in zip(*best(answer), strict=True)] or ["", ""]
+    return [cell for one in best(answer) for cell in one] or [""] * 2 * best.top
+
+
+def _described(answer: Answer, best: _Best) -> dict[str, Any]:
     if answer.error:
         return {"image": str(answer.picture), "error": answer.error}
-    best = [{"class": name, "probability": probability} for name, probability in _best(answer, classes, top)]
-    return {"image": str(answer.picture), "classes": best}
+    classes = [{"class": name, "probability": probability} for name, probability in best(answer)]
+    return {"image": str(answer.picture), "classes": classes}
 
 
-def _table(answers: Iterable[Answer], classes: list[str], top: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def _table(answers: Iterable[Answer], chosen: _Best) -> Table:
+    table, top = Table(box=box.SIMPLE_HEAD, pad_edge=False), chosen.top
+    if chosen.thresholds is not None:
+        for heading in ("image", "labels"):
+            table.add_column(heading, overflow="fold")
+        for answer in answers:
+            labels = ", ".join(f"{name} {probability:.3f}" for name, probability in chosen(answer)) or "none"
+            table.add_row(str(answer.picture), "cannot be read" if answer.error else labels)
+        return table
     for heading in ("image", "class", "probability", *(["then"] if top > 1 else [])):
         table.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")
     for answer in answers:
-        best = _best(answer, classes, top)
+        best = chosen(answer)
         cells = [best[0][0], f"{best[0][1]:.3f}"] if best else ["cannot be read", ""]
         others = ", ".join(f"{name} {probability:.3f}" for name, probability in best[1:])
         table.add_row(str(answer.picture), *cells, *([others] if top > 1 else []))

@@ -16,7 +16,7 @@ from ... import runs
 from ...config.monitor import metrics_of
 from ...errors import CheckpointError, Damaged
 from ...files import to_json
-from ...metrics import HEADLINE, present
+from ...metrics import HEADLINE, MANY, headline, present
 from ...report.costs import LATENCY, SIZE
 from ...terminal import screen, styled
 
@@ -42,13 +42,15 @@ def main(arguments: list[str]) -> int:
         table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
     for row in rows:
         color = COLORS[row["status"]]
-        value = row[HEADLINE.name]
-        headline = "" if value is None else f"{value:.4f}"
+        metric = headline(row)
+        value = row[metric.name]
+        # The column is of top-1: what is not says so.
+        number = "" if value is None else f"{value:.4f}" + (f" {metric.title}" if metric is MANY[0] else "")
         started = f"{datetime.fromtimestamp(row['started']):%m-%d %H:%M}"
         status = styled(row["status"], color)
         names = (row[name] or "" for name in ("mode", "compression", "model", "data"))
         costs = (column.text(row) for column in (SIZE, LATENCY))
-        table.add_row(started, status, *names, str(row["step"]), headline, *costs, row["run"])
+        table.add_row(started, status, *names, str(row["step"]), number, *costs, row["run"])
     console = screen()
     console.print(table)
     for row in rows:
@@ -71,9 +73,9 @@ def describe(directory: Path) -> dict[str, Any]:
         "run": os.path.relpath(directory), "started": runs.began(directory), "status": state.status,
         "reason": state.reason, "run_id": run_id, "mode": None, "compression": None, "model": None,
         "data": None, "step": state.step,
-        **{name: final.get(name) for name in (HEADLINE.name, SIZE.name, LATENCY.name)},
+        **{name: final.get(name) for name in (headline(final).name, SIZE.name, LATENCY.name)},
     }  # fmt: skip
-    metrics = metrics_of(config.train.metrics if config else {})
+    metrics = metrics_of(config.train.metrics, config.data.many) if config else metrics_of({})
     row |= {metric.name: final[metric.name] for metric in present(final, metrics)}
     if config:
         row |= {
