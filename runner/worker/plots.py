@@ -43,10 +43,10 @@ def draw(
         figures = {
             "learning_curves": learning_curves(history, metrics),
             "learning_rate": learning_rate(history),
+            # Where images have many labels there is none.
+            **({"confusion_matrix": confusion_matrix(confusion, classes)} if confusion.ndim == 2 else {}),
             "mistakes": mistakes(predictions, split, classes),
         }
-        if confusion.ndim == 2:
-            figures["confusion_matrix"] = confusion_matrix(confusion, classes)
         return _save(folder, figures, network, plan)
 
 

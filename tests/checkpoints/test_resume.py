@@ -31,6 +31,9 @@ COMPOSITIONS = {
     "balanced sampling, weights": [
         *LINEAR, "data.sampler=balanced", "loss=focal", "loss.class_weights=auto", "augment.flip=true",
     ],
+    "many labels": [
+        *LINEAR, "data.labels=many", "loss=asl", "train.eval_every_steps=4", "train.ema=0.9", "train.accumulate=2",
+    ],
     "two optimizers": [*LINEAR, "mode=cls_distill_multiopt", "optimizer=momentum"],
     "dropout, augmented": [SMALL, "model.dropout=0.3", "augment.flip=true", "augment.crop_padding=2"],
     "mixed pictures, parts of a batch": [

@@ -43,6 +43,14 @@ REFUSED = [
     (["loss.class_weights=[1,-1]"], "loss.class_weights"),
     (["loss.class_weights=[0,0]"], "give loss.class_weights=auto"),
     (["loss.class_weights={cat:high}"], "give loss.class_weights=auto"),
+    (["data.labels=many"], "Use loss=bce, or else loss=asl or loss=focal"),
+    (["data.labels=many", "loss=label_smoothing"], "lets one class win"),
+    (["loss=bce"], "Add data.labels=many, or use loss=cross_entropy"),
+    (["loss=asl"], "Add data.labels=many, or use loss=cross_entropy"),
+    (["data.labels=many", "loss=bce", "mode=cls_distill", "mimic=js_original"], "Use mimic=dml"),
+    (["data.labels=many", "loss=bce", "data.sampler=balanced"], "Use data.sampler=shuffle"),
+    (["data.labels=many", "loss=bce", "train.monitor=val/student/mcc"], "no such metric"),
+    (["train.monitor=val/student/hamming_loss"], "no such metric"),
     (["schedule.warmup_epochs=99"], "warm-up is not shorter than the run"),
     (["schedule=piecewise", "schedule.boundaries=[1]"], "so give 2 factors"),
     (["schedule=piecewise", "schedule.boundaries=[3,2,1]"], "must rise"),
@@ -182,3 +190,15 @@ def test_a_warm_up_longer_than_max_steps_is_refused(config_of):
 def test_a_warm_up_that_was_not_chosen_suits_a_run_of_any_length(config_of, schedule):
     for length in ("train.max_steps=3", "train.epochs=1", "train.max_minutes=0.01"):
         experiment.build(config_of("data=synthetic", "data.limit=40", f"schedule={schedule}", length))
+
+
+def test_many_labels_are_monitored_by_their_mean_average_precision(config_of):
+    many = ["data.labels=many", "loss=bce"]
+    for words, name, goal in (
+        ([], "val/student/average_precision", Goal.max),
+        (["train.monitor=val/map"], "val/average_precision", Goal.max),
+        (["train.monitor=val/hamming_loss"], "val/hamming_loss", Goal.min),
+    ):
+        train = config_of(*many, *words).train
+        assert (train.monitor, train.goal) == (name, goal)
+    assert config_of().train.monitor == "val/student/top1"

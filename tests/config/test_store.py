@@ -21,6 +21,8 @@ NEEDED = {
     "data=files": ["data.train=list.csv"],
     "data=image_folder": ["data.root=somewhere"],
     "data=shards": ["data.train=set.tar"],
+    "loss=bce": ["data.labels=many"],
+    "loss=asl": ["data.labels=many"],
     "loss=custom": ["loss.target=a.b:c"],
     "mimic=custom": ["mode=cls_distill", "mimic.target=a.b:c"],
     "features=attention_transfer": ["mode=cls_distill", "features.layers=[conv4]"],

@@ -40,6 +40,10 @@ COMPOSITIONS = {
         "data.sampler=balanced", "loss=label_smoothing", "loss.class_weights=[3,0.5,1,1,1,1,1,1,1,2]",
         "train.accumulate=2", "train.eval_every_steps=2", *PLAIN,
     ],
+    "many labels, peers": [
+        "data.labels=many", "loss=bce", "loss.class_weights=auto", "mode=cls_distill_multiopt", "mimic=kd",
+        "train.accumulate=2", *PLAIN,
+    ],
     "cls_distill": ["mode=cls_distill", *SMALL],
     "cls_distill_multiopt": [
         "mode=cls_distill_multiopt", "optimizer@mode.peer_optimizer=momentum", "mode.peer_optimizer.lr=0.01", *SMALL,
