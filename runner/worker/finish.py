@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,9 @@ def _write_details(
         each = of_classes(confusion)
         if training.loaders.many:
             details[name] = {
-                "average_precision": evaluation.precisions.get(name) or [None] * len(classes),
+                # Of a class without images there is none.
+                "average_precision": [None if math.isnan(one) else one for one in evaluation.precisions[name]]
+                or [None] * len(classes),
                 "precision": each.precision.tolist(),
                 "recall": each.recall.tolist(),
                 "f1": each.f1.tolist(),

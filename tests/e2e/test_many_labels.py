@@ -13,6 +13,7 @@ from PIL import Image
 
 from runner.deploy import manifest, served
 from runner.deploy.predict import Deployed
+from runner.errors import Damaged
 from runner.runs import result as results
 from tests.conftest import run_inline
 
@@ -143,6 +144,19 @@ def test_a_report_shows_every_label_in_place_of_a_confusion_matrix(place):
     assert shown.returncode == 0, shown.stderr
     counted = next(line for line in shown.stdout.splitlines() if "4 classes" in line)
     assert [int(text) for text in counted.split()[2:5]] == [115, 13, 32]
+
+
+def test_a_label_without_test_images_has_no_average_precision(place):
+    folder, _ = place
+    path = folder / "run" / "per_class.json"
+    details = json.loads(path.read_text())
+    details["student"]["average_precision"][0] = None
+    (folder / "scarce.json").write_text(json.dumps(details))
+    assert results.per_class(folder / "scarce.json")["student"]["average_precision"][0] is None
+    details["student"]["threshold"].pop()
+    (folder / "damaged.json").write_text(json.dumps(details))
+    with pytest.raises(Damaged, match="student has not a row a class"):
+        results.per_class(folder / "damaged.json")
 
 
 @pytest.mark.parametrize(
