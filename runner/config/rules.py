@@ -211,6 +211,11 @@ def _labels(config: Config) -> Iterator[str]:
             "mimic=js_original compares softmax outputs, and with data.labels=many each label is decided by itself. "
             "Use mimic=dml, mimic=kl or mimic=kd."
         )
+    if config.augment.enabled and (config.augment.mixup or config.augment.cutmix):
+        yield (
+            "augment.mixup and augment.cutmix mix images of one label each, and with data.labels=many they have any "
+            "number. Use augment.mixup=0 augment.cutmix=0"
+        )
     if config.data.sampler is not Sampler.shuffle:
         yield (
             f"data.sampler={config.data.sampler.name} draws classes, and with data.labels=many an image is of several. "

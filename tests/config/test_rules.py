@@ -49,6 +49,7 @@ REFUSED = [
     (["loss=asl"], "Add data.labels=many, or use loss=cross_entropy"),
     (["data.labels=many", "loss=bce", "mode=cls_distill", "mimic=js_original"], "Use mimic=dml"),
     (["data.labels=many", "loss=bce", "data.sampler=balanced"], "Use data.sampler=shuffle"),
+    (["data.labels=many", "loss=bce", "augment.mixup=0.2"], "Use augment.mixup=0 augment.cutmix=0"),
     (["data.labels=many", "loss=bce", "train.monitor=val/student/mcc"], "no such metric"),
     (["train.monitor=val/student/hamming_loss"], "no such metric"),
     (["schedule.warmup_epochs=99"], "warm-up is not shorter than the run"),
