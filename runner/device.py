@@ -111,8 +111,8 @@ def import_paddle() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
-    for number in came[:1]:
-        signal.raise_signal(number)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def load_paddle(threads: int | None) -> None:
