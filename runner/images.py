@@ -223,6 +223,9 @@ def decode(
             reason = f"of an unknown format, or damaged ({', '.join(dict.fromkeys(FORMATS.values()))} are read)"
         if name is None and isinstance(source, bytes):
             raise Unreadable(f"{len(source)} bytes are not an image: {reason}.", reason) from error
+        if isinstance(error, OSError) and error.strerror:
+            # It is not the picture that is wrong.
+            raise Unreadable(f"{called} cannot be read: {error.strerror}.", error.strerror) from error
         raise Unreadable(f"{called} cannot be read as an image: {reason}. Replace or remove it.", reason) from error
 
 

@@ -22,6 +22,9 @@ def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[P
     `trust=true` among them allows the `custom` targets of the config. A set of images that it `sees`, or that the
     overrides name, has to be there. Errors: CheckpointError, ConfigError, DataError.
     """
+    for text in overrides:
+        if text.startswith("trust=") and text != "trust=true":
+            raise ConfigError(f"{text}: trust=true is all there is. It allows the run's own code to be called.")
     untrusted = [text for text in overrides if text != "trust=true"]
     uris = [expanded(text.partition("=")[2]) for text in untrusted if text.startswith("tracking.uri=")]
     directory = lookup.directory_of(run, (uris or [cfg.Mlflow.uri])[0])

@@ -22,6 +22,11 @@ def _parts(split: Split, classes: list[str]) -> list[str]:
     return [*common, files.text_digest("\0".join(split.names())), files.digest([split.sizes()])]
 
 
+def images(digests: dict[str, str]) -> int:
+    """How many images all splits of a set together have."""
+    return sum(int(text.partition("-")[0]) for text in digests.values())
+
+
 def difference(before: str | None, now: str | None) -> str:
     """How one split differs from what it was: a phrase for a message, empty where it does not."""
     if before == now:

@@ -273,6 +273,10 @@ def check_data(saved: checkpoint.Saved, data: dict[str, Any]) -> list[str]:
         return [f"{saved.folder.name} is of an earlier version: whether the images are still the same is not known"]
     changed = {split: identity.difference(before.get(split), now.get(split)) for split in {**before, **now}}
     if decisive := [f"{split} {how}" for split, how in changed.items() if how and split != "test"]:
+        # Where one list is divided, one image more moves others to another split.
+        counts = [identity.images(digests) for digests in (before, now)]
+        if counts[0] != counts[1]:
+            decisive.append(f"all splits together have {counts[1]} images instead of {counts[0]}")
         raise DataError(
             f"The images of '{data['name']}' in {data['source']} are not those that {saved.folder} was trained on: "
             f"{'; '.join(decisive)}. Bring those back, or start a new run from its weights: checkpoint.init_from=RUN"

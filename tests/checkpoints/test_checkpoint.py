@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from runner.checkpoints import checkpoint, restore, weights
 from runner.checkpoints import state as state_file
 from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, STATE, About
-from runner.errors import CheckpointError, Diverged
+from runner.errors import CheckpointError, DataError, Diverged
 from runner.models import Networks
 from runner.training.loop import train_step
 from runner.worker import experiment
@@ -252,3 +252,12 @@ def test_a_state_of_an_earlier_version_is_read_and_its_images_are_not_compared(t
     assert restored.state.splits == {}
     [note] = check_data(restored, {"name": "pets", "source": "pets", "digests": {"train": "1-a-b-c"}})
     assert "of an earlier version: whether the images are still the same is not known" in note
+
+
+def test_images_that_are_not_those_of_the_run_are_told_by_split_and_number(tmp_path, run):
+    restored = checkpoint.verify(saved(tmp_path, run))
+    restored.state.splits.update(train="4-a-b-c-d", val="2-a-b-c-d", test="1-a-b-c-d")
+    now = {"train": "3-a-b-c-e", "val": "2-a-b-f-d", "test": "1-a-b-c-d"}
+    said = "train has 3 images instead of 4; val has other names of images; all splits together have 6 .* instead of 7"
+    with pytest.raises(DataError, match=said):
+        check_data(restored, {"name": "pets", "source": "pets", "digests": now})

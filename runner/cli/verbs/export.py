@@ -17,7 +17,7 @@ from ... import files
 from ...config.keys import expanded
 from ...config.rules import validate
 from ...deploy.manifest import EXPORT, MANIFEST
-from ...errors import ConfigError, DiskError
+from ...errors import ConfigError, DataError, DiskError, UserError
 from ...processes import locked
 from ...runs.journal import JOURNAL, LOCK, Journal
 from ...terminal import screen, styled
@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> int:
     place = directory if config.deploy.network == own else directory / config.deploy.network
     place = Path(options.output or (Path("exports") / options.run if fetched else place))
     files.refuse_foreign(place / EXPORT, MANIFEST)
+    was_there = place.exists()
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -65,7 +66,14 @@ def main(arguments: list[str]) -> int:
     with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
         if lock is None:
             raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
-        stage, thresholds = finished.load_stage(directory, config, "final")
+        try:
+            stage, thresholds = finished.load_stage(directory, config, "final")
+            if not len(stage.loaders.train.split):
+                raise DataError(f"{stage.about.place} has no training images, which integers are calibrated with.")
+        except UserError:
+            if not was_there:
+                files.remove_empty(place)
+            raise
         network = stage.networks[config.deploy.network]
         fitted = temperature.fitted(network, stage.loaders, config.data, stage.precision)
         chosen = thresholds.get(config.deploy.network)

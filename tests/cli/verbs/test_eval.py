@@ -111,3 +111,15 @@ def test_a_complete_run_needs_no_images(here, folder, tmp_path):
     assert (done.returncode, "is complete" in done.stdout) == (0, True)
     more = here(*words, "train.max_steps=99", "train.epochs=99", cwd=tmp_path)
     assert (more.returncode, "set cannot be listed" in more.stderr) == (3, True)
+
+
+def test_an_export_needs_training_images_and_leaves_no_folder_where_it_is_refused(folder):
+    write(folder / "only" / "test", each=2)
+    done = run("export", "run", "data.root=only", "--output", "out", "--format", "onnx", cwd=folder)
+    assert (done.returncode, "only has no training images" in done.stderr) == (3, True)
+    assert not (folder / "out").exists()
+
+
+def test_only_true_is_trust(folder):
+    done = run("eval", "run", "trust=True", cwd=folder)
+    assert (done.returncode, "trust=true is all there is" in done.stderr) == (2, True)

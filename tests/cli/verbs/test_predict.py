@@ -64,7 +64,7 @@ def test_a_name_that_nothing_has_is_named_and_the_others_are_answered(place, her
     assert done.returncode == 3
     assert [(row["image"], "error" in row) for row in rows] == [(name, name == names[1]) for name in names]
     assert "1 of 3 pictures could not be read" in done.stderr
-    assert "set/nothing.png cannot be read" in done.stderr
+    assert "set/nothing.png cannot be read: No such file or directory." in done.stderr
     alone = here("predict", "net", names[1], cwd=place)
     assert (alone.returncode, alone.stdout) == (3, "")
     assert "set/nothing.png: no image was found" in alone.stderr
