@@ -320,6 +320,13 @@ def test_numbers_are_in_their_order_whatever_zeros_they_begin_with(root):
     assert listed(root, "cat/0.png 7\ncat/1.png 10\ncat/2.png 07\n").classes == ["07", "7", "10"]
 
 
+def test_a_pipe_which_would_be_waited_for_and_a_folder_are_no_pictures(root):
+    os.mkfifo(root / "cat" / "pipe.png")
+    (root / "cat" / "folder.png").mkdir()
+    with pytest.raises(DataError, match="2 pictures are missing"):
+        listed(root, "cat/1.png cat\ncat/pipe.png cat\ncat/folder.png cat\ndog/1.png dog")
+
+
 def test_missing_files_are_left_out_on_request_and_counted(root):
     source = listed(root, "cat/0.png cat\ndog/7.png dog\ndog/1.png dog\n", on_error=cfg.OnError.skip)
     assert len(source.train) == 2
