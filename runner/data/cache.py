@@ -71,6 +71,8 @@ class OnDisk:
     """[H, W, C]."""
     room: int
     """Pictures that it has room for."""
+    known: np.ndarray
+    """uint8 [room], shared with processes that are forked: 1 where this run has read or written the picture."""
 
     def read(self, index: int) -> np.ndarray | None:
         """A picture, uint8 [H, W, C], where it is known."""
@@ -80,6 +82,7 @@ class OnDisk:
         with contextlib.suppress(OSError):
             os.preadv(self.file.fileno(), [picture.data, mark], int(index) * _stride(self.shape))
             if mark == _mark(index, picture):
+                self.known[index] = 1
                 return picture
         return None
 
@@ -88,8 +91,19 @@ class OnDisk:
         if index < self.room:
             try:
                 os.pwritev(self.file.fileno(), [picture.data, _mark(index, picture)], int(index) * _stride(self.shape))
+                self.known[index] = 1
             except OSError:
                 self.room = 0
+
+    def has_all(self, count: int) -> bool:
+        """Whether this run has met all pictures of a split here."""
+        return self.room == count and bool(self.known.all())
+
+    def announce(self, indices: np.ndarray) -> None:
+        """Have the system read pictures that will be asked for next, int64 [n], without waiting for it."""
+        stride = _stride(self.shape)
+        for index in indices.tolist():
+            os.posix_fadvise(self.file.fileno(), index * stride, stride, os.POSIX_FADV_WILLNEED)
 
 
 def _stride(shape: tuple[int, int, int]) -> int:
@@ -145,7 +159,7 @@ def _on_disk(splits: dict[str, ImageFiles], folder: Path) -> list[str]:
     for name, split in splits.items():
         room = min(len(split), free // _stride(split.shape))
         free -= room * _stride(split.shape)
-        split.cache = OnDisk(opened[name], split.shape, room)
+        split.cache = OnDisk(opened[name], split.shape, room, shared_memory((room,)))
         if room < len(split):
             notes.append(
                 f"data.cache=disk keeps {room:,} of {len(split):,} pictures ({name}): more is not in half of what is "

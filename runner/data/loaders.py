@@ -14,7 +14,7 @@ from .. import device
 from ..kernels.pictures import resampler
 from . import cache, workers
 from .augment import mix
-from .cache import InMemory
+from .cache import InMemory, OnDisk
 from .matching import ExpectedClasses
 from .prefetch import prefetched
 from .samplers import batch_bounds, epoch_order, order
@@ -256,9 +256,19 @@ def _read(
             # Compiled and loaded before there are several processes.
             split.resample = resampler()
             count = config.workers if isinstance(config, cfg.Pictures) else 0
-            yield from workers.decoded(split, batches, count) if count else _decoded(split, batches)
+            if isinstance(split.cache, OnDisk) and split.cache.has_all(len(split)):
+                # Processes would take longer to start, and to share what they read, than reading takes.
+                for batch, following in zip(_decoded(split, batches), [*batches[1:], np.empty(0)], strict=True):
+                    split.cache.announce(following)
+                    yield batch
+            else:
+                yield from workers.decoded(split, batches, count) if count else _decoded(split, batches)
 
 
 def _decoded(split: ImageFiles, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The same, one picture after the other; a batch is valid until the next."""
+    pictures = np.empty((max(map(len, batches), default=0), *split.shape), np.uint8)
     for indices in batches:
-        yield indices, np.stack([split.decode(index) for index in indices]), np.arange(len(indices))
+        for place, index in enumerate(indices):
+            pictures[place] = split.decode(index)
+        yield indices, pictures, np.arange(len(indices))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 from runner import config as cfg
 from runner import data, device, files
 from runner.data import cache
+
+from . import layouts
 
 WAYS = [cfg.Cache.memory, cfg.Cache.disk]
 
@@ -50,9 +53,9 @@ def assert_same(one, other):
         np.testing.assert_array_equal(left[1], right[1])
 
 
-def remove_pictures(root):
+def remove_pictures(root, pattern="*.png"):
     """Whoever decodes after this fails."""
-    for path in root.rglob("*.png"):
+    for path in root.rglob(pattern):
         stat = path.stat()
         path.write_bytes(b"x" * stat.st_size)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -67,6 +70,38 @@ def test_later_epochs_are_the_same_and_decode_nothing(root, way, workers):
     remove_pictures(root)
     assert_same(seen(train, 1), expected[1])
     assert_same(seen(train, 2, 1), expected[2][1:])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("way", WAYS)
+def test_pictures_in_shards_are_kept_as_well(tmp_path, way, workers):
+    pictures = layouts.drawn([f"{name}/{number:02}.png" for name in ("cat", "dog") for number in range(10)])
+    config = layouts.write_tars(tmp_path / "tars", pictures, 3)
+    config = replace(
+        config, image_size=8, batch_size=6, val_fraction=0.0, test_fraction=0.0,
+        augment=cfg.Augment(crop_padding=2, flip=True),
+    )  # fmt: skip
+    plain = data.build(replace(config, workers=0), seed=0).train
+    expected = [seen(plain, epoch) for epoch in range(2)]
+    config = replace(config, cache=way, workers=workers)
+    train = data.build(config, seed=0).train
+    assert_same(seen(train, 0), expected[0])
+    remove_pictures(tmp_path, "*.tar")
+    assert_same(seen(train, 1), expected[1])
+    if way is cfg.Cache.disk:
+        assert_same(seen(data.build(config, seed=0).train, 1), expected[1])
+
+
+def test_what_is_on_the_disk_is_read_without_processes_once_all_of_it_is(root, monkeypatch):
+    train = built(root, cfg.Cache.disk, workers=2).train
+    expected = [seen(built(root).train, epoch) for epoch in range(3)]
+    first = train.epoch(0)
+    next(first)
+    first.close()
+    # Some pictures are missing still.
+    assert_same(seen(train, 1), expected[1])
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a process was started"))
+    assert_same(seen(train, 2), expected[2])
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from runner import config as cfg
 from runner import data
 
 from . import layouts
@@ -84,3 +86,27 @@ def test_pictures_in_any_layout_are_decoded_alike(tmp_path):
     for write in WRITERS.values():
         split = data.load(write(tmp_path, pictures)).train
         assert all((split.decode(place) == expected.decode(place)).all() for place in range(len(split)))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("layout", ["folder", "list", "tar", "parquet"])
+def test_processes_of_a_run_see_the_parts_of_what_one_sees(tmp_path, layout, workers):
+    pictures = layouts.drawn([f"{name}/{number:02}.png" for name in ("cat", "dog") for number in range(15)])
+    config = layouts.write_folder(tmp_path / "files", pictures)
+    if layout != "folder":
+        config = WRITERS[layout](tmp_path, pictures)
+    config = replace(
+        config, image_size=8, batch_size=7, val_fraction=0.2, test_fraction=0.0, workers=workers,
+        augment=cfg.Augment(crop_padding=2, flip=True),
+    )  # fmt: skip
+    alone = data.build(replace(config, workers=0), seed=3)
+    for world in (1, 2, 3):
+        parts = [data.build(config, seed=3, rank=rank, world=world) for rank in range(world)]
+        for whole, loaders in [
+            (alone.train.epoch(1, 1), [part.train.epoch(1, 1) for part in parts]),
+            (iter(alone.val), [iter(part.val) for part in parts]),
+        ]:
+            for batch, *shares in zip(whole, *loaders, strict=True):
+                for rank, share in enumerate(shares):
+                    assert share.images.numpy().tobytes() == batch.images.numpy()[rank::world].tobytes()
+                    assert share.labels.tolist() == batch.labels.tolist()[rank::world]
