@@ -338,6 +338,11 @@ def _train(config: Config) -> Iterator[str]:
             f"train.accumulate={train.accumulate}: a batch of data.batch_size={config.data.batch_size} cannot be "
             "computed in more parts than it has images."
         )
+    if train.eval_every_steps and train.eval_every > 1:
+        yield (
+            f"train.eval_every={train.eval_every} counts epochs, and train.eval_every_steps={train.eval_every_steps} "
+            "steps in their place. Drop one of the two."
+        )
     for name, custom in train.metrics.items():
         if problem := monitor.naming_problem(name):
             yield f"train.metrics.{name}: {problem}."

@@ -39,6 +39,7 @@ REFUSED = [
     ),
     (["mode=cls_distill_multiopt", "mimic.detach_peer=false"], "Use mimic.detach_peer=true"),
     (["mode=cls_teacher"], "mode.teacher_from has no value"),
+    (["train.eval_every=2", "train.eval_every_steps=50"], "Drop one of the two"),
     (["loss.class_weights=auot"], "give loss.class_weights=auto"),
     (["loss.class_weights=[1,-1]"], "loss.class_weights"),
     (["loss.class_weights=[0,0]"], "give loss.class_weights=auto"),
