@@ -25,7 +25,7 @@ from ..config import store
 from ..errors import STOPPED, ConfigError, RunFailed, UserError
 from ..launch import supervisor, workers
 from ..launch.command import Command
-from ..launch.glance import glance
+from ..launch.missing_data import refuse_missing
 from ..runs import sweep
 from ..runs.journal import CONFIG
 from . import engines, optuna, run_summary
@@ -63,7 +63,7 @@ class Check(Callback):
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder))
             # Other machines have images of their own, and a run that is complete needs none.
             if isinstance(typed.launch, cfg.Local) and not (folder / CONFIG).exists():
-                glance(typed)
+                refuse_missing(typed)
         except Exception as error:
             raise Refused(error) from error
 

@@ -11,7 +11,7 @@ from .. import device, files, stored
 from ..config import store
 from ..config.keys import expanded
 from ..errors import ConfigError
-from ..launch.glance import glance
+from ..launch.missing_data import refuse_missing
 from ..runs.journal import CONFIG, events
 from ..tracking import lookup
 
@@ -43,7 +43,7 @@ def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[P
             "whoever made that run, add: trust=true"
         )
     if (sees_data or any(text.startswith("data.") for text in untrusted)) and (classes := _classes(directory)):
-        glance(config, classes)
+        refuse_missing(config, classes)
     device.load_paddle(config.train.threads)
     return directory, config
 

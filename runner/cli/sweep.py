@@ -25,7 +25,7 @@ from ..config.rules import name_problems
 from ..config.search_rules import refuse_search
 from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
 from ..launch.command import Command
-from ..launch.glance import glance
+from ..launch.missing_data import refuse_missing
 from ..launch.signals import ToJobs
 from ..runs import sweep
 from ..runs.journal import CONFIG, SWEEP, tracked
@@ -131,7 +131,7 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool
     has_one_set = not any(key.lstrip("+").startswith(OF_DATA) for key in varied)
     # Machines of a queue have images of their own, and jobs that are complete need none.
     if config and has_one_set and not engines.is_queue(launcher._target_) and not composed.sweep.resume:
-        glance(config)
+        refuse_missing(config)
     # As Hydra's sweepers write them.
     shared = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in fixed]
     combinations = math.prod(len(list(one.sweep_iterator())) for one in parsed if one.is_discrete_sweep())

@@ -65,7 +65,7 @@ def load(config: cfg.ImageFolder, known: Sequence[str] = ()) -> Source:
     return Source(name, names, **splits, skipped=dict(+found.skipped), is_undivided=not found.names)
 
 
-def glance(config: cfg.ImageFolder, known: Sequence[str] = ()) -> None:
+def refuse_missing(config: cfg.ImageFolder, known: Sequence[str] = ()) -> None:
     """Refuse as `load` does what needs no list of all images. Errors: DataError."""
     found = layout(config.root, known)
     folders = itertools.chain(*map(found.folders, found.classes))

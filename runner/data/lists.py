@@ -28,7 +28,7 @@ def load(config: cfg.FileList, known: Sequence[str] = ()) -> Source:
     Labels are int64 [N], or uint8 [N, K] of 0 and 1 where pictures have several; `known` as in `classes.numbers`.
     Errors: DataError for lists that cannot be read, wrong lines and missing files, of each all at once.
     """
-    glance(config)
+    refuse_missing(config)
     problems = Problems()
     rows = {split: tables.read(path, config, problems) for split, path in _lists(config).items()}
     problems.refuse("lines are wrong", MEND)
@@ -54,7 +54,7 @@ def load(config: cfg.FileList, known: Sequence[str] = ()) -> Source:
     return Source(name, names, **splits, skipped=skipped, is_undivided=len(rows) == 1)
 
 
-def glance(config: cfg.FileList) -> None:
+def refuse_missing(config: cfg.FileList) -> None:
     """Refuse lists, and a folder of the images, that cannot be opened. Errors: DataError."""
     for path in _lists(config).values():
         tables.read_bytes(path, 1)

@@ -113,7 +113,7 @@ def load(config: cfg.Shards, known: Sequence[str] = ()) -> Source:
     return Source(name, names, **splits, skipped={HIDDEN: hidden} if hidden else {}, is_undivided=len(splits) == 1)
 
 
-def glance(config: cfg.Shards) -> None:
+def refuse_missing(config: cfg.Shards) -> None:
     """Refuse shards that are not there, as far as they are on this machine. Errors: DataError."""
     for pattern in _patterns(config).values():
         if not storage.is_remote(config.root or pattern) and not storage.is_remote(pattern):

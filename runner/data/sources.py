@@ -52,18 +52,18 @@ def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool
     return source
 
 
-def glance(config: cfg.Data, known: Sequence[str] = ()) -> None:
+def refuse_missing(config: cfg.Data, known: Sequence[str] = ()) -> None:
     """Refuse a set of which a look at folders and names shows that `load` would refuse it.
 
     `known` are the classes of networks that are only measured. Errors: DataError.
     """
     match config:
         case cfg.ImageFolder():
-            folder.glance(config, known)
+            folder.refuse_missing(config, known)
         case cfg.FileList():
-            lists.glance(config)
+            lists.refuse_missing(config)
         case cfg.Shards():
-            shards.glance(config)
+            shards.refuse_missing(config)
         case cfg.Cifar10() | cfg.Cifar100() if not config.download:
             cifar.require(config)
         case cfg.Mnist() | cfg.FashionMnist() if not config.download:

@@ -29,7 +29,7 @@ from ..runs.journal import CHECKPOINTS, CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, 
 from ..runs.result import Result
 from . import workers
 from .command import Command
-from .glance import glance
+from .missing_data import refuse_missing
 from .signals import ToWorkers
 
 #: Seconds that the other commands of a run have to hear that there is nothing to train.
@@ -153,7 +153,7 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
             return False
         if done:
             _refuse_shorter(config, done)
-    glance(config)
+    refuse_missing(config)
     if config.checkpoint.resume not in ("never", "auto"):
         files.write_text(directory / ORIGIN, config.checkpoint.resume)
     store.write(config, directory / CONFIG)

@@ -250,17 +250,17 @@ def test_each_split_to_be_measured_may_have_classes_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("files", [[], ["1.png"], ["cat/1.txt", "dog/1.txt"], [f"a/b/{name}" for name in PAIR]])
-def test_a_glance_refuses_in_the_same_words(tmp_path, files):
+def test_what_is_missing_is_refused_early_in_the_same_words(tmp_path, files):
     made(tmp_path / "set", *files)
     for root in (tmp_path / "set", tmp_path / "nowhere", Path(__file__)):
-        with pytest.raises(DataError) as glanced:
-            folder.glance(cfg.ImageFolder(root=str(root)))
+        with pytest.raises(DataError) as early:
+            folder.refuse_missing(cfg.ImageFolder(root=str(root)))
         with pytest.raises(DataError) as whole:
             loaded(root)
-        assert str(glanced.value) == str(whole.value)
+        assert str(early.value) == str(whole.value)
 
 
-def test_a_glance_lists_no_images(tmp_path, monkeypatch):
+def test_the_early_refusal_lists_no_images(tmp_path, monkeypatch):
     made(tmp_path, *many("cat", "dog", within="train/"))
     monkeypatch.setattr(folder, "walk", None)
-    folder.glance(cfg.ImageFolder(root=str(tmp_path)))
+    folder.refuse_missing(cfg.ImageFolder(root=str(tmp_path)))

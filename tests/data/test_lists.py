@@ -81,7 +81,7 @@ def test_a_root_that_is_not_there_is_named(root):
     (root / "list.txt").write_text(NUMBERED)
     for place in ("nowhere", "list.txt"):
         with pytest.raises(DataError, match=f"{place} is not a folder, and data.root"):
-            lists.glance(cfg.FileList(root=str(root / place), train=str(root / "list.txt")))
+            lists.refuse_missing(cfg.FileList(root=str(root / place), train=str(root / "list.txt")))
         with pytest.raises(DataError, match=f"{place} is not a folder, and data.root"):
             lists.load(cfg.FileList(root=str(root / place), train=str(root / "list.txt")))
 

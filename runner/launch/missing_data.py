@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .. import config as cfg
 
 
-def glance(config: cfg.Config, known: Sequence[str] = ()) -> None:
+def refuse_missing(config: cfg.Config, known: Sequence[str] = ()) -> None:
     """Refuse a set whose folder, lists or files are not there, as what loads it does.
 
     `known` are the classes of networks that are only measured. Errors: DataError.
@@ -16,4 +16,4 @@ def glance(config: cfg.Config, known: Sequence[str] = ()) -> None:
         # NumPy and Pillow take a fifth of a second to import.
         from ..data import sources
 
-        sources.glance(config.data, known)
+        sources.refuse_missing(config.data, known)
