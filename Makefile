@@ -70,7 +70,7 @@ lint: $(DEVELOPMENT)
 
 bench: $(DEVELOPMENT)
 	$(call install,cpu dev bench)
-	for name in training loop_overhead limits input_pipeline folder_pipeline startup memory default_run tracking_overhead sweep_overhead deployed \
+	for name in training loop_overhead limits input_pipeline folder_pipeline augmentation startup memory default_run tracking_overhead sweep_overhead deployed \
 		prediction compression scaling eta; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(INSTALLED): pyproject.toml

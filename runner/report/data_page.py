@@ -13,6 +13,7 @@ import numpy as np
 from .. import __version__, files
 from .. import config as cfg
 from ..data import about, duplicates
+from ..data.augment import mix
 from ..data.check import Looked
 from ..data.splits import Source, Split, has_class, label_text, picture
 from ..errors import DataError
@@ -70,6 +71,7 @@ def _context(subject: Subject) -> dict[str, Any]:
         ],
         "augmented": _augmented(subject),
         "epochs": EPOCHS,
+        "mixed": mix.is_on(subject.config.augment, 0, None),
         "size": subject.config.data.size,
         "command_line": subject.command,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,22 @@ from .test_operations import pictures
 from .test_program import program
 
 torch = pytest.importorskip("torch")
-functional = pytest.importorskip("torchvision.transforms.v2.functional")
+# The wheel on PyPI has operators for a PyTorch with CUDA. No transform needs them, so another one does as well.
+with mock.patch("torch.library.register_fake", return_value=lambda function: function):
+    functional = pytest.importorskip("torchvision.transforms.v2.functional")
+pytestmark = pytest.mark.slow
 
+#: Operation → the function of torchvision, the smallest and the largest strength, and whether it is compared with
+#: floats: of bytes torchvision cuts off fractions, of saturation's twice.
+RANDOM = {
+    Operation.brightness: ("adjust_brightness", 0.0, 2.5, True),
+    Operation.contrast: ("adjust_contrast", 0.0, 2.5, True),
+    Operation.saturation: ("adjust_saturation", 0.0, 2.5, True),
+    Operation.hue: ("adjust_hue", -0.5, 0.5, True),
+    Operation.sharpness: ("adjust_sharpness", 0.0, 3.0, False),
+    Operation.posterize: ("posterize", 1, 8, False),
+    Operation.solarize: ("solarize", 0, 255, False),
+}
 COLOURS = {
     Operation.brightness: ("adjust_brightness", [0.3, 1.7]),
     Operation.contrast: ("adjust_contrast", [0.3, 1.7]),
@@ -46,6 +62,23 @@ def test_an_operation_is_that_of_torchvision_up_to_a_grey_level(operation):
             arguments = [] if strength is None else [strength]
             expected = getattr(functional, name)(tensor(picture), *arguments)
             assert far(operated(picture, [(operation, strength or 0)]), expected).max() <= 1
+
+
+@pytest.mark.parametrize("operation", RANDOM, ids=lambda one: one.name)
+def test_random_strengths_on_random_pictures_are_those_of_torchvision(operation):
+    name, least, most, as_floats = RANDOM[operation]
+    generator = np.random.default_rng(int(operation))
+    for _ in range(40):
+        height, width = generator.integers(3, 60, 2)
+        low, high = np.sort(generator.integers(0, 256, 2))
+        picture = generator.integers(low, high + 1, (height, width, 3), dtype=np.uint8)
+        strength = float(generator.uniform(least, most))
+        if isinstance(least, int):
+            strength = round(strength)
+        given = tensor(picture) / 255 if as_floats else tensor(picture)
+        expected = getattr(functional, name)(given, strength) * (255 if as_floats else 1)
+        found = far(operated(picture, [(operation, strength)]), expected).max()
+        assert found <= (0.7 if as_floats else 1), (strength, picture.shape)
 
 
 def test_a_blur_is_that_of_torchvision():
