@@ -54,7 +54,7 @@ void copied(const Byte* __restrict from, const Picture& to) {
   }
 }
 
-// The first of the columns 0…count whose place, from + column · step, is in 0…side - 1, and the one behind the last.
+// Narrows a run of columns to those whose place, from + column · step, is in 0…side - 1; 0 and 0 where there are none.
 void clip_run(Index from, Index step, Index side, Index& begin, Index& end) {
   const auto least = [](Index value, Index by) { return value <= 0 ? -(-value / by) : (value - 1) / by + 1; };
   if (step < 0) {
@@ -64,9 +64,9 @@ void clip_run(Index from, Index step, Index side, Index& begin, Index& end) {
     begin = std::max(begin, least(-from, step));
     end = std::min(end, least(side - from, step));
   } else if (from < 0 || from >= side) {
-    end = begin;
+    end = 0;
   }
-  end = std::max(begin, end);
+  if (begin >= end) begin = end = 0;
 }
 
 // A run of pixels of one row, all from within the image: the k-th from (x + k · dx, y + k · dy), in half pixels with
