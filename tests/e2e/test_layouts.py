@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 
 from tests.conftest import INLINE, run_inline
 from tests.data import layouts
+from tests.e2e.processes import run
+from tests.e2e.test_resume import state
 
 RUN = [
     *INLINE, "model=mobilenet_v3_small_x0_35", "deploy.formats=[]", "schedule=constant", "data.image_size=32",
@@ -51,6 +54,35 @@ def runs(sets):
 def test_a_run_is_the_same_in_every_layout(runs, layout):
     assert any("train/loss" in values for values in runs["image_folder"])
     assert runs[layout] == runs["image_folder"]
+
+
+#: Where pictures are, whether they are kept, and in how many processes each process of a run decodes them.
+TOGETHER = [("image_folder", "none", 2), ("image_folder", "disk", 1), ("shards", "none", 0), ("shards", "disk", 3)]
+LINEAR = ["model=custom", "model.target=tests.samples:linear_network", "deploy.formats=[]", "schedule=constant"]
+BATCHES = [
+    "data.image_size=32", "data.batch_size=8", "data.val_fraction=0.2", "data.augment.flip=true",
+    "data.augment.crop_padding=2", "train.epochs=2", "train.log_every=1", "train.threads=1", "tracking=none",
+]  # fmt: skip
+
+
+def trained_by_two(sets, directory, layout, *words):
+    done = run(
+        *LINEAR, *BATCHES, f"data={layout}", *LAYOUTS[layout], *words, "launch.nproc_per_node=2",
+        f"hydra.run.dir={directory}", cwd=sets, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return state(directory)
+
+
+def test_two_processes_train_the_same_wherever_pictures_are_and_however_many_decode_them(sets, tmp_path):
+    plain = trained_by_two(sets, tmp_path / "plain", "image_folder", "data.workers=0")
+    for layout, cache, workers in TOGETHER:
+        words = [f"data.cache={cache}", f"data.workers={workers}"]
+        tensors, _, points, result = trained_by_two(sets, tmp_path / f"{layout}-{cache}", layout, *words)
+        for file, expected in plain[0].items():
+            assert tensors[file].keys() == expected.keys()
+            assert all(np.array_equal(tensors[file][name], value) for name, value in expected.items()), (layout, cache)
+        assert (points, result) == plain[2:]
 
 
 @pytest.mark.parametrize(
