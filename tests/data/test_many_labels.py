@@ -9,7 +9,7 @@ import pytest
 
 from runner import config as cfg
 from runner import data
-from runner.data import about, check, identity, sources
+from runner.data import about, check, identity
 from runner.errors import DataError
 from tests.data import layouts
 
@@ -100,12 +100,7 @@ def test_without_the_key_it_is_refused_and_named(root, layout):
         data.load(config)
 
 
-@pytest.mark.parametrize("labels", [np.full((4, 2), 2, np.uint8), np.zeros((4, 3), np.uint8), np.zeros((4, 2))])
-def test_arrays_of_ones_own_are_rows_of_zeros_and_ones(monkeypatch, labels):
-    source = data.Source("mine", ["a", "b"], train=data.Images(np.zeros((4, 4, 4, 3), np.uint8), labels))
-    monkeypatch.setattr(sources, "_read", lambda config: source)
-    with pytest.raises(DataError, match=r"labels must be uint8 \[4, 2\] of 0 and 1"):
-        data.load(cfg.CustomData(**{name: value for name, value in MANY.items() if name != "test_fraction"}))
+WRONG = [np.full((40, 3), 2, np.uint8), np.zeros((40, 2), np.uint8), np.zeros((40, 3))]
 
 
 def sets(images=40, classes=3, seed=0):
@@ -114,25 +109,36 @@ def sets(images=40, classes=3, seed=0):
     return data.Images(pixels, (generator.random((images, classes)) < 0.4).astype(np.uint8))
 
 
-def test_splits_are_held_out_and_limits_take_every_set_of_labels(monkeypatch):
-    source = data.Source("mine", ["a", "b", "c"], train=sets())
-    monkeypatch.setattr(sources, "_read", lambda config: source)
-    config = cfg.CustomData(labels=cfg.Labels.many, val_fraction=0.25, image_size=4)
-    divided = data.load(config)
+def mine(wrong=None):
+    """A set of one's own, or one whose labels are none."""
+    split = sets()
+    return data.Source(
+        "mine", ["a", "b", "c"], train=split if wrong is None else data.Images(split.images, WRONG[wrong])
+    )
+
+
+def own(**more):
+    return cfg.CustomData(target=f"{__name__}:mine", labels=cfg.Labels.many, image_size=4, **more)
+
+
+@pytest.mark.parametrize("wrong", range(len(WRONG)))
+def test_arrays_of_ones_own_are_rows_of_zeros_and_ones(wrong):
+    with pytest.raises(DataError, match=r"labels must be uint8 \[40, 3\] of 0 and 1"):
+        data.load(own(kwargs={"wrong": wrong}))
+
+
+def test_splits_are_held_out_and_limits_take_every_set_of_labels():
+    divided = data.load(own(val_fraction=0.25))
     assert (len(divided.train), len(divided.val)) == (30, 10)
-    config.limit = 8
-    few = data.load(config).train.labels
+    few = data.load(own(val_fraction=0.25, limit=8)).train.labels
     assert len(few) == 8
     assert len(np.unique(few, axis=0)) == len(np.unique(divided.train.labels, axis=0))
 
 
-def test_labels_follow_the_classes_of_weights(monkeypatch):
-    source = data.Source("mine", ["a", "b", "c"], train=sets())
-    monkeypatch.setattr(sources, "_read", lambda config: source)
-    config = cfg.CustomData(labels=cfg.Labels.many, val_fraction=0, image_size=4)
+def test_labels_follow_the_classes_of_weights():
     expected = data.ExpectedClasses(["c", "x", "a", "b"], "weights", data.ClassMismatch.subset)
-    labels = data.load(config, expected).train.labels
-    np.testing.assert_array_equal(labels[:, [2, 3, 0]], source.train.labels)
+    labels = data.load(own(val_fraction=0), expected).train.labels
+    np.testing.assert_array_equal(labels[:, [2, 3, 0]], sets().labels)
     assert not labels[:, 1].any()
 
 
