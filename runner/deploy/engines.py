@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .. import device
 from ..errors import CheckpointError, ConfigError
 from .manifest import ExportedFile
 
@@ -92,7 +91,6 @@ class PaddleInference:
     def __init__(self, path: Path, threads: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            device.import_paddle()
             import paddle
             from paddle import inference
 

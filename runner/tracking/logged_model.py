@@ -26,8 +26,9 @@ NAME, DIGEST = "model", "runner.digest"
 #: other modules a notebook wants too.
 PACKAGE = "runner_served"
 MODULES = (
-    "__init__.py", "errors.py", "terminal.py", "files.py", "colours.py", "images.py", "stored.py", "deploy/__init__.py",
-    "deploy/preprocessing.py", "deploy/manifest.py", "deploy/engines.py", "deploy/predict.py", "deploy/served.py",
+    "__init__.py", "errors.py", "terminal.py", "files.py", "colours.py", "images.py", "stored.py",
+    "deploy/__init__.py", "deploy/preprocessing.py", "deploy/manifest.py", "deploy/engines.py", "deploy/predict.py",
+    "deploy/served.py",
 )  # fmt: skip
 
 

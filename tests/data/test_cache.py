@@ -77,19 +77,17 @@ def test_later_epochs_are_the_same_and_decode_nothing(root, way, workers):
 def test_pictures_in_shards_are_kept_as_well(tmp_path, way, workers):
     pictures = layouts.drawn([f"{name}/{number:02}.png" for name in ("cat", "dog") for number in range(10)])
     config = layouts.write_tars(tmp_path / "tars", pictures, 3)
-    config = replace(
-        config, image_size=8, batch_size=6, val_fraction=0.0, test_fraction=0.0,
-        augment=cfg.Augment(crop_padding=2, flip=True),
-    )  # fmt: skip
-    plain = data.build(replace(config, workers=0), seed=0).train
+    config = replace(config, image_size=8, batch_size=6, val_fraction=0.0, test_fraction=0.0)
+    changes = cfg.Augment(crop_padding=2, flip=True)
+    plain = data.build(replace(config, workers=0), seed=0, augment=changes).train
     expected = [seen(plain, epoch) for epoch in range(2)]
     config = replace(config, cache=way, workers=workers)
-    train = data.build(config, seed=0).train
+    train = data.build(config, seed=0, augment=changes).train
     assert_same(seen(train, 0), expected[0])
     remove_pictures(tmp_path, "*.tar")
     assert_same(seen(train, 1), expected[1])
     if way is cfg.Cache.disk:
-        assert_same(seen(data.build(config, seed=0).train, 1), expected[1])
+        assert_same(seen(data.build(config, seed=0, augment=changes).train, 1), expected[1])
 
 
 def test_what_is_on_the_disk_is_read_without_processes_once_all_of_it_is(root, monkeypatch):

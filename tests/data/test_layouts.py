@@ -95,13 +95,11 @@ def test_processes_of_a_run_see_the_parts_of_what_one_sees(tmp_path, layout, wor
     config = layouts.write_folder(tmp_path / "files", pictures)
     if layout != "folder":
         config = WRITERS[layout](tmp_path, pictures)
-    config = replace(
-        config, image_size=8, batch_size=7, val_fraction=0.2, test_fraction=0.0, workers=workers,
-        augment=cfg.Augment(crop_padding=2, flip=True),
-    )  # fmt: skip
-    alone = data.build(replace(config, workers=0), seed=3)
+    config = replace(config, image_size=8, batch_size=7, val_fraction=0.2, test_fraction=0.0, workers=workers)
+    changes = cfg.Augment(crop_padding=2, flip=True)
+    alone = data.build(replace(config, workers=0), seed=3, augment=changes)
     for world in (1, 2, 3):
-        parts = [data.build(config, seed=3, rank=rank, world=world) for rank in range(world)]
+        parts = [data.build(config, seed=3, rank=rank, world=world, augment=changes) for rank in range(world)]
         for whole, loaders in [
             (alone.train.epoch(1, 1), [part.train.epoch(1, 1) for part in parts]),
             (iter(alone.val), [iter(part.val) for part in parts]),

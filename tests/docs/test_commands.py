@@ -23,6 +23,7 @@ ELSEWHERE = {
     "python -m paddle.distributed.launch": "tests/e2e/test_ranks.py launches it",
     "mlflow models serve": "tests/deploy/test_serving.py serves it",
     "curl http://127.0.0.1:5001/invocations": "tests/deploy/test_serving.py asks it",
+    "python -m runner eval RUN data.root=OTHER": "tests/cli/verbs/test_eval.py measures other folders",
     "srun": "tests/e2e/test_slurm.py has a SLURM of its own",
     "sbatch": "tests/e2e/test_slurm.py has a SLURM of its own",
     "pip install": "what `make test` does; GPU wheels need a GPU",
@@ -67,7 +68,7 @@ def run_verb(verb, rest, folder):
     real = {"RUN": "run", "RUN…": "run", "RUN_DIR": "run", "outputs/first": "run", "outputs/int8": "run"}
     given = [real.get(word, word) for word in rest]
     given = [str(folder / "photo.png") if word.endswith((".png", ".jpg")) else word for word in given]
-    given = [str(folder) if word == "folder" else word for word in given]
+    given = [str(folder) if word in ("folder", "photos/") else word for word in given]
     if verb in ("bench", "predict") and not Path("run/export/model.onnx").exists():
         assert run_here(["export", "run", "--format", "onnx"]) == 0
     if verb == "bench":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich import box
 from rich.table import Table
 
+from ... import device
 from ...config.tracking import Mlflow
 from ...deploy import engines, manifest
 from ...errors import ConfigError, DataError, DiskError, ForeignPath
@@ -125,7 +126,11 @@ def _classifier(options: argparse.Namespace) -> Classifier:
     from ...deploy import predict
 
     described = manifest.read(exported)
-    return predict.Deployed(exported, described.of_engine(options.engine).path if options.engine else None)
+    file = described.of_engine(options.engine) if options.engine else described.file()
+    if file.engine == "paddle":
+        with contextlib.suppress(ImportError):
+            device.import_paddle()
+    return predict.Deployed(exported, file.path)
 
 
 def _of_network(exported: Path, network: str | None) -> Path:
