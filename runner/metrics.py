@@ -37,6 +37,8 @@ class Scores:
     values: list[np.ndarray] = field(default_factory=list)
     """Of each class the probabilities of its `ranking`, or the lower ends of their bins, float32 [B]; of many labels
     alone."""
+    in_bins: bool = False
+    """Whether they are lower ends."""
 
 
 @dataclass(frozen=True)

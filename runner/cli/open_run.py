@@ -24,7 +24,7 @@ def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[P
     """
     for text in overrides:
         if text.startswith("trust=") and text != "trust=true":
-            raise ConfigError(f"{text}: trust=true is all there is. It allows the run's own code to be called.")
+            raise ConfigError(f"{text}: trust takes only true, trust=true. It allows the run's own code to be called.")
     untrusted = [text for text in overrides if text != "trust=true"]
     uris = [expanded(text.partition("=")[2]) for text in untrusted if text.startswith("tracking.uri=")]
     directory = lookup.directory_of(run, (uris or [cfg.Mlflow.uri])[0])

@@ -152,7 +152,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.data.many and self.train.monitor == Train.monitor:
-            self.train = replace(self.train, monitor=f"val/student/{MANY[0].name}", goal=None)
+            # A goal that was not given is that of the usual monitor, the highest; another one is refused.
+            goal = self.train.goal if self.train.goal is Goal.min else None
+            self.train = replace(self.train, monitor=f"val/student/{MANY[0].name}", goal=goal)
 
 
 #: Group → its choices' dataclasses. Hydra's store, the reader of run directories and the documentation use this.

@@ -91,7 +91,7 @@ class Augment:
     rand_n: int = bounded(2, min=1, max=10)
     """Operations an image gets from `policy=rand`."""
     rand_m: int = bounded(9, min=0, max=30)
-    """Their strength of 30."""
+    """Their strength, from 0 to 30."""
     cutout: int = bounded(0, min=0)
     """Side in pixels of one square set to the mean at a random place (DeVries & Taylor, 2017)."""
     erasing: float = bounded(0.0, min=0, max=1)

@@ -67,8 +67,8 @@ class Data:
     labels: Labels = Labels.one
     """`one`: each image is of one class; `many`: of any number of them, each decided by itself (multi-label)."""
     sampler: Sampler = Sampler.shuffle
-    """Which images an epoch, always as long as there are training images, has: each once (`shuffle`), equally many of
-    every class (`balanced`), or of each class in proportion to the square root of its images (`sqrt`)."""
+    """Which images make up an epoch, whose length stays the number of training images: each once (`shuffle`), equally
+    many of every class (`balanced`), or of each class in proportion to the square root of its images (`sqrt`)."""
     image_size: Any = bounded(32, min=1, max=1 << 14)
     """Pixels that the network is given: the side of a square, or [height, width]."""
     channels: int = bounded(3, min=1, max=256)

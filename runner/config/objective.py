@@ -24,7 +24,7 @@ class WeightedLoss(Loss):
     class_weights: Any = bounded(None, min=0)
     """Factor of each class's images: `auto` (inverse frequency, 1 in the mean over images), a list in the order of the
     classes, or by name, `{cat: 2}`, where others have 1; null: 1. With `data.labels=many` it is the factor where an
-    image has the label, and `auto` the images without it by those with it."""
+    image has the label, and `auto` the ratio of images without it to those with it."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class LabelSmoothing(WeightedLoss):
 
 @dataclass
 class Focal(WeightedLoss):
-    """Cross entropy that images count less for, the surer the network is of their label (Lin et al., ICCV 2017).
+    """Cross entropy in which images count less, the surer the network is of their label (Lin et al., ICCV 2017).
 
     With `data.labels=many` the binary cross entropy of each label.
     """

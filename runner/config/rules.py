@@ -129,6 +129,8 @@ def _data(config: Config) -> Iterator[str]:
 
 def _augment(config: Config) -> Iterator[str]:
     augment, data = config.augment, config.data
+    if not augment.enabled:
+        return
     for key in ("cutout", "crop_padding"):
         if getattr(augment, key) > min(data.size):
             yield f"augment.{key}={getattr(augment, key)}: larger than the image; at most {min(data.size)}."
@@ -138,13 +140,26 @@ def _augment(config: Config) -> Iterator[str]:
             yield f"augment.{key}={limits}: needs the smallest and the largest value, such as {RANGES[key]}"
     if len(augment.fill) not in (1, data.channels):
         yield f"augment.fill={augment.fill}: needs one number, or one for each of data.channels={data.channels}."
-    if augment.mix_off_epochs and config.train.max_minutes:
-        yield "augment.mix_off_epochs: how many epochs train.max_minutes has is not known beforehand. Leave one out."
+    if augment.mix_off_epochs and (augment.mixup or augment.cutmix):
+        if config.train.max_minutes:
+            yield (
+                "augment.mix_off_epochs cannot be combined with train.max_minutes, whose number of epochs is not known "
+                "in advance. Use augment.mix_off_epochs=0"
+            )
+        elif config.train.max_steps is None and 0 < config.train.epochs <= augment.mix_off_epochs:
+            yield (
+                f"augment.mix_off_epochs={augment.mix_off_epochs}: no image would ever be mixed in "
+                f"train.epochs={config.train.epochs}. Lower it, or use augment.mixup=0 augment.cutmix=0"
+            )
     if data.channels not in (1, 3):
         mixing = [key for key in ("contrast", "saturation", "hue", "grey") if getattr(augment, key)]
         mixing += ["policy"] * (augment.policy is not Policy.none)
-        if mixing and augment.enabled:
-            yield f"augment.{mixing[0]}: data.channels={data.channels} has other colours than RGB and grey."
+        if mixing:
+            off = "none" if mixing[0] == "policy" else 0
+            yield (
+                f"augment.{mixing[0]} is for RGB and grey images, and these have data.channels={data.channels}. "
+                f"Use augment.{mixing[0]}={off}"
+            )
 
 
 def _model(config: Config) -> Iterator[str]:
@@ -326,6 +341,11 @@ def _schedule(config: Config, key: str, schedule: Schedule) -> Iterator[str]:
                 yield (
                     f"{key}.warmup_epochs={schedule.warmup_epochs}: the warm-up is not shorter than the run "
                     f"(train.epochs={config.train.epochs}). Lower it, such as {key}.warmup_epochs=0"
+                )
+            if wanted and config.train.max_minutes:
+                yield (
+                    f"{key}.warmup_epochs={wanted} cannot be combined with train.max_minutes, whose number of epochs "
+                    "is not known in advance. Leave it out: the warm-up then takes a fifth of the run, at most 5 epochs"
                 )
 
 

@@ -44,7 +44,7 @@ class Train:
     """End after so many optimizer steps, however many epochs that is; schedules end there too."""
     max_minutes: Optional[float] = bounded(None, above=0)
     """End after about so many minutes of training and validation, those before a resumption included, however many
-    epochs that is; schedules follow the clock and end there too. Test and export come after."""
+    epochs that is; schedules that end with the run follow the clock. Test and export come after."""
     seed: int = bounded(0, min=0)
     """Seed of initial weights, order, augmentation and dropout."""
     device: Device = Device.auto

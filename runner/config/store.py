@@ -120,6 +120,9 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Config:
         _drop(plain, key, value)
     for key, place in MOVED.items():
         _move(plain, key, place)
+    if isinstance(train := plain.get("train"), dict) and train.get("ema"):
+        # Averages of earlier versions began with their whole decay.
+        train.setdefault("ema_warmup", False)
     config = _fitting(plain, path)
     if overrides := list(overrides):
         for override in overrides:

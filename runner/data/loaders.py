@@ -17,7 +17,7 @@ from .augment import mix
 from .cache import InMemory, OnDisk
 from .matching import ExpectedClasses
 from .prefetch import prefetched
-from .samplers import batch_bounds, epoch_order, order
+from .samplers import batch_bounds, copies, epoch_order, order
 from .sources import load
 from .splits import ImageFiles, Images, Source, Split, class_counts
 from .transforms import Augmentation, Changes, Normalize, Program, mixed
@@ -73,14 +73,18 @@ class TrainLoader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from batch `start` on, a pure function of seed and epoch."""
         chosen = order(self.config.sampler, self.seed, epoch, self.split.labels)
+        changes = chosen if self.config.sampler is cfg.Sampler.shuffle else copies(chosen, len(self.split))
         augmentation = Augmentation(self.config, self.augment, self.seed, epoch, len(self.split))
         bounds = self.bounds[start:]
         mixing = self._mixing(epoch)
         if mixing is not None:
-            yield from self._mixed(mixing, [chosen[begin:end] for begin, end in bounds], augmentation)
+            steps = [(chosen[begin:end], changes[begin:end]) for begin, end in bounds]
+            yield from self._mixed(mixing, steps, augmentation)
             return
-        mine = [chosen[begin:end][self.rank :: self.world] for begin, end in bounds]
-        batches = _batches(self.split, mine, self.config, self.normalize, augmentation)
+        mine, drawn = (
+            [every[begin:end][self.rank :: self.world] for begin, end in bounds] for every in (chosen, changes)
+        )
+        batches = _batches(self.split, mine, self.config, self.normalize, augmentation, drawn)
         for (begin, end), (images, labels, indices) in zip(bounds, batches, strict=True):
             yield Batch(images, labels, indices, end - begin)
 
@@ -89,14 +93,17 @@ class TrainLoader:
             return None
         return mix.draw(self.augment, self.seed, epoch, len(self.split), self.config.size)
 
-    def _mixed(self, mixing: mix.Mixing, steps: list[np.ndarray], augmentation: Augmentation) -> Iterator[Batch]:
-        """The batches of some steps, all of whose images are given, with Mixup and CutMix."""
-        pairs = [mix.pairs(len(step), self.rank, self.world) for step in steps]
-        read = [step[pair.rows] for step, pair in zip(steps, pairs, strict=True)]
-        batches = _batches(self.split, read, self.config, self.normalize, augmentation)
-        for step, pair, (images, _, indices) in zip(steps, pairs, batches, strict=True):
+    def _mixed(
+        self, mixing: mix.Mixing, steps: list[tuple[np.ndarray, np.ndarray]], augmentation: Augmentation
+    ) -> Iterator[Batch]:
+        """The batches of some steps with Mixup and CutMix; of each step all images, and what their changes go by."""
+        pairs = [mix.pairs(len(step), self.rank, self.world) for step, _ in steps]
+        read = [step[pair.rows] for (step, _), pair in zip(steps, pairs, strict=True)]
+        changes = [drawn[pair.rows] for (_, drawn), pair in zip(steps, pairs, strict=True)]
+        batches = _batches(self.split, read, self.config, self.normalize, augmentation, changes)
+        for (step, _), pair, own_changes, (images, _, indices) in zip(steps, pairs, changes, batches, strict=True):
             own = indices[: len(pair.partners)]
-            drawn = mixing.of(own)
+            drawn = mixing.of(own_changes[: len(own)])
             labels = mix.targets(self.split.labels[indices], pair.partners, drawn.shares, self.classes)
             yield Batch(mixed(images, pair.partners, drawn), paddle.to_tensor(labels), own, len(step))
 
@@ -216,10 +223,18 @@ def _larger(split: Split) -> Split:
 
 
 def _batches(
-    split: Split, batches: list[np.ndarray], config: cfg.Data, normalize: Normalize, changes: Augmentation | None = None
+    split: Split,
+    batches: list[np.ndarray],
+    config: cfg.Data,
+    normalize: Normalize,
+    augmentation: Augmentation | None = None,
+    changes: list[np.ndarray] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-    """(images, labels, indices) of every batch of indices, the first two on the device."""
-    read = _changed(_read(split, batches, config), changes)
+    """(images, labels, indices) of every batch of indices, the first two on the device.
+
+    `changes`: what the random changes go by, where it is not the indices.
+    """
+    read = _changed(_read(split, batches, config), augmentation, batches if changes is None else changes)
     if device.is_cpu():
         for indices, images, places, drawn in read:
             yield normalize(images, places, drawn), paddle.to_tensor(split.labels[indices]), indices
@@ -230,15 +245,17 @@ def _batches(
 
 
 def _changed(
-    read: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]], augmentation: Augmentation | None
+    read: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    augmentation: Augmentation | None,
+    changes: list[np.ndarray],
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Changes | Program]]:
     """What `_read` gives, after the user's own change, with what is drawn for each batch."""
-    for indices, images, places in read:
+    for drawn, (indices, images, places) in zip(changes, read, strict=True):
         if augmentation is None:
             yield indices, images, places, Changes()
         else:
-            images, places = augmentation.prepare(images, places, indices)
-            yield indices, images, places, augmentation(indices, images.shape[1:3])
+            images, places = augmentation.prepare(images, places, drawn)
+            yield indices, images, places, augmentation(drawn, images.shape[1:3])
 
 
 def _read(

@@ -39,7 +39,7 @@ def drawn(sampler: cfg.Sampler, counts: np.ndarray) -> np.ndarray:
     Images that cannot be divided go to the classes with the largest remainders.
     """
     match sampler:
-        case cfg.Sampler.shuffle:
+        case _ if sampler is cfg.Sampler.shuffle or not counts.sum():
             return counts
         case cfg.Sampler.balanced:
             parts = (counts > 0).astype(np.float64)
@@ -50,6 +50,19 @@ def drawn(sampler: cfg.Sampler, counts: np.ndarray) -> np.ndarray:
     most = np.argsort(quotas - shares, kind="stable")[: counts.sum() - quotas.sum()]
     quotas[most] += 1
     return quotas
+
+
+def copies(chosen: np.ndarray, size: int) -> np.ndarray:
+    """What random changes of an epoch's images go by, int64 [N]: other ones for each copy of an image, of `size`.
+
+    The first copy has its own changes, the next one those of the image behind it.
+    """
+    order = np.argsort(chosen, kind="stable")
+    ranks = np.arange(len(chosen))
+    is_first = np.diff(chosen[order], prepend=-1) != 0
+    number = np.empty_like(chosen)
+    number[order] = ranks - np.maximum.accumulate(np.where(is_first, ranks, 0))
+    return (chosen + number) % size
 
 
 def _stretch(seed: int, label: int, size: int, begin: int, length: int) -> np.ndarray:

@@ -282,9 +282,11 @@ def stratified_split(
     if quotas.sum() < total or (quotas >= counts).any():
         scarce = np.argmin(counts)
         name = names[classes[scarce]] if names else classes[scarce]
+        # Of images with many labels all are of one class here.
+        which = f" of class {name}, which has {counts[scarce]}," if len(classes) > 1 else ""
         raise DataError(
-            f"Holding out {fraction:.0%} of {len(labels)} images leaves none of class {name}, which has "
-            f"{counts[scarce]}, to train on. Lower data.val_fraction (or data.test_fraction), or add images."
+            f"Holding out {fraction:.0%} of {len(labels)} images leaves none{which} to train on. Lower "
+            "data.val_fraction (or data.test_fraction), or add images."
         )
     generator = np.random.default_rng(seed)
     held = [

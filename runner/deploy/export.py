@@ -56,7 +56,7 @@ class Subject:
     precision: Precision
     """How its forward passes are cast."""
     temperature: float | None = None
-    """What its logits are best divided by; None where that was not measured."""
+    """What to divide its logits by for calibrated probabilities; None where that was not measured."""
     thresholds: list[float] = field(default_factory=list)
     """Where images have many labels, the probability of each class from which on it is predicted; else empty."""
 
@@ -220,8 +220,9 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
     running = [engines.open_(folder, file, subject.config.deploy.threads) for file in runnable]
     count, largest, many = 0, 1.0, subject.config.data.many
     agreeing, correct, differences = np.zeros((3, len(running)))
-    # A label is decided where its logit reaches that of its threshold.
-    bounds = np.log(subject.thresholds) - np.log1p(-np.array(subject.thresholds)) if many else None
+    # A label is decided where its logit reaches that of its threshold. In float32 a probability is 1 from there on.
+    thresholds = np.minimum(subject.thresholds, 1 - 2.0**-25)
+    bounds = np.log(thresholds) - np.log1p(-thresholds) if many else None
     with untouched(subject.network):
         for part, labels in itertools.chain.from_iterable(map(_parts, batches)):
             with subject.precision.autocast():

@@ -71,7 +71,7 @@ def _context(subject: Subject) -> dict[str, Any]:
         ],
         "augmented": _augmented(subject),
         "epochs": EPOCHS,
-        "mixed": mix.is_on(subject.config.augment, 0, None),
+        "mixed": mix.is_on(subject.config.augment, 0, _epochs(subject.config)),
         "size": subject.config.data.size,
         "command_line": subject.command,
     }
@@ -121,13 +121,19 @@ def _png(split: Split, place: int) -> str:
         return ""
 
 
+def _epochs(config: cfg.Config) -> int | None:
+    """How many a run has, where the config says it."""
+    return None if config.train.max_steps or config.train.max_minutes else config.train.epochs
+
+
 def _augmented(subject: Subject) -> list[dict[str, Any]]:
     """Some training images without changes, and as the first epochs show them."""
     # The one part of the page that needs Paddle.
-    from ..data.loaders import TrainLoader
+    from ..data import loaders
 
     split, config = subject.source.train, subject.config
-    loader = TrainLoader(split, config.data, config.train.seed, augment=config.augment)
+    loader = loaders.build(config.data, config.train.seed, source=subject.source, augment=config.augment).train
+    loader.epochs = _epochs(config)
     places = np.unique(np.linspace(0, len(split) - 1, AUGMENTED).astype(np.int64))
     seen = [loader.seen(places, epoch) for epoch in range(EPOCHS)]
     return [

@@ -13,7 +13,7 @@ import jinja2
 from .. import __version__, files, terminal
 from .. import config as cfg
 from ..data import about
-from ..metrics import HEADLINE, MANY, METRICS, Metric
+from ..metrics import COUNTED, HEADLINE, MANY, METRICS, Metric
 from ..terminal import duration, printable
 from . import charts, costs, per_class, subject, verdict
 from .subject import Run, shortened
@@ -120,7 +120,7 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         "beside": BESIDE,
         "confusion": per_class.confusion(best.per_class) if best else None,
         "labels": per_class.labels(best.per_class) if best else [],
-        "probabilities": per_class.probabilities(best.per_class, best.result) if best and best.result else None,
+        "probabilities": _probabilities(best) if best else None,
         "mistakes": best.mistakes if best else {},
         "failed": [run for run in runs if not run.finished and run.state.status != "RUNNING"],
         "evaluation": terminal.command("eval", best.place) if best else "",
@@ -213,6 +213,11 @@ def _fronts(order: Sequence[Run], colors: dict[str, int | None]) -> list[dict[st
     return fronts
 
 
+def _probabilities(best: Run) -> dict[str, Any] | None:
+    deployed = best.config.deploy.network if best.config else "student"
+    return per_class.probabilities(best.per_class, best.result, deployed) if best.result else None
+
+
 def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
     """Learning curves of training and of validation, those that the runs have."""
     # The sums that different modes minimise do not compare.
@@ -223,8 +228,9 @@ def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
     metrics = {metric.name: metric for metric in (MANY if many else METRICS) if metric.is_prominent}
     metrics |= {run.metric.name: run.metric for run in order}
     names |= {f"val/student/{metric.name}": f"validation {metric.title}" for metric in metrics.values()}
-    if not any(f"val/student/{HEADLINE.name}" in run.curves for run in order):
-        names[f"train/{HEADLINE.name}"] = f"training {HEADLINE.title}"
+    if not any(f"val/student/{metric.name}" in run.curves for run in order for metric in metrics.values()):
+        counted = [metric for metric in MANY if metric.name in COUNTED] if many else [HEADLINE]
+        names |= {f"train/{metric.name}": f"training {metric.title}" for metric in counted}
     charts_of = []
     for name, title in names.items():
         lines = [

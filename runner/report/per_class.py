@@ -89,8 +89,11 @@ def labels(per_class: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -1.0 if row["average_precision"] is None else row["average_precision"])
 
 
-def probabilities(per_class: dict[str, Any], result: Result) -> dict[str, Any] | None:
-    """Charts of the student's probabilities, with numbers of the run; None of a run that has not kept any."""
+def probabilities(per_class: dict[str, Any], result: Result, deployed: str) -> dict[str, Any] | None:
+    """Charts of the student's probabilities, with numbers of the run; None of a run that has not kept any.
+
+    `deployed`: the network that the run's temperature is of.
+    """
     student = per_class.get("student", {})
     if not student.get("calibration"):
         return None
@@ -106,7 +109,7 @@ def probabilities(per_class: dict[str, Any], result: Result) -> dict[str, Any] |
     return {
         "reliability": charts.reliability(student["calibration"]),
         "error": result.test.get("calibration_error"),
-        "temperature": result.temperature,
+        "temperature": result.temperature if deployed == "student" else None,
         "curves": [charts.shares(lines, *axes[key]) for key, lines in ranked.items() if lines],
         "names": names,
         "some": len(names) < len(per_class["classes"]),

@@ -41,7 +41,7 @@ class Result:
     seconds: float
     """Seconds trained, over all attempts."""
     temperature: float | None = None
-    """What the deployed network's logits are best divided by, for its probabilities to be those of being right."""
+    """Temperature: what to divide the deployed network's logits by for calibrated probabilities."""
     thresholds: dict[str, float] | None = None
     """Class → probability from which on the deployed network predicts it, where images have many labels."""
     exported: str | None = None

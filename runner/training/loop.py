@@ -10,12 +10,14 @@ import operator
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import paddle
 from paddle import Tensor
 
 from .. import device
 from ..config.monitor import monitored
 from ..data import Batch
 from ..metrics import Goal
+from ..models.networks import Output
 from ..parallel import Ranks
 from .evaluation import Evaluation, evaluate
 from .metric_window import Reading, Window
@@ -122,7 +124,7 @@ def read_clock(training: Training) -> None:
     """Let the run's length, and the learning rates, follow the clock of the first process."""
     clock, step = training.clock, training.progress.step
     assert clock is not None
-    training.steps = clock.steps(step, training.ranks.broadcast_from_first(lambda: clock.spent))
+    training.steps = training.ranks.broadcast_from_first(lambda: clock.steps(step, clock.spent))
     training.follow()
 
 
@@ -178,7 +180,8 @@ def train_step(training: Training, batch: Batch) -> Reading:
         with training.replicas.accumulating(number == len(pieces)):
             with training.precision.autocast():
                 outputs = training.replicas.forward(images)
-                losses = training.mode.losses(outputs, labels)
+            # Their logarithms and powers do not fit into half precision.
+            losses = training.mode.losses({name: in_float32(output) for name, output in outputs.items()}, labels)
             terms = {name: value for loss in losses for name, value in loss.items()}
             total = functools.reduce(operator.add, terms.values())
             # All-reduce averages over processes.
@@ -193,6 +196,12 @@ def train_step(training: Training, batch: Batch) -> Reading:
     if training.ema:
         training.ema.update(training.progress.step)
     return reading
+
+
+def in_float32(output: Output) -> Output:
+    """The same with logits of float32, where they are of half precision."""
+    is_half = output.logits.dtype in (paddle.float16, paddle.bfloat16)
+    return output._replace(logits=output.logits.astype("float32")) if is_half else output
 
 
 def parts(batch: Batch, accumulate: int, ranks: Ranks) -> Iterator[tuple[Tensor, Tensor, range]]:

@@ -101,14 +101,20 @@ def class_weights(wanted: Any, classes: Classes) -> np.ndarray:
         by_name = {str(name): weight for name, weight in wanted.items()}
         for name in by_name:
             if name not in names:
-                raise ConfigError(f"loss.class_weights.{name}: there is no such class.{nearest(name, names)}")
+                raise ConfigError(
+                    f"loss.class_weights.{name}: there is no such class.{nearest(name, names)} Valid: {_listed(names)}"
+                )
         return np.array([by_name.get(name, 1.0) for name in names], dtype=np.float64)
     if len(wanted) != len(names):
         raise ConfigError(
             f"loss.class_weights={wanted}: there are {len(names)} classes, and each needs a number, in their order: "
-            f"{', '.join(names[:10])}{', …' if len(names) > 10 else ''}"
+            f"{_listed(names)}"
         )
     return np.array(wanted, dtype=np.float64)
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:10])}{', …' if len(names) > 10 else ''}"
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -51,7 +51,10 @@ def configured(config: cfg.Config, low: float, high: float, steps: int) -> cfg.C
         config.train, max_steps=steps, max_minutes=None, ema=None, patience=None, eval_every_steps=None,
         callbacks=[],
     )  # fmt: skip
-    return replace(config, mode=mode, train=train, schedule=schedule, optimizer=replace(config.optimizer, lr=low))
+    # So few steps would all be in the last epochs.
+    augment = replace(config.augment, mix_off_epochs=0)
+    optimizer = replace(config.optimizer, lr=low)
+    return replace(config, mode=mode, train=train, schedule=schedule, optimizer=optimizer, augment=augment)
 
 
 def rising(step: int, steps: int, steps_per_epoch: int, ratio: float) -> float:
@@ -80,7 +83,9 @@ def run(training: Training, tell: Callable[[int, int], None]) -> Range:
             recent = float(np.mean(losses[-2 * reach - 1 :]))
             lowest = min(lowest, recent)
             tell(len(losses), training.steps)
-            if recent > EXPLODED * lowest or len(losses) == training.steps:
+            # A loss may be negative.
+            most = lowest + (EXPLODED - 1) * max(abs(lowest), FALLS * abs(losses[0]))
+            if recent > most or len(losses) == training.steps:
                 return of(rates, losses, reach)
         training.progress.epoch += 1
     return of(rates, losses, reach)

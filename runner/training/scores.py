@@ -85,7 +85,7 @@ def total(part: Collected, classes: int, processes: Ranks, many: bool = False) -
         histogram = processes.all_reduce_sum(part.histogram).numpy().reshape(classes, 2, -1)
         odds = LOWEST + np.arange(bins(classes)) * ((HIGHEST - LOWEST) / bins(classes))
         values = [(1 / (1 + np.exp(-odds))).astype(np.float32)] * classes
-        return Scores([(own, others) for own, others in histogram], calibration, values if many else [])
+        return Scores([(own, others) for own, others in histogram], calibration, values if many else [], in_bins=True)
     begin = int(images[: processes.rank].sum())
     every = np.zeros((int(images.sum()), classes + (classes if many else 1)), dtype=np.float32)
     if part.parts:

@@ -209,11 +209,14 @@ def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Confi
             f"The run has already trained {step} steps, more than the {now} that are wanted. Raise train.epochs (or "
             "train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
         )
-    lr = config.optimizer.lr
-    was, is_now = (lr * schedules.factor(config.schedule, step, steps, per_epoch) for steps in (before, now))
+    lr, scores = config.optimizer.lr, saved.progress.scores
+    was, is_now = (lr * schedules.factor(config.schedule, step, steps, per_epoch, scores) for steps in (before, now))
+    note = f"the run has {now} steps now instead of {before}"
+    if was == is_now:
+        return [note]
     return [
-        f"the run has {now} steps now instead of {before}: the learning rate follows the schedule of that length, "
-        f"{is_now:.3g} instead of {was:.3g} at step {step + 1}"
+        f"{note}: the learning rate follows the schedule of that length, {is_now:.3g} instead of {was:.3g} at step "
+        f"{step + 1}"
     ]
 
 

@@ -44,7 +44,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     if isinstance(run.config.compression, cfg.Ptq):
         _quantize(directory, run, run.config.compression.quantize, journal)
     if (split := training.loaders.measured_on) != "test":
-        _tell(journal, f"there is no test split: the final numbers are of the images of {split}")
+        _tell(journal, f"there is no test split: the final numbers were measured on the {split} split")
     evaluation = evaluate(
         training.networks, training.loaders.test, training.precision, training.k,
         details=True, metrics=training.metrics, chosen=thresholds,

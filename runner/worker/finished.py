@@ -91,14 +91,21 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
     notes = [*about, *stage.notes]
     if config.data.many:
         where = "chosen on the validation split" if thresholds else "0.5, since nothing was validated"
-        notes.append(f"labels are predicted from thresholds on: {where}")
+        notes.append(f"thresholds of labels: {where}")
+    if split == "all" and _is_where_it_was(directory, config):
+        notes.append("the images that the run was trained on are among them")
     return Measured(evaluation, images, notes)
+
+
+def _is_where_it_was(directory: Path, config: cfg.Config) -> bool:
+    """Whether the images are looked for where those were that the run was trained on."""
+    trained = store.read(directory / CONFIG).data
+    return all(getattr(trained, key, None) == getattr(config.data, key, None) for key in PLACES)
 
 
 def _is_another_set(directory: Path, config: cfg.Config, pointer: str) -> bool:
     """Whether the images are others than the run was trained on, wherever those are now."""
-    trained = store.read(directory / CONFIG).data
-    if all(getattr(trained, key, None) == getattr(config.data, key, None) for key in PLACES):
+    if _is_where_it_was(directory, config):
         return False
     chosen = weights.read(directory, pointer)
     try:

@@ -48,9 +48,18 @@ def test_keys_win_over_the_choice(config_of):
         (["augment.hue=0.6"], "augment.hue=0.6: must be at most 0.5"),
         (["augment.fill=[1,2]"], "one number, or one for each"),
         (["augment.rand_m=31"], "at most 30"),
-        ([*FOUR, "augment.hue=0.1"], "RGB and grey"),
+        ([*FOUR, "augment.hue=0.1"], r"Use augment\.hue=0"),
+        ([*FOUR, "augment=trivial"], r"Use augment\.policy=none"),
+        (["augment.mixup=0.2", "augment.mix_off_epochs=5", "train.epochs=5"], "no image would ever be mixed"),
+        (["augment.mixup=0.2", "augment.mix_off_epochs=5", "train.max_minutes=5"], "train.max_minutes"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_name(config_of, overrides, message):
     with pytest.raises(ConfigError, match=message):
         config_of(*overrides)
+
+
+def test_what_is_off_is_not_looked_at(config_of):
+    off = config_of("augment=none", "augment.mixup=0.2", "augment.mix_off_epochs=99", "augment.cutout=999").augment
+    assert not off.enabled
+    assert config_of("augment.mix_off_epochs=99", "train.epochs=5").augment.mix_off_epochs == 99

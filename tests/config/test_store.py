@@ -166,3 +166,12 @@ def test_a_config_with_augmentation_in_both_places_is_refused(config_of, tmp_pat
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
     with pytest.raises(ConfigError, match="There is no key 'augment' in 'data'"):
         store.read(tmp_path / "config.yaml")
+
+
+def test_averages_of_earlier_versions_go_on_as_they_began(config_of, tmp_path):
+    store.write(config_of("train.ema=0.99"), tmp_path / "config.yaml")
+    assert store.read(tmp_path / "config.yaml").train.ema_warmup
+    plain = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del plain["train"]["ema_warmup"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert not store.read(tmp_path / "config.yaml").train.ema_warmup

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import config as cfg
-from runner.data.samplers import batch_bounds, drawn, epoch_order, order
+from runner.data.samplers import batch_bounds, copies, drawn, epoch_order, order
 from runner.errors import ConfigError
 
 
@@ -106,3 +106,19 @@ def test_the_images_of_an_epoch_are_a_function_of_seed_epoch_and_labels_alone():
     assert not np.array_equal(orders[0], order(cfg.Sampler.balanced, 2, 4, labels))
     # Classes follow each other in no order.
     assert len(set(labels[orders[0]][:20].tolist())) == 3
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_copies_of_an_image_have_changes_of_their_own(size, seed):
+    chosen = np.random.default_rng(seed).integers(0, size, size)
+    changes = copies(chosen, size)
+    assert all(0 <= one < size for one in changes)
+    for image in np.unique(chosen):
+        own = changes[chosen == image]
+        assert own[0] == image
+        assert len(set(own)) == len(own)
+
+
+def test_without_images_nothing_is_drawn():
+    for sampler in cfg.Sampler:
+        assert drawn(sampler, np.zeros(3, np.int64)).tolist() == [0, 0, 0]

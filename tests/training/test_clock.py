@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from runner.errors import ConfigError
 from runner.training.clock import Clock
-from runner.training.loop import fit
+from runner.training.loop import fit, read_clock
 from runner.training.state import Ending
 from runner.worker import experiment
 
@@ -94,3 +94,25 @@ def test_a_run_by_the_clock_trains_without_epochs(config_of):
 def test_a_budget_is_above_nothing(config_of, minutes):
     with pytest.raises(ConfigError, match="train.max_minutes"):
         config_of(f"train.max_minutes={minutes}")
+
+
+def test_all_processes_have_the_length_that_the_first_one_tells(config_of):
+    class Others:
+        """A process that is not the first: what is broadcast was computed by another."""
+
+        def broadcast_from_first(self, compute):
+            return first.steps(first_step, 590.0)
+
+    first, first_step = Clock(10), 1990
+    first.reserve = 3.0
+    run, _ = timed(config_of, 10)
+    run.training.shard.ranks, run.training.progress.step = Others(), first_step
+    run.training.clock.reserve = 9.0
+    read_clock(run.training)
+    assert run.training.steps == first.steps(first_step, 590.0)
+
+
+def test_a_warm_up_of_epochs_is_refused_where_the_clock_ends_the_run(config_of):
+    with pytest.raises(ConfigError, match="warmup_epochs=2.* cannot be combined with train.max_minutes"):
+        config_of("schedule.warmup_epochs=2", "train.max_minutes=5")
+    config_of("schedule.warmup_epochs=0", "train.max_minutes=5")

@@ -95,3 +95,8 @@ def test_what_does_not_fall_suggests_nothing():
     assert curve(lambda power: 2.3)[1].steepest is None
     assert curve(lambda power: 2.3 + max(0, power + 2))[1].steepest is None
     assert range_test.of([1.0], [2.0], 1).steepest is None
+
+
+def test_images_are_mixed_as_in_the_run(config_of):
+    config = config_of("augment.mixup=0.2", "augment.mix_off_epochs=3")
+    assert range_test.configured(config, 1e-4, 1, 20).augment.mix_off_epochs == 0

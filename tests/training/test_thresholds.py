@@ -52,3 +52,10 @@ def test_neighbours_with_nothing_between_are_parted_too():
     high = np.nextafter(low, np.float32(1))
     [threshold] = best(np.array([[low], [high]]), np.array([[0], [1]]))
     assert low < np.float32(threshold) <= high
+
+
+def test_between_bins_it_is_the_lower_end_of_the_upper_one():
+    # Probabilities are somewhere in their bins: half way between the ends of two would part the lower bin.
+    ends = np.float32([0.25, 0.5, 0.625])
+    ranking = [(np.array([0, 0, 9]), np.array([5, 7, 0]))]
+    assert thresholds.best(Scores(ranking, np.zeros((15, 3)), [ends], in_bins=True)) == [0.625]

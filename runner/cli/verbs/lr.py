@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ... import config as cfg
 from ... import device, terminal
 from ...errors import ConfigError
 from ...report import page as pages
@@ -57,13 +58,15 @@ def main(arguments: list[str]) -> int:
     from ...worker import experiment
 
     run = experiment.build(range_test.configured(config, low, high, options.steps))
+    for note in run.notes:
+        screen().print(Text(note, "yellow"), soft_wrap=True)
     with terminal.progress("training") as tell:
         found = range_test.run(run.training, tell)
     if not found.losses:
         raise ConfigError(f"--low {low:g}: the loss is not finite at the first rate already. Lower it.")
     _show(found)
     make_folder(page)
-    training = "" if found.steepest is None else terminal.command(*words, _override(found.rates[found.steepest]))
+    training = "" if found.steepest is None else terminal.command(*words, *_rates(config, found.rates[found.steepest]))
     about = f"{run.about.lines()[0]} · {config.optimizer.kind}"
     lr_page.write(page, found, about, (training, terminal.command("lr", *arguments)))
     screen().print(f"Page        {os.path.relpath(page)}", soft_wrap=True)
@@ -72,6 +75,13 @@ def main(arguments: list[str]) -> int:
 
 def _override(rate: float) -> str:
     return f"optimizer.lr={rate:.2g}"
+
+
+def _rates(config: cfg.Config, rate: float) -> list[str]:
+    """Overrides for a rate of the first optimizer; that of a second one had the same ratio to it."""
+    peer = config.mode.peer_optimizer if isinstance(config.mode, cfg.ClsDistillMultiopt) else None
+    own = [f"mode.peer_optimizer.lr={peer.lr * rate / config.optimizer.lr:.2g}"] if peer else []
+    return [_override(rate), *own]
 
 
 def _show(found: Range) -> None:

@@ -51,12 +51,12 @@ class Drawn:
 
 def draw(augment: cfg.Augment, draws: Draws, height: int, width: int) -> Drawn | None:
     """The operations of `augment.policy`; None where there is no policy."""
+    if augment.policy is cfg.Policy.none:
+        return None
     count = augment.rand_n if augment.policy is cfg.Policy.rand else 1
     numbers = draws.uniform(Purpose.policy, 3 * count).reshape(len(draws.indices), count, 3)
     choices, signs = whole(numbers[..., 0], len(CHOICES)), np.where(numbers[..., 1] < 0.5, -1.0, 1.0)
     match augment.policy:
-        case cfg.Policy.none:
-            return None
         case cfg.Policy.rand:
             strengths = np.full(choices.shape, augment.rand_m)
             return _drawn(choices, signs, strengths, RAND, height, width)

@@ -62,9 +62,11 @@ def _moves(
         down, right = simple.padding - simple.offsets.T
         yield geometry.shifted(right, down)
     if augment.flip or augment.flip_vertical:
-        rows = draws.uniform(Purpose.flip_vertical, 1)[:, 0] < 0.5
+        rows = np.zeros(batch, dtype=bool)
+        if augment.flip_vertical:
+            rows = draws.uniform(Purpose.flip_vertical, 1)[:, 0] < 0.5
         columns = np.zeros(batch, dtype=bool) if simple.flips is None else simple.flips
-        yield geometry.flipped(columns, rows & augment.flip_vertical, *size)
+        yield geometry.flipped(columns, rows, *size)
     if geometry.is_affine(augment):
         yield geometry.random_affine(augment, draws, *size)
 
