@@ -1,0 +1,80 @@
+"""What must hold between keys of `data` and `augment`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from . import (
+    Config,
+    FileList,
+    Pictures,
+    Policy,
+)
+from .augment import RANGES
+
+
+def problems(config: Config) -> Iterator[str]:
+    """What cannot work. Every message names the key and the override that mends it."""
+    for rule in (_data, _augment):
+        yield from rule(config)
+
+
+def _data(config: Config) -> Iterator[str]:
+    data = config.data
+    sides = data.image_size if isinstance(data.image_size, list) else [data.image_size] * 2
+    if len(sides) != 2 or not all(type(side) is int for side in sides):
+        yield (
+            f"data.image_size={data.image_size}: give the side of a square in pixels, such as data.image_size=224, or "
+            "height and width, such as data.image_size=[64,256]"
+        )
+        return
+    if len(data.background) != 3:
+        yield f"data.background={data.background}: needs three numbers, such as data.background=[255,255,255]"
+    numbers = {"mean": data.mean, "std": data.std}
+    if wrong := [key for key, values in numbers.items() if len(values) != data.channels]:
+        # What is grey has about the mean of the colours' numbers.
+        fit = {key: [round(sum(values) / len(values), 4) if values else 0.5] for key, values in numbers.items()}
+        fitting = " ".join(f"data.{key}={str(fit[key] * data.channels).replace(' ', '')}" for key in wrong)
+        yield (
+            f"data.{wrong[0]}={numbers[wrong[0]]}: needs a number for each channel, and data.channels={data.channels}, "
+            f"such as {fitting}"
+        )
+    if isinstance(data, Pictures) and data.channels not in (1, 3):
+        yield f"data.channels={data.channels}: pictures have 3 (RGB) or 1 (grey). Others need data=custom."
+    if isinstance(data, FileList) and data.split_column and (data.val or data.test):
+        yield f"data.split_column={data.split_column}: data.train has all splits, leave data.val and data.test out."
+
+
+def _augment(config: Config) -> Iterator[str]:
+    augment, data = config.augment, config.data
+    if not augment.enabled:
+        return
+    for key in ("cutout", "crop_padding"):
+        if getattr(augment, key) > min(data.size):
+            yield f"augment.{key}={getattr(augment, key)}: larger than the image; at most {min(data.size)}."
+    for key in RANGES:
+        limits = getattr(augment, key)
+        if limits is not None and (len(limits) != 2 or limits[0] > limits[1]):
+            yield f"augment.{key}={limits}: needs the smallest and the largest value, such as {RANGES[key]}"
+    if len(augment.fill) not in (1, data.channels):
+        yield f"augment.fill={augment.fill}: needs one number, or one for each of data.channels={data.channels}."
+    if augment.mix_off_epochs and (augment.mixup or augment.cutmix):
+        if config.train.max_minutes:
+            yield (
+                "augment.mix_off_epochs cannot be combined with train.max_minutes, whose number of epochs is not known "
+                "in advance. Use augment.mix_off_epochs=0"
+            )
+        elif config.train.max_steps is None and 0 < config.train.epochs <= augment.mix_off_epochs:
+            yield (
+                f"augment.mix_off_epochs={augment.mix_off_epochs}: no image would ever be mixed in "
+                f"train.epochs={config.train.epochs}. Lower it, or use augment.mixup=0 augment.cutmix=0"
+            )
+    if data.channels not in (1, 3):
+        mixing = [key for key in ("contrast", "saturation", "hue", "grey") if getattr(augment, key)]
+        mixing += ["policy"] * (augment.policy is not Policy.none)
+        if mixing:
+            off = "none" if mixing[0] == "policy" else 0
+            yield (
+                f"augment.{mixing[0]} is for RGB and grey images, and these have data.channels={data.channels}. "
+                f"Use augment.{mixing[0]}={off}"
+            )
