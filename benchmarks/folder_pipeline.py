@@ -98,7 +98,7 @@ def pictures(folder: Path, kind: str, repeated: int = REPEATED) -> list[str]:
     return [str(path) for path in sorted((folder / f"small-{kind}").iterdir())] * repeated
 
 
-def loader(paths: list[str], **settings: object) -> object:
+def loader(paths: list[str], augment: cfg.Augment | None = None, **settings: object) -> object:
     """This package's loader of training batches."""
     from runner.data import ImageFiles, Loaders, Source, cache, preparation
     from runner.data.loaders import TrainLoader
@@ -112,7 +112,7 @@ def loader(paths: list[str], **settings: object) -> object:
     resampler()
     if notes := cache.attach(config, Source("", [""], split)):
         sys.exit(notes[0])
-    return Loaders(Source("", [""], split), TrainLoader(split, config, seed=0), None).train
+    return Loaders(Source("", [""], split), TrainLoader(split, config, 0, augment=augment or cfg.Augment()), None).train
 
 
 def images_per_s(batches: Iterator[object], count: int) -> float:
