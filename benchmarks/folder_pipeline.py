@@ -100,11 +100,11 @@ def pictures(folder: Path, kind: str, repeated: int = REPEATED) -> list[str]:
 
 def loader(paths: list[str], augment: cfg.Augment | None = None, **settings: object) -> object:
     """This package's loader of training batches."""
+    os.environ.update(device.environment(None, waits_for_others=True))
     from runner.data import ImageFiles, Loaders, Source, cache, preparation
     from runner.data.loaders import TrainLoader
     from runner.kernels.pictures import resampler
 
-    os.environ.update(device.environment(None))
     device.choose(cfg.Train(), cfg.AmpOff())
     config = cfg.ImageFolder(root="", image_size=SIDE, batch_size=BATCH, workers=WORKERS, **settings)
     split = ImageFiles(paths, np.zeros(len(paths), np.int64), preparation(config))

@@ -58,10 +58,11 @@ def _numbers(path: Path) -> dict[str, int]:
     return {line.split()[0]: int(line.split()[1]) for line in path.read_text().splitlines()}
 
 
-def environment(threads: int | None, local_world_size: int = 1) -> dict[str, str]:
+def environment(threads: int | None, local_world_size: int = 1, waits_for_others: bool = False) -> dict[str, str]:
     """What has to be in the environment of a process before it loads Paddle.
 
     threads: null for all cores, divided by the processes of the run on this machine, and by its sweep's jobs.
+    `waits_for_others`: whether processes that decode images for it need its cores while it waits for them.
     """
     processes = local_world_size * int(os.environ.get(AT_ONCE, "1"))
     count = str(threads or max(1, cores() // processes))
@@ -70,6 +71,10 @@ def environment(threads: int | None, local_world_size: int = 1) -> dict[str, str
         # Paddle 3.3.1 brings MKL 2019, which keeps to SSE on processors of other makers unless it is told that the
         # instructions are there: matrix products run 2.5 times as fast.
         variables["MKL_DEBUG_CPU_TYPE"] = "5"
+    if waits_for_others:
+        # Threads of OpenMP wait actively for so many milliseconds; by default for 200, which decoding would have had.
+        # Within a step there are no such gaps.
+        variables["KMP_BLOCKTIME"] = os.environ.get("KMP_BLOCKTIME", "10")
     return variables
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +25,9 @@ from . import engines, manifest
 Picture = str | Path | bytes | Image.Image
 #: Pictures of one call of a network. Engines gain nothing from more, and what they need grows with it.
 BATCH = 32
+#: Seconds up to which a picture is prepared so quickly that threads which do it at once would wait for each other, at
+#: Python's lock, longer than it takes.
+QUICK_S = 300e-6
 
 
 class Classifier(Protocol):
@@ -104,14 +110,23 @@ def answers(
     pictures there are, a few batches of them are in memory. `workers` None: a thread for each core.
     """
     workers = workers or cores()
+    one_at_a_time, is_quick = threading.Lock(), True
     ahead: deque[Future[tuple[list[Picture], list[str], np.ndarray | None]]] = deque()
     parts = _parts(iter(pictures), batch_size, workers)
 
     def compute(batch: np.ndarray | None) -> np.ndarray | None:
         return None if batch is None else classifier.compute(batch)
 
+    def prepared(part: list[Picture]) -> tuple[list[str], np.ndarray | None]:
+        nonlocal is_quick
+        with one_at_a_time if is_quick else contextlib.nullcontext():
+            began = time.perf_counter()
+            result = _prepared(classifier, part)
+            is_quick = is_quick and time.perf_counter() - began <= QUICK_S * len(part)
+        return result
+
     def work(part: list[Picture]) -> tuple[list[Picture], list[str], np.ndarray | None]:
-        errors, batch = _prepared(classifier, part)
+        errors, batch = prepared(part)
         return part, errors, compute(batch) if classifier.concurrent else batch
 
     with ThreadPoolExecutor(workers) as pool:

@@ -96,7 +96,7 @@ def _notify_other_commands(config: cfg.Config, node: workers.Node, message: str,
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / RANKS).mkdir()
         verdict = protocol.verdict(message, exit_code)
-        workers.Workers(node, Path(folder), config.train, verdict=verdict).wait(min(config.launch.timeout_s, TELL_S))
+        workers.Workers(node, Path(folder), config, verdict=verdict).wait(min(config.launch.timeout_s, TELL_S))
 
 
 def _assist(command: Command, config: cfg.Config, directory: Path, node: workers.Node) -> None:
@@ -217,7 +217,7 @@ def _work(
         for local in range(node.processes):
             protocol.clear_failure(directory, node.first + local)
         signals.workers = workers.Workers(
-            node, directory, config.train, attempt, locks, composed=composed, worker=command.worker
+            node, directory, config, attempt, locks, composed=composed, worker=command.worker
         )
         if signals.first:
             signals.workers.send(signal.SIGTERM if signals.first == signal.SIGHUP else signals.first)

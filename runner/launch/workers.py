@@ -108,7 +108,7 @@ class Workers:
         self,
         node: Node,
         directory: Path,
-        train: cfg.Train,
+        config: cfg.Config,
         attempt: int = 0,
         locks: Sequence[int] = (),
         verdict: str = "",
@@ -126,19 +126,21 @@ class Workers:
         self.heartbeats: list[int] = []
         master = node.master or f"127.0.0.1:{_free_port()}"
         local_only = 1 < node.world_size == node.processes
+        decodes = isinstance(config.data, cfg.Pictures) and config.data.workers > 0
         shared = _shared_file() if local_only else []
         peers = _connected(node.processes) if local_only else [[]] * node.processes
         try:
             for local in range(node.processes):
                 own = {} if node.is_given else node.environment(local, master)
-                if train.device is cfg.Device.cpu:
+                if config.train.device is cfg.Device.cpu:
                     own["PADDLE_DISTRI_BACKEND"] = "gloo"
                 own |= {VERDICT: verdict} if verdict else {}
                 own |= {COMPOSED: composed} if composed else {}
                 own |= {SHARED: str(shared[0])} if shared else {}
                 own |= {PEERS: ",".join(str(peer.fileno()) for peer in peers[local])} if local_only else {}
                 passed = [*locks, *shared, *(peer.fileno() for peer in peers[local])]
-                self._start(local, own | device.environment(train.threads, node.local_world_size), attempt, passed)
+                own |= device.environment(config.train.threads, node.local_world_size, decodes)
+                self._start(local, own, attempt, passed)
         except OSError:
             self.send(signal.SIGKILL)
             raise

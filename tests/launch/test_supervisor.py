@@ -204,9 +204,7 @@ def test_the_directory_stays_locked_while_a_worker_lives(supervised, monkeypatch
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     config = composed("tracking=none")
     with locked(supervised.directory / LOCK) as lock:
-        started = workers.Workers(
-            workers.node(config.launch), supervised.directory, config.train, 0, [lock], worker=STUB
-        )
+        started = workers.Workers(workers.node(config.launch), supervised.directory, config, 0, [lock], worker=STUB)
     assert is_locked(supervised.directory / LOCK)
     (supervised.directory / "go").touch()
     assert started.wait(60) is None
