@@ -53,7 +53,7 @@ def test_without_a_test_split_a_run_is_measured_on_what_it_held_out_and_says_so(
         "hydra.run.dir=run", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "no test split: the final numbers are of the images of val" in done.stdout
+    assert "no test split: the final numbers were measured on the val split" in done.stdout
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test_images"] == 12
 
 

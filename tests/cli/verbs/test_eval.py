@@ -122,4 +122,4 @@ def test_an_export_needs_training_images_and_leaves_no_folder_where_it_is_refuse
 
 def test_only_true_is_trust(folder):
     done = run("eval", "run", "trust=True", cwd=folder)
-    assert (done.returncode, "trust=true is all there is" in done.stderr) == (2, True)
+    assert (done.returncode, "trust takes only true, trust=true" in done.stderr) == (2, True)
