@@ -79,7 +79,7 @@ def test_it_is_learnt_and_its_numbers_are_those_of_an_evaluation(place):
     assert list(result.thresholds) == CLASSES
     done = run_inline("eval", "run", "trust=true", "--json", cwd=folder)
     again = json.loads(done.stdout)
-    assert again["notes"][-1] == "labels are predicted from thresholds on: chosen on the validation split"
+    assert again["notes"][-1] == "thresholds of labels: chosen on the validation split"
     for name in ("average_precision", "macro_f1", "micro_f1", "hamming_loss", "subset_accuracy", "roc_auc"):
         assert again[f"student/{name}"] == result.test[f"student/{name}"]
 
