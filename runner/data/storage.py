@@ -93,7 +93,9 @@ def read(path: str, offset: int, length: int) -> bytes:
         content = _fetched(path, offset, length)
     else:
         status = os.stat(path)
-        content = os.pread(_descriptor(path, status.st_ino, status.st_mtime_ns).fileno(), length, offset)
+        # Kept until it was read: of two threads that open a shard at once, only one has its stream in the cache.
+        stream = _descriptor(path, status.st_ino, status.st_mtime_ns)
+        content = os.pread(stream.fileno(), length, offset)
     if len(content) != length:
         raise DataError(
             f"{path}: {len(content)} bytes came where {length} were asked for. It has changed since it was indexed, or "

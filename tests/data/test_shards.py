@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -383,3 +384,12 @@ def test_what_is_read_of_an_epoch_is_the_same_for_any_number_of_workers_and_afte
         assert len(whole) == 5
         assert epoch(2) == whole
         assert epoch(2, start=2) == whole[2:]
+
+
+def test_threads_that_open_a_shard_at_once_all_read_it(tmp_path):
+    (tmp_path / "one.tar").write_bytes(bytes(range(200)))
+    with ThreadPoolExecutor(16) as pool:
+        for _ in range(100):
+            storage._descriptor.cache_clear()
+            read = pool.map(lambda at: storage.read(str(tmp_path / "one.tar"), at, 1), range(64))
+            assert list(read) == [bytes([at]) for at in range(64)]

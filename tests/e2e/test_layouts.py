@@ -60,8 +60,8 @@ def test_a_run_is_the_same_in_every_layout(runs, layout):
 TOGETHER = [("image_folder", "none", 2), ("image_folder", "disk", 1), ("shards", "none", 0), ("shards", "disk", 3)]
 LINEAR = ["model=custom", "model.target=tests.samples:linear_network", "deploy.formats=[]", "schedule=constant"]
 BATCHES = [
-    "data.image_size=32", "data.batch_size=8", "data.val_fraction=0.2", "data.augment.flip=true",
-    "data.augment.crop_padding=2", "train.epochs=2", "train.log_every=1", "train.threads=1", "tracking=none",
+    "data.image_size=32", "data.batch_size=8", "data.val_fraction=0.2", "augment.flip=true",
+    "augment.crop_padding=2", "train.epochs=2", "train.log_every=1", "train.threads=1", "tracking=none",
 ]  # fmt: skip
 
 

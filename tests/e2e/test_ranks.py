@@ -385,7 +385,7 @@ def test_a_sweep_over_machines_is_refused(tmp_path):
 def test_a_key_of_another_choice_is_found_there(tmp_path):
     done = run("launch.nnodes=2", cwd=tmp_path)
     assert done.returncode == 2
-    assert "launch=cluster has one" in done.stderr
+    assert "Did you mean launch.nnodes=2 with launch=cluster?" in done.stderr
 
 
 def test_a_run_goes_on_with_another_number_of_processes(undisturbed, tmp_path):
