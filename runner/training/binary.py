@@ -9,7 +9,7 @@ from paddle import Tensor
 
 from .. import config as cfg
 from ..config.targets import load_target
-from .losses import Classes, HardLoss, MimicLoss, class_weights
+from .losses import Classes, HardLoss, class_weights
 
 
 def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
@@ -28,21 +28,6 @@ def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
         case cfg.CustomLoss(target=target, kwargs=kwargs):
             custom = load_target(target)
             return lambda logits, labels: custom(logits, labels.astype("float32"), **kwargs)
-    raise AssertionError(config)
-
-
-def build_mimic(config: cfg.Mimic) -> MimicLoss:
-    """The mimic loss that the config chooses, without its weight."""
-    match config:
-        case cfg.Dml():
-            return kl_divergence
-        case cfg.Kl(temperature=temperature):
-            return lambda logits, peer: kl_divergence(logits, peer, temperature)
-        case cfg.Kd(alpha=alpha, temperature=temperature):
-            return lambda logits, peer: alpha * temperature**2 * kl_divergence(logits, peer, temperature)
-        case cfg.CustomMimic(target=target, kwargs=kwargs):
-            custom = load_target(target)
-            return lambda logits, peer: custom(logits, peer, **kwargs)
     raise AssertionError(config)
 
 

@@ -19,6 +19,8 @@ from ..errors import ConfigError, nearest
 HardLoss = Callable[[Tensor, Tensor], Tensor]
 #: (logits [N, K], the peer's logits [N, K]) → scalar
 MimicLoss = Callable[[Tensor, Tensor], Tensor]
+#: (logits [N, K], the peer's logits [N, K], temperature) → scalar
+Divergence = Callable[[Tensor, Tensor, float], Tensor]
 
 #: The constant of the original's `KLJSLoss`.
 ORIGINAL_EPSILON = 1e-5
@@ -60,17 +62,17 @@ def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
     raise AssertionError(config)
 
 
-def build_mimic(config: cfg.Mimic) -> MimicLoss:
-    """The mimic loss that the config chooses, without its weight."""
+def build_mimic(config: cfg.Mimic, divergence: Divergence) -> MimicLoss:
+    """The mimic loss that the config chooses, without its weight. `divergence` is that of one label or of many."""
     match config:
         case cfg.Dml():
-            return kl_divergence
+            return lambda logits, peer: divergence(logits, peer, 1.0)
         case cfg.Kl(temperature=temperature):
-            return lambda logits, peer: kl_divergence(logits, peer, temperature)
+            return lambda logits, peer: divergence(logits, peer, temperature)
         case cfg.Kd(alpha=alpha, temperature=temperature):
-            return lambda logits, peer: alpha * temperature**2 * kl_divergence(logits, peer, temperature)
-        case cfg.JsOriginal(divergence=divergence, reduction=reduction):
-            formula = js_original if divergence is cfg.Divergence.js else kl_original
+            return lambda logits, peer: alpha * temperature**2 * divergence(logits, peer, temperature)
+        case cfg.JsOriginal(divergence=kind, reduction=reduction):
+            formula = js_original if kind is cfg.Divergence.js else kl_original
             return lambda logits, peer: formula(logits, peer, reduction.name)
         case cfg.CustomMimic(target=target, kwargs=kwargs):
             custom = load_target(target)

@@ -41,7 +41,7 @@ def build(config: cfg.Config, classes: losses.Classes | None = None) -> Mode:
     hard = kind.build(config.loss, classes)
     if isinstance(config.mode, cfg.Cls):
         return Mode([["student"]], lambda outputs, labels: [{"ce/student": hard(outputs["student"].logits, labels)}])
-    mimic = kind.build_mimic(config.mimic) if config.mimic else None
+    mimic = losses.build_mimic(config.mimic, kind.kl_divergence) if config.mimic else None
     follow = _Following(hard, config.mimic, mimic, config.features)
     match config.mode:
         case cfg.ClsTeacher():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from runner import config as cfg
-from runner.training import binary
+from runner.training import binary, losses
 from runner.training.losses import Classes
 
 
@@ -111,11 +111,11 @@ def test_a_peer_is_followed_in_each_label_by_itself(case, temperature):
     logits, peer, _ = case
     p, q = sigmoid(logits / temperature), sigmoid(peer / temperature)
     expected = (q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))).mean()
-    kl = computed(binary.build_mimic(cfg.Kl(temperature=temperature)), logits, peer)
+    kl = computed(losses.build_mimic(cfg.Kl(temperature=temperature), binary.kl_divergence), logits, peer)
     assert kl == pytest.approx(expected, rel=1e-4, abs=1e-7)
-    kd = computed(binary.build_mimic(cfg.Kd(alpha=0.3, temperature=temperature)), logits, peer)
+    kd = computed(losses.build_mimic(cfg.Kd(alpha=0.3, temperature=temperature), binary.kl_divergence), logits, peer)
     assert kd == pytest.approx(0.3 * temperature**2 * kl, rel=1e-6)
-    assert computed(binary.build_mimic(cfg.Dml()), logits, logits) == 0
+    assert computed(losses.build_mimic(cfg.Dml(), binary.kl_divergence), logits, logits) == 0
 
 
 def test_a_loss_of_ones_own_is_given_labels_as_numbers():
