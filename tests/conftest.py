@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,7 +42,9 @@ INLINE = [
 ]
 
 # What commands remember of their user stays with the tests.
-os.environ.setdefault("XDG_STATE_HOME", tempfile.mkdtemp(prefix="runner-state-"))
+if "XDG_STATE_HOME" not in os.environ:
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="runner-state-")
+    atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 for name, value in device.environment(2).items():
     os.environ.setdefault(name, value)
 # How long an example takes says how busy the machine is.

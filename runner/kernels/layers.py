@@ -214,10 +214,10 @@ PLAIN = {faster: plain for plain, faster in FASTER.items()}
 ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize}
 
 
-# `paddle.jit.to_static` cannot follow the kernels: without a full graph it leaves these layers as they are.
-if hasattr(marker, "force_dynamic"):
-    for _kind in (*FASTER.values(), *ELEMENTWISE.values()):
-        marker.force_dynamic(_kind)
+# `paddle.jit.to_static` cannot follow the kernels, and without a full graph it would try: it takes these layers as they
+# are in static mode, as it does with one. (`force_dynamic` would leave them to the kernels, and import for 0.12 s.)
+for _kind in (*FASTER.values(), *ELEMENTWISE.values()):
+    marker.unified(_kind, for_ast=False)
 
 
 def fits(layer: nn.Layer) -> bool:

@@ -22,6 +22,8 @@ from .mistakes import KEPT
 
 #: A confusion matrix of more classes shows no numbers in its cells.
 NUMBERED_CLASSES = 20
+#: Pictures in a row of the worst mistakes; width and height of one with its caption, whose longer side is 0.9.
+COLUMNS, CELL = 8, (1.1, 1.4)
 
 
 def draw(
@@ -58,7 +60,8 @@ def _save(folder: Path, figures: dict[str, Figure], network: nn.Layer, plan: dic
     paths = []
     for name, figure in figures.items():
         path = folder / f"{name}.png"
-        figure.savefig(path, dpi=110, bbox_inches="tight")
+        # Compressing harder takes longer than drawing.
+        figure.savefig(path, dpi=110, bbox_inches="tight", pil_kwargs={"compress_level": 1})
         paths.append(path)
     return paths
 
@@ -120,17 +123,23 @@ def confusion_matrix(confusion: np.ndarray, classes: list[str]) -> Figure:
 def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figure:
     """The wrong predictions the network was most confident of, with their images."""
     worst = predictions.worst(KEPT)
-    columns = 8
-    rows = max(1, -(-len(worst) // columns))
-    figure = Figure(figsize=(1.4 * columns, 1.75 * rows))
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for panel in panels.flat:
-        panel.axis("off")
-    for panel, place in zip(panels.flat, worst, strict=False):
-        panel.imshow(picture(split, int(predictions.indices[place])).squeeze(), cmap="gray", vmin=0, vmax=255)
-        label, predicted = (label_text(one[place], classes) for one in (predictions.labels, predictions.classes))
-        panel.set_title(f"{label} → {predicted}\n{predictions.confidence[place]:.0%}", fontsize=8)
-    figure.suptitle(
-        f"{predictions.wrong} of {len(predictions.labels)} test images wrong: class → prediction, confidence", y=1.02
+    rows = max(1, -(-len(worst) // COLUMNS))
+    figure = Figure(figsize=(1.4 * COLUMNS, 1.75 * rows))
+    # One panel for all: each of them would take as long as all pictures in it.
+    panel = figure.subplots()
+    panel.axis("off")
+    panel.set_title(
+        f"{predictions.wrong} of {len(predictions.labels)} test images wrong: class → prediction, confidence", pad=12
     )
+    for number, place in enumerate(worst):
+        pixels = picture(split, int(predictions.indices[place])).squeeze()
+        height, width = (0.9 * side / max(pixels.shape[:2]) for side in pixels.shape[:2])
+        row, column = divmod(number, COLUMNS)
+        middle, bottom = column * CELL[0] + 0.5, row * CELL[1] + 1
+        extent = (middle - width / 2, middle + width / 2, bottom, bottom - height)
+        panel.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=extent)
+        label, predicted = (label_text(one[place], classes) for one in (predictions.labels, predictions.classes))
+        caption = f"{label} → {predicted}\n{predictions.confidence[place]:.0%}"
+        panel.text(middle, bottom - height - 0.05, caption, ha="center", va="bottom", fontsize=8)
+    panel.set(xlim=(0, COLUMNS * CELL[0]), ylim=(rows * CELL[1] - 0.2, 0))
     return figure
