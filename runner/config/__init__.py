@@ -48,7 +48,7 @@ from .data import (
     Synthetic,
 )
 from .deploy import Deploy, Format
-from .model import ARCHITECTURES, NAMED, CustomModel, MobileNetV3, Model, Siamese, Size, Vision, model_name
+from .model import ARCHITECTURES, NAMED, CustomModel, MobileNetV3, Model, Siamese, Size, Stem, Vision, model_name
 from .objective import (
     Asl,
     AttentionTransfer,

@@ -26,12 +26,22 @@ class Size(Enum):
     small = "small"
 
 
+class Stem(Enum):
+    """What size of images the first layers of a network are for."""
+
+    imagenet = "imagenet"
+    small = "small"
+
+
 @dataclass
 class Model:
     """An image classifier; the number of classes comes from the data."""
 
     kind: str = "???"
     """What the choice is; set by it."""
+    stem: Stem = Stem.imagenet
+    """`imagenet`: the first layers as they were published. `small`, for images below about 64 pixels: they keep the
+    size, with stride 1, a kernel of at most 3×3 and no maximum pooling."""
 
 
 @dataclass
@@ -79,7 +89,11 @@ class CustomModel(Model):
 
 
 def model_name(model: Model) -> str:
-    """Short name of a network, as run names and tags show it: `mobilenet_v3_large_x0_5`, `resnet18`."""
+    """Short name of a network, as run names and tags show it: `mobilenet_v3_large_x0_5`, `resnet18_small_stem`."""
+    return _architecture(model) + ("_small_stem" if model.stem is Stem.small else "")
+
+
+def _architecture(model: Model) -> str:
     match model:
         case MobileNetV3():
             return f"{model.kind}_{model.size.name}_x{model.scale}".replace(".", "_")

@@ -13,12 +13,14 @@ from . import (
     ClsDistill,
     Cluster,
     Config,
+    CustomModel,
     JsOriginal,
     Level,
     Local,
     Mlflow,
     Mode,
     Pruning,
+    Stem,
     Vision,
     credentials,
     data_rules,
@@ -86,6 +88,8 @@ def _model(config: Config) -> Iterator[str]:
                 f"{key}={value}: paddle.vision.models has no such network.{nearest(value, ARCHITECTURES)}\n"
                 f"Valid: {', '.join(ARCHITECTURES)}"
             )
+        if isinstance(part, CustomModel) and field.name == "stem" and value is not Stem.imagenet:
+            yield f"{key}={value.name}: of a network of your own the first layers are as its code says. Drop it."
 
 
 def _compression(config: Config) -> Iterator[str]:

@@ -27,10 +27,15 @@ def model_of(config: cfg.Config, network: str) -> cfg.Model:
 def build(config: cfg.Model, num_classes: int, channels: int = 3) -> nn.Layer:
     """The network that the config chooses, with initial weights drawn from `paddle.seed`.
 
-    Its first convolution takes images of so many channels; one of the user's own is as its code says.
+    Its first layers suit images of so many channels, and small ones; of a network of the user's own they are as its
+    code says.
     """
     network = _build(config, num_classes)
-    if channels != 3 and not isinstance(config, cfg.CustomModel):
+    if isinstance(config, cfg.CustomModel):
+        return network
+    if config.stem is cfg.Stem.small:
+        stem.for_small_images(network)
+    if channels != 3:
         stem.adapt(network, channels)
     return network
 

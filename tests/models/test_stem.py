@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import paddle
 import pytest
 from paddle import nn
@@ -41,3 +43,39 @@ def test_weights_of_another_stem_have_the_deviation_of_he():
 def test_a_network_without_such_a_convolution_is_refused():
     with pytest.raises(ConfigError, match="data.channels=1: Linear"):
         stem.adapt(nn.Linear(3, 4), 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "larger"),
+    [(SMALL, 2), (cfg.Vision(architecture="resnet18"), 4), (cfg.Vision(architecture="shufflenet_v2_x0_25"), 4)],
+    ids=lambda value: cfg.model_name(value) if isinstance(value, cfg.Model) else str(value),
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_stem_for_small_images_keeps_their_size(model, larger, channels):
+    usual, network = (
+        models.build(model, 10),
+        models.build(dataclasses.replace(model, stem=cfg.Stem.small), 10, channels),
+    )
+
+    def size(net, channels):
+        maps = []
+        pooling = next(layer for layer in net.sublayers() if isinstance(layer, nn.AdaptiveAvgPool2D))
+        handle = pooling.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0].shape))
+        net.eval()
+        net(paddle.zeros([2, channels, 64, 64]))
+        handle.remove()
+        return maps[0][-1]
+
+    assert size(network, channels) == larger * size(usual, 3)
+    assert list(network.state_dict()) == list(usual.state_dict())
+
+
+def test_networks_with_two_trunks_get_two_such_stems():
+    network = models.build(cfg.Siamese(size=cfg.Size.small, scale=0.35, stem=cfg.Stem.small), 10)
+    stems = [layer for layer in network.sublayers() if isinstance(layer, nn.Conv2D) and layer._in_channels == 3]
+    assert [layer._stride for layer in stems] == [[1, 1]] * 2
+
+
+def test_nothing_to_change_is_said():
+    with pytest.raises(ConfigError, match="model.stem=small: the first convolution of VGG"):
+        models.build(cfg.Vision(architecture="vgg13", stem=cfg.Stem.small), 10)
