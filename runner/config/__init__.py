@@ -48,7 +48,20 @@ from .data import (
     Synthetic,
 )
 from .deploy import Deploy, Format
-from .model import ARCHITECTURES, NAMED, CustomModel, MobileNetV3, Model, Siamese, Size, Stem, Vision, model_name
+from .model import (
+    ARCHITECTURES,
+    DEPTHS,
+    NAMED,
+    CustomModel,
+    MobileNetV3,
+    Model,
+    ResNet,
+    Siamese,
+    Size,
+    Stem,
+    Vision,
+    model_name,
+)
 from .objective import (
     Asl,
     AttentionTransfer,
@@ -159,7 +172,7 @@ class Config:
 
 #: Group → its choices' dataclasses. Hydra's store, the reader of run directories and the documentation use this.
 GROUPS: dict[str, tuple[type, ...]] = {
-    "model": (MobileNetV3, Siamese, Vision, CustomModel),
+    "model": (MobileNetV3, ResNet, Siamese, Vision, CustomModel),
     "data": (Digits, Cifar10, Cifar100, Mnist, FashionMnist, ImageFolder, FileList, Shards, Synthetic, CustomData),
     "mode": (Cls, ClsDistill, ClsDistillMultiopt, ClsTeacher),
     "loss": (CrossEntropy, LabelSmoothing, Focal, LogitAdjustment, Bce, Asl, CustomLoss),

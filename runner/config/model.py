@@ -18,6 +18,9 @@ ARCHITECTURES = (
 #: Those that are choices of `model` by their names alone: MobileNetV3 is rather this package's own.
 NAMED = tuple(name for name in ARCHITECTURES if not name.startswith("mobilenet_v3"))
 
+#: Layers that a ResNet of basic blocks may have.
+DEPTHS = (10, 18, 34)
+
 
 class Size(Enum):
     """The two layouts of MobileNetV3."""
@@ -67,6 +70,17 @@ class Siamese(MobileNetV3):
 
 
 @dataclass
+class ResNet(Model):
+    """ResNet of basic blocks (He et al., CVPR 2016), shallow and thin where that is enough."""
+
+    kind: str = "resnet"
+    depth: int = 10
+    """Layers: 10, 18 or 34."""
+    scale: float = bounded(0.5, above=0, max=4)
+    """Width multiplier; channels are rounded to multiples of 8."""
+
+
+@dataclass
 class Vision(Model):
     """A classification network of `paddle.vision.models`."""
 
@@ -97,6 +111,8 @@ def _architecture(model: Model) -> str:
     match model:
         case MobileNetV3():
             return f"{model.kind}_{model.size.name}_x{model.scale}".replace(".", "_")
+        case ResNet():
+            return f"resnet{model.depth}_x{model.scale}".replace(".", "_")
         case Vision():
             return model.architecture
         case CustomModel():

@@ -9,6 +9,7 @@ from ..errors import ConfigError, nearest
 from ..metrics import METRICS, Goal, find, k_in
 from . import (
     ARCHITECTURES,
+    DEPTHS,
     Bf16,
     ClsDistill,
     Cluster,
@@ -20,6 +21,7 @@ from . import (
     Mlflow,
     Mode,
     Pruning,
+    ResNet,
     Stem,
     Vision,
     credentials,
@@ -88,6 +90,8 @@ def _model(config: Config) -> Iterator[str]:
                 f"{key}={value}: paddle.vision.models has no such network.{nearest(value, ARCHITECTURES)}\n"
                 f"Valid: {', '.join(ARCHITECTURES)}"
             )
+        if isinstance(part, ResNet) and field.name == "depth" and value not in DEPTHS:
+            yield f"{key}={value}: a ResNet of basic blocks has one of {', '.join(map(str, DEPTHS))} layers."
         if isinstance(part, CustomModel) and field.name == "stem" and value is not Stem.imagenet:
             yield f"{key}={value.name}: of a network of your own the first layers are as its code says. Drop it."
 

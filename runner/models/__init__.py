@@ -13,6 +13,7 @@ from .input_check import check_input
 from .mobilenet_v3 import Activation, MobileNetV3
 from .networks import Networks, Output
 from .ops import custom_relu
+from .resnet import ResNet
 from .siamese import Siamese
 
 __all__ = ["MobileNetV3", "Networks", "Output", "Siamese", "build", "check_input", "macs", "model_of"]
@@ -46,6 +47,8 @@ def _build(config: cfg.Model, num_classes: int) -> nn.Layer:
             return Siamese(config.size, config.scale, num_classes, config.dropout, _relu(config))
         case cfg.MobileNetV3():
             return MobileNetV3(config.size, config.scale, num_classes, config.dropout, _relu(config))
+        case cfg.ResNet(depth=depth, scale=scale):
+            return ResNet(depth, scale, num_classes)
         case cfg.Vision(architecture=architecture, kwargs=kwargs):
             return vision.build(architecture, num_classes, kwargs)
         case cfg.CustomModel(target=target, kwargs=kwargs):
