@@ -81,6 +81,19 @@ class ResNet(Model):
 
 
 @dataclass
+class EfficientNetLite(Model):
+    """EfficientNet-Lite (Tan and Le, ICML 2019, without squeeze-excitation and with ReLU6), for small devices."""
+
+    kind: str = "efficientnet_lite"
+    version: int = bounded(0, min=0, max=4)
+    """0 to 4: from the smallest network, made for images of 224 pixels, to the largest, made for 300."""
+    dropout: float = bounded(0.2, min=0, below=1)
+    """Probability of dropping a feature before the classifier."""
+    drop_connect: float = bounded(0.2, min=0, below=1)
+    """Probability of dropping the last block for an image (stochastic depth); it rises linearly from the first one."""
+
+
+@dataclass
 class Vision(Model):
     """A classification network of `paddle.vision.models`."""
 
@@ -113,6 +126,8 @@ def _architecture(model: Model) -> str:
             return f"{model.kind}_{model.size.name}_x{model.scale}".replace(".", "_")
         case ResNet():
             return f"resnet{model.depth}_x{model.scale}".replace(".", "_")
+        case EfficientNetLite():
+            return f"{model.kind}{model.version}"
         case Vision():
             return model.architecture
         case CustomModel():

@@ -12,6 +12,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D
 
+from ..models.efficientnet_lite import DropConnect
 from ..models.input_check import preserved
 from . import autotune, fallback, layers, native
 from .layers import ELEMENTWISE, FASTER, PLAIN, Accelerated, fits
@@ -25,7 +26,7 @@ IMAGES = 16
 #: Logits that differ by less than this part of their norm are the same: rounding makes 1e-5 of it, a wrong layout all.
 TOLERANCE = 1e-3
 #: Without these two trainings of the same batch are the same.
-_RANDOM = (nn.Dropout, nn.Dropout2D, nn.AlphaDropout)
+_RANDOM = (nn.Dropout, nn.Dropout2D, nn.AlphaDropout, DropConnect)
 _CHANGING = (nn.Conv2D, QuantizedConv2D, nn.AdaptiveAvgPool2D, nn.MaxPool2D)
 
 #: Name of an accelerated layer → whether it enters the batch-last layout and whether it leaves it.

@@ -164,7 +164,7 @@ def measure(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
 
     def by_paddle() -> paddle.Tensor:
         own = images if enters else functions.ToBatchFirst.apply(images)
-        y = F.conv2d(own, weight, None, g.stride, g.padding, g.dilation, g.groups)
+        y = F.conv2d(own, weight, None, g.stride, g.padding_of_paddle, g.dilation, g.groups)
         return y if leaves else functions.ToBatchLast.apply(y)
 
     def by_kernels() -> paddle.Tensor:

@@ -17,11 +17,14 @@ from paddle.jit import marker
 from paddle.nn.quant.quant_layers import FakeQuantMovingAverageAbsMax, QuantizedConv2D
 
 from ..compression.qat import Pact
+from ..models.efficientnet_lite import DropConnect
 from ..models.mobilenet_v3 import ActivatedNorm, Gate
 from . import autotune, functions
 from .native import ACTIVATIONS, MOST_PLANS, NOWHERE, Geometry
 from .switch import Switch
 
+#: A padding that follows from the size of the map.
+SAME = "SAME"
 #: On, every layer computes as Paddle does.
 stock = Switch()
 #: On, activations are neither clipped nor rounded: a rounding more or less would change the rest.
@@ -67,7 +70,7 @@ class _Convolution(Accelerated):
         if autotune.paddle_is_faster(geometry, self.enters, self.leaves):
             x = x if self.enters else functions.ToBatchFirst.apply(x)
             g = geometry
-            y = F.conv2d(x, weight, self.bias, g.stride, g.padding, g.dilation, g.groups)
+            y = F.conv2d(x, weight, self.bias, g.stride, g.padding_of_paddle, g.dilation, g.groups)
             return y if self.leaves else functions.ToBatchLast.apply(y)
         return self._leave(functions.Convolution.apply(self._enter(x), weight, self.bias, geometry))
 
@@ -76,10 +79,22 @@ class _Convolution(Accelerated):
         filters, per_group, *kernel = self.weight.shape
         if channels != per_group * self._groups:
             raise ValueError(f"{self.full_name()} takes {per_group * self._groups} channels, not {channels}")
+        rows, columns = kernel
+        stride, padding, more = _pair(self._stride), self._padding, (0, 0)
+        if padding == SAME:
+            sides = zip((height, width), kernel, stride, strict=True)
+            (top, below), (left, right) = (_same_padding(*side) for side in sides)
+            padding, more = (top, left), (below - top, right - left)
         return _geometry(
-            batch, channels, height, width, filters, (kernel[0], kernel[1]), _pair(self._stride),
-            _pair(self._padding), _pair(self._dilation), self._groups,
+            batch, channels, height, width, filters, (rows, columns), stride, _pair(padding), _pair(self._dilation),
+            self._groups, more,
         )  # fmt: skip
+
+
+def _same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels before and behind a side with which ⌈side / stride⌉ are left, as `SAME` of Paddle and TensorFlow."""
+    padding = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+    return padding // 2, padding - padding // 2
 
 
 #: One object per shape: what it derives is derived once.
@@ -118,7 +133,7 @@ class FusedNorm(Accelerated, ActivatedNorm):
         if not _normalizes(self, x):
             return self._by(ActivatedNorm, x)
         name = getattr(self.activation, "__name__", "")
-        if self.activation in (F.relu, F.hardswish):
+        if self.activation in (F.relu, F.relu6, F.hardswish):
             return _normalized(self, x, ACTIVATIONS.index(name))
         return self.activation(_normalized(self, x, 0))
 
@@ -174,6 +189,16 @@ class FusedGate(Accelerated, Gate):
         return functions.Gate.apply(features, gates)
 
 
+class BatchLastDropConnect(Accelerated, DropConnect):
+    """`DropConnect` with the batch last."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not batch_last() or not self.training or not self.p:
+            return DropConnect.forward(self, features)
+        features = self._enter(features)
+        return self._leave(features * self.kept(features.shape[3]).astype(features.dtype))
+
+
 class Clip(Pact):
     """`Pact` in one pass."""
 
@@ -208,6 +233,7 @@ FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     nn.AdaptiveAvgPool2D: MeanPool,
     nn.MaxPool2D: MaxPool2D,
     Gate: FusedGate,
+    DropConnect: BatchLastDropConnect,
 }
 PLAIN = {faster: plain for plain, faster in FASTER.items()}
 #: Layers that work value by value, in any layout.
@@ -226,8 +252,9 @@ def fits(layer: nn.Layer) -> bool:
         return False
     match layer:
         case nn.Conv2D() | QuantizedConv2D():
+            padded = _is_pair(layer._padding) or (layer._padding == SAME and _pair(layer._dilation) == (1, 1))
             return (
-                layer._data_format == "NCHW" and layer._padding_mode == "zeros" and _is_pair(layer._padding)
+                layer._data_format == "NCHW" and layer._padding_mode == "zeros" and padded
                 and getattr(layer, "_weight_preprocess", None) is None
             )  # fmt: skip
         case nn.BatchNorm2D():

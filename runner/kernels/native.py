@@ -10,7 +10,7 @@ from typing import Any
 from . import build
 
 #: Activations that a normalisation can apply, in the order of `Activation` in src/activation.h.
-ACTIVATIONS = ("none", "relu", "hardswish")
+ACTIVATIONS = ("none", "relu", "hardswish", "relu6")
 #: In place of the place of a maximum, of which each has a byte, where there is none; as in src/maps.cc.
 NOWHERE = 255
 #: What a function that can fail returns, in the order of `Outcome` in src/boundary.h.
@@ -130,6 +130,8 @@ class Geometry:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
+    more: tuple[int, int] = (0, 0)
+    """What the padding below and right of the map has more than that above and left of it."""
 
     def __post_init__(self) -> None:
         if self.batch < 1 or min(self.output) < 1:
@@ -138,7 +140,14 @@ class Geometry:
     @functools.cached_property
     def output(self) -> tuple[int, int]:
         """Rows and columns of the output."""
-        return output_size(self.kernel, self.stride, self.padding, self.dilation, self.height, self.width)
+        height, width = self.height + self.more[0], self.width + self.more[1]
+        return output_size(self.kernel, self.stride, self.padding, self.dilation, height, width)
+
+    @functools.cached_property
+    def padding_of_paddle(self) -> list[int]:
+        """[above, below, left, right] of the map."""
+        (top, left), (below, right) = self.padding, self.more
+        return [top, top + below, left, left + right]
 
     @functools.cached_property
     def output_shape(self) -> tuple[int, int, int, int]:

@@ -9,6 +9,7 @@ from ..config.targets import load_target
 from ..errors import ConfigError
 from . import stem, vision
 from .cost import macs
+from .efficientnet_lite import EfficientNetLite
 from .input_check import check_input
 from .mobilenet_v3 import Activation, MobileNetV3
 from .networks import Networks, Output
@@ -16,7 +17,17 @@ from .ops import custom_relu
 from .resnet import ResNet
 from .siamese import Siamese
 
-__all__ = ["MobileNetV3", "Networks", "Output", "Siamese", "build", "check_input", "macs", "model_of"]
+__all__ = [
+    "EfficientNetLite",
+    "MobileNetV3",
+    "Networks",
+    "Output",
+    "Siamese",
+    "build",
+    "check_input",
+    "macs",
+    "model_of",
+]
 
 
 def model_of(config: cfg.Config, network: str) -> cfg.Model:
@@ -49,6 +60,8 @@ def _build(config: cfg.Model, num_classes: int) -> nn.Layer:
             return MobileNetV3(config.size, config.scale, num_classes, config.dropout, _relu(config))
         case cfg.ResNet(depth=depth, scale=scale):
             return ResNet(depth, scale, num_classes)
+        case cfg.EfficientNetLite():
+            return EfficientNetLite(config.version, num_classes, config.dropout, config.drop_connect)
         case cfg.Vision(architecture=architecture, kwargs=kwargs):
             return vision.build(architecture, num_classes, kwargs)
         case cfg.CustomModel(target=target, kwargs=kwargs):

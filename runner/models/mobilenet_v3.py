@@ -93,8 +93,8 @@ def identity(features: Tensor) -> Tensor:
 class ActivatedNorm(nn.BatchNorm2D):
     """Batch normalisation, whose running averages keep 0.9 of their value a step, and an activation."""
 
-    def __init__(self, channels: int, activation: Activation) -> None:
-        super().__init__(channels, momentum=0.9, epsilon=1e-5)
+    def __init__(self, channels: int, activation: Activation, epsilon: float = 1e-5) -> None:
+        super().__init__(channels, momentum=0.9, epsilon=epsilon)
         self.activation = activation
 
     def forward(self, features: Tensor) -> Tensor:

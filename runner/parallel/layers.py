@@ -17,6 +17,7 @@ from ..compression import slim
 from ..errors import ConfigError
 from ..kernels.layers import Accelerated, batch_last
 from ..models import Networks
+from ..models.efficientnet_lite import DropConnect
 from .ranks import Ranks
 
 _Norm = nn.layer.norm._BatchNormBase
@@ -61,7 +62,7 @@ def separate(networks: Networks) -> None:
             layer.__class__ = type(layer).__base__
 
 
-def _layers(networks: Networks, kind: type) -> list[Any]:
+def _layers(networks: Networks, kind: type | tuple[type, ...]) -> list[Any]:
     return [layer for layer in networks.sublayers() if isinstance(layer, kind)]
 
 
@@ -166,10 +167,27 @@ def share_dropout(networks: Networks, shard: Shard) -> None:
 
     So generators agree in all processes, and neither results nor checkpoints depend on their number.
     """
-    for layer in _layers(networks, nn.Dropout):
+    for layer in _layers(networks, (nn.Dropout, DropConnect)):
         if type(layer) is nn.Dropout:
             layer.__class__ = SharedDropout
-            layer._shard = shard
+        elif isinstance(layer, DropConnect):
+            kind: Any = type(layer)
+            layer.__class__ = _shared_drop_connect(kind)
+        layer._shard = shard
+
+
+@functools.cache
+def _shared_drop_connect(plain: Any) -> Any:
+    """A subclass of `DropConnect`, accelerated or not, for some images of a batch."""
+
+    def kept(self: Any, images: int) -> Tensor:
+        shard: Shard = self._shard
+        if images != shard.own:
+            return plain.kept(self, images)
+        drawn = plain.kept(self, len(shard.rows))
+        return paddle.strided_slice(drawn, [0], [shard.first], [len(shard.rows)], [shard.ranks.world_size])
+
+    return type(f"Shared{plain.__name__}", (plain,), {"kept": kept, "_across_processes": True})
 
 
 class SharedDropout(nn.Dropout):

@@ -128,7 +128,7 @@ def test_normalisation_and_activation(batch, channels, height, width, training, 
     x, gamma, beta = numbers((batch, channels, height, width), 0), numbers(channels, 1), numbers(channels, 2)
     start = [np.linspace(-1, 1, channels, dtype=np.float32), np.linspace(0.5, 2, channels, dtype=np.float32)]
     running = [[paddle.to_tensor(value) for value in start] for _ in range(2)]
-    act = {"none": lambda y: y, "relu": F.relu, "hardswish": F.hardswish}[activation]
+    act = {"none": lambda y: y, "relu": F.relu, "hardswish": F.hardswish, "relu6": F.relu6}[activation]
 
     def by_kernels(x, gamma, beta):
         return functions.BatchNorm.apply(

@@ -4,7 +4,7 @@
 #include "common.h"
 
 // Must agree with `ACTIVATIONS` of native.py.
-enum Activation { NONE, RELU, HARDSWISH };
+enum Activation { NONE, RELU, HARDSWISH, RELU6 };
 
 inline Vector where(decltype(Vector{} < Vector{}) condition, Vector yes, Vector no) { return condition ? yes : no; }
 
@@ -14,6 +14,7 @@ inline Vector activated(Vector x) {
   // A value that is not a number stays one: every comparison with it is false.
   if (KIND == RELU) return where(x < zero, zero, x);
   if (KIND == HARDSWISH) return where(x <= all(-3), zero, where(x >= all(3), x, x * (x + 3) * (1.0f / 6)));
+  if (KIND == RELU6) return where(x < zero, zero, where(x > all(6), all(6), x));
   return x;
 }
 
@@ -23,5 +24,6 @@ inline Vector slope(Vector x) {
   const Vector zero{}, one = all(1);
   if (KIND == RELU) return where(x > zero, one, zero);
   if (KIND == HARDSWISH) return where(x <= all(-3), zero, where(x >= all(3), one, (2 * x + 3) * (1.0f / 6)));
+  if (KIND == RELU6) return where(x > zero, where(x < all(6), one, zero), zero);
   return one;
 }

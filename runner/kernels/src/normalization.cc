@@ -128,6 +128,7 @@ void backward_alone(Index channels, const float* x, const float* dy, float* dx, 
   switch (kind) {                                                           \
     case RELU: { constexpr Activation KIND = RELU; call; } break;           \
     case HARDSWISH: { constexpr Activation KIND = HARDSWISH; call; } break; \
+    case RELU6: { constexpr Activation KIND = RELU6; call; } break;         \
     default: { constexpr Activation KIND = NONE; call; }                    \
   }
 
