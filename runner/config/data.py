@@ -88,6 +88,11 @@ class Data:
     """Standard deviation of each channel of images scaled to 0…1; divided by."""
     val_fraction: float = bounded(0.1, min=0, below=1)
     """Part of the training images held out for validation, stratified by class (with `labels=many` not)."""
+    folds: Optional[int] = bounded(None, min=2)
+    """Divide the training images into so many folds, stratified by class, in place of `val_fraction`: `fold` is for
+    validation, the others are trained on. Sweep `data.fold` for cross-validation."""
+    fold: int = bounded(0, min=0)
+    """Which of the folds is for validation, from 0."""
     split_seed: int = bounded(0, min=0)
     """Seed of the validation split (and of the test split where the source has none)."""
     limit: Optional[int] = bounded(None, min=1)
@@ -210,6 +215,9 @@ class FileList(Pictures):
     """Between the labels in `label_column` of an image that has several."""
     split_column: Optional[str] = None
     """Column of the list `train` that says `train`, `val` or `test`, in place of lists of their own."""
+    group_column: Optional[str] = None
+    """Column of the list `train` with a group for each image, such as a patient: what is held out of the training
+    images, also in folds, has whole groups."""
 
 
 @dataclass

@@ -41,6 +41,9 @@ def _data(config: Config) -> Iterator[str]:
         )
     if isinstance(data, Pictures) and data.channels not in (1, 3):
         yield f"data.channels={data.channels}: pictures have 3 (RGB) or 1 (grey). Others need data=custom."
+    if data.fold >= (data.folds or 1):
+        last = f"from 0 to {data.folds - 1}" if data.folds else "0 without data.folds, such as data.folds=5"
+        yield f"data.fold={data.fold}: folds are numbered {last}."
     if isinstance(data, FileList) and data.split_column and (data.val or data.test):
         yield f"data.split_column={data.split_column}: data.train has all splits, leave data.val and data.test out."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,7 +31,12 @@ def load(config: cfg.FileList, known: Sequence[str] = ()) -> Source:
     """
     refuse_missing(config)
     problems = Problems()
-    rows = {split: tables.read(path, config, problems) for split, path in _lists(config).items()}
+    # Only of training images something is held out.
+    without = replace(config, group_column=None)
+    rows = {
+        split: tables.read(path, config if split == "train" else without, problems)
+        for split, path in _lists(config).items()
+    }
     problems.refuse("lines are wrong", MEND)
     if config.split_column:
         rows = _by_column(rows["train"], config.split_column, problems)
@@ -45,7 +51,8 @@ def load(config: cfg.FileList, known: Sequence[str] = ()) -> Source:
         for place in np.flatnonzero(~exists):
             missing.add(part.where(place), pictures.read(place))
         order = _in_order(part, np.flatnonzero(exists).tolist(), problems)
-        splits[split] = ImageFiles(pictures.select(order), labels[split][order])
+        groups = np.unique(part.groups, return_inverse=True)[1][order] if part.groups else None
+        splits[split] = ImageFiles(pictures.select(order), labels[split][order], groups=groups)
     problems.refuse("pictures have two labels", "Keep the line that is right.")
     if config.on_error is not cfg.OnError.skip:
         missing.refuse("pictures are missing", MISSING)

@@ -12,8 +12,9 @@ from ..config.targets import load_target
 from ..errors import DataError
 from ..images import Preparation, to_grey
 from . import cifar, digits, folder, lists, matching, mnist, shards, synthetic
+from .folds import with_test, with_validation
 from .matching import ClassMismatch, ExpectedClasses
-from .splits import ImageFiles, Source, Split, first_of_each_class, stratified_split, with_test
+from .splits import ImageFiles, Source, Split, first_of_each_class
 
 
 def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool = True) -> Source:
@@ -39,9 +40,8 @@ def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool
         source = replace(source, test=source.train, train=source.train.select(np.zeros(0, np.int64)))
     elif divide and isinstance(config, cfg.Pictures) and not (known and source.test is not None):
         source = with_test(source, config.test_fraction, config.split_seed)
-    if divide and source.val is None and config.val_fraction and len(source.train):
-        kept, held_out = stratified_split(source.train.labels, config.val_fraction, config.split_seed, source.classes)
-        source = replace(source, train=source.train.select(kept), val=source.train.select(held_out))
+    if divide and len(source.train) and not (known and source.val is not None):
+        source = with_validation(source, config.val_fraction, config.folds, config.fold, config.split_seed)
     if config.limit:
         source = replace(
             source,
@@ -123,7 +123,9 @@ def _check(source: Source, name: str, split: Split, many: bool) -> None:
     where = f"The {name} split of '{source.name}'"
     if len(split) == 0:
         raise DataError(f"{where} has no images.")
-    labels = split.labels
+    labels, groups = split.labels, split.groups
+    if groups is not None and (groups.dtype != np.int64 or groups.shape != (len(split),)):
+        raise DataError(f"{where}: groups must be int64 [{len(split)}], not {groups.dtype} {list(groups.shape)}.")
     if many:
         if labels.dtype != np.uint8 or labels.shape != (len(split), len(source.classes)) or labels.max(initial=0) > 1:
             raise DataError(

@@ -17,9 +17,6 @@ from ..errors import DataError
 from ..images import Preparation, Resample, decode, resample
 from .names import Names
 
-#: Part of a set without splits that is held out for the test unless the config says so.
-WHOLE = 0.2
-
 
 @dataclass
 class Images:
@@ -29,6 +26,8 @@ class Images:
     """uint8 [N, H, W, C]."""
     labels: np.ndarray
     """int64 [N], or many labels: uint8 [N, K] of 0 and 1."""
+    groups: np.ndarray | None = None
+    """int64 [N]: images with one number are not parted when some are held out, as those of one patient."""
 
     def __post_init__(self) -> None:
         self.images = np.ascontiguousarray(self.images)
@@ -38,7 +37,7 @@ class Images:
 
     def select(self, indices: np.ndarray) -> Images:
         """The images at these places."""
-        return Images(self.images[indices], self.labels[indices])
+        return Images(self.images[indices], self.labels[indices], _selected(self.groups, indices))
 
     def name(self, index: int) -> str:
         """What messages and reports call an image."""
@@ -147,6 +146,8 @@ class ImageFiles:
     """Where decoded pictures are kept."""
     resample: Resample = resample
     """What scales pictures; another implementation has the same result."""
+    groups: np.ndarray | None = None
+    """int64 [N]: images with one number are not parted when some are held out, as those of one patient."""
 
     def __post_init__(self) -> None:
         if isinstance(self.pictures, Sequence):
@@ -157,7 +158,10 @@ class ImageFiles:
 
     def select(self, indices: np.ndarray) -> ImageFiles:
         """The pictures at these places."""
-        return replace(self, pictures=self.encoded.select(indices), labels=self.labels[indices], cache=None)
+        groups = _selected(self.groups, indices)
+        return replace(
+            self, pictures=self.encoded.select(indices), labels=self.labels[indices], groups=groups, cache=None
+        )
 
     def name(self, index: int) -> str:
         """What messages and reports call a picture."""
@@ -208,6 +212,10 @@ class ImageFiles:
 
 
 Split = Images | ImageFiles
+
+
+def _selected(groups: np.ndarray | None, indices: np.ndarray) -> np.ndarray | None:
+    return None if groups is None else groups[indices]
 
 
 def picture(split: Split, index: int) -> np.ndarray:
@@ -295,24 +303,6 @@ def stratified_split(
     ]
     held_out = np.sort(np.concatenate(held)) if held else np.array([], dtype=np.int64)
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
-
-
-def with_test(source: Source, fraction: float | None, seed: int) -> Source:
-    """The source with a test split that was held out of its training images, where one is wanted.
-
-    Without a `fraction`, `WHOLE` is held out of a set that is undivided, nothing of one that has splits.
-    Errors: DataError for a fraction where there is a test split.
-    """
-    if source.test is not None:
-        if fraction is not None:
-            raise DataError(f"data.test_fraction={fraction}: '{source.name}' has a test split. Leave the fraction out.")
-        return source
-    if fraction is None:
-        fraction = WHOLE if source.is_undivided else 0
-    if not fraction:
-        return source
-    kept, held_out = stratified_split(source.train.labels, fraction, seed, source.classes)
-    return replace(source, train=source.train.select(kept), test=source.train.select(held_out))
 
 
 def first_of_each_class(labels: np.ndarray, limit: int) -> np.ndarray:

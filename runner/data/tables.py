@@ -43,6 +43,8 @@ class Rows:
     """Name or number of the class; of several all of them, with `BETWEEN` between."""
     splits: list[str] = field(default_factory=list)
     """What the column of splits says; empty without one."""
+    groups: list[str] = field(default_factory=list)
+    """What the column of groups says; empty without one."""
     lines: list[int] = field(default_factory=list)
     """Numbers of the lines in the list, from 1; of Parquet numbers of rows."""
     several: bool = False
@@ -61,7 +63,7 @@ class Rows:
     def select(self, places: np.ndarray) -> Rows:
         """The entries at these places."""
         part = replace(self)
-        for name in ("paths", "labels", "splits", "lines"):
+        for name in ("paths", "labels", "splits", "groups", "lines"):
             values = getattr(self, name)
             setattr(part, name, [values[place] for place in places] if values else [])
         return part
@@ -76,6 +78,10 @@ def read(path: str, config: cfg.FileList, problems: Problems) -> Rows:
         case ".csv" | ".tsv":
             rows = _table(path, _csv(path, problems), config, problems)
         case _:
+            if config.group_column:
+                raise DataError(
+                    f"{path} has no columns, and data.group_column={config.group_column} names one. Use CSV."
+                )
             rows = _lines(path, problems)
     root = config.root or os.path.dirname(path)
     rows.paths = [_path(text, root) for text in rows.paths]
@@ -198,14 +204,17 @@ def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.File
             problems.add(f"{path}:{line}", f"{len(fields)} fields, where the first line has {len(header)}")
             continue
         picture, *labels = (fields[place] for place in places)
+        group = [labels.pop()] if config.group_column else []
         split = [labels.pop()] if config.split_column else []
         label = _flags(labels, config.label_columns) if rows.several else _names(labels[0], config.label_separator)
-        if not picture or label is None:
-            problems.add(f"{path}:{line}", "no path" if not picture else f"neither 0 nor 1: {', '.join(labels)}")
+        if not picture or label is None or group == [""]:
+            wrong = "no path" if not picture else f"neither 0 nor 1: {', '.join(labels)}"
+            problems.add(f"{path}:{line}", "no group" if picture and label is not None else wrong)
             continue
         rows.paths.append(picture)
         rows.labels.append(label)
         rows.splits += split
+        rows.groups += group
         rows.lines.append(line)
     rows.several = rows.several or any(BETWEEN in label for label in rows.labels)
     return rows
@@ -213,7 +222,7 @@ def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.File
 
 def _columns(config: cfg.FileList) -> list[str]:
     labels = config.label_columns or [config.label_column]
-    return [config.path_column, *labels, *([config.split_column] if config.split_column else [])]
+    return [config.path_column, *labels, *filter(None, (config.split_column, config.group_column))]
 
 
 def _place(header: list[str], name: str, path: str) -> int:
