@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import engines
-from .manifest import ExportedFile, Manifest, read
+from .manifest import OPENVINO, ExportedFile, Manifest, read
 
 #: Turns that the seconds of a measurement are divided into, and calls that warm an engine up to a batch size.
 TURNS, WARM_UP = 10, 3
@@ -49,7 +49,7 @@ class Timing:
     @property
     def recommended(self) -> bool:
         """Whether the file is the one to deploy."""
-        return self.entry.file.path == self.entry.manifest.recommended
+        return self.entry.manifest.is_recommended(self.entry.file)
 
 
 @dataclass
@@ -82,12 +82,15 @@ class Measurement:
 
 
 def entries(run: str, folder: Path, formats: Collection[str] | None = None) -> list[Entry]:
-    """The files of an export folder that have an engine, of some formats or of all. Errors: CheckpointError."""
+    """The files of an export folder, of some formats or of all, in each engine that computes them.
+
+    OpenVINO is optional: where it is not installed nothing is measured in it. Errors: CheckpointError.
+    """
     described = read(folder)
     return [
         Entry(run, folder, described, file)
-        for file in described.files
-        if file.engine and (formats is None or file.format in formats)
+        for file in described.runnable
+        if (formats is None or file.format in formats) and (file.engine != OPENVINO or engines.is_installed(OPENVINO))
     ]
 
 

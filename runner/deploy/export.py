@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,7 +26,7 @@ from ..training.precision import Precision
 from ..training.thresholds import USUAL
 from . import bench, engines, to_onnx, twin
 from .graph.quantized_weight import QuantizedWeight
-from .manifest import EXPORT, FILES, MANIFEST, ExportedFile, Manifest
+from .manifest import EXPORT, FILES, MANIFEST, ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile, Manifest
 from .manifest import write as write_manifest
 
 #: What a float file may differ by: part of the images with the trained network's top-1, and largest difference of a
@@ -145,6 +145,8 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
                 manifest.files.append(_paddle(folder, floats))
     del plain
     device.restore_malloc()
+    if engines.is_installed(OPENVINO):
+        manifest.files += [replace(file, engine=OPENVINO) for file in manifest.files if file.engine == ONNXRUNTIME]
     notes = compare(folder, manifest, subject, test)
     timings = recommend(folder, manifest, config.deploy)
     if quantized and cfg.Format.onnx not in formats:
@@ -170,12 +172,12 @@ def _paddle(folder: Path, prefix: Path) -> ExportedFile:
     (folder / "paddle").mkdir()
     for suffix in (".json", ".pdiparams"):
         shutil.copy(prefix.with_suffix(suffix), folder / "paddle" / f"model{suffix}")
-    return _described(folder, "paddle/model.json", cfg.Format.paddle, "float32", "paddle")
+    return _described(folder, "paddle/model.json", cfg.Format.paddle, "float32", PADDLE)
 
 
 def _float_onnx(folder: Path, prefix: Path) -> ExportedFile:
     to_onnx.convert(prefix, folder / "model.onnx", folded=True)
-    return _described(folder, "model.onnx", cfg.Format.onnx, "float32", "onnxruntime")
+    return _described(folder, "model.onnx", cfg.Format.onnx, "float32", ONNXRUNTIME)
 
 
 def _integer_onnx(
@@ -184,7 +186,7 @@ def _integer_onnx(
     to_onnx.convert(prefix, prefix.with_suffix(".onnx"))
     images = _some_images(calibration)
     to_onnx.quantize_file(prefix.with_suffix(".onnx"), folder / "model.int8.onnx", quantized, images)
-    return _described(folder, "model.int8.onnx", cfg.Format.onnx, "int8", "onnxruntime")
+    return _described(folder, "model.int8.onnx", cfg.Format.onnx, "int8", ONNXRUNTIME)
 
 
 def _some_images(batches: Iterable[Batch]) -> np.ndarray:
@@ -216,8 +218,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
 
     Errors: CheckpointError for a float file of a float network beyond the tolerance.
     """
-    runnable = [file for file in manifest.files if file.engine]
-    running = [engines.open_(folder, file, subject.config.deploy.threads) for file in runnable]
+    runnable, running, notes = _opened(folder, manifest, subject.config.deploy.threads)
     count, largest, many = 0, 1.0, subject.config.data.many
     agreeing, correct, differences = np.zeros((3, len(running)))
     # A label is decided where its logit reaches that of its threshold. In float32 a probability is 1 from there on.
@@ -236,20 +237,39 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
                 agreeing[place], correct[place] = agreeing[place] + agrees, correct[place] + right
                 # Of a number and none NumPy's is none, Python's whichever comes first.
                 differences[place] = np.maximum(differences[place], np.abs(outputs - expected).max())
-    notes = []
     for place, file in enumerate(runnable):
         file.agreement, right = float(agreeing[place] / max(1, count)), float(correct[place] / max(1, count))
         file.top1, file.hamming_loss = (None, 1 - right) if many else (right, None)
         file.max_difference = float(differences[place])
         if subject.config.compression.quantize is None:
-            _check_float(file, count, FLOAT_DIFFERENCE * largest)
+            notes += _check_float(file, count, FLOAT_DIFFERENCE * largest)
         elif file.agreement < subject.config.deploy.agreement:
             what, images = ("decision", "labels of ") if many else ("class", "")
             notes.append(
-                f"{file.path} has the trained network's {what} for {file.agreement:.1%} of {images}{count} test "
+                f"{_named(file)} has the trained network's {what} for {file.agreement:.1%} of {images}{count} test "
                 f"images only (deploy.agreement={subject.config.deploy.agreement:g})"
             )
     return notes
+
+
+def _opened(
+    folder: Path, manifest: Manifest, threads: int
+) -> tuple[list[ExportedFile], list[engines.Engine], list[str]]:
+    """Files with their engines, and notes. What OpenVINO cannot open is taken out of the manifest."""
+    running, notes = [], []
+    for file in [file for file in manifest.files if file.engine]:
+        try:
+            running.append((file, engines.open_(folder, file, threads)))
+        except CheckpointError as error:
+            if file.engine != OPENVINO:
+                raise
+            manifest.files.remove(file)
+            notes.append(f"{error} OpenVINO is left out.")
+    return [file for file, _ in running], [engine for _, engine in running], notes
+
+
+def _named(file: ExportedFile) -> str:
+    return f"{file.path} in OpenVINO" if file.engine == OPENVINO else file.path
 
 
 def _compared(
@@ -270,15 +290,19 @@ def _compared(
     return float((chosen >= expected.max(1) - rounding).sum()), float((classes == labels).sum())
 
 
-def _check_float(file: ExportedFile, count: int, tolerance: float) -> None:
+def _check_float(file: ExportedFile, count: int, tolerance: float) -> list[str]:
+    """Notes. Errors: CheckpointError, for a file that onnxruntime reads wrongly is wrong itself."""
     assert file.agreement is not None
     assert file.max_difference is not None
     if file.agreement < FLOAT_AGREEMENT or not file.max_difference <= tolerance:
-        raise CheckpointError(
-            f"{file.path} is not the trained network: on {count} test images it agrees in {file.agreement:.2%} of the "
-            f"classes, and logits differ by up to {file.max_difference:.2g} (tolerance {tolerance:.2g}). Export to "
-            "another format: deploy.formats=[paddle]"
+        wrong = (
+            f"{_named(file)} is not the trained network: on {count} test images it agrees in {file.agreement:.2%} of "
+            f"the classes, and logits differ by up to {file.max_difference:.2g} (tolerance {tolerance:.2g})"
         )
+        if file.engine == OPENVINO:
+            return [wrong]
+        raise CheckpointError(f"{wrong}. Export to another format: deploy.formats=[paddle]")
+    return []
 
 
 def recommend(folder: Path, manifest: Manifest, settings: cfg.Deploy) -> list[bench.Timing]:
@@ -292,14 +316,15 @@ def recommend(folder: Path, manifest: Manifest, settings: cfg.Deploy) -> list[be
     closest = max(file.agreement or 0 for file in files)
     fit = [file for file in files if (file.agreement or 0) >= min(settings.agreement, closest)]
     if not settings.bench_s:
-        manifest.recommended = fit[0].path
+        manifest.recommended, manifest.recommended_engine = fit[0].path, fit[0].engine
         return []
     entries = [bench.Entry(manifest.network, folder, manifest, file) for file in files]
     timings = bench.measure(entries, [1], settings.bench_s, settings.threads)
-    latency = {timing.entry.file.path: timing.p50_ms for timing in timings}
-    fastest = min(latency[file.path] for file in fit)
-    near = [file for file in fit if latency[file.path] <= FASTER * fastest]
-    manifest.recommended = min(near, key=lambda file: file.bytes).path
+    latency = {id(timing.entry.file): timing.p50_ms for timing in timings}
+    fastest = min(latency[id(file)] for file in fit)
+    near = [file for file in fit if latency[id(file)] <= FASTER * fastest]
+    best = min(near, key=lambda file: file.bytes)
+    manifest.recommended, manifest.recommended_engine = best.path, best.engine
     return timings
 
 
@@ -315,7 +340,7 @@ def publish(journal: Journal, exported: Exported) -> dict[str, float]:
 
 def _integers(manifest: Manifest) -> dict[str, float]:
     """How good the int8 file is by itself, which need not be as good as the network with simulated integers."""
-    for file in manifest.files:
+    for file in sorted(manifest.files, key=manifest.is_recommended, reverse=True):
         right = {"int8_top1": file.top1, "int8_hamming_loss": file.hamming_loss}
         if file.precision == "int8" and file.agreement is not None:
             return {name: one for name, one in right.items() if one is not None} | {"int8_agreement": file.agreement}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from ..errors import CheckpointError, Damaged
 from ..images import MAX_PIXELS, RESIZES, Preparation
 from . import preprocessing
 
+#: Engines; the first two read the same files.
+ONNXRUNTIME, OPENVINO, PADDLE = "onnxruntime", "openvino", "paddle"
 #: In a run directory, and in that folder.
 EXPORT, MANIFEST = "export", "model.json"
 #: All that an export consists of, relative to its folder.
@@ -29,7 +31,10 @@ LARGEST = 1 << 14
 
 @dataclass
 class ExportedFile:
-    """One network in one format. Paddle's has its parameters beside it, under the same name with `.pdiparams`."""
+    """One network in one format and one engine: a file that two engines compute is listed twice.
+
+    Paddle's has its parameters beside it, under the same name with `.pdiparams`.
+    """
 
     path: str
     """Relative to the folder."""
@@ -40,7 +45,7 @@ class ExportedFile:
     bytes: int
     """On disk, all files of it together."""
     engine: str | None = None
-    """What computes it: `onnxruntime` or `paddle`; safetensors are weights alone."""
+    """What computes it: `onnxruntime`, `openvino` or `paddle`; safetensors are weights alone."""
     agreement: float | None = None
     """Part of the test images for which its top-1 class is that of the trained network; of many labels, part of all
     of them that it decides as the trained network does."""
@@ -83,6 +88,8 @@ class Manifest:
     """What the network was exported to."""
     recommended: str | None = None
     """Path of the file to deploy; None where no file has an engine."""
+    recommended_engine: str | None = None
+    """The engine to deploy it in; None: of the first entry with that path, as before there were two."""
     channels: int = 3
     """What the network is given: 3 (RGB), 1 (grey), or the channels of arrays."""
     resize: str = "crop"
@@ -123,9 +130,25 @@ class Manifest:
         height, width = self.image_size
         return self.channels, height, width
 
+    def is_recommended(self, file: ExportedFile) -> bool:
+        """Whether this is the file to deploy, in its engine."""
+        engines = (other.engine for other in self.files if other.path == file.path)
+        return file.path == self.recommended and file.engine == (self.recommended_engine or next(engines, None))
+
+    @property
+    def runnable(self) -> list[ExportedFile]:
+        """Every file in every engine that reads it, also in one that it was not compared in."""
+        files = [file for file in self.files if file.engine]
+        listed = {(file.path, file.engine) for file in files}
+        return files + [
+            replace(file, engine=OPENVINO, agreement=None, top1=None, hamming_loss=None, max_difference=None)
+            for file in files
+            if file.engine == ONNXRUNTIME and (file.path, OPENVINO) not in listed
+        ]
+
     def of_engine(self, engine: str) -> ExportedFile:
         """The file to deploy in an engine: the recommended one, else the first. Errors: CheckpointError."""
-        files = [file for file in self.files if file.engine == engine]
+        files = [file for file in self.runnable if file.engine == engine]
         if not files:
             have = ", ".join(sorted({file.engine for file in self.files if file.engine})) or "none"
             raise CheckpointError(
@@ -137,7 +160,7 @@ class Manifest:
     def file(self, path: str | None = None) -> ExportedFile:
         """The file of that path, by default the recommended one. Errors: CheckpointError where there is none."""
         for file in self.files:
-            if file.path == (path or self.recommended):
+            if file.path == path or (path is None and self.is_recommended(file)):
                 return file
         have = ", ".join(file.path for file in self.files if file.engine) or "none"
         raise CheckpointError(

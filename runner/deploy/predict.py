@@ -54,10 +54,10 @@ class Deployed:
 
     concurrent = True
 
-    def __init__(self, folder: Path, path: str | None = None, threads: int = 1) -> None:
-        """Open the recommended file, or that of a path. Errors: CheckpointError, ConfigError."""
+    def __init__(self, folder: Path, path: str | None = None, threads: int = 1, engine: str | None = None) -> None:
+        """Open the recommended file, or that of a path or of an engine. Errors: CheckpointError, ConfigError."""
         self.manifest = manifest.read(folder)
-        self.file = self.manifest.file(path)
+        self.file = self.manifest.of_engine(engine) if engine else self.manifest.file(path)
         self.engine = engines.open_(folder, self.file, threads)
         self.classes = self.manifest.classes
         many = self.manifest.labels == "many"

@@ -71,13 +71,14 @@ def measured(directories: Mapping[str, Path]) -> tuple[dict[str, dict[str, float
     exports = {name: path / EXPORT for name, path in directories.items() if (path / EXPORT / MANIFEST).is_file()}
     try:
         entries = [entry for name, folder in exports.items() for entry in bench.entries(name, folder, ["onnx"])]
-        timings = bench.measure([entry for entry in entries if entry.file.path == entry.manifest.recommended])
+        timings = bench.measure([entry for entry in entries if entry.manifest.is_recommended(entry.file)])
     except UserError:
         timings = []
     latencies = {
         timing.entry.run: {"latency_ms_p50": timing.p50_ms, "latency_ms_p99": timing.p99_ms} for timing in timings
     }
-    return latencies, f"{timings[0].engine}, {timings[0].threads} thread, in turns" if timings else ""
+    used = " and ".join(dict.fromkeys(timing.engine for timing in timings))
+    return latencies, f"{used}, {timings[0].threads} thread, in turns" if timings else ""
 
 
 def front(points: Mapping[Key, Sequence[float]], noise: Sequence[float] = ()) -> list[Key]:

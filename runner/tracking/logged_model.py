@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, files
-from ..deploy import engines, manifest
+from ..deploy import manifest
 from ..deploy.manifest import EXPORT
 from ..deploy.served import COLUMN
 from .artifacts import Artifacts
 
 #: Name of the logged model, and the tag that says what is in it.
 NAME, DIGEST = "model", "runner.digest"
+#: Engine → the package that brings it.
+PACKAGES = {manifest.ONNXRUNTIME: "onnxruntime", manifest.OPENVINO: "openvino", manifest.PADDLE: "paddlepaddle"}
 #: The package that goes along with the model. Under its own name it would stand in for an installed `runner`, whose
 #: other modules a notebook wants too.
 PACKAGE = "runner_served"
@@ -146,7 +148,7 @@ def _example(size: list[int]) -> Any:
 
 def _requirements(file: manifest.ExportedFile) -> list[str]:
     """What the served model imports, in the versions that are here."""
-    packages = ["mlflow", "numpy", "pillow", "paddlepaddle" if file.engine == engines.PADDLE else "onnxruntime"]
+    packages = ["mlflow", "numpy", "pillow", PACKAGES.get(file.engine or "", "onnxruntime")]
     return [f"{package}=={version}" if (version := _version(package)) else package for package in packages]
 
 

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import paddle
+import pytest
 from paddle import nn
 from paddle.static import InputSpec
 
-from runner.deploy import manifest
+from runner.deploy import engines, manifest
 from runner.deploy.manifest import ExportedFile, Manifest
 
 SIZE, CLASSES = 16, ["ant", "bee", "cat", "dog"]
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+needs_openvino = pytest.mark.skipif(not engines.is_installed("openvino"), reason="needs OpenVINO")
 #: The files of an export, whose names are given.
 ONNX, PADDLE = "model.onnx", "paddle/model.json"
 #: paddle2onnx can end its process, and without optimize_tool="None" it installs a package.

@@ -27,7 +27,12 @@ from . import helpers
 def run(tmp_path, monkeypatch):
     """A finished run with an export, not tracked."""
     monkeypatch.chdir(tmp_path)
+    without_openvino(monkeypatch)
     return write_run(tmp_path / "run", Tracking())
+
+
+def without_openvino(monkeypatch):
+    monkeypatch.setattr(bench.engines, "is_installed", lambda engine: engine != "openvino")
 
 
 def write_run(directory, tracking):
@@ -75,6 +80,7 @@ def fakes(monkeypatch, sleep):
 def calls(monkeypatch):
     """The calls of such engines, where no time goes by but theirs."""
     spent = [0.0]
+    without_openvino(monkeypatch)
     monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: sum(spent)))
     return fakes(monkeypatch, spent.append)
 
@@ -107,6 +113,15 @@ def test_all_files_and_batch_sizes_are_measured_in_turns(run, calls):
     kinds = [call for call, before in zip(calls, [None, *calls], strict=False) if call != before]
     around = [(name, (size, 3, 16, 16)) for name in ("onnxruntime", "paddle") for size in (1, 3)]
     assert kinds == (1 + bench.TURNS) * around
+
+
+@helpers.needs_openvino
+def test_an_onnx_file_is_measured_in_every_engine_that_is_installed(tmp_path):
+    timings = bench.measure(bench.entries("run", helpers.export(tmp_path / "export")), [1, 4], seconds=0.02)
+    assert [(timing.entry.file.path, timing.engine.split()[0]) for timing in timings[::2]] == [
+        ("model.onnx", "onnxruntime"), ("paddle/model.json", "Paddle"), ("model.onnx", "OpenVINO"),
+    ]  # fmt: skip
+    assert [timing.recommended for timing in timings[::2]] == [True, False, False]
 
 
 def test_speed_is_relative_to_the_first_runs_float_file_in_the_same_engine():

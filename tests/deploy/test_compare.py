@@ -123,6 +123,34 @@ def test_where_no_file_agrees_enough_the_one_that_agrees_most_is_recommended(fol
     assert found.recommended == swapped.path
 
 
+@helpers.needs_openvino
+def test_a_file_agrees_in_openvino_too_and_where_it_does_not_it_is_noted_there(folder):
+    right = replace(described(folder, ONNX), engine="openvino")
+    wrong = replace(with_end(folder, "wrong.onnx", *SWAPPED), engine="openvino")
+    found, [note] = compared(folder, [right, wrong])
+    assert found.files[0].agreement == 1.0
+    assert found.files[0].max_difference < 1e-5
+    assert found.files[1].agreement < 0.99
+    assert note.startswith("wrong.onnx in OpenVINO is not the trained network: on 120 test images")
+
+
+@helpers.needs_openvino
+def test_what_openvino_cannot_open_is_left_out_with_a_note(folder):
+    (folder / "broken.onnx").write_bytes(b"no network")
+    broken = replace(described(folder, "broken.onnx"), engine="openvino")
+    found, [note] = compared(folder, [described(folder, ONNX), broken])
+    assert [file.path for file in found.files] == [ONNX]
+    assert "broken.onnx cannot be opened" in note
+
+
+@helpers.needs_openvino
+def test_a_file_is_recommended_in_the_engine_that_computes_it_fastest(folder):
+    slow = slowed(folder, "slow.onnx")
+    found, _ = compared(folder, [slow, replace(described(folder, ONNX), engine="openvino")])
+    export.recommend(folder, found, cfg.Deploy(bench_s=0.1))
+    assert (found.recommended, found.recommended_engine) == (ONNX, "openvino")
+
+
 def test_a_files_own_top1_is_beside_its_agreement(folder):
     classes = helpers.logits(IMAGES).argmax(axis=1)
     labels = np.where(np.arange(len(IMAGES)) % 3, classes, (classes + 1) % 4)

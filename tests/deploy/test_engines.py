@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -35,11 +36,18 @@ def picture(seed):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize(("path", "name"), [(ONNX, "onnxruntime "), (PADDLE, "Paddle Inference ")])
-def test_an_engine_gives_the_networks_logits_for_any_batch_size(folder, path, name):
-    engine = engines.open_(folder, manifest.read(folder).file(path), threads=2)
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [
+        ("onnxruntime", "onnxruntime "),
+        pytest.param("openvino", "OpenVINO ", marks=helpers.needs_openvino),
+        ("paddle", "Paddle Inference "),
+    ],
+)
+def test_an_engine_gives_the_networks_logits_for_any_batch_size(folder, engine, name):
+    engine = engines.open_(folder, manifest.read(folder).of_engine(engine), threads=2)
     images = helpers.random_images()
-    for size in (1, 5, 2):
+    for size in (1, 5, 2, 5, 1, 3, 3, 4, 4, 2, 5):
         np.testing.assert_allclose(engine(images[:size]), helpers.logits(images[:size]), atol=1e-5)
     assert engine.name.startswith(name)
     assert engine.threads == 2
@@ -86,11 +94,35 @@ def test_lost_parameters_are_named(folder):
         engines.open_(folder, manifest.read(folder).file(PADDLE))
 
 
-@pytest.mark.parametrize(("path", "package"), [(ONNX, "onnxruntime"), (PADDLE, "paddle")])
-def test_a_missing_engine_is_named_with_its_installation(folder, monkeypatch, path, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigError, match=rf"pip install '{package}"):
-        engines.open_(folder, manifest.read(folder).file(path))
+@helpers.needs_openvino
+def test_threads_may_call_openvino_at_once_and_keep_their_results(folder):
+    engine = engines.open_(folder, manifest.read(folder).of_engine("openvino"))
+    batches = [helpers.random_images()[[place] * size] for place in range(5) for size in (1, 3)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(engine, 5 * batches))
+    for batch, result in zip(5 * batches, results, strict=True):
+        np.testing.assert_allclose(result, helpers.logits(batch), atol=1e-5)
+
+
+def test_a_file_that_was_not_compared_in_openvino_can_be_computed_in_it(folder):
+    file = manifest.read(folder).of_engine("openvino")
+    assert (file.path, file.engine, file.agreement) == (ONNX, "openvino", None)
+
+
+def test_the_recommended_engine_goes_with_the_recommended_file(folder):
+    described = manifest.read(folder)
+    described.files.append(replace(described.file(), engine="openvino", agreement=0.5))
+    assert described.file().engine == "onnxruntime"
+    described.recommended_engine = "openvino"
+    assert described.file().agreement == described.of_engine("openvino").agreement == 0.5
+    assert [described.is_recommended(file) for file in described.files] == [False, False, True]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "paddle"])
+def test_a_missing_engine_is_named_with_its_installation(folder, monkeypatch, engine):
+    monkeypatch.setitem(sys.modules, engine, None)
+    with pytest.raises(ConfigError, match=rf"pip install '{engine}"):
+        engines.open_(folder, manifest.read(folder).of_engine(engine))
 
 
 def test_weights_alone_have_no_engine(folder):

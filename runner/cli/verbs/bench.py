@@ -100,7 +100,7 @@ def show(timings: Sequence[bench.Timing]) -> None:
     """Print the timings as a table, and which engines computed."""
     several = len({id(timing.entry) for timing in timings}) > 1
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("run", "file", "precision"):
+    for heading in ("run", "file", "engine", "precision"):
         table.add_column(heading, overflow="fold")
     for heading in ("params", "MACs", "MB", "top-1", "agreement", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s"):
         table.add_column(heading, justify="right")
@@ -108,7 +108,7 @@ def show(timings: Sequence[bench.Timing]) -> None:
         table.add_column("speed", justify="right")
     last: bench.Entry | None = None
     for timing, speedup in zip(timings, bench.speedups(timings), strict=True):
-        cells = [""] * 8 if timing.entry is last else _about(timing)
+        cells = [""] * 9 if timing.entry is last else _about(timing)
         cells += [str(timing.batch_size), *(f"{value:.2f}" for value in (timing.p50_ms, timing.p90_ms, timing.p99_ms))]
         cells += [f"{timing.images_per_s:,.0f}", *([f"{speedup:.2f} ×" if speedup else ""] if several else [])]
         table.add_row(*cells)
@@ -124,4 +124,12 @@ def _about(timing: bench.Timing) -> list[str]:
     described, file = timing.entry.manifest, timing.entry.file
     shares = ("" if share is None else f"{share:.4f}" for share in (file.top1, file.agreement))
     numbers = (f"{value / 1e6:.2f} M" for value in (described.params, described.macs))
-    return [timing.entry.run, file.path, file.precision, *numbers, f"{file.bytes / 1e6:.2f}", *shares]
+    return [
+        timing.entry.run,
+        file.path,
+        file.engine or "",
+        file.precision,
+        *numbers,
+        f"{file.bytes / 1e6:.2f}",
+        *shares,
+    ]

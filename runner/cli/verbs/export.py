@@ -101,15 +101,15 @@ def _deploy(deploy: cfg.Deploy, formats: str | None, network: str | None) -> cfg
 def show(place: Path, exported: Exported) -> None:
     """Print the files, how far each agrees with the network, and which is the best here."""
     manifest = exported.manifest
-    latency = {timing.entry.file.path: timing for timing in exported.timings}
+    latency = {id(timing.entry.file): timing for timing in exported.timings}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     right = "Hamming loss" if manifest.labels == "many" else "top-1"
     for heading in ("file", "precision", "MB", right, "agreement", "largest difference", "ms at batch 1", "engine"):
         table.add_column(heading, justify="left" if heading in ("file", "precision", "engine") else "right")
     for file in manifest.files:
-        timing = latency.get(file.path)
+        timing = latency.get(id(file))
         table.add_row(
-            styled(file.path, "bold") if file.path == manifest.recommended else file.path,
+            styled(file.path, "bold") if manifest.is_recommended(file) else file.path,
             file.precision,
             f"{file.bytes / 1e6:.3f}",
             next((f"{value:.4f}" for value in (file.top1, file.hamming_loss) if value is not None), ""),
@@ -123,7 +123,8 @@ def show(place: Path, exported: Exported) -> None:
     for note in exported.notes:
         console.print(note, soft_wrap=True)
     if manifest.recommended:
-        console.print(f"Recommended here: {os.path.relpath(place / EXPORT / manifest.recommended)}", soft_wrap=True)
+        path = os.path.relpath(place / EXPORT / manifest.recommended)
+        console.print(f"Recommended here: {path} in {manifest.file().engine}", soft_wrap=True)
 
 
 def _format(text: str) -> cfg.Format:

@@ -130,7 +130,7 @@ def _classifier(options: argparse.Namespace) -> Classifier:
     if file.engine == "paddle":
         with contextlib.suppress(ImportError):
             device.import_paddle()
-    return predict.Deployed(exported, file.path)
+    return predict.Deployed(exported, engine=options.engine)
 
 
 def _of_network(exported: Path, network: str | None) -> Path:
