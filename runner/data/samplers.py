@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import config as cfg
 from ..errors import ConfigError
+from .augment.draws import Purpose, bits, stream
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
@@ -22,14 +23,9 @@ def order(sampler: cfg.Sampler, seed: int, epoch: int, labels: np.ndarray) -> np
     if sampler is cfg.Sampler.shuffle:
         return epoch_order(seed, epoch, len(labels))
     counts = np.bincount(labels)
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
-    chosen = np.concatenate(
-        [
-            images[_stretch(seed, label, len(images), epoch * quota, quota)]
-            for label, (images, quota) in enumerate(zip(by_class, drawn(sampler, counts).tolist(), strict=True))
-            if quota
-        ]
-    )
+    # Of small numbers NumPy sorts by their digits, in a sixth of the time.
+    by_class = np.argsort(labels.astype(np.min_scalar_type(len(counts) - 1)), kind="stable")
+    chosen = by_class[_stretches(seed, counts, epoch * (quotas := drawn(sampler, counts)), quotas)]
     return chosen[epoch_order(seed, epoch, len(chosen))]
 
 
@@ -57,22 +53,46 @@ def copies(chosen: np.ndarray, size: int) -> np.ndarray:
 
     The first copy has its own changes, the next one those of the image behind it.
     """
-    order = np.argsort(chosen, kind="stable")
     ranks = np.arange(len(chosen))
+    # As a stable `argsort`, in half of the time.
+    order = np.sort(chosen * len(chosen) + ranks) % max(1, len(chosen))
     is_first = np.diff(chosen[order], prepend=-1) != 0
     number = np.empty_like(chosen)
     number[order] = ranks - np.maximum.accumulate(np.where(is_first, ranks, 0))
     return (chosen + number) % size
 
 
-def _stretch(seed: int, label: int, size: int, begin: int, length: int) -> np.ndarray:
-    """Part of an endless sequence of permutations of `size` images: int64 [length]."""
-    first, last = begin // size, (begin + length - 1) // size
-    # The third number keeps these draws apart from those of order and augmentation.
-    permutations = [
-        np.random.default_rng([seed, number, 11, label]).permutation(size) for number in range(first, last + 1)
-    ]
-    return np.concatenate(permutations)[begin - first * size :][:length]
+def _stretches(seed: int, counts: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Part of an endless sequence of permutations of each class's images, all int64 [K]; returns int64 [Σ lengths].
+
+    What it counts are images in the order of their classes. A permutation is that of random numbers when they are
+    sorted, which are a function of seed, class, permutation and place.
+    """
+    classes = np.flatnonzero(lengths)
+    counts, begins, lengths, ends = counts[classes], begins[classes], lengths[classes], counts.cumsum()[classes]
+    first, last = begins // counts, (begins + lengths - 1) // counts
+    owners, numbers = _runs(last - first + 1)
+    rows, places = _runs(counts[owners])
+    streams = stream(seed % 2**64, int(Purpose.sampler), classes[owners], first[owners] + numbers)
+    keys = bits(np.repeat(streams, counts[owners]), places)
+    # One number has the permutation, the random bits that are left beside it, and the place in it. So no two are
+    # equal, which versions of NumPy might sort in different ways.
+    above, below = (np.uint64(max(1, int(most).bit_length())) for most in (len(owners), counts.max()))
+    keys = keys >> above >> below << below
+    keys |= rows.astype(np.uint64) << (np.uint64(64) - above)
+    keys |= places.astype(np.uint64)
+    keys.sort()
+    # Whole permutations were sorted, of which the first and the last may be seen in part.
+    whole = (last - first + 1) * counts
+    _, places = _runs(lengths)
+    keys = keys[np.repeat(whole.cumsum() - whole + begins - first * counts, lengths) + places]
+    return (keys & ((np.uint64(1) << below) - np.uint64(1))).astype(np.int64) + np.repeat(ends - counts, lengths)
+
+
+def _runs(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of runs that follow each other, int64 [R], which one each element belongs to, and its place in it."""
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    return owners, np.arange(len(owners)) - np.repeat(lengths.cumsum() - lengths, lengths)
 
 
 def batch_bounds(size: int, batch_size: int, world: int) -> list[tuple[int, int]]:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import config as cfg
+from runner.data import samplers
 from runner.data.samplers import batch_bounds, copies, drawn, epoch_order, order
 from runner.errors import ConfigError
 
@@ -95,6 +98,32 @@ def test_over_the_epochs_every_image_of_a_class_is_seen_equally_often_or_once_mo
     for label in np.unique(labels):
         own = seen[labels == label]
         assert own.max() - own.min() <= 1
+
+
+def test_every_order_of_the_images_of_a_class_is_as_frequent_as_any_other():
+    labels = labels_of([3, 9])
+    firsts = Counter()
+    for seed in range(600):
+        chosen = order(cfg.Sampler.balanced, seed, 0, labels)
+        # Two permutations of three images each.
+        own = chosen[np.argsort(labels[chosen], kind="stable")][:6]
+        assert sorted(own) == sorted([*np.flatnonzero(labels == 0)] * 2)
+        small = samplers._stretches(seed, np.array([3, 9]), np.array([0, 0]), np.array([6, 6]))[:6].tolist()
+        firsts[tuple(small[:3])] += 1
+        firsts[tuple(small[3:])] += 1
+    assert len(firsts) == 6
+    # Of 1,200 draws 200 each, and five standard deviations of a binomial number.
+    assert all(abs(count - 200) < 65 for count in firsts.values())
+
+
+def test_a_stretch_of_permutations_goes_on_where_the_one_before_it_ended():
+    counts, quotas = np.array([1, 0, 7, 400]), np.array([30, 0, 20, 150])
+    whole = samplers._stretches(5, counts, 0 * quotas, 8 * quotas)
+    ends = (8 * quotas).cumsum()
+    for epoch in range(8):
+        part = samplers._stretches(5, counts, epoch * quotas, quotas)
+        expected = [whole[end - 8 * quota + epoch * quota :][:quota] for end, quota in zip(ends, quotas, strict=True)]
+        assert np.array_equal(part, np.concatenate(expected))
 
 
 def test_the_images_of_an_epoch_are_a_function_of_seed_epoch_and_labels_alone():

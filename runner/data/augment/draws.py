@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
     erasing = 7
     custom = 8
     mix = 9
+    sampler = 10
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,28 @@ class Draws:
 
     def uniform(self, purpose: Purpose, count: int) -> np.ndarray:
         """float64 [B, count], each at least 0 and below 1."""
-        with np.errstate(over="ignore"):
-            state = np.zeros(1, dtype=np.uint64)
-            for number in (self.seed % 2**64, self.epoch, int(purpose)):
-                state = _scramble(state + np.uint64(number) + np.uint64(STEP))
-            streams = _scramble(state + self.indices.astype(np.uint64) * np.uint64(STEP))
-            steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(STEP)
-            bits = _scramble(streams[:, None] + steps)
-        return (bits >> np.uint64(11)) * 2.0**-53
+        state = stream(self.seed % 2**64, self.epoch, int(purpose))
+        streams = bits(state, self.indices)
+        return (bits(streams[:, None], np.arange(1, count + 1)) >> np.uint64(11)) * 2.0**-53
 
     def generator(self, row: int) -> np.random.Generator:
         """A generator for what one of the images, the `row`-th, gets from the user's own function."""
         return np.random.default_rng([self.seed, self.epoch, int(self.indices[row]), int(Purpose.custom)])
+
+
+def stream(*numbers: int | np.ndarray) -> np.ndarray:
+    """Where the random bits of these numbers begin: uint64, of the shape of those that are arrays, else [1]."""
+    state = np.zeros(1, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for number in numbers:
+            state = _scramble(state + np.asarray(number).astype(np.uint64) + np.uint64(STEP))
+    return state
+
+
+def bits(streams: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Random bits at places of streams, int64 and uint64 of shapes that go together: uint64."""
+    with np.errstate(over="ignore"):
+        return _scramble(streams + places.astype(np.uint64) * np.uint64(STEP))
 
 
 def _scramble(numbers: np.ndarray) -> np.ndarray:
