@@ -83,6 +83,7 @@ def run(command: Command, composed: DictConfig) -> Any:
             _leave_no_folder(directory)
             print("\n".join(workers.lines(config.launch, [*overrides, *_hydra_overrides(hydra)], directory)))
             return None
+        tell_of_augmentation(config, overrides)
         try:
             result = supervisor.run(command, config, directory, overrides)
         finally:
@@ -111,6 +112,14 @@ def tell_of_variables(composed: DictConfig) -> None:
             )
 
 
+def tell_of_augmentation(config: cfg.Config, overrides: list[str]) -> None:
+    """Say which changes to images were asked for, where `augment=none` has all of them off."""
+    asked = [text for text in overrides if text.lstrip("+").startswith("augment.")]
+    asked = [text for text in asked if not text.lstrip("+").startswith("augment.enabled=")]
+    if asked and not config.augment.enabled:
+        print(f"{', '.join(asked)}: nothing comes of it with augment=none. Leave one of them out", file=sys.stderr)
+
+
 def _job(command: Command, composed: DictConfig, directory: Path, overrides: list[str], nothing: float | None) -> Any:
     """Train a job of a sweep; returns `nothing` where it did not finish."""
     swept = sweep.read(directory.parent)
@@ -122,6 +131,7 @@ def _job(command: Command, composed: DictConfig, directory: Path, overrides: lis
             _leave_no_folder(directory)
             raise RunFailed(f"Stopped by {STOPPED[128 + number]}.", 128 + number)
         config = _config_of_job(composed, directory)
+        tell_of_augmentation(config, overrides)
         terminal.say(f"{'' if elsewhere else chr(10)}{directory.name.replace('_', ': ', 1)}")
         try:
             result = supervisor.run(command, config, directory, overrides, {"sweep_id": swept.id})

@@ -107,7 +107,10 @@ class Augment:
     """Paste a rectangle of another image over each, of an area drawn from Beta(α, α) (Yun et al., 2019): this α, such
     as 1; 0 is off."""
     mix_probability: float = bounded(1.0, min=0, max=1)
-    """Probability of either for an image."""
+    """Probability of either for an image, in the first epoch."""
+    mix_last_probability: Optional[float] = bounded(None, min=0, max=1)
+    """The same in the last epoch in which images are mixed; between it and the first one it changes evenly from epoch
+    to epoch, such as to 0. None: it stays as it is."""
     mix_switch: float = bounded(0.5, min=0, max=1)
     """Probability of CutMix, not Mixup, where both are on."""
     mix_off_epochs: int = bounded(0, min=0)

@@ -61,13 +61,20 @@ def _augment(config: Config) -> Iterator[str]:
             yield f"augment.{key}={limits}: needs the smallest and the largest value, such as {RANGES[key]}"
     if len(augment.fill) not in (1, data.channels):
         yield f"augment.fill={augment.fill}: needs one number, or one for each of data.channels={data.channels}."
-    if augment.mix_off_epochs and (augment.mixup or augment.cutmix):
-        if config.train.max_minutes:
+    if augment.mixup or augment.cutmix:
+        until = {"mix_off_epochs": augment.mix_off_epochs or None, "mix_last_probability": augment.mix_last_probability}
+        given = [key for key, value in until.items() if value is not None]
+        if given and config.train.max_minutes:
+            off = 0 if given[0] == "mix_off_epochs" else "null"
             yield (
-                "augment.mix_off_epochs cannot be combined with train.max_minutes, whose number of epochs is not known "
-                "in advance. Use augment.mix_off_epochs=0"
+                f"augment.{given[0]} cannot be combined with train.max_minutes, whose number of epochs is not known in "
+                f"advance. Use augment.{given[0]}={off}"
             )
-        elif config.train.max_steps is None and 0 < config.train.epochs <= augment.mix_off_epochs:
+        elif (
+            augment.mix_off_epochs
+            and config.train.max_steps is None
+            and 0 < config.train.epochs <= augment.mix_off_epochs
+        ):
             yield (
                 f"augment.mix_off_epochs={augment.mix_off_epochs}: no image would ever be mixed in "
                 f"train.epochs={config.train.epochs}. Lower it, or use augment.mixup=0 augment.cutmix=0"

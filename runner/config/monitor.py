@@ -94,8 +94,16 @@ def refusal(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k:
     """What is said of a monitor that these networks and metrics do not have, the nearest ones in it."""
     names = [metric.name for metric in with_k(metrics, k)]
     valid = [f"val/{network}/{name}" for network in networks for name in names]
-    close = nearest(monitor, [*valid, *(f"val/{name}" for name in names)])
-    return f"train.monitor={monitor}: no such metric.{close} Valid: {', '.join(valid)}"
+    why = f"no such metric.{nearest(monitor, [*valid, *(f'val/{name}' for name in names)])}"
+    name = monitored(monitor).partition("/")[2]
+    for labels, others in (("one", METRICS), ("many", MANY)):
+        if (other := find(name, others)) and not find(name, metrics):
+            # Of the metrics that there are the first is the headline.
+            why = (
+                f"{other.title} is a metric of data.labels={labels}, which this run has not. Use "
+                f"train.monitor=val/{names[0]} ({metrics[0].title})."
+            )
+    return f"train.monitor={monitor}: {why} Valid: {', '.join(valid)}"
 
 
 def is_known(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k: int | None = None) -> bool:

@@ -61,7 +61,7 @@ class TrainLoader:
         self.classes = classes
         """How many there are; needed where images are mixed."""
         self.epochs: int | None = None
-        """How many epochs the run has, where that is known: images may not be mixed in the last ones."""
+        """How many epochs the run has, where that is known: images may be mixed less towards the end."""
         self.bounds = batch_bounds(len(split), config.batch_size, world)
         self.normalize = Normalize(config)
 
@@ -89,9 +89,9 @@ class TrainLoader:
             yield Batch(images, labels, indices, end - begin)
 
     def _mixing(self, epoch: int) -> mix.Mixing | None:
-        if not mix.is_on(self.augment, epoch, self.epochs):
+        if not mix.probability(self.augment, epoch, self.epochs):
             return None
-        return mix.draw(self.augment, self.seed, epoch, len(self.split), self.config.size)
+        return mix.draw(self.augment, self.seed, epoch, len(self.split), self.config.size, self.epochs)
 
     def _mixed(
         self, mixing: mix.Mixing, steps: list[tuple[np.ndarray, np.ndarray]], augmentation: Augmentation

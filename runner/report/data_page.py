@@ -71,7 +71,7 @@ def _context(subject: Subject) -> dict[str, Any]:
         ],
         "augmented": _augmented(subject),
         "epochs": EPOCHS,
-        "mixed": mix.is_on(subject.config.augment, 0, _epochs(subject.config)),
+        "mixed": mix.probability(subject.config.augment, 0, _epochs(subject.config)) > 0,
         "size": subject.config.data.size,
         "command_line": subject.command,
     }

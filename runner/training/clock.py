@@ -10,11 +10,16 @@ class Clock:
     """A budget of time, and how many optimizer steps that will be."""
 
     def __init__(
-        self, minutes: float, earlier: float = 0.0, most: int | None = None, now: Callable[[], float] = time.monotonic
+        self,
+        minutes: float,
+        earlier: float = 0.0,
+        most: int | None = None,
+        now: Callable[[], float] = time.monotonic,
+        reserve: float = 0.0,
     ) -> None:
         """`earlier`: seconds spent before a resumption; `most`: optimizer steps at which the run ends in any case."""
         self.budget, self.earlier, self.most, self.now = 60 * minutes, earlier, most, now
-        self.reserve = 0.0
+        self.reserve = reserve
         """Seconds that the last validation will take: what the one before it took."""
         self.began = now()
 

@@ -237,7 +237,7 @@ def validate(training: Training, observer: Observer) -> Evaluation:
             ranks=training.ranks, metrics=training.metrics,
         )  # fmt: skip
     if clock:
-        clock.reserve = clock.spent - began
+        clock.reserve = training.progress.validation_s = clock.spent - began
     return evaluation
 
 

@@ -51,8 +51,8 @@ def configured(config: cfg.Config, low: float, high: float, steps: int) -> cfg.C
         config.train, max_steps=steps, max_minutes=None, ema=None, patience=None, eval_every_steps=None,
         callbacks=[],
     )  # fmt: skip
-    # So few steps would all be in the last epochs.
-    augment = replace(config.augment, mix_off_epochs=0)
+    # So few steps would all be in the last epochs; they are to be like the first one.
+    augment = replace(config.augment, mix_off_epochs=0, mix_last_probability=None)
     optimizer = replace(config.optimizer, lr=low)
     return replace(config, mode=mode, train=train, schedule=schedule, optimizer=optimizer, augment=augment)
 

@@ -53,6 +53,8 @@ class Progress:
     """The monitored metric of every validation, with its sign changed where a lower one is better."""
     thresholds: dict[str, list[float]] = field(default_factory=dict)
     """Network → of many labels the thresholds that suit the last validation."""
+    validation_s: float = 0.0
+    """Seconds of the last validation, where the run ends by the clock."""
     unread: Unread = field(default_factory=Unread)
     """Readings of the steps since the metrics were last logged."""
 

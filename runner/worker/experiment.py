@@ -133,7 +133,9 @@ def _clock(settings: cfg.Train, saved: checkpoint.Saved | None) -> Clock | None:
     """Where the run ends by the clock; what was spent before is spent."""
     if settings.max_minutes is None:
         return None
-    return Clock(settings.max_minutes, saved.state.seconds if saved else 0.0, settings.max_steps)
+    if saved is None:
+        return Clock(settings.max_minutes, most=settings.max_steps)
+    return Clock(settings.max_minutes, saved.state.seconds, settings.max_steps, reserve=saved.progress.validation_s)
 
 
 def _classes(

@@ -1,4 +1,4 @@
-"""What is said before a run about variables that other programs follow."""
+"""What is said before a run about variables that other programs follow, and overrides of which nothing comes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hydra import initialize_config_dir
 
 from runner.cli import compose
 from runner.cli.config_dir import config_dir
-from runner.cli.job import tell_of_variables
+from runner.cli.job import tell_of_augmentation, tell_of_variables
 
 
 @pytest.fixture
@@ -47,3 +47,17 @@ def test_a_variable_of_mlflow_s_that_is_not_followed_is_named_and_how_to_follow_
 )
 def test_nothing_is_said_where_the_config_says_it_or_it_is_the_same(told, overrides, variables):
     assert told(*overrides, **variables) == ""
+
+
+def test_changes_that_augment_none_has_off_are_named(config_of, capsys):
+    overrides = ["augment=none", "augment.mixup=0.2", "+augment.kwargs.share=1"]
+    tell_of_augmentation(config_of(*overrides), overrides)
+    assert "augment.mixup=0.2, +augment.kwargs.share=1: nothing comes of it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "overrides", [["augment=none"], ["augment.enabled=false"], ["augment=light", "augment.mixup=1"]]
+)
+def test_of_changes_that_happen_nothing_is_said(config_of, capsys, overrides):
+    tell_of_augmentation(config_of(*overrides), overrides)
+    assert not capsys.readouterr().err

@@ -52,6 +52,8 @@ def test_keys_win_over_the_choice(config_of):
         ([*FOUR, "augment=trivial"], r"Use augment\.policy=none"),
         (["augment.mixup=0.2", "augment.mix_off_epochs=5", "train.epochs=5"], "no image would ever be mixed"),
         (["augment.mixup=0.2", "augment.mix_off_epochs=5", "train.max_minutes=5"], "train.max_minutes"),
+        (["augment.cutmix=1", "augment.mix_last_probability=0", "train.max_minutes=5"], "mix_last_probability=null"),
+        (["augment.cutmix=1", "augment.mix_last_probability=1.5"], "must be at most 1"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_name(config_of, overrides, message):

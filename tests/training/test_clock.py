@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.checkpoints import checkpoint
+from runner.checkpoints.state import About
 from runner.errors import ConfigError
 from runner.training.clock import Clock
 from runner.training.loop import fit, read_clock
@@ -116,3 +118,29 @@ def test_a_warm_up_of_epochs_is_refused_where_the_clock_ends_the_run(config_of):
     with pytest.raises(ConfigError, match="warmup_epochs=2.* cannot be combined with train.max_minutes"):
         config_of("schedule.warmup_epochs=2", "train.max_minutes=5")
     config_of("schedule.warmup_epochs=0", "train.max_minutes=5")
+
+
+class Slow(Seconds):
+    """Batches of a validation take their time too."""
+
+    def stopping(self):
+        self.now += 1
+        return super().stopping()
+
+
+def test_a_resumed_run_knows_what_its_last_validation_will_take(config_of, tmp_path):
+    run, _ = timed(config_of, 1)
+    seconds = Slow()
+    run.training.clock.now = lambda: seconds.now
+    assert fit(run.training, seconds) is Ending.complete
+    assert run.training.clock.reserve == run.training.progress.validation_s > 0
+    about, spent = About(data="d", classes=run.training.loaders.classes), run.training.clock.spent
+    checkpoint.save(tmp_path, run.training, better=True, about=about, seconds=spent)
+    saved, _ = checkpoint.newest(tmp_path)
+    again = experiment.build(run.config, saved)
+    assert again.training.clock.reserve == run.training.clock.reserve
+    # Nothing is left to train or to validate.
+    witness = Slow()
+    again.training.clock.now = lambda: witness.now
+    assert fit(again.training, witness) is Ending.complete
+    assert (witness.steps, witness.evaluations) == (0, [])

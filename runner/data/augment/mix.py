@@ -60,14 +60,26 @@ class Pairs:
     """int64 [B]: where in `rows` the partner of each of its own is."""
 
 
-def is_on(augment: cfg.Augment, epoch: int, epochs: int | None) -> bool:
-    """Whether images are mixed in an epoch of a run of so many."""
-    is_last = epochs is not None and epoch >= epochs - augment.mix_off_epochs
-    return bool(augment.enabled and (augment.mixup or augment.cutmix) and augment.mix_probability) and not is_last
+def probability(augment: cfg.Augment, epoch: int, epochs: int | None) -> float:
+    """Of an image being mixed in an epoch of a run of so many, where that is known."""
+    if not (augment.enabled and (augment.mixup or augment.cutmix)):
+        return 0.0
+    first, last = augment.mix_probability, augment.mix_last_probability
+    if epochs is None:
+        return first
+    mixed = epochs - augment.mix_off_epochs
+    if epoch >= mixed:
+        return 0.0
+    return first if last is None or mixed == 1 else first + (last - first) * epoch / (mixed - 1)
 
 
-def draw(augment: cfg.Augment, seed: int, epoch: int, count: int, size: tuple[int, int]) -> Mixing:
-    """What an epoch does to each of `count` images (Zhang et al., ICLR 2018; Yun et al., ICCV 2019)."""
+def draw(
+    augment: cfg.Augment, seed: int, epoch: int, count: int, size: tuple[int, int], epochs: int | None = None
+) -> Mixing:
+    """What an epoch of a run of `epochs` does to each of `count` images.
+
+    Zhang et al., ICLR 2018; Yun et al., ICCV 2019.
+    """
     generator = np.random.default_rng([seed, epoch, int(Purpose.mix)])
     happens, switch, down, right = generator.random((4, count))
     alphas = (augment.mixup, augment.cutmix)
@@ -79,7 +91,7 @@ def draw(augment: cfg.Augment, seed: int, epoch: int, count: int, size: tuple[in
         centre = np.floor(side * place).astype(np.int64)
         boxes[:, axis] = np.where(is_cut, np.maximum(centre - half, 0), 0)
         boxes[:, axis + 2] = np.where(is_cut, np.minimum(centre + half, side), side)
-    boxes[happens >= augment.mix_probability] = 0
+    boxes[happens >= probability(augment, epoch, epochs)] = 0
     return Mixing(np.where(is_cut, 0, blends).astype(np.float32), boxes, size)
 
 

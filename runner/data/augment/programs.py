@@ -14,7 +14,7 @@ from .draws import ATTEMPTS, Draws, Purpose, rectangles
 from .program import Program
 
 #: Keys of what happens to pairs of images, after all that happens to each.
-MIXING = ("mixup", "cutmix", "mix_probability", "mix_switch", "mix_off_epochs")
+MIXING = ("mixup", "cutmix", "mix_probability", "mix_last_probability", "mix_switch", "mix_off_epochs")
 #: Keys whose changes need no program.
 SIMPLE = ("enabled", "crop_padding", "flip", "cutout", "target", "kwargs", *MIXING)
 

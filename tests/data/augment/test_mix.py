@@ -65,11 +65,25 @@ def test_the_switch_and_the_probability_are_those_that_are_asked_for():
 
 def test_the_last_epochs_are_not_mixed_and_off_is_off():
     chosen = cfg.Augment(mixup=0.2, mix_off_epochs=2)
-    assert [mix.is_on(chosen, epoch, 5) for epoch in range(5)] == [True, True, True, False, False]
-    assert mix.is_on(chosen, 9, None)
-    assert not mix.is_on(cfg.Augment(), 0, None)
-    assert not mix.is_on(cfg.Augment(mixup=0.2, enabled=False), 0, None)
-    assert not mix.is_on(cfg.Augment(cutmix=1.0, mix_probability=0.0), 0, None)
+    assert [mix.probability(chosen, epoch, 5) for epoch in range(5)] == [1, 1, 1, 0, 0]
+    assert mix.probability(chosen, 9, None) == 1
+    assert mix.probability(cfg.Augment(), 0, None) == 0
+    assert mix.probability(cfg.Augment(mixup=0.2, enabled=False), 0, None) == 0
+    assert mix.probability(cfg.Augment(cutmix=1.0, mix_probability=0.0), 0, None) == 0
+
+
+def test_the_probability_changes_evenly_until_the_last_epoch_that_is_mixed():
+    fades = cfg.Augment(mixup=0.2, mix_probability=0.8, mix_last_probability=0.2, mix_off_epochs=2)
+    assert [mix.probability(fades, epoch, 6) for epoch in range(6)] == pytest.approx([0.8, 0.6, 0.4, 0.2, 0, 0])
+    assert mix.probability(fades, 0, 3) == 0.8
+    rises = cfg.Augment(cutmix=1.0, mix_probability=0.0, mix_last_probability=1.0)
+    assert [mix.probability(rises, epoch, 3) for epoch in range(3)] == [0, 0.5, 1]
+    # Whoever is mixed at the smaller probability is so at the larger one, in the same way.
+    mixings = [mix.draw(fades, 3, 1, COUNT, SIZE, epochs) for epochs in (4, 6)]
+    rows = mixings[0].boxes.any(axis=1)
+    shares = [mixing.boxes.any(axis=1).mean() for mixing in mixings]
+    assert shares == pytest.approx([0.2, 0.6], abs=0.01)
+    assert (mixings[0].boxes[rows] == mixings[1].boxes[rows]).all()
 
 
 def by_hand(images, mixing, row, other):
@@ -157,3 +171,16 @@ def test_labels_are_plain_again_in_the_last_epochs():
     loader = shades(mixup=0.4, mix_off_epochs=1)
     loader.epochs = 3
     assert [next(iter(loader.epoch(epoch))).labels.ndim for epoch in range(3)] == [2, 2, 1]
+
+
+def test_a_loader_mixes_fewer_and_fewer_images():
+    loader = shades(mixup=0.4, mix_last_probability=0.0)
+    loader.epochs = 5
+    shares = [
+        np.mean([(label.max() < 1) for batch in loader.epoch(epoch) for label in batch.labels.numpy()])
+        if epoch < 4 else loader._mixing(epoch) is not None
+        for epoch in range(5)
+    ]  # fmt: skip
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 0.6
+    assert not shares[4]
