@@ -107,6 +107,7 @@ def _assign(own: dict[str, paddle.Tensor], arrays: dict[str, np.ndarray], origin
 
 def _restore_optimizers(saved: Saved, optimizations: list[Optimization]) -> None:
     states: list[dict[str, Any]] = [{} for _ in optimizations]
+    begun: list[dict[str, paddle.Tensor]] = [{} for _ in optimizations]
     for key, value in load_file(saved.folder / OPTIMIZER).items():
         number, _, rest = key.partition(".")
         name, _, accumulator = rest.rpartition("/")
@@ -116,10 +117,16 @@ def _restore_optimizers(saved: Saved, optimizations: list[Optimization]) -> None
                 "optimizers of that run."
             )
         parameters, state = optimizations[int(number)].parameters, states[int(number)]
+        if name:
+            begun[int(number)][name] = parameters[name]
         if accumulator == "master":
             state.setdefault("master_weights", {})[parameters[name].name] = paddle.to_tensor(value)
         else:
             state[f"{parameters[name].name}_{accumulator}" if name else accumulator] = paddle.to_tensor(value)
-    for optimization, state in zip(optimizations, states, strict=True):
+    block = paddle.base.framework.default_main_program().global_block()
+    for optimization, state, own in zip(optimizations, states, begun, strict=True):
         if state:
             optimization.optimizer.set_state_dict(state)
+            # Paddle 3.3.1 would want a state of all that has a gradient in the next step, when it may be the first one
+            # of what was frozen until then.
+            optimization.optimizer._create_accumulators(block, list(own.values()))

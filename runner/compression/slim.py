@@ -104,12 +104,17 @@ def is_quantization(name: str) -> bool:
     return "._fake_quant_" in name or "._act_preprocess." in name
 
 
-def parameters(network: nn.Layer) -> int:
-    """Parameters of a network, frozen ones too, without running statistics and those of its simulated integers."""
+def parameters(network: nn.Layer, trainable: bool = False) -> int:
+    """Parameters of a network without running statistics and those of its simulated integers.
+
+    `trainable`: without frozen ones.
+    """
     return sum(
         parameter.size
         for name, parameter in network.named_parameters()
-        if not name.endswith(("._mean", "._variance")) and not is_quantization(name)
+        if not name.endswith(("._mean", "._variance"))
+        and not is_quantization(name)
+        and not (trainable and parameter.stop_gradient)
     )
 
 
@@ -141,6 +146,11 @@ def range_state(layer: FakeQuantized) -> list[Tensor]:
     """The tensors float32 [1] that follow the activations of a layer: accumulated magnitude, its weight, the range."""
     quantizer = layer._fake_quant_input
     return [quantizer._accum, quantizer._state, quantizer._scale]
+
+
+def range_keeper(layer: FakeQuantized) -> nn.Layer:
+    """What changes these tensors in training mode."""
+    return layer._fake_quant_input
 
 
 def activation_range(layer: FakeQuantized) -> float:

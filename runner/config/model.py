@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Optional
 
 from .fields import bounded
 
@@ -45,6 +45,10 @@ class Model:
     stem: Stem = Stem.imagenet
     """`imagenet`: the first layers as they were published. `small`, for images below about 64 pixels: they keep the
     size, with stride 1, a kernel of at most 3×3 and no maximum pooling."""
+    freeze: list[str] = field(default_factory=list)
+    """Patterns of layers and parameters that do not train (`conv1`, `*.mid_se.*`), or `backbone`: all but the head."""
+    freeze_epochs: Optional[float] = bounded(None, above=0)
+    """Epochs after which these train as well; null: they never do."""
 
 
 @dataclass

@@ -36,6 +36,10 @@ class Optimizer:
     """Which parameters do not decay; `norms` are the scales and shifts of normalisation layers."""
     clip_norm: Optional[float] = bounded(None, above=0)
     """Largest global norm of the gradients; larger ones are scaled down."""
+    lr_scale: dict[str, float] = field(default_factory=dict)
+    """Pattern of layers and parameters, `backbone` or `head` → factor of their learning rate; the last one decides."""
+    layer_decay: Optional[float] = bounded(None, above=0, max=1)
+    """Factor of the learning rate from each block of the network to the one before it; null: 1."""
 
 
 @dataclass

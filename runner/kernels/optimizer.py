@@ -38,11 +38,13 @@ class AdamW(paddle.optimizer.AdamW):
     where a parameter or a gradient is not float32, as the kernel has it.
     """
 
-    _rows: list[Row] | None = None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._rows: dict[int, Row] = {}
 
     def set_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state; what is known of the old one is forgotten."""
-        self._rows = None
+        self._rows = {}
         super().set_state_dict(state_dict)
 
     @paddle.no_grad()
@@ -53,14 +55,18 @@ class AdamW(paddle.optimizer.AdamW):
         if any(tensor.dtype != paddle.float32 for tensor in (*parameters, *present)):
             super().step()
             return
-        if self._rows is None:
-            self._rows = [self._row(p, group) for group in self._param_groups for p in group["params"]]
-        gradients = [row.parameter.grad for row in self._rows]
+        # As with Paddle's, the state of a parameter begins with its first gradient.
+        rows = [
+            self._rows.get(id(parameter)) or self._row(parameter, group)
+            for group in self._param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
         # A gradient may be a view with strides.
-        gradients = [g if g is None or g.is_contiguous() else g.contiguous() for g in gradients]
-        rows = [row for row, gradient in zip(self._rows, gradients, strict=True) if gradient is not None]
+        gradients = [row.parameter.grad for row in rows]
+        gradients = [gradient if gradient.is_contiguous() else gradient.contiguous() for gradient in gradients]
         entries = np.zeros(len(rows), ENTRY)
-        entries["gradient"] = [gradient.data_ptr() for gradient in gradients if gradient is not None]
+        entries["gradient"] = [gradient.data_ptr() for gradient in gradients]
         for name in ("parameter", "mean", "square", "mean_weight", "square_weight"):
             entries[name] = [getattr(row, name).data_ptr() for row in rows]
         for name in ("size", "decay", "rate"):
@@ -78,7 +84,8 @@ class AdamW(paddle.optimizer.AdamW):
             )
         )  # fmt: skip
         rate = parameter.optimize_attr["learning_rate"]
-        return Row(
+        self._rows[id(parameter)] = row = Row(
             parameter, mean, square, mean_weight, square_weight, math.prod(parameter.shape),
             float(group["weight_decay"]), rate,
         )  # fmt: skip
+        return row

@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from . import stem, vision
 from .cost import macs
 from .efficientnet_lite import EfficientNetLite
+from .freezing import Freezing, Frozen
 from .input_check import check_input
 from .mobilenet_v3 import Activation, MobileNetV3
 from .networks import Networks, Output
@@ -19,6 +20,8 @@ from .siamese import Siamese
 
 __all__ = [
     "EfficientNetLite",
+    "Freezing",
+    "Frozen",
     "MobileNetV3",
     "Networks",
     "Output",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import paddle
@@ -37,6 +37,7 @@ class Networks(nn.Layer):
         # A dict is a plain attribute to nn.Layer: what is in it is not registered.
         self._frozen = dict(frozen or {})
         self._taps: dict[str, list[Tap]] = {}
+        self._held: list[nn.Layer] = []
         for network in self._frozen.values():
             network.eval()
 
@@ -55,6 +56,21 @@ class Networks(nn.Layer):
         if name in self.trained:
             return self._sub_layers[name]
         raise KeyError(name)
+
+    def hold(self, layers: Iterable[nn.Layer]) -> None:
+        """From now on these layers, and no others, stay in eval mode while the rest trains."""
+        for layer in self._held:
+            layer.training = self.training
+        self._held = list(layers)
+        for layer in self._held:
+            layer.training = False
+
+    def train(self, mode: bool = True) -> Networks:
+        """Training mode, but for layers that are held in eval mode."""
+        super().train(mode)
+        for layer in self._held:
+            layer.training = False
+        return self
 
     def tap(self, name: str, readers: Mapping[str, Reader]) -> None:
         """From now on have what some layers of a network give in its output, in this order, as their readers make it.

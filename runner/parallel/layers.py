@@ -23,19 +23,21 @@ from .ranks import Ranks
 _Norm = nn.layer.norm._BatchNormBase
 
 
-def statistics(networks: nn.Layer) -> list[Tensor]:
+def statistics(networks: nn.Layer) -> list[tuple[nn.Layer, Tensor]]:
     """What training changes beside the weights: running averages, ranges of activations, other float32 buffers.
 
-    Each process sees its own part of the batch; their mean is what all go on with.
+    Each process sees its own part of the batch; their mean is what all go on with. Each stands with the layer that
+    changes it, which it does in training mode alone.
     """
-    tensors: list[Tensor] = []
+    own: list[tuple[nn.Layer, Tensor]] = []
     for layer in networks.sublayers(include_self=True):
         if isinstance(layer, _Norm):
-            tensors += [layer._mean, layer._variance]
+            own += [(layer, layer._mean), (layer, layer._variance)]
     for layer in slim.fake_quantized(networks).values():
-        tensors += slim.range_state(layer)
-    tensors += networks.buffers()
-    return list({id(tensor): tensor for tensor in tensors if tensor.dtype == paddle.float32}.values())
+        own += [(slim.range_keeper(layer), tensor) for tensor in slim.range_state(layer)]
+    for layer in networks.sublayers(include_self=True):
+        own += [(layer, buffer) for buffer in layer.buffers(include_sublayers=False)]
+    return list({id(tensor): (layer, tensor) for layer, tensor in own if tensor.dtype == paddle.float32}.values())
 
 
 def synchronize(networks: Networks, ranks: Ranks) -> None:

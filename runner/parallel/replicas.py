@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 import paddle
-from paddle import Tensor
+from paddle import Tensor, nn
 
 from ..kernels import native
 from ..models import Networks, Output
@@ -42,10 +42,19 @@ class Replicas:
         return requested
 
 
+#: Tensors of statistics, each with the layer that changes it in training mode.
+Statistics = Sequence[tuple[nn.Layer, Tensor]]
+
+
+def _changing(statistics: Statistics) -> list[Tensor]:
+    """Those that the last step changed. What is frozen is left as it is, which a mean of equal values is not."""
+    return [tensor for layer, tensor in statistics if layer.training]
+
+
 class DataParallel(Replicas):
     """Gradients by `paddle.DataParallel`, which sends them while the backward pass goes on."""
 
-    def __init__(self, networks: Networks, ranks: Ranks, statistics: Sequence[Tensor]) -> None:
+    def __init__(self, networks: Networks, ranks: Ranks, statistics: Statistics) -> None:
         super().__init__(networks)
         self.ranks, self.statistics, self.replica = ranks, statistics, paddle.DataParallel(networks)
 
@@ -56,7 +65,7 @@ class DataParallel(Replicas):
         return contextlib.nullcontext() if last else self.replica.no_sync()
 
     def reduce_gradients(self) -> None:
-        self.ranks.average(self.statistics)
+        self.ranks.average(_changing(self.statistics))
 
     def should_stop(self, requested: bool, waits: bool) -> bool:
         return waits and self.ranks.any_rank(requested)
@@ -65,13 +74,13 @@ class DataParallel(Replicas):
 class AveragedGradients(Replicas):
     """Gradients in one message behind the backward pass, by whatever layers they were computed."""
 
-    def __init__(self, networks: Networks, ranks: Ranks, statistics: Sequence[Tensor]) -> None:
+    def __init__(self, networks: Networks, ranks: Ranks, statistics: Statistics) -> None:
         super().__init__(networks)
         self.ranks, self.statistics = ranks, statistics
 
     def reduce_gradients(self) -> None:
         gradients = [parameter.grad for parameter in self.networks.parameters() if parameter.grad is not None]
-        self.ranks.average([*gradients, *self.statistics])
+        self.ranks.average([*gradients, *_changing(self.statistics)])
 
     def should_stop(self, requested: bool, waits: bool) -> bool:
         return waits and self.ranks.any_rank(requested)
@@ -80,13 +89,14 @@ class AveragedGradients(Replicas):
 class FlatAllReduce(Replicas):
     """Everything as one array: on a CPU nothing else is computed meanwhile, and each message has its price."""
 
-    def __init__(self, networks: Networks, ranks: Ranks, statistics: Sequence[Tensor]) -> None:
+    def __init__(self, networks: Networks, ranks: Ranks, statistics: Statistics) -> None:
         super().__init__(networks)
         # Above 0 behind an exchange: some process was asked to end before it.
         self.stop_flag = paddle.zeros([1])
-        self.ranks, self.statistics = ranks, [*statistics, self.stop_flag]
+        self.ranks, self.statistics = ranks, statistics
         self.parameters = [parameter for parameter in networks.parameters() if not parameter.stop_gradient]
-        self.sizes = np.array([tensor.size for tensor in (*self.parameters, *self.statistics)], dtype=np.int64)
+        tensors = [*self.parameters, *(tensor for _, tensor in statistics), self.stop_flag]
+        self.sizes = np.array([tensor.size for tensor in tensors], dtype=np.int64)
         size = int(self.sizes.sum())
         self.means = shared.memory(ranks, size) or GlooMeans(ranks, size)
 
@@ -94,12 +104,13 @@ class FlatAllReduce(Replicas):
     def reduce_gradients(self) -> None:
         gradients = [parameter.grad for parameter in self.parameters]
         used = [gradient is not None for gradient in gradients]
+        used += [layer.training for layer, _ in self.statistics]
         present = [gradient for gradient in gradients if gradient is not None]
         # A gradient may be a view with strides.
         dense = [gradient if gradient.is_contiguous() else gradient.contiguous() for gradient in present]
-        tensors = [*dense, *self.statistics]
+        tensors = [*dense, *_changing(self.statistics), self.stop_flag]
         addresses = np.array([tensor.data_ptr() for tensor in tensors], dtype=np.uint64)
-        sizes = self.sizes if all(used) else self.sizes[[*used, *[True] * len(self.statistics)]]
+        sizes = self.sizes if all(used) else self.sizes[[*used, True]]
         self.means.average(len(tensors), addresses.ctypes.data, sizes.ctypes.data)
         for gradient, own in zip(present, dense, strict=True):
             if own is not gradient:
@@ -127,14 +138,18 @@ class GlooMeans:
         native.kernels().scatter(*several, 1 / self.ranks.world_size)
 
 
-def replicate(networks: Networks, ranks: Ranks, statistics: Sequence[Tensor], packed: bool) -> Replicas:
+def replicate(
+    networks: Networks, ranks: Ranks, statistics: Statistics, packed: bool, changes: bool = False
+) -> Replicas:
     """How the processes of a run exchange, all of which have the same weights.
 
     `statistics`: float32 tensors of any shape; `packed`: whether all are on CPUs with the compiled kernels, which
-    exchange float32 alone.
+    exchange float32 alone; `changes`: whether other parameters have gradients later, which Paddle's reducer would
+    wait for from the first step on.
     """
     if ranks.world_size == 1:
         return Replicas(networks)
     if packed and all(parameter.dtype == paddle.float32 for parameter in networks.parameters()):
         return FlatAllReduce(networks, ranks, statistics)
-    return (DataParallel if isinstance(ranks.transport, Network) else AveragedGradients)(networks, ranks, statistics)
+    by_paddle = isinstance(ranks.transport, Network) and not changes
+    return (DataParallel if by_paddle else AveragedGradients)(networks, ranks, statistics)

@@ -45,6 +45,8 @@ SIZE = Column("MB", "size_mb", 1, 3, "size of the file, MB")
 LATENCY = Column("ms/image", "latency_ms_p50", 1, 2, "latency at batch 1, ms (median)", noise=0.05)
 #: What a sweep is compared by, besides accuracy.
 COSTS = (PARAMS, MACS, SIZE, LATENCY)
+#: Of runs that froze some of them.
+TRAINABLE = Column("M trained", "trainable_params", 1e6, 3, "parameters that train, millions")
 #: What integers make of a network: of runs that have such a file.
 INTEGERS = (
     Column("int8 top-1", "int8_top1", 1, 4, "test top-1 of the int8 file"),
@@ -56,7 +58,7 @@ INTEGERS = (
 def columns(finals: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
     """What a table of runs with these final numbers has beside their metrics."""
     known = set().union(*finals)
-    return (*COSTS, *(column for column in INTEGERS if column.name in known))
+    return (*COSTS, *(column for column in (TRAINABLE, *INTEGERS) if column.name in known))
 
 
 def measured(directories: Mapping[str, Path]) -> tuple[dict[str, dict[str, float]], str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import paddle
 from paddle import Tensor, nn
@@ -24,10 +24,15 @@ class Ema:
         }
 
     @paddle.no_grad()
-    def update(self, step: int) -> None:
-        """Take the network's current values into the averages, behind optimizer step `step` (the first is 0)."""
+    def update(self, step: int, is_frozen: Callable[[str], bool] = lambda name: False) -> None:
+        """Take the network's current values into the averages, behind optimizer step `step` (the first is 0).
+
+        What is frozen is left as it is, which an average of equal values is not.
+        """
         decay = min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
         for name, value in self.tracked.items():
+            if is_frozen(name):
+                continue
             self.averages[name].scale_(decay).add_(value.astype("float32") * (1 - decay))
 
     @contextlib.contextmanager

@@ -173,6 +173,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
     Of each part every process computes its rows; gradients are all-reduced after the last part.
     """
     reading, ranks = Reading(), training.ranks
+    training.freezing.follow(training.progress.step)
     pieces = list(parts(batch, training.settings.accumulate, ranks))
     for number, (images, labels, rows) in enumerate(pieces, 1):
         training.shard.rows = rows
@@ -194,7 +195,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
     for optimization in training.optimizations:
         optimization.schedule.step()
     if training.ema:
-        training.ema.update(training.progress.step)
+        training.ema.update(training.progress.step, training.freezing.has)
     return reading
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,11 +84,13 @@ def build(
     steps_per_epoch: int,
     pact: cfg.Pact | None = None,
     fused: bool = False,
+    factors: Mapping[str, float] | None = None,
 ) -> Optimization:
     """The optimizer of some networks (name → network), its schedule stretched over `steps` optimizer steps.
 
     `pact` says how the learnt clips of quantized activations, if there are any, are trained; `fused` takes the CPU's
-    compiled kernels where there is one for the optimizer.
+    compiled kernels where there is one for the optimizer. `factors`: structured name of a parameter → what its learning
+    rate is multiplied with.
     """
     rate = Rate(config.lr, schedule, steps, steps_per_epoch)
     parameters = {
@@ -97,7 +99,7 @@ def build(
         for key, parameter in network.named_parameters()
         if not parameter.stop_gradient
     }
-    groups = _groups(config, networks, parameters, pact)
+    groups = _groups(config, networks, parameters, pact, factors or {})
     return Optimization(list(networks), _optimizer(config, rate, groups, fused), rate, parameters, config.clip_norm)
 
 
@@ -106,8 +108,9 @@ def _groups(
     networks: dict[str, nn.Layer],
     parameters: dict[str, paddle.Tensor],
     pact: cfg.Pact | None,
+    factors: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Paddle's parameter groups: those that decay, those that do not, and the clips of activations."""
+    """Paddle's parameter groups: those that decay, those that do not, and the clips of activations, each by factors."""
     alphas = {id(alpha): alpha for network in networks.values() for alpha in qat.alphas(network).values()}
     norms = {
         id(parameter)
@@ -125,15 +128,16 @@ def _groups(
                 return id(parameter) in norms
         return id(parameter) in norms or parameter.ndim <= 1
 
-    weights = [parameter for parameter in parameters.values() if id(parameter) not in alphas]
-    decayed = [parameter for parameter in weights if not exempt(parameter)]
-    spared = [parameter for parameter in weights if exempt(parameter)]
-    groups = [{"params": decayed, "weight_decay": _decay(config)}, {"params": spared, "weight_decay": 0.0}]
-    if pact:
-        groups.append(
-            {"params": list(alphas.values()), "weight_decay": pact.weight_decay, "learning_rate": pact.lr_factor}
-        )
-    return [group for group in groups if group["params"]]
+    groups: dict[tuple[str, float], list[paddle.Tensor]] = {}
+    for name, parameter in parameters.items():
+        kind = "clips" if id(parameter) in alphas else "spared" if exempt(parameter) else "decayed"
+        # α's own factor is a multiple of that of the weights which its layer has.
+        factor = factors.get(name, 1.0) * (pact.lr_factor if pact and kind == "clips" else 1.0)
+        groups.setdefault((kind, factor), []).append(parameter)
+    decays = {"decayed": _decay(config), "spared": 0.0, "clips": pact.weight_decay if pact else 0.0}
+    return [
+        {"params": own, "weight_decay": decays[kind], "learning_rate": factor} for (kind, factor), own in groups.items()
+    ]
 
 
 def _decay(config: cfg.Optimizer) -> Any:

@@ -54,7 +54,10 @@ def configured(config: cfg.Config, low: float, high: float, steps: int) -> cfg.C
     # So few steps would all be in the last epochs; they are to be like the first one.
     augment = replace(config.augment, mix_off_epochs=0, mix_last_probability=None)
     optimizer = replace(config.optimizer, lr=low)
-    return replace(config, mode=mode, train=train, schedule=schedule, optimizer=optimizer, augment=augment)
+    model = replace(config.model, freeze_epochs=None)
+    if isinstance(mode, cfg.ClsDistill) and mode.peer:
+        mode = replace(mode, peer=replace(mode.peer, freeze_epochs=None))
+    return replace(config, model=model, mode=mode, train=train, schedule=schedule, optimizer=optimizer, augment=augment)
 
 
 def rising(step: int, steps: int, steps_per_epoch: int, ratio: float) -> float:

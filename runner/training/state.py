@@ -10,7 +10,7 @@ from typing import Protocol, TypedDict
 from ..config import Checkpoint, Train
 from ..data import Loaders
 from ..metrics import METRICS, Metric
-from ..models import Networks
+from ..models import Freezing, Networks
 from ..parallel import Ranks, Replicas, Shard
 from .clock import Clock
 from .ema import Ema
@@ -84,6 +84,8 @@ class Training:
     ema: Ema | None = None
     clock: Clock | None = None
     """Where the run ends by the clock."""
+    freezing: Freezing = field(init=False)
+    """What does not train; by default nothing."""
     shard: Shard = field(default_factory=lambda: Shard(Ranks()))
     """What this process computes of a batch."""
     replicas: Replicas = field(init=False)
@@ -92,6 +94,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.replicas = Replicas(self.networks)
+        self.freezing = Freezing(self.networks)
 
     @property
     def ranks(self) -> Ranks:

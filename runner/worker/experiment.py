@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from paddle import nn
 
 from .. import compression, data, models, parallel
 from .. import config as cfg
@@ -18,13 +19,12 @@ from ..data.about import About
 from ..errors import ConfigError
 from ..kernels import native
 from ..kernels.autotune import autotuning_off
-from ..models import Networks
-from ..training import modes, optimizers, schedules, seeding
+from ..training import optimizers, schedules, seeding
 from ..training.clock import Clock
 from ..training.ema import Ema
 from ..training.evaluation import try_metrics
 from ..training.state import Training
-from . import features, initial
+from . import features, finetuning, initial
 from .compress import compress
 from .stage import Stage, accelerate, accelerates, accuracy, prepare, sample
 
@@ -47,7 +47,7 @@ class Experiment:
     plan: dict[str, Any] = field(default_factory=dict)
     """Network → what pruning did to it, `pruning.Plan` as JSON."""
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Network → `params` (trainable numbers) and `macs` of one image."""
+    """Network → `params`, where some never train `trainable_params`, and `macs` of one image."""
 
 
 def build(
@@ -84,15 +84,10 @@ def build(
     if isinstance(config.mode, cfg.ClsTeacher):
         notes.append(ranks.broadcast_from_first(lambda: _teachers_accuracy(stage)))
     features.tap(config, stage.mode, networks)
-    with autotuning_off():
-        costs = {
-            name: {
-                "params": float(compression.slim.parameters(networks[name])),
-                "macs": float(models.macs(networks[name], config.data.input_shape)),
-            }
-            for name in networks.trained
-        }
     steps_per_epoch = loaders.train.batches_per_epoch
+    freezing = finetuning.freeze(config, stage)
+    with autotuning_off():
+        costs = {name: _costs(config, networks[name], freezing.touches(name)) for name in networks.trained}
     steps = config.train.max_steps or config.train.epochs * steps_per_epoch
     clock = _clock(config.train, saved)
     if clock:
@@ -101,9 +96,10 @@ def build(
     else:
         loaders.train.epochs = math.ceil(steps / steps_per_epoch)
         _check_warmups(config, steps, steps_per_epoch)
+        finetuning.check_length(config, steps, steps_per_epoch)
     ranks.barrier_without_timeout()
     fused = accelerates(config) and not ranks.any_rank(bool(native.unavailable()))
-    optimizations = _optimizations(config, stage.mode, networks, steps, steps_per_epoch, fused)
+    optimizations = _optimizations(config, stage, steps, steps_per_epoch, fused)
     stage.precision.decorate([networks[name] for name in networks.trained], [part.optimizer for part in optimizations])
     training = Training(
         networks=networks,
@@ -120,13 +116,25 @@ def build(
         clock=clock,
         shard=parallel.Shard(ranks),
     )
+    training.freezing = freezing
     _check_metrics(config, training)
     if saved:
         restore.training_state(saved, training)
         notes += _other_length(saved, training, config)
     if ranks.world_size > 1:
         _synchronise(training, config.train, packed=fused)
+    freezing.follow(training.progress.step)
     return Experiment(config, stage.device, training, stage.about, notes, plan, costs)
+
+
+def _costs(config: cfg.Config, network: nn.Layer, is_frozen: bool) -> dict[str, float]:
+    """What a network costs; of one of which something never trains also the parameters that do."""
+    costs = {
+        "params": float(compression.slim.parameters(network)),
+        "macs": float(models.macs(network, config.data.input_shape)),
+    }
+    trainable = {"trainable_params": float(compression.slim.parameters(network, trainable=True))} if is_frozen else {}
+    return costs | trainable
 
 
 def _clock(settings: cfg.Train, saved: checkpoint.Saved | None) -> Clock | None:
@@ -174,7 +182,9 @@ def _synchronise(training: Training, settings: cfg.Train, packed: bool) -> None:
     if settings.sync_batchnorm:
         parallel.synchronize(networks, ranks)
     parallel.share_dropout(networks, training.shard)
-    training.replicas = parallel.replicate(networks, ranks, parallel.statistics(networks), packed)
+    training.replicas = parallel.replicate(
+        networks, ranks, parallel.statistics(networks), packed, training.freezing.changes
+    )
 
 
 def _initial_weights(config: cfg.Config, stage: Stage, start: initial.InitialWeights | None) -> dict[str, Any]:
@@ -223,19 +233,22 @@ def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Confi
 
 
 def _optimizations(
-    config: cfg.Config, mode: modes.Mode, networks: Networks, steps: int, steps_per_epoch: int, fused: bool
+    config: cfg.Config, stage: Stage, steps: int, steps_per_epoch: int, fused: bool
 ) -> list[optimizers.Optimization]:
-    chosen = [(config.optimizer, config.schedule)]
+    chosen = [("optimizer", config.optimizer, config.schedule)]
     if isinstance(config.mode, cfg.ClsDistillMultiopt):
-        chosen.append((config.mode.peer_optimizer or config.optimizer, config.mode.peer_schedule or config.schedule))
+        own = config.mode.peer_optimizer
+        key = "mode.peer_optimizer" if own else "optimizer"
+        chosen.append((key, own or config.optimizer, config.mode.peer_schedule or config.schedule))
     quantize = config.compression.quantize
     pact = quantize.pact if isinstance(quantize, cfg.TrainedQuantization) else None
     return [
         optimizers.build(
-            optimizer, schedule, {name: networks[name] for name in names}, steps, steps_per_epoch, pact, fused
+            optimizer, schedule, {name: stage.networks[name] for name in names}, steps, steps_per_epoch, pact, fused,
+            finetuning.factors(config, optimizer, key, stage, names),
         )
-        for names, (optimizer, schedule) in zip(mode.owners, chosen, strict=True)
-    ]
+        for names, (key, optimizer, schedule) in zip(stage.mode.owners, chosen, strict=True)
+    ]  # fmt: skip
 
 
 def _check_warmups(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:

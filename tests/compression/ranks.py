@@ -30,7 +30,7 @@ def ranges(of: paddle.nn.Layer) -> list[float]:
 
 
 said: dict[str, object] = {"before": ranges(network)}
-ranks.average(parallel.statistics(network))
+ranks.average([tensor for _, tensor in parallel.statistics(network)])
 said["after"] = ranges(network)
 
 training = experiment.build(composed(*TINY, "compression=qat", "tracking=none"), None, ranks).training

@@ -1,0 +1,160 @@
+"""Parts of a network by name: what patterns choose, what is its head, and how deep a block is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from paddle import Tensor, nn
+
+from ..errors import ConfigError, nearest
+from .mobilenet_v3 import Trunk
+from .siamese import Siamese
+
+#: What patterns may be beside names: the layers that give the logits, and everything else.
+HEAD, BACKBONE = "head", "backbone"
+
+
+@dataclass(eq=False)
+class Part:
+    """What some patterns choose of a network."""
+
+    parameters: dict[str, Tensor]
+    """Name → those that train, or would."""
+    layers: dict[str, nn.Layer]
+    """Name → layers of which nothing else would train, with all that is in them."""
+
+    @property
+    def statistics(self) -> list[nn.Layer]:
+        """Layers that keep something that training changes and no gradient: running averages, ranges of activations."""
+        own = {id(parameter) for parameter in self.parameters.values()}
+        return [
+            layer
+            for layer in self.layers.values()
+            if any(id(one) not in own for one in layer.parameters(include_sublayers=False))
+            or any(True for _ in layer.buffers(include_sublayers=False))
+        ]
+
+    def has(self, name: str) -> bool:
+        """Whether something of the network's state is in it: a parameter, or what belongs to one of its layers."""
+        return name in self.parameters or _is_within(name, self.layers)
+
+
+def choose(network: nn.Layer, patterns: Iterable[str], head: Collection[str], key: str) -> Part:
+    """What patterns choose: layers with all that is in them, and single parameters.
+
+    Patterns are as in a shell, and match names as in `named_parameters` and `named_sublayers`. `head`: the parameters
+    that give the logits; `key` names the patterns to the user. Errors: ConfigError for a pattern without parameters.
+    """
+    trainable = {name: one for name, one in network.named_parameters() if not one.stop_gradient}
+    layers = dict(network.named_sublayers())
+    chosen: set[str] = set()
+    for pattern in patterns:
+        named = _named(pattern, [*layers, *trainable], head)
+        if not any(_is_within(name, named) for name in trainable):
+            raise ConfigError(_refusal(key, pattern, network, [*layers, *trainable], head))
+        chosen |= named
+    parameters = {name: one for name, one in trainable.items() if _is_within(name, chosen)}
+    others = [name for name in trainable if name not in parameters]
+    whole = {
+        name: layer
+        for name, layer in layers.items()
+        if _is_within(name, chosen) or (_holds(name, parameters) and not _holds(name, others))
+    }
+    return Part(parameters, {name: layer for name, layer in layers.items() if _is_within(name, whole)})
+
+
+def _named(pattern: str, names: Iterable[str], head: Collection[str]) -> set[str]:
+    """The layers and parameters that a pattern names, without all that is in them."""
+    if pattern not in (HEAD, BACKBONE):
+        return {name for name in names if fnmatchcase(name, pattern)}
+    own = _head_layers(head)
+    if pattern == HEAD:
+        return own
+    return {name for name in names if not _is_within(name, own) and not _holds(name, own)}
+
+
+def _head_layers(head: Iterable[str]) -> set[str]:
+    """The layers that the parameters of a head are in; a parameter of the network itself stands for itself."""
+    return {name.rpartition(".")[0] or name for name in head}
+
+
+def _is_within(name: str, places: Collection[str]) -> bool:
+    """Whether something is one of these layers and parameters, or in one of the layers."""
+    while name not in places:
+        name, dot, _ = name.rpartition(".")
+        if not dot:
+            return False
+    return True
+
+
+def _holds(layer: str, names: Iterable[str]) -> bool:
+    """Whether one of these is in a layer."""
+    return any(name.startswith(f"{layer}.") for name in names)
+
+
+def _refusal(key: str, pattern: str, network: nn.Layer, names: Collection[str], head: Collection[str]) -> str:
+    if pattern in (HEAD, BACKBONE):
+        why = "nothing of it trains" if head else "no parameter follows the number of classes"
+        return f"{key}: {type(network).__name__} has no {pattern}, since {why}. Name layers in its place."
+    own = ", ".join(name for name, child in network.named_children() if child.parameters())
+    return (
+        f"{key}: '{pattern}' matches no layer and no parameter of {type(network).__name__} that trains."
+        f"{nearest(pattern, names)} Patterns are written as in a shell (conv1, *.mid_se.*), or the word backbone. "
+        f"Layers here: {own}"
+    )
+
+
+def depths(network: nn.Layer) -> tuple[dict[str, int], int]:
+    """Parameter → number of its block, from 0 at the images to the last, which gives the logits; and their count.
+
+    Blocks are the layers that a network is made of, in the order in which it has them. In place of `nn.Sequential` and
+    `nn.LayerList`, and of a layer that holds more than half of all parameters, stand the layers within. Scales, shifts
+    and biases by themselves, as normalisation has them, belong to the block before; a network's own parameters to
+    the first one. The two trunks of `Siamese` are as deep as each other.
+    """
+    numbers: dict[str, int] = {}
+    count = 0
+    for block in _joined(network):
+        own = [_as_first_trunk(name) if isinstance(network, Siamese) else name for name in block]
+        if own[0] in numbers:
+            numbers |= {name: numbers[twin] for name, twin in zip(block, own, strict=True)}
+            continue
+        numbers |= dict.fromkeys(block, count)
+        count += 1
+    return numbers, count
+
+
+def _as_first_trunk(name: str) -> str:
+    return f"first.{name.removeprefix('second.')}" if name.startswith("second.") else name
+
+
+def _joined(network: nn.Layer) -> Iterator[list[str]]:
+    """The parameters of each block."""
+    parameters = dict(network.named_parameters())
+    waiting: list[str] = []
+    for names in _blocks(network, "", len(parameters)):
+        is_minor = all(parameters[name].ndim <= 1 for name in names)
+        if waiting and not is_minor and any(parameters[name].ndim > 1 for name in waiting):
+            yield waiting
+            waiting = []
+        waiting = [*waiting, *names]
+    if waiting:
+        yield waiting
+
+
+def _blocks(layer: nn.Layer, path: str, total: int) -> Iterator[list[str]]:
+    """Names of the parameters of each layer within a layer, its own ones with those of the first."""
+    own = [f"{path}{name}" for name, _ in layer.named_parameters(include_sublayers=False)]
+    for name, child in layer.named_children():
+        inside = [f"{path}{name}.{rest}" for rest, _ in child.named_parameters()]
+        is_opened = isinstance(child, (nn.Sequential, nn.LayerList, Trunk)) or (
+            2 * len(inside) > total and any(True for _ in child.children())
+        )
+        for block in _blocks(child, f"{path}{name}.", total) if is_opened else [inside]:
+            if block:
+                yield [*own, *block]
+                own = []
+    if own:
+        yield own

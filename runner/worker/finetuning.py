@@ -1,0 +1,101 @@
+"""What of the networks does not train, and what trains more slowly than the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import config as cfg
+from .. import models
+from ..compression import slim
+from ..errors import ConfigError
+from ..models import Freezing, Frozen, parts
+from . import initial
+from .stage import Stage
+
+
+def freeze(config: cfg.Config, stage: Stage) -> Freezing:
+    """Freeze what the config names for the whole run; what it names for a while begins to be with `follow`.
+
+    Errors: ConfigError for patterns that match nothing, and for a network of which nothing would train.
+    """
+    frozen: list[Frozen] = []
+    networks, steps_per_epoch = stage.networks, stage.loaders.train.batches_per_epoch
+    for name in networks.trained:
+        model = models.model_of(config, name)
+        if not model.freeze:
+            continue
+        key, network = _key(config, name), networks[name]
+        part = parts.choose(network, model.freeze, _head(config, stage, name, model.freeze), key)
+        until = None if model.freeze_epochs is None else max(1, round(model.freeze_epochs * steps_per_epoch))
+        if not any(not one.stop_gradient for key, one in network.named_parameters() if key not in part.parameters):
+            raise ConfigError(
+                f"{key}={model.freeze}: nothing of {name} would train. Name less, such as {key}=backbone; a network "
+                "that only teaches is the teacher of mode=cls_teacher."
+            )
+        count = sum(one.size for key, one in part.parameters.items() if not slim.is_quantization(key))
+        when = "" if until is None else f" for {until:,} steps ({model.freeze_epochs:g} epochs)"
+        stage.notes.append(f"frozen{when}: {count:,} of {slim.parameters(network):,} parameters of {name}")
+        frozen.append(Frozen(name, part, until))
+    return Freezing(networks, frozen)
+
+
+def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
+    """Errors: ConfigError where nothing that is frozen for a while would begin to train before the run ends."""
+    if config.debug.fast_dev_run or not steps:
+        return
+    for name in ("student", "student1") if isinstance(config.mode, cfg.ClsDistill) else ("student",):
+        epochs, key = models.model_of(config, name).freeze_epochs, _key(config, name)
+        if epochs is not None and round(epochs * steps_per_epoch) >= steps:
+            raise ConfigError(
+                f"{key}_epochs={epochs:g}: the run of {steps} steps ({steps_per_epoch} an epoch) ends before that. "
+                f"Lower it, or leave it out to keep {key} frozen to the end."
+            )
+
+
+def factors(
+    config: cfg.Config, optimizer: cfg.Optimizer, key: str, stage: Stage, names: Sequence[str]
+) -> dict[str, float]:
+    """Structured name → factor of the learning rate, of the parameters of some networks whose optimizer `key` names.
+
+    Errors: ConfigError for a pattern that matches nothing in any of them.
+    """
+    decayed = _by_depth(optimizer.layer_decay, stage, names) if optimizer.layer_decay else {}
+    scales: dict[str, float] = {}
+    for pattern, factor in optimizer.lr_scale.items():
+        refusals: list[ConfigError] = []
+        for name in names:
+            head = _head(config, stage, name, [pattern])
+            try:
+                part = parts.choose(stage.networks[name], [pattern], head, f"{key}.lr_scale")
+            except ConfigError as error:
+                refusals.append(error)
+            else:
+                scales |= dict.fromkeys((f"{name}.{one}" for one in part.parameters), factor)
+        if len(refusals) == len(names):
+            raise refusals[0]
+    return decayed | {name: factor * decayed.get(name, 1.0) for name, factor in scales.items()}
+
+
+def _by_depth(decay: float, stage: Stage, names: Sequence[str]) -> dict[str, float]:
+    """Structured name of a parameter → one factor for each block that lies behind its own."""
+    found: dict[str, float] = {}
+    for name in names:
+        depths, count = parts.depths(stage.networks[name])
+        found |= {f"{name}.{one}": decay ** (count - 1 - depth) for one, depth in depths.items()}
+        stage.notes.append(
+            f"layer decay: {name} has {count} blocks, and the first one has {decay ** (count - 1):.3g} of the last "
+            "one's learning rate"
+        )
+    return found
+
+
+def _key(config: cfg.Config, network: str) -> str:
+    """The key that says what of a network is frozen."""
+    is_own = isinstance(config.mode, cfg.ClsDistill) and config.mode.peer and network == "student1"
+    return "mode.peer.freeze" if is_own else "model.freeze"
+
+
+def _head(config: cfg.Config, stage: Stage, name: str, patterns: Sequence[str]) -> set[str]:
+    """The parameters of a network that give the logits, where patterns ask for them."""
+    asked = {parts.HEAD, parts.BACKBONE} & set(patterns)
+    return initial.head(config, name, len(stage.loaders.classes)) if asked else set()
