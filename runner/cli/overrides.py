@@ -33,7 +33,7 @@ def readable(argument: str, sweeps: bool) -> str:
     """A word of the command line as Hydra is given it; what Hydra reads as it is meant stays as it is.
 
     The value of a key that holds text is that text: it is quoted where Hydra would not read it, or would read a number
-    (`2024_01`). A list needs no brackets, a recipe no `+`. `sweeps`: commas part the values of a sweep.
+    (`2024_01`). A list needs no brackets, a recipe and a mapping no `+`. `sweeps`: commas part the values of a sweep.
     Errors: ConfigError for several values where there is no sweep.
     """
     match = ASSIGNMENT.fullmatch(argument)
@@ -58,6 +58,9 @@ def readable(argument: str, sweeps: bool) -> str:
         raise ConfigError(_not_a_switch(argument, key, types))
     if types and all((get_args(hint) or [hint])[-1] is str for hint in types):
         value = numbers.quoted(f"{key}={value}").partition("=")[2]
+    if not sign and types and all(get_origin(hint) is dict for hint in types) and value.startswith("{"):
+        # To Hydra each of its keys is new.
+        sign = "+"
     is_list = bool(types) and all(get_origin(hint) is list for hint in types)
     several = parsed.value_type is ValueType.SIMPLE_CHOICE_SWEEP
     # Which GPUs a job uses is not swept over.

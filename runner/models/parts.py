@@ -70,7 +70,7 @@ def _named(pattern: str, names: Iterable[str], head: Collection[str]) -> set[str
     if pattern not in (HEAD, BACKBONE):
         return {name for name in names if fnmatchcase(name, pattern)}
     own = _head_layers(head)
-    if pattern == HEAD:
+    if pattern == HEAD or not own:
         return own
     return {name for name in names if not _is_within(name, own) and not _holds(name, own)}
 

@@ -44,6 +44,12 @@ COMPOSITIONS = {
         SMALL, "mode=cls_distill", "compression=qat", "features=attention_transfer", "features.layers=[conv2,conv4]",
     ],
     "pruned, quantized, averages": [SMALL, "compression=fpgm_qat", "train.ema=0.9"],
+    "head first, then all, averages": [SMALL, "model.freeze=[backbone]", "model.freeze_epochs=1", "train.ema=0.9"],
+    "head first, then all, quantized, two optimizers": [
+        SMALL, "mode=cls_distill_multiopt", "optimizer@mode.peer_optimizer=momentum", "compression=qat",
+        "model.freeze=[conv?,'*.bn']", "model.freeze_epochs=0.75", "optimizer.layer_decay=0.9",
+        "+optimizer.lr_scale={head: 3}",
+    ],
 }  # fmt: skip
 
 
@@ -81,7 +87,7 @@ def trained(directory, config, saved=None, last=None):
 
 
 #: Steps to stop behind: within an epoch, at its end, and behind a checkpoint.
-STOPS = {name: (4, 6, 9) if LINEAR[0] in words else (9,) for name, words in COMPOSITIONS.items()}
+STOPS = {name: (4, 6, 9) if LINEAR[0] in words or "first" in name else (9,) for name, words in COMPOSITIONS.items()}
 
 
 @pytest.mark.parametrize(("name", "stop"), [(name, stop) for name, stops in STOPS.items() for stop in stops])

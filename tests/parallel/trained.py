@@ -54,6 +54,13 @@ COMPOSITIONS = {
         *PLAIN,
     ],
     "cls with mixed pictures": ["augment.mixup=0.4", "augment.cutmix=1", "augment.mix_off_epochs=1", *PLAIN],
+    "cls, head first, then all": [
+        "model.freeze=[backbone]", "model.freeze_epochs=1", "optimizer.layer_decay=0.8", "train.ema=0.9", *PLAIN,
+    ],
+    "cls, head first, then all, by Paddle's own layers, own statistics": [
+        "model.freeze=[backbone]", "model.freeze_epochs=0.75", "train.accelerate=off", "train.sync_batchnorm=false",
+        *PLAIN,
+    ],
     "cls with qat": ["compression=qat", *PLAIN],
     "cls_distill_multiopt with fpgm": ["mode=cls_distill_multiopt", "compression=fpgm", *SMALL],
     "cls with fpgm_qat, own statistics": ["compression=fpgm_qat", *SMALL, "train.sync_batchnorm=false"],
