@@ -21,8 +21,8 @@ from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, OutOfMemory, Us
 
 #: Verb → the module in `runner.cli.verbs` whose `main(arguments)` does it.
 VERBS = (
-    "eval", "export", "bench", "predict", "data", "lr", "runs", "report", "config", "ui", "sync", "kernels", "doctor",
-    "completion",
+    "eval", "export", "bench", "predict", "data", "models", "lr", "runs", "report", "config", "ui", "sync", "kernels",
+    "doctor", "completion",
 )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from ..config.store import keys_of, without_value
 from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, nearest
 from ..launch.command import Command
 from ..runs import sweep
-from . import engines, job
+from . import engines, job, networks
 from .config_dir import choices, config_dir
 
 
@@ -49,6 +49,7 @@ def register() -> None:
     for name in NAMED:
         choice = {"defaults": ["/schema/model/vision@_here_", "_self_"], "architecture": name}
         store.store(group="model", name=name, node=choice)
+    networks.register()
     OmegaConf.register_new_resolver("short_id", short_id, replace=True)
 
 
@@ -182,6 +183,8 @@ def _unknown_choice(error: MissingConfigException) -> ConfigError:
     if folder and top != "hydra" and group not in choices():
         group, choice = top, f"{folder}/{choice}"
     valid = choices().get(group) or sorted(error.options or [])
+    if group == "model":
+        return ConfigError(f"There is no {group}={choice}.{networks.suggestion(choice, valid)}")
     return ConfigError(f"There is no {group}={choice}.{nearest(choice, valid)}\nValid: {', '.join(valid)}")
 
 

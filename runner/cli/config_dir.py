@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config import NAMED, Config
+from ..config import NAMED, Config, networks
 
 
 def config_dir() -> Path:
@@ -23,3 +23,20 @@ def choices() -> dict[str, list[str]]:
         if group == "experiment" or any((root / group).glob("*.yaml"))
     }
     return found | {"model": [*found["model"], *NAMED]}
+
+
+def completed(line: str) -> list[str] | None:
+    """What the last word of a line may become, where it is GROUP=… or GROUP@PACKAGE=…; None where it is neither.
+
+    Hydra's own completion knows no packages, no lists, and no choices in folders, such as paddleclas/….
+    """
+    word = line.rpartition(" ")[2]
+    key, equals, typed = word.partition("=")
+    names = choices().get(key.lstrip("+").partition("@")[0])
+    if not equals or names is None:
+        return None
+    before, comma, last = typed.rpartition(",")
+    if key.lstrip("+").partition("@")[0] == "model":
+        inside = [networks.PADDLECLAS + name for name in networks.paddleclas()]
+        names = [*names, *(inside if last.startswith(networks.PADDLECLAS) else [networks.PADDLECLAS])]
+    return [f"{key}={before}{comma}{name}" for name in names if name.startswith(last)]

@@ -12,12 +12,15 @@ from ..errors import ConfigError
 from ..launch import workers
 from ..launch.command import Command
 from . import compose, sweep
+from .config_dir import completed
 from .overrides import readable
 
 #: What asks for a sweep.
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 #: Hydra's flags that print something instead of training.
 INFORMING = {"-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--version", "--hydra-help"}
+#: Those that ask what a command line may become.
+COMPLETING = {"-sc", "--shell-completion"}
 #: Those with a folder or a file behind them.
 OF_FOLDERS = {"-cd", "--config-dir", "-cp", "--config-path", "--experimental-rerun"}
 
@@ -27,6 +30,11 @@ def train(command: Command, arguments: list[str]) -> int:
 
     Errors: UserError as the run ended with it; ConfigError for whatever Hydra or OmegaConf refuse.
     """
+    if COMPLETING & set(arguments):
+        line = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT", "0"))]
+        if (words := completed(line)) is not None:
+            print(" ".join(words))
+            return 0
     compose.register()
     os.environ["HYDRA_FULL_ERROR"] = "1"
     flags = [argument for argument in arguments if argument in MULTIRUN]

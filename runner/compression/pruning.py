@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,22 @@ class Plan:
     """MACs of one image before and after."""
     params: tuple[int, int]
     """Trainable parameters before and after."""
+    whole: list[str] = field(default_factory=list)
+    """Convolutions that should have lost some and did not: their channels are bound to what cannot be pruned."""
 
     def __str__(self) -> str:
         (macs, fewer_macs), (params, fewer_params) = self.macs, self.params
         return (
             f"{macs / 1e6:.2f} → {fewer_macs / 1e6:.2f} M MACs ({fewer_macs / macs - 1:+.1%}), "
             f"{params / 1e6:.3f} → {fewer_params / 1e6:.3f} M parameters ({fewer_params / params - 1:+.1%}), "
-            f"{len(self.channels)} convolutions"
+            f"{len(self.channels)} convolutions{self._whole()}"
         )
+
+    def _whole(self) -> str:
+        if not self.whole:
+            return ""
+        count, some = len(self.whole), ", ".join(self.whole[:2])
+        return f"; {count} stay whole, such as {some}: their channels are bound to what cannot be pruned"
 
     def as_json(self) -> dict[str, Any]:
         """The plan as a checkpoint holds it."""
@@ -67,6 +75,8 @@ def prune(
         ratios = _rounded(ratios, before[0], settings)
     else:
         free = [weight for weight, members in pruner.groups().items() if not _is_skipped(members, settings)]
+        if not pruner.fits(dict.fromkeys(free, 0.5), input_shape):
+            free = [weight for weight in free if pruner.fits({weight: 0.5}, input_shape)]
         losses = pruner.sensitivities(free, accuracy) if free else {}
         ratios = _by_sensitivity(
             losses,
@@ -74,8 +84,13 @@ def prune(
             lambda ratios: _rounded(ratios, before[0], settings),
             lambda ratios: pruner.macs(ratios, input_shape),
         )
-    if ratios:
-        pruner.prune(ratios)
+    if ratios and not pruner.prune(ratios, input_shape):
+        ratios = {weight: ratio for weight, ratio in ratios.items() if pruner.fits({weight: ratio}, input_shape)}
+        if not pruner.prune(ratios, input_shape):
+            raise ConfigError(
+                f"compression.prune: {type(network).__name__} does not compute without filters that fall together. "
+                "Skip some layers, compression.prune.skip=[NAME], or choose another model."
+            )
     shapes.sync_attributes(network)
     after = (shapes.channels(network), cost.macs(network, input_shape), slim.parameters(network))
     # Quantized convolutions, among others, are passed over by PaddleSlim without a word.
@@ -90,7 +105,14 @@ def prune(
             f"{type(network).__name__} is {1 - after[1] / before[1]:.1%} of its MACs. Lower it, or skip fewer layers."
         )
     channels = {name: (count, after[0][name]) for name, count in before[0].items() if count != after[0][name]}
-    return Plan(channels, (before[1], after[1]), (before[2], after[2]))
+    whole = [name for name in before[0] if name not in channels and _is_wanted(name, before[0], settings)]
+    return Plan(channels, (before[1], after[1]), (before[2], after[2]), whole)
+
+
+def _is_wanted(layer: str, filters: dict[str, int], settings: cfg.Pruning) -> bool:
+    """Whether a layer should lose filters by its own ratio."""
+    skipped = _is_skipped([layer], settings) or settings.macs_reduction is not None
+    return not skipped and bool(_rounded({layer: _own_ratio(layer, settings)}, filters, settings))
 
 
 def scores(settings: cfg.Pruning) -> Scores:

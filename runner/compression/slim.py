@@ -24,6 +24,7 @@ from .. import config as cfg
 from ..config.criteria import Scores
 from ..errors import ConfigError
 from ..models import cost
+from . import old_ir, workers
 
 #: A layer that quantizes its input and its weight before it computes, in float.
 FakeQuantized: TypeAlias = Union[QuantizedConv2D, QuantizedLinear]
@@ -206,12 +207,12 @@ class Pruner:
         try:
             # Paddle 3 traces into its new representation, which PaddleSlim cannot read. Coming back from the old one,
             # Paddle counts names anew: later layers would share those of earlier ones, and optimizers go by names.
-            with _quiet(), _indexed(), paddle.utils.unique_name.guard(), paddle.pir_utils.OldIrGuard():
+            with _quiet(), workers.tolerant(), _indexed(), old_ir.functions(), _old_representation():
                 self._pruner = _pruner_class(scores)(network, [1, *input_shape])
         except Exception as error:
             raise ConfigError(
                 f"compression=fpgm: {type(network).__name__} cannot be traced for pruning. A network of your own needs "
-                f"operators (a * b) in place of functions such as paddle.multiply.\nThe reason: {_last_line(error)}"
+                f"other functions: some of Paddle's have lost what PaddleSlim reads.\nThe reason: {_last_line(error)}"
             ) from error
         finally:
             paddle.disable_static()
@@ -228,11 +229,15 @@ class Pruner:
             if group.master_axis == 0 and group.master_name in names
         }  # fmt: skip
 
-    def prune(self, ratios: dict[str, float]) -> None:
-        """Take filters off; weight name → part of its filters. What the pruner kept of them is let go."""
-        own = {name: parameter.name for name, parameter in self.network.named_parameters()}
-        with _quiet():
-            self._pruner.prune_vars({own[name]: ratio for name, ratio in ratios.items()}, 0)
+    def prune(self, ratios: dict[str, float], input_shape: tuple[int, int, int]) -> bool:
+        """Take filters off; weight name → part of its filters. What the pruner kept of them is let go.
+
+        False, and nothing is changed, where the network would not compute any more: PaddleSlim follows some operators
+        to less than all that a filter is bound to.
+        """
+        if not self._applied(ratios, input_shape):
+            self._restore()
+            return False
         for layer in self.network.sublayers(include_self=True):
             # PaddleSlim keeps every full-size weight as a buffer of the layer, which then stands in the state.
             for name in [name for name in layer._buffers if name.endswith("_backup")]:
@@ -241,6 +246,33 @@ class Pruner:
             # It changes groups but not channels: `shapes.sync_attributes` does both.
             if "_origin_groups" in layer.__dict__:
                 layer._groups = layer.__dict__.pop("_origin_groups")
+        return True
+
+    def fits(self, ratios: dict[str, float], input_shape: tuple[int, int, int]) -> bool:
+        """Whether the network would compute without these parts of its filters; it keeps them."""
+        fits = self._applied(ratios, input_shape)
+        self._restore()
+        return fits
+
+    def _applied(self, ratios: dict[str, float], input_shape: tuple[int, int, int]) -> bool:
+        own = {name: parameter.name for name, parameter in self.network.named_parameters()}
+        try:
+            with _quiet():
+                self._pruner.prune_vars({own[name]: ratio for name, ratio in ratios.items()}, 0)
+            cost.macs(self.network, input_shape)
+        except ConfigError:
+            # Of user-defined scores.
+            raise
+        except Exception:
+            # Paddle's own errors have no base but this one.
+            return False
+        return True
+
+    def _restore(self) -> None:
+        """Undo what was pruned: all of it is in buffers of the layers."""
+        from paddleslim.dygraph.prune.pruning_plan import PruningPlan
+
+        PruningPlan().restore(self.network)
 
     def sensitivities(self, weights: list[str], accuracy: Callable[[], float]) -> dict[str, dict[float, float]]:
         """Weight → ratio → part of the accuracy that is lost when it alone loses that part of its filters."""
@@ -258,9 +290,9 @@ class Pruner:
         """MACs of the network if it lost these parts of its filters; it does not."""
         own = {name: parameter.name for name, parameter in self.network.named_parameters()}
         with _quiet():
-            plan = self._pruner.prune_vars({own[name]: ratio for name, ratio in ratios.items()}, 0)
+            self._pruner.prune_vars({own[name]: ratio for name, ratio in ratios.items()}, 0)
             left = cost.macs(self.network, input_shape)
-            plan.restore(self.network)
+        self._restore()
         return left
 
     def _names(self) -> dict[str, str]:
@@ -279,6 +311,12 @@ def _pruner_class(scores: Scores) -> type:
             return float(self._scores[out_idx])
 
     return Scored
+
+
+@contextlib.contextmanager
+def _old_representation() -> Iterator[None]:
+    with paddle.utils.unique_name.guard(), paddle.pir_utils.OldIrGuard():
+        yield
 
 
 @contextlib.contextmanager

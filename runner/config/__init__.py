@@ -60,6 +60,7 @@ from .model import (
     Siamese,
     Size,
     Stem,
+    PaddleClas,
     Vision,
     model_name,
 )
@@ -173,7 +174,7 @@ class Config:
 
 #: Group → its choices' dataclasses. Hydra's store, the reader of run directories and the documentation use this.
 GROUPS: dict[str, tuple[type, ...]] = {
-    "model": (MobileNetV3, Siamese, ResNet, EfficientNetLite, Vision, CustomModel),
+    "model": (MobileNetV3, Siamese, ResNet, EfficientNetLite, Vision, PaddleClas, CustomModel),
     "data": (Digits, Cifar10, Cifar100, Mnist, FashionMnist, ImageFolder, FileList, Shards, Synthetic, CustomData),
     "mode": (Cls, ClsDistill, ClsDistillMultiopt, ClsTeacher),
     "loss": (CrossEntropy, LabelSmoothing, Focal, LogitAdjustment, Bce, Asl, CustomLoss),

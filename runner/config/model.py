@@ -109,6 +109,19 @@ class Vision(Model):
 
 
 @dataclass
+class PaddleClas(Model):
+    """A classification network of PaddleClas, which is installed separately."""
+
+    kind: str = "paddleclas"
+    architecture: str = "PPLCNet_x1_0"
+    """Name of the function in `ppcls.arch.backbone`, such as PPLCNet_x1_0 or ViT_small_patch16_224."""
+    image_size: Any = bounded(224, min=1, max=1 << 14)
+    """Pixels that it is built for, which networks such as ViT are; `data.image_size` unless it is said."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of that function."""
+
+
+@dataclass
 class CustomModel(Model):
     """A user-defined network: `target(num_classes=…, **kwargs)` returns a `paddle.nn.Layer`."""
 
@@ -132,7 +145,7 @@ def _architecture(model: Model) -> str:
             return f"resnet{model.depth}_x{model.scale}".replace(".", "_")
         case EfficientNetLite():
             return f"{model.kind}{model.version}"
-        case Vision():
+        case Vision() | PaddleClas():
             return model.architecture
         case CustomModel():
             return model.target.rpartition(":")[2] or model.target

@@ -20,6 +20,7 @@ from . import (
     Local,
     Mlflow,
     Mode,
+    PaddleClas,
     Pruning,
     ResNet,
     Stem,
@@ -29,6 +30,7 @@ from . import (
     field_rules,
     finetuning_rules,
     monitor,
+    networks,
     objective_rules,
     search_rules,
 )
@@ -96,6 +98,11 @@ def _model(config: Config) -> Iterator[str]:
             yield f"{key}={value}: a ResNet of basic blocks has one of {', '.join(map(str, DEPTHS))} layers."
         if isinstance(part, CustomModel) and field.name == "stem" and value is not Stem.imagenet:
             yield f"{key}={value.name}: of a network of your own the first layers are as its code says. Drop it."
+        if isinstance(part, PaddleClas) and field.name == "architecture" and value not in networks.paddleclas():
+            yield (
+                f"{key}={value}: PaddleClas has no such classifier.{nearest(value, networks.paddleclas())}\n"
+                "`runner models paddleclas` lists them."
+            )
 
 
 def _compression(config: Config) -> Iterator[str]:

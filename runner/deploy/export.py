@@ -134,9 +134,9 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
         with TemporaryDirectory(dir=folder) as place:
             integers = Path(place) / "integers"
             if quantized and cfg.Format.onnx in formats:
-                _trace(plain, shape, integers)
+                to_onnx.trace(plain, shape, integers)
             floats = Path(place) / "floats"
-            _trace(twin.with_clips(plain, quantized), shape, floats)
+            to_onnx.trace(twin.with_clips(plain, quantized), shape, floats)
             if cfg.Format.onnx in formats:
                 manifest.files.append(_float_onnx(folder, floats))
                 if quantized:
@@ -153,11 +153,6 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
         notes.append("the simulated integers are in ONNX files only: deploy.formats=[onnx]")
     write_manifest(folder, manifest)
     return Exported(manifest, timings, notes)
-
-
-def _trace(network: nn.Layer, input_shape: tuple[int, int, int], prefix: Path) -> None:
-    spec = [paddle.static.InputSpec([None, *input_shape], "float32", "images")]
-    paddle.jit.save(network, str(prefix), input_spec=spec)
 
 
 def _safetensors(folder: Path, network: nn.Layer, pruned: bool, classes: list[str]) -> ExportedFile:

@@ -14,8 +14,20 @@ from .graph.quantized_weight import QuantizedWeight
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from paddle import nn
 
 INPUT, OUTPUT, BATCH = "images", "logits", "N"
+
+
+def trace(network: nn.Layer, input_shape: tuple[int, int, int], prefix: Path) -> None:
+    """Write a network in eval mode as `<prefix>.json` and `<prefix>.pdiparams`, for batches of images [C, H, W].
+
+    Errors: ExportError where Paddle cannot trace it.
+    """
+    import paddle
+
+    spec = [paddle.static.InputSpec([None, *input_shape], "float32", "images")]
+    paddle.jit.save(network, str(prefix), input_spec=spec)
 
 
 def convert(prefix: Path, target: Path, folded: bool = False) -> None:

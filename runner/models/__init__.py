@@ -7,7 +7,7 @@ from paddle import nn
 from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import ConfigError
-from . import stem, vision
+from . import paddleclas, stem, vision
 from .cost import macs
 from .efficientnet_lite import EfficientNetLite
 from .freezing import Freezing, Frozen
@@ -67,6 +67,9 @@ def _build(config: cfg.Model, num_classes: int) -> nn.Layer:
             return EfficientNetLite(config.version, num_classes, config.dropout, config.drop_connect)
         case cfg.Vision(architecture=architecture, kwargs=kwargs):
             return vision.build(architecture, num_classes, kwargs)
+        case cfg.PaddleClas(architecture=architecture, image_size=size, kwargs=kwargs):
+            height, width = size if isinstance(size, list) else (size, size)
+            return paddleclas.build(architecture, num_classes, (height, width), kwargs)
         case cfg.CustomModel(target=target, kwargs=kwargs):
             network = load_target(target)(num_classes=num_classes, **kwargs)
             if not isinstance(network, nn.Layer):

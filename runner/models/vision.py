@@ -37,7 +37,7 @@ def build(architecture: str, num_classes: int, kwargs: dict[str, Any]) -> nn.Lay
     behind and evaluation is at chance; `model=mobilenet_v3_large_x1_0` has 0.9 and 1e-5. Raises ConfigError for an
     argument that Paddle does not have, and for `pretrained`, which would download.
     """
-    _refuse(kwargs)
+    refuse(kwargs, ("num_classes",))
     create = GoogLeNet if architecture == "googlenet" else getattr(models, architecture)
     arguments = {name: value for name, value in kwargs.items() if name != "pretrained"}
     try:
@@ -46,10 +46,13 @@ def build(architecture: str, num_classes: int, kwargs: dict[str, Any]) -> nn.Lay
         raise ConfigError(f"model.kwargs={kwargs} does not suit {architecture}: {error}") from error
 
 
-def _refuse(kwargs: dict[str, Any]) -> None:
+def refuse(kwargs: dict[str, Any], own: tuple[str, ...]) -> None:
+    """Errors: ConfigError for pretrained weights, and for arguments that other keys decide."""
     if kwargs.get("pretrained"):
         raise ConfigError(
             "model.kwargs.pretrained=true would download weights. Give a file of weights: checkpoint.init_from=FILE"
         )
-    if "num_classes" in kwargs:
-        raise ConfigError("model.kwargs.num_classes: the data tells the number of classes. Drop it.")
+    for name in own:
+        if name in kwargs:
+            instead = "the data tells the number of classes" if "num" in name else "it is data.image_size"
+            raise ConfigError(f"model.kwargs.{name}: {instead}. Drop it.")

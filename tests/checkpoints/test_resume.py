@@ -37,7 +37,8 @@ COMPOSITIONS = {
     "two optimizers": [*LINEAR, "mode=cls_distill_multiopt", "optimizer=momentum"],
     "dropout, augmented": [SMALL, "model.dropout=0.3", "augment.flip=true", "augment.crop_padding=2"],
     "mixed pictures, parts of a batch": [
-        *LINEAR, "augment.mixup=0.4", "augment.cutmix=1", "augment.mix_off_epochs=1", "augment.mix_last_probability=0.3", "train.accumulate=2",
+        *LINEAR, "augment.mixup=0.4", "augment.cutmix=1", "augment.mix_off_epochs=1",
+        "augment.mix_last_probability=0.3", "train.accumulate=2",
     ],
     "peers, quantized": [SMALL, "mode=cls_distill", "compression=qat"],
     "peers, quantized, features": [

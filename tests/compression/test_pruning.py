@@ -258,10 +258,68 @@ def test_a_network_that_cannot_be_traced_is_refused_with_the_reason():
             self.out = nn.Linear(8, 10)
 
         def forward(self, images):
-            return self.out(paddle.mean(paddle.multiply(self.conv(images), self.conv(images)), axis=[2, 3]))
+            return self.out(paddle.amax(self.conv(images), axis=[2, 3]))
 
     with pytest.raises(ConfigError, match="cannot be traced for pruning"):
         pruned(Untraceable())
+
+
+class Functional(nn.Layer):
+    """Functions in place of layers and operators, as networks of others have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gate, self.last = nn.Conv2D(3, 16, 3), nn.Conv2D(16, 16, 1), nn.Conv2D(16, 16, 3)
+        self.out = nn.Linear(16, 10)
+
+    def forward(self, images):
+        x = F.silu(self.conv(images))
+        x = paddle.multiply(x=x, y=self.gate(x).sigmoid())
+        x = self.last(x).mean([2, 3])
+        return self.out(x) + paddle.matmul(paddle.sqrt(F.relu(x)), self.out.weight)
+
+
+def test_functions_that_lost_the_old_representation_and_means_are_followed():
+    plan = pruned(Functional(), ratio=0.5, channel_multiple=1)
+    assert plan.channels == {"conv": (16, 8), "gate": (16, 8), "last": (16, 8)}
+    assert not plan.whole
+    assert paddle.multiply(paddle.to_tensor([2.0]), paddle.to_tensor([3.0])).item() == 6
+
+
+class Grouped(nn.Sequential):
+    """A convolution in two groups between others."""
+
+    def __init__(self):
+        super().__init__(
+            nn.Conv2D(3, 16, 3), nn.ReLU(), nn.Conv2D(16, 16, 3, groups=2), nn.ReLU(), nn.Conv2D(16, 16, 3), nn.ReLU(),
+            nn.Conv2D(16, 16, 3), nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(16, 10),
+        )  # fmt: skip
+
+
+def test_channels_that_are_bound_to_a_convolution_in_groups_stay_whole_and_are_named():
+    network = Grouped()
+    plan = pruned(network, ratio=0.5, channel_multiple=1)
+    assert plan.channels == {"4": (16, 8), "6": (16, 8)}
+    assert plan.whole == ["0", "2"]
+    assert "2 stay whole, such as 0, 2" in str(plan)
+    assert network(paddle.zeros([2, 3, 32, 32])).shape == [2, 10]
+
+
+def test_a_group_without_which_the_network_would_not_compute_stays_whole():
+    network = Grouped()
+    groups = slim.Pruner(network, (3, 32, 32), CRITERIA["fpgm"]).groups()
+    weight = network[4].weight.clone()
+    pruner = slim.Pruner(network, (3, 32, 32), CRITERIA["fpgm"])
+    for group in pruner._pruner.collections:
+        if group.master_name == network[4].weight.name:
+            # As if the convolution behind it had not been found.
+            group._nodes.pop(network[6].weight.name)
+    assert set(groups) == {"4.weight", "6.weight"}
+    assert not pruner.prune({"4.weight": 0.5, "6.weight": 0.5}, (3, 32, 32))
+    assert (network[4].weight == weight).all()
+    assert not pruner.fits({"4.weight": 0.5}, (3, 32, 32))
+    assert pruner.prune({"6.weight": 0.5}, (3, 32, 32))
+    assert network[6].weight.shape[0] == 8
 
 
 def test_quantized_convolutions_cannot_be_pruned_in_silence():

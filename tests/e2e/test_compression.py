@@ -157,10 +157,6 @@ REFUSED = {
         ["compression=ptq", "compression.quantize.skip=[cnov1.*]"], 2, "'cnov1.*' matches no layer",
     ),
     "a recipe without a trained run": (["experiment=compress/qat"], 2, "checkpoint.init_from=RUN"),
-    "a layer that gives the logits": (
-        ["model=custom", "model.target=tests.samples:fully_convolutional", "compression=fpgm"], 2,
-        "compression.prune.skip=[NAME]",
-    ),
     "everything skipped": (["compression=fpgm", "compression.prune.skip=['*']"], 2, "takes nothing off"),
     "no kind of layer": (["compression=qat", "compression.quantize.layers=[]"], 2, "Name some: [Conv2D,Linear]"),
     "a network without layers to prune": (
@@ -185,7 +181,7 @@ def test_what_cannot_be_compressed_is_refused_with_the_remedy(tmp_path, case):
 
 def test_a_network_of_ones_own_is_pruned_without_the_layer_that_gives_its_logits(tmp_path):
     model = ["model=custom", "model.target=tests.samples:fully_convolutional"]
-    options = [*INLINE, *model, "compression=fpgm", "compression.prune.skip=[out]", "deploy.formats=[]"]
+    options = [*INLINE, *model, "compression=fpgm", "deploy.formats=[]"]
     assert run_here([*options, f"hydra.run.dir={tmp_path}"]) == 0
     channels = json.loads((tmp_path / "compression.json").read_text())["student"]["pruned"]["channels"]
     assert set(channels) == {"trunk.0", "trunk.3"}

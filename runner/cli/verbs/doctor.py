@@ -24,6 +24,7 @@ from typing import Any
 
 from ... import config as cfg
 from ... import processes
+from ...config import networks
 from .. import import_probe
 
 #: Package → the versions pyproject.toml asks for, and the module it is needed for. What others need comes first: an
@@ -38,6 +39,7 @@ REQUIRED = {
     "onnx": (">=1.16", "onnx"), "onnxruntime": (">=1.17", "onnxruntime"), "paddle2onnx": (">=2.0,<3", "paddle2onnx"),
 }  # fmt: skip
 PADDLE = ">=3.1,<4"
+PADDLECLAS = ">=2.6,<2.7"
 CPU = f"pip install 'paddlepaddle{PADDLE}'"
 GPU = f"pip install 'paddlepaddle-gpu{PADDLE}' -i https://www.paddlepaddle.org.cn/packages/stable/cu126/"
 INSTALL = {"paddlepaddle": CPU, "paddlepaddle-gpu": GPU}
@@ -194,7 +196,18 @@ def tracking() -> Iterator[Finding]:
             yield Finding("tracking", "warn", f"{variable} is set and not used", f'say {key}="${variable}" instead')
 
 
-CHECKS = (python, paddle, device, packages, compiler, machine, disks, tracking)
+def paddleclas() -> Iterator[Finding]:
+    """What `model=paddleclas/…` needs, which is no requirement."""
+    version = installed("paddleclas")
+    if version is None:
+        yield Finding("paddleclas", "ok", "not installed; model=paddleclas/… needs it")
+    elif fits(version, PADDLECLAS):
+        yield Finding("paddleclas", "ok", version)
+    else:
+        yield Finding("paddleclas", "warn", f"{version}, not {PADDLECLAS}", networks.INSTALL_PADDLECLAS)
+
+
+CHECKS = (python, paddle, device, packages, paddleclas, compiler, machine, disks, tracking)
 
 
 def requirement(package: str, versions: str, module: str, install: str) -> Finding:

@@ -1,0 +1,43 @@
+"""What is known of networks that others designed, by name, without building them."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Written by `python -m docs.networks`.
+TABLE = Path(__file__).with_name("networks.csv")
+PADDLECLAS = "paddleclas/"
+INSTALL_PADDLECLAS = (
+    "Install it without what it asks for, which its networks do not need and which would replace NumPy: "
+    "pip install --no-deps paddleclas==2.6.0"
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A choice of `model`, and what it costs where that was measured."""
+
+    name: str
+    image_size: int | None = None
+    """Side of the images in pixels that it was designed for, and that `macs` is for."""
+    params: int | None = None
+    """With 1,000 classes."""
+    macs: int | None = None
+
+
+@functools.cache
+def known() -> dict[str, Network]:
+    """Every network by its name as a choice of `model`, in the order of the table."""
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        next(rows)
+        return {name: Network(name, *(int(text) if text else None for text in costs)) for name, *costs in rows}
+
+
+@functools.cache
+def paddleclas() -> tuple[str, ...]:
+    """The networks of PaddleClas that give logits, by their names there."""
+    return tuple(name.removeprefix(PADDLECLAS) for name in known() if name.startswith(PADDLECLAS))
