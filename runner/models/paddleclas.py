@@ -25,8 +25,8 @@ from ..config.networks import INSTALL_PADDLECLAS
 from ..errors import ConfigError
 from .vision import AUXILIARY, refuse
 
-#: Arguments that are this package's business → what says it instead.
-OWN = ("class_num", "img_size", "image_size")
+#: What networks call the number of classes, and the size of the images that they are built for.
+CLASSES, SIZES = ("class_num", "num_classes"), ("img_size", "image_size")
 
 
 def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: dict[str, Any]) -> nn.Layer:
@@ -36,17 +36,22 @@ def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: di
     such as ViT and Swin, are built for it; which H and W fit, `check_input` finds out. Errors: ConfigError where
     PaddleClas is not installed or has no such network, and for arguments that it does not have.
     """
-    refuse(kwargs, OWN)
+    refuse(kwargs, CLASSES + SIZES)
     create = getattr(backbones(), architecture, None)
     if not inspect.isfunction(create):
         raise ConfigError(f"The installed PaddleClas has no network {architecture}. {INSTALL_PADDLECLAS}")
-    arguments = {name: value for name, value in kwargs.items() if name != "pretrained"}
-    if "pretrained" in inspect.signature(create).parameters:
-        # Of a few networks it is on by default, which would download weights.
-        arguments["pretrained"] = False
+    side = size[0] if size[0] == size[1] else size
+    wanted = {name: value for name, value in kwargs.items() if name != "pretrained"}
+    wanted |= dict.fromkeys(CLASSES, num_classes) | dict.fromkeys(SIZES, side)
+    # Of a few networks weights are on by default, which would download them.
+    wanted["pretrained"] = False
+    known: set[str] = set(CLASSES + SIZES)
+    function, direct = _with_arguments(create, wanted, known)
+    if unknown := [name for name in kwargs if name not in known]:
+        raise ConfigError(f"model.kwargs.{unknown[0]}: {architecture} has no such argument.")
     try:
         with _own_names():
-            network = _create(_sized(create, size), num_classes, arguments)
+            network = function(**direct)
             _rename(network)
     except (TypeError, ValueError, AssertionError, NotImplementedError, KeyError) as error:
         raise ConfigError(
@@ -83,38 +88,53 @@ def backbones() -> types.ModuleType:
     return module
 
 
-def _create(create: Callable[..., nn.Layer], num_classes: int, arguments: dict[str, Any]) -> nn.Layer:
-    try:
-        return create(**arguments, class_num=num_classes)
-    except TypeError as error:
-        if "'class_num'" not in str(error):
-            raise
-    return create(**arguments, num_classes=num_classes)
+def _with_arguments(
+    create: Callable[..., Any], wanted: dict[str, Any], known: set[str]
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """A function of PaddleClas that makes a network as it is wanted, and what to call it with.
 
-
-def _sized(create: Callable[..., nn.Layer], size: tuple[int, int]) -> Callable[..., nn.Layer]:
-    """The function, where the networks it makes are built for images of this size and not one of its own.
-
-    Most have the size in their bodies, and some look for addresses of weights that there are not.
+    What the function itself does not take goes to the class that it calls, in place of what it gives it: most sizes are
+    written in the functions. Some look for addresses of weights that there are not. `known` gets the names of all
+    arguments.
     """
-    side = size[0] if size[0] == size[1] else size
     world = dict(create.__globals__)
     world["MODEL_URLS"] = collections.defaultdict(str, world.get("MODEL_URLS", {}))
+    direct = wanted.keys() & _named(create)
+    known |= _named(create)
+    rest = {name: value for name, value in wanted.items() if name not in direct}
     for name in create.__code__.co_names:
         match world.get(name):
-            case type() as kind:
-                parameters = inspect.signature(kind).parameters
-                for key in {"img_size", "image_size"} & parameters.keys():
-                    world[name] = functools.partial(_with, kind, key, side)
+            case type() as kind if issubclass(kind, nn.Layer) and set(CLASSES) & (taken := _taken(kind)):
+                known |= taken
+                chosen = {name: value for name, value in rest.items() if name in taken}
+                world[name] = functools.partial(_with, kind, chosen)
             case types.FunctionType() as helper if helper.__module__ == create.__module__ and helper is not create:
-                world[name] = _sized(helper, size)
+                inner, more = _with_arguments(helper, rest, known)
+                world[name] = functools.partial(_with, inner, more)
     copy = types.FunctionType(create.__code__, world, create.__name__, create.__defaults__, create.__closure__)
     copy.__kwdefaults__ = create.__kwdefaults__
-    return copy
+    return copy, {name: wanted[name] for name in direct}
 
 
-def _with(kind: Callable[..., Any], key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-    return kind(*args, **kwargs | {key: value})
+def _named(function: Callable[..., Any]) -> set[str]:
+    """The arguments of a function that have names."""
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)} - {"self"}
+
+
+def _taken(kind: type) -> set[str]:
+    """The arguments of a class and of those above it, as far as it passes on what it does not know."""
+    names: set[str] = set()
+    for base in kind.__mro__[: kind.__mro__.index(nn.Layer)]:
+        if "__init__" in vars(base):
+            names |= _named(base.__init__)
+            if all(one.kind != one.VAR_KEYWORD for one in inspect.signature(base.__init__).parameters.values()):
+                break
+    return names
+
+
+def _with(function: Callable[..., Any], chosen: dict[str, Any], *args: Any, **named: Any) -> Any:
+    return function(*args, **named | chosen)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ NEEDED = {
     "launch=cluster": ["launch.master=node0:29500"],
     "model=custom": ["model.target=a.b:c"],
     "model=vision": ["model.architecture=vgg11"],
+    "model=paddleclas": ["model.architecture=PPLCNet_x1_0"],
     "augment=custom": ["augment.target=a.b:c"],
     "data=custom": ["data.target=a.b:c"],
     "data=files": ["data.train=list.csv"],

@@ -1,0 +1,103 @@
+"""Networks of PaddleClas: logits alone, for images of any size, as many as one likes in a process."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+
+import paddle
+import pytest
+
+from runner import config as cfg
+from runner import models
+from runner.config import networks
+from runner.errors import ConfigError
+from runner.models import paddleclas
+
+from .helpers import untrained
+
+INSTALLED = importlib.util.find_spec("paddleclas") is not None
+needed = pytest.mark.skipif(not INSTALLED, reason="PaddleClas is not installed")
+
+
+def built(name, size=64, **kwargs):
+    return models.build(cfg.PaddleClas(architecture=name, image_size=size, kwargs=kwargs), 7)
+
+
+@pytest.mark.skipif(INSTALLED, reason="PaddleClas is installed")
+def test_without_paddleclas_the_error_says_how_to_install_it():
+    with pytest.raises(ConfigError, match=r"pip install --no-deps paddleclas==2\.6\.0"):
+        built("PPLCNet_x0_25")
+
+
+@needed
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("PPLCNet_x0_25", 32),  # operators of its own
+        ("GoogLeNet", 64),  # a list with two auxiliary classifiers
+        ("DeiT_tiny_distilled_patch16_224", 32),  # two heads while training
+        ("MobileNetV3_small_x0_35", 32),  # writes to a logger that its trainer makes
+        ("MobileViTV2_x0_75", 64),  # looks for weights that there are not
+        ("StarNet_S1", 32),  # takes weights unless it is told not to
+    ],
+)
+def test_images_give_logits_in_both_modes_and_every_parameter_is_trained(name, size, capfd):
+    network = built(name, size)
+    images = paddle.zeros([2, 3, size, size])
+    for training in (True, False):
+        network.train() if training else network.eval()
+        assert network(images).shape == [2, 7]
+    assert untrained(built(name, size), size) == []
+    assert capfd.readouterr().out == ""
+
+
+@needed
+def test_networks_of_one_kind_have_parameters_of_different_names():
+    names = [
+        parameter.name
+        for network in (built("GhostNet_x0_5"), built("GhostNet_x0_5"))
+        for parameter in network.parameters()
+    ]
+    assert len(set(names)) == len(names)
+
+
+@needed
+@pytest.mark.parametrize(("name", "size"), [("ViT_base_patch16_384", (48, 48)), ("TNT_small", (32, 32))])
+def test_a_network_with_an_embedding_of_places_is_built_for_the_images(name, size):
+    network = built(name, list(size), depth=1)
+    assert network(paddle.zeros([2, 3, *size])).shape == [2, 7]
+    with pytest.raises(ConfigError, match=r"choose another data\.image_size"):
+        models.check_input(network, (3, 64, 64), 7)
+
+
+@needed
+@pytest.mark.parametrize("kwargs", [{"pretrained": True}, {"class_num": 3}, {"img_size": 32}, {"nothing_has_this": 1}])
+def test_arguments_that_make_no_sense_are_refused(kwargs):
+    with pytest.raises(ConfigError, match=r"model\.kwargs"):
+        built("ViT_small_patch16_224", **kwargs)
+
+
+@needed
+def test_a_name_that_the_installed_version_does_not_have_is_refused():
+    with pytest.raises(ConfigError, match="has no network Nothing_x1_0"):
+        built("Nothing_x1_0")
+
+
+@needed
+def test_what_it_logs_goes_to_this_packages_handlers():
+    paddleclas.backbones()
+    assert not logging.getLogger("ppcls").handlers
+
+
+@needed
+@pytest.mark.slow
+def test_the_table_has_every_function_that_makes_a_classifier():
+    from docs import networks as table
+
+    names = [name for name in table.every_name() if name.startswith(networks.PADDLECLAS)]
+    listed = [name for name in networks.known() if name.startswith(networks.PADDLECLAS)]
+    assert [name for name in names if name in listed] == listed
+    for name in set(names) - set(listed):
+        with pytest.raises(ConfigError):
+            table.measure(name)
