@@ -56,11 +56,11 @@ from .model import (
     EfficientNetLite,
     MobileNetV3,
     Model,
+    PaddleClas,
     ResNet,
     Siamese,
     Size,
     Stem,
-    PaddleClas,
     Vision,
     model_name,
 )
