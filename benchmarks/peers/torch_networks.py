@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.config import Size
+from runner.models.efficientnet_lite import HEAD_WIDTH as LITE_HEAD_WIDTH
+from runner.models.efficientnet_lite import STAGES, STEM_WIDTH
 from runner.models.mobilenet_v3 import HEAD_WIDTH, ROWS, TRUNK_WIDTH, Row, make_divisible
 
 
@@ -48,14 +50,14 @@ class InvertedResidual(nn.Module):
         return features + self.branch(features) if self.is_residual else self.branch(features)
 
 
-def mobilenet_v3_large_x0_5(classes: int) -> nn.Module:
-    """MobileNetV3-large at half width, as `runner.models.MobileNetV3`."""
-    channels = make_divisible(8)
+def mobilenet_v3_large(classes: int, scale: float) -> nn.Module:
+    """MobileNetV3-large, as `runner.models.MobileNetV3`."""
+    channels = make_divisible(16 * scale)
     layers: list[nn.Module] = [ConvNorm(3, channels, 3, 2, activation=nn.Hardswish())]
     for row in ROWS[Size.large]:
-        layers.append(InvertedResidual(channels, row, 0.5))
-        channels = make_divisible(0.5 * row.width)
-    width = make_divisible(0.5 * TRUNK_WIDTH[Size.large])
+        layers.append(InvertedResidual(channels, row, scale))
+        channels = make_divisible(scale * row.width)
+    width = make_divisible(scale * TRUNK_WIDTH[Size.large])
     layers += [
         ConvNorm(channels, width, activation=nn.Hardswish()), nn.AdaptiveAvgPool2d(1),
         nn.Conv2d(width, HEAD_WIDTH, 1, bias=False), nn.Hardswish(), nn.Flatten(), nn.Dropout(0.2),
@@ -76,19 +78,75 @@ class BasicBlock(nn.Module):
         return F.relu(self.branch(features) + self.shortcut(features))
 
 
-def resnet18(classes: int) -> nn.Module:
-    """ResNet-18, as `paddle.vision.models.resnet18`."""
+class Bottleneck(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        inner = outputs // 4
+        self.branch = nn.Sequential(
+            ConvNorm(inputs, inner, activation=nn.ReLU()),
+            ConvNorm(inner, inner, 3, stride, activation=nn.ReLU()),
+            ConvNorm(inner, outputs),
+        )
+        self.shortcut = ConvNorm(inputs, outputs, 1, stride) if inputs != outputs else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.relu(self.branch(features) + self.shortcut(features))
+
+
+def resnet(classes: int, block: type[nn.Module], width: int, counts: tuple[int, ...]) -> nn.Module:
+    """A ResNet, as in `paddle.vision.models`; `width`: channels of the first stage."""
     layers: list[nn.Module] = [ConvNorm(3, 64, 7, 2, activation=nn.ReLU()), nn.MaxPool2d(3, 2, 1)]
-    inputs = 64
-    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        layers += [BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1)]
-        inputs = outputs
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
+    inputs, outputs = 64, width
+    for stage, count in enumerate(counts):
+        for number in range(count):
+            layers.append(block(inputs, outputs, 2 if stage and not number else 1))
+            inputs = outputs
+        outputs *= 2
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+
+
+class LiteBlock(nn.Module):
+    def __init__(self, inputs, outputs, kernel, stride, expansion):
+        super().__init__()
+        expanded = inputs * expansion
+        expand = [ConvNorm(inputs, expanded, activation=nn.ReLU6())] if expansion > 1 else []
+        self.is_residual = stride == 1 and inputs == outputs
+        self.branch = nn.Sequential(
+            *expand, ConvNorm(expanded, expanded, kernel, stride, expanded, nn.ReLU6()), ConvNorm(expanded, outputs)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.branch(features) if self.is_residual else self.branch(features)
+
+
+def efficientnet_lite0(classes: int) -> nn.Module:
+    """EfficientNet-Lite0, as `runner.models.EfficientNetLite`, without dropped connections."""
+    layers: list[nn.Module] = [ConvNorm(3, STEM_WIDTH, 3, 2, activation=nn.ReLU6())]
+    channels = STEM_WIDTH
+    for stage in STAGES:
+        for repeat in range(stage.blocks):
+            layers.append(
+                LiteBlock(channels, stage.width, stage.kernel, 1 if repeat else stage.stride, stage.expansion)
+            )
+            channels = stage.width
+    layers += [ConvNorm(channels, LITE_HEAD_WIDTH, activation=nn.ReLU6()), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Dropout(0.2), nn.Linear(LITE_HEAD_WIDTH, classes))
 
 
 def build(name: str, classes: int) -> nn.Module:
     """A network by its name."""
-    return {"mobilenet_v3_large_x0_5": mobilenet_v3_large_x0_5, "resnet18": resnet18}[name](classes)
+    match name:
+        case "mobilenet_v3_large_x0_5":
+            return mobilenet_v3_large(classes, 0.5)
+        case "mobilenet_v3_large_x1_0":
+            return mobilenet_v3_large(classes, 1.0)
+        case "resnet18":
+            return resnet(classes, BasicBlock, 64, (2, 2, 2, 2))
+        case "resnet50":
+            return resnet(classes, Bottleneck, 256, (3, 4, 6, 3))
+        case "efficientnet_lite0":
+            return efficientnet_lite0(classes)
+    raise ValueError(f"there is no {name} here")
 
 
 def mimic(logits: Tensor, peer: Tensor) -> Tensor:

@@ -107,24 +107,27 @@ class Convolution(Function):
         kernels = native.kernels()
         run = kernels.depthwise_forward if geometry.is_depthwise else kernels.convolution_forward
         run(shape, x.data_ptr(), weight.data_ptr(), _address(bias), y.data_ptr())
-        ctx.save_for_backward(x, weight)
+        # The gradient of the input alone needs no input.
+        _, *of_weight = ctx.wants
+        ctx.save_for_backward(weight, *([x] if any(of_weight) else []))
         ctx.geometry, ctx.plan = geometry, shape
         return y
 
     @staticmethod
     def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensor()
-        shape, kernels = ctx.plan, native.kernels()
+        weight, *inputs = ctx.saved_tensor()
+        g, shape, kernels = ctx.geometry, ctx.plan, native.kernels()
         dx = dweight = dbias = None
         wants_x, wants_weight, wants_bias = ctx.wants
-        if ctx.geometry.is_depthwise:
+        if g.is_depthwise:
             of_input, of_weight = kernels.depthwise_input_gradient, kernels.depthwise_weight_gradient
         else:
             of_input, of_weight = kernels.convolution_input_gradient, kernels.convolution_weight_gradient
         if wants_x:
-            dx = _empty(x.shape)
+            dx = _empty([g.channels, g.height, g.width, g.batch])
             of_input(shape, dy.data_ptr(), weight.data_ptr(), dx.data_ptr())
         if wants_weight or wants_bias:
+            [x] = inputs
             dweight = _empty(weight.shape)
             dbias = _empty(weight.shape[:1]) if wants_bias else None
             of_weight(shape, dy.data_ptr(), x.data_ptr(), dweight.data_ptr(), _address(dbias))

@@ -24,7 +24,7 @@ class Freezing:
     """What of the networks is frozen at a step: a function of its number alone, so that a checkpoint need not know.
 
     Frozen parameters have no gradient, and where nothing that trains lies before a layer it is not part of the
-    backward pass. Layers of frozen parts that keep statistics are in eval mode, in which these stay as they are.
+    backward pass. Its layers are in eval mode: statistics stay as they are, and nothing in them is left to chance.
     """
 
     def __init__(self, networks: Networks, parts: Sequence[Frozen] = ()) -> None:
@@ -56,4 +56,4 @@ class Freezing:
         for one in self.parts:
             for parameter in one.part.parameters.values():
                 parameter.stop_gradient = one in frozen
-        self.networks.hold([layer for one in frozen for layer in one.part.statistics])
+        self.networks.hold([layer for one in frozen for layer in one.part.held])

@@ -26,13 +26,18 @@ class Part:
     """Name → layers of which nothing else would train, with all that is in them."""
 
     @property
-    def statistics(self) -> list[nn.Layer]:
-        """Layers that keep something that training changes and no gradient: running averages, ranges of activations."""
+    def held(self) -> list[nn.Layer]:
+        """What is in eval mode while this is frozen: layers with parameters, all within these, and what has statistics.
+
+        Dropout between a backbone and its head is neither, and regularises the head.
+        """
         own = {id(parameter) for parameter in self.parameters.values()}
+        inside = _above(self.parameters) & self.layers.keys()
         return [
             layer
-            for layer in self.layers.values()
-            if any(id(one) not in own for one in layer.parameters(include_sublayers=False))
+            for name, layer in self.layers.items()
+            if _is_within(name, inside)
+            or any(id(one) not in own for one in layer.parameters(include_sublayers=False))
             or any(True for _ in layer.buffers(include_sublayers=False))
         ]
 
@@ -56,12 +61,8 @@ def choose(network: nn.Layer, patterns: Iterable[str], head: Collection[str], ke
             raise ConfigError(_refusal(key, pattern, network, [*layers, *trainable], head))
         chosen |= named
     parameters = {name: one for name, one in trainable.items() if _is_within(name, chosen)}
-    others = [name for name in trainable if name not in parameters]
-    whole = {
-        name: layer
-        for name, layer in layers.items()
-        if _is_within(name, chosen) or (_holds(name, parameters) and not _holds(name, others))
-    }
+    frozen, training = _above(parameters), _above(trainable.keys() - parameters.keys())
+    whole = {name for name in layers if _is_within(name, chosen) or name in frozen - training}
     return Part(parameters, {name: layer for name, layer in layers.items() if _is_within(name, whole)})
 
 
@@ -72,7 +73,7 @@ def _named(pattern: str, names: Iterable[str], head: Collection[str]) -> set[str
     own = _head_layers(head)
     if pattern == HEAD or not own:
         return own
-    return {name for name in names if not _is_within(name, own) and not _holds(name, own)}
+    return {name for name in names if not _is_within(name, own)} - _above(own)
 
 
 def _head_layers(head: Iterable[str]) -> set[str]:
@@ -89,9 +90,10 @@ def _is_within(name: str, places: Collection[str]) -> bool:
     return True
 
 
-def _holds(layer: str, names: Iterable[str]) -> bool:
-    """Whether one of these is in a layer."""
-    return any(name.startswith(f"{layer}.") for name in names)
+def _above(names: Iterable[str]) -> set[str]:
+    """All layers that some layers and parameters are in."""
+    steps = [name.split(".") for name in names]
+    return {".".join(own[:count]) for own in steps for count in range(1, len(own))}
 
 
 def _refusal(key: str, pattern: str, network: nn.Layer, names: Collection[str], head: Collection[str]) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 
+import paddle
 import pytest
 
+from runner import config as cfg
+from runner import models
 from runner.__main__ import command as run_here
 from runner.cli.config_dir import config_dir
 from runner.runs.journal import RESULT
@@ -48,6 +51,23 @@ def teacher(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def fine_tuned(tmp_path_factory):
+    """A finished run of a recipe for fine-tuning, of photos."""
+    directory = tmp_path_factory.mktemp("fine_tuned") / "run"
+    words = [*INLINE, "experiment=finetune/photos", f"data.root={fetched('stamps')}", "deploy.formats=[]"]
+    assert run_here([*words, f"hydra.run.dir={directory}"]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """Weights of an EfficientNet-Lite0 for three channels and 1,000 classes."""
+    path = tmp_path_factory.mktemp("weights") / "lite0.pdparams"
+    paddle.save(models.build(cfg.EfficientNetLite(), 1000).state_dict(), str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
 def sets(tmp_path_factory):
     """Folders with a few images in the official formats of CIFAR-10 and CIFAR-100."""
     folder = tmp_path_factory.mktemp("sets")
@@ -57,17 +77,20 @@ def sets(tmp_path_factory):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_runs_by_its_command(recipe, dense, teacher, sets, tmp_path, request):
+def test_a_recipe_runs_by_its_command(recipe, dense, teacher, file, sets, tmp_path, request):
     words = command_of(recipe)
     if "-m" in words:
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
         words += ["sweep.optuna.trials=2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     given = {
-        "RUN": dense,
+        "RUN": request.getfixturevalue("fine_tuned") if recipe in ("finetune/distil", "finetune/qat") else dense,
+        "FILE": file,
         "outputs/teacher": teacher,
         "DIR": sets / ("cifar10" if "cifar10_" in recipe else "cifar100"),
     }
-    words = [re.sub(r"(?<==)(RUN|outputs/teacher|DIR)$", lambda found: str(given[found[0]]), word) for word in words]
+    words = [
+        re.sub(r"(?<==)(RUN|FILE|outputs/teacher|DIR)$", lambda found: str(given[found[0]]), word) for word in words
+    ]
     # What a shell would put there.
     real = r"\$\(python examples/real_sets\.py (\w+)\)"
     words = [re.sub(real, lambda name: str(fetched(name[1])), word) for word in words]
