@@ -136,7 +136,7 @@ def _joined(network: nn.Layer) -> Iterator[list[str]]:
     """The parameters of each block."""
     parameters = dict(network.named_parameters())
     waiting: list[str] = []
-    for names in _blocks(network, "", len(parameters)):
+    for names in _blocks(network, "", parameters.keys()):
         is_minor = all(parameters[name].ndim <= 1 for name in names)
         if waiting and not is_minor and any(parameters[name].ndim > 1 for name in waiting):
             yield waiting
@@ -146,15 +146,20 @@ def _joined(network: nn.Layer) -> Iterator[list[str]]:
         yield waiting
 
 
-def _blocks(layer: nn.Layer, path: str, total: int) -> Iterator[list[str]]:
-    """Names of the parameters of each layer within a layer, its own ones with those of the first."""
+def _blocks(layer: nn.Layer, path: str, known: Collection[str]) -> Iterator[list[str]]:
+    """Names of the parameters of each layer within a layer, its own ones with those of the first.
+
+    `known`: those of the network, in which what is shared stands once.
+    """
     own = [f"{path}{name}" for name, _ in layer.named_parameters(include_sublayers=False)]
+    own = [name for name in own if name in known]
     for name, child in layer.named_children():
-        inside = [f"{path}{name}.{rest}" for rest, _ in child.named_parameters()]
+        place = f"{path}{name}."
+        inside = [one for one in known if one.startswith(place)]
         is_opened = isinstance(child, (nn.Sequential, nn.LayerList, Trunk)) or (
-            2 * len(inside) > total and any(True for _ in child.children())
+            2 * len(inside) > len(known) and any(True for _ in child.children())
         )
-        for block in _blocks(child, f"{path}{name}.", total) if is_opened else [inside]:
+        for block in _blocks(child, place, known) if is_opened else [inside]:
             if block:
                 yield [*own, *block]
                 own = []

@@ -155,3 +155,16 @@ def test_a_layer_around_a_whole_network_is_opened(network):
     numbers, count = blocks(Wrapped())
     assert count == 16
     assert numbers["scale"] == numbers["backbone.conv1.conv.weight"] == 0
+
+
+def test_a_layer_that_is_there_twice_is_where_it_is_first():
+    class Twice(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(4, 4)
+            self.again = nn.Sequential(self.first, nn.ReLU())
+            self.out = nn.Linear(4, 2)
+
+    numbers, count = blocks(Twice())
+    assert numbers == {"first.weight": 0, "first.bias": 0, "out.weight": 1, "out.bias": 1}
+    assert count == 2
