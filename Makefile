@@ -3,7 +3,7 @@
 # make test-all  every check: real processes, servers, browsers, launchers
 # make test-chaos  disturb runs at random and count what they lose
 # make test-launchers  every way a sweep can break, with every launcher
-# make test-matrix  every mode with every compression and both kinds of networks
+# make test-matrix  every mode with every compression and both kinds of networks, and what networks of others can do
 # make test-damage  every file of a run, every kind of damage and every verb
 # make test-fuzz   thousands of random overrides, forged pickles and broken pictures
 # make docs  build the documentation into site/
@@ -50,7 +50,7 @@ test-launchers: $(DEVELOPMENT)
 	RUNNER_EVERY_LAUNCHER=1 $(BIN)/python -m pytest tests/e2e/test_launchers.py $(ARGS)
 
 test-matrix: $(DEVELOPMENT)
-	RUNNER_EVERY_COMBINATION=1 $(BIN)/python -m pytest -n 2 tests/e2e/test_compression.py $(ARGS)
+	RUNNER_EVERY_COMBINATION=1 $(BIN)/python -m pytest -n 2 tests/e2e/test_compression.py tests/zoo $(ARGS)
 
 test-fuzz: $(DEVELOPMENT)
 	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py \

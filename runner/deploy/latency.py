@@ -36,7 +36,8 @@ def of_model(model: cfg.Model, input_shape: tuple[int, int, int], seconds: float
     image = np.zeros((1, *input_shape), dtype=np.float32)
     for _ in range(WARM_UP):
         engine(image)
-    taken, end = [], time.perf_counter() + seconds
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
     while not taken or time.perf_counter() < end:
         begin = time.perf_counter()
         engine(image)

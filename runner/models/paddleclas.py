@@ -61,7 +61,8 @@ def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: di
         if type(network).__name__ == "GoogLeNetDY" and hasattr(network, name):
             # The auxiliary classifiers, which a single loss would leave untrained.
             setattr(network, name, nn.Identity())
-    network.__class__ = _giving_logits(type(network))
+    kind: Any = type(network)
+    network.__class__ = _giving_logits(kind)
     return network
 
 
@@ -78,7 +79,7 @@ def backbones() -> types.ModuleType:
         sys.modules.setdefault(name, package)
     try:
         module = importlib.import_module("ppcls.arch.backbone")
-        logger = importlib.import_module("ppcls.utils.logger")
+        logger: Any = importlib.import_module("ppcls.utils.logger")
     except Exception as error:
         raise ConfigError(
             f"PaddleClas cannot be imported: {type(error).__name__}: {error}. {INSTALL_PADDLECLAS}"
@@ -127,8 +128,9 @@ def _taken(kind: type) -> set[str]:
     names: set[str] = set()
     for base in kind.__mro__[: kind.__mro__.index(nn.Layer)]:
         if "__init__" in vars(base):
-            names |= _named(base.__init__)
-            if all(one.kind != one.VAR_KEYWORD for one in inspect.signature(base.__init__).parameters.values()):
+            create = vars(base)["__init__"]
+            names |= _named(create)
+            if all(one.kind != one.VAR_KEYWORD for one in inspect.signature(create).parameters.values()):
                 break
     return names
 
