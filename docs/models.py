@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.zoo import matrix
+from tests.zoo.table import WORKS, stored
 
 PAGE = Path(__file__).with_name("models.md")
 #: What stands before the generated part of the page.
@@ -27,7 +27,7 @@ def main() -> None:
 def page() -> str:
     """The page as it should be."""
     written, mark, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
-    return written + mark + table(matrix.stored())
+    return written + mark + table(stored())
 
 
 def table(rows: dict[str, dict[str, str]]) -> str:
@@ -38,7 +38,7 @@ def table(rows: dict[str, dict[str, str]]) -> str:
         cells = []
         for column in HEADINGS:
             text = row[column]
-            if text == matrix.WORKS:
+            if text == WORKS:
                 cells.append("yes")
                 continue
             reason = text.partition(": ")[2]

@@ -5,19 +5,19 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.zoo import matrix
+from tests.zoo import matrix, table
 from tests.zoo.names import NAMES
 
 
 def main(names: list[str]) -> None:
     """Try networks and keep what was found."""
-    rows = matrix.stored()
+    rows = table.stored()
     for name in names or [name for name in NAMES if name not in rows]:
         began = time.process_time()
         rows[name] = matrix.row(name, NAMES[name])
-        others = {column: text for column, text in rows[name].items() if text != matrix.WORKS}
+        others = {column: text for column, text in rows[name].items() if text != table.WORKS}
         print(f"{name}: {time.process_time() - began:.0f} s {others}", flush=True)
-        matrix.store(matrix.stored() | {name: rows[name]})
+        table.store(table.stored() | {name: rows[name]})
 
 
 main(sys.argv[1:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gc
 import tempfile
 from collections.abc import Callable
@@ -21,12 +20,8 @@ from runner.training.loop import fit
 from runner.worker import experiment
 from tests.checkpoints.test_resume import Keeping, newest
 from tests.conftest import composed
-from tests.zoo.names import NAMES
+from tests.zoo.table import COLUMNS, WORKS
 
-TABLE = Path(__file__).with_name("matrix.csv")
-#: What every network is tried with, as columns of the table.
-COLUMNS = ("train", "resume", "distil", "export", "qat", "fpgm")
-WORKS = "yes"
 #: 12 images, 3 steps.
 RUN = [
     "data=synthetic", "data.train_images=12", "data.val_fraction=0", "data.test_images=8", "data.batch_size=4",
@@ -97,19 +92,3 @@ def exported(directory: Path, overrides: list[str]) -> None:
     training = run.training
     subject = export.subject(run.config, training.networks, training.loaders.classes, training.precision)
     export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)
-
-
-def stored() -> dict[str, dict[str, str]]:
-    """Network → column → what was found."""
-    if not TABLE.exists():
-        return {}
-    with TABLE.open(encoding="utf-8", newline="") as file:
-        return {line.pop("name"): line for line in csv.DictReader(file)}
-
-
-def store(rows: dict[str, dict[str, str]]) -> None:
-    """Write the table, in the order of `NAMES`."""
-    with TABLE.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["name", *COLUMNS], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({"name": name} | rows[name] for name in NAMES if name in rows)

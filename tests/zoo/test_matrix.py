@@ -8,10 +8,10 @@ import os
 import pytest
 
 from docs import models
-from tests.zoo import matrix
+from tests.zoo import matrix, table
 from tests.zoo.names import NAMES
 
-STORED = matrix.stored()
+STORED = table.stored()
 INSTALLED = importlib.util.find_spec("paddleclas") is not None
 #: `make test-matrix` tries all of them.
 SOME = ("mobilenet_v2", "paddleclas/PPLCNet_x0_25", "paddleclas/DeiT_tiny_patch16_224")

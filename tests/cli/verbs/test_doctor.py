@@ -184,3 +184,15 @@ def test_the_versions_are_those_of_pyproject():
     }
     extras = asked["optional-dependencies"]
     assert [f"{package}{doctor.PADDLE}" for package in doctor.INSTALL] == extras["cpu"] + extras["gpu"]
+
+
+def test_paddleclas_is_no_requirement_and_one_of_another_version_is_named(monkeypatch, tmp_path):
+    [without] = doctor.paddleclas() if doctor.installed("paddleclas") is None else [doctor.Finding("", "ok", "")]
+    assert without.status == "ok"
+    package = tmp_path / "paddleclas-2.5.1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: paddleclas\nVersion: 2.5.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    [other] = doctor.paddleclas()
+    assert (other.status, other.found) == ("warn", "2.5.1, not >=2.6,<2.7")
+    assert "pip install --no-deps paddleclas==2.6.0" in other.remedy
