@@ -27,8 +27,9 @@ from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunF
 from ..launch.command import Command
 from ..launch.missing_data import refuse_missing
 from ..launch.signals import ToJobs
+from ..report import repeats, subject
 from ..runs import sweep
-from ..runs.journal import CONFIG, SWEEP, tracked
+from ..runs.journal import CONFIG, SWEEP, Journal, events, tracked
 from ..tracking import tracker
 from . import compose, engines, optuna
 from .config_dir import config_dir
@@ -181,6 +182,25 @@ def wait_for_jobs(command: Command, directory: Path, gave_up: bool) -> None:
     for one in sweep.jobs(directory):
         if one.resolve() not in followed and (one / CONFIG).is_file() and not runs.is_running(one):
             _deliver(command, one)
+    command.mirrors.drain()
+    _tell_of_configurations(command, directory)
+
+
+def _tell_of_configurations(command: Command, directory: Path) -> None:
+    """Let trackers know, as tags of its runs, what a sweep over seeds or folds says of each configuration."""
+    for job, tags in repeats.tags(repeats.of(subject.jobs(directory))).items():
+        with contextlib.suppress(OSError, ConfigError, Damaged, ForeignPath):
+            known = [event for event, _ in events(job) if event["event"] in ("tags", "ended")]
+            if any(tags.items() <= event.get("values", {}).items() for event in known):
+                continue
+            journal = Journal(job)
+            journal.append("tags", values=tags)
+            # As it ended before: whoever follows the run waits for an end.
+            journal.append(**[event for event in known if event["event"] == "ended"][-1])
+            for name, settings in store.read(job / CONFIG).tracking.trackers.items():
+                tracker.agree(job, name, settings)
+                command.mirrors.follow(job, name, settings)
+            command.mirrors.ended(job, None)
     command.mirrors.drain()
 
 

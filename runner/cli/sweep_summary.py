@@ -13,7 +13,8 @@ from rich.table import Table
 
 from .. import config as cfg
 from .. import terminal
-from ..report import costs, page, picture, subject, verdict
+from ..report import costs, page, picture, repeats, subject, verdict
+from ..report.repeats import Configuration
 from ..report.subject import Run, shortened
 from ..runs import sweep
 from ..runs.journal import LOG
@@ -32,6 +33,8 @@ def show(directory: Path) -> int:
         engine = subject.measure(jobs)
     console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
     console.print(_table(jobs))
+    if configurations := repeats.of(jobs):
+        console.print(_of_configurations(configurations, jobs))
     if engine:
         console.print(f"ms/image: median at batch 1, {engine}", soft_wrap=True)
     with errors_as_warnings(console, "no plot"):
@@ -91,6 +94,17 @@ def _table(jobs: Sequence[Run]) -> Table:
     return table
 
 
+def _of_configurations(configurations: Sequence[Configuration], jobs: Sequence[Run]) -> Table:
+    """A row a configuration that was run with several seeds or folds."""
+    table, first = Table(box=box.SIMPLE_HEAD, pad_edge=False), subject.headline_in(jobs)
+    for heading in ("configuration", "runs", "best validation", f"test {first.title}", "behind the best", "difference"):
+        table.add_column(heading, justify="left" if heading in ("configuration", "difference") else "right")
+    for one in configurations:
+        verdict_of = styled(one.verdict, "bold" if one.verdict == repeats.BEST else "")
+        table.add_row(one.name, str(len(one.runs)), one.text(), one.text(first.name), one.interval, verdict_of)
+    return table
+
+
 def best(jobs: Sequence[Run]) -> list[str]:
     """Which of several finished jobs is the best, or, where a search had costs to lower, which none of them beats."""
     order = verdict.ranked(jobs)
@@ -101,11 +115,15 @@ def best(jobs: Sequence[Run]) -> list[str]:
     searched = first.config.sweep.optuna if first.config else None
     if searched and searched.minimize:
         names = [cost.name for cost in searched.minimize]
-        noise = {column.name: column.noise for column in costs.COSTS}
+        noise = {column.name: column.noise_in(run.final for run in order) for column in costs.COSTS}
         points = {run.label: [run.score, *(-run.final[name] for name in names)] for run in order}
         front = costs.front(points, [0, *(noise[name] for name in names)])
         numbers = ", ".join(sorted(front, key=int))
         return [f"Pareto   none is better in {first.result.monitor} and {', '.join(names)} at once: {numbers}"]
+    if configurations := repeats.of(jobs):
+        chosen = configurations[0].run
+        said = [f"Means    {sentence}" for sentence in repeats.sentences(configurations)]
+        return [*said, f"Best     {chosen.label}, of the best configuration: {chosen.command}"]
     return [f"Best     {first.label}, {first.result.monitor} {first.monitored:.4f}: {first.command}"]
 
 

@@ -45,6 +45,8 @@ class Timing:
     p90_ms: float
     p99_ms: float
     images_per_s: float
+    spread: float = 0.0
+    """Standard deviation of the medians of the turns, as a part of the median."""
 
     @property
     def recommended(self) -> bool:
@@ -60,10 +62,13 @@ class Measurement:
     engine: engines.Engine
     images: np.ndarray
     seconds: list[float] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+    """Calls before each turn."""
 
     def turn(self, seconds: float) -> None:
         """Measure for so long, at least one call, after one that brings back what other files drove out of caches."""
         self.engine(self.images)
+        self.turns.append(len(self.seconds))
         end = time.perf_counter() + seconds
         while True:
             begin = time.perf_counter()
@@ -78,7 +83,9 @@ class Measurement:
         p50, p90, p99 = (1000 * float(np.percentile(self.seconds, part)) for part in (50, 90, 99))
         calls, size = len(self.seconds), len(self.images)
         rate = calls * size / sum(self.seconds)
-        return Timing(self.entry, size, self.engine.name, self.engine.threads, calls, p50, p90, p99, rate)
+        medians = [1000 * float(np.median(turn)) for turn in np.split(self.seconds, self.turns[1:])]
+        spread = float(np.std(medians)) / p50
+        return Timing(self.entry, size, self.engine.name, self.engine.threads, calls, p50, p90, p99, rate, spread)
 
 
 def entries(run: str, folder: Path, formats: Collection[str] | None = None) -> list[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,18 @@ class Column:
     """What it is, for an axis."""
     noise: float = 0.0
     """Two values that differ by at most this part are equal: measuring the same thing again differs by as much."""
+    spread: str = ""
+    """Key among the final numbers of how much measuring differed this time, as a part; the noise where it is more."""
 
     def value(self, final: dict[str, Any]) -> float | None:
         """The number in the column's unit; None where the run has none."""
         value = final.get(self.name)
         return None if value is None else value / self.unit
+
+    def noise_in(self, finals: Iterable[Mapping[str, Any]]) -> float:
+        """Part by which equal values differ, as these runs were measured."""
+        spreads = [final[self.spread] for final in finals if self.spread in final]
+        return max(self.noise, statistics.median(spreads)) if spreads else self.noise
 
     def text(self, final: dict[str, Any]) -> str:
         """The number as text; empty where the run has none."""
@@ -42,7 +50,9 @@ class Column:
 PARAMS = Column("M parameters", "params", 1e6, 3, "parameters, millions")
 MACS = Column("M MACs", "macs", 1e6, 2, "MACs of an image, millions")
 SIZE = Column("MB", "size_mb", 1, 3, "size of the file, MB")
-LATENCY = Column("ms/image", "latency_ms_p50", 1, 2, "latency at batch 1, ms (median)", noise=0.05)
+LATENCY = Column(
+    "ms/image", "latency_ms_p50", 1, 2, "latency at batch 1, ms (median)", noise=0.05, spread="latency_spread"
+)
 #: What a sweep is compared by, besides accuracy.
 COSTS = (PARAMS, MACS, SIZE, LATENCY)
 #: Of runs that froze some of them.
@@ -77,7 +87,12 @@ def measured(directories: Mapping[str, Path]) -> tuple[dict[str, dict[str, float
     except UserError:
         timings = []
     latencies = {
-        timing.entry.run: {"latency_ms_p50": timing.p50_ms, "latency_ms_p99": timing.p99_ms} for timing in timings
+        timing.entry.run: {
+            "latency_ms_p50": timing.p50_ms,
+            "latency_ms_p99": timing.p99_ms,
+            LATENCY.spread: timing.spread,
+        }
+        for timing in timings
     }
     used = " and ".join(dict.fromkeys(timing.engine for timing in timings))
     return latencies, f"{used}, {timings[0].threads} thread, in turns" if timings else ""

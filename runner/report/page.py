@@ -87,6 +87,7 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
     first = subject.headline_in(order)
     others = [metric for metric in subject.metrics_in(order) if metric.name != first.name]
     columns = costs.columns(run.final for run in runs)
+    configurations = decided.configurations if decided else []
     return {
         "title": title,
         "version": __version__,
@@ -107,6 +108,9 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
             *(column.heading for column in columns),
             "time",
         ],
+        "configurations": configurations,
+        "compared_headings": ["configuration", "runs", "monitored", first.title, "behind the best", "difference"],
+        "first": first.name,
         "compared_by": subject.compared_by(runs).title,
         "colors": colors,
         "rows": [
@@ -201,7 +205,7 @@ def _fronts(order: Sequence[Run], colors: dict[str, int | None]) -> list[dict[st
         points = verdict.pareto_points(order, column)
         if len(points) < 2:
             continue
-        front = set(costs.front(points, [0, column.noise]))
+        front = set(verdict.front_of(points, order, column))
         dots = [
             charts.Dot(run.label, run.title, column.value(run.final) or 0, run.final[metric.name], colors[run.label],
                        run.label in front)

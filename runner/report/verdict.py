@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..metrics import Goal, Metric
-from . import costs, subject
+from . import costs, repeats, subject
 from .subject import Run
 
 #: Part of the best run's cost from which another one is cheaper: less of a difference is noise, or not worth a choice.
@@ -20,6 +20,8 @@ class Verdict:
 
     best: Run
     reasons: list[str] = field(default_factory=list)
+    configurations: list[repeats.Configuration] = field(default_factory=list)
+    """Runs that differ in seed and fold alone, the best first; none where there are no such runs."""
     cheaper: Run | None = None
     """The fastest (or else smallest) of the runs within one standard error of the best, where that is another."""
 
@@ -34,8 +36,14 @@ def of(subjects: Sequence[Run]) -> Verdict | None:
     order = ranked(subjects)
     if not order:
         return None
-    verdict = Verdict(order[0])
-    verdict.reasons = [_first(order), *_on_test(order), *_front(order)]
+    configurations = repeats.of(subjects)
+    if configurations:
+        # One lucky seed says little: the best run is one of the best configuration.
+        chosen = configurations[0].run
+        order = [chosen, *(run for run in order if run is not chosen)]
+    verdict = Verdict(order[0], configurations=configurations)
+    decisive = repeats.sentences(configurations) or [_first(order)]
+    verdict.reasons = [*decisive, *_on_test(order), *_front(order)]
     verdict.cheaper = _cheaper(order)
     if verdict.cheaper:
         verdict.reasons.append(_saving(verdict.best, verdict.cheaper))
@@ -106,7 +114,7 @@ def _front(order: Sequence[Run]) -> list[str]:
     best, title, on = order[0], subject.compared_by(order).title, []
     for column in (costs.LATENCY, costs.SIZE, costs.MACS):
         points = pareto_points(order, column)
-        if best.label in points and best.label in costs.front(points, [0, column.noise]):
+        if best.label in points and best.label in front_of(points, order, column):
             on.append(column.heading)
     if len(order) == 1:
         return []
@@ -120,6 +128,11 @@ def pareto_points(subjects: Sequence[Run], column: costs.Column) -> dict[str, tu
     metric = subject.compared_by(subjects)
     values = {run.label: (run, column.value(run.final)) for run in subjects if run.finished}
     return {label: (_score(run, metric), -value) for label, (run, value) in values.items() if value is not None}
+
+
+def front_of(points: dict[str, tuple[float, float]], runs: Sequence[Run], column: costs.Column) -> list[str]:
+    """Labels of the points that none beats by more than noise."""
+    return costs.front(points, [0, column.noise_in(run.final for run in runs)])
 
 
 def _cheaper(order: Sequence[Run]) -> Run | None:
@@ -136,7 +149,8 @@ def _cheaper(order: Sequence[Run]) -> Run | None:
     if best not in good:
         return None
     cheapest = min(good, key=lambda run: run.final[column.name])
-    return cheapest if cheapest.final[column.name] <= WORTH * best.final[column.name] else None
+    worth = min(WORTH, 1 - column.noise_in(run.final for run in order))
+    return cheapest if cheapest.final[column.name] <= worth * best.final[column.name] else None
 
 
 def _saving(best: Run, other: Run) -> str:

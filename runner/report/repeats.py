@@ -1,0 +1,136 @@
+"""Runs of a sweep that differ in seed and fold alone, as one configuration: means, deviations, what is noise."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import comparisons
+from .comparisons import Difference
+from .subject import Run, shortened
+
+#: Keys in which the runs of one configuration may differ.
+KEYS = ("train.seed", "data.fold", "data.split_seed")
+#: What a configuration is beside the best one.
+BEST, EQUAL, WORSE, ALONE = "best", "noise", "worse", "not compared"
+
+
+@dataclass
+class Configuration:
+    """Finished runs that differ in seed and fold alone."""
+
+    own: list[str]
+    """Overrides that tell it from the others."""
+    runs: list[Run]
+    """Of each seed and fold one."""
+    verdict: str = ALONE
+    """`BEST`, `EQUAL`: the difference from the best is noise, `WORSE`, or `ALONE` with too few seeds in common."""
+    difference: Difference | None = None
+    """How far it is behind the best."""
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others, or `all runs`."""
+        return shortened(" ".join(self.own)) or "all runs"
+
+    @property
+    def run(self) -> Run:
+        """Its best run."""
+        return max(self.runs, key=lambda run: run.score)
+
+    def text(self, metric: str = "") -> str:
+        """`0.9512 ± 0.0031`: mean and sample deviation of what was monitored, or of a final metric."""
+        values = [run.final.get(metric, math.nan) if metric else run.monitored for run in self.runs]
+        deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+        return f"{statistics.fmean(values):.4f}{deviation}"
+
+    @property
+    def interval(self) -> str:
+        """`-0.0123 (-0.0200 … -0.0046)`: its mean less that of the best, with the confidence interval."""
+        if self.difference is None:
+            return ""
+        sign = 1 if self.run.score == self.run.monitored else -1
+        mean, *ends = (-sign * number for number in (self.difference.mean, self.difference.low, self.difference.high))
+        return f"{mean:+.4f} ({min(ends):+.4f} … {max(ends):+.4f})"
+
+
+def of(runs: Sequence[Run]) -> list[Configuration]:
+    """The configurations of the finished runs, the best first; none where no two runs are of one, or monitors differ.
+
+    Of runs with the same seed and fold the last one counts.
+    """
+    found: dict[tuple[str, ...], dict[Hashable, Run]] = {}
+    for run in runs:
+        if run.finished and run.config and math.isfinite(run.score):
+            found.setdefault(tuple(text for text in run.own if _key(text) not in KEYS), {})[_repeat(run)] = run
+    monitored = {run.result.monitor for some in found.values() for run in some.values() if run.result}
+    if len(monitored) != 1 or max(map(len, found.values())) < 2:
+        return []
+    configurations = {" ".join(own): Configuration(list(own), [*some.values()]) for own, some in found.items()}
+    scores = {" ".join(own): {repeat: run.score for repeat, run in some.items()} for own, some in found.items()}
+    best = comparisons.best(scores)
+    configurations[best].verdict = BEST
+    for name, difference in comparisons.behind(scores).items():
+        one = configurations[name]
+        one.difference = difference
+        one.verdict = ALONE if difference is None else WORSE if difference.is_real else EQUAL
+    rest = sorted((one for name, one in configurations.items() if name != best), key=_order)
+    return [configurations[best], *rest]
+
+
+def _order(one: Configuration) -> float:
+    return -statistics.fmean(run.score for run in one.runs)
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _repeat(run: Run) -> Hashable:
+    assert run.config
+    data = run.config.data
+    return run.config.train.seed, data.folds, data.fold, data.split_seed
+
+
+def sentences(configurations: Sequence[Configuration]) -> list[str]:
+    """What is true of them, and which differences are noise."""
+    if not configurations:
+        return []
+    best, others = configurations[0], configurations[1:]
+    assert best.run.result
+    said = [f"{best.run.result.monitor} of {best.name} is {best.text()}, mean and deviation of {len(best.runs)} runs."]
+    if not others:
+        return said
+    of_each = {kind: [one.name for one in others if one.verdict == kind] for kind in (EQUAL, WORSE, ALONE)}
+    if of_each[EQUAL]:
+        said.append(f"The difference from it is noise: {_list(of_each[EQUAL])}.")
+    if of_each[WORSE]:
+        said.append(f"Worse by more than noise: {_list(of_each[WORSE])}.")
+    if of_each[ALONE]:
+        said.append(f"Too few seeds or folds in common with it to tell: {_list(of_each[ALONE])}.")
+    said.append(
+        f"Paired by seed and fold, with {comparisons.CONFIDENCE:.0%} confidence for all {len(configurations)} "
+        "configurations at once."
+    )
+    return said
+
+
+def _list(names: Sequence[str], most: int = 8) -> str:
+    more = f"; and {len(names) - most} more" if len(names) > most else ""
+    return "; ".join(names[:most]) + more
+
+
+def tags(configurations: Sequence[Configuration]) -> dict[Path, dict[str, str]]:
+    """What trackers are told of each run of a configuration."""
+    return {
+        run.directory: {
+            "configuration": one.name,
+            "configuration.runs": str(len(one.runs)),
+            "configuration.monitored": one.text(),
+            "configuration.verdict": one.verdict,
+        } | ({"configuration.behind_best": one.interval} if one.interval else {})
+        for one in configurations for run in one.runs
+    }  # fmt: skip
