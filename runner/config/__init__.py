@@ -47,7 +47,7 @@ from .data import (
     Shards,
     Synthetic,
 )
-from .deploy import Deploy, Format
+from .deploy import Deploy, Format, Preprocess
 from .model import (
     ARCHITECTURES,
     DEPTHS,

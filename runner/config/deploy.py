@@ -14,12 +14,22 @@ class Format(Enum):
     safetensors = "safetensors"
 
 
+class Preprocess(Enum):
+    """Where pictures are prepared for a network."""
+
+    outside = "outside"
+    inside = "inside"
+
+
 @dataclass
 class Deploy:
     """What the end of a run makes of its best weights."""
 
     formats: list[Format] = field(default_factory=lambda: [Format.onnx])
     """Files to export to; none: []."""
+    preprocess: Preprocess = Preprocess.outside
+    """`inside`: one more ONNX file, `model.pictures.onnx`, takes pictures of any size, uint8 [N, height, width, 3] in
+    RGB, and gives probabilities; it holds the network of the recommended ONNX file."""
     network: str = "student"
     """Which network is exported."""
     bench_s: float = bounded(0.3, min=0)

@@ -15,12 +15,14 @@ from . import (
     Cluster,
     Config,
     CustomModel,
+    Format,
     JsOriginal,
     Level,
     Local,
     Mlflow,
     Mode,
     PaddleClas,
+    Preprocess,
     Pruning,
     ResNet,
     Stem,
@@ -127,6 +129,14 @@ def _compression(config: Config) -> Iterator[str]:
     if config.deploy.network not in network_names(config.mode):
         valid = ", ".join(network_names(config.mode))
         yield f"deploy.network={config.deploy.network}: mode={config.mode.kind} has no such network. It has: {valid}"
+    if config.deploy.preprocess is Preprocess.inside and config.deploy.formats:
+        if Format.onnx not in config.deploy.formats:
+            yield "deploy.preprocess=inside: only ONNX files can hold it. Add the format: deploy.formats=[onnx]"
+        if config.data.channels not in (1, 3):
+            yield (
+                f"deploy.preprocess=inside: images of data.channels={config.data.channels} are no pictures. Use "
+                "deploy.preprocess=outside."
+            )
 
 
 def _criterion(prune: Pruning) -> Iterator[str]:

@@ -149,6 +149,8 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
         manifest.files += [replace(file, engine=OPENVINO) for file in manifest.files if file.engine == ONNXRUNTIME]
     notes = compare(folder, manifest, subject, test)
     timings = recommend(folder, manifest, config.deploy)
+    if config.deploy.preprocess is cfg.Preprocess.inside:
+        manifest.files.append(_pictures(folder, manifest))
     if quantized and cfg.Format.onnx not in formats:
         notes.append("the simulated integers are in ONNX files only: deploy.formats=[onnx]")
     write_manifest(folder, manifest)
@@ -182,6 +184,14 @@ def _integer_onnx(
     images = _some_images(calibration)
     to_onnx.quantize_file(prefix.with_suffix(".onnx"), folder / "model.int8.onnx", quantized, images)
     return _described(folder, "model.int8.onnx", cfg.Format.onnx, "int8", ONNXRUNTIME)
+
+
+def _pictures(folder: Path, manifest: Manifest) -> ExportedFile:
+    """The ONNX file that is recommended, else the first one, as one that prepares pictures itself."""
+    files = sorted(manifest.files, key=manifest.is_recommended, reverse=True)
+    network = next(file for file in files if file.format == cfg.Format.onnx.value)
+    to_onnx.add_pictures(folder / network.path, folder / "model.pictures.onnx", manifest)
+    return _described(folder, "model.pictures.onnx", cfg.Format.onnx, network.precision, None)
 
 
 def _some_images(batches: Iterable[Batch]) -> np.ndarray:

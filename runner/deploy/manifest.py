@@ -19,7 +19,8 @@ ONNXRUNTIME, OPENVINO, PADDLE = "onnxruntime", "openvino", "paddle"
 EXPORT, MANIFEST = "export", "model.json"
 #: All that an export consists of, relative to its folder.
 FILES = (
-    MANIFEST, "model.onnx", "model.int8.onnx", "model.safetensors", "paddle/model.json", "paddle/model.pdiparams",
+    MANIFEST, "model.onnx", "model.int8.onnx", "model.pictures.onnx", "model.safetensors", "paddle/model.json",
+    "paddle/model.pdiparams",
 )  # fmt: skip
 
 #: What `model.json` says of pictures in words.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from paddle import nn
 
+    from .manifest import Manifest
+
 INPUT, OUTPUT, BATCH = "images", "logits", "N"
 
 
@@ -64,6 +66,15 @@ def quantize_file(source: Path, target: Path, layers: list[QuantizedWeight], ima
     from .graph.int8 import quantize
 
     _write(quantize(onnx.load(source), layers, images), target)
+
+
+def add_pictures(source: Path, target: Path, manifest: Manifest) -> None:
+    """A file that takes pictures instead of prepared images (`pictures`). Errors: ExportError."""
+    import onnx
+
+    from .graph.pictures import with_pictures
+
+    _write(with_pictures(onnx.load(source), manifest), target)
 
 
 def name_ends(file: Path) -> None:

@@ -8,13 +8,17 @@ import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 from runner.__main__ import command as run_here
 from runner.checkpoints import weights
 from runner.compression import slim
 from runner.deploy import manifest
+from runner.deploy.engines import is_installed
+from runner.deploy.predict import Deployed
 from runner.runs.journal import LOCK, LOG, events
 from tests.conftest import INLINE
 
@@ -76,7 +80,8 @@ def test_every_file_with_an_engine_agrees_with_its_network_on_all_images(peer_ex
     described = manifest.read((directory if network == "student" else directory / network) / "export")
     assert described.network == network
     running = [file for file in described.files if file.engine]
-    assert [file.engine for file in running] == ["onnxruntime", "paddle"]
+    optional = ["openvino"] if is_installed("openvino") else []
+    assert [file.engine for file in running] == ["onnxruntime", "paddle", *optional]
     assert [file.agreement for file in running] == [1.0, 1.0]
 
 
@@ -182,3 +187,16 @@ def test_exported_weights_can_be_the_teacher(compressed, tmp_path):
     count = sum(not slim.is_quantization(name) for name in load_file(compressed))
     notes = [event["text"] for event, _ in events(directory) if event["event"] == "note"]
     assert f"teacher: {count} of {count} tensors from {compressed}" in notes
+
+
+def test_a_file_that_prepares_pictures_holds_the_recommended_network(exported, tmp_path):
+    arguments = ["--format", "onnx", "--output", str(tmp_path), "deploy.preprocess=inside"]
+    assert run_here(["export", str(exported), *arguments]) == 0
+    described = manifest.read(tmp_path / "export")
+    [added] = [file for file in described.files if file.engine is None]
+    assert (added.path, added.format, added.precision) == ("model.pictures.onnx", "onnx", "float32")
+    assert added.bytes == (tmp_path / "export" / added.path).stat().st_size
+    picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(tmp_path / "export" / added.path, providers=["CPUExecutionProvider"])
+    expected = Deployed(tmp_path / "export", "model.onnx")([Image.fromarray(picture)])
+    np.testing.assert_allclose(session.run(["probabilities"], {"pictures": picture[None]})[0], expected, atol=2e-3)

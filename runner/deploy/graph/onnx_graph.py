@@ -47,7 +47,7 @@ class Graph:
                 needed |= set(node.input)
         graph.node.extend(reversed(alive))
         graph.initializer.extend(
-            numpy_helper.from_array(np.ascontiguousarray(value), name)
+            numpy_helper.from_array(np.asarray(value, order="C"), name)
             for name, value in self.constants.items()
             if name in needed
         )

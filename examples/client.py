@@ -1,0 +1,26 @@
+"""Classify photos with an exported file alone: `python client.py model.pictures.onnx photo.jpg …`.
+
+The file was exported with `deploy.preprocess=inside`. Needs onnxruntime, NumPy and, to decode photos, Pillow.
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+
+def main(model: str, *photos: str) -> None:
+    """Print each photo's most probable class and its probability."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+    for photo in photos:
+        picture = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
+        [probabilities] = session.run(["probabilities"], {"pictures": np.asarray(picture)[None]})[0]
+        best = probabilities.argmax()
+        print(f"{photo}\t{classes[best]}\t{probabilities[best]:.4f}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

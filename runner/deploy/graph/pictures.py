@@ -1,0 +1,199 @@
+"""An ONNX network that takes pictures of any size instead of prepared images, and gives probabilities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper
+
+from .. import preprocessing
+from ..manifest import Manifest
+from .onnx_graph import Graph
+
+#: Names of the input, uint8 [N, height, width, 3] in RGB, and of the outputs.
+PICTURES, PROBABILITIES, CALIBRATED, LABELS = "pictures", "probabilities", "calibrated", "labels"
+#: Pillow's weights are multiples of this one's inverse.
+UNITS = float(1 << 22)
+#: What a sum of float32 products may be below the half that it is.
+ROUNDING = 2e-5
+
+
+def with_pictures(model: ModelProto, manifest: Manifest) -> ModelProto:
+    """A network with what `manifest` says of pictures before it, and the activation behind it.
+
+    Its input is `pictures`, uint8 [N, height, width, 3], upright RGB; its outputs `probabilities`, float32 [N, K],
+    those at the fitted temperature (`calibrated`), and, of many labels, bool [N, K] from the thresholds on (`labels`).
+    The metadata have the names of the classes. Scaling is two products with matrices of Pillow's weights, since ONNX's
+    Resize has no box between pixels: it differs by a level of 256 where an engine rounds another way.
+    """
+    graph = Graph.read(model)
+    own, graph.nodes = graph.nodes, []
+    do = _Builder(graph)
+    _prepare(do, manifest, graph.inputs[0])
+    graph.nodes += own
+    outputs = _decide(do, manifest, graph.outputs[0])
+    result = ModelProto()
+    result.CopyFrom(model)
+    del result.graph.input[:], result.graph.output[:]
+    result.graph.input.append(helper.make_tensor_value_info(PICTURES, TensorProto.UINT8, ["N", "height", "width", 3]))
+    for name in outputs:
+        kind = TensorProto.BOOL if name == LABELS else TensorProto.FLOAT
+        result.graph.output.append(helper.make_tensor_value_info(name, kind, ["N", len(manifest.classes)]))
+    helper.set_model_props(result, _metadata(manifest))
+    return Graph(result, graph.nodes, graph.constants).write()
+
+
+def _metadata(manifest: Manifest) -> dict[str, str]:
+    steps = preprocessing.steps(manifest.preparation, manifest.mean, manifest.std)
+    values = {
+        "network": manifest.network,
+        "model": manifest.model,
+        "classes": json.dumps(manifest.classes, ensure_ascii=False),
+        "preprocessing": "\n".join(steps),
+    }
+    return values | ({"thresholds": json.dumps(manifest.thresholds)} if manifest.thresholds else {})
+
+
+class _Builder:
+    """Appends operations to a graph; what is no name is a constant."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def __call__(self, operation: str, *inputs: Any, output: str = "", **attributes: Any) -> str:
+        names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
+        output = output or f"picture.{len(self.graph.nodes)}"
+        self.graph.nodes.append(helper.make_node(operation, names, [output], output, **attributes))
+        return output
+
+    def constant(self, value: Any) -> str:
+        """Numbers as they are, floats as float64."""
+        name = f"picture.constant{len(self.graph.constants)}"
+        self.graph.constants[name] = np.asarray(value)
+        return name
+
+    def double(self, value: str) -> str:
+        return self("Cast", value, to=TensorProto.DOUBLE)
+
+    def single(self, value: str) -> str:
+        return self("Cast", value, to=TensorProto.FLOAT)
+
+    def whole(self, value: str) -> str:
+        return self("Cast", value, to=TensorProto.INT64)
+
+
+def _prepare(do: _Builder, manifest: Manifest, images: str) -> None:
+    """From `pictures` to the network's input `images`, as `runner/images.py` does it."""
+    wanted = manifest.preparation
+    shape = do("Shape", PICTURES)
+    high, wide = (do("Gather", shape, np.int64(axis)) for axis in (1, 2))
+    pixels = do("Transpose", do("Cast", PICTURES, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+    if wanted.channels == 1:
+        shares = np.array([19595, 38470, 7471], np.float32)[None, :, None, None]
+        grey = do("ReduceSum", do("Mul", pixels, shares), np.array([1]), keepdims=1)
+        # Whole numbers below 2^24, and a power of two: exact.
+        pixels = do("Floor", do("Div", do("Add", grey, np.float32(32768)), np.float32(65536)))
+    box, size = _geometry(do, do.double(wide), do.double(high), manifest)
+    pixels = _scaled(do, pixels, (wide, high), box, size)
+    if wanted.resize == "pad":
+        pixels = _padded(do, pixels, size, manifest)
+    scales = np.array([1 / (255 * std) for std in manifest.std], np.float32)[:, None, None]
+    shifts = [-mean / std for mean, std in zip(manifest.mean, manifest.std, strict=True)]
+    shape = do("Concat", do("Slice", shape, np.array([0]), np.array([1])), np.array(manifest.input_shape), axis=0)
+    values = do("Add", do("Mul", pixels, scales), np.array(shifts, np.float32)[:, None, None])
+    # The size is known: engines need not ask for it.
+    do("Reshape", values, shape, output=images)
+
+
+def _geometry(do: _Builder, wide: str, high: str, manifest: Manifest) -> tuple[Sequence[str], Sequence[str]]:
+    """(left, upper, width, height) of what is taken of a picture, float64, and the (width, height) it gets, int64."""
+    wanted = manifest.preparation
+    nothing, size = do.constant(0.0), [do.constant(np.int64(side)) for side in (wanted.width, wanted.height)]
+    box = [nothing, nothing, wide, high]
+    match wanted.resize:
+        case "crop":
+            ratio = wanted.width / wanted.height
+            taken = [
+                do("Mul", do("Min", wide, do("Mul", high, ratio)), wanted.crop_ratio),
+                do("Mul", do("Min", high, do("Div", wide, ratio)), wanted.crop_ratio),
+            ]
+            places = [do("Mul", do("Sub", side, part), 0.5) for side, part in zip((wide, high), taken, strict=True)]
+            # Pillow takes boxes in float32.
+            ends = [do.single(do("Add", place, part)) for place, part in zip(places, taken, strict=True)]
+            places = [do.single(place) for place in places]
+            lengths = [do("Sub", end, place) for end, place in zip(ends, places, strict=True)]
+            box = [do.double(value) for value in (*places, *lengths)]
+        case "pad":
+            scale = do("Min", do("Div", float(wanted.width), wide), do("Div", float(wanted.height), high))
+            size = [do.whole(do("Max", do("Round", do("Mul", side, scale)), 1.0)) for side in (wide, high)]
+    return box, size
+
+
+def _scaled(do: _Builder, pixels: str, old: Sequence[str], box: Sequence[str], size: Sequence[str]) -> str:
+    """A box of float32 [N, C, height, width] at another size: down before across if it becomes lower, else after."""
+    (wide, high), (left, upper, width, height), (columns, rows) = old, box, size
+    first = do("Greater", height, do.double(rows))
+    # Whichever comes first or last, the other one is there too, and changes nothing.
+    between = do("Where", first, rows, high)
+    nothing = do.constant(0.0)
+    before = _weights(
+        do, do("Where", first, upper, nothing), do("Where", first, height, do.double(high)), between, high
+    )
+    after = _weights(do, do("Where", first, nothing, upper), do("Where", first, do.double(rows), height), rows, between)
+    across = do("Transpose", _weights(do, left, width, columns, wide), perm=[1, 0])
+    pixels = _rounded(do, do("MatMul", before, pixels))
+    pixels = _rounded(do, do("MatMul", pixels, across))
+    return _rounded(do, do("MatMul", after, pixels))
+
+
+def _weights(do: _Builder, begin: str, length: str, count: str, size: str) -> str:
+    """Bilinear weights with antialiasing, float32 [count, size]: of each pixel of a side for each of the new one."""
+    scale = do("Div", length, do.double(count))
+    support = do("Max", scale, 1.0)
+    new, old = (do.double(do("Range", np.int64(0), number, np.int64(1))) for number in (count, size))
+    centres = do("Add", do("Mul", do("Add", new, 0.5), scale), begin)
+    distances = do("Abs", do("Sub", do("Add", old, 0.5), do("Unsqueeze", centres, np.array([1]))))
+    weights = do("Max", do("Sub", 1.0, do("Div", distances, support)), 0.0)
+    weights = do("Div", weights, do("ReduceSum", weights, np.array([1]), keepdims=1))
+    weights = do("Div", do("Floor", do("Add", do("Mul", weights, UNITS), 0.5)), UNITS)
+    return do("Cast", weights, to=TensorProto.FLOAT)
+
+
+def _rounded(do: _Builder, values: str) -> str:
+    return do("Floor", do("Add", values, np.float32(0.5 + ROUNDING)))
+
+
+def _padded(do: _Builder, pixels: str, size: Sequence[str], manifest: Manifest) -> str:
+    """A picture in the middle of one of the wanted size, in the background's colour."""
+    wanted = manifest.preparation
+    colour = np.array(wanted.background)
+    if wanted.channels == 1:
+        colour = (colour @ [19595, 38470, 7471] + 32768)[None] >> 16
+    colour = colour.astype(np.float32)[:, None, None]
+    begins, ends = [], []
+    for side, whole in zip(reversed(size), wanted.size, strict=True):
+        spare = do("Sub", np.int64(whole), side)
+        begins.append(do("Div", spare, np.int64(2)))
+        ends.append(do("Sub", spare, begins[-1]))
+    nothing = do.constant(np.zeros(2, np.int64))
+    places = [do("Unsqueeze", place, np.array([0])) for place in (*begins, *ends)]
+    pads = do("Concat", nothing, *places[:2], nothing, *places[2:], axis=0)
+    return do("Add", do("Pad", do("Sub", pixels, colour), pads, np.float32(0)), colour)
+
+
+def _decide(do: _Builder, manifest: Manifest, logits: str) -> list[str]:
+    """From the network's logits to the outputs; their names."""
+    outputs = [PROBABILITIES]
+    if manifest.labels == "many":
+        do("Sigmoid", logits, output=PROBABILITIES)
+        do("GreaterOrEqual", PROBABILITIES, np.array(manifest.thresholds, np.float32), output=LABELS)
+        return [*outputs, LABELS]
+    do("Softmax", logits, axis=1, output=PROBABILITIES)
+    if manifest.temperature is not None:
+        divided = do("Div", logits, np.float32(manifest.temperature))
+        do("Softmax", divided, axis=1, output=CALIBRATED)
+        outputs.append(CALIBRATED)
+    return outputs

@@ -1,0 +1,150 @@
+"""A file that prepares pictures itself says what `predict` says, in every engine that reads it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from runner.config.rules import validate
+from runner.deploy import manifest
+from runner.deploy.graph.pictures import with_pictures
+from runner.deploy.predict import Deployed
+from runner.errors import ConfigError
+from runner.images import prepare
+from tests.conftest import composed
+
+from . import helpers
+
+CLIENT = Path(__file__).parents[2] / "examples" / "client.py"
+CONFIGS = {
+    "square": {},
+    "crop_ratio": {"crop_ratio": 0.875, "image_size": [28, 28]},
+    "wide": {"image_size": [18, 40]},
+    "high": {"image_size": [40, 18], "crop_ratio": 0.6},
+    "pad": {"resize": "pad", "background": [10, 200, 30], "image_size": [21, 16]},
+    "stretch": {"resize": "stretch", "image_size": [17, 30]},
+    "grey": {"channels": 1, "mean": [0.3], "std": [0.2]},
+    "grey and padded": {"channels": 1, "mean": [0.3], "std": [0.2], "background": [1, 90, 7], "resize": "pad"},
+}
+#: Heights and widths.
+SIZES = [(1, 1), (5, 3), (3, 50), (33, 32), (16, 16), (64, 64), (100, 75), (200, 17), (17, 200), (250, 375), (31, 97)]
+ENGINES = ["onnxruntime", pytest.param("openvino", marks=helpers.needs_openvino)]
+
+
+def picture(height, width):
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def in_engine(engine, model):
+    """Pictures uint8 [N, h, w, 3] → output name → array."""
+    content = model.SerializeToString()
+    if engine == "onnxruntime":
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return lambda pictures: dict(zip(names, session.run(None, {"pictures": pictures}), strict=True))
+    import openvino
+
+    compiled = openvino.Core().compile_model(
+        openvino.Core().read_model(content), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    return lambda pictures: {output.any_name: value for output, value in compiled([pictures]).items()}
+
+
+def showing_images(described):
+    """A network whose logits are the images that it is given."""
+    size = int(np.prod(described.input_shape))
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *described.input_shape])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", size])
+    graph = helper.make_graph([helper.make_node("Flatten", ["images"], ["logits"])], "shown", [images], [logits])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    result = with_pictures(model, replace(described, classes=[str(number) for number in range(size)]))
+    result.graph.output.append(logits)
+    return result
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_pictures_are_prepared_within_a_level_as_training_prepared_them(tmp_path, name, engine):
+    described = replace(manifest.read(helpers.export(tmp_path / "export")), **CONFIGS[name])
+    run = in_engine(engine, showing_images(described))
+    mean, std = np.array(described.mean), np.array(described.std)
+    for size in SIZES:
+        images = run(picture(*size)[None])["logits"].reshape(described.input_shape).transpose(1, 2, 0)
+        levels = (images * std + mean) * 255
+        assert np.abs(levels - prepare(Image.fromarray(picture(*size)), described.preparation)).max() < 1.01, size
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_probabilities_are_those_of_predict(tmp_path, engine):
+    folder = helpers.export(tmp_path / "export")
+    described = replace(manifest.read(folder), temperature=2.0)
+    run = in_engine(engine, with_pictures(onnx.load(folder / helpers.ONNX), described))
+    for size in SIZES:
+        pictures = np.stack([picture(*size), picture(*size)[::-1]])
+        expected = Deployed(folder)([Image.fromarray(one) for one in pictures])
+        result = run(pictures)
+        np.testing.assert_allclose(result["probabilities"], expected, atol=2e-3)
+        calibrated = np.sqrt(result["probabilities"])
+        np.testing.assert_allclose(result["calibrated"], calibrated / calibrated.sum(1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_labels_are_decided_by_their_thresholds(tmp_path, engine):
+    folder = helpers.export(tmp_path / "export")
+    thresholds = [0.0, 0.4, 0.5, 1.0]
+    many = replace(manifest.read(folder), labels="many", activation="sigmoid", thresholds=thresholds)
+    manifest.write(folder, many)
+    result = in_engine(engine, with_pictures(onnx.load(folder / helpers.ONNX), many))(picture(40, 30)[None])
+    np.testing.assert_allclose(result["probabilities"], Deployed(folder)([Image.fromarray(picture(40, 30))]), atol=1e-3)
+    assert np.array_equal(result["labels"], result["probabilities"] >= np.array(thresholds, np.float32))
+
+
+def test_a_client_that_knows_nothing_of_the_project_says_what_predict_says(tmp_path):
+    folder = helpers.export(tmp_path / "export")
+    model = with_pictures(onnx.load(folder / helpers.ONNX), manifest.read(folder))
+    onnx.save(model, tmp_path / "model.pictures.onnx")
+    photos = [tmp_path / f"{number}.jpg" for number in range(4)]
+    for number, photo in enumerate(photos):
+        turn = Image.Exif()
+        turn[0x112] = 1 + number
+        Image.fromarray(picture(40 + number, 60)).save(photo, exif=turn)
+    command = [sys.executable, "-I", str(CLIENT), "model.pictures.onnx", *(photo.name for photo in photos)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    expected = Deployed(folder)(photos)
+    assert [row[:2] for row in rows] == [
+        [photo.name, helpers.CLASSES[place]] for photo, place in zip(photos, expected.argmax(1), strict=True)
+    ], done.stderr
+    np.testing.assert_allclose([float(row[2]) for row in rows], expected.max(1), atol=2e-3)
+
+
+def test_the_file_names_its_classes_and_the_steps(tmp_path):
+    folder = helpers.export(tmp_path / "export")
+    described = replace(manifest.read(folder), classes=["é", "b", "c", "d"])
+    model = with_pictures(onnx.load(folder / helpers.ONNX), described)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["classes"]) == described.classes
+    assert "bilinear and antialiased" in metadata["preprocessing"]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("deploy.formats=[paddle]", r"deploy\.formats=\[onnx\]"),
+        ("data.channels=2 data.mean=[0,0] data.std=[1,1]", r"deploy\.preprocess=outside"),
+    ],
+)
+def test_what_cannot_hold_its_preprocessing_is_refused(override, said):
+    with pytest.raises(ConfigError, match=said):
+        validate(composed("deploy.preprocess=inside", *override.split()))
