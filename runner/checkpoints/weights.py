@@ -1,10 +1,12 @@
-"""Weights from anywhere: of a run, of a `.safetensors` file, of a foreign `.pdparams` file."""
+"""Weights from anywhere: of a run, of a `.safetensors` file, of a foreign file of Paddle or PyTorch."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pickle
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,21 @@ from .. import config as cfg
 from ..data import unpickling
 from ..errors import CheckpointError, Damaged
 from ..models import Networks
+from ..models import names as names_of
+from ..models.names import Names
 from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS, CONFIG
-from . import checkpoint, state
+from . import checkpoint, state, state_dict, torch_file
 from .state import ANOTHER, EMA, MODEL, STATE
 
 #: Under which name the metadata of an exported file say what they do: one, since several have no order.
 ABOUT = "runner.about"
 #: What files of earlier versions say of a network that lost channels.
 PRUNED = "runner.pruned"
-#: The key under which Paddle says how it cut weights above a gigabyte, with protocols 2 and 3.
-_CUT = "UnpackBigParamInfor@@"
+#: Files that are read, in words and by their endings.
+KINDS = ".safetensors, .pdparams, or PyTorch's .pth, .pt or .bin"
+SUFFIXES = (".safetensors", ".pdparams", *torch_file.SUFFIXES)
+#: With less of a network's numbers than this it would not be the network that was trained.
+LEAST = 0.5
 
 
 @dataclass
@@ -44,6 +51,10 @@ class Weights:
     """Names of the classes in the order of the logits; None where it is not known, as of a file."""
     thresholds: dict[str, list[float]] = field(default_factory=dict)
     """Network → of many labels the probability of each class from which on it is predicted."""
+    by_torch: bool | None = False
+    """Whether weights of linear layers are [outputs, inputs], as PyTorch has them; None where nothing says so."""
+    is_foreign: bool = False
+    """Whether they are of a file that no run wrote, and names may be those of another framework."""
 
     def without_quantization(self) -> Weights:
         """The weights themselves, without ranges and clips."""
@@ -52,7 +63,7 @@ class Weights:
 
 
 def read(source: str | Path, pointer: str = "best") -> Weights:
-    """Weights from a run directory, a checkpoint folder, a `.safetensors` or a `.pdparams` file.
+    """Weights from a run directory, a checkpoint folder, a `.safetensors`, `.pdparams` or PyTorch file.
 
     Of a run the checkpoint that `pointer` names is taken (`final`: what the run ended with, of `ptq` the quantized
     network; `best`; `last`), averaged weights before plain ones. Errors: CheckpointError
@@ -71,24 +82,37 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
         return _of_checkpoint(path)
     if not path.is_file():
         raise CheckpointError(
-            f"{source}: no weights were found. Give a run (its directory or its MLflow run id), a .safetensors file or "
-            "a .pdparams file."
+            f"{source}: no weights were found. Give a run (its directory or its MLflow run id), or a file: {KINDS}."
         )
-    if path.suffix not in (".safetensors", ".pdparams"):
-        raise CheckpointError(f"{path} is not a file of weights. Give a .safetensors or a .pdparams file, or a run.")
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"{path} is not a file of weights. Give one ({KINDS}), or a run.")
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "np") as opened:
-                pruned, classes = _about(opened.metadata() or {})
-            if path.name in (MODEL, EMA) and (path.parent / STATE).is_file():
-                # Of another version its weights can be taken all the same.
-                with contextlib.suppress(CheckpointError):
-                    classes = state.read(path.parent).classes
-            return Weights(str(path), load_file(path), {"student": {}} if pruned else {}, classes)
-        with path.open("rb") as stream:
-            return Weights(str(path), _arrays(unpickling.load(stream)))
+        return _of_file(path)
     except (SafetensorError, pickle.UnpicklingError, OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
+
+
+def _of_file(path: Path) -> Weights:
+    if path.suffix == ".safetensors":
+        with safe_open(path, "np") as opened:
+            written = opened.metadata() or {}
+        pruned, classes = _about(written)
+        is_own = ABOUT in written or PRUNED in written
+        if path.name in (MODEL, EMA) and (path.parent / STATE).is_file():
+            # Of another version its weights can be taken all the same.
+            is_own = True
+            with contextlib.suppress(CheckpointError):
+                classes = state.read(path.parent).classes
+        by_torch = False if is_own else {"pt": True, "pd": False}.get(written.get("format", ""))
+        plan: dict[str, Any] = {"student": {}} if pruned else {}
+        return Weights(str(path), load_file(path), plan, classes, by_torch=by_torch, is_foreign=not is_own)
+    if path.suffix == ".pdparams":
+        with path.open("rb") as stream:
+            arrays, place = state_dict.arrays_of(unpickling.load(stream))
+    else:
+        arrays, place = state_dict.arrays_of(torch_file.load(path))
+    by_torch = path.suffix != ".pdparams"
+    return Weights(f"{path}{place and f' ({place})'}", arrays, by_torch=by_torch, is_foreign=True)
 
 
 def metadata(pruned: bool, classes: list[str]) -> dict[str, str]:
@@ -138,23 +162,25 @@ def _chosen(run: Path, pointer: str) -> str:
     raise CheckpointError(f"{run} has no checkpoint yet. Give a run that has, or a file of weights.")
 
 
-def _arrays(content: Any) -> dict[str, np.ndarray]:
-    """The arrays of a state dict as Paddle pickles it: arrays, or (name, array) for what was a parameter."""
-    if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__}, not a dict of weights")
-    if _CUT in content:
-        raise ValueError("it holds weights cut into parts. Save it again with paddle.save(…, protocol=4)")
-    arrays = {}
-    for name, value in content.items():
-        # Python 2 wrote bytes.
-        name = name if isinstance(name, str) else name.decode("latin-1")
-        if isinstance(value, tuple) and len(value) == 2:
-            value = value[1]
-        if isinstance(value, np.ndarray):
-            arrays[name] = value
-    if not arrays:
-        raise ValueError("it holds no arrays")
-    return arrays
+def translated(weights: Weights, networks: Networks, models: Mapping[str, cfg.Model]) -> tuple[Weights, list[Names]]:
+    """Weights of a foreign file in the names and layouts of networks, under these; and the tables that were used.
+
+    Weights of a run stay as they are. Errors: CheckpointError for those of a network that computes something else.
+    """
+    if not weights.is_foreign:
+        return weights, []
+    used: list[Names] = []
+    arrays: dict[str, np.ndarray] = {}
+    offered = addressed(weights.arrays, tuple(models))
+    for name, model in models.items():
+        own = {key.removeprefix(f"{name}."): value for key, value in offered.items() if key.startswith(f"{name}.")}
+        try:
+            renamed = names_of.translate(own, networks[name], names_of.of(model), weights.by_torch)
+        except CheckpointError as error:
+            raise CheckpointError(f"{weights.origin} does not fit {cfg.model_name(model)}. {error}") from error
+        arrays |= {f"{name}.{key}": value for key, value in renamed.arrays.items()}
+        used += [renamed.names] if renamed.names else []
+    return replace(weights, arrays=arrays), used
 
 
 def restructure(networks: Networks, names: tuple[str, ...], weights: Weights, settings: cfg.Compression) -> None:
@@ -162,7 +188,7 @@ def restructure(networks: Networks, names: tuple[str, ...], weights: Weights, se
 
     Errors: CheckpointError where they are of other networks.
     """
-    offered = _addressed(weights.arrays, names)
+    offered = addressed(weights.arrays, names)
     for name in names:
         shapes = {
             key.removeprefix(f"{name}."): array.shape for key, array in offered.items() if key.startswith(f"{name}.")
@@ -176,34 +202,44 @@ def initialize(
     weights: Weights,
     strict: bool,
     remedy: str = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false",
+    anew: Collection[str] = (),
 ) -> str:
     """Give the networks the weights that fit in name and shape, and say in one line what matched.
 
     `names` are the networks in it; weights without such a prefix, or of `student` alone, are given to each of them.
-    Errors: CheckpointError listing what is missing, not used or of another shape, when `strict`.
+    What is in `anew` keeps its initial weights. Errors: CheckpointError listing what is missing, not used or of
+    another shape, when `strict`; and otherwise where less than half of the numbers fit.
     """
     own = network.state_dict()
-    offered = _addressed(weights.arrays, names)
+    offered = {name: value for name, value in addressed(weights.arrays, names).items() if name not in anew}
+    wanted = [name for name in own if name not in anew]
     fitting = {name: value for name, value in offered.items() if name in own and list(value.shape) == own[name].shape}
-    missing = [name for name in own if name not in offered]
+    missing = [name for name in wanted if name not in offered]
     unused = [name for name in offered if name not in own]
     reshaped = [name for name in offered if name in own and name not in fitting]
-    if not fitting or (strict and (missing or unused or reshaped)):
+    numbers = [sum(math.prod(own[name].shape) for name in some) for some in (fitting, wanted)]
+    too_few = numbers[0] < LEAST * numbers[1] or not fitting
+    if too_few or (strict and (missing or unused or reshaped)):
+        if too_few and not strict:
+            remedy = (
+                "That is less than half of its numbers, so it would be another network. Give weights of this model, or "
+                "choose the model that they are of."
+            )
         raise CheckpointError(
-            f"{weights.origin} does not fit the network: {len(fitting)} of {len(own)} tensors match"
+            f"{weights.origin} does not fit the network: {len(fitting)} of {len(wanted)} tensors match"
             + _listed("missing", missing)
             + _listed("not used", unused)
             + _listed("of another shape", [f"{n} {list(offered[n].shape)}≠{list(own[n].shape)}" for n in reshaped])
             + f"\n{remedy}"
         )
     for name, value in fitting.items():
-        own[name].set_value(paddle.to_tensor(value).astype(own[name].dtype))
+        own[name].set_value(paddle.to_tensor(np.ascontiguousarray(value)).astype(own[name].dtype))
     return f"{len(fitting)} of {len(own)} tensors from {weights.origin}" + (
         f" ({len(missing)} missing, {len(reshaped)} of another shape, {len(unused)} not used)" if not strict else ""
     )
 
 
-def _addressed(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, np.ndarray]:
+def addressed(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The arrays under the names of the networks they are meant for."""
     prefixes = {name.partition(".")[0] for name in arrays}
     if prefixes >= set(names):

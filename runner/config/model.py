@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from .fields import bounded
+from .fields import bounded, path
 
 #: The functions of `paddle.vision.models` that make a network.
 ARCHITECTURES = (
@@ -49,6 +49,10 @@ class Model:
     """Patterns of layers and parameters that do not train (`conv1`, `*.mid_se.*`), or `backbone`: all but the head."""
     freeze_epochs: Optional[float] = bounded(None, above=0)
     """Epochs after which these train as well; null: they never do."""
+    weights: Optional[str] = path(None)
+    """What the network begins with: `imagenet` (published weights of this architecture, downloaded), a file
+    (`.safetensors`, `.pdparams`, PyTorch's `.pth`, `.pt`, `.bin`; names of Paddle, PaddleClas, torchvision or timm), or
+    a run. Another number of classes or channels is adapted. For a whole run: `checkpoint.init_from`."""
 
 
 @dataclass

@@ -252,8 +252,9 @@ class ClsTeacher(Mode):
     """A network that learns from the labels and from a trained, frozen teacher."""
 
     kind: str = "cls_teacher"
-    teacher_from: str = path("???")
-    """The teacher's weights: a run (directory or MLflow run id), a `.safetensors` or a `.pdparams` file."""
+    teacher_from: Optional[str] = path(None)
+    """The teacher's weights: a run (directory or MLflow run id) or a file as for `model.weights`; null: those that
+    `mode.teacher.weights` names."""
     teacher_network: str = "student"
     """Which network of that run or file is the teacher."""
     trust: bool = False

@@ -12,6 +12,7 @@ from . import (
     DEPTHS,
     Bf16,
     ClsDistill,
+    ClsTeacher,
     Cluster,
     Config,
     CustomModel,
@@ -54,6 +55,7 @@ def validate(config: Config) -> None:
         _name,
         data_rules.problems,
         _model,
+        _weights,
         objective_rules.problems,
         finetuning_rules.problems,
         _train,
@@ -105,6 +107,24 @@ def _model(config: Config) -> Iterator[str]:
                 f"{key}={value}: PaddleClas has no such classifier.{nearest(value, networks.paddleclas())}\n"
                 "`runner models paddleclas` lists them."
             )
+
+
+def _weights(config: Config) -> Iterator[str]:
+    mode, begun = config.mode, config.checkpoint.init_from
+    named = {"model": config.model}
+    if isinstance(mode, ClsDistill) and mode.peer is not None:
+        named["mode.peer"] = mode.peer
+    for key, model in named.items():
+        if begun and model.weights:
+            yield f"{key}.weights and checkpoint.init_from both say what that network begins with. Use one of them."
+    if isinstance(mode, ClsTeacher):
+        own = mode.teacher.weights if mode.teacher else None
+        if mode.teacher_from is None and own is None:
+            yield "mode.teacher_from has no value. Give it one: mode.teacher_from=RUN (or mode.teacher.weights=FILE)"
+        if mode.teacher_from is not None and own is not None:
+            yield "mode.teacher.weights and mode.teacher_from both say what the teacher begins with. Use one of them."
+    if (mirror := config.checkpoint.mirror) and not mirror.startswith(("http://", "https://")):
+        yield f"checkpoint.mirror={mirror}: it is the address of a folder, such as http://HOST/weights"
 
 
 def _compression(config: Config) -> Iterator[str]:
@@ -177,7 +197,7 @@ def _tracking(config: Config) -> Iterator[str]:
 
 def _train(config: Config) -> Iterator[str]:
     train = config.train
-    if not train.trains and config.checkpoint.init_from is None:
+    if not train.trains and config.checkpoint.init_from is None and config.model.weights is None:
         yield "train.epochs=0 trains nothing: name weights to begin (and end) with, checkpoint.init_from=RUN"
     if train.accumulate > config.data.batch_size:
         yield (

@@ -39,7 +39,7 @@ class Train:
     """The training loop."""
 
     epochs: int = bounded(50, min=0)
-    """Times every training image is seen; 0: evaluate, compress and export the weights of `checkpoint.init_from`."""
+    """Times every training image is seen; 0: evaluate, compress and export the initial weights."""
     max_steps: Optional[int] = bounded(None, min=1)
     """End after so many optimizer steps, however many epochs that is; schedules end there too."""
     max_minutes: Optional[float] = bounded(None, above=0)
@@ -102,9 +102,12 @@ class Checkpoint:
     resume: str = path("never")
     """auto: continue the run of this directory, if any. RUN (directory or MLflow run id): start from its state."""
     init_from: Optional[str] = path(None)
-    """Initial weights: a run (directory or MLflow run id), a `.safetensors` or a `.pdparams` file."""
+    """Initial weights of all networks, with what was pruned: a run (directory or MLflow run id) or a file as for
+    `model.weights`, which begins one network with weights for other classes."""
     strict: bool = True
-    """Refuse initial weights that do not match in every name and shape."""
+    """Refuse initial weights that do not match in every name and shape; false: at least half of the numbers must."""
+    mirror: Optional[str] = None
+    """Address of a folder with the files that `model.weights=imagenet` would download from their publishers."""
     every_steps: Optional[int] = bounded(None, min=1)
     """Optimizer steps between two checkpoints within an epoch; null: only at ends of epochs."""
     every_epochs: int = bounded(1, min=1)

@@ -1,23 +1,32 @@
-"""Fetching the official files of a data set, when the user says so."""
+"""Fetching official files, of data sets and of published weights, when the user says so."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import files
 from ..errors import DataError
+from ..processes import locked
+
+#: How often a download that broke off goes on before it is given up.
+ATTEMPTS = 4
+BLOCK = 1 << 20
 
 
 @dataclass
 class OfficialFile:
-    """A file of a data set and where it comes from."""
+    """A file and where it comes from."""
 
     name: str
     url: str
-    md5: str
+    md5: str | None
+    """None where its publisher names none."""
 
 
 def require(root: Path, files: list[OfficialFile], download: bool) -> None:
@@ -36,19 +45,71 @@ def require(root: Path, files: list[OfficialFile], download: bool) -> None:
         fetch(file, root)
 
 
-def fetch(file: OfficialFile, root: Path) -> None:
-    """Download a file into `root`; it appears there only when its checksum is right."""
-    root.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.md5(usedforsecurity=False)
+def fetch(file: OfficialFile, root: Path, tell: Callable[[int, int], None] = lambda done, count: None) -> None:
+    """Download a file into `root`; it appears there only when it is whole and its checksum is right.
+
+    What broke off goes on where it was, also in a later run. `tell` is called with bytes, (done, all). Errors:
+    DataError.
+    """
+    target, partial = root / file.name, root / f".{file.name}.download"
     try:
-        with files.partial_file(root / file.name) as partial:
-            with urllib.request.urlopen(file.url, timeout=60) as response, partial.open("xb") as target:
-                while block := response.read(1 << 20):
-                    digest.update(block)
-                    target.write(block)
-            if digest.hexdigest() != file.md5:
-                raise DataError(
-                    f"{file.url} arrived damaged: MD5 {digest.hexdigest()} instead of {file.md5}. Try again."
-                )
-    except OSError as error:
-        raise DataError(f"{file.url} cannot be fetched: {error}. Download it by hand to {root / file.name}.") from error
+        root.mkdir(parents=True, exist_ok=True)
+        # Processes that want the same file wait for the first of them.
+        with locked(partial):
+            if not target.is_file():
+                _fetch(file, partial, tell)
+                os.replace(partial, target)
+            elif partial.exists():
+                files.remove_file(partial)
+    except (OSError, ValueError) as error:
+        part = partial.stat().st_size if partial.is_file() else 0
+        if not part:
+            files.remove_file(partial)
+        again = f" {part:,} bytes of it are kept: the same command goes on there." if part else ""
+        raise DataError(f"{file.url} cannot be fetched: {error}.{again} Or download it by hand to {target}.") from error
+
+
+def _fetch(file: OfficialFile, partial: Path, tell: Callable[[int, int], None]) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _go_on(file.url, partial, tell)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code != 416 or not partial.stat().st_size:
+                raise
+            # What is here is longer than what is there: another file.
+            os.truncate(partial, 0)
+        except OSError:
+            if attempt == ATTEMPTS:
+                raise
+    digest = _md5(partial)
+    if file.md5 and digest != file.md5:
+        files.remove_file(partial)
+        raise DataError(f"{file.url} arrived damaged: MD5 {digest} instead of {file.md5}. Try again.")
+
+
+def _go_on(url: str, partial: Path, tell: Callable[[int, int], None]) -> None:
+    """Download the rest of a file. Errors: OSError, also where the connection ends before the file does."""
+    done = partial.stat().st_size
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    with urllib.request.urlopen(request, timeout=60) as response, partial.open("r+b") as target:
+        if response.status != 206:
+            done = 0
+            target.truncate(0)
+        target.seek(done)
+        length = response.headers.get("Content-Length")
+        whole = done + int(length) if length else None
+        while block := response.read(BLOCK):
+            target.write(block)
+            done += len(block)
+            tell(done, whole or done)
+    if whole is not None and done < whole:
+        raise ConnectionError(f"the connection ended after {done:,} of {whole:,} bytes")
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

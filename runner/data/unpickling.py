@@ -14,7 +14,7 @@ import pickletools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
@@ -33,27 +33,27 @@ _NAMES = {
 _DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 
 
-class _Recorded:
+class Recorded:
     """What stands for something that Python's unpickler would have called or made; never part of a result."""
 
 
 @dataclass
-class _Name(_Recorded):
+class Name(Recorded):
     name: str
 
 
 @dataclass
-class _Dtype(_Recorded):
+class _Dtype(Recorded):
     text: str
     order: str = "="
 
 
 @dataclass
-class _Array(_Recorded):
+class _Array(Recorded):
     made: np.ndarray | None = None
 
 
-class _Arguments(tuple, _Recorded):  # type: ignore[type-arg]
+class _Arguments(tuple, Recorded):  # type: ignore[type-arg]
     """A tuple with something recorded in it."""
 
 
@@ -64,19 +64,19 @@ def load(stream: IO[bytes]) -> Any:
     machine's byte order. Memory stays near the file's size, whatever the file claims. Errors:
     `pickle.UnpicklingError` for anything else in it, OSError.
     """
-    machine = _Machine(_Reader(stream))
+    machine = Machine(Reader(stream))
     try:
         return machine.run()
     except (ValueError, LookupError, TypeError, struct.error) as error:
         raise pickle.UnpicklingError(f"it is damaged ({error})") from error
 
 
-class _Reader:
-    """A stream that is asked for no more than it has: `read(n)` would take memory for n bytes first."""
+class Reader:
+    """A stream from `start` on, asked for no more than it has: `read(n)` would take memory for n bytes first."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.size = self.left = stream.seek(0, os.SEEK_END)
-        stream.seek(0)
+    def __init__(self, stream: IO[bytes], start: int = 0) -> None:
+        self.size = self.left = stream.seek(0, os.SEEK_END) - start
+        stream.seek(start)
         self.stream = stream
 
     def read(self, size: int) -> bytes:
@@ -90,10 +90,13 @@ class _Reader:
         return line
 
 
-class _Machine:
+class Machine:
     """The unpickler's stack, marks and memo."""
 
-    def __init__(self, reader: _Reader) -> None:
+    #: Instruction → what is done.
+    actions: ClassVar[dict[str, Callable[[Any, Any], None]]] = {}
+
+    def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
@@ -109,8 +112,8 @@ class _Machine:
                 self.stack.append(argument)
             elif opcode.name in _CONSTANTS:
                 self.stack.append(_CONSTANTS[opcode.name]())
-            elif opcode.name in _ACTIONS:
-                _ACTIONS[opcode.name](self, argument)
+            elif opcode.name in self.actions:
+                self.actions[opcode.name](self, argument)
             else:
                 raise pickle.UnpicklingError(f"it has the instruction {opcode.name}, which no arrays need")
         return _plain(self.stack.pop())
@@ -125,7 +128,7 @@ class _Machine:
         self.stack = []
 
     def tuple_of(self, values: list[Any]) -> None:
-        recorded = any(isinstance(value, _Recorded) for value in values)
+        recorded = any(isinstance(value, Recorded) for value in values)
         self.stack.append(_Arguments(values) if recorded else tuple(values))
 
     def last(self, count: int) -> list[Any]:
@@ -163,7 +166,7 @@ class _Machine:
         name_now = f"{module}.{name}".replace("numpy._core.", "numpy.core.", 1).replace("__builtin__.", "builtins.", 1)
         if name_now not in _NAMES:
             raise pickle.UnpicklingError(f"it refers to {name_now[:200]}, which is not an array or a plain container")
-        self.stack.append(_Name(name_now))
+        self.stack.append(Name(name_now))
 
     def name_on_stack(self) -> None:
         module, name = self.last(2)
@@ -174,10 +177,10 @@ class _Machine:
     def reduce(self) -> None:
         """What calling a name with its arguments stands for."""
         function, arguments = self.last(2)
-        if not isinstance(function, _Name) or not isinstance(arguments, tuple):
+        if not isinstance(function, Name) or not isinstance(arguments, tuple):
             raise pickle.UnpicklingError("it calls what is not a name")
         match function.name, arguments:
-            case "numpy.core.multiarray._reconstruct", (_Name("numpy.ndarray"), (0,), b"b" | "b"):
+            case "numpy.core.multiarray._reconstruct", (Name("numpy.ndarray"), (0,), b"b" | "b"):
                 value: Any = _Array()
             case "numpy.dtype", (str() | bytes() as text, int(), int()) if len(text) == 2:
                 value = _Dtype(_text(text))
@@ -238,7 +241,7 @@ class _Machine:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, _Recorded):
+    if isinstance(value, Recorded):
         raise pickle.UnpicklingError("it has an array without content, or a name, among its values")
     return value
 
@@ -257,7 +260,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "EMPTY_TUPLE": tuple, "EMPTY_LIST": list,
     "EMPTY_DICT": dict,
 }  # fmt: skip
-_ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
+Machine.actions = {
     "PROTO": lambda machine, _: None,
     "FRAME": lambda machine, _: None,
     "STOP": lambda machine, _: None,
@@ -273,11 +276,11 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "APPENDS": lambda machine, _: machine.extend(machine.marked()),
     "SETITEM": lambda machine, _: machine.update(machine.last(2)),
     "SETITEMS": lambda machine, _: machine.update(machine.marked()),
-    "BINPUT": _Machine.put,
-    "LONG_BINPUT": _Machine.put,
+    "BINPUT": Machine.put,
+    "LONG_BINPUT": Machine.put,
     "MEMOIZE": lambda machine, _: machine.put(len(machine.memo)),
-    "BINGET": _Machine.get,
-    "LONG_BINGET": _Machine.get,
+    "BINGET": Machine.get,
+    "LONG_BINGET": Machine.get,
     "GLOBAL": lambda machine, names: machine.name(*names.split(" ", 1)),
     "STACK_GLOBAL": lambda machine, _: machine.name_on_stack(),
     "REDUCE": lambda machine, _: machine.reduce(),

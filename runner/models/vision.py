@@ -49,9 +49,7 @@ def build(architecture: str, num_classes: int, kwargs: dict[str, Any]) -> nn.Lay
 def refuse(kwargs: dict[str, Any], own: tuple[str, ...]) -> None:
     """Errors: ConfigError for pretrained weights, and for arguments that other keys decide."""
     if kwargs.get("pretrained"):
-        raise ConfigError(
-            "model.kwargs.pretrained=true would download weights. Give a file of weights: checkpoint.init_from=FILE"
-        )
+        raise ConfigError("model.kwargs.pretrained=true is model.weights=imagenet here, or a file: model.weights=FILE")
     for name in own:
         if name in kwargs:
             instead = "the data tells the number of classes" if "num" in name else "it is data.image_size"

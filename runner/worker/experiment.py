@@ -24,7 +24,7 @@ from ..training.clock import Clock
 from ..training.ema import Ema
 from ..training.evaluation import try_metrics
 from ..training.state import Training
-from . import features, finetuning, initial
+from . import features, finetuning, initial, pretrained
 from .compress import compress
 from .stage import Stage, accelerate, accelerates, accuracy, prepare, sample
 
@@ -50,6 +50,16 @@ class Experiment:
     """Network → `params`, where some never train `trainable_params`, and `macs` of one image."""
 
 
+@dataclass
+class Start:
+    """The weights that a run begins with."""
+
+    run: initial.InitialWeights | None
+    """What `checkpoint.init_from` names."""
+    networks: dict[str, pretrained.Pretrained]
+    """Network → what its own `weights` name."""
+
+
 def build(
     config: cfg.Config,
     saved: checkpoint.Saved | None = None,
@@ -63,7 +73,7 @@ def build(
     `listing`. Errors: ConfigError, DataError or CheckpointError, whichever part cannot be had.
     """
     rules.check_divisible(config, ranks.world_size)
-    started: list[initial.InitialWeights | None] = []
+    started: list[Start] = []
     expected = ranks.broadcast_from_first(lambda: _classes(config, saved, started))
     stage = prepare(config, with_teacher=True, ranks=ranks, expected=expected, listing=listing)
     networks, loaders, notes = stage.networks, stage.loaders, stage.notes
@@ -146,19 +156,15 @@ def _clock(settings: cfg.Train, saved: checkpoint.Saved | None) -> Clock | None:
     return Clock(settings.max_minutes, saved.state.seconds, settings.max_steps, reserve=saved.progress.validation_s)
 
 
-def _classes(
-    config: cfg.Config, saved: checkpoint.Saved | None, started: list[initial.InitialWeights | None]
-) -> data.ExpectedClasses | None:
+def _classes(config: cfg.Config, saved: checkpoint.Saved | None, started: list[Start]) -> data.ExpectedClasses | None:
     """The classes that the images must have: those of the weights. Weights that are read for that are `started`."""
     if saved:
         return data.ExpectedClasses(saved.state.classes, str(saved.folder))
-    started.append(initial.read(config))
-    return initial.classes_for(started[0], config)
+    started.append(Start(initial.read(config), pretrained.read(config, rules.network_names(config.mode))))
+    return initial.classes_for(started[0].run, config)
 
 
-def _initialise(
-    config: cfg.Config, stage: Stage, ranks: parallel.Ranks, start: initial.InitialWeights | None
-) -> dict[str, Any]:
+def _initialise(config: cfg.Config, stage: Stage, ranks: parallel.Ranks, start: Start | None) -> dict[str, Any]:
     """Initialise, prune and fake-quantize the networks; returns what was pruned of each."""
     networks = stage.networks
 
@@ -187,17 +193,20 @@ def _synchronise(training: Training, settings: cfg.Train, packed: bool) -> None:
     )
 
 
-def _initial_weights(config: cfg.Config, stage: Stage, start: initial.InitialWeights | None) -> dict[str, Any]:
+def _initial_weights(config: cfg.Config, stage: Stage, start: Start | None) -> dict[str, Any]:
     """Load the weights, and the channels, that the config names; returns what was pruned of them."""
-    if start is None:
-        if config.compression.prune:
-            stage.notes.append(
-                "pruning an untrained network: rankings of random filters are meaningless. Start from a trained run, "
-                "checkpoint.init_from=RUN"
-            )
+    classes = stage.loaders.classes
+    if start and start.networks:
+        stage.notes += pretrained.load_into(start.networks, config, stage.networks, classes)
+    elif (start is None or start.run is None) and config.compression.prune:
+        stage.notes.append(
+            "pruning an untrained network: rankings of random filters are meaningless. Start from a trained run, "
+            "checkpoint.init_from=RUN"
+        )
+    if start is None or start.run is None:
         return {}
-    plan, matched = initial.load_into(start, config, stage.networks, stage.loaders.classes)
-    stage.notes += [*start.notes, matched]
+    plan, matched = initial.load_into(start.run, config, stage.networks, classes)
+    stage.notes += [*start.run.notes, matched]
     return plan
 
 

@@ -89,6 +89,7 @@ def load_into(
     Errors: CheckpointError where they do not fit.
     """
     own, strict = initial.weights, config.checkpoint.strict
+    own, _ = weights.translated(own, networks, {name: models.model_of(config, name) for name in networks.trained})
     if own.plan:
         weights.restructure(networks, networks.trained, own, cfg.NoCompression())
     remedy = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false"
@@ -99,13 +100,11 @@ def load_into(
         )
     anew: set[str] = set()
     if own.classes is not None and list(classes) != own.classes:
-        anew = {name for network in networks.trained for name in head(config, network, len(classes))}
-        own = replace(
-            own, arrays={name: array for name, array in own.arrays.items() if _without_network(name) not in anew}
-        )
-    line = weights.initialize(networks, networks.trained, own, strict, remedy)
+        anew = {f"{network}.{name}" for network in networks.trained for name in head(config, network, len(classes))}
+    line = weights.initialize(networks, networks.trained, own, strict, remedy, anew)
     if anew:
-        line += f"; {', '.join(sorted(anew))} are re-initialised: the weights were trained on other classes"
+        heads = sorted({name.partition(".")[2] for name in anew})
+        line += f"; {', '.join(heads)} are re-initialised: the weights were trained on other classes"
     return own.plan, line
 
 
@@ -116,12 +115,6 @@ def head(config: cfg.Config, network: str, classes: int) -> set[str]:
     few, more = (models.build(model, count, channels).state_dict() for count in (classes, classes + 1))
     seeding.restore(random_state)
     return {name for name, value in few.items() if more[name].shape != value.shape}
-
-
-def _without_network(name: str) -> str:
-    """The name of an array without that of a network before it."""
-    network, _, rest = name.partition(".")
-    return rest if network in ("student", "student1") else name
 
 
 def classes_for(initial: InitialWeights | None, config: cfg.Config) -> ExpectedClasses | None:

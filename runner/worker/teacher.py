@@ -19,11 +19,14 @@ from ..errors import CheckpointError, ConfigError
 from ..models import Networks
 from ..runs.journal import CONFIG
 from ..tracking import lookup
-from . import initial
+from . import initial, pretrained
 
 
 def read(mode: cfg.ClsTeacher, config: cfg.Config) -> tuple[weights.Weights, cfg.Config | None]:
     """The weights that the config names and, where they are of a run, its config. Errors: CheckpointError."""
+    if mode.teacher_from is None:
+        assert mode.teacher is not None
+        return pretrained.read_one(mode.teacher, config).weights, None
     origin = lookup.local(mode.teacher_from, lookup.tracking_uri(config))
     return weights.read(origin), store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
 
@@ -74,6 +77,7 @@ def build(
     if run is None:
         # A file says nothing of bits and layers.
         teacher = teacher.without_quantization()
+    teacher, _ = weights.translated(teacher, Networks({name: network}), {name: _model(mode, config, run)})
     stored_as = run.compression if run else cfg.NoCompression()
     weights.restructure(Networks({name: network}), (name,), teacher, stored_as)
     summary = weights.initialize(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -65,6 +66,61 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(tmp_path: Path, home: st
 def test_a_file_that_is_not_published_names_the_address_and_the_place(tmp_path: Path, home: str) -> None:
     with pytest.raises(DataError, match=r"other\.gz cannot be fetched: .*404.*by hand to"):
         fetch(official(home, name="other.gz"), tmp_path / "root")
+
+
+class Breaking(Quiet):
+    """Sends some bytes of what it promised and hangs up; the rest where it is asked for that."""
+
+    asked: ClassVar[list[str | None]] = []
+    sends = 5000
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.asked.append(wanted)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        self.wfile.write(CONTENT[start : start + self.sends])
+
+
+@pytest.fixture
+def breaking() -> Iterator[str]:
+    """The address of a real server whose connections end in the middle of a file."""
+    Breaking.asked = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Breaking) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(tmp_path: Path, breaking: str) -> None:
+    told: list[tuple[int, int]] = []
+    fetch(official(breaking), tmp_path, lambda done, count: told.append((done, count)))
+    assert (tmp_path / "set.gz").read_bytes() == CONTENT
+    assert Breaking.asked == [None, "bytes=5000-", "bytes=10000-", "bytes=15000-"]
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert [path.name for path in tmp_path.iterdir()] == ["set.gz"]
+
+
+def test_one_that_keeps_breaking_off_says_what_is_kept_and_the_next_command_goes_on(
+    tmp_path: Path, breaking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Breaking, "sends", 1000)
+    with pytest.raises(DataError, match=r"ended after 4,000 of 17,000 bytes.*4,000 bytes of it are kept.*by hand to"):
+        fetch(official(breaking), tmp_path)
+    monkeypatch.setattr(Breaking, "sends", 20000)
+    fetch(official(breaking), tmp_path)
+    assert (tmp_path / "set.gz").read_bytes() == CONTENT
+    assert Breaking.asked[-1] == "bytes=4000-"
+
+
+def test_a_kept_part_of_another_file_is_begun_again(tmp_path: Path, home: str) -> None:
+    (tmp_path / ".set.gz.download").write_bytes(b"x" * 2 * len(CONTENT))
+    fetch(official(home), tmp_path)
+    assert (tmp_path / "set.gz").read_bytes() == CONTENT
 
 
 def test_a_server_that_is_down_leaves_nothing(tmp_path: Path) -> None:

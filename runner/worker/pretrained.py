@@ -1,0 +1,196 @@
+"""The weights, trained elsewhere, that single networks begin with: what `model.weights` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from paddle import nn
+
+from .. import config as cfg
+from .. import models, terminal
+from ..checkpoints import imagenet, weights
+from ..data import listed
+from ..errors import CheckpointError
+from ..models import Networks
+from ..models.names import Names
+from ..runs.protocol import Heartbeat
+from ..tracking import lookup
+from . import initial
+
+#: The name of the published weights of an architecture, and the normalisation that most were trained with.
+IMAGENET = "imagenet"
+#: A convolution over more channels than that does not see images.
+MOST_CHANNELS = 4
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Pretrained:
+    """Weights of one network, and whether they are the published ones of its architecture."""
+
+    weights: weights.Weights
+    is_published: bool
+
+
+def read(config: cfg.Config, names: Iterable[str]) -> dict[str, Pretrained]:
+    """Network → what its `weights` name, of those that name any. Errors: CheckpointError."""
+    found: dict[str, Pretrained] = {}
+    for name in names:
+        model = models.model_of(config, name)
+        if model.weights:
+            found[name] = read_one(model, config)
+    return found
+
+
+def read_one(model: cfg.Model, config: cfg.Config) -> Pretrained:
+    """What the `weights` of a network name. Errors: CheckpointError."""
+    assert model.weights is not None
+    is_published = model.weights == IMAGENET
+    if is_published:
+        heartbeat = Heartbeat()
+        with terminal.progress("downloading weights") as show:
+
+            def tell(done: int, count: int) -> None:
+                heartbeat.beat()
+                show(done, count)
+
+            source = imagenet.file_of(model, config.checkpoint.mirror, tell)
+    else:
+        source = lookup.local(model.weights, lookup.tracking_uri(config))
+    read = weights.read(source).without_quantization()
+    if read.plan:
+        raise CheckpointError(
+            f"{read.origin} is of a pruned network, and model.weights keeps the architecture. To go on with the pruned "
+            "one: checkpoint.init_from=RUN"
+        )
+    return Pretrained(read, is_published)
+
+
+def load_into(
+    pretrained: dict[str, Pretrained], config: cfg.Config, networks: Networks, classes: Sequence[str]
+) -> list[str]:
+    """Give networks their weights; returns what a person should know. Errors: CheckpointError."""
+    notes: list[str] = []
+    for name, one in pretrained.items():
+        notes += load_one(name, one, models.model_of(config, name), networks, config, classes)
+    return notes
+
+
+def load_one(
+    name: str,
+    pretrained: Pretrained,
+    model: cfg.Model,
+    networks: Networks,
+    config: cfg.Config,
+    classes: Sequence[str],
+) -> list[str]:
+    """The same of one network."""
+    own, tables = weights.translated(_single(pretrained.weights), networks, {name: model})
+    own = replace(own, arrays=weights.addressed(own.arrays, (name,)))
+    own, anew, notes = adapted(own, name, networks[name], config, classes)
+    line = weights.initialize(
+        Networks({name: networks[name]}),
+        (name,),
+        own,
+        config.checkpoint.strict,
+        "Choose the model that they are of, or take what fits: checkpoint.strict=false",
+        anew,
+    )
+    names = f", by the names of {tables[0].source}" if tables else ""
+    notes = ["; ".join([f"{name}: {line}{names}", *notes])]
+    if pretrained.is_published or pretrained.weights.is_foreign:
+        notes += _preprocessing(name, config.data, tables)
+    return notes
+
+
+def _single(own: weights.Weights) -> weights.Weights:
+    """Of a run of two networks the student's."""
+    if not any(name.startswith("student1.") for name in own.arrays):
+        return own
+    return replace(own, arrays={key: array for key, array in own.arrays.items() if not key.startswith("student1.")})
+
+
+def adapted(
+    own: weights.Weights, name: str, network: nn.Layer, config: cfg.Config, classes: Sequence[str]
+) -> tuple[weights.Weights, set[str], list[str]]:
+    """Weights whose first convolution and last layer are for these images and classes.
+
+    Returns them, the parameters that keep their initial weights, and what was done. The rows of known classes are taken
+    by name.
+    """
+    arrays = dict(own.arrays)
+    wanted = {f"{name}.{key}": value.shape for key, value in network.state_dict().items()}
+    reshaped = {key for key, value in arrays.items() if key in wanted and list(value.shape) != wanted[key]}
+    anew, notes = _stem(arrays, sorted(reshaped), wanted, config.data.channels)
+    reshaped = {key for key in reshaped - anew if list(arrays[key].shape) != wanted[key]}
+    known = own.classes
+    if reshaped or (known is not None and known != list(classes)):
+        head = {f"{name}.{key}" for key in initial.head(config, name, len(classes))}
+        places = [known.index(one) for one in classes if one in known] if known else []
+        if len(places) == len(classes):
+            for key in head & set(arrays):
+                arrays[key] = arrays[key][..., places]
+            notes.append(f"the head has the rows of these classes by name, {len(classes)} of {len(known or [])}")
+        elif known is not None or head & reshaped:
+            count = next((len(arrays[key]) for key in head & set(arrays) if arrays[key].ndim == 1), None)
+            notes.append(f"{_joined(head)} are re-initialised: {_why(known, classes, count)}")
+            anew |= head
+    return replace(own, arrays=arrays), anew, notes
+
+
+def _stem(
+    arrays: dict[str, np.ndarray], reshaped: Sequence[str], wanted: dict[str, list[int]], channels: int
+) -> tuple[set[str], list[str]]:
+    """Adapt, in place, convolutions that see the images; those with another kernel keep their initial weights."""
+    anew, notes = set[str](), []
+    for key in reshaped:
+        shape, array = wanted[key], arrays[key]
+        if not (len(shape) == array.ndim == 4 and shape[1] == channels and array.shape[1] <= MOST_CHANNELS):
+            continue
+        if [shape[0], *shape[2:]] == [array.shape[0], *array.shape[2:]]:
+            arrays[key] = with_channels(array, channels)
+            notes.append(f"{_joined([key])} is adapted from {array.shape[1]} channels to {channels}")
+        else:
+            anew.add(key)
+            notes.append(f"{_joined([key])} {shape} is re-initialised: the weights have {list(array.shape)}")
+    return anew, notes
+
+
+def with_channels(array: np.ndarray, channels: int) -> np.ndarray:
+    """Weights [O, C, k, k] for so many channels: their sum for one, else in turn, scaled so that the sum stays."""
+    if channels == 1:
+        return array.sum(1, keepdims=True)
+    places = np.arange(channels) % array.shape[1]
+    return (array[:, places] * (array.shape[1] / channels)).astype(array.dtype)
+
+
+def _joined(keys: Iterable[str]) -> str:
+    """Names of parameters without that of their network."""
+    return ", ".join(sorted(key.partition(".")[2] for key in keys))
+
+
+def _why(known: list[str] | None, classes: Sequence[str], count: int | None) -> str:
+    if known is None:
+        return f"the weights are for {count or 'other'} classes, not {len(classes)}"
+    foreign = [one for one in classes if one not in known]
+    return f"the weights do not know {listed(foreign, 3)}"
+
+
+def _preprocessing(name: str, data: cfg.Data, tables: Sequence[Names]) -> list[str]:
+    """A note where images are normalised otherwise than those that published weights were trained with."""
+    table = tables[0] if tables else None
+    mean, std = (table.mean, table.std) if table and table.mean and table.std else (MEAN, STD)
+    own = (list(data.mean), list(data.std))
+    if data.channels == len(mean) and all(
+        np.allclose(one, other, atol=0.01) for one, other in zip(own, (mean, std), strict=True)
+    ):
+        return []
+    if data.channels != len(mean):
+        return [f"{name}: the weights were trained with images of {len(mean)} channels, normalised by {mean}, {std}"]
+    said = " ".join(
+        f"data.{key}={str([round(number, 3) for number in value]).replace(' ', '')}"
+        for key, value in (("mean", mean), ("std", std))
+    )
+    return [f"{name}: published weights of this kind were trained with other normalisation; to use the same: {said}"]
