@@ -15,9 +15,10 @@ import importlib
 import signal
 from types import FrameType
 
-from . import __version__, files, terminal
+from . import __version__, terminal
+from .cli.refusals import message_of, refusal_of
 from .config import credentials
-from .errors import STOPPED, UNWRITABLE, ConfigError, DiskError, OutOfMemory, UserError, nearest
+from .errors import STOPPED, ConfigError, DiskError, nearest
 
 #: Verb → the module in `runner.cli.verbs` whose `main(arguments)` does it.
 VERBS = (
@@ -84,27 +85,16 @@ def command(arguments: list[str]) -> int:
         from .launch.command import Command
 
         return train(Command(train_inline), arguments)
-    except UserError as error:
-        return _say(error)
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
+    except Exception as error:
+        if (refusal := refusal_of(error)) is None:
             raise
-        return _say(files.disk_error(error))
-    except MemoryError as error:
-        return _say(OutOfMemory.of(error))
+        # A stop or a failure comes after a progress bar.
+        print(f"{chr(10) * (refusal.exit_code > 2)}{message_of(refusal)}", file=sys.stderr)
+        return refusal.exit_code
     except (KeyboardInterrupt, _Terminated) as stop:
         code = 130 if isinstance(stop, KeyboardInterrupt) else 143
         print(f"\nStopped by {STOPPED[code]}.", file=sys.stderr)
         return code
-
-
-def _say(error: UserError) -> int:
-    message = terminal.visible(str(error))
-    # A file of configs may hold what no word of the command does, and Hydra's errors repeat it.
-    message = credentials.masked(message) if credentials.carries(message) else message
-    # A stop or a failure comes after a progress bar.
-    print(f"\n{message}" if error.exit_code > 2 else message, file=sys.stderr)
-    return error.exit_code
 
 
 if __name__ == "__main__":

@@ -109,9 +109,26 @@ class ExportError(UserError):
 class RunFailed(UserError):
     """A run ended without a result."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(self, message: str, exit_code: int, kind: str = "") -> None:
+        """`kind`: the `kind_of` the error that one of its processes ended with."""
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code, self.kind = exit_code, kind
+
+
+def kind_of(error: UserError) -> str:
+    """The name of an error's class in this module, for another process to make the same of it."""
+    if isinstance(error, RunFailed) and error.kind:
+        return error.kind
+    return next(base.__name__ for base in type(error).__mro__ if base.__module__ == __name__)
+
+
+def of_kind(kind: str, message: str, exit_code: int) -> UserError:
+    """The error of another process: of the class that `kind_of` named there, else RunFailed."""
+    classes = {one.__name__: one for one in globals().values() if isinstance(one, type) and issubclass(one, UserError)}
+    made = classes.get(kind, RunFailed)
+    error = RunFailed(message, exit_code) if made is RunFailed else made(message)
+    error.exit_code = exit_code
+    return error
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

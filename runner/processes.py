@@ -77,11 +77,11 @@ def exit_fast(code: int) -> NoReturn:
     os._exit(code)
 
 
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when the one that started it dies (Linux only)."""
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process a signal when the one that started it dies (Linux only)."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
         if os.getppid() != parent:
             os._exit(128 + signal.SIGKILL)
 

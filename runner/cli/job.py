@@ -77,10 +77,12 @@ def run(command: Command, composed: DictConfig) -> Any:
             tell_of_variables(composed)
         return _job(command, composed, directory, overrides, math.nan if engines.takes_nan(hydra.sweeper) else None)
     tell_of_variables(composed)
+    command.directory = directory
     try:
         config = store.from_composition(composed)
         if isinstance(config.launch, cfg.Cluster) and config.launch.rank is None and not workers.is_launched():
             _leave_no_folder(directory)
+            command.directory = None
             print("\n".join(workers.lines(config.launch, [*overrides, *_hydra_overrides(hydra)], directory)))
             return None
         tell_of_augmentation(config, overrides)

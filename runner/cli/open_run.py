@@ -15,6 +15,21 @@ from ..launch.missing_data import refuse_missing
 from ..runs.journal import CONFIG, events
 from ..tracking import lookup
 
+#: What allows code that a run names to be called.
+TRUST = "trust=true"
+
+
+def find_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
+    """The directory of a run and its config with some `key=value` changed, to be read. Errors: as in `open_run`."""
+    for text in overrides:
+        if text.startswith("trust=") and text != TRUST:
+            raise ConfigError(f"{text}: trust takes only true, {TRUST}. It allows the run's own code to be called.")
+    of_config = [text for text in overrides if text != TRUST and not text.startswith("tracking.uri=")]
+    uris = [expanded(text.partition("=")[2]) for text in overrides if text.startswith("tracking.uri=")]
+    directory = lookup.directory_of(run, (uris or [cfg.Mlflow.uri])[0])
+    files.refuse_links(directory)
+    return directory, store.read(directory / CONFIG, of_config)
+
 
 def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[Path, cfg.Config]:
     """The directory of a run and its config with some `key=value` changed, for a process that is to use the network.
@@ -22,14 +37,8 @@ def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[P
     `trust=true` among them allows the `custom` targets of the config. A set of images that it `sees`, or that the
     overrides name, has to be there. Errors: CheckpointError, ConfigError, DataError.
     """
-    for text in overrides:
-        if text.startswith("trust=") and text != "trust=true":
-            raise ConfigError(f"{text}: trust takes only true, trust=true. It allows the run's own code to be called.")
-    untrusted = [text for text in overrides if text != "trust=true"]
-    uris = [expanded(text.partition("=")[2]) for text in untrusted if text.startswith("tracking.uri=")]
-    directory = lookup.directory_of(run, (uris or [cfg.Mlflow.uri])[0])
-    files.refuse_links(directory)
-    config = store.read(directory / CONFIG, [text for text in untrusted if not text.startswith("tracking.uri=")])
+    directory, config = find_run(run, overrides)
+    untrusted = [text for text in overrides if text != TRUST]
     _tell_of_changes(directory)
     if getattr(config.data, "download", False) and "data.download=true" not in untrusted:
         # Whoever made the run asked for the data then; who looks at it did not.
@@ -40,15 +49,15 @@ def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[P
     if targets and untrusted == overrides:
         raise ConfigError(
             f"{run} uses code of its own, {', '.join(targets)}, which would be imported and called. If you trust "
-            "whoever made that run, add: trust=true"
+            f"whoever made that run, add: {TRUST}"
         )
-    if (sees_data or any(text.startswith("data.") for text in untrusted)) and (classes := _classes(directory)):
+    if (sees_data or any(text.startswith("data.") for text in untrusted)) and (classes := classes_of(directory)):
         refuse_missing(config, classes)
     device.load_paddle(config.train.threads)
     return directory, config
 
 
-def _classes(directory: Path) -> list[str]:
+def classes_of(directory: Path) -> list[str]:
     """The classes of a run as its journal has them; nothing where it has not all of them. Errors: Damaged."""
     abouts = [event.get("about", {}) for event, _ in events(directory) if event["event"] == "dataset"]
     names = [*abouts[-1].get("classes", {})] if abouts else []

@@ -72,6 +72,7 @@ def _run(
     command: Command, flags: list[str], overrides: list[str], directory: Path, planned: sweep.Sweep, resume: bool
 ) -> int:
     """Run the jobs of a planned sweep. Returns the exit code."""
+    command.directory = directory
     with sweep.lock_sweep(directory, planned, resume), ToJobs(directory):
         gave_up = True
         try:

@@ -9,6 +9,12 @@ from collections.abc import Iterator
 from . import Config
 from .keys import walk
 
+#: What to do with a callable that only the calling program has.
+IN_MAIN = (
+    "what a notebook or script defines itself cannot be imported by the processes that train. Write it into a module "
+    "in the working directory (in a notebook, %%writefile my_module.py as the first line of its cell) and name that: "
+    "my_module:callable"
+)
 _BOUNDS = {
     "min": (lambda value, bound: value >= bound, "at least"),
     "above": (lambda value, bound: value > bound, "above"),
@@ -25,6 +31,8 @@ def problems(config: Config) -> Iterator[str]:
             yield f"{key}={value}: the kind follows from the choice. Write {group}={value} instead."
         if field.name == "target" and value is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
             yield f"{key}={value}: a target is written package.module:callable, such as {key}=my.models:build"
+        if field.name == "target" and value is not None and value.startswith("__main__:"):
+            yield f"{key}={value}: {IN_MAIN}"
         if value == "" and field.default != "":
             yield f"{key} is empty: give it a value, or leave it out."
         for number in value if isinstance(value, list) else [value]:

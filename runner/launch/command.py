@@ -24,6 +24,8 @@ class Command:
     """Delivers the runs of this command. A sweep does not wait for that between its jobs."""
     signals_received: list[int] = field(default_factory=list)
     """Signals that asked this command to stop, also those that came when a run was as good as complete."""
+    directory: Path | None = None
+    """The folder of its run, or of its sweep."""
     failures: list[UserError] = field(default_factory=list)
     """What went wrong. Hydra would print a line of its own for an exception, and end a sweep."""
 

@@ -45,6 +45,8 @@ class Outcome:
     """FINISHED, FAILED or KILLED, as MLflow has it."""
     reason: str
     """One message for the user; empty when all went well."""
+    kind: str = ""
+    """The `errors.kind_of` what a process ended with."""
 
 
 def run(
@@ -85,7 +87,7 @@ def run(
             raise
         raise files.disk_error(error, directory) from error
     if outcome.exit_code:
-        raise RunFailed(outcome.reason, outcome.exit_code)
+        raise RunFailed(outcome.reason, outcome.exit_code, outcome.kind)
     return result(directory)
 
 
@@ -108,7 +110,7 @@ def _assist(command: Command, config: cfg.Config, directory: Path, node: workers
         # A folder of its own, since it does not know that of the first process; a failure's message names its log.
         files.remove_named(directory, [f"{RANKS}/{path.name}" for path in (directory / RANKS).iterdir()])
     if outcome.exit_code:
-        raise RunFailed(outcome.reason, outcome.exit_code)
+        raise RunFailed(outcome.reason, outcome.exit_code, outcome.kind)
 
 
 def result(directory: Path) -> Result:
@@ -262,7 +264,7 @@ def _outcome(
         return Outcome(0, "FINISHED", "")
     code = ended.code
     if failure := protocol.read_failure(directory, ended.rank or 0):
-        return Outcome(failure.exit_code, "FAILED", failure.message)
+        return Outcome(failure.exit_code, "FAILED", failure.message, failure.kind)
     if code in (-signal.SIGINT, -signal.SIGTERM):
         # It came before the process could note it.
         code = 128 - code
@@ -284,6 +286,7 @@ def _outcome(
         ProcessLost.exit_code,
         "FAILED",
         f"{_loss(ended, directory, settings, node)}\n{_how_to_go_on(directory)}".strip(),
+        ProcessLost.__name__,
     )
 
 

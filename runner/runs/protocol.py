@@ -97,6 +97,18 @@ class Failure:
     message: str
     """For the user."""
     exit_code: int
+    kind: str = ""
+    """The `errors.kind_of` what was raised; empty of what no class is for."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a command, for the Python program that started it."""
+
+    directory: str | None = None
+    """The folder of the run or the sweep; None where there is none."""
+    failure: Failure | None = None
+    """Why it did not do what it was to do."""
 
 
 def log_of(directory: Path, rank: int) -> Path:
@@ -109,10 +121,10 @@ def clear_failure(directory: Path, rank: int) -> None:
     files.remove_file(_failure_file(directory, rank))
 
 
-def write_failure(directory: Path, rank: int, message: str, exit_code: int) -> None:
+def write_failure(directory: Path, rank: int, message: str, exit_code: int, kind: str = "") -> None:
     """Leave the reason why a process ends to the command. On a full disk the exit code alone has to do."""
     with contextlib.suppress(OSError):
-        files.write_json(_failure_file(directory, rank), asdict(Failure(message, exit_code)))
+        files.write_json(_failure_file(directory, rank), asdict(Failure(message, exit_code, kind)))
 
 
 def read_failure(directory: Path, rank: int) -> Failure | None:

@@ -35,6 +35,7 @@ from ..errors import (
     OutOfMemory,
     ProcessLost,
     UserError,
+    kind_of,
 )
 from ..metrics import with_k
 from ..parallel import PeerLost
@@ -91,14 +92,16 @@ def run_and_report(directory: Path, attempt: int = 0) -> int:
             return 128 + stop.received if stop.received else ProcessLost.exit_code
         except UserError as error:
             log.info("%s", "".join(traceback.format_exception(error)))
-            return _failed(directory, rank, str(error), error.exit_code)
+            return _failed(directory, rank, str(error), error.exit_code, kind_of(error))
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             # Signals come as `Interrupted`: whatever else would end a process is raised by code of the user's.
             log.info("%s", "".join(traceback.format_exception(error)))
             if isinstance(error, MemoryError):
-                return _failed(directory, rank, str(OutOfMemory.of(error)), OutOfMemory.exit_code)
+                return _failed(directory, rank, str(OutOfMemory.of(error)), OutOfMemory.exit_code, OutOfMemory.__name__)
             if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
-                return _failed(directory, rank, str(files.disk_error(error, directory)), DiskError.exit_code)
+                return _failed(
+                    directory, rank, str(files.disk_error(error, directory)), DiskError.exit_code, DiskError.__name__
+                )
             if stop.received:
                 # What a signal to the whole process group breaks is not a defect.
                 return 128 + stop.received
@@ -119,8 +122,8 @@ def _log_to(path: Path, rank: int) -> None:
         log.addHandler(shown)
 
 
-def _failed(directory: Path, rank: int, message: str, exit_code: int) -> int:
-    protocol.write_failure(directory, rank, message, exit_code)
+def _failed(directory: Path, rank: int, message: str, exit_code: int, kind: str = "") -> int:
+    protocol.write_failure(directory, rank, message, exit_code, kind)
     return exit_code
 
 

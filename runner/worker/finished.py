@@ -144,10 +144,13 @@ class Classifier:
             return (F.softmax if self.thresholds is None else F.sigmoid)(logits).numpy()
 
 
-def classifier(directory: Path, config: cfg.Config, name: str) -> Classifier:
-    """What a run ended with of one network. Needs neither its data nor its teacher. Errors: CheckpointError."""
+def classifier(directory: Path, config: cfg.Config, name: str, pointer: str = "final") -> Classifier:
+    """One network of a run with the weights of `final`, `best` or `last`. Needs neither its data nor its teacher.
+
+    Errors: CheckpointError.
+    """
     device.choose(config.train, config.amp)
-    chosen = weights.read(directory, "final")
+    chosen = weights.read(directory, pointer)
     saved = checkpoint.verify(Path(chosen.origin)).state
     if name not in saved.networks:
         raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(saved.networks)}")

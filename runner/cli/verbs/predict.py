@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     """`predict RUN IMAGES… [--engine NAME] [--network NAME] [--top N] [--format F] [--output FILE] [key=value …]`."""
     options = _parse(arguments)
     paths = pictures.find(options.images)
-    classifier = _classifier(options)
+    classifier = classifier_of(options.run, options.overrides, options.engine, options.network)
     from ...deploy import predict
 
     with _output(options.output) as stream:
@@ -108,25 +108,25 @@ def _output(path: str | None) -> Iterator[TextIO]:
         yield stream
 
 
-def _classifier(options: argparse.Namespace) -> Classifier:
+def classifier_of(run: str, overrides: list[str], engine: str | None, network: str | None) -> Classifier:
     """The trained network, unless an engine or the folder of an export was named. Errors: CheckpointError, …"""
-    folder = Path(options.run)
+    folder = Path(run)
     exported = folder if (folder / manifest.MANIFEST).is_file() else folder / manifest.EXPORT
-    if not options.engine and ((folder / CONFIG).is_file() or not (exported / manifest.MANIFEST).is_file()):
-        directory, config = open_run(options.run, options.overrides)
+    if not engine and ((folder / CONFIG).is_file() or not (exported / manifest.MANIFEST).is_file()):
+        directory, config = open_run(run, overrides)
         from ...worker import finished
 
-        return finished.classifier(directory, config, options.network or "student")
-    if options.overrides:
-        raise ConfigError(f"{options.overrides[0]}: an exported file has no config. Leave it out.")
+        return finished.classifier(directory, config, network or "student")
+    if overrides:
+        raise ConfigError(f"{overrides[0]}: an exported file has no config. Leave it out.")
     if not (exported / manifest.MANIFEST).is_file():
-        exported = lookup.directory_of(options.run, Mlflow.uri) / manifest.EXPORT
-    exported = _of_network(exported, options.network)
+        exported = lookup.directory_of(run, Mlflow.uri) / manifest.EXPORT
+    exported = _of_network(exported, network)
     refuse_links(exported)
     from ...deploy import predict
 
     described = manifest.read(exported)
-    file = described.of_engine(options.engine) if options.engine else described.file()
+    file = described.of_engine(engine) if engine else described.file()
     if file.engine == "paddle":
         with contextlib.suppress(ImportError):
             device.import_paddle()

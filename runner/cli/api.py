@@ -1,0 +1,370 @@
+"""What a Python program has of this package: `runner.train`, `runner.sweep`, `runner.open`, and what they return."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from .. import runs
+from ..config import Config
+from ..deploy.manifest import EXPORT
+from ..errors import CheckpointError, ConfigError, DataError, RunFailed
+from ..launch import supervisor
+from ..runs import journal
+from ..runs import sweep as sweeps
+from ..runs.result import Result
+from . import pictures
+from .call import call
+from .open_run import TRUST, classes_of, find_run, open_run
+from .train import INFORMING, MULTIRUN
+from .values import assignments
+from .verbs.predict import classifier_of
+
+if TYPE_CHECKING:
+    import paddle
+    import pandas as pd
+
+    from ..deploy.predict import Answer, Classifier
+
+#: What can be classified: a path, the content of a file, Pillow's image, or uint8 [H, W] or [H, W, C].
+Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+
+
+def train(*overrides: str, **values: object) -> Run:
+    """Train one run, in processes of its own, and show its progress; returns it once it is complete.
+
+    `overrides` are words as on the command line. `values` are data, which needs no quotes, under the key or, for
+    dotted keys, in a dictionary. Errors: the UserError that the command would have ended with; KeyboardInterrupt.
+
+        run = runner.train("mode=cls_distill", "compression=qat", **{"data.root": "my pictures"}, train={"epochs": 3})
+    """
+    directory = call("train", _words("train", overrides, values))
+    if directory is None:
+        raise ConfigError("Nothing was trained here: with launch=cluster the commands of all machines were printed.")
+    return Run(directory, (TRUST,))
+
+
+def sweep(*overrides: str, **values: object) -> Sweep:
+    """Train a run for every combination of values, as `-m` does; returns them once all have ended.
+
+    A list among `values` is what a key is swept over. A job that fails does not stop the others, and is in the table
+    with its reason. Errors: RunFailed where no job finished, else as in `train`.
+
+        sweep = runner.sweep("mode=cls,cls_distill", **{"optimizer.lr": [0.1, 0.01]})
+        sweep.table.sort_values("top1")
+    """
+    directory = call("sweep", _words("sweep", overrides, values))
+    assert directory is not None
+    found = Sweep(directory)
+    states = [runs.state(run.directory) for run in found.runs]
+    if not any(state.result for state in states):
+        first = next(iter(sweeps.refusals(directory).values()), None) or next(iter(states), None)
+        reason = f": {first.reason}" if first else ""
+        raise RunFailed(f"No job of {directory} finished{reason}", first.exit_code if first else 1)
+    return found
+
+
+def open(run: str | os.PathLike[str], *overrides: str, trust: bool = False) -> Run:
+    """A run that is there: of a run directory, or of an MLflow run id, as the commands take it.
+
+    `overrides` change its config for what is done with it, such as `data.root=DIR`. `trust` allows code that the run
+    names to be called. Errors: CheckpointError where there is no such run.
+
+        runner.open("outputs/mine").metrics["top1"]
+    """
+    words = [*_words("open", overrides, {}), *([TRUST] if trust else [])]
+    directory, _ = find_run(os.fspath(run), words)
+    return Run(directory.absolute(), tuple(words))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one picture."""
+
+    picture: str | int
+    """Its path; of what has none, its number from 0."""
+    label: str | None
+    """The most probable class; None where the picture cannot be read, or where it may have many labels and has none."""
+    probability: float
+    """Its probability; 0 without a label."""
+    labels: tuple[str, ...] = field(repr=False)
+    """All labels, the most probable first: one, unless pictures may have many."""
+    probabilities: np.ndarray | None = field(repr=False, compare=False)
+    """float32 [classes], in the order of `Run.classes`; None where the picture cannot be read."""
+    error: str = ""
+    """Why it cannot be read."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: what `runner.train` and `runner.open` return."""
+
+    directory: Path
+    """The run directory."""
+    overrides: tuple[str, ...] = field(default=(), repr=False)
+    """What differs from the run's config, and `trust=true` where its code may be called."""
+    _classifiers: dict[Any, Classifier] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
+
+    @property
+    def config(self) -> Config:
+        """Its config, typed: `run.config.train.epochs`."""
+        _, config = find_run(str(self.directory), list(self.overrides))
+        return config
+
+    @property
+    def result(self) -> Result:
+        """All that it ended with: `run.result.final["params"]`. Errors: CheckpointError where it is not complete."""
+        return supervisor.result(self.directory)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Its test metrics: `run.metrics["top1"]`, `run.metrics["student1/top1"]`. Errors: as in `result`."""
+        return dict(self.result.test)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """What was logged: a row a step, a column a metric, NaN where a step has none.
+
+        Errors: CheckpointError for a run that was fetched from MLflow, whose steps are there.
+
+            run.history["student/top1"].dropna().plot()
+        """
+        import pandas as pd
+
+        if not (self.directory / journal.JOURNAL).is_file():
+            raise CheckpointError(f"{self.directory} has no {journal.JOURNAL}: its steps are in MLflow alone.")
+        columns = {name: pd.Series(points) for name, points in journal.curves(self.directory).items()}
+        return pd.DataFrame(columns).sort_index().rename_axis("step")
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of its classes, in the order of probabilities: `run.classes[0]`."""
+        return classes_of(self.directory) or list(self._classifier(None, None).classes)
+
+    def predict(
+        self,
+        pictures: Picture | Iterable[Picture],
+        *,
+        engine: str | None = None,
+        network: str | None = None,
+        on_error: str = "fail",
+    ) -> list[Prediction]:
+        """Classify pictures as `runner predict` does, prepared as in training.
+
+        A path alone may be a folder or a glob. Arrays are uint8 [H, W] or [H, W, C], or [N, H, W, C] for several; a
+        generator is read as it is needed. `engine` computes the exported file (`onnxruntime`, `paddle`), `network`
+        names one of several. `on_error="skip"` keeps a place, with `error`, for what cannot be read. Errors:
+        DataError naming the first picture that cannot be read; CheckpointError, ConfigError.
+
+            for prediction in run.predict(["a.png", "b.png"]):
+                print(prediction.picture, prediction.label, prediction.probability)
+        """
+        if on_error not in ("fail", "skip"):
+            raise ConfigError(f"on_error={on_error!r}: it is 'fail' or 'skip'.")
+        from ..deploy.predict import answers
+
+        # Paddle's networks are called by one thread at a time.
+        with self._lock, undisturbed():
+            classifier = self._classifier(engine, network)
+            predictions = []
+            for number, answer in enumerate(answers(classifier, _each(pictures))):
+                if answer.error and on_error == "fail":
+                    raise DataError(f"Picture {number}: {answer.error}")
+                predictions.append(_prediction(number, answer, classifier))
+        return predictions
+
+    def network(self, name: str | None = None, weights: str = "final") -> paddle.nn.Layer:
+        """A network in this process, in evaluation mode: float32 [N, C, H, W], normalised, to logits [N, classes].
+
+        `weights` are `final` (what it ended with), `best` or `last`. It is new each time. Errors: CheckpointError.
+
+            logits = run.network()(images)
+        """
+        if weights not in ("final", "best", "last"):
+            raise ConfigError(f"weights={weights!r}: they are 'final', 'best' or 'last'.")
+        with self._lock, undisturbed():
+            directory, config = open_run(str(self.directory), list(self.overrides))
+            from ..worker import finished
+
+            return finished.classifier(directory, config, name or "student", weights).network
+
+    def export(
+        self,
+        format: str | Sequence[str] | None = None,
+        *,
+        network: str | None = None,
+        output: str | os.PathLike[str] | None = None,
+    ) -> Path:
+        """Write files for engines, each compared with the network; returns their folder, described in its `model.json`.
+
+        `format`: `onnx`, `paddle`, `safetensors` or several; None for those of the config. Errors: as in
+        `runner export`.
+
+            folder = run.export(format="onnx")
+        """
+        if output is None and not (self.directory / journal.JOURNAL).is_file():
+            raise ConfigError(f"{self.directory} was fetched from MLflow and goes with this process: give an output.")
+        own = self.config.deploy.network
+        formats = format if isinstance(format, str) or format is None else ",".join(format)
+        options = {"--format": formats, "--network": network, "--output": output and os.path.abspath(output)}
+        words = [f"{option}={value}" for option, value in options.items() if value]
+        call("export", [str(self.directory), *words, *self.overrides])
+        place = self.directory if network in (None, own) else self.directory / str(network)
+        return Path(os.path.abspath(output) if output else place) / EXPORT
+
+    def report(self, output: str | os.PathLike[str] | None = None) -> Path:
+        """Write a page about it, `report.html` in the working directory by default; returns its path.
+
+        page = run.report("mine.html")
+        """
+        return _report(self.directory, output or sweeps.REPORT)
+
+    def _classifier(self, engine: str | None, network: str | None) -> Classifier:
+        """The same each time: `runner predict`'s own."""
+        if (engine, network) not in self._classifiers:
+            # An exported file has no config that could be changed.
+            words = [] if engine else list(self.overrides)
+            with self._lock, undisturbed():
+                self._classifiers[engine, network] = classifier_of(str(self.directory), words, engine, network)
+        return self._classifiers[engine, network]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Several runs: what `runner.sweep` returns, or `runner.Sweep(Path("outputs/…/sweeps/…"))` of one that is there."""
+
+    directory: Path
+    """The folder of the sweep."""
+
+    @property
+    def runs(self) -> list[Run]:
+        """Its runs, in the order of the combinations: `sweep.runs[0].predict("photo.png")`."""
+        return [Run(path.absolute(), (TRUST,)) for path in sweeps.jobs(self.directory)]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a job: its status, what it was started with that others were not, and its final numbers.
+
+        sweep.table.sort_values("top1", ascending=False)
+        """
+        import pandas as pd
+
+        from ..report import subject
+
+        rows = {}
+        for job in subject.jobs(self.directory):
+            own = dict(text.lstrip("+~").partition("=")[::2] for text in job.own)
+            ended = {"status": job.state.status, "reason": job.state.reason}
+            rows[job.directory.name] = own | ended | job.final
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("job")
+
+    def report(self, output: str | os.PathLike[str] | None = None) -> Path:
+        """Write the page that compares its runs, in its folder by default; returns its path.
+
+        page = sweep.report()
+        """
+        return _report(self.directory, output or self.directory / sweeps.REPORT)
+
+
+def _report(directory: Path, output: str | os.PathLike[str]) -> Path:
+    page = Path(os.path.abspath(output))
+    call("report", [str(directory), f"--output={page}"])
+    return page
+
+
+def _words(function: str, overrides: Sequence[str], values: dict[str, Any]) -> list[str]:
+    """What a command is started with. Errors: ConfigError."""
+    for word in overrides:
+        if not isinstance(word, str):
+            raise ConfigError(f"{word!r}: overrides are text as on the command line, such as 'mode=cls'.")
+        if word.startswith("-") or word in (*MULTIRUN, *INFORMING):
+            hint = "runner.sweep trains several runs. " if word in MULTIRUN else ""
+            raise ConfigError(f"{word}: runner.{function} takes no options. {hint}Give overrides, such as 'mode=cls'.")
+    return [*overrides, *assignments(values, sweeps=function == "sweep")]
+
+
+def _each(given: Picture | Iterable[Picture]) -> Iterator[Any]:
+    """The pictures as they are classified, one after another."""
+    match given:
+        case str() | os.PathLike():
+            given = pictures.find([os.fspath(given)])
+        case bytes() | Image.Image():
+            given = [given]
+        case np.ndarray() if given.ndim < 4:
+            given = [given]
+    for picture in given:
+        yield _image(picture) if isinstance(picture, np.ndarray) else picture
+
+
+def _image(array: np.ndarray) -> Image.Image:
+    """Errors: DataError."""
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise DataError(
+            f"An array is {array.dtype} {list(array.shape)}: pictures are uint8 [H, W], or [H, W, C] with 1, 3 or 4 "
+            "channels, with values of 0 to 255."
+        )
+    return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.ndim == 3 and channels == 1 else array))
+
+
+def _prediction(number: int, answer: Answer, classifier: Classifier) -> Prediction:
+    from ..deploy.predict import ranked
+
+    picture = os.fspath(answer.picture) if isinstance(answer.picture, (str, os.PathLike)) else number
+    if answer.probabilities is None:
+        return Prediction(picture, None, 0.0, (), None, answer.error)
+    best = ranked(answer.probabilities, classifier.thresholds)
+    labels = tuple(classifier.classes[place] for place in (best[:1] if classifier.thresholds is None else best))
+    probability = float(answer.probabilities[best[0]]) if labels else 0.0
+    return Prediction(picture, labels[0] if labels else None, probability, labels, answer.probabilities)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Within the context a network may be built: what of it concerns the caller's process is as before then.
+
+    Environment, random numbers and the root of logging, to which Paddle 3.3.1 adds a handler when it is imported.
+    """
+    environment = dict(os.environ)
+    python, numpy = random.getstate(), np.random.get_state()
+    handlers, level = list(logging.root.handlers), logging.root.level
+    with _paddle_generators():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+            logging.root.handlers[:] = handlers
+            logging.root.setLevel(level)
+            for name in {*environment, *os.environ}:
+                if name not in environment:
+                    del os.environ[name]
+                elif os.environ.get(name) != environment[name]:
+                    os.environ[name] = environment[name]
+
+
+@contextlib.contextmanager
+def _paddle_generators() -> Iterator[None]:
+    """Within the context Paddle may draw, where the caller had loaded it; else it has drawn nothing of the caller's."""
+    if "paddle" not in sys.modules:
+        yield
+        return
+    from ..training import seeding
+
+    state = seeding.state()
+    try:
+        yield
+    finally:
+        seeding.restore(state)

@@ -1,0 +1,108 @@
+"""Starts a command for a Python program: shows what it prints, and raises what it failed with.
+
+It is a process of its own, so that whatever it does with signals, the environment, logging or Hydra is not the
+caller's, who may be a thread.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import child, stored
+from ..errors import STOPPED, ProcessLost, of_kind
+from ..runs.protocol import Answer, Failure
+
+#: Longest wait between two looks at whether the process has ended, and bytes that are read at once.
+LOOK_S, CHUNK = 0.2, 65536
+
+
+def call(kind: str, arguments: Sequence[str]) -> Path | None:
+    """Do `train`, `sweep` or what a verb does with arguments; returns the folder of the run or sweep, if there is one.
+
+    Ctrl-C, or that a notebook's kernel is interrupted, lets the run write a checkpoint and end; again, it is killed.
+    Errors: the UserError that it ended with; KeyboardInterrupt, with how to go on, where it was interrupted.
+    """
+    with tempfile.TemporaryDirectory(prefix="runner-call-") as folder:
+        place = Path(folder) / "answer.json"
+        # A terminal is handed on as it is, with its progress bar; the cell of a notebook is written to from here.
+        is_terminal = sys.stdout is not None and sys.stdout.isatty()
+        process = subprocess.Popen(
+            child.command("runner.cli.called", str(place), str(os.getpid()), kind, *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stdout if is_terminal else subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # A signal to the caller's group is the caller's, who passes it on.
+            start_new_session=True,
+        )
+        interrupted = _wait(process)
+        answer = stored.read_json(place, Answer) or Answer(failure=_lost(kind, process.returncode))
+    if answer.failure is None:
+        return Path(answer.directory) if answer.directory else None
+    message = answer.failure.message.strip()
+    if interrupted and answer.failure.exit_code in STOPPED:
+        raise KeyboardInterrupt(message)
+    raise of_kind(answer.failure.kind, message, answer.failure.exit_code)
+
+
+def _lost(kind: str, code: int) -> Failure:
+    """What became of a process that left no answer."""
+    if -code in (signal.SIGINT, signal.SIGTERM):
+        return Failure(f"Stopped by {STOPPED[128 - code]}.", 128 - code)
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return Failure(f"The process of {kind} ended with {how}.", ProcessLost.exit_code, ProcessLost.__name__)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> bool:
+    """Show what a process prints until it has ended. Whether it was interrupted from here."""
+    interrupted = False
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    try:
+        while process.returncode is None:
+            try:
+                _follow(process, decoder)
+            except KeyboardInterrupt:
+                interrupted = True
+                process.send_signal(signal.SIGINT)
+    finally:
+        if process.poll() is None:
+            # What is printed cannot be shown: nobody would know of the run.
+            process.terminate()
+            process.wait()
+        if process.stdout:
+            process.stdout.close()
+    return interrupted
+
+
+def _follow(process: subprocess.Popen[bytes], decoder: codecs.IncrementalDecoder) -> None:
+    if process.stdout is None:
+        process.wait()
+        return
+    os.set_blocking(process.stdout.fileno(), False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while process.poll() is None:
+            if selector.select(LOOK_S) and not _show(process.stdout.fileno(), decoder):
+                process.wait()
+    # What delivers to trackers may hold the pipe open for longer.
+    while _show(process.stdout.fileno(), decoder):
+        pass
+
+
+def _show(pipe: int, decoder: codecs.IncrementalDecoder) -> bool:
+    """Pass on what can be read at once. Whether there may be more."""
+    content = b""
+    with contextlib.suppress(BlockingIOError):
+        content = os.read(pipe, CHUNK)
+    if content and sys.stdout is not None:
+        sys.stdout.write(decoder.decode(content))
+        sys.stdout.flush()
+    return bool(content)

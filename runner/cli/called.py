@@ -1,0 +1,67 @@
+"""A command that a Python program gives: a process of its own, which leaves what became of it in a file.
+
+`ANSWER PARENT train|sweep|VERB ARGUMENT…`; `call` starts it. Imports neither Paddle nor MLflow.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+
+from .. import files, processes, terminal
+from ..config import credentials
+from ..errors import RunFailed, UserError, kind_of
+from ..launch.command import Command
+from ..runs.protocol import Answer, Failure
+from .refusals import message_of, refusal_of
+from .train import train, train_inline
+
+
+def main() -> None:
+    """The process's entry."""
+    place, parent, kind, *arguments = sys.argv[1:]
+    # A notebook whose kernel is killed leaves no training behind; the run can be resumed.
+    processes.die_with_parent(int(parent), signal.SIGTERM)
+    terminal.protect_streams()
+    command = Command(train_inline)
+    failure = _failure(command, kind, arguments)
+    directory = str(command.directory.absolute()) if command.directory else None
+    files.write_json(Path(place), asdict(Answer(directory, failure)))
+    sys.exit(failure.exit_code if failure else 0)
+
+
+def _failure(command: Command, kind: str, arguments: list[str]) -> Failure | None:
+    """Do it; returns why it failed."""
+    try:
+        for argument in arguments:
+            credentials.refuse(argument)
+        _do(command, kind, arguments)
+    except KeyboardInterrupt:
+        return Failure("Stopped by Ctrl-C.", 130, RunFailed.__name__)
+    except SystemExit as end:
+        return Failure(f"{kind} ended with {end.code}.", end.code if isinstance(end.code, int) else 1)
+    except Exception as error:
+        if refusal := refusal_of(error):
+            return Failure(message_of(refusal), refusal.exit_code, kind_of(refusal))
+        # A defect: whoever reports it needs to know where.
+        return Failure("".join(traceback.format_exception(error)).strip(), UserError.exit_code)
+    return None
+
+
+def _do(command: Command, kind: str, arguments: list[str]) -> None:
+    match kind:
+        case "train":
+            train(command, arguments)
+        case "sweep":
+            # The exit code is that of the first job that failed, which the sweep's own table has.
+            train(command, ["-m", *arguments])
+        case verb:
+            importlib.import_module(f"runner.cli.verbs.{verb}").main(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Values of a Python program as overrides: what is given is data, and arrives as it is."""
+
+from __future__ import annotations
+
+import numbers
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from enum import Enum
+from typing import Any, get_origin
+
+from .. import terminal
+from ..config import keys
+from ..config.field_rules import IN_MAIN
+from ..errors import ConfigError
+
+
+def assignments(values: Mapping[str, object], sweeps: bool = False) -> Iterator[str]:
+    """`key=value` in Hydra's grammar for each; `train={"epochs": 3}` as `train.epochs=3`.
+
+    With `sweeps` a list is several values, except for a key that takes a list. Errors: ConfigError for what a config
+    cannot hold.
+    """
+    for key, value in values.items():
+        types = keys.types_of(key.lstrip("+"))
+        if isinstance(value, Mapping) and types and all(map(is_dataclass, types)):
+            yield from assignments({f"{key}.{name}": one for name, one in value.items()}, sweeps)
+        elif sweeps and isinstance(value, (list, tuple)) and not any(get_origin(one) is list for one in types):
+            if not value:
+                raise ConfigError(f"{key}=[]: there is nothing to sweep over. Give some values.")
+            yield f"{key}={','.join(literal(one, key) for one in value)}"
+        else:
+            yield f"{key}={literal(value, key)}"
+
+
+def literal(value: object, key: str) -> str:
+    """A value in Hydra's grammar; `key` is for messages. Errors: ConfigError for what a config cannot hold."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case Enum():
+            return value.name
+        case str() | os.PathLike():
+            return terminal.override("", os.fsdecode(value))[1:]
+        case numbers.Integral():
+            return str(int(value))
+        case numbers.Real():
+            return repr(float(value))
+        case Mapping():
+            return f"{{{','.join(f'{_name(name, key)}:{literal(one, key)}' for name, one in value.items())}}}"
+        case Sequence() if not isinstance(value, (bytes, bytearray)):
+            return f"[{','.join(literal(one, key) for one in value)}]"
+    if callable(value) and hasattr(value, "__qualname__"):
+        return terminal.override("", _target(value, key))[1:]
+    raise ConfigError(f"{key}: a config holds no {type(value).__name__}. Give text, a number, a list or a dict.")
+
+
+def _name(name: object, key: str) -> str:
+    if not isinstance(name, str) or not terminal.PLAIN.fullmatch(name) or name.lower() in terminal.MEANING:
+        raise ConfigError(f"{key}: {name!r} cannot be a key within it. Use letters, digits, '_', '-', '/' and '.'.")
+    return name
+
+
+def _target(value: Any, key: str) -> str:
+    """`package.module:callable` of a function or class."""
+    target = f"{value.__module__}:{value.__qualname__}"
+    if value.__module__ == "__main__":
+        raise ConfigError(f"{key}: {target}: {IN_MAIN}")
+    if "<" in target:
+        raise ConfigError(f"{key}: {target} has no name that a process could import it by. Write it into a module.")
+    return target
