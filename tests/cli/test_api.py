@@ -135,7 +135,8 @@ def test_pictures_come_in_any_form(run, pictures):
     array = np.array(image)
     [expected] = run.predict(pictures / "a.png")
     forms = [
-        image, array, array[..., None], np.stack([array] * 3, axis=-1), array[None, ..., None], [str(pictures / "a.png")],
+        image, array, array[..., None], np.stack([array] * 3, axis=-1), array[None, ..., None],
+        [str(pictures / "a.png")],
         (one for one in [array]), (pictures / "a.png").read_bytes(),
     ]  # fmt: skip
     for form in forms:

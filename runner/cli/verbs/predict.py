@@ -130,7 +130,7 @@ def classifier_of(run: str, overrides: list[str], engine: str | None, network: s
     if file.engine == "paddle":
         with contextlib.suppress(ImportError):
             device.import_paddle()
-    return predict.Deployed(exported, engine=options.engine)
+    return predict.Deployed(exported, engine=engine)
 
 
 def _of_network(exported: Path, network: str | None) -> Path:
