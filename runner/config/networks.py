@@ -21,6 +21,7 @@ class Network:
     """A choice of `model`, and what it costs where that was measured."""
 
     name: str
+    """As a choice of `model`."""
     image_size: int | None = None
     """Side of the images in pixels that it was designed for, and that `macs` is for."""
     params: int | None = None
