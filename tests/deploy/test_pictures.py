@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -110,6 +111,21 @@ def test_labels_are_decided_by_their_thresholds(tmp_path, engine):
 
 
 def test_a_client_that_knows_nothing_of_the_project_says_what_predict_says(tmp_path):
+    check_client(tmp_path, sys.executable)
+
+
+@pytest.mark.slow
+def test_a_client_needs_no_more_than_onnxruntime_numpy_and_pillow(tmp_path):
+    python = tmp_path / "empty" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "empty"], check=True, timeout=120)
+    install = [python, "-m", "pip", "install", "-q", "onnxruntime", "numpy", "pillow"]
+    if (done := subprocess.run(install, capture_output=True, text=True, timeout=600)).returncode:
+        pytest.skip(f"pip cannot install onnxruntime here: {done.stderr[-200:]}")
+    check_client(tmp_path, str(python))
+
+
+def check_client(tmp_path, python):
+    """That the example client, in an interpreter, says of photos what `predict` says."""
     folder = helpers.export(tmp_path / "export")
     model = with_pictures(onnx.load(folder / helpers.ONNX), manifest.read(folder))
     onnx.save(model, tmp_path / "model.pictures.onnx")
@@ -118,7 +134,7 @@ def test_a_client_that_knows_nothing_of_the_project_says_what_predict_says(tmp_p
         turn = Image.Exif()
         turn[0x112] = 1 + number
         Image.fromarray(picture(40 + number, 60)).save(photo, exif=turn)
-    command = [sys.executable, "-I", str(CLIENT), "model.pictures.onnx", *(photo.name for photo in photos)]
+    command = [python, "-I", str(CLIENT), "model.pictures.onnx", *(photo.name for photo in photos)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     expected = Deployed(folder)(photos)
@@ -148,3 +164,31 @@ def test_the_file_names_its_classes_and_the_steps(tmp_path):
 def test_what_cannot_hold_its_preprocessing_is_refused(override, said):
     with pytest.raises(ConfigError, match=said):
         validate(composed("deploy.preprocess=inside", *override.split()))
+
+
+@pytest.mark.slow
+@helpers.needs_openvino
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+def test_a_client_in_cpp_says_what_predict_says(tmp_path):
+    import openvino
+
+    package = Path(openvino.__path__[0])
+    [library] = (package / "libs").glob("libopenvino.so.*")
+    build = ["g++", "-std=c++17", CLIENT.with_suffix(".cc"), f"-I{package / 'include'}", library]
+    subprocess.run(
+        [*map(str, build), f"-Wl,-rpath,{package / 'libs'}", "-o", "client"], cwd=tmp_path, check=True, timeout=300
+    )
+    folder = helpers.export(tmp_path / "export")
+    onnx.save(with_pictures(onnx.load(folder / helpers.ONNX), manifest.read(folder)), tmp_path / "model.onnx")
+    photos = [tmp_path / f"{number}.ppm" for number in range(3)]
+    for number, photo in enumerate(photos):
+        Image.fromarray(picture(40 + number, 60)).save(photo)
+    command = ["./client", "model.onnx", *(photo.name for photo in photos), "absent.ppm"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    expected = Deployed(folder)(photos)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[:2] for row in rows] == [
+        [photo.name, str(one.argmax())] for photo, one in zip(photos, expected, strict=True)
+    ]
+    np.testing.assert_allclose([float(row[2]) for row in rows], expected.max(1), atol=2e-3)
+    assert (done.returncode, done.stderr) == (1, "absent.ppm is not a binary PPM of 8 bits\n")

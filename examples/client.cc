@@ -1,0 +1,44 @@
+// Classify pictures with an exported file and OpenVINO's library alone, which PyPI's wheel `openvino` brings with its headers:
+//
+//     OV=$(python -c "import openvino; print(openvino.__path__[0])")
+//     g++ -std=c++17 client.cc -I"$OV/include" "$OV"/libs/libopenvino.so.* -Wl,-rpath,"$OV/libs" -o client
+//     ./client model.pictures.onnx picture.ppm …
+//
+// The file was exported with `deploy.preprocess=inside`. C++ has no decoder: pictures are binary PPM, RGB of 8 bits.
+// Prints the number of the most probable class, counted from 0 as in `model.json`, and its probability.
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+#include <openvino/openvino.hpp>
+#include <stdexcept>
+#include <string>
+
+ov::Tensor read_ppm(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string magic;
+  std::size_t width = 0, height = 0, most = 0;
+  file >> magic >> width >> height >> most;
+  file.get();
+  if (!file || magic != "P6" || most != 255) throw std::runtime_error(path + " is not a binary PPM of 8 bits");
+  ov::Tensor pixels(ov::element::u8, {1, height, width, 3});
+  file.read(reinterpret_cast<char*>(pixels.data<std::uint8_t>()), static_cast<std::streamsize>(pixels.get_size()));
+  if (!file) throw std::runtime_error(path + " ends too early");
+  return pixels;
+}
+
+int main(int count, char** arguments) try {
+  if (count < 3) throw std::runtime_error("usage: client model.pictures.onnx picture.ppm …");
+  ov::Core core;
+  auto request = core.compile_model(arguments[1], "CPU", ov::hint::inference_precision(ov::element::f32)).create_infer_request();
+  for (int place = 2; place < count; ++place) {
+    request.set_input_tensor(read_ppm(arguments[place]));
+    request.infer();
+    const ov::Tensor probabilities = request.get_tensor("probabilities");
+    const float* begin = probabilities.data<const float>();
+    const float* best = std::max_element(begin, begin + probabilities.get_size());
+    std::cout << arguments[place] << '\t' << best - begin << '\t' << *best << '\n';
+  }
+} catch (const std::exception& error) {
+  std::cerr << error.what() << '\n';
+  return 1;
+}
