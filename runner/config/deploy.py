@@ -10,6 +10,7 @@ class Format(Enum):
     """Files a network can be exported to."""
 
     onnx = "onnx"
+    onnx_fp16 = "onnx_fp16"
     paddle = "paddle"
     safetensors = "safetensors"
 

@@ -130,7 +130,7 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
     if cfg.Format.safetensors in formats:
         pruned = twin.is_pruned(plain, subject.model, *built_for)
         manifest.files.append(_safetensors(folder, subject.network, pruned, subject.classes))
-    if formats & {cfg.Format.onnx, cfg.Format.paddle}:
+    if formats & {cfg.Format.onnx, cfg.Format.onnx_fp16, cfg.Format.paddle}:
         with TemporaryDirectory(dir=folder) as place:
             integers = Path(place) / "integers"
             if quantized and cfg.Format.onnx in formats:
@@ -141,6 +141,8 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
                 manifest.files.append(_float_onnx(folder, floats))
                 if quantized:
                     manifest.files.append(_integer_onnx(folder, integers, quantized, calibration))
+            if cfg.Format.onnx_fp16 in formats:
+                manifest.files.append(_half_onnx(folder, floats))
             if cfg.Format.paddle in formats:
                 manifest.files.append(_paddle(folder, floats))
     del plain
@@ -175,6 +177,15 @@ def _paddle(folder: Path, prefix: Path) -> ExportedFile:
 def _float_onnx(folder: Path, prefix: Path) -> ExportedFile:
     to_onnx.convert(prefix, folder / "model.onnx", folded=True)
     return _described(folder, "model.onnx", cfg.Format.onnx, "float32", ONNXRUNTIME)
+
+
+def _half_onnx(folder: Path, prefix: Path) -> ExportedFile:
+    single = folder / "model.onnx"
+    if not single.is_file():
+        single = prefix.with_suffix(".onnx")
+        to_onnx.convert(prefix, single, folded=True)
+    to_onnx.halve_file(single, folder / "model.fp16.onnx")
+    return _described(folder, "model.fp16.onnx", cfg.Format.onnx, "float16", ONNXRUNTIME)
 
 
 def _integer_onnx(
@@ -246,7 +257,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
         file.agreement, right = float(agreeing[place] / max(1, count)), float(correct[place] / max(1, count))
         file.top1, file.hamming_loss = (None, 1 - right) if many else (right, None)
         file.max_difference = float(differences[place])
-        if subject.config.compression.quantize is None:
+        if subject.config.compression.quantize is None and file.precision == "float32":
             notes += _check_float(file, count, FLOAT_DIFFERENCE * largest)
         elif file.agreement < subject.config.deploy.agreement:
             what, images = ("decision", "labels of ") if many else ("class", "")

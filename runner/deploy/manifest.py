@@ -19,8 +19,8 @@ ONNXRUNTIME, OPENVINO, PADDLE = "onnxruntime", "openvino", "paddle"
 EXPORT, MANIFEST = "export", "model.json"
 #: All that an export consists of, relative to its folder.
 FILES = (
-    MANIFEST, "model.onnx", "model.int8.onnx", "model.pictures.onnx", "model.safetensors", "paddle/model.json",
-    "paddle/model.pdiparams",
+    MANIFEST, "model.onnx", "model.int8.onnx", "model.fp16.onnx", "model.pictures.onnx", "model.safetensors",
+    "paddle/model.json", "paddle/model.pdiparams",
 )  # fmt: skip
 
 #: What `model.json` says of pictures in words.
@@ -42,7 +42,7 @@ class ExportedFile:
     format: str
     """`onnx`, `paddle` or `safetensors`."""
     precision: str
-    """`float32` or `int8`."""
+    """`float32`, `float16` or `int8`."""
     bytes: int
     """On disk, all files of it together."""
     engine: str | None = None

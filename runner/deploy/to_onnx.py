@@ -59,6 +59,15 @@ def fold_file(source: Path, target: Path) -> None:
     _write(fold(onnx.load(source)), target)
 
 
+def halve_file(source: Path, target: Path) -> None:
+    """A float file in half precision (`half`). Errors: ExportError."""
+    import onnx
+
+    from .graph.half import halved
+
+    _write(halved(onnx.load(source)), target)
+
+
 def quantize_file(source: Path, target: Path, layers: list[QuantizedWeight], images: np.ndarray) -> None:
     """A float file as one of integers (`int8`). Errors: ExportError."""
     import onnx

@@ -115,7 +115,7 @@ def test_an_output_folder_is_made_and_the_run_stays_as_it_is(exported, tmp_path)
     ("arguments", "said"),
     [
         (["--network", "nope", "--format", "paddle"], "has no such network. It has: student, student1"),
-        (["--format", "onnx,nope"], "--format nope: unknown format. Valid: onnx, paddle, safetensors"),
+        (["--format", "onnx,nope"], "--format nope: unknown format. Valid: onnx, onnx_fp16, paddle, safetensors"),
         ([], "Name some: --format onnx,paddle,safetensors"),
     ],
 )
@@ -187,6 +187,21 @@ def test_exported_weights_can_be_the_teacher(compressed, tmp_path):
     count = sum(not slim.is_quantization(name) for name in load_file(compressed))
     notes = [event["text"] for event, _ in events(directory) if event["event"] == "note"]
     assert f"teacher: {count} of {count} tensors from {compressed}" in notes
+
+
+def test_half_precision_halves_the_file_and_is_compared_like_the_others(distilled, tmp_path):
+    assert run_here(["export", str(distilled), "--format", "onnx,onnx_fp16", "--output", str(tmp_path / "both")]) == 0
+    described = manifest.read(tmp_path / "both" / "export")
+    single, half = (described.file(path) for path in ("model.onnx", "model.fp16.onnx"))
+    assert (half.format, half.precision) == ("onnx", "float16")
+    assert half.bytes < 0.55 * single.bytes
+    # Two steps leave logits so near to each other that some classes may change.
+    assert half.agreement > 0.5
+    assert 0 < half.max_difference < 0.01
+    assert run_here(["export", str(distilled), "--format", "onnx_fp16", "--output", str(tmp_path / "alone")]) == 0
+    assert contents(tmp_path / "alone" / "export").keys() == {"model.json", "model.fp16.onnx"}
+    session = onnxruntime.InferenceSession(tmp_path / "alone" / "export" / "model.fp16.onnx")
+    assert (session.get_inputs()[0].type, session.get_inputs()[0].shape[0]) == ("tensor(float)", "N")
 
 
 def test_a_file_that_prepares_pictures_holds_the_recommended_network(exported, tmp_path):

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
         help="change a key of the run's config, such as data.root=DIR; trust=true allows its custom targets",
     )  # fmt: skip
     parser.add_argument("--network", help="which network of the run (that of deploy.network)")
-    parser.add_argument("--format", metavar="LIST", help="comma-separated: onnx, paddle, safetensors")
+    parser.add_argument("--format", metavar="LIST", help="comma-separated: onnx, onnx_fp16, paddle, safetensors")
     parser.add_argument(
         "--output", type=expanded, metavar="DIR", help="folder in which `export/` is written, if not the run's own"
     )
