@@ -159,15 +159,16 @@ def _rename(network: nn.Layer) -> None:
 @functools.cache
 def _giving_logits(kind: type[nn.Layer]) -> type[nn.Layer]:
     """The class of a network whose forward pass returns logits alone, whatever else that of `kind` does."""
-    plain, averages = kind.forward, "Distilled" in kind.__name__
+    return type(kind.__name__, (kind,), {"forward": _logits, "original_forward": kind.forward})
 
-    def forward(self: nn.Layer, images: Tensor) -> Tensor:
-        output = plain(self, images)
-        if isinstance(output, dict):
-            output = output["logits"]
-        if isinstance(output, (list, tuple)):
-            # A distilled ViT has two heads, whose mean it gives in evaluation; others have auxiliary classifiers.
-            output = (output[0] + output[1]) / 2 if averages else output[0]
-        return output
 
-    return type(kind.__name__, (kind,), {"forward": forward})
+def _logits(self: Any, images: Tensor) -> Tensor:
+    # A method: the code of other functions Paddle does not translate when it traces, and would take the number of
+    # images for a constant.
+    output = self.original_forward(images)
+    if isinstance(output, dict):
+        output = output["logits"]
+    if isinstance(output, (list, tuple)):
+        # A distilled ViT has two heads, whose mean it gives in evaluation; others have auxiliary classifiers.
+        output = (output[0] + output[1]) / 2 if "Distilled" in type(self).__name__ else output[0]
+    return output

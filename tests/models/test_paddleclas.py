@@ -11,6 +11,7 @@ import pytest
 from runner import config as cfg
 from runner import models
 from runner.config import networks
+from runner.deploy import to_onnx
 from runner.errors import ConfigError
 from runner.models import paddleclas
 
@@ -50,6 +51,15 @@ def test_images_give_logits_in_both_modes_and_every_parameter_is_trained(name, s
         assert network(images).shape == [2, 7]
     assert untrained(built(name, size), size) == []
     assert capfd.readouterr().out == ""
+
+
+@needed
+def test_a_traced_network_takes_any_number_of_images(tmp_path):
+    network = built("DeiT_tiny_distilled_patch16_224", 32, depth=1)
+    network.eval()
+    to_onnx.trace(network, (3, 32, 32), tmp_path / "traced")
+    images = paddle.randn([3, 3, 32, 32])
+    assert paddle.allclose(paddle.jit.load(str(tmp_path / "traced"))(images), network(images), atol=1e-5)
 
 
 @needed
