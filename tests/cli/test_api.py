@@ -23,6 +23,7 @@ from PIL import Image
 import runner
 from runner import errors
 from runner.cli import api, call
+from runner.cli.compose import register
 from runner.cli.config_dir import config_dir
 from tests.conftest import TINY
 from tests.docs.pages import ROOT
@@ -136,8 +137,7 @@ def test_pictures_come_in_any_form(run, pictures):
     [expected] = run.predict(pictures / "a.png")
     forms = [
         image, array, array[..., None], np.stack([array] * 3, axis=-1), array[None, ..., None],
-        [str(pictures / "a.png")],
-        (one for one in [array]), (pictures / "a.png").read_bytes(),
+        [str(pictures / "a.png")], (one for one in [array]), (pictures / "a.png").read_bytes(),
     ]  # fmt: skip
     for form in forms:
         [prediction] = run.predict(form)
@@ -201,6 +201,7 @@ def test_a_run_is_trained_from_a_thread_beside_hydra_and_paddle(tmp_path, monkey
 
     monkeypatch.chdir(tmp_path)
     found = []
+    register()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         before = surroundings()
         thread = threading.Thread(target=lambda: found.append(runner.train(*OVERRIDES, **VALUES, name="mine")))
