@@ -22,6 +22,8 @@ class Done:
     output: str
     memory_mb: float
     """Largest resident size of the process and of its children, whichever was larger."""
+    cpu_s: float
+    """Seconds of CPU time."""
 
     @property
     def result(self) -> dict[str, float]:
@@ -41,7 +43,7 @@ def run(command: Sequence[str], environment: dict[str, str] | None = None) -> Do
         errors.seek(0)
         if child.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{errors.read()[-4000:]}")
-        return Done(output.read(), usage.ru_maxrss / 1024)
+        return Done(output.read(), usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:

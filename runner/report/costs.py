@@ -47,6 +47,9 @@ class Column:
         return "" if value is None else f"{value:.{self.digits}f}"
 
 
+#: Runs up to which all are measured side by side, seconds of each, and of all together.
+MEASURED, SECONDS, ALTOGETHER = 100, 0.3, 12.0
+
 PARAMS = Column("M parameters", "params", 1e6, 3, "parameters, millions")
 MACS = Column("M MACs", "macs", 1e6, 2, "MACs of an image, millions")
 SIZE = Column("MB", "size_mb", 1, 3, "size of the file, MB")
@@ -75,15 +78,19 @@ def measured(directories: Mapping[str, Path]) -> tuple[dict[str, dict[str, float
     """Name → latencies of finished runs (name → directory), and what measured them.
 
     What a run measured at its own end says as much of the moment as of the network: here the recommended ONNX files of
-    all runs are measured in turns. Where that cannot be done nothing is returned, and the runs' own numbers stay.
+    all runs are measured in turns. Where that cannot be done, or of more than `MEASURED`, nothing is returned, and the
+    runs' own numbers stay.
     """
     from ..deploy import bench
     from ..deploy.manifest import EXPORT, MANIFEST
 
     exports = {name: path / EXPORT for name, path in directories.items() if (path / EXPORT / MANIFEST).is_file()}
+    if len(exports) > MEASURED:
+        return {}, ""
     try:
         entries = [entry for name, folder in exports.items() for entry in bench.entries(name, folder, ["onnx"])]
-        timings = bench.measure([entry for entry in entries if entry.manifest.is_recommended(entry.file)])
+        chosen = [entry for entry in entries if entry.manifest.is_recommended(entry.file)]
+        timings = bench.measure(chosen, seconds=min(SECONDS, ALTOGETHER / max(1, len(chosen))))
     except UserError:
         timings = []
     latencies = {

@@ -10,6 +10,9 @@ from . import costs, subject
 from .figures import boxes, plain_texts
 from .subject import Run
 
+#: Runs up to which each has its name in the picture; the page has those of more.
+LISTED = 50
+
 
 def draw(runs: Sequence[Run], path: Path) -> bool:
     """Draw what decides, of the test split, over latency of the runs that were exported and measured.
@@ -43,7 +46,8 @@ def _draw(runs: Sequence[Run], path: Path) -> bool:
         place = run.final["latency_ms_p50"], run.final[metric.name]
         area = 40 + 600 * run.final["size_mb"] / largest
         panel.scatter(*place, s=area, color=colors(number % 10), alpha=0.65)
-        panel.annotate(run.label, place, ha="center", va="center", fontsize=8)
+        if len(shown) <= LISTED:
+            panel.annotate(run.label, place, ha="center", va="center", fontsize=8)
     title = f"{metric.title} and latency; area: size of the file"
     panel.set(xlabel=costs.LATENCY.title, ylabel=f"test {metric.title}", title=title)
     panel.grid(alpha=0.3)
@@ -51,8 +55,9 @@ def _draw(runs: Sequence[Run], path: Path) -> bool:
     # Markers of one size: the areas are in the plot.
     handles = [
         Line2D([], [], marker="o", linestyle="", color=colors(number % 10), label=printable(run.title))
-        for number, run in enumerate(shown)
+        for number, run in enumerate(shown[:LISTED])
     ]
-    panel.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    if len(shown) <= LISTED:
+        panel.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.savefig(path, dpi=110, bbox_inches="tight")
     return True

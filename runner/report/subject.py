@@ -20,7 +20,10 @@ from ..metrics import Metric, find, headline, present
 from ..runs import journal, sweep
 from ..runs import result as results
 from ..runs.result import Result
-from . import costs
+from . import charts, costs
+
+#: Points of all curves in a chart together, and of each at least.
+ALTOGETHER, FEWEST = 30_000, 30
 
 
 @dataclass
@@ -41,6 +44,8 @@ class Run:
     """Its final numbers; latencies as they were measured last."""
     own: list[str] = field(default_factory=list)
     """Those of its overrides that not all compared runs have."""
+    points: int = charts.POINTS
+    """Points of each of its curves: the fewer, the more runs are compared."""
 
     @property
     def title(self) -> str:
@@ -99,9 +104,14 @@ class Run:
         return str(record["run_id"]) if record.get("rebuilt") else terminal.place(self.directory)
 
     @functools.cached_property
+    def _history(self) -> journal.History:
+        is_damaged = self.state.status == "DAMAGED"
+        return journal.History({}, {}) if is_damaged else journal.history(self.directory, self.points)
+
+    @property
     def curves(self) -> dict[str, dict[int, float]]:
         """Metric → step → value."""
-        return {} if self.state.status == "DAMAGED" else journal.curves(self.directory)
+        return self._history.curves
 
     @property
     def per_class(self) -> dict[str, Any]:
@@ -119,18 +129,13 @@ class Run:
     @property
     def profile(self) -> dict[str, int]:
         """Images in each split."""
-        if self.state.status == "DAMAGED":
-            return {}
-        profiles = [event["profile"] for event, _ in journal.events(self.directory) if event["event"] == "dataset"]
-        return profiles[-1] if profiles else {}
+        return self._history.dataset.get("profile", {})
 
     @functools.cached_property
     def about(self) -> About | None:
         """What is known of its data; None of a run of another version, or one that did not get so far."""
-        if self.state.status == "DAMAGED":
-            return None
-        known = [event.get("about") for event, _ in journal.events(self.directory) if event["event"] == "dataset"]
-        return About.from_json(known[-1]) if known else None
+        dataset = self._history.dataset
+        return About.from_json(dataset.get("about")) if dataset else None
 
     def error_of(self, accuracy: float, split: str) -> float | None:
         """Standard error of an accuracy on a split: that of a binomial proportion; None where its size is not known."""
@@ -198,6 +203,7 @@ def labelled(subjects: Sequence[Run]) -> list[Run]:
             text for text in run.overrides
             if (text not in shared or len(subjects) == 1) and not text.lstrip("+~").startswith((*sweep.OWN, "name="))
         ]  # fmt: skip
+        run.points = max(FEWEST, min(charts.POINTS, ALTOGETHER // len(subjects)))
     return list(subjects)
 
 

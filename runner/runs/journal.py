@@ -6,7 +6,9 @@ import contextlib
 import os
 import re
 import time
+from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,9 @@ OF_RANKS = re.compile(r"lock|tracking\.([a-z0-9_-]+\.)?(lock|log|json)|rank\d+\.
 
 #: Bytes before an offset by which a journal is known again.
 MARKED = 256
+
+#: Points that are left of a curve, more than a picture shows.
+POINTS = 2000
 
 #: Metrics that a clock gave: computed again they differ.
 MEASURED = {"train/images_per_s", "final/images_per_s", "final/latency_ms_p50", "final/latency_ms_p99"}
@@ -157,11 +162,51 @@ def tracked(directory: Path, tracker: str = MLFLOW) -> dict[str, Any]:
     return tracked_of.read(directory / tracked_file(tracker))
 
 
-def curves(directory: Path) -> dict[str, dict[int, float]]:
-    """Metric name → step → value, the last one written where a step has several."""
-    points_of: dict[str, dict[int, float]] = {}
+@dataclass
+class History:
+    """What a journal tells of a training, in one reading."""
+
+    curves: dict[str, dict[int, float]]
+    """Metric → step → value, in the order of the steps."""
+    dataset: dict[str, Any]
+    """The last event `dataset`; empty where there is none."""
+
+
+def history(directory: Path, points: int = POINTS) -> History:
+    """The curves, the last value written where a step has several, and the data set. Errors: Damaged.
+
+    Of longer curves `points` are left: means of neighbours, and the last one as it is. While it is read a value takes
+    16 bytes.
+    """
+    steps: dict[str, array[int]] = {}
+    values: dict[str, array[float]] = {}
+    dataset: dict[str, Any] = {}
     for event, _ in events(directory):
-        if event["event"] == "metrics":
+        if event["event"] == "dataset":
+            dataset = event
+        elif event["event"] == "metrics":
             for name, value in event["values"].items():
-                points_of.setdefault(name, {})[event["step"]] = value
-    return {name: dict(sorted(points.items())) for name, points in points_of.items()}
+                steps.setdefault(name, array("q")).append(event["step"])
+                values.setdefault(name, array("d")).append(value)
+    return History({name: _curve(steps[name], values[name], points) for name in steps}, dataset)
+
+
+def _curve(steps: array[int], values: array[float], points: int) -> dict[int, float]:
+    """Step → value, rising and thinned."""
+    import numpy as np
+
+    # Of equal steps the last one is first in the reversed order, and the one that is kept.
+    known, places = np.unique(np.frombuffer(steps, np.int64)[::-1], return_index=True)
+    numbers = np.frombuffer(values, np.float64)[::-1][places]
+    every = -(-len(known) // points)
+    if every > 1:
+        begins = np.arange(0, len(known) - 1, every)
+        ends = np.append(begins[1:], len(known) - 1)
+        means = np.add.reduceat(numbers[:-1], begins) / (ends - begins)
+        known, numbers = np.append(known[ends - 1], known[-1]), np.append(means, numbers[-1])
+    return dict(zip(known.tolist(), numbers.tolist(), strict=True))
+
+
+def curves(directory: Path) -> dict[str, dict[int, float]]:
+    """Metric → step → value, as `history` has them. Errors: Damaged."""
+    return history(directory).curves

@@ -14,6 +14,8 @@ from ..runs.journal import tracked
 
 #: Where `runner ui` serves an embedded store unless it is told another port.
 SERVED = "http://127.0.0.1:5000"
+#: Runs up to which there is an address that names each of them.
+MOST_COMPARED = 100
 
 
 def base(uri: str) -> str:
@@ -54,7 +56,9 @@ def of_sweep(directory: Path, address: str | None = None) -> dict[str, str]:
         return {}
     address = address or base(sent[0]["uri"])
     experiments = sorted({record["experiment_id"] for record in sent})
-    links = {"Compare": comparison(address, [record["run_id"] for record in sent], experiments)}
+    ids = [record["run_id"] for record in sent]
+    # A longer address is of no use to anybody, nor is MLflow's page of so many columns.
+    links = {"Compare": comparison(address, ids, experiments)} if len(ids) <= MOST_COMPARED else {}
     with contextlib.suppress(Damaged):
         if len(experiments) > 1:
             return links

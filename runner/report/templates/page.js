@@ -20,12 +20,41 @@ for (const button of document.querySelectorAll("#runs thead button")) {
       return (descending ? -1 : 1) * (a - b)
     })
     body.append(...sorted)
+    if (rows.length > SHOWN) show()
   })
 }
 
+// Of many runs some rows are shown: the first of those that have all words of the filter.
+const SHOWN = 100, rows = document.querySelector("#runs tbody")?.rows ?? []
+let most = SHOWN
+function show() {
+  const words = document.getElementById("filter").value.toLowerCase().split(/\s+/).filter(Boolean)
+  let count = 0
+  for (const row of rows) {
+    row.words ??= row.textContent.toLowerCase()
+    row.hidden = !words.every((word) => row.words.includes(word)) || ++count > most
+  }
+  document.getElementById("count").textContent = `${Math.min(most, count)} of ${count} runs`
+  document.getElementById("more").hidden = count <= most
+}
+if (rows.length > SHOWN) {
+  document.getElementById("tools").hidden = false
+  document.getElementById("filter").addEventListener("input", () => { most = SHOWN; show() })
+  document.getElementById("more").addEventListener("click", () => { most += SHOWN; show() })
+  show()
+}
+
+const marked = new Map()
+for (const one of document.querySelectorAll("[data-run]")) {
+  if (!marked.has(one.dataset.run)) marked.set(one.dataset.run, [])
+  marked.get(one.dataset.run).push(one)
+}
+let chosen = null
 function choose(label) {
   document.body.classList.toggle("choosing", label !== null)
-  for (const one of document.querySelectorAll("[data-run]")) one.classList.toggle("chosen", one.dataset.run === label)
+  for (const one of marked.get(chosen) ?? []) one.classList.remove("chosen")
+  for (const one of marked.get(label) ?? []) one.classList.add("chosen")
+  chosen = label
 }
 for (const one of document.querySelectorAll("[data-run]")) {
   one.addEventListener("pointerenter", () => choose(one.dataset.run))
