@@ -14,12 +14,14 @@ from PIL import Image, ImageOps
 def main(model: str, *photos: str) -> None:
     """Print each photo's most probable class and its probability."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+    described = session.get_modelmeta().custom_metadata_map
+    classes, unknown_below = json.loads(described["classes"]), json.loads(described.get("unknown_below", "0"))
     for photo in photos:
         picture = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
         [probabilities] = session.run(["probabilities"], {"pictures": np.asarray(picture)[None]})[0]
         best = probabilities.argmax()
-        print(f"{photo}\t{classes[best]}\t{probabilities[best]:.4f}")
+        name = classes[best] if probabilities[best] >= unknown_below else "unknown"
+        print(f"{photo}\t{name}\t{probabilities[best]:.4f}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Optional
 
 from .fields import bounded
 
@@ -37,6 +38,9 @@ class Deploy:
     """Seconds that every exported file is measured for; 0: not at all."""
     threads: int = bounded(1, min=1)
     """CPU threads of that measurement."""
+    unknown_accuracy: Optional[float] = bounded(None, above=0, max=1)
+    """Accuracy that predictions should have, such as 0.99: the least confident ones are `unknown`, so many that of the
+    validation images the others reach it. None: there is always an answer."""
     agreement: float = bounded(0.99, min=0, max=1)
     """Part of the test images for which a file of a quantized network should have the trained network's class: below it
     there is a note, and files above it are recommended first."""

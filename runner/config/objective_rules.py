@@ -92,6 +92,11 @@ def _labels(config: Config) -> Iterator[str]:
             "augment.mixup and augment.cutmix mix images of one label each, and with data.labels=many they have any "
             "number. Use augment.mixup=0 augment.cutmix=0"
         )
+    if config.deploy.unknown_accuracy is not None:
+        yield (
+            f"deploy.unknown_accuracy={config.deploy.unknown_accuracy:g} is of images with one class each, and with "
+            "data.labels=many those below all thresholds have no label. Use deploy.unknown_accuracy=null"
+        )
     if config.data.sampler is not Sampler.shuffle:
         yield (
             f"data.sampler={config.data.sampler.name} draws classes, and with data.labels=many an image is of several. "

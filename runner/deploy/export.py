@@ -21,6 +21,7 @@ from ..data import Batch
 from ..errors import CheckpointError
 from ..models import Networks, macs
 from ..runs.journal import Journal
+from ..runs.result import Calibration
 from ..training.evaluation import untouched
 from ..training.precision import Precision
 from ..training.thresholds import USUAL
@@ -56,7 +57,9 @@ class Subject:
     precision: Precision
     """How its forward passes are cast."""
     temperature: float | None = None
-    """What to divide its logits by for calibrated probabilities; None where that was not measured."""
+    """What its logits are divided by for calibrated probabilities; None: nothing."""
+    unknown_below: float | None = None
+    """Probability of the most probable class below which it does not know a picture; None: it answers always."""
     thresholds: list[float] = field(default_factory=list)
     """Where images have many labels, the probability of each class from which on it is predicted; else empty."""
 
@@ -66,14 +69,17 @@ def subject(
     networks: Networks,
     classes: list[str],
     precision: Precision,
-    temperature: float | None = None,
+    calibration: Calibration | None = None,
     thresholds: list[float] | None = None,
 ) -> Subject:
     """The network that `deploy.network` names."""
     name = config.deploy.network
     thresholds = (thresholds or [USUAL] * len(classes)) if config.data.many else []
     model = models.model_of(config, name)
-    return Subject(networks[name], name, config, model, classes, precision, temperature, thresholds)
+    fitted = calibration or Calibration()
+    return Subject(
+        networks[name], name, config, model, classes, precision, fitted.temperature, fitted.unknown_below, thresholds
+    )
 
 
 @dataclass
@@ -112,6 +118,7 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
         compression=config.compression.kind,
         classes=subject.classes,
         temperature=subject.temperature,
+        unknown_below=subject.unknown_below,
         image_size=list(config.data.size),
         channels=config.data.channels,
         resize=config.data.resize.value,
@@ -138,11 +145,11 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
             floats = Path(place) / "floats"
             to_onnx.trace(twin.with_clips(plain, quantized), shape, floats)
             if cfg.Format.onnx in formats:
-                manifest.files.append(_float_onnx(folder, floats))
+                manifest.files.append(_float_onnx(folder, floats, manifest))
                 if quantized:
-                    manifest.files.append(_integer_onnx(folder, integers, quantized, calibration))
+                    manifest.files.append(_integer_onnx(folder, integers, quantized, calibration, manifest))
             if cfg.Format.onnx_fp16 in formats:
-                manifest.files.append(_half_onnx(folder, floats))
+                manifest.files.append(_half_onnx(folder, floats, manifest))
             if cfg.Format.paddle in formats:
                 manifest.files.append(_paddle(folder, floats))
     del plain
@@ -174,26 +181,29 @@ def _paddle(folder: Path, prefix: Path) -> ExportedFile:
     return _described(folder, "paddle/model.json", cfg.Format.paddle, "float32", PADDLE)
 
 
-def _float_onnx(folder: Path, prefix: Path) -> ExportedFile:
+def _float_onnx(folder: Path, prefix: Path, manifest: Manifest) -> ExportedFile:
     to_onnx.convert(prefix, folder / "model.onnx", folded=True)
+    to_onnx.describe(folder / "model.onnx", manifest.reading)
     return _described(folder, "model.onnx", cfg.Format.onnx, "float32", ONNXRUNTIME)
 
 
-def _half_onnx(folder: Path, prefix: Path) -> ExportedFile:
+def _half_onnx(folder: Path, prefix: Path, manifest: Manifest) -> ExportedFile:
     single = folder / "model.onnx"
     if not single.is_file():
         single = prefix.with_suffix(".onnx")
         to_onnx.convert(prefix, single, folded=True)
     to_onnx.halve_file(single, folder / "model.fp16.onnx")
+    to_onnx.describe(folder / "model.fp16.onnx", manifest.reading)
     return _described(folder, "model.fp16.onnx", cfg.Format.onnx, "float16", ONNXRUNTIME)
 
 
 def _integer_onnx(
-    folder: Path, prefix: Path, quantized: list[QuantizedWeight], calibration: Iterable[Batch]
+    folder: Path, prefix: Path, quantized: list[QuantizedWeight], calibration: Iterable[Batch], manifest: Manifest
 ) -> ExportedFile:
     to_onnx.convert(prefix, prefix.with_suffix(".onnx"))
     images = _some_images(calibration)
     to_onnx.quantize_file(prefix.with_suffix(".onnx"), folder / "model.int8.onnx", quantized, images)
+    to_onnx.describe(folder / "model.int8.onnx", manifest.reading)
     return _described(folder, "model.int8.onnx", cfg.Format.onnx, "int8", ONNXRUNTIME)
 
 

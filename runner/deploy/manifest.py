@@ -114,7 +114,9 @@ class Manifest:
     output: str = "logits"
     """Name of the output."""
     temperature: float | None = None
-    """Probabilities that tell how often they are right are softmax(logits / temperature); None: not measured."""
+    """Probabilities are softmax(logits / temperature), to tell how often they are right; None: softmax(logits)."""
+    unknown_below: float | None = None
+    """Probability of the most probable class below which a picture is of none of them; None: it never is."""
 
     @property
     def preparation(self) -> Preparation:
@@ -146,6 +148,12 @@ class Manifest:
             for file in files
             if file.engine == ONNXRUNTIME and (file.path, OPENVINO) not in listed
         ]
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the logits of its files are read, which ONNX files say too."""
+        keys = ("classes", "labels", "activation", "temperature", "unknown_below", "thresholds")
+        return {key: getattr(self, key) for key in keys}
 
     def of_engine(self, engine: str) -> ExportedFile:
         """The file to deploy in an engine: the recommended one, else the first. Errors: CheckpointError."""
@@ -207,6 +215,8 @@ def read(folder: Path) -> Manifest:
         raise Damaged(f"{folder / MANIFEST} is damaged: no image can be prepared as it says. {remedy}")
     if manifest.temperature is not None and not 0 < manifest.temperature < math.inf:
         raise Damaged(f"{folder / MANIFEST} is damaged: temperature is not above 0. {remedy}")
+    if manifest.unknown_below is not None and not 0 <= manifest.unknown_below <= 1:
+        raise Damaged(f"{folder / MANIFEST} is damaged: unknown_below is not a probability. {remedy}")
     many = manifest.labels == "many"
     if (manifest.labels, manifest.activation) not in (("one", "softmax"), ("many", "sigmoid")) or (
         len(manifest.thresholds) != (len(manifest.classes) if many else 0)

@@ -25,6 +25,8 @@ from . import engines, manifest
 Picture = str | Path | bytes | Image.Image
 #: Pictures of one call of a network. Engines gain nothing from more, and what they need grows with it.
 BATCH = 32
+#: What a picture is of which a network knows too little.
+UNKNOWN = "unknown"
 #: Seconds up to which a picture is prepared so quickly that threads which do it at once would wait for each other, at
 #: Python's lock, longer than it takes.
 QUICK_S = 300e-6
@@ -37,6 +39,8 @@ class Classifier(Protocol):
     """Names of the classes, in the order of the probabilities."""
     thresholds: np.ndarray | None
     """float32 [classes]: probability from which on a picture has a label, where it may have many; else None."""
+    unknown_below: float | None
+    """Probability of the most probable class below which a picture is `UNKNOWN`; None: it never is."""
     concurrent: bool
     """Whether `compute` may be called by several threads at once."""
 
@@ -62,6 +66,7 @@ class Deployed:
         self.classes = self.manifest.classes
         many = self.manifest.labels == "many"
         self.thresholds = np.array(self.manifest.thresholds, dtype=np.float32) if many else None
+        self.unknown_below = self.manifest.unknown_below
         self.preparation = self.manifest.preparation
         # The arithmetic of `data.Normalize`: in another order the last bits differ.
         scales = [1 / (255 * std) for std in self.manifest.std]
@@ -86,8 +91,7 @@ class Deployed:
 
     def compute(self, batch: np.ndarray) -> np.ndarray:
         """float32 [N, C, H, W] to probabilities, float32 [N, classes]."""
-        logits = self.engine(batch)
-        return softmax(logits) if self.thresholds is None else sigmoid(logits)
+        return probabilities(self.engine(batch), self.thresholds is not None, self.manifest.temperature)
 
 
 @dataclass
@@ -177,6 +181,26 @@ def ranked(probabilities: np.ndarray, thresholds: np.ndarray | None) -> np.ndarr
     """
     places = np.argsort(-probabilities, kind="stable")
     return places if thresholds is None else places[(probabilities >= thresholds)[places]]
+
+
+def named(
+    probabilities: np.ndarray, classes: Sequence[str], thresholds: np.ndarray | None, unknown_below: float | None
+) -> list[tuple[str, float]]:
+    """Classes with their probabilities, float32 [classes], the most probable first; with thresholds its labels alone.
+
+    A picture that is not known is `UNKNOWN` first, as probable as the class it might be, which comes next.
+    """
+    best = [(classes[place], float(probabilities[place])) for place in ranked(probabilities, thresholds)]
+    if unknown_below is not None and best[0][1] < np.float32(unknown_below):
+        return [(UNKNOWN, best[0][1]), *best]
+    return best
+
+
+def probabilities(logits: np.ndarray, many: bool = False, temperature: float | None = None) -> np.ndarray:
+    """What a network's logits, float32 [N, classes], say: float32 of the same shape; `many` labels are independent."""
+    if many:
+        return sigmoid(logits)
+    return softmax(logits if temperature is None else logits / np.float32(temperature))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, UserError
-from .predict import Deployed, ranked
+from .predict import Deployed, named
 
 #: The column an image is given in.
 COLUMN = "image"
@@ -34,6 +34,7 @@ class Served:
     def predict(self, images: Any) -> list[dict[str, Any]]:
         """`class`, `probability` and `probabilities` (class → probability) of every image of a frame's column `image`.
 
+        The class of a picture that the network does not know is `unknown`, with the probability of what it might be.
         Where images have many labels: `labels` (class → probability, from its threshold on) and `probabilities`.
         An image is the base64 text of a PNG, JPEG or other file; within a process also bytes, a `Path` or Pillow's.
         Errors: MlflowException naming what is no image, which a server answers with status 400.
@@ -47,12 +48,12 @@ class Served:
         return [self._answer(probabilities) for probabilities in answers]
 
     def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
-        classes, best = self.deployed.manifest.classes, int(probabilities.argmax())
-        named = dict(zip(classes, map(float, probabilities), strict=True))
-        if self.deployed.thresholds is not None:
-            places = ranked(probabilities, self.deployed.thresholds)
-            return {"labels": {classes[place]: named[classes[place]] for place in places}, "probabilities": named}
-        return {"class": classes[best], "probability": named[classes[best]], "probabilities": named}
+        deployed = self.deployed
+        every = dict(zip(deployed.classes, map(float, probabilities), strict=True))
+        best = named(probabilities, deployed.classes, deployed.thresholds, deployed.unknown_below)
+        if deployed.thresholds is not None:
+            return {"labels": dict(best), "probabilities": every}
+        return {"class": best[0][0], "probability": best[0][1], "probabilities": every}
 
 
 def _picture(value: Any) -> bytes | Path | Image.Image:

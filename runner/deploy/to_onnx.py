@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -105,6 +105,17 @@ def name_ends(file: Path) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
     del graph.value_info[:]
     _write(model, file)
+
+
+def describe(file: Path, values: dict[str, Any]) -> None:
+    """Add values to a file's metadata, each as JSON."""
+    from onnx import ModelProto, helper
+
+    metadata = ModelProto()
+    helper.set_model_props(metadata, {name: files.to_json(value) for name, value in values.items()})
+    # Messages that follow each other are one: the network itself need not be read.
+    with file.open("ab") as stream:
+        stream.write(metadata.SerializeToString())
 
 
 def _reason(stderr: str) -> str:

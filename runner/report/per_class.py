@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..metrics import of_classes
-from ..runs.result import Result
+from ..runs.result import Calibration, Result
 from ..terminal import printable
 from . import charts
 
@@ -98,6 +98,8 @@ def probabilities(per_class: dict[str, Any], result: Result, deployed: str) -> d
     if not student.get("calibration"):
         return None
     names = [printable(per_class["classes"][curves["label"]]) for curves in student["curves"]]
+    # Earlier versions had one temperature.
+    before = Calibration(result.temperature if deployed == "student" else None)
     axes = {"roc": ("false positive rate", "true positive rate"), "precision_recall": ("recall", "precision")}
     ranked = {
         key: [
@@ -109,7 +111,7 @@ def probabilities(per_class: dict[str, Any], result: Result, deployed: str) -> d
     return {
         "reliability": charts.reliability(student["calibration"]),
         "error": result.test.get("calibration_error"),
-        "temperature": result.temperature if deployed == "student" else None,
+        "calibration": result.calibrations.get("student", before),
         "curves": [charts.shares(lines, *axes[key]) for key, lines in ranked.items() if lines],
         "names": names,
         "some": len(names) < len(per_class["classes"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -27,6 +27,23 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How the probabilities of a network are made and read, from validation images."""
+
+    temperature: float | None = None
+    """What to divide its logits by; None where that makes nothing better."""
+    unknown_below: float | None = None
+    """Probability of the most probable class below which it does not know the picture; None: it answers always."""
+    accuracy: float | None = None
+    """Of the validation images above it."""
+    coverage: float | None = None
+    """Their part of all."""
+    test_accuracy: float | None = None
+    """The same of the test images; None of none."""
+    test_coverage: float | None = None
+
+
+@dataclass(frozen=True)
 class Result:
     """`result.json`."""
 
@@ -41,7 +58,9 @@ class Result:
     seconds: float
     """Seconds trained, over all attempts."""
     temperature: float | None = None
-    """Temperature: what to divide the deployed network's logits by for calibrated probabilities."""
+    """Temperature: what the deployed network's logits are divided by for calibrated probabilities; None: by nothing."""
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
+    """Network → how its probabilities are made and read."""
     thresholds: dict[str, float] | None = None
     """Class → probability from which on the deployed network predicts it, where images have many labels."""
     exported: str | None = None

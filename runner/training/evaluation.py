@@ -106,12 +106,14 @@ def evaluate(
     ranks: Ranks = ALONE,
     metrics: Iterable[Metric] = METRICS,
     chosen: Mapping[str, Sequence[float]] | None = None,
+    temperatures: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """Metrics of every trained network over all batches of all processes, in bounded memory.
 
     The loss is the plain cross entropy whatever the run minimises, so that runs compare. `details` keeps three numbers
     an image of this process, of many labels two a label. `chosen`: network → the threshold of each of many labels,
-    else ½. Errors: ConfigError of a user-defined metric.
+    else ½. `temperatures`: network → what the logits are divided by for the confidences of the details, else 1. Errors:
+    ConfigError of a user-defined metric.
     """
     names = networks.trained
     metrics = list(metrics)
@@ -126,7 +128,7 @@ def evaluate(
                 logits = logits.astype("float32")
                 classes = sums[name].add(logits, batch.labels)
                 if details:
-                    seen[name].append(_predictions(logits, classes, batch))
+                    seen[name].append(_predictions(logits, classes, batch, (temperatures or {}).get(name, 1.0)))
     totals = dict(zip(names, total([*sums.values()], ranks), strict=True))
 
     def values() -> dict[str, float]:
@@ -150,10 +152,12 @@ def evaluate(
     return evaluation
 
 
-def _predictions(logits: paddle.Tensor, classes: paddle.Tensor, batch: Batch) -> tuple[np.ndarray, ...]:
+def _predictions(
+    logits: paddle.Tensor, classes: paddle.Tensor, batch: Batch, temperature: float
+) -> tuple[np.ndarray, ...]:
     if classes.ndim == 2:
         labels, predicted, probabilities = batch.labels.numpy(), classes.numpy(), F.sigmoid(logits).numpy()
         wrong = np.where(predicted == 1, probabilities, 1 - probabilities) * (labels != predicted)
         return batch.indices, labels, predicted, wrong.max(axis=1)
-    confidence = paddle.take_along_axis(F.softmax(logits), classes.unsqueeze(-1), axis=-1).squeeze(-1)
+    confidence = paddle.take_along_axis(F.softmax(logits / temperature), classes.unsqueeze(-1), axis=-1).squeeze(-1)
     return batch.indices, batch.labels.numpy(), classes.numpy(), confidence.numpy()

@@ -20,8 +20,10 @@ LOW, HIGH = 0.05, 20.0
 HALVINGS = 40
 
 
-def fitted(network: nn.Layer, loaders: Loaders, settings: Data, precision: Precision) -> float | None:
-    """The temperature of a network, of images spread evenly over the validation split.
+def validated(
+    network: nn.Layer, loaders: Loaders, settings: Data, precision: Precision
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Logits float32 [N, K] and labels int64 [N] of images spread evenly over the validation split.
 
     None without one, and where images have many labels.
     """
@@ -33,8 +35,10 @@ def fitted(network: nn.Layer, loaders: Loaders, settings: Data, precision: Preci
     return of_network(network, EvalLoader(some, settings), precision, classes)
 
 
-def of_network(network: nn.Layer, batches: Iterable[Batch], precision: Precision, classes: int) -> float:
-    """The temperature of a network on the first batches with at most `LOGITS` numbers; nothing of it changes."""
+def of_network(
+    network: nn.Layer, batches: Iterable[Batch], precision: Precision, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels of the first batches with at most `LOGITS` numbers; nothing of the network changes."""
     wanted = max(1, LOGITS // classes)
     logits: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -45,7 +49,30 @@ def of_network(network: nn.Layer, batches: Iterable[Batch], precision: Precision
             labels.append(batch.labels.numpy())
             if sum(len(part) for part in labels) >= wanted:
                 break
-    return best(np.concatenate(logits)[:wanted], np.concatenate(labels)[:wanted])
+    return np.concatenate(logits)[:wanted], np.concatenate(labels)[:wanted]
+
+
+def improving(logits: np.ndarray, labels: np.ndarray) -> float | None:
+    """The best temperature, or None where none is better on images that it was not fitted to. Arrays as in `best`.
+
+    That of each half of the images, every second one, is judged by the other half.
+    """
+    halves = [slice(0, None, 2), slice(1, None, 2)]
+    if len(labels) < len(halves):
+        return None
+    gains = []
+    for own, other in (halves, halves[::-1]):
+        divisors = (1.0, best(logits[own], labels[own]))
+        plain, divided = (likelihood(logits[other], labels[other], divisor) for divisor in divisors)
+        gains.append(divided - plain)
+    return best(logits, labels) if sum(gains) > 0 else None
+
+
+def likelihood(logits: np.ndarray, labels: np.ndarray, divisor: float) -> float:
+    """Sum of the log likelihoods of labels under softmax(logits / divisor)."""
+    scaled = (logits.astype(np.float64) - logits.max(axis=1, keepdims=True)) / divisor
+    own = scaled[np.arange(len(labels)), labels]
+    return float((own - np.log(np.exp(scaled).sum(axis=1))).sum())
 
 
 def best(logits: np.ndarray, labels: np.ndarray) -> float:

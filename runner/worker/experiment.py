@@ -16,6 +16,7 @@ from ..checkpoints import checkpoint, restore
 from ..config import rules
 from ..config.monitor import is_known, metrics_of, refusal
 from ..data.about import About
+from ..deploy.predict import UNKNOWN
 from ..errors import ConfigError
 from ..kernels import native
 from ..kernels.autotune import autotuning_off
@@ -276,6 +277,11 @@ def _check_warmups(config: cfg.Config, steps: int, steps_per_epoch: int) -> None
 def _check_metrics(config: cfg.Config, training: Training) -> None:
     """Errors: ConfigError for a monitored metric that there is not, and for one of the user's that fails."""
     train, networks = config.train, training.networks.trained
+    if config.deploy.unknown_accuracy and UNKNOWN in training.loaders.classes:
+        raise ConfigError(
+            f"deploy.unknown_accuracy: a class is called '{UNKNOWN}' already, which is what less confident predictions "
+            "would be called. Rename the class, or use deploy.unknown_accuracy=null"
+        )
     loaders = training.loaders
     training.ranks.broadcast_from_first(lambda: try_metrics(training.metrics, len(loaders.classes), loaders.many))
     if training.loaders.val is None:
@@ -284,10 +290,11 @@ def _check_metrics(config: cfg.Config, training: Training) -> None:
                 "schedule=plateau follows validations, and there is no validation split: hold one out, such as "
                 "data.val_fraction=0.1, or choose another schedule."
             )
-        for key in ("patience", "eval_every_steps"):
-            if getattr(train, key):
+        needed = {f"train.{key}": getattr(train, key) for key in ("patience", "eval_every_steps")}
+        for key, value in (needed | {"deploy.unknown_accuracy": config.deploy.unknown_accuracy}).items():
+            if value:
                 raise ConfigError(
-                    f"train.{key} needs a validation split: hold one out, such as data.val_fraction=0.1, or drop it."
+                    f"{key} needs a validation split: hold one out, such as data.val_fraction=0.1, or drop it."
                 )
     elif not is_known(train.monitor, networks, training.metrics, training.k):
         raise ConfigError(refusal(train.monitor, networks, training.metrics, training.k))

@@ -18,12 +18,12 @@ from ..errors import DiskError, UserError
 from ..metrics import of_classes
 from ..runs import result as results
 from ..runs.journal import LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
-from ..runs.result import Progress, Result
-from ..training import curves, temperature
+from ..runs.result import Calibration, Progress, Result
+from ..training import curves
 from ..training.evaluation import Evaluation, evaluate
 from ..training.state import Ending, Training
 from ..training.thresholds import USUAL
-from . import mistakes
+from . import calibration, mistakes
 from .compress import calibration_images
 from .experiment import Experiment
 from .stage import accelerate
@@ -45,10 +45,12 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         _quantize(directory, run, run.config.compression.quantize, journal)
     if (split := training.loaders.measured_on) != "test":
         _tell(journal, f"there is no test split: the final numbers were measured on the {split} split")
+    calibrations = calibration.of_networks(training.networks, training.loaders, run.config, training.precision)
     evaluation = evaluate(
         training.networks, training.loaders.test, training.precision, training.k,
-        details=True, metrics=training.metrics, chosen=thresholds,
+        details=True, metrics=training.metrics, chosen=thresholds, temperatures=calibration.temperatures(calibrations),
     )  # fmt: skip
+    calibrations = calibration.tested(calibrations, evaluation)
     # Those of the student have plain names as well.
     test = evaluation.values | evaluation.of("student")
     deployed = run.config.deploy.network
@@ -77,8 +79,9 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     if run.config.compression.kind != "none":
         _write_compression(directory, run)
         journal.artifact(COMPRESSION)
-    fitted = temperature.fitted(training.networks[deployed], training.loaders, run.config.data, training.precision)
-    own = thresholds.get(deployed)
+    fitted, own = calibrations.get(deployed), thresholds.get(deployed)
+    if fitted and (wanted := run.config.deploy.unknown_accuracy) is not None:
+        _tell(journal, calibration.note(fitted, wanted, split))
     exported = _deploy(directory, run, fitted, own, journal) if run.config.deploy.formats else {}
     final |= exported.get("final", {})
     journal.metrics(
@@ -95,7 +98,8 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
             monitor=f"val/{monitored(run.config.train.monitor)}",
             best=progress.best,
             seconds=seconds,
-            temperature=fitted,
+            temperature=fitted.temperature if fitted else None,
+            calibrations=calibrations,
             thresholds=_thresholds(run, thresholds),
             exported=exported.get("file"),
             ending=ending.value,
@@ -140,9 +144,9 @@ def _thresholds(run: Experiment, chosen: dict[str, list[float]]) -> dict[str, fl
 
 
 def _deploy(
-    directory: Path, run: Experiment, fitted: float | None, thresholds: list[float] | None, journal: Journal
+    directory: Path, run: Experiment, fitted: Calibration | None, thresholds: list[float] | None, journal: Journal
 ) -> dict[str, Any]:
-    """Export the network, whose temperature is `fitted`, and measure the files.
+    """Export the network, whose calibration is `fitted`, and measure the files.
 
     `final`: what of it belongs to the final numbers; `file`: what is recommended; nothing where it cannot be done.
     """

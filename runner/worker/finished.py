@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 
 from .. import config as cfg
@@ -17,9 +16,11 @@ from ..checkpoints import checkpoint, state, weights
 from ..config import store
 from ..config.monitor import metrics_of
 from ..data import Normalize, Preparation, decode, identity, preparation
-from ..deploy.predict import Picture
+from ..deploy.predict import Picture, probabilities
 from ..errors import CheckpointError, ConfigError, DataError
-from ..runs.journal import CONFIG
+from ..runs import result as results
+from ..runs.journal import CONFIG, RESULT
+from ..runs.result import Calibration
 from ..training.evaluation import Evaluation, evaluate
 from ..training.thresholds import USUAL
 from .stage import Stage, accelerate, prepare
@@ -87,7 +88,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
     images = f"{evaluation.count:,} image{'s' * (evaluation.count != 1)} of {stage.about.place}"
     images = f"all {images}" if whole else f"{images}, split {chosen[0]}"
     # Of a set of which all is measured no part is that of a test.
-    about = [] if split == "all" and source.is_undivided else stage.about.lines()[:1]
+    about = [] if whole and source.is_undivided else stage.about.lines()[:1]
     notes = [*about, *stage.notes]
     if config.data.many:
         where = "chosen on the validation split" if thresholds else "0.5, since nothing was validated"
@@ -129,6 +130,10 @@ class Classifier:
     """How a picture becomes what is normalised."""
     thresholds: np.ndarray | None = None
     """float32 [K]: probability from which on a label is predicted, where pictures have many; else None."""
+    temperature: float | None = None
+    """What the logits are divided by; None: nothing."""
+    unknown_below: float | None = None
+    """Probability of the most probable class below which a picture is unknown; None: it never is."""
     concurrent: bool = False
     """Paddle's networks are called by one thread, which uses all cores."""
 
@@ -140,8 +145,8 @@ class Classifier:
         """uint8 [N, H, W, C] to probabilities, float32 [N, classes]."""
         with paddle.no_grad():
             images = self.normalize(batch, np.arange(len(batch)))
-            logits = self.network(images).astype("float32")
-            return (F.softmax if self.thresholds is None else F.sigmoid)(logits).numpy()
+            logits = self.network(images).astype("float32").numpy()
+        return probabilities(logits, self.thresholds is not None, self.temperature)
 
 
 def classifier(directory: Path, config: cfg.Config, name: str, pointer: str = "final") -> Classifier:
@@ -167,4 +172,10 @@ def classifier(directory: Path, config: cfg.Config, name: str, pointer: str = "f
     if config.data.many:
         usual = [USUAL] * len(saved.classes)
         thresholds = np.array(chosen.thresholds.get(name, usual), dtype=np.float32)
-    return Classifier(networks[name], saved.classes, Normalize(config.data), preparation(config.data), thresholds)
+    result = results.read(directory / RESULT)
+    # A run that has not ended has no calibration yet.
+    calibration = (result.calibrations.get(name) if result else None) or Calibration()
+    return Classifier(
+        networks[name], saved.classes, Normalize(config.data), preparation(config.data), thresholds,
+        calibration.temperature, calibration.unknown_below,
+    )  # fmt: skip

@@ -62,10 +62,34 @@ def test_a_network_is_measured_on_some_images_and_stays_as_it_is(monkeypatch):
             yield Batch(paddle.rand([8, 3]), paddle.to_tensor(np.arange(8) % 4), np.arange(8), 8)
 
     monkeypatch.setattr(temperature, "LOGITS", 40)
-    found = temperature.of_network(network, batches(), Precision(), 4)
-    assert temperature.LOW <= found <= temperature.HIGH
+    logits, labels = temperature.of_network(network, batches(), Precision(), 4)
+    assert (logits.shape, labels.shape) == ((10, 4), (10,))
     # Ten images are in two batches.
     assert len(taken) == 2
     assert network[1].training
     for name, value in network.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), before[name])
+
+
+def test_a_temperature_is_taken_where_it_helps_on_images_that_it_was_not_fitted_to():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 1, (2000, 5))
+    labels = np.array([generator.choice(5, p=row) for row in np.exp(log_softmax(logits, axis=1))])
+    assert (
+        temperature.improving(4 * logits, labels) == temperature.best(4 * logits, labels) == pytest.approx(4, rel=0.1)
+    )
+    # Logits that are as they should be have none that helps, but for chance.
+    taken = [
+        temperature.improving(logits[begin : begin + 50], labels[begin : begin + 50]) for begin in range(0, 2000, 50)
+    ]
+    assert sum(one is None for one in taken) > 10
+    assert temperature.improving(logits[:1], labels[:1]) is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 10))
+def test_likelihoods_are_scipy_s(seed, divisor):
+    generator = np.random.default_rng(seed)
+    logits, labels = generator.normal(0, 5, (30, 4)).astype(np.float32), generator.integers(0, 4, 30)
+    expected = -30 * likelihood(logits.astype(float), labels, divisor)
+    assert temperature.likelihood(logits, labels, divisor) == pytest.approx(expected, rel=1e-9)

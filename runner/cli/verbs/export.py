@@ -14,18 +14,21 @@ from rich.table import Table
 
 from ... import config as cfg
 from ... import files
+from ...config import store
 from ...config.keys import expanded
 from ...config.rules import validate
 from ...deploy.manifest import EXPORT, MANIFEST
 from ...errors import ConfigError, DataError, DiskError, UserError
 from ...processes import locked
-from ...runs.journal import JOURNAL, LOCK, Journal
+from ...runs import result as results
+from ...runs.journal import CONFIG, JOURNAL, LOCK, RESULT, Journal
 from ...terminal import screen, styled
 from ..open_run import open_run
 from . import sync
 
 if TYPE_CHECKING:
     from ...deploy.export import Exported
+    from ...runs.result import Calibration
 
 
 def main(arguments: list[str]) -> int:
@@ -60,8 +63,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         raise DiskError(f"{place} cannot be made: {error.strerror}. Name another folder: --output DIR") from error
     from ...deploy import export
-    from ...training import temperature
-    from ...worker import finished
+    from ...worker import calibration, finished
 
     with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
         if lock is None:
@@ -75,7 +77,9 @@ def main(arguments: list[str]) -> int:
                 files.remove_empty(place)
             raise
         network = stage.networks[config.deploy.network]
-        fitted = temperature.fitted(network, stage.loaders, config.data, stage.precision)
+        fitted = _stored(directory, config)
+        if fitted is None:
+            fitted = calibration.of_network(network, stage.loaders, config, stage.precision)
         chosen = thresholds.get(config.deploy.network)
         subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision, fitted, chosen)
         try:
@@ -87,6 +91,13 @@ def main(arguments: list[str]) -> int:
             final = export.publish(Journal(directory), exported)
             sync.add_results(directory, final)
     return 0
+
+
+def _stored(directory: Path, config: cfg.Config) -> Calibration | None:
+    """What the run ended with, so that files predict as it does; None where another `unknown` is asked for."""
+    is_same = store.read(directory / CONFIG).deploy.unknown_accuracy == config.deploy.unknown_accuracy
+    result = results.read(directory / RESULT) if is_same else None
+    return result.calibrations.get(config.deploy.network) if result else None
 
 
 def _deploy(deploy: cfg.Deploy, formats: str | None, network: str | None) -> cfg.Deploy:

@@ -27,8 +27,6 @@ from ..open_run import open_run
 from .arguments import bounded, separate
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ...deploy.predict import Answer, Classifier
 
 #: Rows of a table; a longer one is several.
@@ -48,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
     with _output(options.output) as stream:
         answers = _Counted(predict.answers(classifier, paths))
-        best = _Best(classifier.classes, classifier.thresholds, options.top)
+        best = _Best(classifier, options.top)
         _write(answers, best, options.format, stream)
     if answers.errors:
         left_out = answers.broken - len(answers.errors)
@@ -159,18 +157,18 @@ class _Counted:
 class _Best:
     """What is said of a picture: its most probable classes, or all of its labels, where it may have many."""
 
-    def __init__(self, classes: list[str], thresholds: np.ndarray | None, top: int | None) -> None:
-        self.classes, self.thresholds = classes, thresholds
-        self.top = min(top or (3 if thresholds is None else len(classes)), len(classes))
+    def __init__(self, classifier: Classifier, top: int | None) -> None:
+        self.classes, self.thresholds = classifier.classes, classifier.thresholds
+        self.unknown_below = classifier.unknown_below
+        self.top = min(top or (3 if self.thresholds is None else len(self.classes)), len(self.classes))
 
     def __call__(self, answer: Answer) -> list[tuple[str, float]]:
         """(class, probability), the most probable first; none where there is no answer."""
         if answer.probabilities is None:
             return []
-        from ...deploy.predict import ranked
+        from ...deploy.predict import named
 
-        best = ranked(answer.probabilities, self.thresholds)[: self.top]
-        return [(self.classes[place], float(answer.probabilities[place])) for place in best]
+        return named(answer.probabilities, self.classes, self.thresholds, self.unknown_below)[: self.top]
 
 
 def _write(answers: Iterable[Answer], best: _Best, format: str | None, stream: TextIO) -> None:

@@ -14,7 +14,7 @@ from ..manifest import Manifest
 from .onnx_graph import Graph
 
 #: Names of the input, uint8 [N, height, width, 3] in RGB, and of the outputs.
-PICTURES, PROBABILITIES, CALIBRATED, LABELS = "pictures", "probabilities", "calibrated", "labels"
+PICTURES, PROBABILITIES, LABELS = "pictures", "probabilities", "labels"
 #: Pillow's weights are multiples of this one's inverse.
 UNITS = float(1 << 22)
 #: What a sum of float32 products may be below the half that it is.
@@ -24,9 +24,9 @@ ROUNDING = 2e-5
 def with_pictures(model: ModelProto, manifest: Manifest) -> ModelProto:
     """A network with what `manifest` says of pictures before it, and the activation behind it.
 
-    Its input is `pictures`, uint8 [N, height, width, 3], upright RGB; its outputs `probabilities`, float32 [N, K],
-    those at the fitted temperature (`calibrated`), and, of many labels, bool [N, K] from the thresholds on (`labels`).
-    The metadata have the names of the classes. Scaling is two products with matrices of Pillow's weights, since ONNX's
+    Its input is `pictures`, uint8 [N, height, width, 3], upright RGB; its outputs `probabilities`, float32 [N, K], at
+    the temperature where one was fitted, and, of many labels, bool [N, K] from the thresholds on (`labels`). The
+    metadata have the names of the classes, and below which probability an image is of none of them. Scaling is two products with matrices of Pillow's weights, since ONNX's
     Resize has no box between pixels: it differs by a level of 256 where an engine rounds another way.
     """
     graph = Graph.read(model)
@@ -54,7 +54,11 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
         "classes": json.dumps(manifest.classes, ensure_ascii=False),
         "preprocessing": "\n".join(steps),
     }
-    return values | ({"thresholds": json.dumps(manifest.thresholds)} if manifest.thresholds else {})
+    if manifest.thresholds:
+        values["thresholds"] = json.dumps(manifest.thresholds)
+    if manifest.unknown_below is not None:
+        values["unknown_below"] = json.dumps(manifest.unknown_below)
+    return values
 
 
 class _Builder:
@@ -186,14 +190,11 @@ def _padded(do: _Builder, pixels: str, size: Sequence[str], manifest: Manifest) 
 
 def _decide(do: _Builder, manifest: Manifest, logits: str) -> list[str]:
     """From the network's logits to the outputs; their names."""
-    outputs = [PROBABILITIES]
     if manifest.labels == "many":
         do("Sigmoid", logits, output=PROBABILITIES)
         do("GreaterOrEqual", PROBABILITIES, np.array(manifest.thresholds, np.float32), output=LABELS)
-        return [*outputs, LABELS]
-    do("Softmax", logits, axis=1, output=PROBABILITIES)
+        return [PROBABILITIES, LABELS]
     if manifest.temperature is not None:
-        divided = do("Div", logits, np.float32(manifest.temperature))
-        do("Softmax", divided, axis=1, output=CALIBRATED)
-        outputs.append(CALIBRATED)
-    return outputs
+        logits = do("Div", logits, np.float32(manifest.temperature))
+    do("Softmax", logits, axis=1, output=PROBABILITIES)
+    return [PROBABILITIES]
