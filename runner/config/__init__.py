@@ -106,6 +106,7 @@ from .optimization import (
     Exempt,
     ExponentialWarmup,
     Fp16,
+    Lamb,
     Level,
     Momentum,
     OneCycle,
@@ -180,7 +181,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "loss": (CrossEntropy, LabelSmoothing, Focal, LogitAdjustment, Bce, Asl, CustomLoss),
     "mimic": (Dml, JsOriginal, Kl, Kd, CustomMimic),
     "features": (AttentionTransfer, CustomFeatureLoss),
-    "optimizer": (Momentum, RMSProp, Sgd, AdamW, CustomOptimizer),
+    "optimizer": (Momentum, RMSProp, Sgd, AdamW, Lamb, CustomOptimizer),
     "schedule": (
         Constant,
         Cosine,

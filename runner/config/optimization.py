@@ -93,6 +93,22 @@ class AdamW(Optimizer):
 
 
 @dataclass
+class Lamb(Optimizer):
+    """Adam with steps of the length of each weight (You et al., ICLR 2020), for large batches.
+
+    Parameters that do not decay take Adam's steps.
+    """
+
+    kind: str = "lamb"
+    beta1: float = bounded(0.9, min=0, below=1)
+    """Rate of the running mean of gradients."""
+    beta2: float = bounded(0.999, min=0, below=1)
+    """Rate of the running mean of squared gradients."""
+    epsilon: float = bounded(1e-6, above=0)
+    """Added to the denominator."""
+
+
+@dataclass
 class CustomOptimizer(Optimizer):
     """A user-defined optimizer: `target(learning_rate=…, parameters=…, **kwargs)`."""
 

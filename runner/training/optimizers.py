@@ -160,6 +160,13 @@ def _optimizer(
         case cfg.AdamW(beta1=beta1, beta2=beta2, epsilon=epsilon):
             adamw = FusedAdamW if fused else paddle.optimizer.AdamW
             return adamw(beta1=beta1, beta2=beta2, epsilon=epsilon, **common)
+        case cfg.Lamb(beta1=beta1, beta2=beta2, epsilon=epsilon):
+            # Paddle would take a `weight_decay` for a term of the gradient.
+            common["parameters"] = [
+                {"lamb_weight_decay" if key == "weight_decay" else key: value for key, value in group.items()}
+                for group in groups
+            ]
+            return paddle.optimizer.Lamb(beta1=beta1, beta2=beta2, epsilon=epsilon, **common)
         case cfg.CustomOptimizer(target=target, kwargs=kwargs):
             return load_target(target)(**common, **kwargs)
     raise AssertionError(config)

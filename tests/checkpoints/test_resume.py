@@ -35,6 +35,7 @@ COMPOSITIONS = {
         *LINEAR, "data.labels=many", "loss=asl", "train.eval_every_steps=4", "train.ema=0.9", "train.accumulate=2",
     ],
     "two optimizers": [*LINEAR, "mode=cls_distill_multiopt", "optimizer=momentum"],
+    "layer-wise steps": [*LINEAR, "optimizer=lamb", "optimizer.clip_norm=1", "train.ema=0.9"],
     "dropout, augmented": [SMALL, "model.dropout=0.3", "augment.flip=true", "augment.crop_padding=2"],
     "mixed pictures, parts of a batch": [
         *LINEAR, "augment.mixup=0.4", "augment.cutmix=1", "augment.mix_off_epochs=1",

@@ -57,6 +57,33 @@ def test_adamw_decouples_the_decay():
     assert change["student.1.weight"] == 0
 
 
+@pytest.mark.parametrize("exempt", [cfg.Exempt.norms_and_biases, cfg.Exempt.nothing])
+def test_lamb_steps_as_far_as_each_weight_is_long(exempt):
+    """Algorithm 2 of You et al., ICLR 2020, with bias correction, in float64."""
+    config = cfg.Lamb(lr=0.01, weight_decay=0.1, beta1=0.8, beta2=0.9, decay_exempt=exempt)
+    layers = network()
+    generator = np.random.default_rng(0)
+    for parameter in layers.parameters():
+        parameter.set_value(generator.normal(1, 0.3, parameter.shape).astype("float32"))
+    built = optimizers.build(config, cfg.Constant(), {"student": layers}, 10, 5)
+    expected = {name: parameter.numpy().astype(float) for name, parameter in built.parameters.items()}
+    first, second = ({name: 0.0 for name in expected} for _ in range(2))
+    for step in range(1, 5):
+        for name, parameter in built.parameters.items():
+            gradient = generator.normal(0, 1, parameter.shape)
+            parameter.grad = paddle.to_tensor(gradient.astype("float32"))
+            first[name] = 0.8 * first[name] + 0.2 * gradient
+            second[name] = 0.9 * second[name] + 0.1 * gradient**2
+            update = first[name] / (1 - 0.8**step) / (np.sqrt(second[name] / (1 - 0.9**step)) + 1e-6)
+            decays = exempt is cfg.Exempt.nothing or name == "student.0.weight"
+            update = update + 0.1 * decays * expected[name]
+            ratio = np.linalg.norm(expected[name]) / np.linalg.norm(update) if decays else 1.0
+            expected[name] = expected[name] - 0.01 * ratio * update
+        built.step()
+    for name, parameter in built.parameters.items():
+        np.testing.assert_allclose(parameter.numpy(), expected[name], rtol=2e-5, err_msg=name)
+
+
 def test_clipping_bounds_the_global_norm():
     layers = nn.Linear(4, 4)
     before = layers.weight.numpy(), layers.bias.numpy()
