@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import pickle
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from .state import ANOTHER, EMA, MODEL, STATE
 
 #: Under which name the metadata of an exported file say what they do: one, since several have no order.
 ABOUT = "runner.about"
+#: Names of the networks that runs train.
+NETWORK = re.compile(r"student\d*")
 #: What files of earlier versions say of a network that lost channels.
 PRUNED = "runner.pruned"
 #: Files that are read, in words and by their endings.
@@ -245,7 +248,9 @@ def addressed(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str
     if prefixes >= set(names):
         return {name: value for name, value in arrays.items() if name.partition(".")[0] in names}
     single = {
-        name.removeprefix("student."): value for name, value in arrays.items() if not name.startswith("student1.")
+        name.removeprefix("student."): value
+        for name, value in arrays.items()
+        if name.startswith("student.") or not NETWORK.fullmatch(name.partition(".")[0])
     }
     return {f"{network}.{name}": value for network in names for name, value in single.items()}
 

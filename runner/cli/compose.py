@@ -35,6 +35,9 @@ from ..runs import sweep
 from . import engines, job, networks
 from .config_dir import choices, config_dir
 
+#: What Hydra says of `mimic=[kd,dist]`.
+TWO_LOSSES = re.compile(r"schema/(mimic|features)/(\w+)'.*is not a subclass of", re.DOTALL)
+
 
 def register() -> None:
     """Give Hydra the schemas (`/schema/<group>/<choice>`) and the resolvers that the configs use."""
@@ -126,6 +129,11 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
             case ValidationError():
                 return _misfit(cause)
         last, cause = cause, cause.__cause__
+    if two := TWO_LOSSES.search(str(error)):
+        group, choice = two.groups()
+        return ConfigError(
+            f"{group} takes one choice. Add a further one by a name of its own: +{group}@also.{group}.{choice}={choice}"
+        )
     if isinstance(last, AssertionError):
         return ConfigError(
             f"{_first_line(error)}\nThe key is below one that is null: choose a value for that one first."

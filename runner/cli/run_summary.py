@@ -12,6 +12,7 @@ from rich.text import Text
 from .. import config as cfg
 from .. import runs, terminal
 from ..config.monitor import metrics_of
+from ..config.rules import network_names
 from ..metrics import MANY, METRICS, find, headline, present
 from ..runs.result import Result
 from ..terminal import duration, screen
@@ -43,8 +44,9 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
         images = f" of {result.test_images} images" if metric.is_proportion else ""
         rows[f"test {metric.title}"] = Text.assemble((f"{final[metric.name]:.4f}", "bold"), images)
     first = headline(final)
-    if f"student1/{first.name}" in result.test:
-        rows[f"test {first.title} of student1"] = f"{result.test[f'student1/{first.name}']:.4f}"
+    for name in network_names(config.mode)[1:]:
+        if f"{name}/{first.name}" in result.test:
+            rows[f"test {first.title} of {name}"] = f"{result.test[f'{name}/{first.name}']:.4f}"
     rows["training"] = f"{progress.step} steps, {result.epochs} epochs in {duration(result.seconds)}"
     if result.exported:
         latency = f", {final['latency_ms_p50']:.2f} ms an image" if "latency_ms_p50" in final else ""

@@ -65,6 +65,7 @@ from .model import (
     model_name,
 )
 from .objective import (
+    Also,
     Asl,
     AttentionTransfer,
     Bce,
@@ -76,7 +77,9 @@ from .objective import (
     CustomFeatureLoss,
     CustomLoss,
     CustomMimic,
+    Dist,
     Divergence,
+    Dkd,
     Dml,
     FeatureLoss,
     Focal,
@@ -89,6 +92,8 @@ from .objective import (
     Mimic,
     Mode,
     Reduction,
+    Rkd,
+    RkdFeatures,
     WeightedLoss,
 )
 from .optimization import (
@@ -143,6 +148,8 @@ class Config:
     """Loss that makes a network follow its peer; set by the distilling modes."""
     features: Optional[FeatureLoss] = None
     """Loss that makes layers of a network follow those of its peer; with the distilling modes, beside `mimic`."""
+    also: Also = field(default_factory=Also)
+    """Further losses that follow the peer."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """How gradients change weights."""
     schedule: Schedule = field(default_factory=Schedule)
@@ -166,6 +173,18 @@ class Config:
     debug: Debug = field(default_factory=Debug)
     """Shortcuts for looking into a run."""
 
+    @property
+    def mimics(self) -> dict[str, Mimic]:
+        """Key → settings of every loss of logits against a peer's."""
+        further = {f"also.mimic.{name}": one for name, one in self.also.mimic.items()}
+        return {"mimic": self.mimic, **further} if self.mimic else further
+
+    @property
+    def feature_losses(self) -> dict[str, FeatureLoss]:
+        """Key → settings of every loss of features against a peer's."""
+        further = {f"also.features.{name}": one for name, one in self.also.features.items()}
+        return {"features": self.features, **further} if self.features else further
+
     def __post_init__(self) -> None:
         if self.data.many and self.train.monitor == Train.monitor:
             # A goal that was not given is that of the usual monitor, the highest; another one is refused.
@@ -179,8 +198,8 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "data": (Digits, Cifar10, Cifar100, Mnist, FashionMnist, ImageFolder, FileList, Shards, Synthetic, CustomData),
     "mode": (Cls, ClsDistill, ClsDistillMultiopt, ClsTeacher),
     "loss": (CrossEntropy, LabelSmoothing, Focal, LogitAdjustment, Bce, Asl, CustomLoss),
-    "mimic": (Dml, JsOriginal, Kl, Kd, CustomMimic),
-    "features": (AttentionTransfer, CustomFeatureLoss),
+    "mimic": (Dml, JsOriginal, Kl, Kd, Dkd, Dist, Rkd, CustomMimic),
+    "features": (AttentionTransfer, RkdFeatures, CustomFeatureLoss),
     "optimizer": (Momentum, RMSProp, Sgd, AdamW, Lamb, CustomOptimizer),
     "schedule": (
         Constant,

@@ -32,5 +32,7 @@ def bounded(
 
 
 def path(default: T) -> T:
-    """A dataclass field that is a path, or may be one: `~` at its beginning is the home directory."""
+    """A dataclass field that is a path, or some, or may be: `~` at the beginning of each is the home directory."""
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={PATH: True})  # type: ignore[return-value]
     return field(default=default, metadata={PATH: True})  # type: ignore[return-value]

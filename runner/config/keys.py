@@ -85,6 +85,8 @@ def expand_paths(config: Config) -> None:
     for _, value, part, field in walk(config):
         if field.metadata.get(PATH) and isinstance(value, str):
             setattr(part, field.name, expanded(value))
+        elif field.metadata.get(PATH) and isinstance(value, list):
+            setattr(part, field.name, [expanded(one) for one in value])
 
 
 def expanded(path: str) -> str:

@@ -151,6 +151,8 @@ class Kl(Mimic):
     kind: str = "kl"
     temperature: float = bounded(1.0, above=0)
     """Divisor of both logits before the softmax."""
+    standardize: bool = False
+    """Bring each image's logits to mean 0 and standard deviation 1 first (Sun et al., CVPR 2024)."""
 
 
 @dataclass
@@ -162,6 +164,47 @@ class Kd(Mimic):
     """Share of the peer's outputs; the labels have the rest."""
     temperature: float = bounded(4.0, above=0)
     """Divisor of both logits before the softmax."""
+    standardize: bool = False
+    """Bring each image's logits to mean 0 and standard deviation 1 first (Sun et al., CVPR 2024)."""
+
+
+@dataclass
+class Dkd(Mimic):
+    """Decoupled distillation: T²·(α·TCKD + β·NCKD), beside the whole loss of labels (Zhao et al., CVPR 2022)."""
+
+    kind: str = "dkd"
+    alpha: float = bounded(1.0, min=0)
+    """Factor of the part of the label against all other classes."""
+    beta: float = bounded(8.0, min=0)
+    """Factor of the part of the other classes among themselves; the surer the teacher, the smaller."""
+    temperature: float = bounded(4.0, above=0)
+    """Divisor of both logits before the softmax."""
+    standardize: bool = False
+    """Bring each image's logits to mean 0 and standard deviation 1 first (Sun et al., CVPR 2024)."""
+
+
+@dataclass
+class Dist(Mimic):
+    """Correlations of probabilities with the peer's, within images and within classes (Huang et al., NeurIPS 2022)."""
+
+    kind: str = "dist"
+    beta: float = bounded(2.0, min=0)
+    """Factor of the correlations of an image's classes."""
+    gamma: float = bounded(2.0, min=0)
+    """Factor of the correlations of a class's images, of those that a process computes at once."""
+    temperature: float = bounded(1.0, above=0)
+    """Divisor of both logits before the softmax."""
+
+
+@dataclass
+class Rkd(Mimic):
+    """Distances and angles between the logits of a batch's images, those computed at once (Park et al., CVPR 2019)."""
+
+    kind: str = "rkd"
+    distance: float = bounded(25.0, min=0)
+    """Factor of the distances of pairs."""
+    angle: float = bounded(50.0, min=0)
+    """Factor of the angles of triplets, which take the memory of N³ numbers; 0: none."""
 
 
 @dataclass
@@ -199,6 +242,17 @@ class AttentionTransfer(FeatureLoss):
 
 
 @dataclass
+class RkdFeatures(FeatureLoss):
+    """Distances and angles between pooled maps of images that are computed at once (Park et al., CVPR 2019)."""
+
+    kind: str = "rkd"
+    distance: float = bounded(25.0, min=0)
+    """Factor of the distances of pairs."""
+    angle: float = bounded(50.0, min=0)
+    """Factor of the angles of triplets, which take the memory of N³ numbers; 0: none."""
+
+
+@dataclass
 class CustomFeatureLoss(FeatureLoss):
     """A user-defined loss: `target(student_features, peer_features, **kwargs)` returns a scalar.
 
@@ -210,6 +264,16 @@ class CustomFeatureLoss(FeatureLoss):
     """Where the callable is: `package.module:callable`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the callable."""
+
+
+@dataclass
+class Also:
+    """Further terms beside `mimic` and `features`, by names of your choice, with which they are logged."""
+
+    mimic: dict[str, Mimic] = field(default_factory=dict)
+    """Losses of logits: `+mimic@also.mimic.NAME=dist`, then `also.mimic.NAME.weight=…`."""
+    features: dict[str, FeatureLoss] = field(default_factory=dict)
+    """Losses of features: `+features@also.features.NAME=rkd also.features.NAME.layers=[conv4]`."""
 
 
 @dataclass
@@ -229,22 +293,24 @@ class Cls(Mode):
 
 @dataclass
 class ClsDistill(Mode):
-    """Two networks that learn from the labels and from each other, one optimizer over both."""
+    """Two or more networks that learn from the labels and from each other, one optimizer over all."""
 
     kind: str = "cls_distill"
     peer: Optional[Model] = None
-    """The second network; null: the same as `model`. Choose with `model@mode.peer=…`."""
+    """The second network and all further ones; null: the same as `model`. Choose with `model@mode.peer=…`."""
+    peers: int = bounded(2, min=2)
+    """How many networks learn from each other; each follows the others in the mean over them."""
 
 
 @dataclass
 class ClsDistillMultiopt(ClsDistill):
-    """Two networks that learn from each other, one optimizer and one schedule each."""
+    """Two or more networks that learn from each other, one optimizer and one schedule each."""
 
     kind: str = "cls_distill_multiopt"
     peer_optimizer: Optional[Optimizer] = None
-    """Of the second network; null: the same as `optimizer`. Choose with `optimizer@mode.peer_optimizer=…`."""
+    """Of all but the first network; null: the same as `optimizer`. Choose with `optimizer@mode.peer_optimizer=…`."""
     peer_schedule: Optional[Schedule] = None
-    """Of the second network; null: the same as `schedule`. Choose with `schedule@mode.peer_schedule=…`."""
+    """Of all but the first network; null: the same as `schedule`. Choose with `schedule@mode.peer_schedule=…`."""
 
 
 @dataclass
@@ -261,3 +327,13 @@ class ClsTeacher(Mode):
     """Import and call the `custom` model that the teacher's run names: its code comes from whoever made that run."""
     teacher: Optional[Model] = None
     """The teacher's architecture; null: that of the run, or `model` for a file. Choose with `model@mode.teacher=…`."""
+    more_teachers: list[str] = path([])
+    """Further teachers, as `teacher_from`; the architecture is that of each one's run, for a file as of `teacher`."""
+    teacher_weights: list[float] = bounded([], min=0)
+    """What each teacher counts for, in their order, whatever the sum; empty: all the same."""
+
+    @property
+    def teachers(self) -> dict[str, str]:
+        """Name → weights of every teacher: `teacher`, `teacher1`, …"""
+        names = ["teacher", *(f"teacher{number}" for number in range(1, len(self.more_teachers) + 1))]
+        return dict(zip(names, [self.teacher_from, *self.more_teachers], strict=True))

@@ -17,6 +17,7 @@ from . import (
     Config,
     CustomModel,
     Format,
+    Dist,
     JsOriginal,
     Level,
     Local,
@@ -27,6 +28,8 @@ from . import (
     Pruning,
     ResNet,
     Stem,
+    Rkd,
+    RkdFeatures,
     Vision,
     credentials,
     data_rules,
@@ -70,7 +73,8 @@ def validate(config: Config) -> None:
 
 def network_names(mode: Mode) -> list[str]:
     """Names of the networks a mode trains."""
-    return ["student", "student1"] if isinstance(mode, ClsDistill) else ["student"]
+    further = mode.peers - 1 if isinstance(mode, ClsDistill) else 0
+    return ["student", *(f"student{number}" for number in range(1, further + 1))]
 
 
 def _secrets(config: Config) -> Iterator[str]:
@@ -266,11 +270,20 @@ def _divided(config: Config, processes: int) -> Iterator[str]:
             f"image. Use at least data.batch_size={processes}."
         )
     several = processes > 1 or config.train.accumulate > 1
-    if several and isinstance(config.mimic, JsOriginal) and config.mimic.reduction.name == "sum":
-        yield (
-            "mimic.reduction=sum grows with the part of the batch that is computed at once, so several processes or "
-            "parts (train.accumulate) would change it. Use mimic.reduction=mean with a larger mimic.weight."
-        )
+    for key, mimic in config.mimics.items():
+        if several and isinstance(mimic, JsOriginal) and mimic.reduction.name == "sum":
+            yield (
+                f"{key}.reduction=sum grows with the part of the batch that is computed at once, so several processes "
+                f"or parts (train.accumulate) would change it. Use {key}.reduction=mean with a larger {key}.weight."
+            )
+    parts = processes * config.train.accumulate
+    for key, loss in {**config.mimics, **config.feature_losses}.items():
+        least = 3 if isinstance(loss, (Rkd, RkdFeatures)) and loss.angle else 2
+        if isinstance(loss, (Dist, Rkd, RkdFeatures)) and config.data.batch_size < least * parts:
+            yield (
+                f"{key}={loss.kind} relates images that are computed at once, and needs {least} in each of {parts} "
+                f"parts. Use at least data.batch_size={least * parts}."
+            )
 
 
 def check_monitor(config: Config) -> None:

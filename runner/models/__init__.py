@@ -35,7 +35,7 @@ __all__ = [
 
 def model_of(config: cfg.Config, network: str) -> cfg.Model:
     """The architecture of a trained network."""
-    peer = config.mode.peer if isinstance(config.mode, cfg.ClsDistill) and network == "student1" else None
+    peer = config.mode.peer if isinstance(config.mode, cfg.ClsDistill) and network != "student" else None
     return peer or config.model
 
 

@@ -14,6 +14,7 @@ FREE = (
     "train.threads", "train.device", "train.accelerate", "train.plots", "train.callbacks",
     "optimizer.lr", "optimizer.clip_norm", "schedule.",
     "mode.peer_optimizer.lr", "mode.peer_optimizer.clip_norm", "mode.peer_schedule.", "mode.teacher_from", "mode.trust",
+    "mode.more_teachers",
     "data.root", "data.download", "data.workers", "data.cache", "data.eval_batch_size", "data.check", "data.on_error",
 )  # fmt: skip
 #: Keys that say when a run is complete.

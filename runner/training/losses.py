@@ -17,10 +17,6 @@ from ..errors import ConfigError, nearest
 
 #: (logits [N, K], labels [N], or [N, K] where they are soft) → scalar
 HardLoss = Callable[[Tensor, Tensor], Tensor]
-#: (logits [N, K], the peer's logits [N, K]) → scalar
-MimicLoss = Callable[[Tensor, Tensor], Tensor]
-#: (logits [N, K], the peer's logits [N, K], temperature) → scalar
-Divergence = Callable[[Tensor, Tensor, float], Tensor]
 
 #: The constant of the original's `KLJSLoss`.
 ORIGINAL_EPSILON = 1e-5
@@ -59,24 +55,6 @@ def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
         case cfg.CustomLoss(target=target, kwargs=kwargs):
             custom = load_target(target)
             return lambda logits, labels: custom(logits, labels, **kwargs)
-    raise AssertionError(config)
-
-
-def build_mimic(config: cfg.Mimic, divergence: Divergence) -> MimicLoss:
-    """The mimic loss that the config chooses, without its weight. `divergence` is that of one label or of many."""
-    match config:
-        case cfg.Dml():
-            return lambda logits, peer: divergence(logits, peer, 1.0)
-        case cfg.Kl(temperature=temperature):
-            return lambda logits, peer: divergence(logits, peer, temperature)
-        case cfg.Kd(alpha=alpha, temperature=temperature):
-            return lambda logits, peer: alpha * temperature**2 * divergence(logits, peer, temperature)
-        case cfg.JsOriginal(divergence=kind, reduction=reduction):
-            formula = js_original if kind is cfg.Divergence.js else kl_original
-            return lambda logits, peer: formula(logits, peer, reduction.name)
-        case cfg.CustomMimic(target=target, kwargs=kwargs):
-            custom = load_target(target)
-            return lambda logits, peer: custom(logits, peer, **kwargs)
     raise AssertionError(config)
 
 

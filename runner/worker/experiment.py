@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +94,8 @@ def build(
             with autotuning_off():
                 models.check_input(networks[name], config.data.input_shape, len(loaders.classes), remedy)
     if isinstance(config.mode, cfg.ClsTeacher):
-        notes.append(ranks.broadcast_from_first(lambda: _teachers_accuracy(stage)))
+        for name in config.mode.teachers:
+            notes.append(ranks.broadcast_from_first(functools.partial(_teachers_accuracy, stage, name)))
     features.tap(config, stage.mode, networks)
     steps_per_epoch = loaders.train.batches_per_epoch
     freezing = finetuning.freeze(config, stage)
@@ -211,13 +213,13 @@ def _initial_weights(config: cfg.Config, stage: Stage, start: Start | None) -> d
     return plan
 
 
-def _teachers_accuracy(stage: Stage) -> str:
+def _teachers_accuracy(stage: Stage, name: str) -> str:
     """What a person should see before a student learns from it: a teacher of other images knows nothing of these."""
     split, batches = sample(stage.loaders, TEACHERS_IMAGES)
-    value = accuracy(stage, "teacher", batches)
+    value = accuracy(stage, name, batches)
     count, every = len(batches.split), len(stage.loaders.source.splits[split])
     of = f"{count:,} of {every:,}" if count < every else f"{every:,}"
-    return f"teacher: {stage.headline.title} {value:.4f} on {of} images of {split}"
+    return f"{name}: {stage.headline.title} {value:.4f} on {of} images of {split}"
 
 
 def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:
@@ -249,7 +251,8 @@ def _optimizations(
     if isinstance(config.mode, cfg.ClsDistillMultiopt):
         own = config.mode.peer_optimizer
         key = "mode.peer_optimizer" if own else "optimizer"
-        chosen.append((key, own or config.optimizer, config.mode.peer_schedule or config.schedule))
+        peers = (key, own or config.optimizer, config.mode.peer_schedule or config.schedule)
+        chosen += [peers] * (config.mode.peers - 1)
     quantize = config.compression.quantize
     pact = quantize.pact if isinstance(quantize, cfg.TrainedQuantization) else None
     return [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import paddle
 from paddle import Tensor
@@ -11,16 +13,19 @@ from ..errors import ConfigError, UserError
 from ..kernels import taps
 from ..models import Networks, Output
 from ..models.input_check import preserved, reason
-from ..models.taps import check_names
+from ..models.taps import Reader, check_names
 from ..training import feature_losses
-from ..training.modes import Mode
+from ..training.modes import Mode, layers_of
 
 
 def check(config: cfg.Config, mode: Mode, networks: Networks) -> None:
     """Errors: ConfigError for a layer that a network does not have."""
     for name, layers in mode.taps.items():
-        other_names = " Where they are called otherwise than the student's: features.peer_layers=[…]"
-        check_names(networks[name], name, layers, _key(config, name), "" if name == "student" else other_names)
+        for layer in layers:
+            key = _key(config, name, layer)
+            peers_key = f"{key.rpartition('.')[0]}.peer_layers"
+            other_names = f" Where they are called otherwise than the student's: {peers_key}=[…]"
+            check_names(networks[name], name, [layer], key, "" if name == "student" else other_names)
 
 
 def tap(config: cfg.Config, mode: Mode, networks: Networks) -> None:
@@ -29,25 +34,28 @@ def tap(config: cfg.Config, mode: Mode, networks: Networks) -> None:
     The loss is tried once on random images; nothing of the networks changes. Errors: ConfigError for layers, or a loss,
     that do not fit.
     """
-    if config.features is None:
+    if not mode.taps:
         return
     shape = config.data.input_shape
     with preserved(networks):
         networks.train()
         for name, layers in mode.taps.items():
-            networks.tap(name, taps.readers(networks[name], layers, shape, name, _key(config, name)))
+            readers: dict[str, Reader] = {}
+            for layer in layers:
+                readers |= taps.readers(networks[name], [layer], shape, name, _key(config, name, layer))
+            networks.tap(name, readers)
         images = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
         with paddle.no_grad():
             outputs = networks(paddle.to_tensor(images))
-            student, peer = mode.taps
-            _try(config.features, outputs, student, peer)
-            if peer in networks.trained:
-                _try(config.features, outputs, peer, student)
+            for key, settings in config.feature_losses.items():
+                for name, peer in itertools.permutations(mode.taps, 2):
+                    if name in networks.trained:
+                        _try(key, settings, outputs, name, peer)
 
 
-def _try(settings: cfg.FeatureLoss, outputs: dict[str, Output], name: str, peer: str) -> None:
+def _try(key: str, settings: cfg.FeatureLoss, outputs: dict[str, Output], name: str, peer: str) -> None:
     """Errors: ConfigError where the loss of a network against its peer raises or is no number."""
-    own, other = outputs[name].features, outputs[peer].features
+    own, other = ({layer: outputs[one].features[layer] for layer in layers_of(settings, one)} for one in (name, peer))
     shapes = ", ".join(
         f"'{layer}' {list(maps.shape)} and '{peer_layer}' {list(peer_maps.shape)}"
         for (layer, maps), (peer_layer, peer_maps) in zip(own.items(), other.items(), strict=True)
@@ -58,16 +66,17 @@ def _try(settings: cfg.FeatureLoss, outputs: dict[str, Output], name: str, peer:
         raise
     except Exception as error:
         raise ConfigError(
-            f"features={settings.kind} fails for {name} and {peer} with {shapes}.\n"
+            f"{key}={settings.kind} fails for {name} and {peer} with {shapes}.\n"
             f"The reason: {type(error).__name__}: {reason(error)}\n"
-            "Name layers that it can compare in features.layers (and features.peer_layers)."
+            f"Name layers that it can compare in {key}.layers (and {key}.peer_layers)."
         ) from error
     if not isinstance(loss, Tensor) or loss.shape:
         shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ConfigError(f"features={settings.kind} gives {shape} where a scalar is due: return a mean, loss.mean().")
+        raise ConfigError(f"{key}={settings.kind} gives {shape} where a scalar is due: return a mean, loss.mean().")
 
 
-def _key(config: cfg.Config, network: str) -> str:
-    """The key that names the layers of a network."""
-    own = network != "student" and config.features is not None and config.features.peer_layers
-    return "features.peer_layers" if own else "features.layers"
+def _key(config: cfg.Config, network: str, layer: str) -> str:
+    """The key that names a layer of a network; the first one where several do."""
+    losses = config.feature_losses.items()
+    key, settings = next((key, one) for key, one in losses if layer in layers_of(one, network))
+    return f"{key}.peer_layers" if network != "student" and settings.peer_layers else f"{key}.layers"

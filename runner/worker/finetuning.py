@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from .. import config as cfg
 from .. import models
 from ..compression import slim
+from ..config import rules
 from ..errors import ConfigError
 from ..models import Freezing, Frozen, parts
 from . import initial
@@ -43,7 +44,7 @@ def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
     """Errors: ConfigError where nothing that is frozen for a while would begin to train before the run ends."""
     if config.debug.fast_dev_run or not steps:
         return
-    for name in ("student", "student1") if isinstance(config.mode, cfg.ClsDistill) else ("student",):
+    for name in rules.network_names(config.mode):
         epochs, key = models.model_of(config, name).freeze_epochs, _key(config, name)
         if epochs is not None and round(epochs * steps_per_epoch) >= steps:
             raise ConfigError(
@@ -91,7 +92,7 @@ def _by_depth(decay: float, stage: Stage, names: Sequence[str]) -> dict[str, flo
 
 def _key(config: cfg.Config, network: str) -> str:
     """The key that says what of a network is frozen."""
-    is_own = isinstance(config.mode, cfg.ClsDistill) and config.mode.peer and network == "student1"
+    is_own = isinstance(config.mode, cfg.ClsDistill) and config.mode.peer and network != "student"
     return "mode.peer.freeze" if is_own else "model.freeze"
 
 

@@ -106,10 +106,10 @@ def load_one(
 
 
 def _single(own: weights.Weights) -> weights.Weights:
-    """Of a run of two networks the student's."""
-    if not any(name.startswith("student1.") for name in own.arrays):
-        return own
-    return replace(own, arrays={key: array for key, array in own.arrays.items() if not key.startswith("student1.")})
+    """Of a run of several networks the student's."""
+    networks = {key: key.partition(".")[0] for key in own.arrays}
+    peers = {key for key, name in networks.items() if name != "student" and weights.NETWORK.fullmatch(name)}
+    return replace(own, arrays={key: array for key, array in own.arrays.items() if key not in peers})
 
 
 def adapted(

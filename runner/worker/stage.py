@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -128,9 +128,12 @@ def _networks(
         name: models.build(models.model_of(config, name), classes, config.data.channels) for name in mode.networks
     }
     if ranks and isinstance(config.mode, cfg.ClsTeacher):
-        teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, config.mode, config))
-        frozen = teacher.build(config.mode, config, loaders.classes, notes, teacher_weights)
-        return Networks(trained, {"teacher": frozen})
+        frozen = {}
+        for name, origin in config.mode.teachers.items():
+            mode_of_one = replace(config.mode, teacher_from=origin)
+            teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, mode_of_one, config))
+            frozen[name] = teacher.build(mode_of_one, config, loaders.classes, notes, teacher_weights)
+        return Networks(trained, frozen)
     return Networks(trained)
 
 

@@ -63,7 +63,7 @@ def build(
             "Take a teacher that was trained on these classes."
         )
     name, prefix = mode.teacher_network, f"{mode.teacher_network}."
-    held = {key.partition(".")[0] for key in own_weights.arrays} & {"student", "student1"}
+    held = {name for key in own_weights.arrays if weights.NETWORK.fullmatch(name := key.partition(".")[0])}
     if held and name not in held:
         raise CheckpointError(
             f"mode.teacher_network={name}: {own_weights.origin} has no such network. It has: {', '.join(sorted(held))}"

@@ -27,6 +27,7 @@ CONFIG_ERRORS = [
     (["train=True"], ["train=True", "config group", "train=default", "train.epochs"]),
     (["compression=null"], ["compression=null", "compression=none"]),
     (["mimic=null"], ["mimic=null", "~mimic for none"]),
+    (["mode=cls_distill", "mimic=[kd,dist]"], ["+mimic@also.mimic.dist=dist"]),
     (["--seed", "3"], ["--seed: there is no such option", "train.seed=1"]),
     (["mode=cls", "--train.seed=3"], ["--train.seed=3: there is no such option"]),
     (["train.epochs", "=", "3"], ["KEY=VALUE without spaces"]),

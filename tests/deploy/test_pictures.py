@@ -94,9 +94,7 @@ def test_probabilities_are_those_of_predict(tmp_path, engine):
         pictures = np.stack([picture(*size), picture(*size)[::-1]])
         # At a temperature of 2 the logits are halved.
         expected = np.sqrt(Deployed(folder)([Image.fromarray(one) for one in pictures]))
-        np.testing.assert_allclose(
-            run(pictures)["probabilities"], expected / expected.sum(1, keepdims=True), atol=2e-3
-        )
+        np.testing.assert_allclose(run(pictures)["probabilities"], expected / expected.sum(1, keepdims=True), atol=2e-3)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

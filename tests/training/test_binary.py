@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from runner import config as cfg
-from runner.training import binary, losses
+from runner.training import binary, mimics
 from runner.training.losses import Classes
 
 
@@ -28,8 +28,8 @@ def sigmoid(logits):
     return 1 / (1 + np.exp(-logits))
 
 
-def computed(loss, logits, labels):
-    return float(loss(paddle.to_tensor(logits), paddle.to_tensor(labels)))
+def computed(loss, logits, labels, *others):
+    return float(loss(paddle.to_tensor(logits), paddle.to_tensor(labels), *others))
 
 
 @settings(max_examples=30, deadline=None)
@@ -111,11 +111,11 @@ def test_a_peer_is_followed_in_each_label_by_itself(case, temperature):
     logits, peer, _ = case
     p, q = sigmoid(logits / temperature), sigmoid(peer / temperature)
     expected = (q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))).mean()
-    kl = computed(losses.build_mimic(cfg.Kl(temperature=temperature), binary.kl_divergence), logits, peer)
+    kl = computed(mimics.build(cfg.Kl(temperature=temperature), binary.kl_divergence), logits, peer, None)
     assert kl == pytest.approx(expected, rel=1e-4, abs=1e-7)
-    kd = computed(losses.build_mimic(cfg.Kd(alpha=0.3, temperature=temperature), binary.kl_divergence), logits, peer)
+    kd = computed(mimics.build(cfg.Kd(alpha=0.3, temperature=temperature), binary.kl_divergence), logits, peer, None)
     assert kd == pytest.approx(0.3 * temperature**2 * kl, rel=1e-6)
-    assert computed(losses.build_mimic(cfg.Dml(), binary.kl_divergence), logits, logits) == 0
+    assert computed(mimics.build(cfg.Dml(), binary.kl_divergence), logits, logits, None) == 0
 
 
 def test_a_loss_of_ones_own_is_given_labels_as_numbers():

@@ -11,7 +11,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from runner import config as cfg
 from runner.errors import ConfigError
-from runner.training import losses
+from runner.training import losses, mimics
 
 TOLERANCE = 1e-6
 
@@ -95,14 +95,14 @@ def test_kl_divergence_is_summed_over_classes_and_averaged_over_the_batch(drawn,
 
 def test_equal_logits_have_no_mutual_loss_by_default_but_do_in_the_original():
     logits = paddle.to_tensor(np.random.default_rng(0).normal(size=(4, 10)))
-    assert float(losses.build_mimic(cfg.Dml(), losses.kl_divergence)(logits, logits)) == pytest.approx(0, abs=1e-12)
-    assert float(losses.build_mimic(cfg.JsOriginal(), losses.kl_divergence)(logits, logits)) > 1e-7
+    assert float(mimics.build(cfg.Dml(), losses.kl_divergence)(logits, logits, None)) == pytest.approx(0, abs=1e-12)
+    assert float(mimics.build(cfg.JsOriginal(), losses.kl_divergence)(logits, logits, None)) > 1e-7
 
 
 def test_distillation_has_the_squared_temperature_so_that_its_gradient_keeps_its_size():
     generator = np.random.default_rng(0)
     logits, peer = tensors(generator.normal(size=(8, 10)), generator.normal(size=(8, 10)))
-    distillation = losses.build_mimic(cfg.Kd(alpha=0.3, temperature=4), losses.kl_divergence)(logits, peer)
+    distillation = mimics.build(cfg.Kd(alpha=0.3, temperature=4), losses.kl_divergence)(logits, peer, None)
     assert float(distillation) == pytest.approx(0.3 * 16 * float(losses.kl_divergence(logits, peer, 4.0)), rel=1e-12)
 
 

@@ -7,7 +7,7 @@ import pytest
 from paddle import nn
 
 from runner.models import Networks
-from runner.training import modes
+from runner.training import losses, modes
 
 
 def pair(config_of, *overrides):
@@ -168,3 +168,75 @@ def test_a_mode_names_the_layers_of_both_networks(config_of):
     assert named == {"student": ["shaped"], "student1": ["shaped"]}
     words = ["mode=cls_teacher", "mode.teacher_from=here", *AT, "features.peer_layers=[layer1]"]
     assert modes.build(config_of(*words)).taps == {"student": ["shaped"], "teacher": ["layer1"]}
+
+
+def several(config_of, *overrides, names=("student", "student1", "student2"), frozen=()):
+    """Networks of a mode, the terms of its losses, and their config."""
+    config = config_of(*overrides)
+    paddle.seed(1)
+    made = {name: nn.Linear(6, 4) for name in (*names, *frozen)}
+    networks = Networks({name: made[name] for name in names}, {name: made[name] for name in frozen})
+    images, labels = paddle.randn([5, 6]), paddle.to_tensor([0, 1, 2, 3, 0])
+    outputs = networks(images)
+    return networks, modes.build(config).losses(outputs, labels), outputs
+
+
+@pytest.mark.parametrize("mode", ["cls_distill", "cls_distill_multiopt"])
+def test_each_of_several_peers_follows_the_mean_of_the_others(config_of, mode):
+    _, parts, outputs = several(config_of, f"mode={mode}", "mode.peers=3")
+    terms = {name: value for part in parts for name, value in part.items()}
+    assert len(terms) == 6
+    for name in outputs:
+        others = [float(losses.kl_divergence(outputs[name].logits, outputs[o].logits)) for o in outputs if o != name]
+        assert float(terms[f"mimic/{name}"]) == pytest.approx(sum(others) / 2, rel=1e-5)
+
+
+def test_of_several_peers_each_has_an_optimizer_and_no_gradient_of_others(config_of):
+    overrides = ["mode=cls_distill_multiopt", "mode.peers=3"]
+    assert modes.build(config_of(*overrides)).owners == [["student"], ["student1"], ["student2"]]
+    networks, parts, _ = several(config_of, *overrides)
+    sum(parts[2].values()).backward()
+    assert [networks[name].weight.grad is not None for name in networks] == [False, False, True]
+
+
+def test_teachers_count_as_their_weights_say(config_of):
+    overrides = [
+        "mode=cls_teacher", "mode.teacher_from=a", "mode.more_teachers=[b]", "mode.teacher_weights=[3,1]", "mimic=kl",
+    ]  # fmt: skip
+    networks, [terms], outputs = several(config_of, *overrides, names=["student"], frozen=["teacher", "teacher1"])
+    student = outputs["student"].logits
+    first, second = (float(losses.kl_divergence(student, outputs[name].logits)) for name in ("teacher", "teacher1"))
+    assert float(terms["mimic/student"]) == pytest.approx(0.75 * first + 0.25 * second, rel=1e-5)
+    terms["mimic/student"].backward()
+    mixed = 0.75 * paddle.nn.functional.softmax(outputs["teacher"].logits) + 0.25 * paddle.nn.functional.softmax(
+        outputs["teacher1"].logits
+    )
+    # The gradient is that of following the mean of their probabilities.
+    own = paddle.nn.functional.softmax(outputs["student"].logits.detach())
+    assert networks["student"].bias.grad.numpy() == pytest.approx((own - mixed).mean(0).numpy(), abs=1e-6)
+
+
+def test_further_terms_have_names_weights_and_no_gradient_for_the_peer(config_of):
+    overrides = ["mode=cls_distill_multiopt", "mimic=kd", "+mimic@also.mimic.relations=dist"]
+    _, plain = pair(config_of, *overrides)
+    assert [*plain[0]] == ["ce/student", "mimic/student", "mimic/relations/student"]
+    networks, doubled = pair(config_of, *overrides, "also.mimic.relations.weight=2")
+    term = "mimic/relations/student1"
+    assert float(doubled[1][term]) == pytest.approx(2 * float(plain[1][term]), rel=1e-6)
+    doubled[1][term].backward()
+    assert networks["student"].weight.grad is None
+    assert networks["student1"].weight.grad.numpy().any()
+
+
+def test_the_labels_have_the_share_that_a_further_kd_leaves(config_of):
+    _, [first, _] = pair(config_of, "mode=cls_distill_multiopt", "+mimic@also.mimic.kd=kd", "also.mimic.kd.alpha=1")
+    assert float(first["ce/student"]) == 0.0
+
+
+def test_feature_losses_of_different_layers_stand_beside_each_other(config_of):
+    further = ["+features@also.features.relations=rkd", "also.features.relations.layers=[shaped]"]
+    _, [terms] = tapped(config_of, "mode=cls_distill", "mimic=dml", *AT, *further)
+    assert {"features/student", "features/relations/student", "features/relations/student1"} < terms.keys()
+    other = ["also.features.relations.layers=[maps]", "also.features.relations.peer_layers=[out]"]
+    named = modes.build(config_of("mode=cls_distill", *AT, *further, *other)).taps
+    assert named == {"student": ["shaped", "maps"], "student1": ["shaped", "out"]}

@@ -24,10 +24,11 @@ ROUNDING = 2e-5
 def with_pictures(model: ModelProto, manifest: Manifest) -> ModelProto:
     """A network with what `manifest` says of pictures before it, and the activation behind it.
 
-    Its input is `pictures`, uint8 [N, height, width, 3], upright RGB; its outputs `probabilities`, float32 [N, K], at
-    the temperature where one was fitted, and, of many labels, bool [N, K] from the thresholds on (`labels`). The
-    metadata have the names of the classes, and below which probability an image is of none of them. Scaling is two products with matrices of Pillow's weights, since ONNX's
-    Resize has no box between pixels: it differs by a level of 256 where an engine rounds another way.
+    Its input is `pictures`, uint8 [N, height, width, 3], upright RGB; its outputs `probabilities`, float32 [N, K],
+    at the temperature where one was fitted, and, of many labels, bool [N, K] from the thresholds on (`labels`). The
+    metadata have the names of the classes, and below which probability an image is of none of them. Scaling is two
+    products with matrices of Pillow's weights, since ONNX's Resize has no box between pixels: it differs by a level
+    of 256 where an engine rounds another way.
     """
     graph = Graph.read(model)
     own, graph.nodes = graph.nodes, []

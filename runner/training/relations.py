@@ -1,0 +1,78 @@
+"""Losses of how images and classes relate to each other in a batch, against the same of a peer."""
+
+from __future__ import annotations
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+
+from ..models.taps import Features
+from .losses import log_probabilities
+
+#: Least squared length of a vector: a shorter one has no direction, and no gradient.
+LEAST = 1e-24
+
+
+def dist(logits: Tensor, peer: Tensor, beta: float, gamma: float, temperature: float) -> Tensor:
+    """T²·(β·inter + γ·intra) of Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, eq. 8-10.
+
+    Both parts are 1 - Pearson's correlation of probabilities at temperature T with the peer's: inter, of the classes of
+    an image, in the mean over images; intra, of the images of a class, in the mean over classes. Logits are float
+    [N, K]; returns a scalar. Intra is of the images that are computed at once.
+    """
+    own, other = (log_probabilities(values / temperature).exp() for values in (logits, peer))
+    inter, intra = 1 - _correlation(own, other), 1 - _correlation(own.t(), other.t())
+    return temperature**2 * (beta * inter + gamma * intra)
+
+
+def _correlation(own: Tensor, other: Tensor) -> Tensor:
+    """Pearson's correlation of each row with the other's, in the mean over rows [R, C]; of a constant row it is 0."""
+    return (_unit(_centred(own)) * _unit(_centred(other))).sum(axis=-1).mean()
+
+
+def _centred(rows: Tensor) -> Tensor:
+    return rows - rows.mean(axis=-1, keepdim=True)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return vectors * paddle.rsqrt(paddle.clip(vectors.square().sum(axis=-1, keepdim=True), min=LEAST))
+
+
+def rkd(own: Tensor, peer: Tensor, distance: float, angle: float) -> Tensor:
+    """Relational knowledge distillation (Park et al., CVPR 2019): λ_D·(eq. 5) + λ_A·(eq. 8), of logits or features.
+
+    Float [N, D] and [N, D'], one row an image; returns a scalar, the Huber losses in the mean over all N² pairs and N³
+    triplets, as in the authors' code. Memory is that of N³ numbers where λ_A is not 0. Both are of the images that are
+    computed at once, and 0 of a single image.
+    """
+    # Differences of half precision are coarse, and their squares overflow.
+    with paddle.amp.auto_cast(enable=False):
+        own, peer = (values if values.dtype == paddle.float64 else values.astype("float32") for values in (own, peer))
+        differences, others = (values.unsqueeze(1) - values.unsqueeze(0) for values in (own, peer))
+        loss = distance * _huber(_distances(differences), _distances(others)) if distance else 0.0 * own.sum()
+        return loss + angle * _huber(_cosines(differences), _cosines(others)) if angle else loss
+
+
+def _huber(own: Tensor, other: Tensor) -> Tensor:
+    return F.smooth_l1_loss(own, other)
+
+
+def _distances(differences: Tensor) -> Tensor:
+    """Distances [N, N] of images from their differences [N, N, D], over the mean of those of different images."""
+    lengths = paddle.clip(differences.square().sum(axis=-1), min=LEAST).sqrt()
+    count = len(lengths)
+    # Where all images are the same there is no distance to divide by.
+    mean = paddle.clip(lengths.sum() / max(1, count * (count - 1)), min=LEAST**0.5)
+    return lengths / mean * (1 - paddle.eye(count, dtype=lengths.dtype))
+
+
+def _cosines(differences: Tensor) -> Tensor:
+    """Cosines [N, N, N] of the angles that images i and k have at image j, of differences [N, N, D]."""
+    directions = _unit(differences)
+    return paddle.matmul(directions, directions, transpose_y=True)
+
+
+def rkd_of_features(features: Features, peer: Features, distance: float, angle: float) -> Tensor:
+    """`rkd` of maps [N, C, H, W] averaged over their pixels, summed over the pairs of layers."""
+    pairs = zip(features.values(), peer.values(), strict=True)
+    return paddle.add_n([rkd(own.mean([2, 3]), other.mean([2, 3]), distance, angle) for own, other in pairs])
