@@ -333,7 +333,7 @@ class ClsTeacher(Mode):
     """What each teacher counts for, in their order, whatever the sum; empty: all the same."""
 
     @property
-    def teachers(self) -> dict[str, str]:
+    def teachers(self) -> dict[str, Optional[str]]:
         """Name → weights of every teacher: `teacher`, `teacher1`, …"""
         names = ["teacher", *(f"teacher{number}" for number in range(1, len(self.more_teachers) + 1))]
         return dict(zip(names, [self.teacher_from, *self.more_teachers], strict=True))
