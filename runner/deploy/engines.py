@@ -103,8 +103,8 @@ class OnnxRuntime:
 class OpenVino:
     """An ONNX file on the CPU in float32 or int8, as it says: never in the bfloat16 that some CPUs would choose.
 
-    Networks of a fixed batch size take 0.5 to 0.7 times as long as those of any (OpenVINO 2026.4, MobileNetV3), but
-    compiling one takes about a second: the first sizes that come again have one of their own.
+    Networks of a fixed batch size take 0.3 to 0.8 times as long as those of any (OpenVINO 2026.4, MobileNetV3), but
+    compiling one takes a second or more: the first sizes that come again have one of their own.
     """
 
     #: Batch sizes that are compiled.
