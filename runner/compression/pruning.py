@@ -95,9 +95,14 @@ def prune(
     after = (shapes.channels(network), cost.macs(network, input_shape), slim.parameters(network))
     # Quantized convolutions, among others, are passed over by PaddleSlim without a word.
     if after[2] >= before[2]:
+        remedy = f"Raise compression.prune.ratio (it is {settings.ratio}), or skip fewer layers."
+        if before[0] and not pruner.groups():
+            remedy = (
+                "Their channels are bound to what cannot be pruned, such as layer norms. Use compression=none or qat."
+            )
         raise ConfigError(
             f"compression.prune takes nothing off {type(network).__name__}: of {len(before[0])} convolutions none "
-            f"loses a filter. Raise compression.prune.ratio (it is {settings.ratio}), or skip fewer layers."
+            f"loses a filter. {remedy}"
         )
     if settings.macs_reduction is not None and after[1] > wanted:
         raise ConfigError(

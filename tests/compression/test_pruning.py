@@ -250,6 +250,19 @@ def test_a_network_without_convolutions_is_refused():
         pruned(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10)))
 
 
+def test_a_network_whose_channels_are_bound_to_what_cannot_be_pruned_is_refused_with_that_reason():
+    class Normalised(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.out = nn.Conv2D(3, 8, 3), nn.LayerNorm(8), nn.Linear(8, 10)
+
+        def forward(self, images):
+            return self.out(self.norm(self.conv(images).flatten(2).transpose([0, 2, 1])).mean(1))
+
+    with pytest.raises(ConfigError, match=r"of 1 convolutions none loses a filter\. Their channels are bound"):
+        pruned(Normalised())
+
+
 def test_a_network_that_cannot_be_traced_is_refused_with_the_reason():
     class Untraceable(nn.Layer):
         def __init__(self):
