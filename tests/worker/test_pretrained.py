@@ -1,0 +1,168 @@
+"""`model.weights`: what a network begins with, for other classes and other channels."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import paddle
+import pytest
+from safetensors.numpy import save_file
+
+from runner import config as cfg
+from runner import models
+from runner.checkpoints import imagenet, weights
+from runner.cli.compose import config_of
+from runner.data.download import OfficialFile
+from runner.errors import CheckpointError, ConfigError
+from runner.models import Networks
+from runner.worker import pretrained
+
+SMALL = ["model=mobilenet_v3_small_x0_35"]
+
+
+def built(config: cfg.Config, classes: int) -> Networks:
+    return Networks({"student": models.build(config.model, classes, config.data.channels)})
+
+
+def arrays_of(model: cfg.Model, classes: int) -> dict[str, np.ndarray]:
+    paddle.seed(3)
+    return {name: value.numpy() for name, value in models.build(model, classes).state_dict().items()}
+
+
+def begun(arrays, classes, *words, known=None, foreign=True):
+    """A network that began with these arrays, its parameters, and what was said."""
+    config = config_of([*SMALL, *words])
+    networks = built(config, len(classes))
+    own = weights.Weights("w.pth", arrays, classes=known, is_foreign=foreign)
+    notes = pretrained.load_into({"student": pretrained.Pretrained(own, False)}, config, networks, classes)
+    return {name: value.numpy() for name, value in networks["student"].state_dict().items()}, notes
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return arrays_of(cfg.MobileNetV3(size=cfg.Size.small, scale=0.35), 10)
+
+
+TEN = [f"class {number}" for number in range(10)]
+
+
+def test_all_of_it_is_taken_where_it_fits(arrays):
+    own, notes = begun(arrays, TEN, foreign=False)
+    assert all((own[name] == array).all() for name, array in arrays.items())
+    assert notes == [f"student: {len(arrays)} of {len(arrays)} tensors from w.pth"]
+
+
+def test_a_head_for_other_classes_begins_anew_and_is_said(arrays):
+    own, notes = begun(arrays, ["a", "b", "c"])
+    assert (own["last_conv.weight"] == arrays["last_conv.weight"]).all()
+    assert own["out.weight"].shape == (1280, 3)
+    assert "out.bias, out.weight are re-initialised: the weights are for 10 classes, not 3" in notes[0]
+
+
+def test_the_rows_of_known_classes_are_taken_by_name(arrays):
+    own, notes = begun(arrays, ["class 7", "class 2"], known=TEN)
+    np.testing.assert_array_equal(own["out.weight"], arrays["out.weight"][:, [7, 2]])
+    np.testing.assert_array_equal(own["out.bias"], arrays["out.bias"][[7, 2]])
+    assert "by name, 2 of 10" in notes[0]
+
+
+def test_as_many_classes_of_other_names_are_other_classes(arrays):
+    own, notes = begun(arrays, [f"other {number}" for number in range(10)], known=TEN)
+    assert not (own["out.weight"] == arrays["out.weight"]).all()
+    assert "the weights do not know other 0" in notes[0]
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels_are_adapted_and_said(arrays, channels):
+    numbers = str([0.5] * channels).replace(" ", "")
+    own, notes = begun(
+        arrays, TEN, "data=synthetic", f"data.channels={channels}", f"data.mean={numbers}", f"data.std={numbers}"
+    )
+    stem = arrays["conv1.conv.weight"]
+    assert own["conv1.conv.weight"].shape[1] == channels
+    if channels == 1:
+        np.testing.assert_allclose(own["conv1.conv.weight"], stem.sum(1, keepdims=True), rtol=1e-6)
+    else:
+        np.testing.assert_allclose(own["conv1.conv.weight"][:, 3], stem[:, 0] * 0.75, rtol=1e-6)
+    assert f"conv1.conv.weight is adapted from 3 channels to {channels}" in notes[0]
+
+
+def test_another_normalisation_is_said_with_what_to_type(arrays):
+    _, notes = begun(arrays, TEN, "data.mean=[0.1,0.1,0.1]")
+    assert "data.mean=[0.485,0.456,0.406] data.std=[0.229,0.224,0.225]" in notes[1]
+
+
+def test_a_network_that_lacks_some_is_refused_and_half_of_one_also_when_not_strict(arrays):
+    few = dict(list(arrays.items())[:6])
+    with pytest.raises(CheckpointError, match=r"6 of \d+ tensors match"):
+        begun(few, TEN)
+    with pytest.raises(CheckpointError, match="less than half of its numbers"):
+        begun(few, TEN, "checkpoint.strict=false")
+
+
+def test_one_thing_is_said_once():
+    for words in (
+        ["model.weights=a.pth", "checkpoint.init_from=b"],
+        ["mode=cls_distill", "model@mode.peer=resnet18", "mode.peer.weights=a.pth", "checkpoint.init_from=b"],
+        ["mode=cls_teacher", "model@mode.teacher=resnet18", "mode.teacher.weights=a.pth", "mode.teacher_from=b"],
+    ):
+        with pytest.raises(ConfigError, match="Use one of them"):
+            config_of(words)
+
+
+def test_a_teacher_needs_weights():
+    with pytest.raises(ConfigError, match=r"mode\.teacher_from has no value"):
+        config_of(["mode=cls_teacher", "model@mode.teacher=resnet18"])
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+def test_published_weights_come_from_a_mirror_once_and_into_the_cache(tmp_path, monkeypatch, arrays):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    published = tmp_path / "mirror"
+    published.mkdir()
+    name = "MobileNetV3_small_x0_35_pretrained.pdparams"
+    paddle.save({key: paddle.to_tensor(value) for key, value in arrays.items()}, str(published / name))
+    model = cfg.MobileNetV3(size=cfg.Size.small, scale=0.35)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=published)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        path = imagenet.file_of(model, f"http://127.0.0.1:{server.server_port}/")
+        server.shutdown()
+        thread.join()
+    assert path == tmp_path / "cache" / "runner" / "weights" / name
+    assert imagenet.file_of(model, "http://127.0.0.1:1") == path
+    assert weights.read(path).arrays.keys() == arrays.keys()
+
+
+def test_without_a_network_the_file_to_bring_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(Exception, match=r"by hand to .*weights/resnet18\.pdparams"):
+        imagenet.file_of(cfg.Vision(architecture="resnet18"), "http://127.0.0.1:1")
+
+
+def test_every_published_file_of_paddle_has_a_checksum():
+    published = {name: imagenet._published(cfg.Vision(architecture=name)) for name in cfg.ARCHITECTURES}
+    assert [name for name, file in published.items() if file is None] == ["vgg11", "vgg13"]
+    for file in filter(None, published.values()):
+        assert isinstance(file, OfficialFile)
+        assert len(bytes.fromhex(file.md5 or "")) == hashlib.md5(usedforsecurity=False).digest_size
+
+
+def test_an_architecture_without_published_weights_is_named():
+    with pytest.raises(CheckpointError, match=r"efficientnet_lite3.*model\.weights=FILE"):
+        imagenet.file_of(cfg.EfficientNetLite(version=3), None)
+
+
+def test_a_pruned_network_is_for_init_from(tmp_path, arrays):
+    save_file(arrays, tmp_path / "w.safetensors", weights.metadata(True, TEN))
+    config = config_of([*SMALL, f"model.weights={tmp_path / 'w.safetensors'}"])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.init_from=RUN"):
+        pretrained.read(config, ["student"])
