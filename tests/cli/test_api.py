@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 import runner
-from runner import errors
+from runner import errors, runs
 from runner.cli import api, call
 from runner.cli.compose import register
 from runner.cli.config_dir import config_dir
@@ -250,23 +251,37 @@ except KeyboardInterrupt as stop:
 """
 
 
-@pytest.mark.slow
-def test_an_interrupted_run_can_be_resumed(tmp_path):
+@pytest.fixture
+def training(tmp_path):
+    """Such a program, whose run has validated once."""
     program = subprocess.Popen(
         [sys.executable, "-u", "-c", INTERRUPTED], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
         start_new_session=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    printed = ""
-    for line in program.stdout:
-        printed += line
-        if "val student" in line and program.poll() is None and "interrupted" not in printed:
-            program.send_signal(signal.SIGINT)
-            break
-    printed += program.stdout.read()
-    assert program.wait() == 0, printed
+    assert any("val student" in line for line in program.stdout)
+    yield program
+    program.stdout.close()
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_can_be_resumed(training, tmp_path):
+    training.send_signal(signal.SIGINT)
+    printed = training.stdout.read()
+    assert training.wait() == 0, printed
     assert "interrupted: Stopped by Ctrl-C. Continue with the same command" in printed
     assert (tmp_path / "run" / "checkpoints" / "last").is_file()
     assert runner.open(tmp_path / "run").history.index[-1] > 0
+
+
+@pytest.mark.slow
+def test_a_run_whose_program_is_killed_ends_and_can_be_resumed(training, tmp_path):
+    training.kill()
+    training.wait()
+    patience = time.monotonic() + 60
+    while (state := runs.state(tmp_path / "run")).status == "RUNNING" and time.monotonic() < patience:
+        time.sleep(0.2)
+    assert (state.status, state.exit_code) == ("KILLED", 143)
+    assert (tmp_path / "run" / "checkpoints" / "last").is_file()
 
 
 @pytest.mark.slow
