@@ -16,9 +16,12 @@ import tempfile
 from pathlib import Path
 
 import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 
-from runner import config as cfg
 from runner import files
+from runner.cli import compose
+from runner.cli.config_dir import config_dir
 from runner.config import store
 from runner.runs import sweep
 from runner.runs.journal import CONFIG, JOURNAL, MISTAKES, OVERRIDES, PER_CLASS, RESULT
@@ -26,7 +29,7 @@ from runner.runs.journal import CONFIG, JOURNAL, MISTAKES, OVERRIDES, PER_CLASS,
 from . import harness
 
 #: What is promised of a thousand runs: seconds of `runs` and `report`, and megabytes of `report`.
-MAX_RUNS_S, MAX_REPORT_S, MAX_REPORT_MB = 3, 20, 500
+MAX_RUNS_S, MAX_REPORT_S, MAX_REPORT_MB = 8, 20, 500
 SEEDS, CLASSES, EPOCHS = 5, 10, 10
 #: Of a journal of any length: megabytes for each of its uses.
 MAX_LONG_MB = 500
@@ -86,7 +89,9 @@ def write_sweep(folder: Path, runs: int, points: int) -> None:
     """A sweep of so many runs: learning rates, each with all seeds."""
     folder.mkdir(parents=True)
     (folder / sweep.SWEEP).write_text(json.dumps({"id": "00000000-000000", "overrides": [], "shared": ["mode=cls"]}))
-    store.write(cfg.Config(), folder / "config.of")
+    compose.register()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        store.write(store.from_composition(hydra_compose("config", [])), folder / "config.of")
     text = (folder / "config.of").read_text()
     (folder / "config.of").unlink()
     for number in range(runs):

@@ -98,9 +98,9 @@ def parse(line: bytes) -> dict[str, Any] | None:
         if not isinstance(kind, str) or kind not in EVENTS:
             return None
         stored.check(event, EVENTS[kind])
+        # Numbers that JSON has not are rare, and a copy of every event costs as much as reading it.
+        if any(text in line for text in NO_NUMBERS):
+            event = stored.typed(event, EVENTS[kind])
     except (ValueError, RecursionError):
         return None
-    if not 0 <= event["time"] < LATEST:
-        return None
-    # Numbers that JSON has not are rare, and a copy of every event costs as much as reading it.
-    return stored.typed(event, EVENTS[kind]) if any(text in line for text in NO_NUMBERS) else event
+    return event if 0 <= event["time"] < LATEST else None

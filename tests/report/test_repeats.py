@@ -118,3 +118,10 @@ def test_latencies_that_differ_by_less_than_was_measured_are_equal(tmp_path):
         one.final["latency_spread"] = 0.01
     both = verdict.front_of(verdict.pareto_points([slow, fast], costs.LATENCY), [slow, fast], costs.LATENCY)
     assert both == ["0", "1"]
+
+
+def test_of_many_runs_each_curve_has_few_points(tmp_path):
+    [few] = subject.labelled([run(tmp_path, 0, 0.9, ["x=0"])])
+    many = subject.labelled([run(tmp_path, number, 0.9, [f"x={number}"]) for number in range(1000)])
+    assert few.points == 300
+    assert many[0].points == 30
