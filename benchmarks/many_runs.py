@@ -24,7 +24,7 @@ from runner.cli import compose
 from runner.cli.config_dir import config_dir
 from runner.config import store
 from runner.runs import sweep
-from runner.runs.journal import CONFIG, JOURNAL, MISTAKES, OVERRIDES, PER_CLASS, RESULT
+from runner.runs.journal import CHECKPOINTS, CONFIG, JOURNAL, MISTAKES, OVERRIDES, PER_CLASS, RANKS, RESULT
 
 from . import harness
 
@@ -64,7 +64,8 @@ def journal(points: int, seed: int, ends: bool) -> str:
 
 def write_run(folder: Path, config: str, overrides: list[str], points: int, seed: int) -> None:
     """A finished run as far as lists and reports look at it."""
-    (folder / "checkpoints").mkdir(parents=True)
+    for name in (CHECKPOINTS, RANKS):
+        (folder / name).mkdir(parents=True)
     draw = random.Random(seed)
     top1 = 0.9 + draw.gauss(0, 0.01)
     final = {"top1": top1, "top5": 0.99, "macro_f1": top1, "mcc": top1, "params": 1e6 + seed, "macs": 1e7 + seed}

@@ -111,7 +111,7 @@ def _read(path: Path, shape: Any, remedy: str, parse: Any) -> Any:
 
 
 #: What Python works out anew each time: the types of a class's fields, the parts of a type.
-_hints: Callable[[Any], dict[str, Any]] = functools.lru_cache(get_type_hints)
+hints_of: Callable[[Any], dict[str, Any]] = functools.lru_cache(get_type_hints)
 _parts: Callable[[Any], tuple[Any, tuple[Any, ...]]] = functools.lru_cache(
     lambda shape: (get_origin(shape), get_args(shape))
 )
@@ -136,7 +136,7 @@ def check(value: Any, shape: Any, name: str = "it") -> None:
         require(value in inner, f"{name} is not one of {', '.join(map(str, inner))}")
     elif is_dataclass(shape):
         require(isinstance(value, dict), f"{name} is not a mapping")
-        hints = _hints(shape)
+        hints = hints_of(shape)
         for part in fields(shape):
             if part.name in value:
                 check(value[part.name], hints[part.name], part.name)
@@ -145,7 +145,7 @@ def check(value: Any, shape: Any, name: str = "it") -> None:
                 require(optional, f"{part.name} is missing in it")
     elif is_typeddict(shape):
         require(isinstance(value, dict), f"{name} is not a mapping")
-        for key, kind in _hints(shape).items():
+        for key, kind in hints_of(shape).items():
             if key in value:
                 check(value[key], kind, key)
             else:
@@ -182,13 +182,13 @@ def _as(value: Any, shape: Any) -> Any:
     if origin is dict:
         return {key: _as(item, inner[1]) for key, item in value.items()}
     if is_typeddict(shape):
-        hints = _hints(shape)
+        hints = hints_of(shape)
         return {key: _as(item, hints.get(key, Any)) for key, item in value.items()}
     if shape is float and value in NO_NUMBERS:
         return float(value)
     if not is_dataclass(shape):
         return value
-    hints = _hints(shape)
+    hints = hints_of(shape)
     names = [part.name for part in fields(shape) if part.name in value]
     return shape(**{name: _as(value[name], hints[name]) for name in names})  # type: ignore[operator]
 

@@ -39,7 +39,7 @@ def carries(text: str) -> bool:
     """Whether a text has an address with a user, a password or a token in it, however the text around it is written."""
     # Hydra takes a backslash before a colon, a URI `%3D` for a sign of equality.
     plain = text.replace("\\", "")
-    return any(pattern.search(spelt) for spelt in (text, plain, unquote(plain)) for pattern in CARRYING)
+    return any(pattern.search(spelt) for spelt in {text, plain, unquote(plain)} for pattern in CARRYING)
 
 
 def refuse(text: str) -> None:

@@ -59,11 +59,16 @@ def _options(hint: Any) -> list[Any]:
     return [one for one in get_args(hint) if one is not type(None)] if is_union else [hint]
 
 
+#: What has no parts.
+PLAIN = (str, int, float, type(None))
+
+
 def walk(part: Any, path: str = "") -> Iterator[tuple[str, Any, Any, Any]]:
     """(full key, value, dataclass it is in, dataclass field) of every leaf."""
     for field in fields(part):
         value = getattr(part, field.name)
-        inside = list(_inside(value, f"{path}{field.name}"))
+        # Every command and every line of a list comes here some hundred times: most values are plain.
+        inside = [] if isinstance(value, PLAIN) else list(_inside(value, f"{path}{field.name}"))
         for place, item in inside:
             yield from walk(item, f"{place}.")
         if not inside:

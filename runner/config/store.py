@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf, ValueNode
@@ -229,7 +229,7 @@ def _typed(plain: Any, hint: Any, path: str) -> Any:
     if not isinstance(plain, dict):
         raise ConfigError(f"{path.rstrip('.')}: {plain!r} is not a group of keys")
     schema = _choice(hint, plain, path)
-    hints = get_type_hints(schema)
+    hints = stored.hints_of(schema)
     for key in plain:
         if key not in hints:
             raise unknown_key(f"{path}{key}", list(hints))
