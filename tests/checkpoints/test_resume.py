@@ -45,6 +45,10 @@ COMPOSITIONS = {
     "peers, quantized, features": [
         SMALL, "mode=cls_distill", "compression=qat", "features=attention_transfer", "features.layers=[conv2,conv4]",
     ],
+    "three peers, several losses": [
+        *LINEAR, "mode=cls_distill_multiopt", "mode.peers=3", "mimic=dkd", "mimic.standardize=true",
+        "+mimic@also.mimic.order=dist", "+mimic@also.mimic.relations=rkd", "train.accumulate=2",
+    ],
     "pruned, quantized, averages": [SMALL, "compression=fpgm_qat", "train.ema=0.9"],
     "head first, then all, averages": [SMALL, "model.freeze=[backbone]", "model.freeze_epochs=1", "train.ema=0.9"],
     "head first, then all, quantized, two optimizers": [

@@ -49,6 +49,9 @@ COMPOSITIONS = {
         "mode=cls_distill_multiopt", "optimizer@mode.peer_optimizer=momentum", "mode.peer_optimizer.lr=0.01", *SMALL,
     ],
     "cls_distill with js_original": ["mode=cls_distill", "mimic=js_original", "mimic.detach_peer=false", *SMALL],
+    "cls_distill of three, two losses": [
+        "mode=cls_distill", "mode.peers=3", "mimic=dkd", "+mimic@also.mimic.soft=kl", "train.accumulate=2", *PLAIN,
+    ],
     "cls_distill with features": [
         "mode=cls_distill", "features=attention_transfer", "features.layers=[conv2,conv4]", "train.accumulate=2",
         *PLAIN,
