@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import paddle
 from paddle import Tensor
 
 from .. import config as cfg
@@ -53,7 +54,7 @@ def standardized(logits: Tensor) -> Tensor:
     Sun et al., Logit Standardization in Knowledge Distillation, CVPR 2024, with their code's deviation (of K - 1) and
     constant; the temperature divides what comes out.
     """
-    wide = logits.astype("float32") if logits.dtype.name in ("FP16", "BF16") else logits
+    wide = logits if logits.dtype in (paddle.float32, paddle.float64) else logits.astype("float32")
     centred = wide - wide.mean(axis=-1, keepdim=True)
     # The root has no slope at 0, where all logits are the same.
     variance = centred.square().sum(axis=-1, keepdim=True) / max(1, logits.shape[-1] - 1)
