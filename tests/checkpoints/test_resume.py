@@ -9,6 +9,8 @@ from safetensors.numpy import load_file
 
 from runner.checkpoints import checkpoint
 from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, About
+from runner.config import store
+from runner.runs.journal import CONFIG
 from runner.training.loop import fit
 from runner.training.state import Ending
 from runner.worker import experiment
@@ -33,6 +35,12 @@ COMPOSITIONS = {
     ],
     "many labels": [
         *LINEAR, "data.labels=many", "loss=asl", "train.eval_every_steps=4", "train.ema=0.9", "train.accumulate=2",
+    ],
+    "many labels, peers": [
+        *LINEAR, "data.labels=many", "loss=bce", "mode=cls_distill", "mimic=kl", "loss.class_weights=auto",
+    ],
+    "many labels, two optimizers": [
+        *LINEAR, "data.labels=many", "loss=focal", "mode=cls_distill_multiopt", "mimic=kd", "optimizer=momentum",
     ],
     "two optimizers": [*LINEAR, "mode=cls_distill_multiopt", "optimizer=momentum"],
     "layer-wise steps": [*LINEAR, "optimizer=lamb", "optimizer.clip_norm=1", "train.ema=0.9"],
@@ -118,6 +126,23 @@ def test_a_run_goes_on_bit_for_bit(tmp_path, config_of, name, stop):
             ours, theirs = load_file(last["parts"] / file), load_file(last["whole"] / file)
             assert ours.keys() == theirs.keys()
             assert all(np.array_equal(ours[name], theirs[name]) for name in ours), file
+
+
+@pytest.mark.parametrize("words", [["data.labels=many", "loss=bce", "mimic=kd"], ["augment.mixup=0.4"]], ids=str)
+def test_a_student_of_a_teacher_goes_on_bit_for_bit(tmp_path, config_of, words):
+    teacher = [text for text in words if text.startswith(("data.", "loss="))]
+    trained(make(tmp_path / "teacher"), config_of(*RUN, *LINEAR, *teacher))
+    store.write(config_of(*RUN, *LINEAR, *teacher), tmp_path / "teacher" / CONFIG)
+    taught = ["mode=cls_teacher", f"mode.teacher_from={tmp_path / 'teacher'}", "mode.trust=true"]
+    config = config_of(*RUN, *LINEAR, *taught, *words)
+    whole, _ = trained(make(tmp_path / "whole"), config)
+    begun, ending = trained(make(tmp_path / "parts"), config, last=4)
+    assert ending is Ending.interrupted
+    rest, ending = trained(tmp_path / "parts", config, checkpoint.newest(tmp_path / "parts")[0])
+    assert ending is Ending.complete
+    assert begun.metrics | rest.metrics == whole.metrics
+    ours, theirs = (load_file(newest(tmp_path / name) / MODEL) for name in ("parts", "whole"))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
 def make(directory):
