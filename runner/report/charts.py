@@ -153,17 +153,19 @@ def shares(curves: Sequence[Curve], x_title: str, y_title: str) -> str:
     return _svg(parts, f"{y_title} over {x_title}")
 
 
-def reliability(bins: Sequence[Sequence[float]]) -> str:
+def reliability(
+    bins: Sequence[Sequence[float]], x_title: str = "confidence", y_title: str = "accuracy", what: str = "images"
+) -> str:
     """Accuracy over confidence (images, accuracy, confidence) beside the diagonal, of larger bins with larger dots."""
-    across, up, parts = _square("confidence", "accuracy")
+    across, up, parts = _square(x_title, y_title)
     parts.append(f'<path class="front" d="M{across(0):.1f} {up(0):.1f}L{across(1):.1f} {up(1):.1f}"/>')
     most = max(images for images, *_ in bins)
     for images, accuracy, confidence in bins:
         place = f'cx="{across(confidence):.1f}" cy="{up(accuracy):.1f}"'
-        title = f"{images:.0f} images\naccuracy {accuracy:.3f}\nconfidence {confidence:.3f}"
+        title = f"{images:.0f} {what}\n{y_title} {accuracy:.3f}\n{x_title} {confidence:.3f}"
         radius = 2.5 + 6.5 * math.sqrt(images / most)
         parts.append(f'<g class="dot on-front c0"><title>{title}</title><circle {place} r="{radius:.1f}"/></g>')
-    return _svg(parts, "accuracy over confidence")
+    return _svg(parts, f"{y_title} over {x_title}")
 
 
 def _square(x_title: str, y_title: str) -> tuple[Axis, Axis, list[str]]:

@@ -16,6 +16,8 @@ from . import charts
 
 #: Classes up to which the confusion matrix is a table of numbers.
 NUMBERED = 20
+#: The curve of all labels together.
+ALL_LABELS = "all labels (micro-average)"
 #: Pairs of classes that are named where it has none.
 PAIRS = 12
 
@@ -97,24 +99,34 @@ def probabilities(per_class: dict[str, Any], result: Result, deployed: str) -> d
     student = per_class.get("student", {})
     if not student.get("calibration"):
         return None
-    names = [printable(per_class["classes"][curves["label"]]) for curves in student["curves"]]
+    # All labels together have a colour too.
+    worst = student["curves"][: charts.COLORS - bool(student.get("micro"))]
+    names = [printable(per_class["classes"][curves["label"]]) for curves in worst]
     # Earlier versions had one temperature.
     before = Calibration(result.temperature if deployed == "student" else None)
     axes = {"roc": ("false positive rate", "true positive rate"), "precision_recall": ("recall", "precision")}
     ranked = {
         key: [
             charts.Curve(name, curves[key], number)
-            for number, (name, curves) in enumerate(zip(names, student["curves"], strict=True))
+            for number, (name, curves) in enumerate(zip(names, worst, strict=True))
         ]
         for key in axes
     }
+    many = "threshold" in student
+    for key, curve in student.get("micro", {}).items():
+        if key in ranked:
+            ranked[key].append(charts.Curve(ALL_LABELS, curve, len(names)))
+    if many and student.get("micro"):
+        names = [*names, ALL_LABELS]
+    titles = ("probability", "part with the label", "labels") if many else ()
     return {
-        "reliability": charts.reliability(student["calibration"]),
+        "many": many,
+        "reliability": charts.reliability(student["calibration"], *titles),
         "error": result.test.get("calibration_error"),
         "calibration": result.calibrations.get("student", before),
         "curves": [charts.shares(lines, *axes[key]) for key, lines in ranked.items() if lines],
         "names": names,
-        "some": len(names) < len(per_class["classes"]),
+        "some": len(worst) < len(per_class["classes"]),
     }
 
 

@@ -120,17 +120,26 @@ class _Told(TypedDict):
     confusion: list[list[int]]
 
 
-class _OfNetwork(_Told, total=False):
+class _Drawn(TypedDict, total=False):
     """Earlier versions wrote less."""
 
     calibration: list[list[float]]
     curves: list[_Curves]
+    micro: dict[str, list[list[float]]]
 
 
-class _OfMany(TypedDict):
+class _OfNetwork(_Told, _Drawn):
+    pass
+
+
+class _ToldOfMany(TypedDict):
     confusion: list[list[int]]
     average_precision: list[float | None]
     threshold: list[float]
+
+
+class _OfMany(_ToldOfMany, _Drawn):
+    pass
 
 
 def per_class(path: Path) -> dict[str, Any]:
@@ -147,23 +156,25 @@ def per_class(path: Path) -> dict[str, Any]:
                 continue
             many = isinstance(part, dict) and "threshold" in part
             stored.check(part, _OfMany if many else _OfNetwork, name)
-            columns = [part[key] for key in (_OfMany if many else _Told).__annotations__]
+            columns = [part[key] for key in (_ToldOfMany if many else _Told).__annotations__]
             wide = [4 if many else len(parts["classes"])] * len(part["confusion"])
             is_whole = all(len(column) == len(parts["classes"]) for column in columns)
             stored.require(is_whole and wide == [*map(len, part["confusion"])], f"{name} has not a row a class")
-            stored.require(many or _can_be_drawn(part, len(parts["classes"])), f"a curve of {name} is none")
+            stored.require(_can_be_drawn(part, len(parts["classes"])), f"a curve of {name} is none")
         stored.require(not parts or parts.keys() >= {"classes", "student"}, "a part is missing in it")
     except (ValueError, KeyError) as error:
         raise Damaged(f"{path} is damaged: {error}. {stored.REMEDY}") from error
     return parts
 
 
-def _can_be_drawn(part: _OfNetwork, classes: int) -> bool:
+def _can_be_drawn(part: _Drawn, classes: int) -> bool:
     """Whether curves are of classes, and their numbers are shares."""
     bins = part.get("calibration", [])
     points = [row[1:] for row in bins]
     for curves in part.get("curves", []):
         points += curves["roc"] + curves["precision_recall"]
+    for curve in part.get("micro", {}).values():
+        points += curve
     # A number that JSON does not have is a text.
     return (
         all(len(point) == 2 and all(value not in stored.NO_NUMBERS for value in point) for point in points)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import CONFIDENCE_UNIT, Scores, average_precision
+from ..metrics import CALIBRATION_BINS, CONFIDENCE_UNIT, Scores, average_precision
 
 #: Classes that have curves, and points that a curve has.
 CLASSES, POINTS = 10, 100
@@ -29,6 +29,34 @@ def of_classes(scores: Scores) -> list[dict[str, Any]]:
         }
         for label in worst
     ]
+
+
+def of_all_labels(scores: Scores) -> dict[str, list[list[float]]]:
+    """The curves of many labels, micro-averaged: each label of each image is a decision. None without both kinds."""
+    _, own, others = _pooled(scores)
+    if not own.any() or not others.any():
+        return {}
+    return {"roc": _thinned(roc(own, others)), "precision_recall": _thinned(precision_recall(own, others))}
+
+
+def reliability_of_labels(scores: Scores) -> list[list[float]]:
+    """Of each fifteenth of the probabilities of many labels: decisions, part that has the label, mean probability."""
+    values, own, others = _pooled(scores)
+    places = np.ceil(values.astype(np.float64) * CALIBRATION_BINS).astype(int).clip(1, CALIBRATION_BINS) - 1
+    counts, having, sums = (
+        np.bincount(places, one, CALIBRATION_BINS) for one in (own + others, own, (own + others) * values)
+    )
+    rows = np.stack([counts, having / counts.clip(1), sums / counts.clip(1)], axis=1)[counts > 0]
+    return [[int(count), *pair] for count, *pair in rows.round(DIGITS).tolist()]
+
+
+def _pooled(scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities of all classes, rising, float32 [B]; labels with each that are and that are not, int64 [B]."""
+    values, places = np.unique(np.concatenate(scores.values), return_inverse=True)
+    own, others = (
+        np.bincount(places, np.concatenate(parts)).astype(np.int64) for parts in zip(*scores.ranking, strict=True)
+    )
+    return values, own, others
 
 
 def roc(own: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -223,6 +223,12 @@ def _write_details(
                 "threshold": thresholds.get(name) or [USUAL] * len(classes),
                 "confusion": confusion.reshape(len(classes), 4).tolist(),
             }
+            if scores := evaluation.scores.get(name):
+                details[name] |= {
+                    "calibration": curves.reliability_of_labels(scores),
+                    "curves": curves.of_classes(scores),
+                    "micro": curves.of_all_labels(scores),
+                }
             continue
         details[name] = {
             # Of one class its accuracy is its recall.

@@ -26,7 +26,7 @@ def test_integers_decide_labels_as_the_network_does(tmp_path, compression):
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert described.thresholds == pytest.approx(list(result["thresholds"].values()))
     integers = described.file("model.int8.onnx")
-    stage, thresholds = finished.load_stage(tmp_path / "run", store.read(tmp_path / "run" / CONFIG), "final")
+    stage, _ = finished.load_stage(tmp_path / "run", store.read(tmp_path / "run" / CONFIG), "final")
     stage.networks.eval()
     deployed = Deployed(tmp_path / "run" / "export", integers.path)
     agreeing, wrong, count = 0.0, 0.0, 0

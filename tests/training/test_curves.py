@@ -69,3 +69,32 @@ def test_reliability_is_of_the_bins_that_have_images():
     table[14] = [10, 10, round(10 * 0.975 / CONFIDENCE_UNIT)]
     found = curves.reliability(Scores([], table))
     assert found == [[4, 0.25, pytest.approx(0.25)], [10, 1, pytest.approx(0.975)]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.integers(1, 5))
+def test_curves_of_all_labels_are_scikit_learn_s_of_every_decision(seed, images, classes):
+    generator = np.random.default_rng(seed)
+    # Few values, so that some are equal.
+    probabilities = generator.integers(0, 12, (images, classes)).astype(np.float32) / 12
+    labels = generator.integers(0, 2, (images, classes)).astype(np.uint8)
+    found = Scores(
+        ranked(probabilities, labels.astype(np.int64)), np.zeros((15, 3)),
+        [np.unique(column) for column in probabilities.T],
+    )  # fmt: skip
+    bins = curves.reliability_of_labels(found)
+    assert sum(row[0] for row in bins) == labels.size
+    assert sum(row[0] * row[1] for row in bins) == pytest.approx(labels.sum(), abs=0.01 * labels.size)
+    assert sum(row[0] * row[2] for row in bins) == pytest.approx(probabilities.sum(), abs=0.01 * labels.size)
+    points = curves.of_all_labels(found)
+    if labels.all() or not labels.any():
+        assert points == {}
+        return
+    false, true, _ = roc_curve(labels.ravel(), probabilities.ravel(), drop_intermediate=False)
+    _, own, others = curves._pooled(found)
+    np.testing.assert_allclose(curves.roc(own, others), np.stack([false, true], axis=1), atol=1e-12)
+    assert points["roc"][-1] == [1, 1]
+    precision, recall, _ = precision_recall_curve(labels.ravel(), probabilities.ravel())
+    expected = np.stack([recall, precision], axis=1)[-2::-1]
+    np.testing.assert_allclose(curves.precision_recall(own, others), expected, atol=1e-12)
+    assert points["precision_recall"][-1] == expected[-1].round(4).tolist()
