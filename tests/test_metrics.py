@@ -26,7 +26,7 @@ from sklearn.metrics import (
 
 from runner import metrics
 from runner.metrics import CALIBRATION_BINS, CONFIDENCE_UNIT, HEADLINE, METRICS, Goal, Metric, Scores, Sums
-from runner.training.scores import ranked
+from runner.training.scores import rankings
 
 
 def sums_of(labels, predicted, classes):
@@ -119,7 +119,7 @@ def probabilities(draw):
 
 def scored(given, labels):
     sums = sums_of(labels, given.argmax(axis=1), given.shape[1])
-    return replace(sums, scores=Scores(ranked(given, labels), calibration_of(given, labels)))
+    return replace(sums, scores=Scores(rankings(given, labels), calibration_of(given, labels)))
 
 
 @given(probabilities())
@@ -150,7 +150,9 @@ def test_the_calibration_error_is_that_of_its_paper(case):
 
 def test_scores_of_a_network_that_returns_nan_are_no_numbers():
     given_, labels = np.full((3, 2), np.nan, dtype=np.float32), np.array([0, 1, 1])
-    sums = replace(sums_of(labels, labels, 2), loss=math.nan, scores=Scores(ranked(given_, labels), np.zeros((15, 3))))
+    sums = replace(
+        sums_of(labels, labels, 2), loss=math.nan, scores=Scores(rankings(given_, labels), np.zeros((15, 3)))
+    )
     assert all(math.isnan(metric.compute(sums)) for metric in METRICS if metric.needs_scores)
 
 

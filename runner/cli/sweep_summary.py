@@ -107,7 +107,7 @@ def _of_configurations(configurations: Sequence[Configuration], jobs: Sequence[R
 
 def best(jobs: Sequence[Run]) -> list[str]:
     """Which of several finished jobs is the best, or, where a search had costs to lower, which none of them beats."""
-    order = verdict.ranked(jobs)
+    order = verdict.best_first(jobs)
     if len(order) < 2:
         return []
     first = order[0]

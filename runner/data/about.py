@@ -11,7 +11,7 @@ import numpy as np
 from .. import config as cfg
 from .. import stored
 from . import duplicates
-from .check import Looked, place
+from .check import Findings, place
 from .facts import DECODED, MODES
 from .splits import Source, class_counts
 
@@ -150,7 +150,7 @@ def counts(source: Source) -> np.ndarray:
     return np.stack(every, axis=1)
 
 
-def of(source: Source, looked: Looked, config: cfg.Data) -> tuple[About, duplicates.Duplicates]:
+def of(source: Source, looked: Findings, config: cfg.Data) -> tuple[About, duplicates.Duplicates]:
     """A set in numbers, and where the duplicates are, from what is known of its pictures."""
     splits = source.splits
     of_class = counts(source)

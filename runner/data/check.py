@@ -48,7 +48,7 @@ class Broken:
 
 
 @dataclass
-class Looked:
+class Findings:
     """What looking at the pictures of a set came to."""
 
     facts: dict[str, np.ndarray]
@@ -57,14 +57,14 @@ class Looked:
     """In the order of the splits."""
 
     @classmethod
-    def nothing(cls, source: Source) -> Looked:
+    def nothing(cls, source: Source) -> Findings:
         """Of a set that nobody has looked at."""
         return cls({name: np.zeros(len(split), facts_of.FACTS) for name, split in source.splits.items()})
 
-    def without_broken(self) -> Looked:
+    def without_broken(self) -> Findings:
         """The same of the pictures that can be read."""
         kept = {name: facts[_kept(name, len(facts), self.broken)] for name, facts in self.facts.items()}
-        return Looked(kept, self.broken)
+        return Findings(kept, self.broken)
 
 
 def without(source: Source, broken: list[Broken]) -> Source:
@@ -104,18 +104,18 @@ def level_of(config: cfg.Data, source: Source, thorough: bool = False) -> int:
     return DECODED
 
 
-def look(
+def inspect(
     source: Source,
     config: cfg.Data,
     thorough: bool = False,
     tell: Callable[[int, int], None] = lambda done, count: None,
-) -> Looked:
+) -> Findings:
     """Look at every picture of every split that is not remembered as good; `tell` hears (pictures done, all of them).
 
     Images in memory were read already: of them it finds out what tells whether one is in the set twice.
     """
     count = sum(len(split) for split in source.splits.values() if isinstance(split, ImageFiles))
-    level, looked, done = level_of(config, source, thorough), Looked.nothing(source), 0
+    level, looked, done = level_of(config, source, thorough), Findings.nothing(source), 0
     memory = remembered.Memory(place(source, config), config.max_pixels)
     try:
         for name, split in source.splits.items():
@@ -148,7 +148,7 @@ def place(source: Source, config: cfg.Data) -> str:
     return str(getattr(config, "root", None) or getattr(config, "target", None) or source.name)
 
 
-def refusal(looked: Looked, name: str, listing: Path | None) -> str:
+def refusal(looked: Findings, name: str, listing: Path | None) -> str:
     """The message that names the broken pictures of a set; `listing`: the file that has all of them."""
     count = len(looked.broken)
     lines = [f"{count:,} image{'s' * (count > 1)} of {name} cannot be read:"]
@@ -160,7 +160,7 @@ def refusal(looked: Looked, name: str, listing: Path | None) -> str:
     return "\n".join([*lines, "Replace or remove them, or train without them: data.on_error=skip"])
 
 
-def write(looked: Looked, path: Path) -> None:
+def write(looked: Findings, path: Path) -> None:
     """Write the broken pictures of a set to a file, one a line: split, name and reason with tabs in between."""
     rows = ((one.split, one.name, one.reason) for one in looked.broken)
     lines = [LISTING, *("\t".join(map(terminal.printable, row)) for row in rows)]

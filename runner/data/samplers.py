@@ -25,11 +25,11 @@ def order(sampler: cfg.Sampler, seed: int, epoch: int, labels: np.ndarray) -> np
     counts = np.bincount(labels)
     # Of small numbers NumPy sorts by their digits, in a sixth of the time.
     by_class = np.argsort(labels.astype(np.min_scalar_type(len(counts) - 1)), kind="stable")
-    chosen = by_class[_stretches(seed, counts, epoch * (quotas := drawn(sampler, counts)), quotas)]
+    chosen = by_class[_stretches(seed, counts, epoch * (quotas := quotas_of(sampler, counts)), quotas)]
     return chosen[epoch_order(seed, epoch, len(chosen))]
 
 
-def drawn(sampler: cfg.Sampler, counts: np.ndarray) -> np.ndarray:
+def quotas_of(sampler: cfg.Sampler, counts: np.ndarray) -> np.ndarray:
     """How many images of each class an epoch has, int64 [K], of `counts` that there are; as many in all.
 
     Images that cannot be divided go to the classes with the largest remainders.

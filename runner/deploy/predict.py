@@ -174,7 +174,7 @@ def _prepared(classifier: Classifier, pictures: list[Picture]) -> tuple[list[str
     return errors, np.stack(prepared) if prepared else None
 
 
-def ranked(probabilities: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
+def most_probable(probabilities: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
     """Places of the classes, the most probable first, int64; with thresholds those alone that a picture has.
 
     Both float32 [classes].
@@ -190,7 +190,7 @@ def named(
 
     A picture that is not known is `UNKNOWN` first, as probable as the class it might be, which comes next.
     """
-    best = [(classes[place], float(probabilities[place])) for place in ranked(probabilities, thresholds)]
+    best = [(classes[place], float(probabilities[place])) for place in most_probable(probabilities, thresholds)]
     if unknown_below is not None and best[0][1] < np.float32(unknown_below):
         return [(UNKNOWN, best[0][1]), *best]
     return best

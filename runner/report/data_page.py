@@ -14,7 +14,7 @@ from .. import __version__, files
 from .. import config as cfg
 from ..data import about, duplicates
 from ..data.augment import mix
-from ..data.check import Looked
+from ..data.check import Findings
 from ..data.splits import Source, Split, has_class, label_text, picture
 from ..errors import DataError
 from ..images import png
@@ -35,7 +35,7 @@ class Subject:
 
     config: cfg.Config
     source: Source
-    looked: Looked
+    looked: Findings
     numbers: about.About
     found: duplicates.Duplicates
     command: str

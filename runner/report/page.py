@@ -81,7 +81,7 @@ def targets(path: Path) -> tuple[Path, Path]:
 
 def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict[str, Any]:
     decided = verdict.of(runs)
-    order = verdict.ranked(runs)
+    order = verdict.best_first(runs)
     colors = _colors(order, decided)
     best = decided.best if decided else None
     first = subject.headline_in(order)

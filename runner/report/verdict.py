@@ -26,14 +26,14 @@ class Verdict:
     """The fastest (or else smallest) of the runs within one standard error of the best, where that is another."""
 
 
-def ranked(subjects: Sequence[Run]) -> list[Run]:
+def best_first(subjects: Sequence[Run]) -> list[Run]:
     """The finished runs, the best first; of equal ones the earlier."""
     return sorted((run for run in subjects if run.finished), key=lambda run: -run.score)
 
 
 def of(subjects: Sequence[Run]) -> Verdict | None:
     """The verdict on some runs; None where none has finished."""
-    order = ranked(subjects)
+    order = best_first(subjects)
     if not order:
         return None
     configurations = repeats.of(subjects)

@@ -50,7 +50,7 @@ def fit(training: Training, observer: Observer) -> Ending:
                 pause(training, window, observer)
             window.restart_clock()
     except Stopped:
-        keep(training, window, observer, better=False)
+        offer_checkpoint(training, window, observer, better=False)
         return Ending.interrupted
     return Ending.complete
 
@@ -80,7 +80,7 @@ def train_epoch(training: Training, window: Window, observer: Observer) -> None:
             return
         every = training.checkpoints.every_steps
         if every and progress.step % every == 0 and progress.settled < progress.step and progress.batch < whole:
-            keep(training, window, observer, better=False)
+            offer_checkpoint(training, window, observer, better=False)
             window.restart_clock()
 
 
@@ -152,15 +152,15 @@ def pause(training: Training, window: Window, observer: Observer) -> None:
     # Without validation images the newest weights count as the best.
     better = training.loaders.val is None
     if evaluation:
-        better = judge(training, evaluation)
+        better = note_monitored(training, evaluation)
         observer.evaluated(progress, evaluation, better)
     every_steps, every_epochs = training.checkpoints.every_steps, training.checkpoints.every_epochs
     is_due = progress.epoch % every_epochs == 0 if epoch_ended else every_steps and progress.step % every_steps == 0
     if better or ended or out_of_patience(training) or is_due:
-        keep(training, window, observer, better)
+        offer_checkpoint(training, window, observer, better)
 
 
-def keep(training: Training, window: Window, observer: Observer, better: bool) -> None:
+def offer_checkpoint(training: Training, window: Window, observer: Observer, better: bool) -> None:
     """Offer the current state to the observer. Errors: Diverged where a loss since the last check is not finite."""
     training.progress.unread = window.unread()
     observer.checkpoint(training.progress, better)
@@ -242,7 +242,7 @@ def validate(training: Training, observer: Observer) -> Evaluation:
     return evaluation
 
 
-def judge(training: Training, evaluation: Evaluation) -> bool:
+def note_monitored(training: Training, evaluation: Evaluation) -> bool:
     """Note how the monitored metric moved. Whether it is the best so far."""
     progress, settings = training.progress, training.settings
     value = evaluation.values[monitored(settings.monitor)]

@@ -96,11 +96,11 @@ def total(part: Collected, classes: int, processes: Ranks, many: bool = False) -
     every = processes.all_reduce_sum(paddle.to_tensor(every)).numpy()
     probabilities, labels = every[:, :classes], every[:, classes:].astype(np.int64)
     if many:
-        return Scores(ranked(probabilities, labels), calibration, [np.unique(column) for column in probabilities.T])
-    return Scores(ranked(probabilities, labels[:, 0]), calibration)
+        return Scores(rankings(probabilities, labels), calibration, [np.unique(column) for column in probabilities.T])
+    return Scores(rankings(probabilities, labels[:, 0]), calibration)
 
 
-def ranked(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def rankings(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """`Scores.ranking` of probabilities, float32 [N, K], of images with labels int64 [N] or [N, K]."""
     ranking = []
     for label, column in enumerate(probabilities.T):

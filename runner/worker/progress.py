@@ -17,7 +17,7 @@ from .eta import TimeLeft
 #: Seconds between two plain lines between evaluations.
 PLAIN_EVERY_S = 15.0
 #: Of what training counts that which is shown: top-1, or of many labels Hamming loss.
-COUNTED = [HEADLINE, *(metric for metric in MANY if metric.name == "hamming_loss")]
+IN_PROGRESS = [HEADLINE, *(metric for metric in MANY if metric.name == "hamming_loss")]
 #: Between two numbers; and the columns that bar, slash, spaces and time left take at least.
 SEPARATOR, BAR_AND_TIME = " · ", 18
 
@@ -81,7 +81,7 @@ class Display:
         self.left.trained(step)
         numbers = [
             f"loss {values['train/loss']:.3f}",
-            *(f"{one.title} {values[f'train/{one.name}']:.3f}" for one in COUNTED if f"train/{one.name}" in values),
+            *(f"{one.title} {values[f'train/{one.name}']:.3f}" for one in IN_PROGRESS if f"train/{one.name}" in values),
             f"lr {values['train/lr']:.2g}",
         ]
         if "train/images_per_s" in values:

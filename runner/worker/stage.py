@@ -14,7 +14,7 @@ from .. import data, device, models, parallel, terminal
 from ..data import about as about_data
 from ..data import check
 from ..data.about import About
-from ..data.samplers import drawn
+from ..data.samplers import quotas_of
 from ..data.splits import class_counts
 from ..errors import DataError
 from ..kernels import native
@@ -69,7 +69,7 @@ def prepare(
         config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, source=source, augment=config.augment
     )
     notes += loaders.notes
-    counts = drawn(config.data.sampler, class_counts(loaders.source.train.labels, len(loaders.classes)))
+    counts = quotas_of(config.data.sampler, class_counts(loaders.source.train.labels, len(loaders.classes)))
     mode = modes.build(config, losses.Classes(loaders.classes, counts, len(loaders.source.train)))
     networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
     if with_teacher:
@@ -96,7 +96,7 @@ def _checked(
     may_skip = isinstance(config, cfg.Pictures) and config.on_error is cfg.OnError.skip
 
     def first() -> tuple[list[check.Broken], About]:
-        looked = check.Looked.nothing(source)
+        looked = check.Findings.nothing(source)
         if closely or may_skip:
             heartbeat = Heartbeat()
             with terminal.progress("checking images") as show:
@@ -105,7 +105,7 @@ def _checked(
                     heartbeat.beat()
                     show(done, count)
 
-                looked = check.look(source, config, tell=tell)
+                looked = check.inspect(source, config, tell=tell)
         if looked.broken and listing:
             check.write(looked, listing)
         if looked.broken and not may_skip:

@@ -23,7 +23,7 @@ def source(test=True, **keys):
 
 
 def numbers(of):
-    return about.of(of, check.look(of, cfg.Digits()), cfg.Digits())[0]
+    return about.of(of, check.inspect(of, cfg.Digits()), cfg.Digits())[0]
 
 
 def test_splits_classes_sizes_and_what_was_left_out_are_said():

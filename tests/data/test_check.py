@@ -48,7 +48,7 @@ def config_of(root, **keys):
 
 
 def looked(config, **keys):
-    return check.look(load(config), config, **keys)
+    return check.inspect(load(config), config, **keys)
 
 
 def below(root, name):
@@ -90,7 +90,7 @@ def test_a_file_that_goes_away_or_is_closed_is_broken(tmp_path, level):
     source = load(config)
     (root / "val" / "cat" / "1.png").unlink()
     (root / "val" / "dog" / "2.png").chmod(0)
-    broken = {below(root, one.name): one.reason for one in check.look(source, config).broken}
+    broken = {below(root, one.name): one.reason for one in check.inspect(source, config).broken}
     assert broken.pop("val/cat/1.png") == "No such file or directory"
     # To root every file is open.
     assert broken == ({} if os.geteuid() == 0 else {"val/dog/2.png": "Permission denied"})
@@ -296,7 +296,7 @@ def test_twenty_thousand_files_are_looked_at_in_seconds(tmp_path):
     seconds = []
     for _ in range(2):
         began = time.process_time()
-        assert check.look(source, config).broken == []
+        assert check.inspect(source, config).broken == []
         seconds.append(time.process_time() - began)
     # A million files are to be looked at in half a minute, by one core.
     assert max(seconds) < 20_000 * 30e-6
@@ -316,7 +316,7 @@ def test_a_start_asks_each_file_once_for_its_size_and_time(tmp_path, layout, mon
     if layout == "list":
         config = layouts.write_list(tmp_path / "list.txt", tmp_path / "set", pictures)
     source = load(config)
-    assert check.look(source, config).broken == []
+    assert check.inspect(source, config).broken == []
     identity.digests(source)
     assert all(split.state() for split in source.splits.values())
     assert sorted(asked) == sorted(os.fsencode(tmp_path / "set" / name) for name in pictures)
@@ -354,7 +354,7 @@ def test_images_in_memory_need_no_check_and_their_duplicates_are_known(decodes):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
     labels = np.array([0, 1, 0, 1, 0, 1])
     source = Source("made", ["a", "b"], Images(pixels, labels), Images(pixels[:2], labels[:2]))
-    found = check.look(source, cfg.Digits())
+    found = check.inspect(source, cfg.Digits())
     assert decodes == []
     assert found.broken == []
     assert (found.facts["train"]["content"][:2] == found.facts["test"]["content"]).all()

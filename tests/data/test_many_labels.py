@@ -153,7 +153,7 @@ def test_batches_have_rows_and_a_set_is_counted_and_known_by_them():
     assert batch.labels.dtype.name == "UINT8"
     np.testing.assert_array_equal(batch.labels.numpy(), source.train.labels[batch.indices])
     assert (loaders.many, loaders.unseen) == (True, ["d"])
-    looked = check.look(source, config)
+    looked = check.inspect(source, config)
     numbers, _ = about.of(source, looked, config)
     assert numbers.classes == {
         name: [int(count)] for name, count in zip("abcd", [*split.labels.sum(axis=0), 0], strict=True)
@@ -170,5 +170,5 @@ def test_a_picture_twice_with_other_labels_is_a_duplicate(tmp_path):
     labels = np.array([[1, 0], [1, 1], [0, 1], [0, 1]], np.uint8)
     source = data.Source("mine", ["a", "b"], train=data.Images(pixels, labels))
     config = cfg.CustomData(labels=cfg.Labels.many, image_size=16)
-    [overlap] = about.of(source, check.look(source, config), config)[0].overlaps
+    [overlap] = about.of(source, check.inspect(source, config), config)[0].overlaps
     assert (overlap.first, overlap.second, overlap.equal) == ("train", "train", 1)

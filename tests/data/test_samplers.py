@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runner import config as cfg
 from runner.data import samplers
-from runner.data.samplers import batch_bounds, copies, drawn, epoch_order, order
+from runner.data.samplers import batch_bounds, copies, epoch_order, order, quotas_of
 from runner.errors import ConfigError
 
 
@@ -74,7 +74,7 @@ def labels_of(counts, seed=0):
 def test_shuffling_is_the_order_of_an_epoch(counts, seed, epoch):
     labels = labels_of(counts)
     assert np.array_equal(order(cfg.Sampler.shuffle, seed, epoch, labels), epoch_order(seed, epoch, len(labels)))
-    assert np.array_equal(drawn(cfg.Sampler.shuffle, np.array(counts)), counts)
+    assert np.array_equal(quotas_of(cfg.Sampler.shuffle, np.array(counts)), counts)
 
 
 @given(COUNTS, st.sampled_from(CHOSEN), st.integers(0, 2**40), st.integers(0, 1000))
@@ -86,7 +86,7 @@ def test_an_epoch_is_as_long_as_there_are_images_and_has_its_share_of_every_clas
     assert seen.sum() == len(labels)
     assert np.abs(seen - shares).max() < 1
     assert all((number > 0) == (count > 0) for number, count in zip(seen, counts, strict=True))
-    assert np.array_equal(seen, drawn(sampler, np.array(counts)))
+    assert np.array_equal(seen, quotas_of(sampler, np.array(counts)))
 
 
 @given(COUNTS, st.sampled_from(CHOSEN), st.integers(0, 99), st.integers(1, 12))
@@ -150,4 +150,4 @@ def test_copies_of_an_image_have_changes_of_their_own(size, seed):
 
 def test_without_images_nothing_is_drawn():
     for sampler in cfg.Sampler:
-        assert drawn(sampler, np.zeros(3, np.int64)).tolist() == [0, 0, 0]
+        assert quotas_of(sampler, np.zeros(3, np.int64)).tolist() == [0, 0, 0]

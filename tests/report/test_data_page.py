@@ -33,7 +33,7 @@ def written(folder):
         (root / "train" / "cat" / f"<i>{kind}</i>{suffix}".replace("/", "_")).write_bytes(content)
     config = composed(*SET, f"data.root={root}", "data.max_pixels=100000")
     whole = data.load(config.data)
-    looked = check.look(whole, config.data)
+    looked = check.inspect(whole, config.data)
     source = check.without(whole, looked.broken)
     numbers, duplicates = about.of(source, looked.without_broken(), config.data)
     subject = data_page.Subject(config, source, looked, numbers, duplicates, "python -m runner data …")

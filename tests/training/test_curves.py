@@ -10,7 +10,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from runner.metrics import CALIBRATION_BINS, CONFIDENCE_UNIT, Scores
 from runner.training import curves
-from runner.training.scores import ranked
+from runner.training.scores import rankings
 
 
 def drawn(seed, images=60, classes=2, levels=9):
@@ -26,7 +26,7 @@ def drawn(seed, images=60, classes=2, levels=9):
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))
 def test_curves_are_those_of_scikit_learn(seed, classes):
     probabilities, labels = drawn(seed, classes=classes)
-    for label, (own, others) in enumerate(ranked(probabilities, labels)):
+    for label, (own, others) in enumerate(rankings(probabilities, labels)):
         false, true, _ = roc_curve(labels == label, probabilities[:, label], drop_intermediate=False)
         np.testing.assert_allclose(curves.roc(own, others), np.stack([false, true], axis=1))
         precision, recall, _ = precision_recall_curve(labels == label, probabilities[:, label])
@@ -42,7 +42,7 @@ def test_empty_bins_of_a_histogram_are_no_points():
 
 
 def test_a_thinned_curve_has_few_points_of_the_whole_one_and_its_ends():
-    whole = curves.roc(*ranked(*drawn(3, 5000, levels=100_000))[0])
+    whole = curves.roc(*rankings(*drawn(3, 5000, levels=100_000))[0])
     points = curves._thinned(whole)
     assert len(points) <= curves.POINTS < len(whole)
     assert points[0] == [0, 0]
@@ -79,7 +79,7 @@ def test_curves_of_all_labels_are_scikit_learn_s_of_every_decision(seed, images,
     probabilities = generator.integers(0, 12, (images, classes)).astype(np.float32) / 12
     labels = generator.integers(0, 2, (images, classes)).astype(np.uint8)
     found = Scores(
-        ranked(probabilities, labels.astype(np.int64)), np.zeros((15, 3)),
+        rankings(probabilities, labels.astype(np.int64)), np.zeros((15, 3)),
         [np.unique(column) for column in probabilities.T],
     )  # fmt: skip
     bins = curves.reliability_of_labels(found)

@@ -10,12 +10,12 @@ from sklearn.metrics import f1_score
 
 from runner.metrics import Scores
 from runner.training import thresholds
-from runner.training.scores import ranked
+from runner.training.scores import rankings
 
 
 def best(probabilities, labels):
     values = [np.unique(column) for column in probabilities.T]
-    return thresholds.best(Scores(ranked(probabilities, labels), np.zeros((15, 3)), values))
+    return thresholds.best(Scores(rankings(probabilities, labels), np.zeros((15, 3)), values))
 
 
 @settings(max_examples=40, deadline=None)

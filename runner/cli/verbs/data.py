@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     pages.refuse_overwriting(page)
     files.refuse_overwriting(listing, check.LISTING)
     with terminal.progress("checking images") as tell:
-        looked = check.look(whole, config.data, thorough=True, tell=tell)
+        looked = check.inspect(whole, config.data, thorough=True, tell=tell)
     make_folder(page)
     if looked.broken or listing.exists():
         check.write(looked, listing)
