@@ -10,7 +10,7 @@ import paddle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, top_k_accuracy_score
 
 from runner.launch import workers
 from runner.metrics import METRICS, find
@@ -145,3 +145,23 @@ def test_probabilities_are_kept_or_counted_and_never_more_than_the_bound(monkeyp
         summed.add(paddle.rand([4, 5]), paddle.to_tensor([0, 1, 2, 3]))
         assert sum(part.size for part, _ in summed.scores.parts) <= 100
     assert summed.scores.histogram.sum() == 10 * 4 * 5
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(3, 9), st.integers(2, 8))
+def test_accuracies_and_loss_are_those_of_scikit_learn_with_missing_classes(seed, images, classes, k):
+    generator, k = np.random.default_rng(seed), min(k, classes - 1)
+    logits = generator.normal(0, 3, (images, classes)).astype("float32")
+    # Of equal logits scikit-learn takes the last class where here it is the first: equal ones are below all others.
+    logits[:, -2:] = -20
+    labels = generator.integers(0, generator.integers(1, classes - 1), images)
+    summed = sums.Summed(min(k, classes - 2))
+    summed.add(paddle.to_tensor(logits), paddle.to_tensor(labels))
+    [whole] = sums.total([summed], ALONE)
+    names = np.arange(classes)
+    wide = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(axis=1, keepdims=True)
+    top1, topk, loss = (find(name, METRICS).compute(whole) for name in ("top1", f"top{summed.k}", "loss"))
+    assert top1 == accuracy_score(labels, wide.argmax(axis=1))
+    if summed.k > 1:
+        assert topk == pytest.approx(top_k_accuracy_score(labels, wide, k=summed.k, labels=names))
+    assert loss == pytest.approx(log_loss(labels, wide, labels=names), rel=1e-5, abs=1e-6)
