@@ -95,7 +95,8 @@ class Prediction:
     picture: str | int
     """Its path; of what has none, its number from 0."""
     label: str | None
-    """The most probable class; None where the picture cannot be read, or where it may have many labels and has none."""
+    """The most probable class, or `unknown` below `unknown_below`; None where the picture cannot be read, or where it may
+    have many labels and has none."""
     probability: float
     """Its probability; 0 without a label."""
     labels: tuple[str, ...] = field(repr=False)
@@ -320,14 +321,14 @@ def _image(array: np.ndarray) -> Image.Image:
 
 
 def _prediction(number: int, answer: Answer, classifier: Classifier) -> Prediction:
-    from ..deploy.predict import ranked
+    from ..deploy.predict import named
 
     picture = os.fspath(answer.picture) if isinstance(answer.picture, (str, os.PathLike)) else number
     if answer.probabilities is None:
         return Prediction(picture, None, 0.0, (), None, answer.error)
-    best = ranked(answer.probabilities, classifier.thresholds)
-    labels = tuple(classifier.classes[place] for place in (best[:1] if classifier.thresholds is None else best))
-    probability = float(answer.probabilities[best[0]]) if labels else 0.0
+    best = named(answer.probabilities, classifier.classes, classifier.thresholds, classifier.unknown_below)
+    labels = tuple(name for name, _ in (best[:1] if classifier.thresholds is None else best))
+    probability = best[0][1] if best else 0.0
     return Prediction(picture, labels[0] if labels else None, probability, labels, answer.probabilities)
 
 
