@@ -95,7 +95,7 @@ class Prediction:
     picture: str | int
     """Its path; of what has none, its number from 0."""
     label: str | None
-    """The most probable class, or `unknown` below `unknown_below`; None where the picture cannot be read, or where it may
+    """The most probable class, `unknown` where it is not probable enough; None where the picture cannot be read, or may
     have many labels and has none."""
     probability: float
     """Its probability; 0 without a label."""
