@@ -29,7 +29,7 @@ from runner.runs.journal import CHECKPOINTS, CONFIG, JOURNAL, MISTAKES, OVERRIDE
 from . import harness
 
 #: What is promised of a thousand runs: seconds of `runs` and `report`, and megabytes of `report`.
-MAX_RUNS_S, MAX_REPORT_S, MAX_REPORT_MB = 8, 20, 500
+MAX_RUNS_S, MAX_REPORT_S, MAX_REPORT_MB = 3, 20, 500
 SEEDS, CLASSES, EPOCHS = 5, 10, 10
 #: Of a journal of any length: megabytes for each of its uses.
 MAX_LONG_MB = 500
