@@ -87,6 +87,11 @@ def partial_file(target: Path) -> Iterator[Path]:
         remove_file(partial)
 
 
+def name_file(partial: Path, target: Path) -> None:
+    """Give a file that is complete its name, where nothing is yet."""
+    os.replace(partial, target)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file in one step."""
     write_text(path, to_json(value, indent=2) + "\n")

@@ -27,6 +27,7 @@ class Network:
     params: int | None = None
     """With 1,000 classes."""
     macs: int | None = None
+    """Multiply-accumulate operations of one image of that size."""
 
 
 @functools.cache

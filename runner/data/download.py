@@ -58,7 +58,7 @@ def fetch(file: OfficialFile, root: Path, tell: Callable[[int, int], None] = lam
         with locked(partial):
             if not target.is_file():
                 _fetch(file, partial, tell)
-                os.replace(partial, target)
+                files.name_file(partial, target)
             elif partial.exists():
                 files.remove_file(partial)
     except (OSError, ValueError) as error:

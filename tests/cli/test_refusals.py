@@ -21,7 +21,7 @@ CONFIG_ERRORS = [
     (["augmnt.flip=true"], ["no key 'augmnt' in the config", "Did you mean augment.flip=true?"]),
     (["data.augment.flip=true"], ["no key 'augment' in 'data'", "Did you mean augment.flip=true?"]),
     (["root=/x"], ["data.root=/x with data=cifar10|", "image_folder"]),
-    (["model.architecture=resnet50"], ["model.architecture=resnet50 with model=vision?"]),
+    (["model.architecture=resnet50"], ["model.architecture=resnet50 with model=vision|paddleclas?"]),
     (["model=resnet51"], ["no model=resnet51", "Did you mean 'resnet50'?"]),
     (["model=vision", "model.architecture=resnet51"], ["Did you mean 'resnet50'?"]),
     (["train=True"], ["train=True", "config group", "train=default", "train.epochs"]),

@@ -42,5 +42,5 @@ def test_integers_decide_labels_as_the_network_does(tmp_path, compression):
     assert integers.agreement == pytest.approx(agreeing / count, abs=0.1)
     assert integers.hamming_loss == pytest.approx(wrong / count)
     assert integers.top1 is None
-    assert result["final"]["int8_hamming_loss"] == integers.hamming_loss
+    assert result["final"]["int8_hamming_loss"] == pytest.approx(integers.hamming_loss)
     assert "int8_top1" not in result["final"]

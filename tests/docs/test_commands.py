@@ -24,6 +24,7 @@ ELSEWHERE = {
     "mlflow models serve": "tests/deploy/test_serving.py serves it",
     "curl http://127.0.0.1:5001/invocations": "tests/deploy/test_serving.py asks it",
     "python -m runner eval RUN data.root=OTHER": "tests/cli/verbs/test_eval.py measures other folders",
+    "python examples/client.py": "tests/deploy/test_pictures.py classifies with it",
     "srun": "tests/e2e/test_slurm.py has a SLURM of its own",
     "sbatch": "tests/e2e/test_slurm.py has a SLURM of its own",
     "pip install": "what `make test` does; GPU wheels need a GPU",
@@ -73,6 +74,9 @@ def run_verb(verb, rest, folder):
         assert run_here(["export", "run", "--format", "onnx"]) == 0
     if verb == "bench":
         given += ["--seconds", "0.01"]
+    if verb == "export" and "--format" not in given:
+        # The run that these are tried on exports nothing by itself.
+        given += ["--format", "onnx"]
     if verb == "report":
         given += ["--output", str(folder / "report.html")]
     if verb == "lr":

@@ -54,7 +54,7 @@ def test_unknown_argument_is_a_config_error():
 
 
 def test_pretrained_weights_are_refused_in_favour_of_a_file():
-    with pytest.raises(ConfigError, match=r"checkpoint\.init_from"):
+    with pytest.raises(ConfigError, match=r"model\.weights=imagenet"):
         vision.build("resnet18", 10, {"pretrained": True})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -33,7 +34,9 @@ def reported(*runs):
     assert command(["report", *map(str, runs), "--output", str(page)]) == 0
     assert "<table" in page.read_text()
     text = page.with_suffix(".md").read_text()
-    head, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    # One of configurations may stand before it.
+    table = itertools.takewhile(lambda line: line.startswith("|"), text[text.index("| run |") :].splitlines())
+    head, _, *rows = [line.strip("| ").split(" | ") for line in table]
     return text, [dict(zip(head, row, strict=True)) for row in rows]
 
 

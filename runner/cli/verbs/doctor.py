@@ -35,7 +35,8 @@ REQUIRED = {
     "pillow": (">=10.1", "PIL"), "rich": (">=13", "rich"), "safetensors": (">=0.4.3", "safetensors"),
     "omegaconf": (">=2.3,<2.4", "omegaconf"),
     "hydra-core": (">=1.3.2,<1.4", "hydra"), "matplotlib": (">=3.7", "matplotlib"), "jinja2": (">=3.1", "jinja2"),
-    "scikit-learn": (">=1.3", "sklearn"), "mlflow": (">=3.10,<4", "mlflow"), "paddleslim": (">=2.6,<3", "paddleslim"),
+    "scikit-learn": (">=1.3", "sklearn"),
+    "scipy": (">=1.8", "scipy"), "mlflow": (">=3.10,<4", "mlflow"), "paddleslim": (">=2.6,<3", "paddleslim"),
     "onnx": (">=1.16", "onnx"), "onnxruntime": (">=1.17", "onnxruntime"), "paddle2onnx": (">=2.0,<3", "paddle2onnx"),
 }  # fmt: skip
 PADDLE = ">=3.1,<4"
