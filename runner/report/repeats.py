@@ -100,8 +100,7 @@ def sentences(configurations: Sequence[Configuration]) -> list[str]:
     if not configurations:
         return []
     best, others = configurations[0], configurations[1:]
-    assert best.run.result
-    said = [f"{best.run.result.monitor} of {best.name} is {best.text()}, mean and deviation of {len(best.runs)} runs."]
+    said = [f"{best.run.decided_by} of {best.name} is {best.text()}, mean and deviation of {len(best.runs)} runs."]
     if not others:
         return said
     of_each = {kind: [one.name for one in others if one.verdict == kind] for kind in (EQUAL, WORSE, ALONE)}

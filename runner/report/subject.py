@@ -86,8 +86,15 @@ class Run:
         return find(self.result.monitor.rpartition("/")[2], self.metrics) or headline(self.final)
 
     @property
+    def decided_by(self) -> str:
+        """What `monitored` is of, in words."""
+        assert self.result
+        is_validated = self.result.best is not None
+        return self.result.monitor if is_validated else f"test {self.metric.title} (nothing was validated)"
+
+    @property
     def score(self) -> float:
-        """The same, the higher the better."""
+        """What decides, the higher the better."""
         goal = self.config.train.goal if self.config else self.metric.goal
         return -self.monitored if goal is cfg.Goal.min else self.monitored
 

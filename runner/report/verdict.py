@@ -53,9 +53,7 @@ def of(subjects: Sequence[Run]) -> Verdict | None:
 def _first(order: Sequence[Run]) -> str:
     best = order[0]
     assert best.result
-    validated = best.result.best is not None
-    metric = best.result.monitor if validated else f"test {best.metric.title} (nothing was validated)"
-    sentence = f"{metric} is {best.monitored:.4f}"
+    sentence = f"{best.decided_by} is {best.monitored:.4f}"
     if len(order) == 1:
         return f"{sentence}."
     extreme, ahead = "highest" if best.score == best.monitored else "lowest", best.score - order[1].score

@@ -114,7 +114,7 @@ def test_a_run_from_before_there_were_curves_has_a_page_without(tmp_path):
 
 def test_the_best_of_several_is_the_lowest_of_a_metric_that_should_fall(tmp_path, errors):
     runs = [tmp_path / str(number) for number in range(3)]
-    results = [trained(run, "train.monitor=val/errors", f"train.seed={seed}") for seed, run in enumerate(runs)]
+    results = [trained(run, "train.monitor=val/errors", f"optimizer.lr=0.00{n + 1}") for n, run in enumerate(runs)]
     text, rows = reported(*runs)
     assert [float(row["monitored"]) for row in rows] == sorted(result["best"] for result in results)
     assert "the lowest of 3 finished runs" in text
@@ -182,7 +182,7 @@ def test_a_run_from_before_the_list_is_read_compared_and_resumed(tmp_path, capsy
 def test_where_nothing_was_validated_an_old_run_is_compared_by_its_test_loss(tmp_path):
     runs = [tmp_path / str(number) for number in range(2)]
     overrides = ["data.val_fraction=0", "train.monitor=val/student/loss"]
-    results = [trained(run, *overrides, f"train.seed={seed}") for seed, run in enumerate(runs)]
+    results = [trained(run, *overrides, f"optimizer.lr=0.00{number + 1}") for number, run in enumerate(runs)]
     for run in runs:
         as_before(run)
     text, rows = reported(*runs)
