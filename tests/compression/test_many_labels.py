@@ -15,6 +15,7 @@ from runner.worker import finished
 from tests.conftest import INLINE, run_inline
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["qat", "ptq"])
 def test_integers_decide_labels_as_the_network_does(tmp_path, compression):
     done = run_inline(

@@ -122,6 +122,7 @@ def test_a_config_is_stored_and_read_with_patterns(config_of, tmp_path):
     assert store.read(tmp_path / "config.yaml") == config
 
 
+@pytest.mark.slow
 def test_a_run_with_a_frozen_backbone_is_exported_and_says_what_trained(here, tmp_path):
     done = here(
         *INLINE, "model=mobilenet_v3_small_x0_35", "compression=ptq", "model.freeze=backbone", "hydra.run.dir=run",

@@ -24,6 +24,7 @@ def bands(channels=5, test=True):
     return Source("bands", ["a", "b", "c"], part, Images(images[40:], labels[40:]) if test else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "extra", [("data.image_size=[24,40]", *GREY), ("data.image_size=[40,32]", "compression=qat", *GREY)]
 )
