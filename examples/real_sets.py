@@ -2,8 +2,9 @@
 
     python examples/real_sets.py fashion_mnist|solar_cells|solar_defects|clipart|stamps|efficientnet_lite0
 
-Prints the folder of the set, or the file of the weights. It is fetched once and kept in `~/.cache/runner/sets` (`$XDG_CACHE_HOME`); nothing is
-installed, and nothing becomes part of this repository: each set has a licence of its own.
+Prints the folder of the set, or the file of the weights. It is fetched once and kept in `~/.cache/runner/sets`
+(`$XDG_CACHE_HOME`); nothing is installed, and nothing becomes part of this repository: each set has a licence of
+its own.
 """
 
 from __future__ import annotations

@@ -68,6 +68,7 @@ def run_verb(verb, rest, folder):
     """Run a verb on a finished run; RUN and names of files become real ones."""
     Image.new("L", (32, 32)).save(folder / "photo.png")
     real = {"RUN": "run", "RUN…": "run", "RUN_DIR": "run", "outputs/first": "run", "outputs/int8": "run"}
+    real |= {"outputs/photos": "run", "outputs/photos-int8": "run"}
     given = [real.get(word, word) for word in rest]
     given = [str(folder / "photo.png") if word.endswith((".png", ".jpg")) else word for word in given]
     given = [str(folder) if word in ("folder", "photos/") else word for word in given]
