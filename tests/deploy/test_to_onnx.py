@@ -49,6 +49,13 @@ def conv(channels: int, filters: int, size: int = 3, stride: int = 1, groups: in
     return nn.Sequential(layer, norm)
 
 
+def loud(channels: int, filters: int, groups: int = 1) -> nn.Sequential:
+    """The same, with values far beyond 6."""
+    result = conv(channels, filters, groups=groups)
+    result[1].weight.set_value(8 * result[1].weight)
+    return result
+
+
 class Residual(nn.Layer):
     """Two convolutions beside another one; all three read or make what is added."""
 
@@ -108,6 +115,9 @@ NETWORKS = {
     "groups": lambda: [
         *(conv(3, 8), nn.Hardswish(), conv(8, 8, groups=8), nn.ReLU6(), conv(8, 12, groups=4), conv(12, 8, 1)),
         *head(8),
+    ],
+    "limited": lambda: [
+        *(loud(3, 8), nn.ReLU6(), loud(8, 8, groups=8), nn.ReLU6(), conv(8, 8, 1), conv(8, 12), nn.ReLU6(), *head(12)),
     ],
     "gated": lambda: [Gated(), *head(8)],
     "twice": lambda: [Twice(), *head(3)],
@@ -294,6 +304,13 @@ def test_every_convolution_and_linear_layer_runs_in_integers(converted, tmp_path
     integer = [name for name in operations if name in ("QLinearConv", "QGemm", "MatMulIntegerToFloat")]
     assert len(integer) >= len(learnt)
     assert not {"Conv", "FusedConv", "Gemm", "MatMul"} & set(operations)
+
+
+def test_integers_keep_to_the_limits_of_relu6_and_no_float_operation_parts_them():
+    network, twin, learnt = fake_quantized("limited")
+    integers = quantize(exported("limited", twin), learnt, images())
+    assert all(node.input[0].endswith(".int") for node in integers.graph.node if node.op_type == "Clip")
+    assert distance(run(integers, images()), fake(network, images())) < CLOSE
 
 
 def test_the_model_that_was_given_stays_as_it_is(converted):

@@ -91,6 +91,11 @@ class _Quantizer:
         """Tensor → the tensor of the result that holds it in float, where its name is another."""
         self.rounded: dict[tuple[str, Grid], str] = {}
         self.quantized_weights: dict[str, tuple[str, np.ndarray]] = {}
+        for node in graph.nodes:
+            activation = self.activation(node) if self.layer(node) else None
+            if activation and activation.op_type == "Clip":
+                # Its upper limit is for the integers to keep: a Clip in float would part the layer from them.
+                self.bounds[activation.output[0]] = 0.0, np.inf
 
     def run(self, images: np.ndarray) -> ModelProto:
         grids = self.output_grids(images)
@@ -110,7 +115,10 @@ class _Quantizer:
                 self.result.nodes.append(copy(node, self.layer_inputs(node, layer)))
                 end = self.end(node)
                 if end != target:
-                    self.result.nodes.append(copy(self.readers[target][0]))
+                    if end in grids:
+                        self.add("Relu", [target], end)
+                    else:
+                        self.result.nodes.append(copy(self.readers[target][0]))
                     done.add(end)
                 if end in grids:
                     self.floats[end] = self.round(end, end, grids[end])
@@ -120,10 +128,18 @@ class _Quantizer:
         return self.layers.get(node.input[1]) if node.op_type in ("Conv", "Gemm", "MatMul") else None
 
     def end(self, node: NodeProto) -> str:
-        """The tensor that a layer gives to others: after its ReLU, which saturation of integers does in passing."""
-        target, readers = node.output[0], self.readers[node.output[0]]
-        alone = len(readers) == 1 and target not in self.graph.outputs
-        return readers[0].output[0] if alone and readers[0].op_type == "Relu" else target
+        """The tensor that a layer gives to others: after its activation, which integers do in passing."""
+        activation = self.activation(node)
+        return activation.output[0] if activation else node.output[0]
+
+    def activation(self, node: NodeProto) -> NodeProto | None:
+        """The ReLU or ReLU6 that alone reads what a layer gives: integers that are not negative saturate as it does."""
+        readers = self.readers[node.output[0]]
+        if len(readers) != 1 or node.output[0] in self.graph.outputs:
+            return None
+        [reader] = readers
+        from_zero = reader.op_type == "Clip" and self.bounds.get(reader.output[0], (-1.0,))[0] == 0
+        return reader if reader.op_type == "Relu" or from_zero else None
 
     def input_grid(self, node: NodeProto) -> Grid | None:
         """How a node rounds its input; None if it reads floats."""
