@@ -27,7 +27,6 @@ from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunF
 from ..launch.command import Command
 from ..launch.missing_data import refuse_missing
 from ..launch.signals import ToJobs
-from ..report import repeats, subject
 from ..runs import sweep
 from ..runs.journal import CONFIG, SWEEP, Journal, events, tracked
 from ..tracking import tracker
@@ -189,6 +188,9 @@ def wait_for_jobs(command: Command, directory: Path, gave_up: bool) -> None:
 
 def _tell_of_configurations(command: Command, directory: Path) -> None:
     """Let trackers know, as tags of its runs, what a sweep over seeds or folds says of each configuration."""
+    # Reading runs takes a tenth of a second to import, which a config error need not wait for.
+    from ..report import repeats, subject
+
     for job, tags in repeats.tags(repeats.of(subject.jobs(directory))).items():
         with contextlib.suppress(OSError, ConfigError, Damaged, ForeignPath):
             known = [event for event, _ in events(job) if event["event"] in ("tags", "ended")]
