@@ -42,7 +42,7 @@ def test_freed_memory_is_kept_for_the_next_step():
         "if sys.argv[1] == 'keep': device.tune_malloc()\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "paddle.ones([8 << 20]); before = faults()\n"
-        "for _ in range(20): paddle.ones([8 << 20])\n"
+        "for _ in range(100): paddle.ones([8 << 20])\n"
         "print(faults() - before)"
     )
     faults = {

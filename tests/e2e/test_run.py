@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.numpy import load_file
 
 from runner.runs.journal import events
 from runner.tracking.mirror import step_of
+from tests import cost
 from tests.conftest import TINY
 
 
@@ -135,12 +135,6 @@ def test_the_end_of_a_run_shows_the_result_the_folder_and_how_to_compare(command
     assert done.stderr == ""
 
 
-def cpu_seconds():
-    """Of the children so far: what others do on this machine does not count."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 @pytest.mark.smoke
 def test_help_and_config_errors_import_neither_paddle_nor_mlflow_and_are_quick(tmp_path):
     watch = (
@@ -148,16 +142,16 @@ def test_help_and_config_errors_import_neither_paddle_nor_mlflow_and_are_quick(t
         "from runner.__main__ import command; sys.exit(command(sys.argv[1:]))"
     )
     for arguments, code in ((["--help"], 0), (["--cfg", "job"], 0), (["optimizer.lr=-1"], 2), (["nonsense=1"], 2)):
-        seconds = []
-        for _ in range(3):
-            began = cpu_seconds()
+
+        def run(arguments=arguments, code=code):
             done = subprocess.run(
                 [sys.executable, "-c", watch, *arguments], cwd=tmp_path, capture_output=True, text=True
             )
-            seconds.append(cpu_seconds() - began)
             assert done.returncode == code, done.stderr
             assert done.stdout.endswith("[]\n")
-        assert min(seconds) < 1.0
+
+        # A fifth more than a second on a busy machine; Paddle or MLflow would double it.
+        assert cost.over_imports(run) < 5
 
 
 @pytest.mark.smoke
