@@ -182,8 +182,8 @@ def wait_for_jobs(command: Command, directory: Path, gave_up: bool) -> None:
     for one in sweep.jobs(directory):
         if one.resolve() not in followed and (one / CONFIG).is_file() and not runs.is_running(one):
             _deliver(command, one)
-    command.mirrors.drain()
     _tell_of_configurations(command, directory)
+    command.mirrors.drain()
 
 
 def _tell_of_configurations(command: Command, directory: Path) -> None:
@@ -204,7 +204,6 @@ def _tell_of_configurations(command: Command, directory: Path) -> None:
                 tracker.agree(job, name, settings)
                 command.mirrors.follow(job, name, settings)
             command.mirrors.ended(job, None)
-    command.mirrors.drain()
 
 
 def _deliver(command: Command, directory: Path) -> None:
