@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from .. import runs
 from ..config import Config
@@ -24,9 +23,9 @@ from ..launch import supervisor
 from ..runs import journal
 from ..runs import sweep as sweeps
 from ..runs.result import Result
-from . import pictures
 from .call import call
 from .open_run import TRUST, classes_of, find_run, open_run
+from .prediction import Picture, Prediction, each, prediction_of
 from .train import INFORMING, MULTIRUN
 from .values import assignments
 from .verbs.predict import classifier_of
@@ -35,10 +34,7 @@ if TYPE_CHECKING:
     import paddle
     import pandas as pd
 
-    from ..deploy.predict import Answer, Classifier
-
-#: What can be classified: a path, the content of a file, Pillow's image, or uint8 [H, W] or [H, W, C].
-Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+    from ..deploy.predict import Classifier
 
 
 def train(*overrides: str, **values: object) -> Run:
@@ -86,25 +82,6 @@ def open(run: str | os.PathLike[str], *overrides: str, trust: bool = False) -> R
     words = [*_words("open", overrides, {}), *([TRUST] if trust else [])]
     directory, _ = find_run(os.fspath(run), words)
     return Run(directory.absolute(), tuple(words))
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a network says of one picture."""
-
-    picture: str | int
-    """Its path; of what has none, its number from 0."""
-    label: str | None
-    """The most probable class, `unknown` where it is not probable enough; None where the picture cannot be read, or may
-    have many labels and has none."""
-    probability: float
-    """Its probability; 0 without a label."""
-    labels: tuple[str, ...] = field(repr=False)
-    """All labels, the most probable first: one, unless pictures may have many."""
-    probabilities: np.ndarray | None = field(repr=False, compare=False)
-    """float32 [classes], in the order of `Run.classes`; None where the picture cannot be read."""
-    error: str = ""
-    """Why it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +157,10 @@ class Run:
         with self._lock, undisturbed():
             classifier = self._classifier(engine, network)
             predictions = []
-            for number, answer in enumerate(answers(classifier, _each(pictures))):
+            for number, answer in enumerate(answers(classifier, each(pictures))):
                 if answer.error and on_error == "fail":
                     raise DataError(f"Picture {number}: {answer.error}")
-                predictions.append(_prediction(number, answer, classifier))
+                predictions.append(prediction_of(number, answer, classifier))
         return predictions
 
     def network(self, name: str | None = None, weights: str = "final") -> paddle.nn.Layer:
@@ -294,42 +271,6 @@ def _words(function: str, overrides: Sequence[str], values: dict[str, Any]) -> l
             hint = "runner.sweep trains several runs. " if word in MULTIRUN else ""
             raise ConfigError(f"{word}: runner.{function} takes no options. {hint}Give overrides, such as 'mode=cls'.")
     return [*overrides, *assignments(values, sweeps=function == "sweep")]
-
-
-def _each(given: Picture | Iterable[Picture]) -> Iterator[Any]:
-    """The pictures as they are classified, one after another."""
-    match given:
-        case str() | os.PathLike():
-            given = pictures.find([os.fspath(given)])
-        case bytes() | Image.Image():
-            given = [given]
-        case np.ndarray() if given.ndim < 4:
-            given = [given]
-    for picture in given:
-        yield _image(picture) if isinstance(picture, np.ndarray) else picture
-
-
-def _image(array: np.ndarray) -> Image.Image:
-    """Errors: DataError."""
-    channels = array.shape[2] if array.ndim == 3 else 1
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4):
-        raise DataError(
-            f"An array is {array.dtype} {list(array.shape)}: pictures are uint8 [H, W], or [H, W, C] with 1, 3 or 4 "
-            "channels, with values of 0 to 255."
-        )
-    return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.ndim == 3 and channels == 1 else array))
-
-
-def _prediction(number: int, answer: Answer, classifier: Classifier) -> Prediction:
-    from ..deploy.predict import named
-
-    picture = os.fspath(answer.picture) if isinstance(answer.picture, (str, os.PathLike)) else number
-    if answer.probabilities is None:
-        return Prediction(picture, None, 0.0, (), None, answer.error)
-    best = named(answer.probabilities, classifier.classes, classifier.thresholds, classifier.unknown_below)
-    labels = tuple(name for name, _ in (best[:1] if classifier.thresholds is None else best))
-    probability = best[0][1] if best else 0.0
-    return Prediction(picture, labels[0] if labels else None, probability, labels, answer.probabilities)
 
 
 @contextlib.contextmanager

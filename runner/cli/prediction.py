@@ -1,0 +1,76 @@
+"""The pictures that a Python program gives, and what a network says of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError
+from . import pictures
+
+if TYPE_CHECKING:
+    from ..deploy.predict import Answer, Classifier
+
+#: What can be classified: a path, the content of a file, Pillow's image, or uint8 [H, W] or [H, W, C].
+Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one picture."""
+
+    picture: str | int
+    """Its path; of what has none, its number from 0."""
+    label: str | None
+    """The most probable class, `unknown` where it is not probable enough; None where the picture cannot be read, or may
+    have many labels and has none."""
+    probability: float
+    """Its probability; 0 without a label."""
+    labels: tuple[str, ...] = field(repr=False)
+    """All labels, the most probable first: one, unless pictures may have many."""
+    probabilities: np.ndarray | None = field(repr=False, compare=False)
+    """float32 [classes], in the order of `Run.classes`; None where the picture cannot be read."""
+    error: str = ""
+    """Why it cannot be read."""
+
+
+def each(given: Picture | Iterable[Picture]) -> Iterator[Any]:
+    """The pictures as they are classified, one after another."""
+    match given:
+        case str() | os.PathLike():
+            given = pictures.find([os.fspath(given)])
+        case bytes() | Image.Image():
+            given = [given]
+        case np.ndarray() if given.ndim < 4:
+            given = [given]
+    for picture in given:
+        yield _image(picture) if isinstance(picture, np.ndarray) else picture
+
+
+def _image(array: np.ndarray) -> Image.Image:
+    """Errors: DataError."""
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise DataError(
+            f"An array is {array.dtype} {list(array.shape)}: pictures are uint8 [H, W], or [H, W, C] with 1, 3 or 4 "
+            "channels, with values of 0 to 255."
+        )
+    return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.ndim == 3 and channels == 1 else array))
+
+
+def prediction_of(number: int, answer: Answer, classifier: Classifier) -> Prediction:
+    """What a classifier's answer to the picture of this number says."""
+    from ..deploy.predict import named
+
+    picture = os.fspath(answer.picture) if isinstance(answer.picture, (str, os.PathLike)) else number
+    if answer.probabilities is None:
+        return Prediction(picture, None, 0.0, (), None, answer.error)
+    best = named(answer.probabilities, classifier.classes, classifier.thresholds, classifier.unknown_below)
+    labels = tuple(name for name, _ in (best[:1] if classifier.thresholds is None else best))
+    probability = best[0][1] if best else 0.0
+    return Prediction(picture, labels[0] if labels else None, probability, labels, answer.probabilities)
