@@ -203,11 +203,11 @@ class Run:
         return Path(os.path.abspath(output) if output else place) / EXPORT
 
     def report(self, output: str | os.PathLike[str] | None = None) -> Path:
-        """Write a page about it, `report.html` in the working directory by default; returns its path.
+        """Write a page about it, `report.html` in its directory by default; returns its path.
 
         page = run.report("mine.html")
         """
-        return _report(self.directory, output or sweeps.REPORT)
+        return _report(self.directory, output or self.directory / sweeps.REPORT)
 
     def _classifier(self, engine: str | None, network: str | None) -> Classifier:
         """The same each time: `runner predict`'s own."""

@@ -67,5 +67,8 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
         uri = config.tracking.uri
         serve = terminal.command("ui", *([] if uri == cfg.Mlflow.uri else [uri]))
         console.print(f"Compare  {serve}", soft_wrap=True)
+    place = terminal.place(directory)
+    for name, words in (("Look", ("report", place)), ("Use", ("predict", place, "PICTURE…"))):
+        console.print(f"{name:8} {terminal.command(*words)}", soft_wrap=True)
     for name, settings in config.tracking.also.items():
         console.print(f"{name:8} {stores.shown(settings.address, os.path.relpath(directory))}", soft_wrap=True)

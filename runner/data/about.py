@@ -13,6 +13,7 @@ from .. import stored
 from . import duplicates
 from .check import Findings, place
 from .facts import DECODED, MODES
+from .folder import SINGULAR
 from .splits import Source, class_counts
 
 #: Classes that are listed, and pairs of duplicates that are named, in a journal.
@@ -21,7 +22,7 @@ MOST_CLASSES, MOST_EXAMPLES = 1000, 5
 
 @dataclass
 class Overlap:
-    """Images of a split that another one has too; of `train` alone, those that it has in another class."""
+    """Images of a split that another one has too; of one alone, those that it has twice, or in another class."""
 
     first: str
     second: str
@@ -31,6 +32,8 @@ class Overlap:
     """Further ones that look like one there."""
     examples: list[list[str]]
     """Names of some of them: [in the first, in the second]."""
+    in_class: bool = False
+    """Of one split: whether they are in the same class."""
 
     def text(self) -> str:
         """The same with an example."""
@@ -38,10 +41,12 @@ class Overlap:
 
     def brief(self) -> str:
         """One sentence without a full stop."""
-        place = f"another class of {self.first}" if self.first == self.second else self.first
+        equal, place = f"in {self.first} too", self.first
+        if self.first == self.second:
+            equal, place = "there more than once" if self.in_class else "in two classes", "another class"
         parts = []
         if self.equal:
-            parts.append(f"{_counted(self.equal, self.second)} {_verb(self.equal, 'is', 'are')} in {place} too")
+            parts.append(f"{_counted(self.equal, self.second)} {_verb(self.equal, 'is', 'are')} {equal}")
         if self.alike:
             parts.append(
                 f"{_counted(self.alike, self.second)} {_verb(self.alike, 'looks', 'look')} like one in {place}"
@@ -99,7 +104,10 @@ class About:
             counts = [f"{count:,} {mode}" for mode, count in self.modes.items()]
             colours = ", ".join(counts if len(counts) > 1 else self.modes)
             lines.append(f"{self._size()}; {colours}{part}")
-        left_out = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
+        left_out = [
+            f"{count:,} {SINGULAR.get(reason, reason) if count == 1 else reason}"
+            for reason, count in self.skipped.items()
+        ]
         if self.unreadable:
             left_out.append(f"{self.unreadable:,} that cannot be read" + (f" ({listing})" if listing else ""))
         if left_out:
@@ -174,7 +182,7 @@ def of(source: Source, looked: Findings, config: cfg.Data) -> tuple[About, dupli
 def _overlap(overlap: duplicates.Overlap, source: Source) -> Overlap:
     first, second = source.splits[overlap.first], source.splits[overlap.second]
     examples = [[first.name(one), second.name(other)] for one, other in overlap.examples[:MOST_EXAMPLES]]
-    return Overlap(overlap.first, overlap.second, overlap.equal, overlap.alike, examples)
+    return Overlap(overlap.first, overlap.second, overlap.equal, overlap.alike, examples, overlap.in_class)
 
 
 def _measure(about: About, facts: Iterable[np.ndarray]) -> None:

@@ -23,7 +23,7 @@ _ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape
 
 @dataclass
 class Overlap:
-    """What two splits have in common; of `train` with itself what is there in two classes."""
+    """What two splits have in common; of one with itself what is there twice, of `train` what is in two classes too."""
 
     first: str
     """Name of a split."""
@@ -35,6 +35,8 @@ class Overlap:
     """Further ones that have one much like them there."""
     examples: list[tuple[int, int]] = field(default_factory=list)
     """(place in the first, place in the second) of some of them, equal ones first."""
+    in_class: bool = False
+    """Whether they are of a split with itself, and in the same class: the same bytes more than once."""
 
 
 @dataclass
@@ -75,6 +77,11 @@ def find(facts: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> Duplica
             partners = np.maximum(equal, alike)
             examples = [(int(place[partners[one]]), int(place[one])) for one in np.concatenate(found)[:EXAMPLES]]
             overlaps.append(Overlap(names[first], names[second], len(found[0]), len(found[1]), examples))
+    for number, name in enumerate(names):
+        again, partners = _in_own_class(content, label, split == number)
+        if len(again):
+            examples = [(int(place[partners[one]]), int(place[one])) for one in again[:EXAMPLES]]
+            overlaps.append(Overlap(name, name, len(again), examples=examples, in_class=True))
     return Duplicates(overlaps, len(every), complete)
 
 
@@ -110,6 +117,13 @@ def _in_other_class(
         news = (partners < 0) & (others >= 0) & (label[others] != label)
         partners[news] = others[news]
     return partners
+
+
+def _in_own_class(content: np.ndarray, label: np.ndarray, ours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of ours that come after an equal one of the same class, int64 [A]; and of every picture that one."""
+    group = np.unique(np.stack([content, label], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+    first = _first(group, ours)[group]
+    return np.flatnonzero(ours & (first != np.arange(len(group)))), first
 
 
 def _first(group: np.ndarray, ours: np.ndarray) -> np.ndarray:

@@ -25,6 +25,10 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "
 UNUSUAL = {"training", "trainset", "dev", "eval", "evaluation", "testing", "testset"}
 #: Reasons to leave a name out.
 HIDDEN, NO_PICTURE, LOOSE = "hidden or system names", "files that are no images", "images outside of class folders"
+#: The same of one.
+SINGULAR = {
+    HIDDEN: "hidden or system name", NO_PICTURE: "file that is no image", LOOSE: "image outside of class folders",
+}  # fmt: skip
 #: How many levels below the folder of a set its classes are looked for, and among how many folders of a level.
 DEEPEST, MOST_TRIED = 4, 100
 #: A folder's device and number, which are the same by whatever way it is reached.

@@ -145,9 +145,13 @@ class Run:
         return About.from_json(dataset.get("about")) if dataset else None
 
     def error_of(self, accuracy: float, split: str) -> float | None:
-        """Standard error of an accuracy on a split: that of a binomial proportion; None where its size is not known."""
+        """Standard error of an accuracy on a split: that of a binomial proportion; None where its size is not known.
+
+        One right and one wrong image more are counted (Laplace's rule of succession): all right of 40 are not ± 0.
+        """
         count = self.profile.get(split, 0)
-        return math.sqrt(accuracy * (1 - accuracy) / count) if count else None
+        share = (accuracy * count + 1) / (count + 2)
+        return math.sqrt(share * (1 - share) / (count + 2)) if count else None
 
 
 def metrics_in(subjects: Sequence[Run]) -> list[Metric]:

@@ -1,4 +1,10 @@
-"""Temperature scaling (Guo et al., On Calibration of Modern Neural Networks, ICML 2017)."""
+"""Temperature scaling (Guo et al., On Calibration of Modern Neural Networks, ICML 2017), also from few images.
+
+Of a network without mistakes on the images that are there the likelihood has no maximum: the smaller the temperature,
+the better. As in Platt's scaling (Probabilistic outputs for support vector machines, 1999) the labels count as if one
+more right and one wrong image had been seen: of N images a label has (N + 1) / (N + 2), and the other classes share the
+rest.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +20,7 @@ from .precision import Precision
 
 #: Logits of one network that are looked at, at most.
 LOGITS = 1 << 20
-#: Bounds of a temperature: of a network without mistakes the best would be 0.
+#: Bounds of a temperature: of a network that is always wrong the best would be infinite.
 LOW, HIGH = 0.05, 20.0
 #: Halvings of the interval, beyond what a float32 tells.
 HALVINGS = 40
@@ -76,17 +82,20 @@ def likelihood(logits: np.ndarray, labels: np.ndarray, divisor: float) -> float:
 
 
 def best(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T in [0.05, 20] for which softmax(logits / T) has the least negative log likelihood.
+    """The T in [0.05, 20] for which softmax(logits / T) has the least cross entropy with labels as above.
 
-    logits: float [N, K]; labels: int64 [N]. The likelihood is concave in 1/T, so its slope has one zero.
+    logits: float [N, K]; labels: int64 [N]. It is convex in 1/T, so its slope has one zero.
     """
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
-    own = shifted[np.arange(len(labels)), labels].mean()
+    images, classes = shifted.shape
+    own = shifted[np.arange(images), labels]
+    others = (shifted.sum(axis=1) - own) / max(1, classes - 1)
+    wanted = (((images + 1) * own + others) / (images + 2)).mean()
     low, high = 1 / HIGH, 1 / LOW
     for _ in range(HALVINGS):
         inverse = (low + high) / 2
         weights = np.exp(inverse * shifted)
         expected = ((weights * shifted).sum(axis=1) / weights.sum(axis=1)).mean()
-        low, high = (inverse, high) if expected < own else (low, inverse)
+        low, high = (inverse, high) if expected < wanted else (low, inverse)
     return float(1 / ((low + high) / 2))

@@ -38,7 +38,8 @@ def test_different_pictures_are_no_duplicates():
 
 def test_equal_files_of_two_splits_are_found():
     found = find(train=[(PNG[0], 0), (PNG[1], 1), (PNG[1], 1)], test=[(PNG[2], 0), (PNG[1], 1)])
-    assert found.overlaps == [duplicates.Overlap("train", "test", 1, 0, [(1, 1)])]
+    twice = duplicates.Overlap("train", "train", 1, 0, [(1, 2)], in_class=True)
+    assert found.overlaps == [duplicates.Overlap("train", "test", 1, 0, [(1, 1)]), twice]
 
 
 @pytest.mark.parametrize(
@@ -64,8 +65,10 @@ def test_a_picture_under_two_classes_is_found_where_it_is_trained_on():
     jpeg = encoded(Image.open(io.BytesIO(PNG[0])).convert("RGB"), "JPEG")
     pictures = [(PNG[0], 0), (PNG[1], 0), (PNG[1], 1), (PNG[1], 0), (jpeg, 1), (PNG[2], 1), (PNG[2], 1)]
     found = find(train=pictures)
-    assert found.overlaps == [duplicates.Overlap("train", "train", 1, 1, [(1, 2), (0, 4)])]
-    assert find(train=[(PNG[3], 0)], test=pictures).overlaps == []
+    twice = duplicates.Overlap("train", "train", 2, 0, [(1, 3), (5, 6)], in_class=True)
+    assert found.overlaps == [duplicates.Overlap("train", "train", 1, 1, [(1, 2), (0, 4)]), twice]
+    [twice] = find(train=[(PNG[3], 0)], test=pictures).overlaps
+    assert (twice.first, twice.second, twice.in_class) == ("test", "test", True)
 
 
 def test_pictures_without_edges_are_alike_only_where_they_are_equal():
@@ -127,3 +130,13 @@ def test_what_is_too_much_to_compare_is_said():
     numbers = random.integers(0, 2**63, (9_000, 2), dtype=np.uint64) | np.uint64(0x5555555555555555)
     found = duplicates.find({"train": likenesses(numbers)}, {"train": np.zeros(9_000, np.int64)})
     assert not found.complete
+
+
+def test_the_same_bytes_twice_in_a_class_are_named_and_in_two_classes_are_not_counted_again():
+    one, other = encoded(photo(1), "PNG"), encoded(photo(2), "PNG")
+    found = find(train=[(one, 0), (other, 1), (one, 0), (one, 1), (one, 0)], test=[(other, 0)])
+    counts = {(each.first, each.second, each.in_class): (each.equal, each.examples) for each in found.overlaps}
+    assert counts["train", "train", True] == (2, [(0, 2), (0, 4)])
+    assert counts["train", "train", False] == (1, [(0, 3)])
+    assert counts["train", "test", False][0] == 1
+    assert ("test", "test", True) not in counts

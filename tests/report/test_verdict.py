@@ -27,9 +27,9 @@ def test_the_best_is_decided_by_the_monitored_metric_alone(tmp_path):
     decided = verdict.of(found)
     assert decided.best.label == "1"
     assert "0.9500, the highest of 3 finished runs and 0.0100 better than run 2" in decided.reasons[0]
-    # sqrt(0.8 * 0.2 / 100), and the difference in units of both runs' errors together.
+    # sqrt(p (1 - p) / 102) with p = 81 / 102, and the difference in units of both runs' errors together.
     assert "0.8000 ± 0.0400" in decided.reasons[1]
-    assert "Run 0 has 0.9900: 4.6 standard errors of the difference more" in decided.reasons[1]
+    assert "Run 0 has 0.9900: 4.5 standard errors of the difference more" in decided.reasons[1]
 
 
 def test_of_equal_runs_the_earlier_is_the_best(tmp_path):
@@ -49,8 +49,8 @@ def test_what_was_monitored_is_what_the_test_split_is_asked_for_and_what_is_set_
     found = [run(tmp_path, 0, 0.8, 0.9, 2e6, **f1, macro_f1=0.7), run(tmp_path, 1, 0.7, 0.9, 1e6, **f1, macro_f1=0.75)]
     decided = verdict.of(found)
     assert decided.best.label == "0"
-    assert "Test macro-F1 is 0.7000; it decided nothing. Run 1 has 0.7500." in decided.reasons
-    assert any(reason.startswith("Test top-1 is 0.9000 ± 0.0300") for reason in decided.reasons)
+    assert "Test macro-F1 is 0.7000; nothing was chosen by it. Run 1 has 0.7500." in decided.reasons
+    assert any(reason.startswith("Test top-1 is 0.9000 ± 0.0307") for reason in decided.reasons)
     assert "It is on no Pareto front of test macro-F1 against a cost: others are better and cheaper there." in (
         decided.reasons
     )

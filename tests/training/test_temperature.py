@@ -20,6 +20,14 @@ def likelihood(logits, labels, divisor):
     return -log_softmax(logits / divisor, axis=1)[np.arange(len(labels)), labels].mean()
 
 
+def cross_entropy(logits, labels, divisor):
+    """With labels that count as if one more image had been right, and one wrong."""
+    images, classes = logits.shape
+    soft = np.full(logits.shape, 1 / (images + 2) / (classes - 1))
+    soft[np.arange(images), labels] = (images + 1) / (images + 2)
+    return -(soft * log_softmax(logits / divisor, axis=1)).sum(axis=1).mean()
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.floats(0.2, 5))
 def test_no_other_temperature_is_better(seed, classes, scale):
@@ -28,10 +36,10 @@ def test_no_other_temperature_is_better(seed, classes, scale):
     logits = scale * (generator.normal(size=(120, classes)) + 1.5 * np.eye(classes)[labels])
     found = temperature.best(logits.astype("float32"), labels)
     best = minimize_scalar(
-        lambda divisor: likelihood(logits, labels, divisor),
+        lambda divisor: cross_entropy(logits, labels, divisor),
         bounds=(temperature.LOW, temperature.HIGH), method="bounded", options={"xatol": 1e-9},
     )  # fmt: skip
-    assert likelihood(logits, labels, found) == pytest.approx(best.fun, abs=1e-9)
+    assert cross_entropy(logits, labels, found) == pytest.approx(best.fun, abs=1e-9)
 
 
 def test_labels_drawn_from_softened_logits_give_that_temperature():
@@ -42,9 +50,16 @@ def test_labels_drawn_from_softened_logits_give_that_temperature():
     assert temperature.best(logits, labels) == pytest.approx(3, rel=0.05)
 
 
-def test_a_network_without_mistakes_and_one_that_knows_nothing_have_the_bounds():
+@pytest.mark.parametrize("images", [4, 16, 400])
+def test_a_network_without_mistakes_is_as_sure_as_so_many_images_allow(images):
+    labels = np.arange(images) % 4
+    found = temperature.best(np.eye(4)[labels] * 9, labels)
+    confidence = np.exp(log_softmax(np.array([9 / found, 0, 0, 0])))[0]
+    assert confidence == pytest.approx((images + 1) / (images + 2))
+
+
+def test_a_network_that_is_always_wrong_or_knows_nothing_has_a_temperature():
     labels = np.arange(4)
-    assert temperature.best(np.eye(4) * 9, labels) == pytest.approx(temperature.LOW)
     assert temperature.best(-np.eye(4) * 9, labels) == pytest.approx(temperature.HIGH)
     assert temperature.best(np.zeros((4, 4)), labels) > 0
 

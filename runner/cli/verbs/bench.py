@@ -115,6 +115,8 @@ def show(timings: Sequence[bench.Timing]) -> None:
         last = timing.entry
     console = screen()
     console.print(table)
+    if several:
+        console.print("speed: times as fast as the first run's float32 file in the same engine at that batch size")
     threads = timings[0].threads
     for format, engine in dict.fromkeys((timing.entry.file.format, timing.engine) for timing in timings):
         console.print(f"{format}: {engine}, {threads} thread{'s' * (threads > 1)}")

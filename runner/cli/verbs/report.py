@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         "--output",
         type=lambda path: Path(expanded(path)),
         metavar="FILE",
-        help="the page; of a sweep by default in its folder",
+        help="the page; of one run or sweep by default in its folder",
     )
     options = parser.parse_args(arguments)
     if bool(options.runs) == bool(options.experiment):
@@ -48,8 +48,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _default(named: list[str]) -> Path:
-    of_sweep = len(named) == 1 and (Path(named[0]) / journal.SWEEP).is_file()
-    return Path(named[0] if of_sweep else "") / sweep.REPORT
+    """In the folder of one run or sweep; several, and what was fetched from MLflow, have none."""
+    has_folder = len(named) == 1 and any((Path(named[0]) / name).is_file() for name in (journal.SWEEP, journal.JOURNAL))
+    return Path(named[0] if has_folder else "") / sweep.REPORT
 
 
 def _found(options: argparse.Namespace) -> tuple[list[subject.Run], str]:

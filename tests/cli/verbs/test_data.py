@@ -104,7 +104,7 @@ def test_duplicates_are_named(here, tmp_path):
     Image.open(root / "val" / "dog" / "large.png").save(root / "test" / "dog" / "large.jpg")
     done = here("data", *SET, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"1 train image is in another class of train too, such as \S*dog/cat.png and \S*", done.stdout)
+    assert re.search(r"1 train image is in two classes, such as \S*dog/cat.png and \S*", done.stdout)
     assert re.search(r"1 test image is in train too, such as \S*again.png and \S*train/cat/1.png", done.stdout)
     assert re.search(r"1 test image looks like one in val, such as \S*large.jpg and \S*large.png", done.stdout)
 
