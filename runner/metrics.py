@@ -290,11 +290,6 @@ def with_k(metrics: Iterable[Metric], k: int) -> list[Metric]:
     return _by_name(named)
 
 
-def k_of(topk: int, classes: int) -> int:
-    """The k of top-k: among all classes every label would be, so that it is below their number."""
-    return max(1, min(topk, classes - 1))
-
-
 def k_in(name: str, metric: Metric) -> int | None:
     """The k in a name such as `top5`; None for the names of other metrics."""
     pattern = re.escape(metric.name).replace(re.escape("{k}"), r"([1-9]\d*)")

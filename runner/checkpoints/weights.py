@@ -223,10 +223,10 @@ def initialize(
     numbers = [sum(math.prod(own[name].shape) for name in some) for some in (fitting, wanted)]
     too_few = numbers[0] < LEAST * numbers[1] or not fitting
     if too_few or (strict and (missing or unused or reshaped)):
-        if too_few:
+        if too_few and not strict:
             remedy = (
                 "That is less than half of its numbers, so it would be another network. Give weights of this model, or "
-                "choose the model that they are of: model=NAME, which `python -m runner models` lists."
+                "choose the model that they are of."
             )
         raise CheckpointError(
             f"{weights.origin} does not fit the network: {len(fitting)} of {len(wanted)} tensors match"

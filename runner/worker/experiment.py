@@ -21,7 +21,6 @@ from ..deploy.predict import UNKNOWN
 from ..errors import ConfigError
 from ..kernels import native
 from ..kernels.autotune import autotuning_off
-from ..metrics import k_of
 from ..training import optimizers, schedules, seeding
 from ..training.clock import Clock
 from ..training.ema import Ema
@@ -124,7 +123,7 @@ def build(
         settings=config.train,
         checkpoints=config.checkpoint,
         steps=steps,
-        k=k_of(config.train.topk, len(loaders.classes)),
+        k=min(config.train.topk, len(loaders.classes)),
         metrics=metrics_of(config.train.metrics, config.data.many),
         ema=Ema(networks, config.train.ema, config.train.ema_warmup) if config.train.ema else None,
         clock=clock,

@@ -18,7 +18,6 @@ from ..config.monitor import metrics_of
 from ..data import Normalize, Preparation, decode, identity, preparation
 from ..deploy.predict import Picture, probabilities
 from ..errors import CheckpointError, ConfigError, DataError
-from ..metrics import k_of
 from ..runs import result as results
 from ..runs.journal import CONFIG, RESULT
 from ..runs.result import Calibration
@@ -83,7 +82,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
             "data.test_fraction=0.2 data.val_fraction=0.1"
         )
     batches = itertools.chain(*filter(None, map(stage.loaders.evaluation, chosen)))
-    k = k_of(config.train.topk, len(stage.loaders.classes))
+    k = min(config.train.topk, len(stage.loaders.classes))
     metrics = metrics_of(config.train.metrics, config.data.many)
     evaluation = evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics, chosen=thresholds)
     images = f"{evaluation.count:,} image{'s' * (evaluation.count != 1)} of {stage.about.place}"

@@ -95,7 +95,7 @@ def load_one(
         (name,),
         own,
         config.checkpoint.strict,
-        "Choose the model that they are of, or take what fits: checkpoint.strict=false",
+        "Choose the model that they are of (`python -m runner models`). Where most of it fits: checkpoint.strict=false",
         anew,
     )
     names = f", by the names of {tables[0].source}" if tables else ""

@@ -170,5 +170,6 @@ def test_a_picture_twice_with_other_labels_is_a_duplicate(tmp_path):
     labels = np.array([[1, 0], [1, 1], [0, 1], [0, 1]], np.uint8)
     source = data.Source("mine", ["a", "b"], train=data.Images(pixels, labels))
     config = cfg.CustomData(labels=cfg.Labels.many, image_size=16)
-    [overlap] = about.of(source, check.inspect(source, config), config)[0].overlaps
-    assert (overlap.first, overlap.second, overlap.equal) == ("train", "train", 1)
+    other, same = about.of(source, check.inspect(source, config), config)[0].overlaps
+    assert (other.first, other.second, other.equal, other.in_class) == ("train", "train", 1, False)
+    assert (same.first, same.second, same.equal, same.in_class) == ("train", "train", 1, True)

@@ -139,7 +139,7 @@ def test_the_report_tells_the_part_that_is_known(run, calibration):
         f"Unknown below a probability of {calibration.unknown_below:.4f}: {100 * calibration.test_coverage:.1f} %"
         in page
     )
-    assert f"Temperature {calibration.temperature:.3f}" in page
+    assert f"temperature {calibration.temperature:.3f}" in page
 
 
 def test_an_export_keeps_what_the_run_chose_unless_another_accuracy_is_asked_for(run, calibration):
