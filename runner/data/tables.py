@@ -156,10 +156,14 @@ def _spread(rows: Rows, problems: Problems) -> None:
 
 
 def _path(text: str, root: str) -> str:
-    """A path that a list has: `~` is the home folder, `./` nothing, `\\` in lists made on Windows `/`."""
-    if "\\" in text and not os.path.lexists(os.path.join(root, text)):
+    """A path that a list has: `~` is the home folder, `./` nothing, `\\` in lists made on Windows `/`.
+
+    What is below the root under that very name is meant, whatever its characters.
+    """
+    if ("\\" in text or text.startswith("~/")) and not os.path.lexists(os.path.join(root, text)):
         text = text.replace("\\", "/")
-    return os.path.expanduser(text) if text.startswith("~/") else text.removeprefix("./")
+        return os.path.expanduser(text) if text.startswith("~/") else text.removeprefix("./")
+    return text.removeprefix("./")
 
 
 def _csv(path: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
