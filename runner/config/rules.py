@@ -12,7 +12,6 @@ from . import (
     DEPTHS,
     Bf16,
     ClsDistill,
-    ClsTeacher,
     Cluster,
     Config,
     CustomModel,
@@ -33,6 +32,7 @@ from . import (
     Vision,
     credentials,
     data_rules,
+    distillation_rules,
     field_rules,
     finetuning_rules,
     monitor,
@@ -59,6 +59,7 @@ def validate(config: Config) -> None:
         data_rules.problems,
         _model,
         _weights,
+        distillation_rules.problems,
         objective_rules.problems,
         finetuning_rules.problems,
         _train,
@@ -121,12 +122,6 @@ def _weights(config: Config) -> Iterator[str]:
     for key, model in named.items():
         if begun and model.weights:
             yield f"{key}.weights and checkpoint.init_from both say what that network begins with. Use one of them."
-    if isinstance(mode, ClsTeacher):
-        own = mode.teacher.weights if mode.teacher else None
-        if mode.teacher_from is None and own is None:
-            yield "mode.teacher_from has no value. Give it one: mode.teacher_from=RUN (or mode.teacher.weights=FILE)"
-        if mode.teacher_from is not None and own is not None:
-            yield "mode.teacher.weights and mode.teacher_from both say what the teacher begins with. Use one of them."
     if (mirror := config.checkpoint.mirror) and not mirror.startswith(("http://", "https://")):
         yield f"checkpoint.mirror={mirror}: it is the address of a folder, such as http://HOST/weights"
 
