@@ -20,7 +20,6 @@ from . import (
     JsOriginal,
     Level,
     Local,
-    Mlflow,
     Mode,
     PaddleClas,
     Preprocess,
@@ -39,12 +38,10 @@ from . import (
     networks,
     objective_rules,
     search_rules,
+    tracking_rules,
 )
 from .criteria import CRITERIA, CUSTOM
 from .keys import walk
-
-#: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
-STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
 
 #: Bytes in the name of an experiment: file systems take 255 in a name, and others are made of it.
 LONGEST_NAME = 200
@@ -64,7 +61,7 @@ def validate(config: Config) -> None:
         finetuning_rules.problems,
         _train,
         _compression,
-        _tracking,
+        tracking_rules.problems,
         _launch,
         search_rules.problems,
     ):
@@ -173,25 +170,6 @@ def _criterion(prune: Pruning) -> Iterator[str]:
     for key in ("target", "kwargs"):
         if prune.criterion != CUSTOM and getattr(prune, key):
             yield f"compression.prune.{key} is for your own scores: add compression.prune.criterion=custom, or drop it."
-
-
-def _tracking(config: Config) -> Iterator[str]:
-    if isinstance(config.tracking, Mlflow) and not STORE.match(config.tracking.uri):
-        yield (
-            f"tracking.uri={credentials.masked(config.tracking.uri)}: MLflow keeps runs in a database or on a server, "
-            "such as tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
-        )
-    for name, tracker in config.tracking.also.items():
-        if name == "mlflow" or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
-            yield (
-                f"tracking.also.{name}: it names files. Use small letters, digits, '_' and '-', and not 'mlflow', such "
-                f"as +tracking@tracking.also.mine={tracker.kind}"
-            )
-    addresses: dict[str, str] = {}
-    for name, tracker in config.tracking.trackers.items():
-        first = addresses.setdefault(tracker.address, name)
-        if first != name:
-            yield f"tracking.also.{name}: it sends the run where {first} sends it already. Drop one of the two."
 
 
 def _train(config: Config) -> Iterator[str]:

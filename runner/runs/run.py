@@ -17,6 +17,7 @@ from ..config import store
 from ..errors import ConfigError, Damaged, ProcessLost, UserError
 from ..processes import is_locked, locked
 from . import result as results
+from .events import is_of_training
 from .journal import (
     CHECKPOINTS,
     CONFIG,
@@ -119,7 +120,7 @@ def _in_journal(directory: Path) -> State:
                 status, reason, exit_code = "LOST", "", ProcessLost.exit_code
             case "ended":
                 status, reason, exit_code = event["status"], event["reason"], event["exit_code"]
-            case "metrics":
+            case "metrics" if is_of_training(event):
                 step = max(step, event["step"])
     return State(status, reason, exit_code, step, results.read(directory / RESULT))
 

@@ -16,6 +16,7 @@ from ...config.rules import validate
 from ...errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
 from ...processes import locked
 from ...runs import result as results
+from ...runs.events import is_of_training
 from ...runs.journal import CHECKPOINTS, CONFIG, JOURNAL, MLFLOW, RESULT, Journal, events, tracking_lock
 from ...tracking import stores
 from ...tracking.answers import Refused, is_final, reason_of
@@ -152,7 +153,7 @@ def add_results(directory: Path, final: dict[str, float]) -> None:
         return
     step = epoch = 0
     for event, _ in events(directory):
-        if event["event"] == "metrics":
+        if is_of_training(event):
             step, epoch = event["step"], event["epoch"]
     name = os.path.relpath(directory)
     try:
