@@ -151,10 +151,11 @@ def _deploy(
     `final`: what of it belongs to the final numbers; `file`: what is recommended; nothing where it cannot be done.
     """
     from ..deploy import export, manifest
+    from ..deploy.subject import Subject
 
     training = run.training
     classes, precision = training.loaders.classes, training.precision
-    subject = export.subject(run.config, training.networks, classes, precision, fitted, thresholds)
+    subject = Subject.of(run.config, training.networks, classes, precision, fitted, thresholds)
     try:
         exported = export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)
     except UserError as error:

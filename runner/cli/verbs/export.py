@@ -63,6 +63,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         raise DiskError(f"{place} cannot be made: {error.strerror}. Name another folder: --output DIR") from error
     from ...deploy import export
+    from ...deploy.subject import Subject
     from ...worker import calibration, finished
 
     with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> int:
         if fitted is None:
             fitted = calibration.of_network(network, stage.loaders, config, stage.precision)
         chosen = thresholds.get(config.deploy.network)
-        subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision, fitted, chosen)
+        subject = Subject.of(config, stage.networks, stage.loaders.classes, stage.precision, fitted, chosen)
         try:
             exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test)
         except OSError as error:
