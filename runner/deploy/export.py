@@ -18,15 +18,18 @@ from ..compression import slim
 from ..data import Batch
 from ..models import macs
 from ..runs.journal import Journal
-from . import bench, engines, to_onnx, twin
+from . import bench, engines, noise, to_onnx, twin
 from .compare import compare
 from .graph.quantized_weight import QuantizedWeight
 from .manifest import EXPORT, FILES, MANIFEST, ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile, Manifest
 from .manifest import write as write_manifest
+from .quantization import write as write_quantization
 from .subject import Subject
 
 #: Training images whose activations bound what training itself did not quantize.
 CALIBRATION_IMAGES = 256
+#: Those of them that the noise of integers is measured on.
+MEASURED_IMAGES = 64
 #: By how much a file must be faster to be preferred to a smaller one.
 FASTER = 1.05
 
@@ -83,6 +86,10 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
         macs=macs(plain, shape),
     )
     formats = set(config.deploy.formats)
+    images = _some_images(calibration) if quantized else np.empty(0)
+    if quantized and subject.reference:
+        described = noise.measure(subject.name, subject.network, subject.reference, images[:MEASURED_IMAGES])
+        write_quantization(folder, described)
     if cfg.Format.safetensors in formats:
         pruned = twin.is_pruned(plain, subject.model, *built_for)
         manifest.files.append(_safetensors(folder, subject.network, pruned, subject.classes))
@@ -96,7 +103,7 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
             if cfg.Format.onnx in formats:
                 manifest.files.append(_float_onnx(folder, floats, manifest))
                 if quantized:
-                    manifest.files.append(_integer_onnx(folder, integers, quantized, calibration, manifest))
+                    manifest.files.append(_integer_onnx(folder, integers, quantized, images, manifest))
             if cfg.Format.onnx_fp16 in formats:
                 manifest.files.append(_half_onnx(folder, floats, manifest))
             if cfg.Format.paddle in formats:
@@ -147,10 +154,9 @@ def _half_onnx(folder: Path, prefix: Path, manifest: Manifest) -> ExportedFile:
 
 
 def _integer_onnx(
-    folder: Path, prefix: Path, quantized: list[QuantizedWeight], calibration: Iterable[Batch], manifest: Manifest
+    folder: Path, prefix: Path, quantized: list[QuantizedWeight], images: np.ndarray, manifest: Manifest
 ) -> ExportedFile:
     to_onnx.convert(prefix, prefix.with_suffix(".onnx"))
-    images = _some_images(calibration)
     to_onnx.quantize_file(prefix.with_suffix(".onnx"), folder / "model.int8.onnx", quantized, images)
     to_onnx.describe(folder / "model.int8.onnx", manifest.reading)
     return _described(folder, "model.int8.onnx", cfg.Format.onnx, "int8", ONNXRUNTIME)

@@ -33,6 +33,8 @@ class Subject:
     """Probability of the most probable class below which it does not know a picture; None: it answers always."""
     thresholds: list[float] = field(default_factory=list)
     """Where images have many labels, the probability of each class from which on it is predicted; else empty."""
+    reference: nn.Layer | None = None
+    """The float network that a quantized one was made of, in eval mode; None where it is not known."""
 
     @classmethod
     def of(
@@ -43,6 +45,7 @@ class Subject:
         precision: Precision,
         calibration: Calibration | None = None,
         thresholds: list[float] | None = None,
+        reference: nn.Layer | None = None,
     ) -> Subject:
         """The network that `deploy.network` names."""
         name = config.deploy.network
@@ -51,5 +54,5 @@ class Subject:
         fitted = calibration or Calibration()
         return cls(
             networks[name], name, config, model, classes, precision, fitted.temperature, fitted.unknown_below,
-            thresholds,
+            thresholds, reference,
         )  # fmt: skip

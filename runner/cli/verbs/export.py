@@ -82,7 +82,9 @@ def main(arguments: list[str]) -> int:
         if fitted is None:
             fitted = calibration.of_network(network, stage.loaders, config, stage.precision)
         chosen = thresholds.get(config.deploy.network)
-        subject = Subject.of(config, stage.networks, stage.loaders.classes, stage.precision, fitted, chosen)
+        classes = stage.loaders.classes
+        reference = finished.reference(directory, config, len(classes))
+        subject = Subject.of(config, stage.networks, classes, stage.precision, fitted, chosen, reference)
         try:
             exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test)
         except OSError as error:
