@@ -31,12 +31,12 @@ class Done:
         return json.loads(self.output.strip().splitlines()[-1])
 
 
-def run(command: Sequence[str], environment: dict[str, str] | None = None) -> Done:
-    """Run a command that must succeed, with as many threads as there are cores."""
+def run(command: Sequence[str], environment: dict[str, str] | None = None, folder: Path = ROOT) -> Done:
+    """Run a command that must succeed in a folder, with as many threads as there are cores."""
     threads = str(os.cpu_count())
     own = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} | (environment or {})
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        child = subprocess.Popen(command, stdout=output, stderr=errors, env=own, cwd=ROOT)
+        child = subprocess.Popen(command, stdout=output, stderr=errors, env=own, cwd=folder)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)

@@ -13,6 +13,7 @@ import json
 import random
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -40,26 +41,32 @@ def line(event: str, seconds: float, **fields: object) -> str:
     return files.to_json({"event": event, "time": seconds, **fields}) + "\n"
 
 
-def journal(points: int, seed: int, ends: bool) -> str:
-    """The journal of a run with so many training points and a validation an epoch."""
+def journal(points: int, seed: int, ends: bool) -> Iterator[str]:
+    """The lines of the journal of a run with so many training points and a validation an epoch."""
     draw, began = random.Random(seed), 1.7e9 + seed
     profile = {"train": 45_000, "val": 5_000, "test": 10_000, "classes": CLASSES}
-    lines = [line("started", began, command=[]), line("tags", began, values={"device": "cpu", "parameters": "1"})]
-    lines.append(line("dataset", began, name="digits", digest="0", source="digits", profile=profile))
+    yield line("started", began, command=[])
+    yield line("tags", began, values={"device": "cpu", "parameters": "1"})
+    yield line("dataset", began, name="digits", digest="0", source="digits", profile=profile)
     for step in range(1, points + 1):
         loss = 2.3 / step**0.3 + draw.gauss(0, 0.02)
         epoch = step * EPOCHS // points
         values = {"train/loss": loss, "train/loss/ce/student": loss, "train/top1": 1 - loss / 2.3, "train/lr": 0.1}
-        lines.append(line("metrics", began + step, step=step, epoch=epoch, values=values))
+        yield line("metrics", began + step, step=step, epoch=epoch, values=values)
         if step % max(1, points // EPOCHS) == 0:
             top1 = 1 - loss / 2.5
             values = {f"val/student/{name}": top1 for name in ("top1", "top5", "macro_f1", "mcc")}
             values |= {"val/student/loss": loss}
-            lines.append(line("metrics", began + step, step=step, epoch=epoch, values=values))
-            lines.append(line("checkpoint", began + step, name=f"step-{step:08}", better=True))
+            yield line("metrics", began + step, step=step, epoch=epoch, values=values)
+            yield line("checkpoint", began + step, name=f"step-{step:08}", better=True)
     if ends:
-        lines.append(line("ended", began + points, status="FINISHED", reason="", exit_code=0))
-    return "".join(lines)
+        yield line("ended", began + points, status="FINISHED", reason="", exit_code=0)
+
+
+def write_journal(folder: Path, points: int, seed: int, ends: bool) -> None:
+    """Write a journal, however long, in little memory: what a process had is counted for those that it starts."""
+    with (folder / JOURNAL).open("w") as stream:
+        stream.writelines(journal(points, seed, ends))
 
 
 def write_run(folder: Path, config: str, overrides: list[str], points: int, seed: int) -> None:
@@ -79,7 +86,7 @@ def write_run(folder: Path, config: str, overrides: list[str], points: int, seed
     tracked = {"key": "k", "uri": "sqlite:///x.db", "run_id": f"{seed:032x}", "experiment_id": "1", "offset": 0}
     (folder / CONFIG).write_text(config)
     (folder / OVERRIDES).write_text(yaml.safe_dump(overrides))
-    (folder / JOURNAL).write_text(journal(points, seed, ends=True))
+    write_journal(folder, points, seed, ends=True)
     (folder / RESULT).write_text(json.dumps(result))
     (folder / PER_CLASS).write_text(json.dumps(per_class))
     (folder / MISTAKES).write_text(json.dumps({"images": 10_000, "wrong": 900, "worst": []}))
@@ -113,6 +120,10 @@ USES = {
         "from runner.config import Config, Csv; from runner.tracking.tracker import build; "
         "build(Path(sys.argv[1]), Config(), 'csv', Csv(), print).replay()"
     ),
+    "sent to TensorBoard": (
+        "from runner.config import Config, TensorBoard; from runner.tracking.tracker import build; "
+        "build(Path(sys.argv[1]), Config(), 'tensorboard', TensorBoard(), print).replay()"
+    ),
 }
 
 
@@ -143,7 +154,7 @@ def main() -> None:
             long = folder / "long"
             if not long.exists():
                 write_run(long, (next((folder / "sweep").glob("*/")) / CONFIG).read_text(), [], 10, 0)
-                (long / JOURNAL).write_text(journal(options.lines, 0, ends=False))
+                write_journal(long, options.lines, 0, ends=False)
             for name, use in USES.items():
                 took, size = measured(
                     "-c", f"import sys; from pathlib import Path; {use}", str(long), str(options.lines)

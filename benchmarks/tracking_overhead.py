@@ -124,7 +124,7 @@ def compare(directory: Path, uri: str) -> str:
     """How the server's points differ from the journal's."""
     from mlflow.tracking import MlflowClient
 
-    from runner.runs.journal import curves
+    from runner.runs.history import curves
     from runner.tracking.mirror import step_of
 
     client, run_id = MlflowClient(uri), json.loads((directory / "mlflow.json").read_text())["run_id"]

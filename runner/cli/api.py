@@ -20,7 +20,7 @@ from ..config import Config
 from ..deploy.manifest import EXPORT
 from ..errors import CheckpointError, ConfigError, DataError, RunFailed
 from ..launch import supervisor
-from ..runs import journal
+from ..runs import history, journal
 from ..runs import sweep as sweeps
 from ..runs.result import Result
 from .call import call
@@ -123,7 +123,7 @@ class Run:
 
         if not (self.directory / journal.JOURNAL).is_file():
             raise CheckpointError(f"{self.directory} has no {journal.JOURNAL}: its steps are in MLflow alone.")
-        columns = {name: pd.Series(points) for name, points in journal.curves(self.directory).items()}
+        columns = {name: pd.Series(points) for name, points in history.curves(self.directory).items()}
         return pd.DataFrame(columns).sort_index().rename_axis("step")
 
     @property

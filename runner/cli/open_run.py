@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .. import config as cfg
 from .. import device, files, stored
@@ -12,7 +13,7 @@ from ..config import store
 from ..config.keys import expanded
 from ..errors import ConfigError
 from ..launch.missing_data import refuse_missing
-from ..runs.journal import CONFIG, events
+from ..runs.journal import CONFIG, latest
 from ..tracking import lookup
 
 #: What allows code that a run names to be called.
@@ -59,14 +60,14 @@ def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[P
 
 def classes_of(directory: Path) -> list[str]:
     """The classes of a run as its journal has them; nothing where it has not all of them. Errors: Damaged."""
-    abouts = [event.get("about", {}) for event, _ in events(directory) if event["event"] == "dataset"]
-    names = [*abouts[-1].get("classes", {})] if abouts else []
-    return names if abouts and len(names) == abouts[-1].get("class_count") else []
+    about: dict[str, Any] = next((event.get("about", {}) for event in latest(directory, ("dataset",))), {})
+    names = [*about.get("classes", {})]
+    return names if len(names) == about.get("class_count") else []
 
 
 def _tell_of_changes(directory: Path) -> None:
     """Say that a config is not the one that was trained, which the network's numbers depend on. Errors: Damaged."""
-    begun = [event for event, _ in events(directory) if event["event"] in ("started", "resumed")]
+    begun = next(latest(directory, ("started", "resumed")), None)
     text = stored.read_text(directory / CONFIG) or ""
-    if begun and begun[-1].get("config", files.text_digest(text)) != files.text_digest(text):
+    if begun and begun.get("config", files.text_digest(text)) != files.text_digest(text):
         print(f"{directory / CONFIG} was changed after the run began: numbers may not be the run's.", file=sys.stderr)

@@ -89,6 +89,7 @@ def _run(
             if not failed and not sweep.asked_to_stop(directory):
                 raise
         finally:
+            command.template.close()
             wait_for_jobs(command, directory, gave_up)
             from . import sweep_summary
 
@@ -193,7 +194,7 @@ def _tell_of_configurations(command: Command, directory: Path) -> None:
 
     for job, tags in repeats.tags(repeats.of(subject.jobs(directory))).items():
         with contextlib.suppress(OSError, ConfigError, Damaged, ForeignPath):
-            known = [event for event, _ in events(job) if event["event"] in ("tags", "ended")]
+            known = [event for event, _ in events(job, kinds=("tags", "ended"))]
             if any(tags.items() <= event.get("values", {}).items() for event in known):
                 continue
             journal = Journal(job)

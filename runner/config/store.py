@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import re
-import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf, ValueNode
@@ -17,12 +16,15 @@ from omegaconf.errors import InterpolationResolutionError, InterpolationToMissin
 
 from .. import files, stored
 from ..errors import ConfigError, Damaged
-from . import GROUPS, Config
+from . import Config
 from .keys import expand_paths, unknown_key
 from .rules import check_monitor, validate
+from .typed import Text, typed
 
 UNSET = re.compile(r"Environment variable '(.*?)' not found")
 NAME = re.compile(r"[\w-]+")
+#: Where a key of the config begins in the file that `write` writes, and what is nowhere else at a line's beginning.
+KEY, OTHER = re.compile(r"^(\w+):", re.MULTILINE), re.compile(r"^(?!\w+:|[ \n]|\Z)", re.MULTILINE)
 #: Keys that stored configs of earlier versions have, with the only value they could have; it is what still happens.
 RETIRED = {"compression.prune.axis": 0}
 #: Group of keys that stored configs of earlier versions have in another place → where it is.
@@ -116,18 +118,12 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Config:
     plain = stored.read_yaml(path, dict[str, Any])
     if plain is None:
         raise Damaged(f"{path} is missing.")
-    for key, value in RETIRED.items():
-        _drop(plain, key, value)
-    for key, place in MOVED.items():
-        _move(plain, key, place)
-    if isinstance(train := plain.get("train"), dict) and train.get("ema"):
-        # Averages of earlier versions began with their whole decay.
-        train.setdefault("ema_warmup", False)
+    _modernise(plain)
     config = _fitting(plain, path)
     if overrides := list(overrides):
         for override in overrides:
             _set(plain, override)
-        config = _typed(plain, Config, "")
+        config = typed(plain, Config, "")
     expand_paths(config)
     validate(config)
     return config
@@ -136,7 +132,7 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Config:
 def _fitting(plain: dict[str, Any], path: Path) -> Config:
     """The config of a file. Errors: ConfigError naming it where it does not fit the schema."""
     try:
-        config = _typed(plain, Config, "")
+        config = typed(plain, Config, "")
         if missing := next((key for key, value in leaves(config).items() if value == MISSING), None):
             raise ConfigError(f"{missing} has no value")
     except (KeyError, TypeError, AttributeError) as error:
@@ -146,6 +142,41 @@ def _fitting(plain: dict[str, Any], path: Path) -> Config:
     if not isinstance(config, Config):
         raise ConfigError(f"{path} holds no config.")
     return config
+
+
+def read_groups(path: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Some groups of the config that `write` wrote, by their names, for lists of many runs: they are not to be changed.
+
+    What stands in other groups is not looked at, nor whether the groups go together. Errors: as in `read`.
+    """
+    text = stored.read_text(path) or ""
+    begins = [] if OTHER.search(text) else list(KEY.finditer(text))
+    places = [*(begin.start() for begin in begins), len(text)]
+    parts = {begin[1]: text[place:end] for begin, place, end in zip(begins, places, places[1:], strict=False)}
+    try:
+        return {name: _group(name, parts[name]) for name in names}
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError, ConfigError):
+        config = read(path)
+        return {name: getattr(config, name) for name in names}
+
+
+@functools.lru_cache(maxsize=1024)
+def _group(name: str, text: str) -> Any:
+    """A group as it stands in a file. Runs of a sweep have most of them alike."""
+    plain = stored.parse_yaml(text)
+    _modernise(plain)
+    return typed(plain[name], stored.hints_of(Config)[name], f"{name}.")
+
+
+def _modernise(plain: dict[str, Any]) -> None:
+    """Bring what an earlier version wrote to the place and form of this one."""
+    for key, value in RETIRED.items():
+        _drop(plain, key, value)
+    for key, place in MOVED.items():
+        _move(plain, key, place)
+    if isinstance(train := plain.get("train"), dict) and train.get("ema"):
+        # Averages of earlier versions began with their whole decay.
+        train.setdefault("ema_warmup", False)
 
 
 def _drop(plain: dict[str, Any], key: str, value: Any) -> None:
@@ -171,10 +202,6 @@ def _place(plain: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
     return part if isinstance(part, dict) else {}, name
 
 
-class _Text(str):
-    """What stands behind the `=` of an override. The type of its key says what it means."""
-
-
 def _set(plain: dict[str, Any], override: str) -> None:
     """Change one leaf. Errors: ConfigError where it does not exist."""
     key, equals, value = override.partition("=")
@@ -188,77 +215,7 @@ def _set(plain: dict[str, Any], override: str) -> None:
         group, place = place, place[part]
     if isinstance(place, dict):
         raise ConfigError(f"{override}: {key} is a group of keys. Set those: {', '.join(place)}")
-    group[parts[-1]] = _Text(value)
-
-
-def _as_type(text: str, hint: Any) -> Any:
-    """What an override's text is to a type: itself where that is text or a name, else as YAML reads it."""
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if type(None) in options and text in ("", "null", "~"):
-        return None
-    if str in options or any(isinstance(option, type) and issubclass(option, Enum) for option in options):
-        quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-        return text[1:-1] if quoted else str(text)
-    try:
-        # Texts in a list stay texts as well.
-        return yaml.load(text, yaml.BaseLoader if hint == list[str] else yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return str(text)
-
-
-def _typed(plain: Any, hint: Any, path: str) -> Any:
-    if isinstance(plain, _Text):
-        plain = _as_type(plain, hint)
-    if get_origin(hint) in (Union, types.UnionType):
-        if plain is None:
-            return None
-        hint = next(option for option in get_args(hint) if option is not type(None))
-    if plain is None and hint is not Any:
-        raise ConfigError(f"{path.rstrip('.')} has no value")
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        if not isinstance(plain, str) or plain not in hint.__members__:
-            raise ConfigError(f"{path.rstrip('.')}={plain}: must be one of {', '.join(hint.__members__)}")
-        return hint[plain]
-    if get_origin(hint) is list and isinstance(plain, list):
-        return [_typed(item, get_args(hint)[0], path) for item in plain]
-    if isinstance(plain, dict) and (hint is Any or get_origin(hint) is dict):
-        keys, values = get_args(hint) or (Any, Any)
-        return {_leaf(key, keys, path): _typed(item, values, f"{path}{key}.") for key, item in plain.items()}
-    if not is_dataclass(hint):
-        return _leaf(plain, hint, path)
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{path.rstrip('.')}: {plain!r} is not a group of keys")
-    schema = _choice(hint, plain, path)
-    hints = stored.hints_of(schema)
-    for key in plain:
-        if key not in hints:
-            raise unknown_key(f"{path}{key}", list(hints))
-    return schema(**{key: _typed(value, hints[key], f"{path}{key}.") for key, value in plain.items()})
-
-
-def _leaf(value: Any, hint: Any, path: str) -> Any:
-    """A value as its key has it. Errors: ConfigError where it is of another kind."""
-    if hint is float and isinstance(value, str):
-        # YAML takes 1e-3 for a text.
-        with contextlib.suppress(ValueError):
-            return float(value)
-    try:
-        stored.check(value, hint, path.rstrip("."))
-    except ValueError as error:
-        raise ConfigError(f"{error}: {value!r}") from error
-    return value
-
-
-def _choice(base: Any, plain: dict[str, Any], path: str) -> Any:
-    """The dataclass of the choice that `kind` names."""
-    if "kind" not in plain:
-        return base
-    choices = [choice for group in GROUPS.values() for choice in group if issubclass(choice, base)]
-    for choice in choices:
-        if choice.kind == plain["kind"]:  # type: ignore[attr-defined]
-            return choice
-    valid = ", ".join(choice.kind for choice in choices)  # type: ignore[attr-defined]
-    raise ConfigError(f"{path}kind={plain['kind']!r} is not known to this version. Valid: {valid}")
+    group[parts[-1]] = Text(value)
 
 
 def flatten(config: Config) -> dict[str, str]:

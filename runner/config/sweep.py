@@ -56,5 +56,7 @@ class Sweep:
 
     resume: bool = False
     """Skip the finished jobs of the same sweep and continue the others."""
+    fork_workers: bool = True
+    """Whether jobs on a CPU that run one after the other are forked from a process that has imported Paddle (Linux)."""
     optuna: Optional[Optuna] = None
     """What is searched, where something is: `+sweep/optuna=…`."""

@@ -11,8 +11,7 @@ import numpy as np
 from .. import config as cfg
 from ..errors import DataError
 from ..images import resize_all
-from .labels import stratified_split
-from .splits import Images, Source
+from .splits import Images, Source, stratified_split
 
 
 def load(config: cfg.Digits) -> Source:

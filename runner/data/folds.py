@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import DataError
-from .labels import class_counts, stratified_split
-from .splits import Source, Split
+from .splits import Source, Split, class_counts, stratified_split
 
 #: Part of a set without splits that is held out for the test unless the config says so.
 WHOLE = 0.2

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import UserError
 from ..runs.protocol import WORKER
 from ..tracking.process import Mirrors
+from .forked import Template
 
 
 @dataclass
@@ -20,6 +21,8 @@ class Command:
     """Trains a prepared run directory in this very process (`launch.inline`); returns its exit code."""
     worker: Sequence[str] = tuple(WORKER)
     """What starts a worker process, before its arguments."""
+    template: Template = field(default_factory=Template)
+    """What forks the workers of a sweep."""
     mirrors: Mirrors = field(default_factory=Mirrors)
     """Delivers the runs of this command. A sweep does not wait for that between its jobs."""
     signals_received: list[int] = field(default_factory=list)

@@ -19,6 +19,7 @@ from .. import config as cfg
 from .. import device, files, terminal
 from ..processes import Stopwatch
 from ..runs.protocol import COMPOSED, HEARTBEAT, PEERS, SHARED, TRAINED, VERDICT, WORKER, Arguments, log_of
+from .forked import Forked, Template
 
 #: Seconds that the other processes have to end by themselves once one has failed: they may have a reason as well.
 GRACE_S = 2.0
@@ -114,15 +115,17 @@ class Workers:
         verdict: str = "",
         composed: str = "",
         worker: Sequence[str] = WORKER,
+        template: Template | None = None,
     ) -> None:
         """`verdict`: what the command of the first process found instead of something to train.
 
-        `composed`: a digest of the config, which all commands of a run should have alike.
+        `composed`: a digest of the config, which all commands of a run should have alike. `template`: what forks the
+        worker of a run with one process, where it can.
         """
-        self.node, self.directory, self.worker = node, directory, worker
+        self.node, self.directory, self.worker, self.template = node, directory, worker, template
         self.silent = Stopwatch()
         self.trained = False
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[bytes] | Forked] = []
         self.heartbeats: list[int] = []
         master = node.master or f"127.0.0.1:{_free_port()}"
         local_only = 1 < node.world_size == node.processes
@@ -141,6 +144,8 @@ class Workers:
                 passed = [*locks, *shared, *(peer.fileno() for peer in peers[local])]
                 own |= device.environment(config.train.threads, node.local_world_size, decodes)
                 self._start(local, own, attempt, passed)
+            # What forks them may just have been started.
+            self.silent.begin()
         except OSError:
             self.send(signal.SIGKILL)
             raise
@@ -156,8 +161,15 @@ class Workers:
         os.set_blocking(reads, False)
         os.set_blocking(writes, False)
         with files.refuse_irregular(log_of(self.directory, rank)).open("ab") as log:
+            forked = None
+            if self.template:
+                descriptors = [1, log.fileno(), writes, *passed]
+                forked = self.template.fork(self.directory, attempt, os.environ | environment, descriptors)
+                how = "forked" if forked else f"started: {self.template.refused or 'what forks it was killed'}"
+                log.write(f"{time.strftime('%F %T')} the worker is {how}\n".encode())
             self.processes.append(
-                subprocess.Popen(
+                forked
+                or subprocess.Popen(
                     Arguments(self.directory, os.getpid(), attempt).command(self.worker),
                     stdout=log if rank else None,
                     stderr=log,

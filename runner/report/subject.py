@@ -15,12 +15,9 @@ from .. import config as cfg
 from .. import files, runs, terminal
 from ..config.monitor import metrics_of
 from ..data.about import About
-from ..deploy import quantization
-from ..deploy.manifest import EXPORT
-from ..deploy.quantization import Quantization
 from ..errors import Damaged, ForeignPath
 from ..metrics import Metric, find, headline, present
-from ..runs import journal, sweep
+from ..runs import history, journal, sweep
 from ..runs import result as results
 from ..runs.result import Result
 from . import charts, costs
@@ -114,9 +111,9 @@ class Run:
         return str(record["run_id"]) if record.get("rebuilt") else terminal.place(self.directory)
 
     @functools.cached_property
-    def _history(self) -> journal.History:
+    def _history(self) -> history.History:
         is_damaged = self.state.status == "DAMAGED"
-        return journal.History({}, {}) if is_damaged else journal.history(self.directory, self.points)
+        return history.History({}, {}) if is_damaged else history.history(self.directory, self.points)
 
     @property
     def curves(self) -> dict[str, dict[int, float]]:
@@ -135,11 +132,6 @@ class Run:
     def mistakes(self) -> dict[str, Any]:
         """`images`, `wrong` and the `worst` of them; empty where the run did not get so far."""
         return {} if self.state.status == "DAMAGED" else results.mistakes(self.directory / journal.MISTAKES)
-
-    @property
-    def quantization(self) -> Quantization | None:
-        """What integers did to each layer of the exported network; None without any."""
-        return None if self.state.status == "DAMAGED" else quantization.read(self.directory / EXPORT)
 
     @property
     def profile(self) -> dict[str, int]:
@@ -189,7 +181,7 @@ def read(directory: Path, label: str, name: str) -> Run:
     try:
         files.refuse_links(directory)
         run.overrides = runs.overrides(directory)
-        journal.tracked(directory), run.per_class, run.mistakes, run.quantization
+        journal.tracked(directory), run.per_class, run.mistakes
         run.config = runs.config_of(directory)
     except (Damaged, ForeignPath) as error:
         run.state = runs.damaged(error, run.state.step)

@@ -6,9 +6,7 @@ import contextlib
 import os
 import re
 import time
-from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +36,8 @@ OF_RANKS = re.compile(r"lock|tracking\.([a-z0-9_-]+\.)?(lock|log|json)|rank\d+\.
 #: Bytes before an offset by which a journal is known again.
 MARKED = 256
 
-#: Points that are left of a curve, more than a picture shows.
-POINTS = 2000
+#: Bytes of a journal that are read at once.
+BLOCK = 1 << 18
 
 #: Metrics that a clock gave: computed again they differ.
 MEASURED = {"train/images_per_s", "final/images_per_s", "final/latency_ms_p50", "final/latency_ms_p99"}
@@ -75,12 +73,17 @@ class Journal:
 
     def continue_from(self, step: int) -> None:
         """From here on, leave out the points that an earlier attempt wrote after this step: they come again."""
-        self._written = {
-            (event["step"], name): value
-            for event, _ in events(self.path.parent)
-            if event["event"] == "metrics" and event["step"] >= step
-            for name, value in event["values"].items()
-        }
+        self._written = {}
+        # Within an attempt steps rise: each is read from its end.
+        begins = [offset for _, offset in events(self.path.parent, kinds=("started", "resumed"))]
+        for begin, end in zip([0, *begins], [*begins, None], strict=True):
+            attempt: dict[tuple[int, str], float] = {}
+            for event in latest(self.path.parent, ("metrics",), begin, end):
+                if event["step"] < step:
+                    break
+                for name, value in event["values"].items():
+                    attempt.setdefault((event["step"], name), value)
+            self._written |= attempt
 
     def append(self, event: str, **fields: Any) -> None:
         """Add one event; it survives the end of the process. Errors: OSError; nothing is added then."""
@@ -119,21 +122,71 @@ class Journal:
         self.append("artifact", path=path, folder=folder)
 
 
-def events(directory: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+def events(directory: Path, offset: int = 0, kinds: Collection[str] = ()) -> Iterator[tuple[dict[str, Any], int]]:
     """(event, offset behind it) of every complete line from a byte offset on, without lines that hold no event.
 
-    Such a line a crash tore, or another version wrote. Errors: Damaged where the journal cannot be read.
+    Such a line a crash tore, or another version wrote. `kinds`: the events that are wanted, where not all are; blocks
+    in which none of them is named are passed over. Errors: Damaged where the journal cannot be read.
     """
+    words = _words(kinds)
     with stored.opened(directory / JOURNAL) as stream:
         if stream is None:
             return
         stream.seek(offset)
-        for line in stream:
-            if not line.endswith(b"\n"):
+        while block := stream.read(BLOCK):
+            block += stream.readline()
+            if kinds and not any(word in block for word in words):
+                offset += len(block)
+            else:
+                for line in _lines(block):
+                    offset += len(line)
+                    if event := _parsed(line, kinds, words):
+                        yield event, offset
+            if not block.endswith(b"\n"):
                 return
-            offset += len(line)
-            if event := parse(line):
-                yield event, offset
+
+
+def latest(directory: Path, kinds: Collection[str], begin: int = 0, end: int | None = None) -> Iterator[dict[str, Any]]:
+    """The events of some kinds between two byte offsets where lines begin, the last one first.
+
+    The journal is read from its end, in blocks, and only as far as events are asked for. Errors: Damaged.
+    """
+    words = _words(kinds)
+    with stored.opened(directory / JOURNAL) as stream:
+        if stream is None:
+            return
+        place = stream.seek(0, os.SEEK_END) if end is None else end
+        block = b""
+        while place > begin:
+            size = min(place - begin, BLOCK)
+            place = stream.seek(place - size)
+            block = stream.read(size) + block
+            # The first line of a block begins in the one before it.
+            first = block.find(b"\n") + 1 if place > begin else 0
+            if place > begin and not first:
+                continue
+            if any(block.find(word, first) >= 0 for word in words):
+                for line in reversed(_lines(block[first:])):
+                    if event := _parsed(line, kinds, words):
+                        yield event
+            block = block[:first]
+
+
+def _words(kinds: Collection[str]) -> list[bytes]:
+    return [f'"{kind}"'.encode() for kind in kinds]
+
+
+def _lines(block: bytes) -> list[bytes]:
+    """The complete lines, which end with this character alone; what a crash tore is left out."""
+    return [line + b"\n" for line in block.split(b"\n")[:-1]]
+
+
+def _parsed(line: bytes, kinds: Collection[str], words: list[bytes]) -> dict[str, Any] | None:
+    """The event of a line, if it is one of some kinds; any where none is named."""
+    if not kinds:
+        return parse(line)
+    event = parse(line) if any(word in line for word in words) else None
+    return event if event and event["event"] in kinds else None
 
 
 def mark(directory: Path, offset: int) -> str:
@@ -160,53 +213,3 @@ def tracked(directory: Path, tracker: str = MLFLOW) -> dict[str, Any]:
     Errors: Damaged.
     """
     return tracked_of.read(directory / tracked_file(tracker))
-
-
-@dataclass
-class History:
-    """What a journal tells of a training, in one reading."""
-
-    curves: dict[str, dict[int, float]]
-    """Metric → step → value, in the order of the steps."""
-    dataset: dict[str, Any]
-    """The last event `dataset`; empty where there is none."""
-
-
-def history(directory: Path, points: int = POINTS) -> History:
-    """The curves, the last value written where a step has several, and the data set. Errors: Damaged.
-
-    Of longer curves `points` are left: means of neighbours, and the last one as it is. While it is read a value takes
-    16 bytes.
-    """
-    steps: dict[str, array[int]] = {}
-    values: dict[str, array[float]] = {}
-    dataset: dict[str, Any] = {}
-    for event, _ in events(directory):
-        if event["event"] == "dataset":
-            dataset = event
-        elif event["event"] == "metrics":
-            for name, value in event["values"].items():
-                steps.setdefault(name, array("q")).append(event["step"])
-                values.setdefault(name, array("d")).append(value)
-    return History({name: _curve(steps[name], values[name], points) for name in steps}, dataset)
-
-
-def _curve(steps: array[int], values: array[float], points: int) -> dict[int, float]:
-    """Step → value, rising and thinned."""
-    import numpy as np
-
-    # Of equal steps the last one is first in the reversed order, and the one that is kept.
-    known, places = np.unique(np.frombuffer(steps, np.int64)[::-1], return_index=True)
-    numbers = np.frombuffer(values, np.float64)[::-1][places]
-    every = -(-len(known) // points)
-    if every > 1:
-        begins = np.arange(0, len(known) - 1, every)
-        ends = np.append(begins[1:], len(known) - 1)
-        means = np.add.reduceat(numbers[:-1], begins) / (ends - begins)
-        known, numbers = np.append(known[ends - 1], known[-1]), np.append(means, numbers[-1])
-    return dict(zip(known.tolist(), numbers.tolist(), strict=True))
-
-
-def curves(directory: Path) -> dict[str, dict[int, float]]:
-    """Metric → step → value, as `history` has them. Errors: Damaged."""
-    return history(directory).curves

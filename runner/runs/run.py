@@ -17,7 +17,7 @@ from ..config import store
 from ..errors import ConfigError, Damaged, ProcessLost, UserError
 from ..processes import is_locked, locked
 from . import result as results
-from .events import is_of_training
+from .events import EVENTS
 from .journal import (
     CHECKPOINTS,
     CONFIG,
@@ -32,11 +32,16 @@ from .journal import (
     RESULT,
     Journal,
     events,
+    latest,
     tracked,
     tracked_file,
 )
 from .result import Result
 
+#: Events with which an attempt begins.
+BEGINNINGS = ("started", "resumed")
+#: What stands in the journal of a run that failed before it had read its data.
+BEFORE_DATA = {"started", "tags", "note", "ended"}
 #: Events that verbs add to a run that has ended.
 LATER = {"metrics", "artifact", "model", "note", "tags"}
 
@@ -52,17 +57,23 @@ def overrides(directory: Path) -> list[str]:
 
 
 def config_of(directory: Path) -> cfg.Config | None:
-    """The config of a run, for a list; None where another version wrote it, or the run never came so far.
-
-    Errors: Damaged.
-    """
-    has_begun = any(os.path.lexists(directory / name) for name in (CONFIG, CHECKPOINTS))
-    if not has_begun and any(event["event"] == "ended" for event, _ in events(directory)):
-        # A job of a sweep that could not be started.
-        return None
+    """The config of a run; None where another version wrote it, or the run never came so far. Errors: Damaged."""
     with contextlib.suppress(ConfigError):
-        return store.read(directory / CONFIG)
+        return None if _was_refused(directory) else store.read(directory / CONFIG)
     return None
+
+
+def groups_of(directory: Path, *names: str) -> dict[str, Any]:
+    """Some groups of the config of a run, for a list; empty where `config_of` is None. Errors: Damaged."""
+    with contextlib.suppress(ConfigError):
+        return {} if _was_refused(directory) else store.read_groups(directory / CONFIG, names)
+    return {}
+
+
+def _was_refused(directory: Path) -> bool:
+    """Whether it is a job of a sweep that could not be started."""
+    has_begun = any(os.path.lexists(directory / name) for name in (CONFIG, CHECKPOINTS))
+    return not has_begun and next(latest(directory, ("ended",)), None) is not None
 
 
 @dataclass
@@ -108,29 +119,27 @@ def require_begun(directory: Path) -> None:
 
 def _began(directory: Path) -> float:
     """When a run began; 0 where its journal does not say so. Errors: Damaged."""
-    return next((event["time"] for event, _ in events(directory) if event["event"] in ("started", "resumed")), 0.0)
+    return next((event["time"] for event, _ in events(directory, kinds=BEGINNINGS)), 0.0)
 
 
 def _in_journal(directory: Path) -> State:
     """Errors: Damaged."""
-    status, reason, exit_code, step = "LOST", "", ProcessLost.exit_code, 0
-    for event, _ in events(directory):
-        match event["event"]:
-            case "started" | "resumed":
-                status, reason, exit_code = "LOST", "", ProcessLost.exit_code
-            case "ended":
-                status, reason, exit_code = event["status"], event["reason"], event["exit_code"]
-            case "metrics" if is_of_training(event):
-                step = max(step, event["step"])
-    return State(status, reason, exit_code, step, results.read(directory / RESULT))
+    state = State("LOST", "", ProcessLost.exit_code, _last_step(directory), results.read(directory / RESULT))
+    if (event := next(latest(directory, (*BEGINNINGS, "ended")), None)) and event["event"] == "ended":
+        state.status, state.reason, state.exit_code = event["status"], event["reason"], event["exit_code"]
+    return state
+
+
+def _last_step(directory: Path) -> int:
+    return next((event["step"] for event in latest(directory, ("metrics",))), 0)
 
 
 def checkpoints(directory: Path) -> dict[str, str]:
     """`final`, `best` and `last` → the checkpoint that a complete run wrote in it; empty of any other run."""
     pointers: dict[str, str] = {}
     ended = False
-    for event, _ in events(directory):
-        ended = (event["event"] == "ended" and event["status"] == "FINISHED") or (ended and event["event"] in LATER)
+    for event, _ in events(directory, kinds=EVENTS.keys() - LATER):
+        ended = event["event"] == "ended" and event["status"] == "FINISHED"
         if event["event"] == "dataset":
             # Here an attempt begins, and says again which of the earlier ones it has.
             pointers = {}
@@ -174,8 +183,7 @@ def forget_refused(directory: Path) -> bool:
 
     Whether it was such a run. Its logs stay, and what trackers have of it.
     """
-    known = {event["event"] for event, _ in events(directory)}
-    if state(directory).status != "FAILED" or not known <= {"started", "tags", "note", "ended"}:
+    if state(directory).status != "FAILED" or next(events(directory, kinds=EVENTS.keys() - BEFORE_DATA), None):
         return False
     trackers = [str(path.relative_to(directory)) for path in directory.glob(f"{RANKS}/tracking.*json")]
     for name in (CONFIG, OVERRIDES, JOURNAL, ORIGIN, tracked_file(MLFLOW), *trackers):

@@ -147,7 +147,7 @@ class Followed:
 
 def attempts(directory: Path) -> int:
     """How often a run was started or resumed."""
-    return sum(event["event"] in ("started", "resumed") for event, _ in events(directory))
+    return sum(1 for _ in events(directory, kinds=("started", "resumed")))
 
 
 if __name__ == "__main__":

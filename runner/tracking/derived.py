@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import files
+from ..runs.history import find_superseded, note_steps, repeated
 from ..runs.journal import events
 from .stores import Tracked
 
 Event = dict[str, Any]
+#: Bytes that are appended to a file at once.
+PART = 1 << 20
 
 
 @dataclass
@@ -80,11 +83,14 @@ class Derived:
         last, content, begin = dict(self._last), io.BytesIO(), self.tracked.values.get("offset", 0)
         offset = begin
         for event, offset in events(self.tracked.directory, begin):  # noqa: B007
-            if any(_repeats(last, event)):
+            if repeated(last, event):
                 return None
-            _note_steps(last, event)
+            note_steps(last, event)
             content.write(self.format.encode(event))
             self._note(event)
+            if content.tell() > PART:
+                files.append(self.path, content.getvalue())
+                content = io.BytesIO()
         if offset != begin:
             files.append(self.path, content.getvalue())
             self.tracked.read_to(offset)
@@ -92,7 +98,7 @@ class Derived:
 
     def _rewritten(self) -> dict[str, int]:
         """The last steps once the whole file was written anew."""
-        superseded = _superseded(events(self.tracked.directory))
+        superseded = find_superseded(events(self.tracked.directory))
         last: dict[str, int] = {}
         offset = 0
         with files.partial_file(self.path) as partial, partial.open("xb") as stream:
@@ -103,7 +109,7 @@ class Derived:
                     values = event["values"].items()
                     kept = {name: value for name, value in values if superseded.get((name, step), 0) <= offset}
                     event = event | {"values": kept}
-                _note_steps(last, event)
+                note_steps(last, event)
                 stream.write(self.format.encode(event))
                 self._note(event)
         self.tracked.read_to(offset)
@@ -113,24 +119,3 @@ class Derived:
         """Whether the run has ended as far as the file has it."""
         if event["event"] in ("started", "resumed", "ended"):
             self.tracked.values["ended"] = event["event"] == "ended"
-
-
-def _repeats(last: dict[str, int], event: Event) -> Iterator[str]:
-    """The names of which an event may have a point that was there before."""
-    if event["event"] == "metrics":
-        yield from (name for name in event["values"] if event["step"] <= last.get(name, -1))
-
-
-def _note_steps(last: dict[str, int], event: Event) -> None:
-    if event["event"] == "metrics":
-        last |= {name: max(event["step"], last.get(name, -1)) for name in event["values"]}
-
-
-def _superseded(read: Iterable[tuple[Event, int]]) -> dict[tuple[str, int], int]:
-    """(name, step) of points that may be there several times → the offset behind the last one."""
-    last: dict[str, int] = {}
-    offsets: dict[tuple[str, int], int] = {}
-    for event, offset in read:
-        offsets |= {(name, event["step"]): offset for name in _repeats(last, event)}
-        _note_steps(last, event)
-    return offsets

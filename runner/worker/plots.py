@@ -12,11 +12,11 @@ from paddle import nn
 
 from ..compression import plots as compressed
 from ..data import Split
-from ..data.labels import label_text
-from ..data.splits import picture
+from ..data.splits import label_text, picture
 from ..metrics import Metric
 from ..report.figures import plain_texts
-from ..runs.journal import PLOTS, curves
+from ..runs.history import curves
+from ..runs.journal import PLOTS
 from ..terminal import printable
 from ..training.evaluation import Predictions
 from .mistakes import KEPT

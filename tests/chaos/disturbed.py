@@ -17,7 +17,8 @@ from mlflow.exceptions import MlflowException
 
 from runner.checkpoints import checkpoint
 from runner.errors import CheckpointError
-from runner.runs.journal import MEASURED, curves, events, tracked
+from runner.runs.history import curves
+from runner.runs.journal import MEASURED, events, tracked
 from runner.tracking.mirror import step_of
 from tests.e2e.processes import Server, below, gone, mlflow_runs, run, start, wait_until
 from tests.e2e.test_resume import SMALL, assert_equal

@@ -116,6 +116,22 @@ def test_the_original_recipes_have_the_originals_hyper_parameters(config_of, mod
     assert (config.mimic is None) == (mode == "cls")
 
 
+def test_groups_are_read_alone_as_the_whole_config_has_them(config_of, tmp_path):
+    config, path = config_of("compression=qat", "model=resnet18", "name=other"), tmp_path / "config.yaml"
+    store.write(config, path)
+    names = ("model", "compression", "data", "train")
+    assert store.read_groups(path, names) == {name: getattr(config, name) for name in names}
+    # What stands in another group is not looked at; what is not as `write` writes it is read as a whole.
+    text = path.read_text()
+    path.write_text(text.replace("\noptimizer:\n", "\noptimizer:\n  foo: 1\n"))
+    assert store.read_groups(path, ["model"]) == {"model": config.model}
+    path.write_text("# By hand.\n" + text)
+    assert store.read_groups(path, ["model"]) == {"model": config.model}
+    path.write_text(text.replace("\nmodel:\n", "\nmodel:\n  foo: 1\n"))
+    with pytest.raises(ConfigError, match="no key 'foo' in 'model'"):
+        store.read_groups(path, ["model"])
+
+
 def test_every_field_of_the_schema_says_what_it_is():
     import ast
     from pathlib import Path

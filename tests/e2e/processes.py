@@ -12,7 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from runner.runs.journal import curves, events
+from runner.runs.history import curves
+from runner.runs.journal import events
 from runner.tracking.mirror import step_of
 
 ROOT = Path(__file__).parents[2]

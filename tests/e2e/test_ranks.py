@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runner.runs.journal import curves, tracked
+from runner.runs.history import curves
+from runner.runs.journal import tracked
 from tests.e2e.processes import (
     ENVIRONMENT,
     below,

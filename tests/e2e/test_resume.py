@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 
 from runner import runs
 from runner.config import store
-from runner.runs.journal import MEASURED, curves
+from runner.runs.history import curves
+from runner.runs.journal import MEASURED
 from runner.training import schedules
 from tests.conftest import TINY
 from tests.e2e.processes import assert_mlflow_has_every_point_once, run, start, wait_until, worker_of

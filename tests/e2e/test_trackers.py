@@ -10,7 +10,7 @@ import signal
 import pandas
 import pytest
 
-from runner.runs.journal import curves
+from runner.runs.history import curves
 from tests.conftest import TINY
 from tests.e2e.processes import (
     assert_mlflow_has_every_point_once,

@@ -1,4 +1,4 @@
-"""A worker without Paddle: does what the variable STUB says, a list of [what, …] for each rank.
+"""A worker without Paddle: does what `stub.json` of its run or the variable STUB says, a list of [what, …] a rank.
 
 Started as the real one is: `stub.py RUN PARENT ATTEMPT`. What `mark` names appears as a file in the run directory.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -26,7 +27,8 @@ def main() -> None:
         signal.signal(number, lambda number, _frame: received.append(number))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     heartbeat, rank = protocol.Heartbeat(), int(os.environ.get("PADDLE_TRAINER_ID", "0"))
-    for what, *given in json.loads(os.environ["STUB"])[rank]:
+    own = arguments.directory / "stub.json"
+    for what, *given in json.loads(own.read_text() if own.exists() else os.environ["STUB"])[rank]:
         match what:
             case "beat":
                 heartbeat.beat()
@@ -34,6 +36,14 @@ def main() -> None:
                 time.sleep(*given)
             case "sign":
                 os.kill(arguments.parent, signal.Signals[given[0]])
+            case "signal":
+                os.kill(given[0], signal.Signals[given[1]])
+            case "say":
+                print(*given, file=sys.stderr, flush=True)
+            case "tell":
+                facts = {"group": os.getpgid(0), "folder": os.getcwd(), "held": sorted(os.listdir("/proc/self/fd"))}
+                facts |= {"variables": dict(os.environ), "limits": resource.getrlimit(resource.RLIMIT_CORE)}
+                (arguments.directory / "facts.json").write_text(json.dumps(facts))
             case "mark":
                 (arguments.directory / given[0]).write_text(str(arguments.attempt))
             case "until":

@@ -13,7 +13,7 @@ import yaml
 from runner import metrics
 from runner.__main__ import command
 from runner.metrics import Goal, Metric
-from runner.runs.journal import curves
+from runner.runs.history import curves
 from tests.conftest import TINY
 
 INLINE = [*TINY, "tracking=none", "launch.inline=true"]

@@ -61,10 +61,10 @@ def main(arguments: list[str]) -> int:
 
 def describe(directory: Path) -> dict[str, Any]:
     """What a list says about a run."""
-    state, run_id, config = runs.state(directory), None, None
+    state, run_id, config = runs.state(directory), None, dict[str, Any]()
     try:
         run_id = runs.mlflow_id(directory)
-        config = runs.config_of(directory)
+        config = runs.groups_of(directory, "mode", "compression", "model", "data", "train")
     except Damaged as error:
         # Of several damaged files the first one is named.
         state = state if state.status == "DAMAGED" else runs.damaged(error, state.step)
@@ -75,13 +75,13 @@ def describe(directory: Path) -> dict[str, Any]:
         "data": None, "step": state.step,
         **{name: final.get(name) for name in (headline(final).name, SIZE.name, LATENCY.name)},
     }  # fmt: skip
-    metrics = metrics_of(config.train.metrics, config.data.many) if config else metrics_of({})
+    metrics = metrics_of(config["train"].metrics, config["data"].many) if config else metrics_of({})
     row |= {metric.name: final[metric.name] for metric in present(final, metrics)}
     if config:
         row |= {
-            "mode": config.mode.kind,
-            "compression": config.compression.kind,
-            "model": cfg.model_name(config.model),
-            "data": config.data.kind,
+            "mode": config["mode"].kind,
+            "compression": config["compression"].kind,
+            "model": cfg.model_name(config["model"]),
+            "data": config["data"].kind,
         }
     return row

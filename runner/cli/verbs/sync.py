@@ -16,8 +16,7 @@ from ...config.rules import validate
 from ...errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
 from ...processes import locked
 from ...runs import result as results
-from ...runs.events import is_of_training
-from ...runs.journal import CHECKPOINTS, CONFIG, JOURNAL, MLFLOW, RESULT, Journal, events, tracking_lock
+from ...runs.journal import CHECKPOINTS, CONFIG, JOURNAL, MLFLOW, RESULT, Journal, latest, tracking_lock
 from ...tracking import stores
 from ...tracking.answers import Refused, is_final, reason_of
 from ...tracking.tracker import Tracker, agree, build
@@ -151,13 +150,10 @@ def add_results(directory: Path, final: dict[str, float]) -> None:
     # A directory that was fetched from MLflow has no journal: it ends with this process.
     if not final or not (directory / JOURNAL).is_file():
         return
-    step = epoch = 0
-    for event, _ in events(directory):
-        if is_of_training(event):
-            step, epoch = event["step"], event["epoch"]
+    last = next(latest(directory, ("metrics",)), {"step": 0, "epoch": 0})
     name = os.path.relpath(directory)
     try:
-        Journal(directory).metrics(step, epoch, {f"final/{key}": value for key, value in final.items()})
+        Journal(directory).metrics(last["step"], last["epoch"], {f"final/{key}": value for key, value in final.items()})
         if result := results.read(directory / RESULT):
             results.add(directory / RESULT, result, final)
         sync(directory, None, one_of_many=True)

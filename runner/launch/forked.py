@@ -1,0 +1,180 @@
+"""Workers forked from a process that has imported Paddle already: the command's end of `runs/forking.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import child, device
+from .. import config as cfg
+from ..runs import forking, sweep
+from ..runs.protocol import COMPOSED
+
+#: Starts the process that forks; the numbers of this one and of a socket follow.
+TEMPLATE = child.command("runner.worker.template")
+#: Seconds that importing may take, that a process may take to say that its child was killed, and to leave.
+IMPORT_S, ANSWER_S, LEAVE_S = 120.0, 5.0, 1.0
+
+
+def refusal(config: cfg.Config, directory: Path, processes: int, attempt: int) -> str:
+    """Why the worker of a run is started, not forked; empty where it may be forked.
+
+    `processes`: of the run; `attempt`: above 0 where a worker was lost, which may have been for having been forked.
+    """
+    if not sweep.is_swept(directory) or device.AT_ONCE in os.environ:
+        return "it is no job of a sweep whose jobs this process runs one after the other"
+    if not config.sweep.fork_workers:
+        return "sweep.fork_workers=false"
+    if sys.platform != "linux":
+        return f"not on {sys.platform}"
+    if processes > 1 or attempt:
+        return "it has several processes" if processes > 1 else "one was lost before"
+    if config.train.device is cfg.Device.gpu or config.debug.profile:
+        return "train.device=gpu" if config.train.device is cfg.Device.gpu else "debug.profile=true"
+    return ""
+
+
+class Forked:
+    """A forked worker, as `subprocess.Popen` has a started one."""
+
+    def __init__(self, template: Template, pid: int) -> None:
+        """Errors: OSError where this system does not know processes by descriptors."""
+        self.pid = pid
+        self.returncode: int | None = None
+        self._template = template
+        # Its number may be another's once it has ended.
+        self._descriptor = os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._look(0)
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended or was killed."""
+        if (code := self._look(ANSWER_S)) is None:
+            # The template does not go on.
+            self._template.close()
+            code = self._look(0)
+        assert code is not None
+        return code
+
+    def _look(self, seconds: float) -> int | None:
+        if self.returncode is None and (code := self._template.ended(seconds)) is not None:
+            self.returncode = code
+            # Where the template was killed the kernel kills its child, which may take a moment.
+            select.select([self._descriptor], [], [], ANSWER_S)
+            os.close(self._descriptor)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal. Errors: ProcessLookupError."""
+        if self.poll() is None:
+            signal.pidfd_send_signal(self._descriptor, number)
+
+
+@dataclass
+class Template:
+    """The process that forks the workers of a command, one at a time; it is started with the first of them."""
+
+    command: Sequence[str] = field(default_factory=lambda: list(TEMPLATE))
+    refused: str = ""
+    """Why it forks none."""
+    process: subprocess.Popen[bytes] | None = None
+    _channel: socket.socket | None = None
+    _surroundings: Any = None
+    """What of its start its children cannot change, since libraries read it when they are loaded."""
+
+    def fork(self, directory: Path, attempt: int, environment: dict[str, str], passed: Sequence[int]) -> Forked | None:
+        """A worker with an environment and descriptors: standard output and error, heartbeat, and others to hold.
+
+        None where it has to be started; `refused` says why.
+        """
+        surroundings = {name: value for name, value in environment.items() if name != COMPOSED}, os.getcwd()
+        if self.refused:
+            return None
+        if self.process is None or self.process.poll() is not None or surroundings != self._surroundings:
+            self.close()
+            self._start(environment)
+            self._surroundings = surroundings
+            if self.refused:
+                return None
+        assert self._channel
+        request = forking.Request(str(directory), attempt, environment, forking.limits(), os.getcwd())
+        try:
+            socket.send_fds(self._channel, [json.dumps(asdict(request)).encode()], [0, *passed])
+        except OSError as error:
+            if self.process and self.process.poll() is None:
+                self.refused = f"it cannot be asked to: {error.strerror}"
+            self.close()
+            return None
+        answer = self._answer(IMPORT_S)
+        try:
+            if answer:
+                return Forked(self, answer["started"])
+        except OSError as error:
+            self.refused = f"it could not be watched: {error.strerror}"
+        self.close()
+        return None
+
+    def _start(self, environment: dict[str, str]) -> None:
+        """Have a template that is ready, or a reason."""
+        own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with other:
+            # What importing prints is of no job.
+            self.process = subprocess.Popen(
+                [*self.command, str(os.getpid()), str(other.fileno())],
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=[other.fileno()],
+            )
+        self._channel = own
+        answer = self._answer(IMPORT_S)
+        if not answer or "refused" in answer:
+            self.refused = (answer or {}).get("refused", "the process that forks was not ready in time")
+            self.close()
+
+    def ended(self, seconds: float) -> int | None:
+        """The exit code of its child; None where it did not end within so many seconds. With it dies its child."""
+        if self._channel is None:
+            return -signal.SIGKILL
+        answer = self._answer(seconds)
+        if answer:
+            return int(answer["ended"])
+        return -signal.SIGKILL if self._channel is None else None
+
+    def _answer(self, seconds: float) -> dict[str, Any] | None:
+        """What it says within some seconds; None where it says nothing, or is gone and forgotten."""
+        assert self._channel
+        self._channel.settimeout(seconds)
+        try:
+            content = self._channel.recv(forking.MESSAGE)
+        except (BlockingIOError, TimeoutError):
+            return None
+        except ConnectionError:
+            content = b""
+        if not content:
+            self.close()
+            return None
+        answer: dict[str, Any] = json.loads(content)
+        return answer
+
+    def close(self) -> None:
+        """End it, and the child that it may have."""
+        if self.process is None or self._channel is None:
+            return
+        self._channel.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(LEAVE_S)
+        self.process.kill()
+        self.process.wait()
+        self.process = self._channel = None

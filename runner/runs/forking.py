@@ -1,0 +1,135 @@
+"""Workers that are forked: a process that has imported what every worker imports waits, and has a child for each job.
+
+A job of a sweep then costs no imports. Each child is what a process of its own would be: with the environment, the
+streams, the limits and the signals of a worker that was started. It ends alone, or with this process, which ends with
+the command. `launch/forked.py` is the other end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .. import processes
+from .protocol import HEARTBEAT, Arguments
+
+#: Bytes of a message, which has an environment in it, and descriptors that may come with it.
+MESSAGE, DESCRIPTORS = 1 << 20, 64
+#: Signals that are left to the children.
+LEFT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+THREADS = Path("/proc/self/task")
+
+
+@dataclass
+class Request:
+    """A child that is wanted. With it come the descriptors of its streams, of its heartbeat, and others to hold."""
+
+    directory: str
+    """The run directory."""
+    attempt: int
+    environment: dict[str, str]
+    limits: dict[str, tuple[int, int]]
+    """Limits of resources, by their numbers."""
+    folder: str
+    """The working directory."""
+
+
+def limits() -> dict[str, tuple[int, int]]:
+    """The limits of this process."""
+    numbers = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+    return {str(number): resource.getrlimit(number) for number in sorted(numbers)}
+
+
+def serve(channel: socket.socket, entry: Callable[[], None], refusal: str = "") -> None:
+    """Fork a child for each request, which calls `entry`, until the other end of the channel is closed.
+
+    `refusal`: a reason why no child could work. Every answer is one JSON object: `ready`, or `refused` with a reason;
+    `started` with a process id; `ended` with an exit code, negative for a signal.
+    """
+    for number in LEFT:
+        signal.signal(number, signal.SIG_IGN)
+    if reason := refusal or _refusal():
+        _say(channel, refused=reason)
+        return
+    _say(channel, ready=True)
+    parent, child = os.getpid(), 0
+    while True:
+        content, descriptors, _, _ = socket.recv_fds(channel, MESSAGE, DESCRIPTORS)
+        if child:
+            # Until the other end knew of its end, signals to it could meet nobody else.
+            os.waitpid(child, 0)
+        if not content:
+            return
+        # A signal that comes before the child has handlers of its own waits for them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, LEFT)
+        child = os.fork()
+        if not child:
+            channel.close()
+            _become(Request(**json.loads(content)), descriptors, parent)
+            _run(entry)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        _say(channel, started=child)
+        end = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        assert end
+        _say(channel, ended=end.si_status if end.si_code == os.CLD_EXITED else -end.si_status)
+
+
+def _refusal() -> str:
+    """Why this process must not fork: what a thread holds, no child gets free. Empty where it has none."""
+    if not THREADS.is_dir():
+        return "its threads cannot be counted"
+    # OpenBLAS ends its threads before a fork, and starts them again when it wants them.
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    names = [(task / "comm").read_text(encoding="utf-8").strip() for task in THREADS.iterdir()]
+    return "" if len(names) == 1 else f"it has {len(names)} threads: {', '.join(sorted(set(names)))}"
+
+
+def _say(channel: socket.socket, **answer: Any) -> None:
+    channel.send(json.dumps(answer).encode())
+
+
+def _become(request: Request, descriptors: list[int], parent: int) -> None:
+    """Make this process what a started one is when its program begins."""
+    heartbeat = descriptors[3]
+    for number, descriptor in enumerate(descriptors[:3]):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(request.environment | {HEARTBEAT: str(heartbeat)})
+    for name, limit in request.limits.items():
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(int(name), limit)
+    os.chdir(request.folder)
+    sys.argv[1:] = Arguments(Path(request.directory), parent, request.attempt).command([])
+    for number in LEFT:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT)
+
+
+def _run(entry: Callable[[], None]) -> NoReturn:
+    code = 1
+    try:
+        entry()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        processes.exit_fast(code)
