@@ -6,6 +6,8 @@
 # make test-matrix  every mode with every compression and both kinds of networks, and what networks of others can do
 # make test-damage  every file of a run, every kind of damage and every verb
 # make test-fuzz   thousands of random overrides, forged pickles and broken pictures
+# make wheel   build the wheel into dist/
+# make smoke   install the wheel in an environment of its own, elsewhere, and train with it for some steps
 # make docs  build the documentation into site/
 # make bench  run the benchmarks, beside other tools
 # Bash, because a step that fails at the head of a pipe has failed.
@@ -16,6 +18,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+SMOKE := build/smoke
 # Stamps: written when every step of an installation has succeeded.
 INSTALLED := $(VENV)/.installed
 DEVELOPMENT := $(VENV)/.installed-dev
@@ -31,7 +34,7 @@ while read -t 2 -r verb object rest || [ $$? -gt 128 ]; do case "$$verb $$object
 esac; done; echo; }
 endef
 
-.PHONY: run test test-all test-damage test-chaos test-launchers test-matrix test-fuzz docs lint bench clean
+.PHONY: run test test-all test-damage test-chaos test-launchers test-matrix test-fuzz wheel smoke docs lint bench clean
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)
@@ -58,6 +61,17 @@ test-fuzz: $(DEVELOPMENT)
 
 test-damage: $(DEVELOPMENT)
 	$(BIN)/python -m tests.damage $(ARGS)
+
+wheel: $(DEVELOPMENT)
+	rm -rf dist
+	$(BIN)/python -m hatchling build --directory dist
+
+smoke: wheel
+	rm -rf $(SMOKE)
+	$(PYTHON) -m venv $(SMOKE)
+	$(SMOKE)/bin/python -m pip install --disable-pip-version-check -q "$$(ls dist/*.whl)[cpu]"
+	cd $(SMOKE) && bin/python -m runner --version
+	cd $(SMOKE) && bin/python -m runner mode=cls_distill compression=qat +debug=fast_dev_run
 
 docs: $(DEVELOPMENT)
 	$(BIN)/python -m docs.reference

@@ -25,6 +25,7 @@ from ..config.criteria import Scores
 from ..errors import ConfigError
 from ..models import cost
 from . import old_ir, workers
+from .rounding import AbsMaxRounding, Rounding, bits_of
 
 #: A layer that quantizes its input and its weight before it computes, in float.
 FakeQuantized: TypeAlias = Union[QuantizedConv2D, QuantizedLinear]
@@ -126,7 +127,11 @@ def clip(layer: FakeQuantized) -> nn.Layer | None:
 
 def bits(layer: FakeQuantized) -> tuple[int, int]:
     """Bits of a layer's weight and of its activation."""
-    return layer._fake_quant_weight._quant_bits, layer._fake_quant_input._quant_bits
+    weight, activation = (
+        bits_of(quantizer) if isinstance(quantizer, (Rounding, AbsMaxRounding)) else int(quantizer._quant_bits)
+        for quantizer in (layer._fake_quant_weight, layer._fake_quant_input)
+    )
+    return weight, activation
 
 
 @paddle.no_grad()
@@ -138,15 +143,21 @@ def rounded_weight(layer: FakeQuantized) -> Tensor:
 def set_range(layer: FakeQuantized, magnitude: float) -> None:
     """Give the activation of a layer the range [-magnitude, magnitude]; training goes on from there."""
     quantizer = layer._fake_quant_input
+    if isinstance(quantizer, Rounding):
+        quantizer.set_range(np.full(1, magnitude))
+        return
     # The moving average is accum / state.
     for tensor, value in ((quantizer._scale, magnitude), (quantizer._accum, magnitude), (quantizer._state, 1.0)):
         tensor.set_value(np.full(tensor.shape, value, dtype=np.float32))
 
 
 def range_state(layer: FakeQuantized) -> list[Tensor]:
-    """The tensors float32 [1] that follow the activations of a layer: accumulated magnitude, its weight, the range."""
+    """The tensors float32 [1] that follow the activations of a layer: accumulated magnitude, its weight, the range.
+
+    None where the range is a parameter.
+    """
     quantizer = layer._fake_quant_input
-    return [quantizer._accum, quantizer._state, quantizer._scale]
+    return [] if isinstance(quantizer, Rounding) else [quantizer._accum, quantizer._state, quantizer._scale]
 
 
 def range_keeper(layer: FakeQuantized) -> nn.Layer:
@@ -156,16 +167,30 @@ def range_keeper(layer: FakeQuantized) -> nn.Layer:
 
 def activation_range(layer: FakeQuantized) -> float:
     """The magnitude that the largest integer of a layer's activation stands for."""
-    return float(layer._fake_quant_input._scale)
+    quantizer = layer._fake_quant_input
+    return float(quantizer.magnitudes[0] if isinstance(quantizer, Rounding) else quantizer._scale)
 
 
 def weight_ranges(layer: FakeQuantized) -> np.ndarray:
     """float32 [channels] or [1]: the magnitude that the largest integer of a channel's (or every) weight stands for."""
-    magnitudes = np.abs(layer.weight.numpy())
-    if not isinstance(layer._fake_quant_weight, FakeQuantChannelWiseAbsMax):
-        return magnitudes.max(keepdims=True).reshape(1)
-    axis = layer._fake_quant_weight._quant_axis
-    return magnitudes.max(axis=tuple(place for place in range(magnitudes.ndim) if place != axis))
+    quantizer = layer._fake_quant_weight
+    if isinstance(quantizer, Rounding):
+        return quantizer.magnitudes
+    return largest(layer.weight.numpy(), channel_axis(layer))
+
+
+def channel_axis(layer: FakeQuantized) -> int | None:
+    """The axis of a weight's output channels, where each has a range of its own."""
+    quantizer = layer._fake_quant_weight
+    if isinstance(quantizer, (Rounding, AbsMaxRounding)):
+        return quantizer.axis
+    return quantizer._quant_axis if isinstance(quantizer, FakeQuantChannelWiseAbsMax) else None
+
+
+def largest(weight: np.ndarray, axis: int | None) -> np.ndarray:
+    """float32 [channels] or [1]: the largest magnitude along an axis, or of all."""
+    others = tuple(place for place in range(weight.ndim) if place != axis)
+    return np.abs(weight).max(axis=others).reshape(-1)
 
 
 class Calibrator:

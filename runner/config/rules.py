@@ -12,7 +12,6 @@ from . import (
     DEPTHS,
     Bf16,
     ClsDistill,
-    ClsTeacher,
     Cluster,
     Config,
     CustomModel,
@@ -21,7 +20,6 @@ from . import (
     JsOriginal,
     Level,
     Local,
-    Mlflow,
     Mode,
     PaddleClas,
     Preprocess,
@@ -33,18 +31,17 @@ from . import (
     Vision,
     credentials,
     data_rules,
+    distillation_rules,
     field_rules,
     finetuning_rules,
     monitor,
     networks,
     objective_rules,
     search_rules,
+    tracking_rules,
 )
 from .criteria import CRITERIA, CUSTOM
 from .keys import walk
-
-#: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
-STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
 
 #: Bytes in the name of an experiment: file systems take 255 in a name, and others are made of it.
 LONGEST_NAME = 200
@@ -59,11 +56,12 @@ def validate(config: Config) -> None:
         data_rules.problems,
         _model,
         _weights,
+        distillation_rules.problems,
         objective_rules.problems,
         finetuning_rules.problems,
         _train,
         _compression,
-        _tracking,
+        tracking_rules.problems,
         _launch,
         search_rules.problems,
     ):
@@ -121,12 +119,6 @@ def _weights(config: Config) -> Iterator[str]:
     for key, model in named.items():
         if begun and model.weights:
             yield f"{key}.weights and checkpoint.init_from both say what that network begins with. Use one of them."
-    if isinstance(mode, ClsTeacher):
-        own = mode.teacher.weights if mode.teacher else None
-        if mode.teacher_from is None and own is None:
-            yield "mode.teacher_from has no value. Give it one: mode.teacher_from=RUN (or mode.teacher.weights=FILE)"
-        if mode.teacher_from is not None and own is not None:
-            yield "mode.teacher.weights and mode.teacher_from both say what the teacher begins with. Use one of them."
     if (mirror := config.checkpoint.mirror) and not mirror.startswith(("http://", "https://")):
         yield f"checkpoint.mirror={mirror}: it is the address of a folder, such as http://HOST/weights"
 
@@ -178,25 +170,6 @@ def _criterion(prune: Pruning) -> Iterator[str]:
     for key in ("target", "kwargs"):
         if prune.criterion != CUSTOM and getattr(prune, key):
             yield f"compression.prune.{key} is for your own scores: add compression.prune.criterion=custom, or drop it."
-
-
-def _tracking(config: Config) -> Iterator[str]:
-    if isinstance(config.tracking, Mlflow) and not STORE.match(config.tracking.uri):
-        yield (
-            f"tracking.uri={credentials.masked(config.tracking.uri)}: MLflow keeps runs in a database or on a server, "
-            "such as tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
-        )
-    for name, tracker in config.tracking.also.items():
-        if name == "mlflow" or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
-            yield (
-                f"tracking.also.{name}: it names files. Use small letters, digits, '_' and '-', and not 'mlflow', such "
-                f"as +tracking@tracking.also.mine={tracker.kind}"
-            )
-    addresses: dict[str, str] = {}
-    for name, tracker in config.tracking.trackers.items():
-        first = addresses.setdefault(tracker.address, name)
-        if first != name:
-            yield f"tracking.also.{name}: it sends the run where {first} sends it already. Drop one of the two."
 
 
 def _train(config: Config) -> Iterator[str]:

@@ -100,6 +100,10 @@ class Tracking:
     """Where metrics, parameters and files of a run are compared with those of others."""
 
     kind: str = "none"
+    system_metrics: bool = False
+    """Measure the machine in training: processors, memory, disk, network, GPUs, under MLflow's names, `system/…`."""
+    system_metrics_s: float = bounded(10.0, min=1)
+    """Seconds between two such measurements."""
     also: dict[str, Tracker] = field(default_factory=dict)
     """Further trackers by name; each choice but `mlflow` and `none` adds one, as in `tracking=[mlflow,csv]`."""
 
@@ -120,6 +124,10 @@ class Mlflow(Tracking, Tracker):
     """Which checkpoints are uploaded as artefacts: the best; the best and the last; all of them; none."""
     tags: dict[str, str] = field(default_factory=dict)
     """Further tags of the run."""
+    note: Optional[str] = None
+    """Description of the run, which MLflow shows above it; Markdown."""
+    register: Optional[str] = None
+    """Name under which the exported model is registered in MLflow; the alias `best` goes to the best of that name."""
     drain_s: float = bounded(60.0, min=0)
     """Seconds the end of a run waits for what has not been sent yet."""
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..images import Preparation, decode, resize_all
 from .classes import listed
+from .labels import stratified_split
 from .matching import ClassMismatch, ExpectedClasses
 from .samplers import epoch_order
 from .sources import load, preparation
-from .splits import FilesOnDisk, ImageFiles, Images, Pictures, Source, Split, stratified_split
+from .splits import FilesOnDisk, ImageFiles, Images, Pictures, Source, Split
 
 if TYPE_CHECKING:
     from .loaders import Batch, EvalLoader, Loaders, TrainLoader, build

@@ -14,7 +14,8 @@ from . import duplicates
 from .check import Findings, place
 from .facts import DECODED, MODES
 from .folder import SINGULAR
-from .splits import Source, class_counts
+from .labels import class_counts
+from .splits import Source
 
 #: Classes that are listed, and pairs of duplicates that are named, in a journal.
 MOST_CLASSES, MOST_EXAMPLES = 1000, 5

@@ -11,7 +11,8 @@ import numpy as np
 from .. import config as cfg
 from ..errors import DataError
 from ..images import resize_all
-from .splits import Images, Source, stratified_split
+from .labels import stratified_split
+from .splits import Images, Source
 
 
 def load(config: cfg.Digits) -> Source:

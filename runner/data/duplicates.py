@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .facts import DECODED
-from .splits import label_sets
+from .labels import label_sets
 
 #: Of the 128 bits of a likeness those that two pictures of the same may differ in, and that a picture needs: of what
 #: has hardly any edges it says nothing.

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import DataError
-from .splits import Source, Split, class_counts, stratified_split
+from .labels import class_counts, stratified_split
+from .splits import Source, Split
 
 #: Part of a set without splits that is held out for the test unless the config says so.
 WHOLE = 0.2

@@ -15,11 +15,12 @@ from ..kernels.pictures import resampler
 from . import cache, workers
 from .augment import mix
 from .cache import InMemory, OnDisk
+from .labels import class_counts
 from .matching import ExpectedClasses
 from .prefetch import prefetched
 from .samplers import batch_bounds, copies, epoch_order, order
 from .sources import load
-from .splits import ImageFiles, Images, Source, Split, class_counts
+from .splits import ImageFiles, Images, Source, Split
 from .transforms import Augmentation, Changes, Normalize, Program, mixed
 
 #: Sides of the pictures that random crops are taken from, in sides of what the network is given: a crop of half the

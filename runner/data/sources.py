@@ -13,8 +13,9 @@ from ..errors import DataError
 from ..images import Preparation, to_grey
 from . import cifar, digits, folder, lists, matching, mnist, shards, synthetic
 from .folds import with_test, with_validation
+from .labels import first_of_each_class
 from .matching import ClassMismatch, ExpectedClasses
-from .splits import ImageFiles, Source, Split, first_of_each_class
+from .splits import ImageFiles, Source, Split
 
 
 def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool = True) -> Source:

@@ -2,84 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import paddle
 from paddle import nn
 
 from .. import config as cfg
-from .. import device, files, models
+from .. import device, files
 from ..checkpoints import weights
 from ..compression import slim
 from ..data import Batch
-from ..errors import CheckpointError
-from ..models import Networks, macs
+from ..models import macs
 from ..runs.journal import Journal
-from ..runs.result import Calibration
-from ..training.evaluation import untouched
-from ..training.precision import Precision
-from ..training.thresholds import USUAL
-from . import bench, engines, to_onnx, twin
+from . import bench, engines, noise, to_onnx, twin
+from .compare import compare
 from .graph.quantized_weight import QuantizedWeight
 from .manifest import EXPORT, FILES, MANIFEST, ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile, Manifest
 from .manifest import write as write_manifest
+from .quantization import write as write_quantization
+from .subject import Subject
 
-#: What a float file may differ by: part of the images with the trained network's top-1, and largest difference of a
-#: logit as a part of the largest logit (at least of 1).
-FLOAT_AGREEMENT, FLOAT_DIFFERENCE = 1.0, 1e-3
-#: Two logits that differ by less than this part of the largest one are equal but for rounding.
-TIE = 1e-5
 #: Training images whose activations bound what training itself did not quantize.
 CALIBRATION_IMAGES = 256
-#: Images that are compared at once.
-COMPARED_AT_ONCE = 32
+#: Those of them that the noise of integers is measured on.
+MEASURED_IMAGES = 64
 #: By how much a file must be faster to be preferred to a smaller one.
 FASTER = 1.05
-
-
-@dataclass
-class Subject:
-    """What is exported."""
-
-    network: nn.Layer
-    """The trained network, with its simulated integers if it has any."""
-    name: str
-    """Its name in the run."""
-    config: cfg.Config
-    model: cfg.Model
-    classes: list[str]
-    precision: Precision
-    """How its forward passes are cast."""
-    temperature: float | None = None
-    """What its logits are divided by for calibrated probabilities; None: nothing."""
-    unknown_below: float | None = None
-    """Probability of the most probable class below which it does not know a picture; None: it answers always."""
-    thresholds: list[float] = field(default_factory=list)
-    """Where images have many labels, the probability of each class from which on it is predicted; else empty."""
-
-
-def subject(
-    config: cfg.Config,
-    networks: Networks,
-    classes: list[str],
-    precision: Precision,
-    calibration: Calibration | None = None,
-    thresholds: list[float] | None = None,
-) -> Subject:
-    """The network that `deploy.network` names."""
-    name = config.deploy.network
-    thresholds = (thresholds or [USUAL] * len(classes)) if config.data.many else []
-    model = models.model_of(config, name)
-    fitted = calibration or Calibration()
-    return Subject(
-        networks[name], name, config, model, classes, precision, fitted.temperature, fitted.unknown_below, thresholds
-    )
 
 
 @dataclass
@@ -134,6 +86,10 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
         macs=macs(plain, shape),
     )
     formats = set(config.deploy.formats)
+    images = _some_images(calibration) if quantized else np.empty(0)
+    if quantized and subject.reference:
+        described = noise.measure(subject.name, subject.network, subject.reference, images[:MEASURED_IMAGES])
+        write_quantization(folder, described)
     if cfg.Format.safetensors in formats:
         pruned = twin.is_pruned(plain, subject.model, *built_for)
         manifest.files.append(_safetensors(folder, subject.network, pruned, subject.classes))
@@ -147,7 +103,7 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
             if cfg.Format.onnx in formats:
                 manifest.files.append(_float_onnx(folder, floats, manifest))
                 if quantized:
-                    manifest.files.append(_integer_onnx(folder, integers, quantized, calibration, manifest))
+                    manifest.files.append(_integer_onnx(folder, integers, quantized, images, manifest))
             if cfg.Format.onnx_fp16 in formats:
                 manifest.files.append(_half_onnx(folder, floats, manifest))
             if cfg.Format.paddle in formats:
@@ -198,10 +154,9 @@ def _half_onnx(folder: Path, prefix: Path, manifest: Manifest) -> ExportedFile:
 
 
 def _integer_onnx(
-    folder: Path, prefix: Path, quantized: list[QuantizedWeight], calibration: Iterable[Batch], manifest: Manifest
+    folder: Path, prefix: Path, quantized: list[QuantizedWeight], images: np.ndarray, manifest: Manifest
 ) -> ExportedFile:
     to_onnx.convert(prefix, prefix.with_suffix(".onnx"))
-    images = _some_images(calibration)
     to_onnx.quantize_file(prefix.with_suffix(".onnx"), folder / "model.int8.onnx", quantized, images)
     to_onnx.describe(folder / "model.int8.onnx", manifest.reading)
     return _described(folder, "model.int8.onnx", cfg.Format.onnx, "int8", ONNXRUNTIME)
@@ -229,106 +184,6 @@ def _described(folder: Path, path: str, kind: cfg.Format, precision: str, engine
     described = ExportedFile(path=path, format=kind.value, precision=precision, bytes=0, engine=engine)
     described.bytes = sum((folder / part).stat().st_size for part in described.paths)
     return described
-
-
-def _parts(batch: Batch) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
-    """(images, labels) of a batch in parts that need little memory in the network and in every engine."""
-    labels = batch.labels.numpy()
-    for begin in range(0, len(labels), COMPARED_AT_ONCE):
-        part = slice(begin, begin + COMPARED_AT_ONCE)
-        yield batch.images[part], labels[part]
-
-
-def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterable[Batch]) -> list[str]:
-    """Run every file on the images and note in it how far it agrees with the network. What a person should know of it.
-
-    Errors: CheckpointError for a float file of a float network beyond the tolerance.
-    """
-    runnable, running, notes = _opened(folder, manifest, subject.config.deploy.threads)
-    count, largest, many = 0, 1.0, subject.config.data.many
-    agreeing, correct, differences = np.zeros((3, len(running)))
-    # A label is decided where its logit reaches that of its threshold. In float32 a probability is 1 from there on.
-    thresholds = np.minimum(subject.thresholds, 1 - 2.0**-25)
-    bounds = np.log(thresholds) - np.log1p(-thresholds) if many else None
-    with untouched(subject.network):
-        for part, labels in itertools.chain.from_iterable(map(_parts, batches)):
-            with subject.precision.autocast():
-                logits = subject.network(part)
-            expected = logits.astype("float32").numpy()
-            images = part.numpy()
-            count, largest = count + len(images), max(largest, float(np.abs(expected).max()))
-            for place, engine in enumerate(running):
-                outputs = engine(images)
-                agrees, right = _compared(outputs, expected, labels, bounds)
-                agreeing[place], correct[place] = agreeing[place] + agrees, correct[place] + right
-                # Of a number and none NumPy's is none, Python's whichever comes first.
-                differences[place] = np.maximum(differences[place], np.abs(outputs - expected).max())
-    for place, file in enumerate(runnable):
-        file.agreement, right = float(agreeing[place] / max(1, count)), float(correct[place] / max(1, count))
-        file.top1, file.hamming_loss = (None, 1 - right) if many else (right, None)
-        file.max_difference = float(differences[place])
-        if subject.config.compression.quantize is None and file.precision == "float32":
-            notes += _check_float(file, count, FLOAT_DIFFERENCE * largest)
-        elif file.agreement < subject.config.deploy.agreement:
-            what, images = ("decision", "labels of ") if many else ("class", "")
-            notes.append(
-                f"{_named(file)} has the trained network's {what} for {file.agreement:.1%} of {images}{count} test "
-                f"images only (deploy.agreement={subject.config.deploy.agreement:g})"
-            )
-    return notes
-
-
-def _opened(
-    folder: Path, manifest: Manifest, threads: int
-) -> tuple[list[ExportedFile], list[engines.Engine], list[str]]:
-    """Files with their engines, and notes. What OpenVINO cannot open is taken out of the manifest."""
-    running, notes = [], []
-    for file in [file for file in manifest.files if file.engine]:
-        try:
-            running.append((file, engines.open_(folder, file, threads)))
-        except CheckpointError as error:
-            if file.engine != OPENVINO:
-                raise
-            manifest.files.remove(file)
-            notes.append(f"{error} OpenVINO is left out.")
-    return [file for file, _ in running], [engine for _, engine in running], notes
-
-
-def _named(file: ExportedFile) -> str:
-    return f"{file.path} in OpenVINO" if file.engine == OPENVINO else file.path
-
-
-def _compared(
-    outputs: np.ndarray, expected: np.ndarray, labels: np.ndarray, bounds: np.ndarray | None
-) -> tuple[float, float]:
-    """Images for which a file decides as the network does, but for rounding; and rightly.
-
-    outputs, expected: float32 [n, K]; labels: int64 [n]. With the `bounds` of many labels, float [K] and uint8 [n, K],
-    an image counts by the part of its labels.
-    """
-    rounding = TIE * np.abs(expected).max(1)
-    if bounds is not None:
-        decided = outputs >= bounds
-        agrees = (decided == (expected >= bounds)) | (np.abs(expected - bounds) <= rounding[:, None])
-        return float(agrees.mean(1).sum()), float((decided == labels).mean(1).sum())
-    classes = outputs.argmax(1)
-    chosen = np.take_along_axis(expected, classes[:, None], 1)[:, 0]
-    return float((chosen >= expected.max(1) - rounding).sum()), float((classes == labels).sum())
-
-
-def _check_float(file: ExportedFile, count: int, tolerance: float) -> list[str]:
-    """Notes. Errors: CheckpointError, for a file that onnxruntime reads wrongly is wrong itself."""
-    assert file.agreement is not None
-    assert file.max_difference is not None
-    if file.agreement < FLOAT_AGREEMENT or not file.max_difference <= tolerance:
-        wrong = (
-            f"{_named(file)} is not the trained network: on {count} test images it agrees in {file.agreement:.2%} of "
-            f"the classes, and logits differ by up to {file.max_difference:.2g} (tolerance {tolerance:.2g})"
-        )
-        if file.engine == OPENVINO:
-            return [wrong]
-        raise CheckpointError(f"{wrong}. Export to another format: deploy.formats=[paddle]")
-    return []
 
 
 def recommend(folder: Path, manifest: Manifest, settings: cfg.Deploy) -> list[bench.Timing]:

@@ -12,6 +12,7 @@ from .. import files, stored, terminal
 from ..errors import CheckpointError, Damaged
 from ..images import MAX_PIXELS, RESIZES, Preparation
 from . import preprocessing
+from .quantization import QUANTIZATION
 
 #: Engines; the first two read the same files.
 ONNXRUNTIME, OPENVINO, PADDLE = "onnxruntime", "openvino", "paddle"
@@ -19,8 +20,8 @@ ONNXRUNTIME, OPENVINO, PADDLE = "onnxruntime", "openvino", "paddle"
 EXPORT, MANIFEST = "export", "model.json"
 #: All that an export consists of, relative to its folder.
 FILES = (
-    MANIFEST, "model.onnx", "model.int8.onnx", "model.fp16.onnx", "model.pictures.onnx", "model.safetensors",
-    "paddle/model.json", "paddle/model.pdiparams",
+    MANIFEST, QUANTIZATION, "model.onnx", "model.int8.onnx", "model.fp16.onnx", "model.pictures.onnx",
+    "model.safetensors", "paddle/model.json", "paddle/model.pdiparams",
 )  # fmt: skip
 
 #: What `model.json` says of pictures in words.

@@ -31,6 +31,7 @@ from . import forked, workers
 from .command import Command
 from .missing_data import refuse_missing
 from .signals import ToWorkers
+from .system_metrics import SystemMetrics
 
 #: Seconds that the other commands of a run have to hear that there is nothing to train.
 TELL_S = 60.0
@@ -215,6 +216,9 @@ def _work(
 ) -> Outcome:
     """Train in children, again where one was lost and the config allows that."""
     attempt, composed = 0, _digest(config)
+    tracking = config.tracking
+    measures = tracking.system_metrics and not node.first
+    metrics = SystemMetrics(directory, tracking.system_metrics_s) if measures else None
     while True:
         for local in range(node.processes):
             protocol.clear_failure(directory, node.first + local)
@@ -224,7 +228,7 @@ def _work(
         )
         if signals.first:
             signals.workers.send(signal.SIGTERM if signals.first == signal.SIGHUP else signals.first)
-        ended = signals.workers.wait(config.launch.timeout_s, functools.partial(_look, command, signals))
+        ended = signals.workers.wait(config.launch.timeout_s, functools.partial(_look, command, signals, metrics))
         outcome = _outcome(ended, directory, signals.first, config.launch, node)
         if outcome.exit_code != ProcessLost.exit_code or attempt == config.launch.max_restarts or signals.first:
             return outcome
@@ -241,10 +245,12 @@ def _work(
             Journal(directory).append("note", text=note)
 
 
-def _look(command: Command, signals: ToWorkers) -> None:
+def _look(command: Command, signals: ToWorkers, metrics: SystemMetrics | None) -> None:
     """What is to be seen to while the workers work."""
     signals.look()
     command.mirrors.look()
+    if metrics:
+        metrics.look()
 
 
 def _digest(config: cfg.Config) -> str:

@@ -15,7 +15,8 @@ from .. import config as cfg
 from ..data import about, duplicates
 from ..data.augment import mix
 from ..data.check import Findings
-from ..data.splits import Source, Split, has_class, label_text, picture
+from ..data.labels import has_class, label_text
+from ..data.splits import Source, Split, picture
 from ..errors import DataError
 from ..images import png
 from ..terminal import printable

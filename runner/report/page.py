@@ -22,6 +22,8 @@ from .subject import Run, shortened
 MARKS = '<meta name="generator" content="runner', "<!-- report of runner"
 #: Classes up to which the confusion matrix is beside the list of classes, and up to which every class is listed.
 BESIDE, LISTED = 10, 30
+#: Layers that are listed of those that integers change most.
+NOISY = 12
 
 
 def write(runs: Sequence[Run], title: str, command: str, engine: str, path: Path) -> list[Path]:
@@ -125,6 +127,8 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         "confusion": per_class.confusion(best.per_class) if best else None,
         "labels": per_class.labels(best.per_class) if best else [],
         "probabilities": _probabilities(best) if best else None,
+        "quantization": best.quantization if best else None,
+        "noisy": NOISY,
         "mistakes": best.mistakes if best else {},
         "failed": [run for run in runs if not run.finished and run.state.status != "RUNNING"],
         "evaluation": terminal.command("eval", best.place) if best else "",

@@ -15,6 +15,9 @@ from .. import config as cfg
 from .. import files, runs, terminal
 from ..config.monitor import metrics_of
 from ..data.about import About
+from ..deploy import quantization
+from ..deploy.manifest import EXPORT
+from ..deploy.quantization import Quantization
 from ..errors import Damaged, ForeignPath
 from ..metrics import Metric, find, headline, present
 from ..runs import history, journal, sweep
@@ -134,6 +137,11 @@ class Run:
         return {} if self.state.status == "DAMAGED" else results.mistakes(self.directory / journal.MISTAKES)
 
     @property
+    def quantization(self) -> Quantization | None:
+        """What integers did to each layer of the exported network; None without any."""
+        return None if self.state.status == "DAMAGED" else quantization.read(self.directory / EXPORT)
+
+    @property
     def profile(self) -> dict[str, int]:
         """Images in each split."""
         return self._history.dataset.get("profile", {})
@@ -181,7 +189,7 @@ def read(directory: Path, label: str, name: str) -> Run:
     try:
         files.refuse_links(directory)
         run.overrides = runs.overrides(directory)
-        journal.tracked(directory), run.per_class, run.mistakes
+        journal.tracked(directory), run.per_class, run.mistakes, run.quantization
         run.config = runs.config_of(directory)
     except (Damaged, ForeignPath) as error:
         run.state = runs.damaged(error, run.state.step)

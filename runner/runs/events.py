@@ -86,8 +86,15 @@ EVENTS: dict[str, Any] = {
 }  # fmt: skip
 #: What a line has in which a text stands for a number.
 NO_NUMBERS = tuple(text.encode() for text in stored.NO_NUMBERS)
+#: What the names of the machine's metrics begin with.
+SYSTEM = "system/"
 #: Seconds since 1970 at which calendars end.
 LATEST = 253_402_300_799
+
+
+def is_of_training(event: dict[str, Any]) -> bool:
+    """Whether an event has metrics of training, whose step is the optimizer's; the machine's are of a second."""
+    return event["event"] == "metrics" and not next(iter(event["values"]), "").startswith(SYSTEM)
 
 
 def parse(line: bytes) -> dict[str, Any] | None:

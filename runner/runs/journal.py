@@ -13,7 +13,7 @@ from typing import Any
 from .. import files, processes, stored
 from ..errors import ConfigError, Damaged
 from . import tracked as tracked_of
-from .events import parse
+from .events import is_of_training, parse
 
 #: Names in a run directory.
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
@@ -79,6 +79,8 @@ class Journal:
         for begin, end in zip([0, *begins], [*begins, None], strict=True):
             attempt: dict[tuple[int, str], float] = {}
             for event in latest(self.path.parent, ("metrics",), begin, end):
+                if not is_of_training(event):
+                    continue
                 if event["step"] < step:
                     break
                 for name, value in event["values"].items():

@@ -17,7 +17,7 @@ from ..config import store
 from ..errors import ConfigError, Damaged, ProcessLost, UserError
 from ..processes import is_locked, locked
 from . import result as results
-from .events import EVENTS
+from .events import EVENTS, is_of_training
 from .journal import (
     CHECKPOINTS,
     CONFIG,
@@ -131,7 +131,7 @@ def _in_journal(directory: Path) -> State:
 
 
 def _last_step(directory: Path) -> int:
-    return next((event["step"] for event in latest(directory, ("metrics",))), 0)
+    return next((event["step"] for event in latest(directory, ("metrics",)) if is_of_training(event)), 0)
 
 
 def checkpoints(directory: Path) -> dict[str, str]:

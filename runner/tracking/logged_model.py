@@ -46,7 +46,7 @@ def log_model(client: Any, experiment_id: str, run_id: str, folder: Path) -> str
         place = Path(temporary)
         described = _copy_recommended(folder, place / EXPORT)
         digest = _digest(place / EXPORT)
-        logged = _newest(client, experiment_id, run_id)
+        logged = newest(client, experiment_id, run_id)
         if logged is None or logged.tags.get(DIGEST) != digest:
             params = {"network": described.network, "file": described.file().path}
             logged = client.create_logged_model(
@@ -75,7 +75,7 @@ def _copy_recommended(folder: Path, target: Path) -> manifest.Manifest:
     return alone
 
 
-def _newest(client: Any, experiment_id: str, run_id: str) -> Any:
+def newest(client: Any, experiment_id: str, run_id: str) -> Any:
     """The run's last logged model; None before the first."""
     models = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}' AND name = '{NAME}'")
     return max(models, key=lambda logged: logged.creation_timestamp, default=None)

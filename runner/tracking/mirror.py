@@ -28,6 +28,8 @@ from .stores import Tracked
 MAX_METRICS, MAX_PARAMS, MAX_PARAM_LENGTH = 1000, 100, 6000
 #: Tag by which a run is found again that was created by a call whose answer never came.
 KEY = "runner.key"
+#: Tag that MLflow shows as the description of a run.
+NOTE = "mlflow.note.content"
 
 
 class Mirror:
@@ -179,8 +181,13 @@ class Mirror:
             KEY: self.known["key"],
             **names(self.config),
             "run_dir": self._place,
-            **self.settings.tags,
+            **self._own_tags,
         }
+
+    @property
+    def _own_tags(self) -> dict[str, str]:
+        note = self.settings.note
+        return self.settings.tags | ({} if note is None else {NOTE: note})
 
     def _send_params(self) -> None:
         from mlflow.entities import Param
@@ -208,9 +215,13 @@ class Mirror:
         match event["event"]:
             case "resumed":
                 self.client.update_run(run_id, status="RUNNING")
-                if "ended" in self.client.get_run(run_id).data.tags:
+                have = self.client.get_run(run_id).data.tags
+                if "ended" in have:
                     # Why it was stopped before says nothing of the present.
                     self.client.delete_tag(run_id, "ended")
+                for key, value in self._own_tags.items():
+                    if have.get(key) != value:
+                        self.client.set_tag(run_id, key, value)
                 self.known["ended"] = False
             case "tags":
                 for key, value in event["values"].items():
@@ -232,6 +243,25 @@ class Mirror:
             self.client.set_tag(self.known["run_id"], "ended", event["reason"][:MAX_PARAM_LENGTH])
         self.client.set_terminated(self.known["run_id"], event["status"], round(1000 * event["time"]))
         self.known["ended"] = True
+        if event["status"] == "FINISHED":
+            self._register()
+
+    def _register(self) -> None:
+        """Register the export of a complete run, where that was asked for; a registry that refuses is named."""
+        from mlflow.exceptions import MlflowException
+
+        from . import registry
+
+        if (name := self.settings.register) is None:
+            return
+        try:
+            registry.register(
+                self.client, name, self.config, self.known["experiment_id"], self.known["run_id"], self.tell
+            )
+        except MlflowException as error:
+            if not is_final(error):
+                raise
+            self.tell(f"not registered as {name}: {reason_of(error)}")
 
     def _upload(self, name: str, folder: str) -> None:
         """Send a file or a folder of the run directory, where it still is there, to a folder of the run's artefacts.
@@ -259,6 +289,9 @@ class Mirror:
             try:
                 folder = files.inside(self.directory, name)
                 logged_model.log_model(self.client, self.known["experiment_id"], self.known["run_id"], folder)
+                if self.known.get("ended"):
+                    # Exported again.
+                    self._register()
             except ForeignPath as error:
                 self.tell(f"not sent: {error}")
 

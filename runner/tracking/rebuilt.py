@@ -13,6 +13,7 @@ from ..config import store
 from ..config.monitor import monitored
 from ..errors import CheckpointError, ConfigError, ServerLost
 from ..runs import result as results
+from ..runs.events import SYSTEM
 from ..runs.history import curves
 from ..runs.journal import CONFIG, MISTAKES, MLFLOW, OVERRIDES, PER_CLASS, RESULT, Journal, tracked_file
 from ..runs.result import Result
@@ -98,6 +99,9 @@ def _write_journal(client: Any, entity: Any, folder: Path) -> None:
             )
     steps: dict[int, dict[str, float]] = {}
     for name in entity.data.metrics:
+        if name.startswith(SYSTEM):
+            # Of another kind of step, and nothing that a report reads.
+            continue
         for point in client.get_metric_history(entity.info.run_id, name):
             steps.setdefault(point.step, {})[name] = point.value
     for step, values in sorted(steps.items()):

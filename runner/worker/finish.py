@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from paddle import nn
+
 from .. import config as cfg
 from .. import device, files, terminal
 from ..checkpoints import checkpoint, weights
@@ -26,6 +28,7 @@ from ..training.thresholds import USUAL
 from . import calibration, mistakes
 from .compress import calibration_images
 from .experiment import Experiment
+from .finished import float_network
 from .stage import accelerate
 
 log = logging.getLogger("runner")
@@ -40,6 +43,9 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     chosen = weights.read(directory, "best")
     weights.initialize(training.networks, training.networks.trained, chosen, strict=True)
     thresholds = chosen.thresholds
+    deployed, reference = run.config.deploy.network, None
+    if run.config.compression.quantize and run.config.deploy.formats:
+        reference = float_network(run.config, deployed, chosen, len(training.loaders.classes))
     del chosen
     if isinstance(run.config.compression, cfg.Ptq):
         _quantize(directory, run, run.config.compression.quantize, journal)
@@ -53,7 +59,6 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     calibrations = calibration.tested(calibrations, evaluation)
     # Those of the student have plain names as well.
     test = evaluation.values | evaluation.of("student")
-    deployed = run.config.deploy.network
     final = evaluation.of(deployed) | run.costs[deployed]
     named = {f"test/{name}": value for name, value in test.items()}
     journal.metrics(training.progress.step, training.progress.epochs_begun, named)
@@ -82,7 +87,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     fitted, own = calibrations.get(deployed), thresholds.get(deployed)
     if fitted and (wanted := run.config.deploy.unknown_accuracy) is not None:
         _tell(journal, calibration.note(fitted, wanted, split))
-    exported = _deploy(directory, run, fitted, own, journal) if run.config.deploy.formats else {}
+    exported = _deploy(directory, run, fitted, own, reference, journal) if run.config.deploy.formats else {}
     final |= exported.get("final", {})
     journal.metrics(
         training.progress.step,
@@ -144,17 +149,23 @@ def _thresholds(run: Experiment, chosen: dict[str, list[float]]) -> dict[str, fl
 
 
 def _deploy(
-    directory: Path, run: Experiment, fitted: Calibration | None, thresholds: list[float] | None, journal: Journal
+    directory: Path,
+    run: Experiment,
+    fitted: Calibration | None,
+    thresholds: list[float] | None,
+    reference: nn.Layer | None,
+    journal: Journal,
 ) -> dict[str, Any]:
     """Export the network, whose calibration is `fitted`, and measure the files.
 
     `final`: what of it belongs to the final numbers; `file`: what is recommended; nothing where it cannot be done.
     """
     from ..deploy import export, manifest
+    from ..deploy.subject import Subject
 
     training = run.training
     classes, precision = training.loaders.classes, training.precision
-    subject = export.subject(run.config, training.networks, classes, precision, fitted, thresholds)
+    subject = Subject.of(run.config, training.networks, classes, precision, fitted, thresholds, reference)
     try:
         exported = export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)
     except UserError as error:

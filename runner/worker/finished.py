@@ -21,6 +21,7 @@ from ..errors import CheckpointError, ConfigError, DataError
 from ..runs import result as results
 from ..runs.journal import CONFIG, RESULT
 from ..runs.result import Calibration
+from ..training import seeding
 from ..training.evaluation import Evaluation, evaluate
 from ..training.thresholds import USUAL
 from .stage import Stage, accelerate, prepare
@@ -115,6 +116,31 @@ def _is_another_set(directory: Path, config: cfg.Config, pointer: str) -> bool:
         # What it is, is said when it is loaded to be measured: so few images as need not be divided are no error then.
         return True
     return now.get("train") != state.read(Path(chosen.origin)).splits.get("train")
+
+
+def reference(directory: Path, config: cfg.Config, classes: int) -> nn.Layer | None:
+    """The float network that the deployed one's integers were made of; None without integers, and where it is gone."""
+    if config.compression.quantize is None:
+        return None
+    # Calibration may have rounded the weights that it ended with.
+    calibrated = isinstance(config.compression, cfg.Ptq)
+    try:
+        chosen = weights.read(directory, "best" if calibrated else "final")
+    except CheckpointError:
+        return None
+    return float_network(config, config.deploy.network, chosen, classes)
+
+
+def float_network(config: cfg.Config, name: str, chosen: weights.Weights, classes: int) -> nn.Layer:
+    """One network with stored weights and channels but without the integers, in eval mode; no random state moves."""
+    random_state = seeding.state()
+    networks = models.Networks({name: models.build(models.model_of(config, name), classes, config.data.channels)})
+    seeding.restore(random_state)
+    plain = chosen.without_quantization()
+    weights.restructure(networks, (name,), plain, config.compression)
+    weights.initialize(networks, (name,), plain, strict=True)
+    networks[name].eval()
+    return networks[name]
 
 
 @dataclass

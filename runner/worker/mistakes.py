@@ -7,7 +7,8 @@ from pathlib import Path
 
 from .. import files
 from ..data import Split
-from ..data.splits import label_text, picture
+from ..data.labels import label_text
+from ..data.splits import picture
 from ..images import png
 from ..runs.journal import MISTAKES
 from ..training.evaluation import Predictions

@@ -12,7 +12,8 @@ from paddle import nn
 
 from ..compression import plots as compressed
 from ..data import Split
-from ..data.splits import label_text, picture
+from ..data.labels import label_text
+from ..data.splits import picture
 from ..metrics import Metric
 from ..report.figures import plain_texts
 from ..runs.history import curves

@@ -14,8 +14,8 @@ from .. import data, device, models, parallel, terminal
 from ..data import about as about_data
 from ..data import check
 from ..data.about import About
+from ..data.labels import class_counts
 from ..data.samplers import quotas_of
-from ..data.splits import class_counts
 from ..errors import DataError
 from ..kernels import native
 from ..kernels.accelerate import accelerate as accelerate_network

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import paddle
 import pytest
@@ -100,15 +102,30 @@ def trained(directory, config, saved=None, last=None):
     return observer, ending
 
 
-#: Steps to stop behind: within an epoch, at its end, and behind a checkpoint.
-STOPS = {name: (4, 6, 9) if LINEAR[0] in words or "first" in name else (9,) for name, words in COMPOSITIONS.items()}
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, config_of):
+    """Name of a composition → its config, what a run without a stop noted, and where that run is."""
+
+    @functools.cache
+    def run(name):
+        directory = tmp_path_factory.mktemp("whole")
+        config = config_of(*RUN, *COMPOSITIONS[name])
+        whole, ending = trained(directory, config)
+        assert ending is Ending.complete
+        return config, whole, directory
+
+    return run
 
 
-@pytest.mark.parametrize(("name", "stop"), [(name, stop) for name, stops in STOPS.items() for stop in stops])
-def test_a_run_goes_on_bit_for_bit(tmp_path, config_of, name, stop):
-    config = config_of(*RUN, *COMPOSITIONS[name])
-    whole, ending = trained(make(tmp_path / "whole"), config)
-    assert ending is Ending.complete
+def stops(name):
+    """Steps to stop behind: within an epoch, behind a checkpoint within one, and at its end."""
+    quick = LINEAR[0] in COMPOSITIONS[name]
+    return [pytest.param(name, stop, marks=[] if quick or stop == 9 else pytest.mark.slow) for stop in (4, 6, 9)]
+
+
+@pytest.mark.parametrize(("name", "stop"), [case for name in COMPOSITIONS for case in stops(name)])
+def test_a_run_goes_on_bit_for_bit(tmp_path, uninterrupted, name, stop):
+    config, whole, directory = uninterrupted(name)
     begun, ending = trained(make(tmp_path / "parts"), config, last=stop)
     assert ending is Ending.interrupted
     paddle.seed(99)
@@ -119,11 +136,11 @@ def test_a_run_goes_on_bit_for_bit(tmp_path, config_of, name, stop):
     rest, ending = trained(tmp_path / "parts", config, saved)
     assert ending is Ending.complete
     assert begun.metrics | rest.metrics == whole.metrics
-    last = {name: path for name in ("whole", "parts") if (path := newest(tmp_path / name))}
-    assert last["whole"].name == last["parts"].name
+    resumed, expected = newest(tmp_path / "parts"), newest(directory)
+    assert resumed.name == expected.name
     for file in (MODEL, EMA, OPTIMIZER):
-        if (last["whole"] / file).exists():
-            ours, theirs = load_file(last["parts"] / file), load_file(last["whole"] / file)
+        if (expected / file).exists():
+            ours, theirs = load_file(resumed / file), load_file(expected / file)
             assert ours.keys() == theirs.keys()
             assert all(np.array_equal(ours[name], theirs[name]) for name in ours), file
 
@@ -185,17 +202,23 @@ def sets(tmp_path_factory):
     }
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, config_of, sets):
+    """What a run on the folder noted, without a cache and without processes, and where it is."""
+    directory = tmp_path_factory.mktemp("plain")
+    return trained(directory, config_of(*sets["folder"], *PICTURES, "data.workers=0"))[0], directory
+
+
 @pytest.mark.parametrize(("layout", "cache", "workers"), STORED)
 def test_pictures_train_the_same_from_every_layout_and_a_run_on_them_goes_on(
-    tmp_path, config_of, sets, monkeypatch, layout, cache, workers
+    tmp_path, config_of, sets, plain, monkeypatch, layout, cache, workers
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    plain, _ = trained(make(tmp_path / "plain"), config_of(*sets["folder"], *PICTURES, "data.workers=0"))
     config = config_of(*sets[layout], *PICTURES, f"data.cache={cache}", f"data.workers={workers}")
     begun, ending = trained(make(tmp_path / "parts"), config, last=5)
     assert ending is Ending.interrupted
     rest, ending = trained(tmp_path / "parts", config, checkpoint.newest(tmp_path / "parts")[0])
     assert ending is Ending.complete
-    assert begun.metrics | rest.metrics == plain.metrics
-    ours, theirs = (load_file(newest(tmp_path / name) / MODEL) for name in ("parts", "plain"))
+    assert begun.metrics | rest.metrics == plain[0].metrics
+    ours, theirs = (load_file(newest(directory) / MODEL) for directory in (tmp_path / "parts", plain[1]))
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)

@@ -13,7 +13,9 @@ from onnx import helper, numpy_helper
 from runner import config as cfg
 from runner.data import Batch
 from runner.deploy import export, manifest
+from runner.deploy.compare import compare
 from runner.deploy.manifest import ExportedFile
+from runner.deploy.subject import Subject
 from runner.errors import CheckpointError
 from runner.training.precision import Precision
 from tests.conftest import composed
@@ -38,12 +40,12 @@ def compared(folder, files, compression="none", images=IMAGES, labels=None, over
     found = replace(manifest.read(folder), files=files, compression=compression, recommended=None)
     config = composed(f"compression={compression}", *overrides)
     labels = np.zeros(len(images), dtype=np.int64) if labels is None else labels
-    subject = export.Subject(helpers.network(), "student", config, config.model, helpers.CLASSES, Precision())
+    subject = Subject(helpers.network(), "student", config, config.model, helpers.CLASSES, Precision())
     batches = [
         Batch(paddle.to_tensor(images[part]), paddle.to_tensor(labels[part]), part, len(part))
         for part in np.array_split(np.arange(len(images)), 3)
     ]
-    return found, export.compare(folder, found, subject, batches)
+    return found, compare(folder, found, subject, batches)
 
 
 def with_end(folder, path, operation, constant, attributes):

@@ -13,6 +13,7 @@ from PIL import Image
 from runner.__main__ import VERBS
 from runner.__main__ import command as run_here
 from runner.cli import compose, sweep
+from runner.cli.overrides import readable
 from tests.conftest import run_command
 from tests.data.pictures import write_set
 from tests.docs.pages import PAGES, ROOT, commands, words
@@ -42,7 +43,14 @@ def test_there_are_commands_in_the_pages():
     assert len(ALL) > 60
 
 
-@pytest.mark.parametrize(("line", "page"), list(ONCE.items()))
+#: Verbs that take seconds; their own tests try them in the fast suite.
+SLOW = tuple(f"python -m runner {verb}" for verb in ("bench", "doctor", "export", "lr", "predict"))
+
+
+@pytest.mark.parametrize(
+    ("line", "page"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[0].startswith(SLOW) else []) for case in ONCE.items()],
+)
 def test_a_command_is_one_that_works(line, page, finished, tmp_path, monkeypatch, capsys):
     if any(line.startswith(begin) for begin in ELSEWHERE):
         return
@@ -109,7 +117,7 @@ def compose_run(overrides):
         _, planned_sweep, searched, _ = sweep.plan_sweep(planned)
         assert searched or any("," in word or "range(" in word for word in planned_sweep.overrides)
         return
-    assert run_here(["config", *overrides]) == 0
+    compose.config_of([readable(text, sweeps=False) for text in overrides])
 
 
 @pytest.mark.slow

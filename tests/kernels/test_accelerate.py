@@ -18,6 +18,8 @@ pytestmark = pytest.mark.skipif(bool(native.unavailable()), reason="no compiled 
 VISION = ["resnet18", "mobilenet_v2", "vgg11", "densenet121", "googlenet", "shufflenet_v2_x0_25", "squeezenet1_1"]
 MODELS = [cfg.MobileNetV3(dropout=0.0), cfg.Siamese(size=cfg.Size.small, scale=0.35, dropout=0.0)]
 MODELS += [cfg.Vision(architecture=name) for name in VISION]
+#: Networks that take longest; what is special in each is in the others too, or a layer has a test of its own.
+LARGE = {"vgg11", "densenet121", "googlenet", "squeezenet1_1"}
 
 
 def built(model, side=64):
@@ -58,7 +60,17 @@ def compared(network, images):
     return difference(found, expected)
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: getattr(model, "architecture", type(model).__name__))
+def name_of(model):
+    return getattr(model, "architecture", type(model).__name__)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(model, id=name_of(model), marks=[pytest.mark.slow] if name_of(model) in LARGE else [])
+        for model in MODELS
+    ],
+)
 @pytest.mark.parametrize("training", [False, True])
 def test_logits_and_gradients_equal_paddles(model, training):
     network = built(model)
@@ -160,6 +172,7 @@ def test_nothing_of_the_network_or_of_paddles_generator_changes():
         np.testing.assert_array_equal(value.numpy(), before[name])
 
 
+@pytest.mark.slow
 def test_a_hundred_steps_lose_the_same():
     curves = []
     for fast in (False, True):

@@ -68,7 +68,9 @@ def distance(found, expected):
 
 
 @needs_kernels
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind == "densenet121" else []) for kind in MODELS]
+)
 def test_features_of_every_layer_equal_paddles(kind):
     network = built(kind)
     network.eval()

@@ -30,10 +30,11 @@ def supervised(tmp_path, monkeypatch):
     (directory / "ranks").mkdir(parents=True)
     (directory / "checkpoints").mkdir()
 
-    def supervise(*steps, **launch):
+    def supervise(*steps, tracking=None, **launch):
         monkeypatch.setenv("STUB", json.dumps(steps))
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
         overrides = [f"launch.{key}={value}" for key, value in launch.items()]
+        overrides += [f"tracking.{key}={value}" for key, value in (tracking or {}).items()]
         config = composed("tracking=none", f"launch.nproc_per_node={len(steps)}", *overrides)
         command = Command(train_inline, STUB)
         began = time.monotonic()
@@ -227,3 +228,11 @@ def test_a_worker_dies_with_its_command(supervised, monkeypatch):
     while is_locked(supervised.directory / LOCK):
         assert time.monotonic() < limit, "the worker holds the lock still"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("measures", [True, False])
+def test_the_machine_is_measured_where_that_is_asked_for(supervised, measures):
+    outcome = supervised([["sleep", 1.3]], tracking={"system_metrics": measures, "system_metrics_s": 1})
+    assert outcome.status == "FINISHED"
+    names = {name for event, _ in events(supervised.directory) for name in event.get("values", ())}
+    assert ("system/cpu_utilization_percentage" in names) is measures

@@ -1,6 +1,6 @@
 """One process of a training, alone or one of several: writes down what it computed.
 
-python trained.py FOLDER
+python trained.py FOLDER NAME…
 """
 
 from __future__ import annotations
@@ -136,6 +136,6 @@ def trained(overrides: list[str], ranks: parallel.Ranks) -> dict[str, object]:
 
 if __name__ == "__main__":
     ranks = parallel.join()
-    said = {name: trained(overrides, ranks) for name, overrides in COMPOSITIONS.items()}
-    said[TAUGHT] = trained(taught(Path(sys.argv[1])), ranks)
-    (Path(sys.argv[1]) / f"{ranks.world_size}-{ranks.rank}.json").write_text(json.dumps(said))
+    folder, *names = sys.argv[1:]
+    said = {name: trained(taught(Path(folder)) if name == TAUGHT else COMPOSITIONS[name], ranks) for name in names}
+    (Path(folder) / f"{ranks.world_size}-{ranks.rank}.json").write_text(json.dumps(said))

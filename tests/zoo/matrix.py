@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from runner.checkpoints import checkpoint
 from runner.checkpoints.state import MODEL
 from runner.deploy import export
+from runner.deploy.subject import Subject
 from runner.errors import ConfigError, UserError
 from runner.kernels.autotune import autotuning_off
 from runner.models.input_check import reason
@@ -90,5 +91,5 @@ def exported(directory: Path, overrides: list[str]) -> None:
     """Train and write files, each of which is compared with the network. Errors: those of an export."""
     run = train(directory, overrides)
     training = run.training
-    subject = export.subject(run.config, training.networks, training.loaders.classes, training.precision)
+    subject = Subject.of(run.config, training.networks, training.loaders.classes, training.precision)
     export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)

@@ -63,6 +63,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         raise DiskError(f"{place} cannot be made: {error.strerror}. Name another folder: --output DIR") from error
     from ...deploy import export
+    from ...deploy.subject import Subject
     from ...worker import calibration, finished
 
     with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
@@ -81,7 +82,9 @@ def main(arguments: list[str]) -> int:
         if fitted is None:
             fitted = calibration.of_network(network, stage.loaders, config, stage.precision)
         chosen = thresholds.get(config.deploy.network)
-        subject = export.subject(config, stage.networks, stage.loaders.classes, stage.precision, fitted, chosen)
+        classes = stage.loaders.classes
+        reference = finished.reference(directory, config, len(classes))
+        subject = Subject.of(config, stage.networks, classes, stage.precision, fitted, chosen, reference)
         try:
             exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test)
         except OSError as error:

@@ -16,6 +16,7 @@ from ...config.rules import validate
 from ...errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
 from ...processes import locked
 from ...runs import result as results
+from ...runs.events import is_of_training
 from ...runs.journal import CHECKPOINTS, CONFIG, JOURNAL, MLFLOW, RESULT, Journal, latest, tracking_lock
 from ...tracking import stores
 from ...tracking.answers import Refused, is_final, reason_of
@@ -150,7 +151,8 @@ def add_results(directory: Path, final: dict[str, float]) -> None:
     # A directory that was fetched from MLflow has no journal: it ends with this process.
     if not final or not (directory / JOURNAL).is_file():
         return
-    last = next(latest(directory, ("metrics",)), {"step": 0, "epoch": 0})
+    of_training = (event for event in latest(directory, ("metrics",)) if is_of_training(event))
+    last = next(of_training, {"step": 0, "epoch": 0})
     name = os.path.relpath(directory)
     try:
         Journal(directory).metrics(last["step"], last["epoch"], {f"final/{key}": value for key, value in final.items()})

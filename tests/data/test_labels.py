@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.data.splits import first_of_each_class, stratified_split
+from runner.data.labels import first_of_each_class, stratified_split
 from runner.errors import DataError
 
 

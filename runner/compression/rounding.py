@@ -1,0 +1,114 @@
+"""Simulated integers whose ranges are stored or learnt, in place of Paddle's, which follow the largest magnitude."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+from paddle.autograd import PyLayer
+from paddle.nn.initializer import Constant
+
+#: No range is narrower.
+SMALLEST = 1e-6
+
+
+class Rounding(nn.Layer):
+    """x̂ = s · clip(round(x / s), -Q, Q) with s = range / Q and Q = 2^(bits - 1) - 1.
+
+    A range that is `learnt` gets the gradient of Learned Step Size Quantization (Esser et al., ICLR 2020), else values
+    within it get theirs unchanged and those beyond none. The parameter is the range and not the step, which is of the
+    size of rounding errors: AdamW, whose steps are of one size, would carry a step away at once. Its gradient is so
+    scaled that under SGD steps change as in the paper.
+    """
+
+    range: Tensor
+    """float32 [1] or [channels]: the magnitude that Q stands for."""
+    levels: Tensor
+    """int32 [1]: Q. It is part of the state, since bits may follow from measurements."""
+    sharing: Tensor
+    """int64 [1]: values of an image, or weights, that a range is of."""
+
+    def __init__(self, bits: int, channels: int = 1, axis: int | None = None, learnt: bool = False) -> None:
+        super().__init__()
+        self.axis, self.is_learnt = axis, learnt
+        self.range = self.create_parameter([channels], default_initializer=Constant(1.0))
+        self.range.stop_gradient = not learnt
+        self.register_buffer("levels", paddle.to_tensor([levels_of(bits)], "int32"))
+        if learnt:
+            self.register_buffer("sharing", paddle.to_tensor([1], "int64"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        sharing = self.sharing if self.is_learnt else self.levels
+        rounded = _Round.apply(x.astype("float32"), self.range, self.levels, sharing, self.axis)
+        return rounded.astype(x.dtype)
+
+    def set_range(self, magnitudes: np.ndarray) -> None:
+        """Give it ranges: float32 [1] or [channels]."""
+        self.range.set_value(np.maximum(np.asarray(magnitudes, np.float32).reshape(self.range.shape), SMALLEST))
+
+    @property
+    def magnitudes(self) -> np.ndarray:
+        """The ranges: float32 [1] or [channels]. Training may carry a parameter across zero."""
+        return np.maximum(np.abs(self.range.numpy()), np.float32(SMALLEST))
+
+
+class AbsMaxRounding(nn.Layer):
+    """Rounds a weight by its largest magnitude, of each output channel or of all, to as many bits as its state says."""
+
+    levels: Tensor
+    """int32 [1]: Q."""
+
+    def __init__(self, bits: int, axis: int | None = None) -> None:
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("levels", paddle.to_tensor([levels_of(bits)], "int32"))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with paddle.no_grad():
+            others = [place for place in range(weight.ndim) if place != self.axis]
+            magnitude = weight.detach().abs().max(axis=others, keepdim=True).clip(min=SMALLEST)
+            step = magnitude / self.levels.astype(weight.dtype)
+            rounding = (weight / step).round() * step - weight
+        # A gradient passes unchanged (Bengio et al., 2013): nothing is beyond the range.
+        return weight + rounding.detach()
+
+
+class _Round(PyLayer):
+    """Rounding with the gradients of Esser et al.'s equations 3 and 5."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ranges: Tensor, levels: Tensor, sharing: Tensor, axis: int | None) -> Tensor:
+        shape = [1] * x.ndim
+        if axis is not None:
+            shape[axis] = -1
+        most = levels.astype("float32")
+        step = (ranges.abs().clip(min=SMALLEST) / most).reshape(shape)
+        scaled = x / step
+        ctx.save_for_backward(scaled, ranges, most, sharing)
+        ctx.axis = axis
+        return paddle.minimum(paddle.maximum(scaled.round(), -most), most) * step
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        scaled, ranges, most, sharing = ctx.saved_tensor()
+        inside = (scaled.abs() <= most).astype(dy.dtype)
+        if ranges.stop_gradient:
+            return dy * inside, None
+        change = inside * (scaled.round() - scaled) + (1 - inside) * scaled.sign() * most
+        others = [place for place in range(dy.ndim) if place != ctx.axis]
+        by_step = (dy * change).sum(others).reshape(ranges.shape)
+        # g = 1 / √(N·Q), and Q for the range in place of the step.
+        pace = (most / sharing.astype("float32")).sqrt()
+        return dy * inside, by_step * pace * ranges.sign()
+
+
+def levels_of(bits: int) -> int:
+    """The largest integer of so many bits, on a grid that is symmetric around zero."""
+    return int(2 ** (bits - 1) - 1)
+
+
+def bits_of(layer: Rounding | AbsMaxRounding) -> int:
+    """Bits of what a layer rounds to."""
+    return int(layer.levels).bit_length() + 1

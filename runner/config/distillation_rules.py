@@ -1,0 +1,131 @@
+"""What must hold between modes and the losses that make a network follow others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from . import (
+    Cls,
+    ClsDistill,
+    ClsDistillMultiopt,
+    ClsTeacher,
+    Config,
+    Dist,
+    Dkd,
+    FeatureLoss,
+    JsOriginal,
+    Kd,
+    Kl,
+    Mimic,
+)
+
+
+def problems(config: Config) -> Iterator[str]:
+    """What cannot work. Every message names the key and the override that mends it."""
+    for rule in (_mode, _terms, _many_labels, _features):
+        yield from rule(config)
+
+
+def _mode(config: Config) -> Iterator[str]:
+    mode = config.mode
+    following: dict[str, Mimic | FeatureLoss] = {**config.mimics, **config.feature_losses}
+    match mode:
+        case Cls():
+            for key, loss in following.items():
+                yield f"{key}={loss.kind}: mode=cls has one network and no peer. Use mode=cls_distill or drop it."
+        case ClsDistill() | ClsTeacher() if not following:
+            yield (
+                f"mode={mode.kind} needs a loss that follows the peer. Add mimic=dml (or kl, kd, js_original), or "
+                "features=attention_transfer."
+            )
+        case ClsDistillMultiopt():
+            for key in _attached(config):
+                yield (
+                    f"{key}.detach_peer=false: in mode=cls_distill_multiopt each optimizer owns one network, and the "
+                    f"loss of one must not move the other. Use {key}.detach_peer=true, or mode=cls_distill."
+                )
+        case ClsTeacher():
+            for key in _attached(config):
+                yield f"{key}.detach_peer=false: the teacher of mode=cls_teacher is frozen. Use {key}.detach_peer=true."
+            yield from _teachers(mode)
+        case ClsDistill(peers=peers) if peers > 2 and isinstance(config.mimic, JsOriginal):
+            for key in _attached(config):
+                if key == "mimic":
+                    yield f"mimic=js_original without detach_peer is one loss of two networks, and mode.peers={peers}."
+
+
+def _attached(config: Config) -> list[str]:
+    """Keys of the losses whose gradient reaches the peer."""
+    return [key for key, mimic in config.mimics.items() if not mimic.detach_peer]
+
+
+def _teachers(mode: ClsTeacher) -> Iterator[str]:
+    own = mode.teacher.weights if mode.teacher else None
+    if mode.teacher_from is None and own is None:
+        yield "mode.teacher_from has no value. Give it one: mode.teacher_from=RUN (or mode.teacher.weights=FILE)"
+    if mode.teacher_from is not None and own is not None:
+        yield "mode.teacher.weights and mode.teacher_from both say what the teacher begins with. Use one of them."
+    weights, count = mode.teacher_weights, 1 + len(mode.more_teachers)
+    if weights and (len(weights) != count or not any(weights)):
+        yield (
+            f"mode.teacher_weights={weights}: give {count} numbers, of mode.teacher_from and then of "
+            "mode.more_teachers, not all of them 0."
+        )
+
+
+def _terms(config: Config) -> Iterator[str]:
+    for group in ("mimic", "features"):
+        for name in getattr(config.also, group):
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or re.fullmatch(r"student\d*|pair", name):
+                yield (
+                    f"also.{group}.{name}: the term is logged by that name. Use small letters, digits and '_', and not "
+                    "that of a network."
+                )
+    shares = [key for key, mimic in config.mimics.items() if isinstance(mimic, Kd)]
+    if len(shares) > 1:
+        yield (
+            f"{shares[1]}=kd: {shares[0]} is kd as well, and each would take its share from the loss of labels. Use kl "
+            "for one of them."
+        )
+    mixed = config.augment.enabled and (config.augment.mixup or config.augment.cutmix)
+    for key, mimic in config.mimics.items():
+        if isinstance(mimic, Dkd) and mixed and not config.data.many:
+            yield (
+                f"{key}=dkd tells the label from other classes, and mixed images have two. Use augment.mixup=0 "
+                f"augment.cutmix=0, or another loss, such as kd."
+            )
+
+
+def _many_labels(config: Config) -> Iterator[str]:
+    if not config.data.many:
+        return
+    for key, mimic in config.mimics.items():
+        if isinstance(mimic, (JsOriginal, Dkd, Dist)):
+            yield (
+                f"{key}={mimic.kind} compares softmax outputs, and with data.labels=many each label is decided by "
+                "itself. Use mimic=dml, mimic=kl, mimic=kd or mimic=rkd."
+            )
+        if isinstance(mimic, (Kl, Kd)) and mimic.standardize:
+            yield (
+                f"{key}.standardize=true compares the classes of an image, and with data.labels=many each label is "
+                f"decided by itself. Use {key}.standardize=false."
+            )
+
+
+def _features(config: Config) -> Iterator[str]:
+    for key, features in config.feature_losses.items():
+        if not features.layers:
+            yield (
+                f"{key}={features.kind} compares layers, and {key}.layers names none. Name some of the network's, "
+                f"such as {key}.layers=[conv4,conv9] of a MobileNetV3 or [layer1,layer2] of a resnet18."
+            )
+        if features.peer_layers and len(features.peer_layers) != len(features.layers):
+            yield (
+                f"{key}.peer_layers={features.peer_layers}: {key}.layers has {len(features.layers)}, and each needs "
+                "one of the peer. Leave it out where the names are the same."
+            )
+        for part in ("layers", "peer_layers"):
+            names = getattr(features, part)
+            if len(set(names)) < len(names):
+                yield f"{key}.{part}={names}: each layer can be named once."

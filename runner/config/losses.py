@@ -1,0 +1,97 @@
+"""Schema of the group `loss`: what is minimised of logits and labels."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .fields import bounded
+
+
+@dataclass
+class Loss:
+    """Loss of logits against labels."""
+
+    kind: str = "???"
+    """What the choice is; set by it."""
+
+
+@dataclass
+class WeightedLoss(Loss):
+    """A loss in which images of some classes can count for more than those of others."""
+
+    class_weights: Any = bounded(None, min=0)
+    """Factor of each class's images: `auto` (inverse frequency, 1 in the mean over images), a list in the order of the
+    classes, or by name, `{cat: 2}`, where others have 1; null: 1. With `data.labels=many` it is the factor where an
+    image has the label, and `auto` the ratio of images without it to those with it."""
+
+
+@dataclass
+class CrossEntropy(WeightedLoss):
+    """Mean cross entropy with the labels."""
+
+    kind: str = "cross_entropy"
+
+
+@dataclass
+class LabelSmoothing(WeightedLoss):
+    """Cross entropy with softened labels (Szegedy et al., CVPR 2016)."""
+
+    kind: str = "label_smoothing"
+    epsilon: float = bounded(0.1, min=0, below=1)
+    """Part of the target spread evenly over all classes."""
+
+
+@dataclass
+class Focal(WeightedLoss):
+    """Cross entropy in which images count less, the surer the network is of their label (Lin et al., ICCV 2017).
+
+    With `data.labels=many` the binary cross entropy of each label.
+    """
+
+    kind: str = "focal"
+    gamma: float = bounded(2.0, min=0)
+    """Exponent of (1 - p) with p the label's probability; 0 is plain cross entropy."""
+
+
+@dataclass
+class LogitAdjustment(Loss):
+    """Cross entropy of logits to which the logarithm of the classes' frequencies is added (Menon et al., ICLR 2021)."""
+
+    kind: str = "logit_adjustment"
+    tau: float = bounded(1.0, min=0)
+    """Factor of the logarithms; 1 suits the balanced accuracy."""
+
+
+@dataclass
+class Bce(WeightedLoss):
+    """Binary cross entropy of each label, for `data.labels=many`."""
+
+    kind: str = "bce"
+    epsilon: float = bounded(0.0, min=0, below=1)
+    """Label smoothing: targets are ε/2 and 1 - ε/2."""
+
+
+@dataclass
+class Asl(Loss):
+    """Asymmetric loss, for `data.labels=many`: focal, more so where a label is absent (Ridnik et al., ICCV 2021)."""
+
+    kind: str = "asl"
+    gamma_positive: float = bounded(0.0, min=0)
+    """Exponent of (1 - p) where the image has the label."""
+    gamma_negative: float = bounded(4.0, min=0)
+    """Exponent of p where it has not."""
+    margin: float = bounded(0.05, min=0, below=1)
+    """Subtracted from p where it has not: what is surer than that counts nothing."""
+
+
+@dataclass
+class CustomLoss(Loss):
+    """A user-defined loss: `target(logits, labels, **kwargs)` returns a scalar.
+
+    Labels are int64 [N]; with Mixup or CutMix float32 [N, K], the shares of the classes.
+    """
+
+    kind: str = "custom"
+    target: str = "???"
+    """Where the callable is: `package.module:callable`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the callable."""

@@ -1,0 +1,48 @@
+"""What must hold of trackers: addresses, and names that become files, models and texts in MLflow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from . import Config, Local, Mlflow, credentials
+
+#: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
+STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
+#: Characters in the name of a registered model, and of a description, that every one of MLflow's stores takes.
+LONGEST_NAME, LONGEST_NOTE = 200, 5000
+
+
+def problems(config: Config) -> Iterator[str]:
+    """What is wrong with the trackers."""
+    if isinstance(config.tracking, Mlflow) and not STORE.match(config.tracking.uri):
+        yield (
+            f"tracking.uri={credentials.masked(config.tracking.uri)}: MLflow keeps runs in a database or on a server, "
+            "such as tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
+        )
+    for name, tracker in config.tracking.also.items():
+        if name == "mlflow" or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+            yield (
+                f"tracking.also.{name}: it names files. Use small letters, digits, '_' and '-', and not 'mlflow', such "
+                f"as +tracking@tracking.also.mine={tracker.kind}"
+            )
+    if config.tracking.system_metrics and isinstance(config.launch, Local) and config.launch.inline:
+        yield "tracking.system_metrics=true measures in the command, which launch.inline=true trains in. Drop one."
+    if isinstance(config.tracking, Mlflow):
+        yield from _mlflow(config.tracking)
+    addresses: dict[str, str] = {}
+    for name, tracker in config.tracking.trackers.items():
+        first = addresses.setdefault(tracker.address, name)
+        if first != name:
+            yield f"tracking.also.{name}: it sends the run where {first} sends it already. Drop one of the two."
+
+
+def _mlflow(tracking: Mlflow) -> Iterator[str]:
+    name = tracking.register
+    if name is not None and (not re.fullmatch(r"\w[\w. -]*", name) or len(name) > LONGEST_NAME):
+        yield (
+            f"tracking.register={name!r}: it names a model in MLflow; use at most {LONGEST_NAME} letters, "
+            "digits, spaces, '_', '-' and '.', such as tracking.register=defects"
+        )
+    if tracking.note is not None and len(tracking.note) > LONGEST_NOTE:
+        yield f"tracking.note has {len(tracking.note)} characters; MLflow takes {LONGEST_NOTE} at most."

@@ -1,0 +1,103 @@
+"""How far a quantized network is from the float one, layer by layer."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from ..compression import slim
+from ..kernels.layers import stock
+from ..training.evaluation import untouched
+from .quantization import Quantization, QuantizedLayer
+
+#: Images that are computed at once: outputs of all layers are kept for as long.
+BATCH = 16
+
+
+def measure(name: str, network: nn.Layer, reference: nn.Layer, images: np.ndarray) -> Quantization:
+    """What integers do to each layer of a quantized network; `reference` is the float network that it was made of.
+
+    images: float32 [n, C, H, W]. Neither network changes.
+    """
+    layers = slim.fake_quantized(network)
+    alone, together = _noise(layers, network, reference, images)
+    float_layers = dict(reference.named_sublayers())
+    described = []
+    for layer_name, layer in layers.items():
+        weight = float_layers[layer_name].weight.numpy()
+        ranges = np.abs(slim.weight_ranges(layer))
+        weight_bits, activation_bits = slim.bits(layer)
+        described.append(
+            QuantizedLayer(
+                name=layer_name,
+                kind="Linear" if layer.weight.ndim == 2 else "Conv2D",
+                weights=layer.weight.size,
+                weight_bits=weight_bits,
+                activation_bits=activation_bits,
+                weight_range=[float(ranges.min()), float(ranges.max())],
+                activation_range=slim.activation_range(layer),
+                weight_snr_db=decibels(*_sums(weight, slim.rounded_weight(layer).numpy())),
+                output_snr_db=decibels(*alone[layer_name]),
+                accumulated_snr_db=decibels(*together[layer_name]),
+            )
+        )
+    return Quantization(name, len(images), described)
+
+
+Sums = dict[str, np.ndarray]
+
+
+def _noise(
+    layers: dict[str, slim.FakeQuantized], network: nn.Layer, reference: nn.Layer, images: np.ndarray
+) -> tuple[Sums, Sums]:
+    """Layer → [Σy², Σ(y - ŷ)²] of its outputs: each on the float network's inputs, and on those it gets."""
+    alone: Sums = defaultdict(lambda: np.zeros(2))
+    together: Sums = defaultdict(lambda: np.zeros(2))
+    expected: dict[str, list[Tensor]] = defaultdict(list)
+
+    def of_float(name: str, layer: nn.Layer, inputs: Any, output: Tensor) -> None:
+        expected[name].append(output)
+        alone[name] += _sums(output.numpy(), layers[name](inputs[0]).numpy())
+
+    def of_integers(name: str, layer: nn.Layer, inputs: Any, output: Tensor) -> None:
+        # A siamese network calls a layer once for each of its branches.
+        together[name] += _sums(expected[name].pop(0).numpy(), output.numpy())
+
+    with stock(), untouched(network), untouched(reference):
+        for begin in range(0, len(images), BATCH):
+            batch = paddle.to_tensor(images[begin : begin + BATCH])
+            with _hooked(reference, layers, of_float):
+                reference(batch)
+            with _hooked(network, layers, of_integers):
+                network(batch)
+            expected.clear()
+    return alone, together
+
+
+@contextmanager
+def _hooked(network: nn.Layer, names: Any, hook: Callable[..., None]) -> Iterator[None]:
+    layers = dict(network.named_sublayers())
+    hooks = [layers[name].register_forward_post_hook(functools.partial(hook, name)) for name in names]
+    try:
+        yield
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+def _sums(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """[Σy², Σ(y - ŷ)²], float64."""
+    before = before.astype(np.float64)
+    return np.array([np.square(before).sum(), np.square(before - after).sum()])
+
+
+def decibels(signal: float, noise: float) -> float | None:
+    """The ratio of the two sums of squares in dB; None without noise or without a signal."""
+    return 10 * float(np.log10(signal / noise)) if noise and signal else None

@@ -1,0 +1,58 @@
+"""The network of a run that is exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from paddle import nn
+
+from .. import config as cfg
+from .. import models
+from ..models import Networks
+from ..runs.result import Calibration
+from ..training.precision import Precision
+from ..training.thresholds import USUAL
+
+
+@dataclass
+class Subject:
+    """What is exported."""
+
+    network: nn.Layer
+    """The trained network, with its simulated integers if it has any."""
+    name: str
+    """Its name in the run."""
+    config: cfg.Config
+    model: cfg.Model
+    classes: list[str]
+    precision: Precision
+    """How its forward passes are cast."""
+    temperature: float | None = None
+    """What its logits are divided by for calibrated probabilities; None: nothing."""
+    unknown_below: float | None = None
+    """Probability of the most probable class below which it does not know a picture; None: it answers always."""
+    thresholds: list[float] = field(default_factory=list)
+    """Where images have many labels, the probability of each class from which on it is predicted; else empty."""
+    reference: nn.Layer | None = None
+    """The float network that a quantized one was made of, in eval mode; None where it is not known."""
+
+    @classmethod
+    def of(
+        cls,
+        config: cfg.Config,
+        networks: Networks,
+        classes: list[str],
+        precision: Precision,
+        calibration: Calibration | None = None,
+        thresholds: list[float] | None = None,
+        reference: nn.Layer | None = None,
+    ) -> Subject:
+        """The network that `deploy.network` names."""
+        name = config.deploy.network
+        thresholds = (thresholds or [USUAL] * len(classes)) if config.data.many else []
+        model = models.model_of(config, name)
+        fitted = calibration or Calibration()
+        return cls(
+            networks[name], name, config, model, classes, precision, fitted.temperature, fitted.unknown_below,
+            thresholds, reference,
+        )  # fmt: skip
