@@ -14,7 +14,6 @@ EXTRAS = {
     "hydra/launcher/submitit_local": "slurm",
     "hydra/launcher/submitit_slurm": "slurm",
     "hydra/launcher/ray": "ray",
-    "hydra/sweeper/optuna": "sweep",
 }
 #: Package that raises → the choice that brought it in.
 ENGINES = {
@@ -22,7 +21,7 @@ ENGINES = {
     "concurrent": "hydra/launcher=joblib",
     "submitit": "hydra/launcher=submitit",
     "ray": "hydra/launcher=ray",
-    "optuna": "hydra/sweeper=optuna",
+    "optuna": "hydra/sweeper=search",
 }
 #: Lines of an engine's message that are shown.
 SHOWN = 12
@@ -36,16 +35,6 @@ def is_elsewhere(target: str) -> bool:
 def is_queue(target: str) -> bool:
     """Whether a launcher's jobs go on when the command that started them is gone, as those of a cluster's queue do."""
     return target.endswith(".SlurmLauncher")
-
-
-def takes_nan(sweeper: Any) -> bool:
-    """Whether the sweeper is told of a job without a result by NaN; Optuna's ends with an error then."""
-    return not sweeper._target_.endswith(".OptunaSweeper")
-
-
-def batch(sweeper: Any, combinations: int) -> int:
-    """Jobs that the sweeper gives the launcher at once, where the command has so many combinations."""
-    return combinations if takes_nan(sweeper) else int(sweeper.n_jobs)
 
 
 def at_once(launcher: Any, jobs: int) -> int:

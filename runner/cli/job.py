@@ -28,14 +28,13 @@ from ..launch.command import Command
 from ..launch.missing_data import refuse_missing
 from ..runs import sweep
 from ..runs.journal import CONFIG
-from . import engines, optuna, run_summary
+from . import engines, run_summary
 
 #: When this process began; a folder that is older was not made by it.
 STARTED = time.time()
 
 # A launcher's processes import this module, and nothing else of the command, before they compose their jobs.
 OmegaConf.register_new_resolver("sweep_folder", sweep.folder_name, replace=True)
-OmegaConf.register_new_resolver("search_directions", optuna.directions, replace=True)
 
 
 class Refused(BaseException):
@@ -75,7 +74,7 @@ def run(command: Command, composed: DictConfig) -> Any:
     if hydra.mode == RunMode.MULTIRUN:
         if not hydra.job.num:
             tell_of_variables(composed)
-        return _job(command, composed, directory, overrides, math.nan if engines.takes_nan(hydra.sweeper) else None)
+        return _job(command, composed, directory, overrides)
     tell_of_variables(composed)
     command.directory = directory
     try:
@@ -122,8 +121,8 @@ def tell_of_augmentation(config: cfg.Config, overrides: list[str]) -> None:
         print(f"{', '.join(asked)}: nothing comes of it with augment=none. Leave one of them out", file=sys.stderr)
 
 
-def _job(command: Command, composed: DictConfig, directory: Path, overrides: list[str], nothing: float | None) -> Any:
-    """Train a job of a sweep; returns `nothing` where it did not finish."""
+def _job(command: Command, composed: DictConfig, directory: Path, overrides: list[str]) -> float:
+    """Train a job of a sweep; returns what it monitored, NaN where it did not finish."""
     swept = sweep.read(directory.parent)
     elsewhere = engines.is_elsewhere(swept.launcher)
     if elsewhere:
@@ -149,13 +148,13 @@ def _job(command: Command, composed: DictConfig, directory: Path, overrides: lis
             terminal.say(f"{sweep.prefix(directory)}{error}")
             if not isinstance(error, RunFailed):
                 sweep.note_refusal(directory, overrides, error)
-        return nothing
+        return math.nan
     if result is None:
-        return nothing
+        return math.nan
     run_summary.brief(result, sweep.prefix(directory))
     if command.signals_received and not elsewhere:
         raise KeyboardInterrupt
-    return optuna.values(config.sweep.optuna, result) if config.sweep.optuna else result.monitored
+    return result.monitored
 
 
 def _stopped(folder: Path, swept: sweep.Sweep, error: UserError) -> None:

@@ -30,7 +30,7 @@ from ..launch.signals import ToJobs
 from ..runs import sweep
 from ..runs.journal import CONFIG, SWEEP, Journal, events, tracked
 from ..tracking import tracker
-from . import compose, engines, optuna
+from . import compose, engines, search, spaces
 from .config_dir import config_dir
 
 #: Overrides that decide where a sweep is and how it is run.
@@ -47,14 +47,14 @@ def run(command: Command, flags: list[str], overrides: list[str]) -> int:
     Errors: ConfigError for a sweep that cannot be run, RunFailed for one that was stopped or whose launcher gave up.
     """
     try:
-        directory, planned, searched, resume = plan_sweep(overrides)
+        directory, planned, resume = plan_sweep(overrides)
     except Exception as error:
         raise compose.explain(error, overrides) from error
     if engines.is_elsewhere(planned.launcher):
         processes.run_in_shielded_child(functools.partial(sweep.ask_to_stop, directory))
     _quieten()
     try:
-        return _run(command, flags, [*overrides, *searched], directory, planned, resume)
+        return _run(command, flags, overrides, directory, planned, resume)
     except (FileNotFoundError, Damaged) as error:
         if (directory / SWEEP).exists():
             raise
@@ -99,8 +99,8 @@ def _run(
     return exit_code or (command.failures[0].exit_code if command.failures else 0)
 
 
-def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool]:
-    """The folder of a sweep, what is to stand in it, the overrides of a search, and whether the folder may be there.
+def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool]:
+    """The folder of a sweep, what is to stand in it, and whether the folder may be there.
 
     Errors: ConfigError for what all its jobs share, DataError for images that are not there.
     """
@@ -121,27 +121,36 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, list[str], bool
         for problem in name_problems(str(composed.name)):
             raise ConfigError(problem)
         config = _check([str(one.input_line) for one in fixed], bool(composed.sweep.optuna))
-    space: Any = OmegaConf.to_object(composed.sweep.optuna.space) if composed.sweep.optuna else {}
-    # What the command says itself counts.
-    overridden = {one.key_or_group for one in parsed}
-    searched = optuna.overrides({key: value for key, value in space.items() if key.lstrip("+") not in overridden})
+    settings: Any = OmegaConf.to_object(composed.sweep)
+    jobs = math.prod(len(list(one.sweep_iterator())) for one in parsed if one.is_discrete_sweep())
+    varied = [one.key_or_group for one in parsed if one.is_sweep_override()]
+    if settings.optuna:
+        search.require_packages()
+        space, _ = spaces.of(settings.optuna.space, parsed)
+        spaces.refuse(settings.optuna, space)
+        jobs, varied = settings.optuna.parallel, [*space]
+    if settings.pruner is not cfg.Pruner.none and (repeated := [key for key in varied if key in sweep.REPEATS]):
+        raise ConfigError(
+            f"sweep.pruner={settings.pruner.name} would end the unlucky runs of each configuration, and the means of "
+            f"those left would say too much: {', '.join(repeated)} is varied. Use sweep.pruner=none."
+        )
+    if not settings.optuna and settings.max_minutes:
+        raise ConfigError("sweep.max_minutes is for searches: all jobs of this sweep are to be run. Drop it.")
     directory = Path(str(composed.hydra.sweep.dir))
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
         directory = directory / sweep.digest(overrides)
     launcher = composed.hydra.launcher
-    varied = [*space, *(one.key_or_group for one in parsed if one.is_sweep_override())]
     has_one_set = not any(key.lstrip("+").startswith(OF_DATA) for key in varied)
     # Machines of a queue have images of their own, and jobs that are complete need none.
-    if config and has_one_set and not engines.is_queue(launcher._target_) and not composed.sweep.resume:
+    if config and has_one_set and not engines.is_queue(launcher._target_) and not settings.resume:
         refuse_missing(config)
     # As Hydra's sweepers write them.
     shared = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in fixed]
-    combinations = math.prod(len(list(one.sweep_iterator())) for one in parsed if one.is_discrete_sweep())
-    at_once = engines.at_once(launcher, engines.batch(composed.hydra.sweeper, combinations))
+    at_once = engines.at_once(launcher, jobs)
     planned = sweep.Sweep(
         sweep.new_id(overrides), overrides, shared, launcher._target_, engines.is_queue(launcher._target_), at_once
     )
-    return directory, planned, searched, bool(composed.sweep.resume)
+    return directory, planned, settings.resume
 
 
 def _check(overrides: list[str], is_search: bool) -> cfg.Config | None:

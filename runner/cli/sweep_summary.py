@@ -18,6 +18,7 @@ from ..report.repeats import Configuration
 from ..report.subject import Run, shortened
 from ..runs import sweep
 from ..runs.journal import LOG
+from ..runs.pruner import STOPPED_EARLY
 from ..terminal import duration, screen, styled
 from ..tracking import stores, urls
 
@@ -27,7 +28,8 @@ def show(directory: Path) -> int:
     if not sweep.jobs(directory):
         return 0
     jobs = subject.jobs(directory)
-    failed = [run for run in jobs if not run.finished]
+    unfinished = [run for run in jobs if not run.finished]
+    failed = [run for run in unfinished if run.state.status != STOPPED_EARLY]
     console, engine = screen(), ""
     with errors_as_warnings(console, "not measured side by side"):
         engine = subject.measure(jobs)
@@ -40,9 +42,9 @@ def show(directory: Path) -> int:
     with errors_as_warnings(console, "no plot"):
         if picture.draw(jobs, directory / sweep.PLOT):
             console.print(f"Plot     {os.path.relpath(directory / sweep.PLOT)}", soft_wrap=True)
-    for run in failed:
+    for run in unfinished:
         console.print(f"{run.directory.name}: {run.state.reason}", soft_wrap=True)
-        if (run.directory / LOG).is_file():
+        if run in failed and (run.directory / LOG).is_file():
             console.print(f"  log: {os.path.relpath(run.directory / LOG)}", soft_wrap=True)
     for line in best(jobs):
         console.print(line, soft_wrap=True)
@@ -82,7 +84,7 @@ def _table(jobs: Sequence[Run]) -> Table:
     for run in jobs:
         name, result = shortened(run.name), run.result
         if result is None:
-            table.add_row(name, styled(run.state.status, "red"))
+            table.add_row(name, styled(run.state.status, "yellow" if run.state.status == STOPPED_EARLY else "red"))
             continue
         best = "" if result.best is None else f"{result.best:.4f}"
         values = [run.final.get(metric.name) for metric in metrics]

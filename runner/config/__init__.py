@@ -128,7 +128,7 @@ from .optimization import (
     Sgd,
 )
 from .run import Accelerate, Callback, Checkpoint, Cluster, CustomMetric, Debug, Device, Goal, Launch, Local, Train
-from .sweep import Cost, Optuna, Parameter, Sweep
+from .sweep import Cost, Optuna, Parameter, Pruner, SearchSampler, Sweep
 from .tracking import Csv, CustomTracker, Mlflow, TensorBoard, Tracker, Tracking, Upload
 
 

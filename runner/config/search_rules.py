@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_origin
 
 from ..errors import ConfigError, nearest
-from . import GROUPS, Config, Cost, Parameter
-from .keys import walk
+from . import GROUPS, Config, Cost, CustomData, Parameter, Pictures, Pruner
+from .keys import types_of, walk
 
 
 def refuse_search(config: Config) -> None:
@@ -18,21 +19,41 @@ def refuse_search(config: Config) -> None:
 def problems(config: Config) -> Iterator[str]:
     """What is wrong with a search."""
     search = config.sweep.optuna
+    yield from _pruner(config)
     if search is None:
         return
-    if not search.space:
-        yield "sweep.optuna.space is empty: nothing would be varied. Choose a preset such as +sweep/optuna=optimizer"
     keys = [key for key, *_ in walk(config)]
     for key, parameter in search.space.items():
+        place, _, entry = key.partition("@")
         # Keys that only some choices have are added, as on the command line.
-        if not key.startswith("+") and key not in GROUPS and key not in keys:
-            yield f"sweep.optuna.space has '{key}', and the config has no such key.{nearest(key, [*keys, *GROUPS])}"
+        if not key.startswith("+") and place not in GROUPS and place not in keys:
+            yield f"sweep.optuna.space has '{place}', and the config has no such key.{nearest(place, [*keys, *GROUPS])}"
+        elif entry and place not in GROUPS and not any(get_origin(one) is dict for one in types_of(place.lstrip("+"))):
+            yield f"sweep.optuna.space has '{key}', and {place} holds no mapping with entries."
         for problem in _parameter(parameter):
             yield f"sweep.optuna.space.{key}: {problem}"
     if {Cost.size_mb, Cost.latency_ms_p50} & set(search.minimize) and not config.deploy.formats:
         yield (
             "sweep.optuna.minimize: size and latency are those of the exported file, and deploy.formats=[] exports "
             "none. Use deploy.formats=[onnx], or minimize=[macs]."
+        )
+
+
+def _pruner(config: Config) -> Iterator[str]:
+    pruner, search = config.sweep.pruner, config.sweep.optuna
+    if pruner is Pruner.none:
+        return
+    if search and search.minimize:
+        yield (
+            f"sweep.pruner={pruner.name} ends runs by one metric, and sweep.optuna.minimize has further goals, which "
+            "only finished runs have. Use sweep.pruner=none."
+        )
+    data = config.data
+    may_have_its_own = isinstance(data, (Pictures, CustomData))
+    if not (data.val_fraction or data.folds or may_have_its_own):
+        yield (
+            f"sweep.pruner={pruner.name} ends runs by {config.train.monitor}, and this data has no validation images. "
+            "Hold some out (data.val_fraction=0.1), or use sweep.pruner=none."
         )
 
 

@@ -16,6 +16,25 @@ class Cost(Enum):
     latency_ms_p50 = "latency_ms_p50"
 
 
+class SearchSampler(Enum):
+    """How a search chooses."""
+
+    tpe = "tpe"
+    random = "random"
+    qmc = "qmc"
+    cmaes = "cmaes"
+    nsgaii = "nsgaii"
+    grid = "grid"
+
+
+class Pruner(Enum):
+    """How runs of a sweep are found that are not worth their end."""
+
+    none = "none"
+    median = "median"
+    asha = "asha"
+
+
 @dataclass
 class Parameter:
     """What one key may be: one of `choices`, or a number from `low` to `high`."""
@@ -39,15 +58,18 @@ class Optuna:
     """A search by Optuna; what is the best follows from `train.monitor` and `train.goal`."""
 
     trials: int = bounded(20, min=1)
-    """Jobs."""
+    """Jobs; of a grid at most as many as it has points."""
     parallel: int = bounded(1, min=1)
     """Jobs that are chosen before one of them has to be done; a parallel `hydra/launcher` runs them side by side."""
+    sampler: SearchSampler = SearchSampler.tpe
+    """How it chooses: tpe (Bergstra et al., 2011), random, qmc (Sobol's points), cmaes (Hansen; numbers alone), nsgaii
+    (Deb et al., 2002; for several goals), or grid (every combination of choices and steps)."""
     seed: int = bounded(0, min=0)
-    """Seed of the choice. The same results lead to the same choices, which is how an interrupted search goes on."""
+    """Seed of the choice. The same results lead to the same choices, also where a search was interrupted."""
     minimize: list[Cost] = field(default_factory=list)
     """Final numbers that should be small as well: no job is the best then, but none beats those on the Pareto front."""
     space: dict[str, Parameter] = field(default_factory=dict)
-    """Key, or config group → what it may be."""
+    """Key, or config group → what it may be. `KEY@PATTERN` is one entry of a key that holds a mapping."""
 
 
 @dataclass
@@ -58,5 +80,16 @@ class Sweep:
     """Skip the finished jobs of the same sweep and continue the others."""
     fork_workers: bool = True
     """Whether jobs on a CPU that run one after the other are forked from a process that has imported Paddle (Linux)."""
+    max_minutes: Optional[float] = bounded(None, above=0)
+    """Minutes after which a search begins no further job, those before a resumption included; null: no limit."""
+    pruner: Pruner = Pruner.none
+    """Whether runs end early whose best validation is worse than that of the others after as many: median, or asha
+    (asynchronous successive halving). They keep their checkpoints; `none` with `resume` goes on with them."""
+    pruner_min_trials: int = bounded(4, min=1)
+    """Other runs that must have come as far before one is ended."""
+    pruner_warmup: int = bounded(1, min=0)
+    """Validations after which no run is ended; asha first compares at the next one."""
+    pruner_reduction_factor: int = bounded(3, min=2)
+    """asha: one of so many goes on from one comparison to the next, which comes after so many times the validations."""
     optuna: Optional[Optuna] = None
     """What is searched, where something is: `+sweep/optuna=…`."""

@@ -26,6 +26,7 @@ from ..processes import locked
 from ..runs import compatible, protocol, sweep
 from ..runs import result as results
 from ..runs.journal import CHECKPOINTS, CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, RESULT, Journal, refuse_other_files
+from ..runs.pruner import STOPPED_EARLY, is_pruned
 from ..runs.result import Result
 from . import forked, workers
 from .command import Command
@@ -43,7 +44,7 @@ class Outcome:
 
     exit_code: int
     status: str
-    """FINISHED, FAILED or KILLED, as MLflow has it."""
+    """FINISHED, FAILED, KILLED, or STOPPED_EARLY by the sweep it is of."""
     reason: str
     """One message for the user; empty when all went well."""
     kind: str = ""
@@ -53,7 +54,7 @@ class Outcome:
 def run(
     command: Command, config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str] | None = None
 ) -> Result | None:
-    """Train a config in a directory; returns its result, None where another command writes that.
+    """Train a config in a directory; returns its result, None where another command writes that or it ended early.
 
     `tags` are further tags of the run. Errors: UserError with the reason and the exit code of a run that did not
     finish.
@@ -72,6 +73,9 @@ def run(
         with locked(directory / LOCK, patience_s=2) as lock:
             if lock is None:
                 raise ConfigError(f"{directory} is being trained by another process. Wait for it, or choose another.")
+            if is_pruned(directory, config) and runs.state(directory).status == STOPPED_EARLY:
+                terminal.say(f"{os.path.relpath(directory)} was ended early. sweep.pruner=none goes on with it.")
+                return None
             if not prepare(config, directory, overrides, tags or {}):
                 _notify_other_commands(config, node, "", 0)
                 terminal.say(f"{os.path.relpath(directory)} is complete: nothing is left to train.")
@@ -89,6 +93,9 @@ def run(
         raise files.disk_error(error, directory) from error
     if outcome.exit_code:
         raise RunFailed(outcome.reason, outcome.exit_code, outcome.kind)
+    if outcome.status == STOPPED_EARLY:
+        terminal.say(f"{sweep.prefix(directory)}stopped early: {outcome.reason}")
+        return None
     return result(directory)
 
 
@@ -207,6 +214,7 @@ def _wants_inline(config: cfg.Config) -> bool:
 def _inline(command: Command, directory: Path) -> Outcome:
     """Train in this very process."""
     protocol.clear_failure(directory, 0)
+    protocol.clear_early_end(directory)
     code = command.train_inline(directory)
     return _outcome(workers.FailedProcess(0, code) if code else None, directory)
 
@@ -220,6 +228,7 @@ def _work(
     measures = tracking.system_metrics and not node.first
     metrics = SystemMetrics(directory, tracking.system_metrics_s) if measures else None
     while True:
+        protocol.clear_early_end(directory)
         for local in range(node.processes):
             protocol.clear_failure(directory, node.first + local)
         template = None if forked.refusal(config, directory, node.world_size, attempt) else command.template
@@ -270,6 +279,8 @@ def _outcome(
     if ended is None:
         return Outcome(0, "FINISHED", "")
     code = ended.code
+    if code in STOPPED and not signal_received and (reason := protocol.read_early_end(directory)):
+        return Outcome(0, STOPPED_EARLY, reason)
     if failure := protocol.read_failure(directory, ended.rank or 0):
         return Outcome(failure.exit_code, "FAILED", failure.message, failure.kind)
     if code in (-signal.SIGINT, -signal.SIGTERM):

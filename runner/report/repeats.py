@@ -8,12 +8,11 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..runs import sweep
 from . import comparisons
 from .comparisons import Difference
 from .subject import Run, shortened
 
-#: Keys in which the runs of one configuration may differ.
-KEYS = ("train.seed", "data.fold", "data.split_seed")
 #: What a configuration is beside the best one.
 BEST, EQUAL, WORSE, ALONE = "best", "noise", "worse", "not compared"
 
@@ -65,7 +64,7 @@ def of(runs: Sequence[Run]) -> list[Configuration]:
     found: dict[tuple[str, ...], dict[Hashable, Run]] = {}
     for run in runs:
         if run.finished and run.config and math.isfinite(run.score):
-            found.setdefault(tuple(text for text in run.own if _key(text) not in KEYS), {})[_repeat(run)] = run
+            found.setdefault(tuple(text for text in run.own if _key(text) not in sweep.REPEATS), {})[_repeat(run)] = run
     monitored = {run.result.monitor for some in found.values() for run in some.values() if run.result}
     if len(monitored) != 1 or max(map(len, found.values())) < 2:
         return []

@@ -74,7 +74,7 @@ class Model(_Event):
 class Ended(_Event):
     """The end of an attempt."""
 
-    status: Literal["FINISHED", "FAILED", "KILLED"]
+    status: Literal["FINISHED", "STOPPED_EARLY", "FAILED", "KILLED"]
     reason: str
     exit_code: int
 

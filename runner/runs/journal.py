@@ -31,7 +31,9 @@ QUANTIZED = "quantized"
 CHECKPOINT_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
 CHECKPOINT_NAME = re.compile(rf"step-\d{{8,}}|{QUANTIZED}")
 #: What stands in the folder of locks and logs.
-OF_RANKS = re.compile(r"lock|tracking\.([a-z0-9_-]+\.)?(lock|log|json)|rank\d+\.log|failed\.rank\d+\.json")
+OF_RANKS = re.compile(
+    r"lock|tracking\.([a-z0-9_-]+\.)?(lock|log|json)|rank\d+\.log|failed\.rank\d+\.json|stopped_early"
+)
 
 #: Bytes before an offset by which a journal is known again.
 MARKED = 256

@@ -30,6 +30,8 @@ COMPOSED = "RUNNER_COMPOSED"
 VERDICT = "RUNNER_VERDICT"
 
 
+#: Where the first process of a run says why its sweep has it end early.
+EARLY = "stopped_early"
 #: What starts a worker; its arguments follow.
 WORKER = child.command("runner.worker")
 
@@ -134,6 +136,21 @@ def read_failure(directory: Path, rank: int) -> Failure | None:
 
 def _failure_file(directory: Path, rank: int) -> Path:
     return directory / RANKS / f"failed.rank{rank}.json"
+
+
+def clear_early_end(directory: Path) -> None:
+    """Forget that an earlier attempt was ended early."""
+    files.remove_file(directory / RANKS / EARLY)
+
+
+def write_early_end(directory: Path, reason: str) -> None:
+    """Leave to the command why the run ends before its last step, as no signal and no failure make it."""
+    files.write_text(directory / RANKS / EARLY, reason)
+
+
+def read_early_end(directory: Path) -> str:
+    """Why the run was ended early; empty where it was not. Errors: Damaged."""
+    return stored.read_text(directory / RANKS / EARLY) or ""
 
 
 def verdict(message: str, exit_code: int) -> str:

@@ -81,7 +81,8 @@ class State:
     """Where a run stands."""
 
     status: str
-    """RUNNING, FINISHED, FAILED, KILLED; LOST where everything that could have said so was killed; DAMAGED."""
+    """RUNNING, FINISHED, STOPPED_EARLY by the sweep it is of, FAILED, KILLED; DAMAGED; LOST where everything that could
+    have said so was killed."""
     reason: str
     """Why it did not finish."""
     exit_code: int

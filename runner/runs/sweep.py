@@ -27,13 +27,17 @@ PLAIN = re.compile(r"[^A-Za-z0-9._]+")
 NUMBERED = re.compile(r"[0-9]+(_|$)")
 #: Overrides that say how a sweep is run, not what it is.
 OWN = ("sweep.", "hydra.", "hydra/", "launch.")
+#: Keys in which the runs of one configuration may differ.
+REPEATS = ("train.seed", "data.fold", "data.split_seed")
 #: In a sweep's folder: the lock of its command, the signal that its jobs are to end for, why jobs were not started.
 COMMAND, STOP, REFUSED = ".command.lock", ".stop", ".refused.jsonl"
 #: Accuracy, latency and size of the jobs; the page that compares them, also as Markdown.
 PLOT, REPORT, SUMMARY = "accuracy_latency.png", "report.html", "report.md"
+#: What a search has chosen and found.
+STUDY = "study.log"
 #: All files that a sweep makes in its folder besides its jobs, those of Hydra's sweepers among them.
 NAMES = (
-    SWEEP, COMMAND, STOP, REFUSED, PLOT, REPORT, SUMMARY, "multirun.yaml", "optimization_results.yaml",
+    SWEEP, COMMAND, STOP, REFUSED, PLOT, REPORT, SUMMARY, STUDY, "multirun.yaml", "optimization_results.yaml",
 )  # fmt: skip
 #: A folder with one of these is a job's.
 OF_A_JOB = (CONFIG, OVERRIDES, JOURNAL, RANKS)
@@ -219,6 +223,11 @@ def jobs(directory: Path) -> list[Path]:
     numbered = [path for path in directory.iterdir() if path.is_dir() and NUMBERED.match(path.name)]
     folders = [path for path in numbered if path.name in refused or is_job(path)]
     return sorted(folders, key=lambda path: int(path.name.partition("_")[0]))
+
+
+def of_number(directory: Path, number: int) -> Path | None:
+    """The directory of the job with a number; None where there is none."""
+    return next((path for path in jobs(directory) if int(path.name.partition("_")[0]) == number), None)
 
 
 def is_job(directory: Path) -> bool:

@@ -26,6 +26,8 @@ from .stores import Tracked
 
 #: MLflow's limits for one call.
 MAX_METRICS, MAX_PARAMS, MAX_PARAM_LENGTH = 1000, 100, 6000
+#: The status in MLflow, which has few, of one that has a name of its own here.
+AS_ENDED = {"STOPPED_EARLY": "KILLED"}
 #: Tag by which a run is found again that was created by a call whose answer never came.
 KEY = "runner.key"
 #: Tag that MLflow shows as the description of a run.
@@ -241,7 +243,8 @@ class Mirror:
         """Close the run as the event says."""
         if event["reason"]:
             self.client.set_tag(self.known["run_id"], "ended", event["reason"][:MAX_PARAM_LENGTH])
-        self.client.set_terminated(self.known["run_id"], event["status"], round(1000 * event["time"]))
+        status = AS_ENDED.get(event["status"], event["status"])
+        self.client.set_terminated(self.known["run_id"], status, round(1000 * event["time"]))
         self.known["ended"] = True
         if event["status"] == "FINISHED":
             self._register()

@@ -167,6 +167,10 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
             ending = fit(run.training, callbacks.around(recorder))
     finally:
         display.close()
+    if ending is Ending.interrupted and recorder.ends_early and not stop.received:
+        log.info("stopped early: %s", recorder.ends_early)
+        protocol.write_early_end(directory, recorder.ends_early)
+        return stop.exit_code
     if ending is Ending.interrupted:
         log.info("stopped after step %d by signal %d", run.training.progress.step, stop.exit_code - 128)
         return stop.exit_code

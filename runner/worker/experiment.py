@@ -294,7 +294,8 @@ def _check_metrics(config: cfg.Config, training: Training) -> None:
                 "data.val_fraction=0.1, or choose another schedule."
             )
         needed = {f"train.{key}": getattr(train, key) for key in ("patience", "eval_every_steps")}
-        for key, value in (needed | {"deploy.unknown_accuracy": config.deploy.unknown_accuracy}).items():
+        needed |= {"deploy.unknown_accuracy": config.deploy.unknown_accuracy}
+        for key, value in (needed | {"sweep.pruner": config.sweep.pruner is not cfg.Pruner.none}).items():
             if value:
                 raise ConfigError(
                     f"{key} needs a validation split: hold one out, such as data.val_fraction=0.1, or drop it."

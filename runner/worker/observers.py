@@ -14,6 +14,7 @@ from ..compression import qat
 from ..parallel import Ranks
 from ..runs.journal import Journal
 from ..runs.protocol import Heartbeat
+from ..runs.pruner import Pruner, is_pruned
 from ..training.evaluation import Evaluation
 from ..training.state import Progress
 from .experiment import Experiment
@@ -38,6 +39,8 @@ class Recorder:
         self.directory, self.run, self.journal, self.display, self.stop = directory, run, journal, display, stop
         self.heartbeat, self.profiler, self.about = heartbeat, profiler, about
         self.began = time.perf_counter() - earlier_seconds
+        self.pruner = Pruner(directory, run.config) if is_pruned(directory, run.config) else None
+        self.ends_early = ""
 
     @property
     def seconds(self) -> float:
@@ -61,6 +64,8 @@ class Recorder:
         self.display.validation(progress.step, progress.epochs_begun, evaluation.values, better)
         self._log_alphas(progress)
         log.info("step %d %s", progress.step, json.dumps({key: round(value, 5) for key, value in values.items()}))
+        if self.pruner and progress.step < self.run.training.steps:
+            self.ends_early = self.pruner.judge(progress.step)
 
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """Write the state to disk."""
@@ -91,9 +96,9 @@ class Recorder:
             self.profiler.step()
 
     def stopping(self) -> bool:
-        """Whether SIGINT or SIGTERM came; asked for where something was done."""
+        """Whether SIGINT or SIGTERM came, or the sweep ends the run early; asked for where something was done."""
         self.heartbeat.beat()
-        return self.stop.received != 0
+        return self.stop.received != 0 or bool(self.ends_early)
 
 
 class Follower:

@@ -1,56 +1,88 @@
-"""A search space: what of it is refused, and that Optuna's sweeper reads what was meant."""
+"""A search space: what of it is refused, and what Optuna makes of it."""
 
 from __future__ import annotations
 
 import pytest
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
-from optuna.distributions import (
-    CategoricalDistribution,
-    DiscreteUniformDistribution,
-    IntLogUniformDistribution,
-    IntUniformDistribution,
-    LogUniformDistribution,
-    UniformDistribution,
-)
 
 from runner import config as cfg
-from runner.cli import compose, optuna
-from runner.cli.config_dir import config_dir
+from runner.cli import spaces
 from runner.errors import ConfigError
 
+distributions = pytest.importorskip("optuna.distributions")
+Number, Whole, Choice = (distributions.FloatDistribution, distributions.IntDistribution,
+                         distributions.CategoricalDistribution)  # fmt: skip
 SEARCH = "+sweep/optuna=optimizer"
 
 
 @pytest.mark.parametrize(
     ("parameter", "expected"),
     [
-        (cfg.Parameter(low=0.0001, high=0.1, log=True), LogUniformDistribution(0.0001, 0.1)),
-        (cfg.Parameter(low=1, high=2), UniformDistribution(1.0, 2.0)),
-        (cfg.Parameter(low=1, high=8, integer=True), IntUniformDistribution(1, 8)),
-        (cfg.Parameter(low=2, high=8, step=2, integer=True), IntUniformDistribution(2, 8, 2)),
-        (cfg.Parameter(low=0, high=1, step=0.25), DiscreteUniformDistribution(0.0, 1.0, 0.25)),
-        (cfg.Parameter(low=1, high=8, integer=True, log=True), IntLogUniformDistribution(1, 8)),
-        (cfg.Parameter(choices=["kl", "dml"]), CategoricalDistribution(("kl", "dml"))),
-        (cfg.Parameter(choices=[1, 0.5, True, None]), CategoricalDistribution((1, 0.5, True, "null"))),
-        (cfg.Parameter(choices=[[1, 2], [3]]), CategoricalDistribution(("[1,2]", "[3]"))),
-        (cfg.Parameter(choices=["it's a\\b", "x"]), CategoricalDistribution(("'it\\'s a\\b'", "x"))),
+        (cfg.Parameter(low=0.0001, high=0.1, log=True), Number(0.0001, 0.1, log=True)),
+        (cfg.Parameter(low=1, high=2), Number(1.0, 2.0)),
+        (cfg.Parameter(low=1, high=8, integer=True), Whole(1, 8)),
+        (cfg.Parameter(low=2, high=8, step=2, integer=True), Whole(2, 8, step=2)),
+        (cfg.Parameter(low=0, high=1, step=0.25), Number(0.0, 1.0, step=0.25)),
+        (cfg.Parameter(low=1, high=8, integer=True, log=True), Whole(1, 8, log=True)),
+        (cfg.Parameter(choices=["kl", "dml"]), Choice(("kl", "dml"))),
+        (cfg.Parameter(choices=[1, 0.5, True, None]), Choice(("1", "0.5", "true", "null"))),
+        (cfg.Parameter(choices=[[1, 2], [3]]), Choice(("[1,2]", "[3]"))),
+        (cfg.Parameter(choices=["it's a\\b", "x"]), Choice(("'it\\'s a\\b'", "x"))),
     ],
 )
-def test_the_sweeper_reads_a_parameter_as_it_was_meant(parameter, expected):
-    found, fixed = create_params_from_overrides(optuna.overrides({"some.key": parameter}))
-    assert fixed == {}
-    assert found == {"some.key": expected}
+def test_optuna_is_given_a_parameter_as_it_was_meant(parameter, expected):
+    assert spaces.of_parameter(parameter).distribution() == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("lr=interval(0.1,1)", Number(0.1, 1.0)),
+        ("lr=tag(log,interval(0.001,0.1))", Number(0.001, 0.1, log=True)),
+        ("epochs=int(interval(1,8))", Whole(1, 8)),
+        ("epochs=range(1,8,3)", Whole(1, 7, step=3)),
+        ("ratio=range(0.0,1.0,0.25)", Number(0.0, 0.75, step=0.25)),
+        ("loss=a,'b c',null,1", Choice(("a", "'b c'", "null", "1"))),
+    ],
+)
+def test_a_sweep_of_the_command_line_is_a_space(override, expected):
+    space, fixed = spaces.read({"lr": cfg.Parameter(low=5, high=6)}, [override, "mode=cls"])
+    key = override.partition("=")[0]
+    assert space[key].distribution() == expected
+    assert list(space) == (["lr"] if key == "lr" else ["lr", key])
+    assert fixed == ["mode=cls"]
 
 
 @pytest.mark.parametrize("text", ["it's a\\b", "a\\'b", "\\", "a b", "null", "a数"])
 def test_a_job_is_given_the_text_that_the_space_has(text):
-    [parsed] = OverridesParser.create().parse_overrides(optuna.overrides({"key": cfg.Parameter(choices=[text, "x"])}))
-    value = parsed.value().list[0]
-    assert getattr(value, "text", value) == text
+    [value, _] = spaces.of_parameter(cfg.Parameter(choices=[text, "x"])).choices
+    [parsed] = OverridesParser.create().parse_overrides(spaces.overrides({"key": value}))
+    assert getattr(parsed.value(), "text", parsed.value()) == text
+
+
+def test_entries_of_one_mapping_are_one_override_that_hydra_reads_as_they_are():
+    chosen = {"lr": 0.1, "a.ratios@blocks.?.conv*": 0.25, "a.ratios@[0-9], (x):=y\\": 3, "model@mode.peer": "resnet18"}
+    texts = spaces.overrides(chosen)
+    parsed = {one.get_key_element(): one.value() for one in OverridesParser.create().parse_overrides(texts)}
+    assert parsed == {
+        "lr": 0.1,
+        "model@mode.peer": "resnet18",
+        "a.ratios": {"blocks.?.conv*": 0.25, "[0-9], (x):=y\\": 3},
+    }
+
+
+@pytest.mark.parametrize(
+    ("sampler", "space", "message"),
+    [
+        ("tpe", {}, "nothing would be varied"),
+        ("grid", {"lr": spaces.Dimension((), 0, 1)}, "lr may be any number"),
+        ("cmaes", {"lr": spaces.Dimension((), 0, 1)}, "two numbers"),
+        ("cmaes", {"lr": spaces.Dimension((), 0, 1), "loss": spaces.Dimension(("a", "b"))}, "loss has choices"),
+    ],
+)
+def test_a_space_that_a_sampler_cannot_search_is_refused(sampler, space, message):
+    with pytest.raises(ConfigError, match=message):
+        spaces.refuse(cfg.Optuna(sampler=cfg.SearchSampler[sampler]), space)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +96,7 @@ def test_a_job_is_given_the_text_that_the_space_has(text):
         ("++sweep.optuna.space={train.ema:{low:1,high:2,choices:[1]}}", "not both"),
         ("++sweep.optuna.space={train.epochs:{low:1,high:2.5,integer:true}}", "whole numbers"),
         ("++sweep.optuna.space={train.ema:{low:1,high:2,log:true,step:0.1}}", "log=true has no steps"),
+        ("++sweep.optuna.space={train.ema@x:{low:0,high:1}}", "train.ema holds no mapping"),
         ("sweep.optuna.trials=0", "sweep.optuna.trials=0: must be at least 1"),
         ("deploy.formats=[]", "deploy.formats=[] exports"),
     ],
@@ -75,20 +108,15 @@ def test_a_space_that_cannot_be_searched_is_refused_with_the_remedy(config_of, o
     assert message in str(refused.value)
 
 
-def test_what_is_best_follows_from_the_goal():
-    assert optuna.directions(cfg.Train(), []) == "maximize"
-    assert optuna.directions(cfg.Train(monitor="val/loss"), [cfg.Cost.macs]) == ["minimize", "minimize"]
-    own = {"regret": cfg.CustomMetric("a.b:c", cfg.Goal.min)}
-    assert optuna.directions(cfg.Train(monitor="val/student/regret", metrics=own), []) == "minimize"
-
-
 @pytest.mark.parametrize(
-    ("monitor", "direction"), [("val/student/top1", "maximize"), ("val/macro_f1", "maximize"), ("val/loss", "minimize")]
-)
-def test_the_sweeper_is_told_the_direction_of_the_monitored_metric(monitor, direction):
-    compose.register()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        overrides = ["hydra/sweeper=search", SEARCH, f"train.monitor={monitor}"]
-        composed = hydra_compose("config", overrides, return_hydra_config=True)
-        HydraConfig.instance().set_config(composed)
-        assert composed.hydra.sweeper.direction == direction
+    ("train", "minimize", "expected"),
+    [
+        (cfg.Train(), [], ["maximize"]),
+        (cfg.Train(monitor="val/macro_f1"), [], ["maximize"]),
+        (cfg.Train(monitor="val/loss"), [cfg.Cost.macs], ["minimize", "minimize"]),
+        (cfg.Train(monitor="val/student/regret", metrics={"regret": cfg.CustomMetric("a.b:c", cfg.Goal.min)}), [],
+         ["minimize"]),
+    ],
+)  # fmt: skip
+def test_what_is_best_follows_from_the_goal(train, minimize, expected):
+    assert spaces.directions(train, minimize) == expected

@@ -80,7 +80,7 @@ def sets(tmp_path_factory):
 def test_a_recipe_runs_by_its_command(recipe, dense, teacher, file, sets, tmp_path, request):
     words = command_of(recipe)
     if "-m" in words:
-        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+        pytest.importorskip("optuna")
         words += ["sweep.optuna.trials=2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     given = {
         "RUN": request.getfixturevalue("fine_tuned") if recipe in ("finetune/distil", "finetune/qat") else dense,

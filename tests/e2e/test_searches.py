@@ -8,6 +8,8 @@ import signal
 import pytest
 import yaml
 
+from runner import runs
+from runner.runs import sweep
 from runner.runs.journal import events
 from tests.conftest import TINY
 from tests.e2e.processes import has_logged, run, start, wait_until
@@ -90,13 +92,48 @@ def test_a_search_for_small_and_good_networks_ends_with_a_front(tmp_path):
     assert smallest in line.rpartition(":")[2]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]])
+def test_a_run_that_falls_behind_ends_early_and_can_go_on(tmp_path, launcher):
+    rates = "0.03,0.02,0.025,0.035,1e-9"
+    words = ["data=digits", "data.limit=200", "model=custom", "model.target=tests.samples:linear_network",
+             "train.epochs=8", "train.threads=1", "train.plots=false", "deploy.formats=[]", "tracking=none",
+             "schedule=constant", "-m", f"optimizer.lr={rates}", "hydra.sweep.dir=sweep",
+             "sweep.pruner_min_trials=3", *launcher]  # fmt: skip
+    done = run(*words, "sweep.pruner=median", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [bad] = tmp_path.glob("sweep/4_*")
+    state = runs.state(bad)
+    assert state.status == "STOPPED_EARLY", done.stdout + done.stderr
+    assert "is worse than the median of" in state.reason
+    assert f"{bad.name}: {state.reason}" in done.stdout
+    assert "STOPPED_EARLY" in done.stdout
+    assert (bad / "checkpoints" / "last").is_file()
+    assert not (bad / "result.json").exists()
+    assert "STOPPED_EARLY" in (tmp_path / "sweep" / "report.html").read_text()
+    steps = [event["step"] for event, _ in events(bad) if event["event"] == "metrics"]
+    again = run(*words, "sweep.pruner=median", "sweep.resume=true", cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert runs.state(bad).status == "STOPPED_EARLY"
+    assert [event["step"] for event, _ in events(bad) if event["event"] == "metrics"] == steps
+    whole = run(*words, "sweep.pruner=none", "sweep.resume=true", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    assert {runs.state(job).status for job in sweep.jobs(tmp_path / "sweep")} == {"FINISHED"}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["+sweep/optuna=optimizer"], "add -m"),
         (["-m", "+sweep/optuna=optimizr"], "Did you mean 'optimizer'?"),
-        (["-m", "+sweep/optuna=optimizer", "sweep.optuna.trails=3"], "Did you mean 'trials'?"),
+        (["-m", "+sweep/optuna=optimizer", "sweep.optuna.trails=3"], "Did you mean sweep.optuna.trials=3?"),
         (["-m", "+sweep/optuna=optimizer", "++sweep.optuna.space={optimizer.lrr:{low:1,high:2}}"], "'optimizer.lr'"),
+        (["-m", "+sweep/optuna=default"], "sweep.optuna.space is empty"),
+        (["-m", "+sweep/optuna=optimizer", "sweep.optuna.sampler=tpa"], "sampler"),
+        (["-m", "+sweep/optuna=pruning", "sweep.pruner=asha"], "sweep.pruner=none"),
+        (["-m", "mode=cls", "sweep.pruner=median", "data=digits", "data.val_fraction=0"], "data.val_fraction=0.1"),
+        (["-m", "train.seed=1,2", "sweep.pruner=median"], "train.seed"),
+        (["-m", "mode=cls", "sweep.max_minutes=1"], "sweep.max_minutes is for searches"),
     ],
 )
 def test_a_search_that_cannot_work_is_refused_before_its_first_job(tmp_path, words, message):
@@ -117,7 +154,8 @@ def test_a_search_that_cannot_work_is_refused_before_its_first_job(tmp_path, wor
     ],
 )
 def test_a_plugin_that_is_not_installed_is_named_with_the_extra_that_brings_it(tmp_path, words, extra):
-    (tmp_path / "sitecustomize.py").write_text("import hydra_plugins\nhydra_plugins.__path__ = []\n")
+    away = "import hydra_plugins, sys\nhydra_plugins.__path__ = []\nsys.modules['optuna'] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(away)
     done = run(*TINY, "-m", words, "train.seed=0,1", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 2, done.stdout + done.stderr
     assert f"pip install 'paddle-runner[{extra}]'" in done.stderr

@@ -60,6 +60,8 @@ def main() -> None:
             case "fail":
                 protocol.write_failure(arguments.directory, rank, *given)
                 sys.exit(given[1])
+            case "early":
+                protocol.write_early_end(arguments.directory, *given)
             case "default":
                 signal.signal(signal.Signals[given[0]], signal.SIG_DFL)
             case "stalls":

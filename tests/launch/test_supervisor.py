@@ -236,3 +236,26 @@ def test_the_machine_is_measured_where_that_is_asked_for(supervised, measures):
     assert outcome.status == "FINISHED"
     names = {name for event, _ in events(supervised.directory) for name in event.get("values", ())}
     assert ("system/cpu_utilization_percentage" in names) is measures
+
+
+def test_a_run_that_its_sweep_ends_early_has_neither_failed_nor_a_result(supervised):
+    outcome = supervised([["early", "worse than the median"], [143]], [["until", "SIGTERM"], [143]])
+    assert (outcome.exit_code, outcome.status, outcome.reason) == (0, "STOPPED_EARLY", "worse than the median")
+    [ended] = [event for event, _ in events(supervised.directory) if event["event"] == "ended"]
+    assert (ended["status"], ended["exit_code"]) == ("STOPPED_EARLY", 0)
+
+
+@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_of_the_user_s_while_a_run_ends_early_is_the_user_s(supervised, sent, code):
+    outcome = supervised([["early", "worse than the median"], ["sign", sent], ["until", sent], [code]])
+    assert (outcome.exit_code, outcome.status) == (code, "KILLED")
+
+
+def test_a_failure_while_a_run_ends_early_is_a_failure(supervised):
+    outcome = supervised([["early", "worse than the median"], ["fail", "The disk is full.", 3]])
+    assert (outcome.exit_code, outcome.status, outcome.reason) == (3, "FAILED", "The disk is full.")
+
+
+def test_an_early_end_of_an_earlier_attempt_is_not_this_one_s(supervised):
+    protocol.write_early_end(supervised.directory, "long ago")
+    assert supervised([["default", "SIGTERM"], ["SIGTERM"]]).status == "KILLED"

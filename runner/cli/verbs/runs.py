@@ -20,7 +20,15 @@ from ...metrics import HEADLINE, MANY, headline, present
 from ...report.costs import LATENCY, SIZE
 from ...terminal import screen, styled
 
-COLORS = {"FINISHED": "green", "RUNNING": "cyan", "KILLED": "yellow", "FAILED": "red", "LOST": "red", "DAMAGED": "red"}
+COLORS = {
+    "FINISHED": "green",
+    "RUNNING": "cyan",
+    "KILLED": "yellow",
+    "FAILED": "red",
+    "LOST": "red",
+    "DAMAGED": "red",
+    "STOPPED_EARLY": "yellow",
+}
 
 
 def main(arguments: list[str]) -> int:

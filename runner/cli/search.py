@@ -1,0 +1,235 @@
+"""A search: Optuna chooses, Hydra's launcher runs, what came of it is read from the jobs' folders and kept on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from .. import config as cfg
+from .. import runs
+from ..config.monitor import monitored
+from ..errors import ConfigError
+from ..runs import study as studies
+from ..runs import sweep
+from ..runs.journal import JOURNAL
+from ..runs.pruner import STOPPED_EARLY, Reading
+from ..runs.study import JOB
+from . import spaces
+
+#: What a study knows of itself: its space, the seconds that it took, and since when it is under way.
+SPACE, SECONDS, SINCE = "space", "seconds", "since"
+
+
+def run(composed: Any, launcher: Any, arguments: list[str]) -> None:
+    """Run a search to its end, to that of its minutes, or until it is stopped.
+
+    `composed`: what Hydra composed of all that is not varied; `arguments`: the overrides of the command. Errors:
+    ConfigError for another space or other goals than the study in the folder has, Damaged.
+    """
+    settings: Any = OmegaConf.to_object(composed.sweep)
+    train: Any = OmegaConf.to_object(composed.train)
+    space, fixed = spaces.read(settings.optuna.space, arguments)
+    Search(Path(str(composed.hydra.sweep.dir)), settings, train, space, fixed).run(launcher)
+
+
+class Search:
+    """A search in the folder of its sweep."""
+
+    def __init__(
+        self, directory: Path, settings: cfg.Sweep, train: cfg.Train, space: spaces.Space, fixed: list[str]
+    ) -> None:
+        """Open the study. `fixed`: overrides that all jobs have. Errors: as in `run`."""
+        assert settings.optuna
+        self.directory, self.settings, self.options = directory, settings, settings.optuna
+        self.space, self.fixed = space, fixed
+        self.distributions = {key: dimension.distribution() for key, dimension in space.items()}
+        self.metric = f"val/{monitored(train.monitor)}"
+        directions = spaces.directions(train, self.options.minimize)
+        if not (directory / sweep.STUDY).exists() and sweep.jobs(directory):
+            raise ConfigError(
+                f"{directory} has jobs and no {sweep.STUDY}: an earlier version searched there, or it was removed. "
+                "Choose another name (name=NAME) or folder (hydra.sweep.dir=DIR)."
+            )
+        self.study = studies.create(directory, directions)
+        if [one.name.lower() for one in self.study.directions] != directions:
+            raise ConfigError(
+                f"The search in {directory} has other goals. Repeat its train.monitor and sweep.optuna.minimize."
+            )
+        if self.study.user_attrs.get(SPACE, spaces.to_json(space)) != spaces.to_json(space):
+            raise ConfigError(
+                f"The search in {directory} has another space. Repeat its sweep.optuna.space, or choose another name "
+                "(name=NAME) and begin with what it found: sweep.warm_start=[DIR]"
+            )
+        self.study.set_user_attr(SPACE, spaces.to_json(space))
+        self._count_time_of_a_killed_command()
+
+    def run(self, launcher: Any) -> None:
+        """Choose, launch and note results until there is nothing left to do."""
+        unfinished = self._unfinished()
+        while batch := self._next(unfinished):
+            unfinished = unfinished[len(batch) :]
+            with self._clocked():
+                for group in _consecutive(batch):
+                    jobs = [[*spaces.overrides(trial.params), *self.fixed] for trial in group]
+                    launcher.launch(jobs, initial_job_idx=_job(group[0]))
+            for trial in batch:
+                self._tell(trial)
+
+    def _next(self, unfinished: Sequence[Any]) -> list[Any]:
+        """The trials that are to run beside each other now; none at the end."""
+        if sweep.asked_to_stop(self.directory) or self.is_over:
+            return []
+        if unfinished:
+            return list(unfinished[: self.options.parallel])
+        jobs = len({_job(trial) for trial in self.study.get_trials(deepcopy=False)} - {None})
+        return [self._ask(jobs + place) for place in range(min(self.options.parallel, self._most() - jobs))]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the minutes are used up."""
+        limit = self.settings.max_minutes
+        return limit is not None and self.study.user_attrs.get(SECONDS, 0.0) >= 60 * limit
+
+    def _most(self) -> int:
+        if self.options.sampler is not cfg.SearchSampler.grid:
+            return self.options.trials
+        return min(self.options.trials, math.prod(len(one.points() or []) for one in self.space.values()))
+
+    def _ask(self, job: int) -> Any:
+        """A new trial, with its number and its values in the study."""
+        self.study.sampler = sampler(self.options, job, self.space)
+        trial = self.study.ask()
+        trial.set_user_attr(JOB, job)
+        return self._complete(trial)
+
+    def _complete(self, trial: Any) -> Any:
+        """The trial with a value for every key: a kill may have come between two of them."""
+        for name, distribution in self.distributions.items():
+            trial._suggest(name, distribution)
+        return trial
+
+    def _unfinished(self) -> list[Any]:
+        """Trials that a command before this one has not seen the end of, or which failed, in the order of their jobs.
+
+        A failed one is noted once more: what a study was told it does not forget.
+        """
+        import optuna
+        from optuna.trial import TrialState, create_trial
+
+        last = {}
+        for trial in self.study.get_trials(deepcopy=False):
+            if (job := _job(trial)) is not None:
+                last[job] = trial
+            elif trial.state is TrialState.RUNNING:
+                # A kill came before it was a job.
+                self.study.tell(trial.number, state=TrialState.FAIL)
+        found = []
+        for job, trial in sorted(last.items()):
+            if trial.state is TrialState.FAIL:
+                again = create_trial(
+                    state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions,
+                    user_attrs=trial.user_attrs, system_attrs=trial.system_attrs,
+                )  # fmt: skip
+                self.study.add_trial(again)
+                trial = self.study.get_trials(deepcopy=False)[-1]
+            if trial.state is TrialState.RUNNING:
+                self.study.sampler = sampler(self.options, job, self.space)
+                found.append(self._complete(optuna.Trial(self.study, trial._trial_id)))
+        return found
+
+    def _tell(self, trial: Any) -> None:
+        """Note what became of a job; nothing of one that was stopped, which goes on when the search is resumed."""
+        from optuna.trial import TrialState
+
+        folder = sweep.of_number(self.directory, _job(trial) or 0)
+        state = runs.state(folder) if folder else None
+        if state and state.status == "FINISHED" and state.result:
+            values = spaces.values(self.options, state.result)
+            if all(map(math.isfinite, values)):
+                self.study.tell(trial, values)
+                return
+        elif state and state.status == STOPPED_EARLY and folder:
+            for number, score in enumerate(Reading(folder, self.metric).in_order(), 1):
+                trial.report(score, number)
+            self.study.tell(trial, state=TrialState.PRUNED)
+            return
+        elif sweep.asked_to_stop(self.directory):
+            return
+        self.study.tell(trial, state=TrialState.FAIL)
+
+    @contextlib.contextmanager
+    def _clocked(self) -> Iterator[None]:
+        """Within the context time counts."""
+        self.study.set_user_attr(SINCE, time.time())
+        try:
+            yield
+        finally:
+            self._add_seconds(time.time())
+
+    def _count_time_of_a_killed_command(self) -> None:
+        """Add the time until the last sign of life of a job, where a command could not."""
+        since = self.study.user_attrs.get(SINCE)
+        if since:
+            signs = [(job / JOURNAL).stat().st_mtime for job in sweep.jobs(self.directory) if (job / JOURNAL).exists()]
+            self._add_seconds(max([since, *signs]))
+
+    def _add_seconds(self, until: float) -> None:
+        attributes = self.study.user_attrs
+        self.study.set_user_attr(SECONDS, attributes.get(SECONDS, 0.0) + max(0.0, until - attributes[SINCE]))
+        self.study.set_user_attr(SINCE, 0.0)
+
+
+def sampler(options: cfg.Optuna, job: int, space: spaces.Space) -> Any:
+    """What chooses the values of a job: a function of the seed, the job's number and the results so far.
+
+    A resumed search with one generator for all its jobs would draw the first numbers again.
+    """
+    from optuna import samplers
+
+    seed = (options.seed * 1_000_003 + job) % 2**32
+    match options.sampler:
+        case cfg.SearchSampler.tpe:
+            # Jobs beside each other are kept apart.
+            return samplers.TPESampler(seed=seed, constant_liar=options.parallel > 1)
+        case cfg.SearchSampler.qmc:
+            return samplers.QMCSampler(
+                seed=options.seed, scramble=True, independent_sampler=samplers.RandomSampler(seed=seed)
+            )
+        case cfg.SearchSampler.cmaes:
+            return samplers.CmaEsSampler(seed=seed)
+        case cfg.SearchSampler.nsgaii:
+            return samplers.NSGAIISampler(seed=seed, population_size=max(4, min(50, options.trials // 4)))
+        case cfg.SearchSampler.random:
+            return samplers.RandomSampler(seed=seed)
+        case cfg.SearchSampler.grid:
+            points = itertools.product(*(one.points() or [] for one in space.values()))
+            point = dict(zip(space, next(itertools.islice(points, job, None)), strict=True))
+            return samplers.PartialFixedSampler(point, samplers.RandomSampler(seed=seed))
+
+
+def _job(trial: Any) -> int | None:
+    """The number of a trial's job; None of one that is from elsewhere."""
+    return trial.user_attrs.get(JOB)
+
+
+def _consecutive(trials: Sequence[Any]) -> Iterator[list[Any]]:
+    """Trials in groups of which the jobs' numbers follow one another, as launchers number them."""
+    for _, group in itertools.groupby(enumerate(trials), key=lambda pair: (_job(pair[1]) or 0) - pair[0]):
+        yield [trial for _, trial in group]
+
+
+def require_packages() -> None:
+    """Errors: ConfigError naming the extra that brings what searches need."""
+    if importlib.util.find_spec("optuna") is None:
+        raise ConfigError(
+            "+sweep/optuna=… needs a package that is not installed: pip install 'paddle-runner[sweep]' (in a clone of "
+            "the repository: pip install -e '.[sweep]')"
+        )

@@ -1,0 +1,185 @@
+"""What a search varies: the typed space of the config and the sweeps of the command line, as Optuna has them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Transformer, ValueType
+
+from .. import config as cfg
+from ..config.monitor import goal_of
+from ..errors import ConfigError
+from ..runs.result import Result
+from ..terminal import MEANING, PLAIN, quoted
+
+#: Between a key that holds a mapping and the entry of it that is varied.
+ENTRY = "@"
+#: What Hydra's grammar takes in a mapping's key behind a backslash.
+ESCAPED = re.compile(r"[\\()\[\]{}:=, \t]")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """What one key is varied over: `choices`, as an override has them, or the numbers from `low` to `high`."""
+
+    choices: tuple[str, ...] = ()
+    low: float = 0
+    high: float = 0
+    log: bool = False
+    step: float | None = None
+    integer: bool = False
+
+    def points(self) -> list[Any] | None:
+        """All values; None where there is no end of them."""
+        if self.choices:
+            return list(self.choices)
+        step = self.step or (1 if self.integer and not self.log else None)
+        if step is None:
+            return None
+        kind = int if self.integer else float
+        return [kind(self.low + place * step) for place in range(int((self.high - self.low) / step + 1e-9) + 1)]
+
+    def distribution(self) -> Any:
+        """The same as Optuna has it. Imports Optuna."""
+        from optuna import distributions
+
+        if self.choices:
+            return distributions.CategoricalDistribution(self.choices)
+        if self.integer:
+            step = int(self.step or 1)
+            return distributions.IntDistribution(int(self.low), int(self.high), log=self.log, step=step)
+        return distributions.FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+
+#: Key, as an override has it → what it is varied over.
+Space = dict[str, Dimension]
+
+
+def of(space: Mapping[str, cfg.Parameter], parsed: Iterable[Override]) -> tuple[Space, list[str]]:
+    """What is varied, and the overrides that are not: what the command says itself counts, not the config's space.
+
+    Errors: ConfigError for a sweep that a search has no use for.
+    """
+    parsed = list(parsed)
+    own = {one.key_or_group for one in parsed}
+    found = {key: of_parameter(one) for key, one in space.items() if key.lstrip("+").partition(ENTRY)[0] not in own}
+    fixed = []
+    for one in parsed:
+        if one.is_sweep_override():
+            found[one.get_key_element()] = of_override(one)
+        else:
+            fixed.append(f"{one.get_key_element()}={one.get_value_element_as_str()}")
+    return found, fixed
+
+
+def read(space: Mapping[str, cfg.Parameter], overrides: list[str]) -> tuple[Space, list[str]]:
+    """The same of overrides as texts."""
+    return of(space, OverridesParser.create().parse_overrides(overrides))
+
+
+def of_parameter(one: cfg.Parameter) -> Dimension:
+    """What the config says of a key."""
+    if one.choices:
+        return Dimension(choices=tuple(map(literal, one.choices)))
+    assert one.low is not None
+    assert one.high is not None
+    return Dimension((), one.low, one.high, one.log, one.step, one.integer)
+
+
+def of_override(one: Override) -> Dimension:
+    """What an override of the command line sweeps. Errors: ConfigError."""
+    value: Any = one.value()
+    if one.value_type is ValueType.INTERVAL_SWEEP:
+        integer = isinstance(value.start, int) and isinstance(value.end, int)
+        if value.start >= value.end:
+            raise ConfigError(f"{one.input_line}: the interval is empty.")
+        return Dimension((), value.start, value.end, "log" in value.tags, None, integer)
+    if one.value_type is ValueType.RANGE_SWEEP and not value.shuffle:
+        # As without a search: the number behind the last one is not among them.
+        numbers: list[Any] = list(one.sweep_iterator())
+        if not numbers:
+            raise ConfigError(f"{one.input_line}: the range is empty.")
+        integer = all(isinstance(number, int) for number in numbers)
+        if len(numbers) > 1:
+            return Dimension((), min(numbers), max(numbers), False, abs(value.step), integer)
+    if one.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        raise ConfigError(f"{one.input_line}: a search needs the choices by their names, separated by commas.")
+    texts = dict.fromkeys(str(text) for text in one.sweep_iterator(transformer=Transformer.encode))
+    return Dimension(choices=tuple(texts))
+
+
+def literal(value: Any) -> str:
+    """A value as an override has it."""
+    match value:
+        case list():
+            return f"[{','.join(map(literal, value))}]"
+        case dict():
+            return "{" + ",".join(f"{key}:{literal(item)}" for key, item in value.items()) + "}"
+        case str() if PLAIN.fullmatch(value) and value.lower() not in MEANING:
+            return value
+        case str():
+            return quoted(value)
+    return json.dumps(value)
+
+
+def overrides(chosen: Mapping[str, Any]) -> list[str]:
+    """The overrides of a job for which a search has chosen some values; entries of one mapping are one override."""
+    texts: dict[str, str] = {}
+    entries: dict[str, dict[str, str]] = {}
+    for key, value in chosen.items():
+        text = value if isinstance(value, str) else repr(value)
+        place, _, entry = key.partition(ENTRY)
+        if entry and place.lstrip("+") not in cfg.GROUPS:
+            entries.setdefault(place, {})[entry] = text
+        else:
+            texts[key] = text
+    for place, of_place in entries.items():
+        texts[place] = "{" + ",".join(f"{ESCAPED.sub(_escape, entry)}:{text}" for entry, text in of_place.items()) + "}"
+    return [f"{key}={text}" for key, text in texts.items()]
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\{match[0]}"
+
+
+def refuse(options: cfg.Optuna, space: Space) -> None:
+    """Errors: ConfigError for a space that the sampler cannot search."""
+    sampler = f"sweep.optuna.sampler={options.sampler.name}"
+    if not space:
+        raise ConfigError(
+            "sweep.optuna.space is empty: nothing would be varied. Choose a preset such as +sweep/optuna=optimizer, or "
+            "say what to vary, such as 'optimizer.lr=tag(log,interval(0.001,0.1))'"
+        )
+    if options.sampler is cfg.SearchSampler.grid and (
+        endless := [key for key, one in space.items() if not one.points()]
+    ):
+        raise ConfigError(f"{sampler}: {', '.join(endless)} may be any number in between. Give it choices or a step.")
+    if options.sampler is not cfg.SearchSampler.cmaes:
+        return
+    if options.minimize:
+        raise ConfigError(f"{sampler} has one goal, and sweep.optuna.minimize is others. Use nsgaii.")
+    if choices := [key for key, one in space.items() if one.choices]:
+        raise ConfigError(f"{sampler} varies numbers, and {', '.join(choices)} has choices. Use tpe.")
+    if len(space) < 2:
+        raise ConfigError(f"{sampler} needs two numbers to vary or more. Use tpe.")
+
+
+def to_json(space: Space) -> str:
+    """What tells whether a space is still the same."""
+    return json.dumps({key: asdict(dimension) for key, dimension in space.items()}, sort_keys=True)
+
+
+def directions(train: cfg.Train, minimize: Iterable[cfg.Cost]) -> list[str]:
+    """What is to be done with each value: first the monitored metric, then the costs."""
+    first = "minimize" if goal_of(train.monitor, train.goal, train.metrics) is cfg.Goal.min else "maximize"
+    return [first, *("minimize" for _ in minimize)]
+
+
+def values(search: cfg.Optuna, result: Result) -> list[float]:
+    """What a search is told of a finished run: the monitored metric, and the costs that should be small as well."""
+    return [result.monitored, *(float(result.final[cost.name]) for cost in search.minimize)]

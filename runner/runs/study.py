@@ -1,0 +1,70 @@
+"""The study of a search: what was chosen and what came of it, in a file of the sweep's folder that survives any end."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from .. import files
+from ..errors import Damaged
+from .sweep import STUDY
+
+#: The name of the only study in a file; of a trial, the number of its job, and the run that it is taken from.
+NAME, JOB, ORIGIN = "search", "job", "from"
+
+
+class _Unlocked:
+    """In place of a lock: one command at a time has a sweep, and a lock of its own a kill would leave behind."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        return None
+
+
+def create(directory: Path, directions: list[Any]) -> Any:
+    """The `optuna.Study` of a sweep's folder, a new one where there is none. Errors: Damaged. Imports Optuna."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("optuna").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    _cut_torn(directory / STUDY)
+    try:
+        return optuna.create_study(
+            study_name=NAME, storage=_storage(directory), directions=directions, load_if_exists=True
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{directory / STUDY} is damaged ({error}). Bring it back, or start the search anew.") from error
+
+
+def load(directory: Path) -> Any | None:
+    """The study in the folder of a sweep, to be read; None where none is, it is damaged, or Optuna is missing."""
+    if not (directory / STUDY).is_file():
+        return None
+    try:
+        import optuna
+
+        return optuna.load_study(study_name=NAME, storage=_storage(directory))
+    except (ImportError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _storage(directory: Path) -> Any:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    return JournalStorage(JournalFileBackend(str(directory / STUDY), lock_obj=_Unlocked()))  # type: ignore[arg-type]
+
+
+def _cut_torn(path: Path) -> None:
+    """Drop the line that a kill tore: what is appended to it would be lost with it."""
+    if not path.exists():
+        return
+    files.refuse_irregular(path)
+    with path.open("rb+") as stream:
+        content = stream.read()
+        stream.truncate(content.rfind(b"\n") + 1)

@@ -1,0 +1,190 @@
+"""A search: every trial once, whatever ends its command, and the same choices as without an end. Jobs are stubs."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from runner import config as cfg
+from runner.cli import search, spaces
+from runner.errors import ConfigError, Damaged
+from runner.runs import sweep
+from runner.runs.journal import OVERRIDES, RESULT, Journal
+
+pytest.importorskip("optuna")
+SPACE = {
+    "x": spaces.Dimension((), 0, 1),
+    "y": spaces.Dimension((), 0, 1, step=0.5),
+    "kind": spaces.Dimension(("a", "b")),
+}
+NUMBERS = {key: SPACE[key] for key in "xy"}
+
+
+class Killed(BaseException):
+    """In place of a kill: nothing of the command is done behind it."""
+
+
+class StubLauncher:
+    """Runs jobs at once: the higher x, the better. Some fail, and at some the whole command is killed."""
+
+    def __init__(self, directory, fails=(), killed_before=None, killed_behind=None):
+        self.directory, self.fails, self.launched = directory, fails, []
+        self.killed_before, self.killed_behind = killed_before, killed_behind
+
+    def launch(self, jobs, initial_job_idx):
+        for number, overrides in enumerate(jobs, initial_job_idx):
+            if number == self.killed_before:
+                raise Killed
+            self.launched.append(number)
+            self.work(self.directory / str(number), overrides, number in self.fails)
+            if number == self.killed_behind:
+                raise Killed
+
+    def work(self, folder, overrides, fails):
+        folder.mkdir(exist_ok=True)
+        (folder / OVERRIDES).write_text(json.dumps(overrides))
+        chosen = dict(text.split("=") for text in overrides)
+        journal = Journal(folder)
+        journal.append("started")
+        value = float(chosen["x"])
+        if not fails:
+            content = {
+                "final": {"macs": value, "top1": value}, "test": {}, "monitor": "val/student/top1", "best": value,
+                "seconds": 1.0, "progress": {"step": 1, "best_step": 1},
+            }  # fmt: skip
+            (folder / RESULT).write_text(json.dumps(content))
+        status = "FAILED" if fails else "FINISHED"
+        journal.append("ended", status=status, reason="", exit_code=int(fails))
+
+
+def searched(directory, launcher=None, space=SPACE, max_minutes=None, **options):
+    """Run a search in a folder. Its study."""
+    directory.mkdir(exist_ok=True)
+    settings = cfg.Sweep(optuna=cfg.Optuna(**{"trials": 6} | options), max_minutes=max_minutes)
+    one = search.Search(directory, settings, cfg.Train(), space, ["z=1"])
+    one.run(launcher or StubLauncher(directory))
+    return one.study
+
+
+def chosen(directory):
+    """Job's number → its overrides."""
+    return {int(path.parent.name): json.loads(path.read_text()) for path in directory.glob(f"*/{OVERRIDES}")}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes", "nsgaii", "grid"])
+def test_every_sampler_chooses_every_job_once_and_the_same_again(tmp_path, sampler):
+    space = {"grid": {"x": spaces.Dimension((), 0, 2, integer=True), "y": NUMBERS["y"]}, "cmaes": NUMBERS}
+    options = {"sampler": cfg.SearchSampler[sampler], "trials": 12, "parallel": 2, "space": space.get(sampler, SPACE)}
+    study = searched(tmp_path / "a", **options)
+    searched(tmp_path / "b", **options)
+    jobs = chosen(tmp_path / "a")
+    assert jobs == chosen(tmp_path / "b")
+    assert sorted(jobs) == list(range(9 if sampler == "grid" else 12))
+    # A genetic algorithm may keep a parent as it is.
+    assert len({tuple(texts) for texts in jobs.values()}) == len(jobs) or sampler == "nsgaii"
+    assert all(texts[-1] == "z=1" for texts in jobs.values())
+    assert study.best_value == max(float(texts[0].partition("=")[2]) for texts in jobs.values())
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "nsgaii"])
+@pytest.mark.parametrize("moment", [{"killed_before": 4}, {"killed_behind": 4}, {"killed_before": 3}])
+def test_a_search_that_was_killed_goes_on_with_the_choices_it_would_have_made(tmp_path, sampler, moment):
+    options = {"sampler": cfg.SearchSampler[sampler], "parallel": 2, "trials": 9, "space": NUMBERS}
+    searched(tmp_path / "whole", **options)
+    directory = tmp_path / "killed"
+    with pytest.raises(Killed):
+        searched(directory, StubLauncher(directory, **moment), **options)
+    study = searched(directory, **options)
+    assert chosen(directory) == chosen(tmp_path / "whole")
+    assert [trial.user_attrs["job"] for trial in study.trials] == list(range(9))
+    assert all(trial.state.name == "COMPLETE" for trial in study.trials)
+
+
+def test_every_byte_at_which_a_kill_can_tear_the_study_leaves_one_that_goes_on(tmp_path):
+    searched(tmp_path / "whole", trials=3)
+    content = (tmp_path / "whole" / sweep.STUDY).read_bytes()
+    begin = content.index(b'"trial_id":1')
+    for length in range(begin, len(content), 97):
+        directory = tmp_path / str(length)
+        directory.mkdir()
+        (directory / sweep.STUDY).write_bytes(content[:length])
+        study = searched(directory, trials=4)
+        jobs = [trial.user_attrs["job"] for trial in study.trials if trial.state.name == "COMPLETE"]
+        assert sorted(jobs) == [0, 1, 2, 3]
+
+
+def test_a_failed_job_is_done_again_when_the_search_is_resumed_and_counts_once(tmp_path):
+    searched(tmp_path, StubLauncher(tmp_path, fails=[1, 4]))
+    again = StubLauncher(tmp_path)
+    study = searched(tmp_path, again, trials=7)
+    assert again.launched == [1, 4, 6]
+    assert len(chosen(tmp_path)) == 7
+    complete = [trial.user_attrs["job"] for trial in study.trials if trial.state.name == "COMPLETE"]
+    assert sorted(complete) == list(range(7))
+
+
+def test_a_search_that_is_asked_to_stop_chooses_nothing_more(tmp_path, monkeypatch):
+    class Stopping(StubLauncher):
+        def work(self, folder, overrides, fails):
+            if folder.name == "2":
+                sweep.ask_to_stop(self.directory, 15)
+                return
+            super().work(folder, overrides, fails)
+
+    monkeypatch.setattr(sweep, "is_orphaned", lambda directory: False)
+    study = searched(tmp_path, Stopping(tmp_path))
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "RUNNING"]
+    (tmp_path / sweep.STOP).unlink()
+    again = StubLauncher(tmp_path)
+    searched(tmp_path, again)
+    assert again.launched == [2, 3, 4, 5]
+
+
+def test_several_goals_end_with_a_front(tmp_path):
+    study = searched(tmp_path, minimize=[cfg.Cost.macs], sampler=cfg.SearchSampler.nsgaii)
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    # What is better costs more.
+    assert len(study.best_trials) == 6
+
+
+def test_minutes_of_a_command_that_was_killed_count(tmp_path):
+    class Slow(StubLauncher):
+        def work(self, folder, overrides, fails):
+            super().work(folder, overrides, fails)
+            time.sleep(0.1)
+            Journal(folder).append("note", text="a sign of life")
+
+    options = {"trials": 50, "max_minutes": 0.3 / 60}
+    with pytest.raises(Killed):
+        searched(tmp_path, Slow(tmp_path, killed_behind=1), **options)
+    done = Slow(tmp_path)
+    searched(tmp_path, done, **options)
+    assert 1 <= len(done.launched) <= 2
+    nothing = Slow(tmp_path)
+    searched(tmp_path, nothing, **options)
+    assert nothing.launched == []
+
+
+def test_a_study_of_another_space_or_other_goals_is_not_gone_on_with(tmp_path):
+    searched(tmp_path, trials=1)
+    with pytest.raises(ConfigError, match="another space"):
+        searched(tmp_path, space=NUMBERS)
+    with pytest.raises(ConfigError, match="other goals"):
+        searched(tmp_path, minimize=[cfg.Cost.macs])
+
+
+def test_jobs_without_their_study_are_not_searched_again(tmp_path):
+    searched(tmp_path, trials=1)
+    (tmp_path / sweep.STUDY).unlink()
+    with pytest.raises(ConfigError, match="has jobs and no study.log"):
+        searched(tmp_path)
+
+
+def test_a_damaged_study_is_named(tmp_path):
+    searched(tmp_path, trials=1)
+    path = tmp_path / sweep.STUDY
+    path.write_bytes(path.read_bytes().replace(b'"op_code"', b'op_code"', 1))
+    with pytest.raises(Damaged, match=sweep.STUDY):
+        searched(tmp_path)

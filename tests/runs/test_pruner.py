@@ -1,0 +1,92 @@
+"""Which runs of a sweep are ended early, by what journals say."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from runner import config as cfg
+from runner.runs import sweep
+from runner.runs.journal import CONFIG, Journal
+from runner.runs.pruner import Pruner, is_rung, verdict
+
+OTHERS = [[0.1, 0.2], [0.1, 0.4], [0.1, 0.6], [0.9, 0.8], [0.2, 0.5]]
+
+
+def settings(pruner, **more):
+    return cfg.Sweep(pruner=cfg.Pruner[pruner], **{f"pruner_{key}": value for key, value in more.items()})
+
+
+@pytest.mark.parametrize(
+    ("own", "ends"),
+    [([0.1, 0.4], True), ([0.1, 0.5], False), ([0.5, 0.1], False), ([0.1, math.nan], True), ([0.0], False)],
+)
+def test_median_ends_what_has_a_worse_best_validation_than_half_of_the_others(own, ends):
+    said = verdict(settings("median"), own, OTHERS, "val/student/top1")
+    assert ("worse than the median of 5 others, 0.5000" in said) == ends
+
+
+@pytest.mark.parametrize(("own", "ends"), [([0.1, 0.5], True), ([0.1, 0.7], False), ([0.8], False), ([0.9] * 3, False)])
+def test_asha_keeps_one_of_so_many_at_each_rung(own, ends):
+    said = verdict(settings("asha"), own, OTHERS, "val/loss", -1)
+    assert ("not among the best 2 of 6" in said) == ends
+
+
+def test_rungs_are_powers_of_the_reduction_factor_apart():
+    assert [count for count in range(1, 60) if is_rung(count, 2, 3)] == [2, 6, 18, 54]
+
+
+@pytest.mark.parametrize("pruner", ["median", "asha", "none"])
+def test_with_few_others_and_in_the_warm_up_nothing_ends(pruner):
+    assert not verdict(settings(pruner, min_trials=6), [0.0, 0.0], OTHERS)
+    assert not verdict(settings(pruner, warmup=2), [0.0, 0.0], OTHERS)
+    assert bool(verdict(settings(pruner, min_trials=5), [0.0, 0.0], OTHERS)) == (pruner != "none")
+
+
+def test_what_equals_the_others_never_ends():
+    for pruner in ("median", "asha"):
+        assert not verdict(settings(pruner), [0.3, 0.3], [[0.3, 0.3]] * 8)
+
+
+def write(directory, values, first=1):
+    """A run whose validations, 10 steps apart, gave these values."""
+    directory.mkdir(exist_ok=True)
+    (directory / CONFIG).touch()
+    journal = Journal(directory)
+    for number, value in enumerate(values, first):
+        journal.metrics(10 * number, number, {"train/loss": 1.0})
+        journal.metrics(10 * number, number, {"val/student/loss": value, "val/student/top1": 0.0})
+
+
+def test_journals_are_read_as_they_grow_and_what_a_resumed_run_writes_again_counts(tmp_path):
+    config = cfg.Config(train=cfg.Train(monitor="val/loss"), sweep=settings("median", min_trials=3))
+    own = tmp_path / "3"
+    for number in range(3):
+        write(tmp_path / str(number), [1.0, 0.5])
+    write(own, [9.0, 0.8])
+    pruner = Pruner(own, config)
+    assert pruner.judge(10) == ""
+    assert "val/student/loss 0.8000 after 2 validations is worse than the median of 3 others, 0.5000" in pruner.judge(
+        20
+    )
+    # It went on from its first checkpoint and was better.
+    write(own, [0.4], first=2)
+    assert pruner.judge(20) == ""
+    assert pruner.judge(30) == ""
+    write(own, [0.4], first=3)
+    # Nobody else has come as far.
+    assert pruner.judge(30) == ""
+    for number in range(3):
+        write(tmp_path / str(number), [0.1], first=3)
+    assert pruner.judge(30)
+    assert Pruner(own, config).judge(30) == pruner.judge(30)
+
+
+def test_folders_that_are_no_jobs_do_not_count(tmp_path):
+    config = cfg.Config(sweep=settings("median", min_trials=1))
+    write(tmp_path / "0", [0.1])
+    write(tmp_path / "notes", [0.1])
+    (tmp_path / "1").mkdir()
+    assert sweep.jobs(tmp_path) == [tmp_path / "0"]
+    assert Pruner(tmp_path / "0", config).judge(10) == ""
