@@ -120,7 +120,7 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool]:
         credentials.refuse(OmegaConf.to_yaml(composed.hydra.sweeper))
         for problem in name_problems(str(composed.name)):
             raise ConfigError(problem)
-        config = _check([str(one.input_line) for one in fixed], bool(composed.sweep.optuna))
+        config = _check([str(one.input_line) for one in fixed])
     settings: Any = OmegaConf.to_object(composed.sweep)
     jobs = math.prod(len(list(one.sweep_iterator())) for one in parsed if one.is_discrete_sweep())
     varied = [one.key_or_group for one in parsed if one.is_sweep_override()]
@@ -153,7 +153,7 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool]:
     return directory, planned, settings.resume
 
 
-def _check(overrides: list[str], is_search: bool) -> cfg.Config | None:
+def _check(overrides: list[str]) -> cfg.Config | None:
     """Refuse what no job could be run with, before anything is written. Errors: ConfigError.
 
     Returns what all jobs share, where that is a config without what is swept.
@@ -167,8 +167,7 @@ def _check(overrides: list[str], is_search: bool) -> cfg.Config | None:
         # What does not fit without that which is swept is each job's own matter.
         return None
     assert isinstance(config, cfg.Config)
-    if is_search:
-        refuse_search(config)
+    refuse_search(config)
     if OmegaConf.missing_keys(composed):
         return None
     expand_paths(config)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .. import config as cfg
 from .. import terminal
-from ..report import costs, page, picture, repeats, subject, verdict
+from ..report import costs, importance, page, picture, repeats, subject, verdict
 from ..report.repeats import Configuration
 from ..report.subject import Run, shortened
 from ..runs import sweep
@@ -48,6 +48,13 @@ def show(directory: Path) -> int:
             console.print(f"  log: {os.path.relpath(run.directory / LOG)}", soft_wrap=True)
     for line in best(jobs):
         console.print(line, soft_wrap=True)
+    with errors_as_warnings(console, "no importance of the searched keys"):
+        if found := importance.of(jobs):
+            shares = ", ".join(f"{one.key} {one.text}" for one in found.keys[:4])
+            console.print(
+                f"Matters  {shares}: shares of the variance in {found.trials} trials, {found.chance:.2f} by chance",
+                soft_wrap=True,
+            )
     if failed:
         console.print("The same command with sweep.resume=true does what is missing; another one is a new sweep.")
     command = terminal.command("report", terminal.place(directory))

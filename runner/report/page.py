@@ -15,7 +15,7 @@ from .. import config as cfg
 from ..data import about
 from ..metrics import COUNTED, HEADLINE, MANY, METRICS, Metric
 from ..terminal import duration, printable
-from . import charts, costs, per_class, subject, verdict
+from . import charts, costs, importance, per_class, subject, verdict
 from .subject import Run, shortened
 
 #: What the page and its Markdown have near their beginning.
@@ -112,6 +112,7 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         ],
         "configurations": configurations,
         "compared_headings": ["configuration", "runs", "monitored", first.title, "behind the best", "difference"],
+        "importances": importance.of(runs),
         "first": first.name,
         "compared_by": subject.compared_by(runs).title,
         "colors": colors,

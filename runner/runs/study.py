@@ -48,6 +48,8 @@ def load(directory: Path) -> Any | None:
     try:
         import optuna
 
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.load_study(study_name=NAME, storage=_storage(directory))
     except (ImportError, ValueError, KeyError, TypeError):
         return None

@@ -1,0 +1,107 @@
+"""How much of what a search found each of its keys explains, and how sure that is."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..runs import study as studies
+from ..runs.sweep import STUDY
+from .subject import Run
+
+#: Finished trials below which nothing is said.
+FEWEST = 10
+#: Trees of a forest, and times that the trials are drawn again for the ranges.
+TREES, DRAWN = 16, 10
+
+
+@dataclass
+class Importance:
+    """Of one key of a search's space."""
+
+    key: str
+    share: float
+    """Of the variance of the monitored metric over the space, what this key explains by itself, from 0 to 1."""
+    low: float
+    high: float
+    """The range of it over trials that were drawn again."""
+
+    @property
+    def text(self) -> str:
+        """`0.71 (0.40 … 0.85)`."""
+        return f"{self.share:.2f} ({self.low:.2f} … {self.high:.2f})"
+
+
+@dataclass
+class Importances:
+    """Of all keys of a search, the most important one first."""
+
+    keys: list[Importance]
+    trials: int
+    """Finished trials that they follow from."""
+    chance: float
+    """The most that any key explained of values that were dealt to the trials by chance."""
+
+    @property
+    def sentence(self) -> str:
+        """What they are, and what they do not say."""
+        return (
+            "Share of the variance of what was monitored that a key explains by itself (fANOVA; Hutter et al., 2014), "
+            f"from {self.trials} finished trials; the rest is explained by keys together or by none. In brackets: the "
+            f"range of {DRAWN} times in which the trials were drawn again; where ranges overlap the order of the keys "
+            f"is not known. Of values dealt by chance, {DRAWN} times, a key explained up to {self.chance:.2f}: smaller "
+            "shares say nothing. All holds for the ranges that were searched alone."
+        )
+
+
+def of(runs: Sequence[Run]) -> Importances | None:
+    """The importances of the search that runs are of; None where they are of none, or it has too few trials."""
+    folders = {run.directory.parent for run in runs}
+    if len(folders) != 1 or not (path := folders.pop() / STUDY).is_file():
+        return None
+    return of_study(path.parent, path.stat().st_size)
+
+
+@functools.lru_cache(1)
+def of_study(directory: Path, _size: int = 0) -> Importances | None:
+    """The same of the folder of a search. It takes a second, and the end of a search asks twice."""
+    study = studies.load(directory)
+    if study is None:
+        return None
+    from optuna.trial import TrialState
+
+    trials = [one for one in study.get_trials(deepcopy=False) if one.state is TrialState.COMPLETE]
+    names = list(trials[0].params) if trials else []
+    trials = [one for one in trials if list(one.params) == names]
+    values = [one.values[0] for one in trials]
+    if len(trials) < FEWEST or not (shares := _shares(trials, values, 0)):
+        return None
+    generator = random.Random(0)
+    again, chance = [], []
+    for seed in range(1, DRAWN + 1):
+        drawn = generator.choices(range(len(trials)), k=len(trials))
+        again.append(_shares([trials[place] for place in drawn], [values[place] for place in drawn], seed))
+        chance.append(_shares(trials, generator.sample(values, len(values)), seed))
+    found = []
+    for name, share in sorted(shares.items(), key=lambda pair: -pair[1]):
+        of_key = [one.get(name, share) for one in again]
+        found.append(Importance(name.lstrip("+"), share, min(of_key), max(of_key)))
+    return Importances(found, len(trials), max(share for one in chance for share in [*one.values(), 0.0]))
+
+
+def _shares(trials: Sequence[Any], values: Sequence[float], seed: int) -> dict[str, float]:
+    """Key → share; empty where all trials came to the same, or no key was varied."""
+    import optuna
+
+    study = optuna.create_study(directions=["maximize"])
+    for trial, value in zip(trials, values, strict=True):
+        study.add_trial(optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=value))
+    try:
+        evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, max_depth=16, seed=seed)
+        return dict(evaluator.evaluate(study))
+    except (ImportError, RuntimeError, ValueError):
+        return {}
