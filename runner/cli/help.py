@@ -28,6 +28,7 @@ Verbs (`runner VERB --help` says more; RUN is a run directory DIR or an MLflow r
   export RUN          write a network as ONNX, Paddle or safetensors files, compared with the trained one
   bench RUN…          latency, throughput and size of exported networks, side by side
   predict RUN IMAGES  classify files, folders, globs, with the trained network or an exported file: a table, CSV, JSON
+  serve EXPORT        answer over HTTP what an exported network says of pictures, without Paddle
   data [OVERRIDES]    check the images of a set and show them: counts, broken files, duplicates, augmentation
   models [PATTERN]    the networks that model=NAME takes, with parameters, MACs and, measured here, latency
   lr [OVERRIDES]      train some steps while the learning rate rises, and suggest one
@@ -36,6 +37,7 @@ Verbs (`runner VERB --help` says more; RUN is a run directory DIR or an MLflow r
   config [OVERRIDES]  the config that they compose, as a tree, with what differs from the defaults marked
   ui [URI]            open MLflow on the runs of this folder
   sync DIR…           send trackers, such as MLflow, what they missed of some runs
+  migrate DIR…        bring stored runs of earlier versions to this one; --dry-run says what it would do
   kernels             which convolutions the CPU's compiled kernels compute, and how much faster
   doctor              what is installed, which device is used, what to mend
   completion          print what makes bash or zsh complete groups, choices and keys

@@ -86,6 +86,11 @@ def keys_of(composed: Any) -> list[str]:
     return [key for key in dict(_leaves(plain, "")) if not key.startswith("hydra.")]
 
 
+def keys_in(plain: Any) -> set[str]:
+    """The dotted keys of a config as plain values, of whatever version."""
+    return set(dict(_leaves(plain, "")))
+
+
 def to_plain(value: Any) -> Any:
     """A config, or a part of it, as dicts, lists, strings, numbers, booleans and None."""
     if is_dataclass(value):

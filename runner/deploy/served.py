@@ -45,9 +45,10 @@ class Served:
             from mlflow.exceptions import MlflowException
 
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        return [self._answer(probabilities) for probabilities in answers]
+        return [self.answer(probabilities) for probabilities in answers]
 
-    def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
+    def answer(self, probabilities: np.ndarray) -> dict[str, Any]:
+        """What is said of an image with these probabilities, float32 [classes]."""
         deployed = self.deployed
         every = dict(zip(deployed.classes, map(float, probabilities), strict=True))
         best = named(probabilities, deployed.classes, deployed.thresholds, deployed.unknown_below)

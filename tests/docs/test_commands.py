@@ -22,6 +22,9 @@ from tests.docs.pages import PAGES, ROOT, commands, words
 ELSEWHERE = {
     "python -m runner ui": "tests/e2e/test_mlflow_pages.py serves it",
     "python -m paddle.distributed.launch": "tests/e2e/test_ranks.py launches it",
+    "curl --data-binary": "tests/deploy/test_http.py asks it",
+    "python -m runner migrate outputs": "tests/checkpoints/test_migration.py migrates runs",
+    "python -m runner serve": "tests/deploy/test_http.py asks it",
     "mlflow models serve": "tests/deploy/test_serving.py serves it",
     "curl http://127.0.0.1:5001/invocations": "tests/deploy/test_serving.py asks it",
     "python -m runner eval RUN data.root=OTHER": "tests/cli/verbs/test_eval.py measures other folders",

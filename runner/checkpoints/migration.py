@@ -1,0 +1,180 @@
+"""Bringing the directories of runs of earlier versions to the present one, without losing anything of them.
+
+What a file was is kept in the folder `before-migration` of the run; a file gets its new content in one step. What was
+done before is not done again, whatever the process was stopped at.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import files, stored, terminal
+from ..config import store
+from ..errors import CheckpointError, Damaged
+from ..processes import locked
+from ..runs import result as results
+from ..runs.events import parse
+from ..runs.journal import CHECKPOINT_FILES, CHECKPOINTS, CONFIG, JOURNAL, LOCK, PER_CLASS, RANKS, RESULT, Journal
+
+#: Where the files of a run stay as they were.
+KEPT = "before-migration"
+#: The layout of checkpoints that version 0.1.0 wrote.
+FIRST_LAYOUT = 1
+*TENSORS, STATE = CHECKPOINT_FILES
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to be done with one file of a run."""
+
+    file: str
+    what: str
+    do: Callable[[], None] | None = None
+    """None where nothing can be done."""
+
+
+def migrate(directory: Path, dry: bool) -> list[str]:
+    """Bring a run directory to the present version, unless `dry`; returns what there was to do, a line each.
+
+    Errors: CheckpointError for a run that is being trained, Damaged, ConfigError for a config that no reader knows,
+    ForeignPath for links.
+    """
+    files.refuse_links(directory)
+    if dry:
+        return [f"{change.file}: {change.what}" for change in changes(directory)]
+    (directory / RANKS).mkdir(exist_ok=True)
+    with locked(directory / LOCK, patience_s=0) as lock:
+        if lock is None:
+            raise CheckpointError(f"{directory} is being trained. Wait until it has ended.")
+        done = []
+        for change in changes(directory):
+            if change.do:
+                keep(directory, change.file)
+                change.do()
+            done.append(f"{change.file}: {change.what}")
+        return done
+
+
+def changes(directory: Path) -> Iterator[Change]:
+    """What there is to do, found while it is done: of a checkpoint the end of the run has to be known."""
+    yield from _config(directory)
+    yield from _journal(directory)
+    yield from _checkpoints(directory)
+
+
+def keep(directory: Path, name: str) -> None:
+    """Keep a copy of a file as it is, unless an earlier one is there."""
+    target = directory / KEPT / name
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with files.partial_file(target) as partial:
+        shutil.copyfile(directory / name, partial)
+
+
+def _config(directory: Path) -> Iterator[Change]:
+    """Keys that were renamed or moved, and those that were not there yet, with what they are for such a run."""
+    path = directory / CONFIG
+    if not path.is_file():
+        return
+    before = stored.read_yaml(path, dict[str, Any])
+    config = store.read(path)
+    after = store.to_plain(config)
+    if before == after:
+        return
+    old, new = (store.keys_in(part) for part in (before, after))
+    gone = sorted(old - new)
+    words = [f"{len(new - old)} keys added", *([f"{', '.join(gone[:3])} replaced"] if gone else [])]
+    yield Change(CONFIG, "; ".join(words), lambda: store.write(config, path))
+
+
+def _journal(directory: Path) -> Iterator[Change]:
+    """The end of a run, which 0.1.0 wrote without an exit code: it is said again, behind what there is."""
+    last: dict[str, Any] | None = None
+    with stored.opened(directory / JOURNAL) as stream:
+        for line in stream or ():
+            if parse(line) is None:
+                last = _old_end(line) or last
+            elif b'"ended"' in line or b'"resumed"' in line:
+                last = None
+    if last is not None:
+        end = {"time": last["time"], "status": last["status"], "reason": str(last.get("reason", ""))}
+        code = 0 if end["status"] == "FINISHED" else 1
+        yield Change(
+            JOURNAL, f"says again that the run ended, {end['status']}",
+            lambda: Journal(directory).append("ended", **end, exit_code=code),
+        )  # fmt: skip
+
+
+def _old_end(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or event.get("event") != "ended" or "exit_code" in event:
+        return None
+    known = event.get("status") in ("FINISHED", "FAILED", "KILLED") and isinstance(event.get("time"), (int, float))
+    return event if known else None
+
+
+def _checkpoints(directory: Path) -> Iterator[Change]:
+    """Checkpoints of the first layout get the digests and names that the present one has. Their tensors stay."""
+    for path in sorted((directory / CHECKPOINTS).glob(f"step-*/{STATE}")):
+        values = stored.read_json(path, dict[str, Any])
+        if values is None or values.get("format") != FIRST_LAYOUT:
+            continue
+        name = str(path.relative_to(directory))
+        if classes := results.per_class(directory / PER_CLASS).get("classes"):
+            convert = functools.partial(_convert, path, values, classes)
+            yield Change(name, f"layout {FIRST_LAYOUT} gets what the present one has, digests among it", convert)
+        else:
+            # Only a run that has ended says what its classes are called.
+            weights = terminal.pasted("checkpoint.init_from", path.with_name(CHECKPOINT_FILES[0]))
+            yield Change(name, f"stays: what its classes are called is not known. Its weights can be taken: {weights}")
+
+
+def _convert(path: Path, values: dict[str, Any], classes: list[str]) -> None:
+    """Write the state of a checkpoint in the present layout."""
+    from .state import State, write
+
+    try:
+        progress = stored.typed(values["progress"], _progress())
+        result = results.read(path.parents[2] / RESULT)
+        state = State(
+            networks=list(values["networks"]),
+            steps=result.progress.step if result and result.progress else progress.step,
+            seconds=result.seconds if result else 0.0,
+            data="",
+            classes=classes,
+            progress=progress,
+            schedules=list(values["schedules"]),
+            scaler=values.get("scaler") or {},
+            random=values["random"],
+            digests={name: _digest(place) for name in TENSORS if (place := path.with_name(name)).is_file()},
+            paddle=str(values.get("paddle", "")),
+            runner="0.1.0",
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Damaged(f"{path} is damaged: {error!r}. Take another checkpoint, or train again.") from error
+    write(path, state)
+
+
+def _progress() -> Any:
+    from ..training.state import Progress
+
+    return Progress
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        state = hashlib.blake2b(digest_size=16)
+        while content := stream.read(1 << 20):
+            state.update(content)
+    return state.hexdigest()

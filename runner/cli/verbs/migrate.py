@@ -1,0 +1,52 @@
+"""Runs of earlier versions, brought to this one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from ... import runs
+from ...errors import CheckpointError, RunFailed, UserError
+
+
+def main(arguments: list[str]) -> int:
+    """`migrate [RUN…] [--dry-run]`; a folder stands for all runs below it."""
+    parser = argparse.ArgumentParser(
+        prog="runner migrate",
+        description="Bring the files of stored runs to this version. What they were is kept in before-migration/.",
+    )
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", default=["outputs"], help="run directories, or folders of them (outputs)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what there is to do")
+    options = parser.parse_args(arguments)
+    directories = list(dict.fromkeys(directory for place in options.runs for directory in _below(Path(place))))
+    # Most runs have nothing to do, and no need of Paddle.
+    from ...checkpoints.migration import migrate
+
+    failures, changed = {}, 0
+    for directory in directories:
+        name = os.path.relpath(directory)
+        try:
+            done = migrate(directory, options.dry_run)
+        except UserError as error:
+            failures[name] = error
+            print(f"{name}: left as it is: {error}")
+            continue
+        changed += bool(done)
+        for line in done:
+            print(f"{name}: {'would change ' if options.dry_run else ''}{line}")
+    word = "to migrate" if options.dry_run else "migrated"
+    print(f"{changed} of {len(directories)} runs {word}, {len(directories) - changed - len(failures)} up to date")
+    if failures:
+        first = next(iter(failures.values()))
+        raise RunFailed(f"Left as they are: {', '.join(failures)}. The reasons are given above.", first.exit_code)
+    return 0
+
+
+def _below(place: Path) -> list[Path]:
+    directories = list(runs.find(place)) if place.is_dir() else []
+    if not directories:
+        raise CheckpointError(f"{place}: no run was found. `python -m runner runs` lists those of this folder.")
+    return directories

@@ -1,0 +1,38 @@
+"""An exported network behind HTTP. Imports neither Paddle nor MLflow."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ...deploy import engines, manifest
+from ...errors import CheckpointError
+from .arguments import bounded
+
+
+def main(arguments: list[str]) -> int:
+    """`serve EXPORT [--host NAME] [--port N] [--engine NAME] [--threads N]`, until Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="runner serve", description="Answer over HTTP what an exported network says of pictures."
+    )
+    parser.add_argument("export", metavar="EXPORT", help="folder of an export, or the run directory that has it")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")
+    parser.add_argument("--port", type=bounded(int, 1, 65_535), default=8080, metavar="N", help="(%(default)s)")
+    parser.add_argument("--engine", choices=tuple(engines.INSTALL), help="what computes (that of the recommendation)")
+    parser.add_argument("--threads", type=bounded(int, 1, 1024), default=1, metavar="N", help="of one picture")
+    options = parser.parse_args(arguments)
+    folder = Path(options.export)
+    if not (folder / manifest.MANIFEST).is_file():
+        folder /= manifest.EXPORT
+    if not (folder / manifest.MANIFEST).is_file():
+        raise CheckpointError(f"{options.export} holds no export. Write one: runner export RUN --format onnx")
+    from ...deploy import serving
+    from ...deploy.predict import Deployed
+
+    deployed = Deployed(folder, threads=options.threads, engine=options.engine)
+    server = serving.Server(deployed, options.host, options.port)
+    address = f"http://{options.host}:{options.port}"
+    print(f"Serving  {deployed.manifest.model} at {address}{serving.PREDICT} (Ctrl-C ends it)", flush=True)
+    print(f"         curl --data-binary @photo.jpg {address}{serving.PREDICT}", flush=True)
+    serving.serve(server)
+    return 0

@@ -1,0 +1,135 @@
+"""Answers over HTTP for pictures: what `predict` says, of one exported network, without Paddle and MLflow."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import socket
+from types import FrameType
+from typing import Any
+
+from .. import processes, terminal
+from ..errors import ConfigError, DataError
+from .predict import Deployed, cores
+from .served import Served
+
+PREDICT, HEALTH = "/predict", "/health"
+#: Bytes of a picture's file, and connections at a time: what a server may be made to keep in memory.
+MAX_BYTES, MAX_CONNECTIONS = 32 * 1024 * 1024, 32
+#: Seconds in which a client has to say or take something.
+PATIENCE_S = 20
+
+
+class Server(ThreadingHTTPServer):
+    """`POST /predict` with the bytes of a picture's file; `GET /health`. Each request has a thread of its own."""
+
+    daemon_threads = True
+    request_queue_size = MAX_CONNECTIONS
+
+    def __init__(self, deployed: Deployed, host: str, port: int) -> None:
+        """Errors: ConfigError where the address cannot be listened on."""
+        self.deployed, self.answers = deployed, Served(deployed)
+        self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._computing = threading.BoundedSemaphore(cores())
+        try:
+            super().__init__((host, port), _Handler)
+        except OSError as error:
+            raise ConfigError(f"{host}:{port} cannot be listened on: {error.strerror}. Name another --port.") from error
+
+    def answer(self, content: bytes) -> dict[str, Any]:
+        """What the network says of a picture; as many at a time as there are cores. Errors: DataError."""
+        with self._computing:
+            batch = self.deployed.prepare(content)[None]
+            return self.answers.answer(self.deployed.compute(batch)[0])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection a thread, unless there are too many."""
+        if not self._connections.acquire(blocking=False):
+            self._refuse(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room for another connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._connections.release()
+
+    def _refuse(self, request: socket) -> None:
+        try:
+            request.settimeout(0)
+            request.sendall(b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+        except OSError:
+            pass
+        finally:
+            self.shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away needs no traceback."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    server_version, sys_version = "runner", ""
+    timeout = PATIENCE_S
+
+    def do_GET(self) -> None:
+        if self.path != HEALTH:
+            self._send(HTTPStatus.NOT_FOUND, {"error": f"There is POST {PREDICT} and GET {HEALTH}."})
+            return
+        described = self.server.deployed.manifest
+        self._send(HTTPStatus.OK, {"status": "ok", "model": described.model, "classes": described.classes})
+
+    def do_POST(self) -> None:
+        if self.path != PREDICT:
+            self._send(HTTPStatus.NOT_FOUND, {"error": f"There is POST {PREDICT} and GET {HEALTH}."})
+            return
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            self._send(HTTPStatus.LENGTH_REQUIRED, {"error": "The request has no Content-Length."})
+        elif len(length) > len(str(MAX_BYTES)) or int(length) > MAX_BYTES:
+            reason = f"A picture's file may have {MAX_BYTES:,} bytes."
+            self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": reason})
+        elif len(content := self.rfile.read(int(length))) == int(length):
+            self._predict(content)
+
+    def _predict(self, content: bytes) -> None:
+        try:
+            self._send(HTTPStatus.OK, self.server.answer(content))
+        except DataError as error:
+            self._send(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+
+    def _send(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, _format: str, *arguments: Any) -> None:
+        """One line a request, of which a client chooses the path."""
+        if self.path != HEALTH:
+            words = terminal.printable(" ".join(map(str, arguments)))
+            terminal.say(f"{time.strftime('%F %T')} {self.client_address[0]} {words}")
+
+
+def serve(server: Server) -> None:
+    """Answer until SIGINT or SIGTERM comes; requests that have begun are finished, or end with their patience."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        # `shutdown` waits for the loop that this very thread is in.
+        threading.Thread(target=server.shutdown, daemon=True).start()
+
+    before = {number: signal.signal(number, stop) for number in processes.stopping()}
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
