@@ -5,6 +5,7 @@
 # make test-launchers  every way a sweep can break, with every launcher
 # make test-matrix  every mode with every compression and both kinds of networks, and what networks of others can do
 # make test-damage  every file of a run, every kind of damage and every verb
+# make test-gpu  on a machine with NVIDIA GPUs: everything that is written for them, and a table of what it found
 # make test-fuzz   thousands of random overrides, forged pickles and broken pictures
 # make wheel   build the wheel into dist/
 # make smoke   install the wheel in an environment of its own, elsewhere, and train with it for some steps
@@ -23,6 +24,10 @@ SMOKE := build/smoke
 INSTALLED := $(VENV)/.installed
 DEVELOPMENT := $(VENV)/.installed-dev
 
+# An environment of its own: the two builds of Paddle overwrite each other's files. GPU_INDEX has Paddle's for another CUDA.
+GPU ?= .venv-gpu
+GPU_INDEX ?= https://www.paddlepaddle.org.cn/packages/stable/cu126/
+
 # Install this package with extras, with one line of progress in place of pip's hundreds, and a dot where pip is silent for
 # two seconds; errors pass through.
 define install
@@ -34,7 +39,7 @@ while read -t 2 -r verb object rest || [ $$? -gt 128 ]; do case "$$verb $$object
 esac; done; echo; }
 endef
 
-.PHONY: run test test-all test-damage test-chaos test-launchers test-matrix test-fuzz wheel smoke docs lint bench clean
+.PHONY: run test test-gpu test-all test-damage test-chaos test-launchers test-matrix test-fuzz wheel smoke docs lint bench clean
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)
@@ -45,6 +50,9 @@ test: $(DEVELOPMENT) lint
 
 test-all: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+
+test-gpu: $(GPU)/.installed
+	$(GPU)/bin/python -m pytest -m gpu tests/gpu $(ARGS)
 
 test-chaos: $(DEVELOPMENT)
 	$(BIN)/python -m tests.chaos $(ARGS)
@@ -102,5 +110,11 @@ $(DEVELOPMENT): $(INSTALLED)
 	$(call install,cpu dev)
 	@touch $@
 
+$(GPU)/.installed: pyproject.toml
+	@$(GPU)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(GPU)
+	$(GPU)/bin/python -m pip install -q 'paddlepaddle-gpu>=3.1,<4' -i $(GPU_INDEX)
+	$(GPU)/bin/python -m pip install -q -e '.[dev]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-gpu build dist *.egg-info

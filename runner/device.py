@@ -16,15 +16,21 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import config as cfg
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 log = logging.getLogger("runner")
 
 CPUINFO = Path("/proc/cpuinfo")
 #: The variable with the number of a sweep's jobs that run beside each other on this machine.
 AT_ONCE = "RUNNER_AT_ONCE"
+#: The variable with the number of a process's GPU, as Paddle and its launcher know it.
+SELECTED_GPU = "FLAGS_selected_gpus"
 #: Bytes of addresses, not of memory: Paddle 3.3.1 with one thread.
 LEAST_ADDRESSES = 1 << 30
 #: Parameters of glibc's `mallopt`, and their defaults.
@@ -139,14 +145,36 @@ def load_paddle(threads: int | None) -> None:
         os.close(nowhere)
 
 
-def choose(config: cfg.Train, amp: cfg.Amp, devices: Sequence[int] = ()) -> str:
+def gpus() -> int:
+    """How many GPUs Paddle sees: those that CUDA_VISIBLE_DEVICES leaves, with numbers from 0."""
+    import paddle
+
+    return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
+
+
+def own_gpu(devices: Sequence[int] = ()) -> int:
+    """Number of the GPU of this process: the one that whoever started it chose, else the first of `devices`, else 0.
+
+    Errors: ConfigError where there is no such GPU; Paddle would say that of a process in one of many places.
+    """
+    number = int(os.environ.get(SELECTED_GPU, "").partition(",")[0] or next(iter(devices), 0))
+    if number >= (count := gpus()):
+        raise ConfigError(
+            f"launch.devices: a process is to use GPU {number}, and Paddle sees {count}, numbered from 0 "
+            f"(CUDA_VISIBLE_DEVICES may hide others). Use launch.nproc_per_node={count}, other launch.devices, or "
+            "train.device=cpu."
+        )
+    return number
+
+
+def choose(config: cfg.Train, devices: Sequence[int] = ()) -> str:
     """Set Paddle's device, threads and flags; returns `cpu` or `gpu`.
 
     devices: numbers of the GPUs that were asked for. Errors: ConfigError where a GPU is asked for and there is none.
     """
     import paddle
 
-    available = paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    available = gpus() > 0
     if config.device is cfg.Device.gpu and not available:
         raise ConfigError(
             "train.device=gpu: this Paddle sees no GPU. Install paddlepaddle-gpu (see the README), or use "
@@ -158,11 +186,11 @@ def choose(config: cfg.Train, amp: cfg.Amp, devices: Sequence[int] = ()) -> str:
             f"as many processes on a CPU: launch.nproc_per_node={len(devices)}"
         )
     place = "gpu" if available and config.device is not cfg.Device.cpu else "cpu"
-    paddle.device.set_device(place)
+    paddle.device.set_device(f"gpu:{own_gpu(devices)}" if place == "gpu" else "cpu")
     beside = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
     paddle.base.core.set_num_threads(int(environment(config.threads, beside)["OMP_NUM_THREADS"]))
     if place == "gpu":
-        _tune_gpu(mixed=isinstance(amp, cfg.Bf16))
+        _tune_gpu()
     else:
         tune_malloc()
     return place
@@ -189,10 +217,11 @@ def restore_malloc() -> None:
         library.malloc_trim(0)
 
 
-def _tune_gpu(mixed: bool) -> None:
-    """Choices of cuDNN by measuring; with mixed precision also channels last where tensor cores want them.
+def _tune_gpu() -> None:
+    """Choices of cuDNN by measuring.
 
-    Not verified on a GPU.
+    Paddle's own choice of channels-last layouts (`incubate.autotune`) stays off: Paddle 3.3.1 hides it from shapes, but
+    not from what reads tensors in other ways, such as operators of this package. Not verified on a GPU.
     """
     import paddle
 
@@ -200,8 +229,20 @@ def _tune_gpu(mixed: bool) -> None:
         # A flag that this build does not know is an error.
         with contextlib.suppress(ValueError):
             paddle.set_flags({name: True})
-    if mixed:
-        paddle.incubate.autotune.set_config({"layout": {"enable": True}})
+
+
+def move_to_cpu(*networks: nn.Layer) -> None:
+    """From here on compute on the CPU, with these networks in float32; nothing is done where that is so already.
+
+    GPUs round the factors of float32 products to fewer bits (TF32), and mixed precision rounds more.
+    """
+    if not is_cpu():
+        import paddle
+
+        paddle.device.set_device("cpu")
+        for network in networks:
+            network.to(device="cpu")
+            network.float()
 
 
 def is_cpu() -> bool:

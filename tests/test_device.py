@@ -32,7 +32,7 @@ def test_other_processors_are_left_alone(tmp_path, monkeypatch):
 
 def test_a_gpu_that_is_not_there_is_refused_with_the_remedy():
     with pytest.raises(ConfigError, match=r"train\.device=gpu: this Paddle sees no GPU\. .*train\.device=cpu"):
-        device.choose(cfg.Train(device=cfg.Device.gpu), cfg.AmpOff())
+        device.choose(cfg.Train(device=cfg.Device.gpu))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts page faults by /proc")

@@ -48,11 +48,13 @@ def export(directory: Path, subject: Subject, calibration: Iterable[Batch], test
     """Write `export/` of a run directory: files in the formats of `deploy.formats` and `model.json` beside them.
 
     The files of an earlier export are replaced once all new ones are there. `calibration` are training images for
-    ranges that training left open, `test` the images on which every file is compared with the trained network. Errors:
-    CheckpointError for a float file that differs by more than rounding; ConfigError where a tool is missing.
+    ranges that training left open, `test` the images on which every file is compared with the trained network: in
+    float32 on the CPU, where the files run, and the network stays there. Errors: CheckpointError for a float file that
+    differs by more than rounding; ConfigError where a tool is missing.
     """
     files.refuse_foreign(directory / EXPORT, MANIFEST)
     files.remove_partials(directory)
+    device.move_to_cpu(*filter(None, (subject.network, subject.reference)))
     with files.partial_folder(directory / EXPORT) as partial:
         exported = _write(partial, subject, calibration, test)
         files.put_in_place(partial, directory / EXPORT, MANIFEST, FILES)

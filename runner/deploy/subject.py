@@ -10,7 +10,6 @@ from .. import config as cfg
 from .. import models
 from ..models import Networks
 from ..runs.result import Calibration
-from ..training.precision import Precision
 from ..training.thresholds import USUAL
 
 
@@ -25,8 +24,6 @@ class Subject:
     config: cfg.Config
     model: cfg.Model
     classes: list[str]
-    precision: Precision
-    """How its forward passes are cast."""
     temperature: float | None = None
     """What its logits are divided by for calibrated probabilities; None: nothing."""
     unknown_below: float | None = None
@@ -42,7 +39,6 @@ class Subject:
         config: cfg.Config,
         networks: Networks,
         classes: list[str],
-        precision: Precision,
         calibration: Calibration | None = None,
         thresholds: list[float] | None = None,
         reference: nn.Layer | None = None,
@@ -53,6 +49,6 @@ class Subject:
         model = models.model_of(config, name)
         fitted = calibration or Calibration()
         return cls(
-            networks[name], name, config, model, classes, precision, fitted.temperature, fitted.unknown_below,
+            networks[name], name, config, model, classes, fitted.temperature, fitted.unknown_below,
             thresholds, reference,
         )  # fmt: skip

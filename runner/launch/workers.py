@@ -52,7 +52,7 @@ class Node:
         if self.world_size == 1 and not self.devices:
             return {}
         rank, host = self.first + local, master.rpartition(":")[0]
-        variables = {"PADDLE_LOCAL_SIZE": str(self.local_world_size), "FLAGS_selected_gpus": str(self.devices[local])}
+        variables = {"PADDLE_LOCAL_SIZE": str(self.local_world_size), device.SELECTED_GPU: str(self.devices[local])}
         if self.world_size > 1:
             # Only the master is connected to; the others need a name each.
             endpoints = [f"{host}:{number}" for number in range(self.world_size)]

@@ -21,6 +21,7 @@ from ..models.efficientnet_lite import DropConnect
 from .ranks import Ranks
 
 _Norm = nn.layer.norm._BatchNormBase
+_HALVES = (paddle.float16, paddle.bfloat16)
 
 
 def statistics(networks: nn.Layer) -> list[tuple[nn.Layer, Tensor]]:
@@ -102,6 +103,9 @@ class _Normalize(PyLayer):
     ) -> tuple[Tensor, Tensor, Tensor]:
         others = [number for number in range(x.ndim) if number != axis]
         shape = [-1 if number == axis else 1 for number in range(x.ndim)]
+        ctx.dtype = x.dtype
+        # Squares of half precision overflow.
+        x = x.astype("float32") if x.dtype in _HALVES else x
         own = paddle.full([1], math.prod(x.shape[number] for number in others), "float64")
         sums = ranks.all_reduce_sum(paddle.concat([x.sum(others, "float64"), own]))
         mean = (sums[:-1] / sums[-1]).astype(x.dtype)
@@ -112,15 +116,17 @@ class _Normalize(PyLayer):
         ctx.save_for_backward(normal, rate, gamma, sums[-1])
         ctx.ranks, ctx.others, ctx.shape = ranks, others, shape
         y = normal * gamma.reshape(shape) + beta.reshape(shape)
-        return y, mean.detach(), variance.astype(x.dtype)
+        return y.astype(ctx.dtype), mean.detach(), variance.astype(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, *_statistics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         normal, rate, gamma, count = ctx.saved_tensor()
+        dy = dy.astype(normal.dtype)
         dbeta, dgamma = dy.sum(ctx.others, "float64"), (dy * normal).sum(ctx.others, "float64")
         shift, slope = (ctx.ranks.all_reduce_sum(paddle.concat([dbeta, dgamma])) / count).astype(dy.dtype).chunk(2)
         inner = dy - shift.reshape(ctx.shape) - normal * slope.reshape(ctx.shape)
-        return (gamma * rate).reshape(ctx.shape) * inner, dgamma.astype(dy.dtype), dbeta.astype(dy.dtype)
+        dx = (gamma * rate).reshape(ctx.shape) * inner
+        return dx.astype(ctx.dtype), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
 
 
 @functools.cache
@@ -131,7 +137,8 @@ def _synchronized_range(plain: Any) -> Any:
         if not self.training:
             return plain.forward(self, x)
         with paddle.no_grad():
-            magnitude, keep = self._ranks.all_reduce_max(x.abs().max().reshape([1])), self._moving_rate
+            largest = x.abs().max().reshape([1]).astype(self._accum.dtype)
+            magnitude, keep = self._ranks.all_reduce_max(largest), self._moving_rate
             paddle.assign(keep * self._accum + magnitude, self._accum)
             paddle.assign(keep * self._state + 1, self._state)
             paddle.assign(self._accum / self._state, self._scale)

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import paddle
 from paddle import Tensor
 
+from .. import device
 from ..errors import RunFailed, UserError
 from ..runs.protocol import PEERS
 from .network import Network
@@ -112,14 +113,17 @@ def join() -> Ranks:
     """Meet the other processes that the launcher's variables name (`PADDLE_TRAINER_ID`, …); return once all are there.
 
     CPUs of one machine exchange through sockets of the command's, of several through gloo, GPUs through NCCL. Errors:
-    as in `Network`.
+    as in `Network`; ConfigError where this process has no GPU of its own.
     """
     world = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if world == 1:
         return ALONE
     rank = int(os.environ["PADDLE_TRAINER_ID"])
-    if not (paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count()):
+    if not device.gpus():
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
-    if PEERS in os.environ and os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":
+    on_cpus = os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo"
+    if not on_cpus:
+        device.own_gpu()
+    if PEERS in os.environ and on_cpus:
         return Ranks(rank, world, Sockets(rank, [int(number) for number in os.environ[PEERS].split(",")]))
     return Ranks(rank, world, Network(rank, world, os.environ["PADDLE_MASTER"]))

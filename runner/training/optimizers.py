@@ -68,7 +68,8 @@ class Optimization:
         norm = paddle.stack([(gradient.astype("float32") ** 2).sum() for gradient in gradients]).sum().sqrt()
         factor = self.clip_norm / paddle.maximum(norm, paddle.full([], self.clip_norm))
         for gradient in gradients:
-            gradient.scale_(factor.astype(gradient.dtype))
+            # `scale_` would take the factor for a number, which a GPU is waited for to tell.
+            gradient.multiply_(factor.astype(gradient.dtype))
 
     def step(self) -> None:
         """Clip, then change the parameters."""

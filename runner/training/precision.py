@@ -15,6 +15,14 @@ from .. import config as cfg
 from ..errors import ConfigError
 from .optimizers import Optimization
 
+#: Major compute capability from which on Paddle 3.3.1 casts; below it warns, in every step, and computes in float32.
+LEAST_CAPABILITY = {"float16": 7, "bfloat16": 8}
+#: Operators that simulate integers. Paddle 3.3.1 would cast the ranges that they keep to float16 as well.
+IN_FLOAT32 = {
+    "fake_quantize_dequantize_abs_max", "fake_quantize_dequantize_moving_average_abs_max",
+    "fake_channel_wise_quantize_dequantize_abs_max",
+}  # fmt: skip
+
 
 @dataclass
 class Precision:
@@ -44,7 +52,7 @@ class Precision:
         """Context of forward passes and losses."""
         if self.level == "O0":
             return contextlib.nullcontext()
-        return paddle.amp.auto_cast(level=self.level, dtype=self.dtype)
+        return paddle.amp.auto_cast(level=self.level, dtype=self.dtype, custom_black_list=IN_FLOAT32)
 
     def decorate(self, networks: Sequence[nn.Layer], optimizers: Sequence[Any]) -> None:
         """Cast the weights in place and keep float32 masters where the level is O2."""
@@ -103,6 +111,14 @@ def build(config: cfg.Amp, device: str) -> Precision:
             "Use amp=off, or amp.fallback=true to train in float32 where there is no GPU."
         )
     dtype = {"fp16": "float16", "bf16": "bfloat16"}[config.kind]
+    if paddle.device.cuda.get_device_capability()[0] < LEAST_CAPABILITY[dtype]:
+        if config.fallback:
+            return Precision(fell_back=True)
+        other = "amp=fp16, amp=off" if dtype == "bfloat16" else "amp=off"
+        raise ConfigError(
+            f"amp={config.kind}: this GPU ({paddle.device.cuda.get_device_name()}) is too old for {dtype}, and Paddle "
+            f"would compute in float32. Use {other}, or amp.fallback=true to let it."
+        )
     if isinstance(config, cfg.Fp16):
         scaler = paddle.amp.GradScaler(init_loss_scaling=config.initial_scale, use_dynamic_loss_scaling=config.dynamic)
         return Precision(dtype, config.level.name, scaler)

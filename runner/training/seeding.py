@@ -43,9 +43,8 @@ def restore(saved: dict[str, Any]) -> None:
 
 
 def _own() -> int:
-    """Which generator is that of this process's device: Paddle has one for every GPU, and one for the CPU."""
-    place = paddle.base.framework._current_expected_place()
-    return place.get_device_id() if place.is_gpu_place() else 0
+    """Which generator is that of this process's device, `cpu` or `gpu:N`: Paddle gives those of every GPU."""
+    return int(paddle.device.get_device().partition(":")[2] or 0)
 
 
 def _plain(generator: Any) -> list[Any]:

@@ -9,6 +9,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
+from .. import device
 from ..kernels import functions, native
 from ..metrics import Sums
 from ..parallel import Ranks
@@ -43,7 +44,7 @@ def correct(logits: Tensor, labels: Tensor, k: int) -> Tensor:
         shares = paddle.take_along_axis(labels, classes, axis=1) * (~paddle.isnan(values)).astype("float32")
         return paddle.stack([shares[:, 0].sum(), shares.sum()])
     is_usual = (logits.dtype, labels.dtype) == (paddle.float32, paddle.int64)
-    if is_usual and logits.place.is_cpu_place() and not native.unavailable():
+    if is_usual and device.is_cpu() and not native.unavailable():
         return functions.hits(logits, labels, k)
     place = ranks(logits, labels)
     return paddle.stack([(place < 1).astype("float32").sum(), (place < k).astype("float32").sum()])

@@ -164,8 +164,7 @@ def _deploy(
     from ..deploy.subject import Subject
 
     training = run.training
-    classes, precision = training.loaders.classes, training.precision
-    subject = Subject.of(run.config, training.networks, classes, precision, fitted, thresholds, reference)
+    subject = Subject.of(run.config, training.networks, training.loaders.classes, fitted, thresholds, reference)
     try:
         exported = export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)
     except UserError as error:

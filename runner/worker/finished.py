@@ -180,7 +180,7 @@ def classifier(directory: Path, config: cfg.Config, name: str, pointer: str = "f
 
     Errors: CheckpointError.
     """
-    device.choose(config.train, config.amp)
+    device.choose(config.train)
     chosen = weights.read(directory, pointer)
     saved = checkpoint.verify(Path(chosen.origin)).state
     if name not in saved.networks:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from .. import __version__, files
+from .. import __version__, device, files
 from ..data import identity
 from .experiment import Experiment
 
@@ -25,7 +25,7 @@ def environment() -> dict[str, Any]:
         "numpy": np.__version__,
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "gpus": paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0,
+        "gpus": device.gpus(),
         "git": git_revision(),
     }
 

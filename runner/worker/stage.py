@@ -60,7 +60,7 @@ def prepare(
     The frozen teacher of `cls_teacher` is needed for training only, and only then all images are looked at.
     `expected` are the classes of the weights to come; `divide` as in `data.load`.
     """
-    place = device.choose(config.train, config.amp, config.launch.devices)
+    place = device.choose(config.train, config.launch.devices)
     notes: list[str] = []
     seeding.seed(config.train.seed)
     source, about = _checked(data.load(config.data, expected, divide), config.data, with_teacher, ranks, listing, notes)

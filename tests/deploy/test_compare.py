@@ -17,7 +17,6 @@ from runner.deploy.compare import compare
 from runner.deploy.manifest import ExportedFile
 from runner.deploy.subject import Subject
 from runner.errors import CheckpointError
-from runner.training.precision import Precision
 from tests.conftest import composed
 
 from . import helpers
@@ -40,7 +39,7 @@ def compared(folder, files, compression="none", images=IMAGES, labels=None, over
     found = replace(manifest.read(folder), files=files, compression=compression, recommended=None)
     config = composed(f"compression={compression}", *overrides)
     labels = np.zeros(len(images), dtype=np.int64) if labels is None else labels
-    subject = Subject(helpers.network(), "student", config, config.model, helpers.CLASSES, Precision())
+    subject = Subject(helpers.network(), "student", config, config.model, helpers.CLASSES)
     batches = [
         Batch(paddle.to_tensor(images[part]), paddle.to_tensor(labels[part]), part, len(part))
         for part in np.array_split(np.arange(len(images)), 3)

@@ -91,5 +91,5 @@ def exported(directory: Path, overrides: list[str]) -> None:
     """Train and write files, each of which is compared with the network. Errors: those of an export."""
     run = train(directory, overrides)
     training = run.training
-    subject = Subject.of(run.config, training.networks, training.loaders.classes, training.precision)
+    subject = Subject.of(run.config, training.networks, training.loaders.classes)
     export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)

@@ -124,7 +124,8 @@ def device() -> Iterator[Finding]:
     gpus, cuda = answer["gpus"], answer["cuda"]
     cards = "" if gpus else graphics_cards()
     if gpus:
-        yield Finding("device", "ok", f"{answer['device']} of {len(gpus)} ({', '.join(gpus)}), CUDA {cuda}")
+        mend = "nothing was verified on a GPU yet: `make test-gpu` in a clone tries everything on these (docs/gpu.md)"
+        yield Finding("device", "ok", f"{answer['device']} of {len(gpus)} ({', '.join(gpus)}), CUDA {cuda}", mend)
     elif cuda:
         summary = f"cpu, with a build for CUDA {cuda} that sees no GPU; nvidia-smi: {cards or 'none'}"
         mend = "check the driver and CUDA_VISIBLE_DEVICES" if cards else "install NVIDIA's driver"

@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
         chosen = thresholds.get(config.deploy.network)
         classes = stage.loaders.classes
         reference = finished.reference(directory, config, len(classes))
-        subject = Subject.of(config, stage.networks, classes, stage.precision, fitted, chosen, reference)
+        subject = Subject.of(config, stage.networks, classes, fitted, chosen, reference)
         try:
             exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test)
         except OSError as error:
