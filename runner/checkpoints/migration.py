@@ -21,7 +21,19 @@ from ..errors import CheckpointError, Damaged
 from ..processes import locked
 from ..runs import result as results
 from ..runs.events import parse
-from ..runs.journal import CHECKPOINT_FILES, CHECKPOINTS, CONFIG, JOURNAL, LOCK, PER_CLASS, RANKS, RESULT, Journal
+from ..runs.journal import (
+    CHECKPOINT_FILES,
+    CHECKPOINTS,
+    CONFIG,
+    JOURNAL,
+    LOCK,
+    MLFLOW,
+    PER_CLASS,
+    RANKS,
+    RESULT,
+    Journal,
+    tracked_file,
+)
 
 #: Where the files of a run stay as they were.
 KEPT = "before-migration"
@@ -56,7 +68,9 @@ def migrate(directory: Path, dry: bool) -> list[str]:
         done = []
         for change in changes(directory):
             if change.do:
-                keep(directory, change.file)
+                if change.file != JOURNAL:
+                    # To which something is only appended. With a journal the copies would be taken for a run, too.
+                    keep(directory, change.file)
                 change.do()
             done.append(f"{change.file}: {change.what}")
         return done
@@ -65,6 +79,7 @@ def migrate(directory: Path, dry: bool) -> list[str]:
 def changes(directory: Path) -> Iterator[Change]:
     """What there is to do, found while it is done: of a checkpoint the end of the run has to be known."""
     yield from _config(directory)
+    yield from _tracked(directory)
     yield from _journal(directory)
     yield from _checkpoints(directory)
 
@@ -93,6 +108,15 @@ def _config(directory: Path) -> Iterator[Change]:
     gone = sorted(old - new)
     words = [f"{len(new - old)} keys added", *([f"{', '.join(gone[:3])} replaced"] if gone else [])]
     yield Change(CONFIG, "; ".join(words), lambda: store.write(config, path))
+
+
+def _tracked(directory: Path) -> Iterator[Change]:
+    """What 0.1.0 noted of MLflow, without the key by which a store's run is known as this one."""
+    name = tracked_file(MLFLOW)
+    record = stored.read_json(directory / name, dict[str, Any]) or {}
+    if "run_id" in record and "key" not in record and "rebuilt" not in record:
+        what = "is put away: it does not say that the run in MLflow is this one. `runner sync` makes a new one there"
+        yield Change(name, what, functools.partial(files.remove_file, directory / name))
 
 
 def _journal(directory: Path) -> Iterator[Change]:
