@@ -2,7 +2,8 @@
 
 Of every seed, which has train, validation and test split of its own, a dense network is trained with the default
 settings; each recipe `experiment=compress/…` then begins with it. Prints the means over the seeds and fails outside the
-bounds below. One test image of 360 is 0.28 points.
+bounds below. One test image of 360 is 0.28 points. `--also lsq,ptq_mse,…` adds methods of quantization that have no
+bound; `--quick` takes those alone, of one seed and after a short training, and says little but that all of it works.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+
+from runner.deploy import quantization
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,32 +46,67 @@ BOUNDS = {
 }
 
 
+CALIBRATED, TRAINED = ["experiment=compress/ptq"], ["experiment=compress/qat"]
+MSE = ["compression.quantize.algorithm=mse", "compression.quantize.weight_range=mse"]
+ADAROUND = [*MSE, "compression.quantize.adaround.enabled=true"]
+FOUR = ["compression.quantize.weight_bits=4"]
+#: Further methods, with what makes them.
+ALSO = {
+    "ptq_abs_max": [*CALIBRATED, "compression.quantize.algorithm=abs_max"],
+    "ptq_kl": [*CALIBRATED, "compression.quantize.algorithm=kl"],
+    "ptq_mse": [*CALIBRATED, *MSE],
+    "ptq_bias": [*CALIBRATED, *MSE, "compression.quantize.bias_correction=true"],
+    "adaround": [*CALIBRATED, *ADAROUND],
+    "lsq": [*TRAINED, "compression=lsq"],
+    "ptq_w4": [*CALIBRATED, *FOUR],
+    "ptq_mse_w4": [*CALIBRATED, *MSE, *FOUR],
+    "ptq_bias_w4": [*CALIBRATED, *MSE, *FOUR, "compression.quantize.bias_correction=true"],
+    "adaround_w4": [*CALIBRATED, *ADAROUND, *FOUR],
+    "qat_w4": [*TRAINED, *FOUR],
+    "lsq_w4": [*TRAINED, "compression=lsq", *FOUR],
+    "lsq_average_w4": [*TRAINED, "compression=lsq", "compression.quantize.average_weight_bits=4"],
+}
+#: Shortens the dense training, and that of recipes which train.
+QUICK = {"dense": ["train.epochs=8"], "trained": ["train.epochs=3", "schedule.warmup_epochs=0"]}
+
+
 def main() -> int:
     """Train, compress and print the table. The exit code says whether every bound holds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--also", metavar="LIST", default="", help=f"further methods: {','.join(ALSO)}")
+    parser.add_argument("--quick", action="store_true", help="one seed, short trainings, only what --also names")
     parser.add_argument("--jobs", type=int, default=2, help="seeds at the same time, one thread each")
     parser.add_argument("--keep", metavar="DIR", help="folder for the runs; those that are in it are not run again")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run, such as model=resnet18")
     options = parser.parse_intermixed_args()
+    also = [name for name in options.also.split(",") if name]
+    if unknown := sorted(set(also) - set(ALSO)):
+        parser.error(f"--also {','.join(unknown)}: unknown. Valid: {','.join(ALSO)}")
+    recipes = {} if options.quick else {name: [f"experiment=compress/{name}"] for name in BOUNDS}
+    recipes |= {name: ALSO[name] for name in also}
     with TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
         folder = Path(options.keep or temporary).resolve()
         seeds = list(
-            pool.map(lambda seed: measure(folder / f"seed-{seed}", seed, options.overrides), range(options.seeds))
+            pool.map(
+                lambda seed: measure(folder / f"seed-{seed}", seed, recipes, options.overrides, options.quick),
+                range(1 if options.quick else options.seeds),
+            )
         )
     return table(seeds)
 
 
-def measure(folder: Path, seed: int, overrides: list[str]) -> dict[str, dict[str, Any]]:
+def measure(
+    folder: Path, seed: int, recipes: dict[str, list[str]], overrides: list[str], quick: bool
+) -> dict[str, dict[str, Any]]:
     """Result and manifest of the dense run and of every recipe, for one seed."""
     shared = [f"train.seed={seed}", f"data.split_seed={seed}", "train.threads=1", "tracking=none", *overrides]
-    dense = run(folder / "dense", shared)
-    return {"dense": dense} | {
-        recipe: run(
-            folder / recipe, [f"experiment=compress/{recipe}", f"checkpoint.init_from={folder / 'dense'}", *shared]
-        )
-        for recipe in BOUNDS
-    }
+    begin = [f"checkpoint.init_from={folder / 'dense'}"]
+    results = {"dense": run(folder / "dense", [*shared, *(QUICK["dense"] if quick else [])])}
+    for name, own in recipes.items():
+        shorter = QUICK["trained"] if quick and CALIBRATED[0] not in own else []
+        results[name] = run(folder / name, [*own, *begin, *shared, *shorter])
+    return results
 
 
 def run(directory: Path, overrides: list[str]) -> dict[str, Any]:
@@ -81,23 +119,39 @@ def run(directory: Path, overrides: list[str]) -> dict[str, Any]:
             raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     result: dict[str, Any] = json.loads((directory / "result.json").read_text())
     manifest = directory / "export" / "model.json"
-    return result | {"files": json.loads(manifest.read_text())["files"] if manifest.exists() else []}
+    described = quantization.read(directory / "export")
+    return result | {
+        "files": json.loads(manifest.read_text())["files"] if manifest.exists() else [],
+        "weight_bits": described.weight_bits if described else None,
+    }
 
 
 def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
     """Print the means and what is out of bounds."""
     print(f"{len(seeds)} seeds, mean (smallest to largest); points of test top-1 lost against the dense network\n")
-    print(f"{'':10}{'test top-1':>12}{'points lost':>24}{'MACs':>8}{'int8 size':>11}{'agreement':>24}{'seconds':>9}")
+    print(
+        f"{'':15}{'test top-1':>11}{'points lost':>24}{'int8 lost':>11}{'agreement':>24}{'MACs':>6}{'int8 size':>11}"
+        f"{'bits':>6}{'ms':>6}{'seconds':>9}"
+    )
     broken = []
-    for name in ("dense", *BOUNDS):
+    for name in seeds[0]:
         runs = [seed[name] for seed in seeds]
         lost = [100 * (seed["dense"]["final"]["top1"] - seed[name]["final"]["top1"]) for seed in seeds]
         macs = np.mean([seed[name]["final"]["macs"] / seed["dense"]["final"]["macs"] for seed in seeds])
         sizes = [size for size in map(smaller, runs) if size is not None]
         agreements = [100 * value for value in map(agreement, runs) if value is not None]
+        files = [
+            100 * (seed["dense"]["final"]["top1"] - seed[name]["final"]["int8_top1"])
+            for seed in seeds
+            if "int8_top1" in seed[name]["final"]
+        ]
+        bits = [one["weight_bits"] for one in runs if one["weight_bits"]]
         print(
-            f"{name:10}{np.mean([one['final']['top1'] for one in runs]):12.4f}{spread(lost, 2):>24}{macs:8.2f}"
-            f"{f'{np.mean(sizes):.3f}' if sizes else '':>11}{spread(agreements, 2) + ' %' if agreements else '':>24}"
+            f"{name:15}{np.mean([one['final']['top1'] for one in runs]):11.4f}{spread(lost, 2):>24}"
+            f"{f'{np.mean(files):.2f}' if files else '':>11}"
+            f"{spread(agreements, 2) + ' %' if agreements else '':>24}{macs:6.2f}"
+            f"{f'{np.mean(sizes):.3f}' if sizes else '':>11}{f'{np.mean(bits):.1f}' if bits else '':>6}"
+            f"{np.mean([one['final'].get('latency_ms_p50', np.nan) for one in runs]):6.2f}"
             f"{np.mean([one['seconds'] for one in runs]):9.0f}"
         )
         if bound := BOUNDS.get(name):

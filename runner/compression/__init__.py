@@ -8,9 +8,9 @@ from paddle import nn
 
 from .. import config as cfg
 from ..errors import CheckpointError
-from . import pruning, ptq, qat, shapes, slim
+from . import bits, lsq, pruning, ptq, qat, ranges, shapes, slim
 
-__all__ = ["is_quantized", "pruning", "ptq", "qat", "rebuild", "shapes", "slim"]
+__all__ = ["bits", "is_quantized", "lsq", "pruning", "ptq", "qat", "ranges", "rebuild", "shapes", "slim"]
 
 
 def is_quantized(names: Iterable[str]) -> bool:

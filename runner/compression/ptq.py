@@ -7,17 +7,39 @@ from collections.abc import Iterable
 from paddle import Tensor, nn
 
 from .. import config as cfg
-from . import qat, ranges, slim
+from . import adaround, bias_correction, bits, qat, ranges, slim
+
+#: Calibration images on which single layers are compared with those of the float network.
+COMPARED_IMAGES = 256
 
 
-def quantize_and_calibrate(network: nn.Layer, settings: cfg.CalibratedQuantization, images: Iterable[Tensor]) -> None:
+def quantize_and_calibrate(
+    network: nn.Layer,
+    settings: cfg.CalibratedQuantization,
+    images: Iterable[Tensor],
+    reference: nn.Layer | None = None,
+    seed: int = 0,
+    report: bits.Report = lambda _text: None,
+) -> None:
     """Simulate integers in every chosen layer, in place, with ranges that suit the activations of some images.
 
-    images: batches, each float32 [n, 3, S, S]. Errors: ConfigError for patterns that match nothing, and where no layer
-    can be quantized.
+    images: batches, each float32 [n, C, H, W]. `reference` is the float network itself, another object of the same
+    weights, which rounding by AdaRound and the correction of biases compare with; layers then have to compute in
+    [N, C, H, W]. Errors: ConfigError for patterns that match nothing, and where no layer can be quantized.
     """
-    names = ranges.quantizable(network, settings)
-    measured = ranges.measure(network, names, images, settings.activation_bits, settings.algorithm, settings.percentile)
+    names, batches = ranges.quantizable(network, settings), list(images)
+    weight_bits = bits.chosen(network, settings, names, batches, report)
+    measured = ranges.measure(
+        network, names, batches, settings.activation_bits, settings.algorithm, settings.percentile
+    )
     qat.quantize(network, settings)
+    qat.set_weights(network, settings, weight_bits)
     for name, layer in slim.fake_quantized(network).items():
         slim.set_range(layer, measured[name])
+    some = ranges.first(batches, COMPARED_IMAGES)
+    if settings.adaround.enabled:
+        assert reference is not None
+        adaround.round_weights(network, reference, settings.adaround, some, seed, report)
+    if settings.bias_correction:
+        assert reference is not None
+        bias_correction.correct(network, reference, some, report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import paddle
 import paddle.nn.functional as F
@@ -10,7 +10,9 @@ from paddle import Tensor, nn
 from paddle.nn.initializer import Constant
 
 from .. import config as cfg
+from . import bits as weight_bits
 from . import ranges, slim
+from .rounding import AbsMaxRounding, Rounding
 
 #: First α of a network with random weights.
 FAR_OUT = 20.0
@@ -34,17 +36,50 @@ class Pact(nn.Layer):
 
 
 def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
-    """Simulate integers in every chosen layer, in place; ranges and α hold nothing yet.
+    """Simulate integers in every chosen layer, in place; ranges, α and bits by sensitivity hold nothing yet.
 
     Errors: ConfigError for patterns that match nothing, and where no layer can be quantized.
     """
     assert not slim.fake_quantized(network), "PaddleSlim would wrap a quantized layer once more without a word"
     clip = Pact if isinstance(settings, cfg.TrainedQuantization) and settings.pact.enabled else None
-    slim.fake_quantize(network, settings, ranges.quantizable(network, settings), clip)
+    names = ranges.quantizable(network, settings)
+    slim.fake_quantize(network, settings, names, clip)
+    bits = weight_bits.by_name(settings, names)
+    for name, layer in slim.fake_quantized(network).items():
+        _choose_rounding(layer, settings, bits[name])
+
+
+def _choose_rounding(layer: slim.FakeQuantized, settings: cfg.Quantization, bits: int) -> None:
+    """Paddle's own rounding knows neither ranges that are kept or learnt nor bits that are part of the state."""
+    axis = slim.channel_axis(layer)
+    channels = 1 if axis is None else layer.weight.shape[axis]
+    match settings:
+        case cfg.LearntQuantization(activation_bits=activation_bits):
+            weight = Rounding(bits, channels, axis, learnt=True)
+            weight.sharing.set_value(paddle.to_tensor([layer.weight.size // channels], "int64"))
+            slim.set_rounding(layer, weight, Rounding(activation_bits, learnt=True))
+        case cfg.CalibratedQuantization() if settings.keeps_weight_ranges:
+            slim.set_rounding(layer, Rounding(bits, channels, axis))
+        case cfg.Quantization(average_weight_bits=float()):
+            slim.set_rounding(layer, AbsMaxRounding(bits, axis))
+        case _:
+            slim.set_weight_bits(layer, bits)
+
+
+def set_weights(network: nn.Layer, settings: cfg.Quantization, bits: Mapping[str, int]) -> None:
+    """Give the weights of a quantized network their bits, and the ranges that the settings choose for these."""
+    for name, layer in slim.fake_quantized(network).items():
+        slim.set_weight_bits(layer, bits[name])
+        magnitudes = ranges.of_weight(layer.weight.numpy(), slim.channel_axis(layer), bits[name], settings)
+        slim.set_weight_range(layer, magnitudes)
 
 
 def quantize_and_calibrate(
-    network: nn.Layer, settings: cfg.TrainedQuantization, images: Iterable[Tensor], trained: bool
+    network: nn.Layer,
+    settings: cfg.TrainedQuantization,
+    images: Iterable[Tensor],
+    trained: bool,
+    report: weight_bits.Report = lambda _text: None,
 ) -> None:
     """`quantize`, where ranges and α begin with what a network with its initial weights sees in some images.
 
@@ -52,8 +87,11 @@ def quantize_and_calibrate(
     away. The activations of weights that are not `trained` say nothing of what they become: then α begins far out.
     """
     names = ranges.quantizable(network, settings)
-    measured = ranges.measure(network, names, images, settings.activation_bits)
+    batches = list(images)
+    bits = weight_bits.chosen(network, settings, names, batches, report)
+    measured = ranges.measure(network, names, batches, settings.activation_bits)
     quantize(network, settings)
+    set_weights(network, settings, bits)
     for name, layer in slim.fake_quantized(network).items():
         slim.set_range(layer, measured[name])
     for name, alpha in alphas(network).items():

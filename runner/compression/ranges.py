@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import paddle
 from paddle import Tensor, nn
 
@@ -11,9 +12,10 @@ from .. import config as cfg
 from ..errors import ConfigError
 from ..models.input_check import preserved
 from . import patterns, slim
+from .rounding import SMALLEST, levels_of
 
-#: A layer whose input is always zero has no range; integers need one all the same.
-SMALLEST = 1e-6
+#: Ranges of a weight that are tried, as parts of its largest magnitude.
+TRIED = np.linspace(0.2, 1.0, 41)
 
 
 def quantizable(network: nn.Layer, settings: cfg.Quantization) -> list[str]:
@@ -48,7 +50,10 @@ def measure(
     images: batches, each float32 [n, 3, S, S].
     """
     layers = dict(network.named_sublayers())
-    calibrators = {name: slim.Calibrator(algorithm, bits, percentile) for name in names}
+    calibrators: dict[str, slim.Calibrator | Histogram] = {
+        name: Histogram(bits) if algorithm is cfg.Algorithm.mse else slim.Calibrator(algorithm, bits, percentile)
+        for name in names
+    }
     hooks = [
         layers[name].register_forward_pre_hook(
             lambda layer, inputs, watching=calibrators[name]: watching.observe(layer, inputs[0])
@@ -64,3 +69,78 @@ def measure(
         for hook in hooks:
             hook.remove()
     return {name: max(SMALLEST, calibrator.magnitude()) for name, calibrator in calibrators.items()}
+
+
+def first(batches: Iterable[Tensor], count: int) -> list[Tensor]:
+    """Batches of the first images, `count` of them where there are as many."""
+    some: list[Tensor] = []
+    for batch in batches:
+        some.append(batch[: count - sum(map(len, some))])
+        if sum(map(len, some)) >= count:
+            break
+    return some
+
+
+class Histogram:
+    """Magnitudes of activations in bins, and the range in which rounding them has the least mean squared error."""
+
+    BINS = 4096
+
+    def __init__(self, bits: int) -> None:
+        self.levels, self.counts, self.end = levels_of(bits), np.zeros(self.BINS), 0.0
+
+    def observe(self, _layer: nn.Layer, activation: Tensor) -> None:
+        """Take one batch into account."""
+        magnitudes = np.abs(activation.astype("float32").numpy()).ravel()
+        most = float(magnitudes.max())
+        if not self.end and most:
+            self.end = float(np.exp2(np.ceil(np.log2(most))))
+        while most > self.end:
+            pairs = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts, self.end = np.concatenate([pairs, np.zeros(self.BINS // 2)]), 2 * self.end
+        if self.end:
+            self.counts += np.histogram(magnitudes, self.BINS, (0, self.end))[0]
+
+    def magnitude(self) -> float:
+        """The range; 0 where everything was zero."""
+        centres = (np.arange(self.BINS) + 0.5) * self.end / self.BINS
+        largest = max(1, int(np.flatnonzero(self.counts)[-1]) + 1 if self.counts.any() else 1) * self.end / self.BINS
+        tried = largest * np.linspace(0.05, 1.0, 96)
+
+        def error(magnitude: float) -> float:
+            step = magnitude / self.levels
+            rounded = np.minimum(np.round(centres / step), self.levels) * step
+            return float(self.counts @ np.square(centres - rounded))
+
+        return float(min(tried, key=error)) if largest else 0.0
+
+
+def channel_axis(layer: nn.Layer, settings: cfg.Quantization) -> int | None:
+    """The axis of a float layer's weight along which ranges differ; None where all of it has one."""
+    if settings.weight_scheme is cfg.WeightScheme.abs_max:
+        return None
+    return 1 if isinstance(layer, nn.Linear) else 0
+
+
+def of_weight(weight: np.ndarray, axis: int | None, bits: int, settings: cfg.Quantization) -> np.ndarray:
+    """Ranges float32 [channels] or [1] that the settings choose for a weight."""
+    largest = np.maximum(slim.largest(weight, axis), SMALLEST).astype(np.float32)
+    by_error = isinstance(settings, cfg.LearntQuantization) or (
+        isinstance(settings, cfg.CalibratedQuantization) and settings.weight_range is cfg.WeightRange.mse
+    )
+    if not by_error:
+        return largest
+    others = tuple(place for place in range(weight.ndim) if place != axis)
+    errors = [
+        np.square(weight - rounded(weight, largest * np.float32(part), axis, bits)).sum(axis=others).reshape(-1)
+        for part in TRIED
+    ]
+    return (largest * TRIED[np.argmin(errors, axis=0)]).astype(np.float32)
+
+
+def rounded(weight: np.ndarray, magnitudes: np.ndarray, axis: int | None, bits: int) -> np.ndarray:
+    """A weight, float32, as integers of so many bits within ranges [channels] or [1], times their steps."""
+    shape = [-1 if place == axis else 1 for place in range(weight.ndim)]
+    levels = levels_of(bits)
+    steps = (magnitudes / np.float32(levels)).reshape(shape)
+    return np.clip(np.round(weight / steps), -levels, levels) * steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,8 @@ class Rounding(nn.Layer):
             self.register_buffer("sharing", paddle.to_tensor([1], "int64"))
 
     def forward(self, x: Tensor) -> Tensor:
-        sharing = self.sharing if self.is_learnt else self.levels
-        rounded = _Round.apply(x.astype("float32"), self.range, self.levels, sharing, self.axis)
-        return rounded.astype(x.dtype)
+        inputs = _Inputs(x.astype("float32"), self)
+        return _Round.apply(inputs.wanting, inputs).astype(x.dtype)
 
     def set_range(self, magnitudes: np.ndarray) -> None:
         """Give it ranges: float32 [1] or [channels]."""
@@ -75,33 +75,48 @@ class AbsMaxRounding(nn.Layer):
         return weight + rounding.detach()
 
 
+@dataclass
+class _Inputs:
+    """What is rounded, in a form in which Paddle does not look for tensors."""
+
+    x: Tensor
+    layer: Rounding
+
+    @property
+    def wanting(self) -> list[Tensor]:
+        """The tensors that want a gradient: a PyLayer of Paddle 3.3.1 takes those of a list as they are needed."""
+        return [tensor for tensor in (self.x, self.layer.range) if not tensor.stop_gradient]
+
+
 class _Round(PyLayer):
     """Rounding with the gradients of Esser et al.'s equations 3 and 5."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ranges: Tensor, levels: Tensor, sharing: Tensor, axis: int | None) -> Tensor:
+    def forward(ctx: Any, _wanting: list[Tensor], inputs: _Inputs) -> Tensor:
+        x, layer = inputs.x, inputs.layer
         shape = [1] * x.ndim
-        if axis is not None:
-            shape[axis] = -1
-        most = levels.astype("float32")
-        step = (ranges.abs().clip(min=SMALLEST) / most).reshape(shape)
-        scaled = x / step
-        ctx.save_for_backward(scaled, ranges, most, sharing)
-        ctx.axis = axis
+        if layer.axis is not None:
+            shape[layer.axis] = -1
+        most = layer.levels.astype("float32")
+        step = (layer.range.detach().abs().clip(min=SMALLEST) / most).reshape(shape)
+        scaled = x.detach() / step
+        ctx.save_for_backward(scaled, most)
+        ctx.layer, ctx.wants_x = layer, not x.stop_gradient
         return paddle.minimum(paddle.maximum(scaled.round(), -most), most) * step
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Any:
-        scaled, ranges, most, sharing = ctx.saved_tensor()
+    def backward(ctx: Any, dy: Tensor) -> list[Tensor]:
+        (scaled, most), layer = ctx.saved_tensor(), ctx.layer
         inside = (scaled.abs() <= most).astype(dy.dtype)
-        if ranges.stop_gradient:
-            return dy * inside, None
-        change = inside * (scaled.round() - scaled) + (1 - inside) * scaled.sign() * most
-        others = [place for place in range(dy.ndim) if place != ctx.axis]
-        by_step = (dy * change).sum(others).reshape(ranges.shape)
-        # g = 1 / √(N·Q), and Q for the range in place of the step.
-        pace = (most / sharing.astype("float32")).sqrt()
-        return dy * inside, by_step * pace * ranges.sign()
+        gradients = [dy * inside] if ctx.wants_x else []
+        if not layer.range.stop_gradient:
+            change = inside * (scaled.round() - scaled) + (1 - inside) * scaled.sign() * most
+            others = [place for place in range(dy.ndim) if place != layer.axis]
+            by_step = (dy * change).sum(others).reshape(layer.range.shape)
+            # g = 1 / √(N·Q), times Q for the range in place of the step.
+            pace = (most / layer.sharing.astype("float32")).sqrt()
+            gradients.append(by_step * pace * layer.range.sign())
+        return gradients
 
 
 def levels_of(bits: int) -> int:

@@ -25,7 +25,7 @@ from ..config.criteria import Scores
 from ..errors import ConfigError
 from ..models import cost
 from . import old_ir, workers
-from .rounding import AbsMaxRounding, Rounding, bits_of
+from .rounding import AbsMaxRounding, Rounding, bits_of, levels_of
 
 #: A layer that quantizes its input and its weight before it computes, in float.
 FakeQuantized: TypeAlias = Union[QuantizedConv2D, QuantizedLinear]
@@ -134,6 +134,25 @@ def bits(layer: FakeQuantized) -> tuple[int, int]:
     return weight, activation
 
 
+def set_weight_bits(layer: FakeQuantized, bits: int) -> None:
+    """Round a layer's weight to so many bits."""
+    quantizer = layer._fake_quant_weight
+    if isinstance(quantizer, (Rounding, AbsMaxRounding)):
+        quantizer.levels.set_value(paddle.to_tensor([levels_of(bits)], "int32"))
+    else:
+        quantizer._quant_bits = bits
+
+
+def set_rounding(
+    layer: FakeQuantized, weight: Rounding | AbsMaxRounding | None = None, activation: Rounding | None = None
+) -> None:
+    """Round a layer's weight, its activation or both in another way than Paddle does."""
+    if weight is not None:
+        layer._fake_quant_weight = weight
+    if activation is not None:
+        layer._fake_quant_input = activation
+
+
 @paddle.no_grad()
 def rounded_weight(layer: FakeQuantized) -> Tensor:
     """The weight as the layer computes with it: integers times their step."""
@@ -149,6 +168,12 @@ def set_range(layer: FakeQuantized, magnitude: float) -> None:
     # The moving average is accum / state.
     for tensor, value in ((quantizer._scale, magnitude), (quantizer._accum, magnitude), (quantizer._state, 1.0)):
         tensor.set_value(np.full(tensor.shape, value, dtype=np.float32))
+
+
+def set_weight_range(layer: FakeQuantized, magnitudes: np.ndarray) -> None:
+    """Give the weight of a layer its ranges, float32 [channels] or [1], if it keeps any."""
+    if isinstance(layer._fake_quant_weight, Rounding):
+        layer._fake_quant_weight.set_range(magnitudes)
 
 
 def range_state(layer: FakeQuantized) -> list[Tensor]:

@@ -11,12 +11,15 @@ from ..metrics import MANY
 from .augment import Augment, Policy
 from .compression import (
     ActivationScheme,
+    AdaRound,
     Algorithm,
     CalibratedQuantization,
     Compression,
     Fpgm,
     FpgmQat,
     LayerType,
+    LearntQuantization,
+    Lsq,
     NoCompression,
     Pact,
     Pruning,
@@ -24,6 +27,7 @@ from .compression import (
     Qat,
     Quantization,
     TrainedQuantization,
+    WeightRange,
     WeightScheme,
 )
 from .data import (
@@ -218,7 +222,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
         CustomSchedule,
     ),
     "amp": (AmpOff, Fp16, Bf16),
-    "compression": (NoCompression, Qat, Fpgm, FpgmQat, Ptq),
+    "compression": (NoCompression, Qat, Lsq, Fpgm, FpgmQat, Ptq),
     "tracking": (Mlflow, Tracking),
     "tracker": (Csv, TensorBoard, CustomTracker),
     "launch": (Local, Cluster),

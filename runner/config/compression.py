@@ -33,6 +33,14 @@ class Algorithm(Enum):
     abs_max = "abs_max"
     hist = "hist"
     kl = "kl"
+    mse = "mse"
+
+
+class WeightRange(Enum):
+    """How calibration chooses the range of a weight."""
+
+    abs_max = "abs_max"
+    mse = "mse"
 
 
 @dataclass
@@ -64,7 +72,13 @@ class Quantization:
     """8-bit (or narrower) integers for weights and inputs of layers, simulated in float while training."""
 
     weight_bits: int = bounded(8, min=2, max=8)
-    """Bits of a weight."""
+    """Bits of a weight; those of `average_weight_bits` are at most as many."""
+    layer_bits: dict[str, int] = field(default_factory=dict)
+    """Layer name pattern (`conv1.*`, as in a shell) → bits of its weight; the last pattern that matches decides."""
+    average_weight_bits: Optional[float] = bounded(None, min=2, max=8)
+    """Bits of a weight as the mean over all: each layer then has as many as it needs, by a sensitivity analysis."""
+    sensitivity_images: int = bounded(64, min=1)
+    """Training images that this analysis compares logits on."""
     activation_bits: int = bounded(8, min=2, max=8)
     """Bits of an activation."""
     weight_scheme: WeightScheme = WeightScheme.channel_wise_abs_max
@@ -104,13 +118,49 @@ class TrainedQuantization(Quantization):
 
 
 @dataclass
+class LearntQuantization(Quantization):
+    """Learned Step Size Quantization (Esser et al., ICLR 2020): training learns the ranges of weights and inputs."""
+
+    lr_factor: float = bounded(0.1, min=0)
+    """Learning rate of the ranges as a multiple of the weights'; at 1 momentum may carry them too far."""
+
+
+@dataclass
+class AdaRound:
+    """Rounding each weight up or down as suits the layer's output (Nagel et al., ICML 2020), not to the nearest."""
+
+    enabled: bool = False
+    """Whether it is done, layer by layer, on the images of calibration."""
+    iterations: int = bounded(300, min=1)
+    """Steps of Adam for each layer."""
+    lr: float = bounded(0.01, above=0)
+    """Their learning rate."""
+    regularization: float = bounded(0.01, min=0)
+    """Weight λ of the term that makes a rounding decide."""
+    rows: int = bounded(4096, min=32)
+    """Places of outputs, drawn from all calibration images, that a layer is fitted to."""
+
+
+@dataclass
 class CalibratedQuantization(Quantization):
     """Post-training quantization: the ranges are measured once training is over."""
 
     algorithm: Algorithm = Algorithm.hist
-    """abs_max: the largest value; hist: a percentile of the magnitudes; kl: least Kullback-Leibler divergence."""
+    """abs_max: the largest value; hist: a percentile of the magnitudes; kl: least Kullback-Leibler divergence;
+    mse: least mean squared error of rounding."""
     percentile: float = bounded(0.9999, above=0, below=1)
     """Part of the magnitudes that lies within the range; for `hist`."""
+    weight_range: WeightRange = WeightRange.abs_max
+    """abs_max: the largest weight; mse: least mean squared error of rounding, which clips the largest ones."""
+    bias_correction: bool = False
+    """Whether the mean of each output channel becomes that of the float network again (Nagel et al., ICCV 2019)."""
+    adaround: AdaRound = field(default_factory=AdaRound)
+    """How weights are rounded, if not to the nearest."""
+
+    @property
+    def keeps_weight_ranges(self) -> bool:
+        """Whether ranges of weights are other than their largest magnitudes, and so part of the state."""
+        return self.weight_range is not WeightRange.abs_max or self.adaround.enabled
 
 
 @dataclass
@@ -147,6 +197,15 @@ class Qat(Compression):
 
     kind: str = "qat"
     quantize: TrainedQuantization = field(default_factory=TrainedQuantization)
+    """What becomes integers."""
+
+
+@dataclass
+class Lsq(Compression):
+    """Train with simulated quantization whose ranges are learnt."""
+
+    kind: str = "lsq"
+    quantize: LearntQuantization = field(default_factory=LearntQuantization)
     """What becomes integers."""
 
 

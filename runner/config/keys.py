@@ -112,7 +112,12 @@ def unknown_key(key: str, valid: list[str], known: Iterable[str] = (), override:
     place = f"'{where}'" if where else "the config"
     typed, equals, value = (override.lstrip("+~") or key).partition("=")
     others = [one for one in known if one != key and not one.startswith(f"{key}.")]
-    if meant := _ending_like(typed, others) or _of_other_choices(where, name) or _like(key, typed, valid, others):
+    if (
+        meant := _of_parts_of_other_choices(key)
+        or _ending_like(typed, others)
+        or _of_other_choices(where, name)
+        or _like(key, typed, valid, others)
+    ):
         hint = f" Did you mean {' or '.join(one.replace(EQUALS, equals + value, 1) for one in meant[:SUGGESTED])}?"
     else:
         hint = ""
@@ -137,6 +142,19 @@ def _of_other_choices(where: str, name: str) -> list[str]:
                 if field.name in (name, SYNONYMS.get(name)):
                     choices.setdefault(f"{group}.{field.name}{EQUALS} with {group}=", []).append(choice.kind)  # type: ignore[attr-defined]
     return [f"{key}{'|'.join(kinds)}" for key, kinds in choices.items()]
+
+
+def _of_parts_of_other_choices(key: str) -> list[str]:
+    """Choices of a key's group that were not taken and have it: `compression.quantize.pact=… with compression=qat`."""
+    group, *path = key.split(".")
+    kinds = []
+    for choice in GROUPS.get(group, ()) if len(path) > 1 else ():
+        below: set[Any] = {choice}
+        for part in path:
+            below = {hint for one in below if is_dataclass(one) for hint in _options(get_type_hints(one).get(part))}
+        if below - {None}:
+            kinds.append(choice.kind)  # type: ignore[attr-defined]
+    return [f"{key}{EQUALS} with {group}={'|'.join(kinds)}"] if kinds else []
 
 
 def _like(key: str, typed: str, valid: list[str], known: list[str]) -> list[str]:

@@ -37,6 +37,7 @@ from . import (
     monitor,
     networks,
     objective_rules,
+    quantization_rules,
     search_rules,
     tracking_rules,
 )
@@ -135,6 +136,8 @@ def _compression(config: Config) -> Iterator[str]:
             "compression.prune.ratios: with macs_reduction every layer's ratio comes from the sensitivity analysis. "
             "Use one of them, and compression.prune.skip for layers that stay whole."
         )
+    if quantize:
+        yield from quantization_rules.problems(quantize)
     if quantize and not quantize.layers:
         yield "compression.quantize.layers=[]: nothing would be quantized. Name some: [Conv2D,Linear]"
     if quantize and isinstance(config.amp, Bf16) and config.amp.level is Level.O2 and not config.amp.fallback:

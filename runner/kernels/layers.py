@@ -17,6 +17,7 @@ from paddle.jit import marker
 from paddle.nn.quant.quant_layers import FakeQuantMovingAverageAbsMax, QuantizedConv2D
 
 from ..compression.qat import Pact
+from ..compression.rounding import Rounding
 from ..models.efficientnet_lite import DropConnect
 from ..models.mobilenet_v3 import ActivatedNorm, Gate
 from . import autotune, functions
@@ -224,6 +225,13 @@ class FakeQuantize(FakeQuantMovingAverageAbsMax):
         )
 
 
+class KeptRounding(Rounding):
+    """`Rounding`, which does as it was told in every layout."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if unquantized.on else super().forward(x)
+
+
 #: Layers that pass maps on to each other.
 FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     nn.Conv2D: Conv2D,
@@ -237,7 +245,9 @@ FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
 }
 PLAIN = {faster: plain for plain, faster in FASTER.items()}
 #: Layers that work value by value, in any layout.
-ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize}
+ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {
+    Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize, Rounding: KeptRounding,
+}  # fmt: skip
 
 
 # `paddle.jit.to_static` cannot follow the kernels, and without a full graph it would try: it takes these layers as they

@@ -11,7 +11,7 @@ from paddle import nn
 from paddle.optimizer.lr import LambdaDecay
 
 from .. import config as cfg
-from ..compression import qat
+from ..compression import lsq, qat
 from ..config.targets import load_target
 from ..kernels.optimizer import AdamW as FusedAdamW
 from . import schedules
@@ -83,13 +83,13 @@ def build(
     networks: dict[str, nn.Layer],
     steps: int,
     steps_per_epoch: int,
-    pact: cfg.Pact | None = None,
+    quantize: cfg.Quantization | None = None,
     fused: bool = False,
     factors: Mapping[str, float] | None = None,
 ) -> Optimization:
     """The optimizer of some networks (name → network), its schedule stretched over `steps` optimizer steps.
 
-    `pact` says how the learnt clips of quantized activations, if there are any, are trained; `fused` takes the CPU's
+    `quantize` says how the clips and ranges that quantization learns, if it does, are trained; `fused` takes the CPU's
     compiled kernels where there is one for the optimizer. `factors`: structured name of a parameter → what its learning
     rate is multiplied with.
     """
@@ -100,7 +100,7 @@ def build(
         for key, parameter in network.named_parameters()
         if not parameter.stop_gradient
     }
-    groups = _groups(config, networks, parameters, pact, factors or {})
+    groups = _groups(config, networks, parameters, quantize, factors or {})
     return Optimization(list(networks), _optimizer(config, rate, groups, fused), rate, parameters, config.clip_norm)
 
 
@@ -108,11 +108,16 @@ def _groups(
     config: cfg.Optimizer,
     networks: dict[str, nn.Layer],
     parameters: dict[str, paddle.Tensor],
-    pact: cfg.Pact | None,
+    quantize: cfg.Quantization | None,
     factors: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Paddle's parameter groups: those that decay, those that do not, and the clips of activations, each by factors."""
-    alphas = {id(alpha): alpha for network in networks.values() for alpha in qat.alphas(network).values()}
+    """Paddle's parameter groups: those that decay, those that do not, what quantization learns, each by factors."""
+    clips = {id(alpha) for network in networks.values() for alpha in qat.alphas(network).values()}
+    ranges = {id(own) for network in networks.values() for own in lsq.learnt(network).values()}
+    pact = quantize.pact if isinstance(quantize, cfg.TrainedQuantization) else cfg.Pact()
+    own_factors = {"clips": pact.lr_factor}
+    if isinstance(quantize, cfg.LearntQuantization):
+        own_factors["ranges"] = quantize.lr_factor
     norms = {
         id(parameter)
         for network in networks.values()
@@ -131,11 +136,13 @@ def _groups(
 
     groups: dict[tuple[str, float], list[paddle.Tensor]] = {}
     for name, parameter in parameters.items():
-        kind = "clips" if id(parameter) in alphas else "spared" if exempt(parameter) else "decayed"
-        # α's own factor is a multiple of that of the weights which its layer has.
-        factor = factors.get(name, 1.0) * (pact.lr_factor if pact and kind == "clips" else 1.0)
+        kind = "spared" if exempt(parameter) else "decayed"
+        if id(parameter) in clips | ranges:
+            kind = "clips" if id(parameter) in clips else "ranges"
+        # Their own factors are multiples of that of the weights which their layer has.
+        factor = factors.get(name, 1.0) * own_factors.get(kind, 1.0)
         groups.setdefault((kind, factor), []).append(parameter)
-    decays = {"decayed": _decay(config), "spared": 0.0, "clips": pact.weight_decay if pact else 0.0}
+    decays = {"decayed": _decay(config), "spared": 0.0, "clips": pact.weight_decay, "ranges": 0.0}
     return [
         {"params": own, "weight_decay": decays[kind], "learning_rate": factor} for (kind, factor), own in groups.items()
     ]

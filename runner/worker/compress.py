@@ -9,7 +9,7 @@ from typing import Any
 
 from paddle import Tensor
 
-from .. import compression, data
+from .. import compression, data, models
 from .. import config as cfg
 from .stage import Stage, accuracy, sample
 
@@ -32,15 +32,32 @@ def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
             stage.notes.append(f"pruned {name}: {pruned}")
             plan[name] = pruned.as_json()
             compression.pruning.restore_statistics(network, calibration_images(loaders, STATISTICS_BATCHES))
-        if isinstance(settings.quantize, cfg.TrainedQuantization):
-            images = calibration_images(loaders, settings.quantize.calibration_batches)
-            compression.qat.quantize_and_calibrate(
-                network, settings.quantize, images, trained=config.checkpoint.init_from is not None
-            )
-        elif settings.quantize:
-            # What cannot be quantized at the end is refused now.
-            compression.ranges.quantizable(network, settings.quantize)
+        if settings.quantize:
+            _quantize(config, stage, name, settings.quantize)
     return plan
+
+
+def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantization) -> None:
+    """Simulate the integers that a network is trained with; what cannot be quantized at the end is refused now."""
+    network = stage.networks[name]
+    trained = config.checkpoint.init_from is not None or models.model_of(config, name).weights is not None
+    images = calibration_images(stage.loaders, settings.calibration_batches)
+
+    def report(text: str) -> None:
+        stage.notes.append(f"{name}: {text}")
+
+    match settings:
+        case cfg.TrainedQuantization():
+            compression.qat.quantize_and_calibrate(network, settings, images, trained, report)
+        case cfg.LearntQuantization():
+            compression.lsq.quantize_and_calibrate(network, settings, images, report)
+        case _:
+            names = compression.ranges.quantizable(network, settings)
+            compression.bits.check(network, settings, names)
+            return
+    if settings.average_weight_bits is not None and not trained:
+        report("fewer bits were tried on random weights, which says little: begin with a trained run, such as "
+               "checkpoint.init_from=RUN")  # fmt: skip
 
 
 def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:

@@ -253,12 +253,10 @@ def _optimizations(
         key = "mode.peer_optimizer" if own else "optimizer"
         peers = (key, own or config.optimizer, config.mode.peer_schedule or config.schedule)
         chosen += [peers] * (config.mode.peers - 1)
-    quantize = config.compression.quantize
-    pact = quantize.pact if isinstance(quantize, cfg.TrainedQuantization) else None
     return [
         optimizers.build(
-            optimizer, schedule, {name: stage.networks[name] for name in names}, steps, steps_per_epoch, pact, fused,
-            finetuning.factors(config, optimizer, key, stage, names),
+            optimizer, schedule, {name: stage.networks[name] for name in names}, steps, steps_per_epoch,
+            config.compression.quantize, fused, finetuning.factors(config, optimizer, key, stage, names),
         )
         for names, (key, optimizer, schedule) in zip(stage.mode.owners, chosen, strict=True)
     ]  # fmt: skip

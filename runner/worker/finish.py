@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from ..checkpoints import checkpoint, weights
 from ..compression import ptq, qat, slim
 from ..config.monitor import monitored, prominent
 from ..errors import DiskError, UserError
+from ..kernels.layers import stock
 from ..metrics import of_classes
 from ..runs import result as results
 from ..runs.journal import LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
@@ -46,9 +48,9 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     deployed, reference = run.config.deploy.network, None
     if run.config.compression.quantize and run.config.deploy.formats:
         reference = float_network(run.config, deployed, chosen, len(training.loaders.classes))
-    del chosen
     if isinstance(run.config.compression, cfg.Ptq):
-        _quantize(directory, run, run.config.compression.quantize, journal)
+        _quantize(directory, run, run.config.compression.quantize, chosen, journal)
+    del chosen
     if (split := training.loaders.measured_on) != "test":
         _tell(journal, f"there is no test split: the final numbers were measured on the {split} split")
     calibrations = calibration.of_networks(training.networks, training.loaders, run.config, training.precision)
@@ -183,18 +185,28 @@ def _deploy(
     return {"final": export.publish(journal, exported), "file": exported.manifest.recommended}
 
 
+def _report(journal: Journal, network: str, text: str) -> None:
+    _tell(journal, f"{network}: {text}")
+
+
 def _tell(journal: Journal, note: str) -> None:
     log.info("%s", note)
     terminal.say(note)
     journal.append("note", text=note)
 
 
-def _quantize(directory: Path, run: Experiment, settings: cfg.CalibratedQuantization, journal: Journal) -> None:
+def _quantize(
+    directory: Path, run: Experiment, settings: cfg.CalibratedQuantization, chosen: weights.Weights, journal: Journal
+) -> None:
     """Post-training quantization of the best weights: from here on the networks are the quantized ones."""
-    networks = run.training.networks
+    networks, loaders, classes = run.training.networks, run.training.loaders, len(run.training.loaders.classes)
+    compares = settings.adaround.enabled or settings.bias_correction
     for name in networks.trained:
-        images = calibration_images(run.training.loaders, settings.calibration_batches)
-        ptq.quantize_and_calibrate(networks[name], settings, images)
+        images = calibration_images(loaders, settings.calibration_batches)
+        reference = float_network(run.config, name, chosen, classes) if compares else None
+        report = functools.partial(_report, journal, name)
+        with stock() if compares else contextlib.nullcontext():
+            ptq.quantize_and_calibrate(networks[name], settings, images, reference, run.config.train.seed, report)
     accelerate(run.config, networks)
     folder = checkpoint.save_final(directory, networks)
     journal.append("checkpoint", name=folder.name, better=False, final=True)
@@ -208,6 +220,7 @@ def _write_compression(directory: Path, run: Experiment) -> None:
         layers = slim.fake_quantized(networks[name])
         content[name] = {
             "pruned": run.plan.get(name),
+            "weight_bits": {layer: slim.bits(layers[layer])[0] for layer in layers},
             "ranges": {layer: slim.activation_range(layers[layer]) for layer in layers},
             "alphas": {layer: abs(float(alpha)) for layer, alpha in qat.alphas(networks[name]).items()},
         }

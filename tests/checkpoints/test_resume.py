@@ -59,6 +59,9 @@ COMPOSITIONS = {
         *LINEAR, "mode=cls_distill_multiopt", "mode.peers=3", "mimic=dkd", "mimic.standardize=true",
         "+mimic@also.mimic.order=dist", "+mimic@also.mimic.relations=rkd", "train.accumulate=2",
     ],
+    "two optimizers, learnt ranges": [
+        SMALL, "mode=cls_distill_multiopt", "compression=lsq", "compression.quantize.weight_bits=4",
+    ],
     "pruned, quantized, averages": [SMALL, "compression=fpgm_qat", "train.ema=0.9"],
     "head first, then all, averages": [SMALL, "model.freeze=[backbone]", "model.freeze_epochs=1", "train.ema=0.9"],
     "head first, then all, quantized, two optimizers": [

@@ -55,7 +55,9 @@ def step(network, optimization, batch):
 
 def optimized(network, pact=None, optimizer=None):
     config = optimizer or cfg.AdamW(lr=0.01)
-    return optimizers.build(config, cfg.Constant(), {"student": network}, 10, 10, pact or cfg.Pact())
+    return optimizers.build(
+        config, cfg.Constant(), {"student": network}, 10, 10, cfg.TrainedQuantization(pact=pact or cfg.Pact())
+    )
 
 
 def test_weights_keep_their_names_and_only_quantization_is_new():

@@ -17,6 +17,11 @@ from runner.deploy.quantization import QUANTIZATION
 from runner.errors import Damaged
 from tests.conftest import INLINE, TINY
 
+ADAROUND = [
+    "compression=ptq", "compression.quantize.adaround.enabled=true", "compression.quantize.adaround.iterations=2",
+    "compression.quantize.bias_correction=true", "compression.quantize.weight_bits=4",
+]  # fmt: skip
+
 
 def network():
     paddle.seed(0)
@@ -81,11 +86,10 @@ def test_what_is_written_is_read_and_what_is_damaged_is_named(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compression", ["qat", "ptq"])
-def test_a_run_and_its_later_export_say_the_same_and_the_report_lists_the_layers(tmp_path, compression):
+@pytest.mark.parametrize("words", [["compression=qat"], ["compression=ptq"], ADAROUND], ids=["qat", "ptq", "adaround"])
+def test_a_run_and_its_later_export_say_the_same_and_the_report_lists_the_layers(tmp_path, words):
     run = tmp_path / "run"
-    exported = ["deploy.formats=[onnx]", f"compression={compression}", f"hydra.run.dir={run}"]
-    assert command([*INLINE, *TINY[1:4], *exported]) == 0
+    assert command([*INLINE, *TINY[1:4], *words, "deploy.formats=[onnx]", f"hydra.run.dir={run}"]) == 0
     described = quantization.read(run / "export")
     assert len(described.layers) == 55
     assert all(layer.output_snr_db > 0 for layer in described.layers)

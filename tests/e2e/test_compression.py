@@ -16,7 +16,7 @@ from tests.conftest import INLINE, TINY
 from tests.e2e.processes import assert_mlflow_has_every_point_once, mlflow_runs, run
 
 MODES = ("cls", "cls_distill", "cls_distill_multiopt", "cls_teacher")
-COMPRESSIONS = ("none", "qat", "fpgm", "fpgm_qat", "ptq")
+COMPRESSIONS = ("none", "qat", "lsq", "fpgm", "fpgm_qat", "ptq")
 MODELS = ("mobilenet_v3_large_x0_5", "resnet18")
 #: `make test-matrix` tries all of them; otherwise the networks take turns.
 COMBINATIONS = [

@@ -80,7 +80,7 @@ def test_replicas_are_identical(said, name):
 def test_two_processes_compute_what_one_does(said, name):
     alone, together = said(name)[1, 0], said(name)[2, 0]
     # A last bit decides now and then to which integer a value is rounded.
-    quantized = "qat" in name
+    quantized = "qat" in name or "lsq" in name
     assert together["losses"][0] == pytest.approx(alone["losses"][0], rel=2e-4 if quantized else 2e-6)
     assert together["losses"] == pytest.approx(alone["losses"], rel=5e-2 if quantized else 1e-4)
     assert together["sum"] == pytest.approx(alone["sum"], rel=1e-3)

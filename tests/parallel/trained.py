@@ -65,6 +65,7 @@ COMPOSITIONS = {
         *PLAIN,
     ],
     "cls with qat": ["compression=qat", *PLAIN],
+    "cls with lsq": ["compression=lsq", *PLAIN],
     "cls_distill_multiopt with fpgm": ["mode=cls_distill_multiopt", "compression=fpgm", *SMALL],
     "cls with fpgm_qat, own statistics": ["compression=fpgm_qat", *SMALL, "train.sync_batchnorm=false"],
 }  # fmt: skip

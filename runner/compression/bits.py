@@ -1,0 +1,126 @@
+"""How many bits the weight of each layer has: by its name, or by what fewer bits would do to the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from .. import config as cfg
+from .. import terminal
+from ..errors import ConfigError
+from ..models.input_check import preserved
+from . import patterns, ranges
+
+#: Bits that are tried.
+TRIED = (2, 3, 4, 5, 6, 8)
+#: Key of what a layer has by its name.
+BY_NAME = "compression.quantize.layer_bits"
+
+Report = Callable[[str], None]
+
+
+def by_name(settings: cfg.Quantization, names: list[str]) -> dict[str, int]:
+    """Layer → bits of its weight as the config says. Errors: ConfigError for a pattern that matches nothing."""
+    patterns.check(BY_NAME, settings.layer_bits, names)
+    bits = dict.fromkeys(names, settings.weight_bits)
+    for pattern, value in settings.layer_bits.items():
+        bits |= {name: value for name in names if fnmatchcase(name, pattern)}
+    return bits
+
+
+def check(network: nn.Layer, settings: cfg.Quantization, names: list[str]) -> dict[str, int]:
+    """`by_name`. Errors: ConfigError also where layers that `layer_bits` names leave too little of a budget."""
+    bits, budget = by_name(settings, names), settings.average_weight_bits
+    if budget is not None:
+        sizes = _sizes(network, names)
+        fixed = [name for name in names if patterns.matches(name, settings.layer_bits)]
+        least = sum(size * (bits[name] if name in fixed else TRIED[0]) for name, size in sizes.items())
+        if least > budget * sum(sizes.values()):
+            raise ConfigError(
+                f"compression.quantize.average_weight_bits={budget:g}: with {BY_NAME} the layers have at least "
+                f"{least / sum(sizes.values()):.2f} bits on average. Raise it, or name fewer layers."
+            )
+    return bits
+
+
+def _sizes(network: nn.Layer, names: list[str]) -> dict[str, int]:
+    layers = dict(network.named_sublayers())
+    return {name: layers[name].weight.size for name in names}
+
+
+def chosen(
+    network: nn.Layer,
+    settings: cfg.Quantization,
+    names: list[str],
+    images: Iterable[Tensor],
+    report: Report = lambda _text: None,
+) -> dict[str, int]:
+    """Layer → bits of its weight; with `average_weight_bits` those that harm the logits least under that budget.
+
+    How far logits move where one layer alone has fewer bits is taken for independent of the others (Cai et al., ZeroQ,
+    CVPR 2020), in mean squares. Beginning with `weight_bits`, the layer gives bits away whose logits move least for
+    each bit that is saved. images: batches, each float32 [n, C, H, W]. The network does not change. Errors: ConfigError
+    where layers that `layer_bits` names leave too little.
+    """
+    bits = check(network, settings, names)
+    if settings.average_weight_bits is None:
+        return bits
+    sizes = _sizes(network, names)
+    free = [name for name in names if not patterns.matches(name, settings.layer_bits)]
+    allowed = settings.average_weight_bits * sum(sizes.values())
+    steps = [number for number in TRIED if number < settings.weight_bits] + [settings.weight_bits]
+    harm = _harm(network, settings, free, steps, images)
+    places = dict.fromkeys(free, len(steps) - 1)
+
+    def spent() -> int:
+        return sum(size * bits[name] for name, size in sizes.items())
+
+    while spent() > allowed:
+        lower = [name for name in free if places[name]]
+        price = {
+            name: (harm[name][places[name] - 1] - harm[name][places[name]])
+            / (sizes[name] * (steps[places[name]] - steps[places[name] - 1]))
+            for name in lower
+        }
+        # Of equals the first in the network: the same plan every time.
+        cheapest = min(lower, key=lambda name: price[name])
+        places[cheapest] -= 1
+        bits[cheapest] = steps[places[cheapest]]
+    report(f"weight bits: {spent() / sum(sizes.values()):.2f} on average, {_listed(bits)}")
+    return bits
+
+
+def _harm(
+    network: nn.Layer, settings: cfg.Quantization, names: list[str], steps: list[int], images: Iterable[Tensor]
+) -> dict[str, list[float]]:
+    """Layer → for each number of bits, the mean square by which the logits move; no more bits harm more."""
+    layers, harm = dict(network.named_sublayers()), {}
+    some = paddle.concat(ranges.first(images, settings.sensitivity_images))
+    with preserved(network), paddle.no_grad():
+        network.eval()
+        expected = network(some)
+        for number, name in enumerate(names):
+            weight = layers[name].weight
+            before = weight.numpy()
+            axis = ranges.channel_axis(layers[name], settings)
+            moved = []
+            try:
+                for bits in steps:
+                    weight.set_value(ranges.rounded(before, ranges.of_weight(before, axis, bits, settings), axis, bits))
+                    moved.append(float((network(some) - expected).astype("float32").square().mean()))
+            finally:
+                weight.set_value(before)
+            harm[name] = np.maximum.accumulate(moved[::-1])[::-1].tolist()
+            if number % 20 == 19:
+                terminal.say(f"sensitivity to fewer bits: {number + 1} of {len(names)} layers")
+    return harm
+
+
+def _listed(bits: dict[str, int]) -> str:
+    """`3 bits × 5 layers, 8 bits × 2 layers`."""
+    values = list(bits.values())
+    return ", ".join(f"{value} bits × {values.count(value)} layers" for value in sorted(set(values)))

@@ -1,0 +1,186 @@
+"""How many bits each weight has, by its name and by what fewer would do; and the ranges that suit them."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from runner import config as cfg
+from runner.compression import bits, ptq, qat, ranges, slim
+from runner.errors import ConfigError
+from tests.conftest import composed
+
+
+def network():
+    """The second layer is told apart: its weights are a hundred times as large."""
+    paddle.seed(0)
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Linear(8, 8), nn.Linear(8, 4))
+    layers[2].weight.set_value(layers[2].weight * 100)
+    layers.eval()
+    return layers
+
+
+def images():
+    return [paddle.to_tensor(np.random.default_rng(0).standard_normal((16, 3, 2, 2), dtype=np.float32))]
+
+
+def settings(**own):
+    return cfg.TrainedQuantization(pact=cfg.Pact(enabled=False), **own)
+
+
+def test_the_last_pattern_that_matches_decides():
+    chosen = bits.by_name(settings(weight_bits=6, layer_bits={"[12]": 3, "2": 4}), ["1", "2", "3"])
+    assert chosen == {"1": 3, "2": 4, "3": 6}
+    with pytest.raises(ConfigError, match="layer_bits: 'conv' matches no layer"):
+        bits.by_name(settings(layer_bits={"conv": 4}), ["1"])
+
+
+def test_layers_round_to_their_own_bits():
+    layers = network()
+    qat.quantize_and_calibrate(layers, settings(layer_bits={"3": 3}), images(), trained=True)
+    quantized = slim.fake_quantized(layers)
+    assert {name: slim.bits(layer)[0] for name, layer in quantized.items()} == {"1": 8, "2": 8, "3": 3}
+    column = slim.rounded_weight(quantized["3"]).numpy()[:, 0] / slim.weight_ranges(quantized["3"])[0]
+    np.testing.assert_allclose(column * 3, np.round(column * 3), atol=1e-5)
+
+
+@pytest.mark.parametrize("budget", [3.0, 5.5])
+def test_a_budget_is_kept_and_the_same_plan_is_made_every_time(budget):
+    own = settings(average_weight_bits=budget, layer_bits={"3": 8})
+    plans = [bits.chosen(network(), own, ["1", "2", "3"], images()) for _ in range(2)]
+    assert plans[0] == plans[1]
+    assert plans[0]["3"] == 8
+    sizes = {"1": 96, "2": 64, "3": 32}
+    assert sum(sizes[name] * plans[0][name] for name in sizes) <= budget * sum(sizes.values())
+
+
+def test_what_harms_least_gives_most():
+    layers = network()
+    # Weights of one magnitude a channel need no more than two bits.
+    layers[1].weight.set_value(layers[1].weight.sign())
+    before = [value.numpy() for value in layers.parameters()]
+    said = []
+    plan = bits.chosen(layers, settings(average_weight_bits=4.5), ["1", "2", "3"], images(), said.append)
+    assert plan["1"] == 2 < plan["2"]
+    assert said[-1].startswith("weight bits: ")
+    for value, kept in zip(layers.parameters(), before, strict=True):
+        np.testing.assert_array_equal(value.numpy(), kept)
+
+
+def test_a_budget_that_named_layers_exceed_is_refused():
+    with pytest.raises(ConfigError, match=r"at least 5\.\d+ bits on average. Raise it, or name fewer layers"):
+        bits.check(network(), settings(average_weight_bits=3.0, layer_bits={"1": 8}), ["1", "2", "3"])
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["+compression.quantize.layer_bits={out:9}"], "must be at least 2 and at most 8"),
+        (["compression.quantize.weight_bits=4", "compression.quantize.average_weight_bits=6"], "Raise that, or lower"),
+    ],
+)
+def test_bits_that_cannot_be_are_refused(words, reason):
+    with pytest.raises(ConfigError, match=reason):
+        composed("compression=qat", *words)
+
+
+@pytest.mark.parametrize("key", ["adaround.enabled", "bias_correction", "weight_range", "lr_factor"])
+def test_what_another_kind_of_quantization_has_is_refused_with_the_one_that_has_it(key):
+    has, lacks = ("lsq", "ptq") if key == "lr_factor" else ("ptq", "qat")
+    with pytest.raises(ConfigError, match=f"compression={has}"):
+        composed(f"compression={lacks}", f"+compression.quantize.{key}=1")
+
+
+def test_the_least_squared_error_is_within_the_largest_weight_and_better():
+    weight = np.random.default_rng(0).standard_normal((4, 200)).astype(np.float32)
+    weight[:, 0] = 8.0
+    mse = cfg.CalibratedQuantization(weight_range=cfg.WeightRange.mse)
+    largest, best = (ranges.of_weight(weight, 0, 4, one) for one in (cfg.CalibratedQuantization(), mse))
+    assert (best < largest).all()
+
+    def error(magnitudes):
+        return np.square(weight - ranges.rounded(weight, magnitudes, 0, 4)).sum()
+
+    assert error(best) < 0.8 * error(largest)
+
+
+def test_the_histogram_of_activations_finds_the_least_squared_error_over_batches_of_any_size():
+    values = np.random.default_rng(0).standard_normal(20_000).astype(np.float32)
+    values[-1] = 30.0
+    histogram = ranges.Histogram(4)
+    for part in np.array_split(values, 7):
+        histogram.observe(nn.Linear(1, 1), paddle.to_tensor(part))
+    tried = np.linspace(0.5, 30, 400)
+
+    def error(magnitude):
+        return np.square(values - ranges.rounded(values, np.full(1, magnitude), None, 4)).sum()
+
+    assert error(histogram.magnitude()) < 1.02 * min(map(error, tried))
+    assert ranges.Histogram(4).magnitude() == 0
+
+
+def compressible():
+    paddle.seed(0)
+    layers = nn.Sequential(
+        nn.Conv2D(4, 16, 1, bias_attr=False), nn.BatchNorm2D(16), nn.ReLU(), nn.Conv2D(16, 16, 3, padding=1, groups=16),
+        nn.ReLU(), nn.Conv2D(16, 8, 1), nn.Flatten(), nn.Linear(8 * 36, 10),
+    )  # fmt: skip
+    layers.eval()
+    return layers
+
+
+def correlated(seed):
+    generator = np.random.default_rng(seed)
+    mixed = np.einsum(
+        "ck,nkhw->nchw", np.random.default_rng(9).standard_normal((4, 2)), 1 + generator.standard_normal((48, 2, 6, 6))
+    )
+    return paddle.to_tensor(mixed.astype(np.float32))
+
+
+def calibrated(**own):
+    layers = compressible()
+    own = {"weight_bits": 3, "weight_range": cfg.WeightRange.mse, **own}
+    said: list[str] = []
+    ptq.quantize_and_calibrate(
+        layers, cfg.CalibratedQuantization(**own), [correlated(1), correlated(2)], compressible(), 0, said.append
+    )
+    layers.eval()
+    assert paddle.is_grad_enabled()
+    return layers, said
+
+
+def noise(layers):
+    expected = compressible()(correlated(3)).numpy()
+    return float(np.square(layers(correlated(3)).numpy() - expected).mean())
+
+
+def test_corrected_biases_bring_back_the_means():
+    plain, corrected = calibrated()[0], calibrated(bias_correction=True)[0]
+
+    def shift(layers, places):
+        reference, own, x = compressible()[:places], layers[:places], paddle.concat([correlated(1), correlated(2)])
+        return np.abs((own(x) - reference(x)).numpy().mean(axis=(0, 2, 3))).max()
+
+    # The first convolution has no bias, but a normalisation; the third has one.
+    for places in (2, 6):
+        assert shift(corrected, places) < 0.2 * shift(plain, places)
+    assert noise(corrected) < noise(plain)
+
+
+def test_rounding_by_adaround_is_better_stays_on_the_grid_and_follows_its_seed():
+    plain, _ = calibrated()
+    (rounded, said), (again, _) = (calibrated(adaround=cfg.AdaRound(enabled=True, iterations=150)) for _ in range(2))
+    assert noise(rounded) < 0.8 * noise(plain)
+    assert "AdaRound: 4 of 4 layers" in said[-1]
+    for name, layer in slim.fake_quantized(rounded).items():
+        np.testing.assert_allclose(slim.rounded_weight(layer).numpy(), layer.weight.numpy(), atol=1e-5)
+        np.testing.assert_array_equal(slim.fake_quantized(again)[name].weight.numpy(), layer.weight.numpy())
+        before = dict(compressible().named_sublayers())[name].weight.numpy()
+        axis = slim.channel_axis(layer)
+        shape = [-1 if place == axis else 1 for place in range(before.ndim)]
+        steps = (slim.weight_ranges(layer) / 3).reshape(shape)
+        clipped = np.clip(before, -3 * steps, 3 * steps)
+        # Up or down, and nowhere else.
+        assert (np.abs(layer.weight.numpy() - clipped) <= steps * 1.001).all()
