@@ -22,8 +22,8 @@ from .errors import STOPPED, ConfigError, DiskError, nearest
 
 #: Verb → the module in `runner.cli.verbs` whose `main(arguments)` does it.
 VERBS = (
-    "eval", "export", "bench", "predict", "serve", "data", "models", "lr", "runs", "report", "config", "ui", "sync",
-    "migrate", "kernels", "doctor", "completion",
+    "eval", "export", "bench", "predict", "explain", "serve", "data", "models", "lr", "runs", "report", "config", "ui",
+    "sync", "migrate", "kernels", "doctor", "completion",
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ Verbs (`runner VERB --help` says more; RUN is a run directory DIR or an MLflow r
   bench RUN…          latency, throughput and size of exported networks, side by side
   predict RUN IMAGES  classify files, folders, globs, with the trained network or an exported file: a table, CSV, JSON
   serve EXPORT        answer over HTTP what an exported network says of pictures, without Paddle
+  explain RUN         where pictures have the evidence for a class (Grad-CAM); what compression did to each layer
   data [OVERRIDES]    check the images of a set and show them: counts, broken files, duplicates, augmentation
   models [PATTERN]    the networks that model=NAME takes, with parameters, MACs and, measured here, latency
   lr [OVERRIDES]      train some steps while the learning rate rises, and suggest one

@@ -10,7 +10,7 @@ import contextlib
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, Union
@@ -413,3 +413,16 @@ def _quiet() -> Iterator[None]:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def in_float(layers: Iterable[FakeQuantized]) -> Iterator[None]:
+    """Within the context these layers neither round nor bound their inputs and weights; learnt clips of inputs stay."""
+    kept = [(layer, layer._fake_quant_weight, layer._fake_quant_input) for layer in layers]
+    for layer, _, _ in kept:
+        layer._fake_quant_weight = layer._fake_quant_input = nn.Identity()
+    try:
+        yield
+    finally:
+        for layer, weight, activation in kept:
+            layer._fake_quant_weight, layer._fake_quant_input = weight, activation

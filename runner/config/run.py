@@ -75,13 +75,16 @@ class Train:
     log_every: int = bounded(10, min=1)
     """Optimizer steps between two readings of the training metrics."""
     topk: int = bounded(5, min=1)
-    """k of the second accuracy; never more than there are classes."""
+    """k of the second accuracy; always less than there are classes, among all of which every image has its own."""
     threads: Optional[int] = bounded(None, min=1)
     """CPU threads of a process; null: all cores, divided by the processes of this machine."""
     sync_batchnorm: bool = False
     """Several processes: batch normalisation, and ranges of activations, see the whole batch, not their part of it."""
     plots: bool = True
     """Draw pictures of the result into `plots/`."""
+    explain: bool = False
+    """Show in the report where in the worst mistakes the evidence was for what they were taken for, and for what they
+    are, by Grad-CAM; `runner explain RUN` does it later."""
     callbacks: list[Callback] = field(default_factory=list)
     """Objects of yours that are told how training goes: `[{target: package.module:callable, kwargs: {}}, …]`."""
 

@@ -28,7 +28,7 @@ def label_text(label: np.ndarray, classes: Sequence[str]) -> str:
     """An image's label by name, or its many: `cat, dog`."""
     if label.ndim == 0:
         return classes[int(label)]
-    return ", ".join(classes[place] for place in np.flatnonzero(label)) or "none"
+    return ", ".join(classes[place] for place in np.flatnonzero(label)) or "no label"
 
 
 def stratified_split(

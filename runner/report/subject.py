@@ -20,6 +20,7 @@ from ..deploy.manifest import EXPORT
 from ..deploy.quantization import Quantization
 from ..errors import Damaged, ForeignPath
 from ..metrics import Metric, find, headline, present
+from ..runs import explained as explanations
 from ..runs import history, journal, sweep
 from ..runs import result as results
 from ..runs.result import Result
@@ -142,6 +143,11 @@ class Run:
         return None if self.state.status == "DAMAGED" else quantization.read(self.directory / EXPORT)
 
     @property
+    def explained(self) -> dict[int, list[explanations.Map]]:
+        """Maps of the worst mistakes, by the number of the image; empty where nobody asked for them."""
+        return {} if self.state.status == "DAMAGED" else explanations.read(self.directory / journal.EXPLAINED)
+
+    @property
     def profile(self) -> dict[str, int]:
         """Images in each split."""
         return self._history.dataset.get("profile", {})
@@ -189,7 +195,7 @@ def read(directory: Path, label: str, name: str) -> Run:
     try:
         files.refuse_links(directory)
         run.overrides = runs.overrides(directory)
-        journal.tracked(directory), run.per_class, run.mistakes, run.quantization
+        journal.tracked(directory), run.per_class, run.mistakes, run.quantization, run.explained
         run.config = runs.config_of(directory)
     except (Damaged, ForeignPath) as error:
         run.state = runs.damaged(error, run.state.step)

@@ -19,6 +19,8 @@ from .events import is_of_training, parse
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 JOURNAL, LOG, RESULT = "journal.jsonl", "train.log", "result.json"
 PER_CLASS, MISTAKES, UNREADABLE = "per_class.json", "mistakes.json", "unreadable.txt"
+#: Maps of the worst mistakes, and the page that shows them.
+EXPLAINED, EXPLAIN_PAGE = "explained.json", "explain.html"
 CHECKPOINTS, PLOTS, RANKS = "checkpoints", "plots", "ranks"
 ORIGIN, SWEEP = "resumed_from", "sweep.json"
 LOCK, TRACKING_LOG = f"{RANKS}/lock", f"{RANKS}/tracking.log"

@@ -15,14 +15,14 @@ from ..errors import CheckpointError, ConfigError, ServerLost
 from ..runs import result as results
 from ..runs.events import SYSTEM
 from ..runs.history import curves
-from ..runs.journal import CONFIG, MISTAKES, MLFLOW, OVERRIDES, PER_CLASS, RESULT, Journal, tracked_file
+from ..runs.journal import CONFIG, EXPLAINED, MISTAKES, MLFLOW, OVERRIDES, PER_CLASS, RESULT, Journal, tracked_file
 from ..runs.result import Result
 from . import server
 from .answers import CallTimeout, reason_of
 from .artifacts import Artifacts
 
 #: What is downloaded where MLflow has it.
-FILES = (CONFIG, OVERRIDES, PER_CLASS, MISTAKES)
+FILES = (CONFIG, OVERRIDES, PER_CLASS, MISTAKES, EXPLAINED)
 
 
 def run(uri: str, run_id: str) -> Path:

@@ -28,7 +28,7 @@ from ..training.evaluation import try_metrics
 from ..training.state import Training
 from . import features, finetuning, initial, pretrained
 from .compress import compress
-from .stage import Stage, accelerate, accelerates, accuracy, prepare, sample
+from .stage import Stage, accelerate, accelerates, accuracy, prepare, sample, topk
 
 #: Images that a teacher is tried on before it teaches.
 TEACHERS_IMAGES = 1024
@@ -123,7 +123,7 @@ def build(
         settings=config.train,
         checkpoints=config.checkpoint,
         steps=steps,
-        k=min(config.train.topk, len(loaders.classes)),
+        k=topk(config.train, len(loaders.classes)),
         metrics=metrics_of(config.train.metrics, config.data.many),
         ema=Ema(networks, config.train.ema, config.train.ema_warmup) if config.train.ema else None,
         clock=clock,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from paddle import nn
 
 from .. import config as cfg
@@ -20,11 +21,12 @@ from ..config.monitor import monitored, prominent
 from ..errors import DiskError, UserError
 from ..kernels.layers import stock
 from ..metrics import of_classes
+from ..runs import explained as explanations
 from ..runs import result as results
-from ..runs.journal import LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
+from ..runs.journal import EXPLAINED, LOG, MISTAKES, PER_CLASS, PLOTS, RESULT, Journal
 from ..runs.result import Calibration, Progress, Result
-from ..training import curves
-from ..training.evaluation import Evaluation, evaluate
+from ..training import curves, gradcam
+from ..training.evaluation import Evaluation, Predictions, evaluate
 from ..training.state import Ending, Training
 from ..training.thresholds import USUAL
 from . import calibration, mistakes
@@ -83,6 +85,10 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     with _errors_as_notes(directory, journal, "the worst mistakes were not kept"):
         mistakes.write(directory, predictions, test_split, classes)
         journal.artifact(MISTAKES)
+    if run.config.train.explain:
+        with _errors_as_notes(directory, journal, "the worst mistakes were not explained"):
+            _explain(directory, run, predictions, thresholds.get("student"), calibrations.get("student"))
+            journal.artifact(EXPLAINED)
     if run.config.compression.kind != "none":
         _write_compression(directory, run)
         journal.artifact(COMPRESSION)
@@ -129,6 +135,21 @@ def _errors_as_notes(directory: Path, journal: Journal, what: str) -> Iterator[N
             raise
         log.exception("%s", what)
         _tell(journal, f"{what}: {type(error).__name__}: {error}. The rest of the run is complete")
+
+
+def _explain(
+    directory: Path, run: Experiment, predictions: Predictions, thresholds: list[float] | None, own: Calibration | None
+) -> None:
+    """Keep where in the worst mistakes the evidence was."""
+    from . import explained
+
+    loaders, network = run.training.loaders, run.training.networks["student"]
+    chosen = np.array(thresholds or [USUAL] * len(loaders.classes), dtype=np.float32) if loaders.many else None
+    place = gradcam.find(network, run.config.data.input_shape)
+    temperature = own.temperature if own else None
+    explainer = explained.Explainer(network, place, loaders.test.normalize, loaders.classes, chosen, temperature)
+    shown = explainer.mistakes(loaders.test.split, predictions, mistakes.KEPT)
+    explanations.write(directory / EXPLAINED, str(place), shown)
 
 
 def _forget_training(training: Training) -> None:

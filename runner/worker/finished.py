@@ -15,16 +15,16 @@ from .. import data, device, models
 from ..checkpoints import checkpoint, state, weights
 from ..config import store
 from ..config.monitor import metrics_of
-from ..data import Normalize, Preparation, decode, identity, preparation
+from ..data import Normalize, Preparation, Split, decode, identity, preparation
 from ..deploy.predict import Picture, probabilities
 from ..errors import CheckpointError, ConfigError, DataError
 from ..runs import result as results
 from ..runs.journal import CONFIG, RESULT
 from ..runs.result import Calibration
 from ..training import seeding
-from ..training.evaluation import Evaluation, evaluate
+from ..training.evaluation import Evaluation, Predictions, evaluate
 from ..training.thresholds import USUAL
-from .stage import Stage, accelerate, prepare
+from .stage import Stage, accelerate, prepare, topk
 
 #: Keys below `data` that say where images are.
 PLACES = ("root", "train", "val", "test")
@@ -83,7 +83,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
             "data.test_fraction=0.2 data.val_fraction=0.1"
         )
     batches = itertools.chain(*filter(None, map(stage.loaders.evaluation, chosen)))
-    k = min(config.train.topk, len(stage.loaders.classes))
+    k = topk(config.train, len(stage.loaders.classes))
     metrics = metrics_of(config.train.metrics, config.data.many)
     evaluation = evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics, chosen=thresholds)
     images = f"{evaluation.count:,} image{'s' * (evaluation.count != 1)} of {stage.about.place}"
@@ -144,6 +144,33 @@ def float_network(config: cfg.Config, name: str, chosen: weights.Weights, classe
 
 
 @dataclass
+class Tested:
+    """One network of a run with its answers to the images that the run was tested on."""
+
+    classifier: Classifier
+    split: Split
+    predictions: Predictions
+    stage: Stage
+
+
+def on_test_images(directory: Path, config: cfg.Config, name: str, pointer: str) -> Tested:
+    """One network of a run, with the weights of `final`, `best` or `last`, on its test images.
+
+    Errors: as `load_stage`; CheckpointError for a network that there is not.
+    """
+    stage, thresholds = load_stage(directory, config, pointer)
+    if name not in stage.networks.trained:
+        raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(stage.networks.trained)}")
+    ready = _classifier(directory, config, name, stage.networks, stage.loaders.classes, thresholds)
+    fitted = {} if ready.temperature is None else {name: ready.temperature}
+    evaluation = evaluate(
+        models.Networks({name: ready.network}), stage.loaders.test, stage.precision, 1, details=True, metrics=[],
+        chosen=thresholds, temperatures=fitted,
+    )  # fmt: skip
+    return Tested(ready, stage.loaders.test.split, evaluation.predictions[name], stage)
+
+
+@dataclass
 class Classifier:
     """One network of a run, ready for pictures: `deploy.predict.answers` classifies any number of them."""
 
@@ -193,15 +220,22 @@ def classifier(directory: Path, config: cfg.Config, name: str, pointer: str = "f
     weights.restructure(networks, (name,), own_weights, config.compression)
     weights.initialize(networks, (name,), own_weights, strict=True)
     accelerate(config, networks)
+    return _classifier(directory, config, name, networks, saved.classes, chosen.thresholds)
+
+
+def _classifier(
+    directory: Path, config: cfg.Config, name: str, networks: models.Networks, classes: list[str],
+    chosen: dict[str, list[float]],
+) -> Classifier:  # fmt: skip
+    """A network with its weights, its temperature and, of many labels, its thresholds."""
     networks[name].eval()
     thresholds = None
     if config.data.many:
-        usual = [USUAL] * len(saved.classes)
-        thresholds = np.array(chosen.thresholds.get(name, usual), dtype=np.float32)
+        thresholds = np.array(chosen.get(name, [USUAL] * len(classes)), dtype=np.float32)
     result = results.read(directory / RESULT)
     # A run that has not ended has no calibration yet.
     calibration = (result.calibrations.get(name) if result else None) or Calibration()
     return Classifier(
-        networks[name], saved.classes, Normalize(config.data), preparation(config.data), thresholds,
+        networks[name], classes, Normalize(config.data), preparation(config.data), thresholds,
         calibration.temperature, calibration.unknown_below,
     )  # fmt: skip

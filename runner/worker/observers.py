@@ -61,7 +61,7 @@ class Recorder:
         """The validation metrics."""
         values = {f"val/{name}": value for name, value in evaluation.values.items()}
         self.journal.metrics(progress.step, progress.epochs_begun, values)
-        self.display.validation(progress.step, progress.epochs_begun, evaluation.values, better)
+        self.display.validation(progress.step, progress.epochs_begun, evaluation.values, _standing(progress, better))
         self._log_alphas(progress)
         log.info("step %d %s", progress.step, json.dumps({key: round(value, 5) for key, value in values.items()}))
         if self.pruner and progress.step < self.run.training.steps:
@@ -99,6 +99,14 @@ class Recorder:
         """Whether SIGINT or SIGTERM came, or the sweep ends the run early; asked for where something was done."""
         self.heartbeat.beat()
         return self.stop.received != 0 or bool(self.ends_early)
+
+
+def _standing(progress: Progress, better: bool) -> str:
+    """What the last validation is among all: of equal ones the later weights are taken."""
+    if not better:
+        return ""
+    *earlier, last = progress.scores
+    return "equal to the best so far, and later" if earlier and last == max(earlier) else "best so far"
 
 
 class Follower:

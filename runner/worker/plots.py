@@ -130,9 +130,9 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
     # One panel for all: each of them would take as long as all pictures in it.
     panel = figure.subplots()
     panel.axis("off")
-    panel.set_title(
-        f"{predictions.wrong} of {len(predictions.labels)} test images wrong: class → prediction, confidence", pad=12
-    )
+    count = len(predictions.labels)
+    title = f"{predictions.wrong} of {count} test images wrong: class → prediction, confidence"
+    panel.set_title(title if len(worst) else f"no mistakes: all {count} test images are right", pad=12)
     for number, place in enumerate(worst):
         pixels = picture(split, int(predictions.indices[place])).squeeze()
         height, width = (0.9 * side / max(pixels.shape[:2]) for side in pixels.shape[:2])

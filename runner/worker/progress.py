@@ -95,15 +95,15 @@ class Display:
         elif time.monotonic() - self.printed >= PLAIN_EVERY_S:
             self._line(step, f"epoch {epoch}/{self.epochs} · {SEPARATOR.join(numbers)} · {remaining(self.left)} left")
 
-    def validation(self, step: int, epoch: int, values: dict[str, float], better: bool) -> None:
-        """Show the metrics of an evaluation."""
+    def validation(self, step: int, epoch: int, values: dict[str, float], remark: str) -> None:
+        """Show the metrics of an evaluation; `remark`: what they are beside earlier ones, if anything."""
         self.left.validated(step)
         networks = dict.fromkeys(name.partition("/")[0] for name in values)
         parts = [
             " ".join([name, *(f"{one.title} {values[f'{name}/{one.name}']:.3f}" for one in self.metrics)])
             for name in networks
         ]
-        mark = " · best so far" if better else ""
+        mark = f" · {remark}" if remark else ""
         left = "" if self.bar or step == self.steps else f" · {remaining(self.left)} left"
         self._line(step, f"epoch {epoch}/{self.epochs} · val {SEPARATOR.join(parts)}{left}{mark}")
 

@@ -148,6 +148,11 @@ def accelerate(config: cfg.Config, networks: Networks) -> None:
             accelerate_network(networks[name], config.data.input_shape)
 
 
+def topk(settings: cfg.Train, classes: int) -> int:
+    """k of the second accuracy: less than there are classes, among all of which every image has its own."""
+    return max(1, min(settings.topk, classes - 1))
+
+
 def sample(loaders: data.Loaders, images: int) -> tuple[str, data.EvalLoader]:
     """(split, its batches): images from all over the validation split, or where none is, of training.
 

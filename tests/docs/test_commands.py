@@ -92,6 +92,8 @@ def run_verb(verb, rest, folder):
         given += ["--format", "onnx"]
     if verb == "report":
         given += ["--output", str(folder / "report.html")]
+    if verb == "explain":
+        given += ["--output", str(folder / "explain.html")]
     if verb == "lr":
         given += [
             "model=mobilenet_v3_small_x0_35",

@@ -122,7 +122,7 @@ def test_a_table_and_csv_name_all_labels(place):
         assert row["labels"] == ";".join(labels)
         assert [float(text) for text in filter(None, row["probabilities"].split(";"))] == list(labels.values())
     nothing = next(name for name, labels in own.items() if not labels)
-    assert "none" in run_inline("predict", "run", f"set/{nothing}", "trust=true", cwd=folder).stdout
+    assert "no label" in run_inline("predict", "run", f"set/{nothing}", "trust=true", cwd=folder).stdout
     several = next(name for name, labels in own.items() if len(labels) > 1)
     table = run_inline("predict", "run", f"set/{several}", "trust=true", cwd=folder).stdout
     assert all(name in table for name in own[several])

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 PAGE = 1000
 #: Pictures without an answer that the end names; `--format csv` and `jsonl` name all of them.
 NAMED = 1000
+#: Digits of a probability behind the point: rounding in the network makes the others.
+DIGITS = 6
 #: Suffix of an output file → its format.
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
 
@@ -127,7 +129,7 @@ def classifier_of(run: str, overrides: list[str], engine: str | None, network: s
     file = described.of_engine(engine) if engine else described.file()
     if file.engine == "paddle":
         with contextlib.suppress(ImportError):
-            device.import_paddle()
+            device.load_paddle(None)
     return predict.Deployed(exported, engine=engine)
 
 
@@ -163,12 +165,13 @@ class _Best:
         self.top = min(top or (3 if self.thresholds is None else len(self.classes)), len(self.classes))
 
     def __call__(self, answer: Answer) -> list[tuple[str, float]]:
-        """(class, probability), the most probable first; none where there is no answer."""
+        """(class, probability to six digits), the most probable first; empty where there is no answer."""
         if answer.probabilities is None:
             return []
         from ...deploy.predict import named
 
-        return named(answer.probabilities, self.classes, self.thresholds, self.unknown_below)[: self.top]
+        best = named(answer.probabilities, self.classes, self.thresholds, self.unknown_below)[: self.top]
+        return [(name, round(probability, DIGITS)) for name, probability in best]
 
 
 def _write(answers: Iterable[Answer], best: _Best, format: str | None, stream: TextIO) -> None:
@@ -197,8 +200,13 @@ def _columns(best: _Best) -> list[str]:
 def _cells(answer: Answer, best: _Best) -> list[Any]:
     """What stands in `_columns`; many labels as `data=files` reads them, `cat;dog`."""
     if best.thresholds is not None:
-        return [";".join(map(str, part)) for part in zip(*best(answer), strict=True)] or ["", ""]
-    return [cell for one in best(answer) for cell in one] or [""] * 2 * best.top
+        return [";".join(part) for part in zip(*_texts(best(answer)), strict=True)] or ["", ""]
+    return [cell for one in _texts(best(answer)) for cell in one] or [""] * 2 * best.top
+
+
+def _texts(best: list[tuple[str, float]]) -> list[tuple[str, str]]:
+    # A number in words of science is text to some programs.
+    return [(name, f"{probability:.{DIGITS}f}") for name, probability in best]
 
 
 def _described(answer: Answer, best: _Best) -> dict[str, Any]:
@@ -214,7 +222,7 @@ def _table(answers: Iterable[Answer], chosen: _Best) -> Table:
         for heading in ("image", "labels"):
             table.add_column(heading, overflow="fold")
         for answer in answers:
-            labels = ", ".join(f"{name} {probability:.3f}" for name, probability in chosen(answer)) or "none"
+            labels = ", ".join(f"{name} {probability:.3f}" for name, probability in chosen(answer)) or "no label"
             table.add_row(str(answer.picture), "cannot be read" if answer.error else labels)
         return table
     for heading in ("image", "class", "probability", *(["then"] if top > 1 else [])):

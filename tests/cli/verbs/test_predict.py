@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -83,6 +84,17 @@ def test_all_formats_say_the_same(place, here):
             assert (line[f"class{end}"], float(line[f"probability{end}"])) == (best["class"], best["probability"])
             assert f"{best['probability']:.3f}" in table
     assert table.count("cannot be read") == 2
+
+
+def test_probabilities_have_six_digits_and_add_up_to_one(place, here):
+    done = here("predict", "net", "set", "--format", "csv", "--top", "1000", cwd=place)
+    answered = [row for row in csv.DictReader(done.stdout.splitlines()) if not row["error"]]
+    assert len(answered) == 9
+    for row in answered:
+        texts = [text for name, text in row.items() if name.startswith("probability")]
+        assert len(texts) == len(helpers.CLASSES)
+        assert all(re.fullmatch(r"[01]\.\d{6}", text) for text in texts)
+        assert sum(map(float, texts)) == pytest.approx(1, abs=1e-6 * len(texts))
 
 
 @pytest.mark.parametrize(("name", "more"), [("a.csv", []), ("a.jsonl", []), ("a.txt", ["--format", "csv"])])

@@ -1,0 +1,232 @@
+"""Where in pictures the evidence for a network's answers is, and what compression did to its layers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from ... import config as cfg
+from ... import terminal
+from ...deploy.manifest import MANIFEST
+from ...errors import ConfigError, DataError, UserError, nearest
+from ...report import page as pages
+from ...runs import explained as explanations
+from ...runs.journal import CONFIG, EXPLAIN_PAGE, EXPLAINED, MISTAKES
+from ...terminal import screen
+from .. import pictures
+from ..open_run import TRUST, open_run
+from .arguments import bounded, make_folder, page_path, separate
+
+if TYPE_CHECKING:
+    import numpy as np
+    from paddle import nn
+
+    from ...compression.effects import Effects
+    from ...report.explain_page import Content
+    from ...worker.finished import Classifier, Tested
+
+#: Layers that the terminal shows.
+ROWS = 10
+#: The page of pictures that are named, beside that of a run's mistakes.
+PICTURES_PAGE = "explain_pictures.html"
+
+
+def main(arguments: list[str]) -> int:
+    """`explain RUN [IMAGES…] [--network NAME] [--class NAME] [--layer NAME] [--output FILE] [key=value …]`."""
+    options = _parse(arguments)
+    folder = Path(options.run)
+    if (folder / MANIFEST).is_file() and not (folder / CONFIG).is_file():
+        raise ConfigError(
+            f"{options.run} is an exported file, which gives no gradients: Grad-CAM needs the trained network. Name "
+            "the run that it was exported from."
+        )
+    paths = list(pictures.find(options.images)) if options.images else []
+    if options.output:
+        _check_page(options.output)
+    directory, config = open_run(options.run, options.overrides, sees_data=not paths)
+    output = options.output or directory / (PICTURES_PAGE if paths else EXPLAIN_PAGE)
+    _check_page(output)
+    content = _of_pictures(options, directory, config, paths) if paths else _of_run(options, directory, config)
+    content.command = terminal.command("explain", *arguments)
+    make_folder(output)
+    from ...report import explain_page
+
+    explain_page.write(output, content)
+    screen().print(f"Page        {os.path.relpath(output)}", soft_wrap=True, markup=False)
+    if paths and content.notes:
+        count = f"{len(content.notes)} of {len(paths)} pictures could not be read"
+        raise DataError("\n".join([f"{count}:", *content.notes]))
+    for note in content.notes:
+        screen().print(note, soft_wrap=True, markup=False)
+    return 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="runner explain",
+        description="Show where in its worst mistakes, or in pictures of yours, a network sees the evidence for a "
+        "class (Grad-CAM), and what compression did to each of its layers.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run id")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGES",
+        help="files, folders (searched through) or 'globs' in place of the worst mistakes; and key=value as in runner "
+        "eval, such as trust=true",
+    )  # fmt: skip
+    parser.add_argument("--network", default="student", help="which network of the run (%(default)s)")
+    parser.add_argument(
+        "--weights", choices=("final", "best", "last"), default="final", help="checkpoint (%(default)s)"
+    )
+    parser.add_argument("--class", dest="asked", metavar="NAME", help="pictures: also where the evidence for it is")
+    parser.add_argument("--layer", metavar="NAME", help="the layer whose map is explained (the last with 4×4 pixels)")
+    parser.add_argument(
+        "--limit", type=bounded(int, 1, 1_000_000), default=512, metavar="N",
+        help="validation images on which the layers of a compressed network are compared (%(default)s)",
+    )  # fmt: skip
+    count = bounded(int, 1, 1000)
+    parser.add_argument("--count", type=count, default=24, metavar="N", help="mistakes at most (%(default)s)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE",
+        help=f"the page (in the run's directory {EXPLAIN_PAGE}, of pictures {PICTURES_PAGE})",
+    )  # fmt: skip
+    options = parser.parse_intermixed_args(arguments)
+    options.images, options.overrides = separate(options.images)
+    if options.asked and not options.images:
+        raise ConfigError("--class is for pictures that are named: mistakes are shown with their own class.")
+    return options
+
+
+def _check_page(path: Path) -> None:
+    """Errors: ConfigError for what is no page, ForeignPath where a file of somebody else is in the way."""
+    pages.refuse_overwriting(page_path(path))
+
+
+def _of_pictures(options: argparse.Namespace, directory: Path, config: cfg.Config, paths: list[str]) -> Content:
+    """Maps of pictures that are named. Errors: DataError where none can be read; ConfigError."""
+    from ...report.explain_page import Content
+    from ...training import gradcam
+    from ...worker import finished
+    from ...worker.explained import Explainer
+
+    classifier = finished.classifier(directory, config, options.network, options.weights)
+    asked = _class(options.asked, classifier.classes) if options.asked else None
+    place = gradcam.find(classifier.network, config.data.input_shape, options.layer)
+    errors: list[str] = []
+    shown = list(Explainer.of(classifier, place).pictures(_readable(classifier, paths, errors), asked))
+    if not shown:
+        raise DataError("\n".join(errors[:10]))
+    about = f"{options.network} of {terminal.place(directory)}"
+    return Content(about, "", str(place), shown, notes=errors)
+
+
+def _readable(classifier: Classifier, paths: list[str], errors: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and pixels of the pictures; what is wrong with the others goes to `errors`."""
+    for path in paths:
+        try:
+            yield path, classifier.prepare(path)
+        except DataError as error:
+            errors.append(str(error))
+
+
+def _of_run(options: argparse.Namespace, directory: Path, config: cfg.Config) -> Content:
+    """Maps of the worst mistakes on the images that the run was tested on."""
+    from ...report.explain_page import Content
+    from ...training import gradcam
+    from ...worker import explained, finished
+
+    tested = finished.on_test_images(directory, config, options.network, options.weights)
+    notes, shown = tested.stage.notes, []
+    try:
+        place = gradcam.find(tested.classifier.network, config.data.input_shape, options.layer)
+        explainer = explained.Explainer.of(tested.classifier, place)
+        shown = list(explainer.mistakes(tested.split, tested.predictions, options.count))
+    except ConfigError as error:
+        if options.layer or config.compression.kind == "none":
+            raise
+        # What compression did is known without a map.
+        notes, place = [*notes, str(error)], None
+    is_the_runs = options.network == "student" and options.weights == "final" and {*options.overrides} <= {TRUST}
+    if place and is_the_runs and (directory / MISTAKES).is_file():
+        explanations.write(directory / EXPLAINED, str(place), shown)
+    split = f"split {tested.stage.loaders.measured_on} of {tested.stage.about.place}"
+    about = f"{options.network} of {terminal.place(directory)} · {split}"
+    wrong = tested.predictions.wrong, len(tested.predictions.labels)
+    content = Content(about, "", str(place) if place else "", shown, wrong, notes)
+    content.effects = _effects(options, directory, config, tested, content.notes)
+    return content
+
+
+def _effects(
+    options: argparse.Namespace, directory: Path, config: cfg.Config, tested: Tested, notes: list[str]
+) -> Effects | None:
+    """What compression did to the layers of the network; None where nothing was compressed."""
+    from ...checkpoints import weights
+    from ...worker import effects
+
+    plan = weights.read(directory, options.weights).plan.get(options.network) or {}
+    origin = _origin(options, config, tested.classifier.classes, notes) if plan else None
+    with terminal.progress("comparing layers") as tell:
+        measured = effects.measure(
+            directory, config, tested.stage, tested.classifier, plan, origin, options.limit, tell
+        )
+    if measured:
+        _show(measured)
+    return measured
+
+
+def _origin(
+    options: argparse.Namespace, config: cfg.Config, classes: list[str], notes: list[str]
+) -> tuple[str, nn.Layer] | None:
+    """The network that a pruned one began as, where it is of a run that is still there and sees the same images."""
+    from ...worker import finished
+
+    named = config.checkpoint.init_from
+    if named is None:
+        return None
+    try:
+        directory, before = open_run(named, [text for text in options.overrides if text == TRUST])
+        classifier = finished.classifier(directory, before, options.network)
+    except UserError as error:
+        notes.append(f"not compared with what it was pruned from: {error}")
+        return None
+    if (before.data.input_shape, classifier.classes) != (config.data.input_shape, classes):
+        notes.append(f"not compared with what it was pruned from, {named}: it sees other images")
+        return None
+    return terminal.place(directory), classifier.network
+
+
+def _decibels(noise: float | None) -> str:
+    return "" if noise is None else f"{noise:.1f}"
+
+
+def _show(measured: Effects) -> None:
+    """Print the layers that change the most decisions."""
+    of = f"of {measured.images} images"
+    if rounded := measured.rounded:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("layer", "bits", "changed by it alone", "changed without it", "SNR, dB"):
+            table.add_column(heading, justify="left" if heading == "layer" else "right")
+        for one in rounded.layers[:ROWS]:
+            bits = "/".join(map(str, one.bits))
+            table.add_row(one.name, bits, str(one.alone), str(one.restored), _decibels(one.noise))
+        screen().print(table)
+        more = len(rounded.layers) - ROWS
+        rest = f"; {more} more layers are in the page" if more > 0 else ""
+        screen().print(f"Integers change {rounded.changed} decisions {of}{rest}", soft_wrap=True)
+    if pruned := measured.pruned:
+        shares = [after / before - 1 for before, after in (pruned.macs, pruned.params)]
+        others = "" if pruned.changed is None else f", {pruned.changed} decisions {of} are others"
+        screen().print(f"Pruning took {shares[0]:+.1%} MACs, {shares[1]:+.1%} parameters{others}", soft_wrap=True)
+
+
+def _class(name: str, classes: list[str]) -> int:
+    """Errors: ConfigError for a class that the network does not know."""
+    if name not in classes:
+        raise ConfigError(f"--class {name}: the network has no such class.{nearest(name, classes)}")
+    return classes.index(name)

@@ -1,0 +1,78 @@
+"""What compression did to a network of a run, measured on images that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from paddle import Tensor, nn
+
+from .. import config as cfg
+from ..compression import effects, slim
+from ..compression.effects import Effects
+from ..deploy import noise, quantization
+from ..deploy.manifest import EXPORT
+from ..deploy.predict import probabilities
+from ..deploy.quantization import QuantizedLayer
+from . import finished
+from .finished import Classifier
+from .stage import Stage, sample
+
+#: Bytes of images that are kept for all the networks that see them.
+MOST_BYTES = 2**28
+#: Images on which the noise of layers is measured where no export has it.
+NOISE_IMAGES = 64
+
+
+def measure(
+    directory: Path, config: cfg.Config, stage: Stage, classifier: Classifier, plan: dict[str, Any],
+    origin: tuple[str, nn.Layer] | None, images: int, tell: Callable[[int, int], None],
+) -> Effects | None:  # fmt: skip
+    """Of a network that has integers or was pruned; None of any other.
+
+    `plan`: what was pruned of it, if anything; `origin`: the network that it was pruned from, with what it is called;
+    `images`: how many of the validation split are looked at, or where none is, of training.
+    """
+    network = classifier.network
+    if not slim.fake_quantized(network) and not plan:
+        return None
+    split, loader = sample(stage.loaders, min(images, MOST_BYTES // (4 * int(np.prod(config.data.input_shape)))))
+    batches = [batch.images for batch in loader]
+    labels = np.asarray(loader.split.labels)
+
+    def decide(logits: np.ndarray) -> np.ndarray:
+        if classifier.thresholds is None:
+            return logits.argmax(axis=1)
+        return (probabilities(logits, many=True) >= classifier.thresholds).astype(np.uint8)
+
+    measured = Effects(len(labels), split)
+    if slim.fake_quantized(network):
+        measured.rounded = effects.of_integers(network, batches, decide, labels, tell)
+        known = _noise(directory, config, classifier, batches)
+        for layer in measured.rounded.layers:
+            if described := known.get(layer.name):
+                layer.own_noise, layer.noise = described.output_snr_db, described.accumulated_snr_db
+    if plan:
+        measured.pruned = effects.of_pruning(plan, network, origin, batches, decide, labels)
+    return measured
+
+
+def _noise(
+    directory: Path, config: cfg.Config, classifier: Classifier, batches: list[Tensor]
+) -> dict[str, QuantizedLayer]:  # fmt: skip
+    """Layer → what its export says of its noise, or what is measured where nothing was exported; none without either.
+
+    The noise is that of the deployed network.
+    """
+    layers = slim.fake_quantized(classifier.network)
+    written = quantization.read(directory / EXPORT)
+    if written is None or written.network != config.deploy.network:
+        reference = finished.reference(directory, config, len(classifier.classes))
+        if reference is None:
+            return {}
+        images = np.concatenate([batch.numpy() for batch in batches[:1]])[:NOISE_IMAGES]
+        written = noise.measure(config.deploy.network, classifier.network, reference, images)
+    described = {layer.name: layer for layer in written.layers}
+    return described if described.keys() == layers.keys() else {}
