@@ -93,7 +93,7 @@ lint: $(DEVELOPMENT)
 bench: $(DEVELOPMENT)
 	$(call install,cpu dev bench)
 	for name in training loop_overhead limits input_pipeline folder_pipeline augmentation startup memory default_run tracking_overhead sweep_overhead deployed \
-		prediction compression scaling eta pretrained; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+		prediction compression scaling eta noise pretrained; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found. Name one: make PYTHON=/path/to/python"; exit 1; }

@@ -15,17 +15,20 @@ from omegaconf import OmegaConf
 
 from .. import config as cfg
 from .. import runs
+from ..config.keys import expanded
 from ..config.monitor import monitored
 from ..errors import ConfigError
 from ..runs import study as studies
 from ..runs import sweep
 from ..runs.journal import JOURNAL
 from ..runs.pruner import STOPPED_EARLY, Reading
-from ..runs.study import JOB
-from . import spaces
+from ..runs.study import JOB, ORIGIN
+from . import spaces, warm_start
 
 #: What a study knows of itself: its space, the seconds that it took, and since when it is under way.
 SPACE, SECONDS, SINCE = "space", "seconds", "since"
+#: Reasons that are shown why jobs of an earlier sweep are left out.
+REASONS = 5
 
 
 def run(composed: Any, launcher: Any, arguments: list[str]) -> None:
@@ -37,7 +40,9 @@ def run(composed: Any, launcher: Any, arguments: list[str]) -> None:
     settings: Any = OmegaConf.to_object(composed.sweep)
     train: Any = OmegaConf.to_object(composed.train)
     space, fixed = spaces.read(settings.optuna.space, arguments)
-    Search(Path(str(composed.hydra.sweep.dir)), settings, train, space, fixed).run(launcher)
+    search = Search(Path(str(composed.hydra.sweep.dir)), settings, train, space, fixed)
+    search.begin_with(composed)
+    search.run(launcher)
 
 
 class Search:
@@ -70,6 +75,18 @@ class Search:
             )
         self.study.set_user_attr(SPACE, spaces.to_json(space))
         self._count_time_of_a_killed_command()
+
+    def begin_with(self, composed: Any) -> None:
+        """Tell the study what earlier sweeps found, once, and the user what of them. Errors: ConfigError."""
+        known = {trial.user_attrs.get(ORIGIN) for trial in self.study.get_trials(deepcopy=False)}
+        for text in self.settings.warm_start:
+            folder = Path(expanded(text))
+            found, left_out = warm_start.trials(folder, composed, self.options, self.space)
+            for trial in found:
+                if trial.user_attrs[ORIGIN] not in known:
+                    self.study.add_trial(trial)
+            why = "; ".join(f"{count} because {reason}" for reason, count in left_out.most_common(REASONS))
+            print(f"{folder}: the search begins with {len(found)} of its jobs{f'. Left out: {why}' if why else ''}")
 
     def run(self, launcher: Any) -> None:
         """Choose, launch and note results until there is nothing left to do."""

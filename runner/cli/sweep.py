@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .. import config as cfg
 from .. import files, processes, runs, terminal
 from ..config import credentials, store
-from ..config.keys import expand_paths
+from ..config.keys import expand_paths, expanded
 from ..config.rules import name_problems
 from ..config.search_rules import refuse_search
 from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
@@ -134,8 +134,12 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool]:
             f"sweep.pruner={settings.pruner.name} would end the unlucky runs of each configuration, and the means of "
             f"those left would say too much: {', '.join(repeated)} is varied. Use sweep.pruner=none."
         )
-    if not settings.optuna and settings.max_minutes:
-        raise ConfigError("sweep.max_minutes is for searches: all jobs of this sweep are to be run. Drop it.")
+    for key in ("max_minutes", "warm_start"):
+        if not settings.optuna and getattr(settings, key):
+            raise ConfigError(f"sweep.{key} is for searches: all jobs of this sweep are to be run. Drop it.")
+    for text in settings.warm_start:
+        if not (Path(expanded(text)) / SWEEP).is_file():
+            raise ConfigError(f"sweep.warm_start: {text} is not the folder of a sweep: it has no {SWEEP}.")
     directory = Path(str(composed.hydra.sweep.dir))
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
         directory = directory / sweep.digest(overrides)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import get_origin
 
 from ..errors import ConfigError, nearest
-from . import GROUPS, Config, Cost, CustomData, Parameter, Pictures, Pruner
+from . import GROUPS, Config, Cost, CustomData, Parameter, Pictures, Pruner, SearchSampler
 from .keys import types_of, walk
 
 
@@ -22,6 +22,11 @@ def problems(config: Config) -> Iterator[str]:
     yield from _pruner(config)
     if search is None:
         return
+    if config.sweep.warm_start and search.sampler is not SearchSampler.tpe:
+        yield (
+            f"sweep.warm_start: {search.sampler.name} learns nothing from the trials of other searches. Use "
+            "sweep.optuna.sampler=tpe, or drop it."
+        )
     keys = [key for key, *_ in walk(config)]
     for key, parameter in search.space.items():
         place, _, entry = key.partition("@")

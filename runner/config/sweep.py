@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from .fields import bounded
+from .fields import bounded, path
 
 
 class Cost(Enum):
@@ -91,5 +91,7 @@ class Sweep:
     """Validations after which no run is ended; asha first compares at the next one."""
     pruner_reduction_factor: int = bounded(3, min=2)
     """asha: one of so many goes on from one comparison to the next, which comes after so many times the validations."""
+    warm_start: list[str] = path([])
+    """Folders of earlier sweeps whose results a search by tpe begins with, as far as they compare."""
     optuna: Optional[Optuna] = None
     """What is searched, where something is: `+sweep/optuna=…`."""

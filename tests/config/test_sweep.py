@@ -8,6 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from runner import config as cfg
 from runner.cli import spaces
 from runner.errors import ConfigError
+from tests.conftest import composed
 
 distributions = pytest.importorskip("optuna.distributions")
 Number, Whole, Choice = (distributions.FloatDistribution, distributions.IntDistribution,
@@ -69,6 +70,14 @@ def test_entries_of_one_mapping_are_one_override_that_hydra_reads_as_they_are():
         "model@mode.peer": "resnet18",
         "a.ratios": {"blocks.?.conv*": 0.25, "[0-9], (x):=y\\": 3},
     }
+
+
+def test_the_layers_of_a_network_are_varied_by_their_patterns():
+    config = composed("compression=fpgm", "+sweep/optuna=layers")
+    space, _ = spaces.of(config.sweep.optuna.space, [])
+    texts = spaces.overrides({key: value.choices[0] if value.choices else 0.25 for key, value in space.items()})
+    ratios = composed(*texts).compression.prune.ratios
+    assert ratios == {"conv[2-6].*": 0.25, "conv[7-9].*": 0.25, "conv1[0-6].*": 0.25}
 
 
 @pytest.mark.parametrize(

@@ -6,30 +6,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks import noise
 from runner.report import comparisons
-
-SWEEPS, CONFIGURATIONS, SEEDS = 200, 8, 5
-
-
-def simulated(generator, shifts, deviations=1.0, shared=1.0):
-    """What configurations reached whose means differ by these shifts: the noise of seeds is theirs and shared."""
-    noise = generator.normal(size=(len(shifts), SEEDS)) * np.reshape(deviations, (-1, 1))
-    values = np.reshape(shifts, (-1, 1)) + noise + shared * generator.normal(size=SEEDS)
-    return {f"c{row}": {seed: float(value) for seed, value in enumerate(one)} for row, one in enumerate(values)}
-
-
-def real(scores):
-    return {name for name, one in comparisons.behind(scores).items() if one and one.is_real}
 
 
 def rejected_by_chance(alarms):
     """Whether so many alarms say that they come in more than 5 % of sweeps, and not by chance of the simulation."""
-    return stats.binomtest(alarms, SWEEPS, 0.05, alternative="greater").pvalue < 0.01
+    return stats.binomtest(alarms, noise.SWEEPS, 0.05, alternative="greater").pvalue < 0.01
 
 
 def test_equal_configurations_are_seldom_called_different():
     generator = np.random.default_rng(0)
-    alarms = sum(bool(real(simulated(generator, np.zeros(CONFIGURATIONS)))) for _ in range(SWEEPS))
+    alarms = noise.false_alarms(generator)
     assert not rejected_by_chance(alarms)
     # Uncorrected, the largest of 28 differences would pass for real in most of them.
     assert alarms <= 20
@@ -37,18 +25,17 @@ def test_equal_configurations_are_seldom_called_different():
 
 def test_one_configuration_that_is_noisier_than_the_others_is_no_false_alarm():
     generator = np.random.default_rng(1)
-    deviations = [5.0] + [1.0] * (CONFIGURATIONS - 1)
-    alarms = sum(bool(real(simulated(generator, np.zeros(CONFIGURATIONS), deviations))) for _ in range(SWEEPS))
+    deviations = [5.0] + [1.0] * (noise.CONFIGURATIONS - 1)
+    alarms = noise.false_alarms(generator, deviations)
     assert not rejected_by_chance(alarms)
 
 
 def test_configurations_that_are_two_deviations_of_the_paired_differences_worse_are_mostly_found():
     generator = np.random.default_rng(2)
     # The difference of two results with deviation 1 has deviation √2.
-    shifts = [0.0, 0.0, 0.0, 0.0, *[-2 * np.sqrt(2)] * 4]
-    found = [real(simulated(generator, shifts)) for _ in range(SWEEPS)]
-    assert np.mean([len(names & {"c4", "c5", "c6", "c7"}) for names in found]) / 4 > 0.75
-    assert not rejected_by_chance(sum(bool(names & {"c0", "c1", "c2", "c3"}) for names in found))
+    share, alarms = noise.found(generator, 2 * np.sqrt(2))
+    assert share > 0.75
+    assert not rejected_by_chance(alarms)
 
 
 def test_of_two_configurations_it_is_the_paired_t_test():

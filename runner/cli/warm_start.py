@@ -1,0 +1,123 @@
+"""What earlier sweeps found, as trials that a search begins with: those of which the numbers compare."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .. import config as cfg
+from .. import runs
+from ..config import store
+from ..config.monitor import monitored
+from ..errors import ConfigError, Damaged, UserError
+from ..runs import sweep
+from ..runs.journal import CONFIG
+from ..runs.pruner import STOPPED_EARLY, Reading
+from ..runs.study import ORIGIN
+from . import spaces
+
+#: Keys without which what was monitored does not compare.
+DECISIVE = (
+    "train.epochs", "train.max_steps", "train.max_minutes", "data.kind", "data.root", "data.limit",
+    "data.val_fraction", "data.folds", "data.split_seed", "data.image_size",
+)  # fmt: skip
+
+
+class Unfit(Exception):
+    """A run of an earlier sweep is not one of this search; the message says why."""
+
+
+def trials(folder: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) -> tuple[list[Any], Counter[str]]:
+    """The jobs of an earlier sweep as `optuna.trial.FrozenTrial`, and why others are left out → how many.
+
+    `composed`: what Hydra composed of all that is not varied. Errors: ConfigError where the folder is no sweep's.
+    """
+    try:
+        sweep.read(folder)
+    except UserError as error:
+        raise ConfigError(f"sweep.warm_start: {folder} is not the folder of a sweep. {error}") from error
+    found, left_out = [], Counter[str]()
+    for job in sweep.jobs(folder):
+        try:
+            found.append(_trial(job, composed, search, space))
+        except (Unfit, Damaged, ConfigError) as error:
+            left_out[str(error).partition("\n")[0]] += 1
+    return found, left_out
+
+
+def _trial(job: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) -> Any:
+    """Errors: Unfit, Damaged, ConfigError."""
+    from optuna.trial import TrialState, create_trial
+
+    state = runs.state(job)
+    if state.status not in ("FINISHED", STOPPED_EARLY):
+        raise Unfit(f"it is {state.status}")
+    config = store.read(job / CONFIG)
+    leaves = store.leaves(config)
+    train: Any = OmegaConf.to_object(composed.train)
+    same = monitored(config.train.monitor) == monitored(train.monitor)
+    if not same or spaces.directions(config.train, []) != spaces.directions(train, []):
+        raise Unfit(f"it monitored {config.train.monitor}")
+    varied = {key.lstrip("+") for key in space}
+    for key in DECISIVE:
+        wanted = _plain(composed, key)
+        if key not in varied and key.partition(".")[0] not in varied and leaves.get(key) != wanted:
+            raise Unfit(f"{key} is {leaves.get(key)}, not {wanted}")
+    written = {one.key_or_group: one for one in OverridesParser.create().parse_overrides(runs.overrides(job))}
+    params = {key: _value(key, dimension, leaves, written) for key, dimension in space.items()}
+    known = {
+        "params": params, "distributions": {key: one.distribution() for key, one in space.items()},
+        "user_attrs": {ORIGIN: str(job.resolve())},
+    }  # fmt: skip
+    if state.status == STOPPED_EARLY:
+        values = Reading(job, f"val/{monitored(config.train.monitor)}").in_order()
+        return create_trial(state=TrialState.PRUNED, intermediate_values=dict(enumerate(values, 1)), **known)
+    assert state.result
+    if missing := [cost.name for cost in search.minimize if cost.name not in state.result.final]:
+        raise Unfit(f"it has no {', '.join(missing)}")
+    values = spaces.values(search, state.result)
+    if not all(map(math.isfinite, values)):
+        raise Unfit("what it monitored is not a number")
+    return create_trial(values=values, **known)
+
+
+def _plain(composed: Any, key: str) -> Any:
+    """The value of a key as a stored config has it; None where there is none."""
+    with contextlib.suppress(OmegaConfBaseException):
+        value = OmegaConf.select(composed, key)
+        return store.to_plain(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+    return None
+
+
+def _value(key: str, dimension: spaces.Dimension, leaves: Mapping[str, Any], written: Mapping[str, Override]) -> Any:
+    """What a run has for a key of the space, as Optuna has it. Errors: Unfit."""
+    place, _, entry = key.lstrip("+").partition(spaces.ENTRY)
+    value: Any
+    if place in cfg.GROUPS:
+        whole = written.get(place)
+        value = whole.get_value_element_as_str() if whole else leaves.get(f"{place}.kind")
+        shown = str(value)
+    else:
+        value = leaves.get(place)
+        value = value.get(entry) if entry and isinstance(value, dict) else value
+        shown = spaces.literal(value)
+    if dimension.choices:
+        if shown not in dimension.choices:
+            raise Unfit(f"its {key} is {shown}, which is not among the choices")
+        return shown
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise Unfit(f"it has no number for {key}")
+    points = dimension.points()
+    near = min(points, key=lambda point: abs(point - value)) if points else value
+    if not dimension.low <= value <= dimension.high or not math.isclose(near, value, rel_tol=1e-9, abs_tol=1e-12):
+        raise Unfit(f"its {key} is {value:g}, which is not in the space")
+    return near

@@ -1,0 +1,129 @@
+"""A search that begins with what earlier sweeps found: what compares is told to it, the rest is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+
+from runner import config as cfg
+from runner.cli import compose, search, spaces, warm_start
+from runner.cli.config_dir import config_dir
+from runner.config import store
+from runner.errors import ConfigError
+from runner.runs import sweep
+from runner.runs.journal import CONFIG, OVERRIDES, RESULT, SWEEP, Journal
+
+pytest.importorskip("optuna")
+SPACE = {
+    "optimizer.lr": spaces.Dimension((), 0.001, 0.1, log=True),
+    "loss": spaces.Dimension(("cross_entropy", "label_smoothing")),
+    "train.epochs": spaces.Dimension((), 2, 8, step=2, integer=True),
+    "optimizer.lr_scale@backbone.*": spaces.Dimension((), 0, 1),
+}
+
+
+@pytest.fixture
+def composed():
+    """What Hydra composes of some overrides."""
+
+    def make(*overrides):
+        compose.register()
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            return hydra_compose("config", list(overrides))
+
+    return make
+
+
+@pytest.fixture
+def earlier(tmp_path, composed):
+    """A sweep whose jobs had some overrides and came to some values; None: they failed."""
+
+    def make(*jobs):
+        folder = tmp_path / "earlier"
+        folder.mkdir(exist_ok=True)
+        (folder / SWEEP).write_text(json.dumps({"id": "x", "overrides": [], "shared": []}))
+        for number, (overrides, value) in enumerate(jobs):
+            job = folder / str(number)
+            job.mkdir()
+            store.write(store.from_composition(composed(*overrides)), job / CONFIG)
+            (job / OVERRIDES).write_text(json.dumps(overrides))
+            journal = Journal(job)
+            journal.append("started")
+            journal.metrics(5, 1, {"val/student/top1": 0.5})
+            journal.append("ended", status="FAILED" if value is None else "FINISHED", reason="", exit_code=0)
+            if value is not None:
+                content = {
+                    "final": {"top1": value}, "test": {}, "monitor": "val/student/top1", "best": value, "seconds": 1.0,
+                    "progress": {"step": 1, "best_step": 1},
+                }  # fmt: skip
+                (job / RESULT).write_text(json.dumps(content))
+        return folder
+
+    return make
+
+
+GOOD = ["optimizer.lr=0.01", "loss=label_smoothing", "train.epochs=4", "++optimizer.lr_scale={backbone.*:0.5}"]
+
+
+def test_a_run_is_a_trial_with_its_values_of_the_space(earlier, composed):
+    found, left_out = warm_start.trials(earlier((GOOD, 0.75)), composed(), cfg.Optuna(), SPACE)
+    assert not left_out
+    [trial] = found
+    assert trial.params == {
+        "optimizer.lr": 0.01, "loss": "label_smoothing", "train.epochs": 4, "optimizer.lr_scale@backbone.*": 0.5,
+    }  # fmt: skip
+    assert trial.value == 0.75
+    assert not left_out
+
+
+@pytest.mark.parametrize(
+    ("changed", "value", "reason"),
+    [
+        ("optimizer.lr=0.5", 0.7, "its optimizer.lr is 0.5, which is not in the space"),
+        ("train.epochs=3", 0.7, "its train.epochs is 3, which is not in the space"),
+        ("loss=focal", 0.7, "its loss is focal, which is not among the choices"),
+        ("++optimizer.lr_scale={}", 0.7, "it has no number for optimizer.lr_scale@backbone.*"),
+        ("data=synthetic", 0.7, "data.kind is synthetic, not digits"),
+        ("train.monitor=val/loss", 0.7, "it monitored val/loss"),
+        ("train.seed=3", None, "it is FAILED"),
+        ("train.seed=3", float("nan"), "it monitored is not a number"),
+    ],
+)
+def test_what_does_not_compare_is_left_out_with_the_reason(earlier, composed, changed, value, reason):
+    key = changed.partition("=")[0]
+    overrides = [*(text for text in GOOD if not text.startswith(key)), changed]
+    found, left_out = warm_start.trials(earlier((overrides, value), (GOOD, 0.5)), composed(), cfg.Optuna(), SPACE)
+    assert [trial.value for trial in found] == [0.5], left_out
+    [(said, count)] = left_out.items()
+    assert reason in said
+    assert count == 1
+
+
+def test_a_search_begins_with_them_once_and_counts_only_its_own_jobs(earlier, composed, tmp_path, capsys):
+    folder = earlier((GOOD, 0.75), (GOOD, None))
+    directory = tmp_path / "new"
+    directory.mkdir()
+    settings = cfg.Sweep(optuna=cfg.Optuna(trials=3), warm_start=[str(folder)])
+    for _ in range(2):
+        one = search.Search(directory, settings, cfg.Train(), SPACE, [])
+        one.begin_with(composed())
+    assert [trial.value for trial in one.study.trials] == [0.75]
+    said = capsys.readouterr().out
+    assert "the search begins with 1 of its jobs. Left out: 1 because it is FAILED" in said
+
+    class Launcher:
+        def launch(self, jobs, initial_job_idx):
+            launched.append(initial_job_idx)
+
+    launched = []
+    one.run(Launcher())
+    assert launched == [0, 1, 2]
+    assert sweep.jobs(directory) == []
+
+
+def test_a_folder_that_is_no_sweep_is_refused(tmp_path, composed):
+    with pytest.raises(ConfigError, match="not the folder of a sweep"):
+        warm_start.trials(tmp_path, composed(), cfg.Optuna(), SPACE)
