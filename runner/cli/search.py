@@ -136,11 +136,13 @@ class Search:
     def _unfinished(self) -> list[Any]:
         """Trials that a command before this one has not seen the end of, or which failed, in the order of their jobs.
 
-        A failed one is noted once more: what a study was told it does not forget.
+        A failed one is noted once more, since what a study was told it does not forget; without a pruner so is one that
+        was ended early.
         """
         import optuna
         from optuna.trial import TrialState, create_trial
 
+        repeated = {TrialState.FAIL} | ({TrialState.PRUNED} if self.settings.pruner is cfg.Pruner.none else set())
         last = {}
         for trial in self.study.get_trials(deepcopy=False):
             if (job := _job(trial)) is not None:
@@ -150,7 +152,7 @@ class Search:
                 self.study.tell(trial.number, state=TrialState.FAIL)
         found = []
         for job, trial in sorted(last.items()):
-            if trial.state is TrialState.FAIL:
+            if trial.state in repeated:
                 again = create_trial(
                     state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions,
                     user_attrs=trial.user_attrs, system_attrs=trial.system_attrs,

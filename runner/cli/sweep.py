@@ -126,7 +126,9 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool]:
     varied = [one.key_or_group for one in parsed if one.is_sweep_override()]
     if settings.optuna:
         search.require_packages()
-        space, _ = spaces.of(settings.optuna.space, parsed)
+        further = composed.hydra.sweeper.get("params") or {}
+        params = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in further.items()])
+        space, _ = spaces.of(settings.optuna.space, [*params, *parsed])
         spaces.refuse(settings.optuna, space)
         jobs, varied = settings.optuna.parallel, [*space]
     if settings.pruner is not cfg.Pruner.none and (repeated := [key for key in varied if key in sweep.REPEATS]):

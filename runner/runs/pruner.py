@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from .. import config as cfg
 from ..config.monitor import goal_of, monitored
+from ..errors import Damaged
 from . import sweep
 from .journal import JOURNAL, events
 
@@ -31,16 +33,19 @@ class Pruner:
         self._readings: dict[Path, Reading] = {}
 
     def judge(self, step: int) -> str:
-        """Why the run should end behind the validation of a step; empty where it should go on. Errors: Damaged."""
+        """Why the run should end behind the validation of a step; empty where it should go on.
+
+        Runs whose journal cannot be read are left out. Errors: Damaged of its own.
+        """
         own = self.scores(self.directory, step)
         count = len(own)
         if count <= self.settings.pruner_warmup:
             return ""
-        others = [
-            scores[:count]
-            for job in sweep.jobs(self.directory.parent)
-            if job != self.directory and len(scores := self.scores(job)) >= count
-        ]
+        others = []
+        for job in sweep.jobs(self.directory.parent):
+            with contextlib.suppress(Damaged):
+                if job.name != self.directory.name and len(scores := self.scores(job)) >= count:
+                    others.append(scores[:count])
         return verdict(self.settings, own, others, self.metric, self.sign)
 
     def scores(self, directory: Path, until: float = math.inf) -> list[float]:

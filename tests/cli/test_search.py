@@ -59,10 +59,10 @@ class StubLauncher:
         journal.append("ended", status=status, reason="", exit_code=int(fails))
 
 
-def searched(directory, launcher=None, space=SPACE, max_minutes=None, **options):
+def searched(directory, launcher=None, space=SPACE, max_minutes=None, pruner=cfg.Pruner.none, **options):
     """Run a search in a folder. Its study."""
     directory.mkdir(exist_ok=True)
-    settings = cfg.Sweep(optuna=cfg.Optuna(**{"trials": 6} | options), max_minutes=max_minutes)
+    settings = cfg.Sweep(optuna=cfg.Optuna(**{"trials": 6} | options), max_minutes=max_minutes, pruner=pruner)
     one = search.Search(directory, settings, cfg.Train(), space, ["z=1"])
     one.run(launcher or StubLauncher(directory))
     return one.study
@@ -123,6 +123,29 @@ def test_a_failed_job_is_done_again_when_the_search_is_resumed_and_counts_once(t
     assert len(chosen(tmp_path)) == 7
     complete = [trial.user_attrs["job"] for trial in study.trials if trial.state.name == "COMPLETE"]
     assert sorted(complete) == list(range(7))
+
+
+def test_a_job_that_was_ended_early_goes_on_when_there_is_no_pruner_any_more(tmp_path):
+    class Pruning(StubLauncher):
+        def work(self, folder, overrides, fails):
+            if folder.name != "2":
+                super().work(folder, overrides, fails)
+                return
+            folder.mkdir()
+            journal = Journal(folder)
+            journal.append("started")
+            for step, value in ((10, 0.5), (20, 0.25)):
+                journal.metrics(step, 1, {"val/student/top1": value})
+            journal.append("ended", status="STOPPED_EARLY", reason="worse", exit_code=0)
+
+    study = searched(tmp_path, Pruning(tmp_path), pruner=cfg.Pruner.median)
+    assert study.trials[2].state.name == "PRUNED"
+    assert study.trials[2].intermediate_values == {1: 0.5, 2: 0.25}
+    again = StubLauncher(tmp_path)
+    searched(tmp_path, again, pruner=cfg.Pruner.median)
+    assert again.launched == []
+    searched(tmp_path, again)
+    assert again.launched == [2]
 
 
 def test_a_search_that_is_asked_to_stop_chooses_nothing_more(tmp_path, monkeypatch):

@@ -43,6 +43,7 @@ def test_the_wheel_has_every_file_that_is_not_python(wheel):
     assert configs <= names
     assert {"runner/models/ops/relu.cc", "runner/models/ops/relu.cu", "runner/report/templates/page.html"} <= others
     assert others <= names
+    assert "hydra_plugins/runner_search.py" in names
 
 
 def test_the_version_is_shown(command, tmp_path):

@@ -76,6 +76,29 @@ def test_an_interrupted_search_goes_on_with_the_choices_it_would_have_made(tmp_p
     assert [event["event"] for event, _ in events(interrupted)].count("resumed") == 1
 
 
+@pytest.mark.slow
+def test_a_search_whose_command_is_killed_loses_no_trial_and_repeats_none(tmp_path):
+    words = ["data=synthetic", "model=custom", "model.target=tests.samples:slow", "data.batch_size=8", "data.limit=40",
+             "schedule.warmup_epochs=0", "train.epochs=2", "train.log_every=1", "deploy.formats=[]", "tracking=none",
+             "-m", "+sweep/optuna=default", "optimizer.lr=tag(log,interval(0.001,0.1))", "sweep.optuna.trials=4",
+             "hydra/launcher=joblib", "sweep.optuna.parallel=2", "hydra.sweep.dir=sweep"]  # fmt: skip
+    command = start(*words, cwd=tmp_path)
+    wait_until(lambda: any(has_logged(path, 2) for path in tmp_path.glob("sweep/2_*")), process=command)
+    command.kill()
+    command.communicate(timeout=60)
+    before = chosen(tmp_path)
+    wait_until(lambda: not any(map(runs.is_running, sweep.jobs(tmp_path / "sweep"))))
+    again = run(*words, "sweep.resume=true", cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert len(list(tmp_path.glob("sweep/[0-9]*"))) == 4
+    assert len({tuple(texts) for texts in chosen(tmp_path).values()}) == 4
+    assert before.items() <= chosen(tmp_path).items()
+    began = [sum(event["event"] in ("started", "resumed") for event, _ in events(job))
+             for job in sweep.jobs(tmp_path / "sweep")]  # fmt: skip
+    assert began[:2] == [1, 1]
+    assert began[2] == 2
+
+
 def test_a_search_for_small_and_good_networks_ends_with_a_front(tmp_path):
     done = run(
         *TINY, "data=synthetic", "tracking=none", "-m", "+sweep/optuna=pruning", "sweep.optuna.trials=3",

@@ -83,10 +83,11 @@ def test_journals_are_read_as_they_grow_and_what_a_resumed_run_writes_again_coun
     assert Pruner(own, config).judge(30) == pruner.judge(30)
 
 
-def test_folders_that_are_no_jobs_do_not_count(tmp_path):
+def test_folders_that_are_no_jobs_and_damaged_journals_do_not_count(tmp_path):
     config = cfg.Config(sweep=settings("median", min_trials=1))
     write(tmp_path / "0", [0.1])
     write(tmp_path / "notes", [0.1])
     (tmp_path / "1").mkdir()
-    assert sweep.jobs(tmp_path) == [tmp_path / "0"]
+    (tmp_path / "2" / "journal.jsonl").mkdir(parents=True)
+    assert sweep.jobs(tmp_path) == [tmp_path / "0", tmp_path / "2"]
     assert Pruner(tmp_path / "0", config).judge(10) == ""
