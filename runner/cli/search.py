@@ -55,7 +55,6 @@ class Search:
         assert settings.optuna
         self.directory, self.settings, self.options = directory, settings, settings.optuna
         self.space, self.fixed = space, fixed
-        self.distributions = {key: dimension.distribution() for key, dimension in space.items()}
         self.metric = f"val/{monitored(train.monitor)}"
         directions = spaces.directions(train, self.options.minimize)
         if not (directory / sweep.STUDY).exists() and sweep.jobs(directory):
@@ -129,8 +128,8 @@ class Search:
 
     def _complete(self, trial: Any) -> Any:
         """The trial with a value for every key: a kill may have come between two of them."""
-        for name, distribution in self.distributions.items():
-            trial._suggest(name, distribution)
+        for name, dimension in self.space.items():
+            dimension.choose(trial, name)
         return trial
 
     def _unfinished(self) -> list[Any]:

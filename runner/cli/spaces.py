@@ -55,6 +55,15 @@ class Dimension:
             return distributions.IntDistribution(int(self.low), int(self.high), log=self.log, step=step)
         return distributions.FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
+    def choose(self, trial: Any, name: str) -> Any:
+        """The value that an `optuna.Trial` has for it, chosen where it has none yet."""
+        if self.choices:
+            return trial.suggest_categorical(name, self.choices)
+        if self.integer:
+            step = int(self.step or 1)
+            return trial.suggest_int(name, int(self.low), int(self.high), step=step, log=self.log)
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
 
 #: Key, as an override has it → what it is varied over.
 Space = dict[str, Dimension]
