@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override, Transformer, ValueType
 
 from .. import config as cfg
 from ..config.monitor import goal_of
+from ..config.search_rules import is_group
 from ..errors import ConfigError
 from ..runs.result import Result
 from ..terminal import MEANING, PLAIN, quoted
@@ -143,7 +144,7 @@ def overrides(chosen: Mapping[str, Any]) -> list[str]:
     for key, value in chosen.items():
         text = value if isinstance(value, str) else repr(value)
         place, _, entry = key.partition(ENTRY)
-        if entry and place.lstrip("+") not in cfg.GROUPS:
+        if entry and not is_group(place.lstrip("+")):
             entries.setdefault(place, {})[entry] = text
         else:
             texts[key] = text

@@ -18,6 +18,7 @@ from .. import config as cfg
 from .. import runs
 from ..config import store
 from ..config.monitor import monitored
+from ..config.search_rules import is_group
 from ..errors import ConfigError, Damaged, UserError
 from ..runs import sweep
 from ..runs.journal import CONFIG
@@ -102,7 +103,7 @@ def _value(key: str, dimension: spaces.Dimension, leaves: Mapping[str, Any], wri
     """What a run has for a key of the space, as Optuna has it. Errors: Unfit."""
     place, _, entry = key.lstrip("+").partition(spaces.ENTRY)
     value: Any
-    if place in cfg.GROUPS:
+    if is_group(place):
         whole = written.get(place)
         value = whole.get_value_element_as_str() if whole else leaves.get(f"{place}.kind")
         shown = str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from typing import get_origin
 
 from ..errors import ConfigError, nearest
@@ -14,6 +15,11 @@ def refuse_search(config: Config) -> None:
     """Refuse a search that cannot work. Errors: ConfigError."""
     for problem in problems(config):
         raise ConfigError(problem)
+
+
+def is_group(place: str) -> bool:
+    """Whether a key of a space is a config group: one with schemas of its own, or a part of the config."""
+    return place in GROUPS or any(one.name == place and is_dataclass(one.type) for one in fields(Config))
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -31,9 +37,9 @@ def problems(config: Config) -> Iterator[str]:
     for key, parameter in search.space.items():
         place, _, entry = key.partition("@")
         # Keys that only some choices have are added, as on the command line.
-        if not key.startswith("+") and place not in GROUPS and place not in keys:
+        if not key.startswith("+") and not is_group(place) and place not in keys:
             yield f"sweep.optuna.space has '{place}', and the config has no such key.{nearest(place, [*keys, *GROUPS])}"
-        elif entry and place not in GROUPS and not any(get_origin(one) is dict for one in types_of(place.lstrip("+"))):
+        elif entry and not is_group(place) and not any(get_origin(one) is dict for one in types_of(place.lstrip("+"))):
             yield f"sweep.optuna.space has '{key}', and {place} holds no mapping with entries."
         for problem in _parameter(parameter):
             yield f"sweep.optuna.space.{key}: {problem}"
