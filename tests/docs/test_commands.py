@@ -119,8 +119,9 @@ def compose_run(overrides):
     if "-m" in overrides:
         compose.register()
         planned = [word for word in overrides if word != "-m"]
-        _, planned_sweep, searched, _ = sweep.plan_sweep(planned)
-        assert searched or any("," in word or "range(" in word for word in planned_sweep.overrides)
+        _, planned_sweep, _ = sweep.plan_sweep(planned)
+        begins = ("+sweep/optuna=", "experiment=search/")
+        assert any("," in word or "range(" in word or word.startswith(begins) for word in planned_sweep.overrides)
         return
     compose.config_of([readable(text, sweeps=False) for text in overrides])
 
