@@ -86,6 +86,17 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
             os._exit(128 + signal.SIGKILL)
 
 
+def cannot_fork_workers() -> str:
+    """Why this system cannot have processes forked that another one watches; empty where it can."""
+    if sys.platform != "linux":
+        return f"not on {sys.platform}"
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        return f"this kernel has no descriptors of processes: {error.strerror}"
+    return ""
+
+
 def run_in_shielded_child(on_stop: Callable[[int], None], patience_s: float = 2.0) -> None:
     """Go on in a child, in a session of its own, while this process does nothing but hear signals and wait for it.
 

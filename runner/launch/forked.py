@@ -9,13 +9,12 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import child, device
+from .. import child, device, processes
 from .. import config as cfg
 from ..runs import forking, sweep
 from ..runs.protocol import COMPOSED
@@ -26,19 +25,19 @@ TEMPLATE = child.command("runner.worker.template")
 IMPORT_S, ANSWER_S, LEAVE_S = 120.0, 5.0, 1.0
 
 
-def refusal(config: cfg.Config, directory: Path, processes: int, attempt: int) -> str:
+def refusal(config: cfg.Config, directory: Path, world_size: int, attempt: int) -> str:
     """Why the worker of a run is started, not forked; empty where it may be forked.
 
-    `processes`: of the run; `attempt`: above 0 where a worker was lost, which may have been for having been forked.
+    `world_size`: processes of the run; `attempt`: above 0 where a worker was lost, perhaps because it was forked.
     """
     if not sweep.is_swept(directory) or device.AT_ONCE in os.environ:
         return "it is no job of a sweep whose jobs this process runs one after the other"
     if not config.sweep.fork_workers:
         return "sweep.fork_workers=false"
-    if sys.platform != "linux":
-        return f"not on {sys.platform}"
-    if processes > 1 or attempt:
-        return "it has several processes" if processes > 1 else "one was lost before"
+    if reason := processes.cannot_fork_workers():
+        return reason
+    if world_size > 1 or attempt:
+        return "it has several processes" if world_size > 1 else "one was lost before"
     if config.train.device is cfg.Device.gpu or config.debug.profile:
         return "train.device=gpu" if config.train.device is cfg.Device.gpu else "debug.profile=true"
     return ""

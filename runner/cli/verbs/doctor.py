@@ -137,6 +137,14 @@ def device() -> Iterator[Finding]:
         yield Finding("device", "ok", "cpu, with a build without CUDA")
 
 
+def sweeps() -> Iterator[Finding]:
+    """Whether jobs of a sweep cost imports."""
+    answer = imported()["paddle"]
+    if not answer["error"]:
+        reason = "a build for CUDA" if answer["cuda"] else processes.cannot_fork_workers()
+        yield Finding("workers of sweeps", "ok", f"each is started ({reason})" if reason else "forked, without imports")
+
+
 def packages() -> Iterator[Finding]:
     """What is needed besides Paddle."""
     for package, (versions, module) in REQUIRED.items():
@@ -209,7 +217,7 @@ def paddleclas() -> Iterator[Finding]:
         yield Finding("paddleclas", "warn", f"{version}, not {PADDLECLAS}", networks.INSTALL_PADDLECLAS)
 
 
-CHECKS = (python, paddle, device, packages, paddleclas, compiler, machine, disks, tracking)
+CHECKS = (python, paddle, device, sweeps, packages, paddleclas, compiler, machine, disks, tracking)
 
 
 def requirement(package: str, versions: str, module: str, install: str) -> Finding:

@@ -44,7 +44,16 @@ def test_json_has_what_the_table_has(here, tmp_path):
     code, findings = examined(here, tmp_path)
     assert code == 0
     assert findings["numpy"] == {"name": "numpy", "status": "ok", "found": metadata.version("numpy"), "remedy": ""}
-    assert {*doctor.REQUIRED, "Python", "device", "C++ compiler", "processor", "memory", "outputs"} <= set(findings)
+    assert {
+        *doctor.REQUIRED,
+        "Python",
+        "device",
+        "workers of sweeps",
+        "C++ compiler",
+        "processor",
+        "memory",
+        "outputs",
+    } <= set(findings)
 
 
 def test_neither_paddle_nor_mlflow_is_imported_by_the_command_itself(tmp_path):
