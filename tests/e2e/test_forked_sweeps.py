@@ -72,8 +72,9 @@ def test_a_worker_that_is_killed_ends_its_job_alone_and_resuming_goes_on_where_i
 def test_nothing_outlives_the_command(tmp_path, how):
     command = start(*SYNTHETIC, "train.epochs=40", "-m", "train.seed=0,1", "hydra.sweep.dir=sweep", cwd=tmp_path)
     wait_until(lambda: has_logged(tmp_path / "sweep" / "0_train.seed-0", 4), process=command)
-    processes = [number for _, number in below(command.pid)]
-    assert len(processes) >= 3
+    # What delivers to MLflow ends when it has done that.
+    processes = [number for name, number in below(command.pid) if "runner.worker" in name]
+    assert len(processes) == 2
     command.send_signal(how)
     command.communicate(timeout=120)
     assert command.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[how]
