@@ -58,6 +58,10 @@ def serve(channel: socket.socket, entry: Callable[[], None], refusal: str = "") 
     """
     for number in LEFT:
         signal.signal(number, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        # What importing printed is not every child's to write.
+        with contextlib.suppress(OSError):
+            stream.flush()
     if reason := refusal or _refusal():
         _say(channel, refused=reason)
         return
