@@ -47,6 +47,11 @@ def check(network: nn.Layer, settings: cfg.Quantization, names: list[str]) -> di
     return bits
 
 
+def images_needed(settings: cfg.Quantization) -> int:
+    """How many images `chosen` takes."""
+    return 0 if settings.average_weight_bits is None else settings.sensitivity_images
+
+
 def _sizes(network: nn.Layer, names: list[str]) -> dict[str, int]:
     layers = dict(network.named_sublayers())
     return {name: layers[name].weight.size for name in names}

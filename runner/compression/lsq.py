@@ -26,10 +26,11 @@ def quantize_and_calibrate(
     alone: with 8 it is three times too wide.) Errors: ConfigError for patterns that match nothing, and where no layer
     can be quantized.
     """
-    names, batches = ranges.quantizable(network, settings), list(images)
-    bits = weight_bits.chosen(network, settings, names, batches, report)
-    measured = ranges.measure(network, names, batches, settings.activation_bits, cfg.Algorithm.mse)
-    values = _values_of_an_image(network, names, batches[0])
+    names = ranges.quantizable(network, settings)
+    few, images = ranges.peek(images, max(1, weight_bits.images_needed(settings)))
+    bits = weight_bits.chosen(network, settings, names, few, report)
+    measured = ranges.measure(network, names, images, settings.activation_bits, cfg.Algorithm.mse)
+    values = _values_of_an_image(network, names, few[0])
     qat.quantize(network, settings)
     qat.set_weights(network, settings, bits)
     for name, layer in slim.fake_quantized(network).items():

@@ -27,8 +27,9 @@ def quantize_and_calibrate(
     weights, which rounding by AdaRound and the correction of biases compare with; layers then have to compute in
     [N, C, H, W]. Errors: ConfigError for patterns that match nothing, and where no layer can be quantized.
     """
-    names, batches = ranges.quantizable(network, settings), list(images)
-    weight_bits = bits.chosen(network, settings, names, batches, report)
+    names, compares = ranges.quantizable(network, settings), settings.compares
+    few, batches = ranges.peek(images, max(COMPARED_IMAGES * compares, bits.images_needed(settings)))
+    weight_bits = bits.chosen(network, settings, names, few, report)
     measured = ranges.measure(
         network, names, batches, settings.activation_bits, settings.algorithm, settings.percentile
     )
@@ -36,7 +37,7 @@ def quantize_and_calibrate(
     qat.set_weights(network, settings, weight_bits)
     for name, layer in slim.fake_quantized(network).items():
         slim.set_range(layer, measured[name])
-    some = ranges.first(batches, COMPARED_IMAGES)
+    some = ranges.first(few, COMPARED_IMAGES)
     if settings.adaround.enabled:
         assert reference is not None
         adaround.round_weights(network, reference, settings.adaround, some, seed, report)

@@ -87,9 +87,9 @@ def quantize_and_calibrate(
     away. The activations of weights that are not `trained` say nothing of what they become: then α begins far out.
     """
     names = ranges.quantizable(network, settings)
-    batches = list(images)
-    bits = weight_bits.chosen(network, settings, names, batches, report)
-    measured = ranges.measure(network, names, batches, settings.activation_bits)
+    few, images = ranges.peek(images, weight_bits.images_needed(settings))
+    bits = weight_bits.chosen(network, settings, names, few, report)
+    measured = ranges.measure(network, names, images, settings.activation_bits)
     quantize(network, settings)
     set_weights(network, settings, bits)
     for name, layer in slim.fake_quantized(network).items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import paddle
@@ -79,6 +80,14 @@ def first(batches: Iterable[Tensor], count: int) -> list[Tensor]:
         if sum(map(len, some)) >= count:
             break
     return some
+
+
+def peek(batches: Iterable[Tensor], count: int) -> tuple[list[Tensor], Iterator[Tensor]]:
+    """The first batches, with `count` images where there are as many, and an iterator of all: few are held at once."""
+    left, some = iter(batches), list[Tensor]()
+    while sum(map(len, some)) < count and (batch := next(left, None)) is not None:
+        some.append(batch)
+    return some, itertools.chain(some, left)
 
 
 class Histogram:

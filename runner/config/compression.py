@@ -158,6 +158,11 @@ class CalibratedQuantization(Quantization):
     """How weights are rounded, if not to the nearest."""
 
     @property
+    def compares(self) -> bool:
+        """Whether single layers are compared with those of the float network."""
+        return self.bias_correction or self.adaround.enabled
+
+    @property
     def keeps_weight_ranges(self) -> bool:
         """Whether ranges of weights are other than their largest magnitudes, and so part of the state."""
         return self.weight_range is not WeightRange.abs_max or self.adaround.enabled

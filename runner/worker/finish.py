@@ -221,12 +221,11 @@ def _quantize(
 ) -> None:
     """Post-training quantization of the best weights: from here on the networks are the quantized ones."""
     networks, loaders, classes = run.training.networks, run.training.loaders, len(run.training.loaders.classes)
-    compares = settings.adaround.enabled or settings.bias_correction
     for name in networks.trained:
         images = calibration_images(loaders, settings.calibration_batches)
-        reference = float_network(run.config, name, chosen, classes) if compares else None
+        reference = float_network(run.config, name, chosen, classes) if settings.compares else None
         report = functools.partial(_report, journal, name)
-        with stock() if compares else contextlib.nullcontext():
+        with stock() if settings.compares else contextlib.nullcontext():
             ptq.quantize_and_calibrate(networks[name], settings, images, reference, run.config.train.seed, report)
     accelerate(run.config, networks)
     folder = checkpoint.save_final(directory, networks)
