@@ -23,6 +23,8 @@ import numpy as np
 
 from runner.deploy import quantization
 
+from . import pruning
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -73,9 +75,10 @@ QUICK = {"dense": ["train.epochs=8"], "trained": ["train.epochs=3", "schedule.wa
 def main() -> int:
     """Train, compress and print the table. The exit code says whether every bound holds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, help="how many; by default 5, or 3 with --criteria")
     parser.add_argument("--also", metavar="LIST", default="", help=f"further methods: {','.join(ALSO)}")
-    parser.add_argument("--quick", action="store_true", help="one seed, short trainings, only what --also names")
+    parser.add_argument("--quick", action="store_true", help="one seed, short trainings of --also or --criteria")
+    parser.add_argument("--criteria", action="store_true", help="ways to prune at equal MACs, instead of the recipes")
     parser.add_argument("--jobs", type=int, default=2, help="seeds at the same time, one thread each")
     parser.add_argument("--keep", metavar="DIR", help="folder for the runs; those that are in it are not run again")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run, such as model=resnet18")
@@ -87,13 +90,19 @@ def main() -> int:
     recipes |= {name: ALSO[name] for name in also}
     with TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
         folder = Path(options.keep or temporary).resolve()
-        seeds = list(
+        if options.criteria:
+            several = range(1 if options.quick else options.seeds or 3)
+            return pruning.table(
+                list(pool.map(lambda seed: pruning.measure(
+                    folder / f"seed-{seed}", seed, options.overrides, run, options.quick), several))
+            )  # fmt: skip
+        measured = list(
             pool.map(
                 lambda seed: measure(folder / f"seed-{seed}", seed, recipes, options.overrides, options.quick),
-                range(1 if options.quick else options.seeds),
+                range(1 if options.quick else options.seeds or 5),
             )
         )
-    return table(seeds)
+    return table(measured)
 
 
 def measure(

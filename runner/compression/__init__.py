@@ -8,9 +8,9 @@ from paddle import nn
 
 from .. import config as cfg
 from ..errors import CheckpointError
-from . import bits, lsq, pruning, ptq, qat, ranges, shapes, slim
+from . import bits, lsq, pruning, ptq, qat, ranges, shapes, slim, statistics
 
-__all__ = ["bits", "is_quantized", "lsq", "pruning", "ptq", "qat", "ranges", "rebuild", "shapes", "slim"]
+__all__ = ["bits", "is_quantized", "lsq", "pruning", "ptq", "qat", "ranges", "rebuild", "shapes", "slim", "statistics"]
 
 
 def is_quantized(names: Iterable[str]) -> bool:

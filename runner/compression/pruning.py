@@ -1,189 +1,230 @@
-"""Pruning: which filters each convolution of a network loses, and what that saves."""
+"""Pruning: which filters the convolutions of a network lose, at once or in several cuts, and what that saves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import paddle
 from paddle import nn
 
 from .. import config as cfg
-from ..config.criteria import CRITERIA, Scores
-from ..config.targets import load_target
 from ..errors import ConfigError
-from ..models import cost
-from . import patterns, shapes, slim
+from . import allocation, dependencies, importance, patterns, shapes
+from .allocation import Costs, Counts, Division
+from .dependencies import Group
+from .plan import Evidence, Plan, grown
+from .shapes import Kept
 
-#: Weight → part of its filters.
-Ratios = dict[str, float]
-#: Halvings of an interval in which a number is searched.
-SEARCH_STEPS = 10
-
-
-@dataclass
-class Plan:
-    """What pruning did to one network."""
-
-    channels: dict[str, tuple[int, int]]
-    """Convolution → filters before and after, of those that lost some."""
-    macs: tuple[int, int]
-    """MACs of one image before and after."""
-    params: tuple[int, int]
-    """Trainable parameters before and after."""
-    whole: list[str] = field(default_factory=list)
-    """Convolutions that should have lost some and did not: their channels are bound to what cannot be pruned."""
-
-    def __str__(self) -> str:
-        (macs, fewer_macs), (params, fewer_params) = self.macs, self.params
-        return (
-            f"{macs / 1e6:.2f} → {fewer_macs / 1e6:.2f} M MACs ({fewer_macs / macs - 1:+.1%}), "
-            f"{params / 1e6:.3f} → {fewer_params / 1e6:.3f} M parameters ({fewer_params / params - 1:+.1%}), "
-            f"{len(self.channels)} convolutions{self._whole()}"
-        )
-
-    def _whole(self) -> str:
-        if not self.whole:
-            return ""
-        count, some = len(self.whole), ", ".join(self.whole[:2])
-        return f"; {count} stay whole, such as {some}: their channels are bound to what cannot be pruned"
-
-    def as_json(self) -> dict[str, Any]:
-        """The plan as a checkpoint holds it."""
-        return asdict(self)
+InputShape = tuple[int, int, int]
+#: Shares of a group's units whose loss of accuracy is measured, and shares of all groups' whose latency is.
+SHARES, TIMED_SHARES = (0.2, 0.4, 0.6, 0.8), (0.0, 0.25, 0.5, 0.75, 1.0)
+#: What a plan counts.
+COUNTED = (cfg.Budget.macs, cfg.Budget.params, cfg.Budget.filters)
+#: By how much less a network may compute where it turns out slower than wanted, and how often.
+TIGHTER, TRIES = 0.92, 8
 
 
-def prune(
-    network: nn.Layer, settings: cfg.Pruning, input_shape: tuple[int, int, int], accuracy: Callable[[], float]
-) -> Plan:
-    """Remove the filters of every convolution that its criterion scores lowest, by its ratio, in place.
+def prune(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence) -> Plan:
+    """Remove filters at once, in place, until the budget is met. Errors: as `begin` and `cut`."""
+    plan = begin(network, settings, input_shape, evidence)
+    margin = 1.0
+    for _ in range(TRIES):
+        kept, done = cut(network, settings, input_shape, evidence, plan, margin)
+        if settings.budget is not cfg.Budget.latency or _is_fast(network, kept, settings, evidence):
+            shapes.cut(network, kept)
+            return done
+        margin *= TIGHTER
+    raise ConfigError(
+        f"compression.prune.ratio={settings.ratio}: {type(network).__name__} is not that much faster here with "
+        f"{done.macs[1] / done.macs[0]:.0%} of its MACs. Lower it, or take budget=macs."
+    )
 
-    Convolutions whose outputs are added, or a depthwise one and the one before it, must keep the same channels: they
-    lose the smallest of their ratios together. `accuracy` (top-1 of the network as it is) is asked by the sensitivity
-    analysis only. Errors: ConfigError for a pattern that matches nothing, where nothing or not as much as was asked
-    can be removed, where the network would lose outputs, and for a user-defined criterion that gives no scores.
+
+def begin(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence) -> Plan:
+    """The plan of a network that nothing is cut off yet, and whose latency is measured if that is its budget.
+
+    The network is afterwards as before. Errors: ConfigError for a pattern that matches nothing, where nothing or not as
+    much as is wanted can be removed.
     """
-    before = (shapes.channels(network), cost.macs(network, input_shape), slim.parameters(network))
+    filters = shapes.channels(network)
     for key, chosen in (("skip", settings.skip), ("ratios", settings.ratios)):
-        patterns.check(f"compression.prune.{key}", chosen, before[0])
-    pruner = slim.Pruner(network, input_shape, scores(settings))
-    wanted = round((1 - (settings.macs_reduction or 0)) * before[1])
-    if settings.macs_reduction is None:
-        ratios = {weight: _ratio(members, settings) for weight, members in pruner.groups().items()}
-        ratios = _rounded(ratios, before[0], settings)
-    else:
-        free = [weight for weight, members in pruner.groups().items() if not _is_skipped(members, settings)]
-        if not pruner.fits(dict.fromkeys(free, 0.5), input_shape):
-            free = [weight for weight in free if pruner.fits({weight: 0.5}, input_shape)]
-        losses = pruner.sensitivities(free, accuracy) if free else {}
-        ratios = _by_sensitivity(
-            losses,
-            wanted,
-            lambda ratios: _rounded(ratios, before[0], settings),
-            lambda ratios: pruner.macs(ratios, input_shape),
-        )
-    if ratios and not pruner.prune(ratios, input_shape):
-        ratios = {weight: ratio for weight, ratio in ratios.items() if pruner.fits({weight: ratio}, input_shape)}
-        if not pruner.prune(ratios, input_shape):
-            raise ConfigError(
-                f"compression.prune: {type(network).__name__} does not compute without filters that fall together. "
-                "Skip some layers, compression.prune.skip=[NAME], or choose another model."
-            )
-    shapes.sync_attributes(network)
-    after = (shapes.channels(network), cost.macs(network, input_shape), slim.parameters(network))
-    # Quantized convolutions, among others, are passed over by PaddleSlim without a word.
-    if after[2] >= before[2]:
-        remedy = f"Raise compression.prune.ratio (it is {settings.ratio}), or skip fewer layers."
-        if before[0] and not pruner.groups():
-            remedy = (
-                "Their channels are bound to what cannot be pruned, such as layer norms. Use compression=none or qat."
-            )
+        patterns.check(f"compression.prune.{key}", chosen, filters)
+    groups = _groups(network, settings, input_shape)
+    if not groups:
+        _refuse_nothing(network, settings, False)
+    costs = Costs(network, groups, input_shape)
+    counts = [group.units for group in groups]
+    macs, params, all_filters = ((value, value) for value in (costs.of(one, counts) for one in COUNTED))
+    plan = Plan({}, macs, params, filters=all_filters)
+    division = _division(groups, settings, plan, network, lambda counts: True)
+    if _has_own_ratios(settings):
+        if _own_ratios(division, settings, 1.0) == division.whole:
+            _refuse_nothing(network, settings, bool(groups))
+        return plan
+    if division.least() == division.whole:
+        _refuse_nothing(network, settings, bool(groups))
+    if settings.budget is cfg.Budget.latency:
+        plan.latency = _latency(network, division, costs, evidence)
+    limit = _limit(settings, plan, 1.0)
+    if (least := costs.of(settings.budget, division.least())) > limit:
+        whole = _before(settings, plan)
         raise ConfigError(
-            f"compression.prune takes nothing off {type(network).__name__}: of {len(before[0])} convolutions none "
-            f"loses a filter. {remedy}"
+            f"compression.prune.ratio={settings.ratio}: all that may be removed of {type(network).__name__} is "
+            f"{1 - least / whole:.1%} of its {'MACs' if whole == plan.macs[0] else settings.budget.name}, and "
+            f"budget={settings.budget.name} wants {1 - limit / whole:.1%}. Lower it, or skip fewer layers."
         )
-    if settings.macs_reduction is not None and after[1] > wanted:
-        raise ConfigError(
-            f"compression.prune.macs_reduction={settings.macs_reduction}: all that may be removed of "
-            f"{type(network).__name__} is {1 - after[1] / before[1]:.1%} of its MACs. Lower it, or skip fewer layers."
-        )
-    channels = {name: (count, after[0][name]) for name, count in before[0].items() if count != after[0][name]}
-    whole = [name for name in before[0] if name not in channels and _is_wanted(name, before[0], settings)]
-    return Plan(channels, (before[1], after[1]), (before[2], after[2]), whole)
+    return plan
 
 
-def _is_wanted(layer: str, filters: dict[str, int], settings: cfg.Pruning) -> bool:
-    """Whether a layer should lose filters by its own ratio."""
-    skipped = _is_skipped([layer], settings) or settings.macs_reduction is not None
-    return not skipped and bool(_rounded({layer: _own_ratio(layer, settings)}, filters, settings))
+def cut(
+    network: nn.Layer,
+    settings: cfg.Pruning,
+    input_shape: InputShape,
+    evidence: Evidence,
+    plan: Plan,
+    margin: float = 1.0,
+) -> tuple[Kept, Plan]:
+    """What the next cut leaves of each parameter, and the plan behind it; the network is as before.
 
-
-def scores(settings: cfg.Pruning) -> Scores:
-    """The criterion that the settings choose. Errors: ConfigError where a user-defined one is not found."""
-    return _custom(settings.target, settings.kwargs) if settings.target else CRITERIA[settings.criterion]
-
-
-def _custom(target: str, kwargs: dict[str, Any]) -> Scores:
-    """User-defined scores. Errors, of the scores: ConfigError where they raise, or are not a number a filter."""
-    custom = load_target(target)
-
-    def scores(weight: np.ndarray) -> np.ndarray:
-        try:
-            values = np.asarray(custom(weight.copy(), **kwargs), dtype=np.float64)
-        except Exception as error:
-            raise ConfigError(
-                f"compression.prune.target={target} raised {type(error).__name__}: {error}. It is given a weight, "
-                f"NumPy float32 {list(weight.shape)}, and kwargs={kwargs}."
-            ) from error
-        if values.shape != weight.shape[:1] or np.isnan(values).any():
-            raise ConfigError(
-                f"compression.prune.target={target} returned {list(values.shape)} numbers for a weight "
-                f"{list(weight.shape)}: return {len(weight)} scores, one a filter, none of them NaN."
-            )
-        return values
-
-    return scores
-
-
-@paddle.no_grad()
-def restore_statistics(network: nn.Layer, images: Iterable[paddle.Tensor]) -> None:
-    """Measure the running statistics of normalisation layers anew: those of before fit sums over more channels.
-
-    images: batches, each float32 [n, 3, S, S]. The statistics become the mean over them; nothing else changes, and
-    nothing random is drawn. Li et al., EagleEye, ECCV 2020, show how much of a pruned network's accuracy that brings
-    back.
+    `margin`: part of the budget that is used. Errors: ConfigError where the last cut would leave everything, and for a
+    user-defined criterion that gives no scores.
     """
-    norms = [layer for layer in network.sublayers(include_self=True) if isinstance(layer, nn.layer.norm._BatchNormBase)]
-    modes = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
-    momenta = [layer._momentum for layer in norms]
-    network.eval()
-    for layer in norms:
-        layer.train()
-    for number, batch in enumerate(images):
-        for layer in norms:
-            layer._momentum = number / (number + 1)
-        network(batch)
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer._momentum = momentum
-    for layer, training in modes:
-        layer.training = training
+    filters = shapes.channels(network)
+    groups = _groups(network, settings, input_shape)
+    costs = Costs(network, groups, input_shape)
+    part = grown(settings, plan.cuts + 1)
+    scores = importance.of_units(network, groups, settings, evidence.batches, evidence.loss)
+    ordered = [np.argsort(score, kind="stable") for score in scores]
+
+    def without(counts: Sequence[int]) -> Kept:
+        removed = [np.sort(order[: len(order) - left]) for order, left in zip(ordered, counts, strict=True)]
+        return dependencies.kept(network, groups, removed)
+
+    limit = 0 if _has_own_ratios(settings) else margin * _limit(settings, plan, part)
+    division = _division(groups, settings, plan, network, lambda counts: costs.of(settings.budget, counts) <= limit)
+    if _has_own_ratios(settings):
+        counts = _own_ratios(division, settings, part)
+    else:
+        counts = _allocated(division, settings, scores, lambda: _losses(network, division, without, evidence))
+    kept = without(counts)
+    after = {name: len(kept.get(f"{name}.weight", {}).get(0, range(count))) for name, count in filters.items()}
+    before = filters | {name: first for name, (first, _) in plan.channels.items()}
+    channels = {name: (before[name], after[name]) for name in filters if before[name] != after[name]}
+    if not channels and plan.cuts + 1 == settings.parts:
+        _refuse_nothing(network, settings, bool(groups))
+    free = {name for group in groups for name in group.members}
+    whole = [name for name in filters if name not in channels and _is_wanted(name, before, settings, free)]
+    macs, params, all_filters = (costs.of(one, counts) for one in COUNTED)
+    return kept, Plan(
+        channels, (plan.macs[0], macs), (plan.params[0], params), whole, (plan.filters[0], all_filters),
+        plan.cuts + 1, plan.latency,
+    )  # fmt: skip
 
 
-def _layer(weight: str) -> str:
-    return weight.removesuffix(".weight")
+def _groups(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape) -> list[Group]:
+    """Those that may lose filters. Errors: ConfigError where the criterion can score none."""
+    found = dependencies.find(network, input_shape)
+    scored = [group for group in found if importance.can_be_scored(network, group, settings)]
+    if found and not scored:
+        raise ConfigError(
+            f"compression.prune.criterion={settings.criterion}: no convolution of {type(network).__name__} has "
+            "BatchNorm behind it. Use criterion=fpgm, l1_norm or taylor."
+        )
+    return [group for group in scored if not any(patterns.matches(name, settings.skip) for name in group.members)]
 
 
-def _ratio(weights: list[str], settings: cfg.Pruning) -> float:
-    """The smallest ratio of a group of weights; none where one of them is skipped."""
-    if _is_skipped(weights, settings):
-        return 0.0
-    return min(_own_ratio(_layer(weight), settings) for weight in weights)
+def _division(
+    groups: list[Group], settings: cfg.Pruning, plan: Plan, network: nn.Layer, fits: Callable[[Counts], bool]
+) -> Division:
+    filters = shapes.channels(network)
+    first = [plan.channels.get(group.layers[0], (filters[group.layers[0]], 0))[0] for group in groups]
+    before = [count // group.cuts[group.master].shape[1] for count, group in zip(first, groups, strict=True)]
+    return Division(groups, before, settings.channel_multiple, fits)
 
 
-def _is_skipped(weights: list[str], settings: cfg.Pruning) -> bool:
-    return any(patterns.matches(_layer(weight), settings.skip) for weight in weights)
+def _allocated(
+    division: Division, settings: cfg.Pruning, scores: list[np.ndarray], losses: Callable[[], list[dict[float, float]]]
+) -> Counts:
+    match settings.allocation:
+        case cfg.Allocation.uniform:
+            return allocation.uniform(division)
+        case cfg.Allocation.ranking:
+            return allocation.ranking(division, scores)
+        case cfg.Allocation.sensitivity:
+            return allocation.sensitivity(division, losses())
+
+
+def _losses(
+    network: nn.Layer, division: Division, without: Callable[[Sequence[int]], Kept], evidence: Evidence
+) -> list[dict[float, float]]:
+    """Of each group, share → part of the accuracy that is lost when it alone loses that share of its units."""
+    whole = evidence.accuracy()
+    curves: list[dict[float, float]] = []
+    for place, group in enumerate(division.groups):
+        curves.append({})
+        for share in SHARES:
+            counts = division.whole
+            counts[place] = max(1, round((1 - share) * group.units))
+            with dependencies.without(network, without(counts)):
+                curves[-1][share] = (whole - evidence.accuracy()) / max(whole, 1e-9)
+    return curves
+
+
+def _before(settings: cfg.Pruning, plan: Plan) -> int:
+    """What there was of what the budget bounds: of latency MACs."""
+    match settings.budget:
+        case cfg.Budget.filters:
+            return plan.filters[0]
+        case cfg.Budget.params:
+            return plan.params[0]
+    return plan.macs[0]
+
+
+def _limit(settings: cfg.Pruning, plan: Plan, part: float) -> float:
+    """How much may be left when this part of all that is to be removed is gone."""
+    left = 1 - settings.ratio * part
+    if settings.budget is not cfg.Budget.latency:
+        return left * _before(settings, plan)
+    macs, taken = (np.array(column, dtype=np.float64) for column in zip(*reversed(plan.latency), strict=True))
+    if left * taken[-1] < taken[0]:
+        raise ConfigError(
+            f"compression.prune.ratio={settings.ratio}: one image takes {taken[-1]:.3g} ms here, and with all filters "
+            f"removed that may be {taken[0]:.3g} ms. Lower it, or skip fewer layers."
+        )
+    return float(np.interp(left * taken[-1], taken, macs))
+
+
+def _latency(network: nn.Layer, division: Division, costs: Costs, evidence: Evidence) -> list[tuple[int, float]]:
+    """MACs and milliseconds of the network with fewer and fewer filters; time never rises with fewer."""
+    counts = [[division.left(place, share) for place in range(len(division.groups))] for share in TIMED_SHARES]
+    engines = []
+    for left in counts:
+        # Which of them go makes no difference to the time.
+        removed = [np.arange(count, group.units) for count, group in zip(left, division.groups, strict=True)]
+        with dependencies.without(network, dependencies.kept(network, division.groups, removed)):
+            engines.append(evidence.engine())
+    taken = np.minimum.accumulate(evidence.medians(engines)).tolist()
+    return [(costs.of(cfg.Budget.macs, left), time) for left, time in zip(counts, taken, strict=True)]
+
+
+def _is_fast(network: nn.Layer, kept: Kept, settings: cfg.Pruning, evidence: Evidence) -> bool:
+    """Whether the network is as much faster without these filters as is wanted."""
+    engines = [evidence.engine()]
+    with dependencies.without(network, kept):
+        engines.append(evidence.engine())
+    before, after = evidence.medians(engines)
+    return after <= (1 - settings.ratio) * before
+
+
+def _has_own_ratios(settings: cfg.Pruning) -> bool:
+    """Whether every layer loses its own part of its filters, whatever that saves."""
+    return settings.budget is cfg.Budget.filters and settings.allocation is cfg.Allocation.uniform
+
+
+def _own_ratios(division: Division, settings: cfg.Pruning, part: float) -> Counts:
+    """Every group loses the smallest ratio of its layers."""
+    ratios = [min(_own_ratio(layer, settings) for layer in group.members) for group in division.groups]
+    return [division.left(place, part * ratio) for place, ratio in enumerate(ratios)]
 
 
 def _own_ratio(layer: str, settings: cfg.Pruning) -> float:
@@ -194,56 +235,23 @@ def _own_ratio(layer: str, settings: cfg.Pruning) -> float:
     return ratio
 
 
-def _rounded(ratios: Ratios, filters: dict[str, int], settings: cfg.Pruning) -> Ratios:
-    """The ratios at which a multiple of channels is left, at least one multiple of them; none where all are left."""
-    multiple, rounded = settings.channel_multiple, {}
-    for weight, ratio in ratios.items():
-        if ratio <= 0:
-            continue
-        before = filters[_layer(weight)]
-        left = max(multiple, round((1 - ratio) * before / multiple) * multiple)
-        if left < before:
-            rounded[weight] = 1 - left / before
-    return rounded
+def _is_wanted(layer: str, filters: dict[str, int], settings: cfg.Pruning, free: set[str]) -> bool:
+    """Whether a layer should lose filters: by its own ratio, or since all layers should."""
+    if patterns.matches(layer, settings.skip):
+        return False
+    if not _has_own_ratios(settings):
+        return layer not in free
+    multiple = settings.channel_multiple
+    left = max(multiple, round((1 - _own_ratio(layer, settings)) * filters[layer] / multiple) * multiple)
+    return _own_ratio(layer, settings) > 0 and left < filters[layer]
 
 
-def _by_sensitivity(
-    losses: dict[str, dict[float, float]],
-    wanted: int,
-    rounded: Callable[[Ratios], Ratios],
-    macs: Callable[[Ratios], int],
-) -> Ratios:
-    """Ratios that cost every weight alone the same part of the accuracy, so that at most `wanted` MACs are left.
-
-    Where even the largest measured ratios leave more, those. Li et al., Pruning Filters for Efficient ConvNets, ICLR
-    2017, prune by such curves.
-    """
-
-    def at(loss: float) -> Ratios:
-        return rounded({weight: _largest_ratio(curve, loss) for weight, curve in losses.items()})
-
-    def scaled(part: float) -> Ratios:
-        return rounded({weight: part * ratio for weight, ratio in ratios.items()})
-
-    ratios = at(_smallest(lambda loss: macs(at(loss)) <= wanted))
-    # Accuracy on few images comes in steps, and the first may already take more than is wanted.
-    return scaled(_smallest(lambda part: macs(scaled(part)) <= wanted))
-
-
-def _smallest(holds: Callable[[float], bool]) -> float:
-    """The smallest number from 0 to 1 for which something holds that holds for all larger ones; 1 if for none."""
-    low, high = 0.0, 1.0
-    for _ in range(SEARCH_STEPS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
-
-
-def _largest_ratio(curve: dict[float, float], loss: float) -> float:
-    """The largest ratio that loses at most so much, between two measured ones by interpolation."""
-    ratio, lost = 0.0, 0.0
-    for next_ratio, next_lost in sorted(curve.items()):
-        if next_lost > loss:
-            return ratio + (next_ratio - ratio) * (loss - lost) / (next_lost - lost) if loss > lost else ratio
-        ratio, lost = next_ratio, next_lost
-    return ratio
+def _refuse_nothing(network: nn.Layer, settings: cfg.Pruning, can_be_pruned: bool) -> None:
+    filters = shapes.channels(network)
+    remedy = f"Raise compression.prune.ratio (it is {settings.ratio}), or skip fewer layers."
+    if filters and not can_be_pruned and not settings.skip:
+        remedy = "Their channels are bound to what cannot be pruned, such as layer norms. Use compression=none or qat."
+    raise ConfigError(
+        f"compression.prune takes nothing off {type(network).__name__}: of {len(filters)} convolutions none loses a "
+        f"filter. {remedy}"
+    )

@@ -1,14 +1,18 @@
-"""Shapes of a pruned network: how many channels its layers have, and giving a whole network those of a pruned one."""
+"""Shapes of a pruned network: how many channels its layers have, cutting them, giving a whole network such shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 
 from ..errors import CheckpointError
+
+#: Parameter → axis → the channels that are left along it, in order; lists, as JSON has them.
+Kept: TypeAlias = dict[str, dict[int, list[int]]]
 
 
 def shrink(network: nn.Layer, shapes: Mapping[str, Sequence[int]], origin: str) -> None:
@@ -35,9 +39,36 @@ def shrink(network: nn.Layer, shapes: Mapping[str, Sequence[int]], origin: str) 
     sync_attributes(network)
 
 
+def cut(network: nn.Layer, kept: Kept) -> None:
+    """Take channels out of a network, in place: its parameters stay the same objects; their gradients are let go."""
+    own = network.state_dict()
+    replace(network, {name: taken(own[name].numpy(), axes) for name, axes in kept.items()})
+
+
+def taken(value: np.ndarray, axes: Mapping[int, Sequence[int]]) -> np.ndarray:
+    """What is left of an array."""
+    for axis, indices in axes.items():
+        value = value.take(indices, axis=axis)
+    return value
+
+
+def replace(network: nn.Layer, values: Mapping[str, np.ndarray]) -> None:
+    """Give parameters other values, of other shapes too, by their names in the state."""
+    own = network.state_dict()
+    for name, value in values.items():
+        put(own[name], value)
+    sync_attributes(network)
+
+
+def put(tensor: Tensor, value: np.ndarray) -> None:
+    """Give a tensor a value of another shape, in place."""
+    if not tensor.stop_gradient:
+        tensor.clear_gradient(set_to_zero=False)
+    tensor.value().get_tensor().set(np.ascontiguousarray(value), paddle.framework._current_expected_place())
+
+
 def _resize(tensor: Tensor, shape: Sequence[int]) -> None:
-    value = tensor.value().get_tensor()
-    value.set(np.zeros(shape, dtype=np.asarray(value).dtype), paddle.framework._current_expected_place())
+    put(tensor, np.zeros(shape, dtype=np.asarray(tensor.value().get_tensor()).dtype))
 
 
 def sync_attributes(network: nn.Layer) -> None:
@@ -46,8 +77,8 @@ def sync_attributes(network: nn.Layer) -> None:
         match layer:
             case nn.Conv2D():
                 filters, width = layer.weight.shape[:2]
-                if layer._groups > 1 and width == layer._in_channels // layer._groups:
-                    # Whole groups went away.
+                if layer._groups > 1 and layer._in_channels == layer._groups:
+                    # Depthwise: whole groups went away.
                     layer._groups = layer._groups * filters // layer._out_channels
                 layer._out_channels, layer._in_channels = filters, width * layer._groups
             case nn.layer.norm._BatchNormBase():

@@ -1,18 +1,14 @@
-"""PaddleSlim 2.6 on Paddle 3: its quantizer and its pruner, with everything that has to be done around them.
+"""PaddleSlim 2.6 on Paddle 3: its quantizer, with everything that has to be done around it.
 
 No other file knows of its quirks. Tried with Paddle 3.3.1 and PaddleSlim 2.6.0.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import importlib.metadata
-import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, Union
 
 import numpy as np
@@ -21,10 +17,7 @@ from paddle import Tensor, nn
 from paddle.nn.quant.quant_layers import FakeQuantChannelWiseAbsMax, QuantizedConv2D, QuantizedLinear
 
 from .. import config as cfg
-from ..config.criteria import Scores
 from ..errors import ConfigError
-from ..models import cost
-from . import old_ir, workers
 from .rounding import AbsMaxRounding, Rounding, bits_of, levels_of
 
 #: A layer that quantizes its input and its weight before it computes, in float.
@@ -34,25 +27,20 @@ FakeQuantized: TypeAlias = Union[QuantizedConv2D, QuantizedLinear]
 def check_versions() -> None:
     """Errors: ConfigError where the installed PaddleSlim or Paddle is none that this file was written for."""
     try:
-        import paddle.base.dygraph.base as dygraph
-
         with warnings.catch_warnings():
             # It warns of setuptools, which it imports.
             warnings.simplefilter("ignore")
-            import paddleslim.dygraph
+            import paddleslim  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"compression needs PaddleSlim: {error}. Install it: pip install 'paddleslim>=2.6,<3'"
+            f"quantization needs PaddleSlim: {error}. Install it: pip install 'paddleslim>=2.6,<3'"
         ) from error
     needed = {
         "paddle.quantization.ImperativeQuantAware": hasattr(paddle.quantization, "ImperativeQuantAware"),
-        "paddle.pir_utils.OldIrGuard": hasattr(paddle.pir_utils, "OldIrGuard"),
-        "paddle.base.dygraph.base.to_static_mode_guard": hasattr(dygraph, "to_static_mode_guard"),
-        "paddleslim.dygraph.FPGMFilterPruner": hasattr(paddleslim.dygraph, "FPGMFilterPruner"),
     }
     if missing := [name for name, there in needed.items() if not there]:
         raise ConfigError(
-            f"compression does not work with PaddleSlim {importlib.metadata.version('paddleslim')} on Paddle "
+            f"quantization does not work with PaddleSlim {importlib.metadata.version('paddleslim')} on Paddle "
             f"{paddle.__version__}: {', '.join(missing)} is missing. Versions that work: paddleslim 2.6.0 with "
             "paddlepaddle 3.3.1."
         )
@@ -241,178 +229,6 @@ class Calibrator:
         self._quantizer.cal_thresholds()
         [threshold] = self._quantizer.thresholds
         return float(threshold)
-
-
-class Pruner:
-    """PaddleSlim's filter pruner for one network in dynamic mode; `scores` say which filters of a weight go first."""
-
-    def __init__(self, network: nn.Layer, input_shape: tuple[int, int, int], scores: Scores) -> None:
-        check_versions()
-        import paddle.base.dygraph.base as dygraph
-
-        # PaddleSlim 2.6 looks for the name that Paddle 2 had.
-        dygraph._to_static_mode_guard_ = dygraph.to_static_mode_guard
-        self.network = network
-        training = network.training
-        try:
-            # Paddle 3 traces into its new representation, which PaddleSlim cannot read. Coming back from the old one,
-            # Paddle counts names anew: later layers would share those of earlier ones, and optimizers go by names.
-            with _quiet(), workers.tolerant(), _indexed(), old_ir.functions(), _old_representation():
-                self._pruner = _pruner_class(scores)(network, [1, *input_shape])
-        except Exception as error:
-            raise ConfigError(
-                f"compression=fpgm: {type(network).__name__} cannot be traced for pruning. A network of your own needs "
-                f"other functions: some of Paddle's have lost what PaddleSlim reads.\nThe reason: {_last_line(error)}"
-            ) from error
-        finally:
-            paddle.disable_static()
-            network.train() if training else network.eval()
-
-    def groups(self) -> dict[str, list[str]]:
-        """Weight → all weights that lose the same filters as it does, by their structured names."""
-        names = self._names()
-        return {
-            names[group.master_name]: [names[name] for name in dict.fromkeys(
-                detail.name for detail in group.all_pruning_details() if detail.axis == 0 and detail.name in names
-            )]
-            for group in self._pruner.collections
-            if group.master_axis == 0 and group.master_name in names
-        }  # fmt: skip
-
-    def prune(self, ratios: dict[str, float], input_shape: tuple[int, int, int]) -> bool:
-        """Take filters off; weight name → part of its filters. What the pruner kept of them is let go.
-
-        False, and nothing is changed, where the network would not compute any more: PaddleSlim follows some operators
-        to less than all that a filter is bound to.
-        """
-        if not self._applied(ratios, input_shape):
-            self._restore()
-            return False
-        for layer in self.network.sublayers(include_self=True):
-            # PaddleSlim keeps every full-size weight as a buffer of the layer, which then stands in the state.
-            for name in [name for name in layer._buffers if name.endswith("_backup")]:
-                del layer._buffers[name]
-                layer._non_persistable_buffer_names_set.discard(name)
-            # It changes groups but not channels: `shapes.sync_attributes` does both.
-            if "_origin_groups" in layer.__dict__:
-                layer._groups = layer.__dict__.pop("_origin_groups")
-        return True
-
-    def fits(self, ratios: dict[str, float], input_shape: tuple[int, int, int]) -> bool:
-        """Whether the network would compute without these parts of its filters; it keeps them."""
-        fits = self._applied(ratios, input_shape)
-        self._restore()
-        return fits
-
-    def _applied(self, ratios: dict[str, float], input_shape: tuple[int, int, int]) -> bool:
-        own = {name: parameter.name for name, parameter in self.network.named_parameters()}
-        try:
-            with _quiet():
-                self._pruner.prune_vars({own[name]: ratio for name, ratio in ratios.items()}, 0)
-            cost.macs(self.network, input_shape)
-        except ConfigError:
-            # Of user-defined scores.
-            raise
-        except Exception:
-            # Paddle's own errors have no base but this one.
-            return False
-        return True
-
-    def _restore(self) -> None:
-        """Undo what was pruned: all of it is in buffers of the layers."""
-        from paddleslim.dygraph.prune.pruning_plan import PruningPlan
-
-        PruningPlan().restore(self.network)
-
-    def sensitivities(self, weights: list[str], accuracy: Callable[[], float]) -> dict[str, dict[float, float]]:
-        """Weight → ratio → part of the accuracy that is lost when it alone loses that part of its filters."""
-        names = self._names()
-        own = {name: parameter for parameter, name in names.items()}
-        skipped = [parameter for parameter, name in names.items() if name not in weights]
-        with _quiet(), TemporaryDirectory() as folder:
-            # It insists on a file, which is a pickle: nobody else may ever read it.
-            measured = self._pruner.sensitive(
-                accuracy, str(Path(folder) / "sensitivities"), [own[name] for name in weights], skipped
-            )
-        return {names[parameter]: losses for parameter, losses in measured.items() if parameter in names}
-
-    def macs(self, ratios: dict[str, float], input_shape: tuple[int, int, int]) -> int:
-        """MACs of the network if it lost these parts of its filters; it does not."""
-        own = {name: parameter.name for name, parameter in self.network.named_parameters()}
-        with _quiet():
-            self._pruner.prune_vars({own[name]: ratio for name, ratio in ratios.items()}, 0)
-            left = cost.macs(self.network, input_shape)
-        self._restore()
-        return left
-
-    def _names(self) -> dict[str, str]:
-        """Paddle's name → structured name of every weight with filters."""
-        return {p.name: name for name, p in self.network.named_parameters() if len(p.shape) == 4}
-
-
-def _pruner_class(scores: Scores) -> type:
-    """FPGMFilterPruner with other scores, and those of all filters at once: its own loop takes minutes for 512."""
-    from paddleslim.dygraph import FPGMFilterPruner
-
-    class Scored(FPGMFilterPruner):  # type: ignore[misc]
-        def get_distance_sum(self, value: np.ndarray, out_idx: int) -> float:
-            if getattr(self, "_scored", None) is not value:
-                self._scored, self._scores = value, scores(value)
-            return float(self._scores[out_idx])
-
-    return Scored
-
-
-@contextlib.contextmanager
-def _old_representation() -> Iterator[None]:
-    with paddle.utils.unique_name.guard(), paddle.pir_utils.OldIrGuard():
-        yield
-
-
-@contextlib.contextmanager
-def _indexed() -> Iterator[None]:
-    """Within the context PaddleSlim looks up who reads and who writes a variable of a program.
-
-    It would go through all operators each time, which takes 14 s for the siamese MobileNetV3 and minutes for more.
-    """
-    from paddleslim.core.graph_wrapper import VarWrapper
-
-    graphs: dict[int, tuple[Any, dict[str, list[Any]], dict[str, list[Any]]]] = {}
-
-    def index(graph: Any) -> tuple[Any, dict[str, list[Any]], dict[str, list[Any]]]:
-        if id(graph) not in graphs:
-            writers, readers = collections.defaultdict(list), collections.defaultdict(list)
-            for operator in graph.ops():
-                for name in set(operator._op.output_arg_names):
-                    writers[name].append(operator)
-                for name in set(operator._op.input_arg_names):
-                    readers[name].append(operator)
-            graphs[id(graph)] = graph, writers, readers
-        return graphs[id(graph)]
-
-    before = VarWrapper.inputs, VarWrapper.outputs
-    VarWrapper.inputs = lambda variable: list(index(variable._graph)[1].get(variable.name(), []))
-    VarWrapper.outputs = lambda variable: list(index(variable._graph)[2].get(variable.name(), []))
-    try:
-        yield
-    finally:
-        VarWrapper.inputs, VarWrapper.outputs = before
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """PaddleSlim reports every tensor through loggers of its own that write to the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 @contextlib.contextmanager

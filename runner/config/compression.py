@@ -43,28 +43,77 @@ class WeightRange(Enum):
     mse = "mse"
 
 
+class Budget(Enum):
+    """What `prune.ratio` is a part of."""
+
+    filters = "filters"
+    macs = "macs"
+    params = "params"
+    latency = "latency"
+
+
+class Allocation(Enum):
+    """How pruning is divided among the layers."""
+
+    uniform = "uniform"
+    ranking = "ranking"
+    sensitivity = "sensitivity"
+
+
+class Growth(Enum):
+    """How the pruned part grows with the cuts."""
+
+    cubic = "cubic"
+    linear = "linear"
+
+
+class Penalty(Enum):
+    """How the scales of normalisation layers are drawn to zero."""
+
+    loss = "loss"
+    decoupled = "decoupled"
+
+
 @dataclass
 class Pruning:
     """Removal of whole filters of convolutions."""
 
     criterion: str = "fpgm"
-    """Which filters go: fpgm, those that the others replace best; l1_norm or l2_norm, the smallest; or custom."""
+    """Which filters go: fpgm, those that the others replace best; l1_norm or l2_norm, the smallest; bn_scale, those
+    that BatchNorm scales down; taylor, those whose removal changes the loss least; or custom."""
     target: Optional[str] = None
     """For `criterion=custom`, `package.module:callable`: NumPy weight [O, C, k, k] to scores [O]; the lowest go."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of that callable."""
     ratio: float = bounded(0.3, min=0, below=1)
-    """Part of the filters that every convolution loses."""
+    """Part that is removed: of the filters, or of what `budget` says."""
+    budget: Budget = Budget.filters
+    """What `ratio` is a part of: filters; macs; params; or latency, as this machine measures it."""
+    allocation: Allocation = Allocation.uniform
+    """uniform: every layer loses the same part; ranking: the lowest scores of all layers go; sensitivity: every layer
+    loses as much as costs the same accuracy."""
     ratios: dict[str, float] = field(default_factory=dict)
     """Layer name pattern (`conv1[0-6].*`, as in a shell) → ratio of its own; the last pattern that matches decides."""
     skip: list[str] = field(default_factory=list)
     """Patterns of layers that keep all filters of their own, such as `*.mid_se.*`."""
     channel_multiple: int = bounded(8, min=1)
     """Channels that are left are a multiple of this: engines compute them in blocks, odd numbers of them slowly."""
-    macs_reduction: Optional[float] = bounded(None, above=0, below=1)
-    """Part of all MACs to remove; each layer's ratio then comes from a sensitivity analysis, not from `ratio`."""
     sensitivity_images: int = bounded(256, min=1)
-    """Validation images the sensitivity analysis measures accuracy on."""
+    """Validation images that `allocation=sensitivity` measures accuracy on."""
+    batches: int = bounded(16, min=1)
+    """Training batches that `criterion=taylor` accumulates gradients over."""
+    begin_epoch: Optional[int] = bounded(None, min=1)
+    """Epoch before which the first cut is made, counted from 0; null: all is cut before training."""
+    parts: int = bounded(1, min=1)
+    """Number of cuts, from `begin_epoch` on."""
+    every_epochs: int = bounded(1, min=1)
+    """Epochs between two cuts."""
+    growth: Growth = Growth.cubic
+    """How the removed part grows with the cuts: cubic, most at first (Zhu & Gupta, 2017); or linear."""
+    sparsity: float = bounded(0.0, min=0)
+    """Weight of the L1 norm of all BatchNorm scales, until the last cut (Liu et al., Network Slimming, ICCV 2017)."""
+    penalty: Penalty = Penalty.loss
+    """loss: that norm is a term of the loss; decoupled: after a step all scales shrink by learning rate × sparsity."""
 
 
 @dataclass

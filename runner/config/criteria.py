@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 Scores: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 #: The criterion whose scores are those of `compression.prune.target`.
 CUSTOM = "custom"
+#: Criteria that look at more than the weights of a convolution: at the normalisation behind it, at gradients.
+BN_SCALE, TAYLOR = "bn_scale", "taylor"
 
 
 def fpgm(weight: np.ndarray) -> np.ndarray:
@@ -49,3 +51,5 @@ def _rows(weight: np.ndarray) -> np.ndarray:
 
 #: Value of `compression.prune.criterion` → its scores.
 CRITERIA: dict[str, Scores] = {"fpgm": fpgm, "l1_norm": l1_norm, "l2_norm": l2_norm}
+#: Every value of `compression.prune.criterion`.
+NAMES = [*CRITERIA, BN_SCALE, TAYLOR, CUSTOM]

@@ -23,7 +23,6 @@ from . import (
     Mode,
     PaddleClas,
     Preprocess,
-    Pruning,
     ResNet,
     Rkd,
     RkdFeatures,
@@ -37,11 +36,11 @@ from . import (
     monitor,
     networks,
     objective_rules,
+    pruning_rules,
     quantization_rules,
     search_rules,
     tracking_rules,
 )
-from .criteria import CRITERIA, CUSTOM
 from .keys import walk
 
 #: Bytes in the name of an experiment: file systems take 255 in a name, and others are made of it.
@@ -62,6 +61,7 @@ def validate(config: Config) -> None:
         finetuning_rules.problems,
         _train,
         _compression,
+        pruning_rules.problems,
         tracking_rules.problems,
         _launch,
         search_rules.problems,
@@ -125,17 +125,7 @@ def _weights(config: Config) -> Iterator[str]:
 
 
 def _compression(config: Config) -> Iterator[str]:
-    prune, quantize = config.compression.prune, config.compression.quantize
-    for pattern, ratio in (prune.ratios if prune else {}).items():
-        if not 0 <= ratio < 1:
-            yield f"compression.prune.ratios.{pattern}={ratio}: must be at least 0 and below 1."
-    if prune:
-        yield from _criterion(prune)
-    if prune and prune.macs_reduction is not None and prune.ratios:
-        yield (
-            "compression.prune.ratios: with macs_reduction every layer's ratio comes from the sensitivity analysis. "
-            "Use one of them, and compression.prune.skip for layers that stay whole."
-        )
+    quantize = config.compression.quantize
     if quantize:
         yield from quantization_rules.problems(quantize)
     if quantize and not quantize.layers:
@@ -156,23 +146,6 @@ def _compression(config: Config) -> Iterator[str]:
                 f"deploy.preprocess=inside: images of data.channels={config.data.channels} are no pictures. Use "
                 "deploy.preprocess=outside."
             )
-
-
-def _criterion(prune: Pruning) -> Iterator[str]:
-    valid = [*CRITERIA, CUSTOM]
-    if prune.criterion not in valid:
-        yield (
-            f"compression.prune.criterion={prune.criterion}: there is no such criterion."
-            f"{nearest(prune.criterion, valid)} Valid: {', '.join(valid)}"
-        )
-    if prune.criterion == CUSTOM and prune.target is None:
-        yield (
-            "compression.prune.criterion=custom needs the function that scores filters: "
-            "compression.prune.target=package.module:callable"
-        )
-    for key in ("target", "kwargs"):
-        if prune.criterion != CUSTOM and getattr(prune, key):
-            yield f"compression.prune.{key} is for your own scores: add compression.prune.criterion=custom, or drop it."
 
 
 def _train(config: Config) -> Iterator[str]:

@@ -179,6 +179,9 @@ def _modernise(plain: dict[str, Any]) -> None:
         _drop(plain, key, value)
     for key, place in MOVED.items():
         _move(plain, key, place)
+    prune, name = _place(plain, "compression.prune.macs_reduction")
+    if (part := prune.pop(name, None)) is not None:
+        prune |= {"ratio": part, "budget": "macs", "allocation": "sensitivity"}
     if isinstance(train := plain.get("train"), dict) and train.get("ema"):
         # Averages of earlier versions began with their whole decay.
         train.setdefault("ema_warmup", False)

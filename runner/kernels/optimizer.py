@@ -44,8 +44,12 @@ class AdamW(paddle.optimizer.AdamW):
 
     def set_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state; what is known of the old one is forgotten."""
-        self._rows = {}
+        self.forget()
         super().set_state_dict(state_dict)
+
+    def forget(self) -> None:
+        """Look at parameters and state anew in the next step: they were replaced, or have other shapes."""
+        self._rows = {}
 
     @paddle.no_grad()
     def step(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 
 import paddle
 from paddle import Tensor, nn
@@ -17,17 +18,23 @@ def macs(network: nn.Layer, input_shape: tuple[int, int, int]) -> int:
     Normalisation, activations and pooling are not counted, as is the custom; nor is what a network of one's own
     computes without such layers. The network is afterwards as before.
     """
-    total = 0
+    return sum(macs_by_weight(network, input_shape).values())
+
+
+def macs_by_weight(network: nn.Layer, input_shape: tuple[int, int, int]) -> dict[str, int]:
+    """The same of each layer, by the name of its weight."""
+    totals: dict[str, int] = defaultdict(int)
+    counted = (nn.Conv2D, nn.Linear, QuantizedConv2D, QuantizedLinear)
+    layers = {
+        layer: name for name, layer in network.named_sublayers(include_self=True) if isinstance(layer, counted)
+    }  # fmt: skip
 
     def count(layer: nn.Layer, _inputs: object, output: Tensor) -> None:
-        nonlocal total
         # Weights are [filters, channels, k, k] or [inputs, outputs]: what one output value is a sum over.
         shape = layer.weight.shape
         per_value = shape[0] if isinstance(layer, (nn.Linear, QuantizedLinear)) else math.prod(shape[1:])
-        total += math.prod(output.shape) * per_value
+        totals[f"{layers[layer]}.weight" if layers[layer] else "weight"] += math.prod(output.shape) * per_value
 
-    counted = (nn.Conv2D, nn.Linear, QuantizedConv2D, QuantizedLinear)
-    layers = [layer for layer in network.sublayers(include_self=True) if isinstance(layer, counted)]
     hooks = [layer.register_forward_post_hook(count) for layer in layers]
     try:
         with preserved(network), paddle.no_grad():
@@ -36,4 +43,4 @@ def macs(network: nn.Layer, input_shape: tuple[int, int, int]) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    return total
+    return dict(totals)

@@ -34,6 +34,9 @@ class Replicas:
     def reduce_gradients(self) -> None:
         """Give gradients and statistics their means over all processes, behind the last part of a batch."""
 
+    def resized(self) -> None:
+        """Take note that parameters, and what else is exchanged, became smaller."""
+
     def should_stop(self, requested: bool, waits: bool) -> bool:
         """Whether to end behind this step, in all processes alike; `requested`: whether this one was asked to.
 
@@ -95,10 +98,13 @@ class FlatAllReduce(Replicas):
         self.stop_flag = paddle.zeros([1])
         self.ranks, self.statistics = ranks, statistics
         self.parameters = [parameter for parameter in networks.parameters() if not parameter.stop_gradient]
-        tensors = [*self.parameters, *(tensor for _, tensor in statistics), self.stop_flag]
-        self.sizes = np.array([tensor.size for tensor in tensors], dtype=np.int64)
+        self.resized()
         size = int(self.sizes.sum())
         self.means = shared.memory(ranks, size) or GlooMeans(ranks, size)
+
+    def resized(self) -> None:
+        tensors = [*self.parameters, *(tensor for _, tensor in self.statistics), self.stop_flag]
+        self.sizes = np.array([tensor.size for tensor in tensors], dtype=np.int64)
 
     @paddle.no_grad()
     def reduce_gradients(self) -> None:
@@ -145,7 +151,7 @@ def replicate(
 
     `statistics`: float32 tensors of any shape; `packed`: whether all are on CPUs with the compiled kernels, which
     exchange float32 alone; `changes`: whether other parameters have gradients later, which Paddle's reducer would
-    wait for from the first step on.
+    wait for from the first step on, or parameters have other shapes.
     """
     if ranks.world_size == 1:
         return Replicas(networks)

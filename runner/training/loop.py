@@ -14,11 +14,13 @@ import paddle
 from paddle import Tensor
 
 from .. import device
+from ..config import Penalty
 from ..config.monitor import monitored
 from ..data import Batch
 from ..metrics import Goal
 from ..models.networks import Output
 from ..parallel import Ranks
+from . import pruning
 from .evaluation import Evaluation, evaluate
 from .metric_window import Reading, Window
 from .state import Ending, Observer, Training
@@ -43,6 +45,7 @@ def fit(training: Training, observer: Observer) -> Ending:
             if out_of_patience(training):
                 window.flush(observer)
                 return Ending.early
+            prune_where_due(training, window, observer)
             train_epoch(training, window, observer)
             if progress.settled < progress.step:
                 if progress.step == training.steps:
@@ -53,6 +56,14 @@ def fit(training: Training, observer: Observer) -> Ending:
         offer_checkpoint(training, window, observer, better=False)
         return Ending.interrupted
     return Ending.complete
+
+
+def prune_where_due(training: Training, window: Window, observer: Observer) -> None:
+    """Cut the networks before an epoch where that is due."""
+    pruner, progress = training.pruner, training.progress
+    while pruner and progress.batch == 0 and progress.step < training.steps and pruner.is_due(progress.epoch):
+        observer.noted(pruner.cut(training))
+        window.restart_clock()
 
 
 class Stopped(Exception):
@@ -150,7 +161,7 @@ def pause(training: Training, window: Window, observer: Observer) -> None:
         progress.epoch, progress.batch = progress.epoch + 1, 0
     progress.settled = progress.step
     # Without validation images the newest weights count as the best.
-    better = training.loaders.val is None
+    better = training.loaders.val is None and training.compares
     if evaluation:
         better = note_monitored(training, evaluation)
         observer.evaluated(progress, evaluation, better)
@@ -184,19 +195,36 @@ def train_step(training: Training, batch: Batch) -> Reading:
             # Their logarithms and powers do not fit into half precision.
             losses = training.mode.losses({name: in_float32(output) for name, output in outputs.items()}, labels)
             terms = {name: value for loss in losses for name, value in loss.items()}
+            sparsity = penalty(training)
+            if not is_decoupled(training):
+                terms |= sparsity
             total = functools.reduce(operator.add, terms.values())
             # All-reduce averages over processes.
             weight = share * ranks.world_size
             training.precision.backward(total if weight == 1 else total * weight)
-        reading.add(terms, total, correct(outputs["student"].logits.detach(), labels, training.k), share)
+        reading.add(terms | sparsity, total, correct(outputs["student"].logits.detach(), labels, training.k), share)
     reading.rates = [optimization.lr for optimization in training.optimizations]
     training.replicas.reduce_gradients()
     training.precision.step(training.optimizations)
-    for optimization in training.optimizations:
+    for optimization, rate in zip(training.optimizations, reading.rates, strict=True):
+        if training.pruner and is_decoupled(training):
+            pruning.shrink(optimization, training.networks, training.pruner, rate)
         optimization.schedule.step()
     if training.ema:
         training.ema.update(training.progress.step, training.freezing.has)
     return reading
+
+
+def penalty(training: Training) -> dict[str, Tensor]:
+    """The terms that draw the scales of normalisation layers to zero, where pruning wants them; else nothing."""
+    if training.pruner is None or not training.pruner.settings.sparsity:
+        return {}
+    return pruning.penalty(training.networks, training.pruner)
+
+
+def is_decoupled(training: Training) -> bool:
+    """Whether that works beside the loss."""
+    return training.pruner is not None and training.pruner.settings.penalty is Penalty.decoupled
 
 
 def in_float32(output: Output) -> Output:
@@ -246,6 +274,11 @@ def note_monitored(training: Training, evaluation: Evaluation) -> bool:
     """Note how the monitored metric moved. Whether it is the best so far."""
     progress, settings = training.progress, training.settings
     value = evaluation.values[monitored(settings.monitor)]
+    if not training.compares:
+        progress.thresholds = evaluation.thresholds
+        progress.scores.append(-value if settings.goal is Goal.min else value)
+        training.follow()
+        return False
     gained = gain(value, progress.best, settings.goal)
     # Of equal values the later weights are taken: they saw the lower learning rates.
     better = gained >= 0

@@ -40,8 +40,7 @@ class Mode:
 
 def build(config: cfg.Config, classes: losses.Classes | None = None) -> Mode:
     """The mode that the config chooses. Errors: ConfigError for a loss that does not suit the classes."""
-    kind = binary if config.data.many else losses
-    hard = kind.build(config.loss, classes)
+    kind, hard = binary if config.data.many else losses, hard_loss(config, classes)
     if isinstance(config.mode, cfg.Cls):
         return Mode([["student"]], lambda outputs, labels: [{"ce/student": hard(outputs["student"].logits, labels)}])
     follow = _Following(
@@ -62,6 +61,11 @@ def build(config: cfg.Config, classes: losses.Classes | None = None) -> Mode:
             all_of_them = follow.jointly if joint else follow.each_other
             return Mode([names], lambda outputs, labels: [_merge(all_of_them(outputs, labels))], taps)
     raise AssertionError(config.mode)
+
+
+def hard_loss(config: cfg.Config, classes: losses.Classes | None = None) -> losses.HardLoss:
+    """The loss against labels that the config chooses. Errors: ConfigError for one that does not suit the classes."""
+    return (binary if config.data.many else losses).build(config.loss, classes)
 
 
 def _term(key: str) -> str:

@@ -18,6 +18,7 @@ from .evaluation import Evaluation
 from .modes import Mode
 from .optimizers import Optimization
 from .precision import Precision
+from .pruning import Pruner
 
 
 class Unread(TypedDict, total=False):
@@ -84,6 +85,8 @@ class Training:
     ema: Ema | None = None
     clock: Clock | None = None
     """Where the run ends by the clock."""
+    pruner: Pruner | None = None
+    """What cuts the networks between epochs."""
     freezing: Freezing = field(init=False)
     """What does not train; by default nothing."""
     shard: Shard = field(default_factory=lambda: Shard(Ranks()))
@@ -95,6 +98,11 @@ class Training:
     def __post_init__(self) -> None:
         self.replicas = Replicas(self.networks)
         self.freezing = Freezing(self.networks)
+
+    @property
+    def compares(self) -> bool:
+        """Whether evaluations count for the best weights: not before the last cut, while networks are too large."""
+        return self.pruner is None or self.pruner.is_complete
 
     @property
     def ranks(self) -> Ranks:
@@ -132,6 +140,9 @@ class Observer(Protocol):
 
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """A moment at which the state is worth keeping; all losses so far were finite."""
+
+    def noted(self, text: str) -> None:
+        """What a person should know."""
 
     def stepped(self) -> None:
         """An optimizer step was done."""

@@ -86,6 +86,7 @@ class CallbackObserver:
     def __init__(self, callbacks: Callbacks, observer: Observer) -> None:
         self._callbacks, self._observer = callbacks, observer
         self.checkpoint, self.stepped, self.stopping = observer.checkpoint, observer.stepped, observer.stopping
+        self.noted = observer.noted
 
     def logged(self, progress: Progress, values: dict[str, float]) -> None:
         """The training metrics since the last reading."""

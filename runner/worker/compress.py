@@ -11,6 +11,8 @@ from paddle import Tensor
 
 from .. import compression, data, models
 from .. import config as cfg
+from ..deploy import latency
+from ..training import modes
 from .stage import Stage, accuracy, sample
 
 #: Batches that the statistics of normalisation layers are measured on after pruning.
@@ -21,17 +23,20 @@ def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
     """Prune the trained networks, then fake-quantize them, as the config asks; returns what was pruned of each."""
     plan: dict[str, Any] = {}
     settings, loaders = config.compression, stage.loaders
-    if settings.kind != "none":
+    if settings.quantize:
         compression.slim.check_versions()
     for name in stage.networks.trained:
         network = stage.networks[name]
         if settings.prune:
-            _, batches = sample(loaders, settings.prune.sensitivity_images)
-            top1 = functools.partial(accuracy, stage, name, batches)
-            pruned = compression.pruning.prune(network, settings.prune, config.data.input_shape, top1)
+            shape, facts = config.data.input_shape, evidence(config, stage, name)
+            if settings.prune.begin_epoch is not None:
+                # What can never be cut as much is refused now.
+                plan[name] = compression.pruning.begin(network, settings.prune, shape, facts).as_json()
+                continue
+            pruned = compression.pruning.prune(network, settings.prune, shape, facts)
             stage.notes.append(f"pruned {name}: {pruned}")
             plan[name] = pruned.as_json()
-            compression.pruning.restore_statistics(network, calibration_images(loaders, STATISTICS_BATCHES))
+            compression.statistics.restore(network, calibration_images(loaders, STATISTICS_BATCHES))
         if settings.quantize:
             _quantize(config, stage, name, settings.quantize)
     return plan
@@ -58,6 +63,28 @@ def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantiz
     if settings.average_weight_bits is not None and not trained:
         report("fewer bits were tried on random weights, which says little: begin with a trained run, such as "
                "checkpoint.init_from=RUN")  # fmt: skip
+
+
+def evidence(config: cfg.Config, stage: Stage, name: str) -> compression.pruning.Evidence:
+    """What the pruning of a network may go by: validation images, training batches and the time it takes here."""
+    settings, network, shape = config.compression.prune, stage.networks[name], config.data.input_shape
+    assert settings is not None
+    _, held_out = sample(stage.loaders, settings.sensitivity_images)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in itertools.islice(stage.loaders.unchanged(), settings.batches):
+            yield batch.images, batch.labels
+
+    def engine() -> latency.OnnxRuntime:
+        return latency.engine(network, shape, config.deploy.threads)
+
+    return compression.pruning.Evidence(
+        accuracy=functools.partial(accuracy, stage, name, held_out),
+        batches=batches,
+        loss=modes.hard_loss(config, stage.classes),
+        engine=engine,
+        medians=lambda engines: latency.medians(engines, shape, config.deploy.bench_s),
+    )
 
 
 def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:

@@ -26,7 +26,7 @@ from ..training.clock import Clock
 from ..training.ema import Ema
 from ..training.evaluation import try_metrics
 from ..training.state import Training
-from . import features, finetuning, initial, pretrained
+from . import features, finetuning, gradual, initial, pretrained
 from .compress import compress
 from .stage import Stage, accelerate, accelerates, accuracy, prepare, sample, topk
 
@@ -89,7 +89,7 @@ def build(
         accelerate(config, networks)
         for name in networks.trained:
             remedy = "checkpoint.init_from is of a run with other classes: take one with those of this data."
-            if config.compression.prune:
+            if config.compression.prune and config.compression.prune.begin_epoch is None:
                 remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
             with autotuning_off():
                 models.check_input(networks[name], config.data.input_shape, len(loaders.classes), remedy)
@@ -110,6 +110,7 @@ def build(
         loaders.train.epochs = math.ceil(steps / steps_per_epoch)
         _check_warmups(config, steps, steps_per_epoch)
         finetuning.check_length(config, steps, steps_per_epoch)
+        gradual.check_length(config, steps, steps_per_epoch)
     ranks.barrier_without_timeout()
     fused = accelerates(config) and not ranks.any_rank(bool(native.unavailable()))
     optimizations = _optimizations(config, stage, steps, steps_per_epoch, fused)
@@ -127,6 +128,7 @@ def build(
         metrics=metrics_of(config.train.metrics, config.data.many),
         ema=Ema(networks, config.train.ema, config.train.ema_warmup) if config.train.ema else None,
         clock=clock,
+        pruner=gradual.begin(config, stage, plan, costs),
         shard=parallel.Shard(ranks),
     )
     training.freezing = freezing
@@ -192,7 +194,7 @@ def _synchronise(training: Training, settings: cfg.Train, packed: bool) -> None:
         parallel.synchronize(networks, ranks)
     parallel.share_dropout(networks, training.shard)
     training.replicas = parallel.replicate(
-        networks, ranks, parallel.statistics(networks), packed, training.freezing.changes
+        networks, ranks, parallel.statistics(networks), packed, training.freezing.changes or bool(training.pruner)
     )
 
 
@@ -201,7 +203,7 @@ def _initial_weights(config: cfg.Config, stage: Stage, start: Start | None) -> d
     classes = stage.loaders.classes
     if start and start.networks:
         stage.notes += pretrained.load_into(start.networks, config, stage.networks, classes)
-    elif (start is None or start.run is None) and config.compression.prune:
+    elif (start is None or start.run is None) and config.compression.prune and not config.compression.prune.begin_epoch:
         stage.notes.append(
             "pruning an untrained network: rankings of random filters are meaningless. Start from a trained run, "
             "checkpoint.init_from=RUN"

@@ -74,6 +74,12 @@ class Recorder:
         self.journal.append("checkpoint", name=folder.name, better=better)
         self.run.training.ranks.barrier()
 
+    def noted(self, text: str) -> None:
+        """A note for the journal, the log and the display."""
+        log.info("%s", text)
+        self.journal.append("note", text=text)
+        self.display.note(text)
+
     def _log_alphas(self, progress: Progress) -> None:
         """Where the learnt clips of activations are: their spread as metrics, each by its name in the log."""
         networks = self.run.training.networks
@@ -119,6 +125,9 @@ class Follower:
         """Left to the first process."""
 
     def evaluated(self, progress: Progress, evaluation: Evaluation, better: bool) -> None:
+        """Left to the first process."""
+
+    def noted(self, text: str) -> None:
         """Left to the first process."""
 
     def checkpoint(self, progress: Progress, better: bool) -> None:

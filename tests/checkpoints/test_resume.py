@@ -63,6 +63,17 @@ COMPOSITIONS = {
         SMALL, "mode=cls_distill_multiopt", "compression=lsq", "compression.quantize.weight_bits=4",
     ],
     "pruned, quantized, averages": [SMALL, "compression=fpgm_qat", "train.ema=0.9"],
+    "pruned in stages, averages": [
+        SMALL, "compression=fpgm", "compression.prune.criterion=taylor", "compression.prune.batches=2",
+        "compression.prune.begin_epoch=1", "compression.prune.parts=2", "train.epochs=3", "train.ema=0.9",
+        "schedule=plateau", "schedule.patience=1", "compression.prune.allocation=ranking",
+        "compression.prune.ratio=0.5", "compression.prune.budget=macs",
+    ],
+    "pruned in stages, two optimizers": [
+        SMALL, "mode=cls_distill_multiopt", "optimizer@mode.peer_optimizer=momentum", "compression=fpgm",
+        "compression.prune.criterion=bn_scale", "compression.prune.sparsity=0.001", "compression.prune.begin_epoch=1",
+        "train.accumulate=2",
+    ],
     "head first, then all, averages": [SMALL, "model.freeze=[backbone]", "model.freeze_epochs=1", "train.ema=0.9"],
     "head first, then all, quantized, two optimizers": [
         SMALL, "mode=cls_distill_multiopt", "optimizer@mode.peer_optimizer=momentum", "compression=qat",
@@ -90,6 +101,9 @@ class Keeping:
     def checkpoint(self, progress, better):
         about = About(data="d", classes=self.run.training.loaders.classes, plan=self.run.plan)
         checkpoint.save(self.directory, self.run.training, better, about, seconds=0.0)
+
+    def noted(self, text):
+        pass
 
     def stepped(self):
         pass

@@ -155,6 +155,19 @@ def test_a_key_that_an_earlier_version_stored_and_no_value_of_which_mattered_is_
     assert store.read(tmp_path / "config.yaml", ["compression.prune.ratio=0.5"]).compression.prune.ratio == 0.5
 
 
+def test_a_stored_reduction_of_macs_is_a_budget_now(tmp_path, config_of):
+    store.write(config_of("compression=fpgm"), tmp_path / "config.yaml")
+    plain = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    for key in ("budget", "allocation"):
+        del plain["compression"]["prune"][key]
+    usual = (0.3, cfg.Budget.filters, cfg.Allocation.uniform)
+    for value, wanted in ((0.4, (0.4, cfg.Budget.macs, cfg.Allocation.sensitivity)), (None, usual)):
+        plain["compression"]["prune"]["macs_reduction"] = value
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+        prune = store.read(tmp_path / "config.yaml").compression.prune
+        assert (prune.ratio, prune.budget, prune.allocation) == wanted
+
+
 def test_such_a_key_with_another_value_is_refused(config_of, tmp_path):
     plain = store.to_plain(config_of("compression=fpgm"))
     plain["compression"]["prune"]["axis"] = 1

@@ -67,6 +67,10 @@ COMPOSITIONS = {
     "cls with qat": ["compression=qat", *PLAIN],
     "cls with lsq": ["compression=lsq", *PLAIN],
     "cls_distill_multiopt with fpgm": ["mode=cls_distill_multiopt", "compression=fpgm", *SMALL],
+    "cls_distill, pruned in stages": [
+        "mode=cls_distill", "compression=fpgm", "compression.prune.criterion=taylor", "compression.prune.begin_epoch=1",
+        "train.epochs=3", "compression.prune.parts=2", "train.ema=0.9", *PLAIN,
+    ],
     "cls with fpgm_qat, own statistics": ["compression=fpgm_qat", *SMALL, "train.sync_batchnorm=false"],
 }  # fmt: skip
 
@@ -105,6 +109,9 @@ class Witness:
         self.validations.append({"count": evaluation.count, **evaluation.values})
 
     def checkpoint(self, progress, better):
+        pass
+
+    def noted(self, text):
         pass
 
     def stepped(self):

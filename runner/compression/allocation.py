@@ -1,0 +1,172 @@
+"""How many units each group loses, so that a network costs no more than it may."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from paddle import nn
+
+from .. import config as cfg
+from ..models import cost
+from .dependencies import Group
+
+#: Units that are left, in the order of the groups.
+Counts = list[int]
+#: Halvings of an interval in which a number is searched.
+SEARCH_STEPS = 12
+
+
+class Costs:
+    """What a network would cost with fewer units in its groups: follows from its shapes."""
+
+    def __init__(self, network: nn.Layer, groups: Sequence[Group], input_shape: tuple[int, int, int]) -> None:
+        self.groups = groups
+        statistics = ("._mean", "._variance")
+        self._shapes = {
+            name: parameter.shape for name, parameter in network.named_parameters() if not name.endswith(statistics)
+        }
+        values = cost.macs_by_weight(network, input_shape)
+        self._positions = {name: macs // math.prod(self._shapes[name]) for name, macs in values.items()}
+        self._filters = [
+            f"{name}.weight" if name else "weight"
+            for name, layer in network.named_sublayers(include_self=True)
+            if isinstance(layer, nn.Conv2D)
+        ]
+
+    def of(self, budget: cfg.Budget, counts: Sequence[int]) -> int:
+        """Filters, parameters or MACs; latency is bounded by MACs."""
+        shapes = self._with(counts)
+        match budget:
+            case cfg.Budget.filters:
+                return sum(shapes[name][0] for name in self._filters)
+            case cfg.Budget.params:
+                return sum(map(math.prod, shapes.values()))
+        return sum(positions * math.prod(shapes[name]) for name, positions in self._positions.items())
+
+    def _with(self, counts: Sequence[int]) -> dict[str, list[int]]:
+        lost: dict[tuple[str, int], int] = defaultdict(int)
+        for group, left in zip(self.groups, counts, strict=True):
+            for key, indices in group.cuts.items():
+                lost[key] += (group.units - left) * indices.shape[1]
+        return {
+            name: [size - lost.get((name, axis), 0) for axis, size in enumerate(shape)]
+            for name, shape in self._shapes.items()
+        }
+
+
+@dataclass
+class Division:
+    """What is divided: groups, of which each keeps a multiple of units, and at least one multiple."""
+
+    groups: Sequence[Group]
+    before: Sequence[int]
+    """Units that each group had before anything was pruned."""
+    multiple: int
+    """Channels that are left are a multiple of this."""
+    fits: Callable[[Counts], bool]
+    """Whether a network with so many units costs no more than it may."""
+
+    @property
+    def whole(self) -> Counts:
+        """Nothing is lost."""
+        return [group.units for group in self.groups]
+
+    def step(self, place: int) -> int:
+        """Units of a group that make a multiple of channels."""
+        channels = self.groups[place].cuts[self.groups[place].master].shape[1]
+        return max(1, self.multiple // math.gcd(self.multiple, channels))
+
+    def left(self, place: int, share: float) -> int:
+        """Units of a group behind the loss of a share of what it had."""
+        step, units = self.step(place), self.groups[place].units
+        if share <= 0:
+            return units
+        return min(units, max(step, round((1 - share) * self.before[place] / step) * step))
+
+    def least(self) -> Counts:
+        """As few units as may be left."""
+        return [self.left(place, 1.0) for place in range(len(self.groups))]
+
+
+def uniform(division: Division) -> Counts:
+    """Every group loses the same share of the units that it had."""
+
+    def at(share: float) -> Counts:
+        return [division.left(place, share) for place in range(len(division.groups))]
+
+    return at(_smallest(lambda share: division.fits(at(share))))
+
+
+def ranking(division: Division, scores: Sequence[np.ndarray]) -> Counts:
+    """The blocks of units with the lowest mean scores of all groups go; of equal ones the first."""
+    blocks: list[tuple[float, int, int, int]] = []
+    for place, group in enumerate(division.groups):
+        step, ordered = division.step(place), np.sort(scores[place])
+        begin, lowest = 0, -math.inf
+        while group.units - begin > step:
+            size = (group.units - begin) % step or step
+            # What goes later from a group is not before it in the ranking of all.
+            lowest = max(lowest, float(ordered[begin : begin + size].mean()))
+            blocks.append((lowest, place, begin, size))
+            begin += size
+    blocks.sort()
+
+    def without(count: int) -> Counts:
+        left = division.whole
+        for _, place, _, size in blocks[:count]:
+            left[place] -= size
+        return left
+
+    low, high = 0, len(blocks)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if division.fits(without(middle)) else (middle + 1, high)
+    return without(high)
+
+
+def sensitivity(division: Division, losses: Sequence[dict[float, float]]) -> Counts:
+    """Every group loses the share that costs the same part of the accuracy: `losses` are its curves, share → part.
+
+    Where even the largest measured shares leave too much, as little as may be left. Li et al., Pruning Filters for
+    Efficient ConvNets, ICLR 2017, prune by such curves.
+    """
+
+    def counts(shares: Sequence[float]) -> Counts:
+        left = []
+        for place, share in enumerate(shares):
+            step, units = division.step(place), division.groups[place].units
+            left.append(min(units, max(step, round((1 - share) * units / step) * step)))
+        return left
+
+    def at(loss: float) -> list[float]:
+        return [_largest_share(curve, loss) for curve in losses]
+
+    shares = at(_smallest(lambda loss: division.fits(counts(at(loss)))))
+    if not division.fits(counts(shares)):
+        return division.least()
+    # Accuracy on few images comes in steps, and the first may already take more than is wanted.
+    part = _smallest(lambda part: division.fits(counts([part * share for share in shares])))
+    return counts([part * share for share in shares])
+
+
+def _smallest(holds: Callable[[float], bool]) -> float:
+    """The smallest number from 0 to 1 for which something holds that holds for all larger ones; 1 if for none."""
+    low, high = 0.0, 1.0
+    for _ in range(SEARCH_STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def _largest_share(curve: dict[float, float], loss: float) -> float:
+    """The largest share that loses at most so much, between two measured ones by interpolation."""
+    share, lost = 0.0, 0.0
+    for next_share, next_lost in sorted(curve.items()):
+        if next_lost > loss:
+            return share + (next_share - share) * (loss - lost) / (next_lost - lost) if loss > lost else share
+        share, lost = next_share, next_lost
+    return share

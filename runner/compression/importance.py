@@ -1,0 +1,154 @@
+"""How much each unit of a group matters, by the criterion of the config: the lowest go first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from .. import config as cfg
+from ..config.criteria import BN_SCALE, CRITERIA, TAYLOR, Scores
+from ..config.targets import load_target
+from ..errors import ConfigError
+from ..models.input_check import preserved
+from .dependencies import Group
+
+#: (images float32 [n, C, H, W], labels) of training batches.
+Batches = Iterable[tuple[Tensor, Tensor]]
+#: (logits, labels) → scalar.
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def can_be_scored(network: nn.Layer, group: Group, settings: cfg.Pruning) -> bool:
+    """Whether the criterion has something to go by."""
+    return settings.criterion != BN_SCALE or bool(scales(network) & {name for name, _ in group.cuts})
+
+
+def of_units(
+    network: nn.Layer, groups: Sequence[Group], settings: cfg.Pruning, batches: Callable[[], Batches], loss: Loss
+) -> list[np.ndarray]:
+    """A score float64 [units] for each unit of each group; the network is afterwards as before.
+
+    A unit has filters of several layers: those of weights are divided by their layer's mean and averaged (Fang et al.,
+    DepGraph, CVPR 2023); those of `bn_scale` and `taylor` are of one kind in all layers. Errors: ConfigError for a
+    user-defined criterion that gives no scores.
+    """
+    if settings.criterion == TAYLOR:
+        return taylor(network, groups, batches(), loss)
+    own = network.state_dict()
+    if settings.criterion == BN_SCALE:
+        known = scales(network)
+        sizes = {name: abs(own[name].numpy()) for name in known}
+        return [
+            np.mean([_summed(sizes[name], indices) for name, indices in _first_axis(group) if name in known], axis=0)
+            for group in groups
+        ]
+    score = of_filters(settings)
+    return [
+        np.mean([_relative(_summed(score(own[f"{layer}.weight"].numpy()), group.cuts[f"{layer}.weight", 0]))
+                 for layer in group.layers], axis=0)
+        for group in groups
+    ]  # fmt: skip
+
+
+def scales(network: nn.Layer) -> set[str]:
+    """The weights γ of normalisation over batches."""
+    return {
+        f"{name}.weight"
+        for name, layer in network.named_sublayers(include_self=True)
+        if isinstance(layer, nn.layer.norm._BatchNormBase) and layer.weight is not None
+    }
+
+
+def taylor(network: nn.Layer, groups: Sequence[Group], batches: Batches, loss: Loss) -> list[np.ndarray]:
+    """Mean over batches of the squared first-order change of the loss when a unit's outputs become zero.
+
+    That change is γ·∂γ + β·∂β, summed over the normalisation layers of a unit; without one, w·∂w summed over its
+    filters and biases (Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, eq. 8, with the
+    gates behind BatchNorm: of a filter before it the sum is zero, since its length does not matter). The network
+    computes as in an evaluation; its modes, gradients and the random state are afterwards as before.
+    """
+    own, known = network.state_dict(), scales(network)
+    gates = [_gates(group, own, known) for group in groups]
+    parameters = {name: own[name] for names in gates for name in names}
+    frozen = [parameter for parameter in parameters.values() if parameter.stop_gradient]
+    sums = [np.zeros(group.units) for group in groups]
+    count = 0
+    try:
+        with preserved(network):
+            network.eval()
+            for parameter in frozen:
+                parameter.stop_gradient = False
+            for images, labels in batches:
+                gradients = paddle.grad(loss(network(images), labels), list(parameters.values()), allow_unused=True)
+                change = {
+                    name: np.zeros(value.shape) if gradient is None else (gradient * value).numpy().astype(np.float64)
+                    for (name, value), gradient in zip(parameters.items(), gradients, strict=True)
+                }
+                for group, names, total in zip(groups, gates, sums, strict=True):
+                    total += np.sum([_summed(_by_channel(change[name]), group.cuts[name, 0]) for name in names], 0) ** 2
+                count += 1
+    finally:
+        for parameter in frozen:
+            parameter.stop_gradient = True
+    return [total / max(1, count) for total in sums]
+
+
+def _gates(group: Group, own: dict[str, Tensor], known: set[str]) -> list[str]:
+    """Parameters that all outputs of a unit are multiples of, together."""
+    first = [name for name, _ in _first_axis(group)]
+    norms = [name for name in first if name in known]
+    biases = [name.removesuffix("weight") + "bias" for name in norms]
+    if norms:
+        return norms + [name for name in biases if name in own]
+    convolutions = [f"{layer}.weight" for layer in group.layers]
+    biases = [f"{layer}.bias" for layer in group.layers]
+    return convolutions + [name for name in biases if name in first]
+
+
+def _first_axis(group: Group) -> list[tuple[str, np.ndarray]]:
+    return [(name, indices) for (name, axis), indices in group.cuts.items() if axis == 0]
+
+
+def _by_channel(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1).sum(axis=1)
+
+
+def _summed(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """float64 [units]: sums of the values [channels] of each unit."""
+    return values.astype(np.float64)[indices].sum(axis=1)
+
+
+def _relative(scores: np.ndarray) -> np.ndarray:
+    mean = np.abs(scores).mean()
+    return scores / mean if mean > 0 and np.isfinite(mean) else scores
+
+
+def of_filters(settings: cfg.Pruning) -> Scores:
+    """The criterion of weights that the settings choose. Errors: ConfigError where a user-defined one is not found."""
+    return _custom(settings.target, settings.kwargs) if settings.target else CRITERIA[settings.criterion]
+
+
+def _custom(target: str, kwargs: dict[str, Any]) -> Scores:
+    """User-defined scores. Errors, of the scores: ConfigError where they raise, or are not a number a filter."""
+    custom = load_target(target)
+
+    def scores(weight: np.ndarray) -> np.ndarray:
+        try:
+            values = np.asarray(custom(weight.copy(), **kwargs), dtype=np.float64)
+        except Exception as error:
+            raise ConfigError(
+                f"compression.prune.target={target} raised {type(error).__name__}: {error}. It is given a weight, "
+                f"NumPy float32 {list(weight.shape)}, and kwargs={kwargs}."
+            ) from error
+        if values.shape != weight.shape[:1] or np.isnan(values).any():
+            raise ConfigError(
+                f"compression.prune.target={target} returned {list(values.shape)} numbers for a weight "
+                f"{list(weight.shape)}: return {len(weight)} scores, one a filter, none of them NaN."
+            )
+        return values
+
+    return scores

@@ -1,0 +1,72 @@
+"""What pruning goes by, and what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .. import config as cfg
+from . import importance
+
+
+@dataclass
+class Evidence:
+    """What pruning asks of the images and of this machine."""
+
+    accuracy: Callable[[], float]
+    """Top-1 of the network as it is on held-out images; for `allocation=sensitivity`."""
+    batches: Callable[[], importance.Batches]
+    """Training batches; for `criterion=taylor`."""
+    loss: importance.Loss
+    engine: Callable[[], Any]
+    """An engine with the network as it is; for `budget=latency`."""
+    medians: Callable[[Sequence[Any]], list[float]]
+    """Median milliseconds of an image in each of several engines, measured in turns."""
+
+
+@dataclass
+class Plan:
+    """What pruning did to one network so far."""
+
+    channels: dict[str, tuple[int, int]]
+    """Convolution → filters before and after, of those that lost some."""
+    macs: tuple[int, int]
+    """MACs of one image before and after."""
+    params: tuple[int, int]
+    """Trainable parameters before and after."""
+    whole: list[str] = field(default_factory=list)
+    """Convolutions that should have lost some and did not: their channels are bound to what cannot be pruned."""
+    filters: tuple[int, int] = (0, 0)
+    """Filters of all convolutions before and after."""
+    cuts: int = 0
+    """How often it was cut."""
+    latency: list[tuple[int, float]] = field(default_factory=list)
+    """(MACs, milliseconds) of the network with fewer and fewer filters, as measured once."""
+
+    def __str__(self) -> str:
+        (macs, fewer_macs), (params, fewer_params) = self.macs, self.params
+        return (
+            f"{macs / 1e6:.2f} → {fewer_macs / 1e6:.2f} M MACs ({fewer_macs / macs - 1:+.1%}), "
+            f"{params / 1e6:.3f} → {fewer_params / 1e6:.3f} M parameters ({fewer_params / params - 1:+.1%}), "
+            f"{len(self.channels)} convolutions{self._whole()}"
+        )
+
+    def _whole(self) -> str:
+        if not self.whole:
+            return ""
+        count, some = len(self.whole), ", ".join(self.whole[:2])
+        return f"; {count} stay whole, such as {some}: their channels are bound to what cannot be pruned"
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as a checkpoint holds it."""
+        return asdict(self)
+
+
+def grown(settings: cfg.Pruning, cuts: int) -> float:
+    """The part of all that is to be removed that is gone behind so many cuts, from 0 to 1.
+
+    1 - (1 - cuts/parts)³ (Zhu & Gupta, To Prune, or Not to Prune, ICLR 2018 workshop, eq. 1), or linear.
+    """
+    done = cuts / settings.parts
+    return 1 - (1 - done) ** 3 if settings.growth is cfg.Growth.cubic else done

@@ -1,0 +1,129 @@
+"""What must hold between the keys of `compression.prune` and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import nearest
+from . import (
+    Allocation,
+    AttentionTransfer,
+    Bf16,
+    Budget,
+    Config,
+    Format,
+    Level,
+    Pruning,
+    RkdFeatures,
+    TrainedQuantization,
+)
+from .criteria import BN_SCALE, CUSTOM, NAMES
+
+
+def problems(config: Config) -> Iterator[str]:
+    """What cannot work. Every message names the key and the override that mends it."""
+    prune = config.compression.prune
+    if prune is None:
+        return
+    for pattern, ratio in prune.ratios.items():
+        if not 0 <= ratio < 1:
+            yield f"compression.prune.ratios.{pattern}={ratio}: must be at least 0 and below 1."
+    yield from _criterion(prune)
+    yield from _amount(config, prune)
+    yield from _time(config, prune)
+    yield from _penalty(prune)
+
+
+def _criterion(prune: Pruning) -> Iterator[str]:
+    if prune.criterion not in NAMES:
+        yield (
+            f"compression.prune.criterion={prune.criterion}: there is no such criterion."
+            f"{nearest(prune.criterion, NAMES)} Valid: {', '.join(NAMES)}"
+        )
+    if prune.criterion == CUSTOM and prune.target is None:
+        yield (
+            "compression.prune.criterion=custom needs the function that scores filters: "
+            "compression.prune.target=package.module:callable"
+        )
+    for key in ("target", "kwargs"):
+        if prune.criterion != CUSTOM and getattr(prune, key):
+            yield f"compression.prune.{key} is for your own scores: add compression.prune.criterion=custom, or drop it."
+
+
+def _amount(config: Config, prune: Pruning) -> Iterator[str]:
+    for key, value, usual in (
+        ("budget", prune.budget, Budget.filters),
+        ("allocation", prune.allocation, Allocation.uniform),
+    ):
+        if prune.ratios and value is not usual:
+            yield (
+                f"compression.prune.ratios: with {key}={value.name} what a layer loses follows from the others. Use "
+                "one of them, and compression.prune.skip for layers that stay whole."
+            )
+    if prune.budget is not Budget.filters and prune.ratio == 0:
+        yield "compression.prune.ratio=0.0: nothing would be removed. Give it a value: compression.prune.ratio=0.5"
+    if prune.budget is Budget.latency and not config.deploy.bench_s:
+        yield (
+            "compression.prune.budget=latency needs a measurement, and deploy.bench_s=0 is none. Use "
+            "deploy.bench_s=0.3, or compression.prune.budget=macs."
+        )
+    if prune.budget is Budget.latency and Format.onnx not in config.deploy.formats:
+        yield (
+            "compression.prune.budget=latency is measured of ONNX files in onnxruntime, which this run does not end "
+            "in. Use deploy.formats=[onnx], or compression.prune.budget=macs."
+        )
+
+
+def _time(config: Config, prune: Pruning) -> Iterator[str]:
+    train, begin = config.train, prune.begin_epoch
+    if begin is None:
+        if prune.parts > 1:
+            yield (
+                f"compression.prune.parts={prune.parts}: several cuts are made while the network is trained. Say from "
+                "when: compression.prune.begin_epoch=1, or drop it."
+            )
+        return
+    last = begin + (prune.parts - 1) * prune.every_epochs
+    if train.max_minutes is not None:
+        yield (
+            f"compression.prune.begin_epoch={begin}: how many epochs a run has is not known with train.max_minutes. "
+            "Use train.epochs, or prune before training: compression.prune.begin_epoch=null"
+        )
+    elif last >= train.epochs and not config.debug.fast_dev_run:
+        yield (
+            f"compression.prune.begin_epoch={begin}, parts={prune.parts} and every_epochs={prune.every_epochs} make "
+            f"the last cut before epoch {last}, and train.epochs={train.epochs}. Train longer, such as "
+            f"train.epochs={last + 2}, or cut earlier."
+        )
+    if isinstance(config.compression.quantize, TrainedQuantization):
+        yield (
+            f"compression.prune.begin_epoch={begin}: networks that simulate integers cannot be pruned. Prune before "
+            "training, compression.prune.begin_epoch=null, or in a run of its own (compression=fpgm), and begin "
+            "the next with it: compression=qat checkpoint.init_from=RUN"
+        )
+    if isinstance(config.amp, Bf16) and config.amp.level is Level.O2 and not config.amp.fallback:
+        yield (
+            f"compression.prune.begin_epoch={begin}: with amp.level=O2 weights are in half precision. "
+            "Use amp.level=O1, or prune before training: compression.prune.begin_epoch=null"
+        )
+    for key, loss in config.feature_losses.items():
+        if not isinstance(loss, (AttentionTransfer, RkdFeatures)):
+            yield (
+                f"{key}={loss.kind} may depend on the number of channels, which compression.prune.begin_epoch={begin} "
+                f"changes. Use {key}=attention_transfer, or prune before training: compression.prune.begin_epoch=null"
+            )
+
+
+def _penalty(prune: Pruning) -> Iterator[str]:
+    if not prune.sparsity:
+        return
+    if prune.criterion != BN_SCALE:
+        yield (
+            f"compression.prune.sparsity={prune.sparsity} shrinks the scales of BatchNorm, by which criterion="
+            f"{prune.criterion} does not choose. Add compression.prune.criterion=bn_scale, or drop it."
+        )
+    if prune.begin_epoch is None:
+        yield (
+            f"compression.prune.sparsity={prune.sparsity} works in the epochs before the last cut, and all is cut "
+            "before training. Say when: compression.prune.begin_epoch=5, or drop it."
+        )

@@ -1,0 +1,108 @@
+"""Pruning while a run is trained: the first process decides what goes, all of them cut it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import compression
+from .. import config as cfg
+from ..compression import pruning, shapes, statistics
+from ..compression.pruning import Plan
+from ..compression.shapes import Kept
+from ..errors import ConfigError
+from ..kernels.autotune import autotuning_off
+from ..models import macs
+from ..training import pruning as following
+from ..training.state import Training
+from .compress import STATISTICS_BATCHES, calibration_images, evidence
+from .stage import Stage
+
+
+@dataclass
+class Gradual:
+    """The cuts of a run (`training.pruning.Pruner`)."""
+
+    config: cfg.Config
+    settings: cfg.Pruning
+    stage: Stage
+    plans: dict[str, Any]
+    """Network → its `Plan` as JSON; of the run, whose checkpoints hold it."""
+    costs: dict[str, dict[str, float]]
+    """Network → what it costs; of the run."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last cut was made."""
+        return self._cuts == self.settings.parts
+
+    @property
+    def _cuts(self) -> int:
+        return min(plan["cuts"] for plan in self.plans.values())
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether there is a cut to be made before an epoch."""
+        begin, every = self.settings.begin_epoch or 0, self.settings.every_epochs
+        # A run of two steps shows whether it all fits.
+        reached = self.config.debug.fast_dev_run or epoch >= begin + self._cuts * every
+        return not self.is_complete and reached
+
+    def cut(self, training: Training) -> str:
+        """Cut every network once more; says what is left of each."""
+        with autotuning_off():
+            texts = [f"{name}: {self._cut(training, name)}" for name in training.networks.trained]
+        return f"pruned ({self._cuts} of {self.settings.parts}) {'; '.join(texts)}"
+
+    def _cut(self, training: Training, name: str) -> Plan:
+        network, ranks, shape = training.networks[name], training.ranks, self.config.data.input_shape
+
+        def choose() -> tuple[Kept, dict[str, Any]]:
+            facts = evidence(self.config, self.stage, name)
+            kept, plan = pruning.cut(network, self.settings, shape, facts, Plan(**self.plans[name]))
+            return kept, plan.as_json()
+
+        kept, self.plans[name] = ranks.broadcast_from_first(choose)
+        following.follow(training, name, kept)
+        self._measure_statistics(training, name)
+        own = self.costs[name]
+        own |= {"params": float(compression.slim.parameters(network)), "macs": float(macs(network, shape))}
+        if "trainable_params" in own:
+            own["trainable_params"] = float(compression.slim.parameters(network, trainable=True))
+        return Plan(**self.plans[name])
+
+    def _measure_statistics(self, training: Training, name: str) -> None:
+        """As pruning before training does. All processes do, since layers may wait for each other's batches."""
+        network = training.networks[name]
+        statistics.restore(network, calibration_images(training.loaders, STATISTICS_BATCHES))
+
+        def measured() -> dict[str, np.ndarray]:
+            own = network.state_dict().items()
+            return {key: value.numpy() for key, value in own if key.endswith(("._mean", "._variance"))}
+
+        # Machines may differ in a last bit.
+        shapes.replace(network, training.ranks.broadcast_from_first(measured))
+
+
+def begin(
+    config: cfg.Config, stage: Stage, plans: dict[str, Any], costs: dict[str, dict[str, float]]
+) -> Gradual | None:
+    """The cuts that are still to be made; None where pruning is over before training."""
+    settings = config.compression.prune
+    if settings is None or settings.begin_epoch is None:
+        return None
+    return Gradual(config, settings, stage, plans, costs)
+
+
+def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
+    """Errors: ConfigError where the run ends before the last cut."""
+    settings = config.compression.prune
+    if settings is None or settings.begin_epoch is None or config.debug.fast_dev_run or not steps:
+        return
+    last = settings.begin_epoch + (settings.parts - 1) * settings.every_epochs
+    if steps <= last * steps_per_epoch:
+        raise ConfigError(
+            f"compression.prune: the last cut is before epoch {last}, and the run of {steps} steps ({steps_per_epoch} "
+            "an epoch) ends before it. Train longer, or cut earlier (begin_epoch, parts, every_epochs)."
+        )

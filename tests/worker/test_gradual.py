@@ -1,0 +1,153 @@
+"""Pruning while a run is trained: what follows the networks, and which weights are the best."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+
+from runner.compression import pruning, shapes
+from runner.compression.plan import Plan
+from runner.errors import ConfigError
+from runner.training import pruning as following
+from runner.training.loop import fit, train_step
+from runner.training.state import Ending
+from runner.worker import experiment
+from runner.worker.compress import evidence
+from tests.checkpoints.test_resume import Keeping
+
+#: 4 batches an epoch.
+RUN = [
+    "data=synthetic", "data.train_images=40", "data.val_fraction=0.2", "data.test_images=8", "data.batch_size=8",
+    "train.epochs=4", "train.threads=1", "tracking=none", "model=mobilenet_v3_small_x0_35", "compression=fpgm",
+    "compression.prune.begin_epoch=1", "schedule=constant", "optimizer.lr=0.001",
+]  # fmt: skip
+STAGES = ["compression.prune.parts=2", "compression.prune.ratio=0.5"]
+
+
+def one_step(run):
+    run.training.networks.train()
+    train_step(run.training, next(run.training.loaders.train.epoch(0)))
+    run.training.progress.step += 1
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["adamw", *(pytest.param(name, marks=pytest.mark.slow) for name in ("momentum", "rmsprop", "lamb"))]
+)
+def test_the_state_of_optimizers_and_averages_loses_the_same_channels(config_of, optimizer):
+    run = experiment.build(config_of(*RUN, f"optimizer={optimizer}", "train.ema=0.9"))
+    training, pruner = run.training, run.training.pruner
+    one_step(run)
+    network, [optimization] = training.networks["student"], training.optimizations
+    facts = evidence(run.config, pruner.stage, "student")
+    kept, _ = pruning.cut(network, pruner.settings, (3, 32, 32), facts, Plan(**run.plan["student"]))
+    own = optimization.optimizer._accumulators
+
+    def states():
+        values = {
+            f"{kind}/{name}": state[parameter.name].numpy()
+            for name, parameter in optimization.parameters.items()
+            for kind, state in own.items()
+            if parameter.name in state and state[parameter.name].shape == parameter.shape
+        }
+        averages = {f"ema/{name}": value.numpy() for name, value in training.ema.averages.items()}
+        return values | averages | {f"/{name}": value.numpy() for name, value in training.networks.state_dict().items()}
+
+    before = states()
+    following.follow(training, "student", kept)
+    after = states()
+    assert before.keys() == after.keys()
+    assert len(before) > 3 * len(kept)
+    for name, value in before.items():
+        axes = kept.get(name.partition("/")[2].removeprefix("student."), {})
+        np.testing.assert_array_equal(after[name], shapes.taken(value, axes), err_msg=name)
+    one_step(run)
+    assert all(parameter.grad is None or parameter.grad.shape == parameter.shape
+               for parameter in training.networks.parameters())  # fmt: skip
+
+
+class Watching(Keeping):
+    """Notes which evaluations were the best so far, and what was said."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.better, self.notes = {}, []
+
+    def evaluated(self, progress, evaluation, better):
+        self.better[progress.epochs_begun] = better
+
+    def noted(self, text):
+        self.notes.append((self.run.training.progress.epoch, text))
+
+
+def test_weights_before_the_last_cut_are_never_the_best(tmp_path, config_of):
+    directory = tmp_path / "run"
+    (directory / "checkpoints").mkdir(parents=True)
+    run = experiment.build(config_of(*RUN, *STAGES, "train.patience=1", "compression.prune.growth=linear"))
+    watching, macs = Watching(directory, run), run.plan["student"]["macs"][0]
+    fit(run.training, watching)
+    assert [epoch for epoch, _ in watching.notes] == [1, 2]
+    assert "pruned (2 of 2) student: " in watching.notes[1][1]
+    assert watching.better[1] is watching.better[2] is False
+    assert watching.better[3] is True
+    assert run.training.progress.best_step > 8
+    assert run.plan["student"]["macs"] == (macs, run.costs["student"]["macs"])
+    assert run.costs["student"]["macs"] < 0.7 * macs
+
+
+def test_a_run_of_two_steps_is_cut_as_well(config_of, tmp_path):
+    run = experiment.build(config_of(*RUN, *STAGES, "+debug=fast_dev_run"))
+    (tmp_path / "checkpoints").mkdir()
+    assert fit(run.training, Watching(tmp_path, run)) is Ending.complete
+    assert run.training.pruner.is_complete
+
+
+@pytest.mark.parametrize("penalty", ["loss", pytest.param("decoupled", marks=pytest.mark.slow)])
+def test_scales_shrink_until_the_last_cut_and_the_term_is_logged(config_of, tmp_path, penalty):
+    words = ["compression.prune.criterion=bn_scale", "train.log_every=4", "optimizer=momentum", "train.epochs=2"]
+    sums = {}
+    for sparsity in (0.0, 0.05):
+        run = experiment.build(
+            config_of(*RUN, *words, f"compression.prune.sparsity={sparsity}", f"compression.prune.penalty={penalty}",
+                      "optimizer.lr=0.05", "optimizer.weight_decay=0"))  # fmt: skip
+        (tmp_path / str(sparsity) / "checkpoints").mkdir(parents=True)
+        watching = Keeping(tmp_path / str(sparsity), run, last=4)
+        fit(run.training, watching)
+        scales = [layer.weight for layer in run.training.networks.sublayers() if hasattr(layer, "_variance")]
+        sums[sparsity] = sum(float(scale.abs().sum()) for scale in scales)
+    assert sums[0.05] < 0.999 * sums[0.0]
+    logged = watching.metrics[4, "train/loss/sparsity/student"]
+    count = sum(scale.size for scale in scales)
+    assert logged == pytest.approx(0.05 * count, rel=0.1)
+    total = sum(value for (step, name), value in watching.metrics.items() if name.startswith("train/loss/"))
+    beside = 0.0 if penalty == "loss" else logged
+    assert watching.metrics[4, "train/loss"] == pytest.approx(total - beside, rel=1e-5)
+
+
+def test_a_run_that_ends_before_the_last_cut_is_refused(config_of):
+    with pytest.raises(ConfigError, match="the last cut is before epoch 2, and the run of 8 steps"):
+        experiment.build(config_of(*RUN, *STAGES, "train.max_steps=8"))
+
+
+def test_what_can_never_be_cut_is_refused_before_training(config_of):
+    words = ["compression.prune.ratio=0.99", "compression.prune.budget=macs"]
+    with pytest.raises(ConfigError, match="all that may be removed of MobileNetV3"):
+        experiment.build(config_of(*RUN, *words))
+
+
+def test_a_cut_changes_nothing_by_chance(config_of):
+    run = experiment.build(config_of(*RUN, "compression.prune.criterion=taylor"))
+    before = paddle.get_rng_state()[0].__getstate__()
+    run.training.pruner.cut(run.training)
+    assert paddle.get_rng_state()[0].__getstate__() == before
+
+
+@pytest.mark.slow
+def test_a_network_is_as_much_faster_as_was_asked_here(config_of):
+    words = [word for word in RUN if "begin_epoch" not in word and "mobilenet" not in word]
+    run = experiment.build(
+        config_of(*words, "model=resnet18", "compression.prune.budget=latency", "compression.prune.ratio=0.4")
+    )
+    (first, slow), *_, (_, fast) = run.plan["student"]["latency"]
+    assert first == run.plan["student"]["macs"][0]
+    assert fast < 0.6 * slow
