@@ -120,7 +120,10 @@ def test_it_composes_as_a_run_does(here, tmp_path):
     assert "no key 'rot' in 'data'" in refused.stderr
 
 
-@pytest.mark.parametrize("words", [["data.root=nowhere"], ["data.root=set", "data.val_fraction=2"], []])
+@pytest.mark.parametrize(
+    "words",
+    [["data.root=nowhere"], *(pytest.param(words, marks=pytest.mark.slow) for words in (["data.val_fraction=2"], []))],
+)
 def test_a_wrong_root_is_answered_at_once_with_one_message(command, tmp_path, words):
     done = command("data", "data=image_folder", *words, cwd=tmp_path)
     assert cost.over_imports(lambda: command("data", "data=image_folder", *words, cwd=tmp_path), rounds=2) < 6

@@ -56,6 +56,7 @@ def test_json_has_what_the_table_has(here, tmp_path):
     } <= set(findings)
 
 
+@pytest.mark.slow
 def test_neither_paddle_nor_mlflow_is_imported_by_the_command_itself(tmp_path):
     script = (
         "import sys; from runner.cli.verbs import doctor; doctor.main([]); print({'paddle', 'mlflow'} & {*sys.modules})"
@@ -67,9 +68,11 @@ def test_neither_paddle_nor_mlflow_is_imported_by_the_command_itself(tmp_path):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("raise RuntimeError('a broken [bold]wheel')", "RuntimeError: a broken [bold]wheel"),
+        pytest.param(
+            "raise RuntimeError('a broken [bold]wheel')", "RuntimeError: a broken [bold]wheel", marks=pytest.mark.slow
+        ),
         ("import os; print('chatter'); os.kill(os.getpid(), 11)", "the process ended with SIGSEGV"),
-        ("import os; os._exit(7)", "the process ended with exit code 7"),
+        pytest.param("import os; os._exit(7)", "the process ended with exit code 7", marks=pytest.mark.slow),
     ],
     ids=["raises", "signal", "exits"],
 )
@@ -94,6 +97,7 @@ def test_a_store_that_is_no_database_is_a_problem(here, tmp_path):
     assert "python -m runner sync" in findings["MLflow store"]["remedy"]
 
 
+@pytest.mark.slow
 def test_the_runs_of_the_store_are_counted(here, tmp_path):
     assert here(*TINY, cwd=tmp_path).returncode == 0
     _, findings = examined(here, tmp_path)
