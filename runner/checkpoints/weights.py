@@ -35,8 +35,7 @@ ABOUT = "runner.about"
 NETWORK = re.compile(r"student\d*")
 #: What files of earlier versions say of a network that lost channels.
 PRUNED = "runner.pruned"
-#: Files that are read, in words and by their endings.
-KINDS = ".safetensors, .pdparams, or PyTorch's .pth, .pt or .bin"
+#: Files that are read, by their endings.
 SUFFIXES = (".safetensors", ".pdparams", *torch_file.SUFFIXES)
 #: With less of a network's numbers than this it would not be the network that was trained.
 LEAST = 0.5
@@ -84,11 +83,9 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
     if CHECKPOINT_NAME.fullmatch(path.name) or (path.is_dir() and (path / STATE).exists()):
         return _of_checkpoint(path)
     if not path.is_file():
-        raise CheckpointError(
-            f"{source}: no weights were found. Give a run (its directory or its MLflow run id), or a file: {KINDS}."
-        )
+        raise runs.no_weights(source)
     if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"{path} is not a file of weights. Give one ({KINDS}), or a run.")
+        raise CheckpointError(f"{path} is not a file of weights. Give one ({runs.WEIGHT_FILES}), or a run.")
     try:
         return _of_file(path)
     except (SafetensorError, pickle.UnpicklingError, OSError, ValueError, TypeError, RecursionError) as error:

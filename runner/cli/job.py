@@ -25,7 +25,7 @@ from ..config import store
 from ..errors import STOPPED, ConfigError, RunFailed, UserError
 from ..launch import supervisor, workers
 from ..launch.command import Command
-from ..launch.missing_data import refuse_missing
+from ..launch.missing import refuse_missing
 from ..runs import sweep
 from ..runs.journal import CONFIG
 from . import engines, run_summary

@@ -12,7 +12,7 @@ from .. import device, files, stored
 from ..config import store
 from ..config.keys import expanded
 from ..errors import ConfigError
-from ..launch.missing_data import refuse_missing
+from ..launch.missing import refuse_missing_data
 from ..runs.journal import CONFIG, latest
 from ..tracking import lookup
 
@@ -53,7 +53,7 @@ def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[P
             f"whoever made that run, add: {TRUST}"
         )
     if (sees_data or any(text.startswith("data.") for text in untrusted)) and (classes := classes_of(directory)):
-        refuse_missing(config, classes)
+        refuse_missing_data(config, classes)
     device.load_paddle(config.train.threads)
     return directory, config
 

@@ -23,6 +23,8 @@ from .help import ADDED
 
 #: Keys of Hydra's that are paths, and a home directory at the beginning of one, in quotes or without.
 FOLDERS, HOME = ("hydra.run.dir", "hydra.sweep.dir"), re.compile(r"^(['\"]?)(~[^/'\"]*)")
+#: Groups of Hydra's, written as keys.
+ENGINES = ("hydra.launcher", "hydra.sweeper")
 #: `KEY=VALUE`, or `GROUP=CHOICE` of a group at its own place.
 ASSIGNMENT = re.compile(r"(\+{0,2})([\w./]+)=(.*)", re.DOTALL)
 #: Functions of overrides whose arguments are values; those of the others are numbers.
@@ -36,6 +38,8 @@ def readable(argument: str, sweeps: bool) -> str:
     (`2024_01`). A list needs no brackets, a recipe and a mapping no `+`. `sweeps`: commas part the values of a sweep.
     Errors: ConfigError for several values where there is no sweep.
     """
+    if not argument.lstrip("+~").partition("=")[0].strip():
+        raise ConfigError(f"{argument} is not an override: write KEY=VALUE without spaces, such as mode=cls")
     match = ASSIGNMENT.fullmatch(argument)
     if not match:
         return argument
@@ -43,7 +47,12 @@ def readable(argument: str, sweeps: bool) -> str:
     if "." not in key and key in choices():
         # Whether a group is in the list of defaults is nothing that a user has to know.
         sign = "+" if key in ADDED else ""
+    if key in ENGINES and not value.startswith("{"):
+        group = key.replace(".", "/")
+        raise ConfigError(f"{argument}: '{group}' is a config group, which is chosen with a slash: {group}={value}")
     if key in FOLDERS:
+        if not value.strip("'\""):
+            raise ConfigError(f"{key} is empty: give it a folder, such as {key}=outputs/mine, or leave it out.")
         value = HOME.sub(lambda home: home[1] + keys.expanded(home[2]), value)
     types = _types(key)
     is_text = types == {str}

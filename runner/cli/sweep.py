@@ -25,7 +25,7 @@ from ..config.rules import name_problems
 from ..config.search_rules import refuse_search
 from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
 from ..launch.command import Command
-from ..launch.missing_data import refuse_missing
+from ..launch.missing import refuse_missing
 from ..launch.signals import ToJobs
 from ..runs import sweep
 from ..runs.journal import CONFIG, SWEEP, Journal, events, tracked
@@ -111,6 +111,11 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool]:
                 "folders have names of their own."
             )
     parsed = OverridesParser.create().parse_overrides(overrides)
+    for one in parsed:
+        if one.is_discrete_sweep() and not any(True for _ in one.sweep_iterator()):
+            raise ConfigError(
+                f"{one.input_line} has no values. A range ends before its second number: range(0,3) is 0,1,2"
+            )
     fixed = [override for override in parsed if not override.is_sweep_override()]
     # The rest may fit only the choices that are swept.
     naming = [str(one.input_line) for one in fixed if one.key_or_group.startswith(NAMING)]

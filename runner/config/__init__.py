@@ -96,6 +96,7 @@ from .model import (
     ARCHITECTURES,
     DEPTHS,
     NAMED,
+    PUBLISHED,
     CustomModel,
     EfficientNetLite,
     MobileNetV3,

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Says in a field's metadata that it is a path.
-PATH = "path"
+#: Says in a field's metadata that it is a path; that it names weights.
+PATH, WEIGHTS = "path", "weights"
 
 
 def bounded(
@@ -31,8 +31,14 @@ def bounded(
     return field(default=default, metadata=limits)
 
 
-def path(default: T) -> T:
+def path(default: T, **about: bool) -> T:
     """A dataclass field that is a path, or some, or may be: `~` at the beginning of each is the home directory."""
+    metadata = {PATH: True, **about}
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={PATH: True})  # type: ignore[return-value]
-    return field(default=default, metadata={PATH: True})  # type: ignore[return-value]
+        return field(default_factory=lambda: list(default), metadata=metadata)  # type: ignore[return-value]
+    return field(default=default, metadata=metadata)  # type: ignore[return-value]
+
+
+def weights_path(default: T) -> T:
+    """A dataclass field that names weights: a run, by its directory or its MLflow run id, or a file."""
+    return path(default, **{WEIGHTS: True})

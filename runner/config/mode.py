@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from .fields import bounded, path
+from .fields import bounded, weights_path
 from .model import Model
 from .optimization import Optimizer, Schedule
 
@@ -50,7 +50,7 @@ class ClsTeacher(Mode):
     """A network that learns from the labels and from a trained, frozen teacher."""
 
     kind: str = "cls_teacher"
-    teacher_from: Optional[str] = path(None)
+    teacher_from: Optional[str] = weights_path(None)
     """The teacher's weights: a run (directory or MLflow run id) or a file as for `model.weights`; null: those that
     `mode.teacher.weights` names."""
     teacher_network: str = "student"
@@ -59,7 +59,7 @@ class ClsTeacher(Mode):
     """Import and call the `custom` model that the teacher's run names: its code comes from whoever made that run."""
     teacher: Optional[Model] = None
     """The teacher's architecture; null: that of the run, or `model` for a file. Choose with `model@mode.teacher=…`."""
-    more_teachers: list[str] = path([])
+    more_teachers: list[str] = weights_path([])
     """Further teachers, as `teacher_from`; the architecture is that of each one's run, for a file as of `teacher`."""
     teacher_weights: list[float] = bounded([], min=0)
     """What each teacher counts for, in their order, whatever the sum; empty: all the same."""

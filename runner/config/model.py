@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from .fields import bounded, path
+from .fields import bounded, weights_path
 
 #: The functions of `paddle.vision.models` that make a network.
 ARCHITECTURES = (
@@ -18,6 +18,8 @@ ARCHITECTURES = (
 #: Those that are choices of `model` by their names alone: MobileNetV3 is rather this package's own.
 NAMED = tuple(name for name in ARCHITECTURES if not name.startswith("mobilenet_v3"))
 
+#: What `weights` is for the published ones of an architecture.
+PUBLISHED = "imagenet"
 #: Layers that a ResNet of basic blocks may have.
 DEPTHS = (10, 18, 34)
 
@@ -49,7 +51,7 @@ class Model:
     """Patterns of layers and parameters that do not train (`conv1`, `*.mid_se.*`), or `backbone`: all but the head."""
     freeze_epochs: Optional[float] = bounded(None, above=0)
     """Epochs after which these train as well; null: they never do."""
-    weights: Optional[str] = path(None)
+    weights: Optional[str] = weights_path(None)
     """What the network begins with: `imagenet` (published weights of this architecture, downloaded), a file
     (`.safetensors`, `.pdparams`, PyTorch's `.pth`, `.pt`, `.bin`; names of Paddle, PaddleClas, torchvision or timm), or
     a run. Another number of classes or channels is adapted. For a whole run: `checkpoint.init_from`."""

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any, Optional
 
 from ..metrics import Goal
-from .fields import bounded, path
+from .fields import bounded, path, weights_path
 from .monitor import CustomMetric, goal_of, without_alias
 
 
@@ -45,7 +45,7 @@ class Train:
     max_minutes: Optional[float] = bounded(None, above=0)
     """End after about so many minutes of training and validation, those before a resumption included, however many
     epochs that is; schedules that end with the run follow the clock. Test and export come after."""
-    seed: int = bounded(0, min=0)
+    seed: int = bounded(0, min=0, max=2**32 - 1)
     """Seed of initial weights, order, augmentation and dropout."""
     device: Device = Device.auto
     """auto: the GPU where Paddle has one, else the CPU."""
@@ -76,7 +76,7 @@ class Train:
     """Optimizer steps between two readings of the training metrics."""
     topk: int = bounded(5, min=1)
     """k of the second accuracy; always less than there are classes, among all of which every image has its own."""
-    threads: Optional[int] = bounded(None, min=1)
+    threads: Optional[int] = bounded(None, min=1, max=1024)
     """CPU threads of a process; null: all cores, divided by the processes of this machine."""
     sync_batchnorm: bool = False
     """Several processes: batch normalisation, and ranges of activations, see the whole batch, not their part of it."""
@@ -104,7 +104,7 @@ class Checkpoint:
 
     resume: str = path("never")
     """auto: continue the run of this directory, if any. RUN (directory or MLflow run id): start from its state."""
-    init_from: Optional[str] = path(None)
+    init_from: Optional[str] = weights_path(None)
     """Initial weights of all networks, with what was pruned: a run (directory or MLflow run id) or a file as for
     `model.weights`, which begins one network with weights for other classes."""
     strict: bool = True

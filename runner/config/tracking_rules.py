@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import metadata
 
+from ..errors import nearest
 from . import Config, Local, Mlflow, credentials
 
 #: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
-STORE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks")
+STORE = re.compile(r"(?!file:)([a-z][a-z0-9.-]*)(\+[a-z0-9]+)?://|databricks")
+#: Those that MLflow knows by itself; plugins of it add others.
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
 #: Characters in the name of a registered model, and of a description, that every one of MLflow's stores takes.
 LONGEST_NAME, LONGEST_NOTE = 200, 5000
 
 
 def problems(config: Config) -> Iterator[str]:
     """What is wrong with the trackers."""
-    if isinstance(config.tracking, Mlflow) and not STORE.match(config.tracking.uri):
-        yield (
-            f"tracking.uri={credentials.masked(config.tracking.uri)}: MLflow keeps runs in a database or on a server, "
-            "such as tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
-        )
     for name, tracker in config.tracking.also.items():
         if name == "mlflow" or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
             yield (
@@ -29,12 +28,29 @@ def problems(config: Config) -> Iterator[str]:
     if config.tracking.system_metrics and isinstance(config.launch, Local) and config.launch.inline:
         yield "tracking.system_metrics=true measures in the command, which launch.inline=true trains in. Drop one."
     if isinstance(config.tracking, Mlflow):
+        yield from _address(config.tracking.uri)
         yield from _mlflow(config.tracking)
     addresses: dict[str, str] = {}
     for name, tracker in config.tracking.trackers.items():
         first = addresses.setdefault(tracker.address, name)
         if first != name:
             yield f"tracking.also.{name}: it sends the run where {first} sends it already. Drop one of the two."
+
+
+def _address(uri: str) -> Iterator[str]:
+    store = STORE.match(uri)
+    if not store:
+        yield (
+            f"tracking.uri={credentials.masked(uri)}: MLflow keeps runs in a database or on a server, such as "
+            "tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
+        )
+    elif (
+        store[1] and store[1] not in SCHEMES and not metadata.entry_points(group="mlflow.tracking_store", name=store[1])
+    ):
+        yield (
+            f"tracking.uri={credentials.masked(uri)}: MLflow has no store {store[1]}://.{nearest(store[1], SCHEMES)} "
+            f"Valid: {', '.join(SCHEMES)}, and those of MLflow's plugins that are installed"
+        )
 
 
 def _mlflow(tracking: Mlflow) -> Iterator[str]:

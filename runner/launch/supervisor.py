@@ -29,7 +29,7 @@ from ..runs.pruner import STOPPED_EARLY, is_pruned
 from ..runs.result import Result
 from . import forked, workers
 from .command import Command
-from .missing_data import refuse_missing
+from .missing import refuse_missing, refuse_missing_data
 from .outcome import Outcome, outcome_of
 from .signals import ToWorkers
 from .system_metrics import SystemMetrics
@@ -150,7 +150,11 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
             return False
         if done:
             _refuse_shorter(config, done)
-    refuse_missing(config)
+    if again:
+        # Its weights are those of its checkpoint.
+        refuse_missing_data(config)
+    else:
+        refuse_missing(config)
     if config.checkpoint.resume not in ("never", "auto"):
         files.write_text(directory / ORIGIN, config.checkpoint.resume)
     store.write(config, directory / CONFIG)

@@ -1,5 +1,6 @@
 """Runs on disk: a run directory, its journal and its state; sweeps of them. Imports nothing above it."""
 
+from .named import RUN_ID, WEIGHT_FILES, no_weights
 from .run import (
     State,
     began,
@@ -18,6 +19,8 @@ from .run import (
 )
 
 __all__ = [
+    "RUN_ID",
+    "WEIGHT_FILES",
     "State",
     "began",
     "checkpoints",
@@ -29,6 +32,7 @@ __all__ = [
     "groups_of",
     "is_running",
     "mlflow_id",
+    "no_weights",
     "overrides",
     "require_begun",
     "state",

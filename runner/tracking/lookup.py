@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from .. import config as cfg
 from ..errors import CheckpointError
+from ..runs import RUN_ID
 from ..runs.journal import CONFIG
-
-RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def directory_of(run: str, uri: str) -> Path:

@@ -19,10 +19,9 @@ from ..runs.protocol import Heartbeat
 from ..tracking import lookup
 from . import initial
 
-#: The name of the published weights of an architecture, and the normalisation that most were trained with.
-IMAGENET = "imagenet"
 #: A convolution over more channels than that does not see images.
 MOST_CHANNELS = 4
+#: The normalisation that most published weights were trained with.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -47,7 +46,7 @@ def read(config: cfg.Config, names: Iterable[str]) -> dict[str, Pretrained]:
 def read_one(model: cfg.Model, config: cfg.Config) -> Pretrained:
     """What the `weights` of a network name. Errors: CheckpointError."""
     assert model.weights is not None
-    is_published = model.weights == IMAGENET
+    is_published = model.weights == cfg.PUBLISHED
     if is_published:
         heartbeat = Heartbeat()
         with terminal.progress("downloading weights") as show:

@@ -66,6 +66,16 @@ CONFIG_ERRORS = [
     (["mode=cls_teacher", "mode.teacher_from="], ["mode.teacher_from is empty"]),
     (["optimizer.lr=1e999"], ["optimizer.lr=inf", "finite"]),
     (["-m", "train.seed=0", "name=../evil"], ["name='../evil'", "it names a folder"]),
+    (["-m", "train.seed=range(3,1)"], ["train.seed=range(3,1) has no values"]),
+    (["-m", "hydra.launcher=joblib", "train.seed=1,2"], ["chosen with a slash: hydra/launcher=joblib"]),
+    (["="], ["= is not an override: write KEY=VALUE"]),
+    (["~"], ["~ is not an override"]),
+    (["hydra.run.dir="], ["hydra.run.dir is empty"]),
+    (["hydra.run.dir=''"], ["hydra.run.dir is empty"]),
+    (["train.threads=100000"], ["at most 1024"]),
+    (["train.seed=99999999999999999999"], ["at most 4294967295"]),
+    (["tracking.uri=postgres://host/runs"], ["no store postgres://", "Did you mean 'postgresql'?"]),
+    (["tracking.uri=nonsense://x"], ["no store nonsense://", "Valid: http, https, sqlite"]),
     (["evl", "run"], ["Unknown command 'evl'", "Did you mean 'eval'?"]),
 ]
 
@@ -265,6 +275,23 @@ def test_code_in_a_weight_file_does_not_run(here, tmp_path):
     assert done.returncode == 3
     assert "not an array or a plain container" in done.stderr
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["checkpoint.init_from=nope"], ["model.weights=nope.pth"], ["mode=cls_teacher", "mode.teacher_from=nope"],
+        ["mode=cls_distill", "model@mode.peer=resnet18", "mode.peer.weights=nope.pth"],
+        ["-m", "train.seed=1,2", "checkpoint.init_from=nope"],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_weights_that_are_not_there_are_refused_before_anything_is_written(here, tmp_path, words):
+    done = here(*words, "tracking=none", cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stderr.startswith("nope")
+    assert ": no weights were found. Give a run" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 UNKNOWN = "0123456789abcdef0123456789abcdef"

@@ -12,9 +12,8 @@ from ... import terminal
 from ...config.keys import expanded
 from ...errors import CheckpointError, ConfigError, Damaged
 from ...report import page, subject
-from ...runs import journal, sweep
+from ...runs import RUN_ID, journal, sweep
 from ...terminal import screen
-from ...tracking import lookup
 from .arguments import make_folder, page_path
 
 
@@ -75,7 +74,7 @@ def _directories(named: str, uri: str) -> list[Path]:
     path = Path(named)
     if (path / journal.SWEEP).is_file():
         return sweep.jobs(path)
-    if not path.exists() and lookup.RUN_ID.fullmatch(named):
+    if not path.exists() and RUN_ID.fullmatch(named):
         from ...tracking import rebuilt
 
         return [rebuilt.run(uri, named)]

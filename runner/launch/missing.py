@@ -1,13 +1,20 @@
-"""What the command sees of a set of images before it starts anything slow."""
+"""What the command sees of a run's images and weights before it starts anything slow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from .. import config as cfg
+from ..runs import named
 
 
-def refuse_missing(config: cfg.Config, known: Sequence[str] = ()) -> None:
+def refuse_missing(config: cfg.Config) -> None:
+    """Refuse a run whose images or weights are not there. Errors: DataError, CheckpointError."""
+    refuse_missing_data(config)
+    named.refuse_missing_weights(config)
+
+
+def refuse_missing_data(config: cfg.Config, known: Sequence[str] = ()) -> None:
     """Refuse a set whose folder, lists or files are not there, as what loads it does.
 
     `known` are the classes of networks that are only measured. Errors: DataError.
