@@ -289,7 +289,7 @@ def test_code_in_a_weight_file_does_not_run(here, tmp_path):
 def test_weights_that_are_not_there_are_refused_before_anything_is_written(here, tmp_path, words):
     done = here(*words, "tracking=none", cwd=tmp_path)
     assert done.returncode == 3
-    assert done.stderr.startswith("nope")
+    assert done.stderr.strip().startswith("nope")
     assert ": no weights were found. Give a run" in done.stderr
     assert not list(tmp_path.iterdir())
 
