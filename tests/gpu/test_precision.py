@@ -67,6 +67,13 @@ def test_amp(kind, level, mode, teacher, record_property):
         assert np.mean(half[-5:]) < 0.9 * np.mean(half[:5])
 
 
+@pytest.mark.gpu(real=True)
+@pytest.mark.parametrize(("amp", "dtype"), [(cfg.Fp16(), paddle.float16), (cfg.Bf16(), paddle.bfloat16)])
+def test_a_matrix_product_is_of_half_precision(amp, dtype):
+    with precision.build(amp, "gpu").autocast():
+        assert nn.Linear(8, 8)(paddle.ones([2, 8])).dtype == dtype
+
+
 @pytest.mark.gpu
 def test_float32_computes_what_a_cpu_does(record_property):
     ours, theirs = losses(built(), 2), losses(built("train.device=cpu"), 2)

@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 
-from runner.runs.journal import curves
+from runner.runs.history import curves
 from tests.e2e.processes import gone, has_logged, run, start, wait_until, workers
 from tests.gpu.training import RECORDED
 

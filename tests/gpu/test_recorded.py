@@ -29,7 +29,7 @@ from runner.models.ops import relu
 from runner.parallel import layers, network, ranks
 from runner.training import precision, relations, seeding
 from runner.training.loop import clock_is_due
-from runner.worker import experiment
+from runner.worker import experiment, template
 from tests.conftest import INLINE
 from tests.e2e.processes import ENVIRONMENT, ROOT
 from tests.gpu.places import Visited, places
@@ -97,6 +97,19 @@ def asks_diagnosis(monkeypatch, capsys):
         assert ("make test-gpu" in finding.remedy) is bool(gpus)
 
 
+def asks_template(monkeypatch):
+    """Jobs of a sweep, which are not forked from a process that may have seen a GPU."""
+    refusals = []
+    monkeypatch.setattr(sys, "argv", ["template", "1", "0"])
+    monkeypatch.setattr(template.processes, "die_with_parent", lambda parent: None)
+    monkeypatch.setattr(template.processes, "exit_fast", lambda code: None)
+    monkeypatch.setattr(template.gc, "freeze", lambda: None)
+    monkeypatch.setattr(template.socket, "socket", lambda fileno: None)
+    monkeypatch.setattr(template.forking, "serve", lambda connection, worker, refusal: refusals.append(refusal))
+    template.main()
+    assert refusals == ["this Paddle is built for GPUs"]
+
+
 def resumes(directory, gpus):
     """The run of a directory from its checkpoint, scaler and all, on the other GPU."""
     config = store.read(directory / "config.yaml")
@@ -132,6 +145,8 @@ def test_every_line_that_asks_for_a_gpu_is_executed(gpus, here, tmp_path, monkey
             asks_operators(patch)
         with monkeypatch.context() as patch:
             asks_diagnosis(patch, capsys)
+        with monkeypatch.context() as patch:
+            asks_template(patch)
         with monkeypatch.context() as patch:
             asks_processes(patch)
     assert not visited.missed(wanted)

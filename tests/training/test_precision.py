@@ -148,13 +148,3 @@ def test_falling_back_to_float32_is_recorded(amp):
     casting = precision.build(amp, "cpu")
     assert casting.fell_back
     assert casting.level == "O0"
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not paddle.is_compiled_with_cuda(), reason="needs a CUDA device")
-@pytest.mark.parametrize(("amp", "dtype"), [(cfg.Fp16(), paddle.float16), (cfg.Bf16(), paddle.bfloat16)])
-def test_mixed_precision_changes_the_dtype_of_a_matrix_product(amp, dtype):
-    casting = precision.build(amp, "gpu")
-    layer = nn.Linear(8, 8)
-    with casting.autocast():
-        assert layer(paddle.ones([2, 8])).dtype == dtype
