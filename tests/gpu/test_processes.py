@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 
+from runner import device
 from runner.runs.history import curves
 from tests.e2e.processes import gone, has_logged, run, start, wait_until, workers
 from tests.gpu.training import RECORDED
@@ -103,6 +104,7 @@ def test_a_lost_process_ends_the_run(tmp_path):
 
 @pytest.mark.gpu
 def test_more_processes_than_gpus_are_refused(tmp_path):
-    done = run(*RUN, "launch.nproc_per_node=16", "hydra.run.dir=run", cwd=tmp_path, timeout=WAIT_S)
+    count = device.gpus()
+    done = run(*RUN, f"launch.nproc_per_node={count + 1}", "hydra.run.dir=run", cwd=tmp_path, timeout=WAIT_S)
     assert done.returncode == 2, done.stderr
-    assert "launch.nproc_per_node=" in done.stderr
+    assert f"launch.nproc_per_node={count}" in done.stderr
