@@ -80,8 +80,8 @@ class Gpus:
 
         @functools.wraps(real)
         def stand_in(*args: Any, **kwargs: Any) -> Any:
-            if sys._getframe(1).f_globals["__name__"].partition(".")[0] == "paddle":
-                # Paddle itself remains the CPU's build.
+            if sys._getframe(1).f_globals["__name__"].startswith("paddle"):
+                # Paddle itself, PaddleSlim and paddle2onnx go on with the CPU's build.
                 return real(*args, **kwargs)
             self.calls.append((name, dict(signature.bind(*args, **kwargs).arguments)))
             return answer(*args, **kwargs)
