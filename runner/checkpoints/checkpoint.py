@@ -27,7 +27,21 @@ from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS, QUANTIZED
 from ..training import seeding
 from ..training.optimizers import Optimization
 from ..training.state import Progress, Training
-from .state import ANOTHER, EMA, FILES, MODEL, OPTIMIZER, STATE, About, OtherLayout, State, read, write
+from .state import (
+    ADAPTERS,
+    ANOTHER,
+    AVERAGE,
+    EMA,
+    FILES,
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    About,
+    OtherLayout,
+    State,
+    read,
+    write,
+)
 
 
 def save(directory: Path, training: Training, better: bool, about: About, seconds: float) -> Path:
@@ -40,11 +54,16 @@ def save(directory: Path, training: Training, better: bool, about: About, second
     folder = directory / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     weights = training.networks.state_dict()
-    _refuse_non_finite(weights, progress.step)
+    adapters = training.mode.adapters.parameters
+    _refuse_non_finite(weights | adapters, progress.step)
     target = folder / f"step-{progress.step:08d}"
     parts = {MODEL: weights, OPTIMIZER: optimizer_state(training.optimizations)}
     if training.ema:
         parts[EMA] = training.ema.averages
+    if training.average:
+        parts[AVERAGE] = training.average.averages
+    if adapters:
+        parts[ADAPTERS] = adapters
     _commit(target, parts, _state(training, about, seconds))
     files.write_text(folder / "last", target.name)
     if better:

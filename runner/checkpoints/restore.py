@@ -20,7 +20,7 @@ from ..training import seeding
 from ..training.optimizers import Optimization
 from ..training.state import Training
 from .checkpoint import Saved
-from .state import ANOTHER, EMA, MODEL, OPTIMIZER
+from .state import ADAPTERS, ANOTHER, AVERAGE, EMA, MODEL, OPTIMIZER
 
 #: What Python, NumPy, Paddle and safetensors say of a state that no run wrote.
 UNFIT = (
@@ -81,6 +81,10 @@ def training_state(saved: Saved, training: Training) -> None:
 
 
 def _training_state(saved: Saved, training: Training) -> None:
+    if training.average:
+        _assign(training.average.averages, load_file(saved.folder / AVERAGE), saved.folder)
+    if adapters := training.mode.adapters.parameters:
+        _assign(adapters, load_file(saved.folder / ADAPTERS), saved.folder)
     if training.ema:
         _assign(training.ema.averages, load_file(saved.folder / EMA), saved.folder)
     _restore_optimizers(saved, training.optimizations)

@@ -14,7 +14,7 @@ from ..runs.journal import CHECKPOINT_FILES
 from ..training.state import Progress
 
 #: All that a checkpoint's folder may hold.
-FILES = MODEL, EMA, OPTIMIZER, STATE = CHECKPOINT_FILES
+FILES = MODEL, EMA, OPTIMIZER, ADAPTERS, AVERAGE, STATE = CHECKPOINT_FILES
 #: Raised when the layout changes in a way that older versions cannot read.
 FORMAT = 2
 #: What can be done about one that is damaged.

@@ -2,9 +2,43 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Optional
 
 from .fields import bounded
+
+
+@dataclass
+class Ramp:
+    """How the factor of a term changes: linearly, from a share of its weight to another."""
+
+    start: float = bounded(0.0, min=0, max=1)
+    """Share of the weight at first."""
+    end: float = bounded(1.0, min=0, max=1)
+    """Share of the weight at last."""
+    begin: float = bounded(0.0, min=0)
+    """Epochs before it begins to change, or steps where `steps` is given."""
+    epochs: Optional[float] = bounded(None, above=0)
+    """Epochs in which it changes; null, and no steps either: the term has its whole weight throughout."""
+    steps: Optional[int] = bounded(None, min=1)
+    """Optimizer steps in which it changes, instead of epochs."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether the factor changes at all."""
+        return self.epochs is not None or self.steps is not None
+
+    def stretch(self, steps_per_epoch: int) -> tuple[float, float]:
+        """The optimizer steps after which the factor begins to change, and after which it has changed."""
+        if self.steps is not None:
+            return self.begin, self.begin + self.steps
+        return self.begin * steps_per_epoch, (self.begin + (self.epochs or 0.0)) * steps_per_epoch
+
+    def share(self, step: int, steps_per_epoch: int) -> float:
+        """Share of the weight in the step behind so many others."""
+        if not self.changes:
+            return 1.0
+        begin, end = self.stretch(steps_per_epoch)
+        return self.start + (self.end - self.start) * min(1.0, max(0.0, (step - begin) / (end - begin)))
 
 
 @dataclass
@@ -15,6 +49,8 @@ class Mimic:
     """What the choice is; set by it."""
     weight: float = bounded(1.0, min=0)
     """Factor of the mimic term."""
+    ramp: Ramp = field(default_factory=Ramp)
+    """How the factor changes."""
     detach_peer: bool = True
     """Keep the gradient of the term from reaching the peer."""
 
@@ -133,6 +169,8 @@ class FeatureLoss:
     """What the choice is; set by it."""
     weight: float = bounded(1.0, min=0)
     """Factor of the feature term."""
+    ramp: Ramp = field(default_factory=Ramp)
+    """How the factor changes."""
     layers: list[str] = field(default_factory=list)
     """Layers of the student, by their names in the network, such as `[conv4,conv9]`."""
     peer_layers: list[str] = field(default_factory=list)
@@ -146,6 +184,13 @@ class AttentionTransfer(FeatureLoss):
     kind: str = "attention_transfer"
     weight: float = bounded(1000.0, min=0)
     """Factor of the feature term; the paper's β, for means over images and pixels."""
+
+
+@dataclass
+class Hint(FeatureLoss):
+    """Squared differences of maps, the student's through a learnt 1×1 convolution first (Romero et al., ICLR 2015)."""
+
+    kind: str = "hint"
 
 
 @dataclass

@@ -18,12 +18,13 @@ from . import (
     Kd,
     Kl,
     Mimic,
+    Ramp,
 )
 
 
 def problems(config: Config) -> Iterator[str]:
     """What cannot work. Every message names the key and the override that mends it."""
-    for rule in (_mode, _terms, _many_labels, _features):
+    for rule in (_mode, _terms, _ramps, _many_labels, _features):
         yield from rule(config)
 
 
@@ -31,14 +32,22 @@ def _mode(config: Config) -> Iterator[str]:
     mode = config.mode
     following: dict[str, Mimic | FeatureLoss] = {**config.mimics, **config.feature_losses}
     match mode:
-        case Cls():
+        case Cls(average=False):
             for key, loss in following.items():
-                yield f"{key}={loss.kind}: mode=cls has one network and no peer. Use mode=cls_distill or drop it."
+                yield (
+                    f"{key}={loss.kind}: mode=cls has one network and no peer. Use mode=cls_distill, or "
+                    "mode.average=true to follow the network's own average, or drop it."
+                )
+        case Cls() if not following:
+            yield "mode.average=true needs a loss that follows the average. Add one, such as mimic=kl."
         case ClsDistill() | ClsTeacher() if not following:
             yield (
                 f"mode={mode.kind} needs a loss that follows the peer. Add mimic=dml (or kl, kd, js_original), or "
                 "features=attention_transfer."
             )
+        case Cls():
+            for key in _attached(config):
+                yield f"{key}.detach_peer=false: the average has no gradient. Use {key}.detach_peer=true."
         case ClsDistillMultiopt():
             for key in _attached(config):
                 yield (
@@ -95,6 +104,15 @@ def _terms(config: Config) -> Iterator[str]:
                 f"{key}=dkd tells the label from other classes, and mixed images have two. Use augment.mixup=0 "
                 f"augment.cutmix=0, or another loss, such as kd."
             )
+
+
+def _ramps(config: Config) -> Iterator[str]:
+    losses: dict[str, Mimic | FeatureLoss] = {**config.mimics, **config.feature_losses}
+    for key, loss in losses.items():
+        if loss.ramp.epochs is not None and loss.ramp.steps is not None:
+            yield f"{key}.ramp has both epochs and steps. Give one of them: {key}.ramp.epochs=null"
+        if not loss.ramp.changes and loss.ramp != Ramp():
+            yield f"{key}.ramp takes no time. Say in how many epochs the factor changes: {key}.ramp.epochs=5"
 
 
 def _many_labels(config: Config) -> Iterator[str]:

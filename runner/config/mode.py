@@ -21,6 +21,10 @@ class Cls(Mode):
     """One network, one optimizer."""
 
     kind: str = "cls"
+    average: bool = False
+    """Have the network follow its own average over the steps, a mean teacher (Tarvainen & Valpola, NeurIPS 2017)."""
+    average_decay: float = bounded(0.999, min=0, below=1)
+    """Share of the average that stays in each step; smaller at first, as with `train.ema_warmup`."""
 
 
 @dataclass

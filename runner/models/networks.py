@@ -57,6 +57,12 @@ class Networks(nn.Layer):
             return self._sub_layers[name]
         raise KeyError(name)
 
+    def add_frozen(self, name: str, network: nn.Layer) -> None:
+        """Have one more frozen network from now on."""
+        assert name not in self
+        self._frozen[name] = network
+        network.eval()
+
     def hold(self, layers: Iterable[nn.Layer]) -> None:
         """From now on these layers, and no others, stay in eval mode while the rest trains."""
         for layer in self._held:

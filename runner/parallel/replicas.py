@@ -77,12 +77,12 @@ class DataParallel(Replicas):
 class AveragedGradients(Replicas):
     """Gradients in one message behind the backward pass, by whatever layers they were computed."""
 
-    def __init__(self, networks: Networks, ranks: Ranks, statistics: Statistics) -> None:
+    def __init__(self, networks: Networks, ranks: Ranks, statistics: Statistics, further: Sequence[Tensor]) -> None:
         super().__init__(networks)
-        self.ranks, self.statistics = ranks, statistics
+        self.ranks, self.statistics, self.parameters = ranks, statistics, [*networks.parameters(), *further]
 
     def reduce_gradients(self) -> None:
-        gradients = [parameter.grad for parameter in self.networks.parameters() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         self.ranks.average([*gradients, *_changing(self.statistics)])
 
     def should_stop(self, requested: bool, waits: bool) -> bool:
@@ -92,12 +92,12 @@ class AveragedGradients(Replicas):
 class FlatAllReduce(Replicas):
     """Everything as one array: on a CPU nothing else is computed meanwhile, and each message has its price."""
 
-    def __init__(self, networks: Networks, ranks: Ranks, statistics: Statistics) -> None:
+    def __init__(self, networks: Networks, ranks: Ranks, statistics: Statistics, further: Sequence[Tensor]) -> None:
         super().__init__(networks)
         # Above 0 behind an exchange: some process was asked to end before it.
         self.stop_flag = paddle.zeros([1])
         self.ranks, self.statistics = ranks, statistics
-        self.parameters = [parameter for parameter in networks.parameters() if not parameter.stop_gradient]
+        self.parameters = [one for one in (*networks.parameters(), *further) if not one.stop_gradient]
         self.resized()
         size = int(self.sizes.sum())
         self.means = shared.memory(ranks, size) or GlooMeans(ranks, size)
@@ -145,17 +145,24 @@ class GlooMeans:
 
 
 def replicate(
-    networks: Networks, ranks: Ranks, statistics: Statistics, packed: bool, changes: bool = False
+    networks: Networks,
+    ranks: Ranks,
+    statistics: Statistics,
+    packed: bool,
+    changes: bool = False,
+    further: Sequence[Tensor] = (),
 ) -> Replicas:
     """How the processes of a run exchange, all of which have the same weights.
 
     `statistics`: float32 tensors of any shape; `packed`: whether all are on CPUs with the compiled kernels, which
     exchange float32 alone; `changes`: whether other parameters have gradients later, which Paddle's reducer would
-    wait for from the first step on, or parameters have other shapes.
+    wait for from the first step on, or parameters have other shapes; `further`: float32 parameters that are trained
+    beside those of the networks, which Paddle's reducer does not know.
     """
     if ranks.world_size == 1:
         return Replicas(networks)
     if packed and all(parameter.dtype == paddle.float32 for parameter in networks.parameters()):
-        return FlatAllReduce(networks, ranks, statistics)
-    by_paddle = isinstance(ranks.transport, Network) and not changes
-    return (DataParallel if by_paddle else AveragedGradients)(networks, ranks, statistics)
+        return FlatAllReduce(networks, ranks, statistics, further)
+    if isinstance(ranks.transport, Network) and not changes and not further:
+        return DataParallel(networks, ranks, statistics)
+    return AveragedGradients(networks, ranks, statistics, further)

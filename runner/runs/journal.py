@@ -30,7 +30,10 @@ MLFLOW = "mlflow"
 #: The checkpoint of networks that were quantized once training was over.
 QUANTIZED = "quantized"
 #: All that a checkpoint's folder may hold, and the folder's name.
-CHECKPOINT_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
+CHECKPOINT_FILES = (
+    "model.safetensors", "ema.safetensors", "optimizer.safetensors", "adapters.safetensors", "average.safetensors",
+    "state.json",
+)  # fmt: skip
 CHECKPOINT_NAME = re.compile(rf"step-\d{{8,}}|{QUANTIZED}")
 #: What stands in the folder of locks and logs.
 OF_RANKS = re.compile(

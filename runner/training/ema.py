@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import paddle
 from paddle import Tensor, nn
@@ -16,11 +16,15 @@ class Ema:
     weights when a run is short (`num_updates` of TensorFlow's ExponentialMovingAverage).
     """
 
-    def __init__(self, network: nn.Layer, decay: float, warmup: bool = False) -> None:
+    def __init__(
+        self, network: nn.Layer, decay: float, warmup: bool = False, averages: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """`averages`: float32 tensors, equal to the network's values, that are to hold the averages; else new ones."""
         self.decay, self.warmup = decay, warmup
         self.tracked = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
         self.averages: dict[str, Tensor] = {
-            name: value.detach().astype("float32").clone() for name, value in self.tracked.items()
+            name: averages[name] if averages else value.detach().astype("float32").clone()
+            for name, value in self.tracked.items()
         }
 
     @paddle.no_grad()

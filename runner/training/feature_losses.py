@@ -12,6 +12,7 @@ from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import ConfigError
 from ..models.taps import Features
+from .hints import hint
 from .relations import rkd_of_features
 
 #: (layer → maps float32 [N, C, H, W], the peer's in the same order) → scalar
@@ -26,6 +27,8 @@ def build(config: cfg.FeatureLoss) -> FeatureLoss:
     match config:
         case cfg.AttentionTransfer():
             return attention_transfer
+        case cfg.Hint():
+            return hint
         case cfg.RkdFeatures(distance=distance, angle=angle):
             return lambda features, peer: rkd_of_features(features, peer, distance, angle)
         case cfg.CustomFeatureLoss(target=target, kwargs=kwargs):

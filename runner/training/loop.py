@@ -183,8 +183,8 @@ def train_step(training: Training, batch: Batch) -> Reading:
     With `accumulate` the batch is computed in parts whose gradients, weighted by their size, add up to the batch's.
     Of each part every process computes its rows; gradients are all-reduced after the last part.
     """
-    reading, ranks = Reading(), training.ranks
-    training.freezing.follow(training.progress.step)
+    reading, ranks, step = Reading(), training.ranks, training.progress.step
+    training.freezing.follow(step)
     pieces = list(parts(batch, training.settings.accumulate, ranks))
     for number, (images, labels, rows) in enumerate(pieces, 1):
         training.shard.rows = rows
@@ -193,7 +193,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
             with training.precision.autocast():
                 outputs = training.replicas.forward(images)
             # Their logarithms and powers do not fit into half precision.
-            losses = training.mode.losses({name: in_float32(output) for name, output in outputs.items()}, labels)
+            losses = training.mode.losses({name: in_float32(output) for name, output in outputs.items()}, labels, step)
             terms = {name: value for loss in losses for name, value in loss.items()}
             sparsity = penalty(training)
             if not is_decoupled(training):
@@ -210,8 +210,8 @@ def train_step(training: Training, batch: Batch) -> Reading:
         if training.pruner and is_decoupled(training):
             pruning.shrink(optimization, training.networks, training.pruner, rate)
         optimization.schedule.step()
-    if training.ema:
-        training.ema.update(training.progress.step, training.freezing.has)
+    for average in filter(None, (training.ema, training.average)):
+        average.update(step, training.freezing.has)
     return reading
 
 

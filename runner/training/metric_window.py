@@ -120,6 +120,8 @@ class Window:
         read["train/lr"] = self.rates[0]
         for optimization, rate in zip(self.training.optimizations[1:], self.rates[1:], strict=True):
             read[f"train/lr/{'+'.join(optimization.networks)}"] = rate
+        factors = self.training.mode.ramped(self.training.progress.step - 1)
+        read |= {f"train/weight/{term}": factor for term, factor in factors.items()}
         if self.training.precision.loss_scale is not None:
             read["train/loss_scale"] = self.training.precision.loss_scale
         if self.timed:

@@ -12,6 +12,7 @@ from .. import config as cfg
 from ..config.rules import network_names
 from ..models import Output
 from . import binary, feature_losses, losses, mimics
+from .hints import Adapters
 
 #: Network name → what it made of the batch.
 Outputs = dict[str, Output]
@@ -27,10 +28,14 @@ class Mode:
 
     owners: list[list[str]]
     """Names of the networks that each optimizer owns."""
-    losses: Callable[[Outputs, Tensor], list[Terms]]
-    """(outputs, labels as a `Batch` has them) → the terms of each optimizer's loss, which is their sum."""
+    losses: Callable[[Outputs, Tensor, int], list[Terms]]
+    """(outputs, labels as a `Batch` has them, steps done) → the terms of each optimizer's loss, which is their sum."""
     taps: dict[str, list[str]] = field(default_factory=dict)
     """Network → layers within it that the losses look at, of frozen networks too."""
+    adapters: Adapters = field(default_factory=Adapters)
+    """What features go through before they are compared; `worker.features` adds them once their channels are known."""
+    ramped: Callable[[int], dict[str, float]] = lambda step: {}
+    """Steps done → the factors of the next step's terms that change, by term without its network."""
 
     @property
     def networks(self) -> list[str]:
@@ -38,29 +43,29 @@ class Mode:
         return [name for names in self.owners for name in names]
 
 
-def build(config: cfg.Config, classes: losses.Classes | None = None) -> Mode:
+def build(config: cfg.Config, classes: losses.Classes | None = None, steps_per_epoch: int = 1) -> Mode:
     """The mode that the config chooses. Errors: ConfigError for a loss that does not suit the classes."""
     kind, hard = binary if config.data.many else losses, hard_loss(config, classes)
-    if isinstance(config.mode, cfg.Cls):
-        return Mode([["student"]], lambda outputs, labels: [{"ce/student": hard(outputs["student"].logits, labels)}])
+    if isinstance(config.mode, cfg.Cls) and not config.mode.average:
+        return Mode([["student"]], lambda outputs, labels, _: [{"ce/student": hard(outputs["student"].logits, labels)}])
     follow = _Following(
         hard,
-        {_term(key): (one, mimics.build(one, kind.kl_divergence)) for key, one in config.mimics.items()},
-        {_term(key): (one, feature_losses.build(one)) for key, one in config.feature_losses.items()},
+        {term_of(key): (one, mimics.build(one, kind.kl_divergence)) for key, one in config.mimics.items()},
+        {term_of(key): (one, feature_losses.build(one)) for key, one in config.feature_losses.items()},
         _shares(config.mode),
+        steps_per_epoch,
     )
     names = network_names(config.mode)
-    taps = _taps(config, list(follow.shares))
     match config.mode:
-        case cfg.ClsTeacher():
-            return Mode([names], lambda outputs, labels: [follow(outputs, labels, "student")], taps)
         case cfg.ClsDistillMultiopt():
-            return Mode([[name] for name in names], follow.each_other, taps)
+            owners, minimised = [[name] for name in names], follow.each_other
         case cfg.ClsDistill():
             joint = isinstance(config.mimic, cfg.JsOriginal) and not config.mimic.detach_peer
             all_of_them = follow.jointly if joint else follow.each_other
-            return Mode([names], lambda outputs, labels: [_merge(all_of_them(outputs, labels))], taps)
-    raise AssertionError(config.mode)
+            owners, minimised = [names], lambda *batch: [_merge(all_of_them(*batch))]
+        case _:
+            owners, minimised = [names], lambda *batch: [follow.of_student(*batch)]
+    return Mode(owners, minimised, _taps(config, list(follow.shares)), follow.adapters, follow.ramped)
 
 
 def hard_loss(config: cfg.Config, classes: losses.Classes | None = None) -> losses.HardLoss:
@@ -68,13 +73,15 @@ def hard_loss(config: cfg.Config, classes: losses.Classes | None = None) -> loss
     return (binary if config.data.many else losses).build(config.loss, classes)
 
 
-def _term(key: str) -> str:
+def term_of(key: str) -> str:
     """The name of a term of the key `mimic`, `also.mimic.NAME`, …"""
     return key.removeprefix("also.").replace(".", "/")
 
 
 def _shares(mode: cfg.Mode) -> Shares:
     """The networks that a mode has beside the student; of peers only those beside the network itself are followed."""
+    if isinstance(mode, cfg.Cls):
+        return {"average": 1.0}
     if isinstance(mode, cfg.ClsTeacher):
         weights = mode.teacher_weights or [1.0] * (1 + len(mode.more_teachers))
         return {name: weight / sum(weights) for name, weight in zip(mode.teachers, weights, strict=True)}
@@ -105,37 +112,49 @@ class _Following:
     mimics: dict[str, tuple[cfg.Mimic, mimics.MimicLoss]]
     features: dict[str, tuple[cfg.FeatureLoss, feature_losses.FeatureLoss]]
     shares: Shares
+    steps_per_epoch: int
+    adapters: Adapters = field(default_factory=Adapters)
 
-    def __post_init__(self) -> None:
-        self.hard_share = next((1 - one.alpha for one, _ in self.mimics.values() if isinstance(one, cfg.Kd)), 1.0)
-
-    def __call__(self, outputs: Outputs, labels: Tensor, name: str) -> Terms:
+    def __call__(self, outputs: Outputs, labels: Tensor, step: int, name: str) -> Terms:
         """Terms of one network; no gradient reaches another one unless the config says so."""
-        terms = self._hard(outputs, labels, name)
+        terms = self._hard(outputs, labels, step, name)
         for term in self.mimics:
-            terms[f"{term}/{name}"] = self._mimic(outputs, labels, name, term)
-        return terms | self._features(outputs, name)
+            terms[f"{term}/{name}"] = self._mimic(outputs, labels, step, name, term)
+        return terms | self._features(outputs, step, name)
 
-    def each_other(self, outputs: Outputs, labels: Tensor) -> list[Terms]:
+    def of_student(self, outputs: Outputs, labels: Tensor, step: int) -> Terms:
+        """Terms of the student alone."""
+        return self(outputs, labels, step, "student")
+
+    def each_other(self, outputs: Outputs, labels: Tensor, step: int) -> list[Terms]:
         """Terms of the student and of each of its peers."""
-        return [self(outputs, labels, name) for name in ("student", *self.shares)]
+        return [self(outputs, labels, step, name) for name in ("student", *self.shares)]
 
-    def jointly(self, outputs: Outputs, labels: Tensor) -> list[Terms]:
+    def jointly(self, outputs: Outputs, labels: Tensor, step: int) -> list[Terms]:
         """Terms of two networks with one mimic loss over the pair whose gradient reaches both, as the original had it.
 
         Further mimic losses are of each network.
         """
         settings, loss = self.mimics["mimic"]
-        student, peer = outputs["student"].logits, outputs["student1"].logits
-        hard = self._hard(outputs, labels, "student") | self._hard(outputs, labels, "student1")
-        pair = {"mimic/pair": settings.weight * loss(student, peer, labels)}
-        further = {
-            f"{term}/{name}": self._mimic(outputs, labels, name, term)
-            for name in ("student", "student1")
+        pair = ("student", "student1")
+        student, peer = (outputs[name].logits for name in pair)
+        terms: list[Terms] = [self._hard(outputs, labels, step, name) for name in pair]
+        terms.append({"mimic/pair": self._factor(settings, step) * loss(student, peer, labels)})
+        terms += [
+            {f"{term}/{name}": self._mimic(outputs, labels, step, name, term)}
+            for name in pair
             for term in self.mimics
             if term != "mimic"
-        }
-        return [hard, pair, further, self._features(outputs, "student") | self._features(outputs, "student1")]
+        ]
+        return terms + [self._features(outputs, step, name) for name in pair]
+
+    def ramped(self, step: int) -> dict[str, float]:
+        """Term → its factor in the step behind `step` others, of the terms whose factor changes."""
+        terms = {term: settings for term, (settings, _) in (self.mimics | self.features).items()}  # type: ignore[operator]
+        return {term: self._factor(settings, step) for term, settings in terms.items() if settings.ramp.changes}
+
+    def _factor(self, settings: cfg.Mimic | cfg.FeatureLoss, step: int) -> float:
+        return settings.weight * settings.ramp.share(step, self.steps_per_epoch)
 
     def _followed(self, name: str) -> Shares:
         """The networks that one follows: the teachers, or all peers but itself."""
@@ -143,32 +162,38 @@ class _Following:
             return self.shares
         return {peer: 1 / len(self.shares) for peer in ("student", *self.shares) if peer != name}
 
-    def _hard(self, outputs: Outputs, labels: Tensor, name: str) -> Terms:
-        return {f"ce/{name}": self.hard_share * self.hard(outputs[name].logits, labels)}
+    def _hard(self, outputs: Outputs, labels: Tensor, step: int, name: str) -> Terms:
+        """The loss of labels; with `kd` they have the share that its α, which may be ramped, leaves them."""
+        share = 1.0
+        for settings, _ in self.mimics.values():
+            if isinstance(settings, cfg.Kd):
+                share -= settings.alpha * settings.ramp.share(step, self.steps_per_epoch)
+        return {f"ce/{name}": share * self.hard(outputs[name].logits, labels)}
 
-    def _mimic(self, outputs: Outputs, labels: Tensor, name: str, term: str) -> Tensor:
+    def _mimic(self, outputs: Outputs, labels: Tensor, step: int, name: str, term: str) -> Tensor:
         settings, loss = self.mimics[term]
 
         def against(peer: str) -> Tensor:
             other = outputs[peer].logits
             return loss(outputs[name].logits, other.detach() if settings.detach_peer else other, labels)
 
-        return settings.weight * _mean(against, self._followed(name))
+        return self._factor(settings, step) * _mean(against, self._followed(name))
 
-    def _features(self, outputs: Outputs, name: str) -> Terms:
+    def _features(self, outputs: Outputs, step: int, name: str) -> Terms:
         """The terms of a network's features, which have no gradient for others; empty without a feature loss."""
-        return {f"{term}/{name}": self._feature(outputs, name, term) for term in self.features}
+        return {f"{term}/{name}": self._feature(outputs, step, name, term) for term in self.features}
 
-    def _feature(self, outputs: Outputs, name: str, term: str) -> Tensor:
+    def _feature(self, outputs: Outputs, step: int, name: str, term: str) -> Tensor:
         settings, loss = self.features[term]
         own = {layer: outputs[name].features[layer] for layer in layers_of(settings, name)}
 
         def against(peer: str) -> Tensor:
-            return loss(own, {layer: outputs[peer].features[layer].detach() for layer in layers_of(settings, peer)})
+            theirs = {layer: outputs[peer].features[layer].detach() for layer in layers_of(settings, peer)}
+            return loss(self.adapters.adapted(term, name, peer, own), theirs)
 
         # Features are float32, and their squares would not fit into half precision.
         with paddle.amp.auto_cast(enable=False):
-            return settings.weight * _mean(against, self._followed(name))
+            return self._factor(settings, step) * _mean(against, self._followed(name))
 
 
 def _mean(against: Callable[[str], Tensor], followed: Shares) -> Tensor:

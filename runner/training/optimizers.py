@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,12 +86,13 @@ def build(
     quantize: cfg.Quantization | None = None,
     fused: bool = False,
     factors: Mapping[str, float] | None = None,
+    further: Iterable[tuple[str, paddle.Tensor]] = (),
 ) -> Optimization:
     """The optimizer of some networks (name → network), its schedule stretched over `steps` optimizer steps.
 
     `quantize` says how the clips and ranges that quantization learns, if it does, are trained; `fused` takes the CPU's
     compiled kernels where there is one for the optimizer. `factors`: structured name of a parameter → what its learning
-    rate is multiplied with.
+    rate is multiplied with. `further`: names and parameters that are trained beside those of the networks.
     """
     rate = Rate(config.lr, schedule, steps, steps_per_epoch)
     parameters = {
@@ -100,6 +101,7 @@ def build(
         for key, parameter in network.named_parameters()
         if not parameter.stop_gradient
     }
+    parameters |= dict(further)
     groups = _groups(config, networks, parameters, quantize, factors or {})
     return Optimization(list(networks), _optimizer(config, rate, groups, fused), rate, parameters, config.clip_norm)
 

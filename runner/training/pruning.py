@@ -49,6 +49,8 @@ def follow(training: Training, name: str, kept: Kept) -> None:
             average = training.ema.averages[parameter]
             shapes.put(average, shapes.taken(average.numpy(), cut[parameter]))
     shapes.cut(training.networks[name], kept)
+    if training.average and name == "student":
+        shapes.cut(training.networks["average"], kept)
     training.replicas.resized()
     progress = training.progress
     progress.best, progress.best_step, progress.waited, progress.scores = None, 0, 0, []

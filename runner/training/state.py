@@ -83,6 +83,8 @@ class Training:
     metrics: Sequence[Metric] = field(default_factory=lambda: METRICS)
     """What an evaluation computes."""
     ema: Ema | None = None
+    average: Ema | None = None
+    """The student's average that teaches it, in the weights of a frozen network."""
     clock: Clock | None = None
     """Where the run ends by the clock."""
     pruner: Pruner | None = None

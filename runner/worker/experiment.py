@@ -26,12 +26,9 @@ from ..training.clock import Clock
 from ..training.ema import Ema
 from ..training.evaluation import try_metrics
 from ..training.state import Training
-from . import features, finetuning, gradual, initial, pretrained
+from . import distilling, features, finetuning, gradual, initial, pretrained
 from .compress import compress
-from .stage import Stage, accelerate, accelerates, accuracy, prepare, sample, topk
-
-#: Images that a teacher is tried on before it teaches.
-TEACHERS_IMAGES = 1024
+from .stage import Stage, accelerate, accelerates, prepare, topk
 
 
 @dataclass
@@ -95,7 +92,8 @@ def build(
                 models.check_input(networks[name], config.data.input_shape, len(loaders.classes), remedy)
     if isinstance(config.mode, cfg.ClsTeacher):
         for name in config.mode.teachers:
-            notes.append(ranks.broadcast_from_first(functools.partial(_teachers_accuracy, stage, name)))
+            notes.append(ranks.broadcast_from_first(functools.partial(distilling.teachers_accuracy, stage, name)))
+    distilling.add_average(config.mode, networks)
     features.tap(config, stage.mode, networks)
     steps_per_epoch = loaders.train.batches_per_epoch
     freezing = finetuning.freeze(config, stage)
@@ -111,6 +109,7 @@ def build(
         _check_warmups(config, steps, steps_per_epoch)
         finetuning.check_length(config, steps, steps_per_epoch)
         gradual.check_length(config, steps, steps_per_epoch)
+        distilling.check_ramps(config, steps, steps_per_epoch)
     ranks.barrier_without_timeout()
     fused = accelerates(config) and not ranks.any_rank(bool(native.unavailable()))
     optimizations = _optimizations(config, stage, steps, steps_per_epoch, fused)
@@ -127,6 +126,7 @@ def build(
         k=topk(config.train, len(loaders.classes)),
         metrics=metrics_of(config.train.metrics, config.data.many),
         ema=Ema(networks, config.train.ema, config.train.ema_warmup) if config.train.ema else None,
+        average=distilling.average(config.mode, networks),
         clock=clock,
         pruner=gradual.begin(config, stage, plan, costs),
         shard=parallel.Shard(ranks),
@@ -194,7 +194,12 @@ def _synchronise(training: Training, settings: cfg.Train, packed: bool) -> None:
         parallel.synchronize(networks, ranks)
     parallel.share_dropout(networks, training.shard)
     training.replicas = parallel.replicate(
-        networks, ranks, parallel.statistics(networks), packed, training.freezing.changes or bool(training.pruner)
+        networks,
+        ranks,
+        parallel.statistics(networks),
+        packed,
+        training.freezing.changes or bool(training.pruner),
+        list(training.mode.adapters.parameters.values()),
     )
 
 
@@ -213,15 +218,6 @@ def _initial_weights(config: cfg.Config, stage: Stage, start: Start | None) -> d
     plan, matched = initial.load_into(start.run, config, stage.networks, classes)
     stage.notes += [*start.run.notes, matched]
     return plan
-
-
-def _teachers_accuracy(stage: Stage, name: str) -> str:
-    """What a person should see before a student learns from it: a teacher of other images knows nothing of these."""
-    split, batches = sample(stage.loaders, TEACHERS_IMAGES)
-    value = accuracy(stage, name, batches)
-    count, every = len(batches.split), len(stage.loaders.source.splits[split])
-    of = f"{count:,} of {every:,}" if count < every else f"{every:,}"
-    return f"{name}: {stage.headline.title} {value:.4f} on {of} images of {split}"
 
 
 def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:
@@ -259,6 +255,7 @@ def _optimizations(
         optimizers.build(
             optimizer, schedule, {name: stage.networks[name] for name in names}, steps, steps_per_epoch,
             config.compression.quantize, fused, finetuning.factors(config, optimizer, key, stage, names),
+            stage.mode.adapters.of(names),
         )
         for names, (key, optimizer, schedule) in zip(stage.mode.owners, chosen, strict=True)
     ]  # fmt: skip

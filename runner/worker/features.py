@@ -13,9 +13,9 @@ from ..errors import ConfigError, UserError
 from ..kernels import taps
 from ..models import Networks, Output
 from ..models.input_check import preserved, reason
-from ..models.taps import Reader, check_names
+from ..models.taps import Features, Reader, check_names
 from ..training import feature_losses
-from ..training.modes import Mode, layers_of
+from ..training.modes import Mode, layers_of, term_of
 
 
 def check(config: cfg.Config, mode: Mode, networks: Networks) -> None:
@@ -25,14 +25,16 @@ def check(config: cfg.Config, mode: Mode, networks: Networks) -> None:
             key = _key(config, name, layer)
             peers_key = f"{key.rpartition('.')[0]}.peer_layers"
             other_names = f" Where they are called otherwise than the student's: {peers_key}=[…]"
-            check_names(networks[name], name, [layer], key, "" if name == "student" else other_names)
+            # An average is made once its network is as it trains, and has the layers of that.
+            network = networks[name if name in networks else "student"]
+            check_names(network, name, [layer], key, "" if name == "student" else other_names)
 
 
 def tap(config: cfg.Config, mode: Mode, networks: Networks) -> None:
     """Let the networks, as they will be trained, give the features that the mode's losses look at.
 
-    The loss is tried once on random images; nothing of the networks changes. Errors: ConfigError for layers, or a loss,
-    that do not fit.
+    Hints get their adapters, whose channels are known only now. Every loss is tried once on random images; nothing of
+    the networks changes. Errors: ConfigError for layers, or a loss, that do not fit.
     """
     if not mode.taps:
         return
@@ -50,12 +52,19 @@ def tap(config: cfg.Config, mode: Mode, networks: Networks) -> None:
             for key, settings in config.feature_losses.items():
                 for name, peer in itertools.permutations(mode.taps, 2):
                     if name in networks.trained:
-                        _try(key, settings, outputs, name, peer)
+                        own, other = _features(settings, outputs, name), _features(settings, outputs, peer)
+                        if isinstance(settings, cfg.Hint):
+                            mode.adapters.add(term_of(key), name, peer, own, other, config.train.seed)
+                        own = mode.adapters.adapted(term_of(key), name, peer, own)
+                        _try(key, settings, name, peer, own, other)
 
 
-def _try(key: str, settings: cfg.FeatureLoss, outputs: dict[str, Output], name: str, peer: str) -> None:
-    """Errors: ConfigError where the loss of a network against its peer raises or is no number."""
-    own, other = ({layer: outputs[one].features[layer] for layer in layers_of(settings, one)} for one in (name, peer))
+def _features(settings: cfg.FeatureLoss, outputs: dict[str, Output], network: str) -> Features:
+    return {layer: outputs[network].features[layer] for layer in layers_of(settings, network)}
+
+
+def _try(key: str, settings: cfg.FeatureLoss, name: str, peer: str, own: Features, other: Features) -> None:
+    """Errors: ConfigError where the loss of a network's features against its peer's raises or is no number."""
     shapes = ", ".join(
         f"'{layer}' {list(maps.shape)} and '{peer_layer}' {list(peer_maps.shape)}"
         for (layer, maps), (peer_layer, peer_maps) in zip(own.items(), other.items(), strict=True)

@@ -72,15 +72,15 @@ def prepare(
     )
     notes += loaders.notes
     counts = quotas_of(config.data.sampler, class_counts(loaders.source.train.labels, len(loaders.classes)))
-    classes = losses.Classes(loaders.classes, counts, len(loaders.source.train))
-    mode = modes.build(config, classes)
+    seen = losses.Classes(loaders.classes, counts, len(loaders.source.train))
+    mode = modes.build(config, seen, loaders.train.batches_per_epoch)
     networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
     if with_teacher:
         features.check(config, mode, networks)
     casting = precision.build(config.amp, place)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
-    stage = Stage(place, loaders, classes, about, mode, networks, casting, notes)
+    stage = Stage(place, loaders, seen, about, mode, networks, casting, notes)
     for name in networks:
         models.check_input(networks[name], config.data.input_shape, len(loaders.classes))
     if accelerates(config) and (reason := native.unavailable()):

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from runner.checkpoints import checkpoint
-from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, About
+from runner.checkpoints.state import ADAPTERS, AVERAGE, EMA, MODEL, OPTIMIZER, About
 from runner.config import store
 from runner.runs.journal import CONFIG
 from runner.training.loop import fit
@@ -61,6 +61,17 @@ COMPOSITIONS = {
     ],
     "two optimizers, learnt ranges": [
         SMALL, "mode=cls_distill_multiopt", "compression=lsq", "compression.quantize.weight_bits=4",
+    ],
+    "hints, ramps, two optimizers, averages": [
+        SMALL, "mode=cls_distill_multiopt", "optimizer=momentum", "features=hint", "features.layers=[conv2,conv4]",
+        "features.ramp.epochs=1.5", "mimic=kd", "mimic.ramp.steps=7", "train.accumulate=2", "train.ema=0.9",
+    ],
+    "mean teacher, hints, quantized": [
+        SMALL, "mode.average=true", "mode.average_decay=0.8", "mimic=kl", "features=hint", "features.layers=[conv4]",
+        "compression=qat",
+    ],
+    "mean teacher, pruned, many labels": [
+        SMALL, "mode.average=true", "mimic=kl", "data.labels=many", "loss=bce", "compression=fpgm",
     ],
     "pruned, quantized, averages": [SMALL, "compression=fpgm_qat", "train.ema=0.9"],
     "pruned in stages, averages": [
@@ -155,7 +166,7 @@ def test_a_run_goes_on_bit_for_bit(tmp_path, uninterrupted, name, stop):
     assert begun.metrics | rest.metrics == whole.metrics
     resumed, expected = newest(tmp_path / "parts"), newest(directory)
     assert resumed.name == expected.name
-    for file in (MODEL, EMA, OPTIMIZER):
+    for file in (MODEL, EMA, OPTIMIZER, ADAPTERS, AVERAGE):
         if (expected / file).exists():
             ours, theirs = load_file(resumed / file), load_file(expected / file)
             assert ours.keys() == theirs.keys()

@@ -28,6 +28,7 @@ NEEDED = {
     "mimic=custom": ["mode=cls_distill", "mimic.target=a.b:c"],
     "features=attention_transfer": ["mode=cls_distill", "features.layers=[conv4]"],
     "features=rkd": ["mode=cls_distill", "features.layers=[conv4]"],
+    "features=hint": ["mode=cls_distill", "features.layers=[conv4]"],
     "features=custom": ["mode=cls_distill", "features.layers=[conv4]", "features.target=a.b:c"],
     "optimizer=custom": ["optimizer.target=a.b:c"],
     "schedule=custom": ["schedule.target=a.b:c"],

@@ -58,8 +58,8 @@ def test_links_between_files_lead_somewhere(page):
 ADDED = {
     "runner/tracking/lines.py",
     "conf/tracking/lines.yaml",
-    "runner/training/hint.py",
-    "conf/features/hint.yaml",
+    "runner/training/same_maps.py",
+    "conf/features/same_maps.yaml",
 }
 
 

@@ -56,6 +56,14 @@ COMPOSITIONS = {
         "mode=cls_distill", "features=attention_transfer", "features.layers=[conv2,conv4]", "train.accumulate=2",
         *PLAIN,
     ],
+    "cls_distill with hints, ramped": [
+        "mode=cls_distill", "features=hint", "features.layers=[conv2,conv4]", "features.ramp.epochs=1",
+        "train.accumulate=2", *PLAIN,
+    ],
+    "cls_distill_multiopt with hints, by Paddle's own layers": [
+        "mode=cls_distill_multiopt", "features=hint", "features.layers=[conv2]", "train.accelerate=off", *PLAIN,
+    ],
+    "cls with its own average": ["mode.average=true", "mode.average_decay=0.9", "mimic=kl", *PLAIN],
     "cls with mixed pictures": ["augment.mixup=0.4", "augment.cutmix=1", "augment.mix_off_epochs=1", *PLAIN],
     "cls, head first, then all": [
         "model.freeze=[backbone]", "model.freeze_epochs=1", "optimizer.layer_decay=0.8", "train.ema=0.9", *PLAIN,
@@ -138,6 +146,8 @@ def trained(overrides: list[str], ranks: parallel.Ranks) -> dict[str, object]:
         "next_rates": [optimization.lr for optimization in run.training.optimizations],
         "weights": digest(networks), "sum": sum(float(value.abs().sum()) for value in networks.values()),
         "optimizers": digest(checkpoint.optimizer_state(run.training.optimizations)),
+        "adapters": digest(run.training.mode.adapters.parameters),
+        "average": digest(run.training.average.averages if run.training.average else {}),
         "random": digest({"drawn": paddle.rand([4])}), "plan": run.plan,
     }  # fmt: skip
 

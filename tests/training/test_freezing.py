@@ -100,7 +100,7 @@ def gradients(run):
     training.networks.hold([layer for layer in training.networks.sublayers() if isinstance(layer, nn.BatchNorm2D)])
     batch = next(iter(training.loaders.train.epoch(0)))
     outputs = training.networks(batch.images)
-    for terms in training.mode.losses(outputs, batch.labels):
+    for terms in training.mode.losses(outputs, batch.labels, 0):
         sum(terms.values()).backward()
     return {name: p.grad.numpy() for name, p in training.networks.named_parameters() if p.grad is not None}
 

@@ -53,7 +53,7 @@ def test_losses_take_mixed_labels_and_are_the_shares_of_plain_ones(config_of, wo
     logits = run.training.networks["student"](batch.images).detach()
 
     def loss(logits, labels):
-        [terms] = run.training.mode.losses({"student": Output(logits, {})}, labels)
+        [terms] = run.training.mode.losses({"student": Output(logits, {})}, labels, 0)
         return terms["ce/student"]
 
     classes = logits.shape[-1]

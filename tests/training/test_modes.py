@@ -15,7 +15,7 @@ def pair(config_of, *overrides):
     paddle.seed(1)
     networks = Networks({"student": nn.Linear(6, 4), "student1": nn.Linear(6, 4)})
     images, labels = paddle.randn([5, 6]), paddle.to_tensor([0, 1, 2, 3, 0])
-    return networks, modes.build(config).losses(networks(images), labels)
+    return networks, modes.build(config).losses(networks(images), labels, 0)
 
 
 class Small(nn.Layer):
@@ -48,7 +48,7 @@ def tapped(config_of, *overrides, frozen=False):
     mode = modes.build(config)
     for name, layers in mode.taps.items():
         networks.tap(name, {layer: lambda maps: maps for layer in layers})
-    return networks, mode.losses(networks(paddle.randn([5, 6])), paddle.to_tensor([0, 1, 2, 3, 0]))
+    return networks, mode.losses(networks(paddle.randn([5, 6])), paddle.to_tensor([0, 1, 2, 3, 0]), 0)
 
 
 def gradients(network):
@@ -178,7 +178,7 @@ def several(config_of, *overrides, names=("student", "student1", "student2"), fr
     networks = Networks({name: made[name] for name in names}, {name: made[name] for name in frozen})
     images, labels = paddle.randn([5, 6]), paddle.to_tensor([0, 1, 2, 3, 0])
     outputs = networks(images)
-    return networks, modes.build(config).losses(outputs, labels), outputs
+    return networks, modes.build(config).losses(outputs, labels, 0), outputs
 
 
 @pytest.mark.parametrize("mode", ["cls_distill", "cls_distill_multiopt"])

@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
+from runner.checkpoints import checkpoint, weights
+from runner.checkpoints.state import ADAPTERS, MODEL, OPTIMIZER, About
 from runner.errors import ConfigError
-from runner.training.loop import fit
+from runner.training.loop import fit, train_step
 from runner.worker import experiment
 from tests.training.test_loop import Witness
 
@@ -57,6 +59,77 @@ def test_a_student_has_several_teachers_of_its_own_files(built, tmp_path):
     assert [note.partition(" ")[0] for note in run.notes if "images of" in note] == ["teacher:", "teacher1:"]
     assert all(not name.startswith("teacher") for name in run.training.networks.state_dict())
     assert "mimic/parts/student" in terms_of(run)
+
+
+HINT = ["features=hint", "features.layers=[conv2,conv4.linear_conv]"]
+
+
+@pytest.mark.parametrize(
+    ("words", "further"),
+    [
+        (["mode=cls_distill", "compression=qat"], []),
+        (["mode=cls_distill_multiopt", "model@mode.peer=resnet18"], ["features.peer_layers=[layer1,layer2]"]),
+        (["mode.average=true", "mimic=kl", "compression=fpgm"], []),
+    ],
+)
+def test_hints_train_adapters_that_checkpoints_have_and_networks_have_not(built, tmp_path, words, further):
+    plain, run = built(*words), built(*words, *HINT, *further)
+    networks, adapters = run.training.networks, run.training.mode.adapters.parameters
+    before = {name: value.numpy() for name, value in adapters.items()}
+    assert terms_of(run) >= {f"features/{name}" for name in networks.trained}
+    assert all(not np.array_equal(before[name], value.numpy()) for name, value in adapters.items())
+    assert run.costs == plain.costs
+    assert networks.state_dict().keys() == plain.training.networks.state_dict().keys()
+    (tmp_path / "checkpoints").mkdir()
+    saved = checkpoint.save(tmp_path, run.training, True, About(data="", classes=[]), seconds=0.0)
+    assert load_file(saved / ADAPTERS).keys() == adapters.keys()
+    assert not {name for name in (*load_file(saved / MODEL), *weights.read(saved).arrays) if "adapters" in name}
+    assert adapters.keys() < {key.partition(".")[2].rpartition("/")[0] for key in load_file(saved / OPTIMIZER)}
+    for part in run.training.optimizations:
+        own = {name for name in adapters if name.split("/")[2] in part.networks}
+        assert own
+        assert {name for name in part.parameters if name.startswith("adapters/")} == own
+
+
+def test_a_hint_at_layers_without_maps_is_refused_before_training(built):
+    with pytest.raises(ConfigError, match="'out' of student .*not maps .*name an earlier layer"):
+        built("mode=cls_distill", "features=hint", "features.layers=[out]")
+
+
+def test_a_mean_teacher_is_the_average_of_its_student_and_moves_no_gradient(built):
+    run = built("mode.average=true", "mode.average_decay=0.3", "mimic=kl", "train.epochs=2")
+    training = run.training
+    student, average = (training.networks[name].state_dict() for name in ("student", "average"))
+    expected = {name: value.astype("float64").numpy() for name, value in student.items()}
+    training.networks.train()
+    for step, batch in enumerate(training.loaders.train.epoch(0, 0)):
+        train_step(training, batch)
+        training.progress.step += 1
+        decay = min(0.3, (1 + step) / (10 + step))
+        for name, value in student.items():
+            expected[name] = decay * expected[name] + (1 - decay) * value.astype("float64").numpy()
+    assert step == 1
+    for name, value in average.items():
+        np.testing.assert_allclose(value.numpy(), expected[name], rtol=1e-4, atol=1e-6)
+        assert not np.array_equal(value.numpy(), student[name].numpy()) or "num_batches" in name
+    assert all(parameter.grad is None for parameter in training.networks["average"].parameters())
+    assert [*training.networks.trained] == ["student"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["mode.average=true"], "mode.average=true needs a loss that follows the average"),
+        (["mode.average=true", "mimic=kl", "mimic.detach_peer=false"], "the average has no gradient"),
+        (["mimic=kl"], "or mode.average=true to follow the network's own average"),
+        (["mode=cls_distill", "mimic.ramp.steps=1", "mimic.ramp.epochs=1"], "both epochs and steps"),
+        (["mode=cls_distill", "mimic.ramp.begin=1"], "mimic.ramp takes no time"),
+        (["mode=cls_distill", "mimic.ramp.epochs=2"], "mimic.ramp changes until step 4, and the run has 2"),
+    ],
+)
+def test_what_cannot_be_followed_or_ramped_is_refused_with_the_remedy(built, words, reason):
+    with pytest.raises(ConfigError, match=reason):
+        built(*words)
 
 
 def test_a_layer_of_a_further_loss_that_does_not_exist_is_named_with_its_key(built):

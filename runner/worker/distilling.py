@@ -1,0 +1,56 @@
+"""What a run that follows others needs beside its networks: an average of them, teachers that were tried, ramps."""
+
+from __future__ import annotations
+
+import copy
+
+from .. import config as cfg
+from ..errors import ConfigError
+from ..models import Networks
+from ..training.ema import Ema
+from .stage import Stage, accuracy, sample
+
+#: Images that a teacher is tried on before it teaches.
+TEACHERS_IMAGES = 1024
+AVERAGE = "average"
+
+
+def add_average(mode: cfg.Mode, networks: Networks) -> None:
+    """Give a student the network that averages it, as it is now: pruned, quantized and with its weights."""
+    if isinstance(mode, cfg.Cls) and mode.average:
+        average = copy.deepcopy(networks["student"])
+        for parameter in average.parameters():
+            parameter.stop_gradient = True
+        networks.add_frozen(AVERAGE, average)
+
+
+def average(mode: cfg.Mode, networks: Networks) -> Ema | None:
+    """What keeps that network an average of the student (Tarvainen & Valpola, Mean Teachers, NeurIPS 2017)."""
+    if AVERAGE not in networks:
+        return None
+    assert isinstance(mode, cfg.Cls)
+    state = {f"student.{name}": value for name, value in networks[AVERAGE].state_dict().items()}
+    return Ema(networks, mode.average_decay, warmup=True, averages=state)
+
+
+def teachers_accuracy(stage: Stage, name: str) -> str:
+    """What a person should see before a student learns from it: a teacher of other images knows nothing of these."""
+    split, batches = sample(stage.loaders, TEACHERS_IMAGES)
+    value = accuracy(stage, name, batches)
+    count, every = len(batches.split), len(stage.loaders.source.splits[split])
+    of = f"{count:,} of {every:,}" if count < every else f"{every:,}"
+    return f"{name}: {stage.headline.title} {value:.4f} on {of} images of {split}"
+
+
+def check_ramps(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
+    """Errors: ConfigError where the run ends before the factor of a term has changed."""
+    if config.debug.fast_dev_run or not steps:
+        return
+    losses: dict[str, cfg.Mimic | cfg.FeatureLoss] = {**config.mimics, **config.feature_losses}
+    for key, loss in losses.items():
+        ends = loss.ramp.stretch(steps_per_epoch)[1]
+        if loss.ramp.changes and ends > steps:
+            raise ConfigError(
+                f"{key}.ramp changes until step {ends:g}, and the run has {steps} ({steps_per_epoch} an epoch). Lower "
+                f"{key}.ramp.{'epochs' if loss.ramp.epochs else 'steps'}, or {key}.ramp.begin."
+            )
