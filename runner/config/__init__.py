@@ -93,6 +93,7 @@ from .mode import (
     ClsDistillMultiopt,
     ClsTeacher,
     Mode,
+    Teacher,
 )
 from .model import (
     ARCHITECTURES,

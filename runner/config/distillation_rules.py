@@ -70,17 +70,27 @@ def _attached(config: Config) -> list[str]:
 
 
 def _teachers(mode: ClsTeacher) -> Iterator[str]:
-    own = mode.teacher.weights if mode.teacher else None
-    if mode.teacher_from is None and own is None:
-        yield "mode.teacher_from has no value. Give it one: mode.teacher_from=RUN (or mode.teacher.weights=FILE)"
-    if mode.teacher_from is not None and own is not None:
-        yield "mode.teacher.weights and mode.teacher_from both say what the teacher begins with. Use one of them."
-    weights, count = mode.teacher_weights, 1 + len(mode.more_teachers)
-    if weights and (len(weights) != count or not any(weights)):
-        yield (
-            f"mode.teacher_weights={weights}: give {count} numbers, of mode.teacher_from and then of "
-            "mode.more_teachers, not all of them 0."
-        )
+    for name, teacher in mode.teachers.items():
+        key = "mode" if name == "teacher" else f"mode.more_teachers.{name}"
+        own = teacher.teacher.weights if teacher.teacher else None
+        if teacher.teacher_from is None and own is None:
+            first = " Further teachers need a first one." if name == "teacher" and mode.more_teachers else ""
+            yield (
+                f"{key}.teacher_from has no value.{first} Give it one: {key}.teacher_from=RUN (or "
+                f"{key}.teacher.weights=FILE)"
+            )
+        if teacher.teacher_from is not None and own is not None:
+            yield (
+                f"{key}.teacher.weights and {key}.teacher_from both say what the teacher begins with. Use one of them."
+            )
+    for name in mode.more_teachers:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or re.fullmatch(r"student\d*|teacher|average", name):
+            yield (
+                f"mode.more_teachers.{name}: the network is called so. Use small letters, digits and '_', and not the "
+                "name of another network."
+            )
+    if not any(teacher.teacher_weight for teacher in mode.teachers.values()):
+        yield "mode.teacher_weight=0: no teacher counts for anything. Give one of them a weight: mode.teacher_weight=1"
 
 
 def _terms(config: Config) -> Iterator[str]:

@@ -17,8 +17,9 @@ def problems(config: Config) -> Iterator[str]:
         models["mode.peer"] = mode.peer
     if isinstance(mode, ClsDistillMultiopt) and mode.peer_optimizer:
         optimizers["mode.peer_optimizer"] = mode.peer_optimizer
-    if isinstance(mode, ClsTeacher) and mode.teacher and mode.teacher.freeze:
-        yield f"mode.teacher.freeze={mode.teacher.freeze}: no part of a teacher is trained. Leave it out."
+    for one in mode.teachers.values() if isinstance(mode, ClsTeacher) else ():
+        if one.teacher and one.teacher.freeze:
+            yield f"mode.teacher.freeze={one.teacher.freeze}: no part of a teacher is trained. Leave it out."
     for key, model in models.items():
         if model.freeze_epochs is not None and not model.freeze:
             yield (

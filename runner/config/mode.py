@@ -1,7 +1,7 @@
 """Schema of the group `mode`: which networks exist."""
 
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import dataclass, field
+from typing import Any, Optional
 
 from .fields import bounded, weights_path
 from .model import Model
@@ -50,26 +50,38 @@ class ClsDistillMultiopt(ClsDistill):
 
 
 @dataclass
-class ClsTeacher(Mode):
-    """A network that learns from the labels and from a trained, frozen teacher."""
+class Teacher:
+    """A trained, frozen network that a student follows."""
 
-    kind: str = "cls_teacher"
     teacher_from: Optional[str] = weights_path(None)
     """The teacher's weights: a run (directory or MLflow run id) or a file as for `model.weights`; null: those that
-    `mode.teacher.weights` names."""
+    its architecture's `weights` names."""
     teacher_network: str = "student"
     """Which network of that run or file is the teacher."""
     trust: bool = False
     """Import and call the `custom` model that the teacher's run names: its code comes from whoever made that run."""
     teacher: Optional[Model] = None
     """The teacher's architecture; null: that of the run, or `model` for a file. Choose with `model@mode.teacher=…`."""
-    more_teachers: list[str] = weights_path([])
-    """Further teachers, as `teacher_from`; the architecture is that of each one's run, for a file as of `teacher`."""
-    teacher_weights: list[float] = bounded([], min=0)
-    """What each teacher counts for, in their order, whatever the sum; empty: all the same."""
+    teacher_weight: float = bounded(1.0, min=0)
+    """What the teacher counts for beside others, whatever the sum."""
+    teacher_mean: Optional[list[float]] = None
+    """What the teacher's images are normalised with, a number for each channel; null: as its run says, or as `data`."""
+    teacher_std: Optional[list[float]] = bounded(None, above=0)
+    """The same of the standard deviation."""
+    teacher_image_size: Any = None
+    """Pixels of the teacher's images, S or [H, W]; null: as its run says, or as `data`."""
+
+
+@dataclass
+class ClsTeacher(Teacher, Mode):
+    """A network that learns from the labels and from one or several trained, frozen teachers."""
+
+    kind: str = "cls_teacher"
+    more_teachers: dict[str, Teacher] = field(default_factory=dict)
+    """Further teachers by names of your choice: `+mode.more_teachers={NAME:{teacher_from:RUN}}`, and the other keys of
+    the first one; `+model@mode.more_teachers.NAME.teacher=…`."""
 
     @property
-    def teachers(self) -> dict[str, Optional[str]]:
-        """Name → weights of every teacher: `teacher`, `teacher1`, …"""
-        names = ["teacher", *(f"teacher{number}" for number in range(1, len(self.more_teachers) + 1))]
-        return dict(zip(names, [self.teacher_from, *self.more_teachers], strict=True))
+    def teachers(self) -> dict[str, Teacher]:
+        """Every teacher by the name of its network; the first is `teacher`."""
+        return {"teacher": self, **self.more_teachers}

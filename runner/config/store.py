@@ -26,7 +26,7 @@ NAME = re.compile(r"[\w-]+")
 #: Where a key of the config begins in the file that `write` writes, and what is nowhere else at a line's beginning.
 KEY, OTHER = re.compile(r"^(\w+):", re.MULTILINE), re.compile(r"^(?!\w+:|[ \n]|\Z)", re.MULTILINE)
 #: Keys that stored configs of earlier versions have, with the only value they could have; it is what still happens.
-RETIRED = {"compression.prune.axis": 0}
+RETIRED = {"compression.prune.axis": 0, "mode.more_teachers": [], "mode.teacher_weights": []}
 #: Group of keys that stored configs of earlier versions have in another place → where it is.
 MOVED = {"data.augment": "augment"}
 

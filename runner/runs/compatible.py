@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .. import config as cfg
 from ..config import store
 from ..errors import ConfigError
@@ -14,9 +16,10 @@ FREE = (
     "train.threads", "train.device", "train.accelerate", "train.plots", "train.callbacks",
     "optimizer.lr", "optimizer.clip_norm", "schedule.",
     "mode.peer_optimizer.lr", "mode.peer_optimizer.clip_norm", "mode.peer_schedule.", "mode.teacher_from", "mode.trust",
-    "mode.more_teachers",
     "data.root", "data.download", "data.workers", "data.cache", "data.eval_batch_size", "data.check", "data.on_error",
 )  # fmt: skip
+#: Where further teachers are, as where the first one is.
+FREE_OF_TEACHERS = re.compile(r"mode\.more_teachers\.\w+\.(teacher_from|trust)")
 #: Keys that say when a run is complete.
 LENGTH = ("train.epochs", "train.max_steps", "train.max_minutes", "train.patience")
 #: Changed keys that MLflow is told as tags, since its parameters cannot change.
@@ -57,4 +60,6 @@ def _said(value: str | None) -> str:
 
 
 def _free(key: str) -> bool:
-    return any(key == free or (free.endswith(".") and key.startswith(free)) for free in FREE)
+    return bool(FREE_OF_TEACHERS.fullmatch(key)) or any(
+        key == free or (free.endswith(".") and key.startswith(free)) for free in FREE
+    )

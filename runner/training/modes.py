@@ -83,8 +83,8 @@ def _shares(mode: cfg.Mode) -> Shares:
     if isinstance(mode, cfg.Cls):
         return {"average": 1.0}
     if isinstance(mode, cfg.ClsTeacher):
-        weights = mode.teacher_weights or [1.0] * (1 + len(mode.more_teachers))
-        return {name: weight / sum(weights) for name, weight in zip(mode.teachers, weights, strict=True)}
+        total = sum(teacher.teacher_weight for teacher in mode.teachers.values())
+        return {name: teacher.teacher_weight / total for name, teacher in mode.teachers.items()}
     peers = network_names(mode)[1:]
     return dict.fromkeys(peers, 1 / len(peers))
 

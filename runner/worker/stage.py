@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -132,10 +132,9 @@ def _networks(
     }
     if ranks and isinstance(config.mode, cfg.ClsTeacher):
         frozen = {}
-        for name, origin in config.mode.teachers.items():
-            mode_of_one = replace(config.mode, teacher_from=origin)
-            teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, mode_of_one, config))
-            frozen[name] = teacher.build(mode_of_one, config, loaders.classes, notes, teacher_weights)
+        for name, one in config.mode.teachers.items():
+            teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, one, config))
+            frozen[name] = teacher.build(name, one, config, loaders.classes, notes, teacher_weights)
         return Networks(trained, frozen)
     return Networks(trained)
 

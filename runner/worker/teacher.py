@@ -22,12 +22,12 @@ from ..tracking import lookup
 from . import initial, pretrained
 
 
-def read(mode: cfg.ClsTeacher, config: cfg.Config) -> tuple[weights.Weights, cfg.Config | None]:
+def read(settings: cfg.Teacher, config: cfg.Config) -> tuple[weights.Weights, cfg.Config | None]:
     """The weights that the config names and, where they are of a run, its config. Errors: CheckpointError."""
-    if mode.teacher_from is None:
-        assert mode.teacher is not None
-        return pretrained.read_one(mode.teacher, config).weights, None
-    origin = lookup.local(mode.teacher_from, lookup.tracking_uri(config))
+    if settings.teacher_from is None:
+        assert settings.teacher is not None
+        return pretrained.read_one(settings.teacher, config).weights, None
+    origin = lookup.local(settings.teacher_from, lookup.tracking_uri(config))
     return weights.read(origin), store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
 
 
@@ -38,7 +38,8 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def build(
-    mode: cfg.ClsTeacher,
+    called: str,
+    settings: cfg.Teacher,
     config: cfg.Config,
     classes: list[str],
     notes: list[str],
@@ -62,13 +63,14 @@ def build(
             f"  images:  {data.listed(classes)}\n  teacher: {data.listed(known)}\n"
             "Take a teacher that was trained on these classes."
         )
-    name, prefix = mode.teacher_network, f"{mode.teacher_network}."
-    held = {name for key in own_weights.arrays if weights.NETWORK.fullmatch(name := key.partition(".")[0])}
+    name, prefix = settings.teacher_network, f"{settings.teacher_network}."
+    key = "mode" if called == "teacher" else f"mode.more_teachers.{called}"
+    held = {owner for array in own_weights.arrays if weights.NETWORK.fullmatch(owner := array.partition(".")[0])}
     if held and name not in held:
         raise CheckpointError(
-            f"mode.teacher_network={name}: {own_weights.origin} has no such network. It has: {', '.join(sorted(held))}"
+            f"{key}.teacher_network={name}: {own_weights.origin} has no such network. It has: {', '.join(sorted(held))}"
         )
-    network = models.build(_model(mode, config, run), len(known), (run or config).data.channels)
+    network = models.build(_model(settings, key, config, run), len(known), (run or config).data.channels)
     if held:
         chosen = {key: value for key, value in own_weights.arrays.items() if key.startswith(prefix)}
     else:
@@ -77,7 +79,7 @@ def build(
     if run is None:
         # A file says nothing of bits and layers.
         teacher = teacher.without_quantization()
-    teacher, _ = weights.translated(teacher, Networks({name: network}), {name: _model(mode, config, run)})
+    teacher, _ = weights.translated(teacher, Networks({name: network}), {name: _model(settings, key, config, run)})
     stored_as = run.compression if run else cfg.NoCompression()
     weights.restructure(Networks({name: network}), (name,), teacher, stored_as)
     summary = weights.initialize(
@@ -85,27 +87,32 @@ def build(
         (name,),
         teacher,
         strict=True,
-        remedy="The teacher needs the architecture and classes it was trained with: model@mode.teacher=…",
+        remedy=f"The teacher needs the architecture and classes it was trained with: model@{key}.teacher=…",
     )
-    notes.append(f"teacher: {summary}")
+    notes.append(f"{called}: {summary}")
     if known != classes:
         order = paddle.to_tensor([known.index(one) for one in classes])
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
-    if run:
-        _adapt_input(network, config.data, run.data, notes)
-        if cut := [key for key in initial.differences(run.data, config.data) if key in CUT]:
-            notes.append(f"teacher: its own pictures were made with {initial.overrides(run.data, cut)}, these are not")
+    _adapt_input(called, network, config.data, _seen(settings, run.data if run else config.data), notes)
+    if run and (cut := [key for key in initial.differences(run.data, config.data) if key in CUT]):
+        notes.append(f"{called}: its own pictures were made with {initial.overrides(run.data, cut)}, these are not")
     return network
 
 
-def _adapt_input(network: nn.Layer, given: cfg.Data, known: cfg.Data, notes: list[str]) -> None:
+def _seen(settings: cfg.Teacher, data: cfg.Data) -> cfg.Data:
+    """How a teacher knows images: as its run had them, but for what the config says."""
+    given = {"mean": settings.teacher_mean, "std": settings.teacher_std, "image_size": settings.teacher_image_size}
+    return replace(data, **{key: value for key, value in given.items() if value is not None})
+
+
+def _adapt_input(called: str, network: nn.Layer, given: cfg.Data, known: cfg.Data, notes: list[str]) -> None:
     """Let a network that knows images in one way be given them in another."""
     matrix, shift = conversion(given, known)
     is_same = given.channels == known.channels and np.allclose(matrix, np.eye(given.channels)) and not shift.any()
     if is_same and given.size == known.size:
         return
     size = "×".join(map(str, known.size))
-    notes.append(f"teacher: it sees the images in its own normalisation and in {size} pixels")
+    notes.append(f"{called}: it sees the images in its own normalisation and in {size} pixels")
     convert = functools.partial(_converted, matrix=matrix, shift=shift)
 
     def adapted(_layer: nn.Layer, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -156,14 +163,14 @@ def resized(images: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(images, size=list(size), **how)
 
 
-def _model(mode: cfg.ClsTeacher, config: cfg.Config, run: cfg.Config | None) -> cfg.Model:
+def _model(settings: cfg.Teacher, key: str, config: cfg.Config, run: cfg.Config | None) -> cfg.Model:
     """The architecture that the config names, else that of the teacher's run, else the student's."""
-    if mode.teacher is not None or run is None:
-        return mode.teacher or config.model
-    model = models.model_of(run, mode.teacher_network)
-    if isinstance(model, cfg.CustomModel) and not mode.trust:
+    if settings.teacher is not None or run is None:
+        return settings.teacher or config.model
+    model = models.model_of(run, settings.teacher_network)
+    if isinstance(model, cfg.CustomModel) and not settings.trust:
         raise ConfigError(
-            f"{mode.teacher_from} was trained with a model of its own, {model.target}, which would be imported and "
-            "called. If you trust whoever made that run: mode.trust=true"
+            f"{settings.teacher_from} was trained with a model of its own, {model.target}, which would be imported and "
+            "called. If you trust whoever made that run: {key}.trust=true"
         )
     return model

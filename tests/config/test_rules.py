@@ -59,7 +59,16 @@ REFUSED = [
     (["mode=cls_distill", "+features@also.features.b=rkd"], "also.features.b.layers names none"),
     (["mode=cls_distill", "mode.peers=1"], "mode.peers=1: must be at least 2"),
     (["mode=cls_distill", "mode.peers=3", "mimic=js_original", "mimic.detach_peer=false"], "one loss of two networks"),
-    (["mode=cls_teacher", "mode.teacher_from=a", "mode.teacher_weights=[1,2]"], "give 1 numbers, of mode.teacher_from"),
+    (["mode=cls_teacher", "mode.teacher_from=a", "mode.teacher_weight=0"], "no teacher counts for anything"),
+    (["mode=cls_teacher", "+mode.more_teachers={big:{teacher_from:a}}"], "Further teachers need a first one"),
+    (
+        ["mode=cls_teacher", "mode.teacher_from=a", "+mode.more_teachers={student1:{teacher_from:b}}"],
+        "not the name of another network",
+    ),
+    (
+        ["mode=cls_teacher", "mode.teacher_from=a", "+mode.more_teachers={big:{trust:true}}"],
+        "big.teacher_from has no value",
+    ),
     (["mode=cls_distill", "mimic=rkd", "data.batch_size=8", "train.accumulate=4"], "at least data.batch_size=12"),
     (["mode=cls_distill", "mimic=dist", "data.batch_size=3", "launch.nproc_per_node=2"], "at least data.batch_size=4"),
     (["data.labels=many", "loss=bce", "mode=cls_distill", "mimic=dkd"], "mimic=kd or mimic=rkd"),

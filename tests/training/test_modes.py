@@ -201,15 +201,16 @@ def test_of_several_peers_each_has_an_optimizer_and_no_gradient_of_others(config
 
 def test_teachers_count_as_their_weights_say(config_of):
     overrides = [
-        "mode=cls_teacher", "mode.teacher_from=a", "mode.more_teachers=[b]", "mode.teacher_weights=[3,1]", "mimic=kl",
+        "mode=cls_teacher", "mode.teacher_from=a", "+mode.more_teachers={second:{teacher_from:b}}",
+        "mode.teacher_weight=3", "mimic=kl",
     ]  # fmt: skip
-    networks, [terms], outputs = several(config_of, *overrides, names=["student"], frozen=["teacher", "teacher1"])
+    networks, [terms], outputs = several(config_of, *overrides, names=["student"], frozen=["teacher", "second"])
     student = outputs["student"].logits
-    first, second = (float(losses.kl_divergence(student, outputs[name].logits)) for name in ("teacher", "teacher1"))
+    first, second = (float(losses.kl_divergence(student, outputs[name].logits)) for name in ("teacher", "second"))
     assert float(terms["mimic/student"]) == pytest.approx(0.75 * first + 0.25 * second, rel=1e-5)
     terms["mimic/student"].backward()
     mixed = 0.75 * paddle.nn.functional.softmax(outputs["teacher"].logits) + 0.25 * paddle.nn.functional.softmax(
-        outputs["teacher1"].logits
+        outputs["second"].logits
     )
     # The gradient is that of following the mean of their probabilities.
     own = paddle.nn.functional.softmax(outputs["student"].logits.detach())

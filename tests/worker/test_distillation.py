@@ -52,12 +52,16 @@ def test_a_student_has_several_teachers_of_its_own_files(built, tmp_path):
         network = built(f"train.seed={seed}").training.networks["student"]
         paths.append(tmp_path / f"{seed}.safetensors")
         save_file({name: value.numpy() for name, value in network.state_dict().items()}, paths[-1])
-    words = ["mode=cls_teacher", f"mode.teacher_from={paths[0]}", f"mode.more_teachers=[{paths[1]}]"]
+    other = f"+mode.more_teachers={{other:{{teacher_from:{paths[1]},teacher_mean:[0.2,0.2,0.2]}}}}"
+    words = ["mode=cls_teacher", f"mode.teacher_from={paths[0]}", other]
     run = built(*words, *SEVERAL, "compression=qat")
-    first, second = (run.training.networks[name].conv1.conv.weight.numpy() for name in ("teacher", "teacher1"))
+    first, second = (run.training.networks[name].conv1.conv.weight.numpy() for name in ("teacher", "other"))
     assert not np.array_equal(first, second)
-    assert [note.partition(" ")[0] for note in run.notes if "images of" in note] == ["teacher:", "teacher1:"]
-    assert all(not name.startswith("teacher") for name in run.training.networks.state_dict())
+    assert [note.partition(" ")[0] for note in run.notes if "images of" in note] == ["teacher:", "other:"]
+    assert [note for note in run.notes if "its own normalisation" in note] == [
+        "other: it sees the images in its own normalisation and in 32×32 pixels"
+    ]
+    assert all(name.startswith("student.") for name in run.training.networks.state_dict())
     assert "mimic/parts/student" in terms_of(run)
 
 

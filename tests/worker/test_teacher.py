@@ -79,7 +79,7 @@ def taught(config_of):
         plain, notes = models.build(run.model, len(KNOWN), run.data.channels), []
         arrays = {f"student.{name}": value.numpy() for name, value in plain.state_dict().items()}
         read = Weights("run", arrays, {}, KNOWN), run
-        network = teacher.build(config.mode, config, CLASSES, notes, read)
+        network = teacher.build("teacher", config.mode, config, CLASSES, notes, read)
         network.eval()
         plain.eval()
         return network, plain, notes
@@ -120,7 +120,7 @@ def test_a_teacher_that_lacks_a_class_of_the_students_is_refused(config_of):
     with pytest.raises(
         CheckpointError, match=r"does not know eel\.\n  images:  cat, dog, eel\n  teacher: cat, dog, yak"
     ):
-        teacher.build(config.mode, config, CLASSES, [], read)
+        teacher.build("teacher", config.mode, config, CLASSES, [], read)
 
 
 def test_what_cannot_be_made_of_an_array_is_said(taught):
