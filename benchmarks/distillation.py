@@ -1,9 +1,11 @@
-"""What a small student reaches on Fashion-MNIST by what it follows of its teacher, after the same steps.
+"""What a small student reaches on Fashion-MNIST by what it follows of its teacher, in the same minutes.
 
-    python -m benchmarks.distillation [--seeds N] [--epochs N] [--teacher-epochs N] [overrides]
+    python -m benchmarks.distillation [--seeds N] [--minutes M] [--teacher-minutes M] [--quick] [overrides]
 
 A larger network is trained once and teaches all students. Each row is a student from random weights with the same
-seeds, data and steps; means are of test top-1. Without a teacher a step is cheaper: the last column has the seconds.
+seeds, data and minutes of training: what a teacher's forward passes take is paid in steps. The last column says which
+rows are behind the best one by more than noise (paired over seeds, 95 % for all pairs at once). `--quick` takes two
+seeds and a few steps of synthetic images: it shows that everything runs, and its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -15,53 +17,86 @@ import sys
 import tempfile
 from pathlib import Path
 
+from runner.report import comparisons
+
 from . import harness
 
 STUDENT, TEACHER = "mobilenet_v3_small_x0_35", "mobilenet_v3_large_x1_0"
-FEATURES = ["features=attention_transfer", "features.layers=[conv2,conv4]", "features.peer_layers=[conv3,conv6]"]
+KD = ["mimic=kd", "mimic.alpha=0.9"]
+LAYERS = ["features.layers=[conv2,conv4]", "features.peer_layers=[conv3,conv6]"]
 ROWS = {
     "labels alone": [],
-    "KD": ["mimic=kd", "mimic.alpha=0.9"],
-    "KD of standardised logits": ["mimic=kd", "mimic.alpha=0.9", "mimic.temperature=2", "mimic.standardize=true"],
+    "KD": KD,
+    "KD of standardised logits": [*KD, "mimic.temperature=2", "mimic.standardize=true"],
     "DKD": ["mimic=dkd"],
     "DIST": ["mimic=dist"],
-    "KD, attention transfer": ["mimic=kd", "mimic.alpha=0.9", *FEATURES],
-}
+    "hints": ["~mimic", "features=hint", *LAYERS],
+    "attention transfer": ["~mimic", "features=attention_transfer", *LAYERS],
+    "DIST, hints at first": [
+        "mimic=dist", "features=hint", *LAYERS, "features.ramp.start=1", "features.ramp.end=0",
+        "features.ramp.epochs=2",
+    ],
+}  # fmt: skip
+QUICK = [
+    "data=synthetic", "data.train_images=48", "data.test_images=16", "data.batch_size=16", "train.epochs=2",
+    "schedule.warmup_epochs=0", "train.threads=1",
+]  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--teacher-epochs", type=int, default=10)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--teacher-minutes", type=float, default=20)
+    parser.add_argument("--quick", action="store_true")
     options, overrides = parser.parse_known_args()
+    seeds = 2 if options.quick else options.seeds
+    length, teachers_length = (
+        QUICK if options.quick else ["data=fashion_mnist", f"train.max_minutes={minutes:g}"]
+        for minutes in (options.minutes, options.teacher_minutes)
+    )
     with tempfile.TemporaryDirectory() as folder:
         teacher = Path(folder) / "teacher"
-        top1, seconds = trained(teacher, f"model={TEACHER}", f"train.epochs={options.teacher_epochs}", *overrides)
-        print(f"teacher: test top-1 {top1:.4f} after {seconds:.0f} s", flush=True)
-        table = []
+        top1, steps = trained(teacher, f"model={TEACHER}", *teachers_length, *overrides)
+        print(f"teacher: test top-1 {top1:.4f} after {steps:,} steps", flush=True)
+        scores: dict[str, dict[int, float]] = {}
+        lengths: dict[str, list[int]] = {}
         for number, (row, words) in enumerate(ROWS.items()):
             mode = ["mode=cls_teacher", f"mode.teacher_from={teacher}"] if words else []
             results = [
                 trained(
-                    Path(folder) / f"{number}-{seed}", f"model={STUDENT}", f"train.epochs={options.epochs}",
-                    f"train.seed={seed}", *mode, *words, *overrides,
+                    Path(folder) / f"{number}-{seed}", f"model={STUDENT}", *length, f"train.seed={seed}", *mode, *words,
+                    *overrides,
                 )
-                for seed in range(options.seeds)
+                for seed in range(seeds)
             ]  # fmt: skip
-            scores, times = zip(*results, strict=True)
-            deviation = statistics.stdev(scores) if len(scores) > 1 else 0.0
-            table.append([row, f"{statistics.mean(scores):.4f}", f"{deviation:.4f}", f"{statistics.mean(times):.0f}"])
-            print(": ".join(table[-1][:2]), flush=True)
-    harness.print_table(["student follows", "test top-1", "deviation over seeds", "seconds"], table)
+            scores[row] = {seed: top1 for seed, (top1, _) in enumerate(results)}
+            lengths[row] = [steps for _, steps in results]
+            print(f"{row}: {statistics.mean(scores[row].values()):.4f}", flush=True)
+    harness.print_table(
+        ["student follows", "test top-1", "deviation over seeds", "steps", "behind"], table(scores, lengths)
+    )
 
 
-def trained(directory: Path, *overrides: str) -> tuple[float, float]:
-    """Test top-1 and the seconds of training of a run."""
+def table(scores: dict[str, dict[int, float]], lengths: dict[str, list[int]]) -> list[list[str]]:
+    """A line for each row: means, and how far it is behind the best and whether that is noise."""
+    behind, lines = comparisons.behind(scores), []
+    for row, values in scores.items():
+        difference, deviation = behind.get(row), statistics.stdev(values.values()) if len(values) > 1 else 0.0
+        told = "best" if row not in behind else "one seed says nothing"
+        if difference:
+            told = f"{difference.mean:.4f} ({'real' if difference.is_real else 'noise'})"
+        mean = statistics.mean(values.values())
+        lines.append([row, f"{mean:.4f}", f"{deviation:.4f}", f"{statistics.mean(lengths[row]):,.0f}", told])
+    return lines
+
+
+def trained(directory: Path, *overrides: str) -> tuple[float, int]:
+    """Test top-1 and the steps of a run."""
     where = [f"hydra.run.dir={directory}", "tracking=none", "deploy.formats=[]", "train.plots=false"]
-    harness.run([sys.executable, "-m", "runner", "data=fashion_mnist", *where, *overrides])
+    harness.run([sys.executable, "-m", "runner", *where, *overrides])
     result = json.loads((directory / "result.json").read_text())
-    return result["final"]["top1"], result["seconds"]
+    return result["final"]["top1"], result["step"]
 
 
 if __name__ == "__main__":

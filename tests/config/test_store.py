@@ -207,3 +207,25 @@ def test_averages_of_earlier_versions_go_on_as_they_began(config_of, tmp_path):
     del plain["train"]["ema_warmup"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
     assert not store.read(tmp_path / "config.yaml").train.ema_warmup
+
+
+def test_teachers_of_several_kinds_read_back_with_all_their_keys(config_of, tmp_path):
+    config = config_of(
+        "mode=cls_teacher",
+        "mode.teacher_from=a",
+        "+mode.more_teachers={big:{teacher_from:b,teacher_weight:2,teacher_image_size:[64,48]}}",
+        "+model@mode.more_teachers.big.teacher=resnet18",
+    )
+    store.write(config, tmp_path / "config.yaml")
+    mode = store.read(tmp_path / "config.yaml").mode
+    assert mode == config.mode
+    assert isinstance(mode.teachers["big"].teacher, cfg.Vision)
+    assert [mode.teachers[name].teacher_weight for name in mode.teachers] == [1, 2]
+
+
+def test_a_run_of_one_teacher_of_an_earlier_version_reads_back(config_of, tmp_path):
+    config = config_of("mode=cls_teacher", "mode.teacher_from=a")
+    plain = store.to_plain(config)
+    plain["mode"] |= {"more_teachers": [], "teacher_weights": []}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert store.read(tmp_path / "config.yaml") == config
