@@ -127,7 +127,7 @@ def test_predictions_are_those_of_the_command(run, finished, pictures, here):
     paths = [str(pictures / f"{name}.png") for name in "ac"]
     done = here("predict", "run", *paths, "--json", cwd=finished)
     expected = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(one.picture, one.label, one.probability) for one in run.predict(paths)] == [
+    assert [(one.picture, one.label, round(one.probability, 6)) for one in run.predict(paths)] == [
         (one["image"], one["classes"][0]["class"], one["classes"][0]["probability"]) for one in expected
     ]
 

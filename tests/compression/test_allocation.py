@@ -16,7 +16,8 @@ from runner.compression.plan import grown
 from runner.errors import ConfigError
 from runner.models import cost
 from runner.training import seeding
-from tests.compression.test_pruning import KINDS, built, evidence, pruned
+from tests.compression.test_pruning import KINDS, built, pruned
+from tests.samples import evidence
 
 SHAPE = (3, 32, 32)
 

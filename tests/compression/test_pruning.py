@@ -15,6 +15,7 @@ from runner.config.criteria import CRITERIA
 from runner.errors import CheckpointError, ConfigError
 from runner.models import cost
 from runner.training import seeding
+from tests.samples import evidence
 
 SMALL = cfg.MobileNetV3(size=cfg.Size.small, scale=0.35)
 KINDS = {
@@ -29,10 +30,6 @@ BY_MACS = {"budget": cfg.Budget.macs, "allocation": cfg.Allocation.sensitivity}
 def built(model=SMALL, seed=0):
     paddle.seed(seed)
     return models.build(model, 10)
-
-
-def evidence(accuracy=lambda: 1.0, batches=lambda: iter(()), engine=None, medians=None):
-    return pruning.Evidence(accuracy, batches, F.cross_entropy, engine, medians)
 
 
 def pruned(network, facts=None, **settings):

@@ -15,6 +15,7 @@ from runner.data import Batch
 from runner.deploy import twin
 from runner.models.ops import custom_relu
 from runner.training import seeding
+from tests.samples import evidence
 
 SMALL = cfg.MobileNetV3(size=cfg.Size.small, scale=0.35)
 
@@ -49,7 +50,7 @@ def test_the_twin_of_a_float_network_has_the_same_logits_bit_for_bit():
 
 def test_so_has_that_of_a_pruned_one():
     network = trained()
-    pruning.prune(network, cfg.Pruning(ratio=0.3), (3, 32, 32), lambda: 1.0)
+    pruning.prune(network, cfg.Pruning(ratio=0.3), (3, 32, 32), evidence())
     plain, quantized = twin.build(network, SMALL, 10, 3)
     assert quantized == []
     assert slim.parameters(plain) == slim.parameters(network) < slim.parameters(trained())
@@ -114,5 +115,5 @@ def test_the_float_twin_of_a_network_with_pact_clips_as_it_does():
 def test_a_network_that_lost_channels_in_an_earlier_run_is_known_as_pruned():
     network = models.build(SMALL, 10)
     assert not twin.is_pruned(twin.build(network, SMALL, 10, 3)[0], SMALL, 10, 3)
-    pruning.prune(network, cfg.Pruning(), (3, 32, 32), lambda: 1.0)
+    pruning.prune(network, cfg.Pruning(), (3, 32, 32), evidence())
     assert twin.is_pruned(twin.build(network, SMALL, 10, 3)[0], SMALL, 10, 3)

@@ -118,6 +118,7 @@ def compose_run(overrides):
     """Compose what would be trained; of a sweep, plan it."""
     if "-m" in overrides:
         compose.register()
+        Path("RUN").mkdir()
         planned = [word for word in overrides if word != "-m"]
         _, planned_sweep, _ = sweep.plan_sweep(planned)
         begins = ("+sweep/optuna=", "experiment=search/")

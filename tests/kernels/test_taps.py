@@ -17,6 +17,7 @@ from runner.kernels.accelerate import accelerate
 from runner.kernels.layers import Accelerated, FusedNorm, stock
 from runner.models import Networks
 from runner.training import seeding
+from tests.samples import evidence
 
 needs_kernels = pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
 SIDE = 64
@@ -165,7 +166,7 @@ def test_finding_out_how_to_read_changes_nothing(compression, training):
     paddle.seed(0)
     network = models.build(MODELS["siamese"], 10)
     if "pruned" in compression:
-        pruning.prune(network, cfg.Pruning(), (3, SIDE, SIDE), lambda: 1.0)
+        pruning.prune(network, cfg.Pruning(), (3, SIDE, SIDE), evidence())
     if "quantized" in compression:
         qat.quantize_and_calibrate(network, cfg.TrainedQuantization(), [pictures()], trained=True)
     accelerate(network, (3, SIDE, SIDE))

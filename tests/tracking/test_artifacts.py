@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from runner.config import store
 from runner.errors import ForeignPath
 from runner.runs import journal
-from runner.tracking import rebuilt, stores
+from runner.tracking import logged_model, rebuilt, stores
 from runner.tracking.artifacts import Artifacts, refuse_foreign
 from runner.tracking.mirror import Mirror
+from tests.test_architecture import PACKAGE, imports
 
 RUN, MODEL = "a" * 32, f"m-{'b' * 32}"
 SERVER = "http://127.0.0.1:5000"
@@ -189,3 +190,20 @@ def test_a_pipe_among_the_files_of_a_run_is_not_waited_for(run):
     assert "inner" in sent
     assert "pipe" not in sent
     assert [path.read_text() for path in (run.parent / "mlartifacts").rglob("all/inner/x.txt")] == ["sent"]
+
+
+def module_of(imported):
+    """The file, relative to the package, that an imported name comes from."""
+    parts = imported.split(".")[1:]
+    for length in range(len(parts), 0, -1):
+        place = "/".join(parts[:length])
+        for file in (f"{place}.py", f"{place}/__init__.py"):
+            if (PACKAGE / file).is_file():
+                return file
+    return "__init__.py"
+
+
+@pytest.mark.parametrize("name", logged_model.MODULES)
+def test_what_goes_along_with_a_logged_model_imports_nothing_that_stays_behind(name):
+    own = {one for one in imports(PACKAGE / name, everywhere=False) if one.split(".")[0] == "runner"}
+    assert {module_of(one) for one in own} <= {*logged_model.MODULES}
