@@ -103,12 +103,12 @@ def kept(network: nn.Layer, groups: Sequence[Group], removed: Removed) -> Kept:
 @contextlib.contextmanager
 def without(network: nn.Layer, cut: Kept) -> Iterator[None]:
     """Within the context the network is cut; afterwards it is as before."""
-    before = _values(network, cut)
+    before, groups = _values(network, cut), shapes.groups(network)
     shapes.cut(network, cut)
     try:
         yield
     finally:
-        shapes.replace(network, before)
+        shapes.replace(network, before, groups)
 
 
 @contextlib.contextmanager

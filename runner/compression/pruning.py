@@ -9,7 +9,7 @@ from paddle import nn
 
 from .. import config as cfg
 from ..errors import ConfigError
-from . import allocation, dependencies, importance, patterns, shapes
+from . import allocation, dependencies, importance, patterns, shapes, slim
 from .allocation import Costs, Counts, Division
 from .dependencies import Group
 from .plan import Evidence, Plan, grown
@@ -123,6 +123,8 @@ def cut(
 
 def _groups(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape) -> list[Group]:
     """Those that may lose filters. Errors: ConfigError where the criterion can score none."""
+    if slim.fake_quantized(network):
+        raise ConfigError(f"{type(network).__name__} is quantized, and pruning comes first: use compression=fpgm_qat.")
     found = dependencies.find(network, input_shape)
     scored = [group for group in found if importance.can_be_scored(network, group, settings)]
     if found and not scored:

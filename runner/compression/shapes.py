@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -52,12 +52,31 @@ def taken(value: np.ndarray, axes: Mapping[int, Sequence[int]]) -> np.ndarray:
     return value
 
 
-def replace(network: nn.Layer, values: Mapping[str, np.ndarray]) -> None:
-    """Give parameters other values, of other shapes too, by their names in the state."""
+def replace(network: nn.Layer, values: Mapping[str, np.ndarray], groups: Mapping[str, int] | None = None) -> None:
+    """Give parameters other values, of other shapes too, by their names in the state.
+
+    `groups`: those of the convolutions, where channels come back: a depthwise one with a single channel is like any
+    other.
+    """
     own = network.state_dict()
     for name, value in values.items():
         put(own[name], value)
     sync_attributes(network)
+    for name, layer in _convolutions(network):
+        if groups and layer._groups != groups[name]:
+            layer._groups = groups[name]
+            layer._in_channels = layer.weight.shape[1] * layer._groups
+
+
+def groups(network: nn.Layer) -> dict[str, int]:
+    """Convolution → its groups."""
+    return {name: layer._groups for name, layer in _convolutions(network)}
+
+
+def _convolutions(network: nn.Layer) -> Iterator[tuple[str, nn.Conv2D]]:
+    for name, layer in network.named_sublayers(include_self=True):
+        if isinstance(layer, nn.Conv2D):
+            yield name, layer
 
 
 def put(tensor: Tensor, value: np.ndarray) -> None:
@@ -89,8 +108,4 @@ def sync_attributes(network: nn.Layer) -> None:
 
 def channels(network: nn.Layer) -> dict[str, int]:
     """Convolution → its filters."""
-    return {
-        name: layer.weight.shape[0]
-        for name, layer in network.named_sublayers(include_self=True)
-        if isinstance(layer, nn.Conv2D)
-    }
+    return {name: layer.weight.shape[0] for name, layer in _convolutions(network)}

@@ -113,6 +113,8 @@ def test_taylor_scores_are_the_squared_changes_of_the_loss_by_differences():
 
 def test_taylor_leaves_modes_gradients_and_chance_alone():
     network = built(KINDS["resnet18"])
+    # Finding what can be cut tries it, which lets gradients go.
+    groups = one_group(network)
     F.cross_entropy(network(paddle.randn([2, *SHAPE])), paddle.zeros([2], "int64")).backward()
     network.train()
     network.layer2.eval()
@@ -127,7 +129,7 @@ def test_taylor_leaves_modes_gradients_and_chance_alone():
         return values, gradients, frozen, [layer.training for layer in network.sublayers()], seeding.state()
 
     before = state()
-    scored(network, "taylor")
+    importance.taylor(network, groups, batches(), F.cross_entropy)
     assert state() == before
 
 
@@ -150,6 +152,18 @@ def test_latency_is_bounded_by_what_was_measured():
     plan = pruned(network, timed(network, base=whole / 4), ratio=0.4, budget=cfg.Budget.latency, channel_multiple=1)
     assert (whole / 4 + plan.macs[1] / 1e6) <= 0.6 * (whole * 5 / 4)
     assert [macs for macs, _ in plan.latency] == sorted((macs for macs, _ in plan.latency), reverse=True)
+
+
+def test_channels_come_back_to_depthwise_convolutions_that_had_one_left():
+    network = built()
+    images = paddle.randn([2, *SHAPE])
+    network.eval()
+    before = network(images).numpy()
+    groups = dependencies.find(network, SHAPE)
+    least = dependencies.kept(network, groups, [np.arange(1, group.units) for group in groups])
+    with dependencies.without(network, least):
+        assert min(shapes.groups(network).values()) == max(shapes.groups(network).values()) == 1
+    np.testing.assert_array_equal(network(images).numpy(), before)
 
 
 def test_a_latency_that_no_pruning_reaches_is_refused():

@@ -137,7 +137,7 @@ def test_predict_names_what_it_cannot_use(pictures, arguments, code, said):
 
 def test_runs_lists_every_run_with_its_status_mode_and_accuracy(tmp_path):
     assert run(*TINY, "tracking=none", "mode=cls_distill", cwd=tmp_path).returncode == 0
-    assert run(*TINY, "tracking=none", "checkpoint.init_from=nowhere", cwd=tmp_path).returncode == 3
+    assert run(*TINY, "tracking=none", "checkpoint.init_from=.", cwd=tmp_path).returncode == 3
     slow = ["data=synthetic", "model=custom", "model.target=tests.samples:slow", "tracking=none", "train.log_every=1"]
     running = start(*slow, "hydra.run.dir=outputs/slow", cwd=tmp_path)
     wait_until(lambda: has_logged(tmp_path / "outputs" / "slow"), process=running)
