@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -70,6 +70,17 @@ def composed(*overrides: str) -> Config:
     compose.register()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         return store.from_composition(hydra_compose("config", list(overrides)))
+
+
+@pytest.fixture(autouse=True)
+def _gradients_are_recorded_afterwards() -> Iterator[None]:
+    """What a test leaves off would spoil those behind it, and what the package leaves off a training."""
+    yield
+    if paddle := sys.modules.get("paddle"):
+        recorded, dynamic = paddle.is_grad_enabled(), paddle.in_dynamic_mode()
+        paddle.set_grad_enabled(True)
+        assert recorded, "gradients are off"
+        assert dynamic, "Paddle is in static mode"
 
 
 @pytest.fixture(scope="session")

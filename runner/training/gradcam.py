@@ -143,7 +143,8 @@ def _replaced(network: nn.Layer, place: Place, change: Callable[[Tensor], Tensor
 def _leaf(network: nn.Layer, place: Place) -> Iterator[list[Tensor]]:
     """Within the context what is at the place is kept, and gradients are recorded from there on alone."""
     found: list[Tensor] = []
-    with contextlib.ExitStack() as recording:
+    # What records ends before what does not: each gives back the mode that it has met.
+    with paddle.no_grad(), contextlib.ExitStack() as recording:
 
         def begin(values: Tensor) -> Tensor:
             recording.enter_context(paddle.enable_grad())
@@ -152,7 +153,7 @@ def _leaf(network: nn.Layer, place: Place) -> Iterator[list[Tensor]]:
             found.append(leaf)
             return leaf
 
-        with paddle.no_grad(), _replaced(network, place, begin):
+        with _replaced(network, place, begin):
             yield found
 
 
