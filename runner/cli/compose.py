@@ -8,7 +8,7 @@ import re
 import secrets
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from omegaconf.errors import (
 from .. import files, terminal
 from ..config import GROUPS, NAMED, Callback, Checkpoint, Config, CustomMetric, Optuna, Train
 from ..config import store as config_store
-from ..config.keys import unknown_key
+from ..config.keys import types_of, unknown_key
 from ..config.store import keys_of, without_value
 from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, nearest
 from ..launch.command import Command
@@ -37,6 +37,9 @@ from .config_dir import choices, config_dir
 
 #: What Hydra says of `mimic=[kd,dist]`.
 TWO_LOSSES = re.compile(r"schema/(mimic|features)/(\w+)'.*is not a subclass of", re.DOTALL)
+
+#: What Hydra says of `compression=lsq compression.prune={ratio:0.4}`.
+KEYS_OF_NULL = re.compile(r"'NoneType' object has no attribute 'get'\s+full_key: (\S+)")
 
 
 def register() -> None:
@@ -140,6 +143,8 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
         return ConfigError(
             f"{group} takes one choice. Add a further one by a name of its own: +{group}@also.{group}.{choice}={choice}"
         )
+    if null := KEYS_OF_NULL.search(str(error)):
+        return _null(null[1])
     if isinstance(last, AssertionError):
         return ConfigError(
             f"{_first_line(error)}\nThe key is below one that is null: choose a value for that one first."
@@ -154,6 +159,24 @@ def _unknown_key(error: ConfigAttributeError | ConfigKeyError, overrides: Sequen
     override = next((text for text in overrides if of_key.match(text)), "")
     known = keys_of(error.parent_node._get_root()) if error.parent_node is not None else []
     return unknown_key(key, valid, known, override)
+
+
+def _null(key: str) -> ConfigError:
+    """Keys of what is null, and the choice that gives it keys."""
+    group, _, name = key.partition(".")
+    having = [
+        schema.kind  # type: ignore[attr-defined]
+        for schema in GROUPS.get(group, ())
+        for field in fields(schema)
+        if field.name == name and field.default_factory is not MISSING
+    ]
+    kinds = [
+        kind
+        for kind, schemas in GROUPS.items()
+        if any(isinstance(hint, type) and issubclass(schema, hint) for hint in types_of(key) for schema in schemas)
+    ]
+    choice = f"{group}={'|'.join(having)}" if having else f"{kinds[0]}@{key}=CHOICE" if kinds else "a value"
+    return ConfigError(f"{key} is null here and has no keys. Choose {choice} first, then {key}.KEY=VALUE")
 
 
 def _misfit(error: ValidationError) -> ConfigError:

@@ -131,8 +131,8 @@ def ranking(division: Division, scores: Sequence[np.ndarray]) -> Counts:
 def sensitivity(division: Division, losses: Sequence[dict[float, float]]) -> Counts:
     """Every group loses the share that costs the same part of the accuracy: `losses` are its curves, share → part.
 
-    Where even the largest measured shares leave too much, as little as may be left. Li et al., Pruning Filters for
-    Efficient ConvNets, ICLR 2017, prune by such curves.
+    Where even the largest measured shares leave too much, every group loses the same part of what these leave. Li et
+    al., Pruning Filters for Efficient ConvNets, ICLR 2017, prune by such curves.
     """
 
     def counts(shares: Sequence[float]) -> Counts:
@@ -147,7 +147,8 @@ def sensitivity(division: Division, losses: Sequence[dict[float, float]]) -> Cou
 
     shares = at(_smallest(lambda loss: division.fits(counts(at(loss)))))
     if not division.fits(counts(shares)):
-        return division.least()
+        more = _smallest(lambda more: division.fits(counts([share + more * (1 - share) for share in shares])))
+        return counts([share + more * (1 - share) for share in shares])
     # Accuracy on few images comes in steps, and the first may already take more than is wanted.
     part = _smallest(lambda part: division.fits(counts([part * share for share in shares])))
     return counts([part * share for share in shares])

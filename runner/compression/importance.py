@@ -10,7 +10,7 @@ import paddle
 from paddle import Tensor, nn
 
 from .. import config as cfg
-from ..config.criteria import BN_SCALE, CRITERIA, TAYLOR, Scores
+from ..config.criteria import BN_SCALE, CRITERIA, CUSTOM, TAYLOR, Scores
 from ..config.targets import load_target
 from ..errors import ConfigError
 from ..models.input_check import preserved
@@ -52,6 +52,12 @@ def of_units(
                  for layer in group.layers], axis=0)
         for group in groups
     ]  # fmt: skip
+
+
+def check(network: nn.Layer, groups: Sequence[Group], settings: cfg.Pruning) -> None:
+    """Errors: ConfigError for a user-defined criterion that is not found, or gives no scores of the first layer."""
+    if settings.criterion == CUSTOM:
+        of_filters(settings)(network.state_dict()[f"{groups[0].layers[0]}.weight"].numpy())
 
 
 def scales(network: nn.Layer) -> set[str]:

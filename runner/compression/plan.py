@@ -34,7 +34,7 @@ class Plan:
     macs: tuple[int, int]
     """MACs of one image before and after."""
     params: tuple[int, int]
-    """Trainable parameters before and after."""
+    """Parameters before and after."""
     whole: list[str] = field(default_factory=list)
     """Convolutions that should have lost some and did not: their channels are bound to what cannot be pruned."""
     filters: tuple[int, int] = (0, 0)

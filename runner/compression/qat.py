@@ -30,7 +30,6 @@ class Pact(nn.Layer):
         self.alpha = self.create_parameter([1], default_initializer=Constant(20.0))
 
     def forward(self, activation: Tensor) -> Tensor:
-        # Pruning traces in Paddle's old representation, which lost `abs`.
         bound = F.relu(self.alpha) + F.relu(-self.alpha)
         return activation - F.relu(activation - bound) + F.relu(-bound - activation)
 

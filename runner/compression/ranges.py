@@ -48,17 +48,27 @@ def measure(
 ) -> dict[str, float]:
     """Layer → the magnitude that bounds its input, over all images, in eval mode; nothing of the network changes.
 
-    images: batches, each float32 [n, 3, S, S].
+    images: batches, each float32 [n, 3, S, S]. Errors: ConfigError for a layer that is never called, and for one whose
+    inputs are not finite.
     """
     layers = dict(network.named_sublayers())
     calibrators: dict[str, slim.Calibrator | Histogram] = {
         name: Histogram(bits) if algorithm is cfg.Algorithm.mse else slim.Calibrator(algorithm, bits, percentile)
         for name in names
     }
+    called = set()
+
+    def observe(name: str, layer: nn.Layer, activation: Tensor) -> None:
+        if not bool(paddle.isfinite(activation).all()):
+            raise ConfigError(
+                f"compression.quantize: the input of layer {name} is not finite (NaN or infinite), so it has no range. "
+                f"Begin with weights that give finite numbers, or add compression.quantize.skip=[{name}]"
+            )
+        called.add(name)
+        calibrators[name].observe(layer, activation)
+
     hooks = [
-        layers[name].register_forward_pre_hook(
-            lambda layer, inputs, watching=calibrators[name]: watching.observe(layer, inputs[0])
-        )
+        layers[name].register_forward_pre_hook(lambda layer, inputs, own=name: observe(own, layer, inputs[0]))
         for name in names
     ]
     try:
@@ -69,6 +79,11 @@ def measure(
     finally:
         for hook in hooks:
             hook.remove()
+    if unused := [name for name in names if name not in called]:
+        raise ConfigError(
+            f"compression.quantize: no evaluation of {type(network).__name__} calls {', '.join(unused)}, so there is "
+            f"nothing to measure a range of. Add compression.quantize.skip=[{','.join(unused)}]"
+        )
     return {name: max(SMALLEST, calibrator.magnitude()) for name, calibrator in calibrators.items()}
 
 

@@ -224,7 +224,7 @@ class Compression:
     kind: str = "???"
     """What the choice is; set by it."""
     prune: Optional[Pruning] = None
-    """What is cut off before training."""
+    """What is cut off before or while training."""
     quantize: Optional[Quantization] = None
     """What becomes integers."""
 
@@ -238,11 +238,11 @@ class NoCompression(Compression):
 
 @dataclass
 class Fpgm(Compression):
-    """Prune, then train."""
+    """Prune before or while training."""
 
     kind: str = "fpgm"
     prune: Pruning = field(default_factory=Pruning)
-    """What is cut off before training."""
+    """What is cut off before or while training."""
 
 
 @dataclass
@@ -269,7 +269,7 @@ class FpgmQat(Compression):
 
     kind: str = "fpgm_qat"
     prune: Pruning = field(default_factory=Pruning)
-    """What is cut off before training."""
+    """What is cut off before or while training."""
     quantize: TrainedQuantization = field(default_factory=TrainedQuantization)
     """What becomes integers."""
 

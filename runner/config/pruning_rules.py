@@ -12,7 +12,9 @@ from . import (
     Budget,
     Config,
     Format,
+    LearntQuantization,
     Level,
+    Penalty,
     Pruning,
     RkdFeatures,
     TrainedQuantization,
@@ -37,7 +39,7 @@ def problems(config: Config) -> Iterator[str]:
 def _criterion(prune: Pruning) -> Iterator[str]:
     if prune.criterion not in NAMES:
         yield (
-            f"compression.prune.criterion={prune.criterion}: there is no such criterion."
+            f"compression.prune.criterion={prune.criterion}: unknown criterion."
             f"{nearest(prune.criterion, NAMES)} Valid: {', '.join(NAMES)}"
         )
     if prune.criterion == CUSTOM and prune.target is None:
@@ -64,7 +66,7 @@ def _amount(config: Config, prune: Pruning) -> Iterator[str]:
         yield "compression.prune.ratio=0.0: nothing would be removed. Give it a value: compression.prune.ratio=0.5"
     if prune.budget is Budget.latency and not config.deploy.bench_s:
         yield (
-            "compression.prune.budget=latency needs a measurement, and deploy.bench_s=0 is none. Use "
+            "compression.prune.budget=latency needs a measurement, and deploy.bench_s=0 turns it off. Use "
             "deploy.bench_s=0.3, or compression.prune.budget=macs."
         )
     if prune.budget is Budget.latency and Format.onnx not in config.deploy.formats:
@@ -89,13 +91,13 @@ def _time(config: Config, prune: Pruning) -> Iterator[str]:
             f"compression.prune.begin_epoch={begin}: how many epochs a run has is not known with train.max_minutes. "
             "Use train.epochs, or prune before training: compression.prune.begin_epoch=null"
         )
-    elif last >= train.epochs and not config.debug.fast_dev_run:
+    elif train.max_steps is None and last >= train.epochs and not config.debug.fast_dev_run:
         yield (
             f"compression.prune.begin_epoch={begin}, parts={prune.parts} and every_epochs={prune.every_epochs} make "
             f"the last cut before epoch {last}, and train.epochs={train.epochs}. Train longer, such as "
             f"train.epochs={last + 2}, or cut earlier."
         )
-    if isinstance(config.compression.quantize, TrainedQuantization):
+    if isinstance(config.compression.quantize, (TrainedQuantization, LearntQuantization)):
         yield (
             f"compression.prune.begin_epoch={begin}: networks that simulate integers cannot be pruned. Prune before "
             "training, compression.prune.begin_epoch=null, or in a run of its own (compression=fpgm), and begin "
@@ -116,6 +118,11 @@ def _time(config: Config, prune: Pruning) -> Iterator[str]:
 
 def _penalty(prune: Pruning) -> Iterator[str]:
     if not prune.sparsity:
+        if prune.penalty is Penalty.decoupled:
+            yield (
+                "compression.prune.penalty=decoupled shrinks nothing with sparsity=0. Add "
+                "compression.prune.sparsity=0.0001, or drop it."
+            )
         return
     if prune.criterion != BN_SCALE:
         yield (

@@ -88,5 +88,7 @@ def read(folder: Path) -> Quantization | None:
     quantization: Quantization | None = stored.read_json(folder / QUANTIZATION, Quantization)
     for layer in quantization.layers if quantization else []:
         if len(layer.weight_range) != 2 or layer.weights < 1 or not 2 <= layer.weight_bits <= 8:
-            raise Damaged(f"{folder / QUANTIZATION} is damaged: no layer is {layer.name}. {stored.REMEDY}")
+            raise Damaged(
+                f"{folder / QUANTIZATION} is damaged: its entry for layer {layer.name} is invalid. {stored.REMEDY}"
+            )
     return quantization

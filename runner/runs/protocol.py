@@ -71,8 +71,14 @@ class Heartbeat:
 
     @contextlib.contextmanager
     def behind_the_last_step(self) -> Iterator[None]:
-        """Within the context a thread gives signs of life: what is done there takes as long as it takes."""
+        """Within the context the run is trained, and what is done there takes as long as it takes."""
         self._write(TRAINED)
+        with self.beating():
+            yield
+
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        """Within the context a thread gives signs of life: what is done there takes as long as it takes."""
         over = threading.Event()
 
         def beat_while_inside() -> None:

@@ -208,7 +208,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
     training.precision.step(training.optimizations)
     for optimization, rate in zip(training.optimizations, reading.rates, strict=True):
         if training.pruner and is_decoupled(training):
-            pruning.shrink(optimization, training.networks, training.pruner, rate)
+            pruning.shrink_scales(optimization, training.networks, training.pruner, rate)
         optimization.schedule.step()
     for average in filter(None, (training.ema, training.average)):
         average.update(step, training.freezing.has)

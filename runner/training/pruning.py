@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .state import Training
 
 
-class Pruner(Protocol):
+class GradualPruning(Protocol):
     """What cuts the networks of a run between its epochs, in all processes alike."""
 
     settings: cfg.Pruning
@@ -72,7 +72,7 @@ def _cut_state(optimization: Optimization, cut: Kept) -> None:
         optimizer.forget()
 
 
-def penalty(networks: Networks, pruner: Pruner) -> dict[str, Tensor]:
+def penalty(networks: Networks, pruner: GradualPruning) -> dict[str, Tensor]:
     """λ·Σ|γ| over the normalisation layers of each network, `sparsity/<network>` → scalar; 0 behind the last cut.
 
     Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017, eq. 1.
@@ -86,12 +86,12 @@ def penalty(networks: Networks, pruner: Pruner) -> dict[str, Tensor]:
 
 
 @paddle.no_grad()
-def shrink(optimization: Optimization, networks: Networks, pruner: Pruner, rate: float) -> None:
+def shrink_scales(optimization: Optimization, networks: Networks, pruner: GradualPruning, rate: float) -> None:
     """γ ← sign(γ)·max(|γ| - rate·λ, 0): the proximal step of that penalty, whatever an optimizer makes of gradients.
 
     Parikh and Boyd, Proximal Algorithms, 2014, section 6.5.2.
     """
-    if pruner.is_complete:
+    if pruner.is_complete or not pruner.settings.sparsity:
         return
     for name in optimization.networks:
         for scale in _scales(networks[name]):

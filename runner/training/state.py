@@ -18,7 +18,7 @@ from .evaluation import Evaluation
 from .modes import Mode
 from .optimizers import Optimization
 from .precision import Precision
-from .pruning import Pruner
+from .pruning import GradualPruning
 
 
 class Unread(TypedDict, total=False):
@@ -87,7 +87,7 @@ class Training:
     """The student's average that teaches it, in the weights of a frozen network."""
     clock: Clock | None = None
     """Where the run ends by the clock."""
-    pruner: Pruner | None = None
+    pruner: GradualPruning | None = None
     """What cuts the networks between epochs."""
     freezing: Freezing = field(init=False)
     """What does not train; by default nothing."""

@@ -12,6 +12,7 @@ from paddle import Tensor
 from .. import compression, data, models
 from .. import config as cfg
 from ..deploy import latency
+from ..runs.protocol import Heartbeat
 from ..training import modes
 from .stage import Stage, accuracy, sample
 
@@ -22,24 +23,27 @@ STATISTICS_BATCHES = 32
 def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
     """Prune the trained networks, then fake-quantize them, as the config asks; returns what was pruned of each."""
     plan: dict[str, Any] = {}
-    settings, loaders = config.compression, stage.loaders
+    settings = config.compression
     if settings.quantize:
         compression.slim.check_versions()
-    for name in stage.networks.trained:
-        network = stage.networks[name]
-        if settings.prune:
-            shape, facts = config.data.input_shape, evidence(config, stage, name)
-            if settings.prune.begin_epoch is not None:
-                # What can never be cut as much is refused now.
-                plan[name] = compression.pruning.begin(network, settings.prune, shape, facts).as_json()
-                continue
-            pruned = compression.pruning.prune(network, settings.prune, shape, facts)
-            stage.notes.append(f"pruned {name}: {pruned}")
-            plan[name] = pruned.as_json()
-            compression.statistics.restore(network, calibration_images(loaders, STATISTICS_BATCHES))
-        if settings.quantize:
-            _quantize(config, stage, name, settings.quantize)
+    with Heartbeat().beating():
+        for name in stage.networks.trained:
+            if settings.prune:
+                plan[name] = _prune(config, stage, name, settings.prune)
+            if settings.quantize:
+                _quantize(config, stage, name, settings.quantize)
     return plan
+
+
+def _prune(config: cfg.Config, stage: Stage, name: str, settings: cfg.Pruning) -> dict[str, Any]:
+    """Prune a network before it is trained; of one that is pruned later, refuse what can never be cut as much."""
+    network, shape, facts = stage.networks[name], config.data.input_shape, evidence(config, stage, name)
+    if settings.begin_epoch is not None:
+        return compression.pruning.begin(network, settings, shape, facts).as_json()
+    pruned = compression.pruning.prune(network, settings, shape, facts)
+    stage.notes.append(f"pruned {name}: {pruned}")
+    compression.statistics.restore(network, calibration_images(stage.loaders, STATISTICS_BATCHES))
+    return pruned.as_json()
 
 
 def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantization) -> None:
@@ -59,6 +63,8 @@ def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantiz
         case _:
             names = compression.ranges.quantizable(network, settings)
             compression.bits.check(network, settings, names)
+            # A layer that is never called has no range at the end either.
+            compression.ranges.measure(network, names, compression.ranges.first(images, 1), settings.activation_bits)
             return
     if settings.average_weight_bits is not None and not trained:
         report("fewer bits were tried on random weights, which says little: begin with a trained run, such as "

@@ -27,13 +27,14 @@ NOISE_IMAGES = 64
 
 
 def measure(
-    directory: Path, config: cfg.Config, stage: Stage, classifier: Classifier, plan: dict[str, Any],
-    origin: tuple[str, nn.Layer] | None, images: int, tell: Callable[[int, int], None],
+    directory: Path, config: cfg.Config, name: str, pointer: str, stage: Stage, classifier: Classifier,
+    plan: dict[str, Any], origin: tuple[str, nn.Layer] | None, images: int, tell: Callable[[int, int], None],
 ) -> Effects | None:  # fmt: skip
     """Of a network that has integers or was pruned; None of any other.
 
-    `plan`: what was pruned of it, if anything; `origin`: the network that it was pruned from, with what it is called;
-    `images`: how many of the validation split are looked at, or where none is, of training.
+    `name`: which network it is; `pointer`: whose weights it has, `final`, `best` or `last`; `plan`: what was pruned of
+    it, if anything; `origin`: the network that it was pruned from, with what it is called; `images`: how many of the
+    validation split are looked at, or where none is, of training.
     """
     network = classifier.network
     if not slim.fake_quantized(network) and not plan:
@@ -50,7 +51,7 @@ def measure(
     measured = Effects(len(labels), split)
     if slim.fake_quantized(network):
         measured.rounded = effects.of_integers(network, batches, decide, labels, tell)
-        known = _noise(directory, config, classifier, batches)
+        known = _noise(directory, config, name, pointer, classifier, batches)
         for layer in measured.rounded.layers:
             if described := known.get(layer.name):
                 layer.own_noise, layer.noise = described.output_snr_db, described.accumulated_snr_db
@@ -60,19 +61,16 @@ def measure(
 
 
 def _noise(
-    directory: Path, config: cfg.Config, classifier: Classifier, batches: list[Tensor]
+    directory: Path, config: cfg.Config, name: str, pointer: str, classifier: Classifier, batches: list[Tensor]
 ) -> dict[str, QuantizedLayer]:  # fmt: skip
-    """Layer → what its export says of its noise, or what is measured where nothing was exported; none without either.
-
-    The noise is that of the deployed network.
-    """
+    """Layer → what the export of this network says of its noise, or what is measured where none was; none without."""
     layers = slim.fake_quantized(classifier.network)
     written = quantization.read(directory / EXPORT)
-    if written is None or written.network != config.deploy.network:
-        reference = finished.reference(directory, config, len(classifier.classes))
+    if written is None or written.network != name or pointer != "final":
+        reference = finished.reference(directory, config, len(classifier.classes), name, pointer)
         if reference is None:
             return {}
         images = np.concatenate([batch.numpy() for batch in batches[:1]])[:NOISE_IMAGES]
-        written = noise.measure(config.deploy.network, classifier.network, reference, images)
+        written = noise.measure(name, classifier.network, reference, images)
     described = {layer.name: layer for layer in written.layers}
     return described if described.keys() == layers.keys() else {}

@@ -118,17 +118,22 @@ def _is_another_set(directory: Path, config: cfg.Config, pointer: str) -> bool:
     return now.get("train") != state.read(Path(chosen.origin)).splits.get("train")
 
 
-def reference(directory: Path, config: cfg.Config, classes: int) -> nn.Layer | None:
-    """The float network that the deployed one's integers were made of; None without integers, and where it is gone."""
+def reference(
+    directory: Path, config: cfg.Config, classes: int, name: str | None = None, pointer: str = "final"
+) -> nn.Layer | None:
+    """The float network that the integers of one (None: the deployed one) were made of, with the weights of a pointer.
+
+    None without integers, and where it is gone.
+    """
     if config.compression.quantize is None:
         return None
     # Calibration may have rounded the weights that it ended with.
     calibrated = isinstance(config.compression, cfg.Ptq)
     try:
-        chosen = weights.read(directory, "best" if calibrated else "final")
+        chosen = weights.read(directory, "best" if calibrated else pointer)
     except CheckpointError:
         return None
-    return float_network(config, config.deploy.network, chosen, classes)
+    return float_network(config, name or config.deploy.network, chosen, classes)
 
 
 def float_network(config: cfg.Config, name: str, chosen: weights.Weights, classes: int) -> nn.Layer:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from paddle import nn
 
 from .. import compression
 from .. import config as cfg
@@ -15,7 +16,9 @@ from ..compression.shapes import Kept
 from ..errors import ConfigError
 from ..kernels.autotune import autotuning_off
 from ..models import macs
+from ..runs.protocol import Heartbeat
 from ..training import pruning as following
+from ..training import seeding
 from ..training.state import Training
 from .compress import STATISTICS_BATCHES, calibration_images, evidence
 from .stage import Stage
@@ -23,7 +26,7 @@ from .stage import Stage
 
 @dataclass
 class Gradual:
-    """The cuts of a run (`training.pruning.Pruner`)."""
+    """The cuts of a run (`training.pruning.GradualPruning`)."""
 
     config: cfg.Config
     settings: cfg.Pruning
@@ -51,7 +54,7 @@ class Gradual:
 
     def cut(self, training: Training) -> str:
         """Cut every network once more; says what is left of each."""
-        with autotuning_off():
+        with autotuning_off(), Heartbeat().beating():
             texts = [f"{name}: {self._cut(training, name)}" for name in training.networks.trained]
         return f"pruned ({self._cuts} of {self.settings.parts}) {'; '.join(texts)}"
 
@@ -60,7 +63,10 @@ class Gradual:
 
         def choose() -> tuple[Kept, dict[str, Any]]:
             facts = evidence(self.config, self.stage, name)
-            kept, plan = pruning.cut(network, self.settings, shape, facts, Plan(**self.plans[name]))
+            # This process alone asks for scores, and a user-defined criterion may draw.
+            random_state = seeding.state()
+            kept, plan = pruning.choose_cut(network, self.settings, shape, facts, Plan(**self.plans[name]))
+            seeding.restore(random_state)
             return kept, plan.as_json()
 
         kept, self.plans[name] = ranks.broadcast_from_first(choose)
@@ -73,8 +79,23 @@ class Gradual:
         return Plan(**self.plans[name])
 
     def _measure_statistics(self, training: Training, name: str) -> None:
-        """As pruning before training does. All processes do, since layers may wait for each other's batches."""
+        """Those of a network and of its averages, as pruning before training does.
+
+        All processes do, since layers may wait for each other's batches.
+        """
         network = training.networks[name]
+        shapes.replace(network, self._measured(training, network))
+        if training.ema:
+            with training.ema.applied():
+                averaged = self._measured(training, network)
+            for key, value in averaged.items():
+                shapes.put(training.ema.averages[f"{name}.{key}"], value)
+        if training.average and name == "student":
+            teacher = training.networks["average"]
+            shapes.replace(teacher, self._measured(training, teacher))
+
+    def _measured(self, training: Training, network: nn.Layer) -> dict[str, np.ndarray]:
+        """The statistics of a network with the weights that it has now, the same in all processes."""
         statistics.restore(network, calibration_images(training.loaders, STATISTICS_BATCHES))
 
         def measured() -> dict[str, np.ndarray]:
@@ -82,7 +103,7 @@ class Gradual:
             return {key: value.numpy() for key, value in own if key.endswith(("._mean", "._variance"))}
 
         # Machines may differ in a last bit.
-        shapes.replace(network, training.ranks.broadcast_from_first(measured))
+        return training.ranks.broadcast_from_first(measured)
 
 
 def begin(

@@ -93,16 +93,26 @@ def build(
     if known != classes:
         order = paddle.to_tensor([known.index(one) for one in classes])
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
-    _adapt_input(called, network, config.data, _seen(settings, run.data if run else config.data), notes)
+    seen = _seen(settings, key, run.data if run else config.data)
+    _adapt_input(called, network, config.data, seen, notes)
     if run and (cut := [key for key in initial.differences(run.data, config.data) if key in CUT]):
         notes.append(f"{called}: its own pictures were made with {initial.overrides(run.data, cut)}, these are not")
     return network
 
 
-def _seen(settings: cfg.Teacher, data: cfg.Data) -> cfg.Data:
-    """How a teacher knows images: as its run had them, but for what the config says."""
+def _seen(settings: cfg.Teacher, key: str, data: cfg.Data) -> cfg.Data:
+    """How a teacher knows images: as its run had them, but for what the config says.
+
+    Errors: ConfigError for other than a number for each channel.
+    """
     given = {"mean": settings.teacher_mean, "std": settings.teacher_std, "image_size": settings.teacher_image_size}
-    return replace(data, **{key: value for key, value in given.items() if value is not None})
+    for name in ("mean", "std"):
+        if (values := given[name]) is not None and len(values) != data.channels:
+            raise ConfigError(
+                f"{key}.teacher_{name}={values}: needs a number for each channel, and the teacher takes images of "
+                f"{data.channels}. Give it {data.channels}, or leave it out."
+            )
+    return replace(data, **{name: value for name, value in given.items() if value is not None})
 
 
 def _adapt_input(called: str, network: nn.Layer, given: cfg.Data, known: cfg.Data, notes: list[str]) -> None:
@@ -171,6 +181,6 @@ def _model(settings: cfg.Teacher, key: str, config: cfg.Config, run: cfg.Config 
     if isinstance(model, cfg.CustomModel) and not settings.trust:
         raise ConfigError(
             f"{settings.teacher_from} was trained with a model of its own, {model.target}, which would be imported and "
-            "called. If you trust whoever made that run: {key}.trust=true"
+            f"called. If you trust whoever made that run: {key}.trust=true"
         )
     return model

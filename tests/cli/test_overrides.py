@@ -7,6 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.cli.compose import config_of
 from runner.cli.overrides import readable
 from runner.cli.train import _overrides_first
 from runner.config import store
@@ -152,3 +153,18 @@ def test_any_text_without_a_meaning_of_hydra_s_own_is_taken_as_it_is(text):
 def test_overrides_may_stand_behind_flags():
     given = ["mode=cls", "--cfg", "job", "name=x", "~features", "-cd", "a=b", "--info"]
     assert _overrides_first(given, False) == ["mode=cls", "name=x", "~features", "--cfg", "job", "-cd", "a=b", "--info"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["compression=lsq", "compression.prune={ratio:0.4}"],
+            r"compression\.prune is null here .* Choose compression=fpgm\|fpgm_qat first, then compression",
+        ),
+        (["mode=cls_distill", "mode.peer={scale:0.5}"], r"mode\.peer is null here .* Choose model@mode\.peer=CHOICE"),
+    ],
+)
+def test_keys_of_what_is_null_are_refused_with_the_choice_that_has_them(words, message):
+    with pytest.raises(ConfigError, match=message):
+        config_of(words)

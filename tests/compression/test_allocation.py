@@ -188,7 +188,7 @@ def test_several_cuts_end_where_one_does(budget):
     network, facts = built(), evidence()
     plan, seen = pruning.begin(network, settings, SHAPE, facts), []
     for _ in range(3):
-        kept, plan = pruning.cut(network, settings, SHAPE, facts, plan)
+        kept, plan = pruning.choose_cut(network, settings, SHAPE, facts, plan)
         shapes.cut(network, kept)
         seen.append(plan.macs[1])
     assert seen[0] > seen[1] > seen[2] == cost.macs(network, SHAPE)
@@ -205,3 +205,32 @@ def test_the_least_that_may_be_left_is_one_multiple_of_channels():
     assert set(division.least()) == {8}
     assert allocation.uniform(division) == division.least()
     assert allocation.ranking(division, [np.zeros(group.units) for group in groups]) == division.least()
+
+
+@pytest.mark.parametrize("ratio", [0.82, 0.85])
+def test_where_the_largest_measured_shares_leave_too_much_no_more_goes_than_is_wanted(ratio):
+    widths = [64, 128, 256, 512]
+    channels = [3, *widths]
+    layers = [[nn.Conv2D(*pair, 3, padding=1), nn.BatchNorm2D(pair[1])] for pair in itertools.pairwise(channels)]
+    network = nn.Sequential(*itertools.chain(*layers), nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(512, 10))
+    groups = dependencies.find(network, SHAPE)
+    assert [group.units for group in groups] == widths
+    division = allocation.Division(groups, widths, 8, lambda counts: sum(counts) <= (1 - ratio) * sum(widths))
+    curve = dict.fromkeys((0.2, 0.4, 0.6, 0.8), 0.0)
+    left = sum(allocation.sensitivity(division, [curve] * 4))
+    assert (1 - ratio) * sum(widths) - 4 * 8 < left <= (1 - ratio) * sum(widths)
+
+
+def test_the_last_of_several_cuts_is_as_fast_as_is_wanted():
+    """On a machine where half as many MACs take more than half the time of what was measured before training."""
+    settings = cfg.Pruning(criterion="l2_norm", ratio=0.4, budget=cfg.Budget.latency, begin_epoch=1, parts=2,
+                           channel_multiple=1)  # fmt: skip
+    network = built()
+    whole = cost.macs(network, SHAPE)
+    plan = pruning.begin(network, settings, SHAPE, timed(network, base=0.0))
+    slower = evidence(engine=lambda: cost.macs(network, SHAPE),
+                      medians=lambda engines: [(one / whole) ** 0.9 for one in engines])  # fmt: skip
+    for _ in range(2):
+        kept, plan = pruning.choose_cut(network, settings, SHAPE, slower, plan)
+        shapes.cut(network, kept)
+    assert (plan.macs[1] / whole) ** 0.9 < 0.62

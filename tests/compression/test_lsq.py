@@ -14,9 +14,10 @@ from paddle import nn
 from runner import config as cfg
 from runner import models
 from runner.checkpoints import weights
-from runner.compression import lsq, slim
+from runner.compression import lsq, ptq, qat, slim
 from runner.compression.rounding import Rounding
 from runner.deploy import to_onnx, twin
+from runner.errors import ConfigError
 from runner.kernels.accelerate import accelerate
 from runner.kernels.layers import stock
 from runner.models import Networks
@@ -182,3 +183,33 @@ def test_the_file_has_the_learnt_ranges_exactly(tmp_path, monkeypatch, bits):
     assert max(int(np.abs(value).max()) for value in integers) <= most
     first = np.float32(slim.activation_range(stored) / 127)
     assert any(value.size == 1 and value.dtype == np.float32 and value == first for value in constants.values())
+
+
+class Odd(Small):
+    """With a layer that an evaluation has no use for, and a scale before the last layer."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.head, self.scale = nn.Linear(4, 5), scale
+
+    def forward(self, x):
+        return self.fc(self.scale * F.relu(self.conv(x)).mean([2, 3]))
+
+
+WAYS = {
+    "lsq": (lsq.quantize_and_calibrate, cfg.LearntQuantization, ()),
+    "qat": (qat.quantize_and_calibrate, cfg.TrainedQuantization, (True,)),
+    "ptq": (ptq.quantize_and_calibrate, cfg.CalibratedQuantization, ()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_layer_that_has_no_range_is_refused_with_what_leaves_it_out(way):
+    quantize, settings, further = WAYS[way]
+    with pytest.raises(ConfigError, match=r"calls head, .* Add compression\.quantize\.skip=\[head\]"):
+        quantize(Odd(), settings(), [images()], *further)
+    with pytest.raises(ConfigError, match=r"input of layer fc is not finite .*skip=\[fc\]"):
+        quantize(Odd(float("nan")), settings(skip=["head"]), [images()], *further)
+    network = Odd()
+    quantize(network, settings(skip=["head"]), [images()], *further)
+    assert slim.fake_quantized(network).keys() == {"conv", "fc"}

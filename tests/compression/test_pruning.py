@@ -446,3 +446,9 @@ def test_layers_made_after_pruning_have_names_of_their_own():
         qat.quantize(network, cfg.TrainedQuantization())
     names = [parameter.name for network in networks for parameter in network.parameters()]
     assert len(names) == len(set(names))
+
+
+def test_a_criterion_that_is_missing_is_found_before_the_first_cut():
+    settings = cfg.Pruning(criterion="custom", target="tests.samples:missing", begin_epoch=20)
+    with pytest.raises(ConfigError, match="has no 'missing'"):
+        pruning.begin(built(), settings, (3, 32, 32), evidence())

@@ -151,6 +151,13 @@ REFUSED = [
         "may depend on the number of channels, which",
     ),
     (["compression=fpgm_qat", "compression.prune.begin_epoch=1"], "simulate integers cannot be pruned"),
+    (["compression=fpgm", "compression.prune.penalty=decoupled"], "shrinks nothing with sparsity=0"),
+    (
+        ["mode=cls_teacher", "mode.teacher_from=a", "mode.teacher_image_size=[1,2,3]"],
+        "mode.teacher_image_size=[64,256]",
+    ),
+    (["mode=cls_teacher", "mode.teacher_from=a", "mode.teacher_image_size=abc"], "mode.teacher_image_size=224"),
+    (["mode=cls_teacher", "mode.teacher_from=a", "mode.teacher_image_size=0"], "mode.teacher_image_size=224"),
     (["compression=fpgm", "compression.prune.sparsity=1e-4"], "Add compression.prune.criterion=bn_scale, or drop it"),
     (
         ["compression=fpgm", "compression.prune.criterion=bn_scale", "compression.prune.sparsity=1e-4"],
@@ -250,6 +257,10 @@ def test_a_metric_of_ones_own_in_parts_is_refused_with_the_way_to_give_it():
 def test_a_warm_up_longer_than_a_fast_dev_run_is_accepted(config_of):
     config = config_of("+debug=fast_dev_run", "data=synthetic", "schedule.warmup_epochs=99", "train.device=cpu")
     assert experiment.build(config).training.steps == 2
+
+
+def test_cuts_of_a_run_whose_steps_are_given_may_be_behind_its_usual_epochs(config_of):
+    config_of("compression=fpgm", "compression.prune.begin_epoch=60", "train.max_steps=100000")
 
 
 def test_a_warm_up_longer_than_max_steps_is_refused(config_of):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import os
+
 import numpy as np
-import paddle
 import pytest
 
-from runner.compression import pruning, shapes
+from runner.compression import pruning, shapes, statistics
 from runner.compression.plan import Plan
 from runner.errors import ConfigError
+from runner.runs import protocol
 from runner.training import pruning as following
+from runner.training import seeding
 from runner.training.loop import fit, train_step
 from runner.training.state import Ending
 from runner.worker import experiment
-from runner.worker.compress import evidence
+from runner.worker.compress import STATISTICS_BATCHES, calibration_images, evidence
 from tests.checkpoints.test_resume import Keeping
 
 #: 4 batches an epoch.
@@ -40,7 +44,7 @@ def test_the_state_of_optimizers_and_averages_loses_the_same_channels(config_of,
     one_step(run)
     network, [optimization] = training.networks["student"], training.optimizations
     facts = evidence(run.config, pruner.stage, "student")
-    kept, _ = pruning.cut(network, pruner.settings, (3, 32, 32), facts, Plan(**run.plan["student"]))
+    kept, _ = pruning.choose_cut(network, pruner.settings, (3, 32, 32), facts, Plan(**run.plan["student"]))
     own = optimization.optimizer._accumulators
 
     def states():
@@ -108,8 +112,9 @@ def test_scales_shrink_until_the_last_cut_and_the_term_is_logged(config_of, tmp_
     sums = {}
     for sparsity in (0.0, 0.05):
         run = experiment.build(
-            config_of(*RUN, *words, f"compression.prune.sparsity={sparsity}", f"compression.prune.penalty={penalty}",
-                      "optimizer.lr=0.05", "optimizer.weight_decay=0"))  # fmt: skip
+            config_of(*RUN, *words, "optimizer.lr=0.05", "optimizer.weight_decay=0",
+                      *([f"compression.prune.sparsity={sparsity}", f"compression.prune.penalty={penalty}"] if sparsity
+                        else [])))  # fmt: skip
         (tmp_path / str(sparsity) / "checkpoints").mkdir(parents=True)
         watching = Keeping(tmp_path / str(sparsity), run, last=4)
         fit(run.training, watching)
@@ -135,11 +140,46 @@ def test_what_can_never_be_cut_is_refused_before_training(config_of):
         experiment.build(config_of(*RUN, *words))
 
 
-def test_a_cut_changes_nothing_by_chance(config_of):
-    run = experiment.build(config_of(*RUN, "compression.prune.criterion=taylor"))
-    before = paddle.get_rng_state()[0].__getstate__()
+@pytest.mark.parametrize("words", [["criterion=taylor"], ["criterion=custom", "target=tests.samples:by_chance"]])
+def test_a_cut_changes_nothing_by_chance(config_of, words):
+    run = experiment.build(config_of(*RUN, *(f"compression.prune.{word}" for word in words)))
+    before = seeding.state()
     run.training.pruner.cut(run.training)
-    assert paddle.get_rng_state()[0].__getstate__() == before
+    assert seeding.state() == before
+
+
+@pytest.mark.parametrize("words", [["train.ema=0.9"], ["mode.average=true", "mimic=kl"]])
+def test_averages_have_statistics_of_their_own_weights_behind_a_cut(config_of, words):
+    run = experiment.build(config_of(*RUN, *words))
+    training = run.training
+    one_step(run)
+    training.pruner.cut(training)
+    if training.ema:
+        found = {name.partition(".")[2]: value.numpy() for name, value in training.ema.averages.items()}
+        with training.ema.applied():
+            network = copy.deepcopy(training.networks["student"])
+    else:
+        network = copy.deepcopy(training.networks["average"])
+        found = {name: value.numpy() for name, value in network.state_dict().items()}
+    statistics.restore(network, calibration_images(training.loaders, STATISTICS_BATCHES))
+    own = training.networks["student"].state_dict()
+    moved = 0
+    for name, value in network.state_dict().items():
+        if name.endswith(("._mean", "._variance")):
+            np.testing.assert_allclose(found[name], value.numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
+            moved += not np.allclose(found[name], own[name].numpy(), rtol=1e-4, atol=1e-5)
+    assert moved
+
+
+def test_a_cut_gives_signs_of_life_and_is_not_the_end_of_training(config_of, monkeypatch):
+    run = experiment.build(config_of(*RUN))
+    end, begin = os.pipe()
+    monkeypatch.setenv(protocol.HEARTBEAT, str(begin))
+    monkeypatch.setattr(protocol, "BEAT_EVERY_S", 0.01)
+    run.training.pruner.cut(run.training)
+    os.close(begin)
+    with open(end, "rb") as signs:
+        assert set(signs.read(10)) == set(protocol.BEAT)
 
 
 @pytest.mark.slow

@@ -158,3 +158,18 @@ def test_a_teacher_gives_features_of_images_as_it_knows_them(config_of, tmp_path
     assert [one.shape[2] for one in losses[0][1:]] == [6, 3]
     for one, other in zip(*losses, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3 * np.abs(other).max())
+
+
+def test_how_a_teacher_sees_images_has_a_number_for_each_of_its_channels(config_of):
+    config, run = config_of(*STUDENT, "mode.teacher_mean=[0.5,0.5]"), config_of(*trained.SMALL, "data=synthetic")
+    plain = models.build(run.model, len(KNOWN), 3)
+    read = Weights("run", {f"student.{name}": value.numpy() for name, value in plain.state_dict().items()}, {}, KNOWN)
+    with pytest.raises(ConfigError, match=r"^mode\.teacher_mean=\[0\.5, 0\.5\]: needs a number for each channel"):
+        teacher.build("teacher", config.mode, config, CLASSES, [], (read, run))
+
+
+def test_a_model_of_a_further_teachers_own_is_trusted_by_its_own_key(config_of):
+    run = cfg.Config(model=cfg.CustomModel(target="a.b:c"))
+    read = Weights("run", {}, {}, CLASSES), run
+    with pytest.raises(ConfigError, match=r"made that run: mode\.more_teachers\.big\.trust=true$"):
+        teacher.build("big", cfg.Teacher(teacher_from="run"), config_of(*STUDENT), CLASSES, [], read)

@@ -173,7 +173,16 @@ def _effects(
     origin = _origin(options, config, tested.classifier.classes, notes) if plan else None
     with terminal.progress("comparing layers") as tell:
         measured = effects.measure(
-            directory, config, tested.stage, tested.classifier, plan, origin, options.limit, tell
+            directory,
+            config,
+            options.network,
+            options.weights,
+            tested.stage,
+            tested.classifier,
+            plan,
+            origin,
+            options.limit,
+            tell,
         )
     if measured:
         _show(measured)
