@@ -52,6 +52,7 @@ def contents(directory):
     }
 
 
+@pytest.mark.slow
 def test_a_run_of_the_first_version_ends_evaluates_and_predicts_again(old, finished, tmp_path, capsys):
     before = contents(old)
     assert runs.state(old).status == "LOST"

@@ -94,6 +94,17 @@ COMPOSITIONS = {
 }  # fmt: skip
 
 
+#: Those with convolutions that the fast suite resumes.
+CONVOLUTIONAL = (
+    "two optimizers, learnt ranges",
+    "hints, ramps, two optimizers, averages",
+    "dropout, augmented",
+    "peers, quantized, features",
+    "pruned in stages, averages",
+    "head first, then all, averages",
+)
+
+
 class Keeping:
     """Keeps a checkpoint whenever the loop offers one, and asks to stop behind a step."""
 
@@ -147,8 +158,8 @@ def uninterrupted(tmp_path_factory, config_of):
 
 def stops(name):
     """Steps to stop behind: within an epoch, behind a checkpoint within one, and at its end."""
-    quick = LINEAR[0] in COMPOSITIONS[name]
-    return [pytest.param(name, stop, marks=[] if quick or stop == 9 else pytest.mark.slow) for stop in (4, 6, 9)]
+    quick = (4, 6, 9) if LINEAR[0] in COMPOSITIONS[name] else (9,) if name in CONVOLUTIONAL else ()
+    return [pytest.param(name, stop, marks=[] if stop in quick else pytest.mark.slow) for stop in (4, 6, 9)]
 
 
 @pytest.mark.parametrize(("name", "stop"), [case for name in COMPOSITIONS for case in stops(name)])

@@ -20,7 +20,9 @@ from . import helpers
 PICTURES = [content for _, content in odd_pictures()]
 
 
-@pytest.fixture(scope="module", params=["crop", "pad", "stretch"])
+@pytest.fixture(
+    scope="module", params=["crop", *(pytest.param(how, marks=pytest.mark.slow) for how in ("pad", "stretch"))]
+)
 def run(request, tmp_path_factory):
     """The folder of a run with exported files."""
     folder = tmp_path_factory.mktemp("odd")

@@ -125,6 +125,7 @@ def test_one_that_stalls_says_where_it_was_and_the_next_goes_on(jobs):
     assert sweep.run("1", ["beat"]).status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_signals_to_the_command_reach_it(jobs):
     sweep = jobs()
     outcome = sweep.run("0", ["beat"], ["signal", os.getpid(), "SIGINT"], ["until", "SIGINT"], [130])

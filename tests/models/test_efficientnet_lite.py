@@ -43,7 +43,7 @@ def test_every_parameter_is_trained():
 
 
 @pytest.mark.skipif(bool(native.unavailable()), reason="no compiler")
-@pytest.mark.parametrize("side", [64, 75])
+@pytest.mark.parametrize("side", [pytest.param(64, marks=pytest.mark.slow), 75])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_kernels_compute_all_of_it_as_paddle_does(side, training):
     paddle.seed(0)

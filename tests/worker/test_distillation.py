@@ -38,8 +38,15 @@ def terms_of(run):
     return {name.removeprefix("train/loss/") for name in witness.logs[-1][1] if name.startswith("train/loss/")}
 
 
-@pytest.mark.parametrize("compression", ["qat", "fpgm"])
-@pytest.mark.parametrize("mode", ["cls_distill", "cls_distill_multiopt"])
+@pytest.mark.parametrize(
+    ("mode", "compression"),
+    [
+        ("cls_distill", "qat"),
+        ("cls_distill_multiopt", "fpgm"),
+        pytest.param("cls_distill", "fpgm", marks=pytest.mark.slow),
+        pytest.param("cls_distill_multiopt", "qat", marks=pytest.mark.slow),
+    ],
+)
 def test_three_peers_train_with_several_losses_and_every_compression(built, mode, compression):
     run = built(f"mode={mode}", "mode.peers=3", *SEVERAL, f"compression={compression}")
     kinds = ("ce", "mimic", "mimic/parts", "mimic/order", "features", "features/relations")

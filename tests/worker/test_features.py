@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -45,8 +46,18 @@ def logged(run):
     return [values for _, values in witness.logs]
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-@pytest.mark.parametrize("mode", ["cls_distill", "cls_distill_multiopt", "cls_teacher"])
+MODES = ("cls_distill", "cls_distill_multiopt", "cls_teacher")
+#: Of each mode one with, and of each compression; the slow tests have all of them.
+DIAGONAL = list(zip(MODES, COMPRESSIONS, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("mode", "compression"),
+    [
+        pytest.param(*case, marks=[] if case in DIAGONAL else pytest.mark.slow)
+        for case in itertools.product(MODES, COMPRESSIONS)
+    ],
+)
 def test_attention_transfer_trains_with_every_mode_and_compression(built, teacher, mode, compression):
     words = teacher if mode == "cls_teacher" else [f"mode={mode}"]
     lines = logged(built(*words, *AT, f"compression={compression}"))

@@ -158,7 +158,7 @@ def as_before(run):
     (run / "result.json").write_text(json.dumps(result))
 
 
-@pytest.mark.parametrize("monitor", ["val/student/top1", "val/student/loss"])
+@pytest.mark.parametrize("monitor", [pytest.param("val/student/top1", marks=pytest.mark.slow), "val/student/loss"])
 def test_a_run_from_before_the_list_is_read_compared_and_resumed(tmp_path, capsys, monitor):
     old, new = tmp_path / "old", tmp_path / "new"
     composed = ["data.limit=48", f"train.monitor={monitor}", "train.max_steps=4"]

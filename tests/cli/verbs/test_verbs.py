@@ -24,7 +24,13 @@ LENGTH = ["model=mobilenet_v3_small_x0_35", "data.limit=60", "data.batch_size=12
           "schedule.warmup_epochs=1", "train.patience=2", "deploy.formats=[]"]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=CASES)
+#: The slow tests have the others.
+QUICK = ("cls with averages", "cls_teacher")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in CASES]
+)
 def trained(request, tmp_path_factory):
     """(folder, result) of a run of each mode in `run`."""
     folder = tmp_path_factory.mktemp("trained")
