@@ -81,7 +81,7 @@ def test_what_is_written_is_read_and_what_is_damaged_is_named(tmp_path):
     content = json.loads((tmp_path / QUANTIZATION).read_text())
     content["layers"][0]["weight_bits"] = 99
     (tmp_path / QUANTIZATION).write_text(json.dumps(content))
-    with pytest.raises(Damaged, match="no layer is 0"):
+    with pytest.raises(Damaged, match="its entry for layer 0 is invalid"):
         quantization.read(tmp_path)
 
 
