@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from runner.cli.config_dir import choices
 from tests.docs.pages import PAGES, ROOT
 
 
@@ -72,3 +73,14 @@ def test_files_that_a_page_names_are_there(page):
 def anchor_of(heading):
     """How a heading is linked to."""
     return re.sub(r"[^\w\- ]", "", heading.lstrip("# ")).strip().lower().replace(" ", "-")
+
+
+def test_the_table_of_the_readme_has_every_choice_of_its_groups():
+    rows = re.findall(r"^\| `\+?([\w/]+)` \| (.+?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) > 12
+    for group, cells in rows:
+        named = set(re.findall(r"`([^`]+)`", cells))
+        if group == "experiment":
+            assert {f"{choice.split('/')[0]}/*" for choice in choices()[group]} <= named
+        elif group != "model":
+            assert set(choices()[group]) <= named, group
