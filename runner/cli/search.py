@@ -7,7 +7,8 @@ import importlib.util
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from ..config.monitor import monitored
 from ..errors import ConfigError
 from ..runs import study as studies
 from ..runs import sweep
-from ..runs.journal import JOURNAL
+from ..runs.journal import latest
 from ..runs.pruner import STOPPED_EARLY, Reading
 from ..runs.study import JOB, ORIGIN
 from . import spaces, warm_start
 
-#: What a study knows of itself: its space, the seconds that it took, and since when it is under way.
-SPACE, SECONDS, SINCE = "space", "seconds", "since"
+#: What a study knows of itself: its space, what it makes large or small, its seconds, and since when it is under way.
+SPACE, GOALS, SECONDS, SINCE = "space", "goals", "seconds", "since"
+#: Events by which a job is known to be alive: those that only its own worker adds.
+SIGNS = ("metrics", "checkpoint")
 #: Reasons that are shown why jobs of an earlier sweep are left out.
 REASONS = 5
 
@@ -63,7 +66,9 @@ class Search:
                 "Choose another name (name=NAME) or folder (hydra.sweep.dir=DIR)."
             )
         self.study = studies.create(directory, directions)
-        if [one.name.lower() for one in self.study.directions] != directions:
+        goals = [self.metric, *(cost.name for cost in self.options.minimize)]
+        known_directions = [one.name.lower() for one in self.study.directions]
+        if known_directions != directions or self.study.user_attrs.get(GOALS, goals) != goals:
             raise ConfigError(
                 f"The search in {directory} has other goals. Repeat its train.monitor and sweep.optuna.minimize."
             )
@@ -73,6 +78,7 @@ class Search:
                 "(name=NAME) and begin with what it found: sweep.warm_start=[DIR]"
             )
         self.study.set_user_attr(SPACE, spaces.to_json(space))
+        self.study.set_user_attr(GOALS, goals)
         self._count_time_of_a_killed_command()
 
     def begin_with(self, composed: Any) -> None:
@@ -88,16 +94,28 @@ class Search:
             print(f"{folder}: the search begins with {len(found)} of its jobs{f'. Left out: {why}' if why else ''}")
 
     def run(self, launcher: Any) -> None:
-        """Choose, launch and note results until there is nothing left to do."""
+        """Choose, launch and note results until there is nothing left to do.
+
+        Errors: what a job raised that is no user's mistake, in the end, as Hydra's own sweepers do.
+        """
+        points = self._points()
+        if points and points > self.options.trials:
+            print(
+                f"sweep.optuna.sampler=grid: {points - self.options.trials} of {points} points are left out. All of "
+                f"them: sweep.optuna.trials={points}"
+            )
+        defects: list[Exception] = []
         unfinished = self._unfinished()
         while batch := self._next(unfinished):
             unfinished = unfinished[len(batch) :]
             with self._clocked():
                 for group in _consecutive(batch):
                     jobs = [[*spaces.overrides(trial.params), *self.fixed] for trial in group]
-                    launcher.launch(jobs, initial_job_idx=_job(group[0]))
+                    defects += _defects(launcher.launch(jobs, initial_job_idx=_job(group[0])))
             for trial in batch:
                 self._tell(trial)
+        if defects:
+            raise defects[0]
 
     def _next(self, unfinished: Sequence[Any]) -> list[Any]:
         """The trials that are to run beside each other now; none at the end."""
@@ -114,10 +132,14 @@ class Search:
         limit = self.settings.max_minutes
         return limit is not None and self.study.user_attrs.get(SECONDS, 0.0) >= 60 * limit
 
-    def _most(self) -> int:
+    def _points(self) -> int | None:
+        """How many points a grid has; None of what is no grid."""
         if self.options.sampler is not cfg.SearchSampler.grid:
-            return self.options.trials
-        return min(self.options.trials, math.prod(len(one.points() or []) for one in self.space.values()))
+            return None
+        return math.prod(len(one.points() or []) for one in self.space.values())
+
+    def _most(self) -> int:
+        return min(self.options.trials, self._points() or self.options.trials)
 
     def _ask(self, job: int) -> Any:
         """A new trial, with its number and its values in the study."""
@@ -196,7 +218,8 @@ class Search:
         """Add the time until the last sign of life of a job, where a command could not."""
         since = self.study.user_attrs.get(SINCE)
         if since:
-            signs = [(job / JOURNAL).stat().st_mtime for job in sweep.jobs(self.directory) if (job / JOURNAL).exists()]
+            # What a job's end is added to by others, later, is no sign.
+            signs = [next(latest(job, SIGNS), {"time": since})["time"] for job in sweep.jobs(self.directory)]
             self._add_seconds(max([since, *signs]))
 
     def _add_seconds(self, until: float) -> None:
@@ -231,6 +254,16 @@ def sampler(options: cfg.Optuna, job: int, space: spaces.Space) -> Any:
             points = itertools.product(*(one.points() or [] for one in space.values()))
             point = dict(zip(space, next(itertools.islice(points, job, None)), strict=True))
             return samplers.PartialFixedSampler(point, samplers.RandomSampler(seed=seed))
+
+
+def _defects(returns: Iterable[Any]) -> Iterator[Exception]:
+    """What jobs raised, of their `hydra.core.utils.JobReturn`; each is shown at once with its traceback."""
+    for one in returns:
+        try:
+            one.return_value  # noqa: B018
+        except Exception as error:
+            traceback.print_exception(error)
+            yield error
 
 
 def _job(trial: Any) -> int | None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -36,14 +37,17 @@ class Dimension:
     integer: bool = False
 
     def points(self) -> list[Any] | None:
-        """All values; None where there is no end of them."""
+        """All values, none above `high`; None where there is no end of them."""
         if self.choices:
             return list(self.choices)
         step = self.step or (1 if self.integer and not self.log else None)
         if step is None:
             return None
         kind = int if self.integer else float
-        return [kind(self.low + place * step) for place in range(int((self.high - self.low) / step + 1e-9) + 1)]
+        # As the numbers are written: in binary 3 * 0.1 is above 0.3.
+        low, high, distance = (Decimal(str(number)) for number in (self.low, self.high, step))
+        last = int((high - low) / distance + Decimal("1e-9"))
+        return [kind(min(low + place * distance, high)) for place in range(last + 1)]
 
     def distribution(self) -> Any:
         """The same as Optuna has it. Imports Optuna."""
@@ -78,13 +82,18 @@ def of(space: Mapping[str, cfg.Parameter], parsed: Iterable[Override]) -> tuple[
     parsed = list(parsed)
     own = {one.key_or_group for one in parsed}
     found = {key: of_parameter(one) for key, one in space.items() if key.lstrip("+").partition(ENTRY)[0] not in own}
-    fixed = []
+    fixed: list[tuple[str, str]] = []
     for one in parsed:
+        key = one.get_key_element()
+        name = key.lstrip("+~")
+        # The last word on a key counts.
+        found = {other: dimension for other, dimension in found.items() if other.lstrip("+") != name}
         if one.is_sweep_override():
-            found[one.get_key_element()] = of_override(one)
+            fixed = [(other, text) for other, text in fixed if other != name]
+            found[key] = of_override(one)
         else:
-            fixed.append(f"{one.get_key_element()}={one.get_value_element_as_str()}")
-    return found, fixed
+            fixed.append((name, f"{key}={one.get_value_element_as_str()}"))
+    return found, [text for _, text in fixed]
 
 
 def read(space: Mapping[str, cfg.Parameter], overrides: list[str]) -> tuple[Space, list[str]]:
@@ -108,7 +117,13 @@ def of_override(one: Override) -> Dimension:
         integer = isinstance(value.start, int) and isinstance(value.end, int)
         if value.start >= value.end:
             raise ConfigError(f"{one.input_line}: the interval is empty.")
-        return Dimension((), value.start, value.end, "log" in value.tags, None, integer)
+        log = "log" in value.tags
+        if log and value.start <= 0:
+            raise ConfigError(
+                f"{one.input_line}: with log the interval of {one.key_or_group} must begin above 0, not at "
+                f"{value.start:g}. Give it a small number, such as 1e-5, or drop tag(log,…)."
+            )
+        return Dimension((), value.start, value.end, log, None, integer)
     if one.value_type is ValueType.RANGE_SWEEP and not value.shuffle:
         # As without a search: the number behind the last one is not among them.
         numbers: list[Any] = list(one.sweep_iterator())

@@ -85,8 +85,8 @@ def _run(
             raise ConfigError(f"{error}\n{hint}") from error
         except RunFailed:
             # An engine breaks in its own way when it is told to stop, and a search where no job has a result.
-            failed = all(runs.state(path).status == "FAILED" for path in sweep.jobs(directory))
-            if not failed and not sweep.asked_to_stop(directory):
+            states = [runs.state(path).status for path in sweep.jobs(directory)]
+            if set(states) != {"FAILED"} and not sweep.asked_to_stop(directory):
                 raise
         finally:
             command.template.close()
@@ -136,7 +136,8 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool]:
         space, _ = spaces.of(settings.optuna.space, [*params, *parsed])
         spaces.refuse(settings.optuna, space)
         jobs, varied = settings.optuna.parallel, [*space]
-    if settings.pruner is not cfg.Pruner.none and (repeated := [key for key in varied if key in sweep.REPEATS]):
+    repeated = [key for key in varied if key.lstrip("+") in sweep.REPEATS]
+    if repeated and settings.pruner is not cfg.Pruner.none:
         raise ConfigError(
             f"sweep.pruner={settings.pruner.name} would end the unlucky runs of each configuration, and the means of "
             f"those left would say too much: {', '.join(repeated)} is varied. Use sweep.pruner=none."

@@ -57,7 +57,7 @@ def trials(folder: Path, composed: Any, search: cfg.Optuna, space: spaces.Space)
 
 def _trial(job: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) -> Any:
     """Errors: Unfit, Damaged, ConfigError."""
-    from optuna.trial import TrialState, create_trial
+    from optuna.trial import TrialState
 
     state = runs.state(job)
     if state.status not in ("FINISHED", STOPPED_EARLY):
@@ -81,14 +81,24 @@ def _trial(job: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) ->
     }  # fmt: skip
     if state.status == STOPPED_EARLY:
         values = Reading(job, f"val/{monitored(config.train.monitor)}").in_order()
-        return create_trial(state=TrialState.PRUNED, intermediate_values=dict(enumerate(values, 1)), **known)
+        return _made(state=TrialState.PRUNED, intermediate_values=dict(enumerate(values, 1)), **known)
     assert state.result
     if missing := [cost.name for cost in search.minimize if cost.name not in state.result.final]:
         raise Unfit(f"it has no {', '.join(missing)}")
     values = spaces.values(search, state.result)
     if not all(map(math.isfinite, values)):
         raise Unfit("what it monitored is not a number")
-    return create_trial(values=values, **known)
+    return _made(values=values, **known)
+
+
+def _made(**known: Any) -> Any:
+    """A `optuna.trial.FrozenTrial`. Errors: Unfit where Optuna does not take it."""
+    from optuna.trial import create_trial
+
+    try:
+        return create_trial(**known)
+    except ValueError as error:
+        raise Unfit(f"it is none of this space: {error}") from error
 
 
 def _plain(composed: Any, key: str) -> Any:
@@ -118,7 +128,9 @@ def _value(key: str, dimension: spaces.Dimension, leaves: Mapping[str, Any], wri
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise Unfit(f"it has no number for {key}")
     points = dimension.points()
-    near = min(points, key=lambda point: abs(point - value)) if points else value
-    if not dimension.low <= value <= dimension.high or not math.isclose(near, value, rel_tol=1e-9, abs_tol=1e-12):
+    allowed = points or [min(max(value, dimension.low), dimension.high)]
+    near = min(allowed, key=lambda point: abs(point - value))
+    # What an earlier version tried may be a rounding beside a point.
+    if not math.isclose(near, value, rel_tol=1e-9, abs_tol=1e-12):
         raise Unfit(f"its {key} is {value:g}, which is not in the space")
     return near

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import get_origin
@@ -9,6 +10,15 @@ from typing import get_origin
 from ..errors import ConfigError, nearest
 from . import GROUPS, Config, Cost, CustomData, Parameter, Pictures, Pruner, SearchSampler
 from .keys import types_of, walk
+
+#: A character that no key of a mapping on a command line has: Hydra's grammar takes it only in quotes, and there none.
+UNTYPEABLE = re.compile(r"[^A-Za-z0-9_\-/+.$%*@?|\\()\[\]{}:=, \t]")
+#: Digits as Hydra reads them, and what it reads as something else than a text.
+NUMBER = r"[0-9](_?[0-9])*"
+MEANING = re.compile(
+    rf"true|false|null|[+-]?(nan|inf|{NUMBER}|({NUMBER}\.?|({NUMBER})?\.{NUMBER})(e[+-]?{NUMBER})?)",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 def refuse_search(config: Config) -> None:
@@ -41,12 +51,28 @@ def problems(config: Config) -> Iterator[str]:
             yield f"sweep.optuna.space has '{place}', and the config has no such key.{nearest(place, [*keys, *GROUPS])}"
         elif entry and not is_group(place) and not any(get_origin(one) is dict for one in types_of(place.lstrip("+"))):
             yield f"sweep.optuna.space has '{key}', and {place} holds no mapping with entries."
+        elif entry and not is_group(place):
+            yield from _entry(key, entry)
         for problem in _parameter(parameter):
             yield f"sweep.optuna.space.{key}: {problem}"
     if {Cost.size_mb, Cost.latency_ms_p50} & set(search.minimize) and not config.deploy.formats:
         yield (
             "sweep.optuna.minimize: size and latency are those of the exported file, and deploy.formats=[] exports "
             "none. Use deploy.formats=[onnx], or minimize=[macs]."
+        )
+
+
+def _entry(key: str, entry: str) -> Iterator[str]:
+    """What keeps a pattern from reaching a job as it is: it is a mapping's key in an override."""
+    if unknown := UNTYPEABLE.search(entry):
+        yield (
+            f"sweep.optuna.space has '{key}', and a job's override has no {unknown[0]!r} in a mapping's key. Write ? "
+            "for this one character, or * for any number of them."
+        )
+    elif MEANING.fullmatch(entry):
+        yield (
+            f"sweep.optuna.space has '{key}', and {entry} is no text in a job's override. Write "
+            f"{key.partition('@')[0]}@[{entry[0]}]{entry[1:]}, which is the same pattern."
         )
 
 

@@ -117,6 +117,9 @@ class Template:
             self.close()
             return None
         answer = self._answer(IMPORT_S)
+        while answer and "started" not in answer:
+            # The end of a child that nobody waited for.
+            answer = self._answer(IMPORT_S)
         try:
             if answer:
                 return Forked(self, answer["started"])

@@ -190,10 +190,13 @@ class Workers:
         """Wait until all have ended; returns who failed first, and ends the others then.
 
         timeout_s: seconds without a finished step, in which this process ran, after which they count as
-        stalled. `meanwhile` is called again and again.
+        stalled. `meanwhile` is called again and again; what it raises ends them.
         """
         try:
             return self._wait(timeout_s, meanwhile)
+        except BaseException:
+            self.send(signal.SIGKILL)
+            raise
         finally:
             for heartbeat in self.heartbeats:
                 os.close(heartbeat)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from .artifacts import Artifacts
 
 #: What is downloaded where MLflow has it.
 FILES = (CONFIG, OVERRIDES, PER_CLASS, MISTAKES, EXPLAINED)
+#: Runs that a store is asked for at a time.
+PAGE = 1000
 
 
 def run(uri: str, run_id: str) -> Path:
@@ -52,10 +55,21 @@ def experiment(uri: str, name: str) -> list[Path]:
         if entity is None:
             names = ", ".join(sorted(one.name for one in client.search_experiments()))
             raise CheckpointError(f"There is no experiment {name} in {uri}. It has: {names}")
-        listed = client.search_runs([entity.experiment_id], order_by=["attributes.start_time ASC"], max_results=1000)
-        return [_directory(client, uri, one) for one in listed]
+        return [_directory(client, uri, one) for one in _runs(client, entity.experiment_id)]
     except (MlflowException, CallTimeout) as error:
         raise _lost(uri, error) from error
+
+
+def _runs(client: Any, experiment_id: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], order_by=["attributes.start_time ASC"], max_results=PAGE, page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _connect(uri: str) -> Any:

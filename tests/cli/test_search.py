@@ -6,9 +6,11 @@ import json
 import time
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
 
 from runner import config as cfg
-from runner.cli import search, spaces
+from runner.cli import compose, search, spaces
+from runner.cli.sweep import plan_sweep
 from runner.errors import ConfigError, Damaged
 from runner.runs import sweep
 from runner.runs.journal import OVERRIDES, RESULT, Journal
@@ -34,13 +36,20 @@ class StubLauncher:
         self.killed_before, self.killed_behind = killed_before, killed_behind
 
     def launch(self, jobs, initial_job_idx):
+        returns = []
         for number, overrides in enumerate(jobs, initial_job_idx):
             if number == self.killed_before:
                 raise Killed
             self.launched.append(number)
-            self.work(self.directory / str(number), overrides, number in self.fails)
+            made = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+            try:
+                self.work(self.directory / str(number), overrides, number in self.fails)
+            except Exception as error:
+                made.status, made.return_value = JobStatus.FAILED, error
+            returns.append(made)
             if number == self.killed_behind:
                 raise Killed
+        return returns
 
     def work(self, folder, overrides, fails):
         folder.mkdir(exist_ok=True)
@@ -177,11 +186,14 @@ def test_minutes_of_a_command_that_was_killed_count(tmp_path):
         def work(self, folder, overrides, fails):
             super().work(folder, overrides, fails)
             time.sleep(0.1)
-            Journal(folder).append("note", text="a sign of life")
+            Journal(folder).metrics(1, 1, {"val/student/top1": 0.5})
 
     options = {"trials": 50, "max_minutes": 0.3 / 60}
     with pytest.raises(Killed):
         searched(tmp_path, Slow(tmp_path, killed_behind=1), **options)
+    time.sleep(0.4)
+    # Whoever finds a job without an end later adds one.
+    Journal(tmp_path / "1").append("ended", status="LOST", reason="", exit_code=5)
     done = Slow(tmp_path)
     searched(tmp_path, done, **options)
     assert 1 <= len(done.launched) <= 2
@@ -196,6 +208,51 @@ def test_a_study_of_another_space_or_other_goals_is_not_gone_on_with(tmp_path):
         searched(tmp_path, space=NUMBERS)
     with pytest.raises(ConfigError, match="other goals"):
         searched(tmp_path, minimize=[cfg.Cost.macs])
+    searched(tmp_path / "several", trials=1, minimize=[cfg.Cost.macs])
+    with pytest.raises(ConfigError, match="other goals"):
+        searched(tmp_path / "several", minimize=[cfg.Cost.params])
+
+
+def test_a_defect_in_a_job_is_shown_and_raised_when_the_others_are_done(tmp_path, capsys):
+    class Broken(StubLauncher):
+        def work(self, folder, overrides, fails):
+            if folder.name == "2":
+                raise ZeroDivisionError("a defect")
+            super().work(folder, overrides, fails)
+
+    broken = Broken(tmp_path)
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        searched(tmp_path, broken)
+    assert broken.launched == list(range(6))
+    assert "Traceback" in capsys.readouterr().err
+    again = StubLauncher(tmp_path)
+    searched(tmp_path, again)
+    assert again.launched == [2]
+
+
+def test_a_grid_says_how_many_of_its_points_are_left_out(tmp_path, capsys):
+    options = {
+        "sampler": cfg.SearchSampler.grid,
+        "space": {key: SPACE[key] for key in ("y", "kind")} | {"x": SPACE["y"]},
+    }
+    searched(tmp_path / "some", trials=6, **options)
+    assert "12 of 18 points are left out. All of them: sweep.optuna.trials=18" in capsys.readouterr().out
+    searched(tmp_path / "all", trials=18, **options)
+    assert "left out" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("optimizer.lr=tag(log,interval(0,0.1))", "optimizer.lr must begin above 0"),
+        ("++train.seed=1,2 sweep.pruner=median", "train.seed is varied. Use sweep.pruner=none"),
+    ],
+)
+def test_a_search_that_cannot_work_is_not_planned(words, message):
+    compose.register()
+    with pytest.raises(ConfigError) as refused:
+        plan_sweep(["+sweep/optuna=default", "mode=cls", *words.split()])
+    assert message in str(refused.value)
 
 
 def test_jobs_without_their_study_are_not_searched_again(tmp_path):

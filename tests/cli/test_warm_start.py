@@ -102,6 +102,21 @@ def test_what_does_not_compare_is_left_out_with_the_reason(earlier, composed, ch
     assert count == 1
 
 
+def test_a_point_beside_its_rounding_is_the_point(earlier, composed):
+    space = {"optimizer.weight_decay": spaces.Dimension((), 0.0, 0.3, step=0.1)}
+    folder = earlier((["optimizer.weight_decay=0.30000000000000004"], 0.75), (["optimizer.weight_decay=0.31"], 0.5))
+    [trial], left_out = warm_start.trials(folder, composed(), cfg.Optuna(), space)
+    assert trial.params == {"optimizer.weight_decay": 0.3}
+    assert list(left_out) == ["its optimizer.weight_decay is 0.31, which is not in the space"]
+
+
+def test_what_optuna_does_not_take_is_left_out(earlier, composed):
+    space = {"optimizer.lr": spaces.Dimension((), 1, 8, log=True, integer=True)}
+    found, left_out = warm_start.trials(earlier((["optimizer.lr=2.5"], 0.75)), composed(), cfg.Optuna(), space)
+    assert not found
+    assert "it is none of this space" in next(iter(left_out))
+
+
 def test_a_search_begins_with_them_once_and_counts_only_its_own_jobs(earlier, composed, tmp_path, capsys):
     folder = earlier((GOOD, 0.75), (GOOD, None))
     directory = tmp_path / "new"
@@ -117,6 +132,7 @@ def test_a_search_begins_with_them_once_and_counts_only_its_own_jobs(earlier, co
     class Launcher:
         def launch(self, jobs, initial_job_idx):
             launched.append(initial_job_idx)
+            return []
 
     launched = []
     one.run(Launcher())

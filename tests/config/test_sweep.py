@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import string
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from runner import config as cfg
 from runner.cli import spaces
+from runner.config.search_rules import problems
 from runner.errors import ConfigError
 from tests.conftest import composed
 
@@ -54,6 +58,26 @@ def test_a_sweep_of_the_command_line_is_a_space(override, expected):
     assert fixed == ["mode=cls"]
 
 
+def test_the_last_word_on_a_key_counts():
+    sweeper, command = ["lr=1,2", "loss=kl", "epochs=3,4"], ["++lr=5", "loss=dml,kd"]
+    space, fixed = spaces.read({}, [*sweeper, *command])
+    assert list(space) == ["epochs", "loss"]
+    assert space["loss"].choices == ("dml", "kd")
+    assert fixed == ["++lr=5"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step", "expected"),
+    [
+        (0.0, 0.3, 0.1, [0.0, 0.1, 0.2, 0.3]),
+        (0.1, 0.75, 0.2, [0.1, 0.3, 0.5, 0.7]),
+        (1e-5, 3e-5, 1e-5, [1e-5, 2e-5, 3e-5]),
+    ],
+)
+def test_steps_are_the_numbers_that_were_written(low, high, step, expected):
+    assert spaces.Dimension((), low, high, step=step).points() == expected
+
+
 @pytest.mark.parametrize("text", ["it's a\\b", "a\\'b", "\\", "a b", "null", "a数"])
 def test_a_job_is_given_the_text_that_the_space_has(text):
     [value, _] = spaces.of_parameter(cfg.Parameter(choices=[text, "x"])).choices
@@ -70,6 +94,24 @@ def test_entries_of_one_mapping_are_one_override_that_hydra_reads_as_they_are():
         "model@mode.peer": "resnet18",
         "a.ratios": {"blocks.?.conv*": 0.25, "[0-9], (x):=y\\": 3},
     }
+
+
+def test_a_pattern_is_refused_where_hydra_would_not_read_it_as_it_is():
+    entries = [f"a{character}b" for character in [*string.printable, "é", "数"]]
+    numbers = "1 -1_0 1.5 1. .5 1e3 1e 1_ 1__0 1._5 null True nan +Inf [n]ull [1].5 1.*"
+    entries += numbers.split()
+    parser, wrong = OverridesParser.create(), []
+    for entry in entries:
+        key = f"optimizer.lr_scale@{entry}"
+        try:
+            [parsed] = parser.parse_overrides(spaces.overrides({key: 1}))
+            as_it_is = parsed.value() == {entry: 1}
+        except HydraException:
+            as_it_is = False
+        config = cfg.Config(sweep=cfg.Sweep(optuna=cfg.Optuna(space={key: cfg.Parameter(low=0, high=1)})))
+        if as_it_is == any(problems(config)):
+            wrong.append(entry)
+    assert not wrong
 
 
 def test_the_layers_of_a_network_are_varied_by_their_patterns():
@@ -106,6 +148,10 @@ def test_a_space_that_a_sampler_cannot_search_is_refused(sampler, space, message
         ("++sweep.optuna.space={train.epochs:{low:1,high:2.5,integer:true}}", "whole numbers"),
         ("++sweep.optuna.space={train.ema:{low:1,high:2,log:true,step:0.1}}", "log=true has no steps"),
         ("++sweep.optuna.space={train.ema@x:{low:0,high:1}}", "train.ema holds no mapping"),
+        (
+            "++sweep.optuna.space={optimizer.lr_scale@1:{low:0,high:1}}",
+            "Write optimizer.lr_scale@[1], which is the same",
+        ),
         ("sweep.optuna.trials=0", "sweep.optuna.trials=0: must be at least 1"),
         ("deploy.formats=[]", "deploy.formats=[] exports"),
     ],

@@ -156,6 +156,7 @@ def test_a_run_that_falls_behind_ends_early_and_can_go_on(tmp_path, launcher):
         (["-m", "+sweep/optuna=pruning", "sweep.pruner=asha"], "sweep.pruner=none"),
         (["-m", "mode=cls", "sweep.pruner=median", "data=digits", "data.val_fraction=0"], "data.val_fraction=0.1"),
         (["-m", "train.seed=1,2", "sweep.pruner=median"], "train.seed"),
+        (["-m", "+sweep/optuna=default", "optimizer.lr=tag(log,interval(0,0.1))"], "optimizer.lr must begin above 0"),
         (["-m", "mode=cls", "sweep.max_minutes=1"], "sweep.max_minutes is for searches"),
     ],
 )
@@ -164,6 +165,13 @@ def test_a_search_that_cannot_work_is_refused_before_its_first_job(tmp_path, wor
     assert done.returncode == 2
     assert message in done.stderr
     assert not list(tmp_path.rglob("journal.jsonl"))
+
+
+def test_an_engine_that_breaks_before_the_first_job_is_a_failure(tmp_path):
+    words = ["hydra/launcher=joblib", "hydra.launcher.batch_size=nonsense", "train.seed=0,1"]
+    done = run(*TINY, "data=synthetic", "tracking=none", "-m", *words, cwd=tmp_path)
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "hydra/launcher=joblib gave up" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,22 @@ def test_one_that_stalls_says_where_it_was_and_the_next_goes_on(jobs):
     assert sweep.run("1", ["beat"]).status == "FINISHED"
 
 
+def test_a_job_whose_command_breaks_is_ended_and_the_next_is_forked(jobs, monkeypatch):
+    def breaks(*_):
+        if (sweep.directory / "begun").exists():
+            raise ZeroDivisionError
+
+    sweep = jobs()
+    with monkeypatch.context() as context:
+        context.setattr(supervisor, "_look", breaks)
+        with pytest.raises(ZeroDivisionError):
+            sweep.run("0", ["beat"], ["mark", "begun"], ["sleep", 60])
+    template = sweep.template
+    assert sweep.run("1", ["beat"]).status == "FINISHED"
+    assert "the worker is forked" in sweep.log
+    assert sweep.template == template
+
+
 @pytest.mark.slow
 def test_signals_to_the_command_reach_it(jobs):
     sweep = jobs()

@@ -63,6 +63,7 @@ class Hostile:
             "lifecycle_stage": "active", "artifact_uri": location, "start_time": 1, "end_time": 2,
         }  # fmt: skip
         self.tags = []
+        self.pages = {}
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -97,7 +98,7 @@ class Hostile:
             case "experiments", _:
                 answer = {"experiment": experiment}
             case "runs", "search":
-                answer = {"runs": [run] if self.tags else []}
+                answer = {"runs": [run] if self.tags else []} | self.pages.pop(json.loads(body).get("page_token"), {})
             case "runs", "create" | "get":
                 self.tags = self.tags or json.loads(body)["tags"]
                 answer = {"run": run | {"data": {"tags": self.tags, "params": [], "metrics": []}}}
@@ -146,6 +147,14 @@ def test_what_a_server_calls_a_run_is_not_a_path():
         server.tags = [{"key": "a", "value": "b"}]
         with pytest.raises(ForeignPath, match="no run"):
             rebuilt.experiment(server.uri, "default")
+
+
+def test_all_pages_of_an_experiment_are_asked_for(monkeypatch):
+    with Hostile("mlflow-artifacts:/1/x") as server:
+        server.tags = [{"key": "a", "value": "b"}]
+        server.pages = {None: {"next_page_token": "2"}, "2": {"next_page_token": "3"}, "3": {}}
+        monkeypatch.setattr(rebuilt, "_directory", lambda client, uri, entity: entity.info.run_id)
+        assert rebuilt.experiment(server.uri, "default") == [RUN] * 3
 
 
 def test_a_download_that_never_ends_does_not_hold_the_process_up():
