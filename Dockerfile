@@ -24,7 +24,7 @@ ENV PYTHONUNBUFFERED=1
 # The kernels are compiled for the processor that runs them, at first use.
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ libgomp1 && rm -rf /var/lib/apt/lists/*
 COPY --from=wheel /dist/*.whl /dist/
-RUN python -m pip install --no-cache-dir "$(ls /dist/*.whl)[cpu,tensorboard]" psycopg2-binary boto3
+RUN python -m pip install --no-cache-dir "$(ls /dist/*.whl)[cpu,sweep,tensorboard,openvino,remote]" psycopg2-binary boto3
 RUN useradd --create-home --uid 1000 runner && mkdir /work /artifacts && chown runner /work /artifacts
 USER runner
 WORKDIR /work

@@ -117,4 +117,4 @@ $(GPU)/.installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-gpu build dist *.egg-info
+	rm -rf $(VENV) $(GPU) build dist *.egg-info

@@ -76,13 +76,14 @@ def all_figures(folder: Path = ROOT / "docs") -> list[Figures]:
     return [figures for page in sorted(folder.glob("*.md")) for figures in of_page(page)]
 
 
-def measure(command: str) -> list[Table]:
-    """The tables that a command prints. Errors: SystemExit where it fails."""
+def measure(command: str) -> list[Table] | None:
+    """The tables that a command prints; None where it fails, of which it says why."""
     words = [sys.executable, *shlex.split(command)[1:]]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         # A benchmark ends so where a bound does not hold, too, after it has printed its tables.
-        print(f"{command} ended with exit code {done.returncode}", file=sys.stderr)
+        print(f"{command} ended with exit code {done.returncode}: not compared", file=sys.stderr)
+        return None
     return tables(done.stdout.splitlines())
 
 
@@ -110,13 +111,13 @@ def compare(figures: Figures, measured: list[Table], write: bool) -> bool:
     return placed
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """List, run, write."""
     parser = argparse.ArgumentParser(prog="python -m docs.figures", description=__doc__.partition("\n")[0])
     parser.add_argument("words", nargs="*", metavar="WORD", help="only what has every WORD in its command or page")
     parser.add_argument("--run", action="store_true", help="run the commands and print what has changed")
     parser.add_argument("--write", action="store_true", help="run them and write what was measured into the pages")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     chosen = [
         figures for figures in all_figures()
         if all(word in f"{figures.page.name} {figures.command}" for word in options.words)
@@ -133,7 +134,8 @@ def main() -> int:
         # Read again: what was written before may have moved it.
         figures = next(one for one in of_page(chosen[number].page) if one.command == chosen[number].command)
         print(f"== {figures.command}", flush=True)
-        placed = compare(figures, measure(figures.command), options.write) and placed
+        measured = measure(figures.command)
+        placed = measured is not None and compare(figures, measured, options.write) and placed
     return 0 if placed else 1
 
 

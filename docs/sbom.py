@@ -33,7 +33,7 @@ SPDX = {
     "GNU General Public License v2 (GPLv2)": "GPL-2.0-only",
     "Historical Permission Notice and Disclaimer (HPND)": "HPND",
 }  # fmt: skip
-#: How packages spell licences whose text they do not spare us, in small letters → SPDX.
+#: How packages spell licences, those among them that put the whole text into the field, in small letters → SPDX.
 WORDS = {
     "apache 2.0": "Apache-2.0", "apache license 2.0": "Apache-2.0", "apache license, version 2.0": "Apache-2.0",
     "apache software license": "Apache-2.0", "apache-2.0": "Apache-2.0", "apache 2": "Apache-2.0", "mit license": "MIT",
@@ -54,7 +54,7 @@ def closure(extras: set[str]) -> dict[str, metadata.Distribution]:
         try:
             distribution = metadata.distribution(name)
         except metadata.PackageNotFoundError:
-            # For other systems or Pythons, or not installed.
+            print(f"{name} is required here and not installed: it is not in the bill", file=sys.stderr)
             continue
         found[canonicalize_name(name)] = distribution
         for requirement in needs(distribution, set(asked)):
@@ -159,17 +159,21 @@ def _cell(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "/").replace("<", "&lt;")
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Write the bill, or the page."""
     parser = argparse.ArgumentParser(prog="python -m docs.sbom", description=__doc__.partition("\n")[0])
     parser.add_argument("--extras", default="cpu", help="extras of the package, with commas (%(default)s)")
     parser.add_argument("--output", type=Path, help="a file to write to (standard output)")
     parser.add_argument("--page", action="store_true", help=f"write the list of licences into {PAGE.name}")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     extras = set(filter(None, options.extras.split(",")))
-    found = closure(extras)
-    if NAME not in found:
+    try:
+        known = metadata.distribution(NAME).metadata.get_all("Provides-Extra") or []
+    except metadata.PackageNotFoundError:
         parser.error(f"{NAME} is not installed here: pip install -e '.[cpu]'")
+    if unknown := sorted(extras - set(known)):
+        parser.error(f"{NAME} has no extra {', '.join(unknown)}. It has {', '.join(sorted(known))}")
+    found = closure(extras)
     if options.page:
         PAGE.write_text(page(found), encoding="utf-8")
         return 0

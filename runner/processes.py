@@ -101,7 +101,7 @@ def run_in_shielded_child(on_stop: Callable[[int], None], patience_s: float = 2.
     """Go on in a child, in a session of its own, while this process does nothing but hear signals and wait for it.
 
     Whatever libraries do with signals, and a terminal's Ctrl-C to the whole process group, do not reach the child nor
-    what it starts. `asked` is called with the signal that asks this process to stop, again and again until the child
+    what it starts. `on_stop` is called with the signal that asks this process to stop, again and again until the child
     ends; a second signal after `patience_s` seconds kills the child. The parent ends with the child's exit code.
     """
     sys.stdout.flush()

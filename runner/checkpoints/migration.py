@@ -10,13 +10,13 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import files, stored, terminal
-from ..config import store
+from ..config import Config, store
 from ..errors import CheckpointError, Damaged
 from ..processes import locked
 from ..runs import result as results
@@ -31,7 +31,9 @@ from ..runs.journal import (
     PER_CLASS,
     RANKS,
     RESULT,
+    WITH_CONFIG,
     Journal,
+    latest,
     tracked_file,
 )
 
@@ -52,15 +54,17 @@ class Change:
     """None where nothing can be done."""
 
 
-def migrate(directory: Path, dry: bool) -> list[str]:
-    """Bring a run directory to the present version, unless `dry`; returns what there was to do, a line each.
+def migrate(directory: Path, dry: bool) -> tuple[list[str], list[str]]:
+    """Bring a run directory to the present version, unless `dry`.
+
+    Returns what there was to do, and what cannot be done, a line each.
 
     Errors: CheckpointError for a run that is being trained, Damaged, ConfigError for a config that no reader knows,
     ForeignPath for links.
     """
     files.refuse_links(directory)
     if dry:
-        return [f"{change.file}: {change.what}" for change in changes(directory)]
+        return _told(changes(directory))
     (directory / RANKS).mkdir(exist_ok=True)
     with locked(directory / LOCK, patience_s=0) as lock:
         if lock is None:
@@ -72,8 +76,15 @@ def migrate(directory: Path, dry: bool) -> list[str]:
                     # To which something is only appended. With a journal the copies would be taken for a run, too.
                     keep(directory, change.file)
                 change.do()
-            done.append(f"{change.file}: {change.what}")
-        return done
+            done.append(change)
+        return _told(done)
+
+
+def _told(found: Iterable[Change]) -> tuple[list[str], list[str]]:
+    lines: tuple[list[str], list[str]] = ([], [])
+    for change in found:
+        lines[change.do is None].append(f"{change.file}: {change.what}")
+    return lines
 
 
 def changes(directory: Path) -> Iterator[Change]:
@@ -106,8 +117,19 @@ def _config(directory: Path) -> Iterator[Change]:
         return
     old, new = (store.keys_in(part) for part in (before, after))
     gone = sorted(old - new)
-    words = [f"{len(new - old)} keys added", *([f"{', '.join(gone[:3])} replaced"] if gone else [])]
-    yield Change(CONFIG, "; ".join(words), lambda: store.write(config, path))
+    added = len(new - old)
+    words = [f"{added} key{'' if added == 1 else 's'} added", *([f"{', '.join(gone[:3])} replaced"] if gone else [])]
+    yield Change(CONFIG, "; ".join(words), functools.partial(_write_config, directory, config))
+
+
+def _write_config(directory: Path, config: Config) -> None:
+    """Write a config in the present form; one that was as the run began with it counts as such from then on."""
+    path = directory / CONFIG
+    begun = next(latest(directory, WITH_CONFIG), {})
+    if begun.get("config") == files.text_digest(stored.read_text(path) or ""):
+        # Before the file: what is stopped in between is only written again.
+        Journal(directory).append("migrated", config=files.text_digest(store.to_yaml(config)))
+    store.write(config, path)
 
 
 def _tracked(directory: Path) -> Iterator[Change]:
@@ -157,7 +179,7 @@ def _checkpoints(directory: Path) -> Iterator[Change]:
         name = str(path.relative_to(directory))
         if classes := results.per_class(directory / PER_CLASS).get("classes"):
             convert = functools.partial(_convert, path, values, classes)
-            yield Change(name, f"layout {FIRST_LAYOUT} gets what the present one has, digests among it", convert)
+            yield Change(name, f"layout {FIRST_LAYOUT} is written in the present layout, with digests", convert)
         else:
             # Only a run that has ended says what its classes are called.
             weights = terminal.pasted("checkpoint.init_from", path.with_name(CHECKPOINT_FILES[0]))

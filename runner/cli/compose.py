@@ -27,7 +27,7 @@ from omegaconf.errors import (
 from .. import files, terminal
 from ..config import GROUPS, NAMED, Callback, Checkpoint, Config, CustomMetric, Optuna, Train
 from ..config import store as config_store
-from ..config.keys import types_of, unknown_key
+from ..config.keys import renamed, types_of, unknown_key
 from ..config.store import keys_of, without_value
 from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, nearest
 from ..launch.command import Command
@@ -118,6 +118,8 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     `overrides` are what it was composed from.
     """
     cause: BaseException | None = error
+    if not isinstance(error, UserError) and (named := next(filter(None, map(renamed, overrides)), None)):
+        return named
     while cause is not None:
         match cause:
             case UserError():

@@ -19,6 +19,17 @@ SYNONYMS = {
     "learning_rate": "lr", "bs": "batch_size", "num_epochs": "epochs", "max_epochs": "epochs", "num_workers": "workers",
     "data_dir": "root", "arch": "architecture", "gpus": "devices", "wd": "weight_decay",
 }  # fmt: skip
+#: Keys of earlier versions → what is written now, `…` being the value; nothing where that is always so.
+RENAMED = {
+    "compression.prune.macs_reduction": "compression.prune.budget=macs compression.prune.allocation=sensitivity "
+    "compression.prune.ratio=…",
+    "compression.prune.axis": "",
+    "mode.teacher_weights": "mode.teacher_weight=… and mode.more_teachers.NAME.teacher_weight=…",
+    "hydra/sweeper/sampler": "sweep.optuna.sampler=… with +sweep/optuna=default",
+    "hydra.sweeper.sampler": "sweep.optuna.sampler=… with +sweep/optuna=default",
+    "hydra.sweeper.n_trials": "sweep.optuna.trials=… with +sweep/optuna=default",
+    "hydra.sweeper.n_jobs": "sweep.optuna.parallel=… with +sweep/optuna=default",
+}
 #: A home directory at the beginning of a path.
 HOME = re.compile(r"^(sqlite:///)?(~[^/]*)")
 #: Keys that are suggested at most, and what stands in them for `=VALUE`.
@@ -108,8 +119,9 @@ def unknown_key(key: str, valid: list[str], known: Iterable[str] = (), override:
     `valid` are the names at its place, `known` all keys of the config that it was looked for in, `override` the words
     `KEY=VALUE` that it comes from: the suggestion repeats their value.
     """
+    if error := renamed(override or key):
+        return error
     where, _, name = key.rpartition(".")
-    place = f"'{where}'" if where else "the config"
     typed, equals, value = (override.lstrip("+~") or key).partition("=")
     others = [one for one in known if one != key and not one.startswith(f"{key}.")]
     if (
@@ -122,7 +134,21 @@ def unknown_key(key: str, valid: list[str], known: Iterable[str] = (), override:
     else:
         hint = ""
     listed = f"\nValid keys: {', '.join(valid)}" if valid else ""
-    return ConfigError(f"There is no key '{name}' in {place}.{hint}{listed}")
+    return ConfigError(f"There is no key '{name}' in {_place(where)}.{hint}{listed}")
+
+
+def renamed(override: str) -> ConfigError | None:
+    """The error for `KEY=VALUE` of an earlier version, with what is written now; None for any other key."""
+    key, _, value = override.lstrip("+~").partition("=")
+    if (now := RENAMED.get(key)) is None:
+        return None
+    remedy = f"Write {now.replace('…', value) if value else now}" if now else "Leave it out"
+    where, _, name = key.rpartition(".")
+    return ConfigError(f"There is no key '{name}' in {_place(where)} any more. {remedy}.")
+
+
+def _place(where: str) -> str:
+    return f"'{where}'" if where else "the config"
 
 
 def _ending_like(typed: str, known: list[str]) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 import time
+import traceback
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import socket
@@ -20,13 +22,14 @@ from .served import Served
 PREDICT, HEALTH = "/predict", "/health"
 #: Bytes of a picture's file, and connections at a time: what a server may be made to keep in memory.
 MAX_BYTES, MAX_CONNECTIONS = 32 * 1024 * 1024, 32
-#: Seconds in which a client has to say or take something.
-PATIENCE_S = 20
+#: Seconds in which a client has to say or take something, and in which all have to at the end.
+PATIENCE_S = 20.0
 
 
 class Server(ThreadingHTTPServer):
     """`POST /predict` with the bytes of a picture's file; `GET /health`. Each request has a thread of its own."""
 
+    # Others would be waited for without a bound.
     daemon_threads = True
     request_queue_size = MAX_CONNECTIONS
 
@@ -60,6 +63,14 @@ class Server(ThreadingHTTPServer):
         finally:
             self._connections.release()
 
+    def server_close(self) -> None:
+        """Listen no more, and wait until all connections are closed, at most `PATIENCE_S`."""
+        super().server_close()
+        end = time.monotonic() + PATIENCE_S
+        closed = [self._connections.acquire(timeout=max(0.0, end - time.monotonic())) for _ in range(MAX_CONNECTIONS)]
+        for _ in range(sum(closed)):
+            self._connections.release()
+
     def _refuse(self, request: socket) -> None:
         try:
             request.settimeout(0)
@@ -70,7 +81,9 @@ class Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away needs no traceback."""
+        """Say what went wrong, unless a client went away."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            traceback.print_exc()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -95,14 +108,22 @@ class _Handler(BaseHTTPRequestHandler):
         elif len(length) > len(str(MAX_BYTES)) or int(length) > MAX_BYTES:
             reason = f"A picture's file may have {MAX_BYTES:,} bytes."
             self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": reason})
-        elif len(content := self.rfile.read(int(length))) == int(length):
-            self._predict(content)
+        else:
+            if self.headers.get("Expect", "").lower() == "100-continue":
+                # curl waits a second for it before it sends more than 1 MB.
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if len(content := self.rfile.read(int(length))) == int(length):
+                self._send(*self._predict(content))
 
-    def _predict(self, content: bytes) -> None:
+    def _predict(self, content: bytes) -> tuple[HTTPStatus, dict[str, Any]]:
         try:
-            self._send(HTTPStatus.OK, self.server.answer(content))
+            return HTTPStatus.OK, self.server.answer(content)
         except DataError as error:
-            self._send(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+            return HTTPStatus.BAD_REQUEST, {"error": str(error)}
+        except Exception:
+            traceback.print_exc()
+            reason = "The picture could not be computed. The server's log says why."
+            return HTTPStatus.INTERNAL_SERVER_ERROR, {"error": reason}
 
     def _send(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
         content = json.dumps(answer).encode()
@@ -120,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def serve(server: Server) -> None:
-    """Answer until SIGINT or SIGTERM comes; requests that have begun are finished, or end with their patience."""
+    """Answer until SIGINT or SIGTERM comes; requests that have begun are finished, within `PATIENCE_S`."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         # `shutdown` waits for the loop that this very thread is in.

@@ -71,6 +71,12 @@ class Model(_Event):
     path: str
 
 
+class Migrated(_Event):
+    """A config that was brought to a later version; `config`: its digest since then."""
+
+    config: str
+
+
 class Ended(_Event):
     """The end of an attempt."""
 
@@ -82,7 +88,8 @@ class Ended(_Event):
 #: Name of an event in the journal → its shape.
 EVENTS: dict[str, Any] = {
     "started": _Event, "resumed": _Event, "metrics": Metrics, "dataset": Dataset, "tags": Tags, "note": Note,
-    "checkpoint": Checkpoint, "artifact": Artifact, "model": Model, "ended": Ended,
+    "checkpoint": Checkpoint, "artifact": Artifact, "model": Model, "migrated": Migrated,
+    "ended": Ended,
 }  # fmt: skip
 #: What a line has in which a text stands for a number.
 NO_NUMBERS = tuple(text.encode() for text in stored.NO_NUMBERS)

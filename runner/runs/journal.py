@@ -40,6 +40,9 @@ OF_RANKS = re.compile(
     r"lock|tracking\.([a-z0-9_-]+\.)?(lock|log|json)|rank\d+\.log|failed\.rank\d+\.json|stopped_early"
 )
 
+#: Events that say which config the run's network has.
+WITH_CONFIG = ("started", "resumed", "migrated")
+
 #: Bytes before an offset by which a journal is known again.
 MARKED = 256
 
@@ -70,8 +73,8 @@ class Journal:
 
     Events: `started` and `resumed` (command); `metrics` (step, epoch, values); `dataset`; `tags` (values); `note`
     (text); `checkpoint` (name, better, final: what the run ended with);
-    `artifact` (path, folder); `model` (path of an export); `ended` (status, reason, exit_code). Every event has
-    `time`, seconds since 1970.
+    `artifact` (path, folder); `model` (path of an export); `migrated` (config); `ended` (status, reason, exit_code).
+    Every event has `time`, seconds since 1970.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -41,9 +41,9 @@ from .result import Result
 #: Events with which an attempt begins.
 BEGINNINGS = ("started", "resumed")
 #: What stands in the journal of a run that failed before it had read its data.
-BEFORE_DATA = {"started", "tags", "note", "ended"}
+BEFORE_DATA = {"started", "tags", "note", "migrated", "ended"}
 #: Events that verbs add to a run that has ended.
-LATER = {"metrics", "artifact", "model", "note", "tags"}
+LATER = {"metrics", "artifact", "model", "note", "tags", "migrated"}
 
 
 def mlflow_id(directory: Path) -> str | None:

@@ -8,10 +8,11 @@ import shutil
 import pytest
 import yaml
 
-from runner import runs
+from runner import files, runs
 from runner.__main__ import command
 from runner.checkpoints import checkpoint, migration
 from runner.checkpoints.state import OtherLayout
+from runner.cli.open_run import open_run
 from runner.config import store
 from runner.errors import Damaged
 from runner.processes import locked
@@ -106,21 +107,47 @@ def test_what_was_stopped_in_the_middle_is_finished_later_and_the_first_copies_s
     with pytest.raises(KeyboardInterrupt):
         migration.migrate(old, dry=False)
     monkeypatch.undo()
-    assert migration.migrate(old, dry=False)
+    assert migration.migrate(old, dry=False)[0]
     assert (old / migration.KEPT / CONFIG).read_bytes() == before[CONFIG]
-    assert migration.migrate(old, dry=False) == []
+    assert migration.migrate(old, dry=False) == ([], [])
 
 
 def test_a_run_of_this_version_is_left_alone(finished):
-    assert migration.migrate(finished / "run", dry=False) == []
+    assert migration.migrate(finished / "run", dry=False) == ([], [])
 
 
-def test_a_run_without_results_keeps_its_weights_and_says_how_to_take_them(old):
+def test_a_run_without_results_keeps_its_weights_and_says_how_to_take_them(old, capsys):
     (old / PER_CLASS).unlink()
-    lines = migration.migrate(old, dry=False)
-    assert any("checkpoint.init_from=" in line for line in lines)
+    changes, notes = migration.migrate(old, dry=False)
+    assert changes
+    assert all("checkpoint.init_from=" in line for line in notes)
+    assert migration.migrate(old, dry=True) == ([], notes)
+    assert notes
+    capsys.readouterr()
+    assert command(["migrate", str(old), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "stays: what its classes" in out
+    assert "would change" not in out
+    assert "0 of 1 runs to migrate, 1 up to date" in out
     with pytest.raises(OtherLayout):
         checkpoint.newest(old)
+
+
+def test_a_config_that_was_migrated_counts_as_the_run_s_own_and_one_that_was_changed_does_not(old, finished, capsys):
+    path = old / CONFIG
+    lines = (old / JOURNAL).read_text().splitlines()
+    begun = json.loads(lines[0]) | {"config": files.text_digest(path.read_text())}
+    ended = json.loads(lines[-1]) | {"exit_code": 0}
+    (old / JOURNAL).write_text("\n".join([json.dumps(begun), *lines[1:-1], json.dumps(ended)]) + "\n")
+    changed = old.with_name("changed")
+    shutil.copytree(old, changed)
+    (changed / CONFIG).write_text(path.read_text() + "\n")
+    for directory, told in ((old, False), (changed, True)):
+        migration.migrate(directory, dry=False)
+        open_run(str(directory), [])
+        assert ("was changed after" in capsys.readouterr().err) == told
+        assert runs.state(directory).status == "FINISHED"
+        assert runs.checkpoints(directory) == runs.checkpoints(finished / "run") != {}
 
 
 def test_a_damaged_run_and_one_in_training_are_named_and_left(old, capsys):

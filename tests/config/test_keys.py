@@ -46,6 +46,9 @@ KNOWN = [
         ("momentum", "momentum=0.9", "Did you mean optimizer.momentum=0.9 with optimizer=momentum"),
         ("zzz", "zzz=1", "There is no key 'zzz' in the config.\n"),
         ("seed", "", "Did you mean train.seed?"),
+        ("compression.prune", "compression.prune.macs_reduction=0.4", "compression.prune.ratio=0.4."),
+        ("mode.teacher_weights", "+mode.teacher_weights=[1,2]", "'mode' any more. Write mode.teacher_weight=[1,2] and"),
+        ("compression.prune.axis", "", "'axis' in 'compression.prune' any more. Leave it out."),
     ],
 )
 def test_an_unknown_key_leads_to_the_one_that_was_meant(key, override, hint):

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -95,6 +96,56 @@ def test_more_connections_than_there_is_room_for_are_refused_and_room_comes_back
         connection.close()
     wait_until(lambda: served._connections._value == serving.MAX_CONNECTIONS, 20)
     assert ask(port, content=jpeg())[0] == 200
+
+
+def test_a_request_under_way_is_answered_before_the_server_is_closed(served, monkeypatch):
+    begun, prepare = threading.Event(), served.deployed.prepare
+
+    def slow(content):
+        begun.set()
+        time.sleep(0.5)
+        return prepare(content)
+
+    monkeypatch.setattr(served.deployed, "prepare", slow)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, served.server_port, content=jpeg())
+        assert begun.wait(20)
+        served.shutdown()
+        served.server_close()
+        assert served._connections._value == serving.MAX_CONNECTIONS
+        assert answer.result(20)[0] == 200
+
+
+def test_a_client_that_says_nothing_holds_the_end_up_no_longer_than_patience(served, monkeypatch):
+    monkeypatch.setattr(serving, "PATIENCE_S", 0.2)
+    with socket.create_connection(("127.0.0.1", served.server_port)):
+        wait_until(lambda: served._connections._value < serving.MAX_CONNECTIONS, 20)
+        served.shutdown()
+        begun = time.monotonic()
+        served.server_close()
+        assert 0.2 <= time.monotonic() - begun < 5
+
+
+def test_a_defect_is_answered_with_500_and_logged(served, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(served.deployed, "compute", lambda _batch: 1 / 0)
+        status, answer = ask(served.server_port, content=jpeg())
+    assert status == 500
+    assert "log" in answer["error"]
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert ask(served.server_port, content=jpeg())[0] == 200
+
+
+def test_a_client_that_asks_whether_to_go_on_is_told_so_unless_it_is_too_much(served):
+    content = jpeg()
+    for length, line in ((len(content), b"HTTP/1.1 100 Continue"), (serving.MAX_BYTES + 1, b"HTTP/1.0 413 ")):
+        with socket.create_connection(("127.0.0.1", served.server_port), timeout=20) as connection:
+            head = f"POST {serving.PREDICT} HTTP/1.1\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+            connection.sendall(head.encode())
+            assert connection.recv(200).startswith(line)
+            if length == len(content):
+                connection.sendall(content)
+                assert connection.recv(200).startswith(b"HTTP/1.0 200 ")
 
 
 def test_a_folder_without_an_export_and_a_port_that_is_taken_are_refused(tmp_path, served, capsys):

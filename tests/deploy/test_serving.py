@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -21,6 +22,7 @@ import pandas
 import pytest
 from PIL import Image
 
+from runner.__main__ import command
 from runner.config import Mlflow, store
 from runner.deploy import manifest, served
 from runner.deploy.predict import Deployed
@@ -243,6 +245,16 @@ def test_the_model_is_an_output_of_its_run(run):
     _, [found] = mlflow_runs(run.tracking.uri)
     assert [output.model_id for output in found.outputs.model_outputs] == [model.model_id]
     assert (model.name, model.source_run_id, model.status.value) == ("model", run.run_id, "READY")
+
+
+def test_serve_finds_an_export_by_the_run_s_id(run, monkeypatch, capsys):
+    monkeypatch.setattr(Mlflow, "uri", run.tracking.uri)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert command(["serve", run.run_id, "--port", str(port)]) == 2
+        assert f"127.0.0.1:{port} cannot be listened on" in capsys.readouterr().err
+        assert command(["serve", "0" * 32, "--port", str(port)]) == 3
+        assert f"There is no run {'0' * 32}" in capsys.readouterr().err
 
 
 def test_a_replay_from_the_start_adds_no_second_model(run):

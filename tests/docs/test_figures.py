@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 
 from docs import figures
 from tests.docs.pages import ROOT
@@ -65,6 +66,19 @@ def test_a_table_without_a_place_is_named(tmp_path, capsys):
     measured = figures.tables(["| else | ms |", "|---|---:|", "| one | 1.5 |"])
     assert not figures.compare(figures.of_page(written(tmp_path))[0], measured, write=False)
     assert "no table with these headings" in capsys.readouterr().out
+
+
+def test_a_command_that_fails_is_no_success_and_nothing_is_written(tmp_path, monkeypatch, capsys):
+    page = written(tmp_path)
+    monkeypatch.setattr(figures, "all_figures", lambda: figures.of_page(page))
+    failing = "import sys; print('| what | ms |', '|---|---:|', '| one | 9.0 |', sep='\\n'); sys.exit(1)"
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{failing}"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(figures.sys, "executable", str(program))
+    assert figures.main(["--write"]) == 1
+    assert "exit code 1" in capsys.readouterr().err
+    assert page.read_text() == PAGE
 
 
 def test_every_benchmark_of_the_page_of_performance_is_a_module_and_has_its_command_in_a_page():

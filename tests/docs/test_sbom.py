@@ -39,6 +39,23 @@ def test_everything_that_is_asked_for_is_in_it_with_version_and_licence(bill):
     assert components["flask"]["licenses"] == [{"license": {"id": "BSD-3-Clause"}}]
 
 
+def test_an_extra_that_there_is_not_is_refused_and_what_is_not_installed_is_named(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as refused:
+        sbom.main(["--extras", "cpu,nonsense"])
+    assert refused.value.code == 2
+    assert "no extra nonsense. It has bench, cpu" in capsys.readouterr().err
+    distribution = metadata.distribution
+
+    def without_pillow(name):
+        if name == "pillow":
+            raise metadata.PackageNotFoundError(name)
+        return distribution(name)
+
+    monkeypatch.setattr(metadata, "distribution", without_pillow)
+    assert "pillow" not in sbom.closure({"cpu"})
+    assert capsys.readouterr().err.count("pillow is required here and not installed") == 1
+
+
 def test_references_are_unique_and_lead_somewhere(bill):
     references = [bill["metadata"]["component"]["bom-ref"], *(one["bom-ref"] for one in bill["components"])]
     assert len(references) == len(set(references))

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_an_image_is_built_from_the_wheel_s_sources_alone(tmp_path):
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines
     admitted = {line[1:] for line in lines if line.startswith("!")}
-    assert admitted == {"pyproject.toml", "README.md", "LICENSE", "conf", "runner"}
+    assert admitted == {"pyproject.toml", "README.md", "LICENSE", "conf", "hydra_plugins", "runner"}
     assert "**/.env" in lines
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
@@ -87,6 +88,24 @@ def built(tmp_path_factory):
     words = shlex.split(build.replace("/dist", str(folder / "dist")))
     subprocess.run([sys.executable, *words[1:]], cwd=folder, check=True, capture_output=True)
     return folder / "dist"
+
+
+def test_the_wheel_of_an_image_has_what_the_project_names_and_the_image_every_engine(built):
+    [wheel] = built.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"hydra_plugins/runner_search.py", "runner/__main__.py", "runner/conf/config.yaml"} <= set(names)
+    [extras] = re.findall(r"\.whl\)\[(.+?)\]", " ".join(of("train", "RUN")))
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    # Clusters, GPUs and what builds runner itself are no matter of an image for CPUs.
+    assert set(extras.split(",")) == project.keys() - {"gpu", "slurm", "ray", "bench", "docs", "dev"}
+
+
+def test_what_is_trained_by_compose_is_in_the_folder_from_which_it_is_served():
+    train, serve = (COMPOSE["services"][name]["volumes"] for name in ("train", "serve"))
+    assert "./outputs:/work/outputs" in train
+    assert [volume.partition(":?")[0] for volume in serve] == ["${EXPORT"]
+    assert "EXPORT=./outputs/RUN/export docker compose up serve" in (ROOT / "docs" / "containers.md").read_text()
 
 
 @pytest.mark.slow

@@ -29,14 +29,16 @@ def main(arguments: list[str]) -> int:
     for directory in directories:
         name = os.path.relpath(directory)
         try:
-            done = migrate(directory, options.dry_run)
+            changed_here, notes = migrate(directory, options.dry_run)
         except UserError as error:
             failures[name] = error
             print(f"{name}: left as it is: {error}")
             continue
-        changed += bool(done)
-        for line in done:
+        changed += bool(changed_here)
+        for line in changed_here:
             print(f"{name}: {'would change ' if options.dry_run else ''}{line}")
+        for line in notes:
+            print(f"{name}: {line}")
     word = "to migrate" if options.dry_run else "migrated"
     print(f"{changed} of {len(directories)} runs {word}, {len(directories) - changed - len(failures)} up to date")
     if failures:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ...config import Mlflow
 from ...deploy import engines, manifest
 from ...errors import CheckpointError
+from ...tracking import lookup
 from .arguments import bounded
 
 
@@ -15,7 +17,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="runner serve", description="Answer over HTTP what an exported network says of pictures."
     )
-    parser.add_argument("export", metavar="EXPORT", help="folder of an export, or the run directory that has it")
+    parser.add_argument(
+        "export", metavar="EXPORT", help="folder of an export, or the run that has it (directory or MLflow run id)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")
     parser.add_argument("--port", type=bounded(int, 1, 65_535), default=8080, metavar="N", help="(%(default)s)")
     parser.add_argument("--engine", choices=tuple(engines.INSTALL), help="what computes (that of the recommendation)")
@@ -23,7 +27,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     folder = Path(options.export)
     if not (folder / manifest.MANIFEST).is_file():
-        folder /= manifest.EXPORT
+        folder = lookup.local(options.export, Mlflow.uri) / manifest.EXPORT
     if not (folder / manifest.MANIFEST).is_file():
         raise CheckpointError(f"{options.export} holds no export. Write one: runner export RUN --format onnx")
     from ...deploy import serving
