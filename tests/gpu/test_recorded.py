@@ -95,8 +95,8 @@ def asks_diagnosis(monkeypatch, capsys):
         [finding] = doctor.device()
         assert finding.status == status
         assert ("make test-gpu" in finding.remedy) is bool(gpus)
-        [workers] = doctor.sweeps()
-        assert "a build for CUDA" in workers.found
+        [forking] = doctor.sweeps()
+        assert "a build for CUDA" in forking.found
 
 
 def asks_template(monkeypatch):

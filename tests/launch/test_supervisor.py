@@ -95,8 +95,17 @@ def test_an_exit_code_without_a_reason_is_a_loss(supervised):
     assert "exit code 17" in outcome.reason
 
 
+#: Behind thousands of tests this signal has ended the process of the tests itself.
+INTERRUPTS = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
-    ("sent", "heard", "code"), [("SIGINT", "SIGINT", 130), ("SIGTERM", "SIGTERM", 143), ("SIGHUP", "SIGTERM", 129)]
+    ("sent", "heard", "code"),
+    [
+        pytest.param("SIGINT", "SIGINT", 130, marks=INTERRUPTS),
+        ("SIGTERM", "SIGTERM", 143),
+        ("SIGHUP", "SIGTERM", 129),
+    ],
 )
 def test_a_signal_to_the_command_reaches_the_worker_and_stops_the_run(supervised, sent, heard, code):
     outcome = supervised([["beat"], ["sign", sent], ["until", heard], [143]])
@@ -111,6 +120,7 @@ def test_a_signal_to_the_worker_alone_is_a_stop_even_before_it_can_note_it(super
     assert "There was no checkpoint yet" in outcome.reason
 
 
+@INTERRUPTS
 def test_the_same_wish_twice_within_a_moment_is_one(supervised):
     outcome = supervised(
         [["sign", "SIGINT"], ["sign", "SIGINT"], ["until", "SIGINT"], ["sleep", 0.3], ["mark", "saved"], [130]]
@@ -119,6 +129,7 @@ def test_the_same_wish_twice_within_a_moment_is_one(supervised):
     assert (supervised.directory / "saved").exists()
 
 
+@INTERRUPTS
 def test_a_second_signal_later_kills_the_worker_and_is_still_a_stop(supervised):
     outcome = supervised([["sign", "SIGINT"], ["until", "SIGINT"], ["sleep", 2.3], ["sign", "SIGINT"], ["sleep", 60]])
     assert (outcome.exit_code, outcome.status) == (130, "KILLED")
@@ -245,7 +256,7 @@ def test_a_run_that_its_sweep_ends_early_has_neither_failed_nor_a_result(supervi
     assert (ended["status"], ended["exit_code"]) == ("STOPPED_EARLY", 0)
 
 
-@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("sent", "code"), [pytest.param("SIGINT", 130, marks=INTERRUPTS), ("SIGTERM", 143)])
 def test_a_signal_of_the_user_s_while_a_run_ends_early_is_the_user_s(supervised, sent, code):
     outcome = supervised([["early", "worse than the median"], ["sign", sent], ["until", sent], [code]])
     assert (outcome.exit_code, outcome.status) == (code, "KILLED")

@@ -155,7 +155,7 @@ def test_runs_lists_every_run_with_its_status_mode_and_accuracy(tmp_path):
     assert [row["mode"] for row in rows] == ["cls_distill", "cls", "cls"]
     finished = json.loads((tmp_path / rows[0]["run"] / "result.json").read_text())
     assert rows[0]["top1"] == finished["final"]["top1"]
-    assert "nowhere" in rows[1]["reason"]
+    assert ".: no weights were found" in rows[1]["reason"]
     table = run("runs", cwd=tmp_path).stdout
     assert f"{rows[0]['top1']:.4f}" in table
     assert all(row["run"] in table for row in rows)
