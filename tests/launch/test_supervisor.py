@@ -95,18 +95,19 @@ def test_an_exit_code_without_a_reason_is_a_loss(supervised):
     assert "exit code 17" in outcome.reason
 
 
-#: Behind thousands of tests this signal has ended the process of the tests itself.
+#: Of tests that send signals to their own process: behind thousands of others one has ended it.
 INTERRUPTS = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
     ("sent", "heard", "code"),
     [
-        pytest.param("SIGINT", "SIGINT", 130, marks=INTERRUPTS),
+        ("SIGINT", "SIGINT", 130),
         ("SIGTERM", "SIGTERM", 143),
         ("SIGHUP", "SIGTERM", 129),
     ],
 )
+@INTERRUPTS
 def test_a_signal_to_the_command_reaches_the_worker_and_stops_the_run(supervised, sent, heard, code):
     outcome = supervised([["beat"], ["sign", sent], ["until", heard], [143]])
     assert (outcome.exit_code, outcome.status) == (code, "KILLED")
@@ -136,6 +137,7 @@ def test_a_second_signal_later_kills_the_worker_and_is_still_a_stop(supervised):
     assert outcome.seconds < 20
 
 
+@INTERRUPTS
 def test_a_run_that_was_complete_when_the_signal_came_is_finished(supervised):
     outcome = supervised([["sign", "SIGTERM"], ["until", "SIGTERM"], [0]])
     assert outcome.status == "FINISHED"
@@ -181,6 +183,7 @@ def test_what_a_user_has_to_mend_is_not_tried_again(supervised):
     assert not notes(supervised.directory)
 
 
+@INTERRUPTS
 def test_a_run_that_is_to_stop_is_not_started_again(supervised):
     outcome = supervised([["sign", "SIGTERM"], ["until", "SIGTERM"], ["SIGKILL"]], max_restarts=3)
     assert outcome.exit_code == 143
@@ -256,7 +259,8 @@ def test_a_run_that_its_sweep_ends_early_has_neither_failed_nor_a_result(supervi
     assert (ended["status"], ended["exit_code"]) == ("STOPPED_EARLY", 0)
 
 
-@pytest.mark.parametrize(("sent", "code"), [pytest.param("SIGINT", 130, marks=INTERRUPTS), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@INTERRUPTS
 def test_a_signal_of_the_user_s_while_a_run_ends_early_is_the_user_s(supervised, sent, code):
     outcome = supervised([["early", "worse than the median"], ["sign", sent], ["until", sent], [code]])
     assert (outcome.exit_code, outcome.status) == (code, "KILLED")
