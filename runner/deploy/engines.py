@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import CheckpointError, ConfigError
+from ..processes import signal_stack_kept
 from .manifest import ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile
 
 #: Engine → how it is installed.
@@ -134,7 +135,8 @@ class OpenVino:
             return self._request(images.shape).infer([images], share_inputs=True)[0]
 
     def _compiled(self, model: Any) -> Any:
-        return self.core.compile_model(model, "CPU", self.settings).create_infer_request()
+        with signal_stack_kept():
+            return self.core.compile_model(model, "CPU", self.settings).create_infer_request()
 
     def _request(self, shape: tuple[int, ...]) -> Any:
         """The network for a batch of this shape."""

@@ -53,6 +53,28 @@ def test_an_engine_gives_the_networks_logits_for_any_batch_size(folder, engine, 
     assert engine.threads == 2
 
 
+#: Two engines that end in the order of their making, and then a signal.
+SIGNALLED = """
+import faulthandler, os, signal, sys
+from pathlib import Path
+from runner.deploy.engines import OpenVino
+faulthandler.enable()
+first = OpenVino(Path(sys.argv[1]), 1)
+second = OpenVino(Path(sys.argv[1]), 1)
+del first
+del second
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@helpers.needs_openvino
+def test_a_signal_is_heard_after_engines_of_openvino_have_ended(folder):
+    path = folder / manifest.read(folder).of_engine("openvino").path
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="Paddle has oneDNN for x86 only")
 def test_paddle_computes_with_onednn(folder):
     assert engines.open_(folder, manifest.read(folder).file(PADDLE)).name.endswith(" oneDNN")

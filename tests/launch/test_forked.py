@@ -141,7 +141,6 @@ def test_a_job_whose_command_breaks_is_ended_and_the_next_is_forked(jobs, monkey
     assert sweep.template == template
 
 
-@pytest.mark.slow
 def test_signals_to_the_command_reach_it(jobs):
     sweep = jobs()
     outcome = sweep.run("0", ["beat"], ["signal", os.getpid(), "SIGINT"], ["until", "SIGINT"], [130])

@@ -95,10 +95,6 @@ def test_an_exit_code_without_a_reason_is_a_loss(supervised):
     assert "exit code 17" in outcome.reason
 
 
-#: Of tests that send signals to their own process: behind thousands of others one has ended it.
-INTERRUPTS = pytest.mark.slow
-
-
 @pytest.mark.parametrize(
     ("sent", "heard", "code"),
     [
@@ -107,7 +103,6 @@ INTERRUPTS = pytest.mark.slow
         ("SIGHUP", "SIGTERM", 129),
     ],
 )
-@INTERRUPTS
 def test_a_signal_to_the_command_reaches_the_worker_and_stops_the_run(supervised, sent, heard, code):
     outcome = supervised([["beat"], ["sign", sent], ["until", heard], [143]])
     assert (outcome.exit_code, outcome.status) == (code, "KILLED")
@@ -121,7 +116,6 @@ def test_a_signal_to_the_worker_alone_is_a_stop_even_before_it_can_note_it(super
     assert "There was no checkpoint yet" in outcome.reason
 
 
-@INTERRUPTS
 def test_the_same_wish_twice_within_a_moment_is_one(supervised):
     outcome = supervised(
         [["sign", "SIGINT"], ["sign", "SIGINT"], ["until", "SIGINT"], ["sleep", 0.3], ["mark", "saved"], [130]]
@@ -130,14 +124,12 @@ def test_the_same_wish_twice_within_a_moment_is_one(supervised):
     assert (supervised.directory / "saved").exists()
 
 
-@INTERRUPTS
 def test_a_second_signal_later_kills_the_worker_and_is_still_a_stop(supervised):
     outcome = supervised([["sign", "SIGINT"], ["until", "SIGINT"], ["sleep", 2.3], ["sign", "SIGINT"], ["sleep", 60]])
     assert (outcome.exit_code, outcome.status) == (130, "KILLED")
     assert outcome.seconds < 20
 
 
-@INTERRUPTS
 def test_a_run_that_was_complete_when_the_signal_came_is_finished(supervised):
     outcome = supervised([["sign", "SIGTERM"], ["until", "SIGTERM"], [0]])
     assert outcome.status == "FINISHED"
@@ -183,7 +175,6 @@ def test_what_a_user_has_to_mend_is_not_tried_again(supervised):
     assert not notes(supervised.directory)
 
 
-@INTERRUPTS
 def test_a_run_that_is_to_stop_is_not_started_again(supervised):
     outcome = supervised([["sign", "SIGTERM"], ["until", "SIGTERM"], ["SIGKILL"]], max_restarts=3)
     assert outcome.exit_code == 143
@@ -260,7 +251,6 @@ def test_a_run_that_its_sweep_ends_early_has_neither_failed_nor_a_result(supervi
 
 
 @pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-@INTERRUPTS
 def test_a_signal_of_the_user_s_while_a_run_ends_early_is_the_user_s(supervised, sent, code):
     outcome = supervised([["early", "worse than the median"], ["sign", sent], ["until", sent], [code]])
     assert (outcome.exit_code, outcome.status) == (code, "KILLED")
