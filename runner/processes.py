@@ -86,21 +86,6 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
             os._exit(128 + signal.SIGKILL)
 
 
-@contextlib.contextmanager
-def signal_stack_kept() -> Iterator[None]:
-    """Give this thread its alternate signal stack back at the end (sigaltstack(2)).
-
-    OpenVINO 2026.4 sets one of its own when it compiles a network, and unmaps it with its `Core`: where two of these
-    were alive at once, the next signal, such as Ctrl-C, ends the process with a segmentation fault.
-    """
-    libc, before = ctypes.CDLL(None), ctypes.create_string_buffer(64)
-    libc.sigaltstack(None, before)
-    try:
-        yield
-    finally:
-        libc.sigaltstack(before, None)
-
-
 def cannot_fork_workers() -> str:
     """Why this system cannot have processes forked that another one watches; empty where it can."""
     if sys.platform != "linux":

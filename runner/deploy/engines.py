@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.util
 import threading
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import CheckpointError, ConfigError
-from ..processes import signal_stack_kept
 from .manifest import ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile
 
 #: Engine → how it is installed.
@@ -101,6 +103,21 @@ class OnnxRuntime:
         return self.session.run(None, {self.input: images})[0]
 
 
+@contextlib.contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Give this thread its alternate signal stack back at the end (sigaltstack(2)).
+
+    OpenVINO 2026.4 sets one of its own when it compiles a network, and unmaps it with its `Core`: where two of these
+    were alive at once, the next signal, such as Ctrl-C, ends the process with a segmentation fault.
+    """
+    libc, before = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    libc.sigaltstack(None, before)
+    try:
+        yield
+    finally:
+        libc.sigaltstack(before, None)
+
+
 class OpenVino:
     """An ONNX file on the CPU in float32 or int8, as it says: never in the bfloat16 that some CPUs would choose.
 
@@ -135,7 +152,7 @@ class OpenVino:
             return self._request(images.shape).infer([images], share_inputs=True)[0]
 
     def _compiled(self, model: Any) -> Any:
-        with signal_stack_kept():
+        with _signal_stack_kept():
             return self.core.compile_model(model, "CPU", self.settings).create_infer_request()
 
     def _request(self, shape: tuple[int, ...]) -> Any:
