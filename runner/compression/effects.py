@@ -11,7 +11,7 @@ import paddle
 from paddle import Tensor, nn
 
 from ..models.input_check import preserved
-from . import slim
+from . import slim, snr
 
 #: Logits, float32 [N, K], to what a network says: int64 [N], or of many labels uint8 [N, K].
 Decide = Callable[[np.ndarray], np.ndarray]
@@ -129,7 +129,7 @@ def of_pruning(
             before = _logits(origin[1], batches)
             with slim.in_float(slim.fake_quantized(network).values()):
                 after = _logits(network, batches)
-        pruned.origin, pruned.noise = origin[0], decibels(before, after)
+        pruned.origin, pruned.noise = origin[0], snr.decibels(*snr.powers(before, after))
         pruned.changed = changed(decide(after), decide(before))
         pruned.right = len(labels) - changed(decide(before), labels), len(labels) - changed(decide(after), labels)
     return pruned
@@ -139,12 +139,6 @@ def changed(decisions: np.ndarray, others: np.ndarray) -> int:
     """How many images have another decision; of many labels, another label."""
     differ = decisions != others
     return int((differ.any(axis=1) if differ.ndim == 2 else differ).sum())
-
-
-def decibels(signal: np.ndarray, other: np.ndarray) -> float:
-    """Ratio of a signal to its change in dB; infinite where nothing changed."""
-    power, noise = (float(np.square(one, dtype=np.float64).sum()) for one in (signal, signal - other))
-    return 10 * float(np.log10(max(1e-300, power) / noise)) if noise else np.inf
 
 
 def _logits(network: nn.Layer, batches: Iterable[Tensor]) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from paddle import nn
 
-from . import slim
+from . import slim, snr
 
 #: Layers whose weights are drawn: those that rounding changed most.
 SHOWN, BINS = 8, 81
@@ -27,7 +27,7 @@ def rounding(network: nn.Layer) -> Figure | None:
     }
     if not weights:
         return None
-    noise = {name: decibels(before, after) for name, (before, after) in weights.items()}
+    noise = {name: snr.decibels(*snr.powers(before, after)) for name, (before, after) in weights.items()}
     chosen = sorted(noise, key=lambda name: noise[name])[:SHOWN]
     rows = -(-len(chosen) // 4)
     figure = Figure(figsize=(13, 2.9 * rows))
@@ -49,12 +49,6 @@ def rounding(network: nn.Layer) -> Figure | None:
     )
     figure.tight_layout()
     return figure
-
-
-def decibels(before: np.ndarray, after: np.ndarray) -> float:
-    """Ratio of signal to quantization noise of weights of the same shape, in dB; infinite where nothing changed."""
-    noise = float(np.square(before - after, dtype=np.float64).sum())
-    return 10 * float(np.log10(np.square(before, dtype=np.float64).sum() / noise)) if noise else float("inf")
 
 
 def pruning(plan: Mapping[str, Any]) -> Figure:

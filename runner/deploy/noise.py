@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from ..compression import slim
+from ..compression import slim, snr
 from ..kernels.layers import stock
 from ..training.evaluation import untouched
 from .quantization import Quantization, QuantizedLayer
@@ -43,9 +44,9 @@ def measure(name: str, network: nn.Layer, reference: nn.Layer, images: np.ndarra
                 activation_bits=activation_bits,
                 weight_range=[float(ranges.min()), float(ranges.max())],
                 activation_range=slim.activation_range(layer),
-                weight_snr_db=decibels(*_sums(weight, slim.rounded_weight(layer).numpy())),
-                output_snr_db=decibels(*alone[layer_name]),
-                accumulated_snr_db=decibels(*together[layer_name]),
+                weight_snr_db=_finite_decibels(snr.powers(weight, slim.rounded_weight(layer).numpy())),
+                output_snr_db=_finite_decibels(alone[layer_name]),
+                accumulated_snr_db=_finite_decibels(together[layer_name]),
             )
         )
     return Quantization(name, len(images), described)
@@ -64,11 +65,11 @@ def _noise(
 
     def of_float(name: str, layer: nn.Layer, inputs: Any, output: Tensor) -> None:
         expected[name].append(output)
-        alone[name] += _sums(output.numpy(), layers[name](inputs[0]).numpy())
+        alone[name] += snr.powers(output.numpy(), layers[name](inputs[0]).numpy())
 
     def of_integers(name: str, layer: nn.Layer, inputs: Any, output: Tensor) -> None:
         # A siamese network calls a layer once for each of its branches.
-        together[name] += _sums(expected[name].pop(0).numpy(), output.numpy())
+        together[name] += snr.powers(expected[name].pop(0).numpy(), output.numpy())
 
     with stock(), untouched(network), untouched(reference):
         for begin in range(0, len(images), BATCH):
@@ -92,12 +93,7 @@ def _hooked(network: nn.Layer, names: Any, hook: Callable[..., None]) -> Iterato
             one.remove()
 
 
-def _sums(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """[Σy², Σ(y - ŷ)²], float64."""
-    before = before.astype(np.float64)
-    return np.array([np.square(before).sum(), np.square(before - after).sum()])
-
-
-def decibels(signal: float, noise: float) -> float | None:
-    """The ratio of the two sums of squares in dB; None without noise or without a signal."""
-    return 10 * float(np.log10(signal / noise)) if noise and signal else None
+def _finite_decibels(powers: np.ndarray) -> float | None:
+    """None without noise or without a signal."""
+    ratio = snr.decibels(*powers)
+    return ratio if math.isfinite(ratio) else None
