@@ -201,6 +201,11 @@ class Config:
         further = {f"also.features.{name}": one for name, one in self.also.features.items()}
         return {"features": self.features, **further} if self.features else further
 
+    @property
+    def peer_losses(self) -> dict[str, Mimic | FeatureLoss]:
+        """Key → settings of every loss against another network: those of logits, then those of features."""
+        return {**self.mimics, **self.feature_losses}
+
     def __post_init__(self) -> None:
         if self.data.many and self.train.monitor == Train.monitor:
             # A goal that was not given is that of the usual monitor, the highest; another one is refused.

@@ -13,11 +13,9 @@ from . import (
     Config,
     Dist,
     Dkd,
-    FeatureLoss,
     JsOriginal,
     Kd,
     Kl,
-    Mimic,
     Ramp,
 )
 
@@ -30,7 +28,7 @@ def problems(config: Config) -> Iterator[str]:
 
 def _mode(config: Config) -> Iterator[str]:
     mode = config.mode
-    following: dict[str, Mimic | FeatureLoss] = {**config.mimics, **config.feature_losses}
+    following = config.peer_losses
     match mode:
         case Cls(average=False):
             for key, loss in following.items():
@@ -124,8 +122,7 @@ def _terms(config: Config) -> Iterator[str]:
 
 
 def _ramps(config: Config) -> Iterator[str]:
-    losses: dict[str, Mimic | FeatureLoss] = {**config.mimics, **config.feature_losses}
-    for key, loss in losses.items():
+    for key, loss in config.peer_losses.items():
         if loss.ramp.epochs is not None and loss.ramp.steps is not None:
             yield f"{key}.ramp has both epochs and steps. Give one of them: {key}.ramp.epochs=null"
         if not loss.ramp.changes and loss.ramp != Ramp():

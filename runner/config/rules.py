@@ -226,7 +226,7 @@ def _divided(config: Config, processes: int) -> Iterator[str]:
                 f"or parts (train.accumulate) would change it. Use {key}.reduction=mean with a larger {key}.weight."
             )
     parts = processes * config.train.accumulate
-    for key, loss in {**config.mimics, **config.feature_losses}.items():
+    for key, loss in config.peer_losses.items():
         least = 3 if isinstance(loss, (Rkd, RkdFeatures)) and loss.angle else 2
         if isinstance(loss, (Dist, Rkd, RkdFeatures)) and config.data.batch_size < least * parts:
             yield (

@@ -46,8 +46,7 @@ def check_ramps(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
     """Errors: ConfigError where the run ends before the factor of a term has changed."""
     if config.debug.fast_dev_run or not steps:
         return
-    losses: dict[str, cfg.Mimic | cfg.FeatureLoss] = {**config.mimics, **config.feature_losses}
-    for key, loss in losses.items():
+    for key, loss in config.peer_losses.items():
         ends = loss.ramp.stretch(steps_per_epoch)[1]
         if loss.ramp.changes and ends > steps:
             raise ConfigError(
