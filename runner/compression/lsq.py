@@ -8,7 +8,7 @@ import paddle
 from paddle import Tensor, nn
 
 from .. import config as cfg
-from ..models.input_check import preserved
+from ..models.input_check import evaluating
 from . import bits as weight_bits
 from . import qat, ranges, slim
 from .rounding import Rounding
@@ -57,11 +57,6 @@ def _values_of_an_image(network: nn.Layer, names: list[str], images: Tensor) -> 
     hooks = [
         layers[name].register_forward_pre_hook(lambda _layer, inputs, own=name: count(own, inputs)) for name in names
     ]
-    try:
-        with preserved(network), paddle.no_grad():
-            network.eval()
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with evaluating(network, hooks):
+        network(images)
     return values

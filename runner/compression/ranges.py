@@ -11,7 +11,7 @@ from paddle import Tensor, nn
 
 from .. import config as cfg
 from ..errors import ConfigError
-from ..models.input_check import preserved
+from ..models.input_check import evaluating
 from . import patterns, slim
 from .rounding import SMALLEST, levels_of
 
@@ -71,14 +71,9 @@ def measure(
         layers[name].register_forward_pre_hook(lambda layer, inputs, own=name: observe(own, layer, inputs[0]))
         for name in names
     ]
-    try:
-        with preserved(network), paddle.no_grad():
-            network.eval()
-            for batch in images:
-                network(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with evaluating(network, hooks):
+        for batch in images:
+            network(batch)
     if unused := [name for name in names if name not in called]:
         raise ConfigError(
             f"compression.quantize: no evaluation of {type(network).__name__} calls {', '.join(unused)}, so there is "

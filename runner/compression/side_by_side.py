@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-import paddle
 from paddle import Tensor, nn
 
-from ..models.input_check import preserved
+from ..models.input_check import evaluating
 
 
 class _Seen(Exception):
@@ -19,40 +18,30 @@ def output(network: nn.Layer, layer: nn.Layer, images: Tensor) -> Tensor:
     """What a layer of a network gives for images at its first call, in eval mode; nothing behind it is computed."""
     seen: list[Tensor] = []
 
-    def see(_layer: nn.Layer, _inputs: Any, given: Tensor) -> None:
-        seen.append(given)
+    def see(_layer: nn.Layer, _inputs: Any, maps: Tensor) -> None:
+        seen.append(maps)
         raise _Seen
 
-    with suppress(_Seen):
-        _compute(network, images, [layer.register_forward_post_hook(see)])
+    with suppress(_Seen), evaluating(network, [layer.register_forward_post_hook(see)]):
+        network(images)
     return seen[0]
 
 
 def norm_behind(network: nn.Layer, layer: nn.Layer, images: Tensor) -> nn.Layer | None:
     """The batch normalisation that takes a layer's output as it is, at its first call; None where there is none."""
-    given: list[Tensor] = []
+    outputs: list[Tensor] = []
     norms: list[nn.Layer] = []
 
     def write(_layer: nn.Layer, _inputs: Any, tensor: Tensor) -> None:
-        given.append(tensor)
+        outputs.append(tensor)
 
     def read(norm: nn.Layer, inputs: tuple[Tensor, ...]) -> None:
-        if any(inputs[0] is tensor for tensor in given):
+        if any(inputs[0] is tensor for tensor in outputs):
             norms.append(norm)
             raise _Seen
 
     hooks = [layer.register_forward_post_hook(write)]
     hooks += [one.register_forward_pre_hook(read) for one in network.sublayers() if isinstance(one, nn.BatchNorm2D)]
-    with suppress(_Seen):
-        _compute(network, images, hooks)
+    with suppress(_Seen), evaluating(network, hooks):
+        network(images)
     return norms[0] if norms else None
-
-
-def _compute(network: nn.Layer, images: Tensor, hooks: list[Any]) -> None:
-    try:
-        with preserved(network), paddle.no_grad():
-            network.eval()
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -9,7 +9,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 
-from .input_check import preserved
+from .input_check import evaluating
 
 
 def macs(network: nn.Layer, input_shape: tuple[int, int, int]) -> int:
@@ -36,11 +36,6 @@ def macs_by_weight(network: nn.Layer, input_shape: tuple[int, int, int]) -> dict
         totals[f"{layers[layer]}.weight" if layers[layer] else "weight"] += math.prod(output.shape) * per_value
 
     hooks = [layer.register_forward_post_hook(count) for layer in layers]
-    try:
-        with preserved(network), paddle.no_grad():
-            network.eval()
-            network(paddle.zeros([1, *input_shape]))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with evaluating(network, hooks):
+        network(paddle.zeros([1, *input_shape]))
     return dict(totals)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import paddle
 from paddle import Tensor, nn
@@ -21,8 +22,7 @@ def check_input(network: nn.Layer, input_shape: tuple[int, int, int], num_classe
     size = str(height if height == width else [height, width]).replace(" ", "")
     remedy = remedy or f"choose another data.image_size (it is {size}) or another model."
     try:
-        with preserved(network), _empty_maps_refused(network), paddle.no_grad():
-            network.eval()
+        with evaluating(network, _refusing_empty_maps(network)):
             logits = network(images)
     except UserError:
         raise
@@ -45,17 +45,26 @@ def reason(error: Exception) -> str:
     return next((line.strip() for line in lines if "Error: " in line or line.startswith("(")), lines[-1].strip())
 
 
-@contextmanager
-def _empty_maps_refused(network: nn.Layer) -> Iterator[None]:
+def _refusing_empty_maps(network: nn.Layer) -> list[Any]:
     """Paddle calculates on with maps of no pixels: InceptionV3 gives logits for images that vanish on the way."""
 
     def refuse(layer: nn.Layer, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and output.size == 0:
             raise ValueError(f"nothing is left of the images after {type(layer).__name__} {layer.full_name()}")
 
-    hooks = [layer.register_forward_post_hook(refuse) for layer in network.sublayers(include_self=True)]
+    return [layer.register_forward_post_hook(refuse) for layer in network.sublayers(include_self=True)]
+
+
+@contextmanager
+def evaluating(network: nn.Layer, hooks: Iterable[Any]) -> Iterator[None]:
+    """Within the context a network is in eval mode, without gradients; hooks on its layers go with the context.
+
+    `hooks` are what Paddle returned for them. Afterwards all is as `preserved` says.
+    """
     try:
-        yield
+        with preserved(network), paddle.no_grad():
+            network.eval()
+            yield
     finally:
         for hook in hooks:
             hook.remove()
