@@ -18,6 +18,7 @@ from typing import Any
 from .. import files, stored, terminal
 from ..config import Config, store
 from ..errors import CheckpointError, Damaged
+from ..files.digests import text_digest
 from ..processes import locked
 from ..runs import result as results
 from ..runs.events import parse
@@ -126,9 +127,9 @@ def _write_config(directory: Path, config: Config) -> None:
     """Write a config in the present form; one that was as the run began with it counts as such from then on."""
     path = directory / CONFIG
     begun = next(latest(directory, WITH_CONFIG), {})
-    if begun.get("config") == files.text_digest(stored.read_text(path) or ""):
+    if begun.get("config") == text_digest(stored.read_text(path) or ""):
         # Before the file: what is stopped in between is only written again.
-        Journal(directory).append("migrated", config=files.text_digest(store.to_yaml(config)))
+        Journal(directory).append("migrated", config=text_digest(store.to_yaml(config)))
     store.write(config, path)
 
 

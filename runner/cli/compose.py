@@ -24,12 +24,13 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from .. import files, terminal
+from .. import terminal
 from ..config import GROUPS, NAMED, Callback, Checkpoint, Config, CustomMetric, Optuna, Train
 from ..config import store as config_store
 from ..config.keys import renamed, types_of, unknown_key
 from ..config.store import keys_of, without_value
 from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, nearest
+from ..files.disk_errors import disk_error
 from ..launch.command import Command
 from ..runs import sweep
 from . import engines, job, networks
@@ -127,10 +128,10 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
             case OverrideParseException():
                 return _unreadable(cause)
             case OSError(errno=errno.ENAMETOOLONG):
-                return ConfigError(str(files.disk_error(cause)))
+                return ConfigError(str(disk_error(cause)))
             case OSError(filename=str()):
                 # Hydra makes the run's folder.
-                return files.disk_error(cause)
+                return disk_error(cause)
             case MissingConfigException():
                 return _unknown_choice(cause)
             case ConfigAttributeError() | ConfigKeyError() if is_dataclass(cause.object_type):

@@ -12,6 +12,7 @@ from .. import device, files, stored
 from ..config import store
 from ..config.keys import expanded
 from ..errors import ConfigError
+from ..files.digests import text_digest
 from ..launch.missing import refuse_missing_data
 from ..runs.journal import CONFIG, WITH_CONFIG, latest
 from ..tracking import lookup
@@ -69,5 +70,5 @@ def _tell_of_changes(directory: Path) -> None:
     """Say that a config is not the one that was trained, which the network's numbers depend on. Errors: Damaged."""
     begun = next(latest(directory, WITH_CONFIG), None)
     text = stored.read_text(directory / CONFIG) or ""
-    if begun and begun.get("config", files.text_digest(text)) != files.text_digest(text):
+    if begun and begun.get("config", text_digest(text)) != text_digest(text):
         print(f"{directory / CONFIG} was changed after the run began: numbers may not be the run's.", file=sys.stderr)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .. import files, terminal
+from .. import terminal
 from ..config import credentials
 from ..errors import UNWRITABLE, OutOfMemory, UserError
+from ..files.disk_errors import disk_error
 
 
 def refusal_of(error: BaseException) -> UserError | None:
@@ -13,7 +14,7 @@ def refusal_of(error: BaseException) -> UserError | None:
         case UserError():
             return error
         case OSError() if error.errno in UNWRITABLE:
-            return files.disk_error(error)
+            return disk_error(error)
         case MemoryError():
             return OutOfMemory.of(error)
     return None

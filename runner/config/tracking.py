@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from .. import files
+from ..files.digests import text_digest
 from .fields import bounded, path
 
 #: What addresses that are none of MLflow's begin with: a place in the run directory, a folder, code of the user's.
@@ -86,7 +86,7 @@ class CustomTracker(Tracker):
     @property
     def address(self) -> str:
         """The callable, with a digest of what it is given, which may say where the run is sent."""
-        return f"{CODE}{self.target}#{files.text_digest(json.dumps(self.kwargs, sort_keys=True, default=str))}"
+        return f"{CODE}{self.target}#{text_digest(json.dumps(self.kwargs, sort_keys=True, default=str))}"
 
     @property
     def packages(self) -> dict[str, str]:

@@ -23,6 +23,7 @@ from PIL import features
 from .. import config as cfg
 from .. import device, files, processes
 from ..errors import ForeignPath, UserError
+from ..files.digests import text_digest
 from .splits import ImageFiles, Source
 
 #: Part of what is free that pictures may take: training itself needs memory, and other programs room on the disk.
@@ -182,7 +183,7 @@ def _open(path: Path) -> BinaryIO:
 def _key(split: ImageFiles) -> str:
     """What the decoded pictures of a split depend on: their files, what is made of them, and what decodes."""
     decoder = (_MAGIC, PIL.__version__, features.version("libjpeg_turbo"), platform.machine())
-    return files.text_digest(f"{split.state()} {split.preparation} {decoder}")
+    return text_digest(f"{split.state()} {split.preparation} {decoder}")
 
 
 def _remove_unused(folder: Path, wanted: int) -> None:

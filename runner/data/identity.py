@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import files
+from ..files.digests import digest_of, text_digest
 from .splits import Images, Source, Split
 
 #: What is compared of a split, behind the number of its images.
@@ -16,10 +16,10 @@ def digests(source: Source) -> dict[str, str]:
 
 
 def _parts(split: Split, classes: list[str]) -> list[str]:
-    common = [str(len(split)), files.text_digest("\0".join(classes)), files.digest([split.labels])]
+    common = [str(len(split)), text_digest("\0".join(classes)), digest_of([split.labels])]
     if isinstance(split, Images):
-        return [*common, files.digest([split.images])]
-    return [*common, files.text_digest("\0".join(split.names())), files.digest([split.sizes()])]
+        return [*common, digest_of([split.images])]
+    return [*common, text_digest("\0".join(split.names())), digest_of([split.sizes()])]
 
 
 def images(digests: dict[str, str]) -> int:

@@ -15,6 +15,7 @@ import PIL
 
 from .. import files
 from ..errors import DataError, ForeignPath
+from ..files.digests import text_digest
 from . import storage
 from .facts import FACTS, NOTHING
 from .shards import Members
@@ -41,7 +42,7 @@ class Memory:
         self.path: Path | None = None
         # Without a home folder nothing is remembered.
         with contextlib.suppress(OSError):
-            self.path = files.cache_folder() / "pictures" / f"{files.text_digest(settings)}.bin"
+            self.path = files.cache_folder() / "pictures" / f"{text_digest(settings)}.bin"
         self.records = _read(self.path)
         self.noted: list[np.ndarray] = []
         self.is_changed = False

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import files
 from ..errors import ForeignPath
+from ..files.digests import digest_of, text_digest
 from . import archive, parquet, storage
 from .classes import Problems
 from .names import Names
@@ -111,9 +112,9 @@ def _store(identity: str, state: str, index: Index) -> None:
 
 
 def _place(identity: str) -> Path:
-    return files.cache_folder() / "shards" / f"{files.text_digest(identity)}.npz"
+    return files.cache_folder() / "shards" / f"{text_digest(identity)}.npz"
 
 
 def _proof(state: str, index: Index) -> str:
     """Digits that change when the shard or any array does."""
-    return files.digest(index.arrays().values(), state)
+    return digest_of([state, *index.arrays().values()])

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .. import config as cfg
-from .. import files
 from ..errors import DataError
+from ..files.digests import digest_of
 from . import archive, classes, parquet, shard_index, storage, tables
 from .classes import BETWEEN, Problems
 from .folder import HIDDEN
@@ -78,7 +78,7 @@ class Members:
     def state(self) -> str:
         """What changes when one of the pictures does: of their places, sizes and shards."""
         shards = " ".join([*map(storage.stamp, self.shards), *self.shards, self.image_column])
-        return files.digest([self.numbers, self.places, self.lengths], shards)
+        return digest_of([shards, self.numbers, self.places, self.lengths])
 
 
 def load(config: cfg.Shards, known: Sequence[str] = ()) -> Source:

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from .. import files
 from ..errors import DataError
+from ..files.digests import digest_of
 from ..images import Preparation, Resample, decode, resample
 from .names import Names
 
@@ -107,7 +107,7 @@ class FilesOnDisk:
 
     def state(self) -> str:
         """What changes when one of the pictures does: of their names, sizes and times."""
-        return files.digest([self.names.text, self.names.ends, self.stats()])
+        return digest_of([self.names.text, self.names.ends, self.stats()])
 
     def stats(self) -> np.ndarray:
         """Size in bytes and time of change in nanoseconds of each file, int64 [N, 2]; -1 where there is none.

@@ -19,6 +19,7 @@ import paddle.nn.functional as F
 
 from .. import files
 from ..errors import ForeignPath
+from ..files.digests import text_digest
 from ..processes import locked
 from . import build, functions, native
 from .native import Geometry
@@ -105,7 +106,7 @@ def _append(descriptor: int, measured: Measured) -> None:
         os.ftruncate(descriptor, size := 0)
     torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
     text = json.dumps(asdict(measured))
-    os.pwrite(descriptor, b"\n" * torn + f"{files.text_digest(text)} {text}\n".encode(), size)
+    os.pwrite(descriptor, b"\n" * torn + f"{text_digest(text)} {text}\n".encode(), size)
 
 
 def all_measured() -> list[Measured]:
@@ -141,7 +142,7 @@ def _read(file: Path, _size: int) -> dict[tuple[Geometry, bool, bool], Measured]
 def _parsed(line: str) -> Measured | None:
     """What a line says that is as it was written."""
     digest, _, text = line.partition(" ")
-    if files.text_digest(text) == digest:
+    if text_digest(text) == digest:
         # It may have been written by another version.
         with contextlib.suppress(ValueError, TypeError, KeyError):
             content = json.loads(text)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import config as cfg
-from .. import files, terminal
+from .. import terminal
 from ..errors import STOPPED, DiskError, ProcessLost
+from ..files.disk_errors import disk_error
 from ..runs import protocol, sweep
 from ..runs.journal import CHECKPOINTS
 from ..runs.pruner import STOPPED_EARLY
@@ -56,7 +57,7 @@ def outcome_of(
             state = "The first process knows how to go on."
         return Outcome(code, "KILLED", f"Stopped by {STOPPED[code]}. {state}")
     if not directory.exists():
-        return Outcome(DiskError.exit_code, "FAILED", str(files.disk_error(FileNotFoundError(), directory)))
+        return Outcome(DiskError.exit_code, "FAILED", str(disk_error(FileNotFoundError(), directory)))
     if code == DiskError.exit_code:
         return Outcome(code, "FAILED", f"{directory} takes no more files, not even the reason. Is its disk full?")
     if code < 0 and sys.stdout.isatty():

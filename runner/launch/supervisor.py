@@ -21,6 +21,8 @@ from ..config import store
 from ..deploy import manifest
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import UNWRITABLE, ConfigError, Damaged, ProcessLost, RunFailed, UserError
+from ..files.digests import text_digest
+from ..files.disk_errors import disk_error
 from ..processes import locked
 from ..runs import compatible, protocol, sweep
 from ..runs import result as results
@@ -77,7 +79,7 @@ def run(
     except OSError as error:
         if error.errno not in UNWRITABLE and directory.exists():
             raise
-        raise files.disk_error(error, directory) from error
+        raise disk_error(error, directory) from error
     if outcome.exit_code:
         raise RunFailed(outcome.reason, outcome.exit_code, outcome.kind)
     if outcome.status == STOPPED_EARLY:
@@ -159,7 +161,7 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
         files.write_text(directory / ORIGIN, config.checkpoint.resume)
     store.write(config, directory / CONFIG)
     files.write_text(directory / OVERRIDES, yaml.safe_dump(overrides))
-    composed = files.text_digest((directory / CONFIG).read_text(encoding="utf-8"))
+    composed = text_digest((directory / CONFIG).read_text(encoding="utf-8"))
     journal.append("resumed" if again else "started", command=sys.argv, config=composed)
     tags = tags | {f"resumed.{key}": str(value) for key, value in changed.items() if key in compatible.TOLD}
     if tags:
@@ -256,4 +258,4 @@ def _look(command: Command, signals: ToWorkers, metrics: SystemMetrics | None) -
 def _digest(config: cfg.Config) -> str:
     """What tells commands apart that do not train the same; where each of them is, it may say for itself."""
     leaves = {key: value for key, value in store.flatten(config).items() if not key.startswith("launch.")}
-    return files.text_digest(json.dumps(leaves, sort_keys=True))
+    return text_digest(json.dumps(leaves, sort_keys=True))

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import files, processes, stored
 from ..errors import ConfigError, Damaged
+from ..files.digests import text_digest
 from . import tracked as tracked_of
 from .events import is_of_training, parse
 
@@ -205,7 +206,7 @@ def mark(directory: Path, offset: int) -> str:
     """What tells whether a journal still is the one that was read up to an offset: a digest of the bytes before it."""
     with contextlib.suppress(FileNotFoundError), (directory / JOURNAL).open("rb") as stream:
         stream.seek(max(0, offset - MARKED))
-        return files.text_digest(stream.read(min(offset, MARKED)).decode(errors="replace"))
+        return text_digest(stream.read(min(offset, MARKED)).decode(errors="replace"))
     return ""
 
 

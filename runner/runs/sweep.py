@@ -19,6 +19,7 @@ import yaml
 from .. import device, files, stored
 from ..config import credentials
 from ..errors import STOPPED, ConfigError, Damaged, UserError
+from ..files.disk_errors import disk_error
 from ..processes import locked
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
 
@@ -93,7 +94,7 @@ def lock_sweep(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise files.disk_error(error) from error
+        raise disk_error(error) from error
     with locked(directory / COMMAND, patience_s=0) as lock:
         if lock is None:
             raise ConfigError(f"{directory} is being run by another command. Wait for it, or choose another name.")

@@ -28,7 +28,7 @@ PACKAGES = {manifest.ONNXRUNTIME: "onnxruntime", manifest.OPENVINO: "openvino", 
 #: other modules a notebook wants too.
 PACKAGE = "runner_served"
 MODULES = (
-    "__init__.py", "errors.py", "terminal.py", "files.py", "colours.py", "images.py", "stored.py",
+    "__init__.py", "errors.py", "terminal.py", "files/__init__.py", "colours.py", "images.py", "stored.py",
     "deploy/__init__.py", "deploy/preprocessing.py", "deploy/manifest.py", "deploy/engines.py", "deploy/predict.py",
     "deploy/quantization.py", "deploy/served.py",
 )  # fmt: skip

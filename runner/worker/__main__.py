@@ -37,6 +37,8 @@ from ..errors import (
     UserError,
     kind_of,
 )
+from ..files.digests import text_digest
+from ..files.disk_errors import disk_error
 from ..metrics import with_k
 from ..parallel import PeerLost
 from ..runs import compatible, protocol, sweep
@@ -100,7 +102,7 @@ def run_and_report(directory: Path, attempt: int = 0) -> int:
                 return _failed(directory, rank, str(OutOfMemory.of(error)), OutOfMemory.exit_code, OutOfMemory.__name__)
             if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
                 return _failed(
-                    directory, rank, str(files.disk_error(error, directory)), DiskError.exit_code, DiskError.__name__
+                    directory, rank, str(disk_error(error, directory)), DiskError.exit_code, DiskError.__name__
                 )
             if stop.received:
                 # What a signal to the whole process group breaks is not a defect.
@@ -155,7 +157,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         splits=data["digests"],
         classes=run.training.loaders.classes,
         plan=run.plan,
-        config=files.text_digest((directory / CONFIG).read_text(encoding="utf-8")),
+        config=text_digest((directory / CONFIG).read_text(encoding="utf-8")),
     )
     earlier = saved.state.seconds if saved else 0.0
     try:

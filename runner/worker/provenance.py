@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import paddle
 
-from .. import __version__, device, files
+from .. import __version__, device
 from ..data import identity
+from ..files.digests import text_digest
 from .experiment import Experiment
 
 
@@ -45,7 +46,7 @@ def describe_data(run: Experiment) -> dict[str, Any]:
     """The data set as MLflow shows it."""
     source = run.training.loaders.source
     digests = identity.digests(source)
-    digest = files.text_digest(" ".join(digests.values()))
+    digest = text_digest(" ".join(digests.values()))
     profile = {name: len(split) for name, split in source.splits.items()} | {"classes": len(source.classes)}
     return {
         "name": source.name,

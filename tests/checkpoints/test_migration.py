@@ -8,13 +8,14 @@ import shutil
 import pytest
 import yaml
 
-from runner import files, runs
+from runner import runs
 from runner.__main__ import command
 from runner.checkpoints import checkpoint, migration
 from runner.checkpoints.state import OtherLayout
 from runner.cli.open_run import open_run
 from runner.config import store
 from runner.errors import Damaged
+from runner.files.digests import text_digest
 from runner.processes import locked
 from runner.runs.journal import CHECKPOINTS, CONFIG, JOURNAL, LOCK, PER_CLASS
 
@@ -136,7 +137,7 @@ def test_a_run_without_results_keeps_its_weights_and_says_how_to_take_them(old, 
 def test_a_config_that_was_migrated_counts_as_the_run_s_own_and_one_that_was_changed_does_not(old, finished, capsys):
     path = old / CONFIG
     lines = (old / JOURNAL).read_text().splitlines()
-    begun = json.loads(lines[0]) | {"config": files.text_digest(path.read_text())}
+    begun = json.loads(lines[0]) | {"config": text_digest(path.read_text())}
     ended = json.loads(lines[-1]) | {"exit_code": 0}
     (old / JOURNAL).write_text("\n".join([json.dumps(begun), *lines[1:-1], json.dumps(ended)]) + "\n")
     changed = old.with_name("changed")

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paddle import nn
 
-from runner import files
+from runner.files.digests import text_digest
 from runner.kernels import autotune, build, native
 from runner.kernels.accelerate import accelerate
 from runner.kernels.autotune import Measured
@@ -119,7 +119,7 @@ def test_whatever_became_of_the_file_a_shape_is_measured_once_more_and_kept(meas
     kind, how = damage
     right = Measured(replace(DEPTHWISE, batch=32), False, False, 1.0, 2.0)
     text = json.dumps(asdict(right))
-    whole = f"{files.text_digest(text)} {text}\n".encode()
+    whole = f"{text_digest(text)} {text}\n".encode()
     match kind:
         case "cut":
             left = whole[: -min(how, len(whole))]

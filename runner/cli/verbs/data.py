@@ -17,6 +17,7 @@ from ... import device, files, terminal
 from ...data import about, check, sources
 from ...data.splits import Source
 from ...errors import DataError
+from ...files.digests import text_digest
 from ...terminal import screen
 from .. import compose
 from ..overrides import readable
@@ -72,7 +73,7 @@ def _page_of(source: Source, config: cfg.Data) -> str:
     keys = ("root", "train", "val", "test", "target", "kwargs")
     places = [os.path.abspath(value) if isinstance(value, str) else value for value in map(vars(config).get, keys)]
     name = re.sub(r"[^\w.-]+", "-", source.name)[: files.KEPT]
-    return f"data-{name}-{files.text_digest(repr((config.kind, places)))[:6]}"
+    return f"data-{name}-{text_digest(repr((config.kind, places)))[:6]}"
 
 
 def _show(numbers: about.About, counts: np.ndarray, classes: list[str]) -> None:

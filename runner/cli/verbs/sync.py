@@ -14,6 +14,7 @@ from ...config import store
 from ...config.keys import expanded
 from ...config.rules import validate
 from ...errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
+from ...files.disk_errors import disk_error
 from ...processes import locked
 from ...runs import result as results
 from ...runs.events import is_of_training
@@ -77,7 +78,7 @@ def _sync(directory: Path, uri: str | None, one_of_many: bool, trust: bool) -> N
         sync(directory, uri, one_of_many, trust)
     except OSError as error:
         # Of somebody else's run, say: the others are sent all the same.
-        raise files.disk_error(error) from error
+        raise disk_error(error) from error
 
 
 def sync(directory: Path, uri: str | None, one_of_many: bool, trust: bool = False) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
-import hashlib
 import itertools
 import json
 import math
@@ -18,13 +17,9 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import terminal
-from .errors import DiskError, ForeignPath
-
-if TYPE_CHECKING:
-    import numpy as np
+from ..errors import ForeignPath
 
 #: In a folder that is being written.
 PARTIAL = ".runner-partial"
@@ -303,20 +298,6 @@ def _free_name(path: Path, names: Iterable[str]) -> Path:
     raise AssertionError
 
 
-def text_digest(text: str) -> str:
-    """Sixteen hexadecimal digits that change when a text does (BLAKE2b)."""
-    # Names of files need not be text.
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def digest(arrays: Iterable[np.ndarray], start: str = "") -> str:
-    """Sixteen hexadecimal digits that change when an array does (BLAKE2b)."""
-    state = hashlib.blake2b(start.encode("utf-8", "surrogatepass"), digest_size=8)
-    for array in arrays:
-        state.update(array.tobytes())
-    return state.hexdigest()
-
-
 def cache_folder() -> Path:
     """What is compiled or measured once per user: `$XDG_CACHE_HOME/runner`, by default `~/.cache/runner`.
 
@@ -328,36 +309,3 @@ def cache_folder() -> Path:
     if not os.path.isabs(home):
         raise FileNotFoundError(errno.ENOENT, "there is no home folder: HOME is not set, and the user has no entry")
     return Path(home) / ".cache" / "runner"
-
-
-def disk_error(error: OSError, run: Path | None = None) -> DiskError:
-    """What a user reads of an error while files are written: those of a run, or others."""
-    if run is not None and not run.exists():
-        return DiskError(
-            f"{run} was moved or removed while the run wrote to it. Put it back, then go on: checkpoint.resume=auto"
-        )
-    place = error.filename or run
-    if error.errno == errno.ENAMETOOLONG:
-        return DiskError(
-            f"{place} cannot be made: a name in it is longer than file systems take, 255 bytes. Shorten it."
-        )
-    if error.errno == errno.EACCES and place and _is_closed(Path(os.fsdecode(place))):
-        return DiskError(f"{place} cannot be read: {error.strerror}. Make it readable for the user who runs this.")
-    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.EISDIR):
-        return DiskError(f"{place} cannot be made: {error.strerror}. Choose another folder, such as hydra.run.dir=DIR.")
-    closed = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-    mend = "Make it writable for the user who runs this" if closed else "Make room there"
-    if run is not None and (run / "checkpoints").is_dir():
-        go_on = f"{terminal.pasted('hydra.run.dir', run)} checkpoint.resume=auto"
-        advice = f"The last checkpoint is kept. {mend}, then go on: {go_on}"
-    else:
-        advice = f"{mend}, or choose another folder: hydra.run.dir=DIR (of a sweep: hydra.sweep.dir=DIR)"
-    return DiskError(f"{place} cannot be written: {error.strerror or error}. {advice}")
-
-
-def _is_closed(path: Path) -> bool:
-    """Whether a file, or a folder above it, may not be read by this process."""
-    return any(
-        os.path.exists(part) and not os.access(part, os.R_OK if part == path else os.X_OK)
-        for part in (path, *path.parents)
-    )

@@ -1,0 +1,30 @@
+"""Digests: short texts that change when what they are of does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def digest_of(parts: Iterable[str | bytes | np.ndarray], size: int = 8) -> str:
+    """`2 * size` hexadecimal digits that change when the parts do, one behind the other (BLAKE2b)."""
+    state = hashlib.blake2b(digest_size=size)
+    for part in parts:
+        match part:
+            case str():
+                # Names of files need not be text.
+                state.update(part.encode("utf-8", "surrogatepass"))
+            case bytes():
+                state.update(part)
+            case _:
+                state.update(part.tobytes())
+    return state.hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """Sixteen hexadecimal digits that change when a text does."""
+    return digest_of([text])
