@@ -6,6 +6,7 @@ import ast
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 import runner
 from runner import files
 from runner.errors import ForeignPath
-from runner.files.digests import text_digest
+from runner.files.digests import digest_of, text_digest
 
 PACKAGE = Path(runner.__file__).parent
 #: What removes or renames: as functions of modules, and as methods of paths.
@@ -215,6 +216,7 @@ def test_a_digest_is_of_any_text_bytes_of_a_name_that_are_not_text_included():
     texts = ["caf\xe9", os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe8"), "数", "\ud800", ""]
     assert len({text_digest(text) for text in texts}) == len(texts)
     assert text_digest("cat") == "3327dd2c7b9d982f"
+    assert digest_of(["c", b"a", np.frombuffer(b"t", np.uint8)]) == text_digest("cat")
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])

@@ -7,7 +7,6 @@ the name of one. `state.json` holds the digests of everything in the folder, so 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from safetensors.paddle import save as to_bytes
 
 from .. import files, stored
 from ..errors import CheckpointError, Damaged, Diverged
+from ..files.digests import content_digest
 from ..models import Networks
 from ..parallel import Ranks
 from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS, QUANTIZED
@@ -143,7 +143,7 @@ def _write(path: Path, tensors: dict[str, paddle.Tensor]) -> str:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return content_digest([content])
 
 
 def _refuse_non_finite(weights: dict[str, paddle.Tensor], step: int) -> None:
@@ -219,7 +219,7 @@ def verify(folder: Path) -> Saved:
     state = read(folder)
     for name, digest in state.digests.items():
         content = stored.read_bytes(folder / name, ANOTHER)
-        if content is None or hashlib.blake2b(content, digest_size=16).hexdigest() != digest:
+        if content is None or content_digest([content]) != digest:
             raise Damaged(
                 f"{folder} is damaged: {name} {'is missing' if content is None else 'was changed'}. {ANOTHER}"
             )

@@ -7,7 +7,6 @@ done before is not done again, whatever the process was stopped at.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +17,7 @@ from typing import Any
 from .. import files, stored, terminal
 from ..config import Config, store
 from ..errors import CheckpointError, Damaged
-from ..files.digests import text_digest
+from ..files.digests import content_digest, text_digest
 from ..processes import locked
 from ..runs import result as results
 from ..runs.events import parse
@@ -221,7 +220,4 @@ def _progress() -> Any:
 
 def _digest(path: Path) -> str:
     with path.open("rb") as stream:
-        state = hashlib.blake2b(digest_size=16)
-        while content := stream.read(1 << 20):
-            state.update(content)
-    return state.hexdigest()
+        return content_digest(iter(lambda: stream.read(1 << 20), b""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from .. import __version__, files, stored, terminal
 from ..errors import CheckpointError, Damaged
+from ..files.digests import content_digest
 from ..runs.journal import CHECKPOINT_FILES
 from ..training.state import Progress
 
@@ -99,7 +99,7 @@ def read(folder: Path) -> State:
 
 def digest(values: dict[str, Any]) -> str:
     """What changes with any value of a state."""
-    return hashlib.blake2b(json.dumps(files.spelt(values), sort_keys=True).encode(), digest_size=16).hexdigest()
+    return content_digest([json.dumps(files.spelt(values), sort_keys=True).encode()])
 
 
 def _refuse_other_layout(folder: Path, values: dict[str, Any]) -> None:

@@ -25,6 +25,11 @@ def digest_of(parts: Iterable[str | bytes | np.ndarray], size: int = 8) -> str:
     return state.hexdigest()
 
 
+def content_digest(parts: Iterable[bytes]) -> str:
+    """Thirty-two hexadecimal digits of content that has to be as it was written, to the last byte."""
+    return digest_of(parts, size=16)
+
+
 def text_digest(text: str) -> str:
     """Sixteen hexadecimal digits that change when a text does."""
     return digest_of([text])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ import yaml
 from .. import device, files, stored
 from ..config import credentials
 from ..errors import STOPPED, ConfigError, Damaged, UserError
+from ..files.digests import digest_of
 from ..files.disk_errors import disk_error
 from ..processes import locked
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
@@ -77,7 +77,7 @@ class _Stored(_Needed, total=False):
 def digest(overrides: list[str]) -> str:
     """Eight hexadecimal digits for what a sweep varies; the same command finds its folder again by them."""
     own = [text for text in overrides if not text.lstrip("+~").startswith(OWN)]
-    return hashlib.blake2b("\n".join(own).encode(), digest_size=4).hexdigest()
+    return digest_of(["\n".join(own)], size=4)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import logging
 import os
@@ -18,6 +17,7 @@ from .. import __version__, files
 from ..deploy import manifest
 from ..deploy.manifest import EXPORT
 from ..deploy.served import COLUMN
+from ..files.digests import digest_of
 from .artifacts import Artifacts
 
 #: Name of the logged model, and the tag that says what is in it.
@@ -83,11 +83,8 @@ def newest(client: Any, experiment_id: str, run_id: str) -> Any:
 
 def _digest(folder: Path) -> str:
     """Sixteen hexadecimal digits that change when a file does."""
-    state = hashlib.blake2b(digest_size=8)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        state.update(f"{path.relative_to(folder)}\n".encode())
-        state.update(path.read_bytes())
-    return state.hexdigest()
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest_of(part for path in paths for part in (f"{path.relative_to(folder)}\n", path.read_bytes()))
 
 
 def _save(place: Path, described: manifest.Manifest, logged: Any) -> Path:
