@@ -21,8 +21,8 @@ from ..config.monitor import monitored
 from ..errors import ConfigError
 from ..runs import study as studies
 from ..runs import sweep
+from ..runs.early_stopping import STOPPED_EARLY, Reading
 from ..runs.journal import latest
-from ..runs.pruner import STOPPED_EARLY, Reading
 from ..runs.study import JOB, ORIGIN
 from . import spaces, warm_start
 

@@ -17,8 +17,8 @@ from ..report import costs, importance, page, picture, repeats, subject, verdict
 from ..report.repeats import Configuration
 from ..report.subject import Run, shortened
 from ..runs import sweep
+from ..runs.early_stopping import STOPPED_EARLY
 from ..runs.journal import LOG
-from ..runs.pruner import STOPPED_EARLY
 from ..terminal import duration, screen, styled
 from ..tracking import stores, urls
 

@@ -21,8 +21,8 @@ from ..config.monitor import monitored
 from ..config.search_rules import is_group
 from ..errors import ConfigError, Damaged, UserError
 from ..runs import sweep
+from ..runs.early_stopping import STOPPED_EARLY, Reading
 from ..runs.journal import CONFIG
-from ..runs.pruner import STOPPED_EARLY, Reading
 from ..runs.study import ORIGIN
 from . import spaces
 

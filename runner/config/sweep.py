@@ -28,7 +28,7 @@ class SearchSampler(Enum):
 
 
 class Pruner(Enum):
-    """How runs of a sweep are found that are not worth their end."""
+    """How runs of a sweep are chosen that end early."""
 
     none = "none"
     median = "median"

@@ -13,8 +13,8 @@ from .. import terminal
 from ..errors import STOPPED, DiskError, ProcessLost
 from ..files.disk_errors import disk_error
 from ..runs import protocol, sweep
+from ..runs.early_stopping import STOPPED_EARLY
 from ..runs.journal import CHECKPOINTS
-from ..runs.pruner import STOPPED_EARLY
 from . import workers
 
 

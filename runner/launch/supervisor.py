@@ -26,8 +26,8 @@ from ..files.disk_errors import disk_error
 from ..processes import locked
 from ..runs import compatible, protocol, sweep
 from ..runs import result as results
+from ..runs.early_stopping import STOPPED_EARLY, may_end_early
 from ..runs.journal import CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, RESULT, Journal, refuse_other_files
-from ..runs.pruner import STOPPED_EARLY, is_pruned
 from ..runs.result import Result
 from . import forked, workers
 from .command import Command
@@ -62,7 +62,7 @@ def run(
         with locked(directory / LOCK, patience_s=2) as lock:
             if lock is None:
                 raise ConfigError(f"{directory} is being trained by another process. Wait for it, or choose another.")
-            if is_pruned(directory, config) and runs.state(directory).status == STOPPED_EARLY:
+            if may_end_early(directory, config) and runs.state(directory).status == STOPPED_EARLY:
                 terminal.say(f"{os.path.relpath(directory)} was ended early. sweep.pruner=none goes on with it.")
                 return None
             if not prepare(config, directory, overrides, tags or {}):

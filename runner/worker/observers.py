@@ -12,9 +12,9 @@ from ..checkpoints import checkpoint
 from ..checkpoints.state import About
 from ..compression import qat
 from ..parallel import Ranks
+from ..runs.early_stopping import StoppingRule, may_end_early
 from ..runs.journal import Journal
 from ..runs.protocol import Heartbeat
-from ..runs.pruner import Pruner, is_pruned
 from ..training.evaluation import Evaluation
 from ..training.state import Progress
 from .experiment import Experiment
@@ -39,7 +39,7 @@ class Recorder:
         self.directory, self.run, self.journal, self.display, self.stop = directory, run, journal, display, stop
         self.heartbeat, self.profiler, self.about = heartbeat, profiler, about
         self.began = time.perf_counter() - earlier_seconds
-        self.pruner = Pruner(directory, run.config) if is_pruned(directory, run.config) else None
+        self.stopping_rule = StoppingRule(directory, run.config) if may_end_early(directory, run.config) else None
         self.ends_early = ""
 
     @property
@@ -64,8 +64,8 @@ class Recorder:
         self.display.validation(progress.step, progress.epochs_begun, evaluation.values, _standing(progress, better))
         self._log_alphas(progress)
         log.info("step %d %s", progress.step, json.dumps({key: round(value, 5) for key, value in values.items()}))
-        if self.pruner and progress.step < self.run.training.steps:
-            self.ends_early = self.pruner.judge(progress.step)
+        if self.stopping_rule and progress.step < self.run.training.steps:
+            self.ends_early = self.stopping_rule.judge(progress.step)
 
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """Write the state to disk."""

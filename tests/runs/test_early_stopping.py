@@ -8,8 +8,8 @@ import pytest
 
 from runner import config as cfg
 from runner.runs import sweep
+from runner.runs.early_stopping import StoppingRule, is_rung, verdict
 from runner.runs.journal import CONFIG, Journal
-from runner.runs.pruner import Pruner, is_rung, verdict
 
 OTHERS = [[0.1, 0.2], [0.1, 0.4], [0.1, 0.6], [0.9, 0.8], [0.2, 0.5]]
 
@@ -23,14 +23,14 @@ def settings(pruner, **more):
     [([0.1, 0.4], True), ([0.1, 0.5], False), ([0.5, 0.1], False), ([0.1, math.nan], True), ([0.0], False)],
 )
 def test_median_ends_what_has_a_worse_best_validation_than_half_of_the_others(own, ends):
-    said = verdict(settings("median"), own, OTHERS, "val/student/top1")
-    assert ("worse than the median of 5 others, 0.5000" in said) == ends
+    reason = verdict(settings("median"), own, OTHERS, "val/student/top1")
+    assert ("worse than the median of 5 others, 0.5000" in reason) == ends
 
 
 @pytest.mark.parametrize(("own", "ends"), [([0.1, 0.5], True), ([0.1, 0.7], False), ([0.8], False), ([0.9] * 3, False)])
 def test_asha_keeps_one_of_so_many_at_each_rung(own, ends):
-    said = verdict(settings("asha"), own, OTHERS, "val/loss", -1)
-    assert ("not among the best 2 of 6" in said) == ends
+    reason = verdict(settings("asha"), own, OTHERS, "val/loss", -1)
+    assert ("not among the best 2 of 6" in reason) == ends
 
 
 def test_rungs_are_powers_of_the_reduction_factor_apart():
@@ -65,22 +65,20 @@ def test_journals_are_read_as_they_grow_and_what_a_resumed_run_writes_again_coun
     for number in range(3):
         write(tmp_path / str(number), [1.0, 0.5])
     write(own, [9.0, 0.8])
-    pruner = Pruner(own, config)
-    assert pruner.judge(10) == ""
-    assert "val/student/loss 0.8000 after 2 validations is worse than the median of 3 others, 0.5000" in pruner.judge(
-        20
-    )
+    rule = StoppingRule(own, config)
+    assert rule.judge(10) == ""
+    assert "val/student/loss 0.8000 after 2 validations is worse than the median of 3 others, 0.5000" in rule.judge(20)
     # It went on from its first checkpoint and was better.
     write(own, [0.4], first=2)
-    assert pruner.judge(20) == ""
-    assert pruner.judge(30) == ""
+    assert rule.judge(20) == ""
+    assert rule.judge(30) == ""
     write(own, [0.4], first=3)
     # Nobody else has come as far.
-    assert pruner.judge(30) == ""
+    assert rule.judge(30) == ""
     for number in range(3):
         write(tmp_path / str(number), [0.1], first=3)
-    assert pruner.judge(30)
-    assert Pruner(own, config).judge(30) == pruner.judge(30)
+    assert rule.judge(30)
+    assert StoppingRule(own, config).judge(30) == rule.judge(30)
 
 
 def test_folders_that_are_no_jobs_and_damaged_journals_do_not_count(tmp_path):
@@ -90,4 +88,4 @@ def test_folders_that_are_no_jobs_and_damaged_journals_do_not_count(tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "2" / "journal.jsonl").mkdir(parents=True)
     assert sweep.jobs(tmp_path) == [tmp_path / "0", tmp_path / "2"]
-    assert Pruner(tmp_path / "0", config).judge(10) == ""
+    assert StoppingRule(tmp_path / "0", config).judge(10) == ""

@@ -1,4 +1,4 @@
-"""Which runs of a sweep are not worth their end: by their validations beside those of the others at that point."""
+"""Ends runs of a sweep early that fall behind the others after as many validations."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..errors import Damaged
 from . import sweep
 from .journal import JOURNAL, events
 
-#: The status of a run that was ended so.
+#: The status of a run that was ended early.
 STOPPED_EARLY = "STOPPED_EARLY"
 
 
-class Pruner:
-    """Judges a run of a sweep after each of its validations by the journals of the sweep's runs.
+class StoppingRule:
+    """Says after each validation of a run whether it should end, from the journals of the sweep's runs.
 
-    The same journals lead to the same judgement, in whatever process and after whatever interruption.
+    The same journals give the same answer, in any process and after any interruption.
     """
 
     def __init__(self, directory: Path, config: cfg.Config) -> None:
-        """`directory`: of the run that is judged."""
+        """`directory`: of the run that it may end."""
         self.directory, self.settings = directory, config.sweep
         self.metric = f"val/{monitored(config.train.monitor)}"
         goal = goal_of(config.train.monitor, config.train.goal, config.train.metrics)
@@ -33,9 +33,9 @@ class Pruner:
         self._readings: dict[Path, Reading] = {}
 
     def judge(self, step: int) -> str:
-        """Why the run should end behind the validation of a step; empty where it should go on.
+        """Why the run should end after its validation at a step; empty where it should go on.
 
-        Runs whose journal cannot be read are left out. Errors: Damaged of its own.
+        Other runs whose journal cannot be read are left out. Errors: Damaged for the run's own journal.
         """
         own = self.scores(self.directory, step)
         count = len(own)
@@ -49,13 +49,13 @@ class Pruner:
         return verdict(self.settings, own, others, self.metric, self.sign)
 
     def scores(self, directory: Path, until: float = math.inf) -> list[float]:
-        """What a run monitored at each of its validations so far, the higher the better."""
+        """The monitored metric at each validation of a run so far; the sign is such that higher is better."""
         reading = self._readings.setdefault(directory, Reading(directory, self.metric))
         return [self.sign * value for step, value in sorted(reading.values().items()) if step <= until]
 
 
 class Reading:
-    """One metric of a journal, of which each look reads what is new."""
+    """One metric of a journal, which is read on from where the last reading ended."""
 
     def __init__(self, directory: Path, metric: str) -> None:
         self.directory, self.metric = directory, metric
@@ -82,10 +82,11 @@ def verdict(
 ) -> str:
     """Why a run should end after its validations so far; empty where it should go on.
 
-    `own`, `others`: what was monitored, the higher the better, of the others at as many validations. What counts is the
-    best one of each, as it is what decides in the end; one that was never a number is worst. `median`: ended where it
-    is worse than the median (Golovin et al., Google Vizier, KDD 2017). `asha`: at validations r, rη, rη² … ended where
-    it is not among the best 1/η (Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020).
+    `own`, `others`: scores at each validation, higher is better; of the others as many as `own` has. Runs are compared
+    by the best score of each, which also decides in the end; a run whose scores were never a number is the worst.
+    `median` ends a run that is worse than the median (Golovin et al., Google Vizier, KDD 2017). `asha` compares after
+    r, rη, rη² … validations and ends a run that is not among the best 1/η (Li et al., A System for Massively Parallel
+    Hyperparameter Tuning, MLSys 2020).
     """
     count, warmup = len(own), settings.pruner_warmup
     if count <= warmup or len(others) < settings.pruner_min_trials:
@@ -109,7 +110,7 @@ def verdict(
 
 
 def is_rung(count: int, first: int, factor: int) -> bool:
-    """Whether runs are compared after so many validations: first · factorⁱ."""
+    """Whether asha compares runs after `count` validations: after first · factorⁱ."""
     while first < count:
         first *= factor
     return first == count
@@ -120,6 +121,6 @@ def best(scores: Sequence[float]) -> float:
     return max((score for score in scores if not math.isnan(score)), default=-math.inf)
 
 
-def is_pruned(directory: Path, config: cfg.Config) -> bool:
-    """Whether a run may be ended early: one of a sweep that has a pruner."""
+def may_end_early(directory: Path, config: cfg.Config) -> bool:
+    """Whether a run may be ended early: it belongs to a sweep that has `sweep.pruner`."""
     return config.sweep.pruner is not cfg.Pruner.none and sweep.is_swept(directory)
