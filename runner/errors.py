@@ -125,8 +125,8 @@ def kind_of(error: UserError) -> str:
 def of_kind(kind: str, message: str, exit_code: int) -> UserError:
     """The error of another process: of the class that `kind_of` named there, else RunFailed."""
     classes = {one.__name__: one for one in globals().values() if isinstance(one, type) and issubclass(one, UserError)}
-    made = classes.get(kind, RunFailed)
-    error = RunFailed(message, exit_code) if made is RunFailed else made(message)
+    error_class = classes.get(kind, RunFailed)
+    error = RunFailed(message, exit_code) if error_class is RunFailed else error_class(message)
     error.exit_code = exit_code
     return error
 

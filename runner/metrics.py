@@ -157,8 +157,8 @@ def _average_precision(sums: Sums) -> float:
 
     It is scikit-learn's `average_precision_score` of these with `average="macro"`.
     """
-    found = [value for value in average_precisions(sums) if not math.isnan(value)]
-    return sum(found) / len(found) if found else math.nan
+    defined = [value for value in average_precisions(sums) if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
 
 
 def average_precisions(sums: Sums) -> list[float]:

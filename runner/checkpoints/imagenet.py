@@ -57,17 +57,17 @@ def _published(model: cfg.Model) -> OfficialFile | None:
             name = f"MobileNetV3_{size.name}_x{scale}_pretrained".replace(".", "_") + ".pdparams"
             return OfficialFile(name, f"{_PADDLECLAS}/{name}", None)
         case cfg.Vision(architecture=architecture, kwargs=kwargs) if kwargs.get("scale", 1.0) == 1.0:
-            if found := _of_paddle().get(_CALLED.get(architecture, architecture)):
-                return OfficialFile(found[0].rpartition("/")[2], *found)
+            if entry := _of_paddle().get(_CALLED.get(architecture, architecture)):
+                return OfficialFile(entry[0].rpartition("/")[2], *entry)
     return None
 
 
 def _of_paddle() -> dict[str, tuple[str, str]]:
     """Paddle's own list: name → (address, MD5)."""
-    found: dict[str, tuple[str, str]] = {}
+    addresses: dict[str, tuple[str, str]] = {}
     for module in pkgutil.iter_modules(vision.__path__):
-        found |= getattr(importlib.import_module(f"{vision.__name__}.{module.name}"), "model_urls", {})
-    return found
+        addresses |= getattr(importlib.import_module(f"{vision.__name__}.{module.name}"), "model_urls", {})
+    return addresses
 
 
 def _of_package() -> Path:

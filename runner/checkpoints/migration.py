@@ -64,7 +64,7 @@ def migrate(directory: Path, dry: bool) -> tuple[list[str], list[str]]:
     """
     files.refuse_links(directory)
     if dry:
-        return _told(changes(directory))
+        return _as_lines(changes(directory))
     (directory / RANKS).mkdir(exist_ok=True)
     with locked(directory / LOCK, patience_s=0) as lock:
         if lock is None:
@@ -77,12 +77,12 @@ def migrate(directory: Path, dry: bool) -> tuple[list[str], list[str]]:
                     keep(directory, change.file)
                 change.do()
             done.append(change)
-        return _told(done)
+        return _as_lines(done)
 
 
-def _told(found: Iterable[Change]) -> tuple[list[str], list[str]]:
+def _as_lines(changes: Iterable[Change]) -> tuple[list[str], list[str]]:
     lines: tuple[list[str], list[str]] = ([], [])
-    for change in found:
+    for change in changes:
         lines[change.do is None].append(f"{change.file}: {change.what}")
     return lines
 
@@ -166,8 +166,8 @@ def _old_end(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(event, dict) or event.get("event") != "ended" or "exit_code" in event:
         return None
-    known = event.get("status") in ("FINISHED", "FAILED", "KILLED") and isinstance(event.get("time"), (int, float))
-    return event if known else None
+    is_whole = event.get("status") in ("FINISHED", "FAILED", "KILLED") and isinstance(event.get("time"), (int, float))
+    return event if is_whole else None
 
 
 def _checkpoints(directory: Path) -> Iterator[Change]:

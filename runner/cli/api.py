@@ -62,13 +62,13 @@ def sweep(*overrides: str, **values: object) -> Sweep:
     """
     directory = call("sweep", _words("sweep", overrides, values))
     assert directory is not None
-    found = Sweep(directory)
-    states = [runs.state(run.directory) for run in found.runs]
+    result = Sweep(directory)
+    states = [runs.state(run.directory) for run in result.runs]
     if not any(state.result for state in states):
         first = next(iter(sweeps.refusals(directory).values()), None) or next(iter(states), None)
         reason = f": {first.reason}" if first else ""
         raise RunFailed(f"No job of {directory} finished{reason}", first.exit_code if first else 1)
-    return found
+    return result
 
 
 def open(run: str | os.PathLike[str], *overrides: str, trust: bool = False) -> Run:

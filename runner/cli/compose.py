@@ -160,8 +160,8 @@ def _unknown_key(error: ConfigAttributeError | ConfigKeyError, overrides: Sequen
     key, valid = str(error.full_key), [field.name for field in fields(error.object_type)]  # type: ignore[arg-type]
     of_key = re.compile(rf"[+~]*{re.escape(key)}[.=]")
     override = next((text for text in overrides if of_key.match(text)), "")
-    known = keys_of(error.parent_node._get_root()) if error.parent_node is not None else []
-    return unknown_key(key, valid, known, override)
+    all_keys = keys_of(error.parent_node._get_root()) if error.parent_node is not None else []
+    return unknown_key(key, valid, all_keys, override)
 
 
 def _null(key: str) -> ConfigError:

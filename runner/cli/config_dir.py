@@ -17,12 +17,12 @@ def config_dir() -> Path:
 def choices() -> dict[str, list[str]]:
     """Config group → its choices, in the order of the schema."""
     root = config_dir()
-    found = {
+    by_group = {
         group: sorted(str(file.relative_to(root / group).with_suffix("")) for file in (root / group).rglob("*.yaml"))
         for group in [*Config.__dataclass_fields__, "sweep/optuna", "experiment"]
         if group == "experiment" or any((root / group).glob("*.yaml"))
     }
-    return found | {"model": [*found["model"], *NAMED]}
+    return by_group | {"model": [*by_group["model"], *NAMED]}
 
 
 def completed(line: str) -> list[str] | None:

@@ -115,10 +115,10 @@ def tell_of_variables(composed: DictConfig) -> None:
 
 def tell_of_augmentation(config: cfg.Config, overrides: list[str]) -> None:
     """Say which changes to images were asked for, where `augment=none` has all of them off."""
-    asked = [text for text in overrides if text.lstrip("+").startswith("augment.")]
-    asked = [text for text in asked if not text.lstrip("+").startswith("augment.enabled=")]
-    if asked and not config.augment.enabled:
-        print(f"{', '.join(asked)}: nothing comes of it with augment=none. Leave one of them out", file=sys.stderr)
+    changes = [text for text in overrides if text.lstrip("+").startswith("augment.")]
+    changes = [text for text in changes if not text.lstrip("+").startswith("augment.enabled=")]
+    if changes and not config.augment.enabled:
+        print(f"{', '.join(changes)}: nothing comes of it with augment=none. Leave one of them out", file=sys.stderr)
 
 
 def _job(command: Command, composed: DictConfig, directory: Path, overrides: list[str]) -> float:

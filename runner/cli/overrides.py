@@ -128,16 +128,16 @@ class _Numbers(HydraOverrideVisitor):  # type: ignore[misc]
     def __init__(self, whole: bool) -> None:
         super().__init__(create_functions())
         self.whole = whole
-        self.found: list[tuple[int, int]] = []
+        self.spans: list[tuple[int, int]] = []
 
     def quoted(self, text: str) -> str:
         """The override with all of that in quotes."""
-        for start, stop in reversed(self.found):
+        for start, stop in reversed(self.spans):
             text = f"{text[:start]}{terminal.quoted(text[start:stop].strip())}{text[stop:]}"
         return text
 
     def _note(self, context: ParserRuleContext) -> None:
-        self.found.append((context.start.start, context.stop.stop + 1))
+        self.spans.append((context.start.start, context.stop.stop + 1))
 
     def visitPrimitive(self, ctx: ParserRuleContext) -> Any:
         """A number, a boolean or a text."""
@@ -148,12 +148,12 @@ class _Numbers(HydraOverrideVisitor):  # type: ignore[misc]
 
     def visitElement(self, ctx: ParserRuleContext) -> Any:
         """A primitive, a list, a mapping or a function."""
-        before = len(self.found)
+        before = len(self.spans)
         value = super().visitElement(ctx)
         is_container = isinstance(value, (list, dict))
         is_of_numbers = ctx.function() and ctx.getChild(0).getChild(0).getText() not in OF_VALUES
         if is_of_numbers or (self.whole and is_container):
-            del self.found[before:]
+            del self.spans[before:]
         if self.whole and is_container:
             self._note(ctx)
         return value

@@ -28,12 +28,12 @@ def find(places: list[str]) -> Iterator[str]:
     missing = {place for place in places if not os.path.lexists(place) and not glob.has_magic(place)}
     if missing.issuperset(places):
         missing.clear()
-    found = [iter([place]) if place in missing else _at(place) for place in places]
-    if len(found) == 1:
-        return found[0]
+    groups = [iter([place]) if place in missing else _at(place) for place in places]
+    if len(groups) == 1:
+        return groups[0]
     # What a glob names can be in a folder that is named as well.
-    known: set[str] = set()
-    return (path for path in itertools.chain(*found) if not (path in known or known.add(path)))  # type: ignore[func-returns-value]
+    seen: set[str] = set()
+    return (path for path in itertools.chain(*groups) if not (path in seen or seen.add(path)))  # type: ignore[func-returns-value]
 
 
 def _at(place: str) -> Iterator[str]:

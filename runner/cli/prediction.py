@@ -39,16 +39,16 @@ class Prediction:
     """Why it cannot be read."""
 
 
-def each(given: Picture | Iterable[Picture]) -> Iterator[Any]:
+def each(source: Picture | Iterable[Picture]) -> Iterator[Any]:
     """The pictures as they are classified, one after another."""
-    match given:
+    match source:
         case str() | os.PathLike():
-            given = pictures.find([os.fspath(given)])
+            source = pictures.find([os.fspath(source)])
         case bytes() | Image.Image():
-            given = [given]
-        case np.ndarray() if given.ndim < 4:
-            given = [given]
-    for picture in given:
+            source = [source]
+        case np.ndarray() if source.ndim < 4:
+            source = [source]
+    for picture in source:
         yield _image(picture) if isinstance(picture, np.ndarray) else picture
 
 

@@ -83,15 +83,15 @@ class Search:
 
     def begin_with(self, composed: Any) -> None:
         """Tell the study what earlier sweeps found, once, and the user what of them. Errors: ConfigError."""
-        known = {trial.user_attrs.get(ORIGIN) for trial in self.study.get_trials(deepcopy=False)}
+        origins = {trial.user_attrs.get(ORIGIN) for trial in self.study.get_trials(deepcopy=False)}
         for text in self.settings.warm_start:
             folder = Path(expanded(text))
-            found, left_out = warm_start.trials(folder, composed, self.options, self.space)
-            for trial in found:
-                if trial.user_attrs[ORIGIN] not in known:
+            trials, left_out = warm_start.trials(folder, composed, self.options, self.space)
+            for trial in trials:
+                if trial.user_attrs[ORIGIN] not in origins:
                     self.study.add_trial(trial)
             why = "; ".join(f"{count} because {reason}" for reason, count in left_out.most_common(REASONS))
-            print(f"{folder}: the search begins with {len(found)} of its jobs{f'. Left out: {why}' if why else ''}")
+            print(f"{folder}: the search begins with {len(trials)} of its jobs{f'. Left out: {why}' if why else ''}")
 
     def run(self, launcher: Any) -> None:
         """Choose, launch and note results until there is nothing left to do.
@@ -171,7 +171,7 @@ class Search:
             elif trial.state is TrialState.RUNNING:
                 # A kill came before it was a job.
                 self.study.tell(trial.number, state=TrialState.FAIL)
-        found = []
+        unfinished = []
         for job, trial in sorted(last.items()):
             if trial.state in repeated:
                 again = create_trial(
@@ -182,8 +182,8 @@ class Search:
                 trial = self.study.get_trials(deepcopy=False)[-1]
             if trial.state is TrialState.RUNNING:
                 self.study.sampler = sampler(self.options, job, self.space)
-                found.append(self._complete(optuna.Trial(self.study, trial._trial_id)))
-        return found
+                unfinished.append(self._complete(optuna.Trial(self.study, trial._trial_id)))
+        return unfinished
 
     def _tell(self, trial: Any) -> None:
         """Note what became of a job; nothing of one that was stopped, which goes on when the search is resumed."""

@@ -81,19 +81,19 @@ def of(space: Mapping[str, cfg.Parameter], parsed: Iterable[Override]) -> tuple[
     """
     parsed = list(parsed)
     own = {one.key_or_group for one in parsed}
-    found = {key: of_parameter(one) for key, one in space.items() if key.lstrip("+").partition(ENTRY)[0] not in own}
+    varied = {key: of_parameter(one) for key, one in space.items() if key.lstrip("+").partition(ENTRY)[0] not in own}
     fixed: list[tuple[str, str]] = []
     for one in parsed:
         key = one.get_key_element()
         name = key.lstrip("+~")
         # The last word on a key counts.
-        found = {other: dimension for other, dimension in found.items() if other.lstrip("+") != name}
+        varied = {other: dimension for other, dimension in varied.items() if other.lstrip("+") != name}
         if one.is_sweep_override():
             fixed = [(other, text) for other, text in fixed if other != name]
-            found[key] = of_override(one)
+            varied[key] = of_override(one)
         else:
             fixed.append((name, f"{key}={one.get_value_element_as_str()}"))
-    return found, [text for _, text in fixed]
+    return varied, [text for _, text in fixed]
 
 
 def read(space: Mapping[str, cfg.Parameter], overrides: list[str]) -> tuple[Space, list[str]]:

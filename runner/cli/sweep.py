@@ -214,13 +214,13 @@ def _tell_of_configurations(command: Command, directory: Path) -> None:
 
     for job, tags in repeats.tags(repeats.of(subject.jobs(directory))).items():
         with contextlib.suppress(OSError, ConfigError, Damaged, ForeignPath):
-            known = [event for event, _ in events(job, kinds=("tags", "ended"))]
-            if any(tags.items() <= event.get("values", {}).items() for event in known):
+            earlier = [event for event, _ in events(job, kinds=("tags", "ended"))]
+            if any(tags.items() <= event.get("values", {}).items() for event in earlier):
                 continue
             journal = Journal(job)
             journal.append("tags", values=tags)
             # As it ended before: whoever follows the run waits for an end.
-            journal.append(**[event for event in known if event["event"] == "ended"][-1])
+            journal.append(**[event for event in earlier if event["event"] == "ended"][-1])
             for name, settings in store.read(job / CONFIG).tracking.trackers.items():
                 tracker.agree(job, name, settings)
                 command.mirrors.follow(job, name, settings)

@@ -49,10 +49,11 @@ def show(directory: Path) -> int:
     for line in best(jobs):
         console.print(line, soft_wrap=True)
     with errors_as_warnings(console, "no importance of the searched keys"):
-        if found := importance.of(jobs):
-            shares = ", ".join(f"{one.key} {one.text}" for one in found.keys[:4])
+        if importances := importance.of(jobs):
+            shares = ", ".join(f"{one.key} {one.text}" for one in importances.keys[:4])
             console.print(
-                f"Matters  {shares}: shares of the variance in {found.trials} trials, {found.chance:.2f} by chance",
+                f"Matters  {shares}: shares of the variance in {importances.trials} trials, "
+                f"{importances.chance:.2f} by chance",
                 soft_wrap=True,
             )
     if failed:
@@ -131,8 +132,8 @@ def best(jobs: Sequence[Run]) -> list[str]:
         return [f"Pareto   none is better in {first.result.monitor} and {', '.join(names)} at once: {numbers}"]
     if configurations := repeats.of(jobs):
         chosen = configurations[0].run
-        said = [f"Means    {sentence}" for sentence in repeats.sentences(configurations)]
-        return [*said, f"Best     {chosen.label}, of the best configuration: {chosen.command}"]
+        means = [f"Means    {sentence}" for sentence in repeats.sentences(configurations)]
+        return [*means, f"Best     {chosen.label}, of the best configuration: {chosen.command}"]
     return [f"Best     {first.label}, {first.result.monitor} {first.monitored:.4f}: {first.command}"]
 
 

@@ -46,13 +46,13 @@ def trials(folder: Path, composed: Any, search: cfg.Optuna, space: spaces.Space)
         sweep.read(folder)
     except UserError as error:
         raise ConfigError(f"sweep.warm_start: {folder} is not the folder of a sweep. {error}") from error
-    found, left_out = [], Counter[str]()
+    usable, left_out = [], Counter[str]()
     for job in sweep.jobs(folder):
         try:
-            found.append(_trial(job, composed, search, space))
+            usable.append(_trial(job, composed, search, space))
         except (Unfit, Damaged, ConfigError) as error:
             left_out[str(error).partition("\n")[0]] += 1
-    return found, left_out
+    return usable, left_out
 
 
 def _trial(job: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) -> Any:
@@ -75,28 +75,28 @@ def _trial(job: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) ->
             raise Unfit(f"{key} is {leaves.get(key)}, not {wanted}")
     written = {one.key_or_group: one for one in OverridesParser.create().parse_overrides(runs.overrides(job))}
     params = {key: _value(key, dimension, leaves, written) for key, dimension in space.items()}
-    known = {
+    common = {
         "params": params, "distributions": {key: one.distribution() for key, one in space.items()},
         "user_attrs": {ORIGIN: str(job.resolve())},
     }  # fmt: skip
     if state.status == STOPPED_EARLY:
         values = Reading(job, f"val/{monitored(config.train.monitor)}").in_order()
-        return _made(state=TrialState.PRUNED, intermediate_values=dict(enumerate(values, 1)), **known)
+        return _frozen_trial(state=TrialState.PRUNED, intermediate_values=dict(enumerate(values, 1)), **common)
     assert state.result
     if missing := [cost.name for cost in search.minimize if cost.name not in state.result.final]:
         raise Unfit(f"it has no {', '.join(missing)}")
     values = spaces.values(search, state.result)
     if not all(map(math.isfinite, values)):
         raise Unfit("what it monitored is not a number")
-    return _made(values=values, **known)
+    return _frozen_trial(values=values, **common)
 
 
-def _made(**known: Any) -> Any:
+def _frozen_trial(**arguments: Any) -> Any:
     """A `optuna.trial.FrozenTrial`. Errors: Unfit where Optuna does not take it."""
     from optuna.trial import create_trial
 
     try:
-        return create_trial(**known)
+        return create_trial(**arguments)
     except ValueError as error:
         raise Unfit(f"it is none of this space: {error}") from error
 

@@ -40,10 +40,12 @@ def of_units(
         return taylor(network, groups, batches(), loss)
     own = network.state_dict()
     if settings.criterion == BN_SCALE:
-        known = scales(network)
-        sizes = {name: abs(own[name].numpy()) for name in known}
+        norm_scales = scales(network)
+        sizes = {name: abs(own[name].numpy()) for name in norm_scales}
         return [
-            np.mean([_summed(sizes[name], indices) for name, indices in _first_axis(group) if name in known], axis=0)
+            np.mean(
+                [_summed(sizes[name], indices) for name, indices in _first_axis(group) if name in norm_scales], axis=0
+            )
             for group in groups
         ]
     score = of_filters(settings)
@@ -77,8 +79,8 @@ def taylor(network: nn.Layer, groups: Sequence[Group], batches: Batches, loss: L
     gates behind BatchNorm: of a filter before it the sum is zero, since its length does not matter). The network
     computes as in an evaluation; its modes, gradients and the random state are afterwards as before.
     """
-    own, known = network.state_dict(), scales(network)
-    gates = [_gates(group, own, known) for group in groups]
+    own, norm_scales = network.state_dict(), scales(network)
+    gates = [_gates(group, own, norm_scales) for group in groups]
     parameters = {name: own[name] for names in gates for name in names}
     frozen = [parameter for parameter in parameters.values() if parameter.stop_gradient]
     sums = [np.zeros(group.units) for group in groups]
@@ -103,10 +105,10 @@ def taylor(network: nn.Layer, groups: Sequence[Group], batches: Batches, loss: L
     return [total / max(1, count) for total in sums]
 
 
-def _gates(group: Group, own: dict[str, Tensor], known: set[str]) -> list[str]:
+def _gates(group: Group, own: dict[str, Tensor], norm_scales: set[str]) -> list[str]:
     """Parameters that all outputs of a unit are multiples of, together."""
     first = [name for name, _ in _first_axis(group)]
-    norms = [name for name in first if name in known]
+    norms = [name for name in first if name in norm_scales]
     biases = [name.removesuffix("weight") + "bias" for name in norms]
     if norms:
         return norms + [name for name in biases if name in own]

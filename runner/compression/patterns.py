@@ -10,12 +10,12 @@ from ..errors import ConfigError, nearest
 
 def check(key: str, patterns: Iterable[str], names: Iterable[str]) -> None:
     """Errors: ConfigError for a pattern that matches no name."""
-    known = list(names)
+    layers = list(names)
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            some = ", ".join(known[:3] + known[-2:] if len(known) > 5 else known)
+        if not any(fnmatchcase(name, pattern) for name in layers):
+            some = ", ".join(layers[:3] + layers[-2:] if len(layers) > 5 else layers)
             raise ConfigError(
-                f"{key}: '{pattern}' matches no layer.{nearest(pattern, known)} Patterns are written as in a shell "
+                f"{key}: '{pattern}' matches no layer.{nearest(pattern, layers)} Patterns are written as in a shell "
                 f"(conv1.*, *.mid_se.*). Layers here: {some}"
             )
 

@@ -130,9 +130,9 @@ def _groups(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape) -
     """Those that may lose filters. Errors: ConfigError where the criterion can score none."""
     if slim.fake_quantized(network):
         raise ConfigError(f"{type(network).__name__} is quantized, and pruning comes first: use compression=fpgm_qat.")
-    found = dependencies.find(network, input_shape)
-    scored = [group for group in found if importance.can_be_scored(network, group, settings)]
-    if found and not scored:
+    groups = dependencies.find(network, input_shape)
+    scored = [group for group in groups if importance.can_be_scored(network, group, settings)]
+    if groups and not scored:
         raise ConfigError(
             f"compression.prune.criterion={settings.criterion}: no convolution of {type(network).__name__} has "
             "BatchNorm behind it. Use criterion=fpgm, l1_norm or taylor."

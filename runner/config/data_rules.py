@@ -63,12 +63,12 @@ def _augment(config: Config) -> Iterator[str]:
         yield f"augment.fill={augment.fill}: needs one number, or one for each of data.channels={data.channels}."
     if augment.mixup or augment.cutmix:
         until = {"mix_off_epochs": augment.mix_off_epochs or None, "mix_last_probability": augment.mix_last_probability}
-        given = [key for key, value in until.items() if value is not None]
-        if given and config.train.max_minutes:
-            off = 0 if given[0] == "mix_off_epochs" else "null"
+        ends = [key for key, value in until.items() if value is not None]
+        if ends and config.train.max_minutes:
+            off = 0 if ends[0] == "mix_off_epochs" else "null"
             yield (
-                f"augment.{given[0]} cannot be combined with train.max_minutes, whose number of epochs is not known in "
-                f"advance. Use augment.{given[0]}={off}"
+                f"augment.{ends[0]} cannot be combined with train.max_minutes, whose number of epochs is not known in "
+                f"advance. Use augment.{ends[0]}={off}"
             )
         elif (
             augment.mix_off_epochs

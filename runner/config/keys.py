@@ -41,10 +41,10 @@ def types_of(key: str, schema: type = Config) -> set[Any]:
 
     Of an optional value it is the other type. What is below `kwargs` has the type Any.
     """
-    found: set[Any] = {schema}
+    hints: set[Any] = {schema}
     for part in key.split("."):
-        found = {below for one in found for below in _below(one, part)}
-    return found
+        hints = {below for one in hints for below in _below(one, part)}
+    return hints
 
 
 def _below(hint: Any, part: str) -> Iterator[Any]:
@@ -113,17 +113,17 @@ def expanded(path: str) -> str:
     return HOME.sub(lambda match: f"{match[1] or ''}{os.path.expanduser(match[2])}", path)
 
 
-def unknown_key(key: str, valid: list[str], known: Iterable[str] = (), override: str = "") -> ConfigError:
+def unknown_key(key: str, valid: list[str], all_keys: Iterable[str] = (), override: str = "") -> ConfigError:
     """The error for a key that the schema does not have.
 
-    `valid` are the names at its place, `known` all keys of the config that it was looked for in, `override` the words
-    `KEY=VALUE` that it comes from: the suggestion repeats their value.
+    `valid` are the names at its place, `all_keys` those of the whole config that it was looked for in, `override` the
+    words `KEY=VALUE` that it comes from: the suggestion repeats their value.
     """
     if error := renamed(override or key):
         return error
     where, _, name = key.rpartition(".")
     typed, equals, value = (override.lstrip("+~") or key).partition("=")
-    others = [one for one in known if one != key and not one.startswith(f"{key}.")]
+    others = [one for one in all_keys if one != key and not one.startswith(f"{key}.")]
     if (
         meant := _of_parts_of_other_choices(key)
         or _ending_like(typed, others)
@@ -151,10 +151,10 @@ def _place(where: str) -> str:
     return f"'{where}'" if where else "the config"
 
 
-def _ending_like(typed: str, known: list[str]) -> list[str]:
+def _ending_like(typed: str, all_keys: list[str]) -> list[str]:
     """The known keys that end like a key, or as others call it: those of its own place, else the shortest."""
     where, _, name = typed.lower().rpartition(".")
-    ending = [one for one in known if one.rpartition(".")[2] in (name, SYNONYMS.get(name))]
+    ending = [one for one in all_keys if one.rpartition(".")[2] in (name, SYNONYMS.get(name))]
     beside = [one for one in ending if one.rpartition(".")[0] == where]
     return [one + EQUALS for one in beside or sorted(ending, key=lambda one: (one.count("."), one))]
 
@@ -183,10 +183,10 @@ def _of_parts_of_other_choices(key: str) -> list[str]:
     return [f"{key}{EQUALS} with {group}={'|'.join(kinds)}"] if kinds else []
 
 
-def _like(key: str, typed: str, valid: list[str], known: list[str]) -> list[str]:
+def _like(key: str, typed: str, valid: list[str], all_keys: list[str]) -> list[str]:
     """Keys that are spelt like one: at its place, else anywhere."""
     where, _, name = key.rpartition(".")
     if near := get_close_matches(name, valid, n=1, cutoff=0.6):
         return [f"{where}.{near[0]}{typed.removeprefix(key)}{EQUALS}".lstrip(".")]
-    near = get_close_matches(typed.rpartition(".")[2], {one.rpartition(".")[2] for one in known}, n=1, cutoff=0.75)
-    return [one + EQUALS for one in known if one.rpartition(".")[2] in near]
+    near = get_close_matches(typed.rpartition(".")[2], {one.rpartition(".")[2] for one in all_keys}, n=1, cutoff=0.75)
+    return [one + EQUALS for one in all_keys if one.rpartition(".")[2] in near]

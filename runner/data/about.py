@@ -164,7 +164,7 @@ def of(source: Source, looked: Findings, config: cfg.Data) -> tuple[About, dupli
     splits = source.splits
     of_class = counts(source)
     largest = np.argsort(-of_class[:, 0], kind="stable")[:MOST_CLASSES]
-    found = duplicates.find(looked.facts, {name: split.labels for name, split in splits.items()})
+    copies = duplicates.find(looked.facts, {name: split.labels for name, split in splits.items()})
     about = About(
         name=source.name,
         place=place(source, config),
@@ -173,11 +173,11 @@ def of(source: Source, looked: Findings, config: cfg.Data) -> tuple[About, dupli
         classes={source.classes[label]: of_class[label].tolist() for label in sorted(largest)},
         skipped=dict(source.skipped),
         unreadable=len(looked.broken),
-        compared=found.looked_at,
-        overlaps=[_overlap(overlap, source) for overlap in found.overlaps],
+        compared=copies.looked_at,
+        overlaps=[_overlap(overlap, source) for overlap in copies.overlaps],
     )
     _measure(about, looked.facts.values())
-    return about, found
+    return about, copies
 
 
 def _overlap(overlap: duplicates.Overlap, source: Source) -> Overlap:

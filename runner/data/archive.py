@@ -26,7 +26,7 @@ def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tupl
     are text alone: nothing is unpacked.
     Errors: DataError for an archive that is cut off or damaged.
     """
-    found: dict[str, list[tuple[str, int, int]]] = {}
+    by_sample: dict[str, list[tuple[str, int, int]]] = {}
     labels: dict[str, str] = {}
     hidden = 0
     with storage.reaching(path), storage.opened(path) as stream:
@@ -39,7 +39,7 @@ def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tupl
             stem, _, suffix = base.partition(".")
             sample, suffix = f"{folder}{slash}{stem}", suffix.lower()
             if is_picture(base):
-                found.setdefault(sample, []).append((name, member.offset_data, member.size))
+                by_sample.setdefault(sample, []).append((name, member.offset_data, member.size))
             elif suffix in ("cls", "json"):
                 stream.seek(member.offset_data)
                 label = _label(stream.read(min(member.size, LARGEST_LABEL)), suffix, key)
@@ -47,10 +47,10 @@ def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tupl
                 if label and (suffix == "cls" or sample not in labels):
                     labels[sample] = label
     for sample in labels:
-        if sample not in found:
+        if sample not in by_sample:
             problems.add(f"{path}: {sample}", "a label, but no picture")
     entries = []
-    for sample, members in found.items():
+    for sample, members in by_sample.items():
         # Beside `x.jpg`, `x.mask.png` is something else.
         plain = [one for one in members if one[0].removeprefix(sample).count(".") == 1] or members
         if len(plain) > 1:

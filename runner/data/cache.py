@@ -41,22 +41,22 @@ class InMemory:
 
     pictures: np.ndarray
     """uint8 [K, H, W, C]."""
-    known: np.ndarray
+    filled: np.ndarray
     """uint8 [K]: 1 where there is a picture."""
 
     def read(self, index: int) -> np.ndarray | None:
         """A picture, uint8 [H, W, C], where it is known."""
-        return self.pictures[index] if index < len(self.known) and self.known[index] else None
+        return self.pictures[index] if index < len(self.filled) and self.filled[index] else None
 
     def write(self, index: int, picture: np.ndarray) -> None:
         """Keep a picture, where there is room for it."""
-        if index < len(self.known):
+        if index < len(self.filled):
             self.pictures[index] = picture
-            self.known[index] = 1
+            self.filled[index] = 1
 
     def has_all(self, count: int) -> bool:
         """Whether all pictures of a split are known."""
-        return len(self.known) == count and bool(self.known.all())
+        return len(self.filled) == count and bool(self.filled.all())
 
 
 @dataclass
@@ -72,7 +72,7 @@ class OnDisk:
     """[H, W, C]."""
     room: int
     """Pictures that it has room for."""
-    known: np.ndarray
+    filled: np.ndarray
     """uint8 [room], shared with processes that are forked: 1 where this run has read or written the picture."""
 
     def read(self, index: int) -> np.ndarray | None:
@@ -83,7 +83,7 @@ class OnDisk:
         with contextlib.suppress(OSError):
             os.preadv(self.file.fileno(), [picture.data, mark], int(index) * _stride(self.shape))
             if mark == _mark(index, picture):
-                self.known[index] = 1
+                self.filled[index] = 1
                 return picture
         return None
 
@@ -92,13 +92,13 @@ class OnDisk:
         if index < self.room:
             try:
                 os.pwritev(self.file.fileno(), [picture.data, _mark(index, picture)], int(index) * _stride(self.shape))
-                self.known[index] = 1
+                self.filled[index] = 1
             except OSError:
                 self.room = 0
 
     def has_all(self, count: int) -> bool:
         """Whether this run has met all pictures of a split here."""
-        return self.room == count and bool(self.known.all())
+        return self.room == count and bool(self.filled.all())
 
     def announce(self, indices: np.ndarray) -> None:
         """Have the system read pictures that will be asked for next, int64 [n], without waiting for it."""

@@ -46,39 +46,39 @@ def listed(names: Iterable[str], count: int = NAMED) -> str:
 
 def refuse_foreign(classes: Mapping[str, Iterable[str]], where: str, remedy: str) -> None:
     """Errors: DataError where a split has classes that `train` does not have; it names both lists."""
-    known = dict.fromkeys(classes["train"])
+    trained = dict.fromkeys(classes["train"])
     for split, names in classes.items():
-        if foreign := [name for name in names if name not in known]:
-            hint = nearest(foreign[0], known) if len(foreign) == 1 else ""
+        if foreign := [name for name in names if name not in trained]:
+            hint = nearest(foreign[0], trained) if len(foreign) == 1 else ""
             raise DataError(
                 f"The {split} split {where} has classes that the training images do not have: "
-                f"{listed(foreign)}.{hint}\n  train: {listed(known, 20)}\n  {split}: {listed(names, 20)}\n{remedy}"
+                f"{listed(foreign)}.{hint}\n  train: {listed(trained, 20)}\n  {split}: {listed(names, 20)}\n{remedy}"
             )
 
 
 def numbers(
-    labels: Mapping[str, Iterable[str]], given: list[str] | None, where: str, known: Sequence[str] = ()
+    labels: Mapping[str, Iterable[str]], class_names: list[str] | None, where: str, trained_classes: Sequence[str] = ()
 ) -> tuple[list[str], dict[str, int]]:
     """(names of the classes, label → number of its class) of the labels that the splits have.
 
-    Without `given` names, the training labels are the names, in the order of their text, or of numbers where all are.
-    With them, a label is a name, or, where every label is a whole number, the place of one; labels that are neither are
-    absent from the result. Where networks that know classes are only measured, `known` are those, and any labels will
-    do. Errors: DataError for a label that training does not have, and for one class alone.
+    Without `class_names` the training labels are the names, sorted as text, or as numbers where all are numbers. With
+    them, a label is a name, or, where every label is a whole number, the place of one; labels that are neither are
+    absent from the result. Where networks are only measured, `trained_classes` are those that they know, and any labels
+    will do. Errors: DataError for a label that training does not have, and for one class alone.
     """
     every = dict.fromkeys(label for split in labels.values() for label in split)
-    if given is None:
-        if not known:
+    if class_names is None:
+        if not trained_classes:
             refuse_foreign(labels, where, "Mend the labels, or name the classes in a file: data.label_file=FILE")
         names = set(every)
         classes = sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
-        if len(classes) < 2 and not known:
+        if len(classes) < 2 and not trained_classes:
             raise DataError(f"The training images {where} have one class, '{classes[0]}', and a network needs two.")
         return classes, {name: number for number, name in enumerate(classes)}
-    places = {name: number for number, name in enumerate(given)}
+    places = {name: number for number, name in enumerate(class_names)}
     if any(label not in places for label in every) and all(label.isdecimal() for label in every):
-        return given, {label: int(label) for label in every if int(label) < len(given)}
-    return given, {label: places[label] for label in every if label in places}
+        return class_names, {label: int(label) for label in every if int(label) < len(class_names)}
+    return class_names, {label: places[label] for label in every if label in places}
 
 
 def read_names(text: str, path: str) -> list[str]:

@@ -72,11 +72,11 @@ def find(facts: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> Duplica
         else:
             continue
         alike[equal >= 0] = -1
-        found = [np.flatnonzero(partners >= 0) for partners in (equal, alike)]
-        if len(found[0]) or len(found[1]):
+        matches = [np.flatnonzero(partners >= 0) for partners in (equal, alike)]
+        if len(matches[0]) or len(matches[1]):
             partners = np.maximum(equal, alike)
-            examples = [(int(place[partners[one]]), int(place[one])) for one in np.concatenate(found)[:EXAMPLES]]
-            overlaps.append(Overlap(names[first], names[second], len(found[0]), len(found[1]), examples))
+            examples = [(int(place[partners[one]]), int(place[one])) for one in np.concatenate(matches)[:EXAMPLES]]
+            overlaps.append(Overlap(names[first], names[second], len(matches[0]), len(matches[1]), examples))
     for number, name in enumerate(names):
         again, partners = _in_own_class(content, label, split == number)
         if len(again):
@@ -144,7 +144,7 @@ def _alike(facts: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     unique, group[telling] = np.unique(both[telling], axis=0, return_inverse=True)
     # Two that differ in no more than 3 bits agree on all bits of one of four bands.
     bands = [bits & mask for bits in unique.T for mask in (_EVEN, ~_EVEN)]
-    found, left = [np.zeros((0, 2), np.int64)], MOST_PAIRS
+    similar, left = [np.zeros((0, 2), np.int64)], MOST_PAIRS
     for members in itertools.chain.from_iterable(map(_agreeing, bands)):
         size = members.shape[1]
         left -= len(members) * size * (size - 1) // 2
@@ -153,8 +153,8 @@ def _alike(facts: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
         one, other = np.triu_indices(size, 1)
         candidates = np.stack([members[:, one], members[:, other]], axis=-1).reshape(-1, 2)
         distance = _bits(unique[candidates[:, 0]] ^ unique[candidates[:, 1]]).sum(axis=1)
-        found.append(candidates[distance <= DIFFERENT])
-    return group, np.concatenate(found), left >= 0
+        similar.append(candidates[distance <= DIFFERENT])
+    return group, np.concatenate(similar), left >= 0
 
 
 def _agreeing(band: np.ndarray) -> Iterator[np.ndarray]:

@@ -54,41 +54,41 @@ class Layout:
         return [os.path.join(place, name, "") for name in sorted(self.classes[split], key=lambda name: f"{name}/")]
 
 
-def load(config: cfg.ImageFolder, known: Sequence[str] = ()) -> Source:
+def load(config: cfg.ImageFolder, trained_classes: Sequence[str] = ()) -> Source:
     """`root/{train,val,test}/<class>/*`, of which `train` alone is needed, or `root/<class>/*`, which is divided.
 
-    Folders within a class folder belong to the class. Where networks that know classes are only measured, `known` are
-    those: any of the splits will do then, and any of the classes. Errors: DataError for any other layout, saying what
-    is wrong, for a class without pictures, and for one that `train` does not have.
+    Folders within a class folder belong to the class. Where networks are only measured, `trained_classes` are those
+    that they know: any of the splits will do then, and any of the classes. Errors: DataError for any other layout,
+    saying what is wrong, for a class without pictures, and for one that `train` does not have.
     """
-    found = layout(config.root, known)
-    names = sorted({*itertools.chain(*found.classes.values())})
-    splits = {split: _split(found, split, names) for split in found.classes}
+    tree = layout(config.root, trained_classes)
+    names = sorted({*itertools.chain(*tree.classes.values())})
+    splits = {split: _split(tree, split, names) for split in tree.classes}
     splits.setdefault("train", next(iter(splits.values())).select(np.zeros(0, np.int64)))
     name = os.path.basename(os.path.abspath(config.root))
-    return Source(name, names, **splits, skipped=dict(+found.skipped), is_undivided=not found.names)
+    return Source(name, names, **splits, skipped=dict(+tree.skipped), is_undivided=not tree.names)
 
 
-def refuse_missing(config: cfg.ImageFolder, known: Sequence[str] = ()) -> None:
+def refuse_missing(config: cfg.ImageFolder, trained_classes: Sequence[str] = ()) -> None:
     """Refuse as `load` does what needs no list of all images. Errors: DataError."""
-    found = layout(config.root, known)
-    folders = itertools.chain(*map(found.folders, found.classes))
+    tree = layout(config.root, trained_classes)
+    folders = itertools.chain(*map(tree.folders, tree.classes))
     if not any(_has_images(os.path.join(config.root, folder)) for folder in folders):
-        load(config, known)
+        load(config, trained_classes)
 
 
-def layout(root: str, known: Sequence[str] = ()) -> Layout:
+def layout(root: str, trained_classes: Sequence[str] = ()) -> Layout:
     """The splits and classes of a folder. Errors: DataError as in `load`."""
     skipped = Counter[str]()
     folders, loose = scan(root, skipped)
-    names = _split_folders(root, folders, must_train=not known)
+    names = _split_folders(root, folders, must_train=not trained_classes)
     skipped[LOOSE] += len(loose) if folders else 0
     if names:
         places = {split: os.path.join(root, name) for split, name in names.items()}
-        classes = {split: _class_folders(place, skipped, known) for split, place in places.items()}
+        classes = {split: _class_folders(place, skipped, trained_classes) for split, place in places.items()}
     else:
-        classes = {"train": _classes_among(root, folders, loose, known)}
-    if not known:
+        classes = {"train": _classes_among(root, folders, loose, trained_classes)}
+    if not trained_classes:
         refuse_foreign(classes, f"in {root}", "Rename the folders, or add the class to the training images.")
     return Layout(root, names, classes, skipped)
 
@@ -168,14 +168,14 @@ def _split_folders(root: str, folders: list[str], must_train: bool) -> dict[str,
     return names
 
 
-def _class_folders(place: str, skipped: Counter[str], known: Sequence[str]) -> list[str]:
+def _class_folders(place: str, skipped: Counter[str], trained_classes: Sequence[str]) -> list[str]:
     """The class folders of a split."""
     folders, loose = scan(place, skipped)
     skipped[LOOSE] += len(loose) if folders else 0
-    return _classes_among(place, folders, loose, known)
+    return _classes_among(place, folders, loose, trained_classes)
 
 
-def _classes_among(place: str, folders: list[str], loose: list[str], known: Sequence[str]) -> list[str]:
+def _classes_among(place: str, folders: list[str], loose: list[str], trained_classes: Sequence[str]) -> list[str]:
     """Those folders, which are classes. Errors: DataError where they cannot be."""
     if not folders:
         what = f"{len(loose)} images, but no class folders" if loose else "no class folders"
@@ -189,8 +189,8 @@ def _classes_among(place: str, folders: list[str], loose: list[str], known: Sequ
                 f"{inner} has folders of splits in it, one level too deep. If this is the data set: "
                 f"{terminal.pasted('data.root', inner)}. If it is a class, put it inside the split: train/{name}/."
             )
-    if len(folders) == 1 and folders[0] not in known:
-        needs = "" if known else ", and a network needs two classes"
+    if len(folders) == 1 and folders[0] not in trained_classes:
+        needs = "" if trained_classes else ", and a network needs two classes"
         raise DataError(
             f"{place} has one class folder only, '{folders[0]}'{needs}.{_deeper(place) or ' Add another class folder.'}"
         )
@@ -206,10 +206,10 @@ def _deeper(place: str) -> str:
     level = [place]
     for _ in range(DEEPEST):
         level = [os.path.join(folder, name) for folder in level for name in _folders_in(folder)][:MOST_TRIED]
-        if found := next(filter(_looks_like_a_set, level), None):
+        if deeper := next(filter(_looks_like_a_set, level), None):
             if os.path.basename(os.path.abspath(place)) in SPLITS:
-                return f" Did you mean the folders in {found}? Move them up into {place}."
-            return _did_you_mean(found)
+                return f" Did you mean the folders in {deeper}? Move them up into {place}."
+            return _did_you_mean(deeper)
     return ""
 
 
@@ -238,23 +238,23 @@ def _has_images(folder: str, deep: bool = True) -> bool:
     return any(map(_has_images, inner))
 
 
-def _split(found: Layout, split: str, classes: list[str]) -> ImageFiles:
+def _split(tree: Layout, split: str, classes: list[str]) -> ImageFiles:
     numbers = {name: number for number, name in enumerate(classes)}
     paths: list[str] = []
     counts = []
     empty = []
-    for folder in found.folders(split):
-        others, before = found.skipped[NO_PICTURE], len(paths)
-        paths += walk(os.path.join(found.root, folder), found.skipped, folder)
+    for folder in tree.folders(split):
+        others, before = tree.skipped[NO_PICTURE], len(paths)
+        paths += walk(os.path.join(tree.root, folder), tree.skipped, folder)
         counts.append((numbers[os.path.basename(folder[:-1])], len(paths) - before))
         if not counts[-1][1]:
-            files = found.skipped[NO_PICTURE] - others
-            empty.append(os.path.join(found.root, folder) + (f" ({files} other files)" if files else ""))
+            files = tree.skipped[NO_PICTURE] - others
+            empty.append(os.path.join(tree.root, folder) + (f" ({files} other files)" if files else ""))
     if empty:
-        hint = "" if len(counts) - len(empty) > 1 else _deeper(os.path.join(found.root, found.names.get(split, "")))
+        hint = "" if len(counts) - len(empty) > 1 else _deeper(os.path.join(tree.root, tree.names.get(split, "")))
         raise DataError(
             f"Class folders without images (supported: {', '.join(FORMATS)}): {listed(empty)}. Add some, or remove the "
             f"{'folder' if len(empty) == 1 else 'folders'}.{hint}"
         )
     labels = np.repeat([label for label, _ in counts], [count for _, count in counts]).astype(np.int64)
-    return ImageFiles(FilesOnDisk(found.root, Names.of(paths)), labels)
+    return ImageFiles(FilesOnDisk(tree.root, Names.of(paths)), labels)

@@ -23,10 +23,11 @@ MEND = "Mend them: a list has `path label` a line, a table the columns data.path
 MISSING = "Paths are relative to data.root, or else to the folder of the list. data.on_error=skip leaves them out."
 
 
-def load(config: cfg.FileList, known: Sequence[str] = ()) -> Source:
+def load(config: cfg.FileList, trained_classes: Sequence[str] = ()) -> Source:
     """The pictures of `data.train`, `val` and `test`, each by the text of its path; one list may have all of them.
 
-    Labels are int64 [N], or uint8 [N, K] of 0 and 1 where pictures have several; `known` as in `classes.numbers`.
+    Labels are int64 [N], or uint8 [N, K] of 0 and 1 where pictures have several. `trained_classes` as in
+    `classes.numbers`.
     Errors: DataError for lists that cannot be read, wrong lines and missing files, of each all at once.
     """
     refuse_missing(config)
@@ -41,7 +42,7 @@ def load(config: cfg.FileList, known: Sequence[str] = ()) -> Source:
     if config.split_column:
         rows = _by_column(rows["train"], config.split_column, problems)
     several = _have_several(rows, config.many, problems)
-    names, places = _classes(config, rows, known)
+    names, places = _classes(config, rows, trained_classes)
     labels = {split: _labels(part, places, len(names), several, problems) for split, part in rows.items()}
     problems.refuse("lines have a label that is no class", f"Classes: {classes.listed(names, 20)}")
     splits, missing = {}, Problems()
@@ -99,13 +100,15 @@ def _have_several(rows: dict[str, Rows], wanted: bool, problems: Problems) -> bo
     return several
 
 
-def _classes(config: cfg.FileList, rows: dict[str, Rows], known: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-    given = next((part.names for part in rows.values() if part.names), None)
-    given = tables.label_names(config) or given
-    found = {
+def _classes(
+    config: cfg.FileList, rows: dict[str, Rows], trained_classes: Sequence[str]
+) -> tuple[list[str], dict[str, int]]:
+    class_names = next((part.names for part in rows.values() if part.names), None)
+    class_names = tables.label_names(config) or class_names
+    labels = {
         split: dict.fromkeys(label for text in part.labels for label in part.each(text)) for split, part in rows.items()
     }
-    return classes.numbers(found, given, f"of {config.train}", known)
+    return classes.numbers(labels, class_names, f"of {config.train}", trained_classes)
 
 
 def _labels(rows: Rows, places: dict[str, int], count: int, several: bool, problems: Problems) -> np.ndarray:

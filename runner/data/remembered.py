@@ -77,9 +77,9 @@ class Memory:
         if len(self.records):
             places = np.searchsorted(self.records["key"], keys[:, 0]) % len(self.records)
             records = self.records[places]
-            known = (records["key"] == keys[:, 0]) & (records["check"] == keys[:, 1])
+            same = (records["key"] == keys[:, 0]) & (records["check"] == keys[:, 1])
             for name in FACTS.names or ():
-                facts[name][known] = records[name][known]
+                facts[name][same] = records[name][same]
         return facts
 
     def note(self, keys: np.ndarray, facts: np.ndarray, is_new: bool) -> None:

@@ -75,8 +75,8 @@ def load(path: str, image_column: str, label_column: str, problems: Problems) ->
     where = path if storage.is_remote(path) else os.path.abspath(path)
     identity = "\n".join([str(VERSION), where, image_column, label_column])
     state = f"{identity}\n{storage.stamp(path)}"
-    if (known := _stored(identity, state)) is not None:
-        return known
+    if (cached := _stored(identity, state)) is not None:
+        return cached
     before = problems.count
     pictures, classes, hidden = (parquet if path.lower().endswith(parquet.SUFFIXES) else archive).pictures(
         path, image_column, label_column, problems

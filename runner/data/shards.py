@@ -81,10 +81,10 @@ class Members:
         return digest_of([shards, self.numbers, self.places, self.lengths])
 
 
-def load(config: cfg.Shards, known: Sequence[str] = ()) -> Source:
+def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
     """The pictures of all shards of `data.train`, `val` and `test`; archives by the text of the names in them.
 
-    `known` as in `classes.numbers`.
+    `trained_classes` as in `classes.numbers`.
     Errors: DataError for shards that are missing or damaged, and for samples without a picture, or a label that is a
     class, all at once.
     """
@@ -99,7 +99,7 @@ def load(config: cfg.Shards, known: Sequence[str] = ()) -> Source:
     problems.refuse("samples are incomplete", "A sample is a picture and its label; docs/data.md says where they are.")
     if not config.many:
         _refuse_several(indices)
-    names, places = _classes(config, indices, known)
+    names, places = _classes(config, indices, trained_classes)
     splits = {}
     for split, parts in indices.items():
         labels = [
@@ -139,15 +139,15 @@ def _refuse_shared(patterns: dict[str, str], shards: dict[str, list[str]]) -> No
 
 
 def _classes(
-    config: cfg.Shards, indices: dict[str, list[Index]], known: Sequence[str]
+    config: cfg.Shards, indices: dict[str, list[Index]], trained_classes: Sequence[str]
 ) -> tuple[list[str], dict[str, int]]:
-    given = next((list(part.classes) for parts in indices.values() for part in parts if len(part.classes)), None)
-    given = tables.label_names(config) or given
+    class_names = next((list(part.classes) for parts in indices.values() for part in parts if len(part.classes)), None)
+    class_names = tables.label_names(config) or class_names
     labels = {
         split: dict.fromkeys(label for part in parts for text in part.texts for label in _each(text))
         for split, parts in indices.items()
     }
-    return classes.numbers(labels, given, f"of {config.train}", known)
+    return classes.numbers(labels, class_names, f"of {config.train}", trained_classes)
 
 
 def _each(text: str) -> list[str]:

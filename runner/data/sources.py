@@ -25,9 +25,9 @@ def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool
     them, none need be for training. Unless they are to `divide`, a set that has no splits is `test`. Errors: DataError
     for anything missing, damaged or mislabelled, and for other classes.
     """
-    known = expected.names if expected and expected.mismatch is ClassMismatch.subset else []
-    source = _read(config, known)
-    if not len(source.train) and not known:
+    trained_classes = expected.names if expected and expected.mismatch is ClassMismatch.subset else []
+    source = _read(config, trained_classes)
+    if not len(source.train) and not trained_classes:
         raise DataError(f"The train split of '{source.name}' has no images.")
     if config.many:
         source = _with_many(source)
@@ -39,9 +39,9 @@ def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool
     # Once labels have their order, which the division follows: the same for training and for what comes later.
     if not divide and source.is_undivided:
         source = replace(source, test=source.train, train=source.train.select(np.zeros(0, np.int64)))
-    elif divide and isinstance(config, cfg.Pictures) and not (known and source.test is not None):
+    elif divide and isinstance(config, cfg.Pictures) and not (trained_classes and source.test is not None):
         source = with_test(source, config.test_fraction, config.split_seed)
-    if divide and len(source.train) and not (known and source.val is not None):
+    if divide and len(source.train) and not (trained_classes and source.val is not None):
         source = with_validation(source, config.val_fraction, config.folds, config.fold, config.split_seed)
     if config.limit:
         source = replace(
@@ -53,14 +53,14 @@ def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool
     return source
 
 
-def refuse_missing(config: cfg.Data, known: Sequence[str] = ()) -> None:
+def refuse_missing(config: cfg.Data, trained_classes: Sequence[str] = ()) -> None:
     """Refuse a set of which a look at folders and names shows that `load` would refuse it.
 
-    `known` are the classes of networks that are only measured. Errors: DataError.
+    `trained_classes` are the classes of networks that are only measured. Errors: DataError.
     """
     match config:
         case cfg.ImageFolder():
-            folder.refuse_missing(config, known)
+            folder.refuse_missing(config, trained_classes)
         case cfg.FileList():
             lists.refuse_missing(config)
         case cfg.Shards():
@@ -71,7 +71,7 @@ def refuse_missing(config: cfg.Data, known: Sequence[str] = ()) -> None:
             mnist.require(config, may_download=False)
 
 
-def _read(config: cfg.Data, known: Sequence[str]) -> Source:
+def _read(config: cfg.Data, trained_classes: Sequence[str]) -> Source:
     match config:
         case cfg.Digits():
             return digits.load(config)
@@ -80,11 +80,11 @@ def _read(config: cfg.Data, known: Sequence[str]) -> Source:
         case cfg.Mnist() | cfg.FashionMnist():
             return mnist.load(config)
         case cfg.ImageFolder():
-            return folder.load(config, known)
+            return folder.load(config, trained_classes)
         case cfg.FileList():
-            return lists.load(config, known)
+            return lists.load(config, trained_classes)
         case cfg.Shards():
-            return shards.load(config, known)
+            return shards.load(config, trained_classes)
         case cfg.Synthetic():
             return synthetic.load(config)
         case cfg.CustomData(target=target, kwargs=kwargs):

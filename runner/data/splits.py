@@ -82,7 +82,7 @@ class FilesOnDisk:
     root: str
     """Folder that the names are relative to."""
     names: Names
-    known: np.ndarray | None = field(default=None, repr=False, compare=False)
+    known_stats: np.ndarray | None = field(default=None, repr=False, compare=False)
     """What `stats` has found out."""
 
     def __len__(self) -> int:
@@ -90,8 +90,8 @@ class FilesOnDisk:
 
     def select(self, indices: np.ndarray) -> FilesOnDisk:
         """The pictures at these places."""
-        known = None if self.known is None else self.known[indices]
-        return replace(self, names=self.names.select(indices), known=known)
+        known_stats = None if self.known_stats is None else self.known_stats[indices]
+        return replace(self, names=self.names.select(indices), known_stats=known_stats)
 
     def name(self, index: int) -> str:
         """The path of a picture relative to the root."""
@@ -114,10 +114,10 @@ class FilesOnDisk:
 
         The files are asked once, however many there are: what is selected of them later is known.
         """
-        if self.known is None:
+        if self.known_stats is None:
             numbers = itertools.chain.from_iterable(map(_size_and_time, self.paths()))
-            self.known = np.fromiter(numbers, np.int64, 2 * len(self)).reshape(-1, 2)
-        return self.known
+            self.known_stats = np.fromiter(numbers, np.int64, 2 * len(self)).reshape(-1, 2)
+        return self.known_stats
 
     def paths(self, indices: np.ndarray | slice = slice(None)) -> Iterator[bytes]:
         """The paths of all files, or of those at these places."""

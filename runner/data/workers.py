@@ -51,13 +51,13 @@ def decoded(
         return failed
 
     ready, failed = np.zeros(count, dtype=bool), set()
-    asked = begin = 0
+    requested = begin = 0
     with _processes(min(workers, count), decode) as (tasks, answers):
         for indices in batches:
             end = begin + len(indices)
             room = min(count, (begin + len(pictures)) // piece)
-            os.write(tasks, np.arange(asked, room, dtype=np.int64).tobytes())
-            asked = room
+            os.write(tasks, np.arange(requested, room, dtype=np.int64).tobytes())
+            requested = room
             while not ready[begin // piece : -(-end // piece)].all():
                 for number in answers():
                     if number < 0:

@@ -92,7 +92,10 @@ def _compile(path: Path) -> None:
         raise Unavailable("there is no C++ compiler (Debian: apt-get install g++)")
     with tempfile.TemporaryDirectory(prefix="runner-") as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = {source: f"{folder}/{source.stem}.o" for source in sorted(SOURCES.glob("*.cc"))}
-        commands = [[*compiler, *_flags(source), "-c", str(source), "-o", made] for source, made in objects.items()]
+        commands = [
+            [*compiler, *_flags(source), "-c", str(source), "-o", object_file]
+            for source, object_file in objects.items()
+        ]
         list(pool.map(_run, commands))
         threads = str(libraries / "libiomp5.so")
         _run([*compiler, "-shared", *objects.values(), threads, f"-Wl,-rpath,{libraries}", "-o", str(path)])

@@ -14,13 +14,13 @@ def refuse_missing(config: cfg.Config) -> None:
     named.refuse_missing_weights(config)
 
 
-def refuse_missing_data(config: cfg.Config, known: Sequence[str] = ()) -> None:
+def refuse_missing_data(config: cfg.Config, trained_classes: Sequence[str] = ()) -> None:
     """Refuse a set whose folder, lists or files are not there, as what loads it does.
 
-    `known` are the classes of networks that are only measured. Errors: DataError.
+    `trained_classes` are the classes of networks that are only measured. Errors: DataError.
     """
     if isinstance(config.data, (cfg.Pictures, cfg.Files)):
         # NumPy and Pillow take a fifth of a second to import.
         from ..data import sources
 
-        sources.refuse_missing(config.data, known)
+        sources.refuse_missing(config.data, trained_classes)

@@ -45,9 +45,9 @@ def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: di
     wanted |= dict.fromkeys(CLASSES, num_classes) | dict.fromkeys(SIZES, side)
     # Of a few networks weights are on by default, which would download them.
     wanted["pretrained"] = False
-    known: set[str] = set(CLASSES + SIZES)
-    function, direct = _with_arguments(create, wanted, known)
-    if unknown := [name for name in kwargs if name not in known]:
+    arguments: set[str] = set(CLASSES + SIZES)
+    function, direct = _with_arguments(create, wanted, arguments)
+    if unknown := [name for name in kwargs if name not in arguments]:
         raise ConfigError(f"model.kwargs.{unknown[0]}: {architecture} has no such argument.")
     try:
         with _own_names():
@@ -90,27 +90,27 @@ def backbones() -> types.ModuleType:
 
 
 def _with_arguments(
-    create: Callable[..., Any], wanted: dict[str, Any], known: set[str]
+    create: Callable[..., Any], wanted: dict[str, Any], arguments: set[str]
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     """A function of PaddleClas that makes a network as it is wanted, and what to call it with.
 
     What the function itself does not take goes to the class that it calls, in place of what it gives it: most sizes are
-    written in the functions. Some look for addresses of weights that there are not. `known` gets the names of all
+    written in the functions. Some look for addresses of weights that there are not. `arguments` gets the names of all
     arguments.
     """
     world = dict(create.__globals__)
     world["MODEL_URLS"] = collections.defaultdict(str, world.get("MODEL_URLS", {}))
     direct = wanted.keys() & _named(create)
-    known |= _named(create)
+    arguments |= _named(create)
     rest = {name: value for name, value in wanted.items() if name not in direct}
     for name in create.__code__.co_names:
         match world.get(name):
             case type() as kind if issubclass(kind, nn.Layer) and set(CLASSES) & (taken := _taken(kind)):
-                known |= taken
+                arguments |= taken
                 chosen = {name: value for name, value in rest.items() if name in taken}
                 world[name] = functools.partial(_with, kind, chosen)
             case types.FunctionType() as helper if helper.__module__ == create.__module__ and helper is not create:
-                inner, more = _with_arguments(helper, rest, known)
+                inner, more = _with_arguments(helper, rest, arguments)
                 world[name] = functools.partial(_with, inner, more)
     copy = types.FunctionType(create.__code__, world, create.__name__, create.__defaults__, create.__closure__)
     copy.__kwdefaults__ = create.__kwdefaults__

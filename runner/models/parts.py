@@ -146,20 +146,20 @@ def _joined(network: nn.Layer) -> Iterator[list[str]]:
         yield waiting
 
 
-def _blocks(layer: nn.Layer, path: str, known: Collection[str]) -> Iterator[list[str]]:
+def _blocks(layer: nn.Layer, path: str, parameters: Collection[str]) -> Iterator[list[str]]:
     """Names of the parameters of each layer within a layer, its own ones with those of the first.
 
-    `known`: those of the network, in which what is shared stands once.
+    `parameters`: those of the network, in which what is shared stands once.
     """
     own = [f"{path}{name}" for name, _ in layer.named_parameters(include_sublayers=False)]
-    own = [name for name in own if name in known]
+    own = [name for name in own if name in parameters]
     for name, child in layer.named_children():
         place = f"{path}{name}."
-        inside = [one for one in known if one.startswith(place)]
+        inside = [one for one in parameters if one.startswith(place)]
         is_opened = isinstance(child, (nn.Sequential, nn.LayerList, Trunk)) or (
-            2 * len(inside) > len(known) and any(True for _ in child.children())
+            2 * len(inside) > len(parameters) and any(True for _ in child.children())
         )
-        for block in _blocks(child, place, known) if is_opened else [inside]:
+        for block in _blocks(child, place, parameters) if is_opened else [inside]:
             if block:
                 yield [*own, *block]
                 own = []

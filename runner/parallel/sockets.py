@@ -45,7 +45,7 @@ class Sockets:
 
     def barrier_without_timeout(self) -> None:
         """Return once every process has come here."""
-        self._combine(b"", lambda said: b"")
+        self._combine(b"", lambda contents: b"")
 
     def broadcast(self, message: Any) -> Any:
         """What the first process says; it has to survive pickling."""

@@ -93,16 +93,16 @@ def _additive(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The least squares of a sum of both; where all have all repeats the means are the usual ones.
     """
-    known = ~np.isnan(table)
-    per_row, per_column = np.maximum(known.sum(axis=1), 1), np.maximum(known.sum(axis=0), 1)
-    center = float(np.nanmean(table)) if known.any() else 0.0
-    rest = np.where(known, table - center, 0.0)
+    present = ~np.isnan(table)
+    per_row, per_column = np.maximum(present.sum(axis=1), 1), np.maximum(present.sum(axis=0), 1)
+    center = float(np.nanmean(table)) if present.any() else 0.0
+    rest = np.where(present, table - center, 0.0)
     effects = np.full(len(table), center)
     for _ in range(ROUNDS):
         step = rest.sum(axis=1) / per_row
         effects += step
-        rest = np.where(known, rest - step[:, None], 0.0)
-        rest = np.where(known, rest - (rest.sum(axis=0) / per_column)[None, :], 0.0)
+        rest = np.where(present, rest - step[:, None], 0.0)
+        rest = np.where(present, rest - (rest.sum(axis=0) / per_column)[None, :], 0.0)
         if abs(step).max(initial=0.0) <= NOTHING:
             break
-    return np.where(known.any(axis=1), effects, -np.inf), np.where(known, rest, np.nan)
+    return np.where(present.any(axis=1), effects, -np.inf), np.where(present, rest, np.nan)

@@ -70,8 +70,8 @@ INTEGERS = (
 
 def columns(finals: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
     """What a table of runs with these final numbers has beside their metrics."""
-    known = set().union(*finals)
-    return (*COSTS, *(column for column in (TRAINABLE, *INTEGERS) if column.name in known))
+    names = set().union(*finals)
+    return (*COSTS, *(column for column in (TRAINABLE, *INTEGERS) if column.name in names))
 
 
 def measured(directories: Mapping[str, Path]) -> tuple[dict[str, dict[str, float]], str]:

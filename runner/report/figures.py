@@ -46,9 +46,9 @@ def _fonts(text: str) -> tuple[list[str], str]:
     missing = {letter for letter in text if not letter.isascii() and not letter.isspace()}
     names = [FIRST]
     for name, path in _installed() if missing else []:
-        if found := missing & _letters(path):
+        if covered := missing & _letters(path):
             names.append(name)
-            missing -= found
+            missing -= covered
     return list(dict.fromkeys(names)), "".join(sorted(missing))
 
 

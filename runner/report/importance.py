@@ -86,11 +86,11 @@ def of_study(directory: Path, _size: int = 0) -> Importances | None:
         drawn = generator.choices(range(len(trials)), k=len(trials))
         again.append(_shares([trials[place] for place in drawn], [values[place] for place in drawn], seed))
         chance.append(_shares(trials, generator.sample(values, len(values)), seed))
-    found = []
+    importances = []
     for name, share in sorted(shares.items(), key=lambda pair: -pair[1]):
         of_key = [one.get(name, share) for one in again]
-        found.append(Importance(name.lstrip("+"), share, min(of_key), max(of_key)))
-    return Importances(found, len(trials), max(share for one in chance for share in [*one.values(), 0.0]))
+        importances.append(Importance(name.lstrip("+"), share, min(of_key), max(of_key)))
+    return Importances(importances, len(trials), max(share for one in chance for share in [*one.values(), 0.0]))
 
 
 def _shares(trials: Sequence[Any], values: Sequence[float], seed: int) -> dict[str, float]:

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from ..training.range_test import Range
 
 
-def write(path: Path, found: Range, about: str, commands: tuple[str, str]) -> None:
+def write(path: Path, curve: Range, about: str, commands: tuple[str, str]) -> None:
     """Write the page. `commands`: what trains with the suggestion, empty without one, and what makes the page again."""
     context = {
         "title": "Learning-rate range test",
         "version": __version__,
         "made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "about": about,
-        "suggestion": None if found.steepest is None else f"{found.rates[found.steepest]:.2g}",
-        "lowest": f"{found.rates[found.lowest]:.2g}",
-        "highest": f"{found.rates[-1]:.2g}",
-        "steps": len(found.rates),
-        "svg": charts.over_rates(found.rates, found.losses, found.smoothed, found.steepest),
+        "suggestion": None if curve.steepest is None else f"{curve.rates[curve.steepest]:.2g}",
+        "lowest": f"{curve.rates[curve.lowest]:.2g}",
+        "highest": f"{curve.rates[-1]:.2g}",
+        "steps": len(curve.rates),
+        "svg": charts.over_rates(curve.rates, curve.losses, curve.smoothed, curve.steepest),
         "training": commands[0],
         "command_line": commands[1],
     }

@@ -61,15 +61,16 @@ def of(runs: Sequence[Run]) -> list[Configuration]:
 
     Of runs with the same seed and fold the last one counts.
     """
-    found: dict[tuple[str, ...], dict[Hashable, Run]] = {}
+    runs_of: dict[tuple[str, ...], dict[Hashable, Run]] = {}
     for run in runs:
         if run.finished and run.config and math.isfinite(run.score):
-            found.setdefault(tuple(text for text in run.own if _key(text) not in sweep.REPEATS), {})[_repeat(run)] = run
-    monitored = {run.result.monitor for some in found.values() for run in some.values() if run.result}
-    if len(monitored) != 1 or max(map(len, found.values())) < 2:
+            varied = tuple(text for text in run.own if _key(text) not in sweep.REPEATS)
+            runs_of.setdefault(varied, {})[_repeat(run)] = run
+    monitored = {run.result.monitor for some in runs_of.values() for run in some.values() if run.result}
+    if len(monitored) != 1 or max(map(len, runs_of.values())) < 2:
         return []
-    configurations = {" ".join(own): Configuration(list(own), [*some.values()]) for own, some in found.items()}
-    scores = {" ".join(own): {repeat: run.score for repeat, run in some.items()} for own, some in found.items()}
+    configurations = {" ".join(own): Configuration(list(own), [*some.values()]) for own, some in runs_of.items()}
+    scores = {" ".join(own): {repeat: run.score for repeat, run in some.items()} for own, some in runs_of.items()}
     best = comparisons.best(scores)
     configurations[best].verdict = BEST
     for name, difference in comparisons.behind(scores).items():
@@ -99,21 +100,21 @@ def sentences(configurations: Sequence[Configuration]) -> list[str]:
     if not configurations:
         return []
     best, others = configurations[0], configurations[1:]
-    said = [f"{best.run.decided_by} of {best.name} is {best.text()}, mean and deviation of {len(best.runs)} runs."]
+    lines = [f"{best.run.decided_by} of {best.name} is {best.text()}, mean and deviation of {len(best.runs)} runs."]
     if not others:
-        return said
+        return lines
     of_each = {kind: [one.name for one in others if one.verdict == kind] for kind in (EQUAL, WORSE, ALONE)}
     if of_each[EQUAL]:
-        said.append(f"The difference from it is noise: {_list(of_each[EQUAL])}.")
+        lines.append(f"The difference from it is noise: {_list(of_each[EQUAL])}.")
     if of_each[WORSE]:
-        said.append(f"Worse by more than noise: {_list(of_each[WORSE])}.")
+        lines.append(f"Worse by more than noise: {_list(of_each[WORSE])}.")
     if of_each[ALONE]:
-        said.append(f"Too few seeds or folds in common with it to tell: {_list(of_each[ALONE])}.")
-    said.append(
+        lines.append(f"Too few seeds or folds in common with it to tell: {_list(of_each[ALONE])}.")
+    lines.append(
         f"Paired by seed and fold, with {comparisons.CONFIDENCE:.0%} confidence for all {len(configurations)} "
         "configurations at once."
     )
-    return said
+    return lines
 
 
 def _list(names: Sequence[str], most: int = 8) -> str:

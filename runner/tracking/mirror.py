@@ -42,11 +42,11 @@ class Mirror:
         self.directory, self.config, self.settings, self.tell = directory, config, settings, tell
         self.tracked = Tracked(directory)
         self.uri = self.tracked.uri or self.tracked.switch_to(settings.uri)
-        self.known = self.tracked.values
-        self._make = not self.tracked.moved and "run_id" not in self.known
+        self.values = self.tracked.values
+        self._make = not self.tracked.moved and "run_id" not in self.values
         if self.tracked.is_of_another_journal:
             # The store has points that will be computed again.
-            self.known |= {"offset": 0, "has_lost": True}
+            self.values |= {"offset": 0, "has_lost": True}
         self._had: dict[tuple[str, int], float] | None = None
         self._client: Any = None
         self._artifacts: Artifacts | None = None
@@ -93,9 +93,9 @@ class Mirror:
         """
         from mlflow.exceptions import MlflowException
 
-        if self._artifacts is not None or "run_id" not in self.known:
+        if self._artifacts is not None or "run_id" not in self.values:
             return
-        run_id = self.known["run_id"]
+        run_id = self.values["run_id"]
         try:
             stored_run = self.client.get_run(run_id)
         except MlflowException as error:
@@ -103,7 +103,7 @@ class Mirror:
                 raise
             self.tracked.reset()
             return
-        if stored_run.data.tags.get(KEY) != self.known["key"]:
+        if stored_run.data.tags.get(KEY) != self.values["key"]:
             self.tracked.reset()
             return
         server.refuse_deleted(self.client.get_experiment(stored_run.info.experiment_id), self.uri)
@@ -117,21 +117,21 @@ class Mirror:
 
     def _is_lost(self) -> bool:
         """Whether the store has the run no more: it was lost, and is a new one. The run is made again in it then."""
-        had, self._artifacts = self.known.get("run_id"), None
+        had, self._artifacts = self.values.get("run_id"), None
         self.check()
-        return had is not None and "run_id" not in self.known
+        return had is not None and "run_id" not in self.values
 
     def _replay(self) -> bool:
-        if "run_id" not in self.known:
+        if "run_id" not in self.values:
             self._create()
-        if not self.known["params_sent"]:
+        if not self.values["params_sent"]:
             self._send_params()
             self.tracked.update(params_sent=True)
-        if self.known.get("has_lost") and self._had is None:
+        if self.values.get("has_lost") and self._had is None:
             self._had = self._points()
         metrics: list[Any] = []
-        offset = self.known["offset"]
-        for event, offset in events(self.directory, self.known["offset"]):
+        offset = self.values["offset"]
+        for event, offset in events(self.directory, self.values["offset"]):
             if event["event"] == "metrics":
                 metrics += [metric for metric in _metrics(event) if not self._has(metric)]
                 if len(metrics) < MAX_METRICS // 2:
@@ -141,13 +141,13 @@ class Mirror:
             self._send(event)
             self.tracked.read_to(offset)
         self._send_metrics(metrics)
-        if offset != self.known["offset"]:
+        if offset != self.values["offset"]:
             self.tracked.read_to(offset)
-        return bool(self.known.get("ended"))
+        return bool(self.values.get("ended"))
 
     def _points(self) -> dict[tuple[str, int], float]:
         """(name, step) → value of what MLflow has of the run."""
-        run_id = self.known["run_id"]
+        run_id = self.values["run_id"]
         names = self.client.get_run(run_id).data.metrics
         history = ((name, point) for name in names for point in self.client.get_metric_history(run_id, name))
         return {(name, point.step): point.value for name, point in history}
@@ -161,7 +161,7 @@ class Mirror:
         # Where its answer is lost, the run is found again by its key.
         self.tracked.write()
         experiment = server.experiment_id(self.client, self.uri, self.config.name)
-        same = self.client.search_runs([experiment], f"tags.`{KEY}` = '{self.known['key']}'")
+        same = self.client.search_runs([experiment], f"tags.`{KEY}` = '{self.values['key']}'")
         run = same[0] if same else self.client.create_run(
             experiment, run_name=run_name(self.config, self.directory), tags=self._tags()
         )  # fmt: skip
@@ -180,7 +180,7 @@ class Mirror:
 
     def _tags(self) -> dict[str, str]:
         return {
-            KEY: self.known["key"],
+            KEY: self.values["key"],
             **names(self.config),
             "run_dir": self._place,
             **self._own_tags,
@@ -194,7 +194,7 @@ class Mirror:
     def _send_params(self) -> None:
         from mlflow.entities import Param
 
-        run_id = self.known["run_id"]
+        run_id = self.values["run_id"]
         have = self.client.get_run(run_id).data.params
         wanted = {key: value[:MAX_PARAM_LENGTH] for key, value in parameters(self.config).items()}
         params = [Param(key, value) for key, value in wanted.items() if key not in have]
@@ -209,11 +209,11 @@ class Mirror:
 
     def _send_metrics(self, metrics: list[Any]) -> None:
         for begin in range(0, len(metrics), MAX_METRICS):
-            self.client.log_batch(self.known["run_id"], metrics=metrics[begin : begin + MAX_METRICS])
+            self.client.log_batch(self.values["run_id"], metrics=metrics[begin : begin + MAX_METRICS])
 
     def _send(self, event: dict[str, Any]) -> None:
         """Send one event that is not a batch of metrics."""
-        run_id = self.known["run_id"]
+        run_id = self.values["run_id"]
         match event["event"]:
             case "resumed":
                 self.client.update_run(run_id, status="RUNNING")
@@ -224,7 +224,7 @@ class Mirror:
                 for key, value in self._own_tags.items():
                     if have.get(key) != value:
                         self.client.set_tag(run_id, key, value)
-                self.known["ended"] = False
+                self.values["ended"] = False
             case "tags":
                 for key, value in event["values"].items():
                     self.client.set_tag(run_id, key, files.writable(value))
@@ -242,10 +242,10 @@ class Mirror:
     def end(self, event: dict[str, Any]) -> None:
         """Close the run as the event says."""
         if event["reason"]:
-            self.client.set_tag(self.known["run_id"], "ended", event["reason"][:MAX_PARAM_LENGTH])
+            self.client.set_tag(self.values["run_id"], "ended", event["reason"][:MAX_PARAM_LENGTH])
         status = AS_ENDED.get(event["status"], event["status"])
-        self.client.set_terminated(self.known["run_id"], status, round(1000 * event["time"]))
-        self.known["ended"] = True
+        self.client.set_terminated(self.values["run_id"], status, round(1000 * event["time"]))
+        self.values["ended"] = True
         if event["status"] == "FINISHED":
             self._register()
 
@@ -259,7 +259,7 @@ class Mirror:
             return
         try:
             registry.register(
-                self.client, name, self.config, self.known["experiment_id"], self.known["run_id"], self.tell
+                self.client, name, self.config, self.values["experiment_id"], self.values["run_id"], self.tell
             )
         except MlflowException as error:
             if not is_final(error):
@@ -291,8 +291,8 @@ class Mirror:
         with contextlib.suppress(CheckpointError, FileNotFoundError):
             try:
                 folder = files.inside(self.directory, name)
-                logged_model.log_model(self.client, self.known["experiment_id"], self.known["run_id"], folder)
-                if self.known.get("ended"):
+                logged_model.log_model(self.client, self.values["experiment_id"], self.values["run_id"], folder)
+                if self.values.get("ended"):
                     # Exported again.
                     self._register()
             except ForeignPath as error:
@@ -321,7 +321,7 @@ class Mirror:
                 if (self.directory / folder).is_dir():
                     for part in CHECKPOINT_FILES:
                         self._upload(f"{folder}/{part}", f"{CHECKPOINTS}/{name}")
-                    self.client.set_tag(self.known["run_id"], f"checkpoint.{name}", event["name"])
+                    self.client.set_tag(self.values["run_id"], f"checkpoint.{name}", event["name"])
 
 
 def _metrics(event: dict[str, Any]) -> list[Any]:

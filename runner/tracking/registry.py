@@ -28,8 +28,8 @@ def register(
     if logged is None:
         tell(f"not registered as {name}: the run has no export")
         return
-    known = _versions(client, name)
-    if not any(version.tags.get(MODEL) == logged.model_id for version in known):
+    versions = _versions(client, name)
+    if not any(version.tags.get(MODEL) == logged.model_id for version in versions):
         tags = {MODEL: logged.model_id} | _judged(client, config, run_id)
         # MLflow 3.17 looks `models:/ID` up in the store that its environment names, not in the client's.
         source = logged.artifact_location

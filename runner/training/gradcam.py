@@ -105,9 +105,9 @@ def grad_cam(network: nn.Layer, place: Place, images: Tensor, classes: np.ndarra
     before.
     """
     maps = np.zeros((*classes.shape, place.height, place.width), dtype=np.float32)
-    with untouched(network), autotune.autotuning_off(), _leaf(network, place) as found:
+    with untouched(network), autotune.autotuning_off(), _leaf(network, place) as leaves:
         logits = network(images).astype("float32")
-        [leaf] = found
+        [leaf] = leaves
         values = place.as_maps(leaf.numpy())
         for number in range(classes.shape[1]):
             gradient = place.as_maps(_gradient(logits, leaf, classes[:, number]))
@@ -142,7 +142,7 @@ def _replaced(network: nn.Layer, place: Place, change: Callable[[Tensor], Tensor
 @contextlib.contextmanager
 def _leaf(network: nn.Layer, place: Place) -> Iterator[list[Tensor]]:
     """Within the context what is at the place is kept, and gradients are recorded from there on alone."""
-    found: list[Tensor] = []
+    leaves: list[Tensor] = []
     # What records ends before what does not: each gives back the mode that it has met.
     with paddle.no_grad(), contextlib.ExitStack() as recording:
 
@@ -150,11 +150,11 @@ def _leaf(network: nn.Layer, place: Place) -> Iterator[list[Tensor]]:
             recording.enter_context(paddle.enable_grad())
             leaf = values.detach()
             leaf.stop_gradient = False
-            found.append(leaf)
+            leaves.append(leaf)
             return leaf
 
         with _replaced(network, place, begin):
-            yield found
+            yield leaves
 
 
 def _tried(network: nn.Layer, place: Place, images: Tensor, plain: np.ndarray) -> tuple[Place, bool]:
@@ -182,9 +182,9 @@ def _reaches_logits(network: nn.Layer, place: Place, images: Tensor) -> bool:
     """Whether every token of the image has a part in the logits."""
     if place.tokens is None:
         return True
-    with _leaf(network, place) as found:
+    with _leaf(network, place) as leaves:
         logits = network(images)
-        [leaf] = found
+        [leaf] = leaves
         gradient = place.as_maps(_gradient(logits, leaf, np.zeros(len(images), dtype=np.int64)))
     return bool(np.abs(gradient).sum(axis=1).all())
 
@@ -213,17 +213,19 @@ def _places(network: nn.Layer, images: Tensor) -> list[tuple[int, Place]]:
     finally:
         for hook in hooks:
             hook.remove()
-    found = ((id(value), _place(name, is_input, value, named[name], images.shape)) for name, is_input, value in seen)
+    candidates = (
+        (id(value), _place(name, is_input, value, named[name], images.shape)) for name, is_input, value in seen
+    )
     # `seen` keeps the values, so that no two of them have one number.
-    return [(number, place) for number, place in found if place and calls[place.layer] == 1]
+    return [(number, place) for number, place in candidates if place and calls[place.layer] == 1]
 
 
 def _distinct(places: Iterable[tuple[int, Place]]) -> list[Place]:
     """Each value once: what a whole block gives says more than what is within it, or behind it."""
     by_value: dict[int, Place] = {}
     for number, place in places:
-        known = by_value.pop(number, place)
-        by_value[number] = min(known, place, key=lambda one: (one.is_input, len(one.layer)))
+        earlier = by_value.pop(number, place)
+        by_value[number] = min(earlier, place, key=lambda one: (one.is_input, len(one.layer)))
     return [*by_value.values()]
 
 

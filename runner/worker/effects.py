@@ -51,9 +51,9 @@ def measure(
     measured = Effects(len(labels), split)
     if slim.fake_quantized(network):
         measured.rounded = effects.of_integers(network, batches, decide, labels, tell)
-        known = _noise(directory, config, name, pointer, classifier, batches)
+        by_layer = _noise(directory, config, name, pointer, classifier, batches)
         for layer in measured.rounded.layers:
-            if described := known.get(layer.name):
+            if described := by_layer.get(layer.name):
                 layer.own_noise, layer.noise = described.output_snr_db, described.accumulated_snr_db
     if plan:
         measured.pruned = effects.of_pruning(plan, network, origin, batches, decide, labels)

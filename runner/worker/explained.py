@@ -52,11 +52,13 @@ class Explainer:
             classifier.temperature,
         )  # fmt: skip
 
-    def pictures(self, given: Iterable[tuple[str, np.ndarray]], asked: int | None = None) -> Iterator[Explanation]:
-        """Names and pictures, uint8 [H, W, C], with maps for what they are taken for, and for a class `asked` for."""
-        numbered = enumerate(given)
+    def pictures(
+        self, named_pictures: Iterable[tuple[str, np.ndarray]], chosen_class: int | None = None
+    ) -> Iterator[Explanation]:
+        """Names and pictures, uint8 [H, W, C], with maps for what they are taken for, and for `chosen_class`."""
+        numbered = enumerate(named_pictures)
         while part := list(islice(numbered, BATCH)):
-            yield from self._explained([(number, name, pixels, None) for number, (name, pixels) in part], asked)
+            yield from self._explained([(number, name, pixels, None) for number, (name, pixels) in part], chosen_class)
 
     def mistakes(self, split: Split, predictions: Predictions, count: int) -> Iterator[Explanation]:
         """The worst mistakes on a split with maps for what they were taken for and for what they are."""
@@ -69,13 +71,13 @@ class Explainer:
             ])  # fmt: skip
 
     def _explained(
-        self, part: Sequence[tuple[int, str, np.ndarray, np.ndarray | None]], asked: int | None = None
+        self, part: Sequence[tuple[int, str, np.ndarray, np.ndarray | None]], chosen_class: int | None = None
     ) -> list[Explanation]:
         images = self.normalize(np.stack([pixels for _, _, pixels, _ in part]), np.arange(len(part)))
         with untouched(self.network):
             answers = self._probabilities(self.network(images).astype("float32"))
         wanted = [
-            self._wanted(answer, label, asked) for answer, (_, _, _, label) in zip(answers, part, strict=True)
+            self._wanted(answer, label, chosen_class) for answer, (_, _, _, label) in zip(answers, part, strict=True)
         ]  # fmt: skip
         classes = np.full((len(part), max(map(len, wanted))), gradcam.NONE, dtype=np.int64)
         for row, own in zip(classes, wanted, strict=True):
@@ -109,7 +111,7 @@ class Explainer:
             return np.array(answer.argmax())
         return (answer >= self.thresholds).astype(np.uint8)
 
-    def _wanted(self, answer: np.ndarray, label: np.ndarray | None, asked: int | None) -> dict[int, str]:
+    def _wanted(self, answer: np.ndarray, label: np.ndarray | None, chosen_class: int | None) -> dict[int, str]:
         """Class → why it is looked for; of many labels those about which the network is wrong come first."""
         if self.thresholds is None:
             predicted = {int(answer.argmax())}
@@ -124,10 +126,10 @@ class Explainer:
             one: "predicted and true" if one in predicted & true else "predicted" if one in predicted else "true"
             for one in order[:MOST_MAPS]
         }
-        if not roles and asked is None:
+        if not roles and chosen_class is None:
             # No label was predicted: the most probable one says why not.
             roles = {int(answer.argmax()): "most probable"}
-        return roles if asked is None or asked in roles else roles | {asked: "asked for"}
+        return roles if chosen_class is None or chosen_class in roles else roles | {chosen_class: "asked for"}
 
 
 def overlay(cam: np.ndarray, size: tuple[int, int]) -> str:

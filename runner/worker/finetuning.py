@@ -79,15 +79,15 @@ def factors(
 
 def _by_depth(decay: float, stage: Stage, names: Sequence[str]) -> dict[str, float]:
     """Structured name of a parameter → one factor for each block that lies behind its own."""
-    found: dict[str, float] = {}
+    factors: dict[str, float] = {}
     for name in names:
         depths, count = parts.depths(stage.networks[name])
-        found |= {f"{name}.{one}": decay ** (count - 1 - depth) for one, depth in depths.items()}
+        factors |= {f"{name}.{one}": decay ** (count - 1 - depth) for one, depth in depths.items()}
         stage.notes.append(
             f"layer decay: {name} has {count} blocks, and the first one has {decay ** (count - 1):.3g} of the last "
             "one's learning rate"
         )
-    return found
+    return factors
 
 
 def _key(config: cfg.Config, network: str) -> str:
@@ -98,5 +98,5 @@ def _key(config: cfg.Config, network: str) -> str:
 
 def _head(config: cfg.Config, stage: Stage, name: str, patterns: Sequence[str]) -> set[str]:
     """The parameters of a network that give the logits, where patterns ask for them."""
-    asked = {parts.HEAD, parts.BACKBONE} & set(patterns)
-    return initial.head(config, name, len(stage.loaders.classes)) if asked else set()
+    wanted = {parts.HEAD, parts.BACKBONE} & set(patterns)
+    return initial.head(config, name, len(stage.loaders.classes)) if wanted else set()

@@ -35,12 +35,12 @@ class Pretrained:
 
 def read(config: cfg.Config, names: Iterable[str]) -> dict[str, Pretrained]:
     """Network → what its `weights` name, of those that name any. Errors: CheckpointError."""
-    found: dict[str, Pretrained] = {}
+    by_network: dict[str, Pretrained] = {}
     for name in names:
         model = models.model_of(config, name)
         if model.weights:
-            found[name] = read_one(model, config)
-    return found
+            by_network[name] = read_one(model, config)
+    return by_network
 
 
 def read_one(model: cfg.Model, config: cfg.Config) -> Pretrained:
@@ -124,17 +124,17 @@ def adapted(
     reshaped = {key for key, value in arrays.items() if key in wanted and list(value.shape) != wanted[key]}
     anew, notes = _stem(arrays, sorted(reshaped), wanted, config.data.channels)
     reshaped = {key for key in reshaped - anew if list(arrays[key].shape) != wanted[key]}
-    known = own.classes
-    if reshaped or (known is not None and known != list(classes)):
+    own_classes = own.classes
+    if reshaped or (own_classes is not None and own_classes != list(classes)):
         head = {f"{name}.{key}" for key in initial.head(config, name, len(classes))}
-        places = [known.index(one) for one in classes if one in known] if known else []
+        places = [own_classes.index(one) for one in classes if one in own_classes] if own_classes else []
         if len(places) == len(classes):
             for key in head & set(arrays):
                 arrays[key] = arrays[key][..., places]
-            notes.append(f"the head has the rows of these classes by name, {len(classes)} of {len(known or [])}")
-        elif known is not None or head & reshaped:
+            notes.append(f"the head has the rows of these classes by name, {len(classes)} of {len(own_classes or [])}")
+        elif own_classes is not None or head & reshaped:
             count = next((len(arrays[key]) for key in head & set(arrays) if arrays[key].ndim == 1), None)
-            notes.append(f"{_joined(head)} are re-initialised: {_why(known, classes, count)}")
+            notes.append(f"{_joined(head)} are re-initialised: {_why(own_classes, classes, count)}")
             anew |= head
     return replace(own, arrays=arrays), anew, notes
 
@@ -170,10 +170,10 @@ def _joined(keys: Iterable[str]) -> str:
     return ", ".join(sorted(key.partition(".")[2] for key in keys))
 
 
-def _why(known: list[str] | None, classes: Sequence[str], count: int | None) -> str:
-    if known is None:
+def _why(own_classes: list[str] | None, classes: Sequence[str], count: int | None) -> str:
+    if own_classes is None:
         return f"the weights are for {count or 'other'} classes, not {len(classes)}"
-    foreign = [one for one in classes if one not in known]
+    foreign = [one for one in classes if one not in own_classes]
     return f"the weights do not know {listed(foreign, 3)}"
 
 
@@ -188,8 +188,10 @@ def _preprocessing(name: str, data: cfg.Data, tables: Sequence[Names]) -> list[s
         return []
     if data.channels != len(mean):
         return [f"{name}: the weights were trained with images of {len(mean)} channels, normalised by {mean}, {std}"]
-    said = " ".join(
+    overrides = " ".join(
         f"data.{key}={str([round(number, 3) for number in value]).replace(' ', '')}"
         for key, value in (("mean", mean), ("std", std))
     )
-    return [f"{name}: published weights of this kind were trained with other normalisation; to use the same: {said}"]
+    return [
+        f"{name}: published weights of this kind were trained with other normalisation; to use the same: {overrides}"
+    ]

@@ -56,11 +56,11 @@ def build(
             f"The teacher {own_weights.origin} was trained with data.labels={run.data.labels.name}, and here is "
             f"data.labels={config.data.labels.name}: its outputs mean something else. Take another."
         )
-    known = own_weights.classes or classes
-    if missing := [one for one in classes if one not in known]:
+    own_classes = own_weights.classes or classes
+    if missing := [one for one in classes if one not in own_classes]:
         raise CheckpointError(
             f"The teacher {own_weights.origin} does not know {data.listed(missing)}.\n"
-            f"  images:  {data.listed(classes)}\n  teacher: {data.listed(known)}\n"
+            f"  images:  {data.listed(classes)}\n  teacher: {data.listed(own_classes)}\n"
             "Take a teacher that was trained on these classes."
         )
     name, prefix = settings.teacher_network, f"{settings.teacher_network}."
@@ -70,7 +70,7 @@ def build(
         raise CheckpointError(
             f"{key}.teacher_network={name}: {own_weights.origin} has no such network. It has: {', '.join(sorted(held))}"
         )
-    network = models.build(_model(settings, key, config, run), len(known), (run or config).data.channels)
+    network = models.build(_model(settings, key, config, run), len(own_classes), (run or config).data.channels)
     if held:
         chosen = {key: value for key, value in own_weights.arrays.items() if key.startswith(prefix)}
     else:
@@ -90,8 +90,8 @@ def build(
         remedy=f"The teacher needs the architecture and classes it was trained with: model@{key}.teacher=…",
     )
     notes.append(f"{called}: {summary}")
-    if known != classes:
-        order = paddle.to_tensor([known.index(one) for one in classes])
+    if own_classes != classes:
+        order = paddle.to_tensor([own_classes.index(one) for one in classes])
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
     seen = _seen(settings, key, run.data if run else config.data)
     _adapt_input(called, network, config.data, seen, notes)
@@ -105,39 +105,39 @@ def _seen(settings: cfg.Teacher, key: str, data: cfg.Data) -> cfg.Data:
 
     Errors: ConfigError for other than a number for each channel.
     """
-    given = {"mean": settings.teacher_mean, "std": settings.teacher_std, "image_size": settings.teacher_image_size}
+    overridden = {"mean": settings.teacher_mean, "std": settings.teacher_std, "image_size": settings.teacher_image_size}
     for name in ("mean", "std"):
-        if (values := given[name]) is not None and len(values) != data.channels:
+        if (values := overridden[name]) is not None and len(values) != data.channels:
             raise ConfigError(
                 f"{key}.teacher_{name}={values}: needs a number for each channel, and the teacher takes images of "
                 f"{data.channels}. Give it {data.channels}, or leave it out."
             )
-    return replace(data, **{name: value for name, value in given.items() if value is not None})
+    return replace(data, **{name: value for name, value in overridden.items() if value is not None})
 
 
-def _adapt_input(called: str, network: nn.Layer, given: cfg.Data, known: cfg.Data, notes: list[str]) -> None:
+def _adapt_input(called: str, network: nn.Layer, source: cfg.Data, target: cfg.Data, notes: list[str]) -> None:
     """Let a network that knows images in one way be given them in another."""
-    matrix, shift = conversion(given, known)
-    is_same = given.channels == known.channels and np.allclose(matrix, np.eye(given.channels)) and not shift.any()
-    if is_same and given.size == known.size:
+    matrix, shift = conversion(source, target)
+    is_same = source.channels == target.channels and np.allclose(matrix, np.eye(source.channels)) and not shift.any()
+    if is_same and source.size == target.size:
         return
-    size = "×".join(map(str, known.size))
+    size = "×".join(map(str, target.size))
     notes.append(f"{called}: it sees the images in its own normalisation and in {size} pixels")
     convert = functools.partial(_converted, matrix=matrix, shift=shift)
 
     def adapted(_layer: nn.Layer, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         images = inputs[0] if is_same else convert(inputs[0])
-        return (resized(images, known.size), *inputs[1:])
+        return (resized(images, target.size), *inputs[1:])
 
     network.register_forward_pre_hook(adapted)
 
 
-def conversion(given: cfg.Data, known: cfg.Data) -> tuple[np.ndarray, np.ndarray]:
+def conversion(source: cfg.Data, target: cfg.Data) -> tuple[np.ndarray, np.ndarray]:
     """(matrix [known channels, given channels], shift [known channels]) from images normalised one way to another.
 
     Grey is the luma of colours, and colours of grey are all the same. Errors: ConfigError for other channels.
     """
-    match (given.channels, known.channels):
+    match (source.channels, target.channels):
         case (one, other) if one == other:
             mix = np.eye(one)
         case (3, 1):
@@ -148,7 +148,7 @@ def conversion(given: cfg.Data, known: cfg.Data) -> tuple[np.ndarray, np.ndarray
             raise ConfigError(
                 f"The teacher takes images of {wanted} channels, and data.channels={channels}. Take another."
             )
-    mean, std, own_mean, own_std = (np.array(numbers) for numbers in (given.mean, given.std, known.mean, known.std))
+    mean, std, own_mean, own_std = (np.array(numbers) for numbers in (source.mean, source.std, target.mean, target.std))
     matrix = mix * std / own_std[:, None]
     shift = (mix @ mean - own_mean) / own_std
     return matrix, np.where(np.abs(shift) < 1e-9, 0, shift)

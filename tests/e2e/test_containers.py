@@ -202,7 +202,7 @@ def test_mlflow_of_the_compose_file_runs_on_postgresql(postgres, run, tmp_path):
         health = [there.get(word, word).replace(":5000", f":{port}") for word in service["healthcheck"]["test"][1:]]
         wait_until(lambda: subprocess.run(health, capture_output=True).returncode == 0, 120, server)
         mirror = deliver(run, f"http://127.0.0.1:{port}")
-        assert mirror.client.get_run(mirror.known["run_id"]).info.status == "FINISHED"
+        assert mirror.client.get_run(mirror.values["run_id"]).info.status == "FINISHED"
         assert list((tmp_path / "files").rglob("config.yaml"))
     finally:
         with contextlib.suppress(ProcessLookupError):

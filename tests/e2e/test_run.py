@@ -121,7 +121,7 @@ def test_replaying_the_journal_adds_nothing(tracked, finished, monkeypatch):
     config = store.read(finished / "run" / "config.yaml")
     assert isinstance(config.tracking, cfg.Mlflow)
     mirror = Mirror(finished / "run", config, config.tracking, print)
-    mirror.known["offset"] = 0
+    mirror.values["offset"] = 0
     assert mirror.replay()
     assert client.get_metric_history(run.info.run_id, "train/loss") == before
 

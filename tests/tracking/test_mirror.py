@@ -34,7 +34,7 @@ def deliver(directory, uri=None, told=None):
 
 
 def found(mirror):
-    return mirror.client.get_run(mirror.known["run_id"])
+    return mirror.client.get_run(mirror.values["run_id"])
 
 
 def everything_in(folder):
@@ -84,7 +84,7 @@ def test_a_run_that_was_extended_is_told_again_with_changed_parameters_as_tags(r
     lines.append("ended", status="FINISHED", reason="", exit_code=0)
     first.tracked.values.clear()
     again = deliver(run)
-    assert again.known["run_id"] == found(again).info.run_id
+    assert again.values["run_id"] == found(again).info.run_id
     assert found(again).data.metrics["train/loss"] == 0.5
     fresh = stores.Tracked(run)
     fresh.update(params_sent=False)
@@ -105,9 +105,9 @@ def test_a_copy_is_a_run_of_its_own_in_the_store(run):
     first = deliver(run)
     shutil.copytree(run, run.parent / "copy")
     second = deliver(run.parent / "copy")
-    assert second.known["run_id"] != first.known["run_id"]
+    assert second.values["run_id"] != first.values["run_id"]
     assert found(second).data.tags["run_dir"] == str(run.parent / "copy")
-    assert len(second.client.search_runs([second.known["experiment_id"]])) == 2
+    assert len(second.client.search_runs([second.values["experiment_id"]])) == 2
 
 
 def test_a_run_cannot_write_into_another_one_by_naming_its_id(run):
@@ -134,16 +134,16 @@ def test_a_job_of_a_sweep_that_is_resumed_is_not_sent_to_a_store_that_only_it_na
 
 def test_a_deleted_run_is_named_with_what_restores_it(run):
     first = deliver(run)
-    first.client.delete_run(first.known["run_id"])
+    first.client.delete_run(first.values["run_id"])
     with pytest.raises(Refused, match="runs restore"):
         deliver(run)
-    first.client.restore_run(first.known["run_id"])
+    first.client.restore_run(first.values["run_id"])
     deliver(run)
 
 
 def test_a_deleted_experiment_is_named_with_what_restores_it(run):
     first = deliver(run)
-    first.client.delete_experiment(first.known["experiment_id"])
+    first.client.delete_experiment(first.values["experiment_id"])
     with pytest.raises(Refused, match="experiments restore"):
         deliver(run)
     shutil.copytree(run, run.parent / "copy")
@@ -164,7 +164,7 @@ def test_a_renamed_project_keeps_its_store_and_the_old_folder_is_not_made_again(
     done = run_command("sync", "run", cwd=tmp_path / "new")
     assert done.returncode == 0, done.stderr
     second = deliver(tmp_path / "new" / "run")
-    assert second.known["run_id"] == first.known["run_id"]
+    assert second.values["run_id"] == first.values["run_id"]
     assert found(second).data.tags["run_dir"] == str(tmp_path / "new" / "run")
     assert not (tmp_path / "old").exists()
     assert len(list((tmp_path / "new" / "outputs").rglob("again/environment.json"))) == 1
@@ -243,15 +243,15 @@ def test_artefacts_that_were_not_moved_stay_where_they_are(run, tmp_path):
 @pytest.mark.parametrize("tag", ["/tmp/elsewhere", "../../elsewhere", "step-1/../../x", ""])
 def test_what_a_server_calls_a_checkpoint_is_not_a_path(run, tag):
     first = deliver(run)
-    first.client.set_tag(first.known["run_id"], "checkpoint.best", tag)
+    first.client.set_tag(first.values["run_id"], "checkpoint.best", tag)
     shutil.rmtree(run)
     with pytest.raises(CheckpointError, match="which is not one"):
-        server.fetch(first.uri, first.known["run_id"])
+        server.fetch(first.uri, first.values["run_id"])
 
 
 def test_the_directory_that_a_server_names_is_taken_only_where_it_is_that_runs(run):
     first = deliver(run)
-    run_id = first.known["run_id"]
+    run_id = first.values["run_id"]
     assert server.fetch(first.uri, run_id) == run
     assert server.directory_in({"run_dir": str(run)}, run_id, "http://other") is None
     assert server.directory_in({"run_dir": str(run)}, "0" * 32, first.uri) is None

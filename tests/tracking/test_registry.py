@@ -53,10 +53,10 @@ def versions(mirror):
 def test_the_alias_goes_to_the_best_run_and_never_to_a_worse_one(of_value):
     good, bad, best = (deliver(of_value(name, value)) for name, value in (("a", 0.8), ("b", 0.7), ("c", 0.9)))
     listed, alias = versions(best)
-    assert listed == [(good.known["run_id"], 0.8), (bad.known["run_id"], 0.7), (best.known["run_id"], 0.9)]
-    assert alias.run_id == best.known["run_id"]
+    assert listed == [(good.values["run_id"], 0.8), (bad.values["run_id"], 0.7), (best.values["run_id"], 0.9)]
+    assert alias.run_id == best.values["run_id"]
     deliver(of_value("d", 0.9))
-    assert versions(best)[1].run_id == best.known["run_id"], "of equal ones the first stays"
+    assert versions(best)[1].run_id == best.values["run_id"], "of equal ones the first stays"
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_delivering_again_adds_no_version_and_another_export_of_the_best_run_is_
     Journal(directory).append("model", path=EXPORT)
     mirror = deliver(directory)
     listed, alias = versions(mirror)
-    assert [run_id for run_id, _ in listed] == [mirror.known["run_id"]] * 2
+    assert [run_id for run_id, _ in listed] == [mirror.values["run_id"]] * 2
     assert int(alias.version) == 2
 
 
@@ -90,7 +90,7 @@ def test_a_run_that_did_not_finish_is_not_registered(of_value):
 def test_an_alias_that_was_given_by_hand_to_something_else_stays(of_value):
     first = deliver(of_value("a", 0.8))
     model = first.client.search_model_versions("name = 'digits'")[0]
-    foreign = first.client.create_model_version("digits", model.source, first.known["run_id"])
+    foreign = first.client.create_model_version("digits", model.source, first.values["run_id"])
     first.client.set_registered_model_alias("digits", registry.ALIAS, foreign.version)
     told = []
     deliver(of_value("b", 0.9), told=told)
@@ -105,7 +105,7 @@ def test_a_run_without_an_export_is_named_and_has_its_description(of_value):
     mirror = deliver(directory, told=told)
     assert any("no export" in text for text in told)
     assert not mirror.client.search_registered_models()
-    tags = mirror.client.get_run(mirror.known["run_id"]).data.tags
+    tags = mirror.client.get_run(mirror.values["run_id"]).data.tags
     assert tags["mlflow.note.content"] == "## First try"
 
 
@@ -116,4 +116,4 @@ def test_a_changed_description_is_sent_when_the_run_goes_on(of_value):
     store.write(store.read(path, ["tracking.note=after"]), path)
     Journal(directory).append("resumed", command=[])
     mirror = deliver(directory)
-    assert mirror.client.get_run(mirror.known["run_id"]).data.tags["mlflow.note.content"] == "after"
+    assert mirror.client.get_run(mirror.values["run_id"]).data.tags["mlflow.note.content"] == "after"

@@ -70,7 +70,7 @@ def test_a_run_s_files_go_to_the_bucket_and_come_back(run, s3, tmp_path):
     options = ["--default-artifact-root", f"s3://{BUCKET}/runs", "--no-serve-artifacts"]
     with Server(tmp_path, options=options).start() as tracking:
         mirror = deliver(run, tracking.uri)
-        run_id = mirror.known["run_id"]
+        run_id = mirror.values["run_id"]
         stored = [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
         mine = {key.partition(f"{run_id}/artifacts/")[2] for key in stored}
         assert {"config.yaml", "environment.json", "checkpoints/best/model.safetensors"} <= mine

@@ -83,7 +83,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--weights", choices=("final", "best", "last"), default="final", help="checkpoint (%(default)s)"
     )
-    parser.add_argument("--class", dest="asked", metavar="NAME", help="pictures: also where the evidence for it is")
+    parser.add_argument("--class", dest="of_class", metavar="NAME", help="pictures: also where the evidence for it is")
     parser.add_argument("--layer", metavar="NAME", help="the layer whose map is explained (the last with 4×4 pixels)")
     parser.add_argument(
         "--limit", type=bounded(int, 1, 1_000_000), default=512, metavar="N",
@@ -97,7 +97,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     options = parser.parse_intermixed_args(arguments)
     options.images, options.overrides = separate(options.images)
-    if options.asked and not options.images:
+    if options.of_class and not options.images:
         raise ConfigError("--class is for pictures that are named: mistakes are shown with their own class.")
     return options
 
@@ -115,10 +115,10 @@ def _of_pictures(options: argparse.Namespace, directory: Path, config: cfg.Confi
     from ...worker.explained import Explainer
 
     classifier = finished.classifier(directory, config, options.network, options.weights)
-    asked = _class(options.asked, classifier.classes) if options.asked else None
+    chosen_class = _class(options.of_class, classifier.classes) if options.of_class else None
     place = gradcam.find(classifier.network, config.data.input_shape, options.layer)
     errors: list[str] = []
-    shown = list(Explainer.of(classifier, place).pictures(_readable(classifier, paths, errors), asked))
+    shown = list(Explainer.of(classifier, place).pictures(_readable(classifier, paths, errors), chosen_class))
     if not shown:
         raise DataError("\n".join(errors[:10]))
     about = f"{options.network} of {terminal.place(directory)}"

@@ -61,14 +61,14 @@ def main(arguments: list[str]) -> int:
     for note in run.notes:
         screen().print(Text(note, "yellow"), soft_wrap=True)
     with terminal.progress("training") as tell:
-        found = range_test.run(run.training, tell)
-    if not found.losses:
+        curve = range_test.run(run.training, tell)
+    if not curve.losses:
         raise ConfigError(f"--low {low:g}: the loss is not finite at the first rate already. Lower it.")
-    _show(found)
+    _show(curve)
     make_folder(page)
-    training = "" if found.steepest is None else terminal.command(*words, *_rates(config, found.rates[found.steepest]))
+    training = "" if curve.steepest is None else terminal.command(*words, *_rates(config, curve.rates[curve.steepest]))
     about = f"{run.about.lines()[0]} · {config.optimizer.kind}"
-    lr_page.write(page, found, about, (training, terminal.command("lr", *arguments)))
+    lr_page.write(page, curve, about, (training, terminal.command("lr", *arguments)))
     screen().print(f"Page        {os.path.relpath(page)}", soft_wrap=True)
     return 0
 
@@ -84,7 +84,7 @@ def _rates(config: cfg.Config, rate: float) -> list[str]:
     return [_override(rate), *own]
 
 
-def _show(found: Range) -> None:
+def _show(curve: Range) -> None:
     """Print the loss at some of the rates, and what they suggest."""
     console = screen()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -92,24 +92,24 @@ def _show(found: Range) -> None:
     table.add_column("loss", justify="right")
     table.add_column("")
     block = "#" if console.options.ascii_only else "█"
-    count = min(ROWS, len(found.rates))
-    places = sorted({*(at * (len(found.rates) - 1) // max(1, count - 1) for at in range(count)), found.lowest})
-    if found.steepest is not None:
-        places = sorted({*places, found.steepest})
+    count = min(ROWS, len(curve.rates))
+    places = sorted({*(at * (len(curve.rates) - 1) // max(1, count - 1) for at in range(count)), curve.lowest})
+    if curve.steepest is not None:
+        places = sorted({*places, curve.steepest})
     # A loss that explodes has the longest bar, and leaves the others theirs.
-    most = max(found.smoothed[: found.lowest + 1])
+    most = max(curve.smoothed[: curve.lowest + 1])
     for at in places:
-        style = "bold green" if at == found.steepest else "blue"
-        bar = block * max(0, round(BAR * min(1, found.smoothed[at] / most))) if most > 0 else ""
-        table.add_row(f"{found.rates[at]:.2g}", f"{found.smoothed[at]:.4f}", Text(bar, style))
+        style = "bold green" if at == curve.steepest else "blue"
+        bar = block * max(0, round(BAR * min(1, curve.smoothed[at] / most))) if most > 0 else ""
+        table.add_row(f"{curve.rates[at]:.2g}", f"{curve.smoothed[at]:.4f}", Text(bar, style))
     console.print(table)
-    lowest = f"the loss is lowest at {found.rates[found.lowest]:.2g}"
-    if found.steepest is None:
+    lowest = f"the loss is lowest at {curve.rates[curve.lowest]:.2g}"
+    if curve.steepest is None:
         console.print(
             "Suggestion  none: the loss hardly falls at these rates. Try others, --low and --high, or more --steps"
         )
     else:
-        rate = found.rates[found.steepest]
+        rate = curve.rates[curve.steepest]
         console.print(f"Suggestion  {_override(rate)}  (the loss falls fastest there; {lowest})", soft_wrap=True)
-    if len(found.rates) > 1 and found.lowest == len(found.rates) - 1:
+    if len(curve.rates) > 1 and curve.lowest == len(curve.rates) - 1:
         console.print("The loss still falls at the highest rate: try a higher one, --high", soft_wrap=True)

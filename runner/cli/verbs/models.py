@@ -70,17 +70,17 @@ def main(arguments: list[str]) -> int:
 
 def chosen(patterns: list[str]) -> list[Network]:
     """The networks whose names have one of the patterns in them, all without any. Errors: ConfigError for none."""
-    known = networks.known()
+    by_name = networks.known()
     if not patterns:
-        return list(known.values())
-    found = [network for name, network in known.items() if any(fits(name, pattern) for pattern in patterns)]
-    if not found:
-        last = {name.rpartition("/")[2]: name for name in known}
+        return list(by_name.values())
+    matching = [network for name, network in by_name.items() if any(fits(name, pattern) for pattern in patterns)]
+    if not matching:
+        last = {name.rpartition("/")[2]: name for name in by_name}
         raise ConfigError(
-            f"No network is called {' or '.join(patterns)}.{nearest(patterns[0], [*known, *last])} "
+            f"No network is called {' or '.join(patterns)}.{nearest(patterns[0], [*by_name, *last])} "
             "`runner models` lists all."
         )
-    return found
+    return matching
 
 
 def fits(name: str, pattern: str) -> bool:

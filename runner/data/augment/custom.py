@@ -30,13 +30,13 @@ def changed(images: np.ndarray, draws: Draws, target: str, kwargs: dict[str, Any
 def _changed(
     function: Change, image: np.ndarray, generator: np.random.Generator, target: str, kwargs: dict[str, Any]
 ) -> np.ndarray:
-    given = f"It is given an image, NumPy uint8 {list(image.shape)}, a numpy.random.Generator and kwargs={kwargs}"
+    contract = f"It is given an image, NumPy uint8 {list(image.shape)}, a numpy.random.Generator and kwargs={kwargs}"
     try:
         result = function(image.copy(), generator, **kwargs)
     except Exception as error:
-        raise ConfigError(f"augment.target={target} raised {type(error).__name__}: {error}. {given}.") from error
+        raise ConfigError(f"augment.target={target} raised {type(error).__name__}: {error}. {contract}.") from error
     if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.shape != image.shape:
         is_array = isinstance(result, np.ndarray)
         returned = f"{result.dtype} {list(result.shape)}" if is_array else f"a {type(result).__name__}"
-        raise ConfigError(f"augment.target={target} returned {returned}. {given}, and has to return such an image.")
+        raise ConfigError(f"augment.target={target} returned {returned}. {contract}, and has to return such an image.")
     return result

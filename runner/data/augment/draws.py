@@ -101,8 +101,8 @@ def rectangles(
     heights, widths = np.round(np.sqrt(areas / ratios)), np.round(np.sqrt(areas * ratios))
     most = (height - is_smaller, width - is_smaller)
     fits = (heights >= 1) & (widths >= 1) & (heights <= most[0]) & (widths <= most[1])
-    rows, found = np.arange(len(fits)), fits.any(axis=1)
+    rows, fitted = np.arange(len(fits)), fits.any(axis=1)
     first = fits.argmax(axis=1)
-    heights, widths = (np.where(found, sides[rows, first], 0).astype(np.int64) for sides in (heights, widths))
+    heights, widths = (np.where(fitted, sides[rows, first], 0).astype(np.int64) for sides in (heights, widths))
     top, left = whole(uniform[:, -2], height - heights + 1), whole(uniform[:, -1], width - widths + 1)
-    return np.stack([top, left, heights, widths], axis=1) * found[:, None], found
+    return np.stack([top, left, heights, widths], axis=1) * fitted[:, None], fitted

@@ -80,10 +80,10 @@ def random_crop(augment: cfg.Augment, draws: Draws, source: tuple[int, int], siz
     assert augment.crop_scale is not None
     height, width = source
     numbers = draws.uniform(Purpose.crop, 2 * ATTEMPTS + 2)
-    boxes, found = rectangles(numbers, height, width, augment.crop_scale, augment.crop_ratio, is_smaller=False)
+    boxes, fitted = rectangles(numbers, height, width, augment.crop_scale, augment.crop_ratio, is_smaller=False)
     ratio = min(max(width / height, augment.crop_ratio[0]), augment.crop_ratio[1])
     sides = min(height, round(width / ratio)), min(width, round(height * ratio))
-    boxes[~found] = (height - sides[0]) // 2, (width - sides[1]) // 2, *sides
+    boxes[~fitted] = (height - sides[0]) // 2, (width - sides[1]) // 2, *sides
     return cropped(boxes, *size)
 
 

@@ -80,7 +80,7 @@ def _holes(augment: cfg.Augment, draws: Draws, simple: Changes, size: tuple[int,
         numbers = draws.uniform(Purpose.erasing, 2 * ATTEMPTS + 3)
         # A ratio of height by width is one of width by height of the reciprocal.
         ratio = [1 / augment.erasing_ratio[1], 1 / augment.erasing_ratio[0]]
-        boxes, found = rectangles(numbers[:, 1:], *size, augment.erasing_scale, ratio, is_smaller=True)
+        boxes, fitted = rectangles(numbers[:, 1:], *size, augment.erasing_scale, ratio, is_smaller=True)
         boxes[:, 2:] += boxes[:, :2]
-        holes.append(boxes * (found & (numbers[:, 0] < augment.erasing))[:, None])
+        holes.append(boxes * (fitted & (numbers[:, 0] < augment.erasing))[:, None])
     return np.stack(holes, axis=1) if holes else np.zeros((len(draws.indices), 0, 4), dtype=np.int64)

@@ -70,8 +70,8 @@ def translate(arrays: Arrays, network: nn.Layer, tables: Sequence[Names], by_tor
                 raise CheckpointError(f"These weights are of {table.source}'s network: {table.refused}")
             continue
         renamed = dict(zip(arrays, _renamed(arrays, (*STATISTICS, *table.rules)), strict=True))
-        if (known := _known(renamed, own)) > best:
-            best, chosen, plain = known, table, renamed
+        if (matches := _known(renamed, own)) > best:
+            best, chosen, plain = matches, table, renamed
     ignored = "|".join(table.ignored for table in tables) or r"(?!)"
     dropped = [name for name in arrays if plain[name] not in own and re.search(ignored, name)]
     named = {plain[name]: value for name, value in arrays.items() if name not in dropped}
@@ -104,8 +104,8 @@ def _renamed(names: Iterable[str], rules: Iterable[tuple[str, str]]) -> list[str
         compiled = re.compile(pattern)
         ranks: dict[str, int] = {}
         if "{#" in replacement:
-            found = {match["n"] for name in renamed if (match := compiled.search(name))}
-            ordered = sorted(found, key=lambda text: [int(number) for number in re.findall(r"\d+", text)])
+            numbers = {match["n"] for name in renamed if (match := compiled.search(name))}
+            ordered = sorted(numbers, key=lambda text: [int(number) for number in re.findall(r"\d+", text)])
             ranks = {text: rank for rank, text in enumerate(ordered)}
 
         def filled(match: re.Match[str], replacement: str = replacement, ranks: dict[str, int] = ranks) -> str:
@@ -128,7 +128,7 @@ def _laid_out(arrays: Arrays, network: nn.Layer, by_torch: bool | None) -> Array
     }
     if by_torch is None:
         seen = [(arrays[name].shape, shape) for name, shape in linear.items() if name in arrays]
-        by_torch = any(given[0] != shape[0] and math.prod(given[1:]) == shape[0] for given, shape in seen if given)
+        by_torch = any(stored[0] != shape[0] and math.prod(stored[1:]) == shape[0] for stored, shape in seen if stored)
     if not by_torch:
         return arrays
     return {
