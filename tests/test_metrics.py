@@ -25,7 +25,7 @@ from sklearn.metrics import (
 )
 
 from runner import metrics
-from runner.metrics import CALIBRATION_BINS, CONFIDENCE_UNIT, HEADLINE, METRICS, Goal, Metric, Scores, Sums
+from runner.metrics import CALIBRATION_BINS, CONFIDENCE_UNIT, HEADLINE, METRICS, Goal, Metric, Scores, Sums, names
 from runner.training.scores import rankings
 
 
@@ -35,7 +35,7 @@ def sums_of(labels, predicted, classes):
 
 
 def computed(name, sums):
-    metric = metrics.find(name, METRICS)
+    metric = names.find(name, METRICS)
     assert metric
     return metric.compute(sums)
 
@@ -177,18 +177,18 @@ def test_without_images_nothing_is_a_number():
 
 
 def test_every_name_and_title_is_there_once_and_the_headline_is_the_first():
-    for names in ([one.name for one in METRICS], [one.title for one in METRICS]):
-        assert len(names) == len(set(names))
+    for texts in ([one.name for one in METRICS], [one.title for one in METRICS]):
+        assert len(texts) == len(set(texts))
     assert METRICS[0] is HEADLINE
 
 
 def test_a_top_k_is_found_by_its_k_and_the_top_1_is_itself():
-    found = metrics.find("top3", METRICS)
+    found = names.find("top3", METRICS)
     assert (found.name, found.title, found.goal) == ("top3", "top-3", Goal.max)
-    assert metrics.find("top1", METRICS) is HEADLINE
+    assert names.find("top1", METRICS) is HEADLINE
     for name in ("top0", "top", "top01", "top-5", "macro", "top{k}x", ""):
-        assert metrics.find(name, METRICS) is None
-    assert [one.name for one in metrics.with_k(METRICS, 1)] == [
+        assert names.find(name, METRICS) is None
+    assert [one.name for one in names.with_k(METRICS, 1)] == [
         "top1", "macro_f1", "macro_precision", "balanced_accuracy", "mcc", "cohen_kappa", "roc_auc",
         "average_precision", "calibration_error", "loss",
     ]  # fmt: skip
@@ -197,7 +197,7 @@ def test_a_top_k_is_found_by_its_k_and_the_top_1_is_itself():
 def test_what_is_present_comes_in_the_order_of_the_list():
     own = Metric("kappa", "kappa", Goal.max, lambda sums: 0.0)
     values = ["params", "kappa", "loss", "top3", "top1", "top5"]
-    assert [one.name for one in metrics.present(values, [*METRICS, own])] == ["top1", "top3", "top5", "loss", "kappa"]
+    assert [one.name for one in names.present(values, [*METRICS, own])] == ["top1", "top3", "top5", "loss", "kappa"]
 
 
 def test_the_list_needs_neither_paddle_nor_numpy():

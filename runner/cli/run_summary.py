@@ -13,7 +13,8 @@ from .. import config as cfg
 from .. import runs, terminal
 from ..config.monitor import metrics_of
 from ..config.rules import network_names
-from ..metrics import MANY, METRICS, find, headline, present
+from ..metrics import MANY, METRICS
+from ..metrics.names import find, headline, present
 from ..runs.result import Result
 from ..terminal import duration, screen
 from ..tracking import stores

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from ..metrics import ALIASES, MANY, METRICS, Goal, Metric, Sums, find, present, with_k
+from ..metrics import ALIASES, MANY, METRICS, Goal, Metric, Sums
+from ..metrics.names import find, present, with_k
 from .sweep import Cost
 from .targets import load_target
 

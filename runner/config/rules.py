@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from ..errors import ConfigError, nearest
-from ..metrics import METRICS, Goal, find, k_in
+from ..metrics import METRICS, Goal
+from ..metrics.names import find, k_in
 from . import (
     ARCHITECTURES,
     DEPTHS,

@@ -19,7 +19,8 @@ from ..deploy import quantization
 from ..deploy.manifest import EXPORT
 from ..deploy.quantization import Quantization
 from ..errors import Damaged, ForeignPath
-from ..metrics import Metric, find, headline, present
+from ..metrics import Metric
+from ..metrics.names import find, headline, present
 from ..runs import explained as explanations
 from ..runs import history, journal, sweep
 from ..runs import result as results

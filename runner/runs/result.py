@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from .. import files, stored
 from ..errors import Damaged
-from ..metrics import headline
+from ..metrics.names import headline
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 #: What can be done about a damaged result.

@@ -13,7 +13,8 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from ..data import Batch
-from ..metrics import METRICS, Metric, Scores, Sums, average_precisions, with_k
+from ..metrics import METRICS, Metric, Scores, Sums, average_precisions
+from ..metrics.names import with_k
 from ..models import Networks
 from ..parallel import ALONE, Ranks
 from . import seeding, thresholds

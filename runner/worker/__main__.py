@@ -39,7 +39,7 @@ from ..errors import (
 )
 from ..files.digests import text_digest
 from ..files.disk_errors import disk_error
-from ..metrics import with_k
+from ..metrics.names import with_k
 from ..parallel import PeerLost
 from ..runs import compatible, protocol, sweep
 from ..runs import result as results

@@ -13,7 +13,8 @@ from sklearn.metrics import confusion_matrix
 
 from runner.config import Goal
 from runner.errors import ConfigError, Diverged
-from runner.metrics import METRICS, with_k
+from runner.metrics import METRICS
+from runner.metrics.names import with_k
 from runner.training import losses, schedules, seeding
 from runner.training.evaluation import evaluate
 from runner.training.loop import fit, gain, train_step

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from runner.launch import workers
-from runner.metrics import MANY, Sums, find, of_classes
+from runner.metrics import MANY, Sums, of_classes
+from runner.metrics.names import find
 from runner.parallel import ALONE, Ranks
 from runner.parallel.sockets import Sockets
 from runner.training import scores, sums

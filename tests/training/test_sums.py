@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, top_k_accuracy_score
 
 from runner.launch import workers
-from runner.metrics import METRICS, find
+from runner.metrics import METRICS
+from runner.metrics.names import find
 from runner.parallel import ALONE, Ranks
 from runner.parallel.sockets import Sockets
 from runner.training import scores, sums

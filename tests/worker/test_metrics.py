@@ -12,7 +12,7 @@ import yaml
 
 from runner import metrics
 from runner.__main__ import command
-from runner.metrics import Goal, Metric
+from runner.metrics import Goal, Metric, names
 from runner.runs.history import curves
 from tests.conftest import TINY
 
@@ -97,7 +97,7 @@ def test_probabilities_are_drawn_and_the_temperature_goes_where_the_files_go(tmp
     capsys.readouterr()
     assert command(["eval", str(run)]) == 0
     shown = capsys.readouterr().out
-    for metric in metrics.with_k(metrics.METRICS, 5):
+    for metric in names.with_k(metrics.METRICS, 5):
         assert re.search(rf"{re.escape(metric.title)} +-?(\d|nan)", shown), metric.title
 
 

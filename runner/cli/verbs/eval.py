@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ...config.monitor import metrics_of
 from ...files import to_json
-from ...metrics import present
+from ...metrics.names import present
 from ...terminal import screen
 from ..open_run import open_run
 

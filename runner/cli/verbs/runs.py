@@ -16,7 +16,8 @@ from ... import runs
 from ...config.monitor import metrics_of
 from ...errors import CheckpointError, Damaged
 from ...files import to_json
-from ...metrics import HEADLINE, MANY, headline, present
+from ...metrics import HEADLINE, MANY
+from ...metrics.names import headline, present
 from ...report.costs import LATENCY, SIZE
 from ...terminal import screen, styled
 
