@@ -5,6 +5,7 @@ logits. There a 1×1 convolution is one matrix product, a depthwise one a loop o
 normalisation of a channel one pass over a row. The C++ in `src` is compiled on first use; a machine that cannot compile
 computes depthwise convolutions as matrix products in Paddle.
 
-`accelerate` changes a network; `layers` are what it becomes, `functions` their passes with gradients, `native` the
-compiled library, which `build` compiles; `autotune` measures which convolutions Paddle computes faster.
+`accelerate` changes a network; `layers` are what it becomes, `functions` their passes with gradients, `autograd` what
+has Paddle follow these; `native` is the compiled library, which `build` compiles; `autotune` measures which
+convolutions Paddle computes faster.
 """

@@ -3,96 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 import paddle
-from paddle import Tensor, _C_ops
-from paddle.autograd import PyLayer
+from paddle import Tensor
 
 from . import native
+from .autograd import Function, address, dense, empty
 from .native import Geometry, plan
-
-_CPU = paddle.CPUPlace()
-
-
-def _empty(shape: Any, dtype: Any = paddle.float32) -> Tensor:
-    # `paddle.empty` looks at its arguments for four times as long as the allocation takes.
-    return _C_ops.empty(shape, dtype, _CPU)
-
-
-def _dense(tensor: Tensor) -> Tensor:
-    """A gradient may arrive as a view with strides."""
-    return tensor if tensor.is_contiguous() else tensor.contiguous()
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-class Function(PyLayer):
-    """A `PyLayer` of tensors, any of which may want a gradient, and of constants.
-
-    Subclasses have `compute(ctx, *arguments)`, the forward pass, and `gradients(ctx, dy)`, one for each tensor;
-    `ctx.wants` says which of them want one.
-
-    Two things about a PyLayer of Paddle 3.3.1: for tensors that are arguments by themselves a backward pass has to
-    return None where `paddle.grad` was not asked for them, which it cannot know; so those that want a gradient are one
-    list, of which Paddle takes what it needs. And `retain_graph` does not keep it: a second backward pass would end the
-    process, so the first one is refused.
-    """
-
-    #: How many of the arguments, from the first one on, are tensors that may want a gradient; None where there is none.
-    tensors = 1
-
-    @classmethod
-    def apply(cls, *arguments: Any) -> Tensor:
-        """What `compute` returns, with a gradient where a tensor wants one."""
-        wants = [tensor is not None and not tensor.stop_gradient for tensor in arguments[: cls.tensors]]
-        wanting = [tensor for tensor, wanted in zip(arguments[: cls.tensors], wants, strict=True) if wanted]
-        return super().apply(wanting, _Call(cls, arguments, wants))
-
-    @staticmethod
-    def forward(ctx: Any, _wanting: list[Tensor], call: _Call) -> Tensor:
-        ctx.function, ctx.wants = call.function, call.wants
-        return call.function.compute(ctx, *call.arguments)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> list[Tensor | None]:
-        _refuse_more_passes()
-        gradients = ctx.function.gradients(ctx, _dense(dy))
-        return [gradient for gradient, wanted in zip(gradients, ctx.wants, strict=True) if wanted]
-
-    @staticmethod
-    def compute(ctx: Any, *arguments: Any) -> Tensor:
-        """The result for the arguments; what `gradients` needs is kept in `ctx`."""
-        raise NotImplementedError
-
-    @staticmethod
-    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """One for each of the tensors; only those that `ctx.wants` has are read."""
-        raise NotImplementedError
-
-
-class _Call:
-    """What a function is called with, in a form in which Paddle does not look for tensors."""
-
-    def __init__(self, function: type[Function], arguments: tuple[Any, ...], wants: list[bool]) -> None:
-        self.function, self.arguments, self.wants = function, arguments, wants
-
-
-def _refuse_more_passes() -> None:
-    """Errors: RuntimeError where the graph is to stay for another backward pass, or gradients are to have their own."""
-    remedy = "train.accelerate=off, or the context runner.kernels.layers.stock(), computes with Paddle's layers"
-    if paddle.is_grad_enabled():
-        raise RuntimeError(f"create_graph=True: accelerated layers have no second derivative; {remedy}")
-    # Behind this function, `Function.backward` and what Paddle's `PyLayer` calls it by.
-    caller = sys._getframe(3)
-    if caller.f_code.co_name == "backward" and caller.f_locals.get("retain_graph"):
-        raise RuntimeError(
-            "backward(retain_graph=True): accelerated layers allow one backward pass, since Paddle frees them in it; "
-            f"paddle.grad(…, retain_graph=True) may be called again, and {remedy}"
-        )
 
 
 class Convolution(Function):
@@ -102,11 +20,11 @@ class Convolution(Function):
 
     @staticmethod
     def compute(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-        x, weight = _dense(x), _dense(weight)
-        y, shape = _empty(geometry.output_shape), plan(geometry)
+        x, weight = dense(x), dense(weight)
+        y, shape = empty(geometry.output_shape), plan(geometry)
         kernels = native.kernels()
         run = kernels.depthwise_forward if geometry.is_depthwise else kernels.convolution_forward
-        run(shape, x.data_ptr(), weight.data_ptr(), _address(bias), y.data_ptr())
+        run(shape, x.data_ptr(), weight.data_ptr(), address(bias), y.data_ptr())
         # The gradient of the input alone needs no input.
         _, *of_weight = ctx.wants
         ctx.save_for_backward(weight, *([x] if any(of_weight) else []))
@@ -124,13 +42,13 @@ class Convolution(Function):
         else:
             of_input, of_weight = kernels.convolution_input_gradient, kernels.convolution_weight_gradient
         if wants_x:
-            dx = _empty([g.channels, g.height, g.width, g.batch])
+            dx = empty([g.channels, g.height, g.width, g.batch])
             of_input(shape, dy.data_ptr(), weight.data_ptr(), dx.data_ptr())
         if wants_weight or wants_bias:
             [x] = inputs
-            dweight = _empty(weight.shape)
-            dbias = _empty(weight.shape[:1]) if wants_bias else None
-            of_weight(shape, dy.data_ptr(), x.data_ptr(), dweight.data_ptr(), _address(dbias))
+            dweight = empty(weight.shape)
+            dbias = empty(weight.shape[:1]) if wants_bias else None
+            of_weight(shape, dy.data_ptr(), x.data_ptr(), dweight.data_ptr(), address(dbias))
         return dx, dweight, dbias
 
 
@@ -148,13 +66,13 @@ class BatchNorm(Function):
         ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, running: tuple[Tensor, Tensor], epsilon: float,
         momentum: float, activation: int, training: bool,
     ) -> Tensor:  # fmt: skip
-        x = _dense(x)
+        x = dense(x)
         channels, *rest = shape = x.shape
-        y, rate, kernels = _empty(shape), _empty([channels]), native.kernels()
+        y, rate, kernels = empty(shape), empty([channels]), native.kernels()
         average, variance = running
         arguments = (channels, math.prod(rest), x.data_ptr(), gamma.data_ptr(), beta.data_ptr(), epsilon)
         if training:
-            mean = _empty([channels])
+            mean = empty([channels])
             kernels.normalize_batch(
                 *arguments, momentum, activation, average.data_ptr(), variance.data_ptr(), mean.data_ptr(),
                 rate.data_ptr(), y.data_ptr(),
@@ -172,7 +90,7 @@ class BatchNorm(Function):
     def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, gamma, beta, mean, rate = ctx.saved_tensor()
         channels, *rest = shape = x.shape
-        dx, dgamma, dbeta = _empty(shape), _empty([channels]), _empty([channels])
+        dx, dgamma, dbeta = empty(shape), empty([channels]), empty([channels])
         native.kernels().normalize_gradient(
             channels, math.prod(rest), x.data_ptr(), dy.data_ptr(), mean.data_ptr(), rate.data_ptr(), gamma.data_ptr(),
             beta.data_ptr(), ctx.activation, ctx.training, dx.data_ptr(), dgamma.data_ptr(), dbeta.data_ptr(),
@@ -216,7 +134,7 @@ def _batch_first(x: Tensor) -> Tensor:
 
 
 def _transposed(x: Tensor, rows: int, columns: int, shape: list[int]) -> Tensor:
-    x, y = _dense(x), _empty(shape)
+    x, y = dense(x), empty(shape)
     native.kernels().transpose(rows, columns, x.data_ptr(), y.data_ptr())
     return y
 
@@ -226,15 +144,15 @@ class MeanPool(Function):
 
     @staticmethod
     def compute(ctx: Any, x: Tensor) -> Tensor:
-        x = _dense(x)
+        x = dense(x)
         channels, height, width, batch = ctx.shape = x.shape
-        y = _empty([channels, 1, 1, batch])
+        y = empty([channels, 1, 1, batch])
         native.kernels().mean_pool_forward(channels, height * width, batch, x.data_ptr(), y.data_ptr())
         return y
 
     @staticmethod
     def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor]:
-        dx = _empty(ctx.shape)
+        dx = empty(ctx.shape)
         channels, height, width, batch = ctx.shape
         native.kernels().mean_pool_gradient(channels, height * width, batch, dy.data_ptr(), dx.data_ptr())
         return (dx,)
@@ -247,9 +165,9 @@ class Gate(Function):
 
     @staticmethod
     def compute(ctx: Any, x: Tensor, gate: Tensor) -> Tensor:
-        x, gate = _dense(x), _dense(gate)
+        x, gate = dense(x), dense(gate)
         channels, height, width, batch = x.shape
-        y = _empty([channels, height, width, batch])
+        y = empty([channels, height, width, batch])
         native.kernels().gate_forward(
             channels, height * width, batch, x.data_ptr(), gate.data_ptr(), y.data_ptr()
         )  # fmt: skip
@@ -259,7 +177,7 @@ class Gate(Function):
     @staticmethod
     def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, gate = ctx.saved_tensor()
-        dx, dgate = _empty(x.shape), _empty(gate.shape)
+        dx, dgate = empty(x.shape), empty(gate.shape)
         channels, height, width, batch = x.shape
         native.kernels().gate_gradient(
             channels, height * width, batch, x.data_ptr(), gate.data_ptr(), dy.data_ptr(), dx.data_ptr(),
@@ -273,8 +191,8 @@ class MaxPool(Function):
 
     @staticmethod
     def compute(ctx: Any, x: Tensor, geometry: Geometry) -> Tensor:
-        x = _dense(x)
-        y, where = _empty(geometry.output_shape), _empty(geometry.output_shape, paddle.uint8)
+        x = dense(x)
+        y, where = empty(geometry.output_shape), empty(geometry.output_shape, paddle.uint8)
         ctx.geometry, ctx.plan = geometry, plan(geometry)
         native.kernels().max_pool_forward(ctx.plan, x.data_ptr(), y.data_ptr(), where.data_ptr())
         ctx.save_for_backward(where)
@@ -284,7 +202,7 @@ class MaxPool(Function):
     def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor]:
         (where,) = ctx.saved_tensor()
         g = ctx.geometry
-        dx = _empty([g.channels, g.height, g.width, g.batch])
+        dx = empty([g.channels, g.height, g.width, g.batch])
         native.kernels().max_pool_gradient(ctx.plan, dy.data_ptr(), where.data_ptr(), dx.data_ptr())
         return (dx,)
 
@@ -296,7 +214,7 @@ class Clip(Function):
 
     @staticmethod
     def compute(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
-        x, y, ctx.alpha = _dense(x), _empty(x.shape), float(alpha)
+        x, y, ctx.alpha = dense(x), empty(x.shape), float(alpha)
         native.kernels().clip_forward(math.prod(x.shape), x.data_ptr(), abs(ctx.alpha), y.data_ptr())
         ctx.save_for_backward(x)
         return y
@@ -304,7 +222,7 @@ class Clip(Function):
     @staticmethod
     def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensor()
-        dx = _empty(x.shape)
+        dx = empty(x.shape)
         total = native.kernels().clip_gradient(
             math.prod(x.shape), x.data_ptr(), abs(ctx.alpha), dy.data_ptr(), dx.data_ptr()
         )
@@ -322,7 +240,7 @@ class FakeQuantize(Function):
     def compute(
         ctx: Any, x: Tensor, scale: Tensor, accum: Tensor, state: Tensor, rate: float, levels: int, training: bool
     ) -> Tensor:
-        x, y = _dense(x), _empty(x.shape)
+        x, y = dense(x), empty(x.shape)
         native.kernels().fake_quantize(
             math.prod(x.shape), x.data_ptr(), training, rate, levels, scale.data_ptr(), accum.data_ptr(),
             state.data_ptr(), y.data_ptr(),
@@ -339,10 +257,10 @@ def hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
 
     Errors: ValueError for a label that is none of the K classes.
     """
-    counts, (rows, classes) = _empty([2]), logits.shape
+    counts, (rows, classes) = empty([2]), logits.shape
     if labels.dtype != paddle.int64 or labels.shape != [rows]:
         raise ValueError(f"labels are int64 [{rows}], not {labels.dtype} {labels.shape}")
-    logits, labels = _dense(logits), _dense(labels)
+    logits, labels = dense(logits), dense(labels)
     wrong = native.kernels().hits(
         rows, classes, k, logits.data_ptr(), labels.data_ptr(), counts.data_ptr()
     )  # fmt: skip
