@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import random
-import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from .. import runs
 from ..config import Config
@@ -27,6 +21,7 @@ from .call import call
 from .open_run import TRUST, classes_of, find_run, open_run
 from .prediction import Picture, Prediction, each, prediction_of
 from .train import INFORMING, MULTIRUN
+from .undisturbed import undisturbed
 from .values import assignments
 from .verbs.predict import classifier_of
 
@@ -271,42 +266,3 @@ def _words(function: str, overrides: Sequence[str], values: dict[str, Any]) -> l
             hint = "runner.sweep trains several runs. " if word in MULTIRUN else ""
             raise ConfigError(f"{word}: runner.{function} takes no options. {hint}Give overrides, such as 'mode=cls'.")
     return [*overrides, *assignments(values, sweeps=function == "sweep")]
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Within the context a network may be built: what of it concerns the caller's process is as before then.
-
-    Environment, random numbers and the root of logging, to which Paddle 3.3.1 adds a handler when it is imported.
-    """
-    environment = dict(os.environ)
-    python, numpy = random.getstate(), np.random.get_state()
-    handlers, level = list(logging.root.handlers), logging.root.level
-    with _paddle_generators():
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-            logging.root.handlers[:] = handlers
-            logging.root.setLevel(level)
-            for name in {*environment, *os.environ}:
-                if name not in environment:
-                    del os.environ[name]
-                elif os.environ.get(name) != environment[name]:
-                    os.environ[name] = environment[name]
-
-
-@contextlib.contextmanager
-def _paddle_generators() -> Iterator[None]:
-    """Within the context Paddle may draw, where the caller had loaded it; else it has drawn nothing of the caller's."""
-    if "paddle" not in sys.modules:
-        yield
-        return
-    from ..training import seeding
-
-    state = seeding.state()
-    try:
-        yield
-    finally:
-        seeding.restore(state)

@@ -1,0 +1,51 @@
+"""Paddle in the process of a caller, who should not notice it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Within the context a network may be built: what of it concerns the caller's process is as before then.
+
+    Environment, random numbers and the root of logging, to which Paddle 3.3.1 adds a handler when it is imported.
+    """
+    environment = dict(os.environ)
+    python, numpy = random.getstate(), np.random.get_state()
+    handlers, level = list(logging.root.handlers), logging.root.level
+    with _paddle_generators():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+            logging.root.handlers[:] = handlers
+            logging.root.setLevel(level)
+            for name in {*environment, *os.environ}:
+                if name not in environment:
+                    del os.environ[name]
+                elif os.environ.get(name) != environment[name]:
+                    os.environ[name] = environment[name]
+
+
+@contextlib.contextmanager
+def _paddle_generators() -> Iterator[None]:
+    """Within the context Paddle may draw, where the caller had loaded it; else it has drawn nothing of the caller's."""
+    if "paddle" not in sys.modules:
+        yield
+        return
+    from ..training import seeding
+
+    state = seeding.state()
+    try:
+        yield
+    finally:
+        seeding.restore(state)
