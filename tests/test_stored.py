@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runner import files, runs, stored
 from runner.__main__ import command
-from runner.checkpoints import checkpoint, weights
+from runner.checkpoints import reading, weights
 from runner.checkpoints import state as state_file
 from runner.cli.verbs import sync, ui  # noqa: F401  A child without rights finds no module any more.
 from runner.cli.verbs.runs import describe
@@ -185,7 +185,7 @@ def test_a_pointer_to_another_checkpoint_than_the_run_wrote_is_refused(run):
 def test_a_pointer_names_a_checkpoint_and_nothing_else(run, name):
     (run / "checkpoints" / "best").write_text(name)
     with pytest.raises(Damaged, match="names no checkpoint"):
-        checkpoint.pointed(run / "checkpoints", "best")
+        reading.pointed(run / "checkpoints", "best")
 
 
 def test_a_state_names_the_files_of_a_checkpoint_and_no_others(run):
@@ -198,7 +198,7 @@ def test_a_state_names_the_files_of_a_checkpoint_and_no_others(run):
     }  # fmt: skip
     (folder / "state.json").write_text(json.dumps(state | {"digest": state_file.digest(state)}))
     with pytest.raises(Damaged, match="names files that no checkpoint has"):
-        checkpoint.verify(folder)
+        reading.verify(folder)
 
 
 @pytest.mark.parametrize("path", ["../../secret", "/etc/passwd", "model.safetensors2", "paddle/../../secret"])

@@ -19,7 +19,7 @@ from ..models import Networks
 from ..training import seeding
 from ..training.optimizers import Optimization
 from ..training.state import Training
-from .checkpoint import Saved
+from .reading import Saved
 from .state import ADAPTERS, ANOTHER, AVERAGE, EMA, MODEL, OPTIMIZER
 
 #: What Python, NumPy, Paddle and safetensors say of a state that no run wrote.

@@ -26,7 +26,7 @@ from ..models import Networks
 from ..models import names as names_of
 from ..models.names import Names
 from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS, CONFIG
-from . import checkpoint, state, state_dict, torch_file
+from . import reading, state, state_dict, torch_file
 from .state import ANOTHER, EMA, MODEL, STATE
 
 #: Under which name the metadata of an exported file say what they do: one, since several have no order.
@@ -73,7 +73,7 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
     """
     path = Path(source)
     if path.is_file() and path.name in ("final", "best", "last"):
-        path = path.with_name(checkpoint.pointed(path.parent, path.name) or "")
+        path = path.with_name(reading.pointed(path.parent, path.name) or "")
     if path.is_dir():
         files.refuse_links(path)
     if (path / CHECKPOINTS).is_dir():
@@ -133,7 +133,7 @@ def _about(written: dict[str, str]) -> tuple[bool, list[str] | None]:
 
 
 def _of_checkpoint(path: Path) -> Weights:
-    saved = checkpoint.verify(path)
+    saved = reading.verify(path)
     try:
         averages = load_file(path / EMA) if EMA in saved.state.digests else {}
         arrays, state = load_file(path / MODEL) | averages, saved.state
@@ -152,7 +152,7 @@ def _chosen(run: Path, pointer: str) -> str:
     order = ("final", "best", "last")
     noted = runs.checkpoints(run)
     for number, name in enumerate(order[order.index(pointer) :], start=order.index(pointer) + 1):
-        checkpoint_name, place = checkpoint.pointed(run / CHECKPOINTS, name), run / CHECKPOINTS / name
+        checkpoint_name, place = reading.pointed(run / CHECKPOINTS, name), run / CHECKPOINTS / name
         if name in noted and checkpoint_name != noted[name]:
             others = f", or take another network on purpose: --weights {order[number]}" if number < len(order) else ""
             what = "is missing" if checkpoint_name is None else f"names {checkpoint_name}"

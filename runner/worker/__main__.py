@@ -18,7 +18,7 @@ import paddle
 
 from .. import config as cfg
 from .. import files, parallel, processes, runs, stored, terminal
-from ..checkpoints import checkpoint
+from ..checkpoints import checkpoint, reading
 from ..checkpoints.state import About
 from ..config import store
 from ..config.monitor import prominent
@@ -141,7 +141,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     # Before anything is seeded.
     callbacks = Callbacks(config.train.callbacks if ranks.is_first else [], directory)
     saved, notes = ranks.broadcast_from_first(lambda: starting_point(directory, config, attempt))
-    with checkpoint.shared(saved, ranks) as own:
+    with reading.shared(saved, ranks) as own:
         run = experiment.build(config, own, ranks, directory / UNREADABLE)
     data = provenance.describe_data(run)
     if ranks.any_rank(ranks.broadcast_from_first(lambda: data["digest"]) != data["digest"]):
@@ -186,7 +186,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
 
 
 def open_journal(
-    directory: Path, run: Experiment, saved: checkpoint.Saved | None, data: dict[str, Any], notes: list[str]
+    directory: Path, run: Experiment, saved: reading.Saved | None, data: dict[str, Any], notes: list[str]
 ) -> Journal:
     """The journal, cut back to the checkpoint that a run goes on from, with what is known before the first step."""
     files.write_json(directory / ENVIRONMENT, provenance.environment())
@@ -247,11 +247,11 @@ def _announce(directory: Path, journal: Journal) -> None:
     """Tell MLflow of the checkpoints a run goes on with: it may not know a copied one, or one just before a kill."""
     folder = directory / CHECKPOINTS
     for pointer in ("last", "best"):
-        if name := checkpoint.pointed(folder, pointer):
+        if name := reading.pointed(folder, pointer):
             journal.append("checkpoint", name=name, better=pointer == "best")
 
 
-def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[checkpoint.Saved | None, list[str]]:
+def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[reading.Saved | None, list[str]]:
     """The checkpoint a run goes on from, and what a person should know about it.
 
     Errors: CheckpointError where there should be one and is none; ConfigError where it is of another composition.
@@ -260,12 +260,12 @@ def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[c
         case "never":
             return None, []
         case "auto" if (directory / CHECKPOINTS / "last").is_file() or not (directory / ORIGIN).is_file():
-            saved, notes = checkpoint.newest(directory)
+            saved, notes = reading.newest(directory)
         case _:
             run = stored.read_text(directory / ORIGIN) or ""
             origin = lookup.directory_of(run, lookup.tracking_uri(config))
             compatible.check(store.read(origin / CONFIG), config, run, runs.overrides(origin))
-            saved, notes = checkpoint.newest(origin)
+            saved, notes = reading.newest(origin)
             if saved is None:
                 raise CheckpointError(f"{run} has no checkpoint to go on from. Start it again: checkpoint.resume=never")
             saved = checkpoint.adopt(origin, saved, directory)
@@ -275,7 +275,7 @@ def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[c
     return saved, notes
 
 
-def check_data(saved: checkpoint.Saved, data: dict[str, Any]) -> list[str]:
+def check_data(saved: reading.Saved, data: dict[str, Any]) -> list[str]:
     """What a person should know of images that a run goes on with. Errors: DataError where they make another run."""
     before, now = saved.state.splits, data["digests"]
     if not before:

@@ -13,7 +13,7 @@ from paddle import nn
 
 from .. import compression, data, models, parallel
 from .. import config as cfg
-from ..checkpoints import checkpoint, restore
+from ..checkpoints import reading, restore
 from ..config import rules
 from ..config.monitor import is_known, metrics_of, refusal
 from ..data.about import About
@@ -61,7 +61,7 @@ class Start:
 
 def build(
     config: cfg.Config,
-    saved: checkpoint.Saved | None = None,
+    saved: reading.Saved | None = None,
     ranks: parallel.Ranks = parallel.ALONE,
     listing: Path | None = None,
 ) -> Experiment:
@@ -152,7 +152,7 @@ def _costs(config: cfg.Config, network: nn.Layer, is_frozen: bool) -> dict[str, 
     return costs | trainable
 
 
-def _clock(settings: cfg.Train, saved: checkpoint.Saved | None) -> Clock | None:
+def _clock(settings: cfg.Train, saved: reading.Saved | None) -> Clock | None:
     """Where the run ends by the clock; what was spent before is spent."""
     if settings.max_minutes is None:
         return None
@@ -161,7 +161,7 @@ def _clock(settings: cfg.Train, saved: checkpoint.Saved | None) -> Clock | None:
     return Clock(settings.max_minutes, saved.state.seconds, settings.max_steps, reserve=saved.progress.validation_s)
 
 
-def _classes(config: cfg.Config, saved: checkpoint.Saved | None, started: list[Start]) -> data.ExpectedClasses | None:
+def _classes(config: cfg.Config, saved: reading.Saved | None, started: list[Start]) -> data.ExpectedClasses | None:
     """The classes that the images must have: those of the weights. Weights that are read for that are `started`."""
     if saved:
         return data.ExpectedClasses(saved.state.classes, str(saved.folder))
@@ -220,7 +220,7 @@ def _initial_weights(config: cfg.Config, stage: Stage, start: Start | None) -> d
     return plan
 
 
-def _other_length(saved: checkpoint.Saved, training: Training, config: cfg.Config) -> list[str]:
+def _other_length(saved: reading.Saved, training: Training, config: cfg.Config) -> list[str]:
     """A note where the run has become longer or shorter than it was when the checkpoint was written."""
     before, now = saved.state.steps, training.steps
     if before == now or training.clock:

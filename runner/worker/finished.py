@@ -12,7 +12,7 @@ from paddle import nn
 
 from .. import config as cfg
 from .. import data, device, models
-from ..checkpoints import checkpoint, state, weights
+from ..checkpoints import reading, state, weights
 from ..config import store
 from ..config.monitor import metrics_of
 from ..data import Normalize, Preparation, Split, decode, identity, preparation
@@ -214,7 +214,7 @@ def classifier(directory: Path, config: cfg.Config, name: str, pointer: str = "f
     """
     device.choose(config.train)
     chosen = weights.read(directory, pointer)
-    saved = checkpoint.verify(Path(chosen.origin)).state
+    saved = reading.verify(Path(chosen.origin)).state
     if name not in saved.networks:
         raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(saved.networks)}")
     networks = models.Networks(

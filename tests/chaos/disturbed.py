@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
-from runner.checkpoints import checkpoint
+from runner.checkpoints import reading
 from runner.errors import CheckpointError
 from runner.runs.history import curves
 from runner.runs.journal import MEASURED, events, tracked
@@ -197,7 +197,7 @@ class Disturbed:
             return
         self.account.checkpoints += 1
         try:
-            saved, _ = checkpoint.newest(self.directory)
+            saved, _ = reading.newest(self.directory)
         except CheckpointError as error:
             self.account.lost_checkpoints.append(f"{where}: {error}")
             return

@@ -13,7 +13,7 @@ import pytest
 from paddle import nn
 from safetensors.numpy import load_file, save_file
 
-from runner.checkpoints import checkpoint, restore, weights
+from runner.checkpoints import checkpoint, reading, restore, weights
 from runner.checkpoints import state as state_file
 from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, STATE, About
 from runner.errors import CheckpointError, DataError, Diverged
@@ -181,8 +181,8 @@ def test_a_checkpoint_has_weights_averages_and_optimizer_state_under_structured_
 def test_the_best_checkpoint_and_the_newest_ones_stay(tmp_path, run):
     folders = [saved(tmp_path, run, better=number == 1, keep=1).name for number in range(5)]
     here = tmp_path / "checkpoints"
-    assert checkpoint.pointed(here, "last") == folders[4]
-    assert checkpoint.pointed(here, "best") == folders[1]
+    assert reading.pointed(here, "last") == folders[4]
+    assert reading.pointed(here, "best") == folders[1]
     assert sorted(path.name for path in here.glob("step-*")) == [folders[1], folders[3], folders[4]]
     assert not list(here.glob(".*"))
 
@@ -193,7 +193,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, run):
     parameter.set_value(paddle.full_like(parameter, float("nan")))
     with pytest.raises(Diverged, match="not finite after step 1"):
         checkpoint.save(tmp_path, run.training, True, ABOUT, 0.0)
-    assert checkpoint.pointed(tmp_path / "checkpoints", "best") == first.name
+    assert reading.pointed(tmp_path / "checkpoints", "best") == first.name
 
 
 def forged(folder, change, **content):
@@ -224,13 +224,13 @@ def test_a_state_that_no_run_wrote_is_one_message_though_its_digests_are_right(t
     folder = saved(tmp_path, run)
     forged(folder, change)
     with pytest.raises(CheckpointError, match="is damaged"):
-        restore.training_state(checkpoint.verify(folder), run.training)
+        restore.training_state(reading.verify(folder), run.training)
 
 
 def test_what_a_state_says_besides_is_left_out(tmp_path, run):
     folder = saved(tmp_path, run)
     forged(folder, lambda state: state["progress"].update(further=1))
-    restored = checkpoint.verify(folder)
+    restored = reading.verify(folder)
     restore.training_state(restored, run.training)
     assert restored.progress.step == 1
 
@@ -240,7 +240,7 @@ def test_a_file_of_a_checkpoint_that_holds_no_tensors_is_one_message_though_its_
     folder = saved(tmp_path, run)
     forged(folder, lambda state: None, **{part: b"\xff" * 40})
     with pytest.raises(CheckpointError, match="is damaged"):
-        weights.read(folder) if part == "model" else restore.training_state(checkpoint.verify(folder), run.training)
+        weights.read(folder) if part == "model" else restore.training_state(reading.verify(folder), run.training)
 
 
 def test_the_files_of_a_checkpoint_have_its_classes_where_its_state_can_be_read(tmp_path, run):
@@ -253,14 +253,14 @@ def test_the_files_of_a_checkpoint_have_its_classes_where_its_state_can_be_read(
 def test_a_state_of_an_earlier_version_is_read_and_its_images_are_not_compared(tmp_path, run):
     folder = saved(tmp_path, run)
     forged(folder, lambda state: state.pop("splits"))
-    restored, _ = checkpoint.newest(tmp_path)
+    restored, _ = reading.newest(tmp_path)
     assert restored.state.splits == {}
     [note] = check_data(restored, {"name": "pets", "source": "pets", "digests": {"train": "1-a-b-c"}})
     assert "of an earlier version: whether the images are still the same is not known" in note
 
 
 def test_images_that_are_not_those_of_the_run_are_told_by_split_and_number(tmp_path, run):
-    restored = checkpoint.verify(saved(tmp_path, run))
+    restored = reading.verify(saved(tmp_path, run))
     restored.state.splits.update(train="4-a-b-c-d", val="2-a-b-c-d", test="1-a-b-c-d")
     now = {"train": "3-a-b-c-e", "val": "2-a-b-f-d", "test": "1-a-b-c-d"}
     said = "train has 3 images instead of 4; val has other names of images; all splits together have 6 .* instead of 7"

@@ -10,7 +10,7 @@ import yaml
 
 from runner import runs
 from runner.__main__ import command
-from runner.checkpoints import checkpoint, migration
+from runner.checkpoints import migration, reading
 from runner.checkpoints.state import OtherLayout
 from runner.cli.open_run import open_run
 from runner.config import store
@@ -61,7 +61,7 @@ def test_a_run_of_the_first_version_ends_evaluates_and_predicts_again(old, finis
     with pytest.raises(Damaged):
         runs.mlflow_id(old)
     with pytest.raises(OtherLayout):
-        checkpoint.newest(old)
+        reading.newest(old)
     assert command(["migrate", str(old)]) == 0
     out = capsys.readouterr().out
     assert "augment" in out
@@ -70,9 +70,9 @@ def test_a_run_of_the_first_version_ends_evaluates_and_predicts_again(old, finis
     assert (state.status, state.exit_code) == ("FINISHED", 0)
     assert store.read(old / CONFIG) == store.read(finished / "run" / CONFIG)
     for pointer in ("last", "best"):
-        name = checkpoint.pointed(old / CHECKPOINTS, pointer)
-        saved = checkpoint.verify(old / CHECKPOINTS / name)
-        original = checkpoint.verify(finished / "run" / CHECKPOINTS / name)
+        name = reading.pointed(old / CHECKPOINTS, pointer)
+        saved = reading.verify(old / CHECKPOINTS / name)
+        original = reading.verify(finished / "run" / CHECKPOINTS / name)
         assert (saved.state.classes, saved.state.digests) == (original.state.classes, original.state.digests)
         assert (saved.progress.step, saved.state.steps) == (original.progress.step, original.state.steps)
     after = contents(old)
@@ -131,7 +131,7 @@ def test_a_run_without_results_keeps_its_weights_and_says_how_to_take_them(old, 
     assert "would change" not in out
     assert "0 of 1 runs to migrate, 1 up to date" in out
     with pytest.raises(OtherLayout):
-        checkpoint.newest(old)
+        reading.newest(old)
 
 
 def test_a_config_that_was_migrated_counts_as_the_run_s_own_and_one_that_was_changed_does_not(old, finished, capsys):

@@ -9,7 +9,7 @@ import paddle
 import pytest
 from safetensors.numpy import load_file
 
-from runner.checkpoints import checkpoint
+from runner.checkpoints import checkpoint, reading
 from runner.checkpoints.state import ADAPTERS, AVERAGE, EMA, MODEL, OPTIMIZER, About
 from runner.config import store
 from runner.runs.journal import CONFIG
@@ -169,7 +169,7 @@ def test_a_run_goes_on_bit_for_bit(tmp_path, uninterrupted, name, stop):
     assert ending is Ending.interrupted
     paddle.seed(99)
     np.random.seed(99)
-    saved, notes = checkpoint.newest(tmp_path / "parts")
+    saved, notes = reading.newest(tmp_path / "parts")
     assert not notes
     assert saved.progress.step == stop
     rest, ending = trained(tmp_path / "parts", config, saved)
@@ -194,7 +194,7 @@ def test_a_student_of_a_teacher_goes_on_bit_for_bit(tmp_path, config_of, words):
     whole, _ = trained(make(tmp_path / "whole"), config)
     begun, ending = trained(make(tmp_path / "parts"), config, last=4)
     assert ending is Ending.interrupted
-    rest, ending = trained(tmp_path / "parts", config, checkpoint.newest(tmp_path / "parts")[0])
+    rest, ending = trained(tmp_path / "parts", config, reading.newest(tmp_path / "parts")[0])
     assert ending is Ending.complete
     assert begun.metrics | rest.metrics == whole.metrics
     ours, theirs = (load_file(newest(tmp_path / name) / MODEL) for name in ("parts", "whole"))
@@ -256,7 +256,7 @@ def test_pictures_train_the_same_from_every_layout_and_a_run_on_them_goes_on(
     config = config_of(*sets[layout], *PICTURES, f"data.cache={cache}", f"data.workers={workers}")
     begun, ending = trained(make(tmp_path / "parts"), config, last=5)
     assert ending is Ending.interrupted
-    rest, ending = trained(tmp_path / "parts", config, checkpoint.newest(tmp_path / "parts")[0])
+    rest, ending = trained(tmp_path / "parts", config, reading.newest(tmp_path / "parts")[0])
     assert ending is Ending.complete
     assert begun.metrics | rest.metrics == plain[0].metrics
     ours, theirs = (load_file(newest(directory) / MODEL) for directory in (tmp_path / "parts", plain[1]))

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from runner.checkpoints import checkpoint
+from runner.checkpoints import reading
 from runner.runs.journal import events
 from tests.conftest import TINY
 from tests.e2e.processes import assert_mlflow_has_every_point_once, mlflow_runs, run
@@ -48,7 +48,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_run_keeps_the_last_checkpoint_an
     assert "No space left on device" in filled.stderr
     assert f"hydra.run.dir={where}/run checkpoint.resume=auto" in filled.stderr
     assert not list(where.rglob("*.part"))
-    saved, notes = checkpoint.newest(where / "run")
+    saved, notes = reading.newest(where / "run")
     assert saved
     assert notes == []
     assert [event["event"] for event, _ in events(where / "run")][-1] == "ended"

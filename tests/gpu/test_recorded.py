@@ -17,7 +17,7 @@ from paddle import nn
 
 from runner import config as cfg
 from runner import device, parallel
-from runner.checkpoints import checkpoint
+from runner.checkpoints import reading
 from runner.cli import import_probe
 from runner.cli.verbs import doctor
 from runner.config import store
@@ -116,7 +116,7 @@ def resumes(directory, gpus):
     """The run of a directory from its checkpoint, scaler and all, on the other GPU."""
     config = store.read(directory / "config.yaml")
     config.launch.devices = []
-    saved, _ = checkpoint.newest(directory)
+    saved, _ = reading.newest(directory)
     assert saved.state.scaler["scale"] == [config.amp.initial_scale]
     run = experiment.build(config, saved)
     assert run.training.precision.loss_scale == config.amp.initial_scale

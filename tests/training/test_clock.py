@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.checkpoints import checkpoint
+from runner.checkpoints import checkpoint, reading
 from runner.checkpoints.state import About
 from runner.errors import ConfigError
 from runner.training.clock import Clock
@@ -136,7 +136,7 @@ def test_a_resumed_run_knows_what_its_last_validation_will_take(config_of, tmp_p
     assert run.training.clock.reserve == run.training.progress.validation_s > 0
     about, spent = About(data="d", classes=run.training.loaders.classes), run.training.clock.spent
     checkpoint.save(tmp_path, run.training, better=True, about=about, seconds=spent)
-    saved, _ = checkpoint.newest(tmp_path)
+    saved, _ = reading.newest(tmp_path)
     again = experiment.build(run.config, saved)
     assert again.training.clock.reserve == run.training.clock.reserve
     # Nothing is left to train or to validate.

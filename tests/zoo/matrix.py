@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from runner.checkpoints import checkpoint
+from runner.checkpoints import reading
 from runner.checkpoints.state import MODEL
 from runner.deploy import export
 from runner.deploy.subject import Subject
@@ -68,7 +68,7 @@ def last(error: UserError) -> str:
     return " ".join(str(error).split())[:400]
 
 
-def train(directory: Path, overrides: list[str], saved: checkpoint.Saved | None = None) -> experiment.Experiment:
+def train(directory: Path, overrides: list[str], saved: reading.Saved | None = None) -> experiment.Experiment:
     """A run of three steps, with checkpoints behind the second and the third."""
     directory.mkdir(exist_ok=True)
     with autotuning_off():
@@ -79,7 +79,7 @@ def train(directory: Path, overrides: list[str], saved: checkpoint.Saved | None 
 
 def resume(place: Path, overrides: list[str]) -> None:
     """Go on from the second step of the run in `whole`. Errors: AssertionError where weights differ in a bit."""
-    saved = checkpoint.verify(place / "whole" / "checkpoints" / "step-00000002")
+    saved = reading.verify(place / "whole" / "checkpoints" / "step-00000002")
     train(place / "rest", overrides, saved)
     ours, theirs = (load_file(newest(place / part) / MODEL) for part in ("rest", "whole"))
     assert ours.keys() == theirs.keys()

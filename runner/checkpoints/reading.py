@@ -1,0 +1,117 @@
+"""Finding the checkpoints of a run, and which of them are whole."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import stored
+from ..errors import CheckpointError, Damaged
+from ..files.digests import content_digest
+from ..parallel import Ranks
+from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS
+from ..training.state import Progress
+from .state import ANOTHER, STATE, OtherLayout, State, read
+
+
+def pointed(folder: Path, pointer: str) -> str | None:
+    """Name of the checkpoint that `last`, `best` or `final` points to; None where there is no such pointer.
+
+    Errors: Damaged for one that names no checkpoint.
+    """
+    name = stored.read_text(folder / pointer)
+    if name is not None and not CHECKPOINT_NAME.fullmatch(name.strip()):
+        raise Damaged(
+            f"{folder / pointer} is damaged: it names no checkpoint. Write the name of one in it: {_have(folder)}"
+        )
+    return None if name is None else name.strip()
+
+
+def pointed_or_none(folder: Path, pointer: str) -> str | None:
+    """The same where a run goes on, which writes its pointers anew: None for a damaged one as well."""
+    with contextlib.suppress(Damaged):
+        return pointed(folder, pointer)
+    return None
+
+
+def _have(folder: Path) -> str:
+    return ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{STATE}"))) or "there is none"
+
+
+@dataclass
+class Saved:
+    """A checkpoint that was found whole."""
+
+    folder: Path
+    state: State
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run was."""
+        return self.state.progress
+
+
+def verify(folder: Path) -> Saved:
+    """A checkpoint whose every byte is as it was written.
+
+    Errors: CheckpointError for one that is damaged or incomplete, OtherLayout for one of another version.
+    """
+    state = read(folder)
+    for name, digest in state.digests.items():
+        content = stored.read_bytes(folder / name, ANOTHER)
+        if content is None or content_digest([content]) != digest:
+            raise Damaged(
+                f"{folder} is damaged: {name} {'is missing' if content is None else 'was changed'}. {ANOTHER}"
+            )
+    return Saved(folder, state)
+
+
+def newest(directory: Path) -> tuple[Saved | None, list[str]]:
+    """The newest whole checkpoint of a run, and a note about every newer one that is damaged.
+
+    Errors: CheckpointError where there are checkpoints and all are damaged, or one is of another version.
+    """
+    folder = directory / CHECKPOINTS
+    last = pointed_or_none(folder, "last")
+    candidates = sorted((path for path in folder.glob("step-*") if path.is_dir()), key=lambda path: path.name)
+    candidates.sort(key=lambda path: path.name == last)
+    damaged: list[str] = []
+    for candidate in reversed(candidates):
+        try:
+            saved = verify(candidate)
+        except OtherLayout:
+            raise
+        except CheckpointError as error:
+            damaged.append(str(error).partition(". Take another")[0])
+        else:
+            return saved, [f"{what}; {candidate.name}, before it, is used instead" for what in damaged]
+    if damaged:
+        raise CheckpointError(
+            f"No checkpoint of {directory} can be used: {'; '.join(damaged)}. Start again in another folder "
+            "(hydra.run.dir=DIR), or with these weights if they are worth it (checkpoint.init_from=FILE)."
+        )
+    return None, []
+
+
+@contextlib.contextmanager
+def shared(saved: Saved | None, ranks: Ranks) -> Iterator[Saved | None]:
+    """A checkpoint of the first process for all of them, which may not see its folder: others get a copy of it.
+
+    It exists within the context.
+    """
+    if saved is None or ranks.world_size == 1:
+        yield saved
+        return
+    content = ranks.broadcast_from_first(
+        lambda: {name: stored.read_bytes(saved.folder / name) or b"" for name in saved.state.digests}
+    )
+    if ranks.is_first:
+        yield saved
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in content.items():
+            (Path(folder) / name).write_bytes(data)
+        yield Saved(Path(folder), saved.state)
