@@ -20,7 +20,7 @@ from runner.errors import CheckpointError, DataError, Diverged
 from runner.models import Networks
 from runner.training.loop import train_step
 from runner.worker import experiment
-from runner.worker.__main__ import check_data
+from runner.worker.training_run import check_data
 
 #: What the worker says about a run in its checkpoints.
 ABOUT = About(data="d", classes=["a"], config="c")
