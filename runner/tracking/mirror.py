@@ -7,7 +7,6 @@ its key before one is created.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFI
 from . import server
 from .answers import Refused, is_final, reason_of
 from .artifacts import Artifacts
+from .entities import dataset_of, metrics_of
 from .naming import names, parameters, run_name
 from .stores import Tracked
 
@@ -133,7 +133,7 @@ class Mirror:
         offset = self.values["offset"]
         for event, offset in events(self.directory, self.values["offset"]):
             if event["event"] == "metrics":
-                metrics += [metric for metric in _metrics(event) if not self._has(metric)]
+                metrics += [metric for metric in metrics_of(event) if not self._has(metric)]
                 if len(metrics) < MAX_METRICS // 2:
                     continue
             self._send_metrics(metrics)
@@ -229,7 +229,7 @@ class Mirror:
                 for key, value in event["values"].items():
                     self.client.set_tag(run_id, key, files.writable(value))
             case "dataset":
-                self.client.log_inputs(run_id, datasets=[_dataset(event)])
+                self.client.log_inputs(run_id, datasets=[dataset_of(event)])
             case "checkpoint":
                 self._send_checkpoint(event)
             case "artifact":
@@ -322,28 +322,3 @@ class Mirror:
                     for part in CHECKPOINT_FILES:
                         self._upload(f"{folder}/{part}", f"{CHECKPOINTS}/{name}")
                     self.client.set_tag(self.values["run_id"], f"checkpoint.{name}", event["name"])
-
-
-def _metrics(event: dict[str, Any]) -> list[Any]:
-    from mlflow.entities import Metric
-
-    time_ms = round(1000 * event["time"])
-    return [Metric(key, value, time_ms, step_of(key, event["step"])) for key, value in event["values"].items()]
-
-
-def step_of(key: str, step: int) -> int:
-    """The step under which MLflow has a metric: results are of the whole run, and points at 0 are drawn as bars."""
-    return 0 if key.startswith(("test/", "final/")) else step
-
-
-def _dataset(event: dict[str, Any]) -> Any:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    dataset = Dataset(
-        name=event["name"],
-        digest=event["digest"],
-        source_type="local",
-        source=json.dumps({"uri": event["source"]}),
-        profile=files.to_json(event["profile"] | {"about": event.get("about", {})}),
-    )
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])

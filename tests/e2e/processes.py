@@ -14,7 +14,7 @@ from pathlib import Path
 
 from runner.runs.history import curves
 from runner.runs.journal import events
-from runner.tracking.mirror import step_of
+from runner.tracking.entities import step_of
 
 ROOT = Path(__file__).parents[2]
 #: Lets a run in another folder import tests.samples.

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from runner.runs.journal import events
-from runner.tracking.mirror import step_of
+from runner.tracking.entities import step_of
 from tests import cost
 from tests.conftest import TINY
 
