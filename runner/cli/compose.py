@@ -223,6 +223,8 @@ def _unknown_choice(error: MissingConfigException) -> ConfigError:
     if folder and top != "hydra" and group not in choices():
         group, choice = top, f"{folder}/{choice}"
     valid = choices().get(group) or sorted(error.options or [])
+    if old := renamed(f"{group}={choice}"):
+        return old
     if group == "model":
         return ConfigError(f"There is no {group}={choice}.{networks.suggestion(choice, valid)}")
     return ConfigError(f"There is no {group}={choice}.{nearest(choice, valid)}\nValid: {', '.join(valid)}")

@@ -32,6 +32,11 @@ def is_elsewhere(target: str) -> bool:
     return not target.endswith(".BasicLauncher")
 
 
+def is_search(target: str) -> bool:
+    """Whether a sweeper is the one that carries searches out."""
+    return target.endswith(".runner_search.Search")
+
+
 def is_queue(target: str) -> bool:
     """Whether a launcher's jobs go on when the command that started them is gone, as those of a cluster's queue do."""
     return target.endswith(".SlurmLauncher")

@@ -136,6 +136,10 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool]:
         space, _ = spaces.of(settings.optuna.space, [*params, *parsed])
         spaces.refuse(settings.optuna, space)
         jobs, varied = settings.optuna.parallel, [*space]
+    elif engines.is_search(composed.hydra.sweeper._target_):
+        raise ConfigError(
+            "hydra/sweeper=search: there is no search to carry out. Add one, such as +sweep/optuna=default"
+        )
     repeated = [key for key in varied if key.lstrip("+") in sweep.REPEATS]
     if repeated and settings.pruner is not cfg.Pruner.none:
         raise ConfigError(

@@ -19,12 +19,14 @@ SYNONYMS = {
     "learning_rate": "lr", "bs": "batch_size", "num_epochs": "epochs", "max_epochs": "epochs", "num_workers": "workers",
     "data_dir": "root", "arch": "architecture", "gpus": "devices", "wd": "weight_decay",
 }  # fmt: skip
-#: Keys of earlier versions → what is written now, `…` being the value; nothing where that is always so.
+#: Keys and choices (`GROUP=CHOICE`) of earlier versions → what is written now, `…` being the value; nothing where that
+#: is always so.
 RENAMED = {
     "compression.prune.macs_reduction": "compression.prune.budget=macs compression.prune.allocation=sensitivity "
     "compression.prune.ratio=…",
     "compression.prune.axis": "",
     "mode.teacher_weights": "mode.teacher_weight=… and mode.more_teachers.NAME.teacher_weight=…",
+    "hydra/sweeper=optuna": "hydra/sweeper=search with +sweep/optuna=default",
     "hydra/sweeper/sampler": "sweep.optuna.sampler=… with +sweep/optuna=default",
     "hydra.sweeper.sampler": "sweep.optuna.sampler=… with +sweep/optuna=default",
     "hydra.sweeper.n_trials": "sweep.optuna.trials=… with +sweep/optuna=default",
@@ -138,13 +140,18 @@ def unknown_key(key: str, valid: list[str], all_keys: Iterable[str] = (), overri
 
 
 def renamed(override: str) -> ConfigError | None:
-    """The error for `KEY=VALUE` of an earlier version, with what is written now; None for any other key."""
-    key, _, value = override.lstrip("+~").partition("=")
-    if (now := RENAMED.get(key)) is None:
+    """The error for a key or a choice of an earlier version, with what is written now; None for any other override."""
+    written = override.lstrip("+~")
+    key, _, value = written.partition("=")
+    where, _, name = key.rpartition(".")
+    if written in RENAMED and value:
+        what, now = written, RENAMED[written]
+    elif key in RENAMED:
+        what, now = f"key '{name}' in {_place(where)}", RENAMED[key]
+    else:
         return None
     remedy = f"Write {now.replace('…', value) if value else now}" if now else "Leave it out"
-    where, _, name = key.rpartition(".")
-    return ConfigError(f"There is no key '{name}' in {_place(where)} any more. {remedy}.")
+    return ConfigError(f"There is no {what} any more. {remedy}.")
 
 
 def _place(where: str) -> str:

@@ -57,6 +57,10 @@ CONFIG_ERRORS = [
     (["train.epochs=0"], ["train.epochs=0", "checkpoint.init_from=RUN"]),
     (["model.size=medium"], ["model.size", "large, small"]),
     (["experiment=orignal/cls"], ["no experiment=orignal/cls", "original/cls"]),
+    (
+        ["-m", "hydra/sweeper=optuna"],
+        ["no hydra/sweeper=optuna any more", "hydra/sweeper=search", "+sweep/optuna=default"],
+    ),
     (["mode.peer.scale=1"], ["no key 'peer' in 'mode'"]),
     (["mode=cls_distill", "mode.peer.scale=1"], ["null"]),
     (["optimizer.lr="], ["optimizer.lr"]),

@@ -255,6 +255,12 @@ def test_a_search_that_cannot_work_is_not_planned(words, message):
     assert message in str(refused.value)
 
 
+def test_the_sweeper_of_searches_needs_a_search():
+    compose.register()
+    with pytest.raises(ConfigError, match=r"Add one, such as \+sweep/optuna=default"):
+        plan_sweep(["hydra/sweeper=search", "mode=cls,cls_distill"])
+
+
 def test_jobs_without_their_study_are_not_searched_again(tmp_path):
     searched(tmp_path, trials=1)
     (tmp_path / sweep.STUDY).unlink()

@@ -55,6 +55,13 @@ def test_an_unknown_key_leads_to_the_one_that_was_meant(key, override, hint):
     assert hint in str(keys.unknown_key(key, VALID, KNOWN, override))
 
 
+def test_an_old_choice_leads_to_the_new_one_and_others_of_its_group_to_none():
+    error = keys.renamed("hydra/sweeper=optuna")
+    assert str(error).startswith("There is no hydra/sweeper=optuna any more. Write hydra/sweeper=search with")
+    assert keys.renamed("hydra/sweeper=basic") is None
+    assert keys.renamed("hydra/sweeper") is None
+
+
 def test_of_keys_of_one_name_that_of_the_same_group_is_meant():
     known = ["optimizer.lr", "mode.peer_optimizer.lr"]
     error = keys.unknown_key("mode.peer_optimizer.learning_rate", ["lr"], known, "mode.peer_optimizer.learning_rate=1")
