@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -64,6 +66,12 @@ def _register_schemas() -> None:
         choice = {"defaults": ["/schema/model/vision@_here_", "_self_"], "architecture": name}
         store.store(group="model", name=name, node=choice)
     OmegaConf.register_new_resolver("short_id", short_id, replace=True)
+    # Hydra 1.3 composes everything twice, once for hydra.mode alone, which nothing but the command line sets here.
+    setattr(Hydra, "get_mode", _mode)  # noqa: B010
+
+
+def _mode(_hydra: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
+    return RunMode.MULTIRUN if "hydra.mode=MULTIRUN" in overrides else None
 
 
 @functools.cache

@@ -23,7 +23,7 @@ SEARCH_STEPS = 12
 class Costs:
     """What a network would cost with fewer units in its groups: follows from its shapes."""
 
-    def __init__(self, network: nn.Layer, groups: Sequence[Group], input_shape: tuple[int, int, int]) -> None:
+    def __init__(self, network: nn.Layer, groups: list[Group], input_shape: tuple[int, int, int]) -> None:
         self.groups = groups
         statistics = ("._mean", "._variance")
         self._shapes = {

@@ -26,8 +26,9 @@ TIGHTER, TRIES = 0.92, 8
 
 def prune(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence) -> Plan:
     """Remove filters at once, in place, until the budget is met. Errors: as `begin` and `choose_cut`."""
-    plan = begin(network, settings, input_shape, evidence)
-    kept, done = choose_cut(network, settings, input_shape, evidence, plan)
+    costs = Costs(network, _groups(network, settings, input_shape), input_shape)
+    plan = _begin(network, costs, settings, evidence)
+    kept, done = _choose_cut(network, costs, settings, evidence, plan)
     shapes.cut(network, kept)
     return done
 
@@ -38,14 +39,16 @@ def begin(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evi
     The network is afterwards as before. Errors: ConfigError for a pattern that matches nothing, where nothing or not as
     much as is wanted can be removed, and for a user-defined criterion that gives no scores.
     """
-    filters = shapes.channels(network)
+    return _begin(network, Costs(network, _groups(network, settings, input_shape), input_shape), settings, evidence)
+
+
+def _begin(network: nn.Layer, costs: Costs, settings: cfg.Pruning, evidence: Evidence) -> Plan:
+    groups, filters = costs.groups, shapes.channels(network)
     for key, chosen in (("skip", settings.skip), ("ratios", settings.ratios)):
         patterns.check(f"compression.prune.{key}", chosen, filters)
-    groups = _groups(network, settings, input_shape)
     if not groups:
         _refuse_nothing(network, settings, False)
     importance.check(network, groups, settings)
-    costs = Costs(network, groups, input_shape)
     counts = [group.units for group in groups]
     macs, params, all_filters = ((value, value) for value in (costs.of(one, counts) for one in COUNTED))
     plan = Plan({}, macs, params, filters=all_filters)
@@ -77,10 +80,17 @@ def choose_cut(
     Behind the last one a network is as fast as is wanted, where latency is the budget. Errors: ConfigError where the
     last cut would leave everything, or nothing is that fast, and for a user-defined criterion that gives no scores.
     """
+    costs = Costs(network, _groups(network, settings, input_shape), input_shape)
+    return _choose_cut(network, costs, settings, evidence, plan)
+
+
+def _choose_cut(
+    network: nn.Layer, costs: Costs, settings: cfg.Pruning, evidence: Evidence, plan: Plan
+) -> tuple[Kept, Plan]:
     is_verified = settings.budget is cfg.Budget.latency and plan.cuts + 1 == settings.parts
     margin = 1.0
     for _ in range(TRIES):
-        kept, done = _within(margin, network, settings, input_shape, evidence, plan)
+        kept, done = _within(margin, network, costs, settings, evidence, plan)
         if not is_verified or _is_fast(network, kept, settings, evidence, plan):
             return kept, done
         margin *= TIGHTER
@@ -91,12 +101,10 @@ def choose_cut(
 
 
 def _within(
-    margin: float, network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence, plan: Plan
+    margin: float, network: nn.Layer, costs: Costs, settings: cfg.Pruning, evidence: Evidence, plan: Plan
 ) -> tuple[Kept, Plan]:
     """`choose_cut` with this part of the budget."""
-    filters = shapes.channels(network)
-    groups = _groups(network, settings, input_shape)
-    costs = Costs(network, groups, input_shape)
+    groups, filters = costs.groups, shapes.channels(network)
     part = grown(settings, plan.cuts + 1)
     scores = importance.of_units(network, groups, settings, evidence.batches, evidence.loss)
     ordered = [np.argsort(score, kind="stable") for score in scores]
