@@ -11,14 +11,14 @@ from hydra.plugins.sweeper import Sweeper
 
 
 class Search(Sweeper):
-    """`hydra/sweeper=search`: what `sweep.optuna` says, carried out by `runner.cli.search`."""
+    """`hydra/sweeper=search`: has `runner.cli.search` carry out what `sweep.optuna` says."""
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
         """`params`: key → what it is varied over, in the grammar of Hydra's overrides."""
         self.params = params or {}
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        """Take what Hydra composed of all that is not swept, and make the launcher."""
+        """Keep the config that Hydra composed, without what is swept, and make the launcher."""
         from hydra.core.plugins import Plugins
 
         self.config = config

@@ -1,4 +1,4 @@
-"""A search: Optuna chooses, Hydra's launcher runs, what came of it is read from the jobs' folders and kept on disk."""
+"""A search: Optuna chooses values, Hydra's launcher runs jobs with them, and the study on disk keeps their results."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from ..runs.journal import latest
 from ..runs.study import JOB, ORIGIN
 from . import spaces, warm_start
 
-#: What a study knows of itself: its space, what it makes large or small, its seconds, and since when it is under way.
+#: Attributes of a study: its space, its goals, the seconds it has taken, and when the running command began.
 SPACE, GOALS, SECONDS, SINCE = "space", "goals", "seconds", "since"
 #: Events by which a job is known to be alive: those that only its own worker adds.
 SIGNS = ("metrics", "checkpoint")
-#: Reasons that are shown why jobs of an earlier sweep are left out.
+#: How many reasons are shown why jobs of an earlier sweep are left out.
 REASONS = 5
 
 
 def run(composed: Any, launcher: Any, arguments: list[str]) -> None:
-    """Run a search to its end, to that of its minutes, or until it is stopped.
+    """Run a search until its trials or its minutes are used up, or until it is stopped.
 
     `composed`: what Hydra composed of all that is not varied; `arguments`: the overrides of the command. Errors:
     ConfigError for another space or other goals than the study in the folder has, Damaged.
@@ -82,7 +82,7 @@ class Search:
         self._count_time_of_a_killed_command()
 
     def begin_with(self, composed: Any) -> None:
-        """Tell the study what earlier sweeps found, once, and the user what of them. Errors: ConfigError."""
+        """Add the results of earlier sweeps to the study, each once, and say how many. Errors: ConfigError."""
         origins = {trial.user_attrs.get(ORIGIN) for trial in self.study.get_trials(deepcopy=False)}
         for text in self.settings.warm_start:
             folder = Path(expanded(text))
@@ -90,13 +90,13 @@ class Search:
             for trial in trials:
                 if trial.user_attrs[ORIGIN] not in origins:
                     self.study.add_trial(trial)
-            why = "; ".join(f"{count} because {reason}" for reason, count in left_out.most_common(REASONS))
+            why = "; ".join(f"{count} ({reason})" for reason, count in left_out.most_common(REASONS))
             print(f"{folder}: the search begins with {len(trials)} of its jobs{f'. Left out: {why}' if why else ''}")
 
     def run(self, launcher: Any) -> None:
         """Choose, launch and note results until there is nothing left to do.
 
-        Errors: what a job raised that is no user's mistake, in the end, as Hydra's own sweepers do.
+        Errors: at the end the first defect that a job raised, as Hydra's own sweepers do; no mistakes of the user's.
         """
         points = self._points()
         if points and points > self.options.trials:
@@ -133,7 +133,7 @@ class Search:
         return limit is not None and self.study.user_attrs.get(SECONDS, 0.0) >= 60 * limit
 
     def _points(self) -> int | None:
-        """How many points a grid has; None of what is no grid."""
+        """How many points the grid has; None for other samplers."""
         if self.options.sampler is not cfg.SearchSampler.grid:
             return None
         return math.prod(len(one.points() or []) for one in self.space.values())
@@ -155,10 +155,10 @@ class Search:
         return trial
 
     def _unfinished(self) -> list[Any]:
-        """Trials that a command before this one has not seen the end of, or which failed, in the order of their jobs.
+        """Trials of earlier commands that did not end, or failed, in the order of their jobs.
 
-        A failed one is noted once more, since what a study was told it does not forget; without a pruner so is one that
-        was ended early.
+        A failed trial is added to the study anew, since a study keeps the end of a trial for good. So is one that was
+        ended early, where `sweep.pruner` is none now.
         """
         import optuna
         from optuna.trial import TrialState, create_trial
@@ -186,7 +186,7 @@ class Search:
         return unfinished
 
     def _tell(self, trial: Any) -> None:
-        """Note what became of a job; nothing of one that was stopped, which goes on when the search is resumed."""
+        """Note the result of a job; none of one that was stopped, which goes on when the search is resumed."""
         from optuna.trial import TrialState
 
         folder = sweep.of_number(self.directory, _job(trial) or 0)
@@ -207,7 +207,7 @@ class Search:
 
     @contextlib.contextmanager
     def _clocked(self) -> Iterator[None]:
-        """Within the context time counts."""
+        """Within the context time counts towards `sweep.max_minutes`."""
         self.study.set_user_attr(SINCE, time.time())
         try:
             yield
@@ -215,10 +215,10 @@ class Search:
             self._add_seconds(time.time())
 
     def _count_time_of_a_killed_command(self) -> None:
-        """Add the time until the last sign of life of a job, where a command could not."""
+        """Add the time of a command that was killed, until the last sign of life of one of its jobs."""
         since = self.study.user_attrs.get(SINCE)
         if since:
-            # What a job's end is added to by others, later, is no sign.
+            # What others add to a journal after the end of its job is no sign of life.
             signs = [next(latest(job, SIGNS), {"time": since})["time"] for job in sweep.jobs(self.directory)]
             self._add_seconds(max([since, *signs]))
 
@@ -238,7 +238,7 @@ def sampler(options: cfg.Optuna, job: int, space: spaces.Space) -> Any:
     seed = (options.seed * 1_000_003 + job) % 2**32
     match options.sampler:
         case cfg.SearchSampler.tpe:
-            # Jobs beside each other are kept apart.
+            # Jobs that run at the same time should not try the same values.
             return samplers.TPESampler(seed=seed, constant_liar=options.parallel > 1)
         case cfg.SearchSampler.qmc:
             return samplers.QMCSampler(
@@ -257,7 +257,7 @@ def sampler(options: cfg.Optuna, job: int, space: spaces.Space) -> Any:
 
 
 def _defects(returns: Iterable[Any]) -> Iterator[Exception]:
-    """What jobs raised, of their `hydra.core.utils.JobReturn`; each is shown at once with its traceback."""
+    """The exceptions in jobs' `hydra.core.utils.JobReturn`; each is shown at once with its traceback."""
     for one in returns:
         try:
             one.return_value  # noqa: B018
@@ -267,12 +267,12 @@ def _defects(returns: Iterable[Any]) -> Iterator[Exception]:
 
 
 def _job(trial: Any) -> int | None:
-    """The number of a trial's job; None of one that is from elsewhere."""
+    """The number of a trial's job; None for a trial that an earlier sweep ran."""
     return trial.user_attrs.get(JOB)
 
 
 def _consecutive(trials: Sequence[Any]) -> Iterator[list[Any]]:
-    """Trials in groups of which the jobs' numbers follow one another, as launchers number them."""
+    """Trials in groups with consecutive numbers of jobs: so launchers number the jobs of one call."""
     for _, group in itertools.groupby(enumerate(trials), key=lambda pair: (_job(pair[1]) or 0) - pair[0]):
         yield [trial for _, trial in group]
 

@@ -21,7 +21,7 @@ from ..terminal import MEANING, PLAIN, quoted
 
 #: Between a key that holds a mapping and the entry of it that is varied.
 ENTRY = "@"
-#: What Hydra's grammar takes in a mapping's key behind a backslash.
+#: Characters that Hydra's grammar wants a backslash before in the key of a mapping.
 ESCAPED = re.compile(r"[\\()\[\]{}:=, \t]")
 
 
@@ -37,7 +37,7 @@ class Dimension:
     integer: bool = False
 
     def points(self) -> list[Any] | None:
-        """All values, none above `high`; None where there is no end of them."""
+        """All values up to `high`; None where there are infinitely many."""
         if self.choices:
             return list(self.choices)
         step = self.step or (1 if self.integer and not self.log else None)
@@ -75,9 +75,9 @@ Space = dict[str, Dimension]
 
 
 def of(space: Mapping[str, cfg.Parameter], parsed: Iterable[Override]) -> tuple[Space, list[str]]:
-    """What is varied, and the overrides that are not: what the command says itself counts, not the config's space.
+    """What is varied, and the overrides that are not varied. For a key on the command line the config's space is void.
 
-    Errors: ConfigError for a sweep that a search has no use for.
+    Errors: ConfigError for a sweep that a search cannot use.
     """
     parsed = list(parsed)
     own = {one.key_or_group for one in parsed}
@@ -86,7 +86,7 @@ def of(space: Mapping[str, cfg.Parameter], parsed: Iterable[Override]) -> tuple[
     for one in parsed:
         key = one.get_key_element()
         name = key.lstrip("+~")
-        # The last word on a key counts.
+        # The last override of a key counts.
         varied = {other: dimension for other, dimension in varied.items() if other.lstrip("+") != name}
         if one.is_sweep_override():
             fixed = [(other, text) for other, text in fixed if other != name]
@@ -125,7 +125,7 @@ def of_override(one: Override) -> Dimension:
             )
         return Dimension((), value.start, value.end, log, None, integer)
     if one.value_type is ValueType.RANGE_SWEEP and not value.shuffle:
-        # As without a search: the number behind the last one is not among them.
+        # As without a search, the stop of a range is not part of it.
         numbers: list[Any] = list(one.sweep_iterator())
         if not numbers:
             raise ConfigError(f"{one.input_line}: the range is empty.")
@@ -187,20 +187,20 @@ def refuse(options: cfg.Optuna, space: Space) -> None:
     if options.sampler is not cfg.SearchSampler.cmaes:
         return
     if options.minimize:
-        raise ConfigError(f"{sampler} has one goal, and sweep.optuna.minimize is others. Use nsgaii.")
+        raise ConfigError(f"{sampler} has one goal, and sweep.optuna.minimize adds others. Use nsgaii.")
     if choices := [key for key, one in space.items() if one.choices]:
-        raise ConfigError(f"{sampler} varies numbers, and {', '.join(choices)} has choices. Use tpe.")
+        raise ConfigError(f"{sampler} varies numbers alone, and {', '.join(choices)} has choices. Use tpe.")
     if len(space) < 2:
-        raise ConfigError(f"{sampler} needs two numbers to vary or more. Use tpe.")
+        raise ConfigError(f"{sampler} needs at least two numbers to vary. Use tpe.")
 
 
 def to_json(space: Space) -> str:
-    """What tells whether a space is still the same."""
+    """The space as text, to tell whether it is still the same."""
     return json.dumps({key: asdict(dimension) for key, dimension in space.items()}, sort_keys=True)
 
 
 def directions(train: cfg.Train, minimize: Iterable[cfg.Cost]) -> list[str]:
-    """What is to be done with each value: first the monitored metric, then the costs."""
+    """`maximize` or `minimize` for each of the `values`."""
     first = "minimize" if goal_of(train.monitor, train.goal, train.metrics) is cfg.Goal.min else "maximize"
     return [first, *("minimize" for _ in minimize)]
 

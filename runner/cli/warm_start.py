@@ -1,4 +1,4 @@
-"""What earlier sweeps found, as trials that a search begins with: those of which the numbers compare."""
+"""Results of earlier sweeps as trials that a search begins with, as far as they can be compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..runs.journal import CONFIG
 from ..runs.study import ORIGIN
 from . import spaces
 
-#: Keys without which what was monitored does not compare.
+#: Keys that have to be equal for the monitored metrics to be comparable.
 DECISIVE = (
     "train.epochs", "train.max_steps", "train.max_minutes", "data.kind", "data.root", "data.limit",
     "data.val_fraction", "data.folds", "data.split_seed", "data.image_size",
@@ -61,13 +61,13 @@ def _trial(job: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) ->
 
     state = runs.state(job)
     if state.status not in ("FINISHED", STOPPED_EARLY):
-        raise Unfit(f"it is {state.status}")
+        raise Unfit(f"status {state.status}")
     config = store.read(job / CONFIG)
     leaves = store.leaves(config)
     train: Any = OmegaConf.to_object(composed.train)
     same = monitored(config.train.monitor) == monitored(train.monitor)
     if not same or spaces.directions(config.train, []) != spaces.directions(train, []):
-        raise Unfit(f"it monitored {config.train.monitor}")
+        raise Unfit(f"train.monitor={config.train.monitor}")
     varied = {key.lstrip("+") for key in space}
     for key in DECISIVE:
         wanted = _plain(composed, key)
@@ -84,10 +84,10 @@ def _trial(job: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) ->
         return _frozen_trial(state=TrialState.PRUNED, intermediate_values=dict(enumerate(values, 1)), **common)
     assert state.result
     if missing := [cost.name for cost in search.minimize if cost.name not in state.result.final]:
-        raise Unfit(f"it has no {', '.join(missing)}")
+        raise Unfit(f"no {', '.join(missing)}")
     values = spaces.values(search, state.result)
     if not all(map(math.isfinite, values)):
-        raise Unfit("what it monitored is not a number")
+        raise Unfit("the monitored metric is not a number")
     return _frozen_trial(values=values, **common)
 
 
@@ -98,11 +98,11 @@ def _frozen_trial(**arguments: Any) -> Any:
     try:
         return create_trial(**arguments)
     except ValueError as error:
-        raise Unfit(f"it is none of this space: {error}") from error
+        raise Unfit(f"it does not fit the space: {error}") from error
 
 
 def _plain(composed: Any, key: str) -> Any:
-    """The value of a key as a stored config has it; None where there is none."""
+    """The value of a key, spelt as in a stored config; None without one."""
     with contextlib.suppress(OmegaConfBaseException):
         value = OmegaConf.select(composed, key)
         return store.to_plain(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
@@ -110,7 +110,7 @@ def _plain(composed: Any, key: str) -> Any:
 
 
 def _value(key: str, dimension: spaces.Dimension, leaves: Mapping[str, Any], written: Mapping[str, Override]) -> Any:
-    """What a run has for a key of the space, as Optuna has it. Errors: Unfit."""
+    """A run's value of a key of the space, in Optuna's form. Errors: Unfit."""
     place, _, entry = key.lstrip("+").partition(spaces.ENTRY)
     value: Any
     if is_group(place):
@@ -123,14 +123,14 @@ def _value(key: str, dimension: spaces.Dimension, leaves: Mapping[str, Any], wri
         shown = spaces.literal(value)
     if dimension.choices:
         if shown not in dimension.choices:
-            raise Unfit(f"its {key} is {shown}, which is not among the choices")
+            raise Unfit(f"{key}={shown} is not among the choices")
         return shown
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise Unfit(f"it has no number for {key}")
+        raise Unfit(f"no number for {key}")
     points = dimension.points()
     allowed = points or [min(max(value, dimension.low), dimension.high)]
     near = min(allowed, key=lambda point: abs(point - value))
-    # What an earlier version tried may be a rounding beside a point.
+    # A value that an earlier version tried may differ from a point by rounding.
     if not math.isclose(near, value, rel_tol=1e-9, abs_tol=1e-12):
-        raise Unfit(f"its {key} is {value:g}, which is not in the space")
+        raise Unfit(f"{key}={value:g} is not in the space")
     return near

@@ -14,7 +14,7 @@ __all__ = ["bits", "is_quantized", "lsq", "pruning", "ptq", "qat", "ranges", "re
 
 
 def is_quantized(names: Iterable[str]) -> bool:
-    """Whether a state with these names is of a network that quantizes."""
+    """Whether a state with these names is that of a quantized network."""
     return any(map(slim.is_quantization, names))
 
 

@@ -19,9 +19,9 @@ from .rounding import levels_of
 
 #: Limits of the stretched sigmoid, h = clip(σ(V) · (ζ - γ) + γ, 0, 1).
 ZETA, GAMMA = 1.1, -0.1
-#: Part of the iterations without regularization, and between which its exponent β falls in the others.
+#: Share of the iterations without regularization; values between which its exponent β falls in the others.
 WARM_UP, BETA = 0.2, (20.0, 2.0)
-#: Rows of a step; numbers that the inputs of a layer may have, which bounds memory at 64 MB.
+#: Rows in a step; the most numbers that are kept of a layer's inputs, which bounds memory at 64 MB.
 BATCH, MOST = 256, 1 << 24
 #: Images that are computed at once.
 IMAGES = 32
@@ -32,9 +32,9 @@ def round_weights(
 ) -> None:
     """Round the weights of every quantized layer, in place and layer by layer, so that its outputs stay what they were.
 
-    Each is fitted to the outputs of the float network `reference` for inputs that the layers before it, rounded
-    already, give. images: batches, each float32 [n, C, H, W]; layers compute in [N, C, H, W]. Where that does not beat
-    rounding to the nearest integer, the nearest stay. The same seed gives the same weights.
+    Each layer is fitted to its outputs in the float network `reference`, while its inputs come from the layers before
+    it, which are rounded already. images: batches, each float32 [n, C, H, W]; layers compute in [N, C, H, W]. A layer
+    that this does not improve is rounded to the nearest integers. The same seed gives the same weights.
     """
     float_layers, layers = dict(reference.named_sublayers()), slim.fake_quantized(network)
     better = 0
@@ -63,7 +63,7 @@ def _rows(
     network: nn.Layer, layer: slim.FakeQuantized, reference: nn.Layer, float_layer: nn.Layer, count: int,
     images: Sequence[Tensor], seed: int,
 ) -> _Rows | None:  # fmt: skip
-    """Some places of a layer's output with what it takes there; None of a padding that cannot be unfolded."""
+    """Some positions of a layer's output with their inputs; None for a padding that cannot be unfolded."""
     generator = np.random.default_rng(seed)
     groups = 1 if layer.weight.ndim == 2 else layer._groups
     values = layer.weight.size // layer.weight.shape[1 if layer.weight.ndim == 2 else 0] * groups
@@ -154,7 +154,7 @@ def _learnt(
     v = (inverse / (1 - inverse)).log()
     first, second = paddle.zeros_like(v), paddle.zeros_like(v)
     generator = np.random.default_rng(seed)
-    # Outputs of all layers are of one size, for λ to mean the same.
+    # The outputs of all layers are scaled to one size, so that λ means the same for each.
     scale = 1 / rows.outputs.square().mean([0, 1, 2]).clip(min=1e-12)
     warm_up = round(WARM_UP * settings.iterations)
     for number in range(settings.iterations):

@@ -1,4 +1,4 @@
-"""How many units each group loses, so that a network costs no more than it may."""
+"""How many units each group loses, so that a network stays within its budget."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .dependencies import Group
 
 #: Units that are left, in the order of the groups.
 Counts = list[int]
-#: Halvings of an interval in which a number is searched.
+#: Steps of a bisection.
 SEARCH_STEPS = 12
 
 
 class Costs:
-    """What a network would cost with fewer units in its groups: follows from its shapes."""
+    """What a network would cost with fewer units in its groups, computed from its shapes."""
 
     def __init__(self, network: nn.Layer, groups: list[Group], input_shape: tuple[int, int, int]) -> None:
         self.groups = groups
@@ -60,7 +60,7 @@ class Costs:
 
 @dataclass
 class Division:
-    """What is divided: groups, of which each keeps a multiple of units, and at least one multiple."""
+    """The groups among which the cut is divided; each keeps a multiple of some units, and at least once that."""
 
     groups: Sequence[Group]
     before: Sequence[int]
@@ -68,20 +68,20 @@ class Division:
     multiple: int
     """Channels that are left are a multiple of this."""
     fits: Callable[[Counts], bool]
-    """Whether a network with so many units costs no more than it may."""
+    """Whether a network with so many units is within its budget."""
 
     @property
     def whole(self) -> Counts:
-        """Nothing is lost."""
+        """All units of every group."""
         return [group.units for group in self.groups]
 
     def step(self, place: int) -> int:
-        """Units of a group that make a multiple of channels."""
+        """How many units of a group make a multiple of channels."""
         channels = self.groups[place].cuts[self.groups[place].master].shape[1]
         return max(1, self.multiple // math.gcd(self.multiple, channels))
 
     def left(self, place: int, share: float) -> int:
-        """Units of a group behind the loss of a share of what it had."""
+        """Units of a group that are left after the loss of a share of those that it had at first."""
         step, units = self.step(place), self.groups[place].units
         if share <= 0:
             return units
@@ -109,7 +109,7 @@ def ranking(division: Division, scores: Sequence[np.ndarray]) -> Counts:
         begin, lowest = 0, -math.inf
         while group.units - begin > step:
             size = (group.units - begin) % step or step
-            # What goes later from a group is not before it in the ranking of all.
+            # Of one group, later blocks never rank before earlier ones.
             lowest = max(lowest, float(ordered[begin : begin + size].mean()))
             blocks.append((lowest, place, begin, size))
             begin += size
@@ -129,8 +129,9 @@ def ranking(division: Division, scores: Sequence[np.ndarray]) -> Counts:
 
 
 def sensitivity(division: Division, losses: Sequence[dict[float, float]]) -> Counts:
-    """Every group loses the share that costs the same part of the accuracy: `losses` are its curves, share → part.
+    """Every group loses the share of units that costs it the same part of the accuracy.
 
+    `losses` has a curve for each group: share of units → part of the accuracy that is lost.
     Where even the largest measured shares leave too much, every group loses the same part of what these leave. Li et
     al., Pruning Filters for Efficient ConvNets, ICLR 2017, prune by such curves.
     """
@@ -155,7 +156,7 @@ def sensitivity(division: Division, losses: Sequence[dict[float, float]]) -> Cou
 
 
 def _smallest(holds: Callable[[float], bool]) -> float:
-    """The smallest number from 0 to 1 for which something holds that holds for all larger ones; 1 if for none."""
+    """The smallest number from 0 to 1 from which on a condition holds; 1 where it never does."""
     low, high = 0.0, 1.0
     for _ in range(SEARCH_STEPS):
         middle = (low + high) / 2
@@ -164,7 +165,7 @@ def _smallest(holds: Callable[[float], bool]) -> float:
 
 
 def _largest_share(curve: dict[float, float], loss: float) -> float:
-    """The largest share that loses at most so much, between two measured ones by interpolation."""
+    """The largest share that loses at most so much, interpolated between measured ones."""
     share, lost = 0.0, 0.0
     for next_share, next_lost in sorted(curve.items()):
         if next_lost > loss:

@@ -31,11 +31,13 @@ def correct(network: nn.Layer, reference: nn.Layer, images: Sequence[Tensor], re
             else:
                 norm._mean.set_value(norm._mean - shift)
     if left:
-        report(f"bias correction: {', '.join(left[:3])} of {len(left)} layers have neither bias nor normalisation")
+        report(
+            f"bias correction: layers without bias and normalisation stay as they are: {len(left)}, such as {left[0]}"
+        )
 
 
 def _mean(network: nn.Layer, layer: nn.Layer, images: Sequence[Tensor]) -> Tensor:
-    """Mean of each channel of what a layer gives: float32 [channels]."""
+    """Mean of each channel of a layer's output: float32 [channels]."""
     total, count = paddle.zeros([1], "float64"), 0
     axis = -1 if layer.weight.ndim == 2 else 1
     for batch in images:

@@ -17,7 +17,7 @@ from . import patterns, ranges
 
 #: Bits that are tried.
 TRIED = (2, 3, 4, 5, 6, 8)
-#: Key of what a layer has by its name.
+#: The key that gives layers their bits by name.
 BY_NAME = "compression.quantize.layer_bits"
 
 Report = Callable[[str], None]
@@ -66,10 +66,10 @@ def chosen(
 ) -> dict[str, int]:
     """Layer → bits of its weight; with `average_weight_bits` those that harm the logits least under that budget.
 
-    How far logits move where one layer alone has fewer bits is taken for independent of the others (Cai et al., ZeroQ,
-    CVPR 2020), in mean squares. Beginning with `weight_bits`, the layer gives bits away whose logits move least for
-    each bit that is saved. images: batches, each float32 [n, C, H, W]. The network does not change. Errors: ConfigError
-    where layers that `layer_bits` names leave too little.
+    The harm is the mean square by which logits move when one layer alone has fewer bits; it is taken to be independent
+    of the other layers (Cai et al., ZeroQ, CVPR 2020). Beginning with `weight_bits`, bits are taken again and again
+    from the layer with the least harm for each bit saved. images: batches, each float32 [n, C, H, W]. The network does
+    not change. Errors: ConfigError where layers that `layer_bits` names leave too little.
     """
     bits = check(network, settings, names)
     if settings.average_weight_bits is None:
@@ -91,7 +91,7 @@ def chosen(
             / (sizes[name] * (steps[places[name]] - steps[places[name] - 1]))
             for name in lower
         }
-        # Of equals the first in the network: the same plan every time.
+        # Of equal layers the first one, so that the bits are the same every time.
         cheapest = min(lower, key=lambda name: price[name])
         places[cheapest] -= 1
         bits[cheapest] = steps[places[cheapest]]
@@ -102,7 +102,7 @@ def chosen(
 def _harm(
     network: nn.Layer, settings: cfg.Quantization, names: list[str], steps: list[int], images: Iterable[Tensor]
 ) -> dict[str, list[float]]:
-    """Layer → for each number of bits, the mean square by which the logits move; no more bits harm more."""
+    """Layer → for each number of bits, the mean square by which the logits move; more bits never harm more."""
     layers, harm = dict(network.named_sublayers()), {}
     some = paddle.concat(ranges.first(images, settings.sensitivity_images))
     with preserved(network), paddle.no_grad():

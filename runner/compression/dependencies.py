@@ -22,12 +22,12 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Group:
-    """Channels of several parameters, in units that are alike: when one goes, all of it goes."""
+    """Channels of several parameters, divided into units; the channels of a unit are removed together."""
 
     layers: list[str]
     """Convolutions whose filters these are, in the order of the network; without depthwise ones."""
     members: list[str]
-    """The same with them."""
+    """The same with depthwise convolutions."""
     cuts: dict[tuple[str, int], np.ndarray]
     """(parameter, axis) → int64 [units, n]: the channels of each unit there."""
 
@@ -42,16 +42,16 @@ class Group:
         return f"{self.layers[0]}.weight", 0
 
 
-#: Units of each group that go away, in the order of the groups.
+#: Units of each group that are removed, in the order of the groups.
 Removed = Sequence[np.ndarray]
 
 
 def find(network: nn.Layer, input_shape: tuple[int, int, int]) -> list[Group]:
-    """The groups of filters of a network in the order of their first convolutions, those that can be cut.
+    """The groups of filters of a network that can be cut, in the order of their first convolutions.
 
-    A group can where the network computes without half of its units what it computes with zeros in their place.
-    Without it stays whole what passes an operator that is not understood, or is bound to images or logits. Errors:
-    ConfigError where the network cannot be traced.
+    A group can be cut if the network without half of its units computes the same as with zeros in their place. Filters
+    that are bound to images or logits, or pass an operator that is not understood, are in no group. Errors: ConfigError
+    where the network cannot be traced.
     """
     groups = _groups(network, input_shape)
     if not groups or _is_equal(network, input_shape, groups):

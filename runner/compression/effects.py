@@ -13,7 +13,7 @@ from paddle import Tensor, nn
 from ..models.input_check import preserved
 from . import slim, snr
 
-#: Logits, float32 [N, K], to what a network says: int64 [N], or of many labels uint8 [N, K].
+#: Logits, float32 [N, K], to decisions: int64 [N], or of many labels uint8 [N, K].
 Decide = Callable[[np.ndarray], np.ndarray]
 
 
@@ -31,7 +31,7 @@ class LayerEffect:
     own_noise: float | None = None
     """Signal to quantization noise of its output for the float network's input, in dB; None: not known, or no noise."""
     noise: float | None = None
-    """The same behind the integers of the layers before it."""
+    """The same with integers in the layers before it as well."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Pruned:
     origin: str = ""
     """The network that it was pruned from, where there still is one to compare with."""
     changed: int | None = None
-    """Decisions that are others than those of that network."""
+    """Decisions that differ from those of that network."""
     right: tuple[int, int] | None = None
     """How many are right in that network and in this one."""
     noise: float | None = None
@@ -117,9 +117,9 @@ def of_pruning(
     plan: dict[str, Any], network: nn.Layer, origin: tuple[str, nn.Layer] | None, batches: Sequence[Tensor],
     decide: Decide, labels: np.ndarray,
 ) -> Pruned:  # fmt: skip
-    """What a plan, `pruning.Plan` as JSON, took away; compared with the network it was taken from, if that is there.
+    """What a plan, `pruning.Plan` as JSON, took away; compared with the network that was pruned, if that is there.
 
-    Integers that came later are not its doing: both compute in floats.
+    Both networks compute in floats: integers that came later are no effect of pruning.
     """
     channels = {name: (int(before), int(after)) for name, (before, after) in plan["channels"].items()}
     pruned = Pruned(channels, tuple(plan["macs"]), tuple(plan["params"]))
@@ -136,7 +136,7 @@ def of_pruning(
 
 
 def changed(decisions: np.ndarray, others: np.ndarray) -> int:
-    """How many images have another decision; of many labels, another label."""
+    """How many images have another decision; with many labels, one of them is enough."""
     differ = decisions != others
     return int((differ.any(axis=1) if differ.ndim == 2 else differ).sum())
 

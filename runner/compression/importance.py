@@ -23,7 +23,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def can_be_scored(network: nn.Layer, group: Group, settings: cfg.Pruning) -> bool:
-    """Whether the criterion has something to go by."""
+    """Whether the criterion can score the units of a group."""
     return settings.criterion != BN_SCALE or bool(scales(network) & {name for name, _ in group.cuts})
 
 
@@ -32,9 +32,9 @@ def of_units(
 ) -> list[np.ndarray]:
     """A score float64 [units] for each unit of each group; the network is afterwards as before.
 
-    A unit has filters of several layers: those of weights are divided by their layer's mean and averaged (Fang et al.,
-    DepGraph, CVPR 2023); those of `bn_scale` and `taylor` are of one kind in all layers. Errors: ConfigError for a
-    user-defined criterion that gives no scores.
+    A unit has filters in several layers. Scores of weights are divided by the mean of their layer, then averaged (Fang
+    et al., DepGraph, CVPR 2023); those of `bn_scale` and `taylor` are comparable between layers as they are. Errors:
+    ConfigError for a user-defined criterion that gives no scores.
     """
     if settings.criterion == TAYLOR:
         return taylor(network, groups, batches(), loss)
@@ -63,7 +63,7 @@ def check(network: nn.Layer, groups: Sequence[Group], settings: cfg.Pruning) -> 
 
 
 def scales(network: nn.Layer) -> set[str]:
-    """The weights γ of normalisation over batches."""
+    """Names of the weights γ of batch normalisation."""
     return {
         f"{name}.weight"
         for name, layer in network.named_sublayers(include_self=True)
@@ -76,7 +76,7 @@ def taylor(network: nn.Layer, groups: Sequence[Group], batches: Batches, loss: L
 
     That change is γ·∂γ + β·∂β, summed over the normalisation layers of a unit; without one, w·∂w summed over its
     filters and biases (Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, eq. 8, with the
-    gates behind BatchNorm: of a filter before it the sum is zero, since its length does not matter). The network
+    gates behind BatchNorm: for a filter before it the sum is zero, since BatchNorm ignores its scale). The network
     computes as in an evaluation; its modes, gradients and the random state are afterwards as before.
     """
     own, norm_scales = network.state_dict(), scales(network)
@@ -106,7 +106,7 @@ def taylor(network: nn.Layer, groups: Sequence[Group], batches: Batches, loss: L
 
 
 def _gates(group: Group, own: dict[str, Tensor], norm_scales: set[str]) -> list[str]:
-    """Parameters that all outputs of a unit are multiples of, together."""
+    """Parameters which, scaled together, scale all outputs of a unit."""
     first = [name for name, _ in _first_axis(group)]
     norms = [name for name in first if name in norm_scales]
     biases = [name.removesuffix("weight") + "bias" for name in norms]
@@ -141,7 +141,7 @@ def of_filters(settings: cfg.Pruning) -> Scores:
 
 
 def _custom(target: str, kwargs: dict[str, Any]) -> Scores:
-    """User-defined scores. Errors, of the scores: ConfigError where they raise, or are not a number a filter."""
+    """User-defined scores. Errors, of the scores: ConfigError where they raise, or are not one for each filter."""
     custom = load_target(target)
 
     def scores(weight: np.ndarray) -> np.ndarray:
@@ -155,7 +155,7 @@ def _custom(target: str, kwargs: dict[str, Any]) -> Scores:
         if values.shape != weight.shape[:1] or np.isnan(values).any():
             raise ConfigError(
                 f"compression.prune.target={target} returned {list(values.shape)} numbers for a weight "
-                f"{list(weight.shape)}: return {len(weight)} scores, one a filter, none of them NaN."
+                f"{list(weight.shape)}: return {len(weight)} scores, one for each filter, none of them NaN."
             )
         return values
 

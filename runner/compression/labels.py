@@ -11,7 +11,7 @@ import numpy as np
 
 #: Label of what nobody cuts: constants, and values that all channels share.
 FREE = -1
-#: Label of what cannot be cut: the channels of images and logits, and all that passes what is not understood.
+#: Label of what cannot be cut: channels of images and logits, and all that pass an operator that is not understood.
 BOUND = 0
 
 
@@ -91,7 +91,7 @@ class Labels:
             full[before.start : before.stop] = old[before.start : before.stop]
             block = np.broadcast_to(labels, full)
             if any(size > 1 for axis, size in enumerate(full) if axis not in before):
-                # Labels along axes of two blocks: nothing here makes such.
+                # No operator here has labels along axes of two blocks.
                 return self.bound(labels).reshape([1] * len(new))
             block = block.reshape([*new[after.start : after.stop]])
             if len(wide) > 1:

@@ -20,11 +20,11 @@ def quantize_and_calibrate(
     images: Iterable[Tensor],
     report: weight_bits.Report = lambda _text: None,
 ) -> None:
-    """Simulate integers in every chosen layer, in place, with ranges that begin with the least mean squared error.
+    """Simulate integers in every chosen layer, in place; ranges begin where the mean squared error is least.
 
-    images: batches, each float32 [n, C, H, W]. (The paper begins with 2·E|v| / √Q for the step, which suits few bits
-    alone: with 8 it is three times too wide.) Errors: ConfigError for patterns that match nothing, and where no layer
-    can be quantized.
+    images: batches, each float32 [n, C, H, W]. (The paper begins with 2·E|v| / √Q for the step, which only suits
+    few bits: with 8 it is three times too wide.) Errors: ConfigError for patterns that match nothing, and where no
+    layer can be quantized.
     """
     names = ranges.quantizable(network, settings)
     few, images = ranges.peek(images, max(1, weight_bits.images_needed(settings)))

@@ -12,7 +12,7 @@ from . import importance
 
 @dataclass
 class Evidence:
-    """What pruning asks of the images and of this machine."""
+    """What pruning measures with images and on this machine."""
 
     accuracy: Callable[[], float]
     """Top-1 of the network as it is on held-out images; for `allocation=sensitivity`."""
@@ -20,7 +20,7 @@ class Evidence:
     """Training batches; for `criterion=taylor`."""
     loss: importance.Loss
     engine: Callable[[], Any]
-    """An engine with the network as it is; for `budget=latency`."""
+    """Makes an engine of the network as it is; for `budget=latency`."""
     medians: Callable[[Sequence[Any]], list[float]]
     """Median milliseconds of an image in each of several engines, measured in turns."""
 
@@ -36,7 +36,7 @@ class Plan:
     params: tuple[int, int]
     """Parameters before and after."""
     whole: list[str] = field(default_factory=list)
-    """Convolutions that should have lost some and did not: their channels are bound to what cannot be pruned."""
+    """Convolutions that should have lost filters, but whose channels are bound to what cannot be pruned."""
     filters: tuple[int, int] = (0, 0)
     """Filters of all convolutions before and after."""
     cuts: int = 0
@@ -64,7 +64,7 @@ class Plan:
 
 
 def grown(settings: cfg.Pruning, cuts: int) -> float:
-    """The part of all that is to be removed that is gone behind so many cuts, from 0 to 1.
+    """Which part of all that is to be removed is gone after so many cuts, from 0 to 1.
 
     1 - (1 - cuts/parts)³ (Zhu & Gupta, To Prune, or Not to Prune, ICLR 2018 workshop, eq. 1), or linear.
     """

@@ -1,4 +1,4 @@
-"""How each operator of a program hands channels on, for what pruning must cut together. Tried with Paddle 3.3.1."""
+"""How each operator passes channels on, which says what pruning must cut together. Tried with Paddle 3.3.1."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def follow(network: nn.Layer, input_shape: tuple[int, int, int]) -> Labels:
             network.eval()
             traced = paddle.jit.to_static(forward, input_spec=spec, full_graph=True).concrete_program
     except Exception as error:
-        # Paddle's own errors have no base but this one.
+        # Paddle's own errors have no other common base.
         raise ConfigError(
             f"{type(network).__name__} cannot be traced for pruning. Choose another model, or compression=none.\n"
             f"The reason: {reason(error)}"
@@ -148,7 +148,7 @@ class _Reader:
         return None
 
     def _bound(self, inputs: list[Any], result: Any) -> np.ndarray:
-        """What passes here keeps all channels."""
+        """Bind all inputs of an operator: their channels cannot be cut."""
         for value in inputs:
             for one in self._lists.get(value.id, [value]):
                 if not isinstance(one, np.ndarray):
@@ -247,7 +247,7 @@ class _Reader:
         return labels.squeeze(tuple(axes or range(labels.ndim)))
 
     def _broadcast(self, one: Any, other: Any) -> np.ndarray:
-        """Of what is the same for many channels none can be cut."""
+        """Bind both; a value that many channels of the other share is not cut."""
         rank = max(len(one.shape), len(other.shape))
         shapes = [[1] * (rank - len(value.shape)) + _shape(value) for value in (one, other)]
         labels = [self.of(value).reshape([1] * (rank - len(value.shape)) + list(self.of(value).shape))

@@ -16,11 +16,11 @@ from .plan import Evidence, Plan, grown
 from .shapes import Kept
 
 InputShape = tuple[int, int, int]
-#: Shares of a group's units whose loss of accuracy is measured, and shares of all groups' whose latency is.
+#: Shares of one group's units for which the loss of accuracy is measured; shares of all groups' for which latency is.
 SHARES, TIMED_SHARES = (0.2, 0.4, 0.6, 0.8), (0.0, 0.25, 0.5, 0.75, 1.0)
 #: What a plan counts.
 COUNTED = (cfg.Budget.macs, cfg.Budget.params, cfg.Budget.filters)
-#: By how much less a network may compute where it turns out slower than wanted, and how often.
+#: Factor of the MACs that a network may keep where it turns out slower than wanted; how often it is applied.
 TIGHTER, TRIES = 0.92, 8
 
 
@@ -34,7 +34,7 @@ def prune(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evi
 
 
 def begin(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence) -> Plan:
-    """The plan of a network that nothing is cut off yet, and whose latency is measured if that is its budget.
+    """The plan of a network of which nothing is cut yet. Its latency is measured if that is the budget.
 
     The network is afterwards as before. Errors: ConfigError for a pattern that matches nothing, where nothing or not as
     much as is wanted can be removed, and for a user-defined criterion that gives no scores.
@@ -75,10 +75,10 @@ def _begin(network: nn.Layer, costs: Costs, settings: cfg.Pruning, evidence: Evi
 def choose_cut(
     network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence, plan: Plan
 ) -> tuple[Kept, Plan]:
-    """What the next cut leaves of each parameter, and the plan behind it; the network is as before.
+    """What the next cut leaves of each parameter, and the plan after it; the network does not change.
 
-    Behind the last one a network is as fast as is wanted, where latency is the budget. Errors: ConfigError where the
-    last cut would leave everything, or nothing is that fast, and for a user-defined criterion that gives no scores.
+    Where latency is the budget, the network is as fast as is wanted after the last cut. Errors: ConfigError where the
+    last cut would remove nothing, or none makes it that fast, and for a user-defined criterion that gives no scores.
     """
     costs = Costs(network, _groups(network, settings, input_shape), input_shape)
     return _choose_cut(network, costs, settings, evidence, plan)
@@ -186,7 +186,7 @@ def _losses(
 
 
 def _before(settings: cfg.Pruning, plan: Plan) -> int:
-    """What there was of what the budget bounds: of latency MACs."""
+    """How much of what the budget bounds there was at first; MACs where it bounds latency."""
     match settings.budget:
         case cfg.Budget.filters:
             return plan.filters[0]
@@ -223,7 +223,7 @@ def _latency(network: nn.Layer, division: Division, costs: Costs, evidence: Evid
 
 
 def _is_fast(network: nn.Layer, kept: Kept, settings: cfg.Pruning, evidence: Evidence, plan: Plan) -> bool:
-    """Whether the network is without these filters as much faster than before its first cut as is wanted.
+    """Whether the network without these filters is as much faster than before its first cut as is wanted.
 
     Both are measured now, since a machine is not always as fast; what earlier cuts saved is known from the plan.
     """

@@ -35,7 +35,7 @@ class Pact(nn.Layer):
 
 
 def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
-    """Simulate integers in every chosen layer, in place; ranges, α and bits by sensitivity hold nothing yet.
+    """Simulate integers in every chosen layer, in place; ranges, α and bits by sensitivity are not set yet.
 
     Errors: ConfigError for patterns that match nothing, and where no layer can be quantized.
     """
@@ -49,7 +49,7 @@ def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
 
 
 def _choose_rounding(layer: slim.FakeQuantized, settings: cfg.Quantization, bits: int) -> None:
-    """Paddle's own rounding knows neither ranges that are kept or learnt nor bits that are part of the state."""
+    """Replace Paddle's rounding where ranges are kept or learnt, or bits are part of the state: it knows neither."""
     axis = slim.channel_axis(layer)
     channels = 1 if axis is None else layer.weight.shape[axis]
     match settings:
@@ -80,10 +80,10 @@ def quantize_and_calibrate(
     trained: bool,
     report: weight_bits.Report = lambda _text: None,
 ) -> None:
-    """`quantize`, where ranges and α begin with what a network with its initial weights sees in some images.
+    """`quantize`, with ranges and α that begin at the activations of the initial weights on some images.
 
-    images: batches, each float32 [n, 3, S, S]. Without that an evaluation before the first steps would clip everything
-    away. The activations of weights that are not `trained` say nothing of what they become: then α begins far out.
+    images: batches, each float32 [n, 3, S, S]. Otherwise an evaluation before the first steps would clip everything
+    away. Without `trained` weights the activations say nothing about later ones, and α begins far out.
     """
     names = ranges.quantizable(network, settings)
     few, images = ranges.peek(images, weight_bits.images_needed(settings))

@@ -1,4 +1,4 @@
-"""Calibration: which range of values the input of each layer has."""
+"""Calibration: the range of values that the input of each layer has."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ SMALLEST = 1e-6
 class Rounding(nn.Layer):
     """x̂ = s · clip(round(x / s), -Q, Q) with s = range / Q and Q = 2^(bits - 1) - 1.
 
-    A range that is `learnt` gets the gradient of Learned Step Size Quantization (Esser et al., ICLR 2020), else values
-    within it get theirs unchanged and those beyond none. The parameter is the range and not the step, which is of the
-    size of rounding errors: AdamW, whose steps are of one size, would carry a step away at once. Its gradient is so
-    scaled that under SGD steps change as in the paper.
+    A range that is `learnt` gets the gradient of Learned Step Size Quantization (Esser et al., ICLR 2020). For other
+    ranges the gradient passes to values within and not to those beyond. The parameter is the range, not the step s:
+    AdamW changes all parameters by about the same amount, and would carry so small a number away at once. The gradient
+    is scaled so that under SGD steps change as in the paper.
     """
 
     range: Tensor
@@ -29,7 +29,7 @@ class Rounding(nn.Layer):
     levels: Tensor
     """int32 [1]: Q. It is part of the state, since bits may follow from measurements."""
     sharing: Tensor
-    """int64 [1]: values of an image, or weights, that a range is of."""
+    """int64 [1]: how many values of an image, or weights, share a range."""
 
     def __init__(self, bits: int, channels: int = 1, axis: int | None = None, learnt: bool = False) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ def shrink(network: nn.Layer, shapes: Mapping[str, Sequence[int]], origin: str) 
 
 
 def cut(network: nn.Layer, kept: Kept) -> None:
-    """Take channels out of a network, in place: its parameters stay the same objects; their gradients are let go."""
+    """Take channels out of a network, in place: its parameters stay the same objects and lose their gradients."""
     own = network.state_dict()
     replace(network, {name: taken(own[name].numpy(), axes) for name, axes in kept.items()})
 
@@ -55,8 +55,8 @@ def taken(value: np.ndarray, axes: Mapping[int, Sequence[int]]) -> np.ndarray:
 def replace(network: nn.Layer, values: Mapping[str, np.ndarray], groups: Mapping[str, int] | None = None) -> None:
     """Give parameters other values, of other shapes too, by their names in the state.
 
-    `groups`: those of the convolutions, where channels come back: a depthwise one with a single channel is like any
-    other.
+    `groups`: those of the convolutions, for channels that come back: the weight of a depthwise convolution with a
+    single channel does not show that it is one.
     """
     own = network.state_dict()
     for name, value in values.items():
@@ -91,7 +91,7 @@ def _resize(tensor: Tensor, shape: Sequence[int]) -> None:
 
 
 def sync_attributes(network: nn.Layer) -> None:
-    """Make the layers say what their weights are: channels, groups, features."""
+    """Set channels, groups and features of the layers to what the shapes of their weights say."""
     for layer in network.sublayers(include_self=True):
         match layer:
             case nn.Conv2D():

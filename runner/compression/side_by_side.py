@@ -1,4 +1,4 @@
-"""What one layer gives in the float network and in the quantized one, as far as that is quantized."""
+"""What one layer computes, to be compared between the float network and the quantized one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..models.input_check import evaluating
 
 
 class _Seen(Exception):
-    """A layer has computed: what comes behind it is of no use."""
+    """A layer has computed: the layers behind it are not needed."""
 
 
 def output(network: nn.Layer, layer: nn.Layer, images: Tensor) -> Tensor:

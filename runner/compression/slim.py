@@ -25,7 +25,7 @@ FakeQuantized: TypeAlias = Union[QuantizedConv2D, QuantizedLinear]
 
 
 def check_versions() -> None:
-    """Errors: ConfigError where the installed PaddleSlim or Paddle is none that this file was written for."""
+    """Errors: ConfigError where the installed PaddleSlim or Paddle is not one that this file was written for."""
     try:
         with warnings.catch_warnings():
             # It warns of setuptools, which it imports.
@@ -51,7 +51,7 @@ def fake_quantize(
 ) -> None:
     """Put fake quantization before the named layers, in place; parameters keep their names.
 
-    `clip` is the class of a layer that each activation passes first. The ranges of activations hold nothing yet.
+    `clip` is the class of a layer that each activation passes first. The ranges of activations are not set yet.
     """
     check_versions()
     from paddleslim import QAT
@@ -167,7 +167,7 @@ def set_weight_range(layer: FakeQuantized, magnitudes: np.ndarray) -> None:
 def range_state(layer: FakeQuantized) -> list[Tensor]:
     """The tensors float32 [1] that follow the activations of a layer: accumulated magnitude, its weight, the range.
 
-    None where the range is a parameter.
+    Empty where the range is a parameter.
     """
     quantizer = layer._fake_quant_input
     return [] if isinstance(quantizer, Rounding) else [quantizer._accum, quantizer._state, quantizer._scale]

@@ -10,7 +10,7 @@ from paddle import nn
 
 @paddle.no_grad()
 def restore(network: nn.Layer, images: Iterable[paddle.Tensor]) -> None:
-    """Measure the running statistics of normalisation layers anew: those of before fit sums over more channels.
+    """Measure the running statistics of normalisation layers anew: those from before pruning fit more channels.
 
     images: batches, each float32 [n, 3, S, S]. The statistics become the mean over them; nothing else changes, and
     nothing random is drawn. Li et al., EagleEye, ECCV 2020, show how much of a pruned network's accuracy that brings

@@ -30,8 +30,8 @@ class Command:
     directory: Path | None = None
     """The folder of its run, or of its sweep."""
     failures: list[UserError] = field(default_factory=list)
-    """What went wrong. Hydra would print a line of its own for an exception, and end a sweep."""
+    """Why runs failed; for exceptions Hydra would print a line of its own, and end a sweep."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """The processes that a launcher starts deliver, and fail, for themselves."""
+        """A process that a launcher starts has a new one: it delivers, and fails, by itself."""
         return Command, (self.train_inline, self.worker)

@@ -31,7 +31,7 @@ def refusal(config: cfg.Config, directory: Path, world_size: int, attempt: int) 
     `world_size`: processes of the run; `attempt`: above 0 where a worker was lost, perhaps because it was forked.
     """
     if not sweep.is_swept(directory) or device.AT_ONCE in os.environ:
-        return "it is no job of a sweep whose jobs this process runs one after the other"
+        return "it is not a job of a sweep whose jobs this process runs one after another"
     if not config.sweep.fork_workers:
         return "sweep.fork_workers=false"
     if reason := processes.cannot_fork_workers():
@@ -47,11 +47,11 @@ class Forked:
     """A forked worker, as `subprocess.Popen` has a started one."""
 
     def __init__(self, template: Template, pid: int) -> None:
-        """Errors: OSError where this system does not know processes by descriptors."""
+        """Errors: OSError where this system has no descriptors of processes (pidfd)."""
         self.pid = pid
         self.returncode: int | None = None
         self._template = template
-        # Its number may be another's once it has ended.
+        # Once it has ended, its process id may be given to another process.
         self._descriptor = os.pidfd_open(pid)
 
     def poll(self) -> int | None:
@@ -61,7 +61,7 @@ class Forked:
     def wait(self) -> int:
         """Its exit code, once it has ended or was killed."""
         if (code := self._look(ANSWER_S)) is None:
-            # The template does not go on.
+            # The template has stalled.
             self._template.close()
             code = self._look(0)
         assert code is not None
@@ -87,14 +87,14 @@ class Template:
 
     command: Sequence[str] = field(default_factory=lambda: list(TEMPLATE))
     refused: str = ""
-    """Why it forks none."""
+    """Why it forks no workers; empty while it does."""
     process: subprocess.Popen[bytes] | None = None
     _channel: socket.socket | None = None
     _surroundings: Any = None
-    """What of its start its children cannot change, since libraries read it when they are loaded."""
+    """Environment and working directory of its start: libraries read them when loaded, too early for a child."""
 
     def fork(self, directory: Path, attempt: int, environment: dict[str, str], passed: Sequence[int]) -> Forked | None:
-        """A worker with an environment and descriptors: standard output and error, heartbeat, and others to hold.
+        """A worker with an environment and descriptors: standard output and error, heartbeat, and others to keep open.
 
         None where it has to be started; `refused` says why.
         """
@@ -113,12 +113,12 @@ class Template:
             socket.send_fds(self._channel, [json.dumps(asdict(request)).encode()], [0, *passed])
         except OSError as error:
             if self.process and self.process.poll() is None:
-                self.refused = f"it cannot be asked to: {error.strerror}"
+                self.refused = f"the process that forks cannot be reached: {error.strerror}"
             self.close()
             return None
         answer = self._answer(IMPORT_S)
         while answer and "started" not in answer:
-            # The end of a child that nobody waited for.
+            # This is the end of an earlier child that nobody waited for.
             answer = self._answer(IMPORT_S)
         try:
             if answer:
@@ -129,10 +129,10 @@ class Template:
         return None
 
     def _start(self, environment: dict[str, str]) -> None:
-        """Have a template that is ready, or a reason."""
+        """Start the template and wait until it is ready; else `refused` says why it is not."""
         own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
-            # What importing prints is of no job.
+            # What the imports print belongs to no job.
             self.process = subprocess.Popen(
                 [*self.command, str(os.getpid()), str(other.fileno())],
                 stderr=subprocess.DEVNULL,
@@ -146,7 +146,7 @@ class Template:
             self.close()
 
     def ended(self, seconds: float) -> int | None:
-        """The exit code of its child; None where it did not end within so many seconds. With it dies its child."""
+        """The exit code of its child; None where that is still running after so many seconds."""
         if self._channel is None:
             return -signal.SIGKILL
         answer = self._answer(seconds)
@@ -155,7 +155,7 @@ class Template:
         return -signal.SIGKILL if self._channel is None else None
 
     def _answer(self, seconds: float) -> dict[str, Any] | None:
-        """What it says within some seconds; None where it says nothing, or is gone and forgotten."""
+        """What it says within some seconds; None where it says nothing, or is gone, and is closed then."""
         assert self._channel
         self._channel.settimeout(seconds)
         try:

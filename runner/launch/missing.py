@@ -15,9 +15,9 @@ def refuse_missing(config: cfg.Config) -> None:
 
 
 def refuse_missing_data(config: cfg.Config, trained_classes: Sequence[str] = ()) -> None:
-    """Refuse a set whose folder, lists or files are not there, as what loads it does.
+    """Refuse a set whose folder, lists or files are not there, with the errors that loading it would raise.
 
-    `trained_classes` are the classes of networks that are only measured. Errors: DataError.
+    `trained_classes` are those of networks that are only measured. Errors: DataError.
     """
     if isinstance(config.data, (cfg.Pictures, cfg.Files)):
         # NumPy and Pillow take a fifth of a second to import.

@@ -47,19 +47,21 @@ def outcome_of(
     if failure := protocol.read_failure(directory, ended.rank or 0):
         return Outcome(failure.exit_code, "FAILED", failure.message, failure.kind)
     if code in (-signal.SIGINT, -signal.SIGTERM):
-        # It came before the process could note it.
+        # The signal came before the process could handle it.
         code = 128 - code
     if signal_received:
         code = 128 + signal_received
     if code in STOPPED:
         state = _how_to_go_on(directory) or "There was no checkpoint yet."
         if node and node.first:
-            state = "The first process knows how to go on."
+            state = "The command of the first process says how to go on."
         return Outcome(code, "KILLED", f"Stopped by {STOPPED[code]}. {state}")
     if not directory.exists():
         return Outcome(DiskError.exit_code, "FAILED", str(disk_error(FileNotFoundError(), directory)))
     if code == DiskError.exit_code:
-        return Outcome(code, "FAILED", f"{directory} takes no more files, not even the reason. Is its disk full?")
+        return Outcome(
+            code, "FAILED", f"Nothing can be written to {directory}, not even the reason for that. Is its disk full?"
+        )
     if code < 0 and sys.stdout.isatty():
         # The progress bar had hidden the cursor.
         print("\x1b[?25h", end="", flush=True)

@@ -12,17 +12,18 @@ from .. import processes
 from ..runs import sweep
 from . import workers
 
-#: Seconds after a first signal from which a second one means that it took too long.
+#: A second signal kills only so many seconds after the first: before that, it is the same request sent twice.
 REPEAT_S = 2.0
-#: Seconds between two looks at what a sweep tells its jobs.
+#: Seconds between two checks of whether a sweep asks its jobs to end.
 LOOK_S = 0.5
 
 
 class ToWorkers:
     """Within the context, signals that ask to stop go to the workers: the first lets them end a step, a second kills.
 
-    So does what a sweep tells its jobs. The signal by which submitit announces the end of a job's time counts as
-    SIGTERM; once the workers have ended it is left to submitit, which has the job wait in the queue again.
+    A sweep that asks its jobs to end counts as a first signal. The signal by which submitit announces the end of a
+    job's time counts as SIGTERM; once the workers have ended it is left to submitit, which has the job wait in the
+    queue again.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -48,7 +49,7 @@ class ToWorkers:
             os.kill(os.getpid(), self._announced)
 
     def look(self) -> None:
-        """Again and again: how long was the first signal ago, and does the sweep that the run is of want it to end?"""
+        """Note the time since the first signal, and whether the sweep asks the run to end. To be called repeatedly."""
         self.since.seconds()
         if self._sweep and not self.first and time.monotonic() > self._next_look:
             self._next_look = time.monotonic() + LOOK_S
@@ -60,13 +61,13 @@ class ToWorkers:
         self._forward(signal.SIGTERM, None)
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
-        # A launcher, or a terminal and a launcher, send the same wish several times within a moment.
+        # A launcher, or a terminal and a launcher, may send the same request several times within a moment.
         again = bool(self.first) and self.since.seconds() > REPEAT_S
         if not self.first:
             self.first = number
             self.since.begin()
         if self.workers is not None:
-            # They ignore a terminal that is closed.
+            # Workers ignore SIGHUP.
             self.workers.send(signal.SIGKILL if again else signal.SIGTERM if number == signal.SIGHUP else number)
 
 

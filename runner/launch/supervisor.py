@@ -1,4 +1,4 @@
-"""The parent of a run: starts the worker, watches it and settles the run's end. Imports neither Paddle nor MLflow."""
+"""The parent of a run: starts workers, watches them and notes the run's end. Imports neither Paddle nor MLflow."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(
             return None
         refuse_other_files(directory)
         if directory.is_dir():
-            # Before the lock is written, which a link in place of its folder would lead elsewhere.
+            # Before the lock is written: a link in place of its folder would lead it elsewhere.
             files.refuse_links(directory)
         (directory / RANKS).mkdir(parents=True, exist_ok=True)
         with locked(directory / LOCK, patience_s=2) as lock:
@@ -89,7 +89,7 @@ def run(
 
 
 def _notify_other_commands(config: cfg.Config, node: workers.Node, message: str, exit_code: int) -> None:
-    """Let the commands of the other processes end as this one does, where they were started by themselves."""
+    """Have the commands of the other processes end like this one, where each was started by itself."""
     if node.world_size == node.processes:
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -99,7 +99,7 @@ def _notify_other_commands(config: cfg.Config, node: workers.Node, message: str,
 
 
 def _assist(command: Command, config: cfg.Config, directory: Path, node: workers.Node) -> None:
-    """Run the workers of a node other than the first, which knows how the run stands. Errors: as in `run`."""
+    """Run the workers of a node other than the first, which alone reads and writes the run. Errors: as in `run`."""
     (directory / RANKS).mkdir(parents=True, exist_ok=True)
     with ToWorkers(directory) as signals:
         outcome = _work(command, config, directory, node, signals, locks=[])
@@ -172,11 +172,11 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
 def _refuse_shorter(config: cfg.Config, done: Result) -> None:
     steps, epochs = config.train.max_steps, config.train.epochs
     if config.train.max_minutes:
-        # A run whose time is up has its result written once more.
+        # Where its time is up it trains no further, and its result is written once more.
         return
     if (steps or done.final_progress.step) < done.final_progress.step or (not steps and epochs < done.epochs):
         raise ConfigError(
-            f"The run has {done.final_progress.step} steps, {done.epochs} epochs behind it already. Raise "
+            f"The run was already trained for {done.final_progress.step} steps, {done.epochs} epochs. Raise "
             "train.epochs (or train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
         )
 
@@ -238,7 +238,7 @@ def _work(
             if signals.workers.trained:
                 # The other commands have ended: their processes were not needed any more.
                 return outcome
-            # Until no process of the attempt before can be met.
+            # The processes of the earlier attempt must be gone, or new ones could connect to them.
             time.sleep(2 * workers.GRACE_S)
         attempt += 1
         note = f"start {attempt + 1} of {config.launch.max_restarts + 1}: {outcome.reason}"
@@ -248,7 +248,7 @@ def _work(
 
 
 def _look(command: Command, signals: ToWorkers, metrics: SystemMetrics | None) -> None:
-    """What is to be seen to while the workers work."""
+    """What the command does again and again while the workers run."""
     signals.look()
     command.mirrors.look()
     if metrics:
@@ -256,6 +256,6 @@ def _look(command: Command, signals: ToWorkers, metrics: SystemMetrics | None) -
 
 
 def _digest(config: cfg.Config) -> str:
-    """What tells commands apart that do not train the same; where each of them is, it may say for itself."""
+    """A digest that differs between commands which would not train the same; `launch` may differ by machine."""
     leaves = {key: value for key, value in store.flatten(config).items() if not key.startswith("launch.")}
     return text_digest(json.dumps(leaves, sort_keys=True))

@@ -1,7 +1,7 @@
 """The load of the machine while a run trains, under the names that MLflow's own system metrics have.
 
-The command measures, which otherwise waits: no worker knows of it. Linux's /proc and NVIDIA's library answer; what a
-machine has not is left out.
+The command measures, since it only waits otherwise; workers take no part. The sources are Linux's /proc and NVIDIA's
+library; what a machine does not have is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..errors import Damaged
 from ..runs.events import SYSTEM
 from ..runs.journal import Journal
 
-#: What of a processor's time is idle: idle and iowait, in the columns of /proc/stat; columns that are no guests' time.
+#: Columns of /proc/stat: idle time (idle and iowait), and how many there are before those of guests.
 IDLE, COLUMNS = slice(3, 5), 8
 #: Bytes, and kilobytes as /proc has them, in a megabyte of MLflow's.
 MB, KB_IN_MB = 1e6, 1e6 / 1024
@@ -28,7 +28,7 @@ NVML = "libnvidia-ml.so.1"
 class SystemMetrics:
     """Adds the load of this machine to a run's journal every so many seconds.
 
-    The step is whole seconds since the run began: the points of a run that was resumed stand behind the earlier ones.
+    The step is whole seconds since the run began, so that points after a resumption follow the earlier ones.
     """
 
     def __init__(self, directory: Path, every_s: float) -> None:
@@ -39,7 +39,7 @@ class SystemMetrics:
         self._next = time.monotonic() + every_s
 
     def look(self) -> None:
-        """Measure if it is time. A journal that takes nothing more is the worker's to report."""
+        """Measure if it is time. It is left to the worker to report a journal that cannot be written."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.every_s
@@ -67,7 +67,7 @@ class SystemMetrics:
 
 
 def _proc(name: str) -> list[str]:
-    """The lines of a file of /proc; none where there is no such."""
+    """The lines of a file of /proc; none without the file."""
     with contextlib.suppress(OSError):
         return Path("/proc", name).read_text(encoding="utf-8").splitlines()
     return []
@@ -95,7 +95,7 @@ def _disk(directory: Path) -> dict[str, float]:
         usage = shutil.disk_usage(directory)
     except OSError:
         return {}
-    # What is kept for the superuser belongs to neither.
+    # Blocks that are reserved for root count neither as used nor as available.
     return {
         "disk_usage_percentage": 100 * usage.used / max(usage.used + usage.free, 1),
         "disk_usage_megabytes": usage.used / MB,
@@ -120,7 +120,7 @@ class _Utilization(ctypes.Structure):
 class Gpus:
     """NVIDIA's GPUs by the library of their driver; none where it is not installed.
 
-    Of which GPUs the run has (`CUDA_VISIBLE_DEVICES`) the driver knows nothing: all of the machine's are measured.
+    The driver does not know which GPUs the run has (`CUDA_VISIBLE_DEVICES`): all of the machine's are measured.
     """
 
     def __init__(self, library: str = NVML) -> None:
@@ -138,7 +138,7 @@ class Gpus:
             return
 
     def measure(self) -> dict[str, float]:
-        """Memory, utilization and power of each GPU, whatever of it the driver tells."""
+        """Memory, utilization and power of each GPU, as far as the driver tells."""
         values: dict[str, float] = {}
         for number, handle in enumerate(self._handles):
             memory, utilization, power, limit = _Memory(), _Utilization(), ctypes.c_uint(), ctypes.c_uint()

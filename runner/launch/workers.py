@@ -1,4 +1,4 @@
-"""The processes of a run on this machine: which of all they are; started, watched and ended. Imports no Paddle."""
+"""The worker processes of a run on this machine: their ranks, how they are started, watched and ended. No Paddle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .forked import Forked, Template
 GRACE_S = 2.0
 #: Longest wait between two looks at the processes, and between the request for their stacks and their end.
 LOOK_S, STACKS_S = 0.05, 0.3
-#: A process that lost the connection to another one, and one that its communication library ended for that reason.
+#: Exit codes of a process that lost the connection to another, and of one that its communication library ended so.
 CUT_OFF = (5, -signal.SIGABRT)
 
 
@@ -99,7 +99,7 @@ class FailedProcess:
     code: int
     """Its exit code; negative: the signal that killed it."""
     stalled: bool = False
-    """Whether it was ended because it did not go on."""
+    """Whether it was ended because it had stalled."""
 
 
 class Workers:
@@ -144,7 +144,7 @@ class Workers:
                 passed = [*locks, *shared, *(peer.fileno() for peer in peers[local])]
                 own |= device.environment(config.train.threads, node.local_world_size, decodes)
                 self._start(local, own, attempt, passed)
-            # What forks them may just have been started.
+            # Starting the process that forks them may have taken a while.
             self.silent.begin()
         except OSError:
             self.send(signal.SIGKILL)
@@ -226,7 +226,7 @@ class Workers:
                 return self._end_stalled()
             meanwhile()
             self._look()
-        # What lost its connection is not what broke it.
+        # A process that lost its connection is not the one that broke it.
         return min(failed, key=lambda one: one.code in CUT_OFF, default=None)
 
     def _look(self) -> None:
@@ -266,14 +266,14 @@ def _is_stopped(process: int) -> bool:
 
 
 def _shared_file() -> list[int]:
-    """A file in memory that is gone with the last process that has it; none where the system has no such."""
+    """A file in memory that goes with the last process that has it open; none where the system has no such files."""
     with contextlib.suppress(OSError, AttributeError):
         return [os.memfd_create("runner")]
     return []
 
 
 def _connected(processes: int) -> list[list[socket.socket]]:
-    """The ends of connections between the first process and each other one that each process is to have."""
+    """For each process, its ends of the connections between the first process and each of the others."""
     pairs = [socket.socketpair() for _ in range(processes - 1)]
     return [[first for first, _ in pairs], *([other] for _, other in pairs)]
 

@@ -8,7 +8,7 @@ from .. import config as cfg
 from ..config import store
 from ..errors import ConfigError
 
-#: Keys that neither make the saved state wrong nor the run another one. A dot at the end stands for all below.
+#: Keys that a run may change when it goes on: its saved state stays valid. A dot at the end stands for all keys below.
 FREE = (
     "name", "tracking.", "checkpoint.", "launch.", "sweep.", "deploy.", "debug.profile",
     "train.epochs", "train.max_steps", "train.max_minutes", "train.patience", "train.min_delta", "train.eval_every",
@@ -18,7 +18,7 @@ FREE = (
     "mode.peer_optimizer.lr", "mode.peer_optimizer.clip_norm", "mode.peer_schedule.", "mode.teacher_from", "mode.trust",
     "data.root", "data.download", "data.workers", "data.cache", "data.eval_batch_size", "data.check", "data.on_error",
 )  # fmt: skip
-#: Where further teachers are, as where the first one is.
+#: The same for further teachers: where they come from, and whether their code is trusted.
 FREE_OF_TEACHERS = re.compile(r"mode\.more_teachers\.\w+\.(teacher_from|trust)")
 #: Keys that say when a run is complete.
 LENGTH = ("train.epochs", "train.max_steps", "train.max_minutes", "train.patience")
@@ -27,7 +27,7 @@ TOLD = (*LENGTH, "optimizer.lr", "optimizer.clip_norm")
 
 
 def changes(stored: cfg.Config, wanted: cfg.Config) -> dict[str, tuple[str | None, str | None]]:
-    """Key → value in the stored run and wanted value, of every key in which they differ; None where there is none."""
+    """Key → (stored value, wanted value) of every key that differs; None where one of them lacks the key."""
     old, new = store.flatten(stored), store.flatten(wanted)
     return {key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)}
 
@@ -35,27 +35,27 @@ def changes(stored: cfg.Config, wanted: cfg.Config) -> dict[str, tuple[str | Non
 def check(stored: cfg.Config, wanted: cfg.Config, where: str, overrides: list[str]) -> dict[str, str | None]:
     """The keys that change and their new values. `overrides` are what the stored run was started with.
 
-    Errors: ConfigError for a change that would make another run of it.
+    Errors: ConfigError for a change that only a new run can have.
     """
     changed = changes(stored, wanted)
     bad = {key: values for key, values in changed.items() if not _free(key)}
     if bad:
-        # A changed choice changes the keys below it: those of both sides say most.
+        # A changed choice changes the keys below it: those that both sides have say most.
         telling = sorted(bad, key=lambda key: None in bad[key])
         listed = "".join(
-            f"\n  {key}: it has {_said(bad[key][0])}, wanted is {_said(bad[key][1])}" for key in telling[:5]
+            f"\n  {key}: the run has {_shown(bad[key][0])}, this command {_shown(bad[key][1])}" for key in telling[:5]
         )
         more = f"\n  and {len(bad) - 5} more" if len(bad) > 5 else ""
         repeated = [text for text in overrides if not text.startswith("checkpoint.resume=")]
         raise ConfigError(
-            f"{where} cannot be continued with another composition:{listed}{more}\n"
+            f"{where} cannot be continued with another config:{listed}{more}\n"
             f"It was started with: {' '.join(repeated) or '(no overrides)'}\n"
             "Repeat those, or start a new run from its weights: checkpoint.init_from=RUN"
         )
     return {key: new for key, (_, new) in changed.items()}
 
 
-def _said(value: str | None) -> str:
+def _shown(value: str | None) -> str:
     return "no such key" if value is None else value
 
 

@@ -91,7 +91,7 @@ EVENTS: dict[str, Any] = {
     "checkpoint": Checkpoint, "artifact": Artifact, "model": Model, "migrated": Migrated,
     "ended": Ended,
 }  # fmt: skip
-#: What a line has in which a text stands for a number.
+#: One of these is in a line in which a text stands for a number.
 NO_NUMBERS = tuple(text.encode() for text in stored.NO_NUMBERS)
 #: What the names of the machine's metrics begin with.
 SYSTEM = "system/"
@@ -100,12 +100,12 @@ LATEST = 253_402_300_799
 
 
 def is_of_training(event: dict[str, Any]) -> bool:
-    """Whether an event has metrics of training, whose step is the optimizer's; the machine's are of a second."""
+    """Whether an event has training metrics, which count optimizer steps; those of the machine count seconds."""
     return event["event"] == "metrics" and not next(iter(event["values"]), "").startswith(SYSTEM)
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-    """The event in a line of a journal; None for what a crash tore, damage, and kinds of other versions."""
+    """The event in a line of a journal; None for a line that is torn or damaged, or of a kind that is not known."""
     try:
         event = json.loads(line)
         kind = event.get("event") if isinstance(event, dict) else None

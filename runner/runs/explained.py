@@ -1,4 +1,4 @@
-"""`explained.json`: where in the worst mistakes of a run the evidence for a class is, written and read here alone."""
+"""`explained.json`: maps of the evidence in the worst mistakes of a run. It is written and read here alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Explanation(Explained):
     name: str
     """What it is called."""
     label: str
-    """Its class, or its many; empty where nobody knows."""
+    """Its class, or its labels where it has many; empty where they are not known."""
     predicted: str
     """What the network took it for."""
     png: str

@@ -32,7 +32,7 @@ THREADS = Path("/proc/self/task")
 
 @dataclass
 class Request:
-    """A child that is wanted. With it come the descriptors of its streams, of its heartbeat, and others to hold."""
+    """A child that is wanted. With it come descriptors: of its streams, of its heartbeat, and others to keep open."""
 
     directory: str
     """The run directory."""
@@ -59,7 +59,7 @@ def serve(channel: socket.socket, entry: Callable[[], None], refusal: str = "") 
     for number in LEFT:
         signal.signal(number, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):
-        # What importing printed is not every child's to write.
+        # Or every child would write what the imports left in the buffer.
         with contextlib.suppress(OSError):
             stream.flush()
     if reason := refusal or _refusal():
@@ -70,7 +70,7 @@ def serve(channel: socket.socket, entry: Callable[[], None], refusal: str = "") 
     while True:
         content, descriptors, _, _ = socket.recv_fds(channel, MESSAGE, DESCRIPTORS)
         if child:
-            # Until the other end knew of its end, signals to it could meet nobody else.
+            # Not earlier: its process id stays its own until the other end knows that it has ended.
             os.waitpid(child, 0)
         if not content:
             return
@@ -91,7 +91,7 @@ def serve(channel: socket.socket, entry: Callable[[], None], refusal: str = "") 
 
 
 def _refusal() -> str:
-    """Why this process must not fork: what a thread holds, no child gets free. Empty where it has none."""
+    """Why this process must not fork: a lock that another thread holds would stay locked in a child. Else empty."""
     if not THREADS.is_dir():
         return "its threads cannot be counted"
     # OpenBLAS ends its threads before a fork, and starts them again when it wants them.
@@ -108,7 +108,7 @@ def _say(channel: socket.socket, **answer: Any) -> None:
 
 
 def _become(request: Request, descriptors: list[int], parent: int) -> None:
-    """Make this process what a started one is when its program begins."""
+    """Give this child what a worker that was started has when its program begins."""
     heartbeat = descriptors[3]
     for number, descriptor in enumerate(descriptors[:3]):
         os.dup2(descriptor, number)

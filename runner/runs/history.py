@@ -1,4 +1,4 @@
-"""The curves of a training, thinned while its journal is read: in the memory of a picture, however long it is."""
+"""The curves of a training, thinned while its journal is read: memory does not grow with the length of the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from .journal import events
 
-#: Points that are left of a curve, more than a picture shows.
+#: Points that are left of a curve: more than a plot can show.
 POINTS = 2000
 
 
@@ -27,16 +27,16 @@ class History:
 def history(directory: Path, points: int = POINTS) -> History:
     """The curves, the last value written where a step has several, and the data set. Errors: Damaged.
 
-    Of longer curves at most so many points are left: means of equally many neighbours, and the last one as it is.
+    A curve with more points is thinned to at most `points`: means of equally many neighbours, and the last point.
     """
-    # Few journals have points several times, and others are read once.
+    # Few journals have a point several times; all others are read only once.
     return _read(directory, points, None) or _read(
         directory, points, find_superseded(events(directory, kinds=("metrics",)))
     )  # type: ignore[return-value]
 
 
 def _read(directory: Path, points: int, superseded: dict[tuple[str, int], int] | None) -> History | None:
-    """As `history`; None where points are there several times and it is not known which are superseded."""
+    """As `history`; None where a point is there several times and `superseded` does not say which one counts."""
     curves: dict[str, _Thinned] = {}
     dataset: dict[str, Any] = {}
     for event, offset in events(directory, kinds=("dataset", "metrics")):
@@ -72,7 +72,7 @@ def find_superseded(read: Iterable[tuple[dict[str, Any], int]]) -> dict[tuple[st
 
 
 def repeated(last: dict[str, int], event: dict[str, Any]) -> list[str]:
-    """The names of which an event may have a point that was there before; `last`: name → its largest step."""
+    """The metrics of an event that may have a point at this step already; `last`: name → its largest step."""
     if event["event"] != "metrics":
         return []
     return [name for name in event["values"] if event["step"] <= last.get(name, -1)]
@@ -89,7 +89,7 @@ class _Thinned:
     """A curve while it is read: groups of neighbours, two of which become one whenever there are too many."""
 
     most: int
-    """Groups that there may be."""
+    """The most groups that there may be."""
     width: int = 1
     """Points in a group."""
     ends: list[int] = field(default_factory=list)
@@ -100,7 +100,7 @@ class _Thinned:
     """The point of the largest step, which is in no group."""
 
     def add(self, step: int, value: float) -> None:
-        """Add a point that is there once, or the last one with its step again."""
+        """Add a point; one at the step of the last point replaces it."""
         if self.last is None or step == self.last[0]:
             self.last = step, value
         elif step > self.last[0]:

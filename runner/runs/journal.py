@@ -44,13 +44,13 @@ OF_RANKS = re.compile(
 #: Events that say which config the run's network has.
 WITH_CONFIG = ("started", "resumed", "migrated")
 
-#: Bytes before an offset by which a journal is known again.
+#: Bytes before an offset whose digest tells whether a journal is still the same.
 MARKED = 256
 
 #: Bytes of a journal that are read at once.
 BLOCK = 1 << 18
 
-#: Metrics that a clock gave: computed again they differ.
+#: Metrics that a clock measures: they differ when a step is computed again.
 MEASURED = {"train/images_per_s", "final/images_per_s", "final/latency_ms_p50", "final/latency_ms_p99"}
 
 
@@ -64,8 +64,8 @@ def refuse_other_files(directory: Path) -> None:
     if names:
         few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         raise ConfigError(
-            f"{directory} holds no run but other files ({few}), among which a run would write its own. Choose a folder "
-            "that is new or empty: hydra.run.dir=DIR"
+            f"{directory} holds other files ({few}) and no run, and a run would write among them. Choose a folder that "
+            "is new or empty: hydra.run.dir=DIR"
         )
 
 
@@ -83,7 +83,7 @@ class Journal:
         self._written: dict[tuple[int, str], float] = {}
 
     def continue_from(self, step: int) -> None:
-        """From here on, leave out the points that an earlier attempt wrote after this step: they come again."""
+        """From here on, leave out points after this step that an earlier attempt wrote with the same value."""
         self._written = {}
         # Within an attempt steps rise: each is read from its end.
         begins = [offset for _, offset in events(self.path.parent, kinds=("started", "resumed"))]
@@ -138,8 +138,8 @@ class Journal:
 def events(directory: Path, offset: int = 0, kinds: Collection[str] = ()) -> Iterator[tuple[dict[str, Any], int]]:
     """(event, offset behind it) of every complete line from a byte offset on, without lines that hold no event.
 
-    Such a line a crash tore, or another version wrote. `kinds`: the events that are wanted, where not all are; blocks
-    in which none of them is named are passed over. Errors: Damaged where the journal cannot be read.
+    A line holds none where a crash tore it or another version wrote it. `kinds`: the events that are wanted, all if it
+    is empty; blocks that name none of them are skipped. Errors: Damaged where the journal cannot be read.
     """
     words = _words(kinds)
     with stored.opened(directory / JOURNAL) as stream:
@@ -190,12 +190,12 @@ def _words(kinds: Collection[str]) -> list[bytes]:
 
 
 def _lines(block: bytes) -> list[bytes]:
-    """The complete lines, which end with this character alone; what a crash tore is left out."""
+    """The complete lines, which end with a newline and nothing else; one that a crash tore is left out."""
     return [line + b"\n" for line in block.split(b"\n")[:-1]]
 
 
 def _parsed(line: bytes, kinds: Collection[str], words: list[bytes]) -> dict[str, Any] | None:
-    """The event of a line, if it is one of some kinds; any where none is named."""
+    """The event of a line if it is of one of these kinds, or of any if there are none."""
     if not kinds:
         return parse(line)
     event = parse(line) if any(word in line for word in words) else None
@@ -203,7 +203,7 @@ def _parsed(line: bytes, kinds: Collection[str], words: list[bytes]) -> dict[str
 
 
 def mark(directory: Path, offset: int) -> str:
-    """What tells whether a journal still is the one that was read up to an offset: a digest of the bytes before it."""
+    """A digest of the bytes before an offset: with another one, it is not the journal that was read up to there."""
     with contextlib.suppress(FileNotFoundError), (directory / JOURNAL).open("rb") as stream:
         stream.seek(max(0, offset - MARKED))
         return text_digest(stream.read(min(offset, MARKED)).decode(errors="replace"))

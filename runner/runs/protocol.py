@@ -26,11 +26,11 @@ SHARED = "RUNNER_SHARED"
 PEERS = "RUNNER_PEERS"
 #: The variable with a digest of the config that the command of a process composed.
 COMPOSED = "RUNNER_COMPOSED"
-#: The variable with the message and exit code that the first process has for the others instead of training.
+#: The variable with the message and exit code with which all processes end where the first one has nothing to train.
 VERDICT = "RUNNER_VERDICT"
 
 
-#: Where the first process of a run says why its sweep has it end early.
+#: The file in which the first process of a run says why it ends early in its sweep.
 EARLY = "stopped_early"
 #: What starts a worker; its arguments follow.
 WORKER = child.command("runner.worker")
@@ -45,7 +45,7 @@ class Arguments:
     parent: int
     """Process id of the command."""
     attempt: int
-    """Above 0 where a process of the run was lost before and it goes on by itself."""
+    """Above 0 where the run was restarted because one of its processes was lost."""
 
     def command(self, worker: Sequence[str]) -> list[str]:
         """The command line of a worker."""
@@ -71,14 +71,14 @@ class Heartbeat:
 
     @contextlib.contextmanager
     def behind_the_last_step(self) -> Iterator[None]:
-        """Within the context the run is trained, and what is done there takes as long as it takes."""
+        """Within the context no step has to be finished in time: training is done."""
         self._write(TRAINED)
         with self.beating():
             yield
 
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:
-        """Within the context a thread gives signs of life: what is done there takes as long as it takes."""
+        """Within the context a thread sends heartbeats, so that work without steps does not count as stalled."""
         over = threading.Event()
 
         def beat_while_inside() -> None:
@@ -106,7 +106,7 @@ class Failure:
     """For the user."""
     exit_code: int
     kind: str = ""
-    """The `errors.kind_of` what was raised; empty of what no class is for."""
+    """`errors.kind_of` the error that was raised; empty for one that is no UserError."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def clear_failure(directory: Path, rank: int) -> None:
 
 
 def write_failure(directory: Path, rank: int, message: str, exit_code: int, kind: str = "") -> None:
-    """Leave the reason why a process ends to the command. On a full disk the exit code alone has to do."""
+    """Leave the reason why a process ends for the command. On a full disk the exit code has to do."""
     with contextlib.suppress(OSError):
         files.write_json(_failure_file(directory, rank), asdict(Failure(message, exit_code, kind)))
 
@@ -150,7 +150,7 @@ def clear_early_end(directory: Path) -> None:
 
 
 def write_early_end(directory: Path, reason: str) -> None:
-    """Leave to the command why the run ends before its last step, as no signal and no failure make it."""
+    """Leave for the command why the run ends before its last step without a signal or a failure."""
     files.write_text(directory / RANKS / EARLY, reason)
 
 

@@ -28,18 +28,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the probabilities of a network are made and read, from validation images."""
+    """How logits of a network become probabilities, and these an answer, as found with validation images."""
 
     temperature: float | None = None
-    """What to divide its logits by; None where that makes nothing better."""
+    """The temperature that its logits are divided by; None where none is an improvement."""
     unknown_below: float | None = None
-    """Probability of the most probable class below which it does not know the picture; None: it answers always."""
+    """It gives no answer where its most probable class has less than this; None: it always answers."""
     accuracy: float | None = None
-    """Of the validation images above it."""
+    """Accuracy on the validation images that it answers."""
     coverage: float | None = None
-    """Their part of all."""
+    """The share of images that it answers."""
     test_accuracy: float | None = None
-    """The same of the test images; None of none."""
+    """The same two on the test images; None without any."""
     test_coverage: float | None = None
 
 
@@ -58,15 +58,15 @@ class Result:
     seconds: float
     """Seconds trained, over all attempts."""
     temperature: float | None = None
-    """Temperature: what the deployed network's logits are divided by for calibrated probabilities; None: by nothing."""
+    """The temperature that the deployed network's logits are divided by; None: they are not divided."""
     calibrations: dict[str, Calibration] = field(default_factory=dict)
-    """Network → how its probabilities are made and read."""
+    """Network → its calibration."""
     thresholds: dict[str, float] | None = None
     """Class → probability from which on the deployed network predicts it, where images have many labels."""
     exported: str | None = None
     """The exported file that is recommended."""
     ending: str | None = None
-    """Why the loop ended. This and what follows only a run has that was trained here, not one rebuilt from MLflow."""
+    """Why the loop ended. A run that was rebuilt from MLflow has neither this nor the fields below."""
     test_images: int = 0
     progress: Progress | None = None
     epochs: int = 0
@@ -77,7 +77,7 @@ class Result:
         """What decides between runs: the monitored metric of the best weights; where nothing was validated, on test."""
         if self.best is not None:
             return float(self.best)
-        # Runs of before have no loss among their final numbers.
+        # Runs of earlier versions have no loss among their final numbers.
         tested = self.test | self.final
         return float(tested.get(self.monitor.rpartition("/")[2], tested[headline(tested).name]))
 
@@ -106,7 +106,7 @@ def read(path: Path, whole: bool = False) -> Result | None:
     needed = {headline(result.final).name, *({"params"} if whole else ())}
     if needed <= result.final.keys() and not (whole and result.progress is None):
         return result
-    raise Damaged(f"{path} is damaged: it has not all of {', '.join(sorted(needed | {'progress'}))}. {REMEDY}")
+    raise Damaged(f"{path} is damaged: it needs {', '.join(sorted(needed | {'progress'}))}. {REMEDY}")
 
 
 class _Curves(TypedDict):
@@ -159,8 +159,10 @@ def per_class(path: Path) -> dict[str, Any]:
             columns = [part[key] for key in (_ToldOfMany if many else _Told).__annotations__]
             wide = [4 if many else len(parts["classes"])] * len(part["confusion"])
             is_whole = all(len(column) == len(parts["classes"]) for column in columns)
-            stored.require(is_whole and wide == [*map(len, part["confusion"])], f"{name} has not a row a class")
-            stored.require(_can_be_drawn(part, len(parts["classes"])), f"a curve of {name} is none")
+            stored.require(
+                is_whole and wide == [*map(len, part["confusion"])], f"{name} does not have one row for each class"
+            )
+            stored.require(_can_be_drawn(part, len(parts["classes"])), f"{name} has a curve that cannot be drawn")
         stored.require(not parts or parts.keys() >= {"classes", "student"}, "a part is missing in it")
     except (ValueError, KeyError) as error:
         raise Damaged(f"{path} is damaged: {error}. {stored.REMEDY}") from error

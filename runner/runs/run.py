@@ -81,8 +81,8 @@ class State:
     """Where a run stands."""
 
     status: str
-    """RUNNING, FINISHED, STOPPED_EARLY by the sweep it is of, FAILED, KILLED; DAMAGED; LOST where everything that could
-    have said so was killed."""
+    """RUNNING, FINISHED, STOPPED_EARLY by its sweep, FAILED, KILLED, DAMAGED, or LOST where all of its processes were
+    killed before one could note the end."""
     reason: str
     """Why it did not finish."""
     exit_code: int
@@ -152,7 +152,7 @@ def checkpoints(directory: Path) -> dict[str, str]:
 
 
 def _without_journal(directory: Path) -> dict[str, str]:
-    """The same of a run with a result whose journal says nothing of it: what such a run always ends with."""
+    """The same of a run whose journal does not say it but which has a result: what every such run ends with."""
     with contextlib.suppress(ConfigError, Damaged):
         if (directory / RESULT).is_file() and isinstance(store.read(directory / CONFIG).compression, cfg.Ptq):
             return {"final": QUANTIZED}
@@ -160,14 +160,14 @@ def _without_journal(directory: Path) -> dict[str, str]:
 
 
 def close_lost(directory: Path) -> dict[str, Any] | None:
-    """Note the end of a run whose processes are gone. The end where the journal cannot take it.
+    """Note the end of a run whose processes are gone; returns that event where the journal cannot be written.
 
     Nothing is noted of a run that has ended or still goes on.
     """
     if state(directory).status != "LOST":
         return None
     with locked(directory / LOCK, patience_s=0) as lock:
-        # Without the lock somebody goes on with it.
+        # Another process has the lock: it goes on with the run.
         if lock is None or _in_journal(directory).status != "LOST":
             return None
         reason = "the command that supervised the run was killed"
@@ -180,9 +180,9 @@ def close_lost(directory: Path) -> dict[str, Any] | None:
 
 
 def forget_refused(directory: Path) -> bool:
-    """Clear the directory of a run that failed before it had read its data, so that another one can be there.
+    """Clear the directory of a run that failed before it had read its data, to make room for another one.
 
-    Whether it was such a run. Its logs stay, and what trackers have of it.
+    Returns whether it was such a run. Its logs stay, and so does what trackers have of it.
     """
     if state(directory).status != "FAILED" or next(events(directory, kinds=EVENTS.keys() - BEFORE_DATA), None):
         return False

@@ -11,12 +11,12 @@ from .. import files
 from ..errors import Damaged
 from .sweep import STUDY
 
-#: The name of the only study in a file; of a trial, the number of its job, and the run that it is taken from.
+#: The name of the only study in a file; attributes of a trial: the number of its job, the run that it is taken from.
 NAME, JOB, ORIGIN = "search", "job", "from"
 
 
 class _Unlocked:
-    """In place of a lock: one command at a time has a sweep, and a lock of its own a kill would leave behind."""
+    """No lock: a sweep belongs to one command at a time, and a kill would leave a lock file behind."""
 
     def acquire(self) -> bool:
         return True
@@ -42,7 +42,7 @@ def create(directory: Path, directions: list[Any]) -> Any:
 
 
 def load(directory: Path) -> Any | None:
-    """The study in the folder of a sweep, to be read; None where none is, it is damaged, or Optuna is missing."""
+    """The study in the folder of a sweep, to be read; None where there is none, it is damaged or Optuna is missing."""
     if not (directory / STUDY).is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""The folder of a sweep: which jobs it has, which command has it, and what that one tells its jobs."""
+"""The folder of a sweep: its jobs, the command that runs it, and what this command tells the jobs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ..files.disk_errors import disk_error
 from ..processes import locked
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
 
-#: What a folder's name has in place of anything but these.
+#: What is replaced in the name of a job's folder, and what such a name begins with.
 PLAIN = re.compile(r"[^A-Za-z0-9._]+")
 NUMBERED = re.compile(r"[0-9]+(_|$)")
 #: Overrides that say how a sweep is run, not what it is.
 OWN = ("sweep.", "hydra.", "hydra/", "launch.")
 #: Keys in which the runs of one configuration may differ.
 REPEATS = ("train.seed", "data.fold", "data.split_seed")
-#: In a sweep's folder: the lock of its command, the signal that its jobs are to end for, why jobs were not started.
+#: In a sweep's folder: the lock of its command, the signal that ends its jobs, why jobs were not started.
 COMMAND, STOP, REFUSED = ".command.lock", ".stop", ".refused.jsonl"
 #: Accuracy, latency and size of the jobs; the page that compares them, also as Markdown.
 PLOT, REPORT, SUMMARY = "accuracy_latency.png", "report.html", "report.md"
@@ -55,7 +55,7 @@ class Sweep:
     shared: list[str]
     """Those of them that all jobs have."""
     launcher: str = ""
-    """The class that starts its jobs, this time."""
+    """The class of Hydra's launcher that starts its jobs this time."""
     outlives: bool = False
     """Whether its jobs go on when the command that started them is gone, as those of a cluster's queue do."""
     at_once: int = 1
@@ -82,9 +82,9 @@ def digest(overrides: list[str]) -> str:
 
 @contextlib.contextmanager
 def lock_sweep(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
-    """Within the context a sweep is this command's.
+    """Within the context a sweep belongs to this command alone.
 
-    Its folder is made, or found again. A sweep that comes to no job takes with it what it made, and nothing else.
+    Its folder is made, or used again. Where no job is begun, what was made is removed, and nothing else.
     Errors: ConfigError where it is not to be resumed, another command has it, or files would be overwritten.
     """
     if not _holds_a_sweep(directory):
@@ -115,7 +115,7 @@ def lock_sweep(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
 
 
 def _holds_a_sweep(directory: Path) -> bool:
-    """Whether a folder is of a sweep: one whose file is damaged still has its jobs."""
+    """Whether a folder is a sweep's, also if its file is damaged: it still has its jobs."""
     try:
         read(directory)
     except Damaged:
@@ -168,13 +168,13 @@ def read(directory: Path) -> Sweep:
 
 
 def ask_to_stop(directory: Path, number: int) -> None:
-    """Let every job of a sweep end for a signal: those of other processes and machines see it in its folder."""
+    """Ask every job of a sweep to end as by a signal; jobs in other processes and machines find that in its folder."""
     with contextlib.suppress(OSError):
         files.write_text(directory / STOP, str(number))
 
 
 def asked_to_stop(directory: Path) -> int:
-    """The signal that the jobs of a sweep are to end for; SIGTERM where the command they belong to is gone; else 0."""
+    """The signal as by which the jobs of a sweep should end: SIGTERM where their command is gone; 0 for none."""
     with contextlib.suppress(OSError, ValueError, Damaged):
         if 128 + (number := int(stored.read_text(directory / STOP) or "")) in STOPPED:
             return number
@@ -198,8 +198,8 @@ def is_swept(directory: Path) -> bool:
 def folder_name(directory: str, number: int, overrides: Iterable[str]) -> str:
     """Name of a job's folder: its number and the overrides that it does not share with the others.
 
-    `0_mode-cls_optimizer.lr-0.01`: letters, digits, `.`, `-` and `_` alone, so that neither a shell nor an override
-    wants quotes around it, and 120 of them at most.
+    `0_mode-cls_optimizer.lr-0.01`: at most 120 letters, digits, `.`, `-` and `_`, so that neither a shell nor an
+    override needs quotes.
     """
     path = Path(directory) / SWEEP
     shared = read(Path(directory)).shared if path.is_file() else []
@@ -208,13 +208,13 @@ def folder_name(directory: str, number: int, overrides: Iterable[str]) -> str:
     ]
     name = "_".join([str(number), *(PLAIN.sub("-", text).strip("-") for text in own)])
     earlier = f"{number}_{','.join(own).replace(os.sep, '-')}"[:120].rstrip(" ._,")
-    # What versions before this one called it, where such a sweep is resumed. They could not make longer ones either.
+    # A sweep of an earlier version is resumed under the name that it has.
     is_known = len(os.fsencode(earlier)) <= files.LONGEST_NAME and is_job(Path(directory) / earlier)
     return earlier if is_known else name[:120].rstrip("._-")
 
 
 def prefix(directory: Path) -> str:
-    """`[3] `, before the lines of a job whose launcher runs others beside it; empty for all other runs."""
+    """`[3] ` before the lines of a job that runs beside others; empty for all other runs."""
     return f"[{directory.name.partition('_')[0]}] " if device.AT_ONCE in os.environ else ""
 
 
@@ -254,7 +254,7 @@ def note_refusal(directory: Path, overrides: list[str], error: UserError) -> Non
     if (directory / CONFIG).exists() or (directory.is_dir() and not is_job(directory) and any(directory.iterdir())):
         return
     directory.mkdir(parents=True, exist_ok=True)
-    # What was refused for a secret in it does not stand in files either.
+    # Overrides that were refused for a secret in them are not written to a file either.
     shown = list(map(credentials.without, overrides))
     files.write_text(directory / OVERRIDES, yaml.safe_dump(shown))
     journal = Journal(directory)
@@ -264,7 +264,7 @@ def note_refusal(directory: Path, overrides: list[str], error: UserError) -> Non
 
 def refusals(directory: Path) -> dict[str, Refusal]:
     """Job's folder → why it was not started, of those that this command could not start."""
-    # What is damaged in it is missing: the folder of a job says it too.
+    # A damaged entry is left out: the folder of the job has the reason as well.
     with contextlib.suppress(Damaged):
         lines = (stored.read_bytes(directory / REFUSED) or b"").splitlines()
         return {refusal.job: refusal for line in lines if (refusal := stored.fitting(line, Refusal))}

@@ -1,4 +1,4 @@
-"""What was delivered of a run, and where: `mlflow.json`, and the same of other trackers."""
+"""What of a run was delivered, and where: `mlflow.json`, and the same for other trackers."""
 
 from __future__ import annotations
 

@@ -215,10 +215,10 @@ def test_the_users_code_cannot_end_a_run_as_a_signal_or_as_done(here, tmp_path, 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["model=mobilenet_v3_small_x0_5"], "model.scale: it has 0.35, wanted is 0.5"),
-        (["mode=cls_distill"], "mode.kind: it has cls, wanted is cls_distill"),
-        (["optimizer=sgd"], "optimizer.kind: it has adamw, wanted is sgd"),
-        (["augment.flip=true"], "augment.flip: it has False, wanted is True"),
+        (["model=mobilenet_v3_small_x0_5"], "model.scale: the run has 0.35, this command 0.5"),
+        (["mode=cls_distill"], "mode.kind: the run has cls, this command cls_distill"),
+        (["optimizer=sgd"], "optimizer.kind: the run has adamw, this command sgd"),
+        (["augment.flip=true"], "augment.flip: the run has False, this command True"),
     ],
 )
 @pytest.mark.parametrize("where", ["auto", "run"])

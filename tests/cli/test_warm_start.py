@@ -82,14 +82,14 @@ def test_a_run_is_a_trial_with_its_values_of_the_space(earlier, composed):
 @pytest.mark.parametrize(
     ("changed", "value", "reason"),
     [
-        ("optimizer.lr=0.5", 0.7, "its optimizer.lr is 0.5, which is not in the space"),
-        ("train.epochs=3", 0.7, "its train.epochs is 3, which is not in the space"),
-        ("loss=focal", 0.7, "its loss is focal, which is not among the choices"),
-        ("++optimizer.lr_scale={}", 0.7, "it has no number for optimizer.lr_scale@backbone.*"),
+        ("optimizer.lr=0.5", 0.7, "optimizer.lr=0.5 is not in the space"),
+        ("train.epochs=3", 0.7, "train.epochs=3 is not in the space"),
+        ("loss=focal", 0.7, "loss=focal is not among the choices"),
+        ("++optimizer.lr_scale={}", 0.7, "no number for optimizer.lr_scale@backbone.*"),
         ("data=synthetic", 0.7, "data.kind is synthetic, not digits"),
-        ("train.monitor=val/loss", 0.7, "it monitored val/loss"),
-        ("train.seed=3", None, "it is FAILED"),
-        ("train.seed=3", float("nan"), "it monitored is not a number"),
+        ("train.monitor=val/loss", 0.7, "train.monitor=val/loss"),
+        ("train.seed=3", None, "status FAILED"),
+        ("train.seed=3", float("nan"), "the monitored metric is not a number"),
     ],
 )
 def test_what_does_not_compare_is_left_out_with_the_reason(earlier, composed, changed, value, reason):
@@ -107,14 +107,14 @@ def test_a_point_beside_its_rounding_is_the_point(earlier, composed):
     folder = earlier((["optimizer.weight_decay=0.30000000000000004"], 0.75), (["optimizer.weight_decay=0.31"], 0.5))
     [trial], left_out = warm_start.trials(folder, composed(), cfg.Optuna(), space)
     assert trial.params == {"optimizer.weight_decay": 0.3}
-    assert list(left_out) == ["its optimizer.weight_decay is 0.31, which is not in the space"]
+    assert list(left_out) == ["optimizer.weight_decay=0.31 is not in the space"]
 
 
 def test_what_optuna_does_not_take_is_left_out(earlier, composed):
     space = {"optimizer.lr": spaces.Dimension((), 1, 8, log=True, integer=True)}
     found, left_out = warm_start.trials(earlier((["optimizer.lr=2.5"], 0.75)), composed(), cfg.Optuna(), space)
     assert not found
-    assert "it is none of this space" in next(iter(left_out))
+    assert "it does not fit the space" in next(iter(left_out))
 
 
 def test_a_search_begins_with_them_once_and_counts_only_its_own_jobs(earlier, composed, tmp_path, capsys):
@@ -127,7 +127,7 @@ def test_a_search_begins_with_them_once_and_counts_only_its_own_jobs(earlier, co
         one.begin_with(composed())
     assert [trial.value for trial in one.study.trials] == [0.75]
     said = capsys.readouterr().out
-    assert "the search begins with 1 of its jobs. Left out: 1 because it is FAILED" in said
+    assert "the search begins with 1 of its jobs. Left out: 1 (status FAILED)" in said
 
     class Launcher:
         def launch(self, jobs, initial_job_idx):

@@ -155,7 +155,7 @@ def test_a_label_without_test_images_has_no_average_precision(place):
     assert results.per_class(folder / "scarce.json")["student"]["average_precision"][0] is None
     details["student"]["threshold"].pop()
     (folder / "damaged.json").write_text(json.dumps(details))
-    with pytest.raises(Damaged, match="student has not a row a class"):
+    with pytest.raises(Damaged, match="student does not have one row for each class"):
         results.per_class(folder / "damaged.json")
 
 

@@ -173,7 +173,7 @@ def test_a_job_that_is_refused_keeps_its_result_and_fails_the_command(tmp_path):
     again = run(*sweep, cwd=tmp_path)
     assert again.returncode == 2
     assert again.stdout.count("FAILED") == 1
-    assert again.stdout.count("optimizer.beta1: it has 0.5, wanted is 0.9") == 2
+    assert again.stdout.count("optimizer.beta1: the run has 0.5, this command 0.9") == 2
     assert len(list((tmp_path / "sweep").glob("*/result.json"))) == 2
 
 
