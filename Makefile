@@ -46,7 +46,7 @@ run: $(INSTALLED)
 	$(BIN)/python -m runner experiment=digits/best $(ARGS)
 
 test: $(DEVELOPMENT) lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
 
 test-all: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)

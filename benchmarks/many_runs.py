@@ -109,7 +109,7 @@ def write_sweep(folder: Path, runs: int, points: int) -> None:
         write_run(name, text.replace("\n  seed: 0\n", f"\n  seed: {seed}\n", 1), overrides, points, number)
 
 
-#: What a long journal is read for.
+#: What a long journal is read for. Of MLflow's points, SQLite takes some thousands a second.
 USES = {
     "listed": "from runner.cli.verbs.runs import describe; describe(Path(sys.argv[1]))",
     "drawn": "from runner.report import subject; subject.read(Path(sys.argv[1]), '1', 'run').curves",
@@ -123,6 +123,10 @@ USES = {
     "sent to TensorBoard": (
         "from runner.config import Config, TensorBoard; from runner.tracking.tracker import build; "
         "build(Path(sys.argv[1]), Config(), 'tensorboard', TensorBoard(), print).replay()"
+    ),
+    "sent to MLflow": (
+        "from runner.config import Config, Mlflow; from runner.tracking.tracker import build; "
+        "build(Path(sys.argv[1]), Config(), 'mlflow', Mlflow(uri=f'sqlite:///{sys.argv[1]}/mlflow.db'), print).replay()"
     ),
 }
 

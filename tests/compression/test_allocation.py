@@ -121,9 +121,9 @@ def test_taylor_leaves_modes_gradients_and_chance_alone():
     network.bn1.weight.stop_gradient = True
 
     def state():
-        values = {name: value.numpy().tolist() for name, value in network.state_dict().items()}
+        values = {name: value.numpy().tobytes() for name, value in network.state_dict().items()}
         gradients = {
-            name: None if p.grad is None else p.grad.numpy().tolist() for name, p in network.named_parameters()
+            name: None if p.grad is None else p.grad.numpy().tobytes() for name, p in network.named_parameters()
         }
         frozen = [p.stop_gradient for p in network.parameters()]
         return values, gradients, frozen, [layer.training for layer in network.sublayers()], seeding.state()

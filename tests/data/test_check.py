@@ -293,13 +293,16 @@ def test_twenty_thousand_files_are_looked_at_in_seconds(tmp_path):
                 (folder / f"{number}.jpg").write_bytes(content)
     config = config_of(tmp_path / "set")
     source = load(config)
-    seconds = []
+    files = sorted((tmp_path / "set").glob("*/*/*"))
+    began = time.process_time()
+    for path in files:
+        path.read_bytes()
+    reading = time.process_time() - began
     for _ in range(2):
         began = time.process_time()
         assert check.inspect(source, config).broken == []
-        seconds.append(time.process_time() - began)
-    # A million files are to be looked at in half a minute, by one core.
-    assert max(seconds) < 20_000 * 30e-6
+        # A million files are to be looked at in half a minute, by one core: reading one takes 13 µs.
+        assert time.process_time() - began < 3 * reading
 
 
 @pytest.mark.parametrize("layout", ["folder", "list"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -81,6 +83,22 @@ class Slurm:
     def _start(self, *command):
         with (self.folder / f"{len(self.daemons)}.{command[0]}.log").open("wb") as log:
             self.daemons.append(subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | self.environment))
+
+    def lose(self, node, processes):
+        """Kill a node's daemon and its jobs, as a loss of power does, and have the controller know at once."""
+        [daemon] = [daemon for daemon in self.daemons if node in daemon.args]
+        for number in (daemon.pid, *processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        self.command("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
+
+    def let_waiting_jobs_start(self):
+        """How many jobs there are still; those that were put back, and wait for two minutes, may start."""
+        jobs = self.command("squeue", "-h", "-r", "-o", "%i %T %r").splitlines()
+        for job, _, reason in map(str.split, jobs):
+            if reason == "BeginTime":
+                self.command("scontrol", "update", f"JobId={job}", "StartTime=now")
+        return len(jobs)
 
     def command(self, *words):
         """The output of one of SLURM's commands."""
