@@ -42,6 +42,19 @@ def is_queue(target: str) -> bool:
     return target.endswith(".SlurmLauncher")
 
 
+def joins_cluster(launcher: Any) -> bool:
+    """Whether a launcher's jobs run where other machines, or earlier commands, started its processes."""
+    return launcher._target_.endswith(".RayLauncher") and bool(launcher.ray.init.get("address"))
+
+
+def needed(launcher: Any) -> list[str]:
+    """Further overrides without which a launcher would not work."""
+    # Hydra's plugin (1.2.2) sets it where it is missing, and Ray (2.60) refuses it where it joins a cluster.
+    if joins_cluster(launcher) and "object_store_memory" not in launcher.ray.init:
+        return ["+hydra.launcher.ray.init.object_store_memory=null"]
+    return []
+
+
 def at_once(launcher: Any, jobs: int) -> int:
     """How many of so many jobs run beside each other on one machine."""
     cores = device.cores()

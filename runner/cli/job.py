@@ -126,6 +126,7 @@ def _job(command: Command, composed: DictConfig, directory: Path, overrides: lis
     swept = sweep.read(directory.parent)
     elsewhere = engines.is_elsewhere(swept.launcher)
     if elsewhere:
+        os.chdir(HydraConfig.get().runtime.cwd)
         _join_sweep(swept)
     try:
         if number := sweep.asked_to_stop(directory.parent):

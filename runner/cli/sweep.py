@@ -47,14 +47,14 @@ def run(command: Command, flags: list[str], overrides: list[str]) -> int:
     Errors: ConfigError for a sweep that cannot be run, RunFailed for one that was stopped or whose launcher gave up.
     """
     try:
-        directory, planned, resume = plan_sweep(overrides)
+        directory, planned, resume, further = plan_sweep(overrides)
     except Exception as error:
         raise compose.explain(error, overrides) from error
     if engines.is_elsewhere(planned.launcher):
         processes.run_in_shielded_child(functools.partial(sweep.ask_to_stop, directory))
     _quieten()
     try:
-        return _run(command, flags, overrides, directory, planned, resume)
+        return _run(command, flags, [*overrides, *further], directory, planned, resume)
     except (FileNotFoundError, Damaged) as error:
         if (directory / SWEEP).exists():
             raise
@@ -99,8 +99,8 @@ def _run(
     return exit_code or (command.failures[0].exit_code if command.failures else 0)
 
 
-def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool]:
-    """The folder of a sweep, what is to stand in it, and whether the folder may be there.
+def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]]:
+    """The folder of a sweep, what is to stand in it, whether the folder may be there, and what its launcher needs.
 
     Errors: ConfigError for what all its jobs share, DataError for images that are not there.
     """
@@ -156,6 +156,9 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool]:
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
         directory = directory / sweep.digest(overrides)
     launcher = composed.hydra.launcher
+    if engines.joins_cluster(launcher):
+        # Its processes stand in folders of their own.
+        directory = directory.absolute()
     has_one_set = not any(key.lstrip("+").startswith(OF_DATA) for key in varied)
     # Machines of a queue have images of their own, and jobs that are complete need none.
     if config and has_one_set and not engines.is_queue(launcher._target_) and not settings.resume:
@@ -166,7 +169,7 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool]:
     planned = sweep.Sweep(
         sweep.new_id(overrides), overrides, shared, launcher._target_, engines.is_queue(launcher._target_), at_once
     )
-    return directory, planned, settings.resume
+    return directory, planned, settings.resume, engines.needed(launcher)
 
 
 def _check(overrides: list[str]) -> cfg.Config | None:

@@ -120,7 +120,7 @@ def compose_run(overrides):
         compose.register()
         Path("RUN").mkdir()
         planned = [word for word in overrides if word != "-m"]
-        _, planned_sweep, _ = sweep.plan_sweep(planned)
+        _, planned_sweep, *_ = sweep.plan_sweep(planned)
         begins = ("+sweep/optuna=", "experiment=search/")
         assert any("," in word or "range(" in word or word.startswith(begins) for word in planned_sweep.overrides)
         return

@@ -47,6 +47,26 @@ def is_installed():
     return os.geteuid() == 0 and all(shutil.which(program) for program in PROGRAMS)
 
 
+def _processes_with(word):
+    """Those that have a word such as `NAME=value` in their environment."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if word.encode() in (place / "environ").read_bytes().split(b"\0"):
+                yield int(place.name)
+
+
+def _parent(process):
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def _name(process):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    return ""
+
+
 class Slurm:
     """Within the context there is a SLURM; `environment` is what its commands need."""
 
@@ -84,10 +104,13 @@ class Slurm:
         with (self.folder / f"{len(self.daemons)}.{command[0]}.log").open("wb") as log:
             self.daemons.append(subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | self.environment))
 
-    def lose(self, node, processes):
+    def lose(self, node):
         """Kill a node's daemon and its jobs, as a loss of power does, and have the controller know at once."""
         [daemon] = [daemon for daemon in self.daemons if node in daemon.args]
-        for number in (daemon.pid, *processes):
+        jobs = list(_processes_with(f"SLURMD_NODENAME={node}"))
+        # Those that start jobs would tell the controller of their end.
+        starters = [parent for parent in map(_parent, jobs) if _name(parent) == "slurmstepd"]
+        for number in (daemon.pid, *starters, *jobs):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
         self.command("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -21,16 +20,6 @@ PATIENCE_S = 120 + 15 * JOBS
 
 def results(folder):
     return len(list(folder.glob("sweep/*/result.json")))
-
-
-def processes_with(word):
-    """Those that have a word such as `NAME=value` in their environment, but this one."""
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if word.encode() in (place / "environ").read_bytes().split(b"\0") and int(place.name) != os.getpid():
-                yield int(place.name)
-        except OSError:
-            continue
 
 
 def assert_complete(folder, code, said):
@@ -56,7 +45,7 @@ def test_slurm_loses_a_node(tmp_path, tmp_path_factory):
         launcher = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=4"]
         command = start(*SWEEP, *launcher, cwd=tmp_path, env=cluster.environment)
         wait_until(lambda: results(tmp_path) >= JOBS // 6, PATIENCE_S, command)
-        cluster.lose("n2", processes_with("SLURMD_NODENAME=n2"))
+        cluster.lose("n2")
         assert results(tmp_path) < JOBS
         # SLURM holds what it has put back for two minutes.
         wait_until(lambda: cluster.let_waiting_jobs_start() == 0 or command.poll() is not None, PATIENCE_S)

@@ -1,0 +1,26 @@
+"""What launchers are like, and what they need besides what a user says."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.cli import compose, sweep
+
+RAY = ["name=many", "train.seed=0,1", "hydra/launcher=ray", "hydra.sweep.dir=sweep"]
+ADDRESS = "+hydra.launcher.ray.init.address=10.0.0.1:6379"
+MEMORY = "+hydra.launcher.ray.init.object_store_memory"
+
+
+@pytest.mark.parametrize(
+    ("further", "absolute", "needed"),
+    [
+        ([], False, []),
+        ([ADDRESS], True, [f"{MEMORY}=null"]),
+        ([ADDRESS, f"{MEMORY}=null"], True, []),
+    ],
+)
+def test_a_cluster_of_rays_is_joined_without_settings_of_its_own_and_finds_the_folder(further, absolute, needed):
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    compose.register()
+    directory, _, _, added = sweep.plan_sweep([*RAY, *further])
+    assert (directory.is_absolute(), added) == (absolute, needed)
