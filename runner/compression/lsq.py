@@ -18,18 +18,23 @@ def quantize_and_calibrate(
     network: nn.Layer,
     settings: cfg.LearntQuantization,
     images: Iterable[Tensor],
+    trained: bool,
     report: weight_bits.Report = lambda _text: None,
 ) -> None:
     """Simulate integers in every chosen layer, in place; ranges begin where the mean squared error is least.
 
     images: batches, each float32 [n, C, H, W]. (The paper begins with 2·E|v| / √Q for the step, which only suits
-    few bits: with 8 it is three times too wide.) Errors: ConfigError for patterns that match nothing, and where no
-    layer can be quantized.
+    few bits: with 8 it is three times too wide.) Without `trained` weights activations are normalised by each batch, as
+    training will: by running averages that begin at 0 and 1 they grow smaller with every layer, ranges of them clip
+    nearly everything, and the first gradients of ranges are a billion times too large. Errors: ConfigError for patterns
+    that match nothing, and where no layer can be quantized.
     """
     names = ranges.quantizable(network, settings)
     few, images = ranges.peek(images, max(1, weight_bits.images_needed(settings)))
     bits = weight_bits.chosen(network, settings, names, few, report)
-    measured = ranges.measure(network, names, images, settings.activation_bits, cfg.Algorithm.mse)
+    measured = ranges.measure(
+        network, names, images, settings.activation_bits, cfg.Algorithm.mse, batch_statistics=not trained
+    )
     values = _values_of_an_image(network, names, few[0])
     qat.quantize(network, settings)
     qat.set_weights(network, settings, bits)

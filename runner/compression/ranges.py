@@ -45,11 +45,12 @@ def measure(
     bits: int,
     algorithm: cfg.Algorithm = cfg.Algorithm.abs_max,
     percentile: float = 1.0,
+    batch_statistics: bool = False,
 ) -> dict[str, float]:
     """Layer → the magnitude that bounds its input, over all images, in eval mode; nothing of the network changes.
 
-    images: batches, each float32 [n, 3, S, S]. Errors: ConfigError for a layer that is never called, and for one whose
-    inputs are not finite.
+    With `batch_statistics` normalisation goes by each batch, as in training. images: batches, each float32
+    [n, 3, S, S]. Errors: ConfigError for a layer that is never called, and for one whose inputs are not finite.
     """
     layers = dict(network.named_sublayers())
     calibrators: dict[str, slim.Calibrator | Histogram] = {
@@ -71,7 +72,7 @@ def measure(
         layers[name].register_forward_pre_hook(lambda layer, inputs, own=name: observe(own, layer, inputs[0]))
         for name in names
     ]
-    with evaluating(network, hooks):
+    with evaluating(network, hooks, batch_statistics):
         for batch in images:
             network(batch)
     if unused := [name for name in names if name not in called]:

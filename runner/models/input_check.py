@@ -56,14 +56,17 @@ def _refusing_empty_maps(network: nn.Layer) -> list[Any]:
 
 
 @contextmanager
-def evaluating(network: nn.Layer, hooks: Iterable[Any]) -> Iterator[None]:
+def evaluating(network: nn.Layer, hooks: Iterable[Any], batch_statistics: bool = False) -> Iterator[None]:
     """Within the context a network is in eval mode, without gradients; hooks on its layers go with the context.
 
-    `hooks` are what Paddle returned for them. Afterwards all is as `preserved` says.
+    `hooks` are what Paddle returned for them. With `batch_statistics` normalisation goes by each batch, as in training:
+    the running averages of a network that was never trained say nothing. Afterwards all is as `preserved` says.
     """
     try:
         with preserved(network), paddle.no_grad():
             network.eval()
+            for layer in network.sublayers(include_self=True):
+                layer.training = batch_statistics and isinstance(layer, nn.layer.norm._BatchNormBase)
             yield
     finally:
         for hook in hooks:

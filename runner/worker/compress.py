@@ -59,7 +59,7 @@ def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantiz
         case cfg.TrainedQuantization():
             compression.qat.quantize_and_calibrate(network, settings, images, trained, report)
         case cfg.LearntQuantization():
-            compression.lsq.quantize_and_calibrate(network, settings, images, report)
+            compression.lsq.quantize_and_calibrate(network, settings, images, trained, report)
         case _:
             names = compression.ranges.quantizable(network, settings)
             compression.bits.check(network, settings, names)

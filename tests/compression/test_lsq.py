@@ -41,14 +41,14 @@ def images(seed=0, count=8):
 def small(seed=0, **settings):
     paddle.seed(seed)
     network = Small()
-    lsq.quantize_and_calibrate(network, cfg.LearntQuantization(**settings), [images(1), images(2)])
+    lsq.quantize_and_calibrate(network, cfg.LearntQuantization(**settings), [images(1), images(2)], trained=True)
     return network
 
 
-def quantized(seed=0, **settings):
+def quantized(seed=0, trained=True, **settings):
     paddle.seed(seed)
     network = models.build(SMALL, 10)
-    lsq.quantize_and_calibrate(network, cfg.LearntQuantization(**settings), [images(1), images(2)])
+    lsq.quantize_and_calibrate(network, cfg.LearntQuantization(**settings), [images(1), images(2)], trained)
     return network
 
 
@@ -156,11 +156,25 @@ def test_faster_layers_round_alike():
 
 
 @pytest.mark.parametrize("bits", [4, 8])
+def test_ranges_of_an_untrained_network_begin_where_training_needs_them(bits):
+    network = quantized(trained=False, weight_bits=bits)
+    before = {name: value.numpy() for name, value in lsq.learnt(network).items()}
+    averages = {name: value.numpy() for name, value in network.state_dict().items() if name.endswith("_variance")}
+    assert all((value == 1).all() for value in averages.values())
+    optimizer = paddle.optimizer.SGD(0.003, parameters=network.parameters())
+    network.train()
+    F.cross_entropy(network(images(3)), paddle.arange(8)).backward()
+    optimizer.step()
+    for name, value in lsq.learnt(network).items():
+        assert (np.abs(value.numpy() / before[name] - 1) < 0.5).all(), name
+
+
+@pytest.mark.parametrize("bits", [4, 8])
 def test_the_file_has_the_learnt_ranges_exactly(tmp_path, monkeypatch, bits):
     paddle.seed(0)
     network = Small()
     batch = paddle.randn([16, 3, 8, 8])
-    lsq.quantize_and_calibrate(network, cfg.LearntQuantization(weight_bits=bits), [batch])
+    lsq.quantize_and_calibrate(network, cfg.LearntQuantization(weight_bits=bits), [batch], trained=True)
     for value in lsq.learnt(network).values():
         value.set_value(value * 0.9)
     network.eval()
@@ -197,7 +211,7 @@ class Odd(Small):
 
 
 WAYS = {
-    "lsq": (lsq.quantize_and_calibrate, cfg.LearntQuantization, ()),
+    "lsq": (lsq.quantize_and_calibrate, cfg.LearntQuantization, (True,)),
     "qat": (qat.quantize_and_calibrate, cfg.TrainedQuantization, (True,)),
     "ptq": (ptq.quantize_and_calibrate, cfg.CalibratedQuantization, ()),
 }

@@ -42,7 +42,7 @@ def happened(directory):
 def test_a_job_of_a_sweep_that_slurm_preempts_goes_on_from_its_checkpoint(cluster, tmp_path):
     sweep = [*SLOW, "-m", "train.seed=0,1", "hydra.sweep.dir=sweep", "hydra/launcher=slurm"]
     command = start(*sweep, "hydra.launcher.cpus_per_task=1", cwd=tmp_path, env=cluster.environment | {"STEP_S": "0.2"})
-    first, second = (tmp_path / "sweep" / f"{number}_train.seed={number}" for number in range(2))
+    first, second = (tmp_path / "sweep" / f"{number}_train.seed-{number}" for number in range(2))
     wait_until(lambda: has_logged(first, 2) and has_logged(second, 2), process=command)
     array = cluster.command("squeue", "-h", "-o", "%F").split()[0]
     cluster.command("scancel", "--signal=USR2", f"{array}_0")
