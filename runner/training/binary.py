@@ -1,4 +1,4 @@
-"""Losses of images with many labels: each class is decided by itself. All are means over images and classes."""
+"""Multi-label losses: each class is an independent binary decision. All are means over images and classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from .losses import Classes, HardLoss, class_weights
 
 
 def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
-    """The loss that the config chooses, of labels uint8 [N, K]. Errors: ConfigError for other classes."""
+    """The multi-label loss that the config chooses; labels are uint8 [N, K].
+
+    Errors: ConfigError for class weights that do not fit the classes.
+    """
     weights = None
     if isinstance(config, cfg.WeightedLoss) and config.class_weights is not None:
         assert classes is not None
@@ -32,7 +35,7 @@ def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
 
 
 def positive_weights(wanted: object, classes: Classes) -> np.ndarray:
-    """Factors of the classes where an image has them, float64 [K], that `loss.class_weights` means.
+    """The factors of positive labels that `loss.class_weights` means, one a class: float64 [K].
 
     `auto` is (N - n) / n for a class that n of N images have, 1 for one that none has. Errors: as in `class_weights`.
     """
@@ -78,19 +81,19 @@ def asymmetric(
     if weights is not None:
         positive = positive * weights.astype(positive.dtype)
     shifted = paddle.clip(present.exp() - margin, min=0)
-    # Of 1 - p as it is nothing is lost where p is almost 1.
+    # log(1 - p) without a margin keeps its precision where p is almost 1.
     rest = paddle.log(1 - shifted) if margin else absent
     chosen = labels.astype(present.dtype)
     return -(chosen * positive + (1 - chosen) * _power(shifted, gamma_negative) * rest).mean()
 
 
 def _power(values: Tensor, gamma: float) -> float | Tensor:
-    # At 0 an exponent below 1 would have an infinite slope, and one of 0 a slope that is no number.
+    # At 0 an exponent below 1 would have an infinite slope, and an exponent of 0 a NaN one.
     return paddle.clip(values, min=1e-12) ** gamma if gamma else 1.0
 
 
 def kl_divergence(logits: Tensor, peer: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(peer ‖ network) of each label's yes or no, mean over images and classes; both float [N, K]."""
+    """Binary KL(peer ‖ network) of each label, mean over images and classes; both float [N, K]."""
     present, absent = log_probabilities(logits / temperature)
     peer_present, peer_absent = log_probabilities(peer / temperature)
     return (peer_present.exp() * (peer_present - present) + peer_absent.exp() * (peer_absent - absent)).mean()

@@ -1,4 +1,4 @@
-"""How much of a run's time is spent, where it ends by the clock."""
+"""The time budget of a run with `train.max_minutes`: how much of it is spent, and how many steps it allows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Clock:
-    """A budget of time, and how many optimizer steps that will be."""
+    """A time budget, and the number of optimizer steps that fit into it."""
 
     def __init__(
         self,
@@ -20,23 +20,24 @@ class Clock:
         """`earlier`: seconds spent before a resumption; `most`: optimizer steps at which the run ends in any case."""
         self.budget, self.earlier, self.most, self.now = 60 * minutes, earlier, most, now
         self.reserve = reserve
-        """Seconds that the last validation will take: what the one before it took."""
+        """Seconds set aside for the last validation: what the one before it took."""
         self.began = now()
 
     def start(self) -> None:
-        """Training begins, or goes on."""
+        """Training begins, or resumes."""
         self.began = self.now()
 
     @property
     def spent(self) -> float:
-        """Seconds of the budget that are gone."""
+        """Seconds of the budget that are spent."""
         return self.earlier + self.now() - self.began
 
     def steps(self, step: int, spent: float) -> int:
-        """Steps of the whole run, of which `step`, one or more, took so many seconds; `step` when the time is up.
+        """Steps of the whole run if its first `step` (at least 1) took `spent` seconds; `step` itself when the time is
+        up.
 
-        The part of the steps that is done is the part of the time that is gone, so that what follows the steps follows
-        the clock.
+        The fraction of steps done equals the fraction of time spent, so schedules that follow steps also follow the
+        clock.
         """
         available = max(self.budget - self.reserve, 1e-9)
         left = spent < available

@@ -1,4 +1,4 @@
-"""ROC curves, precision over recall and reliability: what a report draws of probabilities, with few points."""
+"""ROC, precision-recall and reliability curves for the report, thinned to few points."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 
 from ..metrics import CALIBRATION_BINS, CONFIDENCE_UNIT, Scores, average_precision
 
-#: Classes that have curves, and points that a curve has.
+#: Most classes that have curves, and most points of a curve.
 CLASSES, POINTS = 10, 100
-#: Digits behind the point, more than a picture shows.
+#: Decimal places, more than a picture shows.
 DIGITS = 4
 
 
 def of_classes(scores: Scores) -> list[dict[str, Any]]:
-    """Curves of the classes that are told from the others worst: `label`, `roc` and `precision_recall`, [[x, y], …].
+    """Curves of the classes with the lowest average precision: `label`, `roc` and `precision_recall`, [[x, y], …].
 
-    A class without images, or with all of them, has none.
+    A class that no image has, or every image, has no curve.
     """
     both = [label for label, (own, others) in enumerate(scores.ranking) if own.any() and others.any()]
     worst = sorted(both, key=lambda label: average_precision(*scores.ranking[label]))[:CLASSES]
@@ -32,7 +32,7 @@ def of_classes(scores: Scores) -> list[dict[str, Any]]:
 
 
 def of_all_labels(scores: Scores) -> dict[str, list[list[float]]]:
-    """The curves of many labels, micro-averaged: each label of each image is a decision. None without both kinds."""
+    """Micro-averaged curves of multi-label images: each label of each image is a decision. Empty without both kinds."""
     _, own, others = _pooled(scores)
     if not own.any() or not others.any():
         return {}
@@ -40,7 +40,7 @@ def of_all_labels(scores: Scores) -> dict[str, list[list[float]]]:
 
 
 def reliability_of_labels(scores: Scores) -> list[list[float]]:
-    """Of each fifteenth of the probabilities of many labels: decisions, part that has the label, mean probability."""
+    """For each bin of multi-label probability: number of decisions, fraction positive, mean probability."""
     values, own, others = _pooled(scores)
     places = np.ceil(values.astype(np.float64) * CALIBRATION_BINS).astype(int).clip(1, CALIBRATION_BINS) - 1
     counts, having, sums = (
@@ -51,7 +51,7 @@ def reliability_of_labels(scores: Scores) -> list[list[float]]:
 
 
 def _pooled(scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities of all classes, rising, float32 [B]; labels with each that are and that are not, int64 [B]."""
+    """Distinct probabilities, ascending, float32 [B], and at each the positive and negative labels, int64 [B]."""
     values, places = np.unique(np.concatenate(scores.values), return_inverse=True)
     own, others = (
         np.bincount(places, np.concatenate(parts)).astype(np.int64) for parts in zip(*scores.ranking, strict=True)
@@ -62,7 +62,7 @@ def _pooled(scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def roc(own: np.ndarray, others: np.ndarray) -> np.ndarray:
     """False and true positive rate over falling thresholds, float64 [n, 2], from (0, 0) to (1, 1).
 
-    own, others: int64 [B], images of a class and others by rising probability of it (`Scores.ranking`).
+    own, others: int64 [B], images of the class and of others by ascending probability of it (`Scores.ranking`).
     """
     hits, alarms = _over_thresholds(own, others)
     return np.concatenate([np.zeros((1, 2)), np.stack([alarms / alarms[-1], hits / hits[-1]], axis=1)])
@@ -75,13 +75,13 @@ def precision_recall(own: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _over_thresholds(own: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images of a class and others at or above each threshold that some image has, the highest first."""
+    """Images of the class and of others at or above each distinct threshold, the highest threshold first."""
     some = (own + others)[::-1] > 0
     return own[::-1].cumsum()[some], others[::-1].cumsum()[some]
 
 
 def _thinned(points: np.ndarray) -> list[list[float]]:
-    """Points evenly along a curve, its ends among them: float64 [n, 2]."""
+    """Points evenly spaced along a curve, both ends included: float64 [n, 2]."""
     along = np.concatenate([[0.0], np.abs(np.diff(points, axis=0)).sum(axis=1).cumsum()])
     places = np.searchsorted(along, np.linspace(0, along[-1], POINTS)).clip(max=len(points) - 1)
     chosen: list[list[float]] = points[np.unique(places)].round(DIGITS).tolist()
@@ -89,7 +89,7 @@ def _thinned(points: np.ndarray) -> list[list[float]]:
 
 
 def reliability(scores: Scores) -> list[list[float]]:
-    """Of each bin of the confidence that has images: how many, their accuracy and their mean confidence."""
+    """For each confidence bin that has images: their number, accuracy and mean confidence."""
     rows = scores.calibration[scores.calibration[:, 0] > 0]
     shares = rows[:, 1:] / rows[:, :1] * [1, CONFIDENCE_UNIT]
     return [[int(images), *pair] for images, pair in zip(rows[:, 0], shares.round(DIGITS).tolist(), strict=True)]

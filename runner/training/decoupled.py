@@ -1,4 +1,4 @@
-"""Distillation in two parts: how sure a network is of the label, and how it ranks the other classes."""
+"""Decoupled knowledge distillation: the label's probability, and the ranking of the other classes, as two terms."""
 
 from __future__ import annotations
 

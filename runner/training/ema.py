@@ -12,14 +12,15 @@ from paddle import Tensor, nn
 class Ema:
     """Averages of every floating-point weight and buffer of a network: average ← decay·average + (1-decay)·value.
 
-    With a warm-up the decay behind step t is at most (1 + t) / (10 + t), so that an average is not of the initial
-    weights when a run is short (`num_updates` of TensorFlow's ExponentialMovingAverage).
+    With a warm-up the decay after step t is at most (1 + t) / (10 + t), so that the average of a short run is not
+    mostly initial weights (`num_updates` of TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(
         self, network: nn.Layer, decay: float, warmup: bool = False, averages: Mapping[str, Tensor] | None = None
     ) -> None:
-        """`averages`: float32 tensors, equal to the network's values, that are to hold the averages; else new ones."""
+        """`averages`: float32 tensors, equal to the network's values, that are to hold the averages; by default new
+        ones."""
         self.decay, self.warmup = decay, warmup
         self.tracked = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
         self.averages: dict[str, Tensor] = {
@@ -29,9 +30,9 @@ class Ema:
 
     @paddle.no_grad()
     def update(self, step: int, is_frozen: Callable[[str], bool] = lambda name: False) -> None:
-        """Take the network's current values into the averages, behind optimizer step `step` (the first is 0).
+        """Update the averages from the network after optimizer step `step` (the first is 0).
 
-        What is frozen is left as it is, which an average of equal values is not.
+        Frozen values are skipped, because an average of equal values is not exactly that value in float32.
         """
         decay = min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
         for name, value in self.tracked.items():
@@ -41,7 +42,7 @@ class Ema:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Within the context the network has the averages; afterwards its own values again."""
+        """Within the context the network has the averaged weights; afterwards its own again."""
         own = {name: value.detach().clone() for name, value in self.tracked.items()}
         self._assign(self.averages)
         try:

@@ -1,4 +1,4 @@
-"""Exact evaluation: every image counts once, and nothing of the network changes."""
+"""Exact evaluation: every image counts once, and the network is left unchanged."""
 
 from __future__ import annotations
 
@@ -24,30 +24,31 @@ from .sums import Summed, total
 
 @dataclass
 class Predictions:
-    """What one network made of every image of a split."""
+    """One network's predictions for every image of a split."""
 
     indices: np.ndarray
-    """int64 [N]: which images of the split."""
+    """int64 [N]: indices of the images in the split."""
     labels: np.ndarray
-    """int64 [N], or many: uint8 [N, K]."""
+    """int64 [N]; multi-label: uint8 [N, K]."""
     classes: np.ndarray
-    """int64 [N]: the predicted classes; or many: uint8 [N, K]."""
+    """int64 [N]: the predicted classes; multi-label: uint8 [N, K]."""
     confidence: np.ndarray
-    """float32 [N]: probability of the predicted class; of many labels of the surest decision that is wrong, else 0."""
+    """float32 [N]: probability of the predicted class; multi-label: confidence of the most confident wrong decision,
+    else 0."""
 
     @property
     def is_wrong(self) -> np.ndarray:
-        """bool [N]: which images were taken for another class, or have a label that is wrong."""
+        """bool [N]: which images are misclassified; multi-label: which have at least one wrong label."""
         differ = self.labels != self.classes
         return differ.any(axis=1) if differ.ndim == 2 else differ
 
     @property
     def wrong(self) -> int:
-        """How many of them there are."""
+        """Number of misclassified images."""
         return int(self.is_wrong.sum())
 
     def worst(self, count: int) -> np.ndarray:
-        """int64 [<= count]: places of the wrong predictions of the highest confidence, the worst first."""
+        """int64 [<= count]: rows of the wrong predictions with the highest confidence, the worst first."""
         wrong = np.flatnonzero(self.is_wrong)
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
 
@@ -57,27 +58,27 @@ class Evaluation:
     """Metrics of every trained network on one split."""
 
     count: int
-    """Images that were seen, by all processes."""
+    """Images that were evaluated, over all processes."""
     values: dict[str, float]
     """`<network>/<metric>`: those of `metrics.METRICS`, then those of the run itself."""
     confusions: dict[str, np.ndarray]
     """Network name → `Sums.confusion`."""
     predictions: dict[str, Predictions] = field(default_factory=dict)
-    """Network name → what it predicted, where details were asked for."""
+    """Network name → its predictions, where details were asked for."""
     scores: dict[str, Scores] = field(default_factory=dict)
-    """Network name → its probabilities, where a metric needs them and they are numbers."""
+    """Network name → its probabilities, where a metric needs them and they are finite."""
     thresholds: dict[str, list[float]] = field(default_factory=dict)
-    """Network name → of many labels the thresholds of these images: `thresholds.best`."""
+    """Network name → multi-label: the best thresholds on these images (`thresholds.best`)."""
     precisions: dict[str, list[float]] = field(default_factory=dict)
-    """Network name → of many labels the average precision of each class."""
+    """Network name → multi-label: the average precision of each class."""
 
     def of(self, network: str) -> dict[str, float]:
-        """The metrics of one network by their own names."""
+        """The metrics of one network, without the network's name in their keys."""
         return {name.partition("/")[2]: value for name, value in self.values.items() if name.startswith(f"{network}/")}
 
 
 def try_metrics(metrics: Iterable[Metric], classes: int, many: bool) -> None:
-    """Compute metrics of one right prediction a class, before training. Errors: ConfigError of a user-defined one."""
+    """Compute metrics of one correct prediction a class, before training. Errors: ConfigError of a user-defined one."""
     right = np.array([[[classes - 1, 0], [0, 1]]] * classes) if many else np.eye(classes, dtype=np.int64)
     for metric in metrics:
         metric.compute(Sums(right, 0.0, classes, classes))
@@ -111,10 +112,10 @@ def evaluate(
 ) -> Evaluation:
     """Metrics of every trained network over all batches of all processes, in bounded memory.
 
-    The loss is the plain cross entropy whatever the run minimises, so that runs compare. `details` keeps three numbers
-    an image of this process, of many labels two a label. `chosen`: network → the threshold of each of many labels,
-    else ½. `temperatures`: network → what the logits are divided by for the confidences of the details, else 1. Errors:
-    ConfigError of a user-defined metric.
+    The loss is plain cross entropy whatever the run minimises, so that runs can be compared. `details` keeps three
+    numbers an image of this process (multi-label: two a label). `chosen`: network → multi-label threshold of each
+    class, by default ½. `temperatures`: network → divisor of the logits for the confidences of the details, by default
+    1. Errors: ConfigError of a user-defined metric.
     """
     names = networks.trained
     metrics = list(metrics)
@@ -143,7 +144,8 @@ def evaluate(
     }
     confusions = {name: one.confusion for name, one in totals.items()}
     scores = {name: one.scores for name, one in totals.items() if one.scores and not math.isnan(one.loss)}
-    # Processes that differ in what is the best would wait for each other: a user-defined metric is computed once.
+    # A user-defined metric may differ between processes, which would then disagree on the best weights and deadlock:
+    # only the first one computes it.
     measured = ranks.broadcast_from_first(values)
     evaluation = Evaluation(totals[names[0]].images, measured, confusions, predictions, scores)
     for name, one in totals.items():

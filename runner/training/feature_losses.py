@@ -1,4 +1,4 @@
-"""Losses of what layers of a network give against what layers of its peer or teacher give."""
+"""Losses between feature maps of a network and those of its peer or teacher."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .relations import rkd_of_features
 #: (layer → maps float32 [N, C, H, W], the peer's in the same order) → scalar
 FeatureLoss = Callable[[Features, Features], Tensor]
 
-#: Least squared norm of an attention map: where nothing is active there is no direction, and no gradient.
+#: Smallest squared norm of an attention map: where nothing is active there is no direction, and no gradient.
 LEAST = 1e-24
 
 

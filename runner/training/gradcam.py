@@ -18,15 +18,16 @@ from ..models.input_check import preserved
 from ..models.taps import check_names
 from .evaluation import untouched
 
-#: Rows and columns that a map should have: on fewer it says hardly more than that the class is in the image.
+#: Rows and columns that a map should have: a smaller one says little more than that the class is somewhere in the
+#: image.
 LEAST_SIDE = 4
-#: Layers that are given, or give, [N, a, b, c] which are no maps: weights of attention, or channels behind the pixels.
+#: Layers whose [N, a, b, c] are not feature maps: attention weights, or channels-last maps.
 NO_MAPS = (nn.Dropout, nn.Softmax, nn.Identity, nn.LayerNorm, nn.Linear, nn.GELU)
-#: Tokens before those of the image: one of the class, and one of distillation.
+#: Most tokens before those of the image: the class token and the distillation token.
 MOST_CLASS_TOKENS = 2
-#: Part of the difference between two images' logits that rounding may make.
+#: Fraction of the difference between two images' logits that rounding may account for.
 ROUNDING = 1e-3
-#: Images that a network is tried with at most.
+#: Most images that a network is tried with.
 MOST = 3
 #: In place of a class: no map is wanted.
 NONE = -1
@@ -34,17 +35,17 @@ NONE = -1
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a network the map is: what a layer gives, or what it takes."""
+    """Where in a network the map is taken: the output of a layer, or its input."""
 
     layer: str
     """As in `network.named_sublayers()`."""
     is_input: bool
-    """Whether it is what the layer takes: sums and products between layers have no other name."""
+    """Whether it is the layer's input: the result of an operation between layers has no other name."""
     channels: int
     height: int
     width: int
     tokens: int | None = None
-    """None for maps [N, C, H, W]; for [N, tokens + H·W, C] how many are before those of the image."""
+    """None for maps [N, C, H, W]; for [N, tokens + H·W, C] the number of tokens before those of the image."""
     batch_last: bool = False
     """Whether accelerated layers have the maps as [C, H, W, N]."""
 
@@ -53,19 +54,19 @@ class Place:
         return f"{'input' if self.is_input else 'output'} of {self.layer}, {self.height}×{self.width}{kind}"
 
     def as_maps(self, values: np.ndarray) -> np.ndarray:
-        """What is there, as [N, C, H, W]."""
+        """The values there, as [N, C, H, W]."""
         if self.tokens is None:
             return values.transpose(3, 0, 1, 2) if self.batch_last else values
         return values[:, self.tokens :].reshape(-1, self.height, self.width, self.channels).transpose(0, 3, 1, 2)
 
 
 def find(network: nn.Layer, input_shape: tuple[int, int, int], layer: str | None = None) -> Place:
-    """The last map of a network on which its logits depend and on nothing else, or the one that a layer gives.
+    """The last feature map through which everything that decides the logits passes, or the one that `layer` gives.
 
     It is [N, C, H, W] of at least 4×4; where none is as large, of several pixels. Transformers have tokens of image
-    patches, of which all have a part in the logits; behind the last attention only the token of the class may have.
-    input_shape: [C, H, W] of the images. The network is afterwards as before. Errors: ConfigError for a layer that
-    there is not, or that gives no map, and for a network without any.
+    patches, all of which take part in the logits; after the last attention only the class token may. input_shape:
+    [C, H, W] of the images. The network is afterwards as before. Errors: ConfigError for a layer that does not exist or
+    that gives no map, and for a network without any.
     """
     if layer is not None:
         check_names(network, "the network", [layer], "--layer")
@@ -100,9 +101,9 @@ def grad_cam(network: nn.Layer, place: Place, images: Tensor, classes: np.ndarra
     """Class activation maps, float32 [N, M, H, W], and the logits, float32 [N, K].
 
     images: float32 [N, C, H, W]; classes: int64 [N, M], each with M classes to look for, or `NONE`, whose map is zero.
-    A map is ReLU(Σ_k α_k·A_k): A_k are the channels at the place, α_k the mean over the pixels of channel k of the
-    gradient of the class's logit. In eval mode; weights, gradients, buffers, modes and random state are afterwards as
-    before.
+    A map is ReLU(Σ_k α_k·A_k), where A_k are the channels at the place and α_k is the mean over pixels of the gradient
+    of the class's logit with respect to A_k. Runs in eval mode; weights, gradients, buffers, modes and random state are
+    afterwards as before.
     """
     maps = np.zeros((*classes.shape, place.height, place.width), dtype=np.float32)
     with untouched(network), autotune.autotuning_off(), _leaf(network, place) as leaves:
@@ -117,7 +118,7 @@ def grad_cam(network: nn.Layer, place: Place, images: Tensor, classes: np.ndarra
 
 
 def _gradient(logits: Tensor, leaf: Tensor, classes: np.ndarray) -> np.ndarray:
-    """Of each image's logit of its class; no logit depends on the map of another image."""
+    """Gradient of each image's logit of its class; no logit depends on the map of another image."""
     wanted = np.zeros(logits.shape, dtype=np.float32)
     rows = np.flatnonzero(classes != NONE)
     wanted[rows, classes[rows]] = 1
@@ -127,7 +128,7 @@ def _gradient(logits: Tensor, leaf: Tensor, classes: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _replaced(network: nn.Layer, place: Place, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Within the context the network goes on with something else than what is at the place."""
+    """Within the context the network continues with `change` applied to the values at the place."""
     layer = dict(network.named_sublayers())[place.layer]
     if place.is_input:
         hook = layer.register_forward_pre_hook(lambda _layer, inputs: (change(inputs[0]), *inputs[1:]))
@@ -141,7 +142,7 @@ def _replaced(network: nn.Layer, place: Place, change: Callable[[Tensor], Tensor
 
 @contextlib.contextmanager
 def _leaf(network: nn.Layer, place: Place) -> Iterator[list[Tensor]]:
-    """Within the context what is at the place is kept, and gradients are recorded from there on alone."""
+    """Within the context the values at the place are kept, and gradients are recorded only from there on."""
     leaves: list[Tensor] = []
     # What records ends before what does not: each gives back the mode that it has met.
     with paddle.no_grad(), contextlib.ExitStack() as recording:
@@ -158,11 +159,11 @@ def _leaf(network: nn.Layer, place: Place) -> Iterator[list[Tensor]]:
 
 
 def _tried(network: nn.Layer, place: Place, images: Tensor, plain: np.ndarray) -> tuple[Place, bool]:
-    """A place with its layout, and whether all that decides goes through it.
+    """A place with its layout, and whether everything that decides the logits passes through it.
 
-    Then images that change maps there change their logits; `plain` are those of the images.
+    If so, swapping the maps of two images there swaps their logits; `plain` are the logits of the images.
     """
-    # With so many images the first axis alone says whether the images are there.
+    # With this unusual number of images the first axis alone tells whether it is the batch.
     count = MOST if place.channels == 2 else 2
     is_last = False
 
@@ -179,7 +180,7 @@ def _tried(network: nn.Layer, place: Place, images: Tensor, plain: np.ndarray) -
 
 
 def _reaches_logits(network: nn.Layer, place: Place, images: Tensor) -> bool:
-    """Whether every token of the image has a part in the logits."""
+    """Whether every image token takes part in the logits."""
     if place.tokens is None:
         return True
     with _leaf(network, place) as leaves:
@@ -190,7 +191,7 @@ def _reaches_logits(network: nn.Layer, place: Place, images: Tensor) -> bool:
 
 
 def _places(network: nn.Layer, images: Tensor) -> list[tuple[int, Place]]:
-    """(number of the value, place) of all maps and tokens, as they are computed, of layers that are called once."""
+    """(id of the value, place) of all maps and tokens in the order they are computed, of layers called exactly once."""
     seen: list[tuple[str, bool, Any]] = []
     calls: Counter[str] = Counter()
 
@@ -216,12 +217,12 @@ def _places(network: nn.Layer, images: Tensor) -> list[tuple[int, Place]]:
     candidates = (
         (id(value), _place(name, is_input, value, named[name], images.shape)) for name, is_input, value in seen
     )
-    # `seen` keeps the values, so that no two of them have one number.
+    # `seen` keeps the values alive, so that no two of them share an id.
     return [(number, place) for number, place in candidates if place and calls[place.layer] == 1]
 
 
 def _distinct(places: Iterable[tuple[int, Place]]) -> list[Place]:
-    """Each value once: what a whole block gives says more than what is within it, or behind it."""
+    """Each value once: the name of a whole block says more than that of a layer within or after it."""
     by_value: dict[int, Place] = {}
     for number, place in places:
         earlier = by_value.pop(number, place)
@@ -230,12 +231,12 @@ def _distinct(places: Iterable[tuple[int, Place]]) -> list[Place]:
 
 
 def _place(name: str, is_input: bool, value: Any, layer: nn.Layer, images: list[int]) -> Place | None:
-    """What a layer takes or gives of two images, if it is maps or tokens."""
+    """The place of a layer's input or output for two images, if that is maps or tokens."""
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.shape[0] != images[0]:
         return None
     match value.shape:
         case [_, channels, height, width] if height * width > 1 and not isinstance(layer, NO_MAPS):
-            # The images themselves are no map of a network.
+            # The images themselves are not a feature map.
             return None if value.shape == images else Place(name, is_input, channels, height, width)
         case [_, count, channels]:
             for tokens in range(MOST_CLASS_TOKENS + 1):
@@ -245,7 +246,7 @@ def _place(name: str, is_input: bool, value: Any, layer: nn.Layer, images: list[
 
 
 def _grid(count: int, ratio: float) -> tuple[int, int] | None:
-    """Rows and columns of so many patches of an image whose height and width have this ratio."""
+    """Rows and columns of `count` patches of an image with this ratio of height to width."""
     height = round((max(0, count) * ratio) ** 0.5)
     if height < 2 or count % height or abs(height / (count // height) - ratio) > 1e-6:
         return None

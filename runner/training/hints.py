@@ -1,4 +1,4 @@
-"""Hints: features brought to another network's channels by learnt 1×1 convolutions, which training alone needs."""
+"""Adapters of hints: learnt 1×1 convolutions from a network's channels to its peer's, needed in training only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..models.taps import Features
 class Adapters:
     """A 1×1 convolution with bias for each pair of layers of a network and of one that it follows.
 
-    They are no part of the networks: neither exports nor counts of parameters nor evaluations meet them. Parameters are
+    They are not part of the networks: exports, parameter counts and evaluations do not include them. Parameters are
     named `adapters/<term>/<network>/<followed network>/<layer>.weight` and `….bias`.
     """
 
@@ -28,7 +28,7 @@ class Adapters:
         """Adapters from maps [N, C, H, W] of a network to its peer's [N, C', H', W'], layer by layer.
 
         Weights are drawn with variance 1/C, which keeps that of the maps (LeCun et al., Efficient BackProp, 1998), as a
-        function of seed and name alone: all processes have the same, and no other draw changes.
+        function of seed and name alone: they are the same in all processes, and other random draws are unaffected.
         """
         for (layer, maps), other in zip(own.items(), others.values(), strict=True):
             name, shape = _name(term, network, peer, layer), [other.shape[1], maps.shape[1], 1, 1]
@@ -38,13 +38,13 @@ class Adapters:
                 self._networks[f"{name}.{kind}"] = network
 
     def of(self, networks: list[str]) -> Iterator[tuple[str, Tensor]]:
-        """Names and parameters of the adapters of networks: their optimizer trains them too."""
+        """Names and parameters of these networks' adapters: the networks' optimizer trains them too."""
         for name, parameter in self.parameters.items():
             if self._networks[name] in networks:
                 yield name, parameter
 
     def adapted(self, term: str, network: str, peer: str, own: Features) -> Features:
-        """Features with the peer's channels; those of a term without adapters are as they were."""
+        """Features with the peer's channels; those of a term without adapters are returned unchanged."""
         if f"{_name(term, network, peer, next(iter(own)))}.weight" not in self.parameters:
             return own
         return {layer: self._convolved(_name(term, network, peer, layer), maps) for layer, maps in own.items()}
@@ -74,6 +74,6 @@ def hint(features: Features, peer: Features) -> Tensor:
 
 
 def _pooled(maps: Tensor, other: Tensor) -> Tensor:
-    """Maps averaged down to the size that both have at least."""
+    """Maps averaged down to the smaller height and width of the two."""
     size = [min(sides) for sides in zip(maps.shape[2:], other.shape[2:], strict=True)]
     return maps if maps.shape[2:] == size else F.adaptive_avg_pool2d(maps, size)

@@ -1,4 +1,4 @@
-"""The training loop: the only one. It knows no Hydra, no MLflow and no files."""
+"""The training loop, the only one in the package. It knows no Hydra, no MLflow and no files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def fit(training: Training, observer: Observer) -> Ending:
 
 
 def prune_where_due(training: Training, window: Window, observer: Observer) -> None:
-    """Cut the networks before an epoch where that is due."""
+    """Prune the networks before an epoch if a cut is due."""
     pruner, progress = training.pruner, training.progress
     while pruner and progress.batch == 0 and progress.step < training.steps and pruner.is_due(progress.epoch):
         observer.noted(pruner.cut(training))
@@ -67,11 +67,11 @@ def prune_where_due(training: Training, window: Window, observer: Observer) -> N
 
 
 class Stopped(Exception):
-    """The observer asked to end; what is done so far can be continued."""
+    """The observer asked to stop; the work done so far can be continued."""
 
 
 def train_epoch(training: Training, window: Window, observer: Observer) -> None:
-    """Train to the end of the epoch that is under way, or of the run. Errors: Stopped between two steps."""
+    """Train to the end of the current epoch, or of the run. Errors: Stopped between two steps."""
     progress, whole = training.progress, training.loaders.train.batches_per_epoch
     if progress.step == training.steps or not evaluated_within(training, window, observer):
         return
@@ -96,7 +96,7 @@ def train_epoch(training: Training, window: Window, observer: Observer) -> None:
 
 
 def evaluated_within(training: Training, window: Window, observer: Observer) -> bool:
-    """Evaluate within an epoch where that is due. Whether training goes on with the epoch. Errors: Stopped."""
+    """Evaluate within an epoch if that is due. Returns whether training goes on with the epoch. Errors: Stopped."""
     progress = training.progress
     within = 0 < progress.batch < training.loaders.train.batches_per_epoch
     if within and progress.settled < progress.step and evaluation_is_due(training):
@@ -107,7 +107,7 @@ def evaluated_within(training: Training, window: Window, observer: Observer) -> 
 
 
 def evaluation_is_due(training: Training) -> bool:
-    """Whether the networks are evaluated behind the step, and the epoch, that has just ended."""
+    """Whether the networks are evaluated after the step (or epoch) that has just ended."""
     progress, settings = training.progress, training.settings
     if training.loaders.val is None:
         return False
@@ -120,19 +120,20 @@ def evaluation_is_due(training: Training) -> bool:
 
 
 def out_of_patience(training: Training) -> bool:
-    """Whether there were too many evaluations in a row that were no better."""
+    """Whether `train.patience` evaluations in a row have brought no improvement."""
     return training.settings.patience is not None and training.progress.waited >= training.settings.patience
 
 
 def clock_is_due(training: Training) -> bool:
-    """Whether the clock is read behind a step. Between two readings the run has the length that the last one told."""
+    """Whether to read the clock after this step. Between two readings the length of the run stays as last estimated."""
     step = training.progress.step
-    # On a GPU a step is only begun, and told by the clock where it is waited for; early ones tell roughly.
+    # On a GPU steps are asynchronous, so a time is exact only where the loop waits for the device; the first estimates
+    # may be rough.
     return device.is_cpu() or step % training.settings.log_every == 0 or step == training.steps or step.bit_count() == 1
 
 
 def read_clock(training: Training) -> None:
-    """Let the run's length, and the learning rates, follow the clock of the first process."""
+    """Let the run's length, and with it the learning rates, follow the clock of the first process."""
     clock, step = training.clock, training.progress.step
     assert clock is not None
     training.steps = training.ranks.broadcast_from_first(lambda: clock.steps(step, clock.spent))
@@ -140,13 +141,13 @@ def read_clock(training: Training) -> None:
 
 
 def stopping(training: Training, observer: Observer) -> bool:
-    """Whether any process was asked to end. All processes agree at the same step, where they synchronise anyway."""
+    """Whether any process was asked to stop. All processes agree at the same step, where they synchronise anyway."""
     waits = device.is_cpu() or training.progress.step % training.settings.log_every == 0
     return training.replicas.should_stop(observer.stopping(), waits)
 
 
 def pause(training: Training, window: Window, observer: Observer) -> None:
-    """Evaluate where that is due and keep the state: the end of an epoch or of the run, or an evaluation within one.
+    """Evaluate if that is due and save: at the end of an epoch or of the run, or at an evaluation within an epoch.
 
     Errors: Stopped within evaluation.
     """
@@ -160,7 +161,7 @@ def pause(training: Training, window: Window, observer: Observer) -> None:
     if epoch_ended:
         progress.epoch, progress.batch = progress.epoch + 1, 0
     progress.settled = progress.step
-    # Without validation images the newest weights count as the best.
+    # Without validation images the latest weights count as the best.
     better = training.loaders.val is None and training.compares
     if evaluation:
         better = note_monitored(training, evaluation)
@@ -192,7 +193,7 @@ def train_step(training: Training, batch: Batch) -> Reading:
         with training.replicas.accumulating(number == len(pieces)):
             with training.precision.autocast():
                 outputs = training.replicas.forward(images)
-            # Their logarithms and powers do not fit into half precision.
+            # The loss's logarithms and powers overflow half precision.
             losses = training.mode.losses({name: in_float32(output) for name, output in outputs.items()}, labels, step)
             terms = {name: value for loss in losses for name, value in loss.items()}
             sparsity = penalty(training)
@@ -216,30 +217,30 @@ def train_step(training: Training, batch: Batch) -> Reading:
 
 
 def penalty(training: Training) -> dict[str, Tensor]:
-    """The terms that draw the scales of normalisation layers to zero, where pruning wants them; else nothing."""
+    """The penalty that pulls the scales of normalisation layers to zero, if pruning asks for it; else nothing."""
     if training.pruner is None or not training.pruner.settings.sparsity:
         return {}
     return pruning.penalty(training.networks, training.pruner)
 
 
 def is_decoupled(training: Training) -> bool:
-    """Whether that works beside the loss."""
+    """Whether that penalty is applied after the step (proximal) instead of as a term of the loss."""
     return training.pruner is not None and training.pruner.settings.penalty is Penalty.decoupled
 
 
 def in_float32(output: Output) -> Output:
-    """The same with logits of float32, where they are of half precision."""
+    """The output with its logits cast to float32 if they are half precision."""
     is_half = output.logits.dtype in (paddle.float16, paddle.bfloat16)
     return output._replace(logits=output.logits.astype("float32")) if is_half else output
 
 
 def parts(batch: Batch, accumulate: int, ranks: Ranks) -> Iterator[tuple[Tensor, Tensor, range]]:
-    """At most `accumulate` parts of a batch, as equal as can be: this process's images, labels; rows of all."""
+    """At most `accumulate` near-equal parts of a batch: this process's images and labels; rows of the whole batch."""
     size = batch.global_size
     if accumulate == 1:
         yield batch.images, batch.labels, range(size)
         return
-    # Row r of this process is row rank + r·world of the batch, and every process has one of each part.
+    # Row r of this process is row rank + r·world of the batch, and every process has rows in each part.
     count = max(1, min(accumulate, size // ranks.world_size))
     bounds = np.linspace(0, size, count + 1).astype(int)
     for begin, end in itertools.pairwise(bounds):
@@ -253,7 +254,7 @@ def validate(training: Training, observer: Observer) -> Evaluation:
 
     def until_stopped(batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
-            # Several processes synchronise at the end of an evaluation, and notice a request to stop after it.
+            # Several processes synchronise at the end of an evaluation, and notice a request to stop only then.
             if observer.stopping() and training.ranks.world_size == 1:
                 raise Stopped
             yield batch
@@ -271,7 +272,7 @@ def validate(training: Training, observer: Observer) -> Evaluation:
 
 
 def note_monitored(training: Training, evaluation: Evaluation) -> bool:
-    """Note how the monitored metric moved. Whether it is the best so far."""
+    """Update the record of the monitored metric. Returns whether it is the best so far."""
     progress, settings = training.progress, training.settings
     value = evaluation.values[monitored(settings.monitor)]
     if not training.compares:
@@ -280,7 +281,7 @@ def note_monitored(training: Training, evaluation: Evaluation) -> bool:
         training.follow()
         return False
     gained = gain(value, progress.best, settings.goal)
-    # Of equal values the later weights are taken: they saw the lower learning rates.
+    # Of equal values the later weights win: they were trained at the lower learning rates.
     better = gained >= 0
     progress.thresholds = evaluation.thresholds
     progress.scores.append(-value if settings.goal is Goal.min else value)
@@ -292,7 +293,7 @@ def note_monitored(training: Training, evaluation: Evaluation) -> bool:
 
 
 def gain(value: float, best: float | None, goal: Goal | None) -> float:
-    """By how much the monitored metric improves on the best so far; never where it is not a number."""
+    """By how much the monitored metric improves on the best so far; a NaN never improves."""
     if math.isnan(value):
         return -math.inf
     if best is None:

@@ -24,17 +24,20 @@ ORIGINAL_EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes that a loss may weigh."""
+    """The classes, and how often they occur, for losses that weigh them."""
 
     names: list[str]
     counts: np.ndarray
-    """int64 [K]: images of each in an epoch, as they are drawn."""
+    """int64 [K]: images of each class in an epoch, as they are sampled."""
     images: int = 0
-    """All images of an epoch, where they have many labels."""
+    """Multi-label: all images of an epoch."""
 
 
 def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
-    """The loss that the config chooses; only one that weighs classes needs them. Errors: ConfigError for other ones."""
+    """The loss that the config chooses; only one with class weights needs `classes`.
+
+    Errors: ConfigError for class weights that do not fit the classes.
+    """
     weights = None
     if isinstance(config, cfg.WeightedLoss) and config.class_weights is not None:
         assert classes is not None
@@ -61,18 +64,18 @@ def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
 def log_probabilities(logits: Tensor) -> Tensor:
     """log softmax over the last axis, at least in float32.
 
-    Paddle 3.3.1's own clips at -64 on a CPU, which cuts off loss and gradient of a label that is that unlikely.
+    Paddle 3.3.1's own clips at -64 on a CPU, which cuts off the loss and gradient of a label that unlikely.
     """
     wide = logits if logits.dtype in (paddle.float32, paddle.float64) else logits.astype("float32")
     return wide - paddle.logsumexp(wide, axis=-1, keepdim=True)
 
 
 def class_weights(wanted: Any, classes: Classes) -> np.ndarray:
-    """Factors of the classes, float64 [K], that `loss.class_weights` means.
+    """The factors of the classes, float64 [K], that `loss.class_weights` means.
 
-    `auto` is N / (K·n) for a class with n of the N images of an epoch (`balanced` in scikit-learn), with K the classes
-    that have images; the others, which no loss meets, get 0. Errors: ConfigError for a number too many or too few, and
-    for a name that is no class.
+    `auto` is N / (K·n) for a class with n of the N images of an epoch (`balanced` in scikit-learn), with K the number
+    of classes that have images; classes without images, which no loss meets, get 0. Errors: ConfigError for a wrong
+    number of factors, and for a name that is not a class.
     """
     names, counts = classes.names, classes.counts
     if wanted == "auto":
@@ -100,8 +103,7 @@ def _listed(names: list[str]) -> str:
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean over the batch of -log softmax(logits)[label], times the weight of the label's class.
 
-    logits: float [N, K]; labels: int64 [N], or the parts of classes, float [N, K], over which each image's mean is
-    taken; weights: float32 [K]; returns a scalar.
+    logits: float [N, K]; labels: int64 [N], or soft labels, float [N, K]; weights: float32 [K]; returns a scalar.
     """
     logs = log_probabilities(logits)
     if labels.ndim == 1 and weights is None:
@@ -110,9 +112,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
 
 
 def label_smoothing(logits: Tensor, labels: Tensor, epsilon: float, weights: Tensor | None = None) -> Tensor:
-    """Cross entropy with the target (1-ε)·label + ε/K, a label being 1 of its class (Szegedy et al., CVPR 2016).
+    """Cross entropy with the target (1-ε)·onehot(label) + ε/K (Szegedy et al., CVPR 2016).
 
-    Shapes as in `cross_entropy`. An image's loss is times the weight of its label.
+    Shapes as in `cross_entropy`. An image's whole loss is multiplied by the weight of its label.
     """
     logs = log_probabilities(logits)
     if labels.ndim == 1 and weights is None:
@@ -124,7 +126,7 @@ def label_smoothing(logits: Tensor, labels: Tensor, epsilon: float, weights: Ten
 def focal(logits: Tensor, labels: Tensor, gamma: float, weights: Tensor | None = None) -> Tensor:
     """Mean over the batch of -(1-p)^γ·log p with p the label's probability (Lin et al., ICCV 2017).
 
-    Its α are the weights of classes. Shapes as in `cross_entropy`.
+    Class weights take the role of the paper's α. Shapes as in `cross_entropy`.
     """
     logs = log_probabilities(logits)
     # Where p is 1, an exponent below 1 would have an infinite slope.
@@ -133,9 +135,9 @@ def focal(logits: Tensor, labels: Tensor, gamma: float, weights: Tensor | None =
 
 
 def _of_labels(losses: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean over images of each one's loss [N, K] of its label, or of the parts of its labels, times their weights.
+    """Mean over images of the losses [N, K] at their labels (or weighted by soft labels), times the class weights.
 
-    Divided by the images and not by their weights, so that parts of a batch add up to the whole.
+    It is divided by the number of images, not by the sum of weights, so that parts of a batch add up to the whole.
     """
     if weights is not None:
         losses = losses * weights.astype(losses.dtype)

@@ -1,4 +1,4 @@
-"""What the steps since the last log said: kept on the device, read together."""
+"""Training metrics of the steps since the last log: accumulated on the device, read together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Reading:
 
     @paddle.no_grad()
     def add(self, terms: dict[str, Tensor], total: Tensor, hits: Tensor, share: float) -> None:
-        """Add a part of the batch: losses weighted by its share of the whole batch, hits as they are."""
+        """Add a part of the batch: losses weighted by its share of the batch, hits unweighted."""
         read = [value.detach() for value in (*terms.values(), total)]
         losses = paddle.stack([value if value.dtype == paddle.float32 else value.astype("float32") for value in read])
         values = paddle.concat([losses if share == 1 else losses * share, hits])
@@ -35,22 +35,22 @@ class Reading:
 
 
 class Window:
-    """The last steps, as many as are logged together: every reading is of equal weight, the last of a run as well."""
+    """The last `log_every` steps: every reading averages as many, also the last one of a run."""
 
     def __init__(self, training: Training, unread: Unread) -> None:
         self.training = training
         self.names: list[str] = unread.get("names", [])
         self.rates: list[float] = unread.get("rates", [])
         self.values = np.array(unread.get("values", []), dtype=np.float32)
-        """float32 [steps, terms + 3]: what was read of the device, of all processes together."""
+        """float32 [steps, terms + 3]: values already read from the device, over all processes."""
         self.fresh: int = unread.get("fresh", len(self.values))
-        """How many of the last steps were not logged yet."""
+        """How many of the last steps have not been logged yet."""
         # Checkpoints of earlier versions have the sum alone.
         evenly = [unread.get("images", 0) / max(1, len(self.values))] * len(self.values)
         self.counts: list[float] = list(unread.get("counts", evenly))
         """Images of each step in `values` and `readings`."""
         self.readings: list[Reading] = []
-        """Those that were not read of the device yet."""
+        """Readings that are still on the device."""
         self.timed = 0
         self.seconds = 0.0
         self.started = time.perf_counter()
@@ -64,11 +64,11 @@ class Window:
         self.timed += images
 
     def restart_clock(self) -> None:
-        """Leave what happened since the last step out of the speed."""
+        """Exclude the time since the last step from the measured speed."""
         self.started = time.perf_counter()
 
     def check(self) -> None:
-        """Wait for the device and take over what it has, in all processes at the same step.
+        """Wait for the device and take over its readings, in all processes at the same step.
 
         Errors: Diverged for the first step since the last check with a loss that is not finite.
         """
@@ -93,7 +93,7 @@ class Window:
         )
 
     def unread(self) -> Unread:
-        """The readings as plain data, exact, from which a window goes on in another process. Errors as in `check`."""
+        """The readings as exact plain data, with which another process can continue. Errors as in `check`."""
         self.check()
         if not len(self.values):
             return Unread()
@@ -102,12 +102,12 @@ class Window:
         )
 
     def flush(self, observer: Observer) -> None:
-        """Report the steps that were not read yet."""
+        """Report the steps that have not been logged yet."""
         if self.fresh:
             observer.logged(self.training.progress, self.read())
 
     def read(self) -> dict[str, float]:
-        """Averages over the last steps as `train/…` metrics: those that were not logged yet, at least `log_every`."""
+        """Averages of the last steps as `train/…` metrics: those not logged yet, but at least `log_every`."""
         self.check()
         steps = max(self.fresh, self.training.settings.log_every)
         self.values, self.counts = self.values[-steps:], self.counts[-steps:]

@@ -1,4 +1,4 @@
-"""Losses of logits against a peer's or teacher's logits."""
+"""Distillation losses between logits and a peer's or teacher's logits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Divergence = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def build(config: cfg.Mimic, divergence: Divergence) -> MimicLoss:
-    """The mimic loss that the config chooses, without its weight. `divergence` is that of one label or of many."""
+    """The mimic loss that the config chooses, without its weight. `divergence`: single-label or multi-label KL."""
     loss = _build(config, divergence)
     if isinstance(config, (cfg.Kl, cfg.Kd, cfg.Dkd)) and config.standardize:
         return lambda logits, peer, labels: loss(standardized(logits), standardized(peer), labels)

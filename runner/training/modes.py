@@ -1,4 +1,4 @@
-"""What the outputs of the networks mean: one loss, a dict of named terms, for each optimizer."""
+"""What each optimizer minimises: the networks' outputs become one loss, a dict of named terms, for each of them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from ..models import Output
 from . import binary, feature_losses, losses, mimics
 from .hints import Adapters
 
-#: Network name → what it made of the batch.
+#: Network name → its output for the batch.
 Outputs = dict[str, Output]
 #: Term name (`ce/student`, `mimic/student`, `features/student`, `mimic/NAME/student`, …) → scalar.
 Terms = dict[str, Tensor]
-#: Network → what following it counts for; 1 in the sum.
+#: Network → its weight as a peer or teacher; the weights sum to 1.
 Shares = dict[str, float]
 
 
 @dataclass
 class Mode:
-    """The answer of a mode to: which networks are trained, which optimizer owns which, what does each minimise."""
+    """What a mode decides: which networks are trained, which optimizer owns which, and what each of them minimises."""
 
     owners: list[list[str]]
     """Names of the networks that each optimizer owns."""
     losses: Callable[[Outputs, Tensor, int], list[Terms]]
     """(outputs, labels as a `Batch` has them, steps done) → the terms of each optimizer's loss, which is their sum."""
     taps: dict[str, list[str]] = field(default_factory=dict)
-    """Network → layers within it that the losses look at, of frozen networks too."""
+    """Network → the layers whose features the losses use, of frozen networks too."""
     adapters: Adapters = field(default_factory=Adapters)
-    """What features go through before they are compared; `worker.features` adds them once their channels are known."""
+    """Adapters that features pass through before they are compared; `worker.features` adds them once channels are
+    known."""
     ramped: Callable[[int], dict[str, float]] = lambda step: {}
-    """Steps done → the factors of the next step's terms that change, by term without its network."""
+    """Steps done → the factors of ramped terms in the next step, by the term's name without its network."""
 
     @property
     def networks(self) -> list[str]:
@@ -74,12 +75,12 @@ def hard_loss(config: cfg.Config, classes: losses.Classes | None = None) -> loss
 
 
 def term_of(key: str) -> str:
-    """The name of a term of the key `mimic`, `also.mimic.NAME`, …"""
+    """The name under which the loss of a key (`mimic`, `also.mimic.NAME`, …) is logged."""
     return key.removeprefix("also.").replace(".", "/")
 
 
 def _shares(mode: cfg.Mode) -> Shares:
-    """The networks that a mode has beside the student; of peers only those beside the network itself are followed."""
+    """The networks that a mode has beside the student, with their weights; a peer follows all peers but itself."""
     if isinstance(mode, cfg.Cls):
         return {"average": 1.0}
     if isinstance(mode, cfg.ClsTeacher):
@@ -106,7 +107,7 @@ def _taps(config: cfg.Config, others: list[str]) -> dict[str, list[str]]:
 
 @dataclass
 class _Following:
-    """Losses of networks that learn from the labels and from others."""
+    """Losses of networks that learn from the labels and from peers or teachers."""
 
     hard: losses.HardLoss
     mimics: dict[str, tuple[cfg.Mimic, mimics.MimicLoss]]
@@ -116,7 +117,7 @@ class _Following:
     adapters: Adapters = field(default_factory=Adapters)
 
     def __call__(self, outputs: Outputs, labels: Tensor, step: int, name: str) -> Terms:
-        """Terms of one network; no gradient reaches another one unless the config says so."""
+        """Terms of one network; their gradient reaches no other network unless the config says so."""
         terms = self._hard(outputs, labels, step, name)
         for term in self.mimics:
             terms[f"{term}/{name}"] = self._mimic(outputs, labels, step, name, term)
@@ -131,9 +132,9 @@ class _Following:
         return [self(outputs, labels, step, name) for name in ("student", *self.shares)]
 
     def jointly(self, outputs: Outputs, labels: Tensor, step: int) -> list[Terms]:
-        """Terms of two networks with one mimic loss over the pair whose gradient reaches both, as the original had it.
+        """Terms of two networks with one mimic loss whose gradient reaches both, as in the original project.
 
-        Further mimic losses are of each network.
+        Further mimic losses are computed for each network by itself.
         """
         settings, loss = self.mimics["mimic"]
         pair = ("student", "student1")
@@ -149,7 +150,7 @@ class _Following:
         return terms + [self._features(outputs, step, name) for name in pair]
 
     def ramped(self, step: int) -> dict[str, float]:
-        """Term → its factor in the step behind `step` others, of the terms whose factor changes."""
+        """Term → its factor in the step after `step` steps, for ramped terms only."""
         terms = {term: settings for term, (settings, _) in (self.mimics | self.features).items()}  # type: ignore[operator]
         return {term: self._factor(settings, step) for term, settings in terms.items() if settings.ramp.changes}
 
@@ -157,13 +158,13 @@ class _Following:
         return settings.weight * settings.ramp.share(step, self.steps_per_epoch)
 
     def _followed(self, name: str) -> Shares:
-        """The networks that one follows: the teachers, or all peers but itself."""
+        """The networks that this one follows: the teachers, or all peers but itself."""
         if name == "student":
             return self.shares
         return {peer: 1 / len(self.shares) for peer in ("student", *self.shares) if peer != name}
 
     def _hard(self, outputs: Outputs, labels: Tensor, step: int, name: str) -> Terms:
-        """The loss of labels; with `kd` they have the share that its α, which may be ramped, leaves them."""
+        """The loss against labels; with `kd` it is weighted by 1 - α, where α may be ramped."""
         share = 1.0
         for settings, _ in self.mimics.values():
             if isinstance(settings, cfg.Kd):
@@ -180,7 +181,7 @@ class _Following:
         return self._factor(settings, step) * _mean(against, self._followed(name))
 
     def _features(self, outputs: Outputs, step: int, name: str) -> Terms:
-        """The terms of a network's features, which have no gradient for others; empty without a feature loss."""
+        """The feature terms of a network, whose gradient reaches no other network; empty without a feature loss."""
         return {f"{term}/{name}": self._feature(outputs, step, name, term) for term in self.features}
 
     def _feature(self, outputs: Outputs, step: int, name: str, term: str) -> Tensor:
@@ -191,7 +192,7 @@ class _Following:
             theirs = {layer: outputs[peer].features[layer].detach() for layer in layers_of(settings, peer)}
             return loss(self.adapters.adapted(term, name, peer, own), theirs)
 
-        # Features are float32, and their squares would not fit into half precision.
+        # Features are float32, and their squares overflow half precision.
         with paddle.amp.auto_cast(enable=False):
             return self._factor(settings, step) * _mean(against, self._followed(name))
 

@@ -1,4 +1,4 @@
-"""Optimizers from the config: which parameters decay, how gradients are clipped, how the learning rate changes."""
+"""Optimizers from the config: weight decay groups, gradient clipping and the learning rate's schedule."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Rate(LambdaDecay):
         super().__init__(base, lambda step: schedules.factor(schedule, step, self.steps, steps_per_epoch, self.scores))
 
     def follow(self, steps: int, scores: Sequence[float]) -> None:
-        """What the rate depends on beside the step: steps of the whole run, and validations (see `schedules`)."""
+        """Set what the rate depends on beside the step: number of steps, and validation scores (see `schedules`)."""
         self.steps, self.scores = steps, scores
         self.last_lr = self.get_lr()
 
@@ -68,7 +68,7 @@ class Optimization:
         norm = paddle.stack([(gradient.astype("float32") ** 2).sum() for gradient in gradients]).sum().sqrt()
         factor = self.clip_norm / paddle.maximum(norm, paddle.full([], self.clip_norm))
         for gradient in gradients:
-            # `scale_` would take the factor for a number, which a GPU is waited for to tell.
+            # `scale_` would convert the factor to a Python number, which waits for the GPU.
             gradient.multiply_(factor.astype(gradient.dtype))
 
     def step(self) -> None:
@@ -90,9 +90,9 @@ def build(
 ) -> Optimization:
     """The optimizer of some networks (name → network), its schedule stretched over `steps` optimizer steps.
 
-    `quantize` says how the clips and ranges that quantization learns, if it does, are trained; `fused` takes the CPU's
-    compiled kernels where there is one for the optimizer. `factors`: structured name of a parameter → what its learning
-    rate is multiplied with. `further`: names and parameters that are trained beside those of the networks.
+    `quantize`: how learnt clips and ranges are trained, if quantization learns any; `fused`: use the compiled CPU
+    kernel if the optimizer has one. `factors`: structured name of a parameter → factor of its learning rate. `further`:
+    names and parameters that are trained beside those of the networks.
     """
     rate = Rate(config.lr, schedule, steps, steps_per_epoch)
     parameters = {
@@ -113,7 +113,8 @@ def _groups(
     quantize: cfg.Quantization | None,
     factors: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Paddle's parameter groups: those that decay, those that do not, what quantization learns, each by factors."""
+    """Paddle's parameter groups: with decay, without decay, and quantization's own, each split by learning-rate
+    factor."""
     clips = {id(alpha) for network in networks.values() for alpha in qat.alphas(network).values()}
     ranges = {id(own) for network in networks.values() for own in lsq.learnt(network).values()}
     pact = quantize.pact if isinstance(quantize, cfg.TrainedQuantization) else cfg.Pact()
@@ -141,7 +142,7 @@ def _groups(
         kind = "spared" if exempt(parameter) else "decayed"
         if id(parameter) in clips | ranges:
             kind = "clips" if id(parameter) in clips else "ranges"
-        # Their own factors are multiples of that of the weights which their layer has.
+        # Their own factors are relative to the learning rate of their layer's weight.
         factor = factors.get(name, 1.0) * own_factors.get(kind, 1.0)
         groups.setdefault((kind, factor), []).append(parameter)
     decays = {"decayed": _decay(config), "spared": 0.0, "clips": pact.weight_decay, "ranges": 0.0}

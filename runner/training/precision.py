@@ -1,4 +1,4 @@
-"""Mixed precision: where it is used, and the one order of scaling, stepping and clearing."""
+"""Mixed precision: casting forward passes, and scaling, stepping and clearing gradients in the one correct order."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from .. import config as cfg
 from ..errors import ConfigError
 from .optimizers import Optimization
 
-#: Major compute capability from which on Paddle 3.3.1 casts; below it warns, in every step, and computes in float32.
+#: Compute capability (major) from which Paddle 3.3.1 casts; below it Paddle warns in every step and computes in
+#: float32.
 LEAST_CAPABILITY = {"float16": 7, "bfloat16": 8}
-#: Operators that simulate integers. Paddle 3.3.1 would cast the ranges that they keep to float16 as well.
+#: Fake-quantization operators. Paddle 3.3.1 would cast the ranges that they keep to float16 as well.
 IN_FLOAT32 = {
     "fake_quantize_dequantize_abs_max", "fake_quantize_dequantize_moving_average_abs_max",
     "fake_channel_wise_quantize_dequantize_abs_max",
@@ -35,17 +36,17 @@ class Precision:
     scaler: Any = None
     """`paddle.amp.GradScaler`, or None where losses are not scaled."""
     fell_back: bool = False
-    """Whether mixed precision was asked for and the device has none."""
+    """Whether mixed precision was asked for but the device does not support it."""
 
     @property
     def handles_overflow(self) -> bool:
-        """Whether a loss that is not finite only lowers the loss scale."""
+        """Whether a loss that is not finite merely lowers the loss scale."""
         scale = self.loss_scale
         return scale is not None and self.scaler.is_use_dynamic_loss_scaling() and scale > 1.0
 
     @property
     def loss_scale(self) -> float | None:
-        """What losses are multiplied with; None where they are not."""
+        """Factor of the losses; None where they are not scaled."""
         return None if self.scaler is None else float(self.scaler._scale.item())
 
     def autocast(self) -> AbstractContextManager[Any]:

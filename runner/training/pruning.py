@@ -1,4 +1,4 @@
-"""Networks that are cut while they are trained: when, and what follows them."""
+"""Gradual pruning: when networks are cut during training, and how optimizers, averages and processes follow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class GradualPruning(Protocol):
-    """What cuts the networks of a run between its epochs, in all processes alike."""
+    """Prunes the networks of a run between its epochs, identically in all processes."""
 
     settings: cfg.Pruning
 
@@ -29,17 +29,17 @@ class GradualPruning(Protocol):
         """Whether the last cut was made."""
 
     def is_due(self, epoch: int) -> bool:
-        """Whether there is a cut to be made before an epoch, counted from 0."""
+        """Whether a cut is to be made before this epoch, counted from 0."""
 
     def cut(self, training: Training) -> str:
-        """Make the next cut; says what was cut. Errors: ConfigError where nothing can be."""
+        """Make the next cut; returns a description of it. Errors: ConfigError where nothing can be cut."""
 
 
 def follow(training: Training, name: str, kept: Kept) -> None:
-    """Cut a network, and with it the state of its optimizers, its averages and what processes exchange.
+    """Cut a network, together with its optimizer state, its averages and the buffers that processes exchange.
 
-    What was the best so far is forgotten: a network of an earlier stage does not keep to the budget. So are the scores
-    of validations, by which `schedule=plateau` goes.
+    The best result so far is forgotten, because a network of an earlier stage exceeds the budget; so are the validation
+    scores that `schedule=plateau` uses.
     """
     cut = {f"{name}.{parameter}": axes for parameter, axes in kept.items()}
     for optimization in training.optimizations:
@@ -58,7 +58,7 @@ def follow(training: Training, name: str, kept: Kept) -> None:
 
 
 def _cut_state(optimization: Optimization, cut: Kept) -> None:
-    """Every accumulator of a parameter's own shape is cut as the parameter is."""
+    """Cut every accumulator that has its parameter's shape as the parameter is cut."""
     optimizer = optimization.optimizer
     masters = getattr(optimizer, "_master_weights", {})
     for name, parameter in optimization.parameters.items():
@@ -73,7 +73,7 @@ def _cut_state(optimization: Optimization, cut: Kept) -> None:
 
 
 def penalty(networks: Networks, pruner: GradualPruning) -> dict[str, Tensor]:
-    """λ·Σ|γ| over the normalisation layers of each network, `sparsity/<network>` → scalar; 0 behind the last cut.
+    """λ·Σ|γ| over the normalisation layers of each network, `sparsity/<network>` → scalar; 0 after the last cut.
 
     Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017, eq. 1.
     """
@@ -87,7 +87,7 @@ def penalty(networks: Networks, pruner: GradualPruning) -> dict[str, Tensor]:
 
 @paddle.no_grad()
 def shrink_scales(optimization: Optimization, networks: Networks, pruner: GradualPruning, rate: float) -> None:
-    """γ ← sign(γ)·max(|γ| - rate·λ, 0): the proximal step of that penalty, whatever an optimizer makes of gradients.
+    """γ ← sign(γ)·max(|γ| - rate·λ, 0): the proximal step of that penalty, independent of the optimizer.
 
     Parikh and Boyd, Proximal Algorithms, 2014, section 6.5.2.
     """

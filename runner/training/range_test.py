@@ -12,17 +12,17 @@ from .. import config as cfg
 from .loop import train_step
 from .state import Training
 
-#: Steps on either side whose losses are averaged, as a part of all steps.
+#: Steps on either side over which losses are averaged, as a fraction of all steps.
 SMOOTHING = 0.04
-#: A loss so many times the lowest one, averaged over steps, has exploded.
+#: A smoothed loss this many times the lowest one has exploded.
 EXPLODED = 4.0
-#: By what part of itself a loss must fall for a rate to be suggested.
+#: Fraction by which a loss must fall for a rate to be suggested.
 FALLS = 0.02
 
 
 @dataclass(frozen=True)
 class Range:
-    """What was minimised at rising learning rates."""
+    """Training losses at rising learning rates."""
 
     rates: list[float]
     """Those of `optimizer.lr`."""
@@ -33,11 +33,11 @@ class Range:
     lowest: int
     """Where the smoothed loss is lowest."""
     steepest: int | None
-    """Where it falls fastest on the way there; None where it hardly falls."""
+    """Where it falls fastest before the lowest point; None where it hardly falls."""
 
 
 def configured(config: cfg.Config, low: float, high: float, steps: int) -> cfg.Config:
-    """A run of a config whose learning rate rises from `low` to `high`, evenly in its logarithm, and which only trains.
+    """The config of a run whose learning rate rises geometrically from `low` to `high`, without validation or export.
 
     A second optimizer keeps the ratio of its rate to the first one's.
     """
@@ -66,7 +66,7 @@ def rising(step: int, steps: int, steps_per_epoch: int, ratio: float) -> float:
 
 
 def run(training: Training, tell: Callable[[int, int], None]) -> Range:
-    """Train until the rate is at its highest or the loss explodes. `tell` hears of steps that are done, and of all."""
+    """Train until the highest rate is reached or the loss explodes. `tell` is called with (steps done, all steps)."""
     rates: list[float] = []
     losses: list[float] = []
     lowest, reach = math.inf, _reach(training.steps)
@@ -77,7 +77,7 @@ def run(training: Training, tell: Callable[[int, int], None]) -> Range:
             reading = train_step(training, batch)
             training.progress.step += 1
             assert reading.values is not None
-            # Behind it are the hits.
+            # The values after the losses are hits.
             loss = float(reading.values[-3])
             if not math.isfinite(loss):
                 return of(rates, losses, reach)
@@ -99,12 +99,12 @@ def _reach(steps: int) -> int:
 
 
 def of(rates: list[float], losses: list[float], reach: int) -> Range:
-    """What losses at rising rates say, each averaged over `reach` neighbours on either side."""
+    """The result of losses at rising rates, smoothed over `reach` neighbours on either side."""
     smoothed = [float(np.mean(losses[max(0, at - reach) : at + reach + 1])) for at in range(len(losses))]
     if len(smoothed) < 3:
         return Range(rates, losses, smoothed, 0, None)
     lowest = int(np.argmin(smoothed))
     falls = smoothed[0] - smoothed[lowest] > FALLS * abs(smoothed[0])
-    # Rates are evenly apart in their logarithm.
+    # Rates are evenly spaced in their logarithm.
     steepest = int(np.argmin(np.gradient(smoothed)[: lowest + 1])) if falls else None
     return Range(rates, losses, smoothed, lowest, steepest)

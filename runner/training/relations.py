@@ -1,4 +1,4 @@
-"""Losses of how images and classes relate to each other in a batch, against the same of a peer."""
+"""Relational distillation losses: how images, or classes, of a batch relate to each other, compared with the peer's."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from paddle import Tensor
 from ..models.taps import Features
 from .losses import log_probabilities
 
-#: Least squared length of a vector: a shorter one has no direction, and no gradient.
+#: Smallest squared length of a vector: a shorter one has no direction, and no gradient.
 LEAST = 1e-24
 
 
 def dist(logits: Tensor, peer: Tensor, beta: float, gamma: float, temperature: float) -> Tensor:
     """T²·(β·inter + γ·intra) of Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, eq. 8-10.
 
-    Both parts are 1 - Pearson's correlation of probabilities at temperature T with the peer's: inter, of the classes of
-    an image, in the mean over images; intra, of the images of a class, in the mean over classes. Logits are float
-    [N, K]; returns a scalar. Intra is of the images that are computed at once.
+    Both parts are 1 - Pearson's correlation between the network's and the peer's probabilities at temperature T: inter
+    over the classes of an image, averaged over images; intra over the images of a class, averaged over classes. Intra
+    sees only the images that are computed at once. Logits are float [N, K]; returns a scalar.
     """
     own, other = (log_probabilities(values / temperature).exp() for values in (logits, peer))
     inter, intra = 1 - _correlation(own, other), 1 - _correlation(own.t(), other.t())
@@ -26,7 +26,7 @@ def dist(logits: Tensor, peer: Tensor, beta: float, gamma: float, temperature: f
 
 
 def _correlation(own: Tensor, other: Tensor) -> Tensor:
-    """Pearson's correlation of each row with the other's, in the mean over rows [R, C]; of a constant row it is 0."""
+    """Pearson's correlation of each row with the other's row, averaged over rows [R, C]; 0 for a constant row."""
     return (_unit(_centred(own)) * _unit(_centred(other))).sum(axis=-1).mean()
 
 
@@ -41,11 +41,11 @@ def _unit(vectors: Tensor) -> Tensor:
 def rkd(own: Tensor, peer: Tensor, distance: float, angle: float) -> Tensor:
     """Relational knowledge distillation (Park et al., CVPR 2019): λ_D·(eq. 5) + λ_A·(eq. 8), of logits or features.
 
-    Float [N, D] and [N, D'], one row an image; returns a scalar, the Huber losses in the mean over all N² pairs and N³
-    triplets, as in the authors' code. Memory is that of N³ numbers where λ_A is not 0. Both are of the images that are
-    computed at once, and 0 of a single image.
+    Float [N, D] and [N, D'], one row an image; returns a scalar. As in the authors' code, the Huber losses are averaged
+    over all N² pairs and N³ triplets; if λ_A is not 0, that takes memory for N³ numbers. Both see only the images that
+    are computed at once, and are 0 for a single image.
     """
-    # Differences of half precision are coarse, and their squares overflow.
+    # Differences in half precision are coarse, and their squares overflow.
     with paddle.amp.auto_cast(enable=False):
         own, peer = (values if values.dtype == paddle.float64 else values.astype("float32") for values in (own, peer))
         differences, others = (values.unsqueeze(1) - values.unsqueeze(0) for values in (own, peer))
@@ -58,7 +58,7 @@ def _huber(own: Tensor, other: Tensor) -> Tensor:
 
 
 def _distances(differences: Tensor) -> Tensor:
-    """Distances [N, N] of images from their differences [N, N, D], over the mean of those of different images."""
+    """Distances [N, N] between images from their differences [N, N, D], divided by the mean over distinct pairs."""
     lengths = paddle.clip(differences.square().sum(axis=-1), min=LEAST).sqrt()
     count = len(lengths)
     # Where all images are the same there is no distance to divide by.
@@ -67,7 +67,7 @@ def _distances(differences: Tensor) -> Tensor:
 
 
 def _cosines(differences: Tensor) -> Tensor:
-    """Cosines [N, N, N] of the angles that images i and k have at image j, of differences [N, N, D]."""
+    """Cosines [N, N, N] of the angles at image j between images i and k, from differences [N, N, D]."""
     directions = _unit(differences)
     return paddle.matmul(directions, directions, transpose_y=True)
 

@@ -1,4 +1,4 @@
-"""The learning rate's factor as a pure function of the optimizer step."""
+"""Learning-rate schedules: the factor of the base rate as a pure function of the optimizer step."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from .. import config as cfg
 from ..config.targets import load_target
 
-#: Length of a warm-up whose length was not chosen: epochs, and at most this part of the run.
+#: Default length of a warm-up: epochs, but at most this fraction of the run.
 WARMUP_EPOCHS, WARMUP_PART = 5.0, 0.2
 
 
 def factor(config: cfg.Schedule, step: int, steps: int, steps_per_epoch: int, scores: Sequence[float] = ()) -> float:
-    """What the base learning rate is multiplied with at optimizer step `step` (the first is 0) of `steps`.
+    """The factor of the base learning rate at optimizer step `step` (the first is 0) of `steps`.
 
-    The schedules that end reach their end value at step `steps - 1`. Epochs are turned into steps with the real number
-    of steps in an epoch, so neither batch size nor number of processes changes where a schedule ends. `scores` are
-    those of the validations so far; a higher one is better.
+    Schedules with an end value reach it at step `steps - 1`. Epochs are converted to steps with the actual number of
+    steps in an epoch, so neither batch size nor number of processes changes where a schedule ends. `scores` are those
+    of the validations so far; higher is better.
     """
     match config:
         case cfg.Constant():
@@ -56,9 +56,9 @@ def factor(config: cfg.Schedule, step: int, steps: int, steps_per_epoch: int, sc
 
 
 def warmup_steps(epochs: float | None, steps: int, steps_per_epoch: int) -> int:
-    """Optimizer steps that a warm-up of so many epochs takes, at most all but the last; None: as long as suits the run.
+    """Optimizer steps of a warm-up of `epochs` epochs, at most all but the last; None: a default that suits the run.
 
-    Five epochs suit long runs, a fifth of the run shorter ones.
+    The default is five epochs, but at most a fifth of the run.
     """
     if epochs is None:
         return min(round(WARMUP_EPOCHS * steps_per_epoch), round(WARMUP_PART * steps), max(0, steps - 1))
@@ -66,7 +66,7 @@ def warmup_steps(epochs: float | None, steps: int, steps_per_epoch: int) -> int:
 
 
 def _cycle(step: int, length: int, growth: float) -> tuple[int, int]:
-    """First step and length of the cycle that a step is in; each is `growth` times as long as the one before."""
+    """First step and length of the cycle that `step` is in; each is `growth` times as long as the one before."""
     begin, exact = 0, float(length)
     while step >= begin + length:
         begin += length
@@ -76,10 +76,10 @@ def _cycle(step: int, length: int, growth: float) -> tuple[int, int]:
 
 
 def _reductions(scores: Sequence[float], patience: int, min_delta: float) -> int:
-    """How often `patience` validations in a row were no better than the best before them."""
+    """How often `patience` validations in a row did not improve on the best before them."""
     reductions, waited, best = 0, 0, -math.inf
     for score in scores:
-        # One that is not a number is no better.
+        # A NaN is no improvement.
         if score > best + min_delta:
             best, waited = score, 0
             continue

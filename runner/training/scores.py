@@ -1,4 +1,4 @@
-"""Probabilities of an evaluation: as they are while they are few, then counted in a fine histogram."""
+"""Predicted probabilities collected during an evaluation: kept exactly while few, then counted in a fine histogram."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from paddle import Tensor
 from ..metrics import CALIBRATION_BINS, CONFIDENCE_UNIT, Scores
 from ..parallel import Ranks
 
-#: Probabilities of a network, over all processes, up to which each is kept: 4 MB.
+#: Probabilities of one network, over all processes, that are kept exactly: 4 MB.
 KEPT = 1 << 20
-#: Numbers in the histograms of a network, and the least bins that one has.
+#: Numbers in all histograms of a network, and the fewest bins that one histogram has.
 CELLS, LEAST_BINS = 1 << 21, 256
-#: Log odds that the bins divide evenly, as fine near a probability of 1 as near 0; float32 has no larger ones but those
-#: of 1 itself.
+#: Range of log odds that the bins divide evenly, as fine near a probability of 1 as near 0; above it float32 has only 1
+#: itself.
 LOWEST, HIGHEST = -48.0, 17.0
 
 
@@ -24,7 +24,7 @@ def bins(classes: int) -> int:
 
 
 class Collected:
-    """Of one network, in one process; nothing waits for the device."""
+    """Probabilities of one network in one process; adding to them never waits for the device."""
 
     def __init__(self) -> None:
         self.calibration = paddle.zeros([CALIBRATION_BINS, 3], dtype="int64")
@@ -32,10 +32,10 @@ class Collected:
         """Probabilities float32 [n, K] and labels int64 [n], or uint8 [n, K]."""
         self.images = 0
         self.histogram: Tensor | None = None
-        """int64 [K · 2 · bins]: of each class images of it, then images of others."""
+        """int64 [K · 2 · bins]: for each class, images of the class, then images of others."""
 
     def add(self, probabilities: Tensor, labels: Tensor, predicted: Tensor | None = None) -> None:
-        """Add a batch: float32 [n, K], int64 [n], int64 [n]. Many labels, uint8 [n, K], have no calibration."""
+        """Add a batch: float32 [n, K], int64 [n], int64 [n]. Multi-label batches, uint8 [n, K], have no calibration."""
         if predicted is not None:
             self._calibrate(probabilities, labels, predicted)
         self.images += len(labels)
@@ -54,7 +54,7 @@ class Collected:
         paddle.index_add_(self.calibration, places, 0, paddle.stack([paddle.ones_like(right), right, units], axis=1))
 
     def count(self, classes: int) -> None:
-        """From here on there are histograms."""
+        """Switch from exact probabilities to histograms."""
         if self.histogram is None:
             self.histogram = paddle.zeros([2 * classes * bins(classes)], dtype="int64")
             for probabilities, labels in self.parts:
@@ -75,7 +75,7 @@ class Collected:
 
 
 def total(part: Collected, classes: int, processes: Ranks, many: bool = False) -> Scores:
-    """The scores of all processes, the same in each, and for any number of them."""
+    """The scores of all processes: identical in each of them, and for any number of processes."""
     calibration = processes.all_reduce_sum(part.calibration).numpy()
     images = np.zeros(processes.world_size, dtype=np.int64)
     images[processes.rank] = part.images
@@ -92,7 +92,7 @@ def total(part: Collected, classes: int, processes: Ranks, many: bool = False) -
         own = every[begin : begin + part.images]
         own[:, :classes] = paddle.concat([probabilities for probabilities, _ in part.parts]).numpy()
         own[:, classes:] = paddle.concat([labels for _, labels in part.parts]).numpy().reshape(len(own), -1)
-    # To zeros of the others everything is added exactly.
+    # The other processes contribute zeros, so the sum is exact.
     every = processes.all_reduce_sum(paddle.to_tensor(every)).numpy()
     probabilities, labels = every[:, :classes], every[:, classes:].astype(np.int64)
     if many:

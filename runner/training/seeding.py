@@ -1,4 +1,4 @@
-"""Randomness: where it starts from, and its state as plain data."""
+"""Seeding the random generators, and their state as plain data."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def restore(saved: dict[str, Any]) -> None:
 
 
 def _own() -> int:
-    """Which generator is that of this process's device, `cpu` or `gpu:N`: Paddle gives those of every GPU."""
+    """The name of the generator of this process's device, `cpu` or `gpu:N`: Paddle returns those of every GPU."""
     return int(paddle.device.get_device().partition(":")[2] or 0)
 
 
 def _plain(generator: Any) -> list[Any]:
-    # The engine's state is text of decimal numbers, given as one integer a character.
+    # The engine's state is decimal text, stored as one integer a character.
     device, seed_value, offset, characters = generator.__getstate__()
     return [device, seed_value, offset, bytes(characters).decode("ascii")]

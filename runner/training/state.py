@@ -1,4 +1,4 @@
-"""What the training loop works on, and whom it tells."""
+"""The state of the training loop, and the observer that it reports to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .pruning import GradualPruning
 
 
 class Unread(TypedDict, total=False):
-    """Readings of steps that were not logged yet."""
+    """Readings of steps that have not been logged yet."""
 
     names: list[str]
     rates: list[float]
@@ -34,34 +34,34 @@ class Unread(TypedDict, total=False):
 
 @dataclass
 class Progress:
-    """How far a run is; all that a checkpoint must say about it beside weights and generators."""
+    """How far a run is: all that a checkpoint stores besides weights and random generators."""
 
     step: int = 0
     """Optimizer steps done."""
     epoch: int = 0
     """Epochs done."""
     batch: int = 0
-    """Batches done of the epoch that is under way."""
+    """Batches done in the current epoch."""
     best: float | None = None
     """Best monitored metric so far."""
     best_step: int = 0
-    """Step it was measured after."""
+    """Optimizer step at which it was measured."""
     waited: int = 0
-    """Evaluations since the monitored metric last rose (or fell) by more than `min_delta`."""
+    """Evaluations since the monitored metric last improved by more than `min_delta`."""
     settled: int = 0
     """Step at which training last paused for an evaluation, the end of an epoch, or of the run."""
     scores: list[float] = field(default_factory=list)
-    """The monitored metric of every validation, with its sign changed where a lower one is better."""
+    """The monitored metric of every validation, negated if lower is better."""
     thresholds: dict[str, list[float]] = field(default_factory=dict)
-    """Network → of many labels the thresholds that suit the last validation."""
+    """Network → multi-label: the best thresholds on the last validation."""
     validation_s: float = 0.0
-    """Seconds of the last validation, where the run ends by the clock."""
+    """Seconds that the last validation took, where `train.max_minutes` limits the run."""
     unread: Unread = field(default_factory=Unread)
     """Readings of the steps since the metrics were last logged."""
 
     @property
     def epochs_begun(self) -> int:
-        """Number of the epoch that is under way or has just ended, from 1."""
+        """Number of the current or just finished epoch, from 1."""
         return self.epoch + (self.batch > 0)
 
 
@@ -77,24 +77,24 @@ class Training:
     settings: Train
     checkpoints: Checkpoint
     steps: int
-    """Optimizer steps of the whole run; by the clock an estimate, until it ends."""
+    """Optimizer steps of the whole run; with `train.max_minutes` an estimate until the run ends."""
     k: int
-    """k of the second accuracy."""
+    """The k of top-k accuracy."""
     metrics: Sequence[Metric] = field(default_factory=lambda: METRICS)
-    """What an evaluation computes."""
+    """The metrics that an evaluation computes."""
     ema: Ema | None = None
     average: Ema | None = None
-    """The student's average that teaches it, in the weights of a frozen network."""
+    """Mean teacher: the student's average, held in the weights of a frozen network."""
     clock: Clock | None = None
-    """Where the run ends by the clock."""
+    """The time budget, where `train.max_minutes` limits the run."""
     pruner: GradualPruning | None = None
-    """What cuts the networks between epochs."""
+    """Prunes the networks between epochs."""
     freezing: Freezing = field(init=False)
     """What does not train; by default nothing."""
     shard: Shard = field(default_factory=lambda: Shard(Ranks()))
-    """What this process computes of a batch."""
+    """This process's share of each batch."""
     replicas: Replicas = field(init=False)
-    """The networks as they are trained, and what the processes tell each other."""
+    """The networks as they are trained, and the communication between processes."""
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class Training:
 
     @property
     def compares(self) -> bool:
-        """Whether evaluations count for the best weights: not before the last cut, while networks are too large."""
+        """Whether evaluations can decide on the best weights: not before the last cut, while networks are too large."""
         return self.pruner is None or self.pruner.is_complete
 
     @property
@@ -112,13 +112,13 @@ class Training:
         return self.shard.ranks
 
     def follow(self) -> None:
-        """Give every optimizer the learning rate of its next step, whose schedule may follow clock and validations."""
+        """Give every optimizer its next learning rate; schedules may follow the clock and validation scores."""
         for optimization in self.optimizations:
             optimization.schedule.follow(self.steps, self.progress.scores)
 
     @property
     def validations_left(self) -> int:
-        """How often the validation split will still be seen."""
+        """How many validations are still to come."""
         if self.loaders.val is None:
             return 0
         every = self.settings.eval_every_steps
@@ -127,12 +127,12 @@ class Training:
 
     @property
     def validation_steps(self) -> float:
-        """About what one validation takes, in steps: of those its forward passes are a third."""
+        """Estimated cost of one validation in training steps, given that a forward pass is about a third of a step."""
         return len(self.loaders.val.split) / self.loaders.train.config.batch_size / 3 if self.loaders.val else 0.0
 
 
 class Observer(Protocol):
-    """What the loop tells and asks the outside."""
+    """The outside world of the training loop: receives its reports and answers whether to stop."""
 
     def logged(self, progress: Progress, values: dict[str, float]) -> None:
         """The training metrics since the last reading."""
@@ -141,16 +141,16 @@ class Observer(Protocol):
         """The validation metrics."""
 
     def checkpoint(self, progress: Progress, better: bool) -> None:
-        """A moment at which the state is worth keeping; all losses so far were finite."""
+        """The state is worth saving now; all losses so far were finite."""
 
     def noted(self, text: str) -> None:
-        """What a person should know."""
+        """A note for the user."""
 
     def stepped(self) -> None:
         """An optimizer step was done."""
 
     def stopping(self) -> bool:
-        """Whether to end as soon as possible; asked after every step and every batch of an evaluation."""
+        """Whether to stop as soon as possible; asked after every step and every batch of an evaluation."""
 
 
 class Ending(Enum):

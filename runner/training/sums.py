@@ -1,4 +1,4 @@
-"""What is summed up of logits and labels, on the device until somebody reads it."""
+"""Sums over logits and labels, kept on the device until they are read."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .losses import cross_entropy
 
 
 def ranks(logits: Tensor, labels: Tensor) -> Tensor:
-    """Place of the label among the classes, 0 for the largest logit.
+    """Rank of the label among the classes, 0 for the largest logit.
 
     logits: float [N, K]; labels: int64 [N]; returns int64 [N]. Of equal logits the smaller class comes first, as in
-    `argmax`; a logit that is not a number ranks the label last.
+    `argmax`; a NaN logit ranks the label last.
     """
     logits = logits.astype("float32")
     label_logits = paddle.take_along_axis(logits, labels.unsqueeze(-1), axis=-1)
@@ -32,10 +32,10 @@ def ranks(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def correct(logits: Tensor, labels: Tensor, k: int) -> Tensor:
-    """How many labels are the largest logit, and how many are among the k largest: float32 [2].
+    """How many images are top-1 and top-k correct: float32 [2].
 
-    A soft label, one of the rows of float32 [N, K], counts by its share of the class of that logit, or of those. Of
-    many labels it is `agreeing`.
+    A soft label, a row of float32 [N, K], counts by its share of the top class, or of the k top classes. Multi-label:
+    see `agreeing`.
     """
     if labels.dtype == paddle.uint8:
         return agreeing(logits.astype("float32"), labels)
@@ -51,7 +51,8 @@ def correct(logits: Tensor, labels: Tensor, k: int) -> Tensor:
 
 
 def agreeing(logits: Tensor, labels: Tensor) -> Tensor:
-    """What `correct` is of many labels: images of which every label is right, and the sum of their wrong parts.
+    """The multi-label counterpart of `correct`: images with every label right, and the summed fractions of wrong
+    labels.
 
     logits: float [N, K]; labels: uint8 [N, K]; returns float32 [2]. A label is predicted from a probability of ½ on.
     """
@@ -60,10 +61,10 @@ def agreeing(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 class Summed:
-    """The sums of one network: a step adds to them without waiting for the device, whatever the number of classes."""
+    """The sums of one network: adding a batch never waits for the device, whatever the number of classes."""
 
     def __init__(self, k: int, with_scores: bool = False, thresholds: Sequence[float] | None = None) -> None:
-        """`thresholds`: of many labels the probability of each class from which on it is predicted, else ½."""
+        """`thresholds`: multi-label: the probability of each class from which it is predicted; by default ½."""
         self.k = k
         self.thresholds = thresholds and paddle.to_tensor(thresholds, dtype="float32")
         self.scores = scores.Collected() if with_scores else None
@@ -71,32 +72,32 @@ class Summed:
         self.hits = paddle.zeros([2], dtype="int64")
         self.classes, self.many = 0, False
         self.confusion = paddle.zeros([0], dtype="int64")
-        """int64 [K²], or of many labels [4·K], row after row; K is known from the first batch on."""
+        """int64 [K²], multi-label [4·K], flattened; K is known from the first batch on."""
 
     def reserve(self, classes: int, many: bool = False) -> None:
-        """Make room for so many classes, where there is none yet."""
+        """Allocate the sums for this many classes, unless that was done."""
         if not self.classes:
             self.classes, self.many = classes, many
             self.confusion = paddle.zeros([np.prod(self.shape)], dtype="int64")
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the confusion matrix or matrices."""
+        """Shape of the confusion matrix or matrices."""
         return (self.classes, 2, 2) if self.many else (self.classes, self.classes)
 
     def add(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Add a batch, logits float32 [N, K] and labels int64 [N]; returns the predicted classes, int64 [N].
 
-        Of many labels these are uint8 [N, K], and so are those that are predicted.
+        Multi-label: labels and predictions are uint8 [N, K].
         """
         if labels.dtype == paddle.uint8:
             return self._add_many(logits, labels)
         self.reserve(logits.shape[-1])
         self.loss += (len(labels) * cross_entropy(logits, labels).reshape([1])).astype("float64")
         self.hits += correct(logits, labels, self.k).astype("int64")
-        # On a GPU the argmax of nothing but NaN is -1.
+        # On a GPU the argmax of all-NaN logits is -1.
         predicted = logits.argmax(axis=-1).clip(min=0)
-        # In place, and so of a cost that does not grow with K; `bincount` would make a matrix a batch.
+        # In place, at a cost independent of K; `bincount` would make a matrix a batch.
         paddle.index_add_(self.confusion, labels * self.classes + predicted, 0, paddle.ones_like(labels))
         if self.scores:
             self.scores.add(F.softmax(logits), labels, predicted)
@@ -118,8 +119,8 @@ class Summed:
 
 
 def total(parts: Sequence[Summed], processes: Ranks) -> list[Sums]:
-    """The sums of all processes, the same in each of them; of whole numbers they are exact."""
-    # A process without images does not know how many classes there are, nor how many labels an image has.
+    """The sums over all processes, identical in each of them; integers, so exact."""
+    # A process without images knows neither the number of classes nor whether images are multi-label.
     about = [max(part.classes for part in parts), int(any(part.many for part in parts))]
     classes, many = processes.all_reduce_max(paddle.to_tensor(about)).tolist()
     for part in parts:

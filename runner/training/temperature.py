@@ -1,9 +1,9 @@
 """Temperature scaling (Guo et al., On Calibration of Modern Neural Networks, ICML 2017), also from few images.
 
-Of a network without mistakes on the images that are there the likelihood has no maximum: the smaller the temperature,
-the better. As in Platt's scaling (Probabilistic outputs for support vector machines, 1999) the labels count as if one
-more right and one wrong image had been seen: of N images a label has (N + 1) / (N + 2), and the other classes share the
-rest.
+If a network makes no mistake on these images, the likelihood has no maximum: the smaller the temperature, the better.
+As in Platt's scaling (Probabilistic outputs for support vector machines, 1999) the labels therefore count as if one
+more right and one more wrong image had been seen: with N images a label has (N + 1) / (N + 2), and the other classes
+share the rest.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..data import Batch, EvalLoader, Loaders
 from .evaluation import untouched
 from .precision import Precision
 
-#: Logits of one network that are looked at, at most.
+#: Most logits of one network that are used.
 LOGITS = 1 << 20
-#: Bounds of a temperature: of a network that is always wrong the best would be infinite.
+#: Bounds of a temperature: for a network that is always wrong the best would be infinite.
 LOW, HIGH = 0.05, 20.0
-#: Halvings of the interval, beyond what a float32 tells.
+#: Halvings of the interval, beyond the precision of float32.
 HALVINGS = 40
 
 
@@ -59,9 +59,9 @@ def of_network(
 
 
 def improving(logits: np.ndarray, labels: np.ndarray) -> float | None:
-    """The best temperature, or None where none is better on images that it was not fitted to. Arrays as in `best`.
+    """The best temperature, or None where it does not improve the likelihood of images it was not fitted to.
 
-    That of each half of the images, every second one, is judged by the other half.
+    Arrays as in `best`. Images are split into two halves (every second one), each of which judges the fit of the other.
     """
     halves = [slice(0, None, 2), slice(1, None, 2)]
     if len(labels) < len(halves):

@@ -1,4 +1,4 @@
-"""Below which confidence a picture is of nothing that a network knows."""
+"""The confidence below which an image is said to be of none of the classes (`unknown`)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Accepted:
-    """What is left where less confident predictions are not believed."""
+    """How many predictions remain above a confidence threshold, and how accurate they are."""
 
     coverage: float
-    """Part of the images."""
+    """Fraction of the images above the threshold."""
     accuracy: float | None
-    """Of those; None of none."""
+    """Accuracy on those; None if there are none."""
 
 
 def best(confidences: np.ndarray, is_right: np.ndarray, accuracy: float) -> float | None:
-    """The lowest threshold of the confidence from which on predictions are right as often as wanted.
+    """The lowest confidence threshold from which on predictions reach the wanted accuracy.
 
-    confidences: float32 [N]; is_right: bool [N]. It is half way between two confidences that there are, and 0 where all
-    predictions together are that good; None where no threshold is.
+    confidences: float32 [N]; is_right: bool [N]. It is halfway between two occurring confidences, and 0 where all
+    predictions together are that accurate; None where no threshold is.
     """
     if not len(confidences) or np.isnan(confidences).any():
         return None
@@ -33,13 +33,13 @@ def best(confidences: np.ndarray, is_right: np.ndarray, accuracy: float) -> floa
     first = reached[0]
     if not first:
         return 0.0
-    # Between neighbours there may be none.
+    # There may be no float32 between two neighbours.
     middle = np.float32((np.float64(values[first - 1]) + values[first]) / 2)
     return float(middle if middle > values[first - 1] else values[first])
 
 
 def accepted(confidences: np.ndarray, is_right: np.ndarray, threshold: float) -> Accepted:
-    """What predictions at or above a threshold come to; arrays as in `best`."""
+    """Coverage and accuracy of predictions at or above a threshold; arrays as in `best`."""
     kept = confidences >= np.float32(threshold)
     if not kept.any():
         return Accepted(0.0, None)
