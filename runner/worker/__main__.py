@@ -22,15 +22,15 @@ log = logging.getLogger("runner")
 
 
 def main() -> None:
-    """The process's entry: train the run of a directory and exit with the documented code."""
+    """The process's entry point: train the run of a directory and exit with the documented code."""
     arguments = protocol.Arguments.parse(sys.argv[1:])
     processes.die_with_parent(arguments.parent)
     terminal.protect_streams()
     # Ray starts its processes with SIGINT blocked, and what they start inherits that.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    # The command hears it too, and says what it means.
+    # The command receives Ctrl-C too, and reports it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # The command asks where every thread is before it ends a process that has stalled.
+    # The command asks for the stack of every thread before it ends a stalled process.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     processes.exit_fast(run_and_report(arguments.directory, arguments.attempt))
 
@@ -38,7 +38,7 @@ def main() -> None:
 def run_and_report(directory: Path, attempt: int = 0) -> int:
     """Train, and turn every error into an exit code and a message that the parent shows.
 
-    `attempt` is above 0 where a process of the run was lost before and it goes on by itself.
+    `attempt` is above 0 when the run restarts by itself after it lost a process.
     """
     rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
     try:
@@ -52,13 +52,13 @@ def run_and_report(directory: Path, attempt: int = 0) -> int:
             return 128 + stop.received
         except PeerLost as error:
             log.info("%s", error)
-            # A signal while one waits for another breaks their connection.
+            # A signal in one process breaks the connection of another that waits for it.
             return 128 + stop.received if stop.received else ProcessLost.exit_code
         except UserError as error:
             log.info("%s", "".join(traceback.format_exception(error)))
             return _failed(directory, rank, str(error), error.exit_code, kind_of(error))
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            # Signals come as `Interrupted`: whatever else would end a process is raised by code of the user's.
+            # Signals arrive as `Interrupted`: SystemExit and KeyboardInterrupt can only come from the user's code.
             log.info("%s", "".join(traceback.format_exception(error)))
             if isinstance(error, MemoryError):
                 return _failed(directory, rank, str(OutOfMemory.of(error)), OutOfMemory.exit_code, OutOfMemory.__name__)
@@ -67,14 +67,14 @@ def run_and_report(directory: Path, attempt: int = 0) -> int:
                     directory, rank, str(disk_error(error, directory)), DiskError.exit_code, DiskError.__name__
                 )
             if stop.received:
-                # What a signal to the whole process group breaks is not a defect.
+                # Failures caused by a signal to the whole process group are not defects.
                 return 128 + stop.received
             reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
             return _failed(directory, rank, f"{reason}. Where: {protocol.log_of(directory, rank)}", 1)
 
 
 def _log_to(path: Path, rank: int) -> None:
-    """Send what is logged to a file, and what of it is more than news to a person as well."""
+    """Log to a file; the first process shows warnings on the terminal as well."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", filename=path, encoding="utf-8", force=True
     )

@@ -1,4 +1,4 @@
-"""What makes the probabilities of networks tell how often they are right, and below which one is no answer."""
+"""Confidence calibration: the temperature of each network, and the confidence below which it answers `unknown`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..training.precision import Precision
 def of_networks(
     networks: Networks, loaders: Loaders, config: cfg.Config, precision: Precision
 ) -> dict[str, Calibration]:
-    """Of every trained network, from images of the validation split; none without one, and of many labels."""
+    """Calibrate every trained network on the validation split; nothing without one, or for multi-label images."""
     fitted = {name: of_network(networks[name], loaders, config, precision) for name in networks.trained}
     return {name: one for name, one in fitted.items() if one}
 
 
 def of_network(network: nn.Layer, loaders: Loaders, config: cfg.Config, precision: Precision) -> Calibration | None:
-    """The same of one network."""
+    """Calibrate one network."""
     measured = temperature.validated(network, loaders, config.data, precision)
     if measured is None:
         return None
@@ -48,7 +48,7 @@ def temperatures(calibrations: dict[str, Calibration]) -> dict[str, float]:
 
 
 def tested(calibrations: dict[str, Calibration], evaluation: Evaluation) -> dict[str, Calibration]:
-    """The same with what was measured of predictions whose confidences have these temperatures."""
+    """The same calibrations with coverage and accuracy as measured on predictions at these temperatures."""
     measured = dict(calibrations)
     for name, one in calibrations.items():
         if one.unknown_below is not None:
@@ -59,7 +59,7 @@ def tested(calibrations: dict[str, Calibration], evaluation: Evaluation) -> dict
 
 
 def note(calibration: Calibration, wanted: float, measured_on: str) -> str:
-    """What a person should know of where a network says `unknown`."""
+    """A note for the user on where a network answers `unknown`."""
     if calibration.unknown_below is None:
         return (
             f"deploy.unknown_accuracy={wanted:g}: the validation images never reach it, so that no picture is unknown"

@@ -1,4 +1,4 @@
-"""Objects of the user's that are told how training goes: `train.callbacks`. They see copies, and change nothing."""
+"""The user's callbacks, `train.callbacks`, which are told how training goes. They see copies, and change nothing."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from ..training import seeding
 from ..training.evaluation import Evaluation
 from ..training.state import Observer, Progress
 
-#: The methods that an object may have; each is called where it has it.
+#: The methods that a callback may have; each is called if it exists.
 MOMENTS = ("on_begin", "on_step", "on_evaluation", "on_end")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What `on_begin` is told."""
+    """The argument of `on_begin`."""
 
     directory: Path
     """The run directory."""
     config: dict[str, Any]
     """Every leaf of the config under its dotted name."""
     step: int
-    """Optimizer steps that a resumed run has behind it."""
+    """Optimizer steps that a resumed run has already done."""
     steps: int
     """Optimizer steps of the whole run."""
 
 
 class Callbacks:
-    """The objects of a run, in the order of the config."""
+    """The callbacks of a run, in the order of the config."""
 
     def __init__(self, settings: list[cfg.Callback], directory: Path) -> None:
         """Errors: ConfigError where a callable is not found, CallbackFailed where it raises one."""
@@ -53,17 +53,17 @@ class Callbacks:
             self._objects.append((one.target, instance))
 
     def tell(self, moment: str, *arguments: Any) -> None:
-        """Call a method of every object that has it. Errors: CallbackFailed naming the first that raises an error."""
+        """Call a method of every callback that has it. Errors: CallbackFailed naming the first one that raises."""
         for target, instance in self._objects:
             if method := getattr(instance, moment, None):
                 self._call(target, moment, method, *copy.deepcopy(arguments))
 
     def begin(self, config: cfg.Config, step: int, steps: int) -> None:
-        """Training is about to begin or to go on."""
+        """Training is about to begin or to resume."""
         self.tell("on_begin", Run(self.directory, store.leaves(config), step, steps))
 
     def around(self, observer: Observer) -> Observer:
-        """The observer with the calls between its own; itself where there is nobody to call."""
+        """The observer, with the callbacks called after it; without callbacks the observer itself."""
         return CallbackObserver(self, observer) if self._objects else observer
 
     def _call(self, target: str, moment: str, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -76,12 +76,12 @@ class Callbacks:
                 f"train.callbacks: {target} failed in {moment}: {reason}. Where: {self.directory / LOG}"
             ) from error
         finally:
-            # Numbers that it drew are drawn again by training.
+            # Random numbers that a callback draws must not change those of training.
             seeding.restore(random)
 
 
 class CallbackObserver:
-    """An observer of the loop that passes on what it hears."""
+    """An observer of the loop that passes its reports on to the callbacks."""
 
     def __init__(self, callbacks: Callbacks, observer: Observer) -> None:
         self._callbacks, self._observer = callbacks, observer

@@ -16,12 +16,12 @@ from ..runs.protocol import Heartbeat
 from ..training import modes
 from .stage import Stage, accuracy, sample
 
-#: Batches that the statistics of normalisation layers are measured on after pruning.
+#: Batches on which the statistics of normalisation layers are re-estimated after pruning.
 STATISTICS_BATCHES = 32
 
 
 def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
-    """Prune the trained networks, then fake-quantize them, as the config asks; returns what was pruned of each."""
+    """Prune the trained networks, then fake-quantize them, as the config asks; returns what was pruned from each."""
     plan: dict[str, Any] = {}
     settings = config.compression
     if settings.quantize:
@@ -36,7 +36,7 @@ def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
 
 
 def _prune(config: cfg.Config, stage: Stage, name: str, settings: cfg.Pruning) -> dict[str, Any]:
-    """Prune a network before it is trained; of one that is pruned later, refuse what can never be cut as much."""
+    """Prune a network before training; if it is pruned later, refuse a cut that can never be made."""
     network, shape, facts = stage.networks[name], config.data.input_shape, evidence(config, stage, name)
     if settings.begin_epoch is not None:
         return compression.pruning.begin(network, settings, shape, facts).as_json()
@@ -47,7 +47,7 @@ def _prune(config: cfg.Config, stage: Stage, name: str, settings: cfg.Pruning) -
 
 
 def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantization) -> None:
-    """Simulate the integers that a network is trained with; what cannot be quantized at the end is refused now."""
+    """Fake-quantize a network before training; refuse now what cannot be quantized after training."""
     network = stage.networks[name]
     trained = config.checkpoint.init_from is not None or models.model_of(config, name).weights is not None
     images = calibration_images(stage.loaders, settings.calibration_batches)
@@ -63,7 +63,7 @@ def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantiz
         case _:
             names = compression.ranges.quantizable(network, settings)
             compression.bits.check(network, settings, names)
-            # A layer that is never called has no range at the end either.
+            # A layer that is never called has no range after training either.
             compression.ranges.measure(network, names, compression.ranges.first(images, 1), settings.activation_bits)
             return
     if settings.average_weight_bits is not None and not trained:
@@ -72,7 +72,7 @@ def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantiz
 
 
 def evidence(config: cfg.Config, stage: Stage, name: str) -> compression.pruning.Evidence:
-    """What the pruning of a network may go by: validation images, training batches and the time it takes here."""
+    """What the pruning of a network may use: validation images, training batches and its latency on this machine."""
     settings, network, shape = config.compression.prune, stage.networks[name], config.data.input_shape
     assert settings is not None
     _, held_out = sample(stage.loaders, settings.sensitivity_images)
@@ -94,5 +94,5 @@ def evidence(config: cfg.Config, stage: Stage, name: str) -> compression.pruning
 
 
 def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:
-    """Training images as an evaluation sees them, in the order of the first epoch: float32 [n, C, H, W] a batch."""
+    """Training images without augmentation, in the order of the first epoch: float32 [n, C, H, W] a batch."""
     return (batch.images for batch in itertools.islice(loaders.unchanged(), batches))

@@ -1,4 +1,4 @@
-"""What a run that follows others needs beside its networks: an average of them, teachers that were tried, ramps."""
+"""What distillation needs beside the networks: the student's average, a check of the teachers, and ramps of terms."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..models import Networks
 from ..training.ema import Ema
 from .stage import Stage, accuracy, sample
 
-#: Images that a teacher is tried on before it teaches.
+#: Images on which a teacher's accuracy is measured before it teaches.
 TEACHERS_IMAGES = 1024
 AVERAGE = "average"
 
 
 def add_average(mode: cfg.Mode, networks: Networks) -> None:
-    """Give a student the network that averages it, as it is now: pruned, quantized and with its weights."""
+    """Add the network that averages the student, a copy of it as it is now: pruned, quantized and with its weights."""
     if isinstance(mode, cfg.Cls) and mode.average:
         average = copy.deepcopy(networks["student"])
         for parameter in average.parameters():
@@ -25,7 +25,7 @@ def add_average(mode: cfg.Mode, networks: Networks) -> None:
 
 
 def average(mode: cfg.Mode, networks: Networks) -> Ema | None:
-    """What keeps that network an average of the student (Tarvainen & Valpola, Mean Teachers, NeurIPS 2017)."""
+    """The updater of that average of the student (Tarvainen & Valpola, Mean Teachers, NeurIPS 2017)."""
     if AVERAGE not in networks:
         return None
     assert isinstance(mode, cfg.Cls)
@@ -34,7 +34,7 @@ def average(mode: cfg.Mode, networks: Networks) -> Ema | None:
 
 
 def teachers_accuracy(stage: Stage, name: str) -> str:
-    """What a person should see before a student learns from it: a teacher of other images knows nothing of these."""
+    """A note on a teacher's accuracy on these images: one that was trained on others would teach nothing."""
     split, batches = sample(stage.loaders, TEACHERS_IMAGES)
     value = accuracy(stage, name, batches)
     count, every = len(batches.split), len(stage.loaders.source.splits[split])
@@ -43,7 +43,7 @@ def teachers_accuracy(stage: Stage, name: str) -> str:
 
 
 def check_ramps(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
-    """Errors: ConfigError where the run ends before the factor of a term has changed."""
+    """Errors: ConfigError where the run ends before a ramped factor has reached its end."""
     if config.debug.fast_dev_run or not steps:
         return
     for key, loss in config.peer_losses.items():

@@ -1,4 +1,4 @@
-"""What compression did to a network of a run, measured on images that it was not trained on."""
+"""What compression did to a network of a run, measured on held-out images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from . import finished
 from .finished import Classifier
 from .stage import Stage, sample
 
-#: Bytes of images that are kept for all the networks that see them.
+#: Bytes of images that are kept in memory for all the networks that see them.
 MOST_BYTES = 2**28
-#: Images on which the noise of layers is measured where no export has it.
+#: Images on which the noise of layers is measured if the export did not record it.
 NOISE_IMAGES = 64
 
 

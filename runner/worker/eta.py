@@ -1,4 +1,4 @@
-"""How much longer training takes, its validations and checkpoints included."""
+"""Estimated time until training ends, validations and checkpoints included."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 
 class TimeLeft:
-    """Estimates from the steps so far what those to come will take.
+    """Estimates the remaining time from the steps so far.
 
-    The first step is left out: it compiles, allocates and fills caches. Readings between which nothing but steps
-    happened give the time of a step; what was spent beyond steps is divided among the validations.
+    The first step is left out: it compiles, allocates and fills caches. Intervals in which nothing but steps happened
+    give the time of a step; all other time is divided among the validations.
     """
 
     def __init__(
         self, steps: int, evaluations: int, guess: float = 0, done: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`steps` of the whole run, of which `done` were before; `evaluations` that are still to come.
+        """`steps` of the whole run, of which `done` were done before; `evaluations` that are still to come.
 
-        `guess`: what one takes, in steps, until one was seen.
+        `guess`: the cost of one in steps, until one was measured.
         """
         self.steps, self.evaluations, self.guess, self.clock = steps, evaluations, guess, clock
         self.step, self.now, self.began = done, clock(), clock()
@@ -27,12 +27,12 @@ class TimeLeft:
         self._disturbed = True
 
     def stepped(self) -> None:
-        """A step is done; the first one counts, where its reading did not tell already."""
+        """A step is done; only the first one matters, which starts the measurement unless `trained` did so already."""
         if self.first is None:
             self._begin(self.step + 1)
 
     def trained(self, step: int) -> None:
-        """So many steps of the run are done."""
+        """`step` steps of the run are done."""
         if self.first is None:
             self._begin(step)
             return
@@ -47,19 +47,19 @@ class TimeLeft:
         self.first = self.step, self.now
 
     def validated(self, step: int) -> None:
-        """A validation has ended, after so many steps of the run."""
+        """A validation has ended, after `step` steps of the run."""
         self.step, self.now, self._disturbed = step, self.clock(), True
         self.evaluations -= 1
         self.evaluated += 1
 
     def seconds(self) -> float | None:
-        """Seconds from now on until training ends; None before anything can be said."""
+        """Seconds until training ends; None before there is an estimate."""
         if self.first is None:
             return None
         first_step, since = self.first
         steps, elapsed = self.step - first_step, self.now - since
         if steps <= 0:
-            # All there is so far is the first step.
+            # Only the first step is done, which is not representative.
             steps, elapsed = 1, since - self.began
         left = self.steps - self.step
         if self.plain_steps:

@@ -1,4 +1,4 @@
-"""Everything one run needs, built in the one right order."""
+"""Everything a run needs, built in the one order in which nothing depends on what is built later."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class Experiment:
     """`cpu` or `gpu`."""
     training: Training
     about: About
-    """Its images in numbers."""
+    """Statistics of its images."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know about how it was built."""
+    """Notes for the user on how it was built."""
     plan: dict[str, Any] = field(default_factory=dict)
     """Network → what pruning did to it, `pruning.Plan` as JSON."""
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Network → `params`, where some never train `trainable_params`, and `macs` of one image."""
+    """Network → `params`, `macs` of one image and, if some parameters never train, `trainable_params`."""
 
 
 @dataclass
 class Start:
-    """The weights that a run begins with."""
+    """The weights that a run starts from."""
 
     run: initial.InitialWeights | None
     """What `checkpoint.init_from` names."""
@@ -67,9 +67,9 @@ def build(
 ) -> Experiment:
     """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state.
 
-    Nothing is built on what a later part changes. Of several processes the first one prunes and quantizes, the others
-    copy the result; at last all processes are synchronised. Images that cannot be read are listed in the file
-    `listing`. Errors: ConfigError, DataError or CheckpointError, whichever part cannot be had.
+    No part depends on one that is built later. With several processes the first one prunes and quantizes, the others
+    copy the result; at the end all processes are synchronised. Images that cannot be read are listed in the file
+    `listing`. Errors: ConfigError, DataError or CheckpointError, depending on the part that cannot be built.
     """
     rules.check_divisible(config, ranks.world_size)
     started: list[Start] = []
@@ -102,7 +102,7 @@ def build(
     steps = config.train.max_steps or config.train.epochs * steps_per_epoch
     clock = _clock(config.train, saved)
     if clock:
-        # It takes a step to know more.
+        # The steps in an epoch are known only now.
         steps = clock.most or max(1, steps)
     else:
         loaders.train.epochs = math.ceil(steps / steps_per_epoch)
@@ -143,7 +143,7 @@ def build(
 
 
 def _costs(config: cfg.Config, network: nn.Layer, is_frozen: bool) -> dict[str, float]:
-    """What a network costs; of one of which something never trains also the parameters that do."""
+    """What a network costs; if some of its parameters never train, also the number of those that do."""
     costs = {
         "params": float(compression.slim.parameters(network)),
         "macs": float(models.macs(network, config.data.input_shape)),
@@ -153,7 +153,7 @@ def _costs(config: cfg.Config, network: nn.Layer, is_frozen: bool) -> dict[str, 
 
 
 def _clock(settings: cfg.Train, saved: reading.Saved | None) -> Clock | None:
-    """Where the run ends by the clock; what was spent before is spent."""
+    """The run's time budget, if it has one; time spent before a resumption counts."""
     if settings.max_minutes is None:
         return None
     if saved is None:
@@ -162,7 +162,10 @@ def _clock(settings: cfg.Train, saved: reading.Saved | None) -> Clock | None:
 
 
 def _classes(config: cfg.Config, saved: reading.Saved | None, started: list[Start]) -> data.ExpectedClasses | None:
-    """The classes that the images must have: those of the weights. Weights that are read for that are `started`."""
+    """The classes that the images must have: those of the weights.
+
+    Weights that are read to find out are kept in `started`.
+    """
     if saved:
         return data.ExpectedClasses(saved.state.classes, str(saved.folder))
     started.append(Start(initial.read(config), pretrained.read(config, rules.network_names(config.mode))))
@@ -170,7 +173,7 @@ def _classes(config: cfg.Config, saved: reading.Saved | None, started: list[Star
 
 
 def _initialise(config: cfg.Config, stage: Stage, ranks: parallel.Ranks, start: Start | None) -> dict[str, Any]:
-    """Initialise, prune and fake-quantize the networks; returns what was pruned of each."""
+    """Load initial weights, then prune and fake-quantize the networks; returns what was pruned from each."""
     networks = stage.networks
 
     def first() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -204,7 +207,7 @@ def _synchronise(training: Training, settings: cfg.Train, packed: bool) -> None:
 
 
 def _initial_weights(config: cfg.Config, stage: Stage, start: Start | None) -> dict[str, Any]:
-    """Load the weights, and the channels, that the config names; returns what was pruned of them."""
+    """Load the weights, with their pruned channels, that the config names; returns what was pruned from them."""
     classes = stage.loaders.classes
     if start and start.networks:
         stage.notes += pretrained.load_into(start.networks, config, stage.networks, classes)
@@ -221,7 +224,7 @@ def _initial_weights(config: cfg.Config, stage: Stage, start: Start | None) -> d
 
 
 def _other_length(saved: reading.Saved, training: Training, config: cfg.Config) -> list[str]:
-    """A note where the run has become longer or shorter than it was when the checkpoint was written."""
+    """A note if the run has become longer or shorter since the checkpoint was written."""
     before, now = saved.state.steps, training.steps
     if before == now or training.clock:
         return []
@@ -275,7 +278,7 @@ def _check_warmups(config: cfg.Config, steps: int, steps_per_epoch: int) -> None
 
 
 def _check_metrics(config: cfg.Config, training: Training) -> None:
-    """Errors: ConfigError for a monitored metric that there is not, and for one of the user's that fails."""
+    """Errors: ConfigError for a monitored metric that does not exist, and for a user-defined one that fails."""
     train, networks = config.train, training.networks.trained
     if config.deploy.unknown_accuracy and UNKNOWN in training.loaders.classes:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Where in pictures the evidence for a network's answers is: maps of its worst mistakes, or of any pictures."""
+"""Explanations by Grad-CAM: maps of a network's worst mistakes, or of any pictures."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from ..training import gradcam
 from ..training.evaluation import Predictions, untouched
 from .finished import Classifier
 
-#: Images that are explained at once, longest sides that pictures and maps are kept with, and maps of a picture at most.
+#: Images that are explained at once, longest side of stored pictures and of maps, and most maps of a picture.
 BATCH, SIDE, MAP_SIDE, MOST_MAPS = 8, 256, 128, 4
-#: How much of a picture the strongest evidence covers.
+#: Opacity of the strongest evidence over a picture.
 OPACITY = 0.62
 
 
 @dataclass
 class Explainer:
-    """A network whose answers are explained."""
+    """A network whose predictions are explained."""
 
     network: nn.Layer
     place: gradcam.Place
     normalize: Normalize
     classes: list[str]
     thresholds: np.ndarray | None = None
-    """float32 [K]: probability from which on a label is predicted, where pictures have many; else None."""
+    """Multi-label: probability from which each label is predicted, float32 [K]; else None."""
     temperature: float | None = None
-    """What the logits are divided by; None: nothing."""
+    """Divisor of the logits; None: 1."""
 
     @classmethod
     def of(cls, classifier: Classifier, place: gradcam.Place) -> Explainer:
-        """What explains the answers that a classifier gives."""
+        """The explainer of a classifier's predictions."""
         return cls(
             classifier.network, place, classifier.normalize, classifier.classes, classifier.thresholds,
             classifier.temperature,
@@ -55,13 +55,13 @@ class Explainer:
     def pictures(
         self, named_pictures: Iterable[tuple[str, np.ndarray]], chosen_class: int | None = None
     ) -> Iterator[Explanation]:
-        """Names and pictures, uint8 [H, W, C], with maps for what they are taken for, and for `chosen_class`."""
+        """Names and pictures, uint8 [H, W, C], with maps for their predicted classes and for `chosen_class`."""
         numbered = enumerate(named_pictures)
         while part := list(islice(numbered, BATCH)):
             yield from self._explained([(number, name, pixels, None) for number, (name, pixels) in part], chosen_class)
 
     def mistakes(self, split: Split, predictions: Predictions, count: int) -> Iterator[Explanation]:
-        """The worst mistakes on a split with maps for what they were taken for and for what they are."""
+        """The worst mistakes on a split with maps for the predicted and the true class."""
         places = iter(predictions.worst(count))
         while part := list(islice(places, BATCH)):
             indices = [int(predictions.indices[place]) for place in part]
@@ -106,13 +106,13 @@ class Explainer:
         return probabilities(logits.numpy(), self.thresholds is not None, self.temperature)
 
     def _predicted(self, answer: np.ndarray) -> np.ndarray:
-        """int64 [], or of many labels uint8 [K]."""
+        """The predicted class, int64 []; multi-label: uint8 [K]."""
         if self.thresholds is None:
             return np.array(answer.argmax())
         return (answer >= self.thresholds).astype(np.uint8)
 
     def _wanted(self, answer: np.ndarray, label: np.ndarray | None, chosen_class: int | None) -> dict[int, str]:
-        """Class → why it is looked for; of many labels those about which the network is wrong come first."""
+        """Class → why it is explained; multi-label: those that the network gets wrong come first."""
         if self.thresholds is None:
             predicted = {int(answer.argmax())}
             true = set() if label is None else {int(label)}
@@ -127,15 +127,15 @@ class Explainer:
             for one in order[:MOST_MAPS]
         }
         if not roles and chosen_class is None:
-            # No label was predicted: the most probable one says why not.
+            # No label was predicted: explain the most probable one instead.
             roles = {int(answer.argmax()): "most probable"}
         return roles if chosen_class is None or chosen_class in roles else roles | {chosen_class: "asked for"}
 
 
 def overlay(cam: np.ndarray, size: tuple[int, int]) -> str:
-    """A map, float32 [h, w] of at least 0, to lie over a picture of (width, height): PNG with alpha in base64.
+    """A map, float32 [h, w] of at least 0, as an overlay for a picture of (width, height): PNG with alpha in base64.
 
-    Its largest value is the most opaque; scaled bilinearly. Where all is 0 nothing is seen of it.
+    The largest value is the most opaque; scaled bilinearly. An all-zero map is invisible.
     """
     scale = min(1.0, MAP_SIDE / max(size))
     scaled = Image.fromarray(cam / max(float(cam.max()), 1e-30)).resize(
@@ -151,7 +151,7 @@ def overlay(cam: np.ndarray, size: tuple[int, int]) -> str:
 
 @functools.cache
 def _palette() -> tuple[bytes, bytes]:
-    """RGB of 256 levels, and how opaque each is."""
+    """RGB and opacity of 256 levels."""
     levels = np.linspace(0, 1, 256)
     colours = np.round(255 * matplotlib.colormaps["turbo"](levels)[:, :3]).astype(np.uint8)
     return colours.tobytes(), np.round(255 * OPACITY * np.sqrt(levels)).astype(np.uint8).tobytes()

@@ -1,4 +1,4 @@
-"""Lets networks give the features that a mode's losses look at, and finds out before training whether they can."""
+"""Lets networks return the features that a mode's losses use, and checks before training that they can."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def check(config: cfg.Config, mode: Mode, networks: Networks) -> None:
             key = _key(config, name, layer)
             peers_key = f"{key.rpartition('.')[0]}.peer_layers"
             other_names = f" Where they are called otherwise than the student's: {peers_key}=[…]"
-            # An average is made once its network is as it trains, and has the layers of that.
+            # The average is made later from the student, and has the same layers.
             network = networks[name if name in networks else "student"]
             check_names(network, name, [layer], key, "" if name == "student" else other_names)
 
 
 def tap(config: cfg.Config, mode: Mode, networks: Networks) -> None:
-    """Let the networks, as they will be trained, give the features that the mode's losses look at.
+    """Let the networks, as they will be trained, return the features that the mode's losses use.
 
-    Hints get their adapters, whose channels are known only now. Every loss is tried once on random images; nothing of
-    the networks changes. Errors: ConfigError for layers, or a loss, that do not fit.
+    Hints get their adapters, whose channels are known only now. Every loss is tried once on random images; the networks
+    are left unchanged. Errors: ConfigError for layers, or a loss, that do not fit.
     """
     if not mode.taps:
         return
@@ -64,7 +64,7 @@ def _features(settings: cfg.FeatureLoss, outputs: dict[str, Output], network: st
 
 
 def _try(key: str, settings: cfg.FeatureLoss, name: str, peer: str, own: Features, other: Features) -> None:
-    """Errors: ConfigError where the loss of a network's features against its peer's raises or is no number."""
+    """Errors: ConfigError where a feature loss between a network and its peer raises or is not a finite scalar."""
     shapes = ", ".join(
         f"'{layer}' {list(maps.shape)} and '{peer_layer}' {list(peer_maps.shape)}"
         for (layer, maps), (peer_layer, peer_maps) in zip(own.items(), other.items(), strict=True)
@@ -85,7 +85,7 @@ def _try(key: str, settings: cfg.FeatureLoss, name: str, peer: str, own: Feature
 
 
 def _key(config: cfg.Config, network: str, layer: str) -> str:
-    """The key that names a layer of a network; the first one where several do."""
+    """The config key that names a layer of a network; the first one if several do."""
     losses = config.feature_losses.items()
     key, settings = next((key, one) for key, one in losses if layer in layers_of(one, network))
     return f"{key}.peer_layers" if network != "student" and settings.peer_layers else f"{key}.layers"

@@ -1,4 +1,4 @@
-"""What of the networks does not train, and what trains more slowly than the rest."""
+"""Fine-tuning: what is frozen, and what has a smaller learning rate than the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .stage import Stage
 
 
 def freeze(config: cfg.Config, stage: Stage) -> Freezing:
-    """Freeze what the config names for the whole run; what it names for a while begins to be with `follow`.
+    """Freeze what the config names for the whole run; what is frozen only for some epochs follows with
+    `Freezing.follow`.
 
     Errors: ConfigError for patterns that match nothing, and for a network of which nothing would train.
     """
@@ -41,7 +42,7 @@ def freeze(config: cfg.Config, stage: Stage) -> Freezing:
 
 
 def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
-    """Errors: ConfigError where nothing that is frozen for a while would begin to train before the run ends."""
+    """Errors: ConfigError where the run ends before temporarily frozen parts would begin to train."""
     if config.debug.fast_dev_run or not steps:
         return
     for name in rules.network_names(config.mode):
@@ -56,7 +57,7 @@ def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
 def factors(
     config: cfg.Config, optimizer: cfg.Optimizer, key: str, stage: Stage, names: Sequence[str]
 ) -> dict[str, float]:
-    """Structured name → factor of the learning rate, of the parameters of some networks whose optimizer `key` names.
+    """Structured parameter name → factor of the learning rate, for the networks of the optimizer that `key` names.
 
     Errors: ConfigError for a pattern that matches nothing in any of them.
     """
@@ -78,7 +79,7 @@ def factors(
 
 
 def _by_depth(decay: float, stage: Stage, names: Sequence[str]) -> dict[str, float]:
-    """Structured name of a parameter → one factor for each block that lies behind its own."""
+    """Structured parameter name → the decay to the power of the number of blocks after its own."""
     factors: dict[str, float] = {}
     for name in names:
         depths, count = parts.depths(stage.networks[name])
@@ -91,12 +92,12 @@ def _by_depth(decay: float, stage: Stage, names: Sequence[str]) -> dict[str, flo
 
 
 def _key(config: cfg.Config, network: str) -> str:
-    """The key that says what of a network is frozen."""
+    """The config key that says which parts of a network are frozen."""
     is_own = isinstance(config.mode, cfg.ClsDistill) and config.mode.peer and network != "student"
     return "mode.peer.freeze" if is_own else "model.freeze"
 
 
 def _head(config: cfg.Config, stage: Stage, name: str, patterns: Sequence[str]) -> set[str]:
-    """The parameters of a network that give the logits, where patterns ask for them."""
+    """The parameters of a network's head, if a pattern refers to it."""
     wanted = {parts.HEAD, parts.BACKBONE} & set(patterns)
     return initial.head(config, name, len(stage.loaders.classes)) if wanted else set()

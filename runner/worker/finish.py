@@ -1,4 +1,4 @@
-"""The end of a run: the best weights are tested once, drawn and written down."""
+"""The end of a run: the best weights are tested once, plotted, exported and written down."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from .finished import float_network
 from .stage import accelerate
 
 log = logging.getLogger("runner")
-#: What compression did, beside the results.
+#: The file with the effects of compression, beside the results.
 COMPRESSION = "compression.json"
 
 
 def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, seconds: float) -> None:
-    """Test the best weights, draw the pictures and write `result.json`."""
+    """Test the best weights, export them, draw the plots and write `result.json`."""
     training = run.training
     _forget_training(training)
     chosen = weights.read(directory, "best")
@@ -61,7 +61,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         details=True, metrics=training.metrics, chosen=thresholds, temperatures=calibration.temperatures(calibrations),
     )  # fmt: skip
     calibrations = calibration.tested(calibrations, evaluation)
-    # Those of the student have plain names as well.
+    # The student's metrics are also stored without the network's name.
     test = evaluation.values | evaluation.of("student")
     final = evaluation.of(deployed) | run.costs[deployed]
     named = {f"test/{name}": value for name, value in test.items()}
@@ -126,7 +126,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
 
 @contextlib.contextmanager
 def _errors_as_notes(directory: Path, journal: Journal, what: str) -> Iterator[None]:
-    """Within the context an error is a note: a run that was trained does not end for want of a picture of it."""
+    """Within the context errors become notes: a finished run must not fail because a plot could not be drawn."""
     try:
         yield
     except Exception as error:
@@ -140,7 +140,7 @@ def _errors_as_notes(directory: Path, journal: Journal, what: str) -> Iterator[N
 def _explain(
     directory: Path, run: Experiment, predictions: Predictions, thresholds: list[float] | None, own: Calibration | None
 ) -> None:
-    """Keep where in the worst mistakes the evidence was."""
+    """Store explanations of the worst mistakes."""
     from . import explained
 
     loaders, network = run.training.loaders, run.training.networks["student"]
@@ -153,7 +153,7 @@ def _explain(
 
 
 def _forget_training(training: Training) -> None:
-    """Make room for what comes: nothing is trained any more."""
+    """Free the memory that only training needs."""
     training.optimizations.clear()
     training.ema = None
     for name in training.networks.trained:
@@ -163,7 +163,7 @@ def _forget_training(training: Training) -> None:
 
 
 def _thresholds(run: Experiment, chosen: dict[str, list[float]]) -> dict[str, float] | None:
-    """Those of the deployed network by class; None where an image has one label."""
+    """Multi-label thresholds of the deployed network by class; None for single-label images."""
     loaders = run.training.loaders
     if not loaders.many:
         return None
@@ -179,9 +179,9 @@ def _deploy(
     reference: nn.Layer | None,
     journal: Journal,
 ) -> dict[str, Any]:
-    """Export the network, whose calibration is `fitted`, and measure the files.
+    """Export the network with its calibration `fitted`, and measure the files.
 
-    `final`: what of it belongs to the final numbers; `file`: what is recommended; nothing where it cannot be done.
+    Returns `final`: the export's final metrics; and `file`: the recommended file; nothing where it cannot be exported.
     """
     from ..deploy import export, manifest
     from ..deploy.subject import Subject
@@ -196,7 +196,7 @@ def _deploy(
     except Exception as error:
         if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
             raise
-        # The tools for other formats have errors of their own, and a trained network is worth more than its export.
+        # The converters raise errors of any type, and a failed export must not lose a trained network.
         log.info("not exported", exc_info=True)
         reason = f"{type(error).__name__}: {error}. Where: {directory / LOG}"
         _tell(journal, f"not exported: {reason}\nLater: {manifest.command(directory)}")
@@ -233,7 +233,7 @@ def _quantize(
 
 
 def _write_compression(directory: Path, run: Experiment) -> None:
-    """What was pruned; of every quantized layer the range of its input and the clip before it."""
+    """Write what was pruned, and the input range and clip of every quantized layer."""
     networks = run.training.networks
     content: dict[str, Any] = {}
     for name in networks.trained:
@@ -250,14 +250,14 @@ def _write_compression(directory: Path, run: Experiment) -> None:
 def _write_details(
     directory: Path, run: Experiment, evaluation: Evaluation, thresholds: dict[str, list[float]]
 ) -> None:
-    """Accuracy, precision, recall and F1 of each class, confusion matrix and curves of every network on test."""
+    """Write accuracy, precision, recall and F1 of each class, confusion matrix and curves of every network on test."""
     training, classes = run.training, run.training.loaders.classes
     details: dict[str, Any] = {"classes": classes}
     for name, confusion in evaluation.confusions.items():
         each = of_classes(confusion)
         if training.loaders.many:
             details[name] = {
-                # Of a class without images there is none.
+                # A class without images has none.
                 "average_precision": [None if math.isnan(one) else one for one in evaluation.precisions[name]]
                 or [None] * len(classes),
                 "precision": each.precision.tolist(),
@@ -274,7 +274,7 @@ def _write_details(
                 }
             continue
         details[name] = {
-            # Of one class its accuracy is its recall.
+            # The accuracy of a single class is its recall.
             "top1": each.recall.tolist(),
             "precision": each.precision.tolist(),
             "recall": each.recall.tolist(),

@@ -1,4 +1,4 @@
-"""The networks of a run after training: as they were evaluated, without what only training needs."""
+"""The networks of a finished run, as they were evaluated, without what only training needs."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from ..training.evaluation import Evaluation, Predictions, evaluate
 from ..training.thresholds import USUAL
 from .stage import Stage, accelerate, prepare, topk
 
-#: Keys below `data` that say where images are.
+#: Keys below `data` that say where the images are.
 PLACES = ("root", "train", "val", "test")
 
 
 @dataclass
 class Measured:
-    """What the networks of a run came to on some images."""
+    """An evaluation of the networks of a run."""
 
     evaluation: Evaluation
     images: str
-    """Which images they were."""
+    """A description of the images."""
     notes: list[str]
-    """What to know about them."""
+    """Notes for the user."""
 
 
 def load_stage(
     directory: Path, config: cfg.Config, pointer: str, divide: bool = True
 ) -> tuple[Stage, dict[str, list[float]]]:
-    """Images and networks of a run, with the structure and the weights of a checkpoint: `final`, `best` or `last`.
+    """Images and networks of a run, with the structure and weights of a checkpoint: `final`, `best` or `last`.
 
-    With them, where images have many labels, the thresholds of each network. `divide` as in `data.load`. Errors:
-    DataError, CheckpointError.
+    Also returns the multi-label thresholds of each network. `divide` as in `data.load`. Errors: DataError,
+    CheckpointError.
     """
     chosen = weights.read(directory, pointer)
     stage = prepare(config, with_teacher=False, expected=_expected(directory, chosen), divide=divide)
@@ -60,15 +60,15 @@ def load_stage(
 
 
 def _expected(directory: Path, chosen: weights.Weights) -> data.ExpectedClasses | None:
-    """The classes that images may be of."""
+    """The classes that the images may have."""
     return data.ExpectedClasses(chosen.classes, str(directory), data.ClassMismatch.subset) if chosen.classes else None
 
 
 def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer: str) -> Measured:
-    """Every network of a run on images of `train`, `val`, `test` or `all` of them.
+    """Evaluate every network of a run on `train`, `val`, `test` or `all` images.
 
-    None is `test`, or all images of another set than the run's where nobody has divided it. Errors: as in `load_stage`;
-    ConfigError for a split that the data does not have, and of a user-defined metric.
+    The default is `test`, or all images if they are another set than the run's and have no splits. Errors: as in
+    `load_stage`; ConfigError for a split that the data does not have, and of a user-defined metric.
     """
     divide = split != "all" and not (split is None and _is_another_set(directory, config, pointer))
     stage, thresholds = load_stage(directory, config, pointer, divide)
@@ -88,7 +88,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
     evaluation = evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics, chosen=thresholds)
     images = f"{evaluation.count:,} image{'s' * (evaluation.count != 1)} of {stage.about.place}"
     images = f"all {images}" if whole else f"{images}, split {chosen[0]}"
-    # Of a set of which all is measured no part is that of a test.
+    # The line about splits would be wrong for a set that is evaluated as a whole.
     about = [] if whole and source.is_undivided else stage.about.lines()[:1]
     notes = [*about, *stage.notes]
     if config.data.many:
@@ -100,20 +100,20 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
 
 
 def _is_where_it_was(directory: Path, config: cfg.Config) -> bool:
-    """Whether the images are looked for where those were that the run was trained on."""
+    """Whether the images are read from where the run was trained on them."""
     trained = store.read(directory / CONFIG).data
     return all(getattr(trained, key, None) == getattr(config.data, key, None) for key in PLACES)
 
 
 def _is_another_set(directory: Path, config: cfg.Config, pointer: str) -> bool:
-    """Whether the images are others than the run was trained on, wherever those are now."""
+    """Whether these are other images than the run was trained on, wherever those are now."""
     if _is_where_it_was(directory, config):
         return False
     chosen = weights.read(directory, pointer)
     try:
         now = identity.digests(data.load(config.data, _expected(directory, chosen)))
     except DataError:
-        # What it is, is said when it is loaded to be measured: so few images as need not be divided are no error then.
+        # Real errors are reported when the images are loaded for evaluation; a set too small to be split is not one.
         return True
     return now.get("train") != state.read(Path(chosen.origin)).splits.get("train")
 
@@ -121,13 +121,13 @@ def _is_another_set(directory: Path, config: cfg.Config, pointer: str) -> bool:
 def reference(
     directory: Path, config: cfg.Config, classes: int, name: str | None = None, pointer: str = "final"
 ) -> nn.Layer | None:
-    """The float network that the integers of one (None: the deployed one) were made of, with the weights of a pointer.
+    """The float network that a quantized one (None: the deployed one) was made from, with the weights of a pointer.
 
-    None without integers, and where it is gone.
+    None if it was not quantized, or if the float weights are gone.
     """
     if config.compression.quantize is None:
         return None
-    # Calibration may have rounded the weights that it ended with.
+    # Calibration may have rounded the final weights (AdaRound).
     calibrated = isinstance(config.compression, cfg.Ptq)
     try:
         chosen = weights.read(directory, "best" if calibrated else pointer)
@@ -137,7 +137,10 @@ def reference(
 
 
 def float_network(config: cfg.Config, name: str, chosen: weights.Weights, classes: int) -> nn.Layer:
-    """One network with stored weights and channels but without the integers, in eval mode; no random state moves."""
+    """One network with stored weights and channels but without quantization, in eval mode.
+
+    Random states are unaffected.
+    """
     random_state = seeding.state()
     networks = models.Networks({name: models.build(models.model_of(config, name), classes, config.data.channels)})
     seeding.restore(random_state)
@@ -150,7 +153,7 @@ def float_network(config: cfg.Config, name: str, chosen: weights.Weights, classe
 
 @dataclass
 class Tested:
-    """One network of a run with its answers to the images that the run was tested on."""
+    """One network of a run with its predictions for the images that the run was tested on."""
 
     classifier: Classifier
     split: Split
@@ -161,7 +164,7 @@ class Tested:
 def on_test_images(directory: Path, config: cfg.Config, name: str, pointer: str) -> Tested:
     """One network of a run, with the weights of `final`, `best` or `last`, on its test images.
 
-    Errors: as `load_stage`; CheckpointError for a network that there is not.
+    Errors: as `load_stage`; CheckpointError for a network that does not exist.
     """
     stage, thresholds = load_stage(directory, config, pointer)
     if name not in stage.networks.trained:
@@ -180,23 +183,23 @@ class Classifier:
     """One network of a run, ready for pictures: `deploy.predict.answers` classifies any number of them."""
 
     network: nn.Layer
-    """In evaluation mode."""
+    """In eval mode."""
     classes: list[str]
     """Names of the classes, in the order of the logits."""
     normalize: Normalize
     preparation: Preparation
-    """How a picture becomes what is normalised."""
+    """The preprocessing of a picture up to normalisation."""
     thresholds: np.ndarray | None = None
-    """float32 [K]: probability from which on a label is predicted, where pictures have many; else None."""
+    """Multi-label: probability from which each label is predicted, float32 [K]; else None."""
     temperature: float | None = None
-    """What the logits are divided by; None: nothing."""
+    """Divisor of the logits; None: 1."""
     unknown_below: float | None = None
-    """Probability of the most probable class below which a picture is unknown; None: it never is."""
+    """Probability of the most probable class below which a picture is `unknown`; None: it never is."""
     concurrent: bool = False
     """Paddle's networks are called by one thread, which uses all cores."""
 
     def prepare(self, picture: Picture) -> np.ndarray:
-        """uint8 [H, W, C]. Errors: DataError for what is no picture."""
+        """The preprocessed picture, uint8 [H, W, C]. Errors: DataError for a file that is not a picture."""
         return decode(picture, self.preparation)
 
     def compute(self, batch: np.ndarray) -> np.ndarray:
@@ -232,13 +235,13 @@ def _classifier(
     directory: Path, config: cfg.Config, name: str, networks: models.Networks, classes: list[str],
     chosen: dict[str, list[float]],
 ) -> Classifier:  # fmt: skip
-    """A network with its weights, its temperature and, of many labels, its thresholds."""
+    """A network with its weights, temperature and, multi-label, thresholds."""
     networks[name].eval()
     thresholds = None
     if config.data.many:
         thresholds = np.array(chosen.get(name, [USUAL] * len(classes)), dtype=np.float32)
     result = results.read(directory / RESULT)
-    # A run that has not ended has no calibration yet.
+    # A run that has not finished has no calibration yet.
     calibration = (result.calibrations.get(name) if result else None) or Calibration()
     return Classifier(
         networks[name], classes, Normalize(config.data), preparation(config.data), thresholds,

@@ -1,4 +1,4 @@
-"""Pruning while a run is trained: the first process decides what goes, all of them cut it."""
+"""Gradual pruning of a run: the first process decides what to cut, all of them cut it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Gradual:
     settings: cfg.Pruning
     stage: Stage
     plans: dict[str, Any]
-    """Network → its `Plan` as JSON; of the run, whose checkpoints hold it."""
+    """Network → its `Plan` as JSON; shared with the run, whose checkpoints store it."""
     costs: dict[str, dict[str, float]]
-    """Network → what it costs; of the run."""
+    """Network → its costs; shared with the run."""
 
     @property
     def is_complete(self) -> bool:
@@ -46,14 +46,14 @@ class Gradual:
         return min(plan["cuts"] for plan in self.plans.values())
 
     def is_due(self, epoch: int) -> bool:
-        """Whether there is a cut to be made before an epoch."""
+        """Whether a cut is to be made before this epoch."""
         begin, every = self.settings.begin_epoch or 0, self.settings.every_epochs
-        # A run of two steps shows whether it all fits.
+        # With `debug.fast_dev_run` all cuts are made at once, so that its two steps show whether everything fits.
         reached = self.config.debug.fast_dev_run or epoch >= begin + self._cuts * every
         return not self.is_complete and reached
 
     def cut(self, training: Training) -> str:
-        """Cut every network once more; says what is left of each."""
+        """Cut every network once more; returns a description of what is left of each."""
         with autotuning_off(), Heartbeat().beating():
             texts = [f"{name}: {self._cut(training, name)}" for name in training.networks.trained]
         return f"pruned ({self._cuts} of {self.settings.parts}) {'; '.join(texts)}"
@@ -63,7 +63,7 @@ class Gradual:
 
         def choose() -> tuple[Kept, dict[str, Any]]:
             facts = evidence(self.config, self.stage, name)
-            # This process alone asks for scores, and a user-defined criterion may draw.
+            # Only this process computes scores, and a user-defined criterion may draw random numbers.
             random_state = seeding.state()
             kept, plan = pruning.choose_cut(network, self.settings, shape, facts, Plan(**self.plans[name]))
             seeding.restore(random_state)
@@ -79,9 +79,9 @@ class Gradual:
         return Plan(**self.plans[name])
 
     def _measure_statistics(self, training: Training, name: str) -> None:
-        """Those of a network and of its averages, as pruning before training does.
+        """Re-estimate the normalisation statistics of a network and of its averages, as after pruning before training.
 
-        All processes do, since layers may wait for each other's batches.
+        All processes do, since synchronised layers wait for each other's batches.
         """
         network = training.networks[name]
         shapes.replace(network, self._measured(training, network))
@@ -95,21 +95,21 @@ class Gradual:
             shapes.replace(teacher, self._measured(training, teacher))
 
     def _measured(self, training: Training, network: nn.Layer) -> dict[str, np.ndarray]:
-        """The statistics of a network with the weights that it has now, the same in all processes."""
+        """The normalisation statistics of a network with its current weights, identical in all processes."""
         statistics.restore(network, calibration_images(training.loaders, STATISTICS_BATCHES))
 
         def measured() -> dict[str, np.ndarray]:
             own = network.state_dict().items()
             return {key: value.numpy() for key, value in own if key.endswith(("._mean", "._variance"))}
 
-        # Machines may differ in a last bit.
+        # Different machines may differ in the last bit.
         return training.ranks.broadcast_from_first(measured)
 
 
 def begin(
     config: cfg.Config, stage: Stage, plans: dict[str, Any], costs: dict[str, dict[str, float]]
 ) -> Gradual | None:
-    """The cuts that are still to be made; None where pruning is over before training."""
+    """The cuts that are still to be made; None if all pruning is done before training."""
     settings = config.compression.prune
     if settings is None or settings.begin_epoch is None:
         return None

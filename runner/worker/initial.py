@@ -1,4 +1,4 @@
-"""The weights that a run begins with: of another run or of a file, and what of them does not fit this one."""
+"""The weights that a run starts from, of another run or of a file, and how they differ from what this one needs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ..runs.journal import CONFIG
 from ..tracking import lookup
 from ..training import seeding
 
-#: Keys below `data` that decide what a network is given of an image.
+#: Keys below `data` that decide how an image is preprocessed.
 PREPROCESSING = ("image_size", "channels", "mean", "std", "resize", "crop_ratio", "background")
 
 
 @dataclass
 class InitialWeights:
-    """Weights, and the config of the run that they are of."""
+    """Weights, and the config of the run that they come from."""
 
     weights: weights.Weights
     """Without those of fake quantization."""
     run: cfg.Config | None
-    """None where they are of a file."""
+    """None if they come from a file."""
     notes: list[str]
 
     @property
     def classes(self) -> ExpectedClasses | None:
-        """The classes that they know; None where they are of a file."""
+        """The classes that they were trained on; None if they come from a file."""
         if self.weights.classes is None:
             return None
         remedy = "To load everything but the classifier head: checkpoint.strict=false"
@@ -53,7 +53,7 @@ def read(config: cfg.Config) -> InitialWeights | None:
     plain, notes = own.without_quantization(), []
     if len(plain.arrays) < len(own.arrays):
         notes.append(f"{own.origin} is quantized: its weights are taken, its ranges are not")
-    # Of another version its weights can be taken all the same.
+    # Weights of another version's run are usable all the same.
     run = runs.config_of(Path(source)) if (Path(source) / CONFIG).is_file() else None
     if run and (differing := differences(run.data, config.data)):
         repeated = overrides(run.data, differing)
@@ -67,12 +67,12 @@ def read(config: cfg.Config) -> InitialWeights | None:
 
 
 def differences(one: cfg.Data, other: cfg.Data) -> list[str]:
-    """The keys below `data` by which preprocessing differs."""
+    """The keys below `data` in which the preprocessing differs."""
     return [key for key in PREPROCESSING if _seen(one, key) != _seen(other, key)]
 
 
 def overrides(data: cfg.Data, keys: Sequence[str]) -> str:
-    """What is typed for these keys below `data` to have these values."""
+    """The overrides that give these keys below `data` these values."""
     values = {key: store.to_plain(getattr(data, key)) for key in keys}
     return " ".join(f"data.{key}={str(value).replace(' ', '')}" for key, value in values.items())
 
@@ -84,7 +84,8 @@ def _seen(data: cfg.Data, key: str) -> Any:
 def load_into(
     initial: InitialWeights, config: cfg.Config, networks: Networks, classes: Sequence[str]
 ) -> tuple[dict[str, Any], str]:
-    """Give networks the weights, and the channels. What was pruned, and a line that says what matched.
+    """Load weights, with their pruned channels, into networks. Returns what was pruned, and a line that says what
+    matched.
 
     Errors: CheckpointError where they do not fit.
     """
@@ -109,7 +110,7 @@ def load_into(
 
 
 def head(config: cfg.Config, network: str, classes: int) -> set[str]:
-    """The parameters of a network that give the logits, without its name before them: those that follow the classes."""
+    """The head's parameters, whose shape follows the number of classes, without the network's name."""
     random_state = seeding.state()
     model, channels = models.model_of(config, network), config.data.channels
     few, more = (models.build(model, count, channels).state_dict() for count in (classes, classes + 1))
@@ -118,7 +119,7 @@ def head(config: cfg.Config, network: str, classes: int) -> set[str]:
 
 
 def classes_for(initial: InitialWeights | None, config: cfg.Config) -> ExpectedClasses | None:
-    """The classes that the images have to have for these weights."""
+    """The classes that the images must have for these weights."""
     expected = initial and initial.classes
     if expected and not config.checkpoint.strict:
         return replace(expected, mismatch=ClassMismatch.ignored)

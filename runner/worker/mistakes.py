@@ -1,4 +1,4 @@
-"""The images a network was most wrong about, kept with the run: a report shows them without the data set."""
+"""The most confident mistakes of a network, stored with the run so that a report shows them without the data set."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from ..images import png
 from ..runs.journal import MISTAKES
 from ..training.evaluation import Predictions
 
-#: How many are kept, and the longest side they are kept with, in pixels.
+#: How many are stored, and their longest side in pixels.
 KEPT, SIDE = 24, 128
 
 
 @dataclass
 class Mistake:
-    """One image that was taken for another class."""
+    """One misclassified image."""
 
     index: int
-    """Which image of the split."""
+    """Index of the image in the split."""
     label: str
-    """Its class, or its many: `cat, dog`."""
+    """Its class; multi-label: its labels, `cat, dog`."""
     predicted: str
-    """The class it was taken for."""
+    """The class that was predicted."""
     confidence: float
-    """Probability that the network gave the wrong class; of many labels its surest decision that is wrong."""
+    """Probability of the predicted class; multi-label: confidence of the most confident wrong decision."""
     png: str
-    """The image as training saw it before augmentation: PNG in base64."""
+    """The preprocessed image without augmentation: PNG in base64."""
     name: str
-    """What it is called: the name of its file, where it has one."""
+    """The name of its file, if it has one."""
 
 
 def worst(predictions: Predictions, split: Split, classes: list[str], count: int = KEPT) -> list[Mistake]:
-    """The wrong predictions of the highest confidence, the worst first."""
+    """The wrong predictions with the highest confidence, the worst first."""
     return [
         Mistake(
             int(predictions.indices[place]),
@@ -51,7 +51,7 @@ def worst(predictions: Predictions, split: Split, classes: list[str], count: int
 
 
 def write(directory: Path, predictions: Predictions, split: Split, classes: list[str]) -> None:
-    """Keep the worst mistakes of a split, and how many there were, with a run."""
+    """Store the worst mistakes of a split, and their total number, with a run."""
     entries = [asdict(mistake) for mistake in worst(predictions, split, classes)]
     content = {"images": len(predictions.labels), "wrong": predictions.wrong, "worst": entries}
     files.write_text(directory / MISTAKES, files.to_json(content))

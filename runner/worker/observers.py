@@ -1,4 +1,4 @@
-"""What a process makes of what the loop reports."""
+"""The observers of the loop: one writes the journal, the display and the checkpoints, the others follow."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Recorder:
         self.display.note(text)
 
     def _log_alphas(self, progress: Progress) -> None:
-        """Where the learnt clips of activations are: their spread as metrics, each by its name in the log."""
+        """Log PACT's learnt clips: their spread as metrics, each one by name in the log."""
         networks = self.run.training.networks
         for name in networks.trained:
             alphas = {layer: float(alpha) for layer, alpha in qat.alphas(networks[name]).items()}
@@ -95,20 +95,20 @@ class Recorder:
             )
 
     def stepped(self) -> None:
-        """A sign of life, and one step more for the display and the profiler."""
+        """A heartbeat; the display and the profiler advance a step."""
         self.heartbeat.beat()
         self.display.left.stepped()
         if self.profiler:
             self.profiler.step()
 
     def stopping(self) -> bool:
-        """Whether SIGINT or SIGTERM came, or the sweep ends the run early; asked for where something was done."""
+        """Whether SIGINT or SIGTERM came, or the sweep ends the run early; also a heartbeat."""
         self.heartbeat.beat()
         return self.stop.received != 0 or bool(self.ends_early)
 
 
 def _standing(progress: Progress, better: bool) -> str:
-    """What the last validation is among all: of equal ones the later weights are taken."""
+    """How the last validation ranks among all: of equal ones the later weights win."""
     if not better:
         return ""
     *earlier, last = progress.scores
@@ -116,7 +116,7 @@ def _standing(progress: Progress, better: bool) -> str:
 
 
 class Follower:
-    """What every process but the first does: it stays beside that one, which writes, and reports nothing itself."""
+    """The observer of every process but the first: it waits for the first one to write, and reports nothing."""
 
     def __init__(self, ranks: Ranks, stop: Stop, heartbeat: Heartbeat) -> None:
         self.ranks, self.stop, self.heartbeat = ranks, stop, heartbeat
@@ -135,7 +135,7 @@ class Follower:
         self.ranks.barrier()
 
     def stepped(self) -> None:
-        """A sign of life."""
+        """A heartbeat."""
         self.heartbeat.beat()
 
     def stopping(self) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures of a run: learning curves, learning rate, confusion matrix, worst mistakes."""
+"""Plots of a run: learning curves, learning rate, confusion matrix, worst mistakes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from ..terminal import printable
 from ..training.evaluation import Predictions
 from .mistakes import KEPT
 
-#: A confusion matrix of more classes shows no numbers in its cells.
+#: A confusion matrix with more classes shows no numbers in its cells.
 NUMBERED_CLASSES = 20
-#: Pictures in a row of the worst mistakes; width and height of one with its caption, whose longer side is 0.9.
+#: Columns of the grid of worst mistakes; width and height of a cell with its caption. The longer side of a picture is
+#: 0.9.
 COLUMNS, CELL = 8, (1.1, 1.4)
 
 
@@ -38,7 +39,7 @@ def draw(
     network: nn.Layer,
     plan: dict[str, Any],
 ) -> list[Path]:
-    """Write all pictures of a finished run below its `plots` folder; `plan`: what was pruned, if anything."""
+    """Draw all plots of a finished run into its `plots` folder; `plan`: what was pruned, if anything."""
     folder = directory / PLOTS
     folder.mkdir(exist_ok=True)
     classes = [printable(name) for name in classes]
@@ -47,7 +48,7 @@ def draw(
         figures = {
             "learning_curves": learning_curves(history, metrics),
             "learning_rate": learning_rate(history),
-            # Where images have many labels there is none.
+            # Multi-label runs have no confusion matrix.
             **({"confusion_matrix": confusion_matrix(confusion, classes)} if confusion.ndim == 2 else {}),
             "mistakes": mistakes(predictions, split, classes),
         }
@@ -62,14 +63,14 @@ def _save(folder: Path, figures: dict[str, Figure], network: nn.Layer, plan: dic
     paths = []
     for name, figure in figures.items():
         path = folder / f"{name}.png"
-        # Compressing harder takes longer than drawing.
+        # Higher compression takes longer than drawing.
         figure.savefig(path, dpi=110, bbox_inches="tight", pil_kwargs={"compress_level": 1})
         paths.append(path)
     return paths
 
 
 def learning_curves(history: dict[str, dict[int, float]], metrics: Sequence[Metric]) -> Figure:
-    """Metrics of validation, and of training where there are such, over the steps."""
+    """Validation metrics over the steps, with the training metrics of the same name."""
     figure = Figure(figsize=(5 * len(metrics), 3.6))
     for panel, metric in zip(figure.subplots(1, len(metrics), squeeze=False).flat, metrics, strict=True):
         for name, points in history.items():
@@ -105,7 +106,7 @@ def learning_rate(history: dict[str, dict[int, float]]) -> Figure:
 
 
 def confusion_matrix(confusion: np.ndarray, classes: list[str]) -> Figure:
-    """Share of each class (row) that was taken for each class (column)."""
+    """Confusion matrix with each row (true class) normalised to 1."""
     shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
     side = min(12.0, 2.5 + 0.42 * len(classes))
     figure = Figure(figsize=(side, side))
@@ -123,11 +124,11 @@ def confusion_matrix(confusion: np.ndarray, classes: list[str]) -> Figure:
 
 
 def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figure:
-    """The wrong predictions the network was most confident of, with their images."""
+    """The wrong predictions with the highest confidence, with their images."""
     worst = predictions.worst(KEPT)
     rows = max(1, -(-len(worst) // COLUMNS))
     figure = Figure(figsize=(1.4 * COLUMNS, 1.75 * rows))
-    # One panel for all: each of them would take as long as all pictures in it.
+    # One axes for all pictures: an axes each would take as long as drawing all of them in one.
     panel = figure.subplots()
     panel.axis("off")
     count = len(predictions.labels)

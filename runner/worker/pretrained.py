@@ -1,4 +1,4 @@
-"""The weights, trained elsewhere, that single networks begin with: what `model.weights` names."""
+"""Pretrained weights of single networks: what `model.weights` names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..runs.protocol import Heartbeat
 from ..tracking import lookup
 from . import initial
 
-#: A convolution over more channels than that does not see images.
+#: A convolution over more channels than this does not see images.
 MOST_CHANNELS = 4
 #: The normalisation that most published weights were trained with.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -34,7 +34,7 @@ class Pretrained:
 
 
 def read(config: cfg.Config, names: Iterable[str]) -> dict[str, Pretrained]:
-    """Network → what its `weights` name, of those that name any. Errors: CheckpointError."""
+    """Network → the weights that its config names, if any. Errors: CheckpointError."""
     by_network: dict[str, Pretrained] = {}
     for name in names:
         model = models.model_of(config, name)
@@ -44,7 +44,7 @@ def read(config: cfg.Config, names: Iterable[str]) -> dict[str, Pretrained]:
 
 
 def read_one(model: cfg.Model, config: cfg.Config) -> Pretrained:
-    """What the `weights` of a network name. Errors: CheckpointError."""
+    """The weights that a network's config names. Errors: CheckpointError."""
     assert model.weights is not None
     is_published = model.weights == cfg.PUBLISHED
     if is_published:
@@ -70,7 +70,7 @@ def read_one(model: cfg.Model, config: cfg.Config) -> Pretrained:
 def load_into(
     pretrained: dict[str, Pretrained], config: cfg.Config, networks: Networks, classes: Sequence[str]
 ) -> list[str]:
-    """Give networks their weights; returns what a person should know. Errors: CheckpointError."""
+    """Load the weights into the networks; returns notes for the user. Errors: CheckpointError."""
     notes: list[str] = []
     for name, one in pretrained.items():
         notes += load_one(name, one, models.model_of(config, name), networks, config, classes)
@@ -85,7 +85,7 @@ def load_one(
     config: cfg.Config,
     classes: Sequence[str],
 ) -> list[str]:
-    """The same of one network."""
+    """Load the weights of one network."""
     own, tables = weights.translated(_single(pretrained.weights), networks, {name: model})
     own = replace(own, arrays=weights.addressed(own.arrays, (name,)))
     own, anew, notes = adapted(own, name, networks[name], config, classes)
@@ -105,7 +105,7 @@ def load_one(
 
 
 def _single(own: weights.Weights) -> weights.Weights:
-    """Of a run of several networks the student's."""
+    """The weights of the student if the run has several networks."""
     networks = {key: key.partition(".")[0] for key in own.arrays}
     peers = {key for key, name in networks.items() if name != "student" and weights.NETWORK.fullmatch(name)}
     return replace(own, arrays={key: array for key, array in own.arrays.items() if key not in peers})
@@ -114,10 +114,10 @@ def _single(own: weights.Weights) -> weights.Weights:
 def adapted(
     own: weights.Weights, name: str, network: nn.Layer, config: cfg.Config, classes: Sequence[str]
 ) -> tuple[weights.Weights, set[str], list[str]]:
-    """Weights whose first convolution and last layer are for these images and classes.
+    """Weights with the first convolution and the head adapted to these images and classes.
 
-    Returns them, the parameters that keep their initial weights, and what was done. The rows of known classes are taken
-    by name.
+    Returns them, the parameters that keep their initial weights, and a description. Head rows of known classes are
+    matched by name.
     """
     arrays = dict(own.arrays)
     wanted = {f"{name}.{key}": value.shape for key, value in network.state_dict().items()}
@@ -142,7 +142,7 @@ def adapted(
 def _stem(
     arrays: dict[str, np.ndarray], reshaped: Sequence[str], wanted: dict[str, list[int]], channels: int
 ) -> tuple[set[str], list[str]]:
-    """Adapt, in place, convolutions that see the images; those with another kernel keep their initial weights."""
+    """Adapt, in place, convolutions that see the images; those with another kernel size keep their initial weights."""
     anew, notes = set[str](), []
     for key in reshaped:
         shape, array = wanted[key], arrays[key]
@@ -158,7 +158,7 @@ def _stem(
 
 
 def with_channels(array: np.ndarray, channels: int) -> np.ndarray:
-    """Weights [O, C, k, k] for so many channels: their sum for one, else in turn, scaled so that the sum stays."""
+    """Weights [O, C, k, k] for `channels` inputs: summed for one, else repeated and rescaled to the same sum."""
     if channels == 1:
         return array.sum(1, keepdims=True)
     places = np.arange(channels) % array.shape[1]
@@ -178,7 +178,7 @@ def _why(own_classes: list[str] | None, classes: Sequence[str], count: int | Non
 
 
 def _preprocessing(name: str, data: cfg.Data, tables: Sequence[Names]) -> list[str]:
-    """A note where images are normalised otherwise than those that published weights were trained with."""
+    """A note if images are normalised differently from those that the published weights were trained on."""
     table = tables[0] if tables else None
     mean, std = (table.mean, table.std) if table and table.mean and table.std else (MEAN, STD)
     own = (list(data.mean), list(data.std))

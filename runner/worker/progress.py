@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere."""
+"""The progress of training on the terminal: a bar, or plain lines where the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from ..metrics import HEADLINE, MANY, Metric
 from ..terminal import duration, screen
 from .eta import TimeLeft
 
-#: Seconds between two plain lines between evaluations.
+#: Seconds between two plain lines.
 PLAIN_EVERY_S = 15.0
-#: Of what training counts that which is shown: top-1, or of many labels Hamming loss.
+#: The training metric that is shown: top-1, or Hamming loss for multi-label images.
 IN_PROGRESS = [HEADLINE, *(metric for metric in MANY if metric.name == "hamming_loss")]
-#: Between two numbers; and the columns that bar, slash, spaces and time left take at least.
+#: Separator of numbers; least width of the columns of bar, slash, spaces and time left.
 SEPARATOR, BAR_AND_TIME = " · ", 18
 
 
 def remaining(left: TimeLeft) -> str:
-    """The time that is left; dashes before anything can be said."""
+    """The time that is left; dashes before there is an estimate."""
     seconds = left.seconds()
     return "-:--" if seconds is None else duration(seconds)
 
 
 class TimeLeftColumn(ProgressColumn):
-    """The time that training still takes, counting down."""
+    """The remaining time of training, counting down."""
 
     def __init__(self, left: TimeLeft) -> None:
         super().__init__()
         self.left = left
 
     def render(self, _task: Task) -> Text:
-        """`1:05`, or dashes before anything can be said."""
+        """`1:05`, or dashes before there is an estimate."""
         return Text(remaining(self.left), style="progress.remaining")
 
 
@@ -46,9 +46,9 @@ class Display:
     def __init__(
         self, steps: int, epochs: int, left: TimeLeft, metrics: Sequence[Metric], done: int = 0, prefix: str = ""
     ) -> None:
-        """`metrics` are shown of validations; `prefix` begins every line.
+        """`metrics` are those shown after validations; `prefix` begins every line.
 
-        On a dumb terminal, as that of several jobs is, there is no bar.
+        There is no bar on a dumb terminal, such as that of several parallel jobs.
         """
         self.steps, self.epochs, self.left, self.metrics, self.prefix = steps, epochs, left, metrics, prefix
         self.printed = time.monotonic()
@@ -69,7 +69,7 @@ class Display:
             self.bar.start()
 
     def resize(self, steps: int, epochs: int, evaluations: int) -> None:
-        """The run is of another length than was thought; `evaluations` are still to come."""
+        """The length of the run has changed; `evaluations` are still to come."""
         self.steps = self.left.steps = steps
         self.left.evaluations = evaluations
         self.epochs = epochs
@@ -77,7 +77,7 @@ class Display:
             self.bar.update(self.task, total=steps)
 
     def training(self, step: int, epoch: int, values: dict[str, float]) -> None:
-        """Show the training metrics of a reading."""
+        """Show the latest training metrics."""
         self.left.trained(step)
         numbers = [
             f"loss {values['train/loss']:.3f}",
@@ -96,7 +96,7 @@ class Display:
             self._line(step, f"epoch {epoch}/{self.epochs} · {SEPARATOR.join(numbers)} · {remaining(self.left)} left")
 
     def validation(self, step: int, epoch: int, values: dict[str, float], remark: str) -> None:
-        """Show the metrics of an evaluation; `remark`: what they are beside earlier ones, if anything."""
+        """Show the metrics of an evaluation; `remark`: how they compare with earlier ones, if at all."""
         self.left.validated(step)
         networks = dict.fromkeys(name.partition("/")[0] for name in values)
         parts = [
@@ -108,7 +108,7 @@ class Display:
         self._line(step, f"epoch {epoch}/{self.epochs} · val {SEPARATOR.join(parts)}{left}{mark}")
 
     def note(self, text: str) -> None:
-        """Say something about how the run was built."""
+        """Show a note for the user."""
         self.console.print(Text.assemble(self.prefix, (text, "dim")), soft_wrap=True)
 
     def _line(self, step: int, text: str) -> None:
@@ -118,7 +118,7 @@ class Display:
         )
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self.bar:
             self.bar.stop()
             self.bar = None

@@ -18,7 +18,7 @@ from .experiment import Experiment
 
 
 def environment() -> dict[str, Any]:
-    """What the run ran on: versions and hardware; no environment variables, which may hold secrets."""
+    """Versions and hardware that the run used; no environment variables, which may hold secrets."""
     return {
         "runner": __version__,
         "python": platform.python_version(),
@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_revision() -> str | None:
-    """The commit of the folder that the run was started in, with `+` where files differ from it; None where none is."""
+    """The commit of the working directory, with `+` if files differ from it; None if it is not a repository."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         commit, changed = (
             subprocess.run(["git", *question], capture_output=True, text=True, timeout=2, check=True).stdout.strip()

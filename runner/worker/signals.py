@@ -1,4 +1,4 @@
-"""What SIGINT and SIGTERM do to a process that trains: it finishes the step, writes a checkpoint and ends."""
+"""SIGINT and SIGTERM in a training process: it finishes the step, writes a checkpoint and ends."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from types import FrameType
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM came where no step has to be finished."""
+    """SIGINT or SIGTERM came while no step was running that has to be finished."""
 
 
 class StopSignal:
-    """Within the context, SIGINT and SIGTERM end what runs at once, or after the step where one is under way."""
+    """Within the context, SIGINT and SIGTERM interrupt at once, or after the current step if one is running."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -29,7 +29,7 @@ class StopSignal:
 
     @property
     def exit_code(self) -> int:
-        """What a stopped process ends with; where another process of the run got the signal, as if it was SIGTERM."""
+        """The exit code of a stopped process; if another process of the run got the signal, that of SIGTERM."""
         return 128 + (self.received or signal.SIGTERM)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
@@ -39,7 +39,7 @@ class StopSignal:
 
     @contextlib.contextmanager
     def after_the_step(self) -> Iterator[None]:
-        """Within the context the loop asks whether a signal came."""
+        """Within the context a signal does not interrupt: the loop asks after each step whether one came."""
         self.waits = True
         for number in self._before:
             # Paddle's store takes an interrupted call for a broken connection.

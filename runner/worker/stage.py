@@ -1,4 +1,4 @@
-"""What training and evaluation have in common: the images of a run and its networks, before any weights are read."""
+"""What training and evaluation have in common: the images and networks of a run, before any weights are loaded."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from . import features, teacher
 
 @dataclass
 class Stage:
-    """What training and evaluation have in common: images and networks, with weights as they are built."""
+    """What training and evaluation have in common: images and networks, with weights as they were initialised."""
 
     device: str
     """`cpu` or `gpu`."""
     loaders: data.Loaders
     classes: losses.Classes
-    """What a loss may weigh."""
+    """The classes and their counts, for losses that weigh them."""
     about: About
-    """The images in numbers."""
+    """Statistics of the images."""
     mode: modes.Mode
     networks: Networks
     precision: precision.Precision
@@ -45,7 +45,7 @@ class Stage:
 
     @property
     def headline(self) -> Metric:
-        """What accuracy is here: top-1, or of many labels mAP."""
+        """The metric that stands for accuracy: top-1, or mAP for multi-label images."""
         return MANY[0] if self.loaders.many else HEADLINE
 
 
@@ -59,8 +59,8 @@ def prepare(
 ) -> Stage:
     """seed → data → networks. Errors as in `build`.
 
-    The frozen teacher of `cls_teacher` is needed for training only, and only then all images are looked at.
-    `expected` are the classes of the weights to come; `divide` as in `data.load`.
+    Only training needs the frozen teacher of `cls_teacher`, and checks all images. `expected` are the classes of the
+    weights that will be loaded; `divide` as in `data.load`.
     """
     place = device.choose(config.train, config.launch.devices)
     notes: list[str] = []
@@ -92,9 +92,9 @@ def prepare(
 def _checked(
     source: data.Source, config: cfg.Data, closely: bool, ranks: parallel.Ranks, listing: Path | None, notes: list[str]
 ) -> tuple[data.Source, About]:
-    """The images that can be read, and what is known of them: the first process looks, the others hear of it.
+    """The readable images, and what is known of them: the first process checks, the others receive the result.
 
-    Errors: DataError that names all that cannot be read, where they are not to be left out.
+    Errors: DataError that names all unreadable images, unless the config skips them.
     """
     may_skip = isinstance(config, cfg.Pictures) and config.on_error is cfg.OnError.skip
 
@@ -125,7 +125,7 @@ def _checked(
 def _networks(
     config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], ranks: parallel.Ranks | None
 ) -> Networks:
-    """The networks of a mode; without `ranks`, those that it trains."""
+    """The networks of a mode; without `ranks`, only those that it trains."""
     classes = len(loaders.classes)
     trained = {
         name: models.build(models.model_of(config, name), classes, config.data.channels) for name in mode.networks
@@ -144,21 +144,21 @@ def accelerates(config: cfg.Config) -> bool:
 
 
 def accelerate(config: cfg.Config, networks: Networks) -> None:
-    """Compute slow layers in a faster way where the config allows it; once more after quantization made new ones."""
+    """Swap layers for faster ones where the config allows it; called again after quantization has made new layers."""
     if accelerates(config):
         for name in networks:
             accelerate_network(networks[name], config.data.input_shape)
 
 
 def topk(settings: cfg.Train, classes: int) -> int:
-    """k of the second accuracy: less than there are classes, among all of which every image has its own."""
+    """The k of top-k accuracy: below the number of classes, at which every image would be correct."""
     return max(1, min(settings.topk, classes - 1))
 
 
 def sample(loaders: data.Loaders, images: int) -> tuple[str, data.EvalLoader]:
-    """(split, its batches): images from all over the validation split, or where none is, of training.
+    """(split, its batches): images spread over the validation split, or without one over the training split.
 
-    The first ones would be of the first classes alone, since folders are read class by class.
+    The first images would all be of the first classes, since folders are read class by class.
     """
     name = "val" if loaders.val else "train"
     split = loaders.source.splits[name]
@@ -167,7 +167,7 @@ def sample(loaders: data.Loaders, images: int) -> tuple[str, data.EvalLoader]:
 
 
 def accuracy(stage: Stage, name: str, batches: Iterable[data.Batch]) -> float:
-    """The headline of one network."""
+    """The headline metric of one network."""
     metric = stage.headline
     evaluation = evaluate(Networks({name: stage.networks[name]}), batches, stage.precision, 1, metrics=[metric])
     return evaluation.values[f"{name}/{metric.name}"]

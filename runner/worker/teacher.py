@@ -1,4 +1,4 @@
-"""The frozen network that `cls_teacher` learns from."""
+"""Loading the frozen teachers of `cls_teacher`: weights, architecture, classes and normalisation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from . import initial, pretrained
 
 
 def read(settings: cfg.Teacher, config: cfg.Config) -> tuple[weights.Weights, cfg.Config | None]:
-    """The weights that the config names and, where they are of a run, its config. Errors: CheckpointError."""
+    """The weights that the config names and, if they come from a run, its config. Errors: CheckpointError."""
     if settings.teacher_from is None:
         assert settings.teacher is not None
         return pretrained.read_one(settings.teacher, config).weights, None
@@ -31,7 +31,7 @@ def read(settings: cfg.Teacher, config: cfg.Config) -> tuple[weights.Weights, cf
     return weights.read(origin), store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
 
 
-#: Keys below `data` by which a picture becomes an array: nothing can be made of that afterwards.
+#: Keys below `data` that decide how a picture becomes an array: a difference cannot be made up for afterwards.
 CUT = ("resize", "crop_ratio", "background")
 #: The luma of red, green and blue, as ITU-R BT.601 and Pillow have it.
 LUMA = (0.299, 0.587, 0.114)
@@ -45,10 +45,10 @@ def build(
     notes: list[str],
     read: tuple[weights.Weights, cfg.Config | None],
 ) -> nn.Layer:
-    """A network with the weights that were read, for the student's images and classes.
+    """A teacher with the weights that were read, for the student's images and classes.
 
-    It sees images as it was trained on them, and its logits are those of the student's classes in their order. Errors:
-    CheckpointError or ConfigError where it does not fit.
+    It receives images in the normalisation it was trained with, and its logits are reordered to the student's classes.
+    Errors: CheckpointError or ConfigError where it does not fit.
     """
     own_weights, run = read
     if run and run.data.labels is not config.data.labels:
@@ -77,7 +77,7 @@ def build(
         chosen = {f"{prefix}{key}": value for key, value in own_weights.arrays.items()}
     teacher = replace(own_weights, arrays=chosen)
     if run is None:
-        # A file says nothing of bits and layers.
+        # A file does not say which bits and layers were quantized.
         teacher = teacher.without_quantization()
     teacher, _ = weights.translated(teacher, Networks({name: network}), {name: _model(settings, key, config, run)})
     stored_as = run.compression if run else cfg.NoCompression()
@@ -101,9 +101,9 @@ def build(
 
 
 def _seen(settings: cfg.Teacher, key: str, data: cfg.Data) -> cfg.Data:
-    """How a teacher knows images: as its run had them, but for what the config says.
+    """The preprocessing a teacher expects: that of its run, unless the config overrides it.
 
-    Errors: ConfigError for other than a number for each channel.
+    Errors: ConfigError unless there is one number a channel.
     """
     overridden = {"mean": settings.teacher_mean, "std": settings.teacher_std, "image_size": settings.teacher_image_size}
     for name in ("mean", "std"):
@@ -116,7 +116,7 @@ def _seen(settings: cfg.Teacher, key: str, data: cfg.Data) -> cfg.Data:
 
 
 def _adapt_input(called: str, network: nn.Layer, source: cfg.Data, target: cfg.Data, notes: list[str]) -> None:
-    """Let a network that knows images in one way be given them in another."""
+    """Have a network convert its input from the images of `source` to those of `target`, which it was trained on."""
     matrix, shift = conversion(source, target)
     is_same = source.channels == target.channels and np.allclose(matrix, np.eye(source.channels)) and not shift.any()
     if is_same and source.size == target.size:
@@ -135,7 +135,7 @@ def _adapt_input(called: str, network: nn.Layer, source: cfg.Data, target: cfg.D
 def conversion(source: cfg.Data, target: cfg.Data) -> tuple[np.ndarray, np.ndarray]:
     """(matrix [known channels, given channels], shift [known channels]) from images normalised one way to another.
 
-    Grey is the luma of colours, and colours of grey are all the same. Errors: ConfigError for other channels.
+    Colour becomes grey by its luma, and grey becomes three equal channels. Errors: ConfigError for other channels.
     """
     match (source.channels, target.channels):
         case (one, other) if one == other:
@@ -165,7 +165,7 @@ def _converted(images: Tensor, matrix: np.ndarray, shift: np.ndarray) -> Tensor:
 
 
 def resized(images: Tensor, size: Sequence[int]) -> Tensor:
-    """float32 [N, C, H, W] in another size: bilinear where it grows, means of areas where it shrinks."""
+    """float32 [N, C, H, W] at another size: bilinear for upscaling, area averages for downscaling."""
     if list(images.shape[2:]) == list(size):
         return images
     grows = size[0] * size[1] > images.shape[2] * images.shape[3]

@@ -1,4 +1,4 @@
-"""The run of a directory in a worker process: built, trained from where it stands, and finished."""
+"""Training the run of a directory in a worker process: build it, train from where it stands, finish it."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
 def open_journal(
     directory: Path, run: Experiment, saved: reading.Saved | None, data: dict[str, Any], notes: list[str]
 ) -> Journal:
-    """The journal, cut back to the checkpoint that a run goes on from, with what is known before the first step."""
+    """The journal, truncated to the checkpoint that the run resumes from, with what is known before the first step."""
     files.write_json(directory / ENVIRONMENT, provenance.environment())
     journal = Journal(directory)
     if saved:
         checkpoint.rewind(directory, saved)
-        # The result of what was complete before it was extended.
+        # A completed run that is extended still has its old result.
         files.remove_file(directory / RESULT)
         for place in (directory, *(directory / name for name in network_names(run.config.mode))):
             files.remove_named(place / EXPORT, manifest.FILES)
@@ -128,7 +128,7 @@ def open_journal(
 
 
 def open_display(directory: Path, run: Experiment) -> Display:
-    """What the terminal shows of a run, from the step where it begins."""
+    """The progress display of a run, starting at its current step."""
     training, settings = run.training, run.config.train
     left = TimeLeft(training.steps, training.validations_left, training.validation_steps, training.progress.step)
     metrics = with_k(training.metrics, training.k)
@@ -137,7 +137,7 @@ def open_display(directory: Path, run: Experiment) -> Display:
 
 
 def note_ending(run: Experiment, ending: Ending, journal: Journal, display: Display) -> None:
-    """Say why training ended before its last step, and that no evaluation could be compared."""
+    """Note why training ended before its last step, and whether no evaluation could be compared."""
     progress, monitor = run.training.progress, run.config.train.monitor
     if ending is Ending.early:
         text = f"stopped early: {monitor} was no better in {progress.waited} evaluations (train.patience)"
@@ -158,7 +158,10 @@ def assist(run: Experiment, stop: StopSignal, heartbeat: protocol.Heartbeat) -> 
 
 
 def _announce(directory: Path, journal: Journal) -> None:
-    """Tell MLflow of the checkpoints a run goes on with: it may not know a copied one, or one just before a kill."""
+    """Announce the checkpoints that a run resumes from.
+
+    MLflow may not know a copied one, or one that was written just before a kill.
+    """
     folder = directory / CHECKPOINTS
     for pointer in ("last", "best"):
         if name := reading.pointed(folder, pointer):
@@ -166,9 +169,9 @@ def _announce(directory: Path, journal: Journal) -> None:
 
 
 def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[reading.Saved | None, list[str]]:
-    """The checkpoint a run goes on from, and what a person should know about it.
+    """The checkpoint that a run resumes from, and notes for the user about it.
 
-    Errors: CheckpointError where there should be one and is none; ConfigError where it is of another composition.
+    Errors: CheckpointError where there should be one and is none; ConfigError where it belongs to another composition.
     """
     match "auto" if attempt else config.checkpoint.resume:
         case "never":
@@ -190,13 +193,13 @@ def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[r
 
 
 def check_data(saved: reading.Saved, data: dict[str, Any]) -> list[str]:
-    """What a person should know of images that a run goes on with. Errors: DataError where they make another run."""
+    """Notes for the user if images changed since the checkpoint. Errors: DataError if that makes it another run."""
     before, now = saved.state.splits, data["digests"]
     if not before:
         return [f"{saved.folder.name} is of an earlier version: whether the images are still the same is not known"]
     changed = {split: identity.difference(before.get(split), now.get(split)) for split in {**before, **now}}
     if decisive := [f"{split} {how}" for split, how in changed.items() if how and split != "test"]:
-        # Where one list is divided, one image more moves others to another split.
+        # If one list is divided into splits, one more image moves others to another split.
         counts = [identity.images(digests) for digests in (before, now)]
         if counts[0] != counts[1]:
             decisive.append(f"all splits together have {counts[1]} images instead of {counts[0]}")
