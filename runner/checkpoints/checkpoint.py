@@ -1,7 +1,8 @@
-"""A run's state on disk: weights and optimizer state as safetensors, the rest as JSON; never a pickle.
+"""Writing checkpoints: weights and optimizer state as safetensors, the rest of a run's state as JSON; never a pickle.
 
-A checkpoint is a folder `checkpoints/step-00001234`, written beside and renamed; `last` and `best` are files that hold
-the name of one. `state.json` holds the digests of everything in the folder, by which `reading` knows a damaged one.
+A checkpoint is a folder `checkpoints/step-00001234`, written under another name and renamed when it is complete; `last`
+and `best` are files that hold the name of one. `state.json` holds the digests of everything in the folder, by which
+`reading` recognises a damaged one.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ from .state import (
 
 
 def save(directory: Path, training: Training, better: bool, about: About, seconds: float) -> Path:
-    """Write the current state, point `last` (and `best`, if it is the best so far) to it, and drop older ones.
+    """Write the current state, point `last` (and `best`, if it is the best so far) to it, and drop older checkpoints.
 
-    seconds: trained so far. Errors: Diverged where a weight is not finite, OSError where the disk is
-    full; nothing new is left behind then, and nothing older is lost.
+    seconds: training time so far. Errors: Diverged for a weight that is not finite, OSError if the disk is full;
+    neither leaves a partial checkpoint or loses an older one.
     """
     progress = training.progress
     folder = directory / CHECKPOINTS
@@ -70,7 +71,7 @@ def save(directory: Path, training: Training, better: bool, about: About, second
 def save_final(directory: Path, networks: Networks) -> Path:
     """Write networks that were changed after the best weights were loaded; `final` points to them.
 
-    Errors: OSError where the disk is full; nothing new is left behind then.
+    Errors: OSError if the disk is full, which leaves no partial checkpoint.
     """
     folder = directory / CHECKPOINTS
     state = verify(folder / (pointed(folder, "best") or pointed(folder, "last") or "")).state
@@ -80,7 +81,7 @@ def save_final(directory: Path, networks: Networks) -> Path:
 
 
 def _commit(target: Path, parts: dict[str, dict[str, paddle.Tensor]], state: State) -> None:
-    """Write a checkpoint beside its place and put it there: whole, or not at all."""
+    """Write a checkpoint atomically: a temporary folder that is renamed when it is complete."""
     with files.partial_folder(target) as partial:
         digests = {name: _write(partial / name, tensors) for name, tensors in parts.items()}
         write(partial / STATE, replace(state, digests=digests))
@@ -111,8 +112,8 @@ def _plain(value: Any) -> Any:
 def optimizer_state(optimizations: list[Optimization]) -> dict[str, paddle.Tensor]:
     """Every accumulator of every optimizer as `<number>.<structured parameter name>/<accumulator>`.
 
-    Paddle's own names count the parameters of a process and mean nothing in another one. What belongs to no parameter
-    is `<number>./<name>`.
+    Paddle's own names count the parameters of a process and mean nothing in another one. State that belongs to no
+    parameter is `<number>./<name>`.
     """
     tensors: dict[str, paddle.Tensor] = {}
     for number, optimization in enumerate(optimizations):
@@ -129,8 +130,8 @@ def optimizer_state(optimizations: list[Optimization]) -> dict[str, paddle.Tenso
 
 
 def _write(path: Path, tensors: dict[str, paddle.Tensor]) -> str:
-    """Write tensors to the disk; returns their digest."""
-    # Half precision is written as float32, which NumPy can read and which is exact.
+    """Write tensors to the disk; returns the digest of the file."""
+    # NumPy has no bfloat16; float32 holds half precision exactly.
     halves = (paddle.float16, paddle.bfloat16)
     wide = {name: value.astype("float32") if value.dtype in halves else value for name, value in tensors.items()}
     content = to_bytes({name: value.contiguous() for name, value in wide.items()})
@@ -151,7 +152,7 @@ def _refuse_non_finite(weights: dict[str, paddle.Tensor], step: int) -> None:
 
 
 def _drop_older(folder: Path, keep: int) -> None:
-    """Keep the last, the best, `keep` older ones, and what was the best when each of those was written."""
+    """Keep the last, the best, `keep` older ones, and the one that was the best when each of those was written."""
     spared = {pointed(folder, "last"), pointed(folder, "best")}
     own = [path for path in folder.glob("step-*") if (path / STATE).is_file()]
     older = sorted((path for path in own if path.name not in spared), reverse=True)
@@ -170,7 +171,7 @@ def _best_step(checkpoint: Path) -> int:
 
 
 def rewind(directory: Path, saved: Saved) -> None:
-    """Remove what a run wrote after a checkpoint, whole or not; `best` is what it was then."""
+    """Remove what a run wrote after a checkpoint, complete or not; `best` is reset to what it was then."""
     folder = directory / CHECKPOINTS
     best = f"step-{saved.progress.best_step:08d}"
     if (folder / best).is_dir():
@@ -180,7 +181,7 @@ def rewind(directory: Path, saved: Saved) -> None:
         if path.name > saved.folder.name:
             files.remove_named(path, FILES)
     files.remove_partials(folder)
-    # What the run ended with is made anew at its new end.
+    # The final weights will be made anew when the run ends again.
     files.remove_file(folder / "final")
     files.remove_named(folder / QUANTIZED, FILES)
     if not (folder / (pointed_or_none(folder, "best") or "missing")).is_dir():
@@ -188,7 +189,7 @@ def rewind(directory: Path, saved: Saved) -> None:
 
 
 def adopt(origin: Path, saved: Saved, directory: Path) -> Saved:
-    """Copy a checkpoint of another run, and the best one of then, into a run's directory, as if they were its own."""
+    """Copy a checkpoint of another run, and the one that was its best then, into a run's directory."""
     folder = directory / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     for name in {saved.folder.name, f"step-{saved.progress.best_step:08d}"}:

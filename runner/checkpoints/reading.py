@@ -1,4 +1,4 @@
-"""Finding the checkpoints of a run, and which of them are whole."""
+"""Finding the checkpoints of a run, and verifying that they are complete and undamaged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pointed(folder: Path, pointer: str) -> str | None:
 
 
 def pointed_or_none(folder: Path, pointer: str) -> str | None:
-    """The same where a run goes on, which writes its pointers anew: None for a damaged one as well."""
+    """The same for a run that resumes, and rewrites its pointers: None for a damaged one as well."""
     with contextlib.suppress(Damaged):
         return pointed(folder, pointer)
     return None
@@ -43,19 +43,19 @@ def _have(folder: Path) -> str:
 
 @dataclass
 class Saved:
-    """A checkpoint that was found whole."""
+    """A checkpoint that was verified."""
 
     folder: Path
     state: State
 
     @property
     def progress(self) -> Progress:
-        """How far the run was."""
+        """How far the run had come."""
         return self.state.progress
 
 
 def verify(folder: Path) -> Saved:
-    """A checkpoint whose every byte is as it was written.
+    """Verify that every byte of a checkpoint is as it was written.
 
     Errors: CheckpointError for one that is damaged or incomplete, OtherLayout for one of another version.
     """
@@ -70,7 +70,7 @@ def verify(folder: Path) -> Saved:
 
 
 def newest(directory: Path) -> tuple[Saved | None, list[str]]:
-    """The newest whole checkpoint of a run, and a note about every newer one that is damaged.
+    """The newest undamaged checkpoint of a run, and a note about every newer one that is damaged.
 
     Errors: CheckpointError where there are checkpoints and all are damaged, or one is of another version.
     """
@@ -98,9 +98,9 @@ def newest(directory: Path) -> tuple[Saved | None, list[str]]:
 
 @contextlib.contextmanager
 def shared(saved: Saved | None, ranks: Ranks) -> Iterator[Saved | None]:
-    """A checkpoint of the first process for all of them, which may not see its folder: others get a copy of it.
+    """The first process's checkpoint for all processes.
 
-    It exists within the context.
+    Those that cannot see its folder get a copy while the context lasts.
     """
     if saved is None or ranks.world_size == 1:
         yield saved

@@ -1,4 +1,4 @@
-"""Bringing networks, optimizers, schedules, scaler and generators to where a checkpoint was."""
+"""Restoring networks, optimizers, schedules, loss scaler and random generators from a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..training.state import Training
 from .reading import Saved
 from .state import ADAPTERS, ANOTHER, AVERAGE, EMA, MODEL, OPTIMIZER
 
-#: What Python, NumPy, Paddle and safetensors say of a state that no run wrote.
+#: What Python, NumPy, Paddle and safetensors raise for a state that no run wrote.
 UNFIT = (
     KeyError, IndexError, ValueError, TypeError, AttributeError, AssertionError, OverflowError, RuntimeError,
     SafetensorError,
@@ -31,7 +31,7 @@ UNFIT = (
 
 @contextlib.contextmanager
 def _fitting(saved: Saved) -> Iterator[None]:
-    """Within the context a state that does not fit is one message: its digests may be right, and it of anybody."""
+    """Within the context a state that does not fit is one message: correct digests do not prove that a run wrote it."""
     try:
         yield
     except UNFIT as error:
@@ -40,7 +40,7 @@ def _fitting(saved: Saved) -> Iterator[None]:
 
 
 def structure(saved: Saved, networks: Networks, settings: cfg.Compression) -> None:
-    """Give plain networks the channels and simulated integers of a checkpoint's.
+    """Give freshly built networks the pruned channels and fake quantization of a checkpoint.
 
     Errors: CheckpointError where it is of other networks.
     """
@@ -52,7 +52,7 @@ def structure(saved: Saved, networks: Networks, settings: cfg.Compression) -> No
 def load_arrays(
     arrays: dict[str, np.ndarray], pruned: bool, origin: str, networks: Networks, settings: cfg.Compression
 ) -> None:
-    """Give plain networks the channels, simulated integers and weights that others have."""
+    """Give freshly built networks the pruned channels, fake quantization and values of stored weights."""
     _rebuild({name: list(array.shape) for name, array in arrays.items()}, pruned, origin, networks, settings)
     _assign(networks.state_dict(), arrays, Path(origin))
 
@@ -66,15 +66,15 @@ def _rebuild(
 
 
 def weights(saved: Saved, networks: Networks) -> None:
-    """Give the networks the weights of a checkpoint. Errors: CheckpointError where names or shapes differ."""
+    """Load the weights of a checkpoint into the networks. Errors: CheckpointError where names or shapes differ."""
     with _fitting(saved):
         _assign(networks.state_dict(), load_file(saved.folder / MODEL), saved.folder)
 
 
 def training_state(saved: Saved, training: Training) -> None:
-    """Bring averages, optimizers, schedules, scaler, generators and progress to where the checkpoint was.
+    """Restore averages, optimizers, schedules, loss scaler, random generators and progress.
 
-    Errors: CheckpointError where the optimizers are of another kind than those that were saved.
+    Errors: CheckpointError where the saved optimizers are of another kind.
     """
     with _fitting(saved):
         _training_state(saved, training)
@@ -131,6 +131,6 @@ def _restore_optimizers(saved: Saved, optimizations: list[Optimization]) -> None
     for optimization, state, own in zip(optimizations, states, begun, strict=True):
         if state:
             optimization.optimizer.set_state_dict(state)
-            # Paddle 3.3.1 would want a state of all that has a gradient in the next step, when it may be the first one
-            # of what was frozen until then.
+            # Paddle 3.3.1 would require state for every parameter that gets a gradient in the next step, which may be
+            # the first step of one that was frozen until then.
             optimization.optimizer._create_accumulators(block, list(own.values()))

@@ -1,4 +1,4 @@
-"""`state.json`: what a checkpoint says besides tensors. Written and read here alone."""
+"""`state.json`: everything in a checkpoint but tensors. Only this module reads and writes it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..files.digests import content_digest
 from ..runs.journal import CHECKPOINT_FILES
 from ..training.state import Progress
 
-#: All that a checkpoint's folder may hold.
+#: All files that a checkpoint's folder may contain.
 FILES = MODEL, EMA, OPTIMIZER, ADAPTERS, AVERAGE, STATE = CHECKPOINT_FILES
-#: Raised when the layout changes in a way that older versions cannot read.
+#: Incremented when the layout changes in a way that older versions cannot read.
 FORMAT = 2
-#: What can be done about one that is damaged.
+#: The remedy for a damaged one.
 ANOTHER = "Take another checkpoint, or train again."
 
 
@@ -34,16 +34,16 @@ class About:
     classes: list[str]
     """Names of the classes, in the order of the logits."""
     plan: dict[str, Any] = field(default_factory=dict)
-    """Network → what was pruned of it."""
+    """Network → what was pruned from it."""
     config: str = ""
     """Digest of the config."""
     splits: dict[str, str] = field(default_factory=dict)
-    """Split → digest of its names, sizes and classes; nothing in checkpoints of earlier versions."""
+    """Split → digest of its names, sizes and classes; empty in checkpoints of earlier versions."""
 
 
 @dataclass
 class State:
-    """What a checkpoint says besides tensors."""
+    """Everything in a checkpoint but tensors."""
 
     networks: list[str]
     """Names of the trained networks."""
@@ -55,13 +55,13 @@ class State:
     classes: list[str]
     progress: Progress
     schedules: list[int]
-    """Steps that the learning-rate schedule of each optimizer has taken."""
+    """Steps that each optimizer's learning-rate schedule has taken."""
     scaler: dict[str, Any]
     """State of the gradient scaler; empty without one."""
     random: dict[str, Any]
     """State of every generator: `seeding.state`."""
     digests: dict[str, str] = field(default_factory=dict)
-    """File beside it → BLAKE2b of its bytes, 128 bits in hexadecimal digits."""
+    """File in the same folder → BLAKE2b of its bytes, 128 bits in hexadecimal digits."""
     plan: dict[str, Any] = field(default_factory=dict)
     config: str = ""
     splits: dict[str, str] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class State:
 
 
 def write(path: Path, state: State) -> None:
-    """Write a state with a digest of its own. Errors: OSError."""
+    """Write a state, including a digest of itself. Errors: OSError."""
     values = asdict(state)
     files.write_json(path, values | {"digest": digest(values)})
 
@@ -98,7 +98,7 @@ def read(folder: Path) -> State:
 
 
 def digest(values: dict[str, Any]) -> str:
-    """What changes with any value of a state."""
+    """A digest of all values of a state."""
     return content_digest([json.dumps(files.spelt(values), sort_keys=True).encode()])
 
 

@@ -1,4 +1,4 @@
-"""Finds the weights in what a foreign file holds: a dictionary of arrays, or one within a training checkpoint."""
+"""Finds the weights in what a foreign file contains: a dict of arrays, or one within a training checkpoint."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from .torch_file import Opaque
 
-#: Where checkpoints have them, averaged weights before plain ones.
+#: The keys of weights in training checkpoints, averaged weights before plain ones.
 PLACES = (
     "model_ema", "state_dict_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "net", "network",
     "params", "weights",
 )  # fmt: skip
-#: The key under which Paddle says how it cut weights above a gigabyte, with protocols 2 and 3.
+#: The key under which Paddle records how it split weights above a gigabyte, with protocols 2 and 3.
 _CUT = "UnpackBigParamInfor@@"
 
 
@@ -38,7 +38,7 @@ def arrays_of(content: Any) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _arrays(content: dict[Any, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a state dict: arrays, or as Paddle pickles what was a parameter, (name, array)."""
+    """The arrays of a state dict; a Paddle parameter is pickled as (name, array)."""
     arrays = {}
     for name, value in content.items():
         if isinstance(value, tuple) and len(value) == 2:

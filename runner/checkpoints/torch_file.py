@@ -1,8 +1,8 @@
-"""Reading what PyTorch saves, `.pth`, `.pt` and `.bin`, without PyTorch: nothing in a file is imported or called.
+"""Reading `.pth`, `.pt` and `.bin` files without PyTorch: nothing in a file is imported or called.
 
-Since 1.6 a file is a zip archive of one pickle and the bytes of every storage; before, some pickles one after another
-and the storages behind them. Tensors are recorded while the pickle is read, and made once their storage is known to
-have their bytes. What else is in a checkpoint (an optimizer, the arguments of a program) is passed over.
+Since PyTorch 1.6 a file is a zip archive of one pickle and the bytes of every storage; before, several pickles followed
+by the storages. Tensors are recorded while the pickle is read, and created once their storage is known to be complete.
+Everything else in a checkpoint (an optimizer, a program's arguments) is skipped.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import numpy as np
 from ..data.unpickling import MOST_DIMENSIONS, Machine, Name, Reader, Recorded
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
-#: The number that files from before 1.6 begin with.
+#: The magic number of files from before 1.6.
 MAGIC = 0x1950A86A20F9469CFC6C
 _ORDERED = "collections.OrderedDict"
 _TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 _TYPED = "torch._tensor._rebuild_from_type_v2"
-#: Storage → how NumPy reads it; the numbers of bfloat16 are the upper halves of float32.
+#: Storage → its NumPy type; bfloat16 is the upper half of a float32.
 _DTYPES = {
     "torch.FloatStorage": "f4", "torch.DoubleStorage": "f8", "torch.HalfStorage": "f2", "torch.BFloat16Storage": "u2",
     "torch.LongStorage": "i8", "torch.IntStorage": "i4", "torch.ShortStorage": "i2", "torch.CharStorage": "i1",
@@ -38,7 +38,7 @@ _KNOWN = {_ORDERED, *_TENSORS, *_PARAMETERS, _TYPED, *_DTYPES}
 
 
 class Opaque:
-    """What stands for anything that is no tensor, number, text or container of these."""
+    """Stands for anything but a tensor, number, text or a container of these."""
 
 
 @dataclass
@@ -57,10 +57,10 @@ class _Tensor:
 
 
 def load(path: Path) -> Any:
-    """What a file holds: NumPy arrays, numbers, text, and lists and dicts of them; `Opaque` for everything else.
+    """The contents of a file: NumPy arrays, numbers, text, and lists and dicts of them; `Opaque` for everything else.
 
-    Memory stays near the file's size. Errors: `pickle.UnpicklingError` for a file that is damaged or none of
-    PyTorch's, OSError.
+    Memory stays near the file's size. Errors: `pickle.UnpicklingError` for a file that is damaged or not PyTorch's,
+    OSError.
     """
     with path.open("rb") as stream:
         try:
@@ -91,7 +91,7 @@ def _member(archive: zipfile.ZipFile, name: str, size: int, default: bytes | Non
 
 
 def _stored(archive: zipfile.ZipFile, name: str, size: int) -> zipfile.ZipInfo:
-    """A file of the archive, which is not compressed: a small one could be more than the memory then."""
+    """A file of the archive; compressed ones are refused, because a small one could unpack to more than the memory."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
         raise pickle.UnpicklingError(f"it has a compressed {name}, which PyTorch does not write")
@@ -130,7 +130,7 @@ def _from_pickles(stream: IO[bytes]) -> Any:
 
 
 def _made(content: Any, order: str, size: int, read: Callable[[_Storage], bytes]) -> Any:
-    """Content with arrays in place of recorded tensors. Of a file of `size` bytes, no more than twice that is made."""
+    """The content with arrays in place of recorded tensors; at most twice the file's `size` in bytes is created."""
     kept: dict[str, np.ndarray] = {}
     left = 2 * size
 
@@ -170,7 +170,7 @@ def _widened(halves: np.ndarray) -> np.ndarray:
 
 
 class _Machine(Machine):
-    """The stack machine for what PyTorch pickles; it records tensors, and takes what it does not know for `Opaque`."""
+    """The stack machine for PyTorch's pickles: it records tensors, and replaces what it does not know by `Opaque`."""
 
     actions: ClassVar[dict[str, Callable[[Any, Any], None]]] = Machine.actions | {
         "BINPERSID": lambda machine, _: machine.persistent(),
@@ -187,12 +187,12 @@ class _Machine(Machine):
         self.storages: dict[str, _Storage] = {}
 
     def unknown(self, count: int) -> None:
-        """Put something unknown in the place of the last `count` values."""
+        """Replace the last `count` values by something unknown."""
         self.last(count)
         self.stack.append(Opaque())
 
     def persistent(self) -> None:
-        """A storage, of which the pickle has a description alone."""
+        """A storage, of which the pickle holds only a description."""
         match self.stack.pop():
             case ("storage", Name(kind), str() as key, _, int() as count, *view) if kind in _DTYPES and count >= 0:
                 if any(one is not None for one in view):
@@ -227,7 +227,7 @@ class _Machine(Machine):
         return Opaque()
 
     def build(self) -> None:
-        # The state of a dict is PyTorch's `_metadata`.
+        # A dict's state is PyTorch's `_metadata`.
         self.stack.pop()
 
     def get(self, index: int) -> None:
@@ -240,7 +240,7 @@ class _Machine(Machine):
 
     def update(self, values: list[Any]) -> None:
         if isinstance(self.stack[-1], dict):
-            # An optimizer's state has numbers as keys.
+            # An optimizer's state has integers as keys.
             named = [(key, _known(value)) for key, value in zip(values[::2], values[1::2], strict=True)]
             super().update([part for pair in named if isinstance(pair[0], str) for part in pair])
 

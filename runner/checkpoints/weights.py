@@ -1,4 +1,4 @@
-"""Weights from anywhere: of a run, of a `.safetensors` file, of a foreign file of Paddle or PyTorch."""
+"""Weights from anywhere: a run, a `.safetensors` file, or a file of Paddle's or PyTorch's."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS, CONFIG
 from . import reading, state, state_dict, torch_file
 from .state import ANOTHER, EMA, MODEL, STATE
 
-#: Under which name the metadata of an exported file say what they do: one, since several have no order.
+#: The one metadata key of exported files: several would have no defined order.
 ABOUT = "runner.about"
-#: Names of the networks that runs train.
+#: Names that networks of runs have.
 NETWORK = re.compile(r"student\d*")
-#: What files of earlier versions say of a network that lost channels.
+#: What files of earlier versions say of a pruned network.
 PRUNED = "runner.pruned"
-#: Files that are read, by their endings.
+#: File name endings that can be read.
 SUFFIXES = (".safetensors", ".pdparams", *torch_file.SUFFIXES)
-#: With less of a network's numbers than this it would not be the network that was trained.
+#: Least fraction of a network's values that must fit: with less it would not be the network that was trained.
 LEAST = 0.5
 
 
@@ -48,28 +48,28 @@ class Weights:
     origin: str
     arrays: dict[str, np.ndarray]
     plan: dict[str, Any] = field(default_factory=dict)
-    """Network → what pruning did to it; empty where nothing was pruned."""
+    """Network → what was pruned from it; empty where nothing was pruned."""
     classes: list[str] | None = None
-    """Names of the classes in the order of the logits; None where it is not known, as of a file."""
+    """Names of the classes in the order of the logits; None if unknown, as for most files."""
     thresholds: dict[str, list[float]] = field(default_factory=dict)
-    """Network → of many labels the probability of each class from which on it is predicted."""
+    """Network → multi-label: the probability of each class from which it is predicted."""
     by_torch: bool | None = False
-    """Whether weights of linear layers are [outputs, inputs], as PyTorch has them; None where nothing says so."""
+    """Whether weights of linear layers are [outputs, inputs], as in PyTorch; None if the file does not tell."""
     is_foreign: bool = False
-    """Whether they are of a file that no run wrote, and names may be those of another framework."""
+    """Whether no run wrote the file, so that names may be those of another framework."""
 
     def without_quantization(self) -> Weights:
-        """The weights themselves, without ranges and clips."""
+        """The weights alone, without quantization ranges and clips."""
         plain = {name: array for name, array in self.arrays.items() if not compression.slim.is_quantization(name)}
         return replace(self, arrays=plain)
 
 
 def read(source: str | Path, pointer: str = "best") -> Weights:
-    """Weights from a run directory, a checkpoint folder, a `.safetensors`, `.pdparams` or PyTorch file.
+    """Weights from a run directory, a checkpoint folder, or a `.safetensors`, `.pdparams` or PyTorch file.
 
-    Of a run the checkpoint that `pointer` names is taken (`final`: what the run ended with, of `ptq` the quantized
-    network; `best`; `last`), averaged weights before plain ones. Errors: CheckpointError
-    naming what is missing or damaged.
+    From a run the checkpoint that `pointer` names is taken (`final`: what the run ended with, for `ptq` the quantized
+    network; `best`; `last`), averaged weights before plain ones. Errors: CheckpointError naming what is missing or
+    damaged.
     """
     path = Path(source)
     if path.is_file() and path.name in ("final", "best", "last"):
@@ -99,7 +99,7 @@ def _of_file(path: Path) -> Weights:
         pruned, classes = _about(written)
         is_own = ABOUT in written or PRUNED in written
         if path.name in (MODEL, EMA) and (path.parent / STATE).is_file():
-            # Of another version its weights can be taken all the same.
+            # Weights of another version's checkpoint are usable all the same.
             is_own = True
             with contextlib.suppress(CheckpointError):
                 classes = state.read(path.parent).classes
@@ -116,12 +116,12 @@ def _of_file(path: Path) -> Weights:
 
 
 def metadata(pruned: bool, classes: list[str]) -> dict[str, str]:
-    """What an exported file says besides tensors; `read` understands it."""
+    """The metadata of an exported file, which `read` understands."""
     return {ABOUT: json.dumps({"pruned": pruned, "classes": classes})}
 
 
 def _about(written: dict[str, str]) -> tuple[bool, list[str] | None]:
-    """(pruned, names of the classes). Errors: ValueError, TypeError for what no export wrote."""
+    """(pruned, names of the classes). Errors: ValueError, TypeError for metadata that no export wrote."""
     if ABOUT not in written:
         return written.get(PRUNED) == str(True), None
     values = json.loads(written[ABOUT])
@@ -139,15 +139,15 @@ def _of_checkpoint(path: Path) -> Weights:
         arrays, state = load_file(path / MODEL) | averages, saved.state
         return Weights(str(path), arrays, state.plan, state.classes, state.progress.thresholds)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-        # Its digests are right: no run wrote it.
+        # The digests are correct, so the file was not damaged: no run wrote it.
         raise Damaged(f"{path} is damaged: {error}. {ANOTHER}") from error
 
 
 def _chosen(run: Path, pointer: str) -> str:
-    """The checkpoint that a pointer of a run names, or the next of `final`, `best` and `last` that the run has.
+    """The checkpoint that a pointer of a run names, or the next of `final`, `best` and `last` that exists.
 
-    Errors: CheckpointError where it has none; Damaged where a complete run has lost one of them, since the next one
-    would be another network.
+    Errors: CheckpointError if there is none; Damaged if a complete run has lost one of them, since the next one would
+    silently be another network.
     """
     order = ("final", "best", "last")
     noted = runs.checkpoints(run)
@@ -163,9 +163,9 @@ def _chosen(run: Path, pointer: str) -> str:
 
 
 def translated(weights: Weights, networks: Networks, models: Mapping[str, cfg.Model]) -> tuple[Weights, list[Names]]:
-    """Weights of a foreign file in the names and layouts of networks, under these; and the tables that were used.
+    """Weights of a foreign file in the names and layouts of these networks; and the tables that were used.
 
-    Weights of a run stay as they are. Errors: CheckpointError for those of a network that computes something else.
+    Weights of a run stay as they are. Errors: CheckpointError for weights of a network that computes something else.
     """
     if not weights.is_foreign:
         return weights, []
@@ -184,7 +184,7 @@ def translated(weights: Weights, networks: Networks, models: Mapping[str, cfg.Mo
 
 
 def restructure(networks: Networks, names: tuple[str, ...], weights: Weights, settings: cfg.Compression) -> None:
-    """Give plain networks the structure that these weights are of: channels after pruning, simulated integers.
+    """Give freshly built networks the structure of these weights: pruned channels and fake quantization.
 
     Errors: CheckpointError where they are of other networks.
     """
@@ -204,11 +204,11 @@ def initialize(
     remedy: str = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false",
     anew: Collection[str] = (),
 ) -> str:
-    """Give the networks the weights that fit in name and shape, and say in one line what matched.
+    """Load the weights that fit in name and shape, and say in one line what matched.
 
-    `names` are the networks in it; weights without such a prefix, or of `student` alone, are given to each of them.
-    What is in `anew` keeps its initial weights. Errors: CheckpointError listing what is missing, not used or of
-    another shape, when `strict`; and otherwise where less than half of the numbers fit.
+    `names` are the networks in it; weights without such a prefix, or of `student` alone, are loaded into each of them.
+    Parameters in `anew` keep their initial weights. Errors: CheckpointError listing what is missing, unused or of
+    another shape if `strict`; otherwise if less than half of the values fit.
     """
     own = network.state_dict()
     offered = {name: value for name, value in addressed(weights.arrays, names).items() if name not in anew}

@@ -42,8 +42,8 @@ def model_of(config: cfg.Config, network: str) -> cfg.Model:
 def build(config: cfg.Model, num_classes: int, channels: int = 3) -> nn.Layer:
     """The network that the config chooses, with initial weights drawn from `paddle.seed`.
 
-    Its first layers suit images of so many channels, and small ones; of a network of the user's own they are as its
-    code says.
+    Its first layers are adapted to the number of channels, and to small images; a user-defined network is left
+    unchanged.
     """
     network = _build(config, num_classes)
     if isinstance(config, cfg.CustomModel):

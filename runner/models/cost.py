@@ -15,14 +15,14 @@ from .input_check import evaluating
 def macs(network: nn.Layer, input_shape: tuple[int, int, int]) -> int:
     """MACs of convolutions and linear layers for one image [1, C, H, W].
 
-    Normalisation, activations and pooling are not counted, as is the custom; nor is what a network of one's own
-    computes without such layers. The network is afterwards as before.
+    As usual, normalisation, activations and pooling are not counted; neither is what a user-defined network computes
+    outside of such layers. The network is afterwards as before.
     """
     return sum(macs_by_weight(network, input_shape).values())
 
 
 def macs_by_weight(network: nn.Layer, input_shape: tuple[int, int, int]) -> dict[str, int]:
-    """The same of each layer, by the name of its weight."""
+    """MACs by the name of the layer's weight."""
     totals: dict[str, int] = defaultdict(int)
     counted = (nn.Conv2D, nn.Linear, QuantizedConv2D, QuantizedLinear)
     layers = {
@@ -30,7 +30,7 @@ def macs_by_weight(network: nn.Layer, input_shape: tuple[int, int, int]) -> dict
     }  # fmt: skip
 
     def count(layer: nn.Layer, _inputs: object, output: Tensor) -> None:
-        # Weights are [filters, channels, k, k] or [inputs, outputs]: what one output value is a sum over.
+        # Weights are [filters, channels, k, k] or [inputs, outputs]: the number of products in one output value.
         shape = layer.weight.shape
         per_value = shape[0] if isinstance(layer, (nn.Linear, QuantizedLinear)) else math.prod(shape[1:])
         totals[f"{layers[layer]}.weight" if layers[layer] else "weight"] += math.prod(output.shape) * per_value

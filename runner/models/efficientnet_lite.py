@@ -1,4 +1,4 @@
-"""EfficientNet-Lite (Tan and Le, EfficientNet, ICML 2019, without what small devices compute slowly)."""
+"""EfficientNet-Lite (Tan and Le, EfficientNet, ICML 2019, without the operations that are slow on small devices)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STAGES = (
     Stage(5, 6, 192, 4, 2),
     Stage(3, 6, 320, 1, 1),
 )
-#: Factors of width and depth of Lite0 to Lite4.
+#: Width and depth multipliers of Lite0 to Lite4.
 FACTORS = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))
 STEM_WIDTH, HEAD_WIDTH = 32, 1280
 EPSILON = 1e-3
@@ -41,7 +41,7 @@ EPSILON = 1e-3
 class ConvNorm(nn.Layer):
     """Convolution, batch normalisation and activation; [N, C, H, W] gives ⌈H/stride⌉ rows.
 
-    Where an even side is halved the padding is below and right of the map alone, as TensorFlow's `SAME` is: published
+    If an even side is halved, padding is added only below and on the right, as TensorFlow's `SAME` does: published
     weights were trained with that.
     """
 
@@ -66,7 +66,7 @@ class ConvNorm(nn.Layer):
 
 
 class DropConnect(nn.Layer):
-    """While training, drops the whole maps [C, H, W] of an image with probability p, and scales the others by 1/(1-p).
+    """In training, drops the maps [C, H, W] of an image with probability p, and scales the others by 1/(1-p).
 
     Huang et al., Deep Networks with Stochastic Depth, ECCV 2016.
     """
@@ -76,7 +76,7 @@ class DropConnect(nn.Layer):
         self.p = p
 
     def kept(self, images: int) -> Tensor:
-        """float32 [images]: 0 for those that are dropped, 1/(1-p) for the others."""
+        """float32 [images]: 0 for dropped images, 1/(1-p) for the others."""
         return F.dropout(paddle.ones([images]), self.p)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class DropConnect(nn.Layer):
 
 
 class Block(nn.Layer):
-    """Expansion, where it widens, depthwise convolution and linear projection."""
+    """Expansion (if it widens), depthwise convolution and linear projection."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, drop: float) -> None:
         super().__init__()
@@ -103,11 +103,11 @@ class Block(nn.Layer):
 
 
 class EfficientNetLite(nn.Layer):
-    """EfficientNet-Lite0 to Lite4: no squeeze-excitation, ReLU6, and a stem and a head of one width.
+    """EfficientNet-Lite0 to Lite4: no squeeze-excitation, ReLU6, and a stem and head of fixed width.
 
     Images [N, 3, H, W] float32 give logits [N, num_classes]. Parameters are named `stem.conv.weight`,
-    `blocks.0.depthwise.bn.bias` …, `head.conv.weight`, `fc.weight`. `drop_connect` is the probability of the last
-    block, before which it rises linearly from 0. Initial weights depend on `paddle.seed` alone, and are drawn as
+    `blocks.0.depthwise.bn.bias` …, `head.conv.weight`, `fc.weight`. `drop_connect` is the probability at the last
+    block; it rises linearly from 0 at the first. Initial weights depend on `paddle.seed` alone, and are drawn as
     MobileNetV3's.
     """
 
@@ -138,6 +138,6 @@ class EfficientNetLite(nn.Layer):
 
 
 def _repeats(number: int, depth: float) -> int:
-    """Blocks of a stage: the first and the last one keep theirs at every depth."""
+    """Number of blocks of a stage; the first and the last stage are not scaled in depth."""
     is_outer = number in (0, len(STAGES) - 1)
     return STAGES[number].blocks if is_outer else math.ceil(depth * STAGES[number].blocks)

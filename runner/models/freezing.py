@@ -1,4 +1,4 @@
-"""Parts of networks that do not train, for a while or at all."""
+"""Freezing parts of networks, temporarily or for the whole run."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from .parts import Part
 
 @dataclass(eq=False)
 class Frozen:
-    """A part of one network that does not train."""
+    """A frozen part of one network."""
 
     network: str
     part: Part
     until: int | None = None
-    """The optimizer step with which it begins to train; None: it never does."""
+    """The first optimizer step in which it trains; None: it never does."""
 
 
 class Freezing:
-    """What of the networks is frozen at a step: a function of its number alone, so that a checkpoint need not know.
+    """What is frozen at a step: a function of the step number alone, so that checkpoints need not store it.
 
-    Frozen parameters have no gradient, and where nothing that trains lies before a layer it is not part of the
-    backward pass. Its layers are in eval mode: statistics stay as they are, and nothing in them is left to chance.
+    Frozen parameters have no gradient, and layers with nothing trainable before them are not part of the backward pass.
+    Frozen layers are in eval mode: statistics are not updated, and dropout is off.
     """
 
     def __init__(self, networks: Networks, parts: Sequence[Frozen] = ()) -> None:
         self.networks, self.parts = networks, parts
         self._frozen: list[Frozen] = []
-        # Optimizers and processes see all that will ever train.
+        # Optimizers and processes must see every parameter that will ever train.
         self.follow(math.inf)
 
     @property
@@ -39,11 +39,11 @@ class Freezing:
         return any(part.until is not None for part in self.parts)
 
     def touches(self, network: str) -> bool:
-        """Whether some of a network never trains."""
+        """Whether part of a network never trains."""
         return any(part.network == network and part.until is None for part in self.parts)
 
     def has(self, name: str) -> bool:
-        """Whether something of the networks' state is frozen now; its name begins with its network's."""
+        """Whether this entry of the networks' state is frozen now; its name begins with its network's."""
         network, _, rest = name.partition(".")
         return any(frozen.network == network and frozen.part.has(rest) for frozen in self._frozen)
 

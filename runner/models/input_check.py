@@ -1,4 +1,4 @@
-"""Finds out before training whether a network takes the images it will get."""
+"""Checks before training whether a network accepts the images it will get."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import ConfigError, UserError
 
 
 def check_input(network: nn.Layer, input_shape: tuple[int, int, int], num_classes: int, remedy: str = "") -> None:
-    """Raises ConfigError unless two images [2, C, H, W] give logits [2, num_classes].
+    """Errors: ConfigError unless two images [2, C, H, W] give logits [2, num_classes].
 
     One forward pass in eval mode; training flags, buffers and Paddle's random state are afterwards as before.
     """
@@ -41,12 +41,15 @@ def check_input(network: nn.Layer, input_shape: tuple[int, int, int], num_classe
 def reason(error: Exception) -> str:
     """The line of an error, often Paddle's, that says what is wrong."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    # Paddle puts a stack trace before the line that matters, or a hint and the operator's name behind it.
+    # Paddle puts a stack trace before the line that matters, or a hint and the operator's name after it.
     return next((line.strip() for line in lines if "Error: " in line or line.startswith("(")), lines[-1].strip())
 
 
 def _refusing_empty_maps(network: nn.Layer) -> list[Any]:
-    """Paddle calculates on with maps of no pixels: InceptionV3 gives logits for images that vanish on the way."""
+    """Refuse empty maps, with which Paddle silently continues.
+
+    InceptionV3 gives logits for images that are too small for it.
+    """
 
     def refuse(layer: nn.Layer, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and output.size == 0:
@@ -57,10 +60,10 @@ def _refusing_empty_maps(network: nn.Layer) -> list[Any]:
 
 @contextmanager
 def evaluating(network: nn.Layer, hooks: Iterable[Any], batch_statistics: bool = False) -> Iterator[None]:
-    """Within the context a network is in eval mode, without gradients; hooks on its layers go with the context.
+    """Within the context a network is in eval mode, without gradients; afterwards all is as `preserved` says.
 
-    `hooks` are what Paddle returned for them. With `batch_statistics` normalisation goes by each batch, as in training:
-    the running averages of a network that was never trained say nothing. Afterwards all is as `preserved` says.
+    `hooks` are handles of hooks on its layers, which are removed at the end. With `batch_statistics` normalisation uses
+    each batch's own statistics, as in training: the running averages of an untrained network mean nothing.
     """
     try:
         with preserved(network), paddle.no_grad():
@@ -75,7 +78,7 @@ def evaluating(network: nn.Layer, hooks: Iterable[Any], batch_statistics: bool =
 
 @contextmanager
 def preserved(network: nn.Layer) -> Iterator[None]:
-    """Afterwards training flags, running averages and Paddle's random state are as before."""
+    """After the context training flags, running averages and Paddle's random state are as before."""
     layers = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
     # Paddle keeps running averages among the parameters.
     untrained = [parameter for parameter in network.parameters() if parameter.stop_gradient]

@@ -91,7 +91,7 @@ def identity(features: Tensor) -> Tensor:
 
 
 class ActivatedNorm(nn.BatchNorm2D):
-    """Batch normalisation, whose running averages keep 0.9 of their value a step, and an activation."""
+    """Batch normalisation, whose running averages keep 0.9 of their value in each step, and an activation."""
 
     def __init__(self, channels: int, activation: Activation, epsilon: float = 1e-5) -> None:
         super().__init__(channels, momentum=0.9, epsilon=epsilon)
@@ -196,7 +196,7 @@ class Trunk(nn.Layer):
 
 
 def head_layers(width: int, num_classes: int, dropout: float) -> tuple[nn.Layer, nn.Layer, nn.Layer, nn.Layer]:
-    """Global pooling and what comes behind it: `pool`, `last_conv`, `dropout`, `out`.
+    """Global pooling and what follows it: `pool`, `last_conv`, `dropout`, `out`.
 
     They are attributes of the network itself, not a layer of their own, because weights are stored under those names.
     """
@@ -206,19 +206,18 @@ def head_layers(width: int, num_classes: int, dropout: float) -> tuple[nn.Layer,
 
 
 def classify(features: Tensor, pool: nn.Layer, last_conv: nn.Layer, dropout: nn.Layer, out: nn.Layer) -> Tensor:
-    """Logits [N, classes] of feature maps [N, width, H, W]."""
+    """Logits [N, classes] from feature maps [N, width, H, W]."""
     return out(dropout(F.hardswish(last_conv(pool(features)))).flatten(1))
 
 
 class MobileNetV3(Trunk):
     """MobileNetV3 with the parameter names of PaddleOCR and PaddleClas.
 
-    Images [N, 3, H, W] float32 give logits [N, num_classes]. Every block has its expansion, also where it does not
-    widen, and the head is 1280 wide at every scale. Dropout multiplies by 1-p when evaluating and does not scale while
+    Images [N, 3, H, W] float32 give logits [N, num_classes]. Every block has its expansion, even where it does not
+    widen, and the head is 1280 wide at every scale. Dropout multiplies by 1-p in evaluation instead of rescaling in
     training. `relu` replaces every ReLU. Initial weights depend on `paddle.seed` alone: convolutions He normal over
-    fan-in, the classifier normal with deviation 0.01, biases 0, normalisation scales 1.
-
-    Howard et al., Searching for MobileNetV3, ICCV 2019.
+    fan-in, the classifier normal with standard deviation 0.01, biases 0, normalisation scales 1. Howard et al.,
+    Searching for MobileNetV3, ICCV 2019.
     """
 
     def __init__(

@@ -12,20 +12,20 @@ from .taps import Features, Reader, Tap, tapped
 
 
 class Output(NamedTuple):
-    """What a network makes of images."""
+    """The outputs of a network."""
 
     logits: Tensor
     """float [N, classes]."""
     features: Features
-    """Layer → float32 [N, C, H, W], of the layers that are tapped."""
+    """Layer → float32 [N, C, H, W], for the layers that are tapped."""
 
 
 class Networks(nn.Layer):
     """Named networks that are all called on the same batch.
 
     Images [N, 3, H, W] give a dict of outputs by name, the trained networks first. A parameter's name starts with its
-    network's: `student.conv1.conv.weight`. Frozen networks run in eval mode without gradients whatever
-    mode this layer is in; they are no sublayers, so optimizers, checkpoints and DataParallel do not see them.
+    network's: `student.conv1.conv.weight`. Frozen networks run in eval mode without gradients whatever mode this layer
+    is in; they are not sublayers, so optimizers, checkpoints and DataParallel do not see them.
     """
 
     def __init__(self, trained: dict[str, nn.Layer], frozen: dict[str, nn.Layer] | None = None) -> None:
@@ -34,7 +34,7 @@ class Networks(nn.Layer):
         self.trained = tuple(trained)
         for name, network in trained.items():
             self.add_sublayer(name, network)
-        # A dict is a plain attribute to nn.Layer: what is in it is not registered.
+        # nn.Layer does not register what is in a dict.
         self._frozen = dict(frozen or {})
         self._taps: dict[str, list[Tap]] = {}
         self._held: list[nn.Layer] = []
@@ -58,13 +58,13 @@ class Networks(nn.Layer):
         raise KeyError(name)
 
     def add_frozen(self, name: str, network: nn.Layer) -> None:
-        """Have one more frozen network from now on."""
+        """Add a frozen network."""
         assert name not in self
         self._frozen[name] = network
         network.eval()
 
     def hold(self, layers: Iterable[nn.Layer]) -> None:
-        """From now on these layers, and no others, stay in eval mode while the rest trains."""
+        """Keep these layers, and no others, in eval mode while the rest trains."""
         for layer in self._held:
             layer.training = self.training
         self._held = list(layers)
@@ -72,16 +72,16 @@ class Networks(nn.Layer):
             layer.training = False
 
     def train(self, mode: bool = True) -> Networks:
-        """Training mode, but for layers that are held in eval mode."""
+        """Switch to training mode, except for layers that are held in eval mode."""
         super().train(mode)
         for layer in self._held:
             layer.training = False
         return self
 
     def tap(self, name: str, readers: Mapping[str, Reader]) -> None:
-        """From now on have what some layers of a network give in its output, in this order, as their readers make it.
+        """From now on return the outputs of some layers as features, in this order, converted by their readers.
 
-        Calls of the network itself, such as an evaluation's, are not concerned.
+        Calls of the network itself, such as an evaluation's, are unaffected.
         """
         layers = dict(self[name].named_sublayers())
         self._taps[name] = [Tap(layer, layers[layer], reader) for layer, reader in readers.items()]

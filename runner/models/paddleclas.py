@@ -1,6 +1,6 @@
 """The networks of PaddleClas by name: `ppcls.arch.backbone` alone, without its trainer.
 
-No other file knows of its quirks. Tried with PaddleClas 2.6.0 on Paddle 3.3.1.
+All workarounds for PaddleClas are in this file. Tested with PaddleClas 2.6.0 on Paddle 3.3.1.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ..config.networks import INSTALL_PADDLECLAS
 from ..errors import ConfigError
 from .vision import AUXILIARY, refuse
 
-#: What networks call the number of classes, and the size of the images that they are built for.
+#: Arguments that networks have for the number of classes, and for the image size that they are built for.
 CLASSES, SIZES = ("class_num", "num_classes"), ("img_size", "image_size")
 
 
 def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: dict[str, Any]) -> nn.Layer:
     """The network `ppcls.arch.backbone.<architecture>(…)`, its weights drawn as PaddleClas does.
 
-    Images [N, 3, H, W] float32 give logits [N, num_classes]. `size` is (H, W): networks with an embedding of places,
-    such as ViT and Swin, are built for it; which H and W fit, `check_input` finds out. Errors: ConfigError where
-    PaddleClas is not installed or has no such network, and for arguments that it does not have.
+    Images [N, 3, H, W] float32 give logits [N, num_classes]. `size` is (H, W): networks with position embeddings, such
+    as ViT and Swin, are built for it; `check_input` finds out which H and W fit. Errors: ConfigError where PaddleClas
+    is not installed or has no such network, and for unknown arguments.
     """
     refuse(kwargs, CLASSES + SIZES)
     create = getattr(backbones(), architecture, None)
@@ -43,7 +43,7 @@ def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: di
     side = size[0] if size[0] == size[1] else size
     wanted = {name: value for name, value in kwargs.items() if name != "pretrained"}
     wanted |= dict.fromkeys(CLASSES, num_classes) | dict.fromkeys(SIZES, side)
-    # Of a few networks weights are on by default, which would download them.
+    # A few networks load weights by default, which would download them.
     wanted["pretrained"] = False
     arguments: set[str] = set(CLASSES + SIZES)
     function, direct = _with_arguments(create, wanted, arguments)
@@ -59,7 +59,7 @@ def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: di
         ) from error
     for name in AUXILIARY:
         if type(network).__name__ == "GoogLeNetDY" and hasattr(network, name):
-            # The auxiliary classifiers, which a single loss would leave untrained.
+            # A single loss would leave the auxiliary classifiers untrained.
             setattr(network, name, nn.Identity())
     kind: Any = type(network)
     network.__class__ = _giving_logits(kind)
@@ -72,7 +72,7 @@ def backbones() -> types.ModuleType:
     spec = importlib.util.find_spec("paddleclas")
     if spec is None or not spec.origin:
         raise ConfigError(f"model=paddleclas/… needs PaddleClas, which is not installed. {INSTALL_PADDLECLAS}")
-    # The packages above would import OpenCV, faiss, VisualDL and PaddleClas' own trainer.
+    # The parent packages would import OpenCV, faiss, VisualDL and PaddleClas' own trainer.
     for name in ("ppcls", "ppcls.arch"):
         package = types.ModuleType(name)
         package.__path__ = [str(Path(spec.origin).parent.joinpath(*name.split(".")))]
@@ -84,7 +84,7 @@ def backbones() -> types.ModuleType:
         raise ConfigError(
             f"PaddleClas cannot be imported: {type(error).__name__}: {error}. {INSTALL_PADDLECLAS}"
         ) from error
-    # Some networks write to a logger that only the trainer makes, and it would write to the standard output.
+    # Some networks use a logger that only the trainer creates, and which would write to the standard output.
     logger._logger = logging.getLogger("ppcls")
     return module
 
@@ -92,11 +92,11 @@ def backbones() -> types.ModuleType:
 def _with_arguments(
     create: Callable[..., Any], wanted: dict[str, Any], arguments: set[str]
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """A function of PaddleClas that makes a network as it is wanted, and what to call it with.
+    """A constructor of PaddleClas for the wanted network, and the arguments to call it with.
 
-    What the function itself does not take goes to the class that it calls, in place of what it gives it: most sizes are
-    written in the functions. Some look for addresses of weights that there are not. `arguments` gets the names of all
-    arguments.
+    Arguments that the function itself lacks are passed to the class that it calls, in place of its own: most sizes are
+    hard-coded in the functions. Some functions look up addresses of weights that do not exist. `arguments` receives the
+    names of all arguments.
     """
     world = dict(create.__globals__)
     world["MODEL_URLS"] = collections.defaultdict(str, world.get("MODEL_URLS", {}))
@@ -118,13 +118,13 @@ def _with_arguments(
 
 
 def _named(function: Callable[..., Any]) -> set[str]:
-    """The arguments of a function that have names."""
+    """The named arguments of a function."""
     parameters = inspect.signature(function).parameters.values()
     return {one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)} - {"self"}
 
 
 def _taken(kind: type) -> set[str]:
-    """The arguments of a class and of those above it, as far as it passes on what it does not know."""
+    """The arguments of a class and of its base classes, as far as it passes unknown ones on."""
     names: set[str] = set()
     for base in kind.__mro__[: kind.__mro__.index(nn.Layer)]:
         if "__init__" in vars(base):
@@ -141,7 +141,10 @@ def _with(function: Callable[..., Any], chosen: dict[str, Any], *args: Any, **na
 
 @contextlib.contextmanager
 def _own_names() -> Iterator[None]:
-    """Within the context parameters may be called as others are: PaddleClas gives some fixed names, once a process."""
+    """Within the context parameters may reuse names.
+
+    PaddleClas hard-codes some, of which Paddle allows one a process.
+    """
     generator, used = unique_name.switch()
     unique_name.switch(generator)
     try:
@@ -151,24 +154,24 @@ def _own_names() -> Iterator[None]:
 
 
 def _rename(network: nn.Layer) -> None:
-    """Give parameters names that no other network's have: optimizers go by them."""
+    """Give parameters unique names: optimizers identify them by name."""
     for parameter in network.parameters():
         parameter.name = unique_name.generate(parameter.name)
 
 
 @functools.cache
 def _giving_logits(kind: type[nn.Layer]) -> type[nn.Layer]:
-    """The class of a network whose forward pass returns logits alone, whatever else that of `kind` does."""
+    """A subclass of `kind` whose forward pass returns logits alone."""
     return type(kind.__name__, (kind,), {"forward": _logits, "original_forward": kind.forward})
 
 
 def _logits(self: Any, images: Tensor) -> Tensor:
-    # A method: the code of other functions Paddle does not translate when it traces, and would take the number of
-    # images for a constant.
+    # A method, because when Paddle traces other functions it does not translate their code, and would record the number
+    # of images as a constant.
     output = self.original_forward(images)
     if isinstance(output, dict):
         output = output["logits"]
     if isinstance(output, (list, tuple)):
-        # A distilled ViT has two heads, whose mean it gives in evaluation; others have auxiliary classifiers.
+        # A distilled ViT has two heads and averages them in evaluation; other networks have auxiliary classifiers.
         output = (output[0] + output[1]) / 2 if "Distilled" in type(self).__name__ else output[0]
     return output

@@ -1,4 +1,4 @@
-"""Parts of a network by name: what patterns choose, what is its head, and how deep a block is."""
+"""Parts of a network by name: what patterns match, what its head is, and how deep a block is."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ..errors import ConfigError, nearest
 from .mobilenet_v3 import Trunk
 from .siamese import Siamese
 
-#: What patterns may be beside names: the layers that give the logits, and everything else.
+#: Special patterns: the layers that give the logits, and everything else.
 HEAD, BACKBONE = "head", "backbone"
 
 
 @dataclass(eq=False)
 class Part:
-    """What some patterns choose of a network."""
+    """The part of a network that some patterns match."""
 
     parameters: dict[str, Tensor]
-    """Name → those that train, or would."""
+    """Name → trainable parameters, frozen or not."""
     layers: dict[str, nn.Layer]
-    """Name → layers of which nothing else would train, with all that is in them."""
+    """Name → layers all of whose trainable parameters are matched, with their sublayers."""
 
     @property
     def held(self) -> list[nn.Layer]:
-        """What is in eval mode while this is frozen: layers with parameters, all within these, and what has statistics.
+        """The layers to keep in eval mode while this is frozen: fully matched ones, and those with statistics.
 
-        Dropout between a backbone and its head is neither, and regularises the head.
+        Dropout between a backbone and its head is not among them, as it regularises the head.
         """
         own = {id(parameter) for parameter in self.parameters.values()}
         inside = _above(self.parameters) & self.layers.keys()
@@ -42,15 +42,16 @@ class Part:
         ]
 
     def has(self, name: str) -> bool:
-        """Whether something of the network's state is in it: a parameter, or what belongs to one of its layers."""
+        """Whether an entry of the network's state belongs to it: a parameter, or a buffer of one of its layers."""
         return name in self.parameters or _is_within(name, self.layers)
 
 
 def choose(network: nn.Layer, patterns: Iterable[str], head: Collection[str], key: str) -> Part:
-    """What patterns choose: layers with all that is in them, and single parameters.
+    """What patterns match: layers with everything in them, and single parameters.
 
     Patterns are as in a shell, and match names as in `named_parameters` and `named_sublayers`. `head`: the parameters
-    that give the logits; `key` names the patterns to the user. Errors: ConfigError for a pattern without parameters.
+    that give the logits; `key` names the patterns in messages. Errors: ConfigError for a pattern that matches no
+    parameters.
     """
     trainable = {name: one for name, one in network.named_parameters() if not one.stop_gradient}
     layers = dict(network.named_sublayers())
@@ -67,7 +68,7 @@ def choose(network: nn.Layer, patterns: Iterable[str], head: Collection[str], ke
 
 
 def _named(pattern: str, names: Iterable[str], head: Collection[str]) -> set[str]:
-    """The layers and parameters that a pattern names, without all that is in them."""
+    """The layers and parameters whose own name a pattern matches, without their contents."""
     if pattern not in (HEAD, BACKBONE):
         return {name for name in names if fnmatchcase(name, pattern)}
     own = _head_layers(head)
@@ -77,7 +78,7 @@ def _named(pattern: str, names: Iterable[str], head: Collection[str]) -> set[str
 
 
 def _head_layers(head: Iterable[str]) -> set[str]:
-    """The layers that the parameters of a head are in; a parameter of the network itself stands for itself."""
+    """The layers that contain a head's parameters; a parameter of the network itself stands for itself."""
     return {name.rpartition(".")[0] or name for name in head}
 
 
@@ -91,7 +92,7 @@ def _is_within(name: str, places: Collection[str]) -> bool:
 
 
 def _above(names: Iterable[str]) -> set[str]:
-    """All layers that some layers and parameters are in."""
+    """All layers that contain these layers and parameters."""
     steps = [name.split(".") for name in names]
     return {".".join(own[:count]) for own in steps for count in range(1, len(own))}
 
@@ -111,10 +112,10 @@ def _refusal(key: str, pattern: str, network: nn.Layer, names: Collection[str], 
 def depths(network: nn.Layer) -> tuple[dict[str, int], int]:
     """Parameter → number of its block, from 0 at the images to the last, which gives the logits; and their count.
 
-    Blocks are the layers that a network is made of, in the order in which it has them. In place of `nn.Sequential` and
-    `nn.LayerList`, and of a layer that holds more than half of all parameters, stand the layers within. Scales, shifts
-    and biases by themselves, as normalisation has them, belong to the block before; a network's own parameters to
-    the first one. The two trunks of `Siamese` are as deep as each other.
+    Blocks are the top-level layers of a network in their order. `nn.Sequential`, `nn.LayerList`, and layers that hold
+    more than half of all parameters are replaced by the layers within. Scales, shifts and biases on their own, such as
+    those of normalisation, belong to the block before; a network's own parameters to the first one. The two trunks of
+    `Siamese` are equally deep.
     """
     numbers: dict[str, int] = {}
     count = 0
@@ -147,9 +148,9 @@ def _joined(network: nn.Layer) -> Iterator[list[str]]:
 
 
 def _blocks(layer: nn.Layer, path: str, parameters: Collection[str]) -> Iterator[list[str]]:
-    """Names of the parameters of each layer within a layer, its own ones with those of the first.
+    """The names of the parameters of each layer within a layer; its own ones are added to the first.
 
-    `parameters`: those of the network, in which what is shared stands once.
+    `parameters`: those of the network, where shared ones are listed once.
     """
     own = [f"{path}{name}" for name, _ in layer.named_parameters(include_sublayers=False)]
     own = [name for name in own if name in parameters]

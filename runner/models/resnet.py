@@ -1,4 +1,4 @@
-"""Thin and shallow ResNets, for images and machines that a whole ResNet-18 is too much for."""
+"""Thin and shallow ResNets, for images and machines that do not need a whole ResNet-18."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from paddle.nn.initializer import Normal
 
 from .mobilenet_v3 import ConvNorm, make_divisible
 
-#: Blocks in each of the four stages, by the number of layers.
+#: Number of layers → blocks in each of the four stages.
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 WIDTHS = (64, 128, 256, 512)
 
 
 class BasicBlock(nn.Layer):
-    """Two 3×3 convolutions beside a shortcut, which is a 1×1 convolution where the maps change."""
+    """Two 3×3 convolutions with a shortcut, which is a 1×1 convolution where the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The siamese network: two MobileNetV3 trunks that look at the same image."""
+"""The siamese network: two MobileNetV3 trunks that see the same image."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from .mobilenet_v3 import Activation, Trunk, classify, head_layers
 
 
 class Siamese(nn.Layer):
-    """Two MobileNetV3 trunks with weights of their own whose feature maps are added, and one head.
+    """Two MobileNetV3 trunks with separate weights, whose feature maps are added, and one head.
 
-    Images [N, 3, H, W] float32 give logits [N, num_classes]. The parameters of the trunks are named
-    `first.conv1.conv.weight` … and `second.conv1.conv.weight` … as MobileNetV3's are, those of the head
-    `last_conv.weight`, `out.weight` and `out.bias`. Every parameter takes part in the result. Initial weights are
-    drawn as MobileNetV3's.
+    Images [N, 3, H, W] float32 give logits [N, num_classes]. The trunks' parameters are named `first.conv1.conv.weight`
+    … and `second.conv1.conv.weight` … as MobileNetV3's are, those of the head `last_conv.weight`, `out.weight` and
+    `out.bias`. Initial weights are drawn as MobileNetV3's.
     """
 
     def __init__(

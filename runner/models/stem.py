@@ -1,4 +1,4 @@
-"""The first layers of a network: for images of another number of channels, and for small ones."""
+"""Adapting the first layers of a network: to another number of channels, and to small images."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from paddle.nn.initializer import KaimingNormal
 
 from ..errors import ConfigError
 
-#: Side of the kernels of a stem for small images.
+#: Kernel size of a stem for small images.
 SMALL_KERNEL = 3
 
 
 def adapt(network: nn.Layer, channels: int) -> None:
-    """Let a network for RGB images take [N, channels, H, W], in place; the new weights are drawn as He et al. propose.
+    """Let a network for RGB images take [N, channels, H, W], in place; new weights are drawn as He et al. propose.
 
-    Errors: ConfigError where no convolution sees three channels.
+    Errors: ConfigError where no convolution has three input channels.
     """
     stems = list(_stems(network))
     if not stems:
@@ -30,10 +30,10 @@ def adapt(network: nn.Layer, channels: int) -> None:
 
 
 def for_small_images(network: nn.Layer) -> None:
-    """Let a network keep the size of images where it would reduce them at once, in place.
+    """Let a network keep the resolution of images where its stem would reduce it, in place.
 
-    The first convolution gets stride 1, and a kernel of at most 3×3; the maximum pooling that follows it is left out.
-    He et al. (CVPR 2016, section 4.2) did so for CIFAR-10. Maps are 2 to 4 times as large then, and all that follows
+    The first convolution gets stride 1, and a kernel of at most 3×3; a max pooling that follows it is removed. He et
+    al. (CVPR 2016, section 4.2) did so for CIFAR-10. Maps are then 2 to 4 times as large, and everything after the stem
     costs 4 to 16 times as much. Errors: ConfigError where there is nothing to change.
     """
     changed = False
@@ -55,7 +55,7 @@ def for_small_images(network: nn.Layer) -> None:
 
 
 def _stems(network: nn.Layer) -> Iterator[tuple[nn.Layer, str, tuple[nn.Layer, str] | None]]:
-    """Parent and name of each convolution over three channels, and of the maximum pooling that is next to it."""
+    """Parent and name of each convolution over three channels, and of the max pooling next to it."""
     children = [
         (parent, name, layer)
         for parent in network.sublayers(include_self=True)
@@ -72,7 +72,7 @@ def _stems(network: nn.Layer) -> Iterator[tuple[nn.Layer, str, tuple[nn.Layer, s
 
 
 def _change(parent: nn.Layer, name: str, **changes: Any) -> None:
-    """Replace a convolution by one that differs in some arguments, with new weights."""
+    """Replace a convolution by one with some arguments changed, and new weights."""
     old = parent._sub_layers[name]
     arguments = {
         "in_channels": old._in_channels,

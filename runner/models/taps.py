@@ -1,4 +1,4 @@
-"""Reads what layers within a network give while it computes."""
+"""Taps: reading the outputs of layers within a network while it computes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import ConfigError
 
 #: Layer → float32 [N, C, H, W].
 Features = dict[str, Tensor]
-#: What a layer gives → the same as maps [N, C, H, W].
+#: The output of a layer → the same as maps [N, C, H, W].
 Reader = Callable[[Tensor], Tensor]
 
 
@@ -29,13 +29,13 @@ class Tap(NamedTuple):
 
 @contextlib.contextmanager
 def tapped(taps: Iterable[Tap]) -> Iterator[Features]:
-    """Within the context the outputs of some layers are kept as features, in the order of the calls."""
+    """Within the context the outputs of some layers are collected as features, in the order of the calls."""
     features: Features = {}
 
     def keeping(tap: Tap) -> Callable[..., None]:
         def keep(_layer: nn.Layer, _inputs: object, output: Tensor) -> None:
             maps = tap.reader(output)
-            # Squares of half precision overflow.
+            # Squares overflow half precision.
             features[tap.name] = maps if maps.dtype == paddle.float32 else maps.astype("float32")
 
         return keep
@@ -49,7 +49,7 @@ def tapped(taps: Iterable[Tap]) -> Iterator[Features]:
 
 
 def check_names(network: nn.Layer, owner: str, names: Iterable[str], key: str, remedy: str = "") -> None:
-    """Errors: ConfigError for a layer that a network does not have; `owner` and `key` name both to the user."""
+    """Errors: ConfigError for a layer that a network does not have; `owner` and `key` name both in messages."""
     valid = [name for name, _ in network.named_sublayers()]
     for name in names:
         if name not in valid:

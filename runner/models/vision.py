@@ -32,9 +32,9 @@ class GoogLeNet(models.GoogLeNet):
 def build(architecture: str, num_classes: int, kwargs: dict[str, Any]) -> nn.Layer:
     """The network `paddle.vision.models.<architecture>(num_classes=…, **kwargs)`, its weights drawn as Paddle does.
 
-    Images [N, 3, H, W] float32 give logits [N, num_classes]; which H and W fit, `check_input` finds out. Note that
+    Images [N, 3, H, W] float32 give logits [N, num_classes]; `check_input` finds out which H and W fit. Note that
     Paddle's mobilenet_v3 has BatchNorm momentum 0.99 and epsilon 1e-3: in short runs its running statistics lag far
-    behind and evaluation is at chance; `model=mobilenet_v3_large_x1_0` has 0.9 and 1e-5. Raises ConfigError for an
+    behind and evaluation is at chance; `model=mobilenet_v3_large_x1_0` has 0.9 and 1e-5. Errors: ConfigError for an
     argument that Paddle does not have, and for `pretrained`, which would download.
     """
     refuse(kwargs, ("num_classes",))

@@ -1,4 +1,4 @@
-"""What other frameworks call the parameters of a network: one table a family, of regular expressions.
+"""The parameter names of other frameworks: for each family of networks a table of regular expressions.
 
 `of` finds the tables of an architecture, `mapping.translate` applies them.
 """
@@ -11,7 +11,7 @@ from .mapping import Names, Translated, translate
 
 __all__ = ["Names", "Translated", "of", "translate"]
 
-#: Beginning of an architecture's name in `paddle.vision.models` → what others call its parameters.
+#: Prefix of an architecture's name in `paddle.vision.models` → the names of others for its parameters.
 _VISION: dict[str, tuple[Names, ...]] = {
     "alexnet": classic.ALEXNET,
     "densenet": residual.DENSENET,

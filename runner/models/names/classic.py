@@ -1,8 +1,8 @@
-"""AlexNet, VGG, SqueezeNet, GoogLeNet, InceptionV3 and ShuffleNetV2 elsewhere."""
+"""Parameter names of AlexNet, VGG, SqueezeNet, GoogLeNet, InceptionV3 and ShuffleNetV2 in other frameworks."""
 
 from .mapping import Names
 
-#: torchvision changes ImageNet's normalisation to this one within the network.
+#: torchvision converts ImageNet's normalisation to this one inside the network.
 _HALF = (0.5, 0.5, 0.5)
 
 ALEXNET = (
@@ -22,7 +22,7 @@ ALEXNET = (
     ),
 )
 
-# torchvision calls a VGG's layers as Paddle does.
+# torchvision has Paddle's names for a VGG's layers.
 VGG = (
     Names(
         "timm",
@@ -43,7 +43,7 @@ SQUEEZENET = (
 )
 
 GOOGLENET = (
-    # Of the auxiliary classifiers there is nothing here.
+    # The networks here have no auxiliary classifiers.
     Names("paddle.vision", ignored=r"^_(conv_o|fc_o|out)[12]\."),
     Names(
         "torchvision",

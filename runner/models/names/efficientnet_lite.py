@@ -1,4 +1,4 @@
-"""EfficientNet-Lite elsewhere."""
+"""Parameter names of EfficientNet-Lite in other frameworks."""
 
 from .mapping import Names
 
@@ -25,7 +25,8 @@ TABLES = (
         mean=MEAN,
         std=STD,
     ),
-    # Its `tf_efficientnet_lite…`; those without `tf_` pad evenly and are another network under the same names.
+    # Those of `tf_efficientnet_lite…`; the ones without `tf_` pad symmetrically, and are another network under the same
+    # names.
     Names(
         "timm",
         (

@@ -1,4 +1,4 @@
-"""Carries weights over from the names and layouts of another framework."""
+"""Translates weights from the names and layouts of another framework."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from paddle import nn
 from ...errors import CheckpointError
 
 Arrays = dict[str, np.ndarray]
-#: In every table: how PyTorch calls the running statistics, and what it counts.
+#: Part of every table: PyTorch's names of running statistics, and its counter.
 STATISTICS = ((r"\.running_mean$", "._mean"), (r"\.running_var$", "._variance"))
 COUNTS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged)$")
-#: What wrappers (parallel training, compilation, Lightning) put before every name.
+#: Prefixes that wrappers (parallel training, compilation, Lightning) add to every name.
 WRAPPERS = ("module.", "model.", "_orig_mod.", "network.", "net.")
 #: `{2}` is the second group of a match, `{2+1}` one more, `{#}` the rank of the group `n` among those of the file.
 _FIELD = re.compile(r"\{(#|\d+)([+-]\d+)?\}")
@@ -24,23 +24,27 @@ _FIELD = re.compile(r"\{(#|\d+)([+-]\d+)?\}")
 
 @dataclass(frozen=True)
 class Names:
-    """What one framework calls the parameters of a family, and what its networks compute otherwise."""
+    """The names that one framework gives the parameters of a family, and how its networks differ."""
 
     source: str
     rules: tuple[tuple[str, str], ...] = ()
-    """Regular expression → replacement, one after another, each for all names."""
+    """Regular expression → replacement, applied one after another to all names."""
     ignored: str = r"(?!)"
-    """Names that no network here needs, such as those of auxiliary classifiers."""
+    """Names that no network here has, such as those of auxiliary classifiers."""
     epsilon: float | None = None
-    """The ε of its normalisations where that is not the network's own."""
+    """The ε of its normalisation layers, if it differs from the network's."""
     scaled: tuple[tuple[str, float], ...] = ()
-    """Our names of weights → a factor. Some of Paddle's networks multiply by 1-p behind dropout when they evaluate, and
-    do not scale while training: with weights of others divided by 1-p both are as theirs."""
+    """Our names of weights → a factor.
+
+    Some of Paddle's networks multiply by 1-p after dropout in evaluation, and do not rescale in training: dividing the
+    weights of others by 1-p makes both compute the same.
+    """
     mean: tuple[float, ...] | None = None
-    """With which `data.mean` and `std` its ImageNet weights were trained; None: those of ImageNet."""
+    """The `data.mean` and `std` that its ImageNet weights were trained with; None: those of ImageNet."""
     std: tuple[float, ...] | None = None
     refused: str = ""
-    """Why its weights do not fit, where its network computes something else; the first of `rules` tells by a name."""
+    """Why its weights do not fit, if its network computes something else; the first of `rules` recognises it by a
+    name."""
 
 
 @dataclass
@@ -49,15 +53,15 @@ class Translated:
 
     arrays: Arrays
     names: Names | None = None
-    """The table that was used; None where the names are the network's own."""
+    """The table that was used; None if the names are the network's own."""
     dropped: list[str] = field(default_factory=list)
-    """What the network does not need."""
+    """Weights that the network does not need."""
 
 
 def translate(arrays: Arrays, network: nn.Layer, tables: Sequence[Names], by_torch: bool | None) -> Translated:
-    """The arrays as a network has them; names that no table knows stay as they are.
+    """The arrays under a network's names and in its layouts; names that no table knows are kept.
 
-    `by_torch` says whether weights of linear layers are [outputs, inputs], None where that has to be seen from their
+    `by_torch`: whether weights of linear layers are [outputs, inputs]; None if that has to be inferred from their
     shapes. Errors: CheckpointError for a network that is known to compute something else.
     """
     own = {name: value.shape for name, value in network.state_dict().items()}
@@ -88,7 +92,7 @@ def _known(renamed: Mapping[str, str], own: Mapping[str, list[int]]) -> int:
 
 
 def _unwrapped(arrays: Arrays, own: Mapping[str, list[int]]) -> Arrays:
-    """Without what a wrapper put before every name, unless the network calls a layer so."""
+    """Remove a wrapper's prefix from every name, unless the network has a layer of that name."""
     while arrays:
         wrapper = next((one for one in WRAPPERS if all(name.startswith(one) for name in arrays)), None)
         if wrapper is None or any(name.startswith(wrapper) for name in own):
@@ -98,7 +102,7 @@ def _unwrapped(arrays: Arrays, own: Mapping[str, list[int]]) -> Arrays:
 
 
 def _renamed(names: Iterable[str], rules: Iterable[tuple[str, str]]) -> list[str]:
-    """The names after all rules, in their order."""
+    """The names after all rules, in the same order."""
     renamed = list(names)
     for pattern, replacement in rules:
         compiled = re.compile(pattern)
@@ -120,7 +124,7 @@ def _renamed(names: Iterable[str], rules: Iterable[tuple[str, str]]) -> list[str
 
 
 def _laid_out(arrays: Arrays, network: nn.Layer, by_torch: bool | None) -> Arrays:
-    """Weights of linear layers as [inputs, outputs], also those that were convolutions of a pixel or of a whole map."""
+    """Weights of linear layers as [inputs, outputs], also those that were 1×1 or whole-map convolutions."""
     linear = {
         f"{name}.weight" if name else "weight": layer.weight.shape
         for name, layer in network.named_sublayers(include_self=True)
@@ -138,7 +142,7 @@ def _laid_out(arrays: Arrays, network: nn.Layer, by_torch: bool | None) -> Array
 
 
 def _with_epsilon(arrays: Arrays, network: nn.Layer, epsilon: float) -> Arrays:
-    """Running variances with which a normalisation of another ε gives the same: only their sum with it matters."""
+    """Running variances that compensate for another ε: only their sum with ε matters."""
     changed = dict(arrays)
     for name, layer in network.named_sublayers(include_self=True):
         key = f"{name}._variance"

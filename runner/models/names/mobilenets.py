@@ -1,4 +1,4 @@
-"""MobileNet V1, V2 and V3 elsewhere."""
+"""Parameter names of MobileNet V1, V2 and V3 in other frameworks."""
 
 from .mapping import Names
 
@@ -75,7 +75,7 @@ V3 = (
 
 
 def _timm_v3(last: int) -> Names:
-    """timm's names where the stage of that number is the convolution behind the blocks."""
+    """timm's names, where stage `last` is the convolution after the blocks."""
     return Names(
         "timm",
         (
@@ -111,7 +111,7 @@ V3_VISION = (
             (r"^features\.(\d+)\.block\.", "blocks.{1-1}.block."),
             (r"^features\.(?:16|12)\.", "lastconv."),
             (r"\.block\.\d\.fc([12])\.", ".mid_se.fc{1}."),
-            # The first block has no expansion, where it has one three convolutions stand before the first number.
+            # The first block has no expansion, so its first convolution is the depthwise one.
             (r"^blocks\.0\.block\.0\.", "blocks.0.bottleneck_conv."),
             (r"^blocks\.0\.block\.[12]\.", "blocks.0.linear_conv."),
             (r"\.block\.0\.", ".expand_conv."),

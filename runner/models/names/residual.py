@@ -1,13 +1,16 @@
-"""ResNet, ResNeXt, wide ResNet and DenseNet elsewhere. torchvision and timm call a ResNet's layers as Paddle does."""
+"""Parameter names of ResNet, ResNeXt, wide ResNet and DenseNet in other frameworks.
+
+torchvision and timm use Paddle's names for a ResNet's layers.
+"""
 
 from .mapping import Names
 
-#: Blocks of the four stages.
+#: Number of blocks in each of the four stages.
 _DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
 
 
 def resnet(architecture: str) -> tuple[Names, ...]:
-    """PaddleClas counts the blocks of all stages; its two smaller networks have a convolution more."""
+    """PaddleClas numbers blocks over all stages; its two smaller networks have one more convolution."""
     if architecture not in _DEPTHS:
         reason = "its first block has a convolution on the shortcut. Take weights of torchvision, timm, paddle.vision."
         return (Names("PaddleClas", ((r"^blocks\.0\.short\.", ""),), refused=reason),)

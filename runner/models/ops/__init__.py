@@ -1,4 +1,4 @@
-"""Operators of this package, C++ and CUDA compiled on first use."""
+"""Operators of this package, in C++ and CUDA, compiled on first use."""
 
 from .relu import custom_relu
 

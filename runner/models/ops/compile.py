@@ -24,11 +24,10 @@ REMEDY = "or set model.custom_relu=false"
 
 
 def register(name: str, sources: list[Path]) -> None:
-    """Makes the operator `name` known to Paddle in this process; must be called once a process and operator.
+    """Makes the operator `name` known to Paddle in this process; must be called once per process and operator.
 
-    The first process compiles and keeps the library (`compiled.load`), processes that start meanwhile wait for it,
-    later ones load it in milliseconds. Raises ConfigError when a compiler is missing or fails, or nothing can be
-    written.
+    The first process compiles and keeps the library (`compiled.load`), concurrent ones wait for it, later ones load it
+    in milliseconds. Errors: ConfigError when a compiler is missing or fails, or nothing can be written.
     """
     is_known = False
 
@@ -63,11 +62,11 @@ def _key(sources: list[Path]) -> str:
 
 @contextlib.contextmanager
 def _compiled(name: str, sources: list[Path]) -> Iterator[Path]:
-    """The library of an operator that Paddle knows from here on; it is gone behind the context."""
+    """Compile an operator and register it with Paddle; its library is deleted after the context."""
     compiler = _compiler()
     os.environ.setdefault("CC", compiler)
     os.environ.setdefault("CXX", compiler)
-    # The tool passes its folder through a shell unquoted: a home with a space in its name would not do.
+    # The tool passes its folder through a shell unquoted, which fails for a home with a space in its name.
     with tempfile.TemporaryDirectory(prefix="runner-") as folder:
         try:
             with _quiet():

@@ -1,4 +1,4 @@
-"""Libraries that are compiled once per user: kept for later processes, and found again only where they are whole."""
+"""A per-user cache of compiled libraries: kept for later processes, and used only if they are complete."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ...processes import locked
 
 log = logging.getLogger("runner")
 T = TypeVar("T")
-#: Seconds to wait for another process that compiles the same.
+#: Seconds to wait for another process that compiles the same library.
 PATIENCE_S = 60.0
-#: Bytes behind a library by which it is known to be whole; what loads libraries does not read that far.
+#: Bytes appended to a complete library; loaders ignore what follows a library's end.
 DIGEST_BYTES = 32
-#: A file above it is none of these libraries, of which the largest has some 2 MB.
+#: A larger file is not one of these libraries, the largest of which has about 2 MB.
 MOST_BYTES = 1 << 26
 
 
 def load(name: str, build: Callable[[Path], None], open_: Callable[[Path], T]) -> T:
-    """What `open_` makes of the library `name`, which `build` writes to the path it is given where nobody has yet.
+    """The result of `open_` for the library `name`, which `build` writes to a given path if no process has yet.
 
-    Where it can be neither kept nor waited for, this process compiles one for itself. Errors: OSError where that is
-    impossible too, and what `build` raises.
+    If it can be neither kept nor waited for, this process compiles its own. Errors: OSError if that is impossible too,
+    and what `build` raises.
     """
     try:
         return open_(_kept(name, build))
@@ -45,7 +45,7 @@ def load(name: str, build: Callable[[Path], None], open_: Callable[[Path], T]) -
 
 
 def _kept(name: str, build: Callable[[Path], None]) -> Path:
-    """The path of a whole library for all processes of this user. Errors: OSError, TimeoutError where it is locked."""
+    """The path of a complete library, for all processes of this user. Errors: OSError, TimeoutError if locked."""
     target = files.cache_folder() / name
     if _is_whole(target):
         return target
@@ -74,7 +74,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _seal(path: Path) -> None:
-    """Write behind a library what tells that it is whole, and bring it to the disk."""
+    """Append the mark of a complete library, and flush it to the disk."""
     content = path.read_bytes()
     with path.open("ab") as stream:
         stream.write(_digest(content))
