@@ -1,4 +1,4 @@
-"""Images: where they come from, how they are divided, in which batches and after which changes a network sees them."""
+"""Data sets: reading them, splitting them, batching, and the augmentation and normalisation of images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
     "stratified_split",
 ]
 
-#: What makes batches of a set, and the module that has it. It loads Paddle, which reading a set does not need.
+#: Names that are imported on first use, and their modules: those load Paddle, which reading a set does not need.
 _WITH_PADDLE = dict.fromkeys(("Batch", "EvalLoader", "Loaders", "TrainLoader", "build"), "loaders")
 _WITH_PADDLE |= {"Normalize": "transforms"}
 

@@ -1,4 +1,4 @@
-"""A set in numbers: its splits, classes, sizes and duplicates, as a run's start, its journal and reports have them."""
+"""Statistics of a data set: splits, classes, sizes and duplicates, for the start of a run, its journal and reports."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from .folder import SINGULAR
 from .labels import class_counts
 from .splits import Source
 
-#: Classes that are listed, and pairs of duplicates that are named, in a journal.
+#: Most classes that a journal lists, and most pairs of duplicates that it names.
 MOST_CLASSES, MOST_EXAMPLES = 1000, 5
 
 
 @dataclass
 class Overlap:
-    """Images of a split that another one has too; of one alone, those that it has twice, or in another class."""
+    """Duplicates between two splits, or within one split: repeated images, or the same image in two classes."""
 
     first: str
     second: str
     equal: int
-    """Images of the second that are in the first with the same bytes."""
+    """Images of the second split whose bytes equal those of an image of the first."""
     alike: int
-    """Further ones that look like one there."""
+    """Further images of the second that look like one of the first."""
     examples: list[list[str]]
-    """Names of some of them: [in the first, in the second]."""
+    """Names of some pairs: [in the first, in the second]."""
     in_class: bool = False
-    """Of one split: whether they are in the same class."""
+    """Within one split: whether the duplicates are in the same class."""
 
     def text(self) -> str:
-        """The same with an example."""
+        """A sentence with an example."""
         return self.brief() + "".join(f", such as {other} and {one}" for one, other in self.examples[:1])
 
     def brief(self) -> str:
-        """One sentence without a full stop."""
+        """A sentence without a full stop."""
         equal, place = f"in {self.first} too", self.first
         if self.first == self.second:
             equal, place = "there more than once" if self.in_class else "in two classes", "another class"
@@ -65,7 +65,7 @@ def _verb(count: int, one: str, several: str) -> str:
 
 @dataclass
 class About:
-    """What a person should know of a set before anything is trained on it."""
+    """What to know about a data set before training on it."""
 
     name: str
     place: str
@@ -73,21 +73,21 @@ class About:
     """Split → images in it."""
     class_count: int
     classes: dict[str, list[int]]
-    """Class → its images in each split; of very many classes those with most images."""
+    """Class → its images in each split; if there are very many classes, the largest ones."""
     width: list[int] = field(default_factory=list)
-    """Least, median and largest width in pixels of the images whose size is known; empty where none is."""
+    """Smallest, median and largest width in pixels of the images whose size is known; empty if none is."""
     height: list[int] = field(default_factory=list)
-    """The same of the height."""
+    """The same for the height."""
     measured: int = 0
     """Images whose size is known."""
     modes: dict[str, int] = field(default_factory=dict)
-    """Colours, as Pillow calls them → images."""
+    """Colour mode, as Pillow names it → images."""
     skipped: dict[str, int] = field(default_factory=dict)
-    """Why names were left out → how many."""
+    """Why files were skipped → how many."""
     unreadable: int = 0
-    """Images that cannot be read, and are left out."""
+    """Images that cannot be read, and are skipped."""
     compared: int = 0
-    """Images among which duplicates were looked for."""
+    """Images that were compared to find duplicates."""
     overlaps: list[Overlap] = field(default_factory=list)
     """Duplicates."""
 
@@ -97,7 +97,7 @@ class About:
         return sum(self.splits.values())
 
     def lines(self, listing: str = "") -> list[str]:
-        """The set in two or three lines; `listing`: the file with the images that cannot be read."""
+        """The statistics in two or three lines; `listing`: the file that lists unreadable images."""
         splits = ", ".join(f"{count:,} {split}" for split, count in self.splits.items())
         lines = [f"{self.name}: {splits} images of {self.class_count:,} classes{self._spread()}"]
         if self.measured:
@@ -116,7 +116,7 @@ class About:
         return lines
 
     def notes(self) -> list[str]:
-        """What may make its numbers mean less than they seem to."""
+        """Notes for the user on what may make results on this data misleading, such as duplicates."""
         return [overlap.text() for overlap in self.overlaps]
 
     def as_json(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class About:
 
     @classmethod
     def from_json(cls, value: Any) -> About | None:
-        """From a journal; None for what it cannot be made of."""
+        """From a journal; None if it is not valid."""
         try:
             about: About = stored.typed(value, cls)
             stored.require(bool(about.splits), "it has no splits")
@@ -139,7 +139,7 @@ class About:
         return about
 
     def _spread(self) -> str:
-        """How many images the classes have in the first split."""
+        """The range of class sizes in the first split."""
         counts = {name: counts[0] for name, counts in self.classes.items()}
         if len(counts) < 2 or self.class_count > len(counts):
             return ""
@@ -160,7 +160,7 @@ def counts(source: Source) -> np.ndarray:
 
 
 def of(source: Source, looked: Findings, config: cfg.Data) -> tuple[About, duplicates.Duplicates]:
-    """A set in numbers, and where the duplicates are, from what is known of its pictures."""
+    """The statistics of a data set, and its duplicates, from the facts about its images."""
     splits = source.splits
     of_class = counts(source)
     largest = np.argsort(-of_class[:, 0], kind="stable")[:MOST_CLASSES]
@@ -187,7 +187,7 @@ def _overlap(overlap: duplicates.Overlap, source: Source) -> Overlap:
 
 
 def _measure(about: About, facts: Iterable[np.ndarray]) -> None:
-    """Add the sizes and colours of the images that were looked at."""
+    """Add the sizes and colour modes of the images that were checked."""
     every = np.concatenate(list(facts))
     every = every[every["level"] == DECODED]
     if len(every):

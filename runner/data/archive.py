@@ -1,4 +1,4 @@
-"""Tar archives in WebDataset's layout: a sample is the files that share their name up to its first dot."""
+"""Tar archives in WebDataset's layout: files that share their name up to the first dot are one sample."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from . import storage
 from .classes import BETWEEN, BLANKS, Problems
 
 SUFFIXES = (".tar",)
-#: Bytes of a `.cls` or `.json`; any that has more is something else.
+#: Most bytes of a `.cls` or `.json`; a larger one is something else.
 LARGEST_LABEL = 1 << 20
-#: Bytes that are compared with zeros at once.
+#: Bytes that are compared with zeros at a time.
 BLOCK = 1 << 20
 
 
 def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tuple[str, int, int, str]], list[str], int]:
-    """(name, offset, length, label) of each sample's picture; no names of classes; how many names were hidden.
+    """(name, offset, length, label) of each sample's image; no class names; the number of skipped hidden files.
 
-    The label is the text of `.cls`, or what `.json` has under `key`, of a list all of it with `BETWEEN` between. Names
-    are text alone: nothing is unpacked.
-    Errors: DataError for an archive that is cut off or damaged.
+    The label is the text of `.cls`, or the value of `key` in `.json`; lists are joined with `BETWEEN`. Nothing is
+    unpacked. Errors: DataError for an archive that is truncated or damaged.
     """
     by_sample: dict[str, list[tuple[str, int, int]]] = {}
     labels: dict[str, str] = {}
@@ -43,7 +42,7 @@ def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tupl
             elif suffix in ("cls", "json"):
                 stream.seek(member.offset_data)
                 label = _label(stream.read(min(member.size, LARGEST_LABEL)), suffix, key)
-                # A `.cls` counts where there are both.
+                # If a sample has both, `.cls` takes precedence.
                 if label and (suffix == "cls" or sample not in labels):
                     labels[sample] = label
     for sample in labels:
@@ -51,7 +50,7 @@ def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tupl
             problems.add(f"{path}: {sample}", "a label, but no picture")
     entries = []
     for sample, members in by_sample.items():
-        # Beside `x.jpg`, `x.mask.png` is something else.
+        # Next to `x.jpg`, `x.mask.png` is not another image.
         plain = [one for one in members if one[0].removeprefix(sample).count(".") == 1] or members
         if len(plain) > 1:
             problems.add(f"{path}: {sample}", f"{len(plain)} pictures of one name, which ends at its first dot")
@@ -63,11 +62,11 @@ def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tupl
 
 
 def _label(content: bytes, suffix: str, key: str) -> str:
-    """The label in a `.cls` or `.json`; empty where it has none."""
+    """The label in a `.cls` or `.json`; empty if it has none."""
     try:
         value = content.decode() if suffix == "cls" else json.loads(content)[key]
         text = BETWEEN.join(map(_text, value)) or BETWEEN if isinstance(value, list) else _text(value)
-        # JSON can escape halves of characters, which no encoding has.
+        # JSON can escape lone surrogates, which cannot be encoded.
         text.encode()
     except (ValueError, RecursionError, LookupError, TypeError):
         return ""
@@ -80,18 +79,18 @@ def _text(value: Any) -> str:
 
 
 def _members(path: str, stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
-    """The regular files of an archive, whose headers alone are read. Errors: DataError where it does not end well."""
+    """The regular files of an archive, reading only the headers. Errors: DataError if its end is missing or damaged."""
     try:
         with tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape") as tar:
             while (member := tar.next()) is not None:
-                # Otherwise it would keep all of them.
+                # tarfile would otherwise keep every header in memory.
                 tar.members.clear()  # type: ignore[attr-defined]
                 if member.isreg() and not member.issparse():
                     yield member
             end = tar.offset
     except (tarfile.TarError, OSError, ValueError) as error:
         raise DataError(f"{path} is damaged or cut off: {error}. Make it again, or fetch it again.") from error
-    # Python takes a damaged header, and a missing end, for the end.
+    # Python treats a damaged header, or a missing end, as the end.
     stream.seek(end)
     rest = stream.read(BLOCK)
     if len(rest) < tarfile.BLOCKSIZE:

@@ -1,4 +1,4 @@
-"""Decoded pictures that are kept, so that later epochs, and on a disk later runs, need not decode them."""
+"""The cache of decoded images, so that later epochs (and, on disk, later runs) need not decode them."""
 
 from __future__ import annotations
 
@@ -26,57 +26,57 @@ from ..errors import ForeignPath, UserError
 from ..files.digests import text_digest
 from .splits import ImageFiles, Source
 
-#: Part of what is free that pictures may take: training itself needs memory, and other programs room on the disk.
+#: Fraction of the free space that the cache may take: training needs memory, and other programs need room on the disk.
 SHARE_OF_FREE = 0.5
-#: Days after which the pictures of a set that no run has used are removed.
+#: Days after which the images of an unused set are removed.
 UNUSED_DAYS = 30
-#: What tells a picture on disk from what was never written; another one where `images.decode` gives other bytes.
+#: Marks an image on disk as written; changes whenever `images.decode` gives other bytes.
 _MARK = struct.Struct("=4sI")
 _MAGIC = b"pic1"
 
 
 @dataclass
 class InMemory:
-    """The first pictures of a split, in memory that a process shares with those that decode for it."""
+    """The first images of a split, in memory that a process shares with its decoding processes."""
 
     pictures: np.ndarray
     """uint8 [K, H, W, C]."""
     filled: np.ndarray
-    """uint8 [K]: 1 where there is a picture."""
+    """uint8 [K]: 1 where an image is cached."""
 
     def read(self, index: int) -> np.ndarray | None:
-        """A picture, uint8 [H, W, C], where it is known."""
+        """The image, uint8 [H, W, C], if it is cached."""
         return self.pictures[index] if index < len(self.filled) and self.filled[index] else None
 
     def write(self, index: int, picture: np.ndarray) -> None:
-        """Keep a picture, where there is room for it."""
+        """Cache an image, if there is room for it."""
         if index < len(self.filled):
             self.pictures[index] = picture
             self.filled[index] = 1
 
     def has_all(self, count: int) -> bool:
-        """Whether all pictures of a split are known."""
+        """Whether all images of a split are cached."""
         return len(self.filled) == count and bool(self.filled.all())
 
 
 @dataclass
 class OnDisk:
-    """The first pictures of a split in a file, which runs may use at the same time.
+    """The first images of a split in a file, which several runs may use at once, as all write the same bytes.
 
-    All would write the same bytes. Behind each picture is its checksum, so that one that is half written, damaged or
-    lost with the power counts as unknown and is written again.
+    Each image is followed by its checksum, so that one that is half written, damaged or lost in a power failure counts
+    as not cached and is written again.
     """
 
     file: BinaryIO
     shape: tuple[int, int, int]
     """[H, W, C]."""
     room: int
-    """Pictures that it has room for."""
+    """Images that it has room for."""
     filled: np.ndarray
-    """uint8 [room], shared with processes that are forked: 1 where this run has read or written the picture."""
+    """uint8 [room], shared with forked processes: 1 where this run has read or written the image."""
 
     def read(self, index: int) -> np.ndarray | None:
-        """A picture, uint8 [H, W, C], where it is known."""
+        """The image, uint8 [H, W, C], if it is cached."""
         if index >= self.room:
             return None
         picture, mark = np.empty(self.shape, dtype=np.uint8), bytearray(_MARK.size)
@@ -88,7 +88,7 @@ class OnDisk:
         return None
 
     def write(self, index: int, picture: np.ndarray) -> None:
-        """Keep a picture, where there is room for it; where the disk takes no more, none from now on."""
+        """Cache an image, if there is room for it; once the disk is full, no more are written."""
         if index < self.room:
             try:
                 os.pwritev(self.file.fileno(), [picture.data, _mark(index, picture)], int(index) * _stride(self.shape))
@@ -97,18 +97,18 @@ class OnDisk:
                 self.room = 0
 
     def has_all(self, count: int) -> bool:
-        """Whether this run has met all pictures of a split here."""
+        """Whether this run has read or written all images of a split here."""
         return self.room == count and bool(self.filled.all())
 
     def announce(self, indices: np.ndarray) -> None:
-        """Have the system read pictures that will be asked for next, int64 [n], without waiting for it."""
+        """Have the system read ahead the images that come next, int64 [n], without waiting for it."""
         stride = _stride(self.shape)
         for index in indices.tolist():
             os.posix_fadvise(self.file.fileno(), index * stride, stride, os.POSIX_FADV_WILLNEED)
 
 
 def _stride(shape: tuple[int, int, int]) -> int:
-    """Bytes of a picture and of what is behind it."""
+    """Bytes of an image and its checksum."""
     return math.prod(shape) + _MARK.size
 
 
@@ -119,12 +119,12 @@ def _mark(index: int, picture: np.ndarray) -> bytes:
 def attach(config: cfg.Pictures, source: Source) -> list[str]:
     """Give the splits of a source the cache that the config asks for.
 
-    Returns what a person should know: that there is no room for all pictures, or for none.
+    Returns notes for the user: that there is no room for all images, or for any.
     """
     splits = {name: split for name, split in source.splits.items() if isinstance(split, ImageFiles)}
     match config.cache:
         case cfg.Cache.memory:
-            # The test split is read once.
+            # The test split is read only once.
             splits.pop("test", None)
             return _in_memory(splits)
         case cfg.Cache.disk:
@@ -181,13 +181,13 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _key(split: ImageFiles) -> str:
-    """What the decoded pictures of a split depend on: their files, what is made of them, and what decodes."""
+    """A key of everything that a split's decoded images depend on: files, preprocessing and decoder."""
     decoder = (_MAGIC, PIL.__version__, features.version("libjpeg_turbo"), platform.machine())
     return text_digest(f"{split.state()} {split.preparation} {decoder}")
 
 
 def _remove_unused(folder: Path, wanted: int) -> None:
-    """Remove the pictures of sets that were not used for long; of others, longest ago first, where there is no room."""
+    """Remove sets that were not used for long; if there is no room, further ones, the least recently used first."""
     now, used = time.time(), {}
     for path in folder.glob("*.pictures"):
         # Another process may remove the same ones.
@@ -201,9 +201,9 @@ def _remove_unused(folder: Path, wanted: int) -> None:
 
 
 def shared_memory(shape: tuple[int, ...]) -> np.ndarray:
-    """Zeros, uint8, that this process shares with those it forks from now on; they need no /dev/shm.
+    """Zeros, uint8, shared with processes that are forked from now on, without /dev/shm.
 
-    Memory is taken when it is written to. Errors: MemoryError.
+    Memory is allocated when it is written to. Errors: MemoryError.
     """
     size = math.prod(shape)
     try:

@@ -1,4 +1,4 @@
-"""Whether all pictures of a set can be read, before anything is trained on them; the broken ones all at once."""
+"""Checks before training that all images can be read; unreadable ones are skipped, or reported together."""
 
 from __future__ import annotations
 
@@ -21,54 +21,54 @@ from .facts import DECODED, ENDS, NOTHING
 from .shards import Members
 from .splits import ImageFiles, Images, Pictures, Source, Split
 
-#: Pictures up to which `data.check=auto` decodes all of them.
+#: Up to this many images, `data.check=auto` decodes all of them.
 MOST_DECODED = 10_000
-#: Images of a split that `data.check=headers` decodes all the same: the sizes of all are estimated from theirs.
+#: Images of a split that `data.check=headers` decodes nevertheless: the sizes of all are estimated from theirs.
 SAMPLE = 100
-#: Broken pictures that a message names.
+#: Most unreadable images that a message names.
 NAMED = 20
-#: The first line of the file that names all of them.
+#: The first line of the file that lists all of them.
 LISTING = "# images that cannot be read: split, name, reason"
-#: A picture of the largest size takes 0.7 GB while it is decoded.
+#: Most threads that check images: the largest allowed image takes 0.7 GB while it is decoded.
 MOST_THREADS = 16
-#: Pictures that a thread looks at in one go: enough that threads hardly meet, so few that progress is seen.
+#: Images that a thread checks at a time: enough that threads rarely wait for each other, few enough to show progress.
 _AT_ONCE = {DECODED: 16, ENDS: 1000}
 
 
 @dataclass
 class Broken:
-    """A picture that cannot be read."""
+    """An image that cannot be read."""
 
     split: str
     index: int
-    """Which one of the split."""
+    """Index in the split."""
     name: str
-    """What messages call it."""
+    """Its name in messages."""
     reason: str
 
 
 @dataclass
 class Findings:
-    """What looking at the pictures of a set came to."""
+    """The result of checking the images of a set."""
 
     facts: dict[str, np.ndarray]
-    """Split → what is known of its pictures, `facts.FACTS` [N]."""
+    """Split → facts about its images, `facts.FACTS` [N]."""
     broken: list[Broken] = field(default_factory=list)
-    """In the order of the splits."""
+    """Unreadable images in the order of the splits."""
 
     @classmethod
     def nothing(cls, source: Source) -> Findings:
-        """Of a set that nobody has looked at."""
+        """The result for a set that was not checked."""
         return cls({name: np.zeros(len(split), facts_of.FACTS) for name, split in source.splits.items()})
 
     def without_broken(self) -> Findings:
-        """The same of the pictures that can be read."""
+        """The same for the readable images only."""
         kept = {name: facts[_kept(name, len(facts), self.broken)] for name, facts in self.facts.items()}
         return Findings(kept, self.broken)
 
 
 def without(source: Source, broken: list[Broken]) -> Source:
-    """A set without its broken pictures. Errors: DataError for a split of which nothing is left."""
+    """A set without its unreadable images. Errors: DataError for a split that would be empty."""
     if not broken:
         return source
     splits: dict[str, Split] = {}
@@ -86,7 +86,7 @@ def _kept(name: str, pictures: int, broken: list[Broken]) -> np.ndarray:
 
 
 def level_of(config: cfg.Data, source: Source, thorough: bool = False) -> int:
-    """How closely the pictures of a set are looked at; `thorough`: closely, where the config leaves it open."""
+    """How closely the images of a set are checked; `thorough` decides if the config leaves it open."""
     if not isinstance(config, cfg.Pictures):
         return NOTHING
     pictures = [split.encoded for split in source.splits.values() if isinstance(split, ImageFiles)]
@@ -110,9 +110,9 @@ def inspect(
     thorough: bool = False,
     tell: Callable[[int, int], None] = lambda done, count: None,
 ) -> Findings:
-    """Look at every picture of every split that is not remembered as good; `tell` hears (pictures done, all of them).
+    """Check every image of every split that is not remembered as good; `tell` is called with (images done, all images).
 
-    Images in memory were read already: of them it finds out what tells whether one is in the set twice.
+    Images in memory were read already; they are only compared to find duplicates.
     """
     count = sum(len(split) for split in source.splits.values() if isinstance(split, ImageFiles))
     level, looked, done = level_of(config, source, thorough), Findings.nothing(source), 0
@@ -136,7 +136,7 @@ def inspect(
                     done += len(part.indices)
                     tell(done, count)
     finally:
-        # What was found out until a signal came need not be found out again.
+        # Keep what was found out until a signal came.
         memory.save()
     order = list(looked.facts)
     looked.broken.sort(key=lambda one: (order.index(one.split), one.index))
@@ -149,7 +149,7 @@ def place(source: Source, config: cfg.Data) -> str:
 
 
 def refusal(looked: Findings, name: str, listing: Path | None) -> str:
-    """The message that names the broken pictures of a set; `listing`: the file that has all of them."""
+    """The message that names the unreadable images of a set; `listing`: the file that lists all of them."""
     count = len(looked.broken)
     lines = [f"{count:,} image{'s' * (count > 1)} of {name} cannot be read:"]
     lines += [f"  {one.name}: {one.reason}" for one in looked.broken[:NAMED]]
@@ -161,7 +161,7 @@ def refusal(looked: Findings, name: str, listing: Path | None) -> str:
 
 
 def write(looked: Findings, path: Path) -> None:
-    """Write the broken pictures of a set to a file, one a line: split, name and reason with tabs in between."""
+    """Write the unreadable images of a set to a file, one a line: split, name and reason separated by tabs."""
     rows = ((one.split, one.name, one.reason) for one in looked.broken)
     lines = [LISTING, *("\t".join(map(terminal.printable, row)) for row in rows)]
     files.write_text(path, "\n".join(lines) + "\n")
@@ -169,7 +169,7 @@ def write(looked: Findings, path: Path) -> None:
 
 @dataclass
 class _Part:
-    """What looking at some pictures of a split came to."""
+    """The result of checking some images of a split."""
 
     indices: np.ndarray
     facts: np.ndarray
@@ -177,14 +177,14 @@ class _Part:
 
 
 def _levels(pictures: int, level: int) -> np.ndarray:
-    """How closely each of so many pictures is looked at, uint8 [N]."""
+    """How closely each of these images is checked, uint8 [N]."""
     levels = np.full(pictures, level, np.uint8)
     levels[np.linspace(0, pictures - 1, min(SAMPLE, pictures)).astype(int)] = DECODED
     return levels
 
 
 def _parts(pictures: Pictures, unknown: np.ndarray, levels: np.ndarray, max_pixels: int) -> Iterator[_Part]:
-    """Look at the unknown ones with several threads: decoders and files let the others go on meanwhile."""
+    """Check the unknown images in several threads: decoders and file access release the GIL."""
     step = _AT_ONCE[int(levels.min(initial=DECODED))]
     ranges = (unknown[begin : begin + step] for begin in range(0, len(unknown), step))
     threads = min(device.cores(), MOST_THREADS)

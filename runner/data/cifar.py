@@ -29,7 +29,7 @@ ARCHIVES = {
 }
 #: The folder that an archive unpacks to.
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
-#: Bytes of a file in an archive: the largest, CIFAR-100's `train`, has 155 million.
+#: Most bytes of a file in an archive: the largest, CIFAR-100's `train`, has 155 million.
 LARGEST = 200_000_000
 
 
@@ -52,7 +52,7 @@ def load(config: cfg.Cifar10 | cfg.Cifar100) -> Source:
 
 
 def require(config: cfg.Cifar10 | cfg.Cifar100) -> None:
-    """Make sure that there are files of the set. Errors: DataError."""
+    """Check that the files of the set exist. Errors: DataError."""
     _Files(Path(config.root), FOLDERS[config.kind], ARCHIVES[config.kind], may_download=False)
 
 
@@ -117,7 +117,7 @@ def _images(batches: list[dict[bytes, Any]], label_key: bytes, size: tuple[int, 
 
 
 def _rows_and_labels(rows: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [N, 3072] and int64 [N] of one file. Errors: ValueError, OverflowError for what is something else."""
+    """uint8 [N, 3072] and int64 [N] of one file. Errors: ValueError, OverflowError for invalid content."""
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3 * 32 * 32:
         raise ValueError("the images are not rows of 3,072 bytes")
     if not isinstance(labels, list) or len(labels) != len(rows) or not all(type(label) is int for label in labels):

@@ -1,4 +1,4 @@
-"""Which classes a set has, from what its folders, lists or shards call them."""
+"""The classes of a data set, from the names of its folders or from the labels in lists and shards."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from dataclasses import dataclass, field
 
 from ..errors import DataError, nearest
 
-#: Between the labels of one picture, where it has several: no name has one.
+#: Separates the labels of a multi-label image: no name contains it.
 BETWEEN = "\0"
-#: What is no part of a name or label at its ends. Python knows more blanks, some of which file systems allow.
+#: Whitespace that is stripped from names and labels. Python's own set is larger; file systems allow some of it in
+#: names.
 BLANKS = " \t\r\n"
-#: How many of many things a message names.
+#: Most items that a message names.
 NAMED = 10
 
 
 @dataclass
 class Problems:
-    """Everything that is wrong in some files, so that all of it is told at once."""
+    """Collects everything that is wrong in some files, so that all of it is reported at once."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
-    """The first ones: where, and what."""
+    """The first problems: where, and what."""
 
     def add(self, where: str, what: str) -> None:
-        """Note one thing."""
+        """Add a problem."""
         self.count += 1
         if len(self.first) < NAMED:
             self.first.append(f"{where}: {what}")
 
     def refuse(self, what: str, remedy: str) -> None:
-        """Errors: DataError with the first of them and how many there are, if there are any."""
+        """Errors: DataError with the first problems and their total number, if there are any."""
         if self.count:
             more = [f"… and {self.count - len(self.first)} more"] if self.count > len(self.first) else []
             lines = "\n  ".join([*self.first, *more])
@@ -39,7 +40,7 @@ class Problems:
 
 
 def listed(names: Iterable[str], count: int = NAMED) -> str:
-    """Names with commas between; of many the first ones and how many others there are."""
+    """Comma-separated names; of many only the first ones, and how many others there are."""
     names = list(names)
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
@@ -59,12 +60,12 @@ def refuse_foreign(classes: Mapping[str, Iterable[str]], where: str, remedy: str
 def numbers(
     labels: Mapping[str, Iterable[str]], class_names: list[str] | None, where: str, trained_classes: Sequence[str] = ()
 ) -> tuple[list[str], dict[str, int]]:
-    """(names of the classes, label → number of its class) of the labels that the splits have.
+    """(class names, label → class index) for the labels that occur in the splits.
 
-    Without `class_names` the training labels are the names, sorted as text, or as numbers where all are numbers. With
-    them, a label is a name, or, where every label is a whole number, the place of one; labels that are neither are
-    absent from the result. Where networks are only measured, `trained_classes` are those that they know, and any labels
-    will do. Errors: DataError for a label that training does not have, and for one class alone.
+    Without `class_names` the training labels are the names, sorted as text, or as numbers if all are numbers. With
+    them, a label is a name or, if every label is an integer, an index; other labels are absent from the result. Where
+    networks are only evaluated, `trained_classes` are those that they know, and any labels are accepted. Errors:
+    DataError for a label that does not occur in training, and for a single class.
     """
     every = dict.fromkeys(label for split in labels.values() for label in split)
     if class_names is None:
@@ -82,9 +83,9 @@ def numbers(
 
 
 def read_names(text: str, path: str) -> list[str]:
-    """Names of the classes from a text with one a line, or with lines `number name` for the numbers 0…K-1.
+    """Class names from a text with one a line, or with lines `number name` for the numbers 0…K-1.
 
-    Errors: DataError where numbers or names are missing or stand twice.
+    Errors: DataError for missing or duplicate numbers or names.
     """
     lines = [line.strip(BLANKS) for line in text.split("\n") if line.strip(BLANKS)]
     numbered = [re.fullmatch(r"(\d+)[ \t]+(.+)", line) for line in lines]

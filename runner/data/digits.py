@@ -26,7 +26,7 @@ def load(config: cfg.Digits) -> Source:
 
 
 def _file() -> Path:
-    # Found without importing scikit-learn, which would take a second.
+    # `find_spec` does not import scikit-learn, which would take a second.
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise DataError("data=digits is read from scikit-learn, which is not installed: pip install scikit-learn")

@@ -1,4 +1,4 @@
-"""Fetching official files, of data sets and of published weights, when the user says so."""
+"""Downloading official files of data sets and published weights, when the user asks for it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from .. import files
 from ..errors import DataError
 from ..processes import locked
 
-#: How often a download that broke off goes on before it is given up.
+#: How often an interrupted download resumes before it is given up.
 ATTEMPTS = 4
 BLOCK = 1 << 20
 
 
 @dataclass
 class OfficialFile:
-    """A file and where it comes from."""
+    """A file and its address."""
 
     name: str
     url: str
     md5: str | None
-    """None where its publisher names none."""
+    """None if its publisher gives none."""
 
 
 def require(root: Path, files: list[OfficialFile], download: bool) -> None:
     """Make sure that the files are below `root`.
 
-    Errors: DataError naming the missing file and its remedy, or a file that arrives damaged.
+    Errors: DataError naming the missing file and its remedy, or a file whose checksum is wrong.
     """
     for file in files:
         if (root / file.name).is_file():
@@ -46,10 +46,10 @@ def require(root: Path, files: list[OfficialFile], download: bool) -> None:
 
 
 def fetch(file: OfficialFile, root: Path, tell: Callable[[int, int], None] = lambda done, count: None) -> None:
-    """Download a file into `root`; it appears there only when it is whole and its checksum is right.
+    """Download a file into `root`, where it appears only when it is complete and its checksum is right.
 
-    What broke off goes on where it was, also in a later run. `tell` is called with bytes, (done, all). Errors:
-    DataError.
+    An interrupted download resumes where it stopped, also in a later run. `tell` is called with bytes, (done, all).
+    Errors: DataError.
     """
     target, partial = root / file.name, root / f".{file.name}.download"
     try:
@@ -77,7 +77,7 @@ def _fetch(file: OfficialFile, partial: Path, tell: Callable[[int, int], None]) 
         except urllib.error.HTTPError as error:
             if error.code != 416 or not partial.stat().st_size:
                 raise
-            # What is here is longer than what is there: another file.
+            # The local part is longer than the remote file: it is another file.
             os.truncate(partial, 0)
         except OSError:
             if attempt == ATTEMPTS:
@@ -89,7 +89,7 @@ def _fetch(file: OfficialFile, partial: Path, tell: Callable[[int, int], None]) 
 
 
 def _go_on(url: str, partial: Path, tell: Callable[[int, int], None]) -> None:
-    """Download the rest of a file. Errors: OSError, also where the connection ends before the file does."""
+    """Download the rest of a file. Errors: OSError, also if the connection ends before the file does."""
     done = partial.stat().st_size
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     with urllib.request.urlopen(request, timeout=60) as response, partial.open("r+b") as target:

@@ -1,4 +1,4 @@
-"""Pictures that are in a set twice: with the same bytes, or so alike that they show the same."""
+"""Finding duplicates: images with the same bytes, or so similar that they show the same."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ import numpy as np
 from .facts import DECODED
 from .labels import label_sets
 
-#: Of the 128 bits of a likeness those that two pictures of the same may differ in, and that a picture needs: of what
-#: has hardly any edges it says nothing.
+#: Most bits of the 128-bit perceptual hash in which similar images differ, and fewest bits that must be set: an image
+#: with hardly any edges has no telling hash.
 DIFFERENT, NEEDED = 3, 10
-#: Pairs that are compared, and pairs of an overlap that are named.
+#: Most pairs that are compared, and most pairs of an overlap that are named.
 MOST_PAIRS, EXAMPLES = 30_000_000, 12
 _EVEN = np.uint64(0x5555555555555555)
-#: How many bits of a number of 16 bits are 1.
+#: The number of set bits of each 16-bit number.
 _ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(axis=1)
 
 
 @dataclass
 class Overlap:
-    """What two splits have in common; of one with itself what is there twice, of `train` what is in two classes too."""
+    """Duplicates between two splits, or within one: repeated in the same class or, for `train`, in two classes."""
 
     first: str
     """Name of a split."""
     second: str
-    """Name of another one, or of the same."""
+    """Name of another split, or of the same one."""
     equal: int = 0
-    """Pictures of the second that are in the first with the same bytes."""
+    """Images of the second split whose bytes equal those of an image of the first."""
     alike: int = 0
-    """Further ones that have one much like them there."""
+    """Further images of the second that are similar to one of the first."""
     examples: list[tuple[int, int]] = field(default_factory=list)
-    """(place in the first, place in the second) of some of them, equal ones first."""
+    """(index in the first, index in the second) of some of them, equal ones first."""
     in_class: bool = False
-    """Whether they are of a split with itself, and in the same class: the same bytes more than once."""
+    """Whether they are repeated within one class of one split (same bytes only)."""
 
 
 @dataclass
 class Duplicates:
-    """What is in a set twice."""
+    """All duplicates of a set."""
 
     overlaps: list[Overlap] = field(default_factory=list)
-    """Of splits that have something in common."""
+    """Pairs of splits that have images in common."""
     looked_at: int = 0
-    """Pictures that were compared; those of which only the ends were looked at are not among them."""
+    """Images that were compared; those that were not decoded cannot be."""
     complete: bool = True
-    """Whether all pairs that may be alike were compared."""
+    """Whether all similar pairs were compared."""
 
 
 def find(facts: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> Duplicates:
@@ -88,9 +88,9 @@ def find(facts: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> Duplica
 def _in_other_split(
     group: np.ndarray, ours: np.ndarray, theirs: np.ndarray, pairs: np.ndarray | None = None
 ) -> np.ndarray:
-    """Of each of their pictures the first of ours in its group, or in one that makes a pair with it; -1: there is none.
+    """For each of `theirs` the first of `ours` in the same group, or in a similar one; -1 without one.
 
-    group: int64 [M], -1 for none; ours, theirs: bool [M]; pairs: int64 [P, 2] of groups. Returns int64 [M].
+    group: int64 [M], -1 for none; ours, theirs: bool [M]; pairs: int64 [P, 2] of similar groups. Returns int64 [M].
     """
     first = near = _first(group, ours)
     if pairs is not None and len(pairs):
@@ -104,7 +104,7 @@ def _in_other_split(
 def _in_other_class(
     group: np.ndarray, label: np.ndarray, ours: np.ndarray, pairs: np.ndarray | None = None
 ) -> np.ndarray:
-    """The same for ours that come after one of another class."""
+    """The same for those of `ours` that come after one of another class."""
     first = _first(group, ours)
     partners = np.where(ours & (group >= 0), first[group], -1)
     partners[(partners >= 0) & (label[partners] == label)] = -1
@@ -120,7 +120,7 @@ def _in_other_class(
 
 
 def _in_own_class(content: np.ndarray, label: np.ndarray, ours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Those of ours that come after an equal one of the same class, int64 [A]; and of every picture that one."""
+    """Those of `ours` that repeat an earlier one of the same class, int64 [A]; and the earlier one of every image."""
     group = np.unique(np.stack([content, label], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
     first = _first(group, ours)[group]
     return np.flatnonzero(ours & (first != np.arange(len(group)))), first
@@ -135,14 +135,14 @@ def _first(group: np.ndarray, ours: np.ndarray) -> np.ndarray:
 
 
 def _alike(facts: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Group of equal likeness of each picture (-1: it says nothing), pairs of similar groups, whether these are all."""
+    """Group of equal hashes of each image (-1: no telling hash), pairs of similar groups, whether these are all."""
     both = np.stack([facts["across"], facts["down"]], axis=1)
     group = np.full(len(facts), -1)
     telling = np.flatnonzero(_bits(both).sum(axis=1) >= NEEDED)
     if not len(telling):
         return group, np.zeros((0, 2), np.int64), True
     unique, group[telling] = np.unique(both[telling], axis=0, return_inverse=True)
-    # Two that differ in no more than 3 bits agree on all bits of one of four bands.
+    # Two hashes that differ in at most 3 bits agree entirely in one of four bands.
     bands = [bits & mask for bits in unique.T for mask in (_EVEN, ~_EVEN)]
     similar, left = [np.zeros((0, 2), np.int64)], MOST_PAIRS
     for members in itertools.chain.from_iterable(map(_agreeing, bands)):
@@ -158,19 +158,19 @@ def _alike(facts: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
 
 
 def _agreeing(band: np.ndarray) -> Iterator[np.ndarray]:
-    """Places with the same number, int64 [groups, size]: some groups of one size at a time, small ones first."""
+    """Indices of equal numbers, int64 [groups, size]: groups of one size at a time, small ones first."""
     order = np.argsort(band, kind="stable")
     begins = np.flatnonzero(np.r_[True, band[order][1:] != band[order][:-1]])
     sizes = np.diff(np.r_[begins, len(band)])
     for size in np.unique(sizes[sizes > 1]):
         groups = begins[sizes == size]
-        # About a million pairs at a time.
+        # Limits memory to about a million pairs at a time.
         step = max(1, 2_000_000 // int(size) ** 2)
         for begin in range(0, len(groups), step):
             yield order[groups[begin : begin + step, None] + np.arange(size)]
 
 
 def _bits(numbers: np.ndarray) -> np.ndarray:
-    """How many bits of numbers, uint64, are 1."""
+    """The number of set bits of numbers, uint64."""
     parts = np.ascontiguousarray(numbers).view(np.uint16).reshape(*numbers.shape, 4)
     return _ONES[parts].sum(axis=-1, dtype=np.int64)

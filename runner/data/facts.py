@@ -1,4 +1,4 @@
-"""What is known of a picture once somebody has looked at it: that it can be read, its size, colours and likeness."""
+"""Facts about an image that was checked: whether it can be read, its size, colours and perceptual hash."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from . import parquet
 from .shards import Members
 from .splits import FilesOnDisk, Pictures
 
-#: How closely a picture was looked at: not at all, its first and last bytes, all of it.
+#: How closely an image was checked: not at all, its first and last bytes, decoded.
 NOTHING, ENDS, DECODED = range(3)
-#: What is kept of each picture. `content` is a digest of its bytes; `across` and `down` say of 8×8 places whether the
-#: picture becomes darker there to the right and downwards (difference hash, Krawetz, 2013), 0 where it is not known.
+#: The facts about an image. `content` is a digest of its bytes; `across` and `down` say for 8×8 positions whether the
+#: image becomes darker to the right and downwards (difference hash, Krawetz, 2013), 0 if unknown.
 FACTS = np.dtype(
     [("level", "u1"), ("mode", "u1"), ("width", "u4"), ("height", "u4"),
      ("content", "u8"), ("across", "u8"), ("down", "u8")]
 )  # fmt: skip
-#: Shorter side in pixels from which likeness is telling: all small ones of a class look like each other.
+#: Shortest side in pixels for which the hash is telling: small images of a class all look alike.
 SMALLEST = 64
-#: Of a picture whose ends alone were looked at.
+#: An image of which only the first and last bytes were checked.
 WHOLE = np.array((ENDS, 0, 0, 0, 0, 0, 0), FACTS)
-#: Pillow's modes by their number in `mode`; 0 is any other one.
+#: Pillow's colour modes by their number in `mode`; 0 is any other one.
 MODES = ("", "RGB", "L", "RGBA", "P", "LA", "CMYK", "1", "I;16", "I", "F", "YCbCr", "PA", "LAB", "I;16B")
-#: Grey levels by which a place has to differ from the next one: noise of a codec is less.
+#: Grey levels by which neighbours have to differ: less is compression noise.
 _STEP = 3
-#: How a file begins; then bytes by which its last ones are known, and how many of them are looked at.
+#: First bytes of a format → its last bytes; and how many of the last bytes are read.
 _BEGINNINGS = {
     b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"GIF87a": b";", b"GIF89a": b";",
     b"BM": b"", b"II*\0": b"", b"MM\0*": b"", b"RIFF": b"", **{b"P%d" % number: b"" for number in range(1, 7)},
 }  # fmt: skip
 _ENDS = 16
-#: Neither PyArrow's files nor code of the user's are made for several threads.
+#: Neither PyArrow's files nor user code can be assumed to be thread-safe.
 _one_at_a_time = threading.Lock()
 
 
 def seem_whole(pictures: Pictures, indices: np.ndarray) -> Iterator[bool]:
-    """Whether the first and the last bytes of these pictures are those of a format that is read.
+    """Whether the first and last bytes of these images are those of a supported format.
 
-    True also where they cannot be had without all of the picture, False for one that cannot be read. What they are not
-    may be readable all the same: some programs leave something behind the end.
+    True also if they cannot be had without reading the whole image, False for one that cannot be read. An image that
+    fails may still be readable: some programs append data after the end.
     """
     if isinstance(pictures, FilesOnDisk):
         return map(_are_whole, map(_ends_of_file, pictures.paths(indices), pictures.sizes()[indices].tolist()))
@@ -66,14 +66,14 @@ def _are_whole(ends: tuple[bytes, bytes] | None) -> bool:
 
 
 def read(pictures: Pictures, index: int) -> str | bytes:
-    """The path or the content of a picture, for one thread of several. Errors: OSError, DataError."""
+    """The path or the content of an image; safe to call from several threads. Errors: OSError, DataError."""
     is_archive = isinstance(pictures, Members) and not pictures.shards[0].lower().endswith(parquet.SUFFIXES)
     with contextlib.nullcontext() if is_archive or isinstance(pictures, FilesOnDisk) else _one_at_a_time:
         return pictures.read(index)
 
 
 def _ends(pictures: Pictures, index: int) -> tuple[bytes, bytes] | None:
-    """The first and last bytes of a picture, none where it cannot be read; None where they take all of it."""
+    """The first and last bytes of an image, empty if it cannot be read; None if they require reading it all."""
     with contextlib.suppress(OSError, DataError):
         if isinstance(pictures, Members):
             return pictures.ends(index, _ENDS)
@@ -98,7 +98,7 @@ def _ends_of_file(path: bytes, size: int) -> tuple[bytes, bytes]:
 
 
 def decoded(source: str | bytes, max_pixels: int) -> np.ndarray:
-    """All facts of a picture, which is decoded as training decodes it. Errors: DataError, OSError."""
+    """All facts of an image, which is decoded as in training. Errors: DataError, OSError."""
     if isinstance(source, str):
         with open(source, "rb") as stream:
             source = stream.read()
@@ -110,7 +110,8 @@ def decoded(source: str | bytes, max_pixels: int) -> np.ndarray:
         facts["width"], facts["height"] = image.size
         facts["mode"] = MODES.index(image.mode) if image.mode in MODES else 0
         try:
-            # Of a PNG it compares the checksums. Zeros, as a file has whose end never reached the disk, are decoded.
+            # `verify` checks a PNG's checksums, without which zeros at the end (never flushed to the disk) would be
+            # decoded.
             image.verify()
         except Exception as error:
             raise DataError(f"damaged: {error}") from error
@@ -121,7 +122,7 @@ def decoded(source: str | bytes, max_pixels: int) -> np.ndarray:
 
 
 def in_memory(images: np.ndarray) -> np.ndarray:
-    """The facts of images uint8 [N, H, W, C], but their likeness: they are small."""
+    """The facts of images uint8 [N, H, W, C], without the hash: they are small."""
     facts = np.zeros(len(images), FACTS)
     facts["height"], facts["width"], channels = images.shape[1:]
     facts["mode"] = {1: MODES.index("L"), 3: MODES.index("RGB")}.get(channels, 0)
@@ -138,7 +139,7 @@ def _digest(content: bytes) -> int:
 
 
 def likeness(thumbnail: np.ndarray) -> tuple[int, int]:
-    """64 bits each, for 8×8 places of a picture uint8 [9, 9]: whether it is darker to the right, and below."""
+    """The difference hash, 2 × 64 bits, of an image uint8 [9, 9]: whether it is darker to the right, and below."""
     levels = thumbnail.astype(np.int16)
     place = levels[:8, :8]
     return _bits(place - levels[:8, 1:] >= _STEP), _bits(place - levels[1:, :8] >= _STEP)

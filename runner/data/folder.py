@@ -1,4 +1,4 @@
-"""Image files in one folder a class."""
+"""Data sets of image files with a folder for each class."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from .splits import FilesOnDisk, ImageFiles, Source
 
 #: Name of a folder → the split in it.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-#: Names that such folders have elsewhere.
+#: Names that such folders have in other tools, but not here.
 UNUSUAL = {"training", "trainset", "dev", "eval", "evaluation", "testing", "testset"}
-#: Reasons to leave a name out.
+#: Reasons to skip a file.
 HIDDEN, NO_PICTURE, LOOSE = "hidden or system names", "files that are no images", "images outside of class folders"
-#: The same of one.
+#: The same in the singular.
 SINGULAR = {
     HIDDEN: "hidden or system name", NO_PICTURE: "file that is no image", LOOSE: "image outside of class folders",
 }  # fmt: skip
-#: How many levels below the folder of a set its classes are looked for, and among how many folders of a level.
+#: Levels below the root on which classes are looked for, and most folders of a level that are searched.
 DEEPEST, MOST_TRIED = 4, 100
-#: A folder's device and number, which are the same by whatever way it is reached.
+#: A folder's device and inode, which identify it whatever links lead to it.
 Identity = tuple[int, int]
 
 
 @dataclass
 class Layout:
-    """Which folders of a set are splits and classes; their images are not listed yet."""
+    """The folders of splits and classes of a set, before their images are listed."""
 
     root: str
     names: dict[str, str]
-    """Split → name of its folder; empty where the folders are classes."""
+    """Split → name of its folder; empty if the folders are classes."""
     classes: dict[str, list[str]]
     """Split → names of its class folders."""
     skipped: Counter[str]
-    """Why names were left out → how many."""
+    """Why files were skipped → how many."""
 
     def folders(self, split: str) -> list[str]:
         """The class folders of a split, relative to the root, in the order of the paths that are in them."""
         place = self.names.get(split, "")
-        # By the whole path, as lists and archives of the same pictures are.
+        # Sorted by full path, as lists and archives of the same images are.
         return [os.path.join(place, name, "") for name in sorted(self.classes[split], key=lambda name: f"{name}/")]
 
 
 def load(config: cfg.ImageFolder, trained_classes: Sequence[str] = ()) -> Source:
-    """`root/{train,val,test}/<class>/*`, of which `train` alone is needed, or `root/<class>/*`, which is divided.
+    """`root/{train,val,test}/<class>/*`, of which only `train` is required, or `root/<class>/*`, which is split.
 
-    Folders within a class folder belong to the class. Where networks are only measured, `trained_classes` are those
-    that they know: any of the splits will do then, and any of the classes. Errors: DataError for any other layout,
-    saying what is wrong, for a class without pictures, and for one that `train` does not have.
+    Subfolders of a class folder belong to the class. Where networks are only evaluated, `trained_classes` are those
+    that they know, and any split and any classes are accepted. Errors: DataError for any other layout, saying what is
+    wrong, for a class without images, and for one that `train` does not have.
     """
     tree = layout(config.root, trained_classes)
     names = sorted({*itertools.chain(*tree.classes.values())})
@@ -70,7 +70,7 @@ def load(config: cfg.ImageFolder, trained_classes: Sequence[str] = ()) -> Source
 
 
 def refuse_missing(config: cfg.ImageFolder, trained_classes: Sequence[str] = ()) -> None:
-    """Refuse as `load` does what needs no list of all images. Errors: DataError."""
+    """Refuse what `load` would refuse, as far as that needs no list of all images. Errors: DataError."""
     tree = layout(config.root, trained_classes)
     folders = itertools.chain(*map(tree.folders, tree.classes))
     if not any(_has_images(os.path.join(config.root, folder)) for folder in folders):
@@ -94,9 +94,9 @@ def layout(root: str, trained_classes: Sequence[str] = ()) -> Layout:
 
 
 def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the pictures in a folder, by their text; all others are counted.
+    """Sorted names of the folders and image files in a folder; all others are counted.
 
-    Errors: DataError for what cannot be listed.
+    Errors: DataError for a folder that cannot be listed.
     """
     folders: list[str] = []
     pictures: list[str] = []
@@ -108,7 +108,7 @@ def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
                     skipped[HIDDEN] += 1
                 elif entry.is_dir():
                     folders.append(name)
-                # A link to nothing is left for the check of pictures to name; a pipe would be waited for.
+                # The check of images reports broken links; opening a pipe would block.
                 elif is_picture(name) and (entry.is_file() or entry.is_symlink()):
                     pictures.append(name)
                 else:
@@ -122,15 +122,15 @@ def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
 
 
 def walk(folder: str, skipped: Counter[str], prefix: str = "", above: tuple[Identity, ...] = ()) -> Iterator[str]:
-    """Paths of all pictures below a folder, relative to it, in the order of their text; links are followed.
+    """Sorted paths of all images below a folder, relative to it; links are followed.
 
-    Errors: DataError for what cannot be listed, and for a link that leads back to a folder above it.
+    Errors: DataError for a folder that cannot be listed, and for a link that leads back to a folder above it.
     """
     folders, pictures = scan(folder, skipped)
     if folders:
         status = os.stat(folder)
         above = (*above, (status.st_dev, status.st_ino))
-    # A folder stands where its name with a slash does: so do the paths of what is in it.
+    # Folders sort as their name with a slash, so that paths of files come out sorted.
     for name in sorted([*pictures, *(f"{name}/" for name in folders)]) if folders else pictures:
         if not name.endswith("/"):
             yield prefix + name
@@ -143,7 +143,7 @@ def walk(folder: str, skipped: Counter[str], prefix: str = "", above: tuple[Iden
 
 
 def _split_folders(root: str, folders: list[str], must_train: bool) -> dict[str, str]:
-    """Split → name of its folder; empty where the folders are classes. Errors: DataError for what is neither."""
+    """Split → name of its folder; empty if the folders are classes. Errors: DataError if they are neither."""
     for name in folders:
         if name not in SPLITS and (name.lower() in SPLITS or name.lower() in UNUSUAL):
             raise DataError(
@@ -176,7 +176,7 @@ def _class_folders(place: str, skipped: Counter[str], trained_classes: Sequence[
 
 
 def _classes_among(place: str, folders: list[str], loose: list[str], trained_classes: Sequence[str]) -> list[str]:
-    """Those folders, which are classes. Errors: DataError where they cannot be."""
+    """Those of the folders that are classes. Errors: DataError if they cannot be."""
     if not folders:
         what = f"{len(loose)} images, but no class folders" if loose else "no class folders"
         above = os.path.dirname(os.path.abspath(place))
@@ -202,7 +202,7 @@ def _did_you_mean(folder: str) -> str:
 
 
 def _deeper(place: str) -> str:
-    """What to do where the classes seem to be in a folder further down; empty where none looks like that."""
+    """What to do if the classes seem to be in a folder further down; empty if none looks like that."""
     level = [place]
     for _ in range(DEEPEST):
         level = [os.path.join(folder, name) for folder in level for name in _folders_in(folder)][:MOST_TRIED]
@@ -214,7 +214,7 @@ def _deeper(place: str) -> str:
 
 
 def _looks_like_a_set(folder: str) -> bool:
-    """Whether two folders or more in a folder have images, or it has `train`."""
+    """Whether two or more folders in a folder have images, or it has `train`."""
     folders = _folders_in(folder)[:MOST_TRIED]
     having = (name for name in folders if _has_images(os.path.join(folder, name), deep=False))
     return "train" in folders or len([*itertools.islice(having, 2)]) == 2
@@ -227,7 +227,7 @@ def _folders_in(folder: str) -> list[str]:
 
 
 def _has_images(folder: str, deep: bool = True) -> bool:
-    """Whether there is an image in a folder or, `deep`, below it. Links below it are not followed."""
+    """Whether there is an image in a folder or, with `deep`, below it. Links below it are not followed."""
     inner: list[str] = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

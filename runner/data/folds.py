@@ -1,4 +1,4 @@
-"""Training images in parts of the same classes, of which one is held out; groups stay whole."""
+"""Holding out training images, stratified by class: folds, validation and test splits; groups are not divided."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ..errors import DataError
 from .labels import class_counts, stratified_split
 from .splits import Source, Split
 
-#: Part of a set without splits that is held out for the test unless the config says so.
+#: Default fraction of a set without splits that is held out for the test.
 WHOLE = 0.2
-#: What can be done where a class has images in too few groups, or too few images.
+#: What to do if a class has too few images, or its images are in too few groups.
 REMEDY = "Use fewer folds or a smaller part, add images, or leave data.group_column out."
 
 
 def fold(split: Split, folds: int, number: int, seed: int, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, held out) indices, both rising, of a fold out of `folds`: each image is held out in exactly one of them.
+    """(kept, held out) indices, both ascending, of fold `number`: an image is held out in exactly one of `folds`.
 
-    Every class is spread over the folds as evenly as its images, or their groups, allow; of many labels, without
-    groups, the images are of one class. Errors: DataError where a class would keep no image.
+    Every class is spread over the folds as evenly as its images, or their groups, allow; multi-label images without
+    groups are divided as one class. Errors: DataError where a class would keep no image.
     """
     count = len(split)
     if split.groups is not None:
@@ -29,7 +29,7 @@ def fold(split: Split, folds: int, number: int, seed: int, classes: Sequence[str
     else:
         labels = split.labels if split.labels.ndim == 1 else np.zeros(count, np.int64)
         order = np.random.default_rng(seed).permutation(count)
-        # Class after class, so that where one ends the next goes on with the next fold.
+        # Folds are dealt class after class, each continuing where the one before ended, so that their sizes stay equal.
         order = order[np.argsort(labels[order], kind="stable")]
         part = np.empty(count, np.int64)
         part[order] = np.arange(count) % folds
@@ -37,7 +37,7 @@ def fold(split: Split, folds: int, number: int, seed: int, classes: Sequence[str
 
 
 def hold_out(split: Split, fraction: float, seed: int, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, held out) indices, both rising, with about `fraction` held out: of groups where they have some.
+    """(kept, held out) indices, both ascending, with about `fraction` held out: whole groups if there are any.
 
     Errors: DataError where a class would keep no image.
     """
@@ -48,10 +48,10 @@ def hold_out(split: Split, fraction: float, seed: int, classes: Sequence[str]) -
 
 
 def with_test(source: Source, fraction: float | None, seed: int) -> Source:
-    """The source with a test split that was held out of its training images, where one is wanted.
+    """The source with a test split held out of its training images, if one is wanted.
 
-    Without a `fraction`, `WHOLE` is held out of a set that is undivided, nothing of one that has splits.
-    Errors: DataError for a fraction where there is a test split.
+    By default `WHOLE` is held out of a set without splits, and nothing of one with splits. Errors: DataError for a
+    fraction if there is a test split.
     """
     if source.test is not None:
         if fraction is not None:
@@ -66,9 +66,9 @@ def with_test(source: Source, fraction: float | None, seed: int) -> Source:
 
 
 def with_validation(source: Source, fraction: float, folds: int | None, number: int, seed: int) -> Source:
-    """The source with a validation split held out of its training images: a fold, or else a part where one is wanted.
+    """The source with a validation split held out of its training images: a fold, or else a fraction, if one is wanted.
 
-    Errors: DataError for folds where there is a validation split.
+    Errors: DataError for folds if there is a validation split.
     """
     if source.val is not None:
         if folds:
@@ -84,10 +84,10 @@ def with_validation(source: Source, fraction: float, folds: int | None, number: 
 
 
 def grouped(labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], seed: int, classes: int) -> np.ndarray:
-    """Part of each image, int64 [N], so that a group, int64 [N], is whole and parts have their shares of every class.
+    """The part of each image, int64 [N]: groups, int64 [N], stay whole and parts have their share of every class.
 
-    The groups are taken by size, the largest first and those of one size by chance; each goes to the part that has the
-    least of its classes, for that part's share. labels: int64 [N] or uint8 [N, K].
+    Groups are assigned in order of size, the largest first and equal ones at random; each goes to the part that has
+    fewest images of its classes relative to the part's share. labels: int64 [N] or uint8 [N, K].
     """
     _, of_image = np.unique(groups, return_inverse=True)
     table = np.zeros((of_image.max(initial=-1) + 1, classes))

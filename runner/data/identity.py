@@ -1,17 +1,17 @@
-"""What makes two sets of images the same: names, sizes and classes of every split."""
+"""What makes two data sets the same: names, sizes and classes of the images of every split."""
 
 from __future__ import annotations
 
 from ..files.digests import digest_of, text_digest
 from .splits import Images, Source, Split
 
-#: What is compared of a split, behind the number of its images.
+#: What is compared of a split, after the number of its images.
 PARTS = ("names of classes", "labels", "names of images", "sizes of files")
 PIXELS = (*PARTS[:2], "pixels")
 
 
 def digests(source: Source) -> dict[str, str]:
-    """Split → what tells it from others: the number of its images, then a digest of each of `PARTS` or `PIXELS`."""
+    """Split → the number of its images, then a digest of each of `PARTS` or `PIXELS`."""
     return {name: "-".join(_parts(split, source.classes)) for name, split in source.splits.items()}
 
 
@@ -23,12 +23,12 @@ def _parts(split: Split, classes: list[str]) -> list[str]:
 
 
 def images(digests: dict[str, str]) -> int:
-    """How many images all splits of a set together have."""
+    """Number of images of all splits."""
     return sum(int(text.partition("-")[0]) for text in digests.values())
 
 
 def difference(before: str | None, now: str | None) -> str:
-    """How one split differs from what it was: a phrase for a message, empty where it does not."""
+    """How one split differs from what it was: a phrase for a message, empty if it does not."""
     if before == now:
         return ""
     if before is None or now is None:
@@ -39,7 +39,7 @@ def difference(before: str | None, now: str | None) -> str:
         return "is of another kind"
     differing = [part for part, one, other in zip(parts, old, new, strict=True) if one != other]
     if count != other_count:
-        # Then labels and names are others as well.
+        # Other images imply other labels and names.
         classes = f" and other {parts[0]}" if parts[0] in differing else ""
         return f"has {other_count} images instead of {count}{classes}"
     return f"has other {' and '.join(differing)}"

@@ -1,4 +1,4 @@
-"""What labels say of a set, and how a set is divided by them."""
+"""Counting labels, and splitting a set in proportion to them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def has_class(labels: np.ndarray, label: int) -> np.ndarray:
 
 
 def label_sets(labels: np.ndarray) -> np.ndarray:
-    """A number for each image that is the same for those of the same labels, int64 [N]."""
+    """A number for each image, equal for images with the same set of labels, int64 [N]."""
     return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1) if labels.ndim == 2 else labels
 
 
 def label_text(label: np.ndarray, classes: Sequence[str]) -> str:
-    """An image's label by name, or its many: `cat, dog`."""
+    """The name of an image's label; multi-label: of all its labels, `cat, dog`."""
     if label.ndim == 0:
         return classes[int(label)]
     return ", ".join(classes[place] for place in np.flatnonzero(label)) or "no label"
@@ -34,10 +34,10 @@ def label_text(label: np.ndarray, classes: Sequence[str]) -> str:
 def stratified_split(
     labels: np.ndarray, fraction: float, seed: int, names: Sequence[str] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, held out) indices, both rising; ⌈fraction·N⌉ are held out, of each class in proportion.
+    """(kept, held out) indices, both ascending; ⌈fraction·N⌉ are held out, of each class in proportion.
 
-    labels: int64 [N]; `names` of the classes are for messages. Sets of many labels, uint8 [N, K], are too many kinds to
-    be divided each: of them all are one class. Errors: DataError where a class would keep none.
+    labels: int64 [N]; class `names` are for messages. Multi-label images, uint8 [N, K], are divided as one class, since
+    most sets of labels are rare. Errors: DataError where a class would keep no image.
     """
     labels = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     # 0.07 · 100 is 7.000000000000001.
@@ -45,7 +45,7 @@ def stratified_split(
     classes, counts = np.unique(labels, return_counts=True)
     shares = counts * total / len(labels)
     quotas = np.floor(shares).astype(int)
-    # What is left over goes to the classes that are furthest from their share, and not to one that would lose all.
+    # The remainder goes to the classes that are furthest below their share, but never takes the last image of one.
     while total > quotas.sum() and (quotas + 1 < counts).any():
         order = np.argsort(-(shares - quotas), kind="stable")
         able = order[(quotas + 1 < counts)[order]]
@@ -53,7 +53,7 @@ def stratified_split(
     if quotas.sum() < total or (quotas >= counts).any():
         scarce = np.argmin(counts)
         name = names[classes[scarce]] if names else classes[scarce]
-        # Of images with many labels all are of one class here.
+        # Multi-label images are one class here.
         which = f" of class {name}, which has {counts[scarce]}," if len(classes) > 1 else ""
         raise DataError(
             f"Holding out {fraction:.0%} of {len(labels)} images leaves none{which} to train on. Lower "
@@ -69,9 +69,9 @@ def stratified_split(
 
 
 def first_of_each_class(labels: np.ndarray, limit: int) -> np.ndarray:
-    """Rising indices of `limit` images, taken class after class in turn, so that small limits have all classes.
+    """Ascending indices of `limit` images, taken from the classes in turn, so that small limits contain all classes.
 
-    Of many labels each set of them counts as a class.
+    Multi-label: each set of labels counts as a class.
     """
     labels = label_sets(labels)
     turns = np.zeros(len(labels), dtype=np.int64)

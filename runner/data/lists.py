@@ -1,4 +1,4 @@
-"""Pictures and labels that a list names: text as PaddleClas has it, CSV, TSV or Parquet."""
+"""Data sets from lists of images and labels: text as in PaddleClas, CSV, TSV or Parquet."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from .names import Names
 from .splits import FilesOnDisk, ImageFiles, Source
 from .tables import Rows
 
-#: What to do about lines that are wrong, and about files that are not there.
+#: Remedies for wrong lines, and for missing files.
 MEND = "Mend them: a list has `path label` a line, a table the columns data.path_column and data.label_column."
 MISSING = "Paths are relative to data.root, or else to the folder of the list. data.on_error=skip leaves them out."
 
 
 def load(config: cfg.FileList, trained_classes: Sequence[str] = ()) -> Source:
-    """The pictures of `data.train`, `val` and `test`, each by the text of its path; one list may have all of them.
+    """The images of `data.train`, `val` and `test`, sorted by path; one list may contain all splits.
 
-    Labels are int64 [N], or uint8 [N, K] of 0 and 1 where pictures have several. `trained_classes` as in
-    `classes.numbers`.
+    Labels are int64 [N], or uint8 [N, K] of 0 and 1 for multi-label images. `trained_classes` as in `classes.numbers`.
     Errors: DataError for lists that cannot be read, wrong lines and missing files, of each all at once.
     """
     refuse_missing(config)
     problems = Problems()
-    # Only of training images something is held out.
+    # Images are held out of the training images only.
     without = replace(config, group_column=None)
     rows = {
         split: tables.read(path, config if split == "train" else without, problems)
@@ -63,7 +62,7 @@ def load(config: cfg.FileList, trained_classes: Sequence[str] = ()) -> Source:
 
 
 def refuse_missing(config: cfg.FileList) -> None:
-    """Refuse lists, and a folder of the images, that cannot be opened. Errors: DataError."""
+    """Refuse lists, or an image folder, that cannot be opened. Errors: DataError."""
     for path in _lists(config).values():
         tables.read_bytes(path, 1)
     if config.root is not None and not os.path.isdir(config.root):
@@ -71,13 +70,13 @@ def refuse_missing(config: cfg.FileList) -> None:
 
 
 def _lists(config: cfg.FileList) -> dict[str, str]:
-    """Split → path of its list: as it is given, or below `data.root`."""
+    """Split → path of its list: as given, or below `data.root`."""
     paths = {"train": config.train, "val": config.val, "test": config.test}
     return {split: tables.found(path, config.root) for split, path in paths.items() if path is not None}
 
 
 def _by_column(rows: Rows, column: str, problems: Problems) -> dict[str, Rows]:
-    """One list divided by what its column says. Errors: DataError for what is no split, or where none is `train`."""
+    """One list divided by its split column. Errors: DataError for values that are no split, or if none is `train`."""
     splits = np.array([SPLITS.get(text.strip().lower(), "") for text in rows.splits])
     for place in np.flatnonzero(splits == ""):
         problems.add(rows.where(place), f"'{rows.splits[place]}' is none of {', '.join(SPLITS)}")
@@ -89,7 +88,7 @@ def _by_column(rows: Rows, column: str, problems: Problems) -> dict[str, Rows]:
 
 
 def _have_several(rows: dict[str, Rows], wanted: bool, problems: Problems) -> bool:
-    """Whether pictures have several labels; where they have not, and several are not `wanted`, each needs one."""
+    """Whether images are multi-label; if not, and unless it is `wanted`, each needs exactly one label."""
     several = wanted or any(part.several for part in rows.values())
     for part in rows.values():
         part.several = several
@@ -112,7 +111,7 @@ def _classes(
 
 
 def _labels(rows: Rows, places: dict[str, int], count: int, several: bool, problems: Problems) -> np.ndarray:
-    """int64 [N], or uint8 [N, K] where pictures have several; what is no class is added to the problems."""
+    """int64 [N], or uint8 [N, K] for multi-label images; labels that are no class are added to the problems."""
     labels = np.zeros((len(rows.paths), count), np.uint8) if several else np.zeros(len(rows.paths), np.int64)
     for row, text in enumerate(rows.labels):
         for label in rows.each(text):
@@ -126,7 +125,7 @@ def _labels(rows: Rows, places: dict[str, int], count: int, several: bool, probl
 
 
 def _in_order(rows: Rows, places: Iterable[int], problems: Problems) -> np.ndarray:
-    """These places by the text of the paths; a picture with two labels is added to the problems."""
+    """These entries sorted by path; an image with two labels is added to the problems."""
     order = sorted(places, key=rows.paths.__getitem__)
     for one, other in itertools.pairwise(order):
         if rows.paths[one] == rows.paths[other] and rows.labels[one] != rows.labels[other]:

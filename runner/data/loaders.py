@@ -1,4 +1,4 @@
-"""Batches of a split, in the order of training or of evaluation."""
+"""Data loaders: batches of a split for training and evaluation, with augmentation and Mixup."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .sources import load
 from .splits import ImageFiles, Images, Source, Split
 from .transforms import Augmentation, Changes, Normalize, Program, mixed
 
-#: Sides of the pictures that random crops are taken from, in sides of what the network is given: a crop of half the
-#: area is not scaled up then.
+#: Decoded size of images that are randomly cropped, relative to the network's input: a crop of half the area is then
+#: not upscaled.
 CROPPED_FROM = 1.5
 #: No augmentation.
 UNCHANGED = cfg.Augment()
@@ -32,16 +32,16 @@ UNCHANGED = cfg.Augment()
 
 @dataclass
 class Batch:
-    """What one process sees in one step."""
+    """One process's part of a batch."""
 
     images: Tensor
     """float32 [n, C, H, W], normalised, on the device."""
     labels: Tensor
-    """int64 [n]; of mixed images float32 [n, K], the shares of the classes; of many labels uint8 [n, K] of 0 and 1."""
+    """int64 [n]; mixed images: float32 [n, K], the shares of the classes; multi-label: uint8 [n, K] of 0 and 1."""
     indices: np.ndarray
-    """int64 [n]: which images of the split."""
+    """int64 [n]: indices of the images in the split."""
     global_size: int
-    """Images of the step over all processes."""
+    """Size of the batch over all processes."""
 
 
 class TrainLoader:
@@ -60,15 +60,15 @@ class TrainLoader:
         self.split, self.config, self.augment, self.seed = split, config, augment, seed
         self.rank, self.world = rank, world
         self.classes = classes
-        """How many there are; needed where images are mixed."""
+        """Number of classes; needed if images are mixed."""
         self.epochs: int | None = None
-        """How many epochs the run has, where that is known: images may be mixed less towards the end."""
+        """Number of epochs of the run, if known: the probability of mixing may change towards the end."""
         self.bounds = batch_bounds(len(split), config.batch_size, world)
         self.normalize = Normalize(config)
 
     @property
     def batches_per_epoch(self) -> int:
-        """Steps in which as many images are seen as there are."""
+        """Batches that contain as many images as the split."""
         return len(self.bounds)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -97,7 +97,8 @@ class TrainLoader:
     def _mixed(
         self, mixing: mix.Mixing, steps: list[tuple[np.ndarray, np.ndarray]], augmentation: Augmentation
     ) -> Iterator[Batch]:
-        """The batches of some steps with Mixup and CutMix; of each step all images, and what their changes go by."""
+        """The batches of some steps with Mixup or CutMix; `steps`: all images of each step, and the keys of their
+        augmentation."""
         pairs = [mix.pairs(len(step), self.rank, self.world) for step, _ in steps]
         read = [step[pair.rows] for (step, _), pair in zip(steps, pairs, strict=True)]
         changes = [drawn[pair.rows] for (_, drawn), pair in zip(steps, pairs, strict=True)]
@@ -109,9 +110,9 @@ class TrainLoader:
             yield Batch(mixed(images, pair.partners, drawn), paddle.to_tensor(labels), own, len(step))
 
     def seen(self, indices: np.ndarray, epoch: int) -> np.ndarray:
-        """Some images as an epoch shows them, before they are normalised: uint8 [n, H, W, C]. indices: int64 [n].
+        """Some images as an epoch shows them, before normalisation: uint8 [n, H, W, C]. indices: int64 [n].
 
-        Where images are mixed, these are mixed with each other.
+        Mixup and CutMix mix them with each other.
         """
         augmentation = Augmentation(self.config, self.augment, self.seed, epoch, len(self.split))
         [(images, _, _)] = _batches(self.split, [indices], self.config, self.normalize, augmentation)
@@ -122,7 +123,7 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every image exactly once over all processes, without changes."""
+    """Every image exactly once over all processes, without augmentation."""
 
     def __init__(self, split: Split, config: cfg.Data, rank: int = 0, world: int = 1) -> None:
         self.split, self.config = split, config
@@ -142,41 +143,41 @@ class EvalLoader:
 
 @dataclass
 class Loaders:
-    """The batches of a run."""
+    """The loaders of a run."""
 
     source: Source
     train: TrainLoader
     val: EvalLoader | None
     notes: list[str] = field(default_factory=list)
-    """What a person should know about how the pictures come."""
+    """Notes for the user on how images are read."""
 
     def unchanged(self) -> Iterator[Batch]:
-        """The whole batches of the first epoch without augmentation, whatever part of them this process trains on."""
+        """The whole batches of the first epoch without augmentation, whatever this process's share of them."""
         return TrainLoader(self.source.train, self.train.config, self.train.seed).epoch(0)
 
     @property
     def measured_on(self) -> str:
-        """The split that the trained network is measured on: `test`, where there is none `val`, else `train`."""
+        """The split that the final metrics are measured on: `test`, without one `val`, else `train`."""
         return next(name for name in ("test", "val", "train") if name in self.source.splits)
 
     @property
     def test(self) -> EvalLoader:
-        """All of that split, in every process: one of them tests, when training is over."""
+        """All of that split, in every process: a single process tests, when training is over."""
         return EvalLoader(self.source.splits[self.measured_on], self.train.config)
 
     def evaluation(self, split: str) -> EvalLoader | None:
-        """All images of `train`, `val` or `test`, each once and unchanged; None where there is no such split."""
+        """All images of `train`, `val` or `test`, each once, without augmentation; None without such a split."""
         chosen = self.source.splits.get(split)
         return None if chosen is None else EvalLoader(chosen, self.train.config)
 
     @property
     def many(self) -> bool:
-        """Whether images have many labels."""
+        """Whether images are multi-label."""
         return self.source.train.labels.ndim == 2
 
     @property
     def unseen(self) -> list[str]:
-        """The classes that no image is of."""
+        """The classes that no image has."""
         seen = sum(class_counts(split.labels, len(self.classes)) > 0 for split in self.source.splits.values())
         return [name for name, is_seen in zip(self.classes, np.asarray(seen), strict=True) if not is_seen]
 
@@ -196,10 +197,10 @@ def build(
     source: Source | None = None,
     augment: cfg.Augment = UNCHANGED,
 ) -> Loaders:
-    """Load the images and divide those of training and validation among `world` processes.
+    """Load the images, and divide those of training and validation among `world` processes.
 
-    Labels follow the classes that weights know, where those are given. `source`: the images, where they are loaded.
-    With `overfit_batches` the first batches of the first epoch are all there is, for training and
+    Labels follow the order of the classes that weights know, if those are given. `source`: the images, if they are
+    loaded already. With `overfit_batches` the first batches of the first epoch are all there is, for training and
     evaluation alike, without augmentation.
     """
     source = source or load(config, expected)
@@ -216,7 +217,7 @@ def build(
 
 
 def _larger(split: Split) -> Split:
-    """The same images, files decoded at a size of which random crops keep the detail."""
+    """The same images, decoded at a size at which random crops keep their detail."""
     if not isinstance(split, ImageFiles) or split.preparation is None:
         return split
     height, width = (round(CROPPED_FROM * side) for side in split.preparation.size)
@@ -231,9 +232,9 @@ def _batches(
     augmentation: Augmentation | None = None,
     changes: list[np.ndarray] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-    """(images, labels, indices) of every batch of indices, the first two on the device.
+    """(images, labels, indices) for every batch of indices, the first two on the device.
 
-    `changes`: what the random changes go by, where it is not the indices.
+    `changes`: the keys of augmentation, if they are not the indices.
     """
     read = _changed(_read(split, batches, config), augmentation, batches if changes is None else changes)
     if device.is_cpu():
@@ -250,7 +251,7 @@ def _changed(
     augmentation: Augmentation | None,
     changes: list[np.ndarray],
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Changes | Program]]:
-    """What `_read` gives, after the user's own change, with what is drawn for each batch."""
+    """The result of `_read`, after the user's own augmentation, with what is drawn for each batch."""
     for drawn, (indices, images, places) in zip(changes, read, strict=True):
         if augmentation is None:
             yield indices, images, places, Changes()
@@ -262,7 +263,7 @@ def _changed(
 def _read(
     split: Split, batches: list[np.ndarray], config: cfg.Data
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(indices, images uint8 [T, H, W, C], their places in it) of every batch of indices."""
+    """(indices, images uint8 [T, H, W, C], their positions in them) for every batch of indices."""
     match split:
         case Images(images=images):
             for indices in batches:
@@ -271,11 +272,11 @@ def _read(
             for indices in batches:
                 yield indices, kept.pictures, indices
         case ImageFiles():
-            # Compiled and loaded before there are several processes.
+            # Compile and load before forking.
             split.resample = resampler()
             count = config.workers if isinstance(config, cfg.Pictures) else 0
             if isinstance(split.cache, OnDisk) and split.cache.has_all(len(split)):
-                # Processes would take longer to start, and to share what they read, than reading takes.
+                # Starting processes and sharing what they read would take longer than reading.
                 for batch, following in zip(_decoded(split, batches), [*batches[1:], np.empty(0)], strict=True):
                     split.cache.announce(following)
                     yield batch
@@ -284,7 +285,7 @@ def _read(
 
 
 def _decoded(split: ImageFiles, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The same, one picture after the other; a batch is valid until the next."""
+    """The same, one image after the other; a batch is valid until the next."""
     pictures = np.empty((max(map(len, batches), default=0), *split.shape), np.uint8)
     for indices in batches:
         for place, index in enumerate(indices):

@@ -1,4 +1,4 @@
-"""Classes are names: the labels of images count them in the order of the weights that the images meet."""
+"""Matching classes by name: labels of the images are renumbered to the order of the weights' classes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .splits import Source
 
 
 class ClassMismatch(Enum):
-    """What happens where images have other classes than weights."""
+    """What to do if images have other classes than weights."""
 
     refused = "refused"
-    """Both must have the same classes."""
+    """Refuse them: both must have the same classes."""
     subset = "subset"
-    """The images need not have all of them."""
+    """Accept images that lack some of the classes."""
     ignored = "ignored"
-    """The images keep their own."""
+    """Ignore the weights' classes: the images keep their own."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ExpectedClasses:
 def match(source: Source, expected: ExpectedClasses) -> Source:
     """The same images, their labels in the order of the weights' classes.
 
-    Errors: DataError naming both lists where the classes are others than `expected.mismatch` allows.
+    Errors: DataError naming both lists if the classes differ by more than `expected.mismatch` allows.
     """
     place, own = {name: label for label, name in enumerate(expected.names)}, set(source.classes)
     foreign = [name for name in source.classes if name not in place]

@@ -56,7 +56,7 @@ def load(config: cfg.Mnist | cfg.FashionMnist) -> Source:
 
 
 def require(config: cfg.Mnist | cfg.FashionMnist, may_download: bool) -> None:
-    """Make sure that all files are there. Errors: DataError."""
+    """Check that all files exist. Errors: DataError."""
     root = Path(config.root)
     missing = [name for name in CHECKSUMS[config.kind] if not (root / name).is_file()]
     official = [

@@ -1,4 +1,4 @@
-"""Parquet: the columns of a list, and pictures that are bytes in a column, as Hugging Face's data sets have them."""
+"""Parquet: the columns of a list, and images stored as bytes in a column, as in Hugging Face's data sets."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 SUFFIXES = (".parquet", ".pq")
-#: Bytes of row groups that a process keeps, and that one may have: a picture is read with all others of its group.
+#: Bytes of row groups that a process caches, and the most that one may have: an image is read with its whole row group.
 KEPT, LARGEST_GROUP = 128 << 20, 1 << 30
-#: Row groups that this process has read, the last ones at the end; by file, its state, column and number.
+#: Row groups that this process has cached, the latest at the end; by file, its state, column and number.
 _groups: OrderedDict[tuple[str, str, str, int], pa.ChunkedArray] = OrderedDict()
 
 
 def pictures(
     path: str, image_column: str, label_column: str, problems: Problems
 ) -> tuple[list[tuple[str, int, int, str]], list[str], int]:
-    """(name, row, length, label) of each picture, names of the classes where the file says them, and 0.
+    """(name, row, length, label) of each image, class names if the file has them, and 0.
 
-    The column of pictures is binary, or has the fields `bytes` and, for names, `path`. Each row group is read once.
-    Errors: DataError for a file or column that cannot be read.
+    The image column is binary, or has the fields `bytes` and, for names, `path`. Each row group is read once. Errors:
+    DataError for a file or column that cannot be read.
     """
     import pyarrow.compute as pc
 
@@ -58,7 +58,7 @@ def pictures(
 
 
 def read(path: str, image_column: str, row: int) -> bytes:
-    """The picture in a row, counted from 0 over all row groups. Errors: DataError, OSError."""
+    """The image in a row, counted from 0 over all row groups. Errors: DataError, OSError."""
     state = "" if storage.is_remote(path) else storage.stamp(path)
     file, field, ends = _shard(path, state, image_column, os.getpid())
     number = int(np.searchsorted(ends, row, side="right"))
@@ -73,14 +73,14 @@ def read(path: str, image_column: str, row: int) -> bytes:
 
 @functools.lru_cache(maxsize=storage.OPEN)
 def _shard(path: str, _state: str, image_column: str, _process: int) -> tuple[pq.ParquetFile, str | None, np.ndarray]:
-    """An open file, the field that its pictures are in, and the row that each of its row groups ends before."""
+    """An open file, the field that contains its images, and the row at which each of its row groups ends."""
     file = _opened(path)
     counts = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
     return file, _fields(file, path, image_column)[0], np.cumsum(counts)
 
 
 def rows(path: str, columns: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """(0, names of the columns), then (number from 1, their texts) of each row; any case will do. Errors: DataError."""
+    """(0, names of the columns), then (number from 1, its texts) of each row; case is ignored. Errors: DataError."""
     file, wanted = _opened(path), {name.lower() for name in columns}
     names = [name for name in file.schema_arrow.names if name.lower() in wanted]
     yield 0, names if wanted == {name.lower() for name in names} else file.schema_arrow.names
@@ -94,13 +94,13 @@ def rows(path: str, columns: list[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _opened(path: str) -> pq.ParquetFile:
-    """A file, whose columns are read on demand. Errors: DataError where it is none, or PyArrow is missing."""
+    """A file, whose columns are read on demand. Errors: DataError if it is not Parquet, or PyArrow is missing."""
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise DataError(f"{path} is read by PyArrow, which is not installed: pip install pyarrow") from error
     with _naming(path):
-        # PyArrow reads a file of this machine at any place, whatever other processes do.
+        # PyArrow reads local files by position, so forked processes do not disturb each other.
         return pq.ParquetFile(storage.opened(path) if storage.is_remote(path) else path, pre_buffer=False)
 
 
@@ -117,7 +117,7 @@ def _naming(path: str) -> Iterator[None]:
 
 
 def _column(file: pq.ParquetFile, path: str, group: int, name: str, field: str | None = None) -> pa.ChunkedArray:
-    """The values that a row group has in a column, or in a field of it. Errors: DataError."""
+    """The values of a column, or of a field of it, in a row group. Errors: DataError."""
     import pyarrow.compute as pc
 
     leaf = name if field is None else f"{name}.{field}"
@@ -135,7 +135,7 @@ def _column(file: pq.ParquetFile, path: str, group: int, name: str, field: str |
 
 
 def _fields(file: pq.ParquetFile, path: str, name: str) -> list[Any]:
-    """`[None]` of a binary column; of one with fields their names, `bytes` first. Errors: DataError for other ones."""
+    """`[None]` for a binary column; for one with fields their names, `bytes` first. Errors: DataError otherwise."""
     import pyarrow as pa
 
     kind = _require(file, path, name, "data.image_column").type
@@ -148,7 +148,7 @@ def _fields(file: pq.ParquetFile, path: str, name: str) -> list[Any]:
 
 
 def _require(file: pq.ParquetFile, path: str, name: str, key: str) -> pa.Field:
-    """A column of a file. Errors: DataError with those that there are."""
+    """Check that a file has a column. Errors: DataError with those that exist."""
     names = file.schema_arrow.names
     if names.count(name) != 1:
         raise DataError(f"{path} has no column '{name}' ({key}).{nearest(name, names)} Columns: {', '.join(names)}.")
@@ -156,7 +156,7 @@ def _require(file: pq.ParquetFile, path: str, name: str, key: str) -> pa.Field:
 
 
 def _texts(column: pa.ChunkedArray, classes: list[str] | None) -> list[str]:
-    """The values of a column as text, numbers of classes by their names; empty where there is none."""
+    """The values of a column as text, class indices as their names; empty for nulls."""
     values = column.to_pylist()
     if classes is None:
         return ["" if value is None else _text(value) for value in values]
@@ -173,7 +173,7 @@ def _text(value: Any) -> str:
 
 
 def _class_names(file: pq.ParquetFile, name: str) -> list[str] | None:
-    """Names of the classes that a column of whole numbers counts, where the file notes them as Hugging Face does."""
+    """Class names of an integer column, if the file's metadata have them as Hugging Face's do."""
     import pyarrow as pa
 
     try:

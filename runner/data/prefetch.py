@@ -1,4 +1,4 @@
-"""Batches on the device before they are asked for."""
+"""Prefetching: batches are on the device before they are needed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-#: Batches that are made and copied while another one is computed.
+#: Batches that are prepared and copied while another one is computed.
 AHEAD = 2
 
 
 class _Stream(paddle.io.IterableDataset):
-    """What a thread of the loader reads. It keeps an error, which the loader would turn into one without a reason."""
+    """The loader's iterable. It keeps an error, which the loader would replace by one without a reason."""
 
     def __init__(self, batches: Iterable[tuple[np.ndarray, ...]]) -> None:
         self.batches = batches
@@ -29,9 +29,9 @@ class _Stream(paddle.io.IterableDataset):
 
 
 def prefetched(batches: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[Tensor, ...]]:
-    """The same arrays as tensors on the device: a thread makes them, Paddle copies them on a stream of its own.
+    """The same arrays as tensors on the device: a thread makes them, Paddle copies them on a separate stream.
 
-    Errors: whatever making them raises, in its turn. Not verified on a GPU.
+    Errors: whatever making a batch raises, in its turn. Not verified on a GPU.
     """
     stream = _Stream(batches)
     loader = paddle.io.DataLoader(
@@ -48,8 +48,8 @@ def prefetched(batches: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[Tens
 def iterated(loader: paddle.io.DataLoader) -> Iterator[Any]:
     """An iterator over a loader whose threads and processes end with the context.
 
-    Paddle 3.3.1 draws their seed from NumPy's global generator, and a resumed epoch would draw it once more; it ends
-    those of an abandoned iterator only when the garbage collector comes by.
+    Paddle 3.3.1 draws their seed from NumPy's global generator, which a resumed epoch would advance once more; and it
+    ends those of an abandoned iterator only when it is garbage-collected.
     """
     random_state = np.random.get_state()
     iterator = iter(loader)

@@ -1,4 +1,4 @@
-"""What earlier checks found out about the pictures of a place, so that a start need not look at them again."""
+"""Remembered results of earlier checks, so that images need not be checked again."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from .facts import FACTS, NOTHING
 from .shards import Members
 from .splits import FilesOnDisk, Pictures
 
-#: What a file begins with; another number where what is kept changes.
+#: The magic number of a file; changes with its layout.
 _MAGIC = b"runner pictures 2\n"
 _DIGEST = 16
-#: A picture's key, then its facts.
+#: An image's key, followed by its facts.
 _RECORD = np.dtype([("key", "u8"), ("check", "u8"), *FACTS.descr])
-#: Pictures of a place, and places, that are remembered.
+#: Most images of a place, and most places, that are remembered.
 MOST_PICTURES, MOST_PLACES = 4_000_000, 64
 
 
 class Memory:
-    """The facts of good pictures by name, size and time of change. A damaged file counts as none.
+    """The facts of good images by name, size and modification time.
 
-    Two processes may have one at once: each replaces the file as a whole, so that it has what one of them knew.
+    A damaged file counts as empty. Two processes may write at once: each replaces the whole file, so that one's results
+    win.
     """
 
     def __init__(self, place: str, max_pixels: int) -> None:
-        """`place`: where the pictures are. What decodes them, and up to which size, is part of what is remembered."""
+        """`place`: where the images are. The decoder, and the largest allowed image, are part of the key."""
         settings = json.dumps([os.path.realpath(place), max_pixels, PIL.__version__])
         self.path: Path | None = None
         # Without a home folder nothing is remembered.
@@ -48,14 +49,14 @@ class Memory:
         self.is_changed = False
 
     def keys(self, pictures: Pictures) -> np.ndarray:
-        """Of each picture numbers that change with name, size and time of change, uint64 [N, 2]; 0 where none is."""
+        """Keys that change with an image's name, size and modification time, uint64 [N, 2]; 0 without a key."""
         keys = b"".join(
             hashlib.blake2b(stamp, digest_size=16).digest() if stamp else bytes(16) for stamp in self._stamps(pictures)
         )
         return np.frombuffer(keys, np.uint64).reshape(-1, 2)
 
     def _stamps(self, pictures: Pictures) -> Iterator[bytes]:
-        """What tells each picture from an earlier one of its name; empty where nothing does."""
+        """What tells each image from an earlier version of it; empty if nothing does."""
         match pictures:
             case FilesOnDisk():
                 stats = pictures.stats()
@@ -72,7 +73,7 @@ class Memory:
                 yield from itertools.repeat(b"", len(pictures))
 
     def recall(self, keys: np.ndarray) -> np.ndarray:
-        """The facts of pictures with these keys, uint64 [N, 2]; of level NOTHING where there are none."""
+        """The facts of images with these keys, uint64 [N, 2]; of level NOTHING if unknown."""
         facts = np.zeros(len(keys), FACTS)
         if len(self.records):
             places = np.searchsorted(self.records["key"], keys[:, 0]) % len(self.records)
@@ -83,7 +84,7 @@ class Memory:
         return facts
 
     def note(self, keys: np.ndarray, facts: np.ndarray, is_new: bool) -> None:
-        """Add the facts of some pictures; `save` writes them, where any were new."""
+        """Add the facts of some images; `save` writes them if any were new."""
         good = (facts["level"] > NOTHING) & keys.any(axis=1)
         records = np.zeros(int(good.sum()), _RECORD)
         records["key"], records["check"] = keys[good].T
@@ -93,10 +94,10 @@ class Memory:
         self.is_changed |= is_new
 
     def save(self) -> None:
-        """Write what was noted, and of other pictures as many as of those; where that is not possible, do without."""
+        """Write what was noted, and at most as many facts of other images; failure to write is ignored."""
         if self.path is None or not self.is_changed:
             return
-        # Another process may have written it since it was read.
+        # Another process may have written it in the meantime.
         before, new = _read(self.path), np.concatenate(self.noted)
         others = before[~np.isin(before["key"], new["key"])][: len(new) + 10_000]
         records = np.concatenate([new, others])[:MOST_PICTURES]
@@ -120,7 +121,7 @@ def _digest(content: bytes) -> bytes:
 
 
 def _read(path: Path | None) -> np.ndarray:
-    """The records of a file, in the order of their keys; none where it is missing, damaged or too large."""
+    """The records of a file, sorted by key; empty if it is missing, damaged or too large."""
     nothing = np.zeros(0, _RECORD)
     most = len(_MAGIC) + _DIGEST + MOST_PICTURES * _RECORD.itemsize
     with contextlib.suppress(OSError):
@@ -135,7 +136,7 @@ def _read(path: Path | None) -> np.ndarray:
 
 
 def _remove_oldest(folder: Path) -> None:
-    """Keep the places that were checked last."""
+    """Keep the most recently checked places."""
     paths = sorted(folder.glob("*.bin"), key=lambda path: path.stat().st_mtime)
     for path in paths[:-MOST_PLACES]:
         files.remove_file(path)

@@ -1,4 +1,4 @@
-"""Which images a batch holds."""
+"""Samplers: which images an epoch contains, in which order, and how they are batched."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def order(sampler: cfg.Sampler, seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
-    """Which images an epoch has, in their order: int64 [N], a pure function of seed, epoch and labels, int64 [N].
+    """The images of an epoch in order: int64 [N], a pure function of seed, epoch and labels, int64 [N].
 
-    Where classes are drawn, the images of one follow each other over the epochs as if it was shuffled again and again:
-    at any time each of them was seen equally often, or once more.
+    If classes are balanced, the images of a class cycle through permutations across epochs: at any time each of them
+    was seen equally often, or once more.
     """
     if sampler is cfg.Sampler.shuffle:
         return epoch_order(seed, epoch, len(labels))
     counts = np.bincount(labels)
-    # Of small numbers NumPy sorts by their digits, in a sixth of the time.
+    # NumPy uses radix sort for small integer types, which takes a sixth of the time.
     by_class = np.argsort(labels.astype(np.min_scalar_type(len(counts) - 1)), kind="stable")
     chosen = by_class[_stretches(seed, counts, epoch * (quotas := quotas_of(sampler, counts)), quotas)]
     return chosen[epoch_order(seed, epoch, len(chosen))]
 
 
 def quotas_of(sampler: cfg.Sampler, counts: np.ndarray) -> np.ndarray:
-    """How many images of each class an epoch has, int64 [K], of `counts` that there are; as many in all.
+    """How many images of each class an epoch has, int64 [K], given `counts`; the total is unchanged.
 
-    Images that cannot be divided go to the classes with the largest remainders.
+    Rounding gives the remaining images to the classes with the largest remainders.
     """
     match sampler:
         case _ if sampler is cfg.Sampler.shuffle or not counts.sum():
@@ -49,12 +49,12 @@ def quotas_of(sampler: cfg.Sampler, counts: np.ndarray) -> np.ndarray:
 
 
 def copies(chosen: np.ndarray, size: int) -> np.ndarray:
-    """What random changes of an epoch's images go by, int64 [N]: other ones for each copy of an image, of `size`.
+    """The augmentation keys of an epoch's images, int64 [N], so that repetitions of an image are augmented differently.
 
-    The first copy has its own changes, the next one those of the image behind it.
+    The first occurrence uses its own index, the next one the index after it, modulo `size`.
     """
     ranks = np.arange(len(chosen))
-    # As a stable `argsort`, in half of the time.
+    # Equals a stable `argsort`, in half of the time.
     order = np.sort(chosen * len(chosen) + ranks) % max(1, len(chosen))
     is_first = np.diff(chosen[order], prepend=-1) != 0
     number = np.empty_like(chosen)
@@ -63,10 +63,10 @@ def copies(chosen: np.ndarray, size: int) -> np.ndarray:
 
 
 def _stretches(seed: int, counts: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Part of an endless sequence of permutations of each class's images, all int64 [K]; returns int64 [Σ lengths].
+    """A stretch of each class's endless sequence of permutations, all int64 [K]; returns int64 [Σ lengths].
 
-    What it counts are images in the order of their classes. A permutation is that of random numbers when they are
-    sorted, which are a function of seed, class, permutation and place.
+    The result indexes images sorted by class. A permutation sorts random numbers that are a function of seed, class,
+    permutation and position.
     """
     classes = np.flatnonzero(lengths)
     counts, begins, lengths, ends = counts[classes], begins[classes], lengths[classes], counts.cumsum()[classes]
@@ -75,14 +75,14 @@ def _stretches(seed: int, counts: np.ndarray, begins: np.ndarray, lengths: np.nd
     rows, places = _runs(counts[owners])
     streams = stream(seed % 2**64, int(Purpose.sampler), classes[owners], first[owners] + numbers)
     keys = bits(np.repeat(streams, counts[owners]), places)
-    # One number has the permutation, the random bits that are left beside it, and the place in it. So no two are
-    # equal, which versions of NumPy might sort in different ways.
+    # Each key has the permutation, then random bits, then the position: all keys differ, so the order does not depend
+    # on how a NumPy version sorts equal ones.
     above, below = (np.uint64(max(1, int(most).bit_length())) for most in (len(owners), counts.max()))
     keys = keys >> above >> below << below
     keys |= rows.astype(np.uint64) << (np.uint64(64) - above)
     keys |= places.astype(np.uint64)
     keys.sort()
-    # Whole permutations were sorted, of which the first and the last may be seen in part.
+    # Whole permutations were sorted; cut the stretch out of the first and the last one.
     whole = (last - first + 1) * counts
     _, places = _runs(lengths)
     keys = keys[np.repeat(whole.cumsum() - whole + begins - first * counts, lengths) + places]
@@ -90,7 +90,7 @@ def _stretches(seed: int, counts: np.ndarray, begins: np.ndarray, lengths: np.nd
 
 
 def _runs(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of runs that follow each other, int64 [R], which one each element belongs to, and its place in it."""
+    """For consecutive runs of lengths int64 [R]: which run each element belongs to, and its position in it."""
     owners = np.repeat(np.arange(len(lengths)), lengths)
     return owners, np.arange(len(owners)) - np.repeat(lengths.cumsum() - lengths, lengths)
 
@@ -98,8 +98,8 @@ def _runs(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def batch_bounds(size: int, batch_size: int, world: int) -> list[tuple[int, int]]:
     """(begin, end) of every global batch of an epoch of `size` images: ⌈size / batch_size⌉ for any number of processes.
 
-    The last batch may be smaller. Where it would have fewer images than there are processes it takes the missing ones
-    from the batches before. Errors: ConfigError where there are too few images for that.
+    The last batch may be smaller; if it would have fewer images than there are processes, it takes the missing ones
+    from the batches before. Errors: ConfigError if there are too few images for that.
     """
     if not size:
         return []

@@ -1,4 +1,4 @@
-"""What is in a shard and where: found out once, and kept in the user's cache folder until the shard changes."""
+"""The index of a shard: built once, and kept in the user's cache folder until the shard changes."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from . import archive, parquet, storage
 from .classes import Problems
 from .names import Names
 
-#: Changes when an index of before would be wrong or unreadable.
+#: The layout version; changes when an older index would be wrong or unreadable.
 VERSION = 2
 
-#: Of an index: what is strings, and what is numbers.
+#: Fields of an index that are strings, and those that are numbers.
 NAMES, NUMBERS = ("names", "texts", "classes"), ("places", "lengths", "labels", "hidden")
-#: Name, place, length and label of a picture.
+#: Name, offset or row, length and label of an image.
 Picture = tuple[str, int, int, str]
 
 
 @dataclass
 class Index:
-    """The pictures of one shard."""
+    """The images of one shard."""
 
     names: Names
-    """Of each picture, [N]: its path in the archive, or what the column says."""
+    """Name of each image, [N]: its path in the archive, or the value of the column."""
     texts: Names
-    """The labels that there are: names or numbers of classes; of several all of them, with `BETWEEN` between."""
+    """Distinct labels: names or numbers of classes; several labels are joined with `BETWEEN`."""
     classes: Names
-    """Names of the classes where the shard itself says them, else none."""
+    """Class names if the shard itself has them, else none."""
     places: np.ndarray
-    """int64 [N]: byte in the archive where each begins; of Parquet its row."""
+    """int64 [N]: byte offset of each image in the archive; Parquet: its row."""
     lengths: np.ndarray
     """int64 [N]: bytes of each."""
     labels: np.ndarray
-    """int64 [N]: place of each label in `texts`."""
+    """int64 [N]: index of each label in `texts`."""
     hidden: np.ndarray
-    """int64 [1]: how many hidden or system names were left out."""
+    """int64 [1]: how many hidden or system files were skipped."""
 
     @classmethod
     def of(cls, pictures: Sequence[Picture], classes: Iterable[str], hidden: int) -> Index:
-        """An index of (name, place, length, label) of each picture."""
+        """An index from (name, place, length, label) of each image."""
         names, places, lengths, labels = zip(*pictures, strict=True) if pictures else ((), (), (), ())
         texts = dict.fromkeys(labels)
         numbers = {text: number for number, text in enumerate(texts)}
@@ -68,7 +68,7 @@ class Index:
 
 
 def load(path: str, image_column: str, label_column: str, problems: Problems) -> Index:
-    """The index of a shard, from the cache where it is still true. What is wrong in it is added to the problems.
+    """The index of a shard, from the cache if that is still valid. Its problems are added to `problems`.
 
     Errors: DataError for a shard that cannot be read.
     """
@@ -88,7 +88,7 @@ def load(path: str, image_column: str, label_column: str, problems: Problems) ->
 
 
 def _stored(identity: str, state: str) -> Index | None:
-    """What `_store` wrote; None where there is none, it is of another state of the shard, or it is damaged."""
+    """What `_store` wrote; None if it does not exist, is outdated, or is damaged."""
     try:
         with np.load(_place(identity), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -96,14 +96,14 @@ def _stored(identity: str, state: str) -> Index | None:
         index = Index(names, texts, classes, *(arrays[name] for name in NUMBERS))
         proof = bytes(arrays["proof"]).decode()
     except Exception:
-        # A damaged archive ends in many kinds of errors; the index is made again.
+        # A damaged file raises many types of errors; the index is built again.
         return None
     return index if proof == _proof(state, index) else None
 
 
 def _store(identity: str, state: str, index: Index) -> None:
     proof = np.frombuffer(_proof(state, index).encode(), np.uint8)
-    # Without a cache the shard is read through once more next time.
+    # Without a cache the shard is simply indexed again next time.
     with contextlib.suppress(OSError, ForeignPath):
         place = _place(identity)
         os.makedirs(place.parent, exist_ok=True)
@@ -116,5 +116,5 @@ def _place(identity: str) -> Path:
 
 
 def _proof(state: str, index: Index) -> str:
-    """Digits that change when the shard or any array does."""
+    """A digest of the shard's state and all arrays."""
     return digest_of([state, *index.arrays().values()])

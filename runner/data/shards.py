@@ -1,4 +1,4 @@
-"""Pictures in shards, tar archives or Parquet files, each of which is read at the place where it is."""
+"""Data sets in shards, tar archives or Parquet files, whose images are read in place."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ SUFFIXES = archive.SUFFIXES + parquet.SUFFIXES
 
 @dataclass
 class Members:
-    """Pictures in shards; processes that read them share nothing but the files."""
+    """Images in shards; processes that read them share nothing but the files."""
 
     shards: list[str]
     """Paths of the shards, or their URLs."""
     image_column: str
-    """Of Parquet: the column that has the pictures."""
+    """Parquet: the column that has the images."""
     numbers: np.ndarray
-    """int32 [N]: which shard each picture is in."""
+    """int32 [N]: the shard that each image is in."""
     places: np.ndarray
-    """int64 [N]: byte of the archive that each begins at; of Parquet its row."""
+    """int64 [N]: byte offset of each image in the archive; Parquet: its row."""
     lengths: np.ndarray
     """int64 [N]: bytes of each."""
     names: Names
-    """Of each in its shard."""
+    """Name of each in its shard."""
     titles: list[str]
-    """What messages call the shards: their paths below the folder that they share."""
+    """The shards' names in messages: paths below the folder that they share."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def select(self, indices: np.ndarray) -> Members:
-        """The pictures at these places."""
+        """The images at these indices."""
         columns = {name: getattr(self, name)[indices] for name in ("numbers", "places", "lengths")}
         return replace(self, **columns, names=self.names.select(indices))
 
@@ -54,14 +54,14 @@ class Members:
         return f"{self.titles[self.numbers[index]]}/{self.names[index]}"
 
     def read(self, index: int) -> bytes:
-        """The content of a picture. Errors: OSError, DataError."""
+        """The content of an image. Errors: OSError, DataError."""
         path, place = self.shards[self.numbers[index]], int(self.places[index])
         if path.lower().endswith(parquet.SUFFIXES):
             return parquet.read(path, self.image_column, place)
         return storage.read(path, place, int(self.lengths[index]))
 
     def ends(self, index: int, size: int) -> tuple[bytes, bytes] | None:
-        """So many of the first and of the last bytes of a picture; None where that takes as long as reading it all.
+        """The first and last `size` bytes of an image; None if that takes as long as reading it all.
 
         Errors: OSError, DataError.
         """
@@ -72,21 +72,20 @@ class Members:
         return storage.read(path, place, size), storage.read(path, place + length - size, size)
 
     def sizes(self) -> np.ndarray:
-        """Bytes of each picture, int64 [N]."""
+        """Bytes of each image, int64 [N]."""
         return self.lengths
 
     def state(self) -> str:
-        """What changes when one of the pictures does: of their places, sizes and shards."""
+        """A digest of the images' places, sizes and shards."""
         shards = " ".join([*map(storage.stamp, self.shards), *self.shards, self.image_column])
         return digest_of([shards, self.numbers, self.places, self.lengths])
 
 
 def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
-    """The pictures of all shards of `data.train`, `val` and `test`; archives by the text of the names in them.
+    """The images of all shards of `data.train`, `val` and `test`; those of archives sorted by name.
 
-    `trained_classes` as in `classes.numbers`.
-    Errors: DataError for shards that are missing or damaged, and for samples without a picture, or a label that is a
-    class, all at once.
+    `trained_classes` as in `classes.numbers`. Errors: DataError for shards that are missing or damaged, and for samples
+    without an image or a valid label, all at once.
     """
     problems = Problems()
     patterns = _patterns(config)
@@ -114,7 +113,7 @@ def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
 
 
 def refuse_missing(config: cfg.Shards) -> None:
-    """Refuse shards that are not there, as far as they are on this machine. Errors: DataError."""
+    """Refuse missing shards, as far as they are on this machine. Errors: DataError."""
     for pattern in _patterns(config).values():
         if not storage.is_remote(config.root or pattern) and not storage.is_remote(pattern):
             for path in storage.find(pattern, config.root, SUFFIXES):
@@ -128,7 +127,7 @@ def _patterns(config: cfg.Shards) -> dict[str, str]:
 
 
 def _refuse_shared(patterns: dict[str, str], shards: dict[str, list[str]]) -> None:
-    """Errors: DataError for shards of the training images that another split's pattern names too, as `*.tar` does."""
+    """Errors: DataError for shards that the patterns of `train` and of another split both match, as `*.tar` does."""
     for split, paths in shards.items():
         shared = sorted(set(paths) & set(shards["train"]))
         if shared and patterns[split] != patterns["train"]:
@@ -151,7 +150,7 @@ def _classes(
 
 
 def _each(text: str) -> list[str]:
-    """The labels of a picture."""
+    """The labels of an image."""
     return [label for label in text.split(BETWEEN) if label]
 
 
@@ -167,9 +166,9 @@ def _refuse_several(indices: dict[str, list[Index]]) -> None:
 def _labels(
     path: str, part: Index, places: dict[str, int], problems: Problems, several: int | None = None
 ) -> np.ndarray:
-    """Numbers of the classes of a shard's pictures, int64 [N]; labels that are no class are added to the problems.
+    """Class indices of a shard's images, int64 [N]; labels that are no class are added to the problems.
 
-    Of `several` classes, which a picture may have many of: uint8 [N, several].
+    With `several`, the number of classes, images are multi-label: uint8 [N, several].
     """
     texts = list(part.texts)
     for number, text in enumerate(texts):
@@ -192,10 +191,10 @@ def _below_what_they_share(paths: list[str]) -> list[str]:
 
 
 def _split(shards: list[str], parts: list[Index], labels: np.ndarray, image_column: str) -> ImageFiles:
-    """All pictures of some shards.
+    """All images of some shards.
 
-    Those of archives are in the order of their names, as they are in folders and lists, so that training is the same.
-    Those of Parquet stay as they are stored, since reading one reads its neighbours.
+    Those of archives are sorted by name, as in folders and lists, so that training is the same. Those of Parquet keep
+    their order, since reading one reads its neighbours.
     """
     names = Names.of(name for part in parts for name in part.names)
     if not len(names):

@@ -1,4 +1,4 @@
-"""The one place where a config becomes a checked set of images with its three splits."""
+"""Loading the data set that a config chooses: checked, limited and with its splits."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .splits import ImageFiles, Source, Split
 
 
 def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool = True) -> Source:
-    """The images that the config chooses, limited and with a validation split where it asks for one.
+    """The images that the config chooses, limited and with a validation split if it asks for one.
 
-    Labels follow the order of the classes that weights know, where those are given; where images need not have all of
-    them, none need be for training. Unless they are to `divide`, a set that has no splits is `test`. Errors: DataError
-    for anything missing, damaged or mislabelled, and for other classes.
+    Labels follow the order of the classes that weights know, if those are given; if images may lack some of them, there
+    need not be training images. With `divide` false, a set without splits is returned as `test`. Errors: DataError for
+    anything missing, damaged or mislabelled, and for other classes.
     """
     trained_classes = expected.names if expected and expected.mismatch is ClassMismatch.subset else []
     source = _read(config, trained_classes)
@@ -36,7 +36,7 @@ def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool
         _fit(source, name, split, config)
     if expected:
         source = matching.match(source, expected)
-    # Once labels have their order, which the division follows: the same for training and for what comes later.
+    # After labels have their final order, on which the split depends: it is then the same in training and later.
     if not divide and source.is_undivided:
         source = replace(source, test=source.train, train=source.train.select(np.zeros(0, np.int64)))
     elif divide and isinstance(config, cfg.Pictures) and not (trained_classes and source.test is not None):
@@ -54,9 +54,9 @@ def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool
 
 
 def refuse_missing(config: cfg.Data, trained_classes: Sequence[str] = ()) -> None:
-    """Refuse a set of which a look at folders and names shows that `load` would refuse it.
+    """Refuse a set if folders and file names already show that `load` would refuse it.
 
-    `trained_classes` are the classes of networks that are only measured. Errors: DataError.
+    `trained_classes` are the classes of networks that are only evaluated. Errors: DataError.
     """
     match config:
         case cfg.ImageFolder():
@@ -96,7 +96,7 @@ def _read(config: cfg.Data, trained_classes: Sequence[str]) -> Source:
 
 
 def preparation(config: cfg.Data) -> Preparation:
-    """How pictures become what the config gives the network."""
+    """How images are preprocessed into the network's input."""
     (height, width), (red, green, blue) = config.size, config.background
     return Preparation(
         height, width, config.channels, config.resize.value, config.crop_ratio, (red, green, blue), config.max_pixels
@@ -108,7 +108,7 @@ def _limited(split: Split, limit: int) -> Split:
 
 
 def _with_many(source: Source) -> Source:
-    """The same set, one label an image as one of many: uint8 [N, K]."""
+    """The same set with single labels as multi-labels: uint8 [N, K]."""
     several = replace(source)
     for name, split in source.splits.items():
         if split.labels.ndim == 1 and split.labels.dtype == np.int64:
@@ -120,7 +120,7 @@ def _with_many(source: Source) -> Source:
 
 
 def _check(source: Source, name: str, split: Split, many: bool) -> None:
-    """Refuse what a network would choke on, naming the first thing that is wrong."""
+    """Refuse labels that would fail later, naming the first problem."""
     where = f"The {name} split of '{source.name}'"
     if len(split) == 0:
         raise DataError(f"{where} has no images.")

@@ -1,4 +1,4 @@
-"""Labelled splits, in memory or on disk."""
+"""Labelled splits: arrays in memory, or encoded images."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .names import Names
 
 @dataclass
 class Images:
-    """A split in memory."""
+    """A split whose images are in memory."""
 
     images: np.ndarray
     """uint8 [N, H, W, C]."""
     labels: np.ndarray
-    """int64 [N], or many labels: uint8 [N, K] of 0 and 1."""
+    """int64 [N], or multi-label: uint8 [N, K] of 0 and 1."""
     groups: np.ndarray | None = None
-    """int64 [N]: images with one number are not parted when some are held out, as those of one patient."""
+    """int64 [N]: images of one group (such as a patient) stay together when some are held out."""
 
     def __post_init__(self) -> None:
         self.images = np.ascontiguousarray(self.images)
@@ -36,83 +36,83 @@ class Images:
         return len(self.labels)
 
     def select(self, indices: np.ndarray) -> Images:
-        """The images at these places."""
+        """The images at these indices."""
         return Images(self.images[indices], self.labels[indices], _selected(self.groups, indices))
 
     def name(self, index: int) -> str:
-        """What messages and reports call an image."""
+        """The name of an image in messages and reports."""
         return f"image {index}"
 
 
 class Cache(Protocol):
-    """Where decoded pictures, uint8 [H, W, C], are kept."""
+    """A cache of decoded images, uint8 [H, W, C]."""
 
     def read(self, index: int) -> np.ndarray | None:
-        """A picture where it is kept."""
+        """The image, if it is cached."""
 
     def write(self, index: int, picture: np.ndarray) -> None:
-        """Keep a picture, where there is room."""
+        """Cache an image, if there is room."""
 
 
 class Pictures(Protocol):
-    """Encoded pictures that are read one by one."""
+    """Encoded images that are read one by one."""
 
     def __len__(self) -> int: ...
 
     def select(self, indices: np.ndarray) -> Pictures:
-        """The pictures at these places."""
+        """The images at these indices."""
 
     def name(self, index: int) -> str:
-        """What messages and reports call a picture."""
+        """The name of an image in messages and reports."""
 
     def read(self, index: int) -> str | bytes:
-        """The path of a picture's file, or the content of one. Errors: OSError, DataError."""
+        """The path of an image's file, or its content. Errors: OSError, DataError."""
 
     def sizes(self) -> np.ndarray:
-        """Bytes of each picture, int64 [N]; -1 where there is none to be found."""
+        """Bytes of each image, int64 [N]; -1 if it does not exist."""
 
     def state(self) -> str:
-        """What changes when one of the pictures does: of their names, sizes and times."""
+        """A digest of the images' names, sizes and modification times."""
 
 
 @dataclass
 class FilesOnDisk:
-    """Pictures in files of their own."""
+    """Images in files of their own."""
 
     root: str
     """Folder that the names are relative to."""
     names: Names
     known_stats: np.ndarray | None = field(default=None, repr=False, compare=False)
-    """What `stats` has found out."""
+    """The cached result of `stats`."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def select(self, indices: np.ndarray) -> FilesOnDisk:
-        """The pictures at these places."""
+        """The images at these indices."""
         known_stats = None if self.known_stats is None else self.known_stats[indices]
         return replace(self, names=self.names.select(indices), known_stats=known_stats)
 
     def name(self, index: int) -> str:
-        """The path of a picture relative to the root."""
+        """The path of an image relative to the root."""
         return self.names[index]
 
     def read(self, index: int) -> str:
-        """The path of a picture."""
+        """The path of an image."""
         return os.path.join(self.root, self.names[index])
 
     def sizes(self) -> np.ndarray:
-        """Bytes of each file, int64 [N]; -1 where there is none to be found."""
+        """Bytes of each file, int64 [N]; -1 if it does not exist."""
         return self.stats()[:, 0]
 
     def state(self) -> str:
-        """What changes when one of the pictures does: of their names, sizes and times."""
+        """A digest of the images' names, sizes and modification times."""
         return digest_of([self.names.text, self.names.ends, self.stats()])
 
     def stats(self) -> np.ndarray:
-        """Size in bytes and time of change in nanoseconds of each file, int64 [N, 2]; -1 where there is none.
+        """Size in bytes and modification time in nanoseconds of each file, int64 [N, 2]; -1 for missing files.
 
-        The files are asked once, however many there are: what is selected of them later is known.
+        The files are queried once; selections made later reuse the result.
         """
         if self.known_stats is None:
             numbers = itertools.chain.from_iterable(map(_size_and_time, self.paths()))
@@ -120,7 +120,7 @@ class FilesOnDisk:
         return self.known_stats
 
     def paths(self, indices: np.ndarray | slice = slice(None)) -> Iterator[bytes]:
-        """The paths of all files, or of those at these places."""
+        """The paths of all files, or of those at these indices."""
         root = os.fsencode(os.path.join(self.root, ""))
         return (name if name.startswith(b"/") else root + name for name in self.names.encoded(indices))
 
@@ -135,19 +135,19 @@ def _size_and_time(path: bytes) -> tuple[int, int]:
 
 @dataclass
 class ImageFiles:
-    """A split of encoded pictures, decoded when a batch is read. A list of paths will do for `pictures`."""
+    """A split of encoded images, decoded when a batch is read. `pictures` may also be a list of paths."""
 
     pictures: Pictures | Sequence[str | Path]
     labels: np.ndarray
-    """int64 [N], or many labels: uint8 [N, K] of 0 and 1."""
+    """int64 [N], or multi-label: uint8 [N, K] of 0 and 1."""
     preparation: Preparation | None = None
-    """How a picture becomes what the network is given; the config says it."""
+    """How an image is preprocessed into the network's input; set from the config."""
     cache: Cache | None = None
-    """Where decoded pictures are kept."""
+    """Cache of decoded images."""
     resample: Resample = resample
-    """What scales pictures; another implementation has the same result."""
+    """The function that resizes images; every implementation gives the same result."""
     groups: np.ndarray | None = None
-    """int64 [N]: images with one number are not parted when some are held out, as those of one patient."""
+    """int64 [N]: images of one group (such as a patient) stay together when some are held out."""
 
     def __post_init__(self) -> None:
         if isinstance(self.pictures, Sequence):
@@ -157,29 +157,29 @@ class ImageFiles:
         return len(self.labels)
 
     def select(self, indices: np.ndarray) -> ImageFiles:
-        """The pictures at these places."""
+        """The images at these indices."""
         groups = _selected(self.groups, indices)
         return replace(
             self, pictures=self.encoded.select(indices), labels=self.labels[indices], groups=groups, cache=None
         )
 
     def name(self, index: int) -> str:
-        """What messages and reports call a picture."""
+        """The name of an image in messages and reports."""
         return self.encoded.name(index)
 
     def names(self) -> Iterator[str]:
-        """The names of all pictures."""
+        """The names of all images."""
         pictures = self.encoded
         return iter(pictures.names) if isinstance(pictures, FilesOnDisk) else map(pictures.name, range(len(pictures)))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """[H, W, C] of a decoded picture."""
+        """[H, W, C] of a decoded image."""
         assert self.preparation is not None, "sources.load sets it"
         return *self.preparation.size, self.preparation.channels
 
     def decode(self, index: int) -> np.ndarray:
-        """One picture: uint8 [H, W, C]. Errors: DataError naming it."""
+        """One image: uint8 [H, W, C]. Errors: DataError naming it."""
         picture = self.cache.read(index) if self.cache else None
         if picture is None:
             picture = self._decode(index)
@@ -197,16 +197,16 @@ class ImageFiles:
             raise DataError(f"{self.name(index)} cannot be read: {error.strerror or error}.") from error
 
     def sizes(self) -> np.ndarray:
-        """Bytes of each picture, int64 [N]; -1 where there is none to be found."""
+        """Bytes of each image, int64 [N]; -1 if it does not exist."""
         return self.encoded.sizes()
 
     def state(self) -> str:
-        """What changes when one of the pictures does: of their names, sizes and times."""
+        """A digest of the images' names, sizes and modification times."""
         return self.encoded.state()
 
     @property
     def encoded(self) -> Pictures:
-        """What the pictures are read from."""
+        """The source of the encoded images."""
         assert not isinstance(self.pictures, Sequence), "made into pictures above"
         return self.pictures
 
@@ -219,28 +219,28 @@ def _selected(groups: np.ndarray | None, indices: np.ndarray) -> np.ndarray | No
 
 
 def picture(split: Split, index: int) -> np.ndarray:
-    """An image of a split as the network is given it, without changes: uint8 [H, W, C]. Errors: DataError naming it."""
+    """A preprocessed image of a split without augmentation: uint8 [H, W, C]. Errors: DataError naming it."""
     return split.images[index] if isinstance(split, Images) else split.decode(index)
 
 
 @dataclass
 class Source:
-    """A labelled set of images."""
+    """A labelled data set."""
 
     name: str
     classes: list[str]
     """Names of the classes; a label is an index into them."""
     train: Split
-    """Without images where there are only some to measure."""
+    """Empty if there are only images to evaluate on."""
     test: Split | None = None
     val: Split | None = None
     skipped: dict[str, int] = field(default_factory=dict)
-    """Why names were left out → how many."""
+    """Why files were skipped → how many."""
     is_undivided: bool = False
-    """Whether nobody has said which images are for what: a test split is held out then."""
+    """Whether the set has no splits of its own: a test split is then held out."""
 
     @property
     def splits(self) -> dict[str, Split]:
-        """`train`, `val` and `test`, those that there are."""
+        """Those of `train`, `val` and `test` that exist."""
         every = {"train": self.train if len(self.train) else None, "val": self.val, "test": self.test}
         return {name: split for name, split in every.items() if split is not None}

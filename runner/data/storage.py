@@ -1,4 +1,4 @@
-"""Files that shards are in: on this machine, or wherever fsspec reaches."""
+"""Access to shards: local files, or anything that fsspec reaches."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from typing import IO, Any
 
 from ..errors import DataError
 
-#: Shards that a process has open; how often and after how many seconds a read from elsewhere is tried again.
+#: Shards that a process keeps open; retries of a remote read, and the seconds before each.
 OPEN, PAUSES = 64, (0.5, 2.0, 8.0)
-#: What tells that a file elsewhere has changed, as its kind of storage calls it.
+#: Attributes that change with a remote file, by the names that kinds of storage give them.
 STAMPS = ("etag", "last-modified", "lastmodified", "mtime", "updated", "generation", "content-md5", "created")
-#: `{000..127}`, as WebDataset's users name many shards.
+#: `{000..127}`, as users of WebDataset name many shards.
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is a URL of something that is not a file here."""
+    """Whether a path is the URL of a remote file."""
     return "://" in path
 
 
 def find(pattern: str, root: str | None, suffixes: tuple[str, ...]) -> list[str]:
-    """The shards that a path, a folder, a glob or a range `{000..127}` names, below `root` unless it says otherwise.
+    """The shards that a path, a folder, a glob or a range `{000..127}` names, relative to `root`.
 
-    Errors: DataError where there is none.
+    Errors: DataError if there is none.
     """
     if root and not is_remote(pattern):
         pattern = f"{root.rstrip('/')}/{pattern}" if is_remote(root) else os.path.join(root, pattern)
@@ -61,14 +61,14 @@ def _matches(pattern: str, suffixes: tuple[str, ...]) -> list[str]:
             return [system.unstrip_protocol(path) for path in sorted(system.glob(inner))]
     if os.path.isdir(pattern):
         return sorted(path for path in glob.glob(f"{glob.escape(pattern)}/*") if path.lower().endswith(suffixes))
-    # One that is missing of a range is an error: others would not be missed.
+    # A missing shard of a range is an error; with a glob it would go unnoticed.
     if os.path.exists(pattern) or not glob.has_magic(pattern):
         return [pattern]
     return sorted(glob.glob(pattern))
 
 
 def stamp(path: str) -> str:
-    """What changes when a file does: its size and when it was written. Errors: DataError where there is none."""
+    """What changes when a file does: its size and modification time. Errors: DataError for a missing file."""
     with reaching(path):
         if not is_remote(path):
             status = os.stat(path)
@@ -88,12 +88,12 @@ def opened(path: str) -> IO[bytes]:
 
 
 def read(path: str, offset: int, length: int) -> bytes:
-    """Bytes of a shard, which other threads and processes may read as well. Errors: OSError, DataError."""
+    """Bytes of a shard; safe for several threads and processes. Errors: OSError, DataError."""
     if is_remote(path):
         content = _fetched(path, offset, length)
     else:
         status = os.stat(path)
-        # Kept until it was read: of two threads that open a shard at once, only one has its stream in the cache.
+        # Hold a reference while reading: if two threads open a shard at once, only one's stream stays in the cache.
         stream = _descriptor(path, status.st_ino, status.st_mtime_ns)
         content = os.pread(stream.fileno(), length, offset)
     if len(content) != length:
@@ -123,7 +123,7 @@ def _fetched(path: str, offset: int, length: int) -> bytes:
 
 
 def _system(path: str) -> tuple[Any, str]:
-    """The file system of a URL and the path in it; each process has one of its own, which fsspec sees to."""
+    """The file system of a URL and the path in it; fsspec gives each process its own."""
     try:
         import fsspec
     except ImportError as error:
@@ -133,7 +133,7 @@ def _system(path: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def reaching(path: str) -> Iterator[None]:
-    """Errors: DataError with the name of the shard for one that cannot be read, wherever it is."""
+    """Within the context errors of reading a shard become DataError with its name, whatever its storage."""
     try:
         yield
     except DataError:

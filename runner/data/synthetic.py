@@ -1,4 +1,4 @@
-"""Images made from a seed: a smooth random pattern for each class, and noise."""
+"""Synthetic images: a smooth random pattern for each class, plus noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .splits import Images, Source
 
 
 def load(config: cfg.Synthetic) -> Source:
-    """As many images as the config says, their labels in turn; the same for the same `split_seed`."""
+    """As many images as the config says, classes in turn; a function of `split_seed`."""
     generator = np.random.default_rng(config.split_seed)
     coarse = generator.integers(0, 256, (config.classes, 4, 4, config.channels), dtype=np.uint8)
     patterns = resize_all(coarse, config.size)

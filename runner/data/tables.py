@@ -1,4 +1,4 @@
-"""Reading lists of pictures: which path, label and split each line has, and which lines have none."""
+"""Parsing lists of images: the path, label and split of each line, and which lines are invalid."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from ..images import is_picture
 from . import parquet
 from .classes import BETWEEN, BLANKS, Problems, read_names
 
-#: What a column of zeros and ones may have.
+#: Values that a column of zeros and ones may have.
 FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
-#: 0 or 1 for each class, as PaddleClas' lists with several labels have them.
+#: 0 or 1 for each class, as in PaddleClas' multi-label lists.
 VECTOR = re.compile(r"[01](,[01])+")
 
 
-#: Ends of lines: of Unix, Windows, and old spreadsheets.
+#: Line endings of Unix, Windows and old spreadsheets.
 LINES = re.compile(r"\r\n|\r|\n")
-#: A field in quotes, which are doubled within it; one with blanks behind it.
+#: A quoted field, with doubled quotes inside; one followed by blanks.
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
 BEHIND = re.compile(rf"({QUOTED.pattern}) +(?=[,;\t\r\n]|\Z)")
 
 
 @dataclass
 class Rows:
-    """What a list says, one entry a picture."""
+    """The contents of a list, one entry an image."""
 
     source: str
     """Path of the list."""
     paths: list[str] = field(default_factory=list)
-    """Of pictures, as the list has them."""
+    """Paths of the images, as they are written in the list."""
     labels: list[str] = field(default_factory=list)
-    """Name or number of the class; of several all of them, with `BETWEEN` between."""
+    """Name or number of the class; several labels are joined with `BETWEEN`."""
     splits: list[str] = field(default_factory=list)
-    """What the column of splits says; empty without one."""
+    """Values of the split column; empty without one."""
     groups: list[str] = field(default_factory=list)
-    """What the column of groups says; empty without one."""
+    """Values of the group column; empty without one."""
     lines: list[int] = field(default_factory=list)
-    """Numbers of the lines in the list, from 1; of Parquet numbers of rows."""
+    """Line number of each entry, from 1; Parquet: row number."""
     several: bool = False
-    """Whether pictures may have several labels."""
+    """Whether images may have several labels."""
     names: list[str] | None = None
-    """Names of the classes where the list itself says them."""
+    """Class names if the list itself has them."""
 
     def where(self, place: int) -> str:
         """The file and line of an entry."""
@@ -61,7 +61,7 @@ class Rows:
         return [label for label in text.split(BETWEEN) if label] if self.several else [text]
 
     def select(self, places: np.ndarray) -> Rows:
-        """The entries at these places."""
+        """The entries at these indices."""
         part = replace(self)
         for name in ("paths", "labels", "splits", "groups", "lines"):
             values = getattr(self, name)
@@ -70,7 +70,7 @@ class Rows:
 
 
 def read(path: str, config: cfg.FileList, problems: Problems) -> Rows:
-    """The list at a path; lines that are wrong are added to the problems. Errors: DataError where it cannot be read."""
+    """The list at a path; invalid lines are added to the problems. Errors: DataError if it cannot be read."""
     suffix = os.path.splitext(path)[1].lower()
     match suffix:
         case ".parquet" | ".pq":
@@ -91,13 +91,13 @@ def read(path: str, config: cfg.FileList, problems: Problems) -> Rows:
 
 
 def found(path: str, root: str | None) -> str:
-    """Where a list is: as its path is given, or else below `data.root`."""
+    """The path of a list: as given, or else below `data.root`."""
     below = os.path.join(root or "", path)
     return below if root and not os.path.exists(path) and os.path.exists(below) else path
 
 
 def label_names(config: cfg.FileList | cfg.Shards) -> list[str] | None:
-    """The names of the classes in `data.label_file`, where there is one. Errors: DataError."""
+    """The class names in `data.label_file`, if there is one. Errors: DataError."""
     if config.label_file is None:
         return None
     path = found(config.label_file, config.root)
@@ -105,7 +105,7 @@ def label_names(config: cfg.FileList | cfg.Shards) -> list[str] | None:
 
 
 def read_bytes(path: str, most: int = -1) -> bytes:
-    """The content of a file, or `most` bytes of it. Errors: DataError where it cannot be read."""
+    """The content of a file, at most `most` bytes. Errors: DataError if it cannot be read."""
     try:
         with open(path, "rb") as stream:
             return stream.read(most)
@@ -116,7 +116,10 @@ def read_bytes(path: str, most: int = -1) -> bytes:
 
 
 def text(path: str) -> str:
-    """The text of a file in UTF-8, or in UTF-16 where it says so. Errors: DataError with the line that is neither."""
+    """The text of a file in UTF-8, or in UTF-16 with a byte-order mark.
+
+    Errors: DataError with the line that is neither.
+    """
     content = read_bytes(path)
     try:
         return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
@@ -126,7 +129,7 @@ def text(path: str) -> str:
 
 
 def _lines(path: str, problems: Problems) -> Rows:
-    """Lines `path label`: a tab, or else the last space, is between, so that paths may have spaces."""
+    """Lines `path label`, separated by a tab or else by the last space, so that paths may contain spaces."""
     rows = Rows(path)
     for number, line in enumerate(LINES.split(text(path)), 1):
         if not (line := line.strip(BLANKS)):
@@ -145,7 +148,7 @@ def _lines(path: str, problems: Problems) -> Rows:
 
 
 def _spread(rows: Rows, problems: Problems) -> None:
-    """Turn labels such as `0,1,1` into the numbers of the classes that have a 1."""
+    """Replace labels such as `0,1,1` by the indices of the classes that have a 1."""
     rows.several = True
     vectors = [label.split(",") for label in rows.labels]
     rows.names = [str(number) for number in range(len(vectors[0]))]
@@ -156,9 +159,9 @@ def _spread(rows: Rows, problems: Problems) -> None:
 
 
 def _path(text: str, root: str) -> str:
-    """A path that a list has: `~` is the home folder, `./` nothing, `\\` in lists made on Windows `/`.
+    """A path in a list: `~` is the home folder, `./` is dropped, `\` in lists made on Windows becomes `/`.
 
-    What is below the root under that very name is meant, whatever its characters.
+    A file with exactly that name below the root takes precedence, whatever its characters.
     """
     if ("\\" in text or text.startswith("~/")) and not os.path.lexists(os.path.join(root, text)):
         text = text.replace("\\", "/")
@@ -167,19 +170,19 @@ def _path(text: str, root: str) -> str:
 
 
 def _csv(path: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
-    """(line, fields) of every line that has any; the first may be a header."""
+    """(line number, fields) of every non-empty line; the first may be a header."""
     content = text(path)
     if (delimiter := _delimiter(path, content)) is None:
         lines = ((number, line.strip(BLANKS)) for number, line in enumerate(LINES.split(content), 1))
         yield from ((number, re.split(f"[{BLANKS}]+", line)) for number, line in lines if line)
         return
-    # Blanks behind a quote that ends a field are allowed nowhere else.
+    # The csv module does not accept blanks after a closing quote.
     content = BEHIND.sub(r"\1", content)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     line = 0
     try:
         for fields in reader:
-            # A field in quotes may have several lines: an entry is named by its first.
+            # A quoted field may span lines: an entry is named by its first.
             line, first = reader.line_num, line + 1
             if any(map(str.strip, fields)):
                 yield first, [field.strip(BLANKS) for field in fields]
@@ -188,7 +191,7 @@ def _csv(path: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
 
 
 def _delimiter(path: str, content: str) -> str | None:
-    """What is between the fields: of comma, semicolon and tab the most frequent in the first line; None for spaces."""
+    """The separator of fields: the most frequent of comma, semicolon and tab in the first line; None for spaces."""
     if path.lower().endswith(".tsv"):
         return "\t"
     first = re.sub(r'"[^"]*"', "", LINES.split(content.lstrip(), maxsplit=1)[0])
@@ -197,7 +200,7 @@ def _delimiter(path: str, content: str) -> str | None:
 
 
 def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.FileList, problems: Problems) -> Rows:
-    """The columns that the config names of a table; where all of them are numbers, from 0, it has no header."""
+    """The columns of a table that the config names; if it names them by numbers, from 0, there is no header."""
     rows, wanted = Rows(path, names=config.label_columns or None, several=bool(config.label_columns)), _columns(config)
     line, header = next(entries, (0, []))
     if all(name.isdecimal() for name in wanted):
@@ -230,7 +233,7 @@ def _columns(config: cfg.FileList) -> list[str]:
 
 
 def _place(header: list[str], name: str, path: str) -> int:
-    """The place of a column by its name, in any case where no other has that."""
+    """The index of a column by its name; case is ignored if that is unambiguous."""
     exact = [place for place, column in enumerate(header) if column == name]
     places = exact or [place for place, column in enumerate(header) if column.lower() == name.lower()]
     if len(places) != 1:
@@ -243,7 +246,7 @@ def _place(header: list[str], name: str, path: str) -> int:
 
 
 def _flags(values: list[str], names: list[str]) -> str | None:
-    """The names of the columns that have a 1; None where one has neither 0 nor 1."""
+    """The names of the columns that are 1; None if one is neither 0 nor 1."""
     flags = [FLAGS.get(value.lower()) for value in values]
     return None if None in flags else BETWEEN.join(name for name, flag in zip(names, flags, strict=True) if flag)
 

@@ -1,4 +1,4 @@
-"""Changes to whole batches: augmentation as a function of (seed, epoch, image), and normalisation."""
+"""Transforms of whole batches: augmentation as a function of (seed, epoch, image), and normalisation."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .augment.program import Program, address
 
 
 class Augmentation:
-    """The random changes of one epoch to every image of a split of `size` images.
+    """The augmentation of every image of a split of `size` images in one epoch.
 
-    Offsets, mirrors and the hole of `cutout` are drawn for all images at once, the others for one image alone, so that
-    those of an image depend on neither batch, order nor process. A hole has the mean's colour.
+    Crops, flips and the hole of `cutout` are drawn for all images at once, everything else for single images, so that
+    an image's augmentation depends on neither batch, order nor process. Holes have the mean colour.
     """
 
     def __init__(self, config: cfg.Data, augment: cfg.Augment, seed: int, epoch: int, size: int) -> None:
-        # The third number keeps these draws apart from those of the order.
+        # The third number separates these draws from those of the order.
         generator = np.random.default_rng([seed, epoch, 1])
         self.augment = augment if augment.enabled else cfg.Augment()
         self.config, self.seed, self.epoch = config, seed, epoch
@@ -36,14 +36,17 @@ class Augmentation:
         self.is_simple = programs.is_simple(self.augment)
 
     def prepare(self, images: np.ndarray, places: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images and places after the user's own change, where there is one: then the images are those of the batch."""
+        """Images and indices after the user-defined augmentation, if any: then the images are those of the batch."""
         if self.augment.target is None:
             return images, places
         draws = Draws(self.seed, self.epoch, indices)
         return changed(images[places], draws, self.augment.target, self.augment.kwargs), np.arange(len(places))
 
     def __call__(self, indices: np.ndarray, source: tuple[int, int] | None = None) -> Changes | Program:
-        """What was drawn for some images of the split; indices: int64 [B]; source: height and width before it."""
+        """What is drawn for some images of the split.
+
+        indices: int64 [B]; source: height and width before augmentation.
+        """
         augment = self.augment
         simple = Changes(
             padding=augment.crop_padding,
@@ -60,9 +63,9 @@ class Augmentation:
 
 
 class Normalize:
-    """Bytes to what a network is given: (x / 255 - mean) / std, grey repeated where it has colours, after any changes.
+    """Bytes to the network's input: (x / 255 - mean) / std, after augmentation; grey is repeated for colour channels.
 
-    With the CPU's compiled kernels all in one pass; the numbers are the same, bit for bit.
+    The CPU's compiled kernels do all in one pass, with bit-identical results.
     """
 
     def __init__(self, config: cfg.Data) -> None:
@@ -70,7 +73,7 @@ class Normalize:
         self.shifts = np.array([-m / s for m, s in zip(config.mean, config.std, strict=True)], dtype=np.float32)
 
     def __call__(self, images: np.ndarray, places: np.ndarray, changes: Changes | Program | None = None) -> Tensor:
-        """uint8 [T, H, W, 1 or C] at `places`, int64 [B], to float32 [B, C, H, W] on the device."""
+        """uint8 [T, H, W, 1 or C] at indices `places`, int64 [B], to float32 [B, C, H, W] on the device."""
         changes = changes or Changes()
         is_native = device.is_cpu() and not native.unavailable()
         match changes:
@@ -95,7 +98,7 @@ class Normalize:
     def _compiled(self, images: np.ndarray, places: np.ndarray, changes: Changes) -> Tensor:
         _, height, width, stored = images.shape
         channels = len(self.scales)
-        # What a process takes of a batch is a view.
+        # A process's part of a batch is a view.
         places = np.ascontiguousarray(places)
         batch = paddle.empty([len(places), channels, height, width])
         native.kernels().augment(
@@ -107,7 +110,7 @@ class Normalize:
 
 
 def mixed(images: Tensor, partners: np.ndarray, mixing: Mixing) -> Tensor:
-    """The first B images, float32 [R, C, H, W], with their partners among all of them, int64 [B], as drawn for them."""
+    """The first B images, float32 [R, C, H, W], mixed with their partners among all R, int64 [B], as drawn for them."""
     if device.is_cpu() and not native.unavailable():
         batch = paddle.empty([len(partners), *images.shape[1:]])
         blends, boxes = np.ascontiguousarray(mixing.blends), np.ascontiguousarray(mixing.boxes)

@@ -1,8 +1,8 @@
-"""Reading foreign pickles of arrays and plain containers: nothing in them is called, and NumPy's types are not theirs.
+"""Reading foreign pickles of arrays and plain containers safely: nothing in them is called.
 
 Python's own unpickler calls what a file names and hands NumPy an object's inner state, addresses included. The stack
-machine here knows the instructions that such files need (protocols 2 to 5), only records the names they use, and makes
-an array of its recorded data type, shape, order and bytes once these agree.
+machine here knows the instructions that such files need (protocols 2 to 5), only records the names they use, and
+creates an array from its recorded data type, shape, order and bytes once these are consistent.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
-#: Instructions of a file. CIFAR-100 has 200,000; a million small objects are about 200 MB.
+#: Most instructions of a file. CIFAR-100 has 200,000; a million small objects take about 200 MB.
 MOST_INSTRUCTIONS = 1_000_000
 #: NumPy's own limit.
 MOST_DIMENSIONS = 32
-#: Longer than any name or key is. Longer ones would take seconds to compare, again and again.
+#: Longest name or key. Comparing longer ones again and again would take seconds.
 _LONGEST_NAME = 1024
 
-#: The names that arrays and containers are written with, in the words of Python 3 and NumPy 1.
+#: The names with which arrays and containers are pickled, as in Python 3 and NumPy 1.
 _NAMES = {
     "numpy.ndarray", "numpy.dtype", "numpy.core.multiarray._reconstruct", "numpy.core.multiarray.scalar",
     "numpy.core.numeric._frombuffer", "_codecs.encode", "builtins.bytes", "builtins.tuple", "collections.OrderedDict",
@@ -34,7 +34,7 @@ _DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8
 
 
 class Recorded:
-    """What stands for something that Python's unpickler would have called or made; never part of a result."""
+    """Stands for something that Python's unpickler would have called or created; never part of a result."""
 
 
 @dataclass
@@ -54,15 +54,15 @@ class _Array(Recorded):
 
 
 class _Arguments(tuple, Recorded):  # type: ignore[type-arg]
-    """A tuple with something recorded in it."""
+    """A tuple that contains something recorded."""
 
 
 def load(stream: IO[bytes]) -> Any:
-    """What a seekable pickle holds: arrays, numbers, text, bytes, None, and lists, tuples and dicts of them.
+    """The contents of a seekable pickle: arrays, numbers, text, bytes, None, and lists, tuples and dicts of them.
 
-    Text of Python 2 is bytes; keys are text or bytes; arrays of booleans, integers and floats are read-only, in the
-    machine's byte order. Memory stays near the file's size, whatever the file claims. Errors:
-    `pickle.UnpicklingError` for anything else in it, OSError.
+    Python 2's text is bytes; keys are text or bytes; arrays of booleans, integers and floats are read-only, in the
+    machine's byte order. Memory stays near the file's size, whatever the file claims. Errors: `pickle.UnpicklingError`
+    for anything else in it, OSError.
     """
     machine = Machine(Reader(stream))
     try:
@@ -72,7 +72,7 @@ def load(stream: IO[bytes]) -> Any:
 
 
 class Reader:
-    """A stream from `start` on, asked for no more than it has: `read(n)` would take memory for n bytes first."""
+    """A stream from `start` on that is never asked for more than it has: `read(n)` would allocate n bytes first."""
 
     def __init__(self, stream: IO[bytes], start: int = 0) -> None:
         self.size = self.left = stream.seek(0, os.SEEK_END) - start
@@ -93,7 +93,7 @@ class Reader:
 class Machine:
     """The unpickler's stack, marks and memo."""
 
-    #: Instruction → what is done.
+    #: Instruction → its implementation.
     actions: ClassVar[dict[str, Callable[[Any, Any], None]]] = {}
 
     def __init__(self, reader: Reader) -> None:
@@ -104,7 +104,7 @@ class Machine:
         self.made = 0
 
     def run(self) -> Any:
-        """Follow the instructions to their end."""
+        """Execute the instructions to the end."""
         for number, (opcode, argument, _) in enumerate(pickletools.genops(self.reader)):  # type: ignore[arg-type]
             if number == MOST_INSTRUCTIONS:
                 raise pickle.UnpicklingError(f"it has more than {MOST_INSTRUCTIONS:,} instructions")
@@ -119,7 +119,7 @@ class Machine:
         return _plain(self.stack.pop())
 
     def marked(self) -> list[Any]:
-        """What was put on the stack since the last mark."""
+        """Pop what was pushed since the last mark."""
         values, self.stack = self.stack, self.below.pop()
         return values
 
@@ -132,7 +132,7 @@ class Machine:
         self.stack.append(_Arguments(values) if recorded else tuple(values))
 
     def last(self, count: int) -> list[Any]:
-        """The last `count` values, off the stack."""
+        """Pop the last `count` values."""
         return [self.stack.pop() for _ in range(count)][::-1]
 
     def extend(self, values: list[Any]) -> None:
@@ -146,7 +146,7 @@ class Machine:
         if not isinstance(target, dict):
             raise pickle.UnpicklingError("it adds keys to what is not a dict")
         for key, value in zip(values[::2], values[1::2], strict=True):
-            # Numbers can be chosen such that a dict of them takes for ever.
+            # Integer keys can be chosen to collide, which makes a dict quadratic.
             if not isinstance(key, (str, bytes)) or len(key) > _LONGEST_NAME:
                 raise pickle.UnpicklingError("it has a key that is not a name")
             target[key] = _plain(value)
@@ -157,7 +157,7 @@ class Machine:
     def get(self, index: int) -> None:
         value = self.memo[index]
         if isinstance(value, (list, dict)):
-            # Some 100 bytes could then be a list of 2¹⁰⁰ elements, or one within itself.
+            # Otherwise some 100 bytes could be a list of 2¹⁰⁰ elements, or one that contains itself.
             raise pickle.UnpicklingError("it has one list or dict in two places")
         is_array = isinstance(value, _Array) and value.made is not None
         self.stack.append(value.made if is_array else value)
@@ -234,7 +234,7 @@ class Machine:
         return array
 
     def take(self, size: int) -> None:
-        """Count what is made of the file's bytes: each of them is made into one string of bytes and one array."""
+        """Count what is created from the file's bytes, each of which is used for one string of bytes and one array."""
         self.made += size
         if self.made > 2 * self.reader.size:
             raise pickle.UnpicklingError("it makes many arrays of the same bytes")

@@ -1,4 +1,4 @@
-"""Processes that decode pictures beside training, into memory that they share with it."""
+"""Worker processes that decode images in parallel with training, into shared memory."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ..processes import die_with_parent
 from .cache import shared_memory
 from .splits import ImageFiles
 
-#: Pieces that an epoch's window is divided into: each process decodes one after the other.
+#: Pieces into which an epoch's window is divided; a process decodes one piece at a time.
 PIECES = 64
-#: Signals to the process group that are the trainer's to answer.
+#: Signals to the process group that only the trainer handles.
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-#: Bytes of a number in a pipe, and numbers that one takes before who writes has to wait for who reads.
+#: Bytes of a number in a pipe, and numbers that fit into a pipe before the writer blocks.
 _NUMBER, _PIPE = 8, 512
 
 
 def decoded(
     split: ImageFiles, batches: list[np.ndarray], workers: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(indices, pictures uint8 [T, H, W, C], their places in it) of every batch of indices, valid until the next.
+    """(indices, images uint8 [T, H, W, C], their positions in them) for every batch of indices, valid until the next.
 
-    A picture's place is its position in the epoch modulo T, so that T are decoded or in use at a time, however many
-    there are. Errors: DataError naming a picture; ProcessLost.
+    An image's position is its position in the epoch modulo T, so that at most T are decoded or in use at a time,
+    whatever the length of the epoch. Errors: DataError naming an image; ProcessLost.
     """
     order = np.concatenate([*batches, np.empty(0, np.int64)])
     largest = max(map(len, batches), default=0)
@@ -41,7 +41,7 @@ def decoded(
     count = -(-len(order) // piece)
 
     def decode(number: int) -> list[int]:
-        """Decode one piece; returns the positions of those that could not be."""
+        """Decode one piece; returns the positions of those that failed."""
         failed = []
         for position in range(number * piece, min((number + 1) * piece, len(order))):
             try:
@@ -65,7 +65,7 @@ def decoded(
                     else:
                         ready[number] = True
             for position in sorted(failed.intersection(range(begin, end))):
-                # What the other process met is not known here, where it is met again.
+                # The worker's error is not known here: decoding again raises it.
                 pictures[position % len(pictures)] = split.decode(order[position])
             yield indices, pictures, np.arange(begin, end) % len(pictures)
             begin = end
@@ -75,11 +75,11 @@ def decoded(
 def _processes(count: int, work: Callable[[int], list[int]]) -> Iterator[tuple[int, Callable[[], Iterator[int]]]]:
     """Processes that do `work` with numbers; they end with the context.
 
-    Gives the pipe that the numbers are written to, and what waits for answers: a number that is done, behind -1 - p for
-    every p that `work` returned.
+    Returns the pipe to write numbers to, and a function that waits for an answer: a number that is done, preceded by -1
+    - p for every p that `work` returned.
     """
     parent, (tasks, numbers) = os.getpid(), os.pipe()
-    # The end of a pipe that answers are read from → the only process that has the other one.
+    # The reading end of a pipe of answers → the only process that has its other end.
     processes: dict[int, int] = {}
     poll = select.poll()
 
@@ -93,7 +93,7 @@ def _processes(count: int, work: Callable[[int], list[int]]) -> Iterator[tuple[i
     try:
         for _ in range(count):
             pipe, theirs = os.pipe()
-            # Until the new process ignores them, signals wait.
+            # Signals are blocked until the new process ignores them.
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
             try:
                 process = os.fork() or _serve(parent, tasks, theirs, work, blocked)

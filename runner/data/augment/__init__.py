@@ -1,5 +1,5 @@
-"""Random changes to training images: what is drawn for each, and what it does to pixels.
+"""Augmentation: which random changes are drawn for each image, and how they are applied to pixels.
 
-`draws` has the numbers, `geometry`, `colour` and `policies` make a `Program` of them, `program` carries it out: one
-resampling, then the operations of `operations`. None of it imports Paddle.
+`draws` has the random numbers, `geometry`, `colour` and `policies` build a `Program` from them, `program` applies it:
+one resampling, then the operations of `operations`. Nothing here imports Paddle.
 """

@@ -1,4 +1,4 @@
-"""Changes without a resampling, crop out of a border, mirror and hole, which have a compiled pass of their own."""
+"""Crop with padding, flip and cutout: changes that need no resampling, and have a compiled pass of their own."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 @dataclass
 class Changes:
-    """Random changes of some images: cropped out of a black border, mirrored, with a hole. None: no such change."""
+    """Padded crops, flips and cutouts of some images. None: no such change."""
 
     padding: int = 0
-    """Width in pixels of the black border."""
+    """Width of the black border in pixels."""
     offsets: np.ndarray | None = None
-    """int64 [B, 2]: row and column in the image with its border."""
+    """int64 [B, 2]: row and column of the crop in the padded image."""
     flips: np.ndarray | None = None
     """bool [B]."""
     cutout: int = 0
-    """Side in pixels of the hole."""
+    """Side of the cutout square in pixels."""
     holes: np.ndarray | None = None
-    """int64 [B, 2]: upper left corners, which may be outside."""
+    """int64 [B, 2]: upper left corners of the squares, which may be outside of the image."""
     fill: np.ndarray | None = None
-    """uint8 [C]: the colour of the hole."""
+    """uint8 [C]: the colour of the squares."""
 
     def of(self, images: np.ndarray) -> np.ndarray:
         """uint8 [B, H, W, C] to uint8 [B, C, H, W]."""

@@ -1,4 +1,4 @@
-"""Which operations on colours the keys of the config draw."""
+"""Colour operations: from keys of the config to drawn operations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ... import config as cfg
 from .draws import Draws, Purpose, between, orders
 from .operations import Operation
 
-#: Operations of an image: their codes int32 [B, K] and what each is given, float32 [B, K].
+#: Operations of each image: their codes, int32 [B, K], and their arguments, float32 [B, K].
 Operations = tuple[np.ndarray, np.ndarray]
 
 
@@ -31,7 +31,7 @@ def is_jittered(augment: cfg.Augment) -> bool:
 
 
 def singles(augment: cfg.Augment, draws: Draws) -> Operations:
-    """What has a probability of its own, in the order of the list below. A new operation is a line at its end."""
+    """Operations with a probability of their own, in the order of the list below. New operations go to its end."""
     numbers = draws.uniform(Purpose.single, 1)[:, 0]
     sigma = between(numbers, *augment.blur_sigma)
     listed: list[tuple[float, Operation, np.ndarray | float]] = [

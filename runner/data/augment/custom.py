@@ -1,4 +1,4 @@
-"""A user-defined change of single images."""
+"""The user-defined augmentation of single images, `augment.target`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ...config.targets import load_target
 from ...errors import ConfigError
 from .draws import Draws
 
-#: uint8 [H, W, C], a generator and keywords to uint8 [H, W, C].
+#: (uint8 [H, W, C], generator, keywords) → uint8 [H, W, C].
 Change = Callable[..., Any]
 
 
 def changed(images: np.ndarray, draws: Draws, target: str, kwargs: dict[str, Any]) -> np.ndarray:
-    """Images after `target(image, generator, **kwargs)`, each a copy with a generator of its own.
+    """Images after `target(image, generator, **kwargs)`, each called with a copy and a generator of its own.
 
-    uint8 [B, H, W, C] to the same. Errors: ConfigError where there is no such target, where it raises, or returns
-    anything else than an image of the same shape.
+    uint8 [B, H, W, C] to the same. Errors: ConfigError if the target does not exist, raises, or returns anything but an
+    image of the same shape.
     """
     function: Change = load_target(target)
     return np.stack(

@@ -1,4 +1,4 @@
-"""Random numbers of single images: functions of (seed, epoch, image), of nothing that was drawn before."""
+"""Random numbers for single images: functions of (seed, epoch, image), independent of the order of draws."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: 2⁶⁴ divided by the golden ratio, the step of SplitMix64 (Steele, Lea and Flood, 2014).
+#: 2⁶⁴ divided by the golden ratio, the increment of SplitMix64 (Steele, Lea and Flood, 2014).
 STEP = 0x9E3779B97F4A7C15
-#: Rectangles that are tried until one fits, as torchvision does.
+#: Attempts to draw a rectangle that fits, as in torchvision.
 ATTEMPTS = 10
 
 
 class Purpose(enum.IntEnum):
-    """What numbers are drawn for: none depends on what else is switched on. New ones come last."""
+    """What random numbers are for: each purpose has its own stream, whatever else is on. New ones go to the end."""
 
     crop = 1
     flip_vertical = 2
@@ -31,26 +31,26 @@ class Purpose(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Draws:
-    """The numbers of some images in an epoch."""
+    """The random numbers of some images in an epoch."""
 
     seed: int
     epoch: int
     indices: np.ndarray
-    """int64 [B]: which images of the split."""
+    """int64 [B]: indices of the images in the split."""
 
     def uniform(self, purpose: Purpose, count: int) -> np.ndarray:
-        """float64 [B, count], each at least 0 and below 1."""
+        """float64 [B, count], in [0, 1)."""
         state = stream(self.seed % 2**64, self.epoch, int(purpose))
         streams = bits(state, self.indices)
         return (bits(streams[:, None], np.arange(1, count + 1)) >> np.uint64(11)) * 2.0**-53
 
     def generator(self, row: int) -> np.random.Generator:
-        """A generator for what one of the images, the `row`-th, gets from the user's own function."""
+        """A generator for the user-defined augmentation of the `row`-th of these images."""
         return np.random.default_rng([self.seed, self.epoch, int(self.indices[row]), int(Purpose.custom)])
 
 
 def stream(*numbers: int | np.ndarray) -> np.ndarray:
-    """Where the random bits of these numbers begin: uint64, of the shape of those that are arrays, else [1]."""
+    """The start of a random stream identified by numbers: uint64, of the shape of those that are arrays, else [1]."""
     state = np.zeros(1, dtype=np.uint64)
     with np.errstate(over="ignore"):
         for number in numbers:
@@ -59,7 +59,7 @@ def stream(*numbers: int | np.ndarray) -> np.ndarray:
 
 
 def bits(streams: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Random bits at places of streams, int64 and uint64 of shapes that go together: uint64."""
+    """Random bits at positions in streams; int64 and uint64 that broadcast: uint64."""
     with np.errstate(over="ignore"):
         return _scramble(streams + places.astype(np.uint64) * np.uint64(STEP))
 
@@ -72,17 +72,17 @@ def _scramble(numbers: np.ndarray) -> np.ndarray:
 
 
 def between(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Numbers between 0 and 1 stretched to low…high."""
+    """Map numbers in [0, 1) to [low, high)."""
     return low + (high - low) * uniform
 
 
 def whole(uniform: np.ndarray, count: np.ndarray | int) -> np.ndarray:
-    """int64: one of 0…count - 1."""
+    """Map numbers in [0, 1) to int64 in 0…count - 1."""
     return np.minimum(np.floor(uniform * count), np.asarray(count) - 1).astype(np.int64)
 
 
 def orders(uniform: np.ndarray, count: int) -> np.ndarray:
-    """int64 [B, count]: one of the orders of 0…count - 1 for each of [B] numbers."""
+    """int64 [B, count]: a permutation of 0…count - 1 for each of [B] numbers."""
     every = np.array(list(itertools.permutations(range(count))))
     return every[whole(uniform, len(every))]
 
@@ -90,11 +90,11 @@ def orders(uniform: np.ndarray, count: int) -> np.ndarray:
 def rectangles(
     uniform: np.ndarray, height: int, width: int, scale: list[float], ratio: list[float], is_smaller: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Random rectangles of a part of the area, as torchvision's RandomResizedCrop and RandomErasing draw them.
+    """Random rectangles with a fraction of the area, as torchvision's RandomResizedCrop and RandomErasing draw them.
 
-    uniform: float64 [B, 2 · ATTEMPTS + 2]. `ratio` is width by height, its logarithm is uniform. `is_smaller`: both
+    uniform: float64 [B, 2 · ATTEMPTS + 2]. `ratio` is width by height; its logarithm is uniform. `is_smaller`: both
     sides have to be smaller than the image's, not just fit. Returns int64 [B, 4], (top, left, height, width), and bool
-    [B], whether any attempt has fitted; the others are all 0.
+    [B], whether any attempt fitted; rectangles that did not fit are 0.
     """
     areas = height * width * between(uniform[:, :ATTEMPTS], *scale)
     ratios = np.exp(between(uniform[:, ATTEMPTS : 2 * ATTEMPTS], *np.log(ratio)))

@@ -1,8 +1,8 @@
-"""Where the pixels of a changed image are in the one it is made of: affine maps.
+"""Affine maps: where the pixels of an augmented image are in the original.
 
-A map is float64 [B, 3, 3] and takes (x, y, 1) of the changed image to (x, y, 1) of its origin, in pixels from the upper
-left corner, so that the first pixel's centre is at (½, ½). Maps are multiplied from the origin on: `crop @ flip @ turn`
-is a crop that is mirrored and then turned.
+A map is float64 [B, 3, 3] and takes (x, y, 1) in the augmented image to (x, y, 1) in the original, in pixels from the
+upper left corner, so that the centre of the first pixel is (½, ½). Products are read from the original on:
+`crop @ flip @ turn` crops, then flips, then rotates.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from .draws import ATTEMPTS, Draws, Purpose, between, rectangles
 
 
 def identity(batch: int) -> np.ndarray:
-    """Nothing is moved."""
+    """Maps that move nothing."""
     return np.tile(np.eye(3), (batch, 1, 1))
 
 
 def shifted(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Image moved by x to the right and y down, float64 [B]."""
+    """Translation by x to the right and y down, float64 [B]."""
     maps = identity(len(x))
     maps[:, 0, 2], maps[:, 1, 2] = -x, -y
     return maps
 
 
 def flipped(columns: np.ndarray, rows: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Mirrored left to right where `columns`, top to bottom where `rows`, bool [B]."""
+    """Horizontal flip where `columns`, vertical flip where `rows`, bool [B]."""
     maps = identity(len(columns))
     maps[columns, 0] = [-1, 0, width]
     maps[rows, 1] = [0, -1, height]
@@ -34,7 +34,7 @@ def flipped(columns: np.ndarray, rows: np.ndarray, height: int, width: int) -> n
 
 
 def rotated(degrees: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Turned counter-clockwise around the centre."""
+    """Counter-clockwise rotation around the centre."""
     maps = identity(len(degrees))
     angles = np.deg2rad(degrees)
     maps[:, 0, 0] = maps[:, 1, 1] = np.cos(angles)
@@ -50,14 +50,14 @@ def sheared(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def scaled(factors: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Larger by factors, around the centre."""
+    """Scaling around the centre."""
     maps = identity(len(factors))
     maps[:, 0, 0] = maps[:, 1, 1] = 1 / factors
     return centred(maps, height, width)
 
 
 def centred(maps: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The same around the centre of the image in place of its corner."""
+    """The same maps around the centre of the image instead of its corner."""
     to, back = np.eye(3), np.eye(3)
     to[:2, 2] = width / 2, height / 2
     back[:2, 2] = -to[:2, 2]
@@ -65,7 +65,7 @@ def centred(maps: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def cropped(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Boxes of the origin, int64 [B, 4] (top, left, height, width), scaled to height × width."""
+    """Boxes of the original, int64 [B, 4] (top, left, height, width), scaled to height × width."""
     maps = identity(len(boxes))
     maps[:, 0, 0], maps[:, 1, 1] = boxes[:, 3] / width, boxes[:, 2] / height
     maps[:, 0, 2], maps[:, 1, 2] = boxes[:, 1], boxes[:, 0]
@@ -73,9 +73,9 @@ def cropped(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def random_crop(augment: cfg.Augment, draws: Draws, source: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """`crop_scale` and `crop_ratio`: random parts of the origin (height, width), scaled up to the size of the image.
+    """`crop_scale` and `crop_ratio`: random parts of the original (height, width), scaled to the size of the image.
 
-    Where none of the attempts fits it is the largest part in the middle whose ratio is allowed (torchvision's rule).
+    If no attempt fits, it is the largest central crop with an allowed ratio (torchvision's rule).
     """
     assert augment.crop_scale is not None
     height, width = source
@@ -95,7 +95,7 @@ def random_affine(augment: cfg.Augment, draws: Draws, height: int, width: int) -
     maps = scaled(between(numbers[:, 4], *augment.zoom), height, width)
     maps = maps @ centred(sheared(lean, np.zeros_like(lean)), height, width)
     maps = maps @ rotated(augment.rotation * turn, height, width)
-    # torchvision moves by whole pixels.
+    # torchvision translates by whole pixels.
     return maps @ shifted(np.round(augment.translation * width * right), np.round(augment.translation * height * down))
 
 

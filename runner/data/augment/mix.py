@@ -1,7 +1,7 @@
-"""Mixup and CutMix: each image of a step with another one of that step, and the shares of their classes.
+"""Mixup and CutMix: each image of a step is mixed with another one of that step, and so are their labels.
 
-What is drawn for an image is a function of (seed, epoch, image); whom it is mixed with follows from the order of the
-epoch, so that any number of processes makes the same pictures.
+What is drawn for an image is a function of (seed, epoch, image); its partner follows from the order of the epoch, so
+that the mixed images do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from ... import config as cfg
 from .draws import Purpose
 
-#: How many places behind an image its partner is in a step. Of 2, 4 or 8 processes each has both among its own images,
-#: and need not read those of others.
+#: Distance of an image and its partner in a step. With 2, 4 or 8 processes both are in the same process, which need not
+#: read images of others.
 DISTANCE = 8
 
 
@@ -23,25 +23,25 @@ class Mixing:
     """What is drawn for N images: within its box an image is blended with its partner."""
 
     blends: np.ndarray
-    """float32 [N]: the image's own part within the box; 0 for CutMix."""
+    """float32 [N]: weight of the image itself within the box; 0 for CutMix."""
     boxes: np.ndarray
-    """int64 [N, 4]: from (top, left) to before (bottom, right); the whole image for Mixup, nothing for no change."""
+    """int64 [N, 4]: top, left, bottom, right (exclusive); the whole image for Mixup, empty for no change."""
     size: tuple[int, int]
     """Height and width of the images."""
 
     def of(self, indices: np.ndarray) -> Mixing:
-        """What is drawn for some of them, int64 [B]."""
+        """What is drawn for some of the images, int64 [B]."""
         return Mixing(self.blends[indices], self.boxes[indices], self.size)
 
     @property
     def shares(self) -> np.ndarray:
-        """float64 [N]: what is left of each image; its partner has the rest."""
+        """float64 [N]: the image's share of the label; its partner has the rest."""
         top, left, bottom, right = self.boxes.T
         area = (bottom - top) * (right - left) / (self.size[0] * self.size[1])
         return 1 - area * (1 - self.blends.astype(np.float64))
 
     def weights(self) -> np.ndarray:
-        """float32 [N, 1, H, W]: the image's own part of each pixel."""
+        """float32 [N, 1, H, W]: the image's weight in each pixel."""
         rows, columns = (
             (np.arange(side) >= self.boxes[:, [axis]]) & (np.arange(side) < self.boxes[:, [axis + 2]])
             for axis, side in enumerate(self.size)
@@ -55,13 +55,13 @@ class Pairs:
     """The images of a step that a process reads."""
 
     rows: np.ndarray
-    """int64 [R]: rows of the step; first the process's own, then partners that others have."""
+    """int64 [R]: rows of the step; first the process's own, then partners that other processes have."""
     partners: np.ndarray
-    """int64 [B]: where in `rows` the partner of each of its own is."""
+    """int64 [B]: position in `rows` of the partner of each own image."""
 
 
 def probability(augment: cfg.Augment, epoch: int, epochs: int | None) -> float:
-    """Of an image being mixed in an epoch of a run of so many, where that is known."""
+    """Probability that an image is mixed in an epoch of a run of `epochs`, if that number is known."""
     if not (augment.enabled and (augment.mixup or augment.cutmix)):
         return 0.0
     first, last = augment.mix_probability, augment.mix_last_probability
@@ -76,7 +76,7 @@ def probability(augment: cfg.Augment, epoch: int, epochs: int | None) -> float:
 def draw(
     augment: cfg.Augment, seed: int, epoch: int, count: int, size: tuple[int, int], epochs: int | None = None
 ) -> Mixing:
-    """What an epoch of a run of `epochs` does to each of `count` images.
+    """How each of `count` images is mixed in an epoch of a run of `epochs`.
 
     Zhang et al., ICLR 2018; Yun et al., ICCV 2019.
     """
@@ -105,7 +105,7 @@ def pairs(size: int, rank: int, world: int) -> Pairs:
 
 
 def targets(labels: np.ndarray, partners: np.ndarray, shares: np.ndarray, classes: int) -> np.ndarray:
-    """float32 [B, classes]: what each mixed image shows of each class; labels: int64 [R], the first B its own."""
+    """float32 [B, classes]: the soft label of each mixed image; labels: int64 [R], the first B its own."""
     rows = np.arange(len(partners))
     soft = np.zeros((len(partners), classes))
     soft[rows, labels[: len(partners)]] = shares

@@ -1,7 +1,7 @@
-"""Operations on the pixels of one image, in whole numbers, so that compiled code gives the same.
+"""Operations on the pixels of one image, in integer arithmetic, so that compiled code gives identical results.
 
-Each takes uint8 [H, W, C] and a number, and gives an array of that kind. The formulas are those of torchvision (v2) and
-Pillow. `kernels/src/changes.cc` has the same ones, up to `COMPILED`.
+Each takes uint8 [H, W, C] and a number, and returns uint8 [H, W, C]. The formulas are those of torchvision (v2) and
+Pillow. `kernels/src/changes.cc` implements the same ones, up to `COMPILED`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 
 class Operation(enum.IntEnum):
-    """What is done to an image; the numbers are those of `kernels/src/changes.cc`."""
+    """Operation codes; the same as in `kernels/src/changes.cc`."""
 
     nothing = 0
     brightness = 1
@@ -30,22 +30,22 @@ class Operation(enum.IntEnum):
     blur = 11
 
 
-#: The last operation that compiled code has; a batch with a later one is changed by NumPy.
+#: The last operation that has compiled code; NumPy processes batches that contain a later one.
 COMPILED = Operation.blur
-#: Changes of colour that are a matrix; those that follow each other are one.
+#: Colour operations that are a matrix; consecutive ones are multiplied into one.
 LINEAR = (Operation.brightness, Operation.contrast, Operation.saturation, Operation.invert)
-#: Parts of red, green and blue in grey (ITU-R 601-2).
+#: Weights of red, green and blue in grey (ITU-R 601-2).
 GREY = np.array([0.2989, 0.587, 0.114])
-#: One in the matrix and in the strength of sharpness; the largest factor.
+#: Fixed-point 1 of matrices and of the sharpness; the largest factor.
 ONE, LARGEST_FACTOR = 1 << 12, 64
-#: One in the weights of a blur, with which rows keep 8 bits of a fraction.
+#: Fixed-point 1 of blur weights, which leave rows 8 fractional bits.
 WEIGHT = 1 << 14
 
 
 def linear(images_mean: np.ndarray, operations: list[tuple[int, float]]) -> np.ndarray:
-    """Some linear operations, (code, strength), as a matrix float64 [C, C + 1], the last column added.
+    """Consecutive linear operations, (code, strength), as a matrix float64 [C, C + 1], whose last column is added.
 
-    images_mean: float64 [C], that of the image before them. Values are not cut to 0…255 between them.
+    images_mean: float64 [C], the mean of the image before them. Values are not clipped to 0…255 in between.
     """
     channels = len(images_mean)
     matrix = np.eye(channels, channels + 1)
@@ -67,7 +67,7 @@ def linear(images_mean: np.ndarray, operations: list[tuple[int, float]]) -> np.n
 
 
 def multiplied(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Every pixel by a matrix of `linear`."""
+    """Every pixel multiplied by a matrix of `linear`."""
     whole = np.floor(np.clip(matrix, -LARGEST_FACTOR, LARGEST_FACTOR) * ONE + 0.5).astype(np.int64)
     added = np.floor(np.clip(matrix[:, -1], -(1 << 17), 1 << 17) * ONE + 0.5).astype(np.int64)
     values = image.astype(np.int64) @ whole[:, :-1].T + added + ONE // 2
@@ -75,7 +75,7 @@ def multiplied(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def hue(image: np.ndarray, turn: float) -> np.ndarray:
-    """Hue turned by a part of its circle, through HSV."""
+    """Rotate the hue by a fraction of the colour circle, through HSV."""
     if image.shape[2] != 3:
         return image
     red, green, blue = (image[..., channel].astype(np.float64) for channel in range(3))
@@ -91,7 +91,7 @@ def hue(image: np.ndarray, turn: float) -> np.ndarray:
     place = 6 * (place - np.floor(place))
     channels = []
     for start in (5, 3, 1):
-        # The formula of HSV without cases: a trapezium of the hue for each channel.
+        # HSV to RGB without cases: each channel is a trapezium of the hue.
         part = start + place
         part = np.where(part >= 6, part - 6, part)
         channels.append(most - spread * np.clip(np.minimum(part, 4 - part), 0, 1))
@@ -99,7 +99,7 @@ def hue(image: np.ndarray, turn: float) -> np.ndarray:
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blended with its smoothed copy: 0 is that copy, 1 the image. The outermost pixels stay."""
+    """Blend with a smoothed copy: 0 is that copy, 1 the image. The outermost pixels are unchanged."""
     if min(image.shape[:2]) < 3:
         return image
     wide = image.astype(np.int64)
@@ -115,17 +115,17 @@ def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def posterize(image: np.ndarray, bits: float) -> np.ndarray:
-    """The highest bits of each value."""
+    """Keep the highest bits of each value."""
     return image & np.uint8(256 - (1 << (8 - int(bits))))
 
 
 def solarize(image: np.ndarray, threshold: float) -> np.ndarray:
-    """Values from the threshold on inverted."""
+    """Invert values at or above the threshold."""
     return np.where(image >= threshold, 255 - image, image)
 
 
 def autocontrast(image: np.ndarray, _: float = 0) -> np.ndarray:
-    """Each channel stretched to 0…255; one of a single value stays."""
+    """Stretch each channel to 0…255; a constant channel is unchanged."""
     least, most = image.min(axis=(0, 1)).astype(np.int64), image.max(axis=(0, 1)).astype(np.int64)
     spread = np.where(most > least, most - least, 255)
     least = np.where(most > least, least, 0)
@@ -133,7 +133,7 @@ def autocontrast(image: np.ndarray, _: float = 0) -> np.ndarray:
 
 
 def equalize(image: np.ndarray, _: float = 0) -> np.ndarray:
-    """Each channel by the cumulative histogram of it, as Pillow has it."""
+    """Equalize the histogram of each channel, as Pillow does."""
     changed = np.empty_like(image)
     for channel in range(image.shape[2]):
         counts = np.bincount(image[..., channel].ravel(), minlength=256)
@@ -145,7 +145,7 @@ def equalize(image: np.ndarray, _: float = 0) -> np.ndarray:
 
 
 def blur_weights(sigma: float) -> np.ndarray:
-    """int64 [2 r + 1], r = ⌈3 σ⌉: a Gaussian whose sum is `WEIGHT`."""
+    """Gaussian weights, int64 [2 r + 1] with r = ⌈3 σ⌉, whose sum is `WEIGHT`."""
     radius = math.ceil(3 * sigma)
     kernel = [math.exp(-0.5 * (place / sigma) * (place / sigma)) for place in range(-radius, radius + 1)]
     total = sum(kernel)
@@ -155,7 +155,7 @@ def blur_weights(sigma: float) -> np.ndarray:
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur; beyond its edges the image is mirrored, the outermost pixels once."""
+    """Gaussian blur with reflected borders, which do not repeat the outermost pixels."""
     weights = blur_weights(sigma)
     rows = _weighted(image.astype(np.int64), weights, axis=1)
     rows = (rows + 32) >> 6
@@ -171,14 +171,14 @@ def _weighted(values: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
 
 
 def mirrored(places: np.ndarray, side: int) -> np.ndarray:
-    """Places beyond 0…side - 1 brought back by mirrors in the outermost ones."""
+    """Positions outside 0…side - 1, reflected at the outermost pixels."""
     if side == 1:
         return np.zeros_like(places)
     places = np.abs(places) % (2 * side - 2)
     return np.minimum(places, 2 * side - 2 - places)
 
 
-#: What each operation is that is no matrix.
+#: The operations that are not a matrix.
 FUNCTIONS: dict[Operation, Callable[[np.ndarray, float], np.ndarray]] = {
     Operation.hue: hue,
     Operation.sharpness: sharpness,

@@ -1,4 +1,4 @@
-"""RandAugment and TrivialAugment: operations drawn from a list, with the strengths that torchvision gives them."""
+"""RandAugment and TrivialAugment: operations drawn from a list, with torchvision's strengths."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from .colour import Operations
 from .draws import Draws, Purpose, whole
 from .operations import Operation
 
-#: What a policy draws from, each as likely as the others. The first ones move pixels.
+#: The operations that a policy draws from, all equally likely. The first ones are geometric.
 MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 COLOURS = ("brightness", "saturation", "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize")
 CHOICES = ("nothing", *MOVES, *COLOURS)
-#: Strengths are counted from 0 to this.
+#: The largest strength; strengths are integers from 0.
 STRONGEST = 30
 
 
 @dataclass(frozen=True)
 class Strengths:
-    """What the strongest of each operation does."""
+    """The effect of each operation at the largest strength."""
 
     shear: float
-    """Columns a row."""
+    """Columns per row."""
     translate: tuple[float, float] | None
-    """Pixels, down and to the right; None: 150 of 331 parts of the side, as for ImageNet in the paper."""
+    """Pixels, down and to the right; None: 150/331 of the side, as for ImageNet in the paper."""
     rotate: float
     """Degrees."""
     factor: float
     """Distance from 1 of brightness, saturation, contrast and sharpness."""
     bits: int
-    """Bits that posterizing takes away."""
+    """Bits that posterizing removes."""
 
 
 RAND = Strengths(shear=0.3, translate=None, rotate=30, factor=0.9, bits=4)
@@ -42,15 +42,15 @@ TRIVIAL = Strengths(shear=0.99, translate=(32, 32), rotate=135, factor=0.99, bit
 
 @dataclass
 class Drawn:
-    """What a policy does to some images."""
+    """What a policy has drawn for some images."""
 
     maps: np.ndarray
-    """float64 [B, 3, 3]: all that moves pixels, as one map."""
+    """float64 [B, 3, 3]: all geometric operations, as one map."""
     operations: Operations
 
 
 def draw(augment: cfg.Augment, draws: Draws, height: int, width: int) -> Drawn | None:
-    """The operations of `augment.policy`; None where there is no policy."""
+    """The operations that `augment.policy` draws; None without a policy."""
     if augment.policy is cfg.Policy.none:
         return None
     count = augment.rand_n if augment.policy is cfg.Policy.rand else 1
@@ -89,13 +89,13 @@ def _drawn(
 
 
 def _moved(choices: np.ndarray, amounts: np.ndarray, most: Strengths, height: int, width: int) -> np.ndarray:
-    """Maps of one operation an image; choices int64 [B], amounts float64 [B], from -1 to 1."""
+    """Maps of one geometric operation an image; choices int64 [B], amounts float64 [B] in -1…1."""
     down, right = most.translate or (height * 150 / 331, width * 150 / 331)
 
     def of(name: str, strongest: float) -> np.ndarray:
         return np.where(choices == CHOICES.index(name), amounts * strongest, 0.0)
 
     maps = geometry.sheared(of("shear_x", most.shear), of("shear_y", most.shear))
-    # Whole pixels.
+    # torchvision translates by whole pixels.
     maps = maps @ geometry.shifted(np.trunc(of("translate_x", right)), np.trunc(of("translate_y", down)))
     return maps @ geometry.rotated(of("rotate", most.rotate), height, width)

@@ -1,4 +1,4 @@
-"""What is done to the images of a batch, and the two ways of doing it: compiled, and in NumPy."""
+"""Applying augmentation to a batch, by compiled code or in NumPy."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import numpy as np
 from ...kernels import native
 from .operations import COMPILED, FUNCTIONS, LINEAR, Operation, linear, multiplied
 
-#: Bits of the fraction of a pixel in maps and in the weights of a resampling. Maps are of half pixels.
+#: Fractional bits of maps, which count half pixels, and of resampling weights.
 MAP_BITS, WEIGHT_BITS = 20, 11
 
 
 @dataclass
 class Program:
-    """The changes to B images, in order: one map with one bilinear resampling, operations on colours, holes."""
+    """The changes to B images, in order: one map with one bilinear resampling, colour operations, holes."""
 
     maps: np.ndarray | None
-    """float64 [B, 3, 3], see `geometry`; None: nothing is moved."""
+    """float64 [B, 3, 3], see `geometry`; None: no geometric change."""
     fill: np.ndarray
-    """uint8 [C]: what is beyond the image's edges."""
+    """uint8 [C]: the colour beyond the image's edges."""
     codes: np.ndarray
     """int32 [B, K]: operations."""
     values: np.ndarray
-    """float32 [B, K]: what each is given."""
+    """float32 [B, K]: the argument of each operation."""
     boxes: np.ndarray
-    """int64 [B, M, 4]: holes from (top, left) to before (bottom, right), which may be outside."""
+    """int64 [B, M, 4]: top, left, bottom, right (exclusive) of holes, which may be outside of the image."""
     hole: np.ndarray
     """uint8 [C]: their colour."""
     size: tuple[int, int]
-    """Height and width of what comes out; without maps those of the images."""
+    """Height and width of the result; without maps those of the images."""
 
     @property
     def whole_maps(self) -> np.ndarray | None:
-        """int64 [B, 6]: the first two rows of the maps with `MAP_BITS` bits of a fraction."""
+        """int64 [B, 6]: the first two rows of the maps in fixed point with `MAP_BITS` fractional bits."""
         if self.maps is None:
             return None
         rows = self.maps[:, :2].reshape(len(self.maps), 6)
@@ -50,7 +50,7 @@ class Program:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether compiled code has all of the operations."""
+        """Whether all of the operations have compiled code."""
         return not self.codes.size or bool(self.codes.max() <= COMPILED)
 
     def run(
@@ -62,9 +62,9 @@ class Program:
         shifts: np.ndarray | None = None,
         batch: int | None = None,
     ) -> None:
-        """The compiled way: images uint8 [T, h, w, S] at `places`, int64 [B], to one of two arrays.
+        """Run the compiled code: from images uint8 [T, h, w, S] at indices `places`, int64 [B], into one of two arrays.
 
-        `changed`: uint8 [B, S, H, W]. `batch`: address of float32 [B, C, H, W], its bytes times `scales` plus
+        `changed`: uint8 [B, S, H, W]. `batch`: address of float32 [B, C, H, W], the result times `scales` plus
         `shifts`, float32 [C].
         """
         _, height, width, stored = images.shape
@@ -78,7 +78,7 @@ class Program:
         )  # fmt: skip
 
     def interpreted(self, images: np.ndarray) -> np.ndarray:
-        """The same in NumPy, an image at a time."""
+        """The same in NumPy, one image at a time."""
         maps = self.whole_maps
         changed = [self._changed(image, None if maps is None else maps[row], row) for row, image in enumerate(images)]
         return np.ascontiguousarray(np.stack(changed).transpose(0, 3, 1, 2))
@@ -95,9 +95,9 @@ class Program:
 
 
 def resampled(image: np.ndarray, numbers: np.ndarray, fill: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image moved by one of `Program.whole_maps`, bilinear; uint8 [h, w, S] to uint8 [H, W, S].
+    """An image resampled by one of `Program.whole_maps`, bilinear; uint8 [h, w, S] to uint8 [H, W, S].
 
-    A pixel is the fill where its centre is outside the image, as in Pillow; beyond the outermost centres they repeat.
+    As in Pillow, a pixel is the fill if its centre is outside the image; beyond the outermost centres pixels repeat.
     """
     height, width = image.shape[:2]
     y, x = (2 * np.arange(side, dtype=np.int64) + 1 for side in size)
@@ -122,7 +122,7 @@ def _neighbours(places: np.ndarray, side: int) -> tuple[tuple[np.ndarray, np.nda
 
 
 def operated(image: np.ndarray, operations: list[tuple[int, float]]) -> np.ndarray:
-    """An image, uint8 [H, W, C], after operations (code, strength); of linear ones in a row it is one matrix."""
+    """An image, uint8 [H, W, C], after operations (code, strength); consecutive linear ones are one matrix."""
     pending: list[tuple[int, float]] = []
     for code, strength in [*operations, (None, 0.0)]:
         if code == Operation.nothing:
@@ -143,7 +143,7 @@ def _contiguous(array: np.ndarray, dtype: type) -> np.ndarray:
 
 
 def address(array: np.ndarray | None) -> int | None:
-    """Where an array is; None where there is none."""
+    """The address of an array; None without one."""
     if array is None:
         return None
     assert array.flags.c_contiguous, "the kernels step from one number to the next"

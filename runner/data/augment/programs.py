@@ -1,4 +1,4 @@
-"""From the config and what is drawn for some images to the program that changes them."""
+"""From the config and the random numbers of some images to the program that changes them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from .changes import Changes
 from .draws import ATTEMPTS, Draws, Purpose, rectangles
 from .program import Program
 
-#: Keys of what happens to pairs of images, after all that happens to each.
+#: Keys of what happens to pairs of images, after all changes of single ones.
 MIXING = ("mixup", "cutmix", "mix_probability", "mix_last_probability", "mix_switch", "mix_off_epochs")
 #: Keys whose changes need no program.
 SIMPLE = ("enabled", "crop_padding", "flip", "cutout", "target", "kwargs", *MIXING)
 
 
 def is_simple(augment: cfg.Augment) -> bool:
-    """Whether there are no other changes than those of `Changes`."""
+    """Whether all changes are those of `Changes`."""
     without = cfg.Augment(**{key: getattr(augment, key) for key in SIMPLE})
     return augment == without
 
 
 def build(augment: cfg.Augment, draws: Draws, simple: Changes, source: tuple[int, int], data: cfg.Data) -> Program:
-    """The program of some images: first what moves pixels, as one map, then colours, then holes.
+    """The program of some images: first all geometric changes as one map, then colours, then holes.
 
-    `simple` has what was drawn for crops out of a border, mirrors and the square hole; source: height and width of the
-    images before them.
+    `simple` has the draws of padded crops, flips and cutout; source: height and width of the images before them.
     """
     size = data.size
     assert simple.fill is not None
@@ -52,7 +51,7 @@ def build(augment: cfg.Augment, draws: Draws, simple: Changes, source: tuple[int
 def _moves(
     augment: cfg.Augment, draws: Draws, simple: Changes, source: tuple[int, int], size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-    """Maps from the origin on: the crop, mirrors, rotation and what goes with it."""
+    """Maps from the original on: the crop, flips, rotation and what goes with it."""
     batch = len(draws.indices)
     if augment.crop_scale is not None:
         yield geometry.random_crop(augment, draws, source, size)
@@ -78,7 +77,7 @@ def _holes(augment: cfg.Augment, draws: Draws, simple: Changes, size: tuple[int,
         holes.append(np.concatenate([simple.holes, simple.holes + simple.cutout], axis=1))
     if augment.erasing:
         numbers = draws.uniform(Purpose.erasing, 2 * ATTEMPTS + 3)
-        # A ratio of height by width is one of width by height of the reciprocal.
+        # The ratio of height by width is the reciprocal of that of width by height.
         ratio = [1 / augment.erasing_ratio[1], 1 / augment.erasing_ratio[0]]
         boxes, fitted = rectangles(numbers[:, 1:], *size, augment.erasing_scale, ratio, is_smaller=True)
         boxes[:, 2:] += boxes[:, :2]
