@@ -1,7 +1,7 @@
 """The schema of a run: plain dataclasses, one for each choice of each config group.
 
-A group is a base class, a choice a subclass whose `kind` names it. `conf/` holds the values, `rules` what must hold
-between fields, `store` how a config is written to and read from a run directory.
+A group is a base class, a choice a subclass whose `kind` names it. `conf/` holds the values, `rules` checks what must
+hold between fields, `store` writes a config to a run directory and reads it back.
 """
 
 from dataclasses import dataclass, field, replace
@@ -161,11 +161,11 @@ class Config:
     loss: Loss = field(default_factory=Loss)
     """Loss of logits against labels."""
     mimic: Optional[Mimic] = None
-    """Loss that makes a network follow its peer; set by the distilling modes."""
+    """Distillation loss between a network's logits and its peer's; set by the distilling modes."""
     features: Optional[FeatureLoss] = None
-    """Loss that makes layers of a network follow those of its peer; with the distilling modes, beside `mimic`."""
+    """Distillation loss between layers of a network and of its peer; with the distilling modes, beside `mimic`."""
     also: Also = field(default_factory=Also)
-    """Further losses that follow the peer."""
+    """Further distillation losses."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """How gradients change weights."""
     schedule: Schedule = field(default_factory=Schedule)
@@ -173,37 +173,37 @@ class Config:
     amp: Amp = field(default_factory=Amp)
     """Mixed precision."""
     compression: Compression = field(default_factory=Compression)
-    """How the networks are made smaller."""
+    """How the networks are compressed."""
     train: Train = field(default_factory=Train)
     """The training loop."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     """Which state is kept and where a run starts from."""
     deploy: Deploy = field(default_factory=Deploy)
-    """What the end of a run makes of its best weights."""
+    """How the best weights are exported at the end of a run."""
     sweep: Sweep = field(default_factory=Sweep)
-    """What `-m` does with jobs that were run before, and how it chooses them."""
+    """What `-m` does with jobs that have run before, and how it chooses jobs."""
     tracking: Tracking = field(default_factory=Tracking)
     """Where runs are compared."""
     launch: Launch = field(default_factory=Launch)
     """How the processes are started."""
     debug: Debug = field(default_factory=Debug)
-    """Shortcuts for looking into a run."""
+    """Shortcuts for debugging a run."""
 
     @property
     def mimics(self) -> dict[str, Mimic]:
-        """Key → settings of every loss of logits against a peer's."""
+        """Key → settings of every distillation loss between logits."""
         further = {f"also.mimic.{name}": one for name, one in self.also.mimic.items()}
         return {"mimic": self.mimic, **further} if self.mimic else further
 
     @property
     def feature_losses(self) -> dict[str, FeatureLoss]:
-        """Key → settings of every loss of features against a peer's."""
+        """Key → settings of every distillation loss between features."""
         further = {f"also.features.{name}": one for name, one in self.also.features.items()}
         return {"features": self.features, **further} if self.features else further
 
     @property
     def peer_losses(self) -> dict[str, Mimic | FeatureLoss]:
-        """Key → settings of every loss against another network: those of logits, then those of features."""
+        """Key → settings of every distillation loss: those between logits, then those between features."""
         return {**self.mimics, **self.feature_losses}
 
     def __post_init__(self) -> None:
@@ -241,5 +241,5 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "launch": (Local, Cluster),
 }
 
-#: Variables that MLflow follows and a run does not → the key that says it here, and its default.
+#: Environment variables that MLflow would follow but a run ignores → the key to use instead, and its default.
 VARIABLES = {"MLFLOW_TRACKING_URI": ("tracking.uri", Mlflow.uri), "MLFLOW_EXPERIMENT_NAME": ("name", Config.name)}

@@ -1,4 +1,4 @@
-"""Passwords, tokens and keys: kept out of what is written, and masked in what is shown."""
+"""Passwords, tokens and keys: refused in what is written, and masked in what is shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import ConfigError
 
 HIDDEN = "***"
 _NAMES = r"(?:passw(?:or)?d|pwd|pass|token|secret|key|auth|authorization|sig|signature|credentials?)"
-#: Names of values that are secrets, wherever they stand in a name, and where they are its last word.
+#: Names of secret values: anywhere in a name, and only as its last word.
 _ANYWHERE = r"passw|pwd|secret|token|credential|signature|api[_-]?key|access[_-]?key"
 _AT_THE_END = r"key|pass|pw|sig|auth|authorization|jwt"
 #: Addresses that carry what nobody else should read: a user and a password, which is not a port; a user of a server; a
@@ -36,20 +36,20 @@ SHOWN = [
 
 
 def carries(text: str) -> bool:
-    """Whether a text has an address with a user, a password or a token in it, however the text around it is written."""
-    # Hydra takes a backslash before a colon, a URI `%3D` for a sign of equality.
+    """Whether a text has an address with a user, a password or a token in it, however it is escaped."""
+    # Hydra accepts `\:` for a colon, a URI `%3D` for an equals sign.
     plain = text.replace("\\", "")
     return any(pattern.search(spelt) for spelt in {text, plain, unquote(plain)} for pattern in CARRYING)
 
 
 def refuse(text: str) -> None:
-    """Refuse a word of the command line that would bring a secret into files and process lists. Errors: ConfigError."""
+    """Refuse a command-line word that would put a secret into files and process lists. Errors: ConfigError."""
     if carries(text):
         raise ConfigError(REFUSAL)
 
 
 def without(override: str) -> str:
-    """An override without its value, where that carries a secret."""
+    """An override, without its value if that carries a secret."""
     return f"{override.partition('=')[0]}={HIDDEN}" if carries(override) else override
 
 
@@ -61,7 +61,7 @@ REFUSAL = (
 
 
 def masked(text: str) -> str:
-    """A text without the credentials that requests are sent with, wherever they come from."""
+    """A text without the credentials of requests, wherever they come from."""
     for secret in _of_this_user():
         text = text.replace(secret, HIDDEN)
     for pattern, replacement in SHOWN:
@@ -70,7 +70,7 @@ def masked(text: str) -> str:
 
 
 def _of_this_user() -> list[str]:
-    """Passwords and tokens of this user's requests, and what they become in a header; the longest first."""
+    """This user's passwords and tokens for requests, and their encodings in headers; the longest first."""
     pairs = [(os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))]
     with contextlib.suppress(OSError, netrc.NetrcParseError, UnicodeDecodeError):
         place = os.environ.get("NETRC") or os.path.join(os.path.expanduser("~"), ".netrc")

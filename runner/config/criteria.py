@@ -1,4 +1,4 @@
-"""Which filters of a convolution pruning takes first: one entry a criterion."""
+"""Pruning criteria: scores that decide which filters of a convolution go first."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    # Most of what reads a config computes nothing: arrays are known by their methods.
+    # For annotations only: commands that read a config must not import NumPy.
     import numpy as np
 
 #: Weight float32 [filters, channels, k, k] → a score for each filter, [filters]; the lowest go first.
 Scores: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 #: The criterion whose scores are those of `compression.prune.target`.
 CUSTOM = "custom"
-#: Criteria that look at more than the weights of a convolution: at the normalisation behind it, at gradients.
+#: Criteria that need more than a convolution's weights: the normalisation after it, or gradients.
 BN_SCALE, TAYLOR = "bn_scale", "taylor"
 
 
 def fpgm(weight: np.ndarray) -> np.ndarray:
-    """Sum of a filter's Euclidean distances to all filters of the layer: the others replace the lowest best.
+    """Sum of a filter's Euclidean distances to all filters of the layer: the others best replace the lowest ones.
 
     weight: float32 [O, C, k, k]; returns float64 [O]. He et al., Filter Pruning via Geometric Median for Deep
     Convolutional Neural Networks Acceleration, CVPR 2019.

@@ -1,4 +1,4 @@
-"""Schema of the group `data`: which images are seen, and in which batches."""
+"""Schema of the group `data`: the images, their splits and batches."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -8,7 +8,7 @@ from .fields import bounded, path
 
 
 class Resize(Enum):
-    """How a picture of another shape becomes what the network is given."""
+    """How an image is resized to the network's input."""
 
     crop = "crop"
     pad = "pad"
@@ -16,7 +16,7 @@ class Resize(Enum):
 
 
 class Cache(Enum):
-    """Where decoded pictures are kept for the next epoch."""
+    """Where decoded images are cached for the next epoch."""
 
     none = "none"
     memory = "memory"
@@ -24,14 +24,14 @@ class Cache(Enum):
 
 
 class OnError(Enum):
-    """What happens to pictures that cannot be read."""
+    """What happens to images that cannot be read."""
 
     fail = "fail"
     skip = "skip"
 
 
 class Check(Enum):
-    """How pictures are checked before training."""
+    """How images are checked before training."""
 
     auto = "auto"
     full = "full"
@@ -40,7 +40,7 @@ class Check(Enum):
 
 
 class Sampler(Enum):
-    """Which images an epoch has."""
+    """Which images make up an epoch."""
 
     shuffle = "shuffle"
     balanced = "balanced"
@@ -59,79 +59,80 @@ class Data:
     """A labelled set of images, its splits and its batches."""
 
     kind: str = "???"
-    """What the choice is; set by it."""
+    """Name of the choice; set by it."""
     batch_size: int = bounded(128, min=1)
-    """Images an optimizer step sees, over all processes together."""
+    """Images of an optimizer step, over all processes together."""
     eval_batch_size: int = bounded(128, min=1)
-    """Images a step of the evaluation sees, over all processes together."""
+    """Images of an evaluation step, over all processes together."""
     labels: Labels = Labels.one
-    """`one`: each image is of one class; `many`: of any number of them, each decided by itself (multi-label)."""
+    """`one`: each image has one class; `many`: multi-label, each image has any number of labels, decided
+    independently."""
     sampler: Sampler = Sampler.shuffle
     """Which images make up an epoch, whose length stays the number of training images: each once (`shuffle`), equally
-    many of every class (`balanced`), or of each class in proportion to the square root of its images (`sqrt`)."""
+    many of every class (`balanced`), or of each class in proportion to the square root of its size (`sqrt`)."""
     image_size: Any = bounded(32, min=1, max=1 << 14)
-    """Pixels that the network is given: the side of a square, or [height, width]."""
+    """Size of the network's input in pixels: the side of a square, or [height, width]."""
     channels: int = bounded(3, min=1, max=256)
-    """Channels that the network is given: 3 (RGB), 1 (grey), or as many as arrays of your own have."""
+    """Channels of the network's input: 3 (RGB), 1 (grey), or as many as user-defined arrays have."""
     resize: Resize = Resize.crop
-    """What becomes of pictures of another shape: `crop` cuts the centre out, `pad` adds borders, `stretch` distorts."""
+    """How images of another shape are resized: `crop` takes the centre, `pad` adds borders, `stretch` distorts."""
     crop_ratio: float = bounded(1.0, above=0, max=1)
-    """Part of the largest possible crop's sides that `resize=crop` takes, such as 0.875 (`crop_pct` in timm)."""
+    """Fraction of the largest possible crop's sides that `resize=crop` takes, such as 0.875 (`crop_pct` in timm)."""
     background: list[int] = bounded([255, 255, 255], min=0, max=255)
     """Colour [red, green, blue] under transparent pixels and in the borders of `resize=pad`."""
     max_pixels: int = bounded(89_478_485, min=1, max=178_956_970)
-    """Image files with more pixels (WebP: with more than half as many) are refused before they are decoded, which takes
-    up to 8 bytes a pixel."""
+    """Image files with more pixels (WebP: more than half as many) are refused before decoding, which takes up to 8
+    bytes a pixel."""
     mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
     """Mean of each channel of images scaled to 0…1; subtracted."""
     std: list[float] = bounded([0.5, 0.5, 0.5], above=0)
     """Standard deviation of each channel of images scaled to 0…1; divided by."""
     val_fraction: float = bounded(0.1, min=0, below=1)
-    """Part of the training images held out for validation, stratified by class (with `labels=many` not)."""
+    """Fraction of the training images held out for validation, stratified by class (except with `labels=many`)."""
     folds: Optional[int] = bounded(None, min=2)
-    """Divide the training images into so many folds, stratified by class, in place of `val_fraction`: `fold` is for
-    validation, the others are trained on. Sweep `data.fold` for cross-validation."""
+    """Divide the training images into this many folds, stratified by class, instead of `val_fraction`: one `fold` is
+    for validation, the others for training. Sweep `data.fold` for cross-validation."""
     fold: int = bounded(0, min=0)
     """Which of the folds is for validation, from 0."""
     split_seed: int = bounded(0, min=0)
     """Seed of the validation split (and of the test split where the source has none)."""
     limit: Optional[int] = bounded(None, min=1)
-    """Use at most so many images of each split."""
+    """Use at most this many images of each split."""
 
     @property
     def many(self) -> bool:
-        """Whether an image has any number of labels."""
+        """Whether images are multi-label."""
         return self.labels is Labels.many
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of what the network is given, in pixels."""
+        """(height, width) of the network's input, in pixels."""
         height, width = self.image_size if isinstance(self.image_size, list) else [self.image_size] * 2
         return height, width
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of what the network is given."""
+        """(channels, height, width) of the network's input."""
         return self.channels, *self.size
 
 
 @dataclass
 class Pictures(Data):
-    """A set of pictures that stay encoded and are decoded when a batch is read."""
+    """A set of encoded images that are decoded when a batch is read."""
 
     workers: int = bounded(2, min=0)
     """Processes that decode images; 0 decodes in the training process."""
     cache: Cache = Cache.none
-    """Keep decoded pictures in memory or on disk, so that later epochs need not decode them."""
+    """Keep decoded images in memory or on disk, so that later epochs need not decode them."""
     check: Check = Check.auto
-    """Before training every picture is decoded once (`full`), or the first and last bytes of every file are looked at
-    (`headers`); `auto`: full up to 10,000 pictures. What was found good is not checked again until it changes."""
+    """Before training, decode every image once (`full`), or check the first and last bytes of every file (`headers`);
+    `auto`: full up to 10,000 images. A good image is not checked again until it changes."""
     on_error: OnError = OnError.fail
-    """Pictures that cannot be read end the run before it trains, all of them named (`fail`), or are left out
+    """What to do with images that cannot be read: stop before training, naming all of them (`fail`), or leave them out
     (`skip`)."""
     test_fraction: Optional[float] = bounded(None, min=0, below=1)
-    """Part of the training images held out for the test, stratified by class; by default 0.2 of a set that has no
-    splits of its own, else none."""
+    """Fraction of the training images held out for the test, stratified by class; by default 0.2 for a set without
+    splits, else none."""
 
 
 @dataclass
@@ -140,7 +141,7 @@ class Digits(Data):
 
     kind: str = "digits"
     test_fraction: float = bounded(0.2, above=0, below=1)
-    """Part of all images kept for the test, stratified by class."""
+    """Fraction of all images held out for the test, stratified by class."""
 
 
 @dataclass
@@ -183,7 +184,7 @@ class FashionMnist(Files):
 
 @dataclass
 class ImageFolder(Pictures):
-    """Image files in one folder a class: `root/{train,val,test}/<class>/*`, or `root/<class>/*`, which is divided."""
+    """Image files with a folder for each class: `root/{train,val,test}/<class>/*`; or `root/<class>/*`, to be split."""
 
     kind: str = "image_folder"
     root: str = path("???")
@@ -192,13 +193,13 @@ class ImageFolder(Pictures):
 
 @dataclass
 class FileList(Pictures):
-    """Pictures that lists name with their labels: `path label` a line, or a table in CSV, TSV or Parquet."""
+    """Lists of images and labels: `path label` a line, or a table in CSV, TSV or Parquet."""
 
     kind: str = "files"
     root: Optional[str] = path(None)
     """Folder that paths in the lists are relative to; by default the folder of each list."""
     train: str = path("???")
-    """List of the training images, or of all."""
+    """List of the training images, or of all images."""
     val: Optional[str] = path(None)
     """List of the validation split."""
     test: Optional[str] = path(None)
@@ -206,52 +207,52 @@ class FileList(Pictures):
     label_file: Optional[str] = path(None)
     """File that names the classes, `0 cat` a line, or `cat`; by default the labels are the names."""
     path_column: str = "path"
-    """Column of a table that has the paths: its name, or in tables without a header its number from 0."""
+    """Column of a table with the paths: its name or, in tables without a header, its number from 0."""
     label_column: str = "label"
-    """Column of a table that has the labels, likewise."""
+    """Column of a table with the labels, likewise."""
     label_columns: list[str] = field(default_factory=list)
-    """Columns of 0 and 1, one a class, of images with several labels, in place of `label_column`."""
+    """Multi-label: columns of 0 and 1, one for each class, instead of `label_column`."""
     label_separator: Optional[str] = ";"
-    """Between the labels in `label_column` of an image that has several."""
+    """Multi-label: separator of the labels in `label_column`."""
     split_column: Optional[str] = None
-    """Column of the list `train` that says `train`, `val` or `test`, in place of lists of their own."""
+    """Column of the list `train` that says `train`, `val` or `test`, instead of lists of their own."""
     group_column: Optional[str] = None
-    """Column of the list `train` with a group for each image, such as a patient: what is held out of the training
-    images, also in folds, has whole groups."""
+    """Column of the list `train` with a group for each image, such as a patient: images of a group stay together when
+    some are held out, also in folds."""
 
 
 @dataclass
 class Shards(Pictures):
-    """Pictures in tar archives as WebDataset has them, or in Parquet as Hugging Face has it, read where they are."""
+    """Images in tar archives as in WebDataset, or in Parquet as in Hugging Face's data sets, read in place."""
 
     kind: str = "shards"
     root: Optional[str] = path(None)
-    """Folder, or URL, that the shards are below."""
+    """Folder or URL that contains the shards."""
     train: str = path("???")
-    """Shards of the training images or of all: a path, folder or glob, or a range, `train-{000..127}.tar`."""
+    """Shards of the training images or of all images: a path, folder or glob, or a range, `train-{000..127}.tar`."""
     val: Optional[str] = path(None)
     """Shards of the validation split."""
     test: Optional[str] = path(None)
     """Shards of the test split."""
     label_file: Optional[str] = path(None)
-    """File that names the classes, `0 cat` a line, or `cat`; by default the shards do, or the labels are names."""
+    """File that names the classes, `0 cat` a line, or `cat`; by default the shards do, or the labels are the names."""
     image_column: str = "image"
-    """Column of Parquet that has the images: bytes, or a structure with a field `bytes`."""
+    """Column of Parquet with the images: bytes, or a structure with a field `bytes`."""
     label_column: str = "label"
-    """Column of Parquet that has the labels, or their key in the `.json` of an archive's samples."""
+    """Column of Parquet with the labels, or their key in the `.json` of an archive's samples."""
 
 
 @dataclass
 class Synthetic(Data):
-    """Images made from the seed: one random pattern a class plus noise. For tests and measurements."""
+    """Synthetic images: one random pattern for each class plus noise. For tests and benchmarks."""
 
     kind: str = "synthetic"
     classes: int = bounded(10, min=2)
     """Number of classes."""
     train_images: int = bounded(1024, min=1)
-    """Images to train on, before the validation split."""
+    """Training images, before validation images are held out."""
     test_images: int = bounded(256, min=1)
-    """Images to test on."""
+    """Test images."""
 
 
 @dataclass

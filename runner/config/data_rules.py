@@ -32,7 +32,7 @@ def _data(config: Config) -> Iterator[str]:
         yield f"data.background={data.background}: needs three numbers, such as data.background=[255,255,255]"
     numbers = {"mean": data.mean, "std": data.std}
     if wrong := [key for key, values in numbers.items() if len(values) != data.channels]:
-        # What is grey has about the mean of the colours' numbers.
+        # Grey has about the mean of the colours' statistics.
         fit = {key: [round(sum(values) / len(values), 4) if values else 0.5] for key, values in numbers.items()}
         fitting = " ".join(f"data.{key}={str(fit[key] * data.channels).replace(' ', '')}" for key in wrong)
         yield (

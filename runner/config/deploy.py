@@ -1,4 +1,4 @@
-"""Schema of `deploy`: what a run ends in."""
+"""Schema of `deploy`: how the best weights are exported."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,7 +17,7 @@ class Format(Enum):
 
 
 class Preprocess(Enum):
-    """Where pictures are prepared for a network."""
+    """Where images are preprocessed for a network."""
 
     outside = "outside"
     inside = "inside"
@@ -25,22 +25,22 @@ class Preprocess(Enum):
 
 @dataclass
 class Deploy:
-    """What the end of a run makes of its best weights."""
+    """How the best weights are exported at the end of a run."""
 
     formats: list[Format] = field(default_factory=lambda: [Format.onnx])
-    """Files to export to; none: []."""
+    """Formats to export to; none: []."""
     preprocess: Preprocess = Preprocess.outside
-    """`inside`: one more ONNX file, `model.pictures.onnx`, takes pictures of any size, uint8 [N, height, width, 3] in
-    RGB, and gives probabilities; it holds the network of the recommended ONNX file."""
+    """`inside`: one more ONNX file, `model.pictures.onnx`, takes images of any size, uint8 [N, height, width, 3] in
+    RGB, and returns probabilities; it contains the network of the recommended ONNX file."""
     network: str = "student"
     """Which network is exported."""
     bench_s: float = bounded(0.3, min=0)
-    """Seconds that every exported file is measured for; 0: not at all."""
+    """Seconds for which every exported file is measured; 0: not at all."""
     threads: int = bounded(1, min=1)
     """CPU threads of that measurement."""
     unknown_accuracy: Optional[float] = bounded(None, above=0, max=1)
-    """Accuracy that predictions should have, such as 0.99: the least confident ones are `unknown`, so many that of the
-    validation images the others reach it. None: there is always an answer."""
+    """Accuracy that predictions should have, such as 0.99: on validation images the least confident predictions become
+    `unknown` until the others reach it. None: there is always an answer."""
     agreement: float = bounded(0.99, min=0, max=1)
-    """Part of the test images for which a file of a quantized network should have the trained network's class: below it
-    there is a note, and files above it are recommended first."""
+    """Fraction of the test images on which the file of a quantized network should predict the trained network's class:
+    a file below it gets a note, and files above it are recommended first."""

@@ -1,4 +1,4 @@
-"""Schemas of the groups `mimic` and `features`: losses that make a network follow others."""
+"""Schemas of the groups `mimic` and `features`: distillation losses."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,18 +9,18 @@ from .fields import bounded
 
 @dataclass
 class Ramp:
-    """How the factor of a term changes: linearly, from a share of its weight to another."""
+    """How the factor of a term changes: linearly, from one share of its weight to another."""
 
     start: float = bounded(0.0, min=0, max=1)
-    """Share of the weight at first."""
+    """Share of the weight at the start."""
     end: float = bounded(1.0, min=0, max=1)
-    """Share of the weight at last."""
+    """Share of the weight at the end."""
     begin: float = bounded(0.0, min=0)
-    """Epochs before it begins to change, or steps where `steps` is given."""
+    """Epochs before it begins to change, or steps if `steps` is given."""
     epochs: Optional[float] = bounded(None, above=0)
-    """Epochs in which it changes; null, and no steps either: the term has its whole weight throughout."""
+    """Epochs over which it changes; null, without steps: the term has its whole weight throughout."""
     steps: Optional[int] = bounded(None, min=1)
-    """Optimizer steps in which it changes, instead of epochs."""
+    """Optimizer steps over which it changes, instead of epochs."""
 
     @property
     def changes(self) -> bool:
@@ -28,13 +28,13 @@ class Ramp:
         return self.epochs is not None or self.steps is not None
 
     def stretch(self, steps_per_epoch: int) -> tuple[float, float]:
-        """The optimizer steps after which the factor begins to change, and after which it has changed."""
+        """The optimizer steps after which the factor begins and ends to change."""
         if self.steps is not None:
             return self.begin, self.begin + self.steps
         return self.begin * steps_per_epoch, (self.begin + (self.epochs or 0.0)) * steps_per_epoch
 
     def share(self, step: int, steps_per_epoch: int) -> float:
-        """Share of the weight in the step behind so many others."""
+        """Share of the weight in the step after `step` others."""
         if not self.changes:
             return 1.0
         begin, end = self.stretch(steps_per_epoch)
@@ -43,10 +43,10 @@ class Ramp:
 
 @dataclass
 class Mimic:
-    """Loss that makes a network's logits follow its peer's."""
+    """Distillation loss between a network's logits and its peer's."""
 
     kind: str = "???"
-    """What the choice is; set by it."""
+    """Name of the choice; set by it."""
     weight: float = bounded(1.0, min=0)
     """Factor of the mimic term."""
     ramp: Ramp = field(default_factory=Ramp)
@@ -78,11 +78,11 @@ class Reduction(Enum):
 
 @dataclass
 class JsOriginal(Mimic):
-    """The original's `KLJSLoss`, epsilons and mean over all elements included; for exact reproduction."""
+    """The original's `KLJSLoss`, including its epsilons and mean over all elements; for exact reproduction."""
 
     kind: str = "js_original"
     divergence: Divergence = Divergence.js
-    """Its symmetric form or its one-sided one."""
+    """The symmetric form or the one-sided one."""
     reduction: Reduction = Reduction.mean
     """Mean over batch and classes, or sum."""
 
@@ -95,7 +95,7 @@ class Kl(Mimic):
     temperature: float = bounded(1.0, above=0)
     """Divisor of both logits before the softmax."""
     standardize: bool = False
-    """Bring each image's logits to mean 0 and standard deviation 1 first (Sun et al., CVPR 2024)."""
+    """Standardize each image's logits to mean 0 and standard deviation 1 first (Sun et al., CVPR 2024)."""
 
 
 @dataclass
@@ -104,26 +104,26 @@ class Kd(Mimic):
 
     kind: str = "kd"
     alpha: float = bounded(0.5, min=0, max=1)
-    """Share of the peer's outputs; the labels have the rest."""
+    """Weight α of the peer's outputs; the labels have 1 - α."""
     temperature: float = bounded(4.0, above=0)
     """Divisor of both logits before the softmax."""
     standardize: bool = False
-    """Bring each image's logits to mean 0 and standard deviation 1 first (Sun et al., CVPR 2024)."""
+    """Standardize each image's logits to mean 0 and standard deviation 1 first (Sun et al., CVPR 2024)."""
 
 
 @dataclass
 class Dkd(Mimic):
-    """Decoupled distillation: T²·(α·TCKD + β·NCKD), beside the whole loss of labels (Zhao et al., CVPR 2022)."""
+    """Decoupled distillation: T²·(α·TCKD + β·NCKD), beside the full loss against labels (Zhao et al., CVPR 2022)."""
 
     kind: str = "dkd"
     alpha: float = bounded(1.0, min=0)
-    """Factor of the part of the label against all other classes."""
+    """Weight of TCKD, the label against all other classes."""
     beta: float = bounded(8.0, min=0)
-    """Factor of the part of the other classes among themselves; the surer the teacher, the smaller."""
+    """Weight of NCKD, the other classes among themselves; smaller for a more confident teacher."""
     temperature: float = bounded(4.0, above=0)
     """Divisor of both logits before the softmax."""
     standardize: bool = False
-    """Bring each image's logits to mean 0 and standard deviation 1 first (Sun et al., CVPR 2024)."""
+    """Standardize each image's logits to mean 0 and standard deviation 1 first (Sun et al., CVPR 2024)."""
 
 
 @dataclass
@@ -132,22 +132,22 @@ class Dist(Mimic):
 
     kind: str = "dist"
     beta: float = bounded(2.0, min=0)
-    """Factor of the correlations of an image's classes."""
+    """Weight of the correlations within an image, over classes."""
     gamma: float = bounded(2.0, min=0)
-    """Factor of the correlations of a class's images, of those that a process computes at once."""
+    """Weight of the correlations within a class, over the images that a process computes at once."""
     temperature: float = bounded(1.0, above=0)
     """Divisor of both logits before the softmax."""
 
 
 @dataclass
 class Rkd(Mimic):
-    """Distances and angles between the logits of a batch's images, those computed at once (Park et al., CVPR 2019)."""
+    """Distances and angles between the logits of the images that are computed at once (Park et al., CVPR 2019)."""
 
     kind: str = "rkd"
     distance: float = bounded(25.0, min=0)
-    """Factor of the distances of pairs."""
+    """Weight of the distances between pairs."""
     angle: float = bounded(50.0, min=0)
-    """Factor of the angles of triplets, which take the memory of N³ numbers; 0: none."""
+    """Weight of the angles of triplets, which take memory for N³ numbers; 0: none."""
 
 
 @dataclass
@@ -163,10 +163,10 @@ class CustomMimic(Mimic):
 
 @dataclass
 class FeatureLoss:
-    """Loss that makes layers within a network give what layers of its peer or teacher give."""
+    """Distillation loss between layers of a network and layers of its peer or teacher."""
 
     kind: str = "???"
-    """What the choice is; set by it."""
+    """Name of the choice; set by it."""
     weight: float = bounded(1.0, min=0)
     """Factor of the feature term."""
     ramp: Ramp = field(default_factory=Ramp)
@@ -174,7 +174,7 @@ class FeatureLoss:
     layers: list[str] = field(default_factory=list)
     """Layers of the student, by their names in the network, such as `[conv4,conv9]`."""
     peer_layers: list[str] = field(default_factory=list)
-    """Layers of the peer or teacher, one for each of the student's, in their order; empty: of the same names."""
+    """Layers of the peer or teacher, one for each of the student's, in the same order; empty: the same names."""
 
 
 @dataclass
@@ -188,20 +188,20 @@ class AttentionTransfer(FeatureLoss):
 
 @dataclass
 class Hint(FeatureLoss):
-    """Squared differences of maps, the student's through a learnt 1×1 convolution first (Romero et al., ICLR 2015)."""
+    """Mean squared difference of maps, the student's after a learnt 1×1 convolution (Romero et al., ICLR 2015)."""
 
     kind: str = "hint"
 
 
 @dataclass
 class RkdFeatures(FeatureLoss):
-    """Distances and angles between pooled maps of images that are computed at once (Park et al., CVPR 2019)."""
+    """Distances and angles between pooled maps of the images that are computed at once (Park et al., CVPR 2019)."""
 
     kind: str = "rkd"
     distance: float = bounded(25.0, min=0)
-    """Factor of the distances of pairs."""
+    """Weight of the distances between pairs."""
     angle: float = bounded(50.0, min=0)
-    """Factor of the angles of triplets, which take the memory of N³ numbers; 0: none."""
+    """Weight of the angles of triplets, which take memory for N³ numbers; 0: none."""
 
 
 @dataclass
@@ -220,7 +220,7 @@ class CustomFeatureLoss(FeatureLoss):
 
 @dataclass
 class Also:
-    """Further terms beside `mimic` and `features`, by names of your choice, with which they are logged."""
+    """Further terms beside `mimic` and `features`, logged under names of your choice."""
 
     mimic: dict[str, Mimic] = field(default_factory=dict)
     """Losses of logits: `+mimic@also.mimic.NAME=dist`, then `also.mimic.NAME.weight=…`."""

@@ -1,4 +1,4 @@
-"""What must hold between modes and the losses that make a network follow others."""
+"""What must hold between modes and distillation losses."""
 
 from __future__ import annotations
 

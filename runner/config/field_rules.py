@@ -1,4 +1,4 @@
-"""What must hold of each field by itself: bounds, finite numbers, targets, texts that are not empty."""
+"""What must hold for each field by itself: bounds, finite numbers, targets, non-empty texts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from . import Config
 from .keys import walk
 
-#: What to do with a callable that only the calling program has.
+#: Remedy for a callable that exists only in the calling program.
 IN_MAIN = (
     "what a notebook or script defines itself cannot be imported by the processes that train. Write it into a module "
     "in the working directory (in a notebook, %%writefile my_module.py as the first line of its cell) and name that: "

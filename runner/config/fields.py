@@ -7,7 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Says in a field's metadata that it is a path; that it names weights.
+#: Metadata keys of fields that are paths, and of those that name weights.
 PATH, WEIGHTS = "path", "weights"
 
 
@@ -32,7 +32,7 @@ def bounded(
 
 
 def path(default: T, **about: bool) -> T:
-    """A dataclass field that is a path, or some, or may be: `~` at the beginning of each is the home directory."""
+    """A dataclass field that is a path, a list of paths, or None: a leading `~` in each is the home directory."""
     metadata = {PATH: True, **about}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)  # type: ignore[return-value]

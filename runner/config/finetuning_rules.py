@@ -1,4 +1,4 @@
-"""What must hold of what does not train, or more slowly than the rest."""
+"""What must hold for frozen parts and for learning-rate factors."""
 
 from __future__ import annotations
 

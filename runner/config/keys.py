@@ -1,4 +1,4 @@
-"""The keys of the schema: what type each has, whichever choices are taken, and which one a misspelt key stands for."""
+"""The keys of the schema: their types, whichever choices are taken, and suggestions for misspelt ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..errors import ConfigError
 from . import GROUPS, Config
 from .fields import PATH
 
-#: What other tools call a key → the last part of its name here.
+#: Keys of other tools → the last part of the key here.
 SYNONYMS = {
     "learning_rate": "lr", "bs": "batch_size", "num_epochs": "epochs", "max_epochs": "epochs", "num_workers": "workers",
     "data_dir": "root", "arch": "architecture", "gpus": "devices", "wd": "weight_decay",
 }  # fmt: skip
-#: Keys and choices (`GROUP=CHOICE`) of earlier versions → what is written now, `…` being the value; nothing where that
-#: is always so.
+#: Keys and choices (`GROUP=CHOICE`) of earlier versions → what to write now, with `…` for the value; empty if nothing
+#: needs to be written.
 RENAMED = {
     "compression.prune.macs_reduction": "compression.prune.budget=macs compression.prune.allocation=sensitivity "
     "compression.prune.ratio=…",
@@ -34,14 +34,14 @@ RENAMED = {
 }
 #: A home directory at the beginning of a path.
 HOME = re.compile(r"^(sqlite:///)?(~[^/]*)")
-#: Keys that are suggested at most, and what stands in them for `=VALUE`.
+#: Most keys that are suggested, and the placeholder in them for `=VALUE`.
 SUGGESTED, EQUALS = 3, "="
 
 
 def types_of(key: str, schema: type = Config) -> set[Any]:
-    """The types that a dotted key has in the choices that have it; none where no choice does.
+    """The types that a dotted key has in the choices that have it; empty if no choice does.
 
-    Of an optional value it is the other type. What is below `kwargs` has the type Any.
+    Of an optional type the one that is not None. Everything below `kwargs` has the type Any.
     """
     hints: set[Any] = {schema}
     for part in key.split("."):
@@ -61,7 +61,7 @@ def _below(hint: Any, part: str) -> Iterator[Any]:
 
 
 def _choices(schema: type[Any]) -> Iterator[type[Any]]:
-    """A dataclass and all below it: the choices of a group."""
+    """A dataclass and all its subclasses: the choices of a group."""
     yield schema
     for below in schema.__subclasses__():
         yield from _choices(below)
@@ -72,7 +72,7 @@ def _options(hint: Any) -> list[Any]:
     return [one for one in get_args(hint) if one is not type(None)] if is_union else [hint]
 
 
-#: What has no parts.
+#: Types without parts.
 PLAIN = (str, int, float, type(None))
 
 
@@ -80,7 +80,8 @@ def walk(part: Any, path: str = "") -> Iterator[tuple[str, Any, Any, Any]]:
     """(full key, value, dataclass it is in, dataclass field) of every leaf."""
     for field in fields(part):
         value = getattr(part, field.name)
-        # Every command and every line of a list comes here some hundred times: most values are plain.
+        # A fast path: this is called some hundred times for every command and every listed run, mostly with plain
+        # values.
         inside = [] if isinstance(value, PLAIN) else list(_inside(value, f"{path}{field.name}"))
         for place, item in inside:
             yield from walk(item, f"{place}.")
@@ -89,7 +90,7 @@ def walk(part: Any, path: str = "") -> Iterator[tuple[str, Any, Any, Any]]:
 
 
 def _inside(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """(path, dataclass) of a value that is one, or a list or dictionary of some."""
+    """(path, dataclass) of a value that is a dataclass, or a list or dictionary of some."""
     if is_dataclass(value):
         yield path, value
     elif isinstance(value, dict):
@@ -99,7 +100,7 @@ def _inside(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def expand_paths(config: Config) -> None:
-    """Write out the `~` at the beginning of every path in a config."""
+    """Expand a leading `~` in every path of a config."""
     for _, value, part, field in walk(config):
         if field.metadata.get(PATH) and isinstance(value, str):
             setattr(part, field.name, expanded(value))
@@ -108,9 +109,9 @@ def expand_paths(config: Config) -> None:
 
 
 def expanded(path: str) -> str:
-    """A path with `~` and `~user` written out, in the address of an embedded store as well, as a shell would.
+    """A path with `~` and `~user` expanded, as a shell would, also in the address of an embedded store.
 
-    Relative paths stay as they are: they begin at the working directory.
+    Relative paths are unchanged: they start at the working directory.
     """
     return HOME.sub(lambda match: f"{match[1] or ''}{os.path.expanduser(match[2])}", path)
 
@@ -118,8 +119,8 @@ def expanded(path: str) -> str:
 def unknown_key(key: str, valid: list[str], all_keys: Iterable[str] = (), override: str = "") -> ConfigError:
     """The error for a key that the schema does not have.
 
-    `valid` are the names at its place, `all_keys` those of the whole config that it was looked for in, `override` the
-    words `KEY=VALUE` that it comes from: the suggestion repeats their value.
+    `valid`: the names at its place; `all_keys`: those of the whole config that was searched; `override`: the words
+    `KEY=VALUE` that the key comes from, whose value the suggestion repeats.
     """
     if error := renamed(override or key):
         return error
@@ -159,7 +160,7 @@ def _place(where: str) -> str:
 
 
 def _ending_like(typed: str, all_keys: list[str]) -> list[str]:
-    """The known keys that end like a key, or as others call it: those of its own place, else the shortest."""
+    """Known keys with the same ending or meaning in other tools: those at the key's own place, else the shortest."""
     where, _, name = typed.lower().rpartition(".")
     ending = [one for one in all_keys if one.rpartition(".")[2] in (name, SYNONYMS.get(name))]
     beside = [one for one in ending if one.rpartition(".")[0] == where]
@@ -167,7 +168,7 @@ def _ending_like(typed: str, all_keys: list[str]) -> list[str]:
 
 
 def _of_other_choices(where: str, name: str) -> list[str]:
-    """The same of choices that were not taken: those of the key's group, or, where it was typed without one, of any."""
+    """The same for choices not taken: those of the key's group or, if it was typed without one, of any group."""
     choices: dict[str, list[str]] = {}
     for group in [where] if where else GROUPS:
         for choice in GROUPS.get(group, ()):
@@ -191,7 +192,7 @@ def _of_parts_of_other_choices(key: str) -> list[str]:
 
 
 def _like(key: str, typed: str, valid: list[str], all_keys: list[str]) -> list[str]:
-    """Keys that are spelt like one: at its place, else anywhere."""
+    """Keys with a similar spelling: at its place, else anywhere."""
     where, _, name = key.rpartition(".")
     if near := get_close_matches(name, valid, n=1, cutoff=0.6):
         return [f"{where}.{near[0]}{typed.removeprefix(key)}{EQUALS}".lstrip(".")]

@@ -1,4 +1,4 @@
-"""Schema of the group `loss`: what is minimised of logits and labels."""
+"""Schema of the group `loss`: the loss of logits against labels."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ class Loss:
     """Loss of logits against labels."""
 
     kind: str = "???"
-    """What the choice is; set by it."""
+    """Name of the choice; set by it."""
 
 
 @dataclass
@@ -19,9 +19,9 @@ class WeightedLoss(Loss):
     """A loss in which images of some classes can count for more than those of others."""
 
     class_weights: Any = bounded(None, min=0)
-    """Factor of each class's images: `auto` (inverse frequency, 1 in the mean over images), a list in the order of the
-    classes, or by name, `{cat: 2}`, where others have 1; null: 1. With `data.labels=many` it is the factor where an
-    image has the label, and `auto` the ratio of images without it to those with it."""
+    """Factor of each class's images: `auto` (inverse frequency, 1 averaged over images), a list in the order of the
+    classes, or by name, `{cat: 2}`, with 1 for the others; null: 1. With `data.labels=many` the factor applies where an
+    image has the label, and `auto` is the ratio of images without it to those with it."""
 
 
 @dataclass
@@ -37,12 +37,12 @@ class LabelSmoothing(WeightedLoss):
 
     kind: str = "label_smoothing"
     epsilon: float = bounded(0.1, min=0, below=1)
-    """Part of the target spread evenly over all classes."""
+    """Fraction of the target spread evenly over all classes."""
 
 
 @dataclass
 class Focal(WeightedLoss):
-    """Cross entropy in which images count less, the surer the network is of their label (Lin et al., ICCV 2017).
+    """Cross entropy in which confident images count less (Lin et al., ICCV 2017).
 
     With `data.labels=many` the binary cross entropy of each label.
     """
@@ -58,7 +58,7 @@ class LogitAdjustment(Loss):
 
     kind: str = "logit_adjustment"
     tau: float = bounded(1.0, min=0)
-    """Factor of the logarithms; 1 suits the balanced accuracy."""
+    """Factor of the logarithms; 1 optimizes balanced accuracy."""
 
 
 @dataclass
@@ -72,15 +72,15 @@ class Bce(WeightedLoss):
 
 @dataclass
 class Asl(Loss):
-    """Asymmetric loss, for `data.labels=many`: focal, more so where a label is absent (Ridnik et al., ICCV 2021)."""
+    """Asymmetric loss, for `data.labels=many`: focal, more so for absent labels (Ridnik et al., ICCV 2021)."""
 
     kind: str = "asl"
     gamma_positive: float = bounded(0.0, min=0)
     """Exponent of (1 - p) where the image has the label."""
     gamma_negative: float = bounded(4.0, min=0)
-    """Exponent of p where it has not."""
+    """Exponent of p where it does not."""
     margin: float = bounded(0.05, min=0, below=1)
-    """Subtracted from p where it has not: what is surer than that counts nothing."""
+    """Subtracted from p where it does not: absent labels with a smaller p do not count."""
 
 
 @dataclass

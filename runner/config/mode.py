@@ -13,7 +13,7 @@ class Mode:
     """Which networks exist and what each optimizer minimises."""
 
     kind: str = "???"
-    """What the choice is; set by it."""
+    """Name of the choice; set by it."""
 
 
 @dataclass
@@ -22,9 +22,9 @@ class Cls(Mode):
 
     kind: str = "cls"
     average: bool = False
-    """Have the network follow its own average over the steps, a mean teacher (Tarvainen & Valpola, NeurIPS 2017)."""
+    """Distil the network from its own moving average, a mean teacher (Tarvainen & Valpola, NeurIPS 2017)."""
     average_decay: float = bounded(0.999, min=0, below=1)
-    """Share of the average that stays in each step; smaller at first, as with `train.ema_warmup`."""
+    """Decay of that average; smaller at first, as with `train.ema_warmup`."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class ClsDistill(Mode):
     peer: Optional[Model] = None
     """The second network and all further ones; null: the same as `model`. Choose with `model@mode.peer=…`."""
     peers: int = bounded(2, min=2)
-    """How many networks learn from each other; each follows the others in the mean over them."""
+    """How many networks learn from each other; each follows the mean of the others."""
 
 
 @dataclass
@@ -44,9 +44,11 @@ class ClsDistillMultiopt(ClsDistill):
 
     kind: str = "cls_distill_multiopt"
     peer_optimizer: Optional[Optimizer] = None
-    """Of all but the first network; null: the same as `optimizer`. Choose with `optimizer@mode.peer_optimizer=…`."""
+    """Optimizer of all networks but the first; null: the same as `optimizer`. Choose with
+    `optimizer@mode.peer_optimizer=…`."""
     peer_schedule: Optional[Schedule] = None
-    """Of all but the first network; null: the same as `schedule`. Choose with `schedule@mode.peer_schedule=…`."""
+    """Schedule of all networks but the first; null: the same as `schedule`. Choose with
+    `schedule@mode.peer_schedule=…`."""
 
 
 @dataclass
@@ -59,17 +61,18 @@ class Teacher:
     teacher_network: str = "student"
     """Which network of that run or file is the teacher."""
     trust: bool = False
-    """Import and call the `custom` model that the teacher's run names: its code comes from whoever made that run."""
+    """Trust the teacher's run: import and call the `custom` model that it names, whose code comes from whoever made
+    that run."""
     teacher: Optional[Model] = None
     """The teacher's architecture; null: that of the run, or `model` for a file. Choose with `model@mode.teacher=…`."""
     teacher_weight: float = bounded(1.0, min=0)
-    """What the teacher counts for beside others, whatever the sum."""
+    """Weight of this teacher relative to the others; they need not sum to 1."""
     teacher_mean: Optional[list[float]] = None
-    """What the teacher's images are normalised with, a number for each channel; null: as its run says, or as `data`."""
+    """Mean of the teacher's normalisation, one number a channel; null: as in its run, or as in `data`."""
     teacher_std: Optional[list[float]] = bounded(None, above=0)
-    """The same of the standard deviation."""
+    """Standard deviation of the teacher's normalisation; null: likewise."""
     teacher_image_size: Any = None
-    """Pixels of the teacher's images, S or [H, W]; null: as its run says, or as `data`."""
+    """Size of the teacher's images in pixels, S or [H, W]; null: as in its run, or as in `data`."""
 
 
 @dataclass

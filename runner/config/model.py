@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 from .fields import bounded, weights_path
 
-#: The functions of `paddle.vision.models` that make a network.
+#: The functions of `paddle.vision.models` that build a network.
 ARCHITECTURES = (
     "alexnet", "densenet121", "densenet161", "densenet169", "densenet201", "densenet264", "googlenet", "inception_v3",
     "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "resnet101", "resnet152", "resnet18",
@@ -15,12 +15,12 @@ ARCHITECTURES = (
     "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0", "squeezenet1_0",
     "squeezenet1_1", "vgg11", "vgg13", "vgg16", "vgg19", "wide_resnet101_2", "wide_resnet50_2",
 )  # fmt: skip
-#: Those that are choices of `model` by their names alone: MobileNetV3 is rather this package's own.
+#: Those that are choices of `model` by their own names: MobileNetV3 is rather this package's own.
 NAMED = tuple(name for name in ARCHITECTURES if not name.startswith("mobilenet_v3"))
 
-#: What `weights` is for the published ones of an architecture.
+#: The value of `weights` for the published weights of an architecture.
 PUBLISHED = "imagenet"
-#: Layers that a ResNet of basic blocks may have.
+#: Numbers of layers that a ResNet of basic blocks can have.
 DEPTHS = (10, 18, 34)
 
 
@@ -32,7 +32,7 @@ class Size(Enum):
 
 
 class Stem(Enum):
-    """What size of images the first layers of a network are for."""
+    """Which image size the first layers of a network are made for."""
 
     imagenet = "imagenet"
     small = "small"
@@ -43,18 +43,18 @@ class Model:
     """An image classifier; the number of classes comes from the data."""
 
     kind: str = "???"
-    """What the choice is; set by it."""
+    """Name of the choice; set by it."""
     stem: Stem = Stem.imagenet
-    """`imagenet`: the first layers as they were published. `small`, for images below about 64 pixels: they keep the
-    size, with stride 1, a kernel of at most 3×3 and no maximum pooling."""
+    """`imagenet`: the first layers as published. `small`, for images below about 64 pixels: stride 1, a kernel of at
+    most 3×3 and no max pooling, so that the resolution is kept."""
     freeze: list[str] = field(default_factory=list)
     """Patterns of layers and parameters that do not train (`conv1`, `*.mid_se.*`), or `backbone`: all but the head."""
     freeze_epochs: Optional[float] = bounded(None, above=0)
-    """Epochs after which these train as well; null: they never do."""
+    """Epochs after which they train as well; null: never."""
     weights: Optional[str] = weights_path(None)
-    """What the network begins with: `imagenet` (published weights of this architecture, downloaded), a file
-    (`.safetensors`, `.pdparams`, PyTorch's `.pth`, `.pt`, `.bin`; names of Paddle, PaddleClas, torchvision or timm), or
-    a run. Another number of classes or channels is adapted. For a whole run: `checkpoint.init_from`."""
+    """Initial weights: `imagenet` (published weights of this architecture, downloaded), a file (`.safetensors`,
+    `.pdparams`, PyTorch's `.pth`, `.pt`, `.bin`; names of Paddle, PaddleClas, torchvision or timm), or a run. Another
+    number of classes or channels is adapted. For a whole run: `checkpoint.init_from`."""
 
 
 @dataclass
@@ -74,18 +74,18 @@ class MobileNetV3(Model):
 
 @dataclass
 class Siamese(MobileNetV3):
-    """Two MobileNetV3 trunks on the same image; their feature maps are added and share one head."""
+    """Two MobileNetV3 trunks that see the same image; their feature maps are added and share one head."""
 
     kind: str = "siamese"
 
 
 @dataclass
 class ResNet(Model):
-    """ResNet of basic blocks (He et al., CVPR 2016), shallow and thin where that is enough."""
+    """ResNet of basic blocks (He et al., CVPR 2016), also shallower and thinner ones."""
 
     kind: str = "resnet"
     depth: int = 10
-    """Layers: 10, 18 or 34."""
+    """Number of layers: 10, 18 or 34."""
     scale: float = bounded(0.5, above=0, max=4)
     """Width multiplier; channels are rounded to multiples of 8."""
 
@@ -100,7 +100,8 @@ class EfficientNetLite(Model):
     dropout: float = bounded(0.2, min=0, below=1)
     """Probability of dropping a feature before the classifier."""
     drop_connect: float = bounded(0.2, min=0, below=1)
-    """Probability of dropping the last block for an image (stochastic depth); it rises linearly from the first one."""
+    """Probability of dropping the last block for an image (stochastic depth); it rises linearly from 0 at the first
+    one."""
 
 
 @dataclass
@@ -122,7 +123,7 @@ class PaddleClas(Model):
     architecture: str = "PPLCNet_x1_0"
     """Name of the function in `ppcls.arch.backbone`, such as PPLCNet_x1_0 or ViT_small_patch16_224."""
     image_size: Any = bounded(224, min=1, max=1 << 14)
-    """Pixels that it is built for, which networks such as ViT are; `data.image_size` unless it is said."""
+    """Image size that it is built for, as networks such as ViT require; default: `data.image_size`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of that function."""
 

@@ -1,4 +1,4 @@
-"""The metrics that a run has, and which of them decides between its weights and between runs."""
+"""The metrics of a run, and the one that decides between its weights and between runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..metrics.names import find, present, with_k
 from .sweep import Cost
 from .targets import load_target
 
-#: Final numbers that are no metrics, whose names are taken.
+#: Final values that are not metrics, whose names are taken.
 TAKEN = {
     *(cost.value for cost in Cost),
     "latency_ms_p99",
@@ -29,26 +29,26 @@ TAKEN = {
 class CustomMetric:
     """A user-defined metric: `target(confusion, **kwargs)` returns a number.
 
-    confusion: NumPy int64 [K, K], how often class (row) was taken for class (column). With `data.labels=many` it is
-    [K, 2, 2]: of each class the images without it and with it (row), by whether it was predicted (column).
+    confusion: NumPy int64 [K, K], how often a class (row) was predicted as a class (column). With `data.labels=many` it
+    is [K, 2, 2]: for each class the images without and with it (row), by whether it was predicted (column).
     """
 
     target: str = "???"
     """Where the callable is: `package.module:callable`."""
     goal: Goal = "???"  # type: ignore[assignment]
-    """Which direction of it is better: max or min."""
+    """Which direction is better: max or min."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the callable."""
 
 
 def metrics_of(custom: Mapping[str, CustomMetric], many: bool = False) -> list[Metric]:
-    """The metrics of a run whose own ones, `train.metrics`, are these; `many`: whose images have many labels."""
+    """The metrics of a run with these user-defined ones, `train.metrics`; `many`: for multi-label images."""
     own = [Metric(name, name, one.goal, functools.partial(_computed, name, one)) for name, one in custom.items()]
     return [*(MANY if many else METRICS), *own]
 
 
 def _computed(name: str, custom: CustomMetric, sums: Sums) -> float:
-    """Errors: ConfigError naming the metric, where its callable is not found, raises, or returns no number."""
+    """Errors: ConfigError naming the metric if its callable is not found, raises, or does not return a number."""
     target = load_target(custom.target)
     try:
         value: Any = target(sums.confusion.copy(), **custom.kwargs)
@@ -66,19 +66,19 @@ def _computed(name: str, custom: CustomMetric, sums: Sums) -> float:
 
 
 def monitored(monitor: str) -> str:
-    """`<network>/<metric>` that a value of `train.monitor` means: without a network the student's."""
+    """The `<network>/<metric>` that a value of `train.monitor` means; by default the student's."""
     name = monitor.removeprefix("val/")
     return name if "/" in name else f"student/{name}"
 
 
 def without_alias(monitor: str, custom: Mapping[str, CustomMetric]) -> str:
-    """The monitor with the name that its metric has here, in place of another one that is usual."""
+    """The monitor with the metric's name here in place of an alias of it."""
     place, slash, name = monitor.rpartition("/")
     return monitor if name in custom else f"{place}{slash}{ALIASES.get(name, name)}"
 
 
 def prominent(values: Iterable[str], metrics: Iterable[Metric], monitor: str) -> list[Metric]:
-    """What is shown of some metrics, named here without a network, where there is room for few."""
+    """Those of some metrics, named without a network, that are shown if there is room for few."""
     name = monitored(monitor).partition("/")[2]
     return [metric for metric in present(values, metrics) if metric.is_prominent or metric.name == name]
 
@@ -92,14 +92,14 @@ def goal_of(monitor: str, goal: Goal | None, custom: Mapping[str, CustomMetric])
 
 
 def refusal(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k: int) -> str:
-    """What is said of a monitor that these networks and metrics do not have, the nearest ones in it."""
+    """The message for a monitor that these networks and metrics do not have, with the nearest ones."""
     names = [metric.name for metric in with_k(metrics, k)]
     valid = [f"val/{network}/{name}" for network in networks for name in names]
     why = f"no such metric.{nearest(monitor, [*valid, *(f'val/{name}' for name in names)])}"
     name = monitored(monitor).partition("/")[2]
     for labels, others in (("one", METRICS), ("many", MANY)):
         if (other := find(name, others)) and not find(name, metrics):
-            # Of the metrics that there are the first is the headline.
+            # The first metric is the headline.
             why = (
                 f"{other.title} is a metric of data.labels={labels}, which this run has not. Use "
                 f"train.monitor=val/{names[0]} ({metrics[0].title})."
@@ -108,14 +108,14 @@ def refusal(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k:
 
 
 def is_known(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k: int | None = None) -> bool:
-    """Whether there is such a metric; without `k`, a top-k of any k."""
+    """Whether there is such a metric; without `k`, top-k metrics of any k."""
     network, _, name = monitored(monitor).partition("/")
     named = metrics if k is None else with_k(metrics, k)
     return monitor.startswith("val/") and network in networks and find(name, named) is not None
 
 
 def naming_problem(name: str) -> str | None:
-    """Why a metric cannot be called so."""
+    """Why a metric cannot have this name."""
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
         return "a metric's name begins with a letter and has letters, digits, '_' and '-' only, such as kappa"
     if name in TAKEN or find(name, [*METRICS, *MANY]):

@@ -1,4 +1,4 @@
-"""What is known of networks that others designed, by name, without building them."""
+"""A table of published networks, by name: what is known of them without building them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ INSTALL_PADDLECLAS = (
 
 @dataclass(frozen=True)
 class Network:
-    """A choice of `model`, and what it costs where that was measured."""
+    """A choice of `model`, and its costs, if they were measured."""
 
     name: str
-    """As a choice of `model`."""
+    """The choice of `model`."""
     image_size: int | None = None
-    """Side of the images in pixels that it was designed for, and that `macs` is for."""
+    """Side of the images in pixels that it was designed for, and that `macs` refers to."""
     params: int | None = None
     """With 1,000 classes."""
     macs: int | None = None
@@ -41,5 +41,5 @@ def known() -> dict[str, Network]:
 
 @functools.cache
 def paddleclas() -> tuple[str, ...]:
-    """The networks of PaddleClas that give logits, by their names there."""
+    """The classifiers of PaddleClas, by their names there."""
     return tuple(name.removeprefix(PADDLECLAS) for name in known() if name.startswith(PADDLECLAS))

@@ -1,4 +1,4 @@
-"""What must hold between losses of labels, labels and schedules."""
+"""What must hold between losses, labels and schedules."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class Decay(Enum):
 
 
 class Exempt(Enum):
-    """Parameters that weight decay spares."""
+    """Parameters that are exempt from weight decay."""
 
     norms_and_biases = "norms_and_biases"
     norms = "norms"
@@ -27,9 +27,9 @@ class Optimizer:
     """How gradients change weights."""
 
     kind: str = "???"
-    """What the choice is; set by it."""
+    """Name of the choice; set by it."""
     lr: float = bounded(0.1, above=0)
-    """Learning rate that the schedule's factor is multiplied with."""
+    """Base learning rate, which the schedule's factor multiplies."""
     weight_decay: float = bounded(0.0, min=0)
     """Coefficient of the weight decay."""
     decay_exempt: Exempt = Exempt.norms_and_biases
@@ -37,7 +37,8 @@ class Optimizer:
     clip_norm: Optional[float] = bounded(None, above=0)
     """Largest global norm of the gradients; larger ones are scaled down."""
     lr_scale: dict[str, float] = field(default_factory=dict)
-    """Pattern of layers and parameters, `backbone` or `head` → factor of their learning rate; the last one decides."""
+    """Pattern of layers and parameters, `backbone` or `head` → factor of their learning rate; the last match
+    decides."""
     layer_decay: Optional[float] = bounded(None, above=0, max=1)
     """Factor of the learning rate from each block of the network to the one before it; null: 1."""
 
@@ -59,7 +60,7 @@ class Momentum(Optimizer):
     decay: Decay = Decay.l2
     """Norm that `weight_decay` penalises."""
     momentum: float = bounded(0.9, min=0, below=1)
-    """Part of the last update that is kept."""
+    """Fraction of the last update that is kept."""
     nesterov: bool = False
     """Look ahead before taking the gradient (Nesterov, 1983)."""
 
@@ -72,9 +73,9 @@ class RMSProp(Optimizer):
     decay: Decay = Decay.l2
     """Norm that `weight_decay` penalises."""
     rho: float = bounded(0.95, min=0, below=1)
-    """Rate of the running mean of squares."""
+    """Decay of the running mean of squares."""
     momentum: float = bounded(0.0, min=0, below=1)
-    """Part of the last update that is kept."""
+    """Fraction of the last update that is kept."""
     epsilon: float = bounded(1e-6, above=0)
     """Added to the denominator."""
 
@@ -85,25 +86,25 @@ class AdamW(Optimizer):
 
     kind: str = "adamw"
     beta1: float = bounded(0.9, min=0, below=1)
-    """Rate of the running mean of gradients."""
+    """Decay of the running mean of gradients."""
     beta2: float = bounded(0.999, min=0, below=1)
-    """Rate of the running mean of squared gradients."""
+    """Decay of the running mean of squared gradients."""
     epsilon: float = bounded(1e-8, above=0)
     """Added to the denominator."""
 
 
 @dataclass
 class Lamb(Optimizer):
-    """Adam with steps of the length of each weight (You et al., ICLR 2020), for large batches.
+    """Adam whose steps are scaled to the norm of each weight (You et al., ICLR 2020), for large batches.
 
-    Parameters that do not decay take Adam's steps.
+    Parameters that are exempt from decay take Adam's steps.
     """
 
     kind: str = "lamb"
     beta1: float = bounded(0.9, min=0, below=1)
-    """Rate of the running mean of gradients."""
+    """Decay of the running mean of gradients."""
     beta2: float = bounded(0.999, min=0, below=1)
-    """Rate of the running mean of squared gradients."""
+    """Decay of the running mean of squared gradients."""
     epsilon: float = bounded(1e-6, above=0)
     """Added to the denominator."""
 
@@ -124,7 +125,7 @@ class Schedule:
     """Factor of the learning rate as a function of the optimizer step."""
 
     kind: str = "???"
-    """What the choice is; set by it."""
+    """Name of the choice; set by it."""
 
 
 @dataclass
@@ -162,9 +163,9 @@ class CosineRestarts(Schedule):
     cycle_epochs: float = bounded(10.0, above=0)
     """Length of the first cosine in epochs."""
     cycle_factor: float = bounded(2.0, min=1)
-    """How many times as long as the one before it a cosine is."""
+    """Length of each cosine relative to the one before it."""
     end_factor: float = bounded(0.0, min=0, max=1)
-    """Factor that each cosine comes down to."""
+    """Factor at the end of each cosine."""
 
 
 @dataclass
@@ -188,7 +189,7 @@ class OneCycle(Schedule):
 
     kind: str = "one_cycle"
     rise: float = bounded(0.3, min=0, below=1)
-    """Part of the run in which the factor rises."""
+    """Fraction of the run in which the factor rises."""
     start_factor: float = bounded(0.04, min=0, max=1)
     """Factor at the first step."""
     end_factor: float = bounded(4e-6, min=0, max=1)
@@ -197,28 +198,28 @@ class OneCycle(Schedule):
 
 @dataclass
 class Plateau(Schedule):
-    """A factor `gamma` whenever the monitored metric has not become better for some validations."""
+    """Multiply by `gamma` whenever the monitored metric has not improved for some validations."""
 
     kind: str = "plateau"
     gamma: float = bounded(0.1, above=0, below=1)
     """Factor of one reduction."""
     patience: int = bounded(10, min=1)
-    """Validations without a better metric after which the learning rate is reduced."""
+    """Validations without improvement after which the learning rate is reduced."""
     min_delta: float = bounded(0.0, min=0)
-    """Smallest change of the monitored metric that counts as better."""
+    """Smallest change of the monitored metric that counts as an improvement."""
     min_factor: float = bounded(0.0, min=0, max=1)
     """Factor below which it is not reduced."""
 
 
 @dataclass
 class Piecewise(Schedule):
-    """A factor for each stretch of epochs."""
+    """A constant factor for each interval of epochs."""
 
     kind: str = "piecewise"
     boundaries: list[float] = bounded([30.0, 60.0, 90.0], above=0)
     """Epochs at which the next factor begins, rising."""
     factors: list[float] = bounded([1.0, 0.1, 0.01, 0.001], min=0)
-    """Factor of each stretch: one more than there are boundaries."""
+    """Factor of each interval: one more than there are boundaries."""
 
 
 @dataclass
@@ -259,7 +260,7 @@ class Amp:
     """Automatic mixed precision."""
 
     kind: str = "???"
-    """What the choice is; set by it."""
+    """Name of the choice; set by it."""
 
 
 @dataclass
@@ -277,7 +278,7 @@ class Bf16(Amp):
     level: Level = Level.O1
     """O1 casts listed operators, O2 casts the weights too and keeps float32 masters."""
     fallback: bool = False
-    """Train in float32, and record it, where the device has no mixed precision."""
+    """Train in float32, with a note, if the device has no mixed precision."""
 
 
 @dataclass
@@ -288,4 +289,4 @@ class Fp16(Bf16):
     initial_scale: float = bounded(32768.0, min=1)
     """Loss scale at the first step."""
     dynamic: bool = True
-    """Halve the scale after an overflow and double it after a long stretch without."""
+    """Halve the scale after an overflow and double it after many steps without one."""

@@ -1,4 +1,4 @@
-"""What must hold between the keys of `compression.prune` and the rest."""
+"""What must hold between the keys of `compression.prune` and the rest of a config."""
 
 from __future__ import annotations
 

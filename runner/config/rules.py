@@ -44,12 +44,12 @@ from . import (
 )
 from .keys import walk
 
-#: Bytes in the name of an experiment: file systems take 255 in a name, and others are made of it.
+#: Most bytes in the name of an experiment: file systems allow 255 in a name, and longer ones are derived from it.
 LONGEST_NAME = 200
 
 
 def validate(config: Config) -> None:
-    """Refuse a config that cannot work. Errors: ConfigError for the first rule that is broken."""
+    """Refuse a config that cannot work. Errors: ConfigError for the first rule that is violated."""
     for rule in (
         _secrets,
         field_rules.problems,
@@ -78,7 +78,7 @@ def network_names(mode: Mode) -> list[str]:
 
 
 def _secrets(config: Config) -> Iterator[str]:
-    # First of all: the other messages name values.
+    # First, because the other messages quote values.
     if any(credentials.carries(str(value)) for _, value, *_ in walk(config)):
         yield credentials.REFUSAL
 
@@ -88,7 +88,7 @@ def _name(config: Config) -> Iterator[str]:
 
 
 def name_problems(name: str) -> Iterator[str]:
-    """Why runs cannot have a name: folders are called so."""
+    """Why runs cannot have this name, which is also that of a folder."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         yield f"name={name!r}: it names a folder; use letters, digits, '_', '-' and '.' only, such as name=mine"
     if len(name.encode()) > LONGEST_NAME:
@@ -208,7 +208,7 @@ def _launch(config: Config) -> Iterator[str]:
 
 
 def check_divisible(config: Config, processes: int) -> None:
-    """Refuse a batch that so many processes cannot share. Errors: ConfigError."""
+    """Refuse a batch size too small for this many processes. Errors: ConfigError."""
     for problem in _divided(config, processes):
         raise ConfigError(problem)
 
@@ -237,9 +237,9 @@ def _divided(config: Config, processes: int) -> Iterator[str]:
 
 
 def check_monitor(config: Config) -> None:
-    """Refuse, before anything is started, to monitor a top-k of which `train.topk` has another k. Errors: ConfigError.
+    """Refuse early to monitor a top-k metric with another k than `train.topk`. Errors: ConfigError.
 
-    Which k there is with the classes of the data is known once they are read.
+    The k that the classes of the data allow is known only after reading them.
     """
     train = config.train
     network, _, name = monitor.monitored(train.monitor).partition("/")

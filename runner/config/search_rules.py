@@ -1,4 +1,4 @@
-"""What must hold of a search by Optuna beyond its types."""
+"""What must hold for a search by Optuna beyond its types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .keys import types_of, walk
 
 #: A character that no key of a mapping on a command line has: Hydra's grammar takes it only in quotes, and there none.
 UNTYPEABLE = re.compile(r"[^A-Za-z0-9_\-/+.$%*@?|\\()\[\]{}:=, \t]")
-#: Digits as Hydra reads them, and what it reads as something else than a text.
+#: Numbers as Hydra reads them, and what it does not read as text.
 NUMBER = r"[0-9](_?[0-9])*"
 MEANING = re.compile(
     rf"true|false|null|[+-]?(nan|inf|{NUMBER}|({NUMBER}\.?|({NUMBER})?\.{NUMBER})(e[+-]?{NUMBER})?)",
@@ -46,7 +46,7 @@ def problems(config: Config) -> Iterator[str]:
     keys = [key for key, *_ in walk(config)]
     for key, parameter in search.space.items():
         place, _, entry = key.partition("@")
-        # Keys that only some choices have are added, as on the command line.
+        # Keys that only some choices have are added with `+`, as on the command line.
         if not key.startswith("+") and not is_group(place) and place not in keys:
             yield f"sweep.optuna.space has '{place}', and the config has no such key.{nearest(place, [*keys, *GROUPS])}"
         elif entry and not is_group(place) and not any(get_origin(one) is dict for one in types_of(place.lstrip("+"))):
@@ -63,7 +63,7 @@ def problems(config: Config) -> Iterator[str]:
 
 
 def _entry(key: str, entry: str) -> Iterator[str]:
-    """What keeps a pattern from reaching a job as it is: it is a mapping's key in an override."""
+    """Why a pattern cannot be the key of a mapping in a job's override."""
     if unknown := UNTYPEABLE.search(entry):
         yield (
             f"sweep.optuna.space has '{key}', and a job's override has no {unknown[0]!r} in a mapping's key. Write ? "

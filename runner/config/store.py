@@ -1,4 +1,4 @@
-"""A config's ways in and out: from Hydra's composition, to and from a run directory, to flat parameters."""
+"""Conversions of a config: from Hydra's composition, to and from a run directory, to flat parameters."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .typed import Text, typed
 
 UNSET = re.compile(r"Environment variable '(.*?)' not found")
 NAME = re.compile(r"[\w-]+")
-#: Where a key of the config begins in the file that `write` writes, and what is nowhere else at a line's beginning.
+#: The beginning of a top-level key in a file that `write` wrote: only such keys are at the start of a line.
 KEY, OTHER = re.compile(r"^(\w+):", re.MULTILINE), re.compile(r"^(?!\w+:|[ \n]|\Z)", re.MULTILINE)
-#: Keys that stored configs of earlier versions have, with the only value they could have; it is what still happens.
+#: Removed keys in stored configs of earlier versions, with the only value they could have; the behaviour is unchanged.
 RETIRED = {"compression.prune.axis": 0, "mode.more_teachers": [], "mode.teacher_weights": []}
-#: Group of keys that stored configs of earlier versions have in another place → where it is.
+#: Moved groups of stored configs of earlier versions → their place now.
 MOVED = {"data.augment": "augment"}
 
 
@@ -35,7 +35,7 @@ def from_composition(composed: DictConfig) -> Config:
     """The typed config of Hydra's composition.
 
     Errors: ConfigError for a key the schema does not have (Hydra accepts `+optimizer.foo=1`), for a mandatory value
-    that was not given, and for whatever `rules.validate` refuses.
+    that is missing, and for whatever `rules.validate` refuses.
     """
     try:
         _refuse_unknown_keys(composed, "")
@@ -81,13 +81,13 @@ def _refuse_unknown_keys(node: DictConfig, path: str) -> None:
 
 
 def keys_of(composed: Any) -> list[str]:
-    """The dotted keys of a composition, without those of Hydra's own."""
+    """The dotted keys of a composition, without Hydra's own."""
     plain = OmegaConf.to_container(composed, resolve=False)
     return [key for key in dict(_leaves(plain, "")) if not key.startswith("hydra.")]
 
 
 def keys_in(plain: Any) -> set[str]:
-    """The dotted keys of a config as plain values, of whatever version."""
+    """The dotted keys of a config as plain values, of any version."""
     return set(dict(_leaves(plain, "")))
 
 
@@ -115,10 +115,9 @@ def to_yaml(config: Config) -> str:
 
 
 def read(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """The config that `write` wrote, with some `key=value` changed.
+    """The config that `write` wrote, with overrides `key=value` applied.
 
-    Errors: Damaged for a file that cannot be read, ConfigError for one that does not fit the schema, or an override
-    that does not.
+    Errors: Damaged for a file that cannot be read, ConfigError for a file or an override that does not fit the schema.
     """
     plain = stored.read_yaml(path, dict[str, Any])
     if plain is None:
@@ -150,9 +149,9 @@ def _fitting(plain: dict[str, Any], path: Path) -> Config:
 
 
 def read_groups(path: Path, names: Iterable[str]) -> dict[str, Any]:
-    """Some groups of the config that `write` wrote, by their names, for lists of many runs: they are not to be changed.
+    """Some groups, by name, of a config that `write` wrote, for lists of many runs; they must not be modified.
 
-    What stands in other groups is not looked at, nor whether the groups go together. Errors: as in `read`.
+    Other groups are not read, and rules between groups are not checked. Errors: as in `read`.
     """
     text = stored.read_text(path) or ""
     begins = [] if OTHER.search(text) else list(KEY.finditer(text))
@@ -167,14 +166,14 @@ def read_groups(path: Path, names: Iterable[str]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1024)
 def _group(name: str, text: str) -> Any:
-    """A group as it stands in a file. Runs of a sweep have most of them alike."""
+    """A group parsed from its text; cached, since runs of a sweep have most groups in common."""
     plain = stored.parse_yaml(text)
     _modernise(plain)
     return typed(plain[name], stored.hints_of(Config)[name], f"{name}.")
 
 
 def _modernise(plain: dict[str, Any]) -> None:
-    """Bring what an earlier version wrote to the place and form of this one."""
+    """Bring a config of an earlier version to this one's form."""
     for key, value in RETIRED.items():
         _drop(plain, key, value)
     for key, place in MOVED.items():
@@ -183,26 +182,26 @@ def _modernise(plain: dict[str, Any]) -> None:
     if (part := prune.pop(name, None)) is not None:
         prune |= {"ratio": part, "budget": "macs", "allocation": "sensitivity"}
     if isinstance(train := plain.get("train"), dict) and train.get("ema"):
-        # Averages of earlier versions began with their whole decay.
+        # In earlier versions averages started with their full decay.
         train.setdefault("ema_warmup", False)
 
 
 def _drop(plain: dict[str, Any], key: str, value: Any) -> None:
-    """Take a key off where it has this value; with another one it is refused like any that the schema does not have."""
+    """Remove a key with this value; with another one it is refused like any unknown key."""
     part, name = _place(plain, key)
     if name in part and part[name] == value:
         del part[name]
 
 
 def _move(plain: dict[str, Any], key: str, place: str) -> None:
-    """Put a group where it belongs, unless there is one: then the old one is refused like any unknown key."""
+    """Move a group to its place, unless that exists: then the old one is refused like any unknown key."""
     (old, name), (new, to) = _place(plain, key), _place(plain, place)
     if name in old and to not in new:
         new[to] = old.pop(name)
 
 
 def _place(plain: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    """The group that a dotted key is in, empty where there is none, and its name there."""
+    """The group that contains a dotted key, empty if there is none, and its name there."""
     *path, name = key.split(".")
     part: Any = plain
     for step in path:
@@ -211,7 +210,7 @@ def _place(plain: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
 
 
 def _set(plain: dict[str, Any], override: str) -> None:
-    """Change one leaf. Errors: ConfigError where it does not exist."""
+    """Change one leaf. Errors: ConfigError if it does not exist."""
     key, equals, value = override.partition("=")
     if not equals:
         raise ConfigError(f"{override} is not an override: write KEY=VALUE, such as data.root=DIR")
@@ -227,7 +226,7 @@ def _set(plain: dict[str, Any], override: str) -> None:
 
 
 def flatten(config: Config) -> dict[str, str]:
-    """Every leaf of the config as dotted name and text, as MLflow's parameters show it."""
+    """Every leaf of the config as dotted name and text, for MLflow's parameters."""
     return {key: str(value) for key, value in leaves(config).items()}
 
 
@@ -237,7 +236,7 @@ def leaves(config: Config) -> dict[str, Any]:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    # Patterns and other free text make no names: such a mapping is one leaf.
+    # Patterns and other free text are not key names: such a mapping is one leaf.
     if not isinstance(value, dict) or not value or not all(NAME.fullmatch(str(key)) for key in value):
         yield path, value
         return

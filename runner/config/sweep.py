@@ -8,7 +8,7 @@ from .fields import bounded, path
 
 
 class Cost(Enum):
-    """A final number that is better the smaller it is."""
+    """A final metric of which less is better."""
 
     params = "params"
     macs = "macs"
@@ -17,7 +17,7 @@ class Cost(Enum):
 
 
 class SearchSampler(Enum):
-    """How a search chooses."""
+    """How a search chooses the next job."""
 
     tpe = "tpe"
     random = "random"
@@ -28,7 +28,7 @@ class SearchSampler(Enum):
 
 
 class Pruner(Enum):
-    """How runs of a sweep are chosen that end early."""
+    """The rule by which runs of a sweep are ended early."""
 
     none = "none"
     median = "median"
@@ -37,61 +37,63 @@ class Pruner(Enum):
 
 @dataclass
 class Parameter:
-    """What one key may be: one of `choices`, or a number from `low` to `high`."""
+    """The range of one key: one of `choices`, or a number from `low` to `high`."""
 
     choices: list[Any] = field(default_factory=list)
-    """Values, also of other kinds than numbers, and choices of a config group."""
+    """Values of any type, or choices of a config group."""
     low: Optional[float] = None
     """Smallest number."""
     high: Optional[float] = None
     """Largest number."""
     log: bool = False
-    """Whether ratios count instead of differences, as for learning rates."""
+    """Whether to search on a logarithmic scale, as for learning rates."""
     step: Optional[float] = bounded(None, above=0)
-    """Distance of the numbers that are tried; null: any number in between."""
+    """Step between the numbers that are tried; null: any number in between."""
     integer: bool = False
     """Whether only whole numbers are tried."""
 
 
 @dataclass
 class Optuna:
-    """A search by Optuna; what is the best follows from `train.monitor` and `train.goal`."""
+    """A search by Optuna; the objective follows from `train.monitor` and `train.goal`."""
 
     trials: int = bounded(20, min=1)
-    """Jobs; of a grid at most as many as it has points."""
+    """Number of jobs; for a grid at most the number of its points."""
     parallel: int = bounded(1, min=1)
-    """Jobs that are chosen before one of them has to be done; a parallel `hydra/launcher` runs them side by side."""
+    """Jobs that are chosen at a time, before their results are known; a parallel `hydra/launcher` runs them side by
+    side."""
     sampler: SearchSampler = SearchSampler.tpe
-    """How it chooses: tpe (Bergstra et al., 2011), random, qmc (Sobol's points), cmaes (Hansen; numbers alone), nsgaii
-    (Deb et al., 2002; for several goals), or grid (every combination of choices and steps)."""
+    """tpe (Bergstra et al., 2011), random, qmc (Sobol's points), cmaes (Hansen; numbers alone), nsgaii (Deb et al.,
+    2002; for several objectives), or grid (every combination of choices and steps)."""
     seed: int = bounded(0, min=0)
-    """Seed of the choice. The same results lead to the same choices, also where a search was interrupted."""
+    """Seed of the sampler. The same results lead to the same choices, also after an interruption."""
     minimize: list[Cost] = field(default_factory=list)
-    """Final numbers that should be small as well: no job is the best then, but none beats those on the Pareto front."""
+    """Further final metrics to minimize: there is then no single best job but a Pareto front."""
     space: dict[str, Parameter] = field(default_factory=dict)
-    """Key, or config group → what it may be. `KEY@PATTERN` is one entry of a key that holds a mapping."""
+    """Key, or config group → its range. `KEY@PATTERN` is one entry of a key that holds a mapping."""
 
 
 @dataclass
 class Sweep:
-    """What `-m` does with jobs that were run before, and how it chooses them."""
+    """What `-m` does with jobs that have run before, and how it chooses jobs."""
 
     resume: bool = False
     """Skip the finished jobs of the same sweep and continue the others."""
     fork_workers: bool = True
-    """Whether jobs on a CPU that run one after the other are forked from a process that has imported Paddle (Linux)."""
+    """Whether jobs on a CPU that run one after another are forked from a process that has imported Paddle (Linux)."""
     max_minutes: Optional[float] = bounded(None, above=0)
-    """Minutes after which a search begins no further job, those before a resumption included; null: no limit."""
+    """Minutes after which a search starts no further job, including those before a resumption; null: no limit."""
     pruner: Pruner = Pruner.none
-    """Whether runs end early whose best validation is worse than that of the others after as many: median, or asha
-    (asynchronous successive halving). They keep their checkpoints; `none` with `resume` goes on with them."""
+    """End runs early whose best validation is worse than that of the others after as many validations: median, or asha
+    (asynchronous successive halving). They keep their checkpoints; `none` with `resume` continues them."""
     pruner_min_trials: int = bounded(4, min=1)
     """Other runs that must have come as far before one is ended."""
     pruner_warmup: int = bounded(1, min=0)
-    """Validations after which no run is ended; asha first compares at the next one."""
+    """Validations before which no run is ended; asha first compares at the next one."""
     pruner_reduction_factor: int = bounded(3, min=2)
-    """asha: one of so many goes on from one comparison to the next, which comes after so many times the validations."""
+    """asha: one of this many runs continues after each comparison; the next one comes after this many times as many
+    validations."""
     warm_start: list[str] = path([])
-    """Folders of earlier sweeps whose results a search by tpe begins with, as far as they compare."""
+    """Folders of earlier sweeps whose results a search by tpe starts with, as far as they are comparable."""
     optuna: Optional[Optuna] = None
-    """What is searched, where something is: `+sweep/optuna=…`."""
+    """The search, if there is one: `+sweep/optuna=…`."""

@@ -14,9 +14,9 @@ from ..errors import ConfigError, nearest
 
 
 def load_target(target: str) -> Callable[..., Any]:
-    """The callable that `package.module:callable` names; the working directory is importable.
+    """The callable that `package.module:callable` names; modules of the working directory can be imported.
 
-    Errors: ConfigError where the module or the callable in it is not found.
+    Errors: ConfigError if the module, or the callable in it, is not found.
     """
     module_name, _, path = target.partition(":")
     try:
@@ -39,9 +39,9 @@ def load_target(target: str) -> Callable[..., Any]:
 
 
 def _import_from_working_directory(name: str) -> None:
-    """Import a top-level module or package from the working directory, where it is there.
+    """Import a top-level module or package from the working directory, if it is there.
 
-    What it imports is looked for there last: `random.py` beside it is not the one that others mean.
+    The working directory is last in its import path, so that a `random.py` in it does not shadow the standard module.
     """
     place = os.getcwd()
     if place not in sys.path:

@@ -1,4 +1,4 @@
-"""Schema of `tracking`: which trackers the journal of a run is replayed to."""
+"""Schema of `tracking`: where the journal of a run is sent."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any, Optional
 from ..files.digests import text_digest
 from .fields import bounded, path
 
-#: What addresses that are none of MLflow's begin with: a place in the run directory, a folder, code of the user's.
+#: Prefixes of addresses other than MLflow's: a place in the run directory, a folder, the user's code.
 RUN, FOLDER, CODE = "run:", "folder:", "custom:"
 
 
@@ -23,21 +23,21 @@ class Upload(Enum):
 
 @dataclass
 class Tracker:
-    """What a run's journal is replayed to."""
+    """A tracker, which a run's journal is replayed to."""
 
     kind: str = "???"
-    """What the choice is; set by it."""
+    """Name of the choice; set by it."""
     drain_s: float = bounded(60.0, min=0)
-    """Seconds the end of a run waits for what has not been sent yet."""
+    """Seconds for which the end of a run waits until everything is sent."""
 
     @property
     def address(self) -> str:
-        """Where it sends a run. An address that only the run names is not sent to."""
+        """Where it sends a run. An address that only the run itself names is not trusted."""
         raise NotImplementedError
 
     @property
     def packages(self) -> dict[str, str]:
-        """Modules that it needs beside this package's own → what to do where one is missing."""
+        """Modules that it needs besides this package's own → what to do if one is missing."""
         return {}
 
 
@@ -59,7 +59,8 @@ class TensorBoard(Tracker):
 
     kind: str = "tensorboard"
     folder: Optional[str] = path(None)
-    """Folder in which the run gets a folder of its own, as TensorBoard compares runs; null: in the run directory."""
+    """Folder in which each run gets a folder of its own, so that TensorBoard compares them; null: in the run
+    directory."""
 
     @property
     def address(self) -> str:
@@ -75,7 +76,7 @@ class TensorBoard(Tracker):
 
 @dataclass
 class CustomTracker(Tracker):
-    """A user-defined tracker: `target(run=…, **kwargs)` returns an object whose `replay(events)` takes what is new."""
+    """A user-defined tracker: `target(run=…, **kwargs)` returns an object whose `replay(events)` takes new events."""
 
     kind: str = "custom"
     target: str = "???"
@@ -85,7 +86,7 @@ class CustomTracker(Tracker):
 
     @property
     def address(self) -> str:
-        """The callable, with a digest of what it is given, which may say where the run is sent."""
+        """The callable, with a digest of its arguments, which may determine where the run is sent."""
         return f"{CODE}{self.target}#{text_digest(json.dumps(self.kwargs, sort_keys=True, default=str))}"
 
     @property
@@ -101,7 +102,8 @@ class Tracking:
 
     kind: str = "none"
     system_metrics: bool = False
-    """Measure the machine in training: processors, memory, disk, network, GPUs, under MLflow's names, `system/…`."""
+    """Log the machine's use of processors, memory, disk, network and GPUs during training, under MLflow's names,
+    `system/…`."""
     system_metrics_s: float = bounded(10.0, min=1)
     """Seconds between two such measurements."""
     also: dict[str, Tracker] = field(default_factory=dict)
@@ -115,7 +117,7 @@ class Tracking:
 
 @dataclass
 class Mlflow(Tracking, Tracker):
-    """MLflow, embedded or a server."""
+    """MLflow: an embedded store or a server."""
 
     kind: str = "mlflow"
     uri: str = path("sqlite:///outputs/mlflow.db")
@@ -125,11 +127,12 @@ class Mlflow(Tracking, Tracker):
     tags: dict[str, str] = field(default_factory=dict)
     """Further tags of the run."""
     note: Optional[str] = None
-    """Description of the run, which MLflow shows above it; Markdown."""
+    """Description of the run, shown by MLflow; Markdown."""
     register: Optional[str] = None
-    """Name under which the exported model is registered in MLflow; the alias `best` goes to the best of that name."""
+    """Name under which the exported model is registered in MLflow; the alias `best` marks the best version of that
+    name."""
     drain_s: float = bounded(60.0, min=0)
-    """Seconds the end of a run waits for what has not been sent yet."""
+    """Seconds for which the end of a run waits until everything is sent."""
 
     @property
     def address(self) -> str:

@@ -1,4 +1,4 @@
-"""What must hold of trackers: addresses, and names that become files, models and texts in MLflow."""
+"""What must hold for trackers: addresses, and names that become files, models and texts in MLflow."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from importlib import metadata
 from ..errors import nearest
 from . import Config, Local, Mlflow, credentials
 
-#: Tracking URIs of databases and servers; MLflow 3 has given up plain folders.
+#: Tracking URIs of databases and servers; MLflow 3 no longer supports plain folders.
 STORE = re.compile(r"(?!file:)([a-z][a-z0-9.-]*)(\+[a-z0-9]+)?://|databricks")
-#: Those that MLflow knows by itself; plugins of it add others.
+#: Those that MLflow itself supports; plugins add others.
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
-#: Characters in the name of a registered model, and of a description, that every one of MLflow's stores takes.
+#: Longest name of a registered model, and longest description, that all of MLflow's stores accept.
 LONGEST_NAME, LONGEST_NOTE = 200, 5000
 
 

@@ -1,4 +1,4 @@
-"""What a file or an override says as the dataclasses of the schema."""
+"""Conversion of plain values, from a file or an override, to the dataclasses of the schema."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .keys import unknown_key
 
 
 class Text(str):
-    """What stands behind the `=` of an override. The type of its key says what it means."""
+    """The text after the `=` of an override, whose meaning depends on the type of its key."""
 
 
 def _as_type(text: str, hint: Any) -> Any:
-    """What an override's text is to a type: itself where that is text or a name, else as YAML reads it."""
+    """An override's text as a type: unchanged for text and names, else as YAML reads it."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if type(None) in options and text in ("", "null", "~"):
         return None
@@ -36,9 +36,9 @@ def _as_type(text: str, hint: Any) -> Any:
 
 
 def typed(plain: Any, hint: Any, path: str) -> Any:
-    """A plain value as a type; mappings with `kind` are that choice of a group.
+    """A plain value as a type; a mapping with `kind` becomes that choice of a group.
 
-    `path` is what its keys are called, with a dot behind it. Errors: ConfigError.
+    `path` is the prefix of its keys, with a trailing dot. Errors: ConfigError.
     """
     if isinstance(plain, Text):
         plain = _as_type(plain, hint)
@@ -70,9 +70,9 @@ def typed(plain: Any, hint: Any, path: str) -> Any:
 
 
 def _leaf(value: Any, hint: Any, path: str) -> Any:
-    """A value as its key has it. Errors: ConfigError where it is of another kind."""
+    """A value as the type of its key. Errors: ConfigError for another type."""
     if hint is float and isinstance(value, str):
-        # YAML takes 1e-3 for a text.
+        # YAML reads 1e-3 as text.
         with contextlib.suppress(ValueError):
             return float(value)
     try:
