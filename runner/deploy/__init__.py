@@ -1,1 +1,1 @@
-"""Trained networks as files for other engines."""
+"""Exporting trained networks to files for other engines, and using those files."""

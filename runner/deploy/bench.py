@@ -1,4 +1,4 @@
-"""How long exported files take: latency and throughput, all measured in turns so that a busy machine hits all alike."""
+"""Benchmarks of exported files: latency and throughput, measured in turns so that a busy machine affects all alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from . import engines
 from .manifest import OPENVINO, ExportedFile, Manifest, read
 
-#: Turns that the seconds of a measurement are divided into, and calls that warm an engine up to a batch size.
+#: Turns that a measurement is divided into, and warm-up calls of an engine at each batch size.
 TURNS, WARM_UP = 10, 3
 
 
@@ -21,16 +21,16 @@ class Entry:
     """A file to measure."""
 
     run: str
-    """What its run is called in results."""
+    """The name of its run in results."""
     folder: Path
-    """Where it stands."""
+    """The folder that contains it."""
     manifest: Manifest
     file: ExportedFile
 
 
 @dataclass
 class Timing:
-    """What a file took at one batch size."""
+    """The measured time of a file at one batch size."""
 
     entry: Entry
     batch_size: int
@@ -39,14 +39,14 @@ class Timing:
     threads: int
     """CPU threads."""
     calls: int
-    """How often it was measured."""
+    """Number of measured calls."""
     p50_ms: float
     """Median milliseconds of a call."""
     p90_ms: float
     p99_ms: float
     images_per_s: float
     spread: float = 0.0
-    """Standard deviation of the medians of the turns, as a part of the median."""
+    """Standard deviation of the medians of the turns, as a fraction of the median."""
 
     @property
     def recommended(self) -> bool:
@@ -56,17 +56,17 @@ class Timing:
 
 @dataclass
 class Measurement:
-    """One file at one batch size, while it is measured."""
+    """The measurement of one file at one batch size."""
 
     entry: Entry
     engine: engines.Engine
     images: np.ndarray
     seconds: list[float] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
-    """Calls before each turn."""
+    """Number of calls before each turn."""
 
     def turn(self, seconds: float) -> None:
-        """Measure for so long, at least one call, after one that brings back what other files drove out of caches."""
+        """Measure for `seconds`, at least one call, after a warm-up call that refills caches other files have used."""
         self.engine(self.images)
         self.turns.append(len(self.seconds))
         end = time.perf_counter() + seconds
@@ -79,7 +79,7 @@ class Measurement:
                 return
 
     def timing(self) -> Timing:
-        """The outcome."""
+        """The result."""
         p50, p90, p99 = (1000 * float(np.percentile(self.seconds, part)) for part in (50, 90, 99))
         calls, size = len(self.seconds), len(self.images)
         rate = calls * size / sum(self.seconds)
@@ -89,9 +89,9 @@ class Measurement:
 
 
 def entries(run: str, folder: Path, formats: Collection[str] | None = None) -> list[Entry]:
-    """The files of an export folder, of some formats or of all, in each engine that computes them.
+    """The files of an export folder, of some formats or of all, in each engine that can run them.
 
-    OpenVINO is optional: where it is not installed nothing is measured in it. Errors: CheckpointError.
+    OpenVINO is optional: it is skipped if it is not installed. Errors: CheckpointError.
     """
     described = read(folder)
     return [
@@ -128,9 +128,9 @@ def measure(
 
 
 def speedups(timings: Sequence[Timing]) -> list[float | None]:
-    """How many times as fast each is as the first run's first float32 file in the same engine at that batch size.
+    """Speed of each relative to the first run's first float32 file in the same engine at the same batch size.
 
-    None where that run has no such file.
+    None if that run has no such file.
     """
     base: dict[tuple[str, int], float] = {}
     for timing in timings:
@@ -141,7 +141,7 @@ def speedups(timings: Sequence[Timing]) -> list[float | None]:
 
 
 def metrics(timings: Sequence[Timing]) -> dict[str, float]:
-    """What a run's final metrics say of its recommended file, at batch size 1; empty where that was not measured."""
+    """The metrics of a run's recommended file at batch size 1; empty if that was not measured."""
     for timing in timings:
         if timing.recommended and timing.batch_size == 1:
             return {

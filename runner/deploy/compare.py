@@ -1,4 +1,4 @@
-"""Exported files beside the network that they were made of: each runs on the same images."""
+"""Comparing exported files with the network they were made from, on the same images."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from . import engines
 from .manifest import OPENVINO, ExportedFile, Manifest
 from .subject import Subject
 
-#: What a float file may differ by: part of the images with the trained network's top-1, and largest difference of a
-#: logit as a part of the largest logit (at least of 1).
+#: Tolerances of a float file: least fraction of images with the trained network's top-1, and largest difference of a
+#: logit relative to the largest logit (at least 1).
 FLOAT_AGREEMENT, FLOAT_DIFFERENCE = 1.0, 1e-3
-#: Two logits that differ by less than this part of the largest one are equal but for rounding.
+#: Logits that differ by less than this fraction of the largest one count as equal.
 TIE = 1e-5
 #: Images that are compared at once.
 COMPARED_AT_ONCE = 32
 
 
 def _parts(batch: Batch) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
-    """(images, labels) of a batch in parts that need little memory in the network and in every engine."""
+    """(images, labels) of a batch in parts small enough for the memory of the network and of every engine."""
     labels = batch.labels.numpy()
     for begin in range(0, len(labels), COMPARED_AT_ONCE):
         part = slice(begin, begin + COMPARED_AT_ONCE)
@@ -34,14 +34,14 @@ def _parts(batch: Batch) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
 
 
 def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterable[Batch]) -> list[str]:
-    """Run every file on the images and note in it how far it agrees with the network. What a person should know of it.
+    """Run every file on the images and record in it how far it agrees with the network. Returns notes for the user.
 
     Errors: CheckpointError for a float file of a float network beyond the tolerance.
     """
     runnable, running, notes = _opened(folder, manifest, subject.config.deploy.threads)
     count, largest, many = 0, 1.0, subject.config.data.many
     agreeing, correct, differences = np.zeros((3, len(running)))
-    # A label is decided where its logit reaches that of its threshold. In float32 a probability is 1 from there on.
+    # A label is predicted where its logit reaches that of its threshold; above 1 - 2^-25 a float32 probability is 1.
     thresholds = np.minimum(subject.thresholds, 1 - 2.0**-25)
     bounds = np.log(thresholds) - np.log1p(-thresholds) if many else None
     with untouched(subject.network):
@@ -53,7 +53,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
                 outputs = engine(images)
                 agrees, right = _compared(outputs, expected, labels, bounds)
                 agreeing[place], correct[place] = agreeing[place] + agrees, correct[place] + right
-                # Of a number and none NumPy's is none, Python's whichever comes first.
+                # NumPy's maximum propagates NaN; Python's depends on the order.
                 differences[place] = np.maximum(differences[place], np.abs(outputs - expected).max())
     for place, file in enumerate(runnable):
         file.agreement, right = float(agreeing[place] / max(1, count)), float(correct[place] / max(1, count))
@@ -73,7 +73,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
 def _opened(
     folder: Path, manifest: Manifest, threads: int
 ) -> tuple[list[ExportedFile], list[engines.Engine], list[str]]:
-    """Files with their engines, and notes. What OpenVINO cannot open is taken out of the manifest."""
+    """Files with their engines, and notes. Files that OpenVINO cannot open are removed from the manifest."""
     running, notes = [], []
     for file in [file for file in manifest.files if file.engine]:
         try:
@@ -93,10 +93,10 @@ def _named(file: ExportedFile) -> str:
 def _compared(
     outputs: np.ndarray, expected: np.ndarray, labels: np.ndarray, bounds: np.ndarray | None
 ) -> tuple[float, float]:
-    """Images for which a file decides as the network does, but for rounding; and rightly.
+    """Number of images on which a file decides as the network does (up to rounding), and correctly.
 
-    outputs, expected: float32 [n, K]; labels: int64 [n]. With the `bounds` of many labels, float [K] and uint8 [n, K],
-    an image counts by the part of its labels.
+    outputs, expected: float32 [n, K]; labels: int64 [n]. Multi-label, with `bounds` float [K] and labels uint8 [n, K],
+    an image counts by its fraction of labels.
     """
     rounding = TIE * np.abs(expected).max(1)
     if bounds is not None:
@@ -109,7 +109,7 @@ def _compared(
 
 
 def _check_float(file: ExportedFile, count: int, tolerance: float) -> list[str]:
-    """Notes. Errors: CheckpointError, for a file that onnxruntime reads wrongly is wrong itself."""
+    """Notes. Errors: CheckpointError, except in OpenVINO, which may compute a correct file wrongly."""
     assert file.agreement is not None
     assert file.max_difference is not None
     if file.agreement < FLOAT_AGREEMENT or not file.max_difference <= tolerance:

@@ -1,4 +1,4 @@
-"""The process that turns a Paddle program into an ONNX file: `… runner.deploy.convert PROGRAM WEIGHTS FILE FOLDED`."""
+"""The process that converts a Paddle program to an ONNX file: `… runner.deploy.convert PROGRAM WEIGHTS FILE FOLDED`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from . import to_onnx
 
 
 def main(program: str, weights: str, target: str, folded: str) -> None:
-    """Convert, and fold where `folded` is not empty."""
-    # Any other tool would be installed from a foreign index while this runs.
+    """Convert, and fold unless `folded` is empty."""
+    # paddle2onnx would install any other tool from a foreign index at run time.
     paddle2onnx.export(program, weights, target, opset_version=17, optimize_tool="None", enable_onnx_checker=True)
     to_onnx.name_ends(Path(target))
     if folded:

@@ -1,4 +1,4 @@
-"""The engines that compute exported files: onnxruntime, OpenVINO, and Paddle Inference with oneDNN."""
+"""The engines that run exported files: onnxruntime, OpenVINO, and Paddle Inference with oneDNN."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import CheckpointError, ConfigError
 from .manifest import ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile
 
-#: Engine → how it is installed.
+#: Engine → how to install it.
 INSTALL = {
     ONNXRUNTIME: "pip install 'onnxruntime>=1.17'",
     OPENVINO: "pip install 'openvino>=2025.0'",
@@ -27,7 +27,7 @@ AGAIN = "Write it again: python -m runner export RUN"
 
 
 class Engine(Protocol):
-    """An exported network, ready for batches."""
+    """An exported network, loaded in an engine."""
 
     name: str
     """The engine with its version."""
@@ -51,7 +51,7 @@ def open_(folder: Path, file: ExportedFile, threads: int = 1) -> Engine:
     missing or damaged.
     """
     path = folder / file.path
-    # Paddle 3.3.1 opens a program without its parameters in silence.
+    # Paddle 3.3.1 silently opens a program without its parameters.
     for part in file.paths:
         if not (folder / part).is_file():
             raise CheckpointError(f"{folder / part} is gone. {AGAIN}")
@@ -72,18 +72,18 @@ def open_(folder: Path, file: ExportedFile, threads: int = 1) -> Engine:
             remedy += f". Or name the engine that reads the same file: --engine {ONNXRUNTIME}"
         raise ConfigError(f"{path} needs {file.engine}, which is not there: {remedy}") from error
     except Exception as error:
-        # The engines' own errors have no base but this one.
+        # The engines' errors have no base class but Exception.
         raise CheckpointError(f"{path} cannot be opened: {_reason(error)}. {AGAIN}") from error
 
 
 def _reason(error: Exception) -> str:
-    """The line of an error that tells what is wrong: Paddle's begin with a traceback and end with a hint."""
+    """The line of an error that says what is wrong: Paddle's begin with a traceback and end with a hint."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line.rstrip(".") for line in reversed(lines) if line and not line.startswith("[Hint")), "")
 
 
 class OnnxRuntime:
-    """An ONNX file on the CPU, with all optimisations of the graph."""
+    """An ONNX file on the CPU, with all graph optimizations."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
@@ -92,7 +92,7 @@ class OnnxRuntime:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        # Below an error it tells of constants that it folded.
+        # At lower levels it logs folded constants.
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name
@@ -105,9 +105,9 @@ class OnnxRuntime:
 
 @contextlib.contextmanager
 def _signal_stack_kept() -> Iterator[None]:
-    """Give this thread its alternate signal stack back at the end (sigaltstack(2)).
+    """Restore this thread's alternate signal stack at the end (sigaltstack(2)).
 
-    OpenVINO 2026.4 sets one of its own when it compiles a network, and unmaps it with its `Core`: where two of these
+    OpenVINO 2026.4 sets its own when it compiles a network, and unmaps it together with its `Core`: if two of these
     were alive at once, the next signal, such as Ctrl-C, ends the process with a segmentation fault.
     """
     libc, before = ctypes.CDLL(None), ctypes.create_string_buffer(64)
@@ -119,13 +119,13 @@ def _signal_stack_kept() -> Iterator[None]:
 
 
 class OpenVino:
-    """An ONNX file on the CPU in float32 or int8, as it says: never in the bfloat16 that some CPUs would choose.
+    """An ONNX file on the CPU in the file's own precision: never in the bfloat16 that some CPUs would choose.
 
-    Networks of a fixed batch size take 0.3 to 0.8 times as long as those of any (OpenVINO 2026.4, MobileNetV3), but
-    compiling one takes a second or more: the first sizes that come again have one of their own.
+    Networks with a fixed batch size take 0.3 to 0.8 times as long as dynamic ones (OpenVINO 2026.4, MobileNetV3), but
+    compiling one takes a second or more: only the first batch sizes that are used twice get one.
     """
 
-    #: Batch sizes that are compiled.
+    #: Most batch sizes that are compiled.
     SIZES = 4
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -136,7 +136,7 @@ class OpenVino:
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",
-            # The threads of other engines, which are measured in turns, are not bound to cores either.
+            # The threads of the other engines, which are measured in turns with it, are not pinned either.
             "ENABLE_CPU_PINNING": False,
         }
         self.requests: dict[int, Any] = {}
@@ -147,7 +147,7 @@ class OpenVino:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """float32 [N, 3, S, S] to float32 [N, classes]."""
-        # One stream: calls of several threads would take turns in any case.
+        # A single stream, so calls from several threads would be serialised anyway.
         with self.lock:
             return self._request(images.shape).infer([images], share_inputs=True)[0]
 
@@ -156,7 +156,7 @@ class OpenVino:
             return self.core.compile_model(model, "CPU", self.settings).create_infer_request()
 
     def _request(self, shape: tuple[int, ...]) -> Any:
-        """The network for a batch of this shape."""
+        """The inference request for a batch of this shape."""
         size = shape[0]
         self.calls[size] += 1
         if size not in self.requests and self.calls[size] > 1 and len(self.requests) < self.SIZES:
@@ -192,7 +192,7 @@ class PaddleInference:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """float32 [N, 3, S, S] to float32 [N, classes]."""
-        # A predictor has one input and one output for all threads of the process.
+        # A predictor has one input and one output, shared by all threads.
         with self.lock:
             self.input.copy_from_cpu(np.ascontiguousarray(images))
             self.predictor.run()

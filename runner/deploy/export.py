@@ -1,4 +1,4 @@
-"""Exporting one network of a run: files that engines load, each compared with the trained network."""
+"""Exporting one network of a run: files for engines, each compared with the trained network."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from .manifest import write as write_manifest
 from .quantization import write as write_quantization
 from .subject import Subject
 
-#: Training images whose activations bound what training itself did not quantize.
+#: Training images used to calibrate activations whose ranges training has not learnt.
 CALIBRATION_IMAGES = 256
-#: Those of them that the noise of integers is measured on.
+#: How many of them the quantization noise is measured on.
 MEASURED_IMAGES = 64
-#: By how much a file must be faster to be preferred to a smaller one.
+#: How much faster a file must be to be preferred to a smaller one.
 FASTER = 1.05
 
 
 @dataclass
 class Exported:
-    """What an export made."""
+    """The result of an export."""
 
     manifest: Manifest
     timings: list[bench.Timing] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What a person should know before using the files."""
+    """Notes for the user on the files."""
 
 
 def export(directory: Path, subject: Subject, calibration: Iterable[Batch], test: Iterable[Batch]) -> Exported:
-    """Write `export/` of a run directory: files in the formats of `deploy.formats` and `model.json` beside them.
+    """Write `export/` of a run directory: files in the formats of `deploy.formats`, and `model.json`.
 
-    The files of an earlier export are replaced once all new ones are there. `calibration` are training images for
-    ranges that training left open, `test` the images on which every file is compared with the trained network: in
-    float32 on the CPU, where the files run, and the network stays there. Errors: CheckpointError for a float file that
-    differs by more than rounding; ConfigError where a tool is missing.
+    An earlier export is replaced once all new files are there. `calibration`: training images for ranges that training
+    has not learnt; `test`: images on which every file is compared with the trained network. The comparison is in
+    float32 on the CPU, to which the network is moved. Errors: CheckpointError for a float file that differs by more
+    than rounding; ConfigError if a tool is missing.
     """
     files.refuse_foreign(directory / EXPORT, MANIFEST)
     files.remove_partials(directory)
@@ -165,7 +165,7 @@ def _integer_onnx(
 
 
 def _pictures(folder: Path, manifest: Manifest) -> ExportedFile:
-    """The ONNX file that is recommended, else the first one, as one that prepares pictures itself."""
+    """The recommended ONNX file, else the first one, with preprocessing added to the network."""
     files = sorted(manifest.files, key=manifest.is_recommended, reverse=True)
     network = next(file for file in files if file.format == cfg.Format.onnx.value)
     to_onnx.add_pictures(folder / network.path, folder / "model.pictures.onnx", manifest)
@@ -189,9 +189,9 @@ def _described(folder: Path, path: str, kind: cfg.Format, precision: str, engine
 
 
 def recommend(folder: Path, manifest: Manifest, settings: cfg.Deploy) -> list[bench.Timing]:
-    """Measure every file here and note the best: the fastest that agrees, or a smaller one that is about as fast.
+    """Measure every file and note the best: the fastest that agrees enough, or a smaller one that is about as fast.
 
-    Where none agrees enough it is the one that agrees most.
+    If none agrees enough, it is the one that agrees most.
     """
     files = [file for file in manifest.files if file.engine]
     if not files:
@@ -212,7 +212,7 @@ def recommend(folder: Path, manifest: Manifest, settings: cfg.Deploy) -> list[be
 
 
 def publish(journal: Journal, exported: Exported) -> dict[str, float]:
-    """Tell the journal of an export; returns what of the recommended file belongs to a run's final numbers."""
+    """Write an export to the journal; returns the recommended file's part of a run's final metrics."""
     journal.artifact(EXPORT, EXPORT)
     manifest = exported.manifest
     if manifest.recommended is None:
@@ -222,7 +222,7 @@ def publish(journal: Journal, exported: Exported) -> dict[str, float]:
 
 
 def _integers(manifest: Manifest) -> dict[str, float]:
-    """How good the int8 file is by itself, which need not be as good as the network with simulated integers."""
+    """Accuracy of the int8 file itself, which may be below that of the fake-quantized network."""
     for file in sorted(manifest.files, key=manifest.is_recommended, reverse=True):
         right = {"int8_top1": file.top1, "int8_hamming_loss": file.hamming_loss}
         if file.precision == "int8" and file.agreement is not None:

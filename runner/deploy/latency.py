@@ -1,4 +1,4 @@
-"""How long one image takes in a network that nobody trained yet."""
+"""Latency of a network that need not be trained, for pruning budgets and `runner models`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from . import to_onnx
 from .engines import Engine, OnnxRuntime
 
 CLASSES, WARM_UP = 1000, 2
-#: Turns that the seconds of a measurement are divided into.
+#: Turns that a measurement is divided into.
 TURNS = 10
 
 
 def of_model(model: cfg.Model, input_shape: tuple[int, int, int], seconds: float, threads: int) -> float:
     """Median milliseconds of one image [C, H, W] in onnxruntime, in a float file as an export writes it.
 
-    Weights are random: time does not depend on them. Errors: ConfigError where the network cannot be had or exported.
+    Weights are random, since time does not depend on them. Errors: ConfigError if the network cannot be built or
+    exported.
     """
     network = models.build(model, CLASSES, input_shape[0])
     models.check_input(network, input_shape, CLASSES)
@@ -34,9 +35,9 @@ def of_model(model: cfg.Model, input_shape: tuple[int, int, int], seconds: float
 
 
 def engine(network: nn.Layer, input_shape: tuple[int, int, int], threads: int) -> OnnxRuntime:
-    """A network as a float file in onnxruntime. It is afterwards as before.
+    """A network, which is left as it was, as a float file in onnxruntime.
 
-    Errors: ConfigError where it cannot be exported.
+    Errors: ConfigError if it cannot be exported.
     """
     with TemporaryDirectory() as folder, preserved(network):
         network.eval()
@@ -58,7 +59,7 @@ def medians(engines: Sequence[Engine], input_shape: tuple[int, int, int], second
             one(image)
     for _ in range(TURNS):
         for one, own in zip(engines, taken, strict=True):
-            # What others drove out of caches comes back.
+            # A warm-up call refills caches that the other engines have used.
             one(image)
             end = time.perf_counter() + seconds / TURNS
             while True:

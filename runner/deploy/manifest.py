@@ -1,4 +1,4 @@
-"""What stands in an export folder: `model.json` beside the files. Imports neither Paddle nor MLflow."""
+"""The manifest of an export folder: `model.json` beside the files. Imports neither Paddle nor MLflow."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from .quantization import QUANTIZATION
 
 #: Engines; the first two read the same files.
 ONNXRUNTIME, OPENVINO, PADDLE = "onnxruntime", "openvino", "paddle"
-#: In a run directory, and in that folder.
+#: Names of the export folder in a run directory, and of the manifest in it.
 EXPORT, MANIFEST = "export", "model.json"
-#: All that an export consists of, relative to its folder.
+#: All files of an export, relative to its folder.
 FILES = (
     MANIFEST, QUANTIZATION, "model.onnx", "model.int8.onnx", "model.fp16.onnx", "model.pictures.onnx",
     "model.safetensors", "paddle/model.json", "paddle/model.pdiparams",
 )  # fmt: skip
 
-#: What `model.json` says of pictures in words.
+#: The keys of `model.json` that describe preprocessing in words.
 STEPS = "preprocessing"
 
-#: Side of an image in pixels that no network here is given.
+#: Largest side in pixels of a network's input that is accepted.
 LARGEST = 1 << 14
 
 
 @dataclass
 class ExportedFile:
-    """One network in one format and one engine: a file that two engines compute is listed twice.
+    """One network in one format and one engine: a file that two engines run is listed twice.
 
     Paddle's has its parameters beside it, under the same name with `.pdiparams`.
     """
@@ -47,26 +47,26 @@ class ExportedFile:
     bytes: int
     """On disk, all files of it together."""
     engine: str | None = None
-    """What computes it: `onnxruntime`, `openvino` or `paddle`; safetensors are weights alone."""
+    """What runs it: `onnxruntime`, `openvino` or `paddle`; safetensors are weights only."""
     agreement: float | None = None
-    """Part of the test images for which its top-1 class is that of the trained network; of many labels, part of all
-    of them that it decides as the trained network does."""
+    """Fraction of the test images on which its top-1 class is that of the trained network; multi-label: fraction of all
+    labels that it decides as the trained network does."""
     top1: float | None = None
-    """Part of the test images for which its top-1 class is the right one; None where images have many labels."""
+    """Fraction of the test images on which its top-1 class is correct; None for multi-label images."""
     hamming_loss: float | None = None
-    """Then the part of all labels that it decides wrongly."""
+    """Multi-label: fraction of all labels that it decides wrongly."""
     max_difference: float | None = None
     """Largest difference of a logit from the trained network's."""
 
     @property
     def paths(self) -> list[str]:
-        """All it consists of, relative to the folder."""
+        """All its files, relative to the folder."""
         return [self.path, str(Path(self.path).with_suffix(".pdiparams"))] if self.format == "paddle" else [self.path]
 
 
 @dataclass
 class Manifest:
-    """A network that was exported, and what its files have in common."""
+    """An exported network, and what its files have in common."""
 
     network: str
     """Its name in the run: `student`."""
@@ -75,53 +75,53 @@ class Manifest:
     classes: list[str]
     """Names of the classes, in the order of the logits."""
     image_size: list[int]
-    """[height, width] in pixels of what the network is given."""
+    """[height, width] of the network's input in pixels."""
     mean: list[float]
-    """Of each channel, of values in 0..1."""
+    """Of each channel, for values in 0…1."""
     std: list[float]
-    """Of each channel, of values in 0..1."""
+    """Of each channel, for values in 0…1."""
     compression: str
     """The run's choice: `none`, `qat`, …"""
     params: int
-    """Parameters."""
+    """Number of parameters."""
     macs: int
     """Multiply-accumulate operations for one image."""
     files: list[ExportedFile] = field(default_factory=list)
-    """What the network was exported to."""
+    """The exported files."""
     recommended: str | None = None
-    """Path of the file to deploy; None where no file has an engine."""
+    """Path of the file to deploy; None if no file has an engine."""
     recommended_engine: str | None = None
-    """The engine to deploy it in; None: of the first entry with that path, as before there were two."""
+    """The engine to deploy it in; None, in older exports: that of the first entry with that path."""
     channels: int = 3
-    """What the network is given: 3 (RGB), 1 (grey), or the channels of arrays."""
+    """Channels of the network's input: 3 (RGB), 1 (grey), or those of user-defined arrays."""
     resize: str = "crop"
-    """What becomes of a picture of another shape: `crop`, `pad` or `stretch`; `runner/images.py` does it."""
+    """How images of another shape are resized: `crop`, `pad` or `stretch`; `runner/images.py` implements it."""
     crop_ratio: float = 1.0
-    """Part of the largest possible crop's sides that is taken."""
+    """Fraction of the largest possible crop's sides that is taken."""
     background: list[int] = field(default_factory=lambda: [255, 255, 255])
-    """RGB under what is transparent and around what is padded."""
+    """RGB under transparent pixels and in padding."""
     labels: str = "one"
-    """`one`: each image is of one class; `many`: of any number of them."""
+    """`one`: each image has one class; `many`: any number of labels."""
     activation: str = "softmax"
-    """What makes probabilities of the logits: `softmax`, or `sigmoid` where an image has many labels."""
+    """The activation that turns logits into probabilities: `softmax`, or multi-label `sigmoid`."""
     thresholds: list[float] = field(default_factory=list)
-    """Then the probability of each class from which on an image has it, in the order of the classes."""
+    """Multi-label: the probability of each class from which it is predicted, in the order of the classes."""
     max_pixels: int = MAX_PIXELS
-    """Pictures with more are refused."""
+    """Images with more pixels are refused."""
     layout: str = "NCHW"
-    """Of what the network is given: float32 (x / 255 - mean) / std."""
+    """Layout of the network's input: float32 (x / 255 - mean) / std."""
     input: str = "images"
     """Name of the input."""
     output: str = "logits"
     """Name of the output."""
     temperature: float | None = None
-    """Probabilities are softmax(logits / temperature), to tell how often they are right; None: softmax(logits)."""
+    """Probabilities are softmax(logits / temperature), which calibrates them; None: softmax(logits)."""
     unknown_below: float | None = None
-    """Probability of the most probable class below which a picture is of none of them; None: it never is."""
+    """Probability of the most probable class below which an image is `unknown`; None: it never is."""
 
     @property
     def preparation(self) -> Preparation:
-        """How a picture becomes the bytes that are normalised."""
+        """The preprocessing of an image up to normalisation."""
         height, width = self.image_size
         red, green, blue = self.background
         return Preparation(
@@ -130,7 +130,7 @@ class Manifest:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """[C, H, W] of what the network is given."""
+        """[C, H, W] of the network's input."""
         height, width = self.image_size
         return self.channels, height, width
 
@@ -141,7 +141,7 @@ class Manifest:
 
     @property
     def runnable(self) -> list[ExportedFile]:
-        """Every file in every engine that reads it, also in one that it was not compared in."""
+        """Every file in every engine that can read it, including engines it was not compared in."""
         files = [file for file in self.files if file.engine]
         listed = {(file.path, file.engine) for file in files}
         return files + [
@@ -152,7 +152,7 @@ class Manifest:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How the logits of its files are read, which ONNX files say too."""
+        """How to interpret the logits of its files; ONNX files have this in their metadata."""
         keys = ("classes", "labels", "activation", "temperature", "unknown_below", "thresholds")
         return {key: getattr(self, key) for key in keys}
 
@@ -168,7 +168,7 @@ class Manifest:
         return next((file for file in files if file.path == self.recommended), files[0])
 
     def file(self, path: str | None = None) -> ExportedFile:
-        """The file of that path, by default the recommended one. Errors: CheckpointError where there is none."""
+        """The file with that path, by default the recommended one. Errors: CheckpointError if there is none."""
         for file in self.files:
             if file.path == path or (path is None and self.is_recommended(file)):
                 return file
@@ -182,20 +182,20 @@ class Manifest:
 
 
 def command(run: Path) -> str:
-    """What exports a run that is not."""
+    """The command that exports a run."""
     return terminal.command("export", terminal.place(run))
 
 
 def read(folder: Path) -> Manifest:
-    """The description of an export folder. Errors: CheckpointError where it is missing or damaged."""
+    """The manifest of an export folder. Errors: CheckpointError if it is missing or damaged."""
     remedy = f"Write it: {command(folder.parent) if folder.name == EXPORT else terminal.command('export', 'RUN')}"
     values = stored.read_json(folder / MANIFEST, dict[str, Any], remedy)
     if values is None:
         raise CheckpointError(f"{folder} is not an export: it has no {MANIFEST}. {remedy}")
-    # For people: what it says is in the numbers.
+    # Prose for people; the numbers say the same.
     values.pop(STEPS, None)
     if isinstance(values.get("image_size"), int):
-        # As before version 0.2: a square, of which `resize` tells in words.
+        # Before version 0.2: a square, and `resize` was prose.
         values |= {"image_size": [values["image_size"]] * 2, "resize": "crop"}
     try:
         manifest: Manifest = stored.typed(values, Manifest)
@@ -228,7 +228,7 @@ def read(folder: Path) -> Manifest:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Describe an export folder. Errors: OSError."""
+    """Write the manifest of an export folder. Errors: OSError."""
     described = dataclasses.asdict(manifest)
     described[STEPS] = preprocessing.steps(manifest.preparation, manifest.mean, manifest.std)
     files.write_json(folder / MANIFEST, described)

@@ -1,4 +1,4 @@
-"""How far a quantized network is from the float one, layer by layer."""
+"""Quantization noise: how far a quantized network is from the float one, layer by layer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..kernels.layers import stock
 from ..training.evaluation import untouched
 from .quantization import Quantization, QuantizedLayer
 
-#: Images that are computed at once: outputs of all layers are kept for as long.
+#: Images that are computed at once; the outputs of all layers are kept for them.
 BATCH = 16
 
 
 def measure(name: str, network: nn.Layer, reference: nn.Layer, images: np.ndarray) -> Quantization:
-    """What integers do to each layer of a quantized network; `reference` is the float network that it was made of.
+    """The quantization noise of each layer; `reference` is the float network that the quantized one was made from.
 
     images: float32 [n, C, H, W]. Neither network changes.
     """
@@ -58,7 +58,8 @@ Sums = dict[str, np.ndarray]
 def _noise(
     layers: dict[str, slim.FakeQuantized], network: nn.Layer, reference: nn.Layer, images: np.ndarray
 ) -> tuple[Sums, Sums]:
-    """Layer → [Σy², Σ(y - ŷ)²] of its outputs: each on the float network's inputs, and on those it gets."""
+    """Layer → [Σy², Σ(y - ŷ)²] of its outputs: on the float network's inputs, and on its own (with accumulated
+    noise)."""
     alone: Sums = defaultdict(lambda: np.zeros(2))
     together: Sums = defaultdict(lambda: np.zeros(2))
     expected: dict[str, list[Tensor]] = defaultdict(list)
@@ -68,7 +69,7 @@ def _noise(
         alone[name] += snr.powers(output.numpy(), layers[name](inputs[0]).numpy())
 
     def of_integers(name: str, layer: nn.Layer, inputs: Any, output: Tensor) -> None:
-        # A siamese network calls a layer once for each of its branches.
+        # A siamese network may call a layer once for each branch.
         together[name] += snr.powers(expected[name].pop(0).numpy(), output.numpy())
 
     with stock(), untouched(network), untouched(reference):
@@ -94,6 +95,6 @@ def _hooked(network: nn.Layer, names: Any, hook: Callable[..., None]) -> Iterato
 
 
 def _finite_decibels(powers: np.ndarray) -> float | None:
-    """None without noise or without a signal."""
+    """The ratio in dB; None without noise or without a signal."""
     ratio = snr.decibels(*powers)
     return ratio if math.isfinite(ratio) else None

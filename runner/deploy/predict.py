@@ -1,4 +1,4 @@
-"""Classifying pictures, any number of them, as training saw them. Imports Paddle only for Paddle's files."""
+"""Classifying any number of images, preprocessed as in training. Imports Paddle only for Paddle's files."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from .. import images
 from ..errors import DataError
 from . import engines, manifest
 
-#: What can be classified: a path, the content of a file, or Pillow's image.
+#: What can be classified: a path, the content of a file, or a Pillow image.
 Picture = str | Path | bytes | Image.Image
-#: Pictures of one call of a network. Engines gain nothing from more, and what they need grows with it.
+#: Batch size. Engines gain nothing from more, and their memory grows with it.
 BATCH = 32
-#: What a picture is of which a network knows too little.
+#: The answer for an image that no class is probable enough for.
 UNKNOWN = "unknown"
-#: Seconds up to which a picture is prepared so quickly that threads which do it at once would wait for each other, at
-#: Python's lock, longer than it takes.
+#: An image that is preprocessed in less than this many seconds is not worth a thread: threads would wait for Python's
+#: lock longer than that.
 QUICK_S = 300e-6
 
 
 class Classifier(Protocol):
-    """A network with what its pictures need."""
+    """A network with its preprocessing and classes."""
 
     classes: list[str]
     """Names of the classes, in the order of the probabilities."""
     thresholds: np.ndarray | None
-    """float32 [classes]: probability from which on a picture has a label, where it may have many; else None."""
+    """Multi-label: probability from which each label is predicted, float32 [classes]; else None."""
     unknown_below: float | None
-    """Probability of the most probable class below which a picture is `UNKNOWN`; None: it never is."""
+    """Probability of the most probable class below which an image is `UNKNOWN`; None: it never is."""
     concurrent: bool
     """Whether `compute` may be called by several threads at once."""
 
     def prepare(self, picture: Picture) -> np.ndarray:
-        """One entry of a batch. Errors: DataError naming what is no picture."""
+        """One preprocessed entry of a batch. Errors: DataError naming a file that is not an image."""
         ...
 
     def compute(self, batch: np.ndarray) -> np.ndarray:
@@ -54,12 +54,12 @@ class Classifier(Protocol):
 
 
 class Deployed:
-    """A file of an export folder in its engine, ready for pictures."""
+    """A file of an export folder in its engine, ready for images."""
 
     concurrent = True
 
     def __init__(self, folder: Path, path: str | None = None, threads: int = 1, engine: str | None = None) -> None:
-        """Open the recommended file, or that of a path or of an engine. Errors: CheckpointError, ConfigError."""
+        """Open the recommended file, or the one of a path or an engine. Errors: CheckpointError, ConfigError."""
         self.manifest = manifest.read(folder)
         self.file = self.manifest.of_engine(engine) if engine else self.manifest.file(path)
         self.engine = engines.open_(folder, self.file, threads)
@@ -68,13 +68,13 @@ class Deployed:
         self.thresholds = np.array(self.manifest.thresholds, dtype=np.float32) if many else None
         self.unknown_below = self.manifest.unknown_below
         self.preparation = self.manifest.preparation
-        # The arithmetic of `data.Normalize`: in another order the last bits differ.
+        # The arithmetic of `data.Normalize`: another order would change the last bits.
         scales = [1 / (255 * std) for std in self.manifest.std]
         shifts = [-mean / std for mean, std in zip(self.manifest.mean, self.manifest.std, strict=True)]
         self.scales, self.shifts = (np.array(values, dtype=np.float32)[:, None, None] for values in (scales, shifts))
 
     def __call__(self, pictures: Sequence[Picture], batch_size: int = BATCH) -> np.ndarray:
-        """Probabilities of pictures: float32 [N, classes]. Errors: DataError naming what is no picture."""
+        """Probabilities of images: float32 [N, classes]. Errors: DataError naming a file that is not an image."""
         parts = [np.empty((0, len(self.classes)), dtype=np.float32)]
         for answer in answers(self, pictures, batch_size):
             if answer.probabilities is None:
@@ -83,7 +83,7 @@ class Deployed:
         return np.concatenate(parts)
 
     def prepare(self, picture: Picture) -> np.ndarray:
-        """A picture as the network is given it: float32 [C, H, W], (x / 255 - mean) / std. Errors: DataError."""
+        """The network's input for an image: float32 [C, H, W], (x / 255 - mean) / std. Errors: DataError."""
         pixels = images.decode(picture, self.preparation).transpose(2, 0, 1)
         values = np.multiply(pixels, self.scales, out=np.empty(pixels.shape, dtype=np.float32))
         values += self.shifts
@@ -96,22 +96,22 @@ class Deployed:
 
 @dataclass
 class Answer:
-    """What a network says of one picture."""
+    """A network's answer for one image."""
 
     picture: Picture
     probabilities: np.ndarray | None
     """float32 [classes]."""
     error: str = ""
-    """Why there are none: what is wrong with the picture, with its name."""
+    """Why there are none: what is wrong with the image, with its name."""
 
 
 def answers(
     classifier: Classifier, pictures: Iterable[Picture], batch_size: int = BATCH, workers: int | None = None
 ) -> Iterator[Answer]:
-    """An answer for each picture, in their order; one that cannot be read does not keep the others from theirs.
+    """An answer for each image, in order; one that cannot be read does not affect the others.
 
-    Threads decode ahead of the network and compute too, where the network can be called by several. However many
-    pictures there are, a few batches of them are in memory. `workers` None: a thread for each core.
+    Threads preprocess ahead of the network, and run it too if it can be called by several. Only a few batches are in
+    memory at a time. `workers` None: a thread for each core.
     """
     workers = workers or cores()
     one_at_a_time, is_quick = threading.Lock(), True
@@ -155,27 +155,27 @@ def cores() -> int:
 
 
 def _parts(pictures: Iterator[Picture], batch_size: int, workers: int) -> Iterator[list[Picture]]:
-    """Batches; of few pictures, and of the last, one for each worker."""
+    """Batches; few images, and the last ones, are divided among the workers."""
     while block := list(islice(pictures, batch_size * workers)):
         size = min(batch_size, -(-len(block) // workers))
         yield from (block[begin : begin + size] for begin in range(0, len(block), size))
 
 
 def _prepared(classifier: Classifier, pictures: list[Picture]) -> tuple[list[str], np.ndarray | None]:
-    """What is wrong with each picture, and a batch of those that nothing is wrong with; None of none."""
+    """The error of each image, and a batch of the images without one; None if there are none."""
     prepared, errors = [], []
     for picture in pictures:
         try:
             prepared.append(classifier.prepare(picture))
             errors.append("")
         except DataError as error:
-            # The error itself would keep the picture in memory.
+            # The error itself would keep the image in memory.
             errors.append(str(error))
     return errors, np.stack(prepared) if prepared else None
 
 
 def most_probable(probabilities: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
-    """Places of the classes, the most probable first, int64; with thresholds those alone that a picture has.
+    """Class indices sorted by descending probability, int64; with thresholds only those that are predicted.
 
     Both float32 [classes].
     """
@@ -186,9 +186,9 @@ def most_probable(probabilities: np.ndarray, thresholds: np.ndarray | None) -> n
 def named(
     probabilities: np.ndarray, classes: Sequence[str], thresholds: np.ndarray | None, unknown_below: float | None
 ) -> list[tuple[str, float]]:
-    """Classes with their probabilities, float32 [classes], the most probable first; with thresholds its labels alone.
+    """Classes with their probabilities, float32 [classes], in descending order; with thresholds only predicted labels.
 
-    A picture that is not known is `UNKNOWN` first, as probable as the class it might be, which comes next.
+    An unknown image is `UNKNOWN` first, with the probability of the most probable class, which follows.
     """
     best = [(classes[place], float(probabilities[place])) for place in most_probable(probabilities, thresholds)]
     if unknown_below is not None and best[0][1] < np.float32(unknown_below):
@@ -197,7 +197,7 @@ def named(
 
 
 def probabilities(logits: np.ndarray, many: bool = False, temperature: float | None = None) -> np.ndarray:
-    """What a network's logits, float32 [N, classes], say: float32 of the same shape; `many` labels are independent."""
+    """Probabilities from logits, float32 [N, classes], of the same shape; with `many` labels are independent."""
     if many:
         return sigmoid(logits)
     return softmax(logits if temperature is None else logits / np.float32(temperature))

@@ -1,4 +1,4 @@
-"""What `model.json` says of pictures in words: exact enough to do the same elsewhere."""
+"""Preprocessing described in words for `model.json`, exactly enough to implement it elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..images import Preparation
 
-#: Steps that are the same for every network, and between them those that are not.
+#: The steps that are the same for every network, and between them those that differ.
 SIZED = """\
 w and h are width and height of the first frame or page, exchanged where EXIF's orientation tag (0x0112) is 5 to 8."""
 CROP = """\
@@ -42,12 +42,12 @@ Put it, now W×H again, at left = floor(({width} - W)/2), upper = floor(({height
 {width}×{height} in the background's colour, as RGB or grey as above."""
 NORMALISED = "Normalise in float32: (x/255 - mean)/std, with mean {mean} and std {std} of the channels."
 ORDERED = "Order it as [N, C, H, W], here [N, {channels}, {height}, {width}], the channels as {names}."
-#: Of networks whose images are no pictures.
+#: For networks whose input is not image files.
 ARRAYS = "Images are arrays of {channels} channels, uint8, {height} high and {width} wide."
 
 
 def steps(preparation: Preparation, mean: Sequence[float], std: Sequence[float]) -> list[str]:
-    """The steps in their order. `runner/images.py` does them; a test does them once more, from this text alone."""
+    """The steps in order. `runner/images.py` implements them; a test implements them again from this text alone."""
     resizing = {"crop": CROP, "stretch": STRETCH, "pad": PAD}[preparation.resize]
     padding = [PADDED] if preparation.resize == "pad" else []
     match preparation.channels:

@@ -1,4 +1,4 @@
-"""What integers did to each layer of an exported network: `quantization.json`, written and read here alone.
+"""Quantization of each layer of an exported network: reading and writing `quantization.json`.
 
 Imports neither Paddle nor MLflow.
 """
@@ -12,16 +12,16 @@ from pathlib import Path
 from .. import files, stored
 from ..errors import Damaged
 
-#: In the export folder.
+#: Its name in the export folder.
 QUANTIZATION = "quantization.json"
 
 
 @dataclass
 class QuantizedLayer:
-    """One layer that computes with integers.
+    """One quantized layer.
 
-    A ratio of signal to quantization noise is 10·log₁₀(Σy² / Σ(y - ŷ)²) in dB, of float values y and those of
-    integers ŷ (Nagel et al., A White Paper on Neural Network Quantization, 2021): 6 dB are one bit. None: no noise.
+    A signal-to-quantization-noise ratio is 10·log₁₀(Σy² / Σ(y - ŷ)²) in dB, of float values y and quantized ones ŷ
+    (Nagel et al., A White Paper on Neural Network Quantization, 2021): 6 dB are one bit. None: no noise.
     """
 
     name: str
@@ -29,7 +29,7 @@ class QuantizedLayer:
     kind: str
     """`Conv2D` or `Linear`."""
     weights: int
-    """Numbers in its weight."""
+    """Number of its weights."""
     weight_bits: int
     """Bits of a weight: its integers are -Q to Q with Q = 2^(bits - 1) - 1."""
     activation_bits: int
@@ -39,32 +39,32 @@ class QuantizedLayer:
     activation_range: float
     """The magnitude of an input that its largest integer stands for."""
     weight_snr_db: float | None
-    """Of its weight."""
+    """Ratio of its weight."""
     output_snr_db: float | None
-    """Of its output for the float network's input: what this layer loses by itself."""
+    """Ratio of its output given the float network's input: the noise of this layer alone."""
     accumulated_snr_db: float | None
-    """Of its output behind quantized layers: what all layers up to it lose together."""
+    """Ratio of its output after quantized layers: the noise of all layers up to it."""
 
 
 @dataclass
 class Quantization:
-    """`quantization.json`."""
+    """The contents of `quantization.json`."""
 
     network: str
     """Its name in the run: `student`."""
     images: int
-    """Training images that the outputs are of."""
+    """Number of training images that the outputs were measured on."""
     layers: list[QuantizedLayer] = field(default_factory=list)
     """In the order of the network."""
 
     @property
     def weight_bits(self) -> float:
-        """Bits of a weight, as the mean over all of them."""
+        """Bits of a weight, averaged over all weights."""
         return self._bits / max(1, sum(layer.weights for layer in self.layers))
 
     @property
     def packed_bytes(self) -> int:
-        """What the weights take with no bit to spare. A file has a byte for each: engines know no narrower ones."""
+        """Size of tightly packed weights. A file uses a byte for each: engines have no narrower integers."""
         return -(-self._bits // 8)
 
     @property
@@ -73,18 +73,18 @@ class Quantization:
 
     @property
     def worst_first(self) -> list[QuantizedLayer]:
-        """The layers that lose most by themselves first."""
+        """Layers sorted by their own noise, the noisiest first."""
         lossy = [layer for layer in self.layers if layer.output_snr_db is not None]
         return sorted(lossy, key=lambda layer: (layer.output_snr_db, layer.name))
 
 
 def write(folder: Path, quantization: Quantization) -> None:
-    """Describe the integers of an export folder. Errors: OSError."""
+    """Write the quantization of an export folder. Errors: OSError."""
     files.write_json(folder / QUANTIZATION, dataclasses.asdict(quantization))
 
 
 def read(folder: Path) -> Quantization | None:
-    """What an export folder says of its integers; None where it has none, or is older. Errors: Damaged."""
+    """Read the quantization of an export folder; None if it has none, or is older. Errors: Damaged."""
     quantization: Quantization | None = stored.read_json(folder / QUANTIZATION, Quantization)
     for layer in quantization.layers if quantization else []:
         if len(layer.weight_range) != 2 or layer.weights < 1 or not 2 <= layer.weight_bits <= 8:

@@ -1,4 +1,4 @@
-"""What MLflow loads of a logged model: images in, classes with probabilities out.
+"""The loader of logged models for MLflow: images in, classes with probabilities out.
 
 `tracking.logged_model` copies this module, and those it imports, into the model, as a package of another name.
 """
@@ -16,12 +16,12 @@ from PIL import Image
 from ..errors import DataError, UserError
 from .predict import Deployed, named
 
-#: The column an image is given in.
+#: The column that contains the images.
 COLUMN = "image"
 
 
 def _load_pyfunc(path: str) -> Served:
-    """MLflow's entry: `path` is an export folder."""
+    """MLflow's entry point: `path` is an export folder."""
     return Served(Deployed(Path(path)))
 
 
@@ -32,12 +32,12 @@ class Served:
         self.deployed = deployed
 
     def predict(self, images: Any) -> list[dict[str, Any]]:
-        """`class`, `probability` and `probabilities` (class → probability) of every image of a frame's column `image`.
+        """`class`, `probability` and `probabilities` (class → probability) of every image in a frame's column `image`.
 
-        The class of a picture that the network does not know is `unknown`, with the probability of what it might be.
-        Where images have many labels: `labels` (class → probability, from its threshold on) and `probabilities`.
-        An image is the base64 text of a PNG, JPEG or other file; within a process also bytes, a `Path` or Pillow's.
-        Errors: MlflowException naming what is no image, which a server answers with status 400.
+        The class of an unknown image is `unknown`, with the probability of its most probable class. Multi-label:
+        `labels` (class → probability, from its threshold on) and `probabilities`. An image is the base64 text of a PNG,
+        JPEG or other file; within a process also bytes, a `Path` or a Pillow image. Errors: MlflowException naming what
+        is not an image, which a server answers with status 400.
         """
         try:
             answers = self.deployed([_picture(value) for value in images[COLUMN]])
@@ -48,7 +48,7 @@ class Served:
         return [self.answer(probabilities) for probabilities in answers]
 
     def answer(self, probabilities: np.ndarray) -> dict[str, Any]:
-        """What is said of an image with these probabilities, float32 [classes]."""
+        """The answer for an image with these probabilities, float32 [classes]."""
         deployed = self.deployed
         every = dict(zip(deployed.classes, map(float, probabilities), strict=True))
         best = named(probabilities, deployed.classes, deployed.thresholds, deployed.unknown_below)
@@ -58,7 +58,7 @@ class Served:
 
 
 def _picture(value: Any) -> bytes | Path | Image.Image:
-    # Text is never a path: whoever may ask a server for classes may not read its files.
+    # Text is never a path: clients of a server must not be able to read its files.
     if not isinstance(value, str):
         return value
     text = value.partition(",")[2] if value.startswith("data:") else value

@@ -1,4 +1,4 @@
-"""Answers over HTTP for pictures: what `predict` says, of one exported network, without Paddle and MLflow."""
+"""The HTTP server of `runner serve`: predictions of one exported network, without Paddle and MLflow."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .predict import Deployed, cores
 from .served import Served
 
 PREDICT, HEALTH = "/predict", "/health"
-#: Bytes of a picture's file, and connections at a time: what a server may be made to keep in memory.
+#: Most bytes of an image file, and most concurrent connections: they bound the server's memory.
 MAX_BYTES, MAX_CONNECTIONS = 32 * 1024 * 1024, 32
-#: Seconds in which a client has to say or take something, and in which all have to at the end.
+#: Seconds that a client may be silent, and seconds in which all connections must end at shutdown.
 PATIENCE_S = 20.0
 
 
 class Server(ThreadingHTTPServer):
-    """`POST /predict` with the bytes of a picture's file; `GET /health`. Each request has a thread of its own."""
+    """`POST /predict` with the bytes of an image file; `GET /health`. Each connection has a thread of its own."""
 
-    # Others would be waited for without a bound.
+    # Otherwise shutdown would wait for threads indefinitely.
     daemon_threads = True
     request_queue_size = MAX_CONNECTIONS
 
     def __init__(self, deployed: Deployed, host: str, port: int) -> None:
-        """Errors: ConfigError where the address cannot be listened on."""
+        """Errors: ConfigError if the address cannot be bound."""
         self.deployed, self.answers = deployed, Served(deployed)
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._computing = threading.BoundedSemaphore(cores())
@@ -44,27 +44,27 @@ class Server(ThreadingHTTPServer):
             raise ConfigError(f"{host}:{port} cannot be listened on: {error.strerror}. Name another --port.") from error
 
     def answer(self, content: bytes) -> dict[str, Any]:
-        """What the network says of a picture; as many at a time as there are cores. Errors: DataError."""
+        """The network's answer for an image; at most as many at a time as there are cores. Errors: DataError."""
         with self._computing:
             batch = self.deployed.prepare(content)[None]
             return self.answers.answer(self.deployed.compute(batch)[0])
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection a thread, unless there are too many."""
+        """Start a thread for a connection, unless there are too many."""
         if not self._connections.acquire(blocking=False):
             self._refuse(request)
             return
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and make room for another connection."""
+        """Answer, and release the connection's slot."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._connections.release()
 
     def server_close(self) -> None:
-        """Listen no more, and wait until all connections are closed, at most `PATIENCE_S`."""
+        """Stop listening, and wait until all connections are closed, at most `PATIENCE_S`."""
         super().server_close()
         end = time.monotonic() + PATIENCE_S
         closed = [self._connections.acquire(timeout=max(0.0, end - time.monotonic())) for _ in range(MAX_CONNECTIONS)]
@@ -81,7 +81,7 @@ class Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say what went wrong, unless a client went away."""
+        """Log the error, unless a client disconnected."""
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             traceback.print_exc()
 
@@ -134,17 +134,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, _format: str, *arguments: Any) -> None:
-        """One line a request, of which a client chooses the path."""
+        """One log line for each request, escaped because a client chooses the path."""
         if self.path != HEALTH:
             words = terminal.printable(" ".join(map(str, arguments)))
             terminal.say(f"{time.strftime('%F %T')} {self.client_address[0]} {words}")
 
 
 def serve(server: Server) -> None:
-    """Answer until SIGINT or SIGTERM comes; requests that have begun are finished, within `PATIENCE_S`."""
+    """Serve until SIGINT or SIGTERM; requests that have begun are finished, within `PATIENCE_S`."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        # `shutdown` waits for the loop that this very thread is in.
+        # `shutdown` waits for the loop that runs in this very thread.
         threading.Thread(target=server.shutdown, daemon=True).start()
 
     before = {number: signal.signal(number, stop) for number in processes.stopping()}

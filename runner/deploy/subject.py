@@ -1,4 +1,4 @@
-"""The network of a run that is exported."""
+"""The network of a run that is exported, with everything an export needs to know of it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ..training.thresholds import USUAL
 
 @dataclass
 class Subject:
-    """What is exported."""
+    """An exported network."""
 
     network: nn.Layer
-    """The trained network, with its simulated integers if it has any."""
+    """The trained network, including fake quantization if it has any."""
     name: str
     """Its name in the run."""
     config: cfg.Config
     model: cfg.Model
     classes: list[str]
     temperature: float | None = None
-    """What its logits are divided by for calibrated probabilities; None: nothing."""
+    """Divisor of the logits for calibrated probabilities; None: 1."""
     unknown_below: float | None = None
-    """Probability of the most probable class below which it does not know a picture; None: it answers always."""
+    """Probability of the most probable class below which an image is `unknown`; None: it never is."""
     thresholds: list[float] = field(default_factory=list)
-    """Where images have many labels, the probability of each class from which on it is predicted; else empty."""
+    """Multi-label: the probability of each class from which it is predicted; else empty."""
     reference: nn.Layer | None = None
-    """The float network that a quantized one was made of, in eval mode; None where it is not known."""
+    """The float network that a quantized one was made from, in eval mode; None if it is not known."""
 
     @classmethod
     def of(

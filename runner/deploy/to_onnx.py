@@ -1,4 +1,4 @@
-"""ONNX files of a network, in float and in integers. The tools are loaded when they are needed."""
+"""Converting a network to ONNX files, in float and int8. The tools are imported when they are needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INPUT, OUTPUT, BATCH = "images", "logits", "N"
 def trace(network: nn.Layer, input_shape: tuple[int, int, int], prefix: Path) -> None:
     """Write a network in eval mode as `<prefix>.json` and `<prefix>.pdiparams`, for batches of images [C, H, W].
 
-    Errors: ExportError where Paddle cannot trace it.
+    Errors: ExportError if Paddle cannot trace it.
     """
     import paddle
 
@@ -39,8 +39,8 @@ def convert(prefix: Path, target: Path, folded: bool = False) -> None:
     parameters, unless it is `folded`. Errors: ExportError with what paddle2onnx says.
     """
     with files.partial_file(target) as partial:
-        # A child: for a network that it does not understand, paddle2onnx ends the process it runs in, and what it and
-        # folding take is several times the weights.
+        # In a child process: paddle2onnx ends its process for a network it does not support, and needs several times
+        # the weights' memory, as folding does.
         arguments = [f"{prefix}.json", f"{prefix}.pdiparams", str(partial), "folded" if folded else ""]
         command = child.command("runner.deploy.convert", *arguments)
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
@@ -51,7 +51,7 @@ def convert(prefix: Path, target: Path, folded: bool = False) -> None:
 
 
 def fold_file(source: Path, target: Path) -> None:
-    """A float file simplified, which computes the same (`folding`). Errors: ExportError."""
+    """Simplify a float file without changing what it computes (`folding`). Errors: ExportError."""
     import onnx
 
     from .graph.folding import fold
@@ -60,7 +60,7 @@ def fold_file(source: Path, target: Path) -> None:
 
 
 def halve_file(source: Path, target: Path) -> None:
-    """A float file in half precision (`half`). Errors: ExportError."""
+    """Convert a float file to half precision (`half`). Errors: ExportError."""
     import onnx
 
     from .graph.half import halved
@@ -69,7 +69,7 @@ def halve_file(source: Path, target: Path) -> None:
 
 
 def quantize_file(source: Path, target: Path, layers: list[QuantizedWeight], images: np.ndarray) -> None:
-    """A float file as one of integers (`int8`). Errors: ExportError."""
+    """Quantize a float file to int8 (`int8`). Errors: ExportError."""
     import onnx
 
     from .graph.int8 import quantize
@@ -78,7 +78,7 @@ def quantize_file(source: Path, target: Path, layers: list[QuantizedWeight], ima
 
 
 def add_pictures(source: Path, target: Path, manifest: Manifest) -> None:
-    """A file that takes pictures instead of prepared images (`pictures`). Errors: ExportError."""
+    """Add preprocessing to a file, so that it takes images of any size (`pictures`). Errors: ExportError."""
     import onnx
 
     from .graph.pictures import with_pictures
@@ -87,7 +87,7 @@ def add_pictures(source: Path, target: Path, manifest: Manifest) -> None:
 
 
 def name_ends(file: Path) -> None:
-    """Give input, output and the size of a batch their names. Errors: ExportError."""
+    """Name the input, the output and the batch dimension. Errors: ExportError."""
     import onnx
 
     model = onnx.load(file)
@@ -113,7 +113,7 @@ def describe(file: Path, values: dict[str, Any]) -> None:
 
     metadata = ModelProto()
     helper.set_model_props(metadata, {name: files.to_json(value) for name, value in values.items()})
-    # Messages that follow each other are one: the network itself need not be read.
+    # Concatenated protobuf messages merge, so the network itself need not be read.
     with file.open("ab") as stream:
         stream.write(metadata.SerializeToString())
 

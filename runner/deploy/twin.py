@@ -1,4 +1,4 @@
-"""The float twin of a trained network: the same function in plain layers, for tools that know no fake quantization."""
+"""The float twin of a trained network: the same function in plain layers, without fake quantization."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .graph.quantized_weight import QuantizedWeight
 
 
 def build(network: nn.Layer, model: cfg.Model, classes: int, channels: int) -> tuple[nn.Layer, list[QuantizedWeight]]:
-    """A plain network in eval mode with the trained one's channels and weights, and what its layers quantize with.
+    """A plain network in eval mode with the trained one's channels and weights, and its quantization parameters.
 
-    Weights of quantized layers are on their integer grid already; ranges of activations are in the list alone. `model`
-    is what the trained network was built from.
+    Weights of quantized layers are already on their integer grid; activation ranges are only in the returned list.
+    `model`: the config that the trained network was built from.
     """
     twin = _fresh(model, classes, channels)
     state = {name: value for name, value in network.state_dict().items() if not slim.is_quantization(name)}
@@ -37,13 +37,13 @@ def build(network: nn.Layer, model: cfg.Model, classes: int, channels: int) -> t
 
 
 def is_pruned(twin: nn.Layer, model: cfg.Model, classes: int, channels: int) -> bool:
-    """Whether a twin has fewer channels than its architecture, by whatever run they were taken off."""
+    """Whether a twin has fewer channels than its architecture, whichever run pruned them."""
     whole = _fresh(model, classes, channels).state_dict()
     return any(whole[name].shape != value.shape for name, value in twin.state_dict().items())
 
 
 def _fresh(model: cfg.Model, classes: int, channels: int) -> nn.Layer:
-    """The network as it is built; the generators are as before."""
+    """The network as it is built; random generators are unaffected."""
     random_state = seeding.state()
     network = models.build(_without_operators(model), classes, channels)
     seeding.restore(random_state)
@@ -51,7 +51,7 @@ def _fresh(model: cfg.Model, classes: int, channels: int) -> nn.Layer:
 
 
 class Clipped(nn.Layer):
-    """A layer behind the clip of its input that training learnt."""
+    """A layer after PACT's learnt clip of its input."""
 
     def __init__(self, layer: nn.Layer, bound: float) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Clipped(nn.Layer):
 
 
 def with_clips(twin: nn.Layer, quantized: list[QuantizedWeight]) -> nn.Layer:
-    """The twin with PACT's clips before its layers, in place: what integers have in their ranges, floats do not."""
+    """The twin with PACT's clips before its layers, in place: integers clip by their range, floats do not."""
     bounds = {weight.name: weight.clip for weight in quantized}
     for name, layer in twin.named_sublayers():
         bound = bounds.get(layer.weight.name) if isinstance(layer, (nn.Conv2D, nn.Linear)) else None
@@ -74,7 +74,7 @@ def with_clips(twin: nn.Layer, quantized: list[QuantizedWeight]) -> nn.Layer:
 
 
 def _without_operators(model: cfg.Model) -> cfg.Model:
-    # An engine has a ReLU of its own, which is the same function.
+    # Engines have a ReLU of their own, which computes the same.
     return replace(model, custom_relu=False) if isinstance(model, cfg.MobileNetV3) else model
 
 

@@ -1,1 +1,1 @@
-"""The ONNX rewriter: a converted graph, folded, with integers in place of simulated ones."""
+"""The ONNX rewriter: folds a converted graph, and replaces fake quantization by integers."""

@@ -1,4 +1,4 @@
-"""What is known about the values of tensors before any image is seen."""
+"""Static bounds: what is known about the values of tensors for any input."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .onnx_graph import Graph, attributes
 
 Bounds = tuple[float, float]
 
-#: Operations that choose among values or average them.
+#: Operations that select or average values.
 KEEPING = {"MaxPool", "GlobalAveragePool", "AveragePool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
 #: Operation → bounds of its result for any input.
 RESULTS = {"Relu": (0.0, math.inf), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "HardSwish": (-0.375, math.inf)}
 
 
 def bounds(graph: Graph) -> dict[str, Bounds]:
-    """Tensor → the least and the largest value it can have, of those that cannot have any value."""
+    """Tensor → its smallest and largest possible value, for bounded tensors only."""
     bounds_of: dict[str, Bounds] = {
         name: (float(value.min()), float(value.max()))
         for name, value in graph.constants.items()
@@ -39,7 +39,7 @@ def bounds(graph: Graph) -> dict[str, Bounds]:
 
 
 def relevant(low: float, high: float, readers: list[NodeProto]) -> Bounds:
-    """The part of a range beyond which no reader tells values apart."""
+    """The part of a range that matters: outside of it no reader distinguishes values."""
     limits = [_distinguished(node) for node in readers]
     if not limits:
         return low, high

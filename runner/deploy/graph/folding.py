@@ -1,4 +1,4 @@
-"""Simplifying a float network before it is quantized: the same function with fewer nodes and weights."""
+"""Simplifying a float network before quantization: the same function with fewer nodes and weights."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from onnx.reference import ReferenceEvaluator
 
 from .onnx_graph import Graph, attributes, copy
 
-#: What is computed for each element by itself.
+#: Element-wise operations.
 ELEMENTWISE = {"Relu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Gelu", "Clip", "Add", "Mul"}
 
 
 def fold(model: ModelProto) -> ModelProto:
-    """A float model that computes the same, exact up to rounding, with fewer nodes and weights.
+    """A float model that computes the same, up to rounding, with fewer nodes and weights.
 
-    BatchNormalization becomes part of the convolution before it, taps of a kernel that only ever see padding are left
-    out (images have one size), and a convolution that sees its whole input at once becomes a Gemm.
+    BatchNormalization is folded into the convolution before it, kernel taps that only ever see padding are removed (the
+    image size is fixed), and a convolution that sees its whole input at once becomes a Gemm.
     """
     return simplified(model)[0].write()
 
 
 def simplified(model: ModelProto) -> tuple[Graph, dict[str, np.ndarray]]:
-    """`fold` as a graph, and by weight what each output channel was multiplied with, float64 [channels].
+    """`fold` as a graph, and for each weight the factor of each output channel, float64 [channels].
 
-    Weights keep their names. Of a Gemm they are [inputs, outputs], of a Conv [outputs, inputs / groups, height, width].
+    Weights keep their names. A Gemm's are [inputs, outputs], a Conv's [outputs, inputs / groups, height, width].
     """
     graph = Graph.read(model)
     _fold_constants(graph)
     readers = graph.readers()
-    # A weight that two convolutions share stays as it is.
+    # A weight that two convolutions share must not change.
     own = {name for name in graph.constants if len(readers[name]) == 1}
     factors = _fold_batch_norms(graph, own)
     shapes = graph.shapes()
@@ -63,7 +63,7 @@ def _fold_constants(graph: Graph) -> None:
 
 
 def _rename_producer(graph: Graph, identity: NodeProto) -> None:
-    """Let an output of the graph be written by what computes it."""
+    """Let the node before an Identity write the graph's output directly."""
     old, new = identity.input[0], identity.output[0]
     if old not in graph.producers() or old in graph.outputs:
         return
@@ -104,7 +104,7 @@ def _fold_batch_norms(graph: Graph, own: set[str]) -> dict[str, np.ndarray]:
 
 
 def _scale_and_shift(graph: Graph, node: NodeProto, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """y = scale · x + shift of each channel [channels], if that is what a node computes."""
+    """scale and shift of a node that computes y = scale · x + shift for each channel, [channels]; else None."""
     constants = [graph.constants[name] for name in node.input[1:] if name in graph.constants]
     if len(constants) < len(node.input) - 1:
         return None
@@ -118,7 +118,7 @@ def _scale_and_shift(graph: Graph, node: NodeProto, channels: int) -> tuple[np.n
 
 
 def _leave_out_unused_taps(graph: Graph, node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Of a 3×3 kernel on a single padded pixel only the middle ever sees something."""
+    """Reduce a 3×3 kernel on a single padded pixel to its centre, the only tap that sees the pixel."""
     weight, settings = graph.constants[node.input[1]], attributes(node)
     sizes, positions = shapes.get(node.input[0], ())[2:], shapes.get(node.output[0], ())[2:]
     pads = list(settings.get("pads", [0, 0, 0, 0]))
@@ -143,9 +143,9 @@ def _leave_out_unused_taps(graph: Graph, node: NodeProto, shapes: dict[str, tupl
 
 
 def _flatten_single_pixels(graph: Graph, own: set[str], shapes: dict[str, tuple[int, ...]]) -> None:
-    """Compute on [N, C] what would be computed on [N, C, 1, 1].
+    """Compute on [N, C] instead of [N, C, 1, 1].
 
-    A convolution takes image after image and reads all its weights for each; a Gemm reads them once a batch.
+    A convolution processes image after image and reads all its weights for each; a Gemm reads them once a batch.
     """
     flat: dict[str, str] = {}
     nodes, graph.nodes = graph.nodes, []
@@ -177,7 +177,7 @@ def _flatten_single_pixels(graph: Graph, own: set[str], shapes: dict[str, tuple[
 
 
 def _sees_everything(graph: Graph, node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Whether a convolution's kernel has the size of its unpadded input, and so one position."""
+    """Whether a convolution's kernel is as large as its unpadded input, so that its output is 1×1."""
     weight, settings = graph.constants[node.input[1]], attributes(node)
     return (
         settings.get("group", 1) == 1
@@ -189,12 +189,12 @@ def _sees_everything(graph: Graph, node: NodeProto, shapes: dict[str, tuple[int,
 
 
 def _pads_by_itself(settings: Mapping[str, Any]) -> bool:
-    """Whether the engine works a convolution's padding out."""
+    """Whether a convolution's padding is computed by the engine (`auto_pad`)."""
     return settings.get("auto_pad", b"NOTSET") not in (b"NOTSET", "NOTSET")
 
 
 def _is_scalar(constant: np.ndarray | None) -> bool:
-    """Whether a constant changes the shape of nothing of two dimensions."""
+    """Whether a constant leaves the shape of two-dimensional tensors unchanged."""
     return constant is not None and constant.size == 1 and constant.ndim <= 2
 
 
@@ -203,7 +203,7 @@ def _is_pixel(shapes: dict[str, tuple[int, ...]], name: str) -> bool:
 
 
 def _flat(graph: Graph, flat: dict[str, str], name: str) -> str:
-    """The tensor [N, C · H · W] of a tensor [N, C, H, W]."""
+    """The name of the tensor [N, C · H · W] for a tensor [N, C, H, W]."""
     if name not in flat:
         flat[name] = f"{name}.flat"
         graph.nodes.append(helper.make_node("Flatten", [name], [flat[name]], flat[name], axis=1))
@@ -211,7 +211,7 @@ def _flat(graph: Graph, flat: dict[str, str], name: str) -> str:
 
 
 def _restore(graph: Graph, flat: dict[str, str], name: str, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Compute a tensor [N, C, 1, 1] for those that cannot use [N, C]."""
+    """Add [N, C, 1, 1] again for readers that cannot use [N, C]."""
     if any(name in node.output for node in graph.nodes):
         return
     shape = (0, -1, 1, 1) if len(shapes[name]) == 4 else (0, -1)
@@ -220,7 +220,7 @@ def _restore(graph: Graph, flat: dict[str, str], name: str, shapes: dict[str, tu
 
 
 def _join_biases(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> None:
-    """MatMul and Add of a Linear layer as one Gemm."""
+    """Merge a Linear layer's MatMul and Add into one Gemm."""
     producers, readers = graph.producers(), graph.readers()
     nodes: list[NodeProto] = []
     for node in graph.nodes:

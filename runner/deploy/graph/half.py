@@ -9,14 +9,14 @@ from .onnx_graph import Graph, copy
 
 #: The largest number of float16.
 LARGEST = 65504.0
-#: Inputs that stay float32 whatever the others are: operation → their places.
+#: Inputs that must stay float32: operation → their positions.
 SINGLE = {"Resize": (1, 2)}
 
 
 def halved(model: ModelProto) -> ModelProto:
     """The network with weights and arithmetic in float16; its input and output stay float32.
 
-    Weights beyond the range of float16 become its ends. `model` computes in float32 alone.
+    Weights beyond the range of float16 are clipped to it. `model` must be entirely in float32.
     """
     graph = Graph.read(model)
     [images], [logits] = graph.inputs, graph.outputs

@@ -1,4 +1,4 @@
-"""An ONNX network of integers from a float one and the ranges that training learnt (QDQ format)."""
+"""Quantizing an ONNX network to int8 (QDQ format), from a float one and the ranges that training has learnt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .folding import simplified
 from .onnx_graph import Graph, copy
 from .quantized_weight import QuantizedWeight
 
-#: Images that are computed at once for calibration.
+#: Images that are computed at once in calibration.
 BATCH = 64
 
 
@@ -31,10 +31,10 @@ class Grid:
 
     @classmethod
     def learnt(cls, layer: QuantizedWeight, bounds: tuple[float, float]) -> Grid:
-        """Exactly the values that a layer rounds its input to, of an input within bounds.
+        """The grid to which training rounded a layer's input, given static bounds of that input.
 
-        Values that cannot be negative begin at zero: engines without VNNI add two products in 16 bits, which the
-        integers 0 to 127 never overflow.
+        Non-negative inputs start at zero point 0: engines without VNNI add two products in 16 bits, which the integers
+        0 to 127 never overflow.
         """
         levels = 2 ** (layer.activation_bits - 1) - 1
         step = layer.activation_scale / levels
@@ -46,19 +46,19 @@ class Grid:
 
     @classmethod
     def spanning(cls, low: float, high: float) -> Grid:
-        """256 values from `low` or less to `high` or more, 0 among them."""
+        """256 values that cover `low` to `high` and include 0."""
         step = (high - low) / 255 or 1.0
         return cls(step, round(-low / step))
 
 
 def quantize(model: ModelProto, layers: list[QuantizedWeight], images: np.ndarray) -> ModelProto:
-    """A model that computes convolutions and Gemms in int8 where `layers` were trained for it.
+    """A model that computes convolutions and Gemms in int8 if `layers` were trained for it.
 
-    `model` is a float one of opset 13 or later in which the weights of these layers are on their integer grid. Inputs
-    of layers are rounded as in training (Jacob et al., 2018), bit for bit on the same input. An engine wants the
-    output of a convolution in 8 bits too: that is the next layer's learnt range where there is one, else the range
-    over `images` float32 [n, 3, S, S]. Additions, pooling and everything else stay float. Errors: ExportError for
-    layers that the model does not have, weights off their grid, and more than 8 bits.
+    `model` is a float model of opset 13 or later in which the weights of these layers are on their integer grid. Inputs
+    of layers are rounded as in training (Jacob et al., 2018), bit for bit on the same input. Engines also want the
+    output of a convolution in 8 bits: its range is the next layer's learnt one if there is one, else it is measured on
+    `images` float32 [n, 3, S, S]. Additions, pooling and everything else stay float. Errors: ExportError for layers
+    that the model does not have, weights off their grid, and more than 8 bits.
     """
     graph, factors = simplified(model)
     chosen = {layer.name: layer for layer in layers}
@@ -81,20 +81,21 @@ def _check(graph: Graph, layers: Mapping[str, QuantizedWeight]) -> None:
 
 
 class _Quantizer:
-    """Writes the nodes of a quantized graph one after the other."""
+    """Builds the nodes of a quantized graph one after the other."""
 
     def __init__(self, graph: Graph, factors: Mapping[str, np.ndarray], layers: Mapping[str, QuantizedWeight]) -> None:
         self.graph, self.factors, self.layers = graph, factors, layers
         self.readers, self.bounds = graph.readers(), bounds(graph)
         self.result = Graph(graph.model, [], dict(graph.constants))
         self.floats: dict[str, str] = {}
-        """Tensor → the tensor of the result that holds it in float, where its name is another."""
+        """Tensor → the tensor that holds it in float in the result, if its name differs."""
         self.rounded: dict[tuple[str, Grid], str] = {}
         self.quantized_weights: dict[str, tuple[str, np.ndarray]] = {}
         for node in graph.nodes:
             activation = self.activation(node) if self.layer(node) else None
             if activation and activation.op_type == "Clip":
-                # Its upper limit is for the integers to keep: a Clip in float would part the layer from them.
+                # Saturating integers apply the upper limit; a float Clip would keep engines from fusing the layer with
+                # them.
                 self.bounds[activation.output[0]] = 0.0, np.inf
 
     def run(self, images: np.ndarray) -> ModelProto:
@@ -128,12 +129,12 @@ class _Quantizer:
         return self.layers.get(node.input[1]) if node.op_type in ("Conv", "Gemm", "MatMul") else None
 
     def end(self, node: NodeProto) -> str:
-        """The tensor that a layer gives to others: after its activation, which integers do in passing."""
+        """The output of a layer: that of its activation if saturating integers apply it."""
         activation = self.activation(node)
         return activation.output[0] if activation else node.output[0]
 
     def activation(self, node: NodeProto) -> NodeProto | None:
-        """The ReLU or ReLU6 that alone reads what a layer gives: integers that are not negative saturate as it does."""
+        """The ReLU or ReLU6 that is a layer's only reader: saturating non-negative integers compute the same."""
         readers = self.readers[node.output[0]]
         if len(readers) != 1 or node.output[0] in self.graph.outputs:
             return None
@@ -142,12 +143,12 @@ class _Quantizer:
         return reader if reader.op_type == "Relu" or from_zero else None
 
     def input_grid(self, node: NodeProto) -> Grid | None:
-        """How a node rounds its input; None if it reads floats."""
+        """The grid to which a node rounds its input; None if it reads floats."""
         layer = self.layer(node)
         return Grid.learnt(layer, self.bounds.get(node.input[0], (-np.inf, np.inf))) if layer else None
 
     def only_grid(self, name: str) -> Grid | None:
-        """The one learnt grid on which everybody reads a tensor, if there is one."""
+        """The learnt grid of a tensor if all of its readers have the same one."""
         readers = self.readers[name]
         if len(readers) == 1 and readers[0].op_type == "MaxPool":
             return self.only_grid(readers[0].output[0])
@@ -155,7 +156,7 @@ class _Quantizer:
         return grids.pop() if len(grids) == 1 and name not in self.graph.outputs else None
 
     def output_grids(self, images: np.ndarray) -> dict[str, Grid]:
-        """Tensor → the grid that it is computed on, for what quantized convolutions give to others."""
+        """Tensor → its grid, for the outputs of quantized convolutions."""
         ends = [self.end(node) for node in self.graph.nodes if node.op_type == "Conv" and self.layer(node)]
         ends = [name for name in ends if name not in self.graph.outputs]
         learnt = {name: grid for name in ends if (grid := self.only_grid(name))}
@@ -163,7 +164,7 @@ class _Quantizer:
         return learnt | {name: Grid.spanning(*ranges[name]) for name in ranges}
 
     def calibrate(self, names: list[str], images: np.ndarray) -> dict[str, tuple[float, float]]:
-        """The least and the largest value, or 0, of each tensor over all images in float."""
+        """The smallest and largest value (or 0) of each tensor over all images in float."""
         if not names:
             return {}
         options = onnxruntime.SessionOptions()
@@ -184,7 +185,7 @@ class _Quantizer:
         return node.input[0] in grids and len(self.readers[node.input[0]]) == 1
 
     def round(self, name: str, value: str, grid: Grid) -> str:
-        """Round a float tensor to a grid; the name of the result."""
+        """Round a float tensor to a grid; returns the name of the result."""
         base = f"{name}.on{sum(key[0] == name for key in self.rounded)}"
         scale = [
             self.constant(f"{base}.step", grid.step, np.float32),
@@ -223,7 +224,7 @@ class _Quantizer:
     def quantize_weight(
         self, node: NodeProto, layer: QuantizedWeight, activation_step: float, bias: str | None
     ) -> tuple[str, np.ndarray]:
-        """The name of a weight as integers, and what one of them stands for in each channel [channels]."""
+        """The name of a weight as integers, and the step of each channel [channels]."""
         name = node.input[1]
         if name in self.quantized_weights:
             return self.quantized_weights[name]
@@ -237,7 +238,8 @@ class _Quantizer:
         if distance > 0.05 or np.abs(weight / steps.reshape(shape)).max() > levels + 0.5:
             raise ExportError(f"{name} is not on the integer grid of its range: it is {distance:.2f} steps off.")
         if bias:
-            # Next to a bias beyond 32 bits the weights of a channel are almost nothing: they get coarser.
+            # If a bias needs more than 32 bits, the weights of its channel are tiny in comparison: they get a coarser
+            # step.
             least = np.abs(self.graph.constants[bias].astype(np.float64)) / activation_step / 2**30
             steps = np.maximum(steps, least)
         integers = np.round(weight / steps.reshape(shape))
@@ -245,16 +247,16 @@ class _Quantizer:
         return self.quantized_weights[name]
 
     def quantize_bias(self, name: str, steps: np.ndarray) -> str:
-        """The name of a bias as integers of 32 bits in the steps of the sums that it is added to [channels]."""
+        """The name of a bias as 32-bit integers, in the steps of the sums that it is added to [channels]."""
         return self.dequantize(name, np.round(self.graph.constants[name] / steps), steps, np.int32, 0)
 
     def dequantize(self, name: str, integers: np.ndarray, steps: np.ndarray, dtype: type, axis: int) -> str:
-        """The name of a constant tensor that is stored as integers. Two layers may ask for the same one."""
+        """The name of a constant that is stored as integers and dequantized. Two layers may share one."""
         result = f"{name}.real"
         if f"{name}.int" not in self.result.constants:
             stored = [self.constant(f"{name}.int", integers, dtype), self.constant(f"{name}.step", steps, np.float32)]
             if dtype is np.int8:
-                # Without it zero is meant as well, but onnxruntime 1.32 then computes a Gemm in float.
+                # Without a zero point it is 0 as well, but onnxruntime 1.32 then computes a Gemm in float.
                 stored.append(self.constant(f"{name}.zero", np.zeros(len(steps)), dtype))
             self.add("DequantizeLinear", stored, result, axis=axis)
         return result

@@ -13,21 +13,21 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 @dataclass
 class Graph:
-    """Nodes in the order they compute, and the tensors that never change."""
+    """Nodes in topological order, and the constant tensors."""
 
     model: ModelProto
-    """What it was read from: its inputs, outputs and versions stay."""
+    """The model that it was read from, whose inputs, outputs and versions are kept."""
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def read(cls, model: ModelProto) -> Graph:
-        """A graph of its own; the model stays as it is."""
+        """An independent copy of a model's graph."""
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         return cls(model, [copy(node) for node in model.graph.node], constants)
 
     def write(self, extra_outputs: list[str] | None = None) -> ModelProto:
-        """A model of what the outputs need; checked if it has its own outputs alone.
+        """A model of the nodes that the outputs need; checked if there are no extra outputs.
 
         Errors: onnx.checker.ValidationError.
         """
@@ -76,7 +76,7 @@ class Graph:
         return readers
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Tensor → its shape where the number of dimensions is known; 0 for a dimension of any size."""
+        """Tensor → its shape if its rank is known; 0 for a dynamic dimension."""
         model = onnx.shape_inference.infer_shapes(self.write(), data_prop=True)
         values = [*model.graph.value_info, *model.graph.input, *model.graph.output]
         return {
@@ -87,7 +87,7 @@ class Graph:
 
 
 def copy(node: NodeProto, inputs: list[str] | None = None, outputs: list[str] | None = None) -> NodeProto:
-    """The same operation, on other tensors where they are given."""
+    """The same operation, with other inputs or outputs if they are given."""
     result = NodeProto()
     result.CopyFrom(node)
     for own, names in ((result.input, inputs), (result.output, outputs)):

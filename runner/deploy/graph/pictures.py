@@ -1,4 +1,4 @@
-"""An ONNX network that takes pictures of any size instead of prepared images, and gives probabilities."""
+"""Adding preprocessing to an ONNX network, so that it takes images of any size and returns probabilities."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .onnx_graph import Graph
 
 #: Names of the input, uint8 [N, height, width, 3] in RGB, and of the outputs.
 PICTURES, PROBABILITIES, LABELS = "pictures", "probabilities", "labels"
-#: Pillow's weights are multiples of this one's inverse.
+#: Pillow rounds weights to multiples of the inverse of this.
 UNITS = float(1 << 22)
-#: What a sum of float32 products may be below the half that it is.
+#: Tolerance by which a sum of float32 products may be below an exact half.
 ROUNDING = 2e-5
 
 
 def with_pictures(model: ModelProto, manifest: Manifest) -> ModelProto:
-    """A network with what `manifest` says of pictures before it, and the activation behind it.
+    """A network with the preprocessing that `manifest` describes before it, and the activation after it.
 
-    Its input is `pictures`, uint8 [N, height, width, 3], upright RGB; its outputs `probabilities`, float32 [N, K],
-    at the temperature where one was fitted, and, of many labels, bool [N, K] from the thresholds on (`labels`). The
-    metadata have the names of the classes, and below which probability an image is of none of them. Scaling is two
-    products with matrices of Pillow's weights, since ONNX's Resize has no box between pixels: it differs by a level
-    of 256 where an engine rounds another way.
+    Its input is `pictures`, uint8 [N, height, width, 3], upright RGB; its outputs are `probabilities`, float32 [N, K],
+    at the fitted temperature if there is one, and, multi-label, `labels`, bool [N, K], from the thresholds. The
+    metadata have the class names, and the probability below which an image is `unknown`. Resizing is two products with
+    matrices of Pillow's weights, since ONNX's Resize cannot take a box between pixels: where an engine rounds
+    differently, a value differs by one of 256 levels.
     """
     graph = Graph.read(model)
     own, graph.nodes = graph.nodes, []
@@ -63,7 +63,7 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
 
 
 class _Builder:
-    """Appends operations to a graph; what is no name is a constant."""
+    """Appends operations to a graph; arguments that are not names become constants."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -75,7 +75,7 @@ class _Builder:
         return output
 
     def constant(self, value: Any) -> str:
-        """Numbers as they are, floats as float64."""
+        """Add numbers as a constant, floats as float64."""
         name = f"picture.constant{len(self.graph.constants)}"
         self.graph.constants[name] = np.asarray(value)
         return name
@@ -99,7 +99,7 @@ def _prepare(do: _Builder, manifest: Manifest, images: str) -> None:
     if wanted.channels == 1:
         shares = np.array([19595, 38470, 7471], np.float32)[None, :, None, None]
         grey = do("ReduceSum", do("Mul", pixels, shares), np.array([1]), keepdims=1)
-        # Whole numbers below 2^24, and a power of two: exact.
+        # Integers below 2^24 times a power of two: exact in float32.
         pixels = do("Floor", do("Div", do("Add", grey, np.float32(32768)), np.float32(65536)))
     box, size = _geometry(do, do.double(wide), do.double(high), manifest)
     pixels = _scaled(do, pixels, (wide, high), box, size)
@@ -109,12 +109,12 @@ def _prepare(do: _Builder, manifest: Manifest, images: str) -> None:
     shifts = [-mean / std for mean, std in zip(manifest.mean, manifest.std, strict=True)]
     shape = do("Concat", do("Slice", shape, np.array([0]), np.array([1])), np.array(manifest.input_shape), axis=0)
     values = do("Add", do("Mul", pixels, scales), np.array(shifts, np.float32)[:, None, None])
-    # The size is known: engines need not ask for it.
+    # State the known size, so that engines need not infer it.
     do("Reshape", values, shape, output=images)
 
 
 def _geometry(do: _Builder, wide: str, high: str, manifest: Manifest) -> tuple[Sequence[str], Sequence[str]]:
-    """(left, upper, width, height) of what is taken of a picture, float64, and the (width, height) it gets, int64."""
+    """The box (left, upper, width, height) of an image that is used, float64, and its new (width, height), int64."""
     wanted = manifest.preparation
     nothing, size = do.constant(0.0), [do.constant(np.int64(side)) for side in (wanted.width, wanted.height)]
     box = [nothing, nothing, wide, high]
@@ -126,7 +126,7 @@ def _geometry(do: _Builder, wide: str, high: str, manifest: Manifest) -> tuple[S
                 do("Mul", do("Min", high, do("Div", wide, ratio)), wanted.crop_ratio),
             ]
             places = [do("Mul", do("Sub", side, part), 0.5) for side, part in zip((wide, high), taken, strict=True)]
-            # Pillow takes boxes in float32.
+            # Pillow converts boxes to float32.
             ends = [do.single(do("Add", place, part)) for place, part in zip(places, taken, strict=True)]
             places = [do.single(place) for place in places]
             lengths = [do("Sub", end, place) for end, place in zip(ends, places, strict=True)]
@@ -138,10 +138,10 @@ def _geometry(do: _Builder, wide: str, high: str, manifest: Manifest) -> tuple[S
 
 
 def _scaled(do: _Builder, pixels: str, old: Sequence[str], box: Sequence[str], size: Sequence[str]) -> str:
-    """A box of float32 [N, C, height, width] at another size: down before across if it becomes lower, else after."""
+    """Resize a box of float32 [N, C, height, width]: vertically first if its height shrinks, else last."""
     (wide, high), (left, upper, width, height), (columns, rows) = old, box, size
     first = do("Greater", height, do.double(rows))
-    # Whichever comes first or last, the other one is there too, and changes nothing.
+    # Both orders are in the graph; the unused pass is an identity.
     between = do("Where", first, rows, high)
     nothing = do.constant(0.0)
     before = _weights(
@@ -155,7 +155,7 @@ def _scaled(do: _Builder, pixels: str, old: Sequence[str], box: Sequence[str], s
 
 
 def _weights(do: _Builder, begin: str, length: str, count: str, size: str) -> str:
-    """Bilinear weights with antialiasing, float32 [count, size]: of each pixel of a side for each of the new one."""
+    """Antialiased bilinear weights, float32 [count, size]: of each old pixel of a side for each new one."""
     scale = do("Div", length, do.double(count))
     support = do("Max", scale, 1.0)
     new, old = (do.double(do("Range", np.int64(0), number, np.int64(1))) for number in (count, size))
@@ -172,7 +172,7 @@ def _rounded(do: _Builder, values: str) -> str:
 
 
 def _padded(do: _Builder, pixels: str, size: Sequence[str], manifest: Manifest) -> str:
-    """A picture in the middle of one of the wanted size, in the background's colour."""
+    """An image centred on the background colour at the wanted size."""
     wanted = manifest.preparation
     colour = np.array(wanted.background)
     if wanted.channels == 1:
@@ -190,7 +190,7 @@ def _padded(do: _Builder, pixels: str, size: Sequence[str], manifest: Manifest) 
 
 
 def _decide(do: _Builder, manifest: Manifest, logits: str) -> list[str]:
-    """From the network's logits to the outputs; their names."""
+    """From the network's logits to the outputs; returns their names."""
     if manifest.labels == "many":
         do("Sigmoid", logits, output=PROBABILITIES)
         do("GreaterOrEqual", PROBABILITIES, np.array(manifest.thresholds, np.float32), output=LABELS)

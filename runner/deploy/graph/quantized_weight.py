@@ -1,4 +1,4 @@
-"""What integers need to know of a layer that was trained with them."""
+"""The quantization parameters of a layer that was trained with fake quantization."""
 
 from __future__ import annotations
 
