@@ -1,1 +1,1 @@
-"""Runs side by side: what they reached, what they cost, which is the best and why; as a page and as Markdown."""
+"""Reports: runs side by side, what they reached and cost, which is best and why; as an HTML page and as Markdown."""

@@ -1,4 +1,4 @@
-"""Line and scatter charts as SVG: colours come from the page's style sheet, so that they follow its theme."""
+"""Line and scatter charts as SVG, whose colours come from the page's style sheet, so that they follow its theme."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-#: Of a chart, in its own units: of about the size of a pixel on a phone.
+#: Size and margins of a chart in its own units, about a pixel on a phone.
 WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
-#: Colours that the style sheet has, and points of a line that are drawn.
+#: Number of colours in the style sheet, and most points of a line.
 COLORS, POINTS = 10, 300
-#: Ratios of the largest to the smallest value between which a cost is drawn by its logarithm.
+#: Ratios of the largest to the smallest cost between which its axis is logarithmic.
 LOGARITHMIC = 25.0, 1e9
-#: Such a ratio from which there is no room for ticks within a decade.
+#: Ratio from which there is no room for ticks within a decade.
 DECADES = 1e3
 
 
 @dataclass
 class Axis:
-    """From values to places along one side of a chart."""
+    """Maps values to positions along one side of a chart."""
 
     low: float
     high: float
     begin: float
-    """Where `low` is."""
+    """Position of `low`."""
     end: float
-    """Where `high` is."""
+    """Position of `high`."""
     ticks: list[float]
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """The place of a value; of one beyond an end, that end."""
+        """The position of a value, clipped to the axis."""
         inside = min(self.high, max(self.low, value))
         numbers = self.low, self.high, inside
         low, high, at = map(math.log, numbers) if self.log else numbers
@@ -40,7 +40,7 @@ class Axis:
 
 
 def axis(values: Sequence[float], begin: float, end: float, margin: float = 0.06, wide: bool = False) -> Axis:
-    """An axis with room for all values; `wide`: by their logarithm where they span much."""
+    """An axis with room for all values; with `wide` it is logarithmic if they span a wide range."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     least, most = min(values), max(values)
@@ -65,12 +65,12 @@ class Dot:
     x: float
     y: float
     color: int | None
-    """Which colour of the style sheet; None for one that stands back."""
+    """Index of its colour in the style sheet; None for a muted dot."""
     on_front: bool = False
 
 
 def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
-    """Dots with their labels; those of the Pareto front are full and joined by its edge (low x is good)."""
+    """Dots with labels; those on the Pareto front (low x is good) are filled and joined by its edge."""
     across = axis([dot.x for dot in dots], LEFT, WIDTH - RIGHT, 0.1, wide=True)
     up = axis([dot.y for dot in dots], HEIGHT - BOTTOM, TOP, 0.12)
     parts = _frame(across, up, x_title, y_title)
@@ -118,9 +118,9 @@ def lines(curves: Sequence[Line], y_title: str) -> str:
 
 
 def over_rates(rates: Sequence[float], losses: Sequence[float], means: Sequence[float], marked: int | None) -> str:
-    """Losses over rising learning rates, pale, and their means; a rate is marked."""
+    """Losses at rising learning rates (pale), their moving means, and a marked rate."""
     across = axis(rates, LEFT, WIDTH - RIGHT, 0.0, wide=True)
-    # What explodes leaves the panel, and the fall before it fills most of it.
+    # Clip the explosion, so that the fall before it fills most of the chart.
     fall = means[0] - min(means)
     up = axis([value for value in (*means, *losses) if value <= means[0] + fall], HEIGHT - BOTTOM, TOP)
     parts = _frame(across, up, "learning rate", "training loss")
@@ -134,7 +134,7 @@ def over_rates(rates: Sequence[float], losses: Sequence[float], means: Sequence[
 
 @dataclass
 class Curve:
-    """A class's shares."""
+    """A curve of a class, such as ROC."""
 
     title: str
     points: Sequence[Sequence[float]]
@@ -143,7 +143,7 @@ class Curve:
 
 
 def shares(curves: Sequence[Curve], x_title: str, y_title: str) -> str:
-    """Curves from 0 to 1 in both directions."""
+    """Curves whose axes both go from 0 to 1."""
     across, up, parts = _square(x_title, y_title)
     for curve in curves:
         path = "M" + "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in curve.points)
@@ -156,7 +156,8 @@ def shares(curves: Sequence[Curve], x_title: str, y_title: str) -> str:
 def reliability(
     bins: Sequence[Sequence[float]], x_title: str = "confidence", y_title: str = "accuracy", what: str = "images"
 ) -> str:
-    """Accuracy over confidence (images, accuracy, confidence) beside the diagonal, of larger bins with larger dots."""
+    """A reliability diagram of bins (images, accuracy, confidence), with larger dots for larger bins, and the
+    diagonal."""
     across, up, parts = _square(x_title, y_title)
     parts.append(f'<path class="front" d="M{across(0):.1f} {up(0):.1f}L{across(1):.1f} {up(1):.1f}"/>')
     most = max(images for images, *_ in bins)
@@ -176,7 +177,7 @@ def _square(x_title: str, y_title: str) -> tuple[Axis, Axis, list[str]]:
 
 
 def thinned(points: Mapping[int, float]) -> list[tuple[int, float]]:
-    """At most so many points as are drawn: means of neighbours, and the last one as it is."""
+    """At most as many points as are drawn: means of neighbours, and the last point unchanged."""
     every = -(-len(points) // POINTS)
     pairs = list(points.items())
     if every == 1:
@@ -186,7 +187,7 @@ def thinned(points: Mapping[int, float]) -> list[tuple[int, float]]:
 
 
 def _typical(values: Sequence[float]) -> list[float]:
-    """Finite values without a few that are so large that all others would lie on a line."""
+    """Finite values without outliers so large that all others would lie on a line."""
     finite = sorted(value for value in values if math.isfinite(value)) or [0.0]
     most = finite[min(len(finite) - 1, int(0.99 * len(finite)))]
     middle = finite[len(finite) // 2]

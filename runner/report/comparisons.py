@@ -1,4 +1,4 @@
-"""Which differences between configurations that were tried several times are more than noise."""
+"""Which differences between configurations with repeated runs are statistically significant."""
 
 from __future__ import annotations
 
@@ -10,48 +10,49 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Part of all sweeps of equal configurations in which no difference at all is called real.
+#: Confidence: the fraction of sweeps of equal configurations in which no difference is called real.
 CONFIDENCE = 0.95
-#: Rounds in which the means of configurations and repeats that were not all tried together are found, and what is 0.
+#: Most iterations, and tolerance, of the fit of means to an incomplete table.
 ROUNDS, NOTHING = 200, 1e-12
 
-#: Configuration → repeat (a seed and a fold) → what it reached, the higher the better.
+#: Configuration → repeat (seed and fold) → its result, higher is better.
 Scores = Mapping[str, Mapping[Hashable, float]]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a configuration is behind the best one, over the repeats that both have."""
+    """How far a configuration is below the best one, over the repeats that both have."""
 
     mean: float
-    """Of the paired differences; positive where the best one is better."""
+    """Mean of the paired differences; positive if the best one is better."""
     low: float
     high: float
     """Ends of the confidence interval."""
     count: int
-    """Repeats that both have."""
+    """Number of repeats that both have."""
 
     @property
     def is_real(self) -> bool:
-        """Whether it is more than noise: the interval has no 0."""
+        """Whether it is significant: the interval does not contain 0."""
         return (self.low > 0 or self.high < 0) and abs(self.mean) > NOTHING
 
 
 def best(scores: Scores) -> str:
     """The configuration with the highest mean; of equal ones the first.
 
-    Where not every configuration has every repeat, that an easy seed or fold is missing counts for none of them.
+    If some lack some repeats, means are fitted so that lacking an easy seed or fold is no disadvantage.
     """
     effects, _ = _additive(_table(scores))
     return list(scores)[int(np.argmax(effects.round(12)))]
 
 
 def behind(scores: Scores) -> dict[str, Difference | None]:
-    """Every other configuration → how far it is behind the best; None where they share fewer than two repeats.
+    """Every other configuration → how far it is below the best; None if they share fewer than two repeats.
 
-    Paired differences with the variance that is left once each configuration and each repeat has its mean (randomised
-    blocks; of two configurations this is the paired t-test), or with that of the pair itself where it is larger. The
-    intervals hold for all pairs at once (Tukey's studentized range), since the best is chosen by the same numbers.
+    Paired differences with the variance that remains after removing the means of configurations and repeats (randomised
+    blocks; for two configurations this is the paired t-test), or with that of the pair itself if it is larger. The
+    intervals hold for all pairs simultaneously (Tukey's studentized range), since the best is chosen from the same
+    results.
     """
     chosen = best(scores)
     _, rest = _additive(table := _table(scores))
@@ -72,7 +73,7 @@ def behind(scores: Scores) -> dict[str, Difference | None]:
 
 @functools.lru_cache
 def _critical(configurations: int, freedom: int) -> float:
-    """Standard errors that the largest of all differences stays within, in `CONFIDENCE` of the cases."""
+    """The number of standard errors within which the largest of all differences stays with probability `CONFIDENCE`."""
     from scipy import stats
 
     return float(stats.studentized_range.ppf(CONFIDENCE, configurations, freedom)) / math.sqrt(2)
@@ -89,9 +90,9 @@ def _table(scores: Scores) -> np.ndarray:
 
 
 def _additive(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of each configuration, [C], and what each result differs from that of its configuration and repeat, [C, R].
+    """Mean of each configuration, [C], and the residual of each result given its configuration and repeat, [C, R].
 
-    The least squares of a sum of both; where all have all repeats the means are the usual ones.
+    The least-squares fit of a sum of both; for a complete table the means are the ordinary ones.
     """
     present = ~np.isnan(table)
     per_row, per_column = np.maximum(present.sum(axis=1), 1), np.maximum(present.sum(axis=0), 1)

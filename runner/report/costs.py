@@ -1,4 +1,4 @@
-"""What runs are compared by besides accuracy, and which of them no other one beats."""
+"""The costs that runs are compared by besides accuracy, and their Pareto front."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass
 class Column:
-    """One number of a finished run, as a table shows it."""
+    """One metric of a finished run, as a column of a table."""
 
     heading: str
     name: str
-    """Its key among the run's final numbers."""
+    """Its key among the run's final metrics."""
     unit: float
-    """What it is divided by."""
+    """Divisor for display."""
     digits: int
     title: str
-    """What it is, for an axis."""
+    """Title of an axis."""
     noise: float = 0.0
-    """Two values that differ by at most this part are equal: measuring the same thing again differs by as much."""
+    """Relative measurement noise: values that differ by at most this fraction count as equal."""
     spread: str = ""
-    """Key among the final numbers of how much measuring differed this time, as a part; the noise where it is more."""
+    """Key among the final metrics of the relative spread of this run's measurement; it replaces the noise if it is
+    larger."""
 
     def value(self, final: dict[str, Any]) -> float | None:
-        """The number in the column's unit; None where the run has none."""
+        """The value in the column's unit; None if the run has none."""
         value = final.get(self.name)
         return None if value is None else value / self.unit
 
     def noise_in(self, finals: Iterable[Mapping[str, Any]]) -> float:
-        """Part by which equal values differ, as these runs were measured."""
+        """Relative noise of the column, as these runs were measured."""
         spreads = [final[self.spread] for final in finals if self.spread in final]
         return max(self.noise, statistics.median(spreads)) if spreads else self.noise
 
     def text(self, final: dict[str, Any]) -> str:
-        """The number as text; empty where the run has none."""
+        """The value as text; empty if the run has none."""
         value = self.value(final)
         return "" if value is None else f"{value:.{self.digits}f}"
 
 
-#: Runs up to which all are measured side by side, seconds of each, and of all together.
+#: Most runs that are measured side by side; seconds for each, and for all together.
 MEASURED, SECONDS, ALTOGETHER = 100, 0.3, 12.0
 
 PARAMS = Column("M parameters", "params", 1e6, 3, "parameters, millions")
@@ -56,11 +57,11 @@ SIZE = Column("MB", "size_mb", 1, 3, "size of the file, MB")
 LATENCY = Column(
     "ms/image", "latency_ms_p50", 1, 2, "latency at batch 1, ms (median)", noise=0.05, spread="latency_spread"
 )
-#: What a sweep is compared by, besides accuracy.
+#: The costs that a sweep is compared by, besides accuracy.
 COSTS = (PARAMS, MACS, SIZE, LATENCY)
-#: Of runs that froze some of them.
+#: For runs with frozen parameters.
 TRAINABLE = Column("M trained", "trainable_params", 1e6, 3, "parameters that train, millions")
-#: What integers make of a network: of runs that have such a file.
+#: For runs that export an int8 file.
 INTEGERS = (
     Column("int8 top-1", "int8_top1", 1, 4, "test top-1 of the int8 file"),
     Column("int8 Hamming loss", "int8_hamming_loss", 1, 4, "test Hamming loss of the int8 file"),
@@ -69,17 +70,17 @@ INTEGERS = (
 
 
 def columns(finals: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
-    """What a table of runs with these final numbers has beside their metrics."""
+    """The columns of a table of runs with these final metrics, besides their metrics."""
     names = set().union(*finals)
     return (*COSTS, *(column for column in (TRAINABLE, *INTEGERS) if column.name in names))
 
 
 def measured(directories: Mapping[str, Path]) -> tuple[dict[str, dict[str, float]], str]:
-    """Name → latencies of finished runs (name → directory), and what measured them.
+    """Name → latencies of finished runs (name → directory), and the engine that they were measured in.
 
-    What a run measured at its own end says as much of the moment as of the network: here the recommended ONNX files of
-    all runs are measured in turns. Where that cannot be done, or of more than `MEASURED`, nothing is returned, and the
-    runs' own numbers stay.
+    A measurement at a run's own end depends on the load at that moment, so the recommended ONNX files of all runs are
+    measured again, in turns. If that is not possible, or there are more than `MEASURED`, nothing is returned, and the
+    runs' own measurements stand.
     """
     from ..deploy import bench
     from ..deploy.manifest import EXPORT, MANIFEST
@@ -106,11 +107,10 @@ def measured(directories: Mapping[str, Path]) -> tuple[dict[str, dict[str, float
 
 
 def front(points: Mapping[Key, Sequence[float]], noise: Sequence[float] = ()) -> list[Key]:
-    """The Pareto front of points, the higher the better: those that no other point is better than in one and as good in
-    all. `noise` is the part by which equal values of each coordinate may differ, 0 where nothing is given.
+    """The Pareto front, higher is better: points that no other one equals in all coordinates and beats in one.
 
-    What is as good within noise as a point that is as good within noise as a third one need not be so beside that: only
-    points of the front keep others from it.
+    `noise`: the fraction by which equal values of each coordinate may differ, by default 0. Equality within noise is
+    not transitive, so only points of the front exclude others from it.
     """
 
     def beats(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -1,4 +1,4 @@
-"""A set of images as a page that needs no network: counts, duplicates, what is broken, and what training sees."""
+"""A data set as an offline HTML page: counts, duplicates, unreadable images, and augmented examples."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ..images import png
 from ..terminal import printable
 from . import page
 
-#: Classes with a bar; those whose images are shown, and images of each; names of broken ones.
+#: Most classes with a bar; most classes with examples, and examples of each; most unreadable images that are named.
 LISTED, SHEETS, EACH, BROKEN = 100, 40, 12, 500
-#: Images of the sheet of augmented ones, and epochs in which they are shown.
+#: Number of augmented examples, and of epochs in which each is shown.
 AUGMENTED, EPOCHS = 6, 7
 #: The longest side of an image on the page, in pixels.
 SIDE = 112
@@ -32,7 +32,7 @@ SIDE = 112
 
 @dataclass
 class Subject:
-    """What the page is about."""
+    """The contents of the page."""
 
     config: cfg.Config
     source: Source
@@ -40,11 +40,11 @@ class Subject:
     numbers: about.About
     found: duplicates.Duplicates
     command: str
-    """What makes the page again."""
+    """The command that makes the page again."""
 
 
 def write(path: Path, subject: Subject) -> None:
-    """Write the page. Errors: DataError for an image that could be read before."""
+    """Write the page. Errors: DataError for an image that has become unreadable."""
     files.write_text(path, page.environment().get_template("data.html").render(_context(subject)))
 
 
@@ -79,7 +79,7 @@ def _context(subject: Subject) -> dict[str, Any]:
 
 
 def _classes(names: list[str], counts: np.ndarray) -> list[dict[str, Any]]:
-    """Every class with its counts, and its share of the largest one's; the largest first."""
+    """Every class with its counts, and its size relative to the largest one; the largest first."""
     order = np.argsort(-counts[:, 0], kind="stable")
     most = max(1, int(counts[:, 0].max()))
     return [
@@ -89,7 +89,7 @@ def _classes(names: list[str], counts: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _overlaps(subject: Subject) -> Iterator[dict[str, Any]]:
-    """What splits have in common, with pairs of images side by side."""
+    """Duplicates between splits, with pairs of images side by side."""
     splits = subject.source.splits
     for numbers, overlap in zip(subject.numbers.overlaps, subject.found.overlaps, strict=True):
         pairs = []
@@ -106,7 +106,7 @@ def _overlaps(subject: Subject) -> Iterator[dict[str, Any]]:
 
 
 def _some(source: Source, label: int) -> list[dict[str, str]]:
-    """Training images of a class, from all over it."""
+    """Training images of a class, evenly spread over it."""
     places = np.flatnonzero(has_class(source.train.labels, label))
     if not len(places):
         return []
@@ -115,7 +115,7 @@ def _some(source: Source, label: int) -> list[dict[str, str]]:
 
 
 def _png(split: Split, place: int) -> str:
-    """An image as the network is given it, without augmentation; empty where it cannot be read any more."""
+    """A preprocessed image without augmentation; empty if it has become unreadable."""
     try:
         return png(picture(split, int(place)), SIDE)
     except DataError:
@@ -123,13 +123,13 @@ def _png(split: Split, place: int) -> str:
 
 
 def _epochs(config: cfg.Config) -> int | None:
-    """How many a run has, where the config says it."""
+    """Number of epochs of a run, if the config says it."""
     return None if config.train.max_steps or config.train.max_minutes else config.train.epochs
 
 
 def _augmented(subject: Subject) -> list[dict[str, Any]]:
-    """Some training images without changes, and as the first epochs show them."""
-    # The one part of the page that needs Paddle.
+    """Some training images without augmentation, and as the first epochs augment them."""
+    # The only part of the page that needs Paddle.
     from ..data import loaders
 
     split, config = subject.source.train, subject.config

@@ -1,4 +1,4 @@
-"""Where the evidence for a network's answers is, and what compression did to its layers, as a page on its own."""
+"""Grad-CAM maps of a network's predictions, and the effects of compression on its layers, as a page of their own."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class Content:
-    """What the page shows."""
+    """The contents of the page."""
 
     about: str
-    """Which network of which run, and which pictures."""
+    """Which network of which run, and which images."""
     command: str
-    """What makes the page again."""
+    """The command that makes the page again."""
     place: str = ""
-    """Where in the network the maps were taken; empty where there are none."""
+    """The layer at which the maps were taken; empty if there are none."""
     pictures: Sequence[Explanation] = ()
     wrong: tuple[int, int] | None = None
-    """How many images were taken for another class, of how many; None where the classes are not known."""
+    """(misclassified images, all images); None if the true classes are unknown."""
     notes: list[str] = field(default_factory=list)
     effects: Effects | None = None
-    """Of a compressed network."""
+    """Effects of compression, if the network is compressed."""
 
 
 def write(path: Path, content: Content) -> None:

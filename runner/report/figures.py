@@ -1,4 +1,4 @@
-"""Pictures whose texts are names: no formulas in them, in whatever alphabet there is a font for."""
+"""Plots with names as labels: no formulas are parsed, and letters of any alphabet get a font, if there is one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-#: The font that matplotlib brings.
+#: matplotlib's default font.
 FIRST = "DejaVu Sans"
-#: Fonts that have a box, or nothing, for every letter.
+#: Placeholder fonts, which have a box, or nothing, for every letter.
 WITHOUT_LETTERS = ("Last Resort", "LastResort", "Adobe Blank")
 
 
 @contextlib.contextmanager
 def plain_texts(text: str) -> Iterator[None]:
-    """Within the context what matplotlib writes is text: `$` begins no formula, the letters of `text` have a font."""
+    """Within the context matplotlib draws text literally: no formulas, and fonts for the letters of `text`."""
     import warnings
 
     import matplotlib
@@ -23,13 +23,13 @@ def plain_texts(text: str) -> Iterator[None]:
     fonts, _ = _fonts(text)
     settings: Any = {"text.parse_math": False, "text.usetex": False, "font.family": fonts}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # `boxes` says what no font has.
+        # `boxes` reports letters without a font.
         warnings.simplefilter("ignore")
         yield
 
 
 def boxes(text: str) -> str:
-    """What a person should know of letters that are drawn as boxes, since no font here has them; else empty."""
+    """A note for the user on letters that are drawn as boxes, since no installed font has them; else empty."""
     _, missing = _fonts(text)
     if not missing:
         return ""
@@ -42,7 +42,7 @@ def boxes(text: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _fonts(text: str) -> tuple[list[str], str]:
-    """Fonts in which a text can be drawn, as few as are needed, and what of it no font has."""
+    """The fewest fonts that together can draw a text, and the letters that no font has."""
     missing = {letter for letter in text if not letter.isascii() and not letter.isspace()}
     names = [FIRST]
     for name, path in _installed() if missing else []:
@@ -64,7 +64,7 @@ def _installed() -> list[tuple[str, str]]:
 def _letters(path: str) -> set[str]:
     from matplotlib.ft2font import FT2Font
 
-    # A file that is damaged, or was removed, has none.
+    # A font file that is damaged, or was removed, has no letters.
     with contextlib.suppress(OSError, RuntimeError):
         return set(map(chr, FT2Font(path).get_charmap()))
     return set()

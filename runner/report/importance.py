@@ -1,4 +1,4 @@
-"""How much of what a search found each of its keys explains, and how sure that is."""
+"""Hyperparameter importance in a search (fANOVA), with its uncertainty."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ..runs import study as studies
 from ..runs.sweep import STUDY
 from .subject import Run
 
-#: Finished trials below which nothing is said.
+#: Fewest finished trials for which importances are reported.
 FEWEST = 10
-#: Trees of a forest, and times that the trials are drawn again for the ranges.
+#: Trees of a forest, and bootstrap resamples for the ranges.
 TREES, DRAWN = 16, 10
 
 
 @dataclass
 class Importance:
-    """Of one key of a search's space."""
+    """The importance of one key of a search's space."""
 
     key: str
     share: float
-    """Of the variance of the monitored metric over the space, what this key explains by itself, from 0 to 1."""
+    """Fraction of the monitored metric's variance over the space that this key explains by itself, from 0 to 1."""
     low: float
     high: float
-    """The range of it over trials that were drawn again."""
+    """Ends of its range over bootstrap resamples of the trials."""
 
     @property
     def text(self) -> str:
@@ -38,17 +38,17 @@ class Importance:
 
 @dataclass
 class Importances:
-    """Of all keys of a search, the most important one first."""
+    """The importances of all keys of a search, the largest first."""
 
     keys: list[Importance]
     trials: int
-    """Finished trials that they follow from."""
+    """Number of finished trials that they are computed from."""
     chance: float
-    """The most that any key explained of values that were dealt to the trials by chance."""
+    """The largest importance of any key when results are shuffled among the trials."""
 
     @property
     def sentence(self) -> str:
-        """What they are, and what they do not say."""
+        """What the importances mean, and what they do not."""
         return (
             "Share of the variance of what was monitored that a key explains by itself (fANOVA; Hutter et al., 2014), "
             f"from {self.trials} finished trials; the rest is explained by keys together or by none. In brackets: the "
@@ -59,7 +59,7 @@ class Importances:
 
 
 def of(runs: Sequence[Run]) -> Importances | None:
-    """The importances of the search that runs are of; None where they are of none, or it has too few trials."""
+    """The importances of the search that runs belong to; None if they belong to none, or it has too few trials."""
     folders = {run.directory.parent for run in runs}
     if len(folders) != 1 or not (path := folders.pop() / STUDY).is_file():
         return None
@@ -68,7 +68,7 @@ def of(runs: Sequence[Run]) -> Importances | None:
 
 @functools.lru_cache(1)
 def of_study(directory: Path, _size: int = 0) -> Importances | None:
-    """The same of the folder of a search. It takes a second, and the end of a search asks twice."""
+    """The importances of a search's folder; cached, because they take a second and are needed twice at its end."""
     study = studies.load(directory)
     if study is None:
         return None
@@ -94,7 +94,7 @@ def of_study(directory: Path, _size: int = 0) -> Importances | None:
 
 
 def _shares(trials: Sequence[Any], values: Sequence[float], seed: int) -> dict[str, float]:
-    """Key → share; empty where all trials came to the same, or no key was varied."""
+    """Key → importance; empty if all trials have the same result, or no key was varied."""
     import optuna
 
     study = optuna.create_study(directions=["maximize"])

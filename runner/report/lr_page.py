@@ -1,4 +1,4 @@
-"""A learning-rate range test as a page that needs no network."""
+"""A learning-rate range test as an offline HTML page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def write(path: Path, curve: Range, about: str, commands: tuple[str, str]) -> None:
-    """Write the page. `commands`: what trains with the suggestion, empty without one, and what makes the page again."""
+    """Write the page.
+
+    `commands`: the one that trains with the suggested rate, empty without one, and the one that makes the page again.
+    """
     context = {
         "title": "Learning-rate range test",
         "version": __version__,

@@ -1,4 +1,4 @@
-"""A comparison as a page that needs no network, and as Markdown for a pull request."""
+"""A comparison of runs as an offline HTML page, and as Markdown for a pull request."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..terminal import duration, printable
 from . import charts, costs, importance, per_class, subject, verdict
 from .subject import Run, shortened
 
-#: What the page and its Markdown have near their beginning.
+#: Marks near the beginning of the page and of its Markdown.
 MARKS = '<meta name="generator" content="runner', "<!-- report of runner"
-#: Classes up to which the confusion matrix is beside the list of classes, and up to which every class is listed.
+#: Most classes whose confusion matrix is beside the list, and most classes that are all listed.
 BESIDE, LISTED = 10, 30
-#: Layers that are listed of those that integers change most.
+#: Most layers that are listed by their quantization noise.
 NOISY = 12
 
 
 def write(runs: Sequence[Run], title: str, command: str, engine: str, path: Path) -> list[Path]:
-    """Write a comparison to `path`, an HTML file, and beside it as Markdown; `command` is what makes it again.
+    """Write a comparison to `path`, an HTML file, and as Markdown beside it; `command` makes it again.
 
-    `engine`: what measured all latencies in turns; empty where they are the runs' own.
+    `engine`: what measured all latencies in turns; empty if they are the runs' own.
     """
     context = _context(runs, title, command, engine)
     written = []
@@ -40,7 +40,7 @@ def write(runs: Sequence[Run], title: str, command: str, engine: str, path: Path
 
 
 def environment() -> jinja2.Environment:
-    """The templates: what is put into a page is text, and never markup."""
+    """The templates, which escape everything that is put into a page."""
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__), autoescape=lambda name: str(name).endswith(".html"),
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
@@ -50,31 +50,34 @@ def environment() -> jinja2.Environment:
 
 
 def _plain(text: str) -> str:
-    """A text in Markdown that means nothing but itself."""
+    """A text with Markdown escaped."""
     return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", printable(text.replace("\n", " ")))
 
 
 def _code(text: str) -> str:
-    """A text in Markdown as code, in a cell of a table as well."""
+    """A text as Markdown code, also within a table."""
     text = printable(text).replace("|", "\\|")
     fence = "`" * (max(map(len, re.findall(r"`+", text)), default=0) + 1)
     return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
 
 
 def _fenced(lines: Sequence[str]) -> str:
-    """Lines in Markdown as a block of code, with a fence longer than any in them."""
+    """Lines as a Markdown code block, with a fence longer than any in them."""
     text = "\n".join(lines)
     fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
     return f"{fence}\n{text}\n{fence}"
 
 
 def refuse_overwriting(path: Path) -> None:
-    """Errors: ForeignPath where a file is in the way that is no page of this package."""
+    """Errors: ForeignPath if a file exists there that is not a page of this package."""
     files.refuse_overwriting(path, MARKS[0])
 
 
 def targets(path: Path) -> tuple[Path, Path]:
-    """The page and its Markdown. Errors: ForeignPath where one of them is a file that is no report of this package."""
+    """The paths of the page and its Markdown.
+
+    Errors: ForeignPath if one is a file that is not a report of this package.
+    """
     pair = path, path.with_suffix(".md")
     for target, mark in zip(pair, MARKS, strict=True):
         files.refuse_overwriting(target, mark)
@@ -149,12 +152,12 @@ def _data(runs: Sequence[Run]) -> str:
 
 
 def _sets(runs: Sequence[Run]) -> list[about.About]:
-    """What is known of the sets of the runs, each once."""
+    """The statistics of the runs' data sets, each once."""
     return list({str(one): one for one in (run.about for run in runs) if one}.values())
 
 
 def _colors(order: Sequence[Run], decided: verdict.Verdict | None) -> dict[str, int | None]:
-    """Label → colour; of more runs than there are colours only the best and the cheaper one have one."""
+    """Label → colour; if there are more runs than colours, only the best and the cheaper one have one."""
     if len(order) <= charts.COLORS:
         return {run.label: number for number, run in enumerate(sorted(order, key=lambda run: int(run.label)))}
     chosen = [run.label for run in (decided.best, decided.cheaper) if run] if decided else []
@@ -162,7 +165,7 @@ def _colors(order: Sequence[Run], decided: verdict.Verdict | None) -> dict[str, 
 
 
 def _tiles(best: Run) -> list[tuple[str, str, str]]:
-    """(name, number, remark) of what the best run reached."""
+    """(name, value, remark) for the results of the best run."""
     assert best.result
     tiles = []
     for metric in dict.fromkeys((subject.headline_in([best]), subject.compared_by([best]))):
@@ -184,7 +187,7 @@ def _row(
     colors: dict[str, int | None],
     decided: verdict.Verdict | None,
 ) -> dict[str, Any]:
-    """A run in the table: what is shown of it, and what it is sorted by."""
+    """A run's row in the table: the texts that are shown, and the values that it is sorted by."""
     cells: list[tuple[str, float | None]] = []
     if run.result:
         best = run.result.best
@@ -205,7 +208,7 @@ def _row(
 
 
 def _fronts(order: Sequence[Run], colors: dict[str, int | None]) -> list[dict[str, str]]:
-    """The metric that decides against every cost that the runs have, as charts with the labels of the Pareto front."""
+    """Charts of the deciding metric against every cost of the runs, with the labels of the Pareto front."""
     fronts, metric = [], subject.compared_by(order)
     for column in (costs.LATENCY, costs.SIZE, costs.MACS):
         points = verdict.pareto_points(order, column)
@@ -229,8 +232,8 @@ def _probabilities(best: Run) -> dict[str, Any] | None:
 
 
 def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
-    """Learning curves of training and of validation, those that the runs have."""
-    # The sums that different modes minimise do not compare.
+    """Learning curves of training and validation, as far as the runs have them."""
+    # Total losses of different modes are not comparable.
     entropy = "train/loss/ce/student"
     comparable = all(entropy in run.curves for run in order)
     names = {entropy: "training cross entropy"} if comparable else {"train/loss": "training loss"}

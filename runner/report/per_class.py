@@ -1,4 +1,4 @@
-"""What a report shows of the classes of the best run: accuracies, confusion matrix, and what its probabilities tell."""
+"""The best run's classes in a report: accuracies, confusion matrix, and curves of its probabilities."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..runs.result import Calibration, Result
 from ..terminal import printable
 from . import charts
 
-#: Classes up to which the confusion matrix is a table of numbers.
+#: Most classes for which the confusion matrix is a table of numbers.
 NUMBERED = 20
-#: The curve of all labels together.
+#: Name of the micro-averaged curve.
 ALL_LABELS = "all labels (micro-average)"
-#: Pairs of classes that are named where it has none.
+#: Pairs of confused classes that are named otherwise.
 PAIRS = 12
 
 
 def listed(per_class: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every class with its accuracy, precision and F1, and what it is most often taken for, the worst first."""
+    """Every class with accuracy, precision, F1 and the class it is most often confused with, the worst first."""
     if not per_class or "threshold" in per_class["student"]:
         return []
     names, matrix = per_class["classes"], np.array(per_class["student"]["confusion"])
@@ -47,7 +47,7 @@ def listed(per_class: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def confusion(per_class: dict[str, Any]) -> dict[str, Any] | None:
-    """The matrix as rows of (count, share of the class); of many classes as a picture with the most frequent pairs."""
+    """Rows of (count, share of the class); with many classes a picture, and the most frequent confusions."""
     if not per_class or "threshold" in per_class["student"]:
         return None
     names, counts = per_class["classes"], np.array(per_class["student"]["confusion"])
@@ -68,7 +68,7 @@ def confusion(per_class: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def labels(per_class: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where images have many labels, what is known of each, that of the lowest average precision first."""
+    """Multi-label: the metrics of each label, the lowest average precision first."""
     if not per_class or "threshold" not in per_class["student"]:
         return []
     student = per_class["student"]
@@ -92,17 +92,17 @@ def labels(per_class: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def probabilities(per_class: dict[str, Any], result: Result, deployed: str) -> dict[str, Any] | None:
-    """Charts of the student's probabilities, with numbers of the run; None of a run that has not kept any.
+    """Charts of the student's probabilities, with metrics of the run; None if the run stored none.
 
-    `deployed`: the network that the run's temperature is of.
+    `deployed`: the network that the run's temperature belongs to.
     """
     student = per_class.get("student", {})
     if not student.get("calibration"):
         return None
-    # All labels together have a colour too.
+    # The micro-averaged curve needs a colour too.
     worst = student["curves"][: charts.COLORS - bool(student.get("micro"))]
     names = [printable(per_class["classes"][curves["label"]]) for curves in worst]
-    # Earlier versions had one temperature.
+    # Earlier versions had a single temperature.
     before = Calibration(result.temperature if deployed == "student" else None)
     axes = {"roc": ("false positive rate", "true positive rate"), "precision_recall": ("recall", "precision")}
     ranked = {
@@ -131,7 +131,7 @@ def probabilities(per_class: dict[str, Any], result: Result, deployed: str) -> d
 
 
 def _heat(shares: np.ndarray) -> str:
-    """Shares as a picture of one pixel a pair, the more the less transparent: PNG in base64."""
+    """Shares as a picture with one pixel for each pair, more opaque for larger ones: PNG in base64."""
     pixels = np.zeros((*shares.shape, 4), dtype=np.uint8)
     pixels[..., :3] = (37, 99, 235)
     pixels[..., 3] = np.round(255 * np.sqrt(shares))

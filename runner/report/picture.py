@@ -1,4 +1,4 @@
-"""Accuracy against latency as a picture, for a sweep's folder."""
+"""A plot of accuracy against latency for a sweep's folder."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from . import costs, subject
 from .figures import boxes, plain_texts
 from .subject import Run
 
-#: Runs up to which each has its name in the picture; the page has those of more.
+#: Most runs whose names are in the plot; the page names more.
 LISTED = 50
 
 
 def draw(runs: Sequence[Run], path: Path) -> bool:
-    """Draw what decides, of the test split, over latency of the runs that were exported and measured.
+    """Plot the deciding test metric over the latency of exported runs, with points of the area of the file's size.
 
-    The area of a point is its file's size.
-
-    Whether there were at least two of them.
+    Returns whether there were at least two of them.
     """
     names = "".join(printable(run.title) for run in runs)
     with plain_texts(names):
@@ -52,7 +50,7 @@ def _draw(runs: Sequence[Run], path: Path) -> bool:
     panel.set(xlabel=costs.LATENCY.title, ylabel=f"test {metric.title}", title=title)
     panel.grid(alpha=0.3)
     panel.margins(0.15)
-    # Markers of one size: the areas are in the plot.
+    # The legend's markers have one size; areas mean file sizes only in the plot.
     handles = [
         Line2D([], [], marker="o", linestyle="", color=colors(number % 10), label=printable(run.title))
         for number, run in enumerate(shown[:LISTED])

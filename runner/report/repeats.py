@@ -1,4 +1,4 @@
-"""Runs of a sweep that differ in seed and fold alone, as one configuration: means, deviations, what is noise."""
+"""Runs of a sweep that differ only in seed and fold, as one configuration: means, deviations, significance."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from . import comparisons
 from .comparisons import Difference
 from .subject import Run, shortened
 
-#: What a configuration is beside the best one.
+#: How a configuration compares with the best one.
 BEST, EQUAL, WORSE, ALONE = "best", "noise", "worse", "not compared"
 
 
 @dataclass
 class Configuration:
-    """Finished runs that differ in seed and fold alone."""
+    """Finished runs that differ only in seed and fold."""
 
     own: list[str]
-    """Overrides that tell it from the others."""
+    """Overrides in which it differs from the others."""
     runs: list[Run]
-    """Of each seed and fold one."""
+    """One run for each seed and fold."""
     verdict: str = ALONE
-    """`BEST`, `EQUAL`: the difference from the best is noise, `WORSE`, or `ALONE` with too few seeds in common."""
+    """`BEST`; `EQUAL`: the difference from the best is noise; `WORSE`; or `ALONE`: too few seeds in common with it."""
     difference: Difference | None = None
-    """How far it is behind the best."""
+    """How far it is below the best."""
 
     @property
     def name(self) -> str:
-        """What tells it from the others, or `all runs`."""
+        """The overrides in which it differs from the others, or `all runs`."""
         return shortened(" ".join(self.own)) or "all runs"
 
     @property
@@ -41,14 +41,14 @@ class Configuration:
         return max(self.runs, key=lambda run: run.score)
 
     def text(self, metric: str = "") -> str:
-        """`0.9512 ± 0.0031`: mean and sample deviation of what was monitored, or of a final metric."""
+        """`0.9512 ± 0.0031`: mean and sample standard deviation of the monitored metric, or of a final metric."""
         values = [run.final.get(metric, math.nan) if metric else run.monitored for run in self.runs]
         deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
         return f"{statistics.fmean(values):.4f}{deviation}"
 
     @property
     def interval(self) -> str:
-        """`-0.0123 (-0.0200 … -0.0046)`: its mean less that of the best, with the confidence interval."""
+        """`-0.0123 (-0.0200 … -0.0046)`: its mean minus that of the best, with the confidence interval."""
         if self.difference is None:
             return ""
         sign = 1 if self.run.score == self.run.monitored else -1
@@ -57,7 +57,7 @@ class Configuration:
 
 
 def of(runs: Sequence[Run]) -> list[Configuration]:
-    """The configurations of the finished runs, the best first; none where no two runs are of one, or monitors differ.
+    """The configurations of the finished runs, the best first; none if no two runs share one, or monitors differ.
 
     Of runs with the same seed and fold the last one counts.
     """
@@ -96,7 +96,7 @@ def _repeat(run: Run) -> Hashable:
 
 
 def sentences(configurations: Sequence[Configuration]) -> list[str]:
-    """What is true of them, and which differences are noise."""
+    """Sentences on the best configuration, and on which differences are noise."""
     if not configurations:
         return []
     best, others = configurations[0], configurations[1:]
@@ -123,7 +123,7 @@ def _list(names: Sequence[str], most: int = 8) -> str:
 
 
 def tags(configurations: Sequence[Configuration]) -> dict[Path, dict[str, str]]:
-    """What trackers are told of each run of a configuration."""
+    """Tags for each run of a configuration in MLflow."""
     return {
         run.directory: {
             "configuration": one.name,

@@ -1,4 +1,4 @@
-"""What a report knows of a run, read from its directory."""
+"""A run as a report sees it, read from its directory."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ from ..runs import result as results
 from ..runs.result import Result
 from . import charts, costs
 
-#: Points of all curves in a chart together, and of each at least.
+#: Points of all curves of a chart together, and fewest points of each.
 ALTOGETHER, FEWEST = 30_000, 30
 
 
 @dataclass
 class Run:
-    """One run among those that are compared."""
+    """One of the runs that are compared."""
 
     label: str
-    """What it is called in pictures: its number."""
+    """Its name in charts: its number."""
     name: str
-    """What it is called in a sentence or a list."""
+    """Its name in sentences and lists."""
     directory: Path
     state: runs.State
     config: cfg.Config | None
-    """None where another version wrote it."""
+    """None if another version wrote it and it cannot be read."""
     overrides: list[str]
-    """What it was started with."""
+    """The overrides that it was started with."""
     final: dict[str, Any] = field(default_factory=dict)
-    """Its final numbers; latencies as they were measured last."""
+    """Its final metrics; latencies as they were last measured."""
     own: list[str] = field(default_factory=list)
-    """Those of its overrides that not all compared runs have."""
+    """Those of its overrides that not all compared runs share."""
     points: int = charts.POINTS
-    """Points of each of its curves: the fewer, the more runs are compared."""
+    """Points of each of its curves: the more runs are compared, the fewer."""
 
     @property
     def title(self) -> str:
-        """`3: mode=cls compression=qat`, or its name where nothing tells it from the others."""
+        """`3: mode=cls compression=qat`, or its name if it has no overrides of its own."""
         return f"{self.label}: {shortened(' '.join(self.own)) or self.name}"
 
     @property
     def short(self) -> str:
-        """`3: cls qat`: the values alone, for a legend."""
+        """`3: cls qat`: only the values, for a legend."""
         values = " ".join(text.partition("=")[2] or text for text in self.own)
         return f"{self.label}: {shortened(values) or self.name}"
 
@@ -70,18 +70,18 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether it has final numbers."""
+        """Whether it has final metrics."""
         return bool(self.state.result)
 
     @property
     def monitored(self) -> float:
-        """What decides between finished runs."""
+        """The value of the monitored metric, by which finished runs are ranked."""
         assert self.result
         return self.result.monitored
 
     @property
     def metrics(self) -> list[Metric]:
-        """The metrics that it may have numbers of."""
+        """The metrics that it may have values of."""
         return metrics_of(self.config.train.metrics, self.config.data.many) if self.config else metrics_of({})
 
     @property
@@ -92,26 +92,26 @@ class Run:
 
     @property
     def decided_by(self) -> str:
-        """What `monitored` is of, in words."""
+        """What `monitored` is a value of, in words."""
         assert self.result
         is_validated = self.result.best is not None
         return self.result.monitor if is_validated else f"test {self.metric.title} (nothing was validated)"
 
     @property
     def score(self) -> float:
-        """What decides, the higher the better."""
+        """The value of the monitored metric, negated if lower is better."""
         goal = self.config.train.goal if self.config else self.metric.goal
         return -self.monitored if goal is cfg.Goal.min else self.monitored
 
     @property
     def command(self) -> str:
-        """What trains it again, without what only says how a sweep is run."""
+        """The command that trains it again, without overrides that only concern the sweep."""
         own = [text for text in self.overrides if not text.lstrip("+~").startswith((*sweep.OWN, "sweep/"))]
         return terminal.command(*own)
 
     @property
     def place(self) -> str:
-        """What other commands call it: its directory, or its id in MLflow where that is gone."""
+        """Its name for other commands: its directory, or its MLflow id if that is gone."""
         record = {} if self.state.status == "DAMAGED" else journal.tracked(self.directory)
         return str(record["run_id"]) if record.get("rebuilt") else terminal.place(self.directory)
 
@@ -127,42 +127,42 @@ class Run:
 
     @property
     def per_class(self) -> dict[str, Any]:
-        """`classes`, and of each network `top1` and `confusion`; empty where the run did not get so far.
+        """`classes`, and for each network `top1` and `confusion`; empty if the run has not tested.
 
-        Where images have many labels: `results.per_class`.
+        Multi-label: `results.per_class`.
         """
         return {} if self.state.status == "DAMAGED" else results.per_class(self.directory / journal.PER_CLASS)
 
     @property
     def mistakes(self) -> dict[str, Any]:
-        """`images`, `wrong` and the `worst` of them; empty where the run did not get so far."""
+        """`images`, `wrong` and the `worst` of them; empty if the run has not tested."""
         return {} if self.state.status == "DAMAGED" else results.mistakes(self.directory / journal.MISTAKES)
 
     @property
     def quantization(self) -> Quantization | None:
-        """What integers did to each layer of the exported network; None without any."""
+        """Quantization of each layer of the exported network; None without any."""
         return None if self.state.status == "DAMAGED" else quantization.read(self.directory / EXPORT)
 
     @property
     def explained(self) -> dict[int, list[explanations.Map]]:
-        """Maps of the worst mistakes, by the number of the image; empty where nobody asked for them."""
+        """Grad-CAM maps of the worst mistakes, by the number of the image; empty without any."""
         return {} if self.state.status == "DAMAGED" else explanations.read(self.directory / journal.EXPLAINED)
 
     @property
     def profile(self) -> dict[str, int]:
-        """Images in each split."""
+        """Number of images in each split."""
         return self._history.dataset.get("profile", {})
 
     @functools.cached_property
     def about(self) -> About | None:
-        """What is known of its data; None of a run of another version, or one that did not get so far."""
+        """Statistics of its data; None if another version wrote it, or the run failed before."""
         dataset = self._history.dataset
         return About.from_json(dataset.get("about")) if dataset else None
 
     def error_of(self, accuracy: float, split: str) -> float | None:
-        """Standard error of an accuracy on a split: that of a binomial proportion; None where its size is not known.
+        """Standard error of an accuracy on a split, that of a binomial proportion; None if its size is unknown.
 
-        One right and one wrong image more are counted (Laplace's rule of succession): all right of 40 are not ± 0.
+        One correct and one wrong image are added (Laplace's rule of succession): 40 of 40 correct is not ± 0.
         """
         count = self.profile.get(split, 0)
         share = (accuracy * count + 1) / (count + 2)
@@ -170,13 +170,13 @@ class Run:
 
 
 def metrics_in(subjects: Sequence[Run]) -> list[Metric]:
-    """The metrics of which some of the finished runs have a final number."""
+    """The metrics of which some finished run has a final value."""
     metrics = {metric.name: metric for run in subjects for metric in run.metrics}
     return present((name for run in subjects for name in run.final), metrics.values())
 
 
 def compared_by(subjects: Sequence[Run]) -> Metric:
-    """The metric that is set against costs: what all finished runs monitored and were tested by, else the headline."""
+    """The metric to compare with costs: the one that all finished runs monitored and tested, else the headline."""
     usual = headline_in(subjects)
     finished = [run for run in subjects if run.finished]
     metrics = {run.metric.name: run.metric for run in finished}
@@ -185,13 +185,13 @@ def compared_by(subjects: Sequence[Run]) -> Metric:
 
 
 def headline_in(subjects: Sequence[Run]) -> Metric:
-    """What every finished run has: top-1, or mAP where the images of all have many labels."""
+    """The headline of all finished runs: top-1, or mAP if all have multi-label images."""
     shared = [set(run.final) for run in subjects if run.finished]
     return headline(set.intersection(*shared) if shared else [])
 
 
 def read(directory: Path, label: str, name: str) -> Run:
-    """The run of a directory; DAMAGED, with the reason, where a file that a report needs cannot be used."""
+    """The run of a directory; its status is DAMAGED, with the reason, if a file that a report needs is unusable."""
     run = Run(label, name, directory, runs.state(directory), None, [])
     try:
         files.refuse_links(directory)
@@ -206,7 +206,7 @@ def read(directory: Path, label: str, name: str) -> Run:
 
 
 def jobs(directory: Path) -> list[Run]:
-    """The runs of a sweep, those that could not be started among them."""
+    """The runs of a sweep, including those that could not be started."""
     subjects, refusals = [], sweep.refusals(directory)
     for job in sweep.jobs(directory):
         run = read(job, job.name.partition("_")[0], job.name.replace("_", " ", 1))
@@ -217,12 +217,12 @@ def jobs(directory: Path) -> list[Run]:
 
 
 def title_of(directory: Path) -> str:
-    """What the report of a sweep is called."""
+    """The title of a sweep's report."""
     return f"Sweep {os.path.relpath(directory)}"
 
 
 def labelled(subjects: Sequence[Run]) -> list[Run]:
-    """Runs that are compared, with what tells each of them from the others."""
+    """Runs to compare, with the overrides in which each differs from the others."""
     shared = set.intersection(*(set(run.overrides) for run in subjects)) if subjects else set()
     for run in subjects:
         run.own = [
@@ -234,7 +234,7 @@ def labelled(subjects: Sequence[Run]) -> list[Run]:
 
 
 def measure(subjects: Sequence[Run]) -> str:
-    """Measure the latencies of all finished runs in turns. What measured them; empty where nothing could."""
+    """Measure the latencies of all finished runs in turns. Returns the engine; empty if that was not possible."""
     latencies, engine = costs.measured({run.name: run.directory for run in subjects if run.finished})
     for run in subjects:
         run.final |= latencies.get(run.name, {})
@@ -242,5 +242,5 @@ def measure(subjects: Sequence[Run]) -> str:
 
 
 def shortened(text: str) -> str:
-    """A text with its long fractions to four digits."""
+    """A text with its long decimals rounded to four digits."""
     return re.sub(r"\d+\.\d{5,}(e-?\d+)?", lambda match: f"{float(match[0]):.4g}", text)

@@ -1,4 +1,4 @@
-"""Which of several runs is the best, why, and which one costs less and is as good as can be told."""
+"""The verdict on several runs: which is best and why, and which is cheaper but not measurably worse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..metrics import Goal, Metric
 from . import costs, repeats, subject
 from .subject import Run
 
-#: Part of the best run's cost from which another one is cheaper: less of a difference is noise, or not worth a choice.
+#: Fraction of the best run's cost below which another one counts as cheaper; smaller savings are noise or not worth it.
 WORTH = 0.9
 
 
@@ -21,9 +21,9 @@ class Verdict:
     best: Run
     reasons: list[str] = field(default_factory=list)
     configurations: list[repeats.Configuration] = field(default_factory=list)
-    """Runs that differ in seed and fold alone, the best first; none where there are no such runs."""
+    """Runs that differ only in seed and fold, the best first; empty if there are none."""
     cheaper: Run | None = None
-    """The fastest (or else smallest) of the runs within one standard error of the best, where that is another."""
+    """The fastest (or else smallest) run within one standard error of the best, if that is another run."""
 
 
 def best_first(subjects: Sequence[Run]) -> list[Run]:
@@ -32,13 +32,13 @@ def best_first(subjects: Sequence[Run]) -> list[Run]:
 
 
 def of(subjects: Sequence[Run]) -> Verdict | None:
-    """The verdict on some runs; None where none has finished."""
+    """The verdict on some runs; None if none has finished."""
     order = best_first(subjects)
     if not order:
         return None
     configurations = repeats.of(subjects)
     if configurations:
-        # One lucky seed says little: the best run is one of the best configuration.
+        # One lucky seed means little: the best run is one of the best configuration.
         chosen = configurations[0].run
         order = [chosen, *(run for run in order if run is not chosen)]
     verdict = Verdict(order[0], configurations=configurations)
@@ -65,7 +65,7 @@ def _first(order: Sequence[Run]) -> str:
 
 
 def _on_test(order: Sequence[Run]) -> list[str]:
-    """What the test split says of the best run, in what decided on the validation split and in the headline."""
+    """The best run's test results, in the monitored metric and in the headline."""
     decisive = subject.compared_by(order)
     return [
         sentence
@@ -102,13 +102,13 @@ def _number_on_test(order: Sequence[Run], metric: Metric) -> str:
 
 
 def _score(run: Run, metric: Metric) -> float:
-    """A final number, the higher the better."""
+    """A final metric, negated if lower is better."""
     value = float(run.final.get(metric.name, math.nan))
     return -value if metric.goal is Goal.min else value
 
 
 def _front(order: Sequence[Run]) -> list[str]:
-    """What the best run is not beaten in: the metric that decides, of the test split, against each cost."""
+    """The Pareto fronts, deciding test metric against each cost, that the best run is on."""
     best, title, on = order[0], subject.compared_by(order).title, []
     for column in (costs.LATENCY, costs.SIZE, costs.MACS):
         points = pareto_points(order, column)
@@ -122,7 +122,7 @@ def _front(order: Sequence[Run]) -> list[str]:
 
 
 def pareto_points(subjects: Sequence[Run], column: costs.Column) -> dict[str, tuple[float, float]]:
-    """Label → (what is compared, the higher the better; negated cost) of the finished runs that have the cost."""
+    """Label → (deciding metric, higher is better; negated cost) of the finished runs that have the cost."""
     metric = subject.compared_by(subjects)
     values = {run.label: (run, column.value(run.final)) for run in subjects if run.finished}
     return {label: (_score(run, metric), -value) for label, (run, value) in values.items() if value is not None}

@@ -1,1 +1,1 @@
-"""Trackers as mirrors of run directories: processes of their own replay the journals of runs into them."""
+"""Trackers: processes that replay the journals of runs into MLflow, TensorBoard and others."""

@@ -1,9 +1,9 @@
 """The process that sends the runs of one command to one tracker while they train: `python -m runner.tracking NAME`.
 
 The command, its parent, names run directories on standard input. Each journal is followed until its run has ended, or
-until the parent is gone, which closes standard input. Training never waits for a server; a run whose command was
-killed still ends as FAILED; and MLflow is imported once for all jobs of a sweep. Each tracker has a process of its own:
-one that hangs holds up no other.
+until the parent is gone, which closes standard input. So training never waits for a server; a run whose command was
+killed still ends as FAILED; MLflow is imported once for all jobs of a sweep; and a tracker that hangs holds up no
+other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .tracker import Tracker, build
 
 #: Seconds between two looks at a journal, and the longest wait after a failure.
 POLL_S, RETRY_S = 0.5, 15.0
-#: How often an end is tried to be delivered once nobody waits for it any more.
+#: Attempts to deliver the end of a run once nobody waits for it any more.
 LAST_TRIES = 2
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdout = sys.stderr = Masked(sys.stderr)  # type: ignore[assignment]
-    # Training has the first claim on every core.
+    # Training has priority on every core.
     processes.yield_cpu()
     tracker = sys.argv[1] if len(sys.argv) > 1 else MLFLOW
     parent = Parent()
@@ -71,7 +71,7 @@ class Parent:
         self._rest = b""
 
     def listen(self, seconds: float) -> list[dict[str, Any]]:
-        """What it says within so many seconds, one JSON object a line."""
+        """The parent's messages within this many seconds, one JSON object a line."""
         if self.gone:
             time.sleep(seconds)
             return []
@@ -86,7 +86,7 @@ class Parent:
 
 
 class Followed:
-    """One run on its way to the tracker."""
+    """A run that is being delivered to the tracker."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self.directory, self.name = directory, name
@@ -94,7 +94,7 @@ class Followed:
         self.done = False
         self.next_try, self.wait, self.failures = 0.0, POLL_S, 0
         self.last_word: dict[str, Any] | None = None
-        """The end of the run, where its journal could not take it."""
+        """How the run ended, if its journal could not record it."""
         self._tracker: Tracker | None = None
         self._held = contextlib.ExitStack()
 
@@ -125,7 +125,7 @@ class Followed:
             self._held.close()
 
     def _taken(self) -> Tracker | None:
-        """The run's tracker; None as long as the process of an earlier attempt is still at work."""
+        """The run's tracker; None while the process of an earlier attempt is still working on it."""
         if self._tracker is None:
             config = store.read(self.directory / CONFIG)
             if self._held.enter_context(locked(self.directory / tracking_lock(self.name), patience_s=0)) is None:

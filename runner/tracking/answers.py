@@ -1,4 +1,4 @@
-"""What a tracking server answers: how long it may take, what of it is final, and what of it may be read or logged."""
+"""Responses of a tracking server: deadlines, which errors are final, and which texts may be shown or logged."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Any
 from ..config.credentials import masked
 from ..errors import ServerLost, UserError
 
-#: Seconds that a call may take in all, and bytes a second that an upload or a download must reach on top of that.
+#: Seconds that a call may take, and bytes a second that an upload or download must reach beyond that.
 CALL_S, BYTES_PER_S = 30.0, 100_000
-#: Seconds after which a call that caught its deadline is interrupted again.
+#: Seconds after which a call that suppressed its deadline is interrupted again.
 AGAIN_S = 2.0
-#: Statuses of HTTP that say: later.
+#: HTTP status codes worth a retry.
 LATER = (408, 425, 429)
-#: Codes under which MLflow words a refusal of its own, which says something to a user.
+#: Error codes of MLflow's own refusals, whose texts are meant for users.
 WORDED = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
 
 
 class Refused(ServerLost):
-    """A tracking server or store that will give the same answer again: there is no use in asking."""
+    """A tracking server or store that will give the same answer again: retrying is useless."""
 
 
 class CallTimeout(Exception):
@@ -33,28 +33,28 @@ class CallTimeout(Exception):
 
 
 class _Alarm(BaseException):
-    """What ends a wait; libraries that turn every Exception into one of their own let it pass."""
+    """Interrupts a wait; a BaseException, because libraries turn every Exception into one of their own."""
 
 
 class Masked(io.TextIOBase):
-    """A text stream whose lines go to another one without credentials."""
+    """A text stream that masks credentials and passes lines on."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write what may be read."""
+        """Write the text without credentials."""
         self._stream.write(masked(text))
         self._stream.flush()
         return len(text)
 
 
 def reason_of(error: BaseException) -> str:
-    """One line on why a call failed; of what a server sent only a refusal in MLflow's own words is in it."""
+    """One line on why a call failed; a server's text is included only if it is a refusal in MLflow's own words."""
     code = str(getattr(error, "error_code", ""))
     if code in WORDED:
         first = (str(error).splitlines() or [""])[0]
-        # What was sent or received stands behind these words.
+        # After these words come the request and the response.
         first = re.split(r"Response(?: body)?:", first)[0]
         return masked(first)[:300].strip().rstrip(".")
     if isinstance(error, CallTimeout):
@@ -66,7 +66,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """What the network or the database below MLflow says."""
+    """The error of the network or the database that MLflow's error hides."""
     for cause in (error.__cause__, error.__context__):
         if cause is not None and not type(cause).__module__.startswith("mlflow"):
             return f": {type(cause).__name__}"
@@ -85,9 +85,9 @@ def is_final(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Within the context this process's main thread waits for nothing longer than so many seconds. Errors: CallTimeout.
+    """Within the context the main thread waits for nothing longer than this many seconds. Errors: CallTimeout.
 
-    A limit for each read, as libraries have it, never ends where a server sends a byte now and then.
+    The timeouts of libraries apply to each read, so a server that sends a byte now and then would never exceed them.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -97,7 +97,7 @@ def deadline(seconds: float) -> Iterator[None]:
         raise _Alarm
 
     before = signal.signal(signal.SIGALRM, late)
-    # Again and again: threads of an upload are waited for while the first interruption is on its way.
+    # Repeatedly: the first interruption may be followed by a wait for upload threads.
     signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
     try:
         yield
@@ -109,7 +109,7 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 class Timed:
-    """A client of MLflow whose every call has a deadline. Files are not for it: see `artifacts`."""
+    """A client of MLflow with a deadline for every call. For files see `artifacts`."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""The files that a store has of a run or of a model. What a server says decides where neither here nor elsewhere."""
+"""The files that a store has of a run or a model, at a place that must belong to that run or model alone."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .. import files
 from ..errors import ForeignPath
 from .answers import BYTES_PER_S, CALL_S, deadline
 
-#: What MLflow calls a run or a model.
+#: The form of MLflow's ids of runs and models.
 IDENTITY = re.compile(r"(m-)?[0-9a-f]{32}")
 #: Places that MLflow's client reaches with the tracking server's credentials, and those that stand for another place.
 OWN, INDIRECT = ("mlflow-artifacts", "http", "https"), ("runs", "models")
 
 
 class Artifacts:
-    """The place of the files of one run or model, reached from this thread alone, each call with a deadline.
+    """The files of one run or model, accessed from this thread only, each call with a deadline.
 
     MLflow's client writes to whatever place a server names, and downloads in threads that a slow server never lets end.
     """
 
     def __init__(self, uri: str, location: str, identity: str) -> None:
-        """Errors: ForeignPath for a place that is not of that run or model, or a name that no run or model has."""
+        """Errors: ForeignPath for a place that does not belong to that run or model, or for an invalid id."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
         from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 
@@ -34,22 +34,25 @@ class Artifacts:
         self._store: Any = get_artifact_repository(location, tracking_uri=uri)
 
     def send(self, path: Path, folder: str) -> None:
-        """Upload a file, under its name, to a folder; an empty one is the place itself."""
+        """Upload a file, under its name, to a folder; empty: the top one."""
         with deadline(CALL_S + path.stat().st_size / BYTES_PER_S):
             self._store.log_artifact(str(path), folder or None)
 
     def send_folder(self, folder: Path, into: str = "") -> None:
-        """Upload all regular files below a folder. Errors: ForeignPath for a link among them; nothing is sent then."""
+        """Upload all regular files below a folder.
+
+        Errors: ForeignPath if a link is among them; nothing is sent then.
+        """
         for path in list(files.contents(folder)):
             self.send(path, "/".join(filter(None, (into, *path.parent.relative_to(folder).parts))))
 
     def sizes(self, folder: str = "") -> dict[str, int]:
-        """Path → bytes, of what is in a folder."""
+        """Path → bytes of the files in a folder."""
         with deadline(CALL_S):
             return {item.path: item.file_size or 0 for item in self._store.list_artifacts(folder or None)}
 
     def fetch(self, path: str, size: int, target: Path) -> None:
-        """Download a file of about so many bytes. Errors: OSError, also where there is no room for it."""
+        """Download a file of about `size` bytes. Errors: OSError, also if there is no room for it."""
         if size > shutil.disk_usage(target.parent).free:
             raise OSError(f"{path} has {size:,} bytes, more than is free in {target.parent}")
         with deadline(CALL_S + size / BYTES_PER_S):
@@ -57,7 +60,7 @@ class Artifacts:
 
 
 def refuse_foreign(uri: str, location: str, identity: str) -> None:
-    """Refuse a place for the files of a run or model which is a folder of this machine, or a host, of other things.
+    """Refuse a place for a run's or model's files that is a folder of this machine, or a host, for other things.
 
     Errors: ForeignPath.
     """

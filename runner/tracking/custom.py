@@ -1,4 +1,4 @@
-"""A tracker of the user's: an object whose `replay` gets what is new in the journal of a run."""
+"""User-defined trackers: objects whose `replay` receives new events of a run's journal."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from ..runs.journal import events
 from .naming import run_name
 from .stores import Tracked
 
-#: The most events of one call.
+#: Most events of one call.
 MOST_EVENTS = 500
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a tracker of the user's is told of the run that it is made for."""
+    """What a user-defined tracker is told of its run."""
 
     directory: Path
     """The run directory."""
     name: str
     """`<mode>-<compression>-<model>-<short id>`."""
     key: str
-    """32 hexadecimal digits that stay when the run is resumed or its directory moved, and are others in a copy."""
+    """32 hexadecimal digits that stay the same when the run is resumed or moved, and differ in a copy."""
     config: dict[str, Any]
     """Every leaf of the config under its dotted name."""
 
 
 class Custom:
-    """A run on its way to a tracker of the user's."""
+    """A run that is being delivered to a user-defined tracker."""
 
     def __init__(self, directory: Path, config: cfg.Config, name: str, settings: cfg.CustomTracker) -> None:
         self.directory, self.settings = directory, settings
@@ -53,13 +53,13 @@ class Custom:
 
     @property
     def behind(self) -> bool:
-        """Whether the journal has events that `replay` was not given."""
+        """Whether the journal has events that `replay` has not received."""
         return self.tracked.behind
 
     def check(self) -> None:
-        """Make the user's object, once. Errors: ConfigError where the callable is not found, or makes another one."""
+        """Create the user's object, once. Errors: ConfigError if the callable is missing, or returns something else."""
         if self._target is None:
-            # A call whose end was not noted is made again, with the same key.
+            # A call whose completion was not noted is repeated, with the same key.
             self.tracked.write()
             tracker = load_target(self.settings.target)(run=self._run, **self.settings.kwargs)
             if not callable(getattr(tracker, "replay", None)):
@@ -70,7 +70,7 @@ class Custom:
             self._target = tracker
 
     def replay(self) -> bool:
-        """Hand over what is new, and note it. Whether the run has ended."""
+        """Deliver new events, and note it. Returns whether the run has ended."""
         self.check()
         while batch := list(itertools.islice(self._new(), MOST_EVENTS)):
             self._replay([event for event, _ in batch])
@@ -78,7 +78,7 @@ class Custom:
         return bool(self.tracked.values.get("ended"))
 
     def end(self, event: dict[str, Any]) -> None:
-        """Hand over the end of a run whose journal could not take it."""
+        """Deliver the end of a run whose journal could not record it."""
         self.check()
         self._replay([event])
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""A tracker that is one file, made of the journal: written whole at first, appended to from then on.
+"""Trackers that are a single file derived from the journal: written as a whole at first, then appended to.
 
-Whatever a killed process left of the file is replaced by the next one, so no point is missing or double in it.
+What a killed process left in the file is replaced by the next one, so no point is missing or duplicated.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from ..runs.journal import events
 from .stores import Tracked
 
 Event = dict[str, Any]
-#: Bytes that are appended to a file at once.
+#: Bytes that are appended at a time.
 PART = 1 << 20
 
 
 @dataclass
 class Format:
-    """How a file is written, in bytes that follow from the journal alone."""
+    """How a file is encoded, in bytes that depend only on the journal."""
 
     mark: str
-    """Words near the beginning of every such file: what has them not is not replaced."""
+    """Bytes near the beginning of every such file; a file without them is not replaced."""
     head: Callable[[], bytes]
-    """What the file begins with."""
+    """The beginning of the file."""
     encode: Callable[[Event], bytes]
-    """An event of the journal, of whose `values` each is the last one of its name and step."""
+    """An encoded event of the journal; its `values` are the last ones of their name and step."""
 
 
 class Derived:
-    """A run on its way to a file."""
+    """A run that is being written to a file."""
 
     def __init__(self, tracked: Tracked, path: Path, format: Format) -> None:
         self.tracked, self.path, self.format = tracked, path, format
         self._last: dict[str, int] | None = None
-        """Name → the last step in the file; None before it was written by this process, and after an error."""
+        """Name → the last step in the file; None before this process has written it, and after an error."""
 
     @property
     def place(self) -> str:
@@ -49,7 +49,7 @@ class Derived:
 
     @property
     def behind(self) -> bool:
-        """Whether the journal has more than the file, or there is no file."""
+        """Whether the journal is ahead of the file, or there is no file."""
         return self.tracked.behind or self.tracked.is_of_another_journal or not self.path.exists()
 
     def check(self) -> None:
@@ -57,7 +57,7 @@ class Derived:
         files.refuse_overwriting(self.path, self.format.mark)
 
     def replay(self) -> bool:
-        """Write what the journal has and the file has not. Whether the run has ended."""
+        """Write what the file lacks. Returns whether the run has ended."""
         if self._last is None:
             self.check()
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,14 +70,14 @@ class Derived:
         return bool(self.tracked.values.get("ended"))
 
     def end(self, event: Event) -> None:
-        """Note the end of a run whose journal could not take it."""
+        """Record the end of a run whose journal could not record it."""
         files.append(self.path, self.format.encode(event))
         self._note(event)
         with contextlib.suppress(OSError):
             self.tracked.write()
 
     def _appended(self) -> dict[str, int] | None:
-        """The last steps once what is new was appended; None where something in the file has to be replaced."""
+        """The last steps after appending; None if something in the file has to be replaced."""
         if self._last is None or self.tracked.is_of_another_journal or not self.path.exists():
             return None
         last, content, begin = dict(self._last), io.BytesIO(), self.tracked.values.get("offset", 0)
@@ -97,7 +97,7 @@ class Derived:
         return last
 
     def _rewritten(self) -> dict[str, int]:
-        """The last steps once the whole file was written anew."""
+        """The last steps after rewriting the whole file."""
         superseded = find_superseded(events(self.tracked.directory))
         last: dict[str, int] = {}
         offset = 0
@@ -116,6 +116,6 @@ class Derived:
         return last
 
     def _note(self, event: Event) -> None:
-        """Whether the run has ended as far as the file has it."""
+        """Note how far the file has come. Returns whether the run has ended."""
         if event["event"] in ("started", "resumed", "ended"):
             self.tracked.values["ended"] = event["event"] == "ended"

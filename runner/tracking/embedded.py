@@ -1,4 +1,4 @@
-"""An embedded store: an SQLite file that MLflow keeps, with artefacts in a folder beside it. Imports no MLflow."""
+"""An embedded store: MLflow's SQLite file, with artefacts in a folder beside it. Imports no MLflow."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from .answers import Refused
 
 #: The folder of artefacts beside the file.
 ARTIFACTS = "mlartifacts"
-#: Where MLflow's tables have the absolute address of a folder of artefacts.
+#: Columns of MLflow's tables that contain absolute paths of artefacts.
 LOCATIONS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"))
 
 
 def artifacts_of(path: Path) -> Path:
-    """The folder that a store keeps artefacts in."""
+    """The artefact folder of a store."""
     return path.resolve().parent / ARTIFACTS
 
 
 def check(path: Path, schema: str) -> None:
-    """Errors: Refused for a file that is not a store of MLflow's, which would become one, or one of another `schema`.
+    """Errors: Refused for a file that is not MLflow's store, or one with another `schema`.
 
-    MLflow would change an older one without a word, and the MLflow that wrote it could not open it any more.
+    MLflow would turn the first into a store, and silently migrate an older one, which the MLflow that wrote it could
+    then not open.
     """
     version: tuple[str] | None = None
     try:
@@ -45,7 +46,7 @@ def check(path: Path, schema: str) -> None:
 
 
 def of_another_version(uri: str) -> Refused:
-    """What is said of a store that another version of MLflow wrote."""
+    """The message for a store that another version of MLflow wrote."""
     return Refused(
         f"{uri} was made by another version of MLflow than the one installed here. Of an older one: make a copy of it, "
         f"then: {shlex.join(['mlflow', 'db', 'upgrade', uri])}. Of a newer one: pip install -U mlflow"
@@ -53,9 +54,9 @@ def of_another_version(uri: str) -> Refused:
 
 
 def follow_move(path: Path) -> None:
-    """Let the addresses of artefacts follow a store that was moved with them; MLflow would make the old folder again.
+    """Update the paths of artefacts in a store that was moved together with them; MLflow would recreate the old folder.
 
-    Nothing is changed where the old folder still exists, or where no such folder stands beside the store.
+    Nothing is changed if the old folder still exists, or if there is no such folder beside the store.
     """
     here = artifacts_of(path)
     if not here.is_dir():
@@ -80,6 +81,6 @@ def _locations(database: sqlite3.Connection) -> list[tuple[str]]:
 
 
 def _root(location: str) -> str | None:
-    """The folder of artefacts in an address below it; None where it is not a folder of this layout."""
+    """The artefact folder in the path of an artefact; None if it does not have this layout."""
     root, separator, _ = (location or "").partition(f"/{ARTIFACTS}/")
     return f"{root}/{ARTIFACTS}" if separator and root.startswith("file://") else None

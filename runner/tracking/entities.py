@@ -1,4 +1,4 @@
-"""Events of the journal as what MLflow has for them."""
+"""Conversion of the journal's events to MLflow's entities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .. import files
 
 
 def metrics_of(event: dict[str, Any]) -> list[Any]:
-    """The points of an event `metrics`."""
+    """The metrics of an event `metrics`."""
     from mlflow.entities import Metric
 
     time_ms = round(1000 * event["time"])
@@ -17,12 +17,12 @@ def metrics_of(event: dict[str, Any]) -> list[Any]:
 
 
 def step_of(key: str, step: int) -> int:
-    """The step under which MLflow has a metric: results are of the whole run, and points at 0 are drawn as bars."""
+    """The step of a metric in MLflow: 0 for results of the whole run, since MLflow draws a single point as a bar."""
     return 0 if key.startswith(("test/", "final/")) else step
 
 
 def dataset_of(event: dict[str, Any]) -> Any:
-    """The images of an event `dataset`, as what a run was trained on."""
+    """The data set of an event `dataset`, as an input of the run."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     dataset = Dataset(

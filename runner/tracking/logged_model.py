@@ -1,4 +1,4 @@
-"""The exported network of a run as a logged model of MLflow, found as `runs:/<run id>/model`."""
+"""The exported network of a run as a logged model in MLflow, found as `runs:/<run id>/model`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .artifacts import Artifacts
 
 #: Name of the logged model, and the tag that says what is in it.
 NAME, DIGEST = "model", "runner.digest"
-#: Engine → the package that brings it.
+#: Engine → the package that contains it.
 PACKAGES = {manifest.ONNXRUNTIME: "onnxruntime", manifest.OPENVINO: "openvino", manifest.PADDLE: "paddlepaddle"}
-#: The package that goes along with the model. Under its own name it would stand in for an installed `runner`, whose
-#: other modules a notebook wants too.
+#: The package inside the model. Under its own name it would shadow an installed `runner`, whose other modules a
+#: notebook may need.
 PACKAGE = "runner_served"
 MODULES = (
     "__init__.py", "errors.py", "terminal.py", "files/__init__.py", "colours.py", "images.py", "stored.py",
@@ -37,8 +37,9 @@ MODULES = (
 def log_model(client: Any, experiment_id: str, run_id: str, folder: Path) -> str:
     """Log the recommended file of an export folder as the run's model, once; returns the id of the logged model.
 
-    An upload that was broken off is finished; an export that has changed becomes a new model, the one that
-    `runs:/<run id>/model` names. Errors: CheckpointError for what is no export, ForeignPath, MlflowException.
+    An interrupted upload is completed; an export that has changed becomes a new model, the one that
+    `runs:/<run id>/model` then names. Errors: CheckpointError for a folder that is not an export, ForeignPath,
+    MlflowException.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
@@ -64,7 +65,7 @@ def log_model(client: Any, experiment_id: str, run_id: str, folder: Path) -> str
 
 
 def _copy_recommended(folder: Path, target: Path) -> manifest.Manifest:
-    """An export folder with nothing but the recommended file in it."""
+    """An export folder with only the recommended file."""
     described = manifest.read(folder)
     file = described.file()
     for path in file.paths:
@@ -88,7 +89,7 @@ def _digest(folder: Path) -> str:
 
 
 def _save(place: Path, described: manifest.Manifest, logged: Any) -> Path:
-    """The model's files in a folder of `place`, where the export folder stands already."""
+    """Write the model's files into a folder of `place`, next to the export folder."""
     # MLflow would add the lock file of whatever uv project this process runs in.
     os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
@@ -144,13 +145,13 @@ def _example(size: list[int]) -> Any:
 
 
 def _requirements(file: manifest.ExportedFile) -> list[str]:
-    """What the served model imports, in the versions that are here."""
+    """The packages that the served model imports, in their installed versions."""
     packages = ["mlflow", "numpy", "pillow", PACKAGES.get(file.engine or "", "onnxruntime")]
     return [f"{package}=={version}" if (version := _version(package)) else package for package in packages]
 
 
 def _version(package: str) -> str:
-    """The installed version; empty where it is installed under another name, as Paddle is for GPUs."""
+    """The installed version; empty if the package has another name, as Paddle has for GPUs."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -11,9 +11,9 @@ from ..runs.journal import CONFIG
 
 
 def directory_of(run: str, uri: str) -> Path:
-    """The directory of a run. Of an MLflow run id whose directory is gone, one with what MLflow has of it.
+    """The directory of a run; for an MLflow run id whose directory is gone, one rebuilt from MLflow.
 
-    Errors: CheckpointError where there is no such run.
+    Errors: CheckpointError if there is no such run.
     """
     directory = local(run, uri)
     if not (directory / CONFIG).is_file():
@@ -25,7 +25,7 @@ def directory_of(run: str, uri: str) -> Path:
 
 
 def local(source: str, uri: str) -> Path:
-    """`source` as a path; where it is an MLflow run id, a directory with that run. Errors: CheckpointError."""
+    """`source` as a path; an MLflow run id becomes a directory with that run. Errors: CheckpointError."""
     path = Path(source)
     if path.exists() or not RUN_ID.fullmatch(source):
         return path

@@ -1,4 +1,4 @@
-"""Replaying a run's journal into MLflow.
+"""MLflow: replaying a run's journal into a tracking server or an embedded store.
 
 A replay adds nothing twice: MLflow keeps one point for the same key, step, time and value, and a run is looked up by
 its key before one is created.
@@ -26,19 +26,19 @@ from .stores import Tracked
 
 #: MLflow's limits for one call.
 MAX_METRICS, MAX_PARAMS, MAX_PARAM_LENGTH = 1000, 100, 6000
-#: The status in MLflow, which has few, of one that has a name of its own here.
+#: MLflow's status for those statuses of a run that it does not have.
 AS_ENDED = {"STOPPED_EARLY": "KILLED"}
-#: Tag by which a run is found again that was created by a call whose answer never came.
+#: Tag that identifies a run whose creation was never confirmed.
 KEY = "runner.key"
 #: Tag that MLflow shows as the description of a run.
 NOTE = "mlflow.note.content"
 
 
 class Mirror:
-    """What of a run's journal a store has, and the way to send the rest."""
+    """A run in MLflow: what of its journal the store has, and sending the rest."""
 
     def __init__(self, directory: Path, config: cfg.Config, settings: cfg.Mlflow, tell: Callable[[str], None]) -> None:
-        """The run is sent to the store that its file names; `tell` hears what cannot be sent at all."""
+        """The run is sent to the store that its file names; `tell` reports what can never be sent."""
         self.directory, self.config, self.settings, self.tell = directory, config, settings, tell
         self.tracked = Tracked(directory)
         self.uri = self.tracked.uri or self.tracked.switch_to(settings.uri)
@@ -50,11 +50,11 @@ class Mirror:
         self._had: dict[tuple[str, int], float] | None = None
         self._client: Any = None
         self._artifacts: Artifacts | None = None
-        """Where the store has the run's files, once it was seen that it has the run."""
+        """Where the store has the run's files; None until the run was found in it."""
 
     @property
     def client(self) -> Any:
-        """The connection, opened at first use."""
+        """The connection, opened on first use."""
         if self._client is None:
             self._client = server.connect(self.uri, self._make)
         return self._client
@@ -66,13 +66,13 @@ class Mirror:
 
     @property
     def behind(self) -> bool:
-        """Whether the journal has more than the store."""
+        """Whether the journal is ahead of the store."""
         return self.tracked.behind
 
     def replay(self) -> bool:
-        """Send what the journal has and the store has not. Whether the run has ended.
+        """Send what the store lacks. Returns whether the run has ended.
 
-        Errors: Refused where the store's answer will stay the same; what MLflow raises, and CallTimeout.
+        Errors: Refused if retrying is useless; MLflow's own errors, and CallTimeout.
         """
         from mlflow.exceptions import MlflowException
 
@@ -87,9 +87,9 @@ class Mirror:
             raise
 
     def check(self) -> None:
-        """See that what the store has under the run's id is this run, once; it is made again where it is gone.
+        """Check, once, that the run with this id in the store is this one; it is created again if it is gone.
 
-        Errors: Refused for a run that was deleted; what MLflow raises.
+        Errors: Refused for a run that was deleted; MLflow's own errors.
         """
         from mlflow.exceptions import MlflowException
 
@@ -116,7 +116,7 @@ class Mirror:
         self._found(stored_run)
 
     def _is_lost(self) -> bool:
-        """Whether the store has the run no more: it was lost, and is a new one. The run is made again in it then."""
+        """Whether the store was lost and recreated, and so lacks the run, which is then created again."""
         had, self._artifacts = self.values.get("run_id"), None
         self.check()
         return had is not None and "run_id" not in self.values
@@ -146,19 +146,19 @@ class Mirror:
         return bool(self.values.get("ended"))
 
     def _points(self) -> dict[tuple[str, int], float]:
-        """(name, step) → value of what MLflow has of the run."""
+        """(name, step) → value of the run's metrics in MLflow."""
         run_id = self.values["run_id"]
         names = self.client.get_run(run_id).data.metrics
         history = ((name, point) for name in names for point in self.client.get_metric_history(run_id, name))
         return {(name, point.step): point.value for name, point in history}
 
     def _has(self, metric: Any) -> bool:
-        """Whether MLflow has a point already that is computed again, at another time."""
+        """Whether MLflow already has a point that was computed again, at another time."""
         value = (self._had or {}).get((metric.key, metric.step))
         return value is not None and (metric.key in MEASURED or repr(value) == repr(metric.value))
 
     def _create(self) -> None:
-        # Where its answer is lost, the run is found again by its key.
+        # If the response is lost, the run is found again by its key.
         self.tracked.write()
         experiment = server.experiment_id(self.client, self.uri, self.config.name)
         same = self.client.search_runs([experiment], f"tags.`{KEY}` = '{self.values['key']}'")
@@ -201,7 +201,7 @@ class Mirror:
         for begin in range(0, len(params), MAX_PARAMS):
             self.client.log_batch(run_id, params=params[begin : begin + MAX_PARAMS])
         for key, value in wanted.items():
-            # MLflow takes no other value of a parameter: a run that was extended has a tag instead.
+            # MLflow refuses to change a parameter: a run that was extended gets a tag instead.
             if have.get(key, value) != value:
                 self.client.set_tag(run_id, f"resumed.{key}", value)
         for name in (CONFIG, OVERRIDES):
@@ -212,14 +212,14 @@ class Mirror:
             self.client.log_batch(self.values["run_id"], metrics=metrics[begin : begin + MAX_METRICS])
 
     def _send(self, event: dict[str, Any]) -> None:
-        """Send one event that is not a batch of metrics."""
+        """Send one event other than a batch of metrics."""
         run_id = self.values["run_id"]
         match event["event"]:
             case "resumed":
                 self.client.update_run(run_id, status="RUNNING")
                 have = self.client.get_run(run_id).data.tags
                 if "ended" in have:
-                    # Why it was stopped before says nothing of the present.
+                    # The reason of an earlier stop no longer applies.
                     self.client.delete_tag(run_id, "ended")
                 for key, value in self._own_tags.items():
                     if have.get(key) != value:
@@ -250,7 +250,7 @@ class Mirror:
             self._register()
 
     def _register(self) -> None:
-        """Register the export of a complete run, where that was asked for; a registry that refuses is named."""
+        """Register the export of a complete run, if that was asked for; a refusal of the registry is reported."""
         from mlflow.exceptions import MlflowException
 
         from . import registry
@@ -267,9 +267,9 @@ class Mirror:
             self.tell(f"not registered as {name}: {reason_of(error)}")
 
     def _upload(self, name: str, folder: str) -> None:
-        """Send a file or a folder of the run directory, where it still is there, to a folder of the run's artefacts.
+        """Upload a file or folder of the run directory, if it still exists, to a folder of the run's artefacts.
 
-        Names come from the journal, which somebody else may have written: nothing outside is sent, whatever they say.
+        Names come from the journal, which somebody else may have written: nothing outside the directory is sent.
         """
         try:
             path = files.inside(self.directory, name)
@@ -284,22 +284,22 @@ class Mirror:
             self.tell(f"not sent: {error}")
 
     def _send_model(self, name: str) -> None:
-        """Log an export folder as the run's model, where it still is one."""
+        """Log an export folder as the run's model, if it still exists."""
         from . import logged_model
 
-        # An export is replaced whole: the new one has an event of its own, further on in the journal.
+        # An export is replaced as a whole, and the new one has a later event in the journal.
         with contextlib.suppress(CheckpointError, FileNotFoundError):
             try:
                 folder = files.inside(self.directory, name)
                 logged_model.log_model(self.client, self.values["experiment_id"], self.values["run_id"], folder)
                 if self.values.get("ended"):
-                    # Exported again.
+                    # It was exported again in the meantime.
                     self._register()
             except ForeignPath as error:
                 self.tell(f"not sent: {error}")
 
     def _send_checkpoint(self, event: dict[str, Any]) -> None:
-        """Upload a checkpoint under the names that `tracking.checkpoints` asks for, where it still exists."""
+        """Upload a checkpoint under the names that `tracking.checkpoints` asks for, if it still exists."""
         upload = self.settings.checkpoints
         names = [
             *(["best"] if event["better"] else []),
@@ -307,7 +307,7 @@ class Mirror:
             *([event["name"]] if upload is cfg.Upload.all else []),
         ]
         if event.get("final"):
-            # Nothing that training could go on from.
+            # Training cannot resume from it.
             names = ["final"]
         if upload is cfg.Upload.none:
             return
@@ -316,7 +316,7 @@ class Mirror:
             return
         folder = f"{CHECKPOINTS}/{event['name']}"
         for name in names:
-            # The trainer drops older checkpoints whenever it likes: newer ones follow in the journal.
+            # Training may drop older checkpoints at any time: newer ones follow in the journal.
             with contextlib.suppress(FileNotFoundError):
                 if (self.directory / folder).is_dir():
                     for part in CHECKPOINT_FILES:

@@ -1,4 +1,4 @@
-"""What a run and its parameters are called in every tracker."""
+"""Names of a run and its parameters, the same in every tracker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..config import store
 
 
 def names(config: cfg.Config) -> dict[str, str]:
-    """What runs are told apart by in a tracker: tags to search for, parameters to compare and draw."""
+    """The config values that identify a run in a tracker: tags to search for, parameters to compare and plot."""
     return {
         "mode": config.mode.kind,
         "compression": config.compression.kind,
@@ -20,13 +20,13 @@ def names(config: cfg.Config) -> dict[str, str]:
 
 
 def parameters(config: cfg.Config) -> dict[str, str]:
-    """Every leaf of the config by its dotted name; which choice a group has by the name of the group alone."""
+    """Every leaf of the config by its dotted name; the choice of a group by the group's name."""
     leaves = store.flatten(config)
     return {key.removesuffix(".kind"): files.writable(value) for key, value in leaves.items()} | names(config)
 
 
 def run_name(config: cfg.Config, directory: Path) -> str:
-    """`<mode>-<compression>-<model>-<short id>`, where a job of a sweep has `<sweep>-<number>` for a short id."""
+    """`<mode>-<compression>-<model>-<short id>`; for a job of a sweep the short id is `<sweep>-<number>`."""
     short = directory.name.rpartition("_")[2]
     if directory.parent.parent.name == "sweeps":
         short = f"{directory.parent.name}-{directory.name.partition('_')[0]}"

@@ -1,4 +1,4 @@
-"""The command's side of the processes that send its runs to trackers, one process a tracker."""
+"""The command's side of the tracker processes, one for each tracker."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .. import config as cfg
 from ..runs.journal import TRACKING_LOG, tracked
 from . import stores, tracker
 
-#: How often it is started again where it was killed.
+#: Restarts of a process that was killed.
 MOST_STARTS = 4
 
 
 @dataclass
 class Mirrors:
-    """The processes of all trackers of a command."""
+    """The tracker processes of a command."""
 
     processes: dict[str, MirrorProcess] = field(default_factory=dict)
     """By the tracker's name."""
@@ -37,17 +37,17 @@ class Mirrors:
         self.processes.setdefault(name, MirrorProcess(name)).follow(directory, settings)
 
     def look(self) -> None:
-        """Now and then: start those again that somebody has killed."""
+        """Called now and then: restart processes that were killed."""
         for process in self.processes.values():
             process.look()
 
     def ended(self, directory: Path, end: dict[str, Any] | None) -> None:
-        """A run has ended; `end` says how, where its journal could not take that."""
+        """A run has ended; `end` says how, if its journal could not record it."""
         for process in self.processes.values():
             process.ended(directory, end)
 
     def drain(self) -> None:
-        """Give them the time that the runs allow to send all; say so where that was not enough."""
+        """Wait until everything is sent, as long as the runs allow; report it if that was not long enough."""
         for process in self.processes.values():
             process.leave()
         for process in self.processes.values():
@@ -56,14 +56,14 @@ class Mirrors:
 
 @dataclass
 class MirrorProcess:
-    """One process for all runs of a command; it starts with the first one that is sent to its tracker."""
+    """One process for all runs of a command; started with the first run for its tracker."""
 
     name: str
-    """Of the tracker."""
+    """The tracker's name."""
     process: subprocess.Popen[bytes] | None = None
     followed: dict[Path, cfg.Tracker] = field(default_factory=dict)
     ends: dict[Path, dict[str, Any] | None] = field(default_factory=dict)
-    """How runs ended, where their journals could not take it."""
+    """How runs ended, if their journals could not record it."""
     starts: int = 0
 
     def follow(self, directory: Path, settings: cfg.Tracker) -> None:
@@ -77,7 +77,7 @@ class MirrorProcess:
             self._say({"follow": str(directory)})
 
     def _start(self) -> None:
-        """Start it, and tell it all that it has to know."""
+        """Start it, and send it everything it has to know."""
         self.starts += 1
         with (next(reversed(self.followed)) / TRACKING_LOG).open("ab") as log:
             self.process = subprocess.Popen(
@@ -93,33 +93,33 @@ class MirrorProcess:
             self._say({"ended": str(directory), "end": end})
 
     def look(self) -> None:
-        """Now and then: start it again where somebody has killed it."""
+        """Called now and then: restart it if it was killed."""
         if self.process is not None and self.process.poll() is not None and self.starts < MOST_STARTS:
             with contextlib.suppress(OSError):
                 self._start()
 
     def ended(self, directory: Path, end: dict[str, Any] | None) -> None:
-        """A run has ended; `end` says how, where its journal could not take that."""
+        """A run has ended; `end` says how, if its journal could not record it."""
         if directory in self.followed:
             self.ends[directory] = end
             self.look()
             self._say({"ended": str(directory), "end": end})
 
     def leave(self) -> None:
-        """No further run comes."""
+        """No further run will come."""
         if self.process is not None:
             self._say({"leave": True})
             processes.reclaim_cpu(self.process.pid)
 
     def drain(self) -> None:
-        """Give it the time that the runs allow to send all; say so where that was not enough."""
+        """Wait until everything is sent, as long as the runs allow; report it if that was not long enough."""
         if self.process is None:
             return
         limit = max((settings.drain_s for settings in self.followed.values()), default=0.0)
         try:
             drained = self._drain(limit)
             while drained and self.process.returncode < 0 and self.starts < MOST_STARTS:
-                # Somebody has killed it.
+                # It was killed.
                 self._start()
                 drained = self._drain(limit)
         except KeyboardInterrupt:
@@ -131,7 +131,7 @@ class MirrorProcess:
         self.process, self.followed, self.ends, self.starts = None, {}, {}, 0
 
     def _drain(self, seconds: float) -> bool:
-        """Let it end, for so many seconds in which this process runs. Whether it did."""
+        """Let it finish within this many seconds. Returns whether it did."""
         assert self.process is not None
         self.leave()
         return processes.wait(self.process, seconds)
@@ -151,7 +151,7 @@ class MirrorProcess:
         )
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

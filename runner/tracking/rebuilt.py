@@ -1,4 +1,4 @@
-"""Run directories made from what MLflow has, for runs whose own ones are gone: what a report reads, without weights."""
+"""Run directories rebuilt from MLflow, for runs whose own are gone: what a report reads, without weights."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from . import server
 from .answers import CallTimeout, reason_of
 from .artifacts import Artifacts
 
-#: What is downloaded where MLflow has it.
+#: Artefacts that are downloaded if MLflow has them.
 FILES = (CONFIG, OVERRIDES, PER_CLASS, MISTAKES, EXPLAINED)
-#: Runs that a store is asked for at a time.
+#: Runs of one request.
 PAGE = 1000
 
 
 def run(uri: str, run_id: str) -> Path:
-    """The directory of a run, its own where it still is there. Errors: CheckpointError, ServerLost."""
+    """The directory of a run, its own if it still exists. Errors: CheckpointError, ServerLost."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -114,7 +114,7 @@ def _write_journal(client: Any, entity: Any, folder: Path) -> None:
     steps: dict[int, dict[str, float]] = {}
     for name in entity.data.metrics:
         if name.startswith(SYSTEM):
-            # Of another kind of step, and nothing that a report reads.
+            # Their steps are not optimizer steps, and no report reads them.
             continue
         for point in client.get_metric_history(entity.info.run_id, name):
             steps.setdefault(point.step, {})[name] = point.value

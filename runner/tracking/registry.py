@@ -1,4 +1,4 @@
-"""MLflow's model registry: a run's export under a name, and the alias `best` on the best of that name."""
+"""MLflow's model registry: versions of a run's export under a name, with the alias `best` on the best one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..config.monitor import goal_of, monitored
 from . import logged_model
 
 ALIAS = "best"
-#: Tags of a version: the logged model that it is, what decides between versions, and the value of that.
+#: Tags of a version: its logged model, the metric that versions are compared by, and the value of that.
 MODEL, MONITOR, VALUE = "runner.model", "runner.monitor", "runner.value"
-#: How often the alias is looked at again, since another run may be registered at the same time.
+#: How often the alias is checked again, since another run may be registered at the same time.
 LOOKS = 3
 
 
@@ -22,7 +22,7 @@ def register(
 ) -> None:
     """Register the newest export of a complete run, once, and give the alias to the best version.
 
-    Nothing happens to a run without an export. Errors: MlflowException, CallTimeout.
+    A run without an export is left alone. Errors: MlflowException, CallTimeout.
     """
     logged = logged_model.newest(client, experiment_id, run_id)
     if logged is None:
@@ -31,7 +31,7 @@ def register(
     versions = _versions(client, name)
     if not any(version.tags.get(MODEL) == logged.model_id for version in versions):
         tags = {MODEL: logged.model_id} | _judged(client, config, run_id)
-        # MLflow 3.17 looks `models:/ID` up in the store that its environment names, not in the client's.
+        # MLflow 3.17 looks `models:/ID` up in the store of its environment variable, not in the client's.
         source = logged.artifact_location
         client.create_model_version(name, source, run_id, tags, await_creation_for=0, model_id=logged.model_id)
     for _ in range(LOOKS):
@@ -40,13 +40,13 @@ def register(
 
 
 def _monitor(config: cfg.Config) -> str:
-    """What versions are compared by: the direction in which it is better and its name."""
+    """What versions are compared by: `max` or `min`, and the metric's name."""
     goal = goal_of(config.train.monitor, config.train.goal, config.train.metrics) or cfg.Goal.max
     return f"{goal.name} val/{monitored(config.train.monitor)}"
 
 
 def _judged(client: Any, config: cfg.Config, run_id: str) -> dict[str, str]:
-    """The tags with the monitored metric of the best weights; empty where nothing was validated."""
+    """The tags with the monitored metric of the best weights; empty if nothing was validated."""
     monitor = _monitor(config)
     goal, _, metric = monitor.partition(" ")
     values = [point.value for point in client.get_metric_history(run_id, metric) if math.isfinite(point.value)]
@@ -54,7 +54,7 @@ def _judged(client: Any, config: cfg.Config, run_id: str) -> dict[str, str]:
 
 
 def _versions(client: Any, name: str) -> list[Any]:
-    """All versions of a registered model, the oldest first; it is made where there is none."""
+    """All versions of a registered model, the oldest first; the model is created if it does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -81,8 +81,8 @@ def _value(version: Any) -> float | None:
 
 
 def _give_alias(client: Any, name: str, monitor: str, tell: Callable[[str], None]) -> bool:
-    """Give the alias to the best version that is judged by the same metric. Whether it went to another one."""
-    # The newest export of a run stands for it; of equal runs the first one stays the best.
+    """Give the alias to the best version by this metric. Returns whether it moved."""
+    # Only a run's newest export counts; of equal runs the first one stays the best.
     runs: dict[str, tuple[int, Any]] = {}
     versions = _versions(client, name)
     for order, version in enumerate(versions):

@@ -1,4 +1,4 @@
-"""A tracking server or an embedded store: connecting to it, and what it has of a run whose directory is gone."""
+"""Connecting to a tracking server or embedded store, and fetching runs whose directories are gone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .answers import CallTimeout, Refused, Timed, reason_of
 from .artifacts import Artifacts
 from .stores import resolved, sqlite_path
 
-#: For the client: fail soon, whoever calls tries again or says so.
+#: Settings of the client: fail soon, because callers retry or report it.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    # A server may say that it wants to be asked again in an hour.
+    # A server may ask to be retried in an hour.
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -34,8 +34,8 @@ ENVIRONMENT = {
 def connect(uri: str, make: bool = True) -> Any:
     """A client of a tracking server or store, whose calls have deadlines.
 
-    Of an embedded store the file is made where it does not exist, and the folder with `make`. Errors: Refused for a
-    file that is not a store, or one of another version of MLflow; what MLflow raises.
+    An embedded store's file is created if it does not exist; its folder only with `make`. Errors: Refused for a file
+    that is not a store, or one of another version of MLflow; MLflow's own errors.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -69,7 +69,7 @@ def connect(uri: str, make: bool = True) -> Any:
 
 
 def _make(path: Path) -> None:
-    """Make an embedded store beside its place and put it there when it is whole: half of one could not be opened."""
+    """Create an embedded store atomically: under another name, and renamed when it is complete."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with files.partial_file(path) as new:
@@ -88,7 +88,7 @@ def _first_use(path: Path | None) -> Iterator[None]:
 
 
 def experiment_id(client: Any, uri: str, name: str) -> str:
-    """The experiment of that name, made where it does not exist; an embedded store keeps artefacts beside itself."""
+    """The experiment of that name, created if it does not exist; an embedded store keeps artefacts beside itself."""
     from mlflow.exceptions import MlflowException
 
     path = sqlite_path(uri)
@@ -101,7 +101,7 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
-            # Another run made it a moment ago.
+            # Another run has just created it.
             entity = client.get_experiment_by_name(name)
             if entity is None:
                 raise
@@ -120,9 +120,9 @@ def refuse_deleted(experiment: Any, uri: str) -> None:
 
 
 def fetch(uri: str, run_id: str) -> Path:
-    """The directory of a run, or, where it is gone, one with what MLflow has of it; that one ends with this process.
+    """The directory of a run or, if it is gone, what MLflow has of it in one that ends with this process.
 
-    Errors: CheckpointError where MLflow has no such run or no checkpoint of it, ServerLost where it does not answer.
+    Errors: CheckpointError if MLflow has no such run or no checkpoint of it, ServerLost if it does not answer.
     """
     from mlflow.exceptions import MlflowException
 
@@ -157,7 +157,7 @@ def fetch(uri: str, run_id: str) -> Path:
 
 
 def directory_in(tags: dict[str, str], run_id: str, uri: str) -> Path | None:
-    """The directory that a run's tags name, where it is that run's: its own file says so too."""
+    """The directory that a run's tags name, if its own file confirms that it is that run's."""
     own = Path(tags.get("run_dir", ""))
     with contextlib.suppress(OSError, ValueError, UserError):
         record = tracked(own)
@@ -168,7 +168,7 @@ def directory_in(tags: dict[str, str], run_id: str, uri: str) -> Path | None:
 
 def _download(artifacts: Artifacts, tags: dict[str, str], folder: Path) -> None:
     have = artifacts.sizes()
-    # The tag comes last: without it the upload was not complete.
+    # The tag is sent last: without it the upload is incomplete.
     named = {name: tags[f"checkpoint.{name}"] for name in ("final", "best", "last") if f"checkpoint.{name}" in tags}
     if CONFIG not in have or not named:
         raise CheckpointError(

@@ -1,6 +1,6 @@
-"""Where runs are sent: which stores and other addresses this user sends to, and what each has of a run.
+"""Where runs are sent: the addresses that this user trusts, and what each store has of a run.
 
-An address is a URI of MLflow's, or one of those in `config/tracking`. Imports no MLflow.
+An address is one of MLflow's URIs, or one of those in `config/tracking`. Imports no MLflow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..errors import ConfigError, Damaged
 from ..runs.journal import MLFLOW, events, mark, tracked, tracked_file
 
 SQLITE = "sqlite:///"
-#: What of a run's file is of one store; everything else is of the run.
+#: Fields of a run's file that belong to one store; all others belong to the run.
 OF_A_STORE = ("run_id", "experiment_id", "params_sent", "offset", "mark", "ended", "has_lost")
 
 
@@ -28,12 +28,12 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def folder_path(uri: str) -> Path | None:
-    """The folder that an address is of; None for any other one."""
+    """The folder of an address; None if it is not a folder."""
     return Path(uri.removeprefix(FOLDER)) if uri.startswith(FOLDER) else None
 
 
 def resolved(uri: str) -> str:
-    """An address that means the same in every working directory."""
+    """An address independent of the working directory."""
     if folder := folder_path(uri):
         return f"{FOLDER}{folder.resolve()}"
     path = sqlite_path(uri)
@@ -42,14 +42,14 @@ def resolved(uri: str) -> str:
 
 
 def shown(uri: str, directory: str = "the run directory") -> str:
-    """An address as a person knows it."""
+    """An address in its shortest form, for people."""
     if uri.startswith(RUN):
         return f"{directory}/{uri.removeprefix(RUN)}"
     return uri.removeprefix(FOLDER).removeprefix(CODE).partition("#")[0] if uri.startswith((FOLDER, CODE)) else uri
 
 
 def remember(uri: str) -> None:
-    """Note that a command of this user sends runs to an address. Where that cannot be noted, verbs ask for a word."""
+    """Remember that a command of this user sends runs to an address. If that cannot be stored, verbs need `--trust`."""
     if uri.startswith(RUN):
         return
     with contextlib.suppress(OSError, RuntimeError, ValueError):
@@ -61,8 +61,9 @@ def remember(uri: str) -> None:
 
 
 def is_trusted(uri: str) -> bool:
-    """Whether an address is one that a command of this user sent runs to, the default store of this working directory,
-    or in the run directory itself.
+    """Whether a command of this user has sent runs to an address.
+
+    Always true for the default store of this working directory, and within the run directory itself.
     """
     if uri.startswith(RUN) or resolved(uri) == resolved(cfg.Mlflow.uri):
         return True
@@ -97,10 +98,10 @@ def _lines(path: Path) -> list[str]:
 
 
 class Tracked:
-    """What is known of a run in its store: the file `mlflow.json`, or that of another tracker, read and written here.
+    """What is known of a run in its store: the file `mlflow.json`, or that of another tracker. Only this class uses it.
 
-    A run is known by a key that it is given at first. A directory that was copied while the first one is still there is
-    a run of its own; one that was moved is the same run.
+    A run is identified by a key that it gets at first. A directory that was copied while the first one still exists is
+    another run; one that was moved is the same run.
     """
 
     def __init__(self, directory: Path, tracker: str = MLFLOW) -> None:
@@ -109,7 +110,7 @@ class Tracked:
         home = self.values.get("home")
         here = str(directory.resolve())
         if home not in (None, here) and self._is_copy_of(Path(home)):
-            # Two runs would be one in MLflow.
+            # Otherwise MLflow would merge the two runs.
             self.values = {name: self.values[name] for name in ("own", "said") if name in self.values}
         self.moved = home not in (None, here)
         self.values["home"] = here
@@ -117,7 +118,7 @@ class Tracked:
             self.values["key"] = uuid.uuid4().hex
 
     def _is_copy_of(self, other: Path) -> bool:
-        """Whether another directory is this run too, and not this very directory under another name."""
+        """Whether another directory is this run too, and not this directory under another path."""
         with contextlib.suppress(OSError, ValueError, Damaged):
             return tracked(other, self.tracker).get("key") == self.values.get("key") and not other.samefile(
                 self.directory
@@ -126,20 +127,20 @@ class Tracked:
 
     @property
     def uri(self) -> str | None:
-        """The store that the run was last sent to; None before the first time."""
+        """The store that the run was last sent to; None before that."""
         return self.values.get("uri")
 
     def trained_into(self, address: str) -> str:
-        """The store of a command that trains this run with `tracking.uri=said`.
+        """The store of a command that trains this run with this `tracking.uri`.
 
-        The same words mean the same store, from whatever directory the command is started, and also where the run was
+        The same address means the same store, from whatever directory the command is started, and also if the run was
         moved together with its store.
         """
         own = self._own(address)
         return self._keep(address, own if is_trusted(own) else resolved(address))
 
     def sent_into(self, address: str) -> str:
-        """The store of a command that was given nothing but the run: the one it was trained into, and no other.
+        """The store for a command that was given only the run: the one it was trained into, and no other.
 
         Errors: ConfigError for one that only the run names.
         """
@@ -149,7 +150,7 @@ class Tracked:
 
     def _own(self, address: str) -> str:
         own = self.values.get("own") if self.values.get("said") == address else None
-        # What is to be imported is not for a file of the run to say.
+        # A file of the run must not decide which code is imported.
         if not isinstance(own, str) or address.startswith((RUN, CODE)):
             return resolved(address)
         return self._moved_with(own) if self.moved else own
@@ -161,7 +162,7 @@ class Tracked:
         return self.switch_to(own)
 
     def _moved_with(self, own: str) -> str:
-        """Where a store is that has left its place, if it stands to the run as before and is trusted there."""
+        """The new place of a store that was moved with the run, if it is trusted."""
         path, beside = sqlite_path(own) or folder_path(own), self.values.get("beside")
         if path is not None and not path.exists() and isinstance(beside, str):
             place = Path(os.path.normpath(self.directory.resolve() / beside))
@@ -173,7 +174,7 @@ class Tracked:
         return own
 
     def switch_to(self, uri: str) -> str:
-        """From now on the run is sent to this store; what is known of another one is kept for when it comes again."""
+        """Send the run to this store from now on; what is known of the previous one is kept for its return."""
         uri = resolved(uri)
         if uri != self.uri:
             others = dict(self.values.get("others", {}))
@@ -184,19 +185,19 @@ class Tracked:
         return uri
 
     def reset(self) -> None:
-        """Begin anew in the present store, which has lost the run."""
+        """Start over in the current store, which has lost the run."""
         for name in OF_A_STORE:
             self.values.pop(name, None)
         self.write()
 
     @property
     def behind(self) -> bool:
-        """Whether the journal has more than the store."""
+        """Whether the journal is ahead of the store."""
         return next(events(self.directory, self.values.get("offset", 0)), None) is not None
 
     @property
     def is_of_another_journal(self) -> bool:
-        """Whether the journal is not the one that was read: it lost its end with the power, and goes on otherwise."""
+        """Whether the journal was cut by a power failure after it was read, and continued differently."""
         return "offset" in self.values and self.values.get("mark") != mark(self.directory, self.values["offset"])
 
     def read_to(self, offset: int) -> None:
@@ -204,10 +205,10 @@ class Tracked:
         self.update(offset=offset, mark=mark(self.directory, offset))
 
     def update(self, **values: Any) -> None:
-        """Note something, on disk as well."""
+        """Change fields, and write them to the disk."""
         self.values |= values
         self.write()
 
     def write(self) -> None:
-        """Bring what is known to the disk."""
+        """Write the file to the disk."""
         files.write_json(self.directory / tracked_file(self.tracker), self.values)

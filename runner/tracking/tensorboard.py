@@ -1,4 +1,4 @@
-"""A run as TensorBoard reads it: scalars at their steps, hyperparameters, and the config as text."""
+"""TensorBoard event files: scalars at their steps, hyperparameters, and the config as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .derived import Derived, Format
 from .naming import names, run_name
 from .stores import Tracked, folder_path
 
-#: What the first record of every event file says.
+#: The first record of every event file.
 MARK = "brain.Event:2"
 #: The folder in a run directory.
 FOLDER = "tensorboard"
@@ -25,7 +25,7 @@ def tracker(directory: Path, config: cfg.Config, name: str, settings: cfg.Tensor
     """The tracker of a run."""
     tracked = Tracked(directory, name)
     if shared := folder_path(tracked.uri or settings.address):
-        # Runs of several folders may have one name. A file of the run, which may be somebody else's, says the key.
+        # Runs of different folders may share a name. The key comes from a file of the run, which cannot be trusted.
         name = f"{run_name(config, directory)}-{tracked.values['key'][:8]}"
         folder = files.inside(shared, name.replace("/", "_"))
     else:
@@ -56,7 +56,7 @@ def encode(event: dict[str, Any]) -> bytes:
 
 
 def _head(config: cfg.Config, began: float) -> bytes:
-    """What an event file begins with: its version, the hyperparameters, the config."""
+    """The beginning of an event file: its version, the hyperparameters, the config."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -64,7 +64,7 @@ def _head(config: cfg.Config, began: float) -> bytes:
     from tensorboard.plugins.hparams import summary_v2
     from tensorboard.plugins.text.metadata import create_summary_metadata
 
-    # Markdown shows lines that are indented as they are.
+    # Markdown shows indented lines as code.
     text = "    " + files.writable(store.to_yaml(config)).replace("\n", "\n    ")
     about = create_summary_metadata("config", "What was trained, as YAML.")
     shown = Summary.Value(tag="config", metadata=about, tensor=TensorProto(dtype=DT_STRING, string_val=[text.encode()]))
@@ -74,7 +74,7 @@ def _head(config: cfg.Config, began: float) -> bytes:
 
 
 def _hyperparameters(config: cfg.Config) -> dict[str, Any]:
-    """Every leaf of the config that TensorBoard has a type for, the others as text."""
+    """Every leaf of the config with a type that TensorBoard supports, the others as text."""
     leaves = {key.removesuffix(".kind"): value for key, value in store.leaves(config).items()} | names(config)
     return {
         key: value if isinstance(value, (bool, int, float)) else files.writable(str(value))

@@ -1,4 +1,4 @@
-"""What every tracker can do, and which one is built for which settings. Imports no MLflow and no TensorBoard."""
+"""The interface of trackers, and building one from its settings. Imports no MLflow and no TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from . import stores
 
 
 class Tracker(Protocol):
-    """One run on its way to one place.
+    """One run that is delivered to one place.
 
-    The process that sends it may be killed at any moment, and another one goes on: what was delivered is noted in a
-    file of the run directory (`stores.Tracked`). An error means that the same call comes again, later; one that is a
-    UserError, and no ServerLost, that there is no use in it.
+    The process that sends it may be killed at any moment, and another one continues: what was delivered is noted in a
+    file of the run directory (`stores.Tracked`). After an error the same call is repeated later, unless it is a
+    UserError other than ServerLost, which is final.
     """
 
     @property
     def place(self) -> str:
-        """Where the run is sent, as a person knows it."""
+        """Where the run is sent, for people."""
 
     @property
     def behind(self) -> bool:
         """Whether the journal has something that was not delivered."""
 
     def check(self) -> None:
-        """See that the place takes this run. Nothing is sent."""
+        """Check that the place accepts this run. Nothing is sent."""
 
     def replay(self) -> bool:
-        """Deliver what the journal has and the place has not. Whether the run has ended."""
+        """Deliver what the place lacks. Returns whether the run has ended."""
 
     def end(self, event: dict[str, Any]) -> None:
-        """Deliver the end of a run whose journal could not take it."""
+        """Deliver the end of a run whose journal could not record it."""
 
 
 def build(
     directory: Path, config: cfg.Config, name: str, settings: cfg.Tracker, tell: Callable[[str], None]
 ) -> Tracker:
-    """The tracker of that name of a run, whose address was agreed to; `tell` hears what cannot be sent at all."""
+    """A run's tracker of that name, whose address was agreed to; `tell` reports what can never be sent."""
     match settings:
         case cfg.Mlflow():
             from .mirror import Mirror
@@ -62,14 +62,14 @@ def build(
 
 
 def begin(directory: Path, name: str, settings: cfg.Tracker) -> None:
-    """Agree to the address that the config of the user's own command names, for a run that is to be trained."""
+    """Agree to the address in the config of the user's own command, for a run that will be trained."""
     record = stores.Tracked(directory, name)
     stores.remember(record.trained_into(settings.address))
     record.update(ended=False, refused="")
 
 
 def agree(directory: Path, name: str, settings: cfg.Tracker, trust: bool = False) -> None:
-    """Agree to the address of a run that is there, `trust` to any that it names.
+    """Agree to the address of an existing run; with `trust` to any that it names.
 
     Errors: ConfigError for an address that only the run names.
     """

@@ -1,4 +1,4 @@
-"""Addresses of MLflow's pages that show certain runs and no others."""
+"""URLs of MLflow's pages for certain runs and no others."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from ..errors import Damaged
 from ..runs import sweep
 from ..runs.journal import tracked
 
-#: Where `runner ui` serves an embedded store unless it is told another port.
+#: The address at which `runner ui` serves an embedded store by default.
 SERVED = "http://127.0.0.1:5000"
-#: Runs up to which there is an address that names each of them.
+#: Most runs that a URL names.
 MOST_COMPARED = 100
 
 
 def base(uri: str) -> str:
-    """Where a browser finds a store's pages; of an embedded one, while `runner ui` serves it."""
+    """The base URL of a store's pages; for an embedded one, while `runner ui` serves it."""
     return uri.rstrip("/") if uri.startswith("http") else SERVED
 
 
 def comparison(address: str, run_ids: list[str], experiment_ids: list[str]) -> str:
-    """The page that compares exactly these runs, with their parallel coordinates."""
+    """The page that compares exactly these runs, with parallel coordinates."""
     runs, experiments = (quote(json.dumps(ids, separators=(",", ":"))) for ids in (run_ids, experiment_ids))
     return f"{address}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
 def charts(address: str, experiment_id: str, sweep_id: str) -> str:
-    """The page with the list of a sweep's runs and their charts."""
+    """The page with a sweep's runs and their charts."""
     chosen = quote(f"tags.sweep_id = '{sweep_id}'")
     return f"{address}/#/experiments/{experiment_id}/runs?searchFilter={chosen}&compareRunsMode=CHART"
 
 
 def tracked_jobs(directory: Path) -> tuple[list[dict[str, Any]], list[Damaged]]:
-    """What MLflow has of each job of a sweep, and what is wrong with those of which that cannot be told."""
+    """What MLflow has of each job of a sweep, and the errors of jobs for which that is unknown."""
     records, damaged = [], []
     for job in sweep.jobs(directory):
         try:
@@ -47,7 +47,7 @@ def tracked_jobs(directory: Path) -> tuple[list[dict[str, Any]], list[Damaged]]:
 
 
 def of_sweep(directory: Path, address: str | None = None) -> dict[str, str]:
-    """What to call it → address, of the pages of a sweep's runs; nothing where they are not tracked.
+    """Title → URL of the pages of a sweep's runs; empty if they are not tracked.
 
     `address`: where the store is served, if that is known.
     """
@@ -57,7 +57,7 @@ def of_sweep(directory: Path, address: str | None = None) -> dict[str, str]:
     address = address or base(sent[0]["uri"])
     experiments = sorted({record["experiment_id"] for record in sent})
     ids = [record["run_id"] for record in sent]
-    # A longer address is of no use to anybody, nor is MLflow's page of so many columns.
+    # A longer URL is useless, and so is MLflow's page with as many columns.
     links = {"Compare": comparison(address, ids, experiments)} if len(ids) <= MOST_COMPARED else {}
     with contextlib.suppress(Damaged):
         if len(experiments) > 1:
