@@ -1,4 +1,4 @@
-"""Gives the layers of a network their faster classes, and says where maps change to the batch-last layout."""
+"""Swapping the layers of a network for faster ones, and choosing where maps change to the batch-last layout."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from .layers import ELEMENTWISE, FASTER, PLAIN, Accelerated, fits
 
 log = logging.getLogger("runner")
 
-#: Layers that are tried as the last one with the batch last, from the end of the network.
+#: Layers that are tried as the last batch-last one, from the end of the network.
 CANDIDATES = 3
-#: Images that are compared: with two, the normalisation of a map of one pixel makes much of the smallest difference.
+#: Images of a comparison: with only two, normalisation of a 1×1 map would amplify the smallest difference.
 IMAGES = 16
-#: Logits that differ by less than this part of their norm are the same: rounding makes 1e-5 of it, a wrong layout all.
+#: Largest difference of equal logits relative to their norm: rounding causes 1e-5, a wrong layout about 1.
 TOLERANCE = 1e-3
-#: Without these two trainings of the same batch are the same.
+#: Layers whose randomness would make two training passes of the same batch differ.
 _RANDOM = (nn.Dropout, nn.Dropout2D, nn.AlphaDropout, DropConnect)
 _CHANGING = (nn.Conv2D, QuantizedConv2D, nn.AdaptiveAvgPool2D, nn.MaxPool2D)
 
-#: Name of an accelerated layer → whether it enters the batch-last layout and whether it leaves it.
+#: Name of an accelerated layer → whether its input and its output are changed to and from the batch-last layout.
 Layout = dict[str, tuple[bool, bool]]
 _LAYOUT = "_batch_last_layout"
 
 
 def accelerate(network: nn.Layer, input_shape: tuple[int, int, int]) -> None:
-    """Turn the layers of a network into faster ones, in place; once more after its layers were replaced.
+    """Swap the layers of a network for faster ones, in place; to be called again after its layers were replaced.
 
-    Parameters, buffers and their names stay. input_shape: [C, H, W] of the images. Between layers a network may
-    compute what it likes, value by value: `x + y`, `F.relu(x)`. What depends on the layout, such as joining channels,
-    would go wrong; so the logits are compared with Paddle's for random images, and where they differ each layer changes
-    the layout for itself.
+    Parameters, buffers and their names are unchanged. input_shape: [C, H, W] of the images. Between layers a network
+    may compute anything element-wise: `x + y`, `F.relu(x)`. Operations that depend on the layout, such as concatenating
+    channels, would be wrong; so the logits are compared with Paddle's for random images, and if they differ, each layer
+    changes the layout for itself.
     """
     if native.unavailable():
         fallback.accelerate(network)
@@ -50,10 +50,10 @@ def accelerate(network: nn.Layer, input_shape: tuple[int, int, int]) -> None:
         if kind and fits(layer):
             layer.__class__ = kind
     if not any(_is_trained_by_kernels(layer) for layer in network.sublayers(include_self=True)):
-        # Weights of another type: there is nothing to gain, and images in float32 are not what the network takes.
+        # Layers of another dtype would gain nothing, and the network does not take float32 images.
         _apply(network, {})
         return
-    # Quantization replaces layers, but not where they stand.
+    # Quantization replaces layers but keeps their order.
     layout = getattr(network, _LAYOUT, None)
     if layout is None:
         layout = _find_layout(network, input_shape)
@@ -77,13 +77,14 @@ def _find_layout(network: nn.Layer, input_shape: tuple[int, int, int]) -> Layout
         paddle.no_grad(),
         warnings.catch_warnings(),
     ):
-        # Paddle 3.3.1 has something to say about running averages at every training pass.
+        # Paddle 3.3.1 warns about running averages in every training pass.
         warnings.simplefilter("ignore")
         expected, called = _traced(network, images)
         entries = [layer for layer, x in called if x is images] or [layer for layer, _ in called[:1]]
         order = list(dict.fromkeys(layer for layer, _ in reversed(called)))
         for number in range(min(CANDIDATES, len(order))):
-            # Convolutions and pooling behind the last one change the layout for themselves, the rest is Paddle's.
+            # Convolutions and pooling after the last batch-last layer change the layout for themselves; all others are
+            # Paddle's.
             layout = {names[id(layer)]: (True, True) for layer in order[:number] if isinstance(layer, _CHANGING)}
             last, *rest = order[number:]
             layout |= {names[id(layer)]: (layer in entries, False) for layer in rest}
@@ -93,12 +94,12 @@ def _find_layout(network: nn.Layer, input_shape: tuple[int, int, int]) -> Layout
             _apply(network, layout)
             if _agrees(network, images, expected):
                 return layout
-    # Changing the layout costs more than other layers gain.
+    # For other layers changing the layout costs more than they gain.
     return {names[id(layer)]: (True, True) for layer in order if isinstance(layer, (nn.Conv2D, QuantizedConv2D))}
 
 
 def _apply(network: nn.Layer, layout: Layout) -> None:
-    """Tell every layer its layouts; one that has none becomes Paddle's again."""
+    """Tell every layer its layouts; one without becomes Paddle's again."""
     for name, layer in network.named_sublayers(include_self=True):
         if not isinstance(layer, Accelerated):
             continue
@@ -109,7 +110,7 @@ def _apply(network: nn.Layer, layout: Layout) -> None:
 
 
 def _traced(network: nn.Layer, images: Tensor) -> tuple[list[Tensor], list[tuple[Accelerated, Tensor]]]:
-    """What Paddle computes for the images, and each accelerated layer with its input in the order of the calls."""
+    """Paddle's logits for the images, and each accelerated layer with its input, in the order of the calls."""
     called: list[tuple[Accelerated, Tensor]] = []
     hooks = [
         layer.register_forward_pre_hook(lambda layer, inputs: called.append((layer, inputs[0] if inputs else None)))
@@ -125,9 +126,9 @@ def _traced(network: nn.Layer, images: Tensor) -> tuple[list[Tensor], list[tuple
 
 
 def _logits(network: nn.Layer, images: Tensor) -> list[Tensor]:
-    """Of both modes: a network may do other things while training."""
+    """Logits in both modes: a network may compute something else in training."""
     logits = []
-    # A training pass moves the running averages.
+    # A training pass updates the running averages.
     with preserved(network):
         for training in (False, True):
             network.train() if training else network.eval()
@@ -141,7 +142,7 @@ def _agrees(network: nn.Layer, images: Tensor, expected: list[Tensor]) -> bool:
     try:
         logits = _logits(network, images)
     except Exception as error:
-        # A wrong layout fails wherever two shapes meet.
+        # A wrong layout raises an error wherever shapes do not match.
         log.debug("this layout does not fit: %s", error)
         return False
     return all(
@@ -154,7 +155,7 @@ def _agrees(network: nn.Layer, images: Tensor, expected: list[Tensor]) -> bool:
 
 @contextlib.contextmanager
 def _nonzero_parameters(network: nn.Layer) -> Iterator[None]:
-    """Within the context no scale, shift or weight is zero: a branch that begins with none would hide its layout."""
+    """Within the context no parameter is zero: a branch initialised with zeros would hide a wrong layout."""
     generator = np.random.default_rng(1)
     kept = [
         (parameter, parameter.clone())

@@ -1,4 +1,4 @@
-"""What lets functions that Paddle does not know take part in its gradients."""
+"""Custom functions as part of Paddle's automatic differentiation."""
 
 from __future__ import annotations
 
@@ -13,39 +13,37 @@ _CPU = paddle.CPUPlace()
 
 
 def empty(shape: Any, dtype: Any = paddle.float32) -> Tensor:
-    """A tensor whose values are not set."""
-    # `paddle.empty` looks at its arguments for four times as long as the allocation takes.
+    """A tensor with uninitialised values."""
+    # `paddle.empty` spends four times as long checking its arguments as allocating.
     return _C_ops.empty(shape, dtype, _CPU)
 
 
 def dense(tensor: Tensor) -> Tensor:
-    """The tensor without gaps: a gradient may arrive as a view with strides."""
+    """The tensor as contiguous memory: a gradient may arrive as a strided view."""
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
 def address(tensor: Tensor | None) -> int | None:
-    """Where its values are; None without a tensor."""
+    """The address of its values; None without a tensor."""
     return None if tensor is None else tensor.data_ptr()
 
 
 class Function(PyLayer):
-    """A `PyLayer` of tensors, any of which may want a gradient, and of constants.
+    """A `PyLayer` of tensors, any of which may require a gradient, and of constants.
 
     Subclasses have `compute(ctx, *arguments)`, the forward pass, and `gradients(ctx, dy)`, one for each tensor;
-    `ctx.wants` says which of them want one.
-
-    Two things about a PyLayer of Paddle 3.3.1: for tensors that are arguments by themselves a backward pass has to
-    return None where `paddle.grad` was not asked for them, which it cannot know; so those that want a gradient are one
-    list, of which Paddle takes what it needs. And `retain_graph` does not keep it: a second backward pass would end the
-    process, so the first one is refused.
+    `ctx.wants` says which of them require one. Two workarounds for PyLayer in Paddle 3.3.1: a backward pass has to
+    return None for tensor arguments that `paddle.grad` was not asked about, which it cannot know; so all tensors that
+    require a gradient are passed as one list, from which Paddle takes what it needs. And `retain_graph` does not keep a
+    PyLayer: a second backward pass would crash the process, so already the first one is refused.
     """
 
-    #: How many of the arguments, from the first one on, are tensors that may want a gradient; None where there is none.
+    #: How many of the leading arguments are tensors that may require a gradient; None if none is.
     tensors = 1
 
     @classmethod
     def apply(cls, *arguments: Any) -> Tensor:
-        """What `compute` returns, with a gradient where a tensor wants one."""
+        """The result of `compute`, with a gradient if a tensor requires one."""
         wants = [tensor is not None and not tensor.stop_gradient for tensor in arguments[: cls.tensors]]
         wanting = [tensor for tensor, wanted in zip(arguments[: cls.tensors], wants, strict=True) if wanted]
         return super().apply(wanting, _Call(cls, arguments, wants))
@@ -63,28 +61,28 @@ class Function(PyLayer):
 
     @staticmethod
     def compute(ctx: Any, *arguments: Any) -> Tensor:
-        """The result for the arguments; what `gradients` needs is kept in `ctx`."""
+        """The forward pass; what `gradients` needs is stored in `ctx`."""
         raise NotImplementedError
 
     @staticmethod
     def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """One for each of the tensors; only those that `ctx.wants` has are read."""
+        """A gradient for each of the tensors; only those that `ctx.wants` names are used."""
         raise NotImplementedError
 
 
 class _Call:
-    """What a function is called with, in a form in which Paddle does not look for tensors."""
+    """The arguments of a call in a wrapper that Paddle does not search for tensors."""
 
     def __init__(self, function: type[Function], arguments: tuple[Any, ...], wants: list[bool]) -> None:
         self.function, self.arguments, self.wants = function, arguments, wants
 
 
 def _refuse_more_passes() -> None:
-    """Errors: RuntimeError where the graph is to stay for another backward pass, or gradients are to have their own."""
+    """Errors: RuntimeError for `retain_graph` in a backward pass, and for second derivatives."""
     remedy = "train.accelerate=off, or the context runner.kernels.layers.stock(), computes with Paddle's layers"
     if paddle.is_grad_enabled():
         raise RuntimeError(f"create_graph=True: accelerated layers have no second derivative; {remedy}")
-    # Behind this function, `Function.backward` and what Paddle's `PyLayer` calls it by.
+    # The frames above this one are `Function.backward` and Paddle's caller of it.
     caller = sys._getframe(3)
     if caller.f_code.co_name == "backward" and caller.f_locals.get("retain_graph"):
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""Which convolutions are computed by Paddle after all: measured once per shape and machine, and kept."""
+"""Choosing for each convolution between these kernels and Paddle: measured once per shape and machine, and cached."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ from .native import Geometry
 from .switch import Switch
 
 log = logging.getLogger("runner")
-#: Seconds to wait for another process that measures: none any more once that was in vain.
+#: Seconds to wait for another process that measures; zero after one wait was in vain.
 _patience = [60.0]
-#: Of the file of measurements; one with more is not from here, and begun again.
+#: Most bytes of the file of measurements; a larger one is invalid, and started anew.
 MOST_BYTES = 1 << 22
-#: Paddle goes from image to image, so a few say enough.
+#: Paddle processes image after image, so few images are representative.
 MOST_IMAGES = 32
-#: Where one is so many times as fast as the other, measuring once is enough.
+#: If one is faster by this factor, a single measurement is enough.
 CLEAR = 2.0
-#: By how much Paddle has to be faster: what is measured varies by some per cent.
+#: How much faster Paddle has to be: measurements vary by some per cent.
 MARGIN = 1.1
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Forward pass and gradients of one convolution."""
+    """Times of a convolution's forward pass and gradients."""
 
     geometry: Geometry
     enters: bool
-    """Whether its input has the batch first, as Paddle's own has."""
+    """Whether its input is batch-first, as Paddle's own is."""
     leaves: bool
-    """Whether its output has."""
+    """Whether its output is."""
     paddle_ms: float
     kernels_ms: float
 
     @property
     def paddle_is_faster(self) -> bool:
-        """Whether Paddle was faster, and not by chance."""
+        """Whether Paddle was faster by more than measurement noise."""
         return MARGIN * self.paddle_ms < self.kernels_ms
 
 
-#: On, the kernels compute every shape: for what is computed once, measuring takes longer.
+#: If on, the kernels compute every shape: for a single computation, measuring would take longer.
 autotuning_off = Switch()
 
 
@@ -69,21 +69,21 @@ def paddle_is_faster(geometry: Geometry, enters: bool, leaves: bool) -> bool:
 
 @functools.cache
 def _with_few_images(geometry: Geometry) -> Geometry:
-    """The shape that stands for one with any number of images above it."""
+    """The shape that represents all larger batches."""
     return replace(geometry, batch=min(MOST_IMAGES, 1 << (geometry.batch.bit_length() - 1)))
 
 
 @functools.cache
 def _measured(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
-    """What the file says, or what is measured and written there now.
+    """The measurement in the file, or a new one that is added to it.
 
-    Processes wait for each other: were two to measure the same shape, one might choose otherwise than the other, and a
-    resumed run would not be the same bit for bit.
+    Processes wait for each other: if two measured the same shape, they might choose differently, and a resumed run
+    would not be the same bit for bit.
     """
     shape = (geometry, enters, leaves)
     if measured := _known().get(shape):
         return measured
-    # A folder that cannot be written, or that somebody else has locked, costs the measurement once a process.
+    # If the folder cannot be written, or the file stays locked, each process measures for itself.
     with contextlib.suppress(OSError, ForeignPath), locked(_file(), _patience[0], _tell) as descriptor:
         if descriptor is None:
             _patience[0] = 0.0
@@ -101,7 +101,7 @@ def _tell() -> None:
 
 
 def _append(descriptor: int, measured: Measured) -> None:
-    """Add a line to an open file, behind whatever is there. Errors: OSError."""
+    """Append a line to an open file. Errors: OSError."""
     if (size := os.fstat(descriptor).st_size) > MOST_BYTES:
         os.ftruncate(descriptor, size := 0)
     torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
@@ -110,7 +110,7 @@ def _append(descriptor: int, measured: Measured) -> None:
 
 
 def all_measured() -> list[Measured]:
-    """Everything that was measured on this machine with as many threads as this process has."""
+    """All measurements on this machine with this process's number of threads."""
     return list(_known().values())
 
 
@@ -119,7 +119,7 @@ def _file() -> Path:
 
 
 def _known() -> dict[tuple[Geometry, bool, bool], Measured]:
-    """What the file says now."""
+    """The current contents of the file."""
     with contextlib.suppress(OSError):
         file = _file()
         if file.is_file():
@@ -129,21 +129,21 @@ def _known() -> dict[tuple[Geometry, bool, bool], Measured]:
 
 @functools.lru_cache(maxsize=1)
 def _read(file: Path, _size: int) -> dict[tuple[Geometry, bool, bool], Measured]:
-    """What a file of that size says. Errors: OSError."""
+    """The contents of a file, cached by its size. Errors: OSError."""
     measurements: dict[tuple[Geometry, bool, bool], Measured] = {}
     with file.open(encoding="utf-8", errors="replace") as stream:
         for line in stream.read(MOST_BYTES).splitlines():
-            # Two processes may have measured the same, and a full disk may have cut a line.
+            # Two processes may have measured the same shape, and a full disk may have cut a line.
             if measured := _parsed(line):
                 measurements.setdefault((measured.geometry, measured.enters, measured.leaves), measured)
     return measurements
 
 
 def _parsed(line: str) -> Measured | None:
-    """What a line says that is as it was written."""
+    """The measurement in a line; None if it is not valid."""
     digest, _, text = line.partition(" ")
     if text_digest(text) == digest:
-        # It may have been written by another version.
+        # Another version may have written it.
         with contextlib.suppress(ValueError, TypeError, KeyError):
             content = json.loads(text)
             shape = {key: _frozen(value) for key, value in content.pop("geometry").items()}
@@ -156,7 +156,7 @@ def _frozen(value: Any) -> Any:
 
 
 def measure(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
-    """Time both ways on random numbers that come from outside of Paddle's generator."""
+    """Time both on random numbers, without using Paddle's generator."""
     g = geometry
     x = _numbers(g.batch, g.channels, g.height, g.width)
     weight = _numbers(g.filters, g.channels // g.groups, *g.kernel)
@@ -176,7 +176,7 @@ def measure(geometry: Geometry, enters: bool, leaves: bool) -> Measured:
     with paddle.enable_grad():
         _seconds(by_kernels)
         ours, theirs = _seconds(by_kernels), _seconds(by_paddle)
-        # A moment that another program took decides nothing.
+        # The fastest of several, so that a moment of load from another program does not decide.
         if ours > theirs or theirs < CLEAR * ours:
             for _ in range(5):
                 ours, theirs = min(ours, _seconds(by_kernels)), min(theirs, _seconds(by_paddle))

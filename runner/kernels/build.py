@@ -1,4 +1,4 @@
-"""Compiles the kernels once per user, source and processor; a machine without a compiler does without."""
+"""Compiling the kernels once per user, source and processor; without a compiler there are none."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ log = logging.getLogger("runner")
 SOURCES = Path(__file__).parent / "src"
 FLAGS = [
     "-O3", "-march=native", "-std=c++17", "-fPIC", "-fopenmp", "-fvisibility=hidden",
-    # Neither changes a result: they let the compiler turn comparisons into blends.
+    # Neither changes a result: they allow the compiler to turn comparisons into blends.
     "-fno-math-errno", "-fno-trapping-math",
 ]  # fmt: skip
-#: Sources whose products are rounded before something is added, as NumPy and Paddle round them: the same bits.
+#: Sources compiled without fused multiply-add, so that products are rounded as in NumPy and Paddle: the same bits.
 ROUNDED = {"images.cc", "changes.cc"}
 
 
@@ -36,9 +36,10 @@ class Unavailable(Exception):
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled kernels. The first process compiles (2 s); others wait for it, later ones load in a millisecond.
+    """The compiled kernels.
 
-    Errors: Unavailable without Linux, a compiler, Paddle's libraries or any folder that can be written.
+    The first process compiles (2 s); others wait for it, later ones load in a millisecond. Errors: Unavailable without
+    Linux, a compiler, Paddle's libraries or any folder that can be written.
     """
     try:
         return compiled.load(f"kernels-{key()}.so", _compile, lambda path: ctypes.CDLL(str(path)))
@@ -48,7 +49,7 @@ def library() -> ctypes.CDLL:
 
 @functools.cache
 def _paddle_libraries() -> Path:
-    """The folder of the matrix products and the threads that Paddle brings along."""
+    """The folder of Paddle's bundled libraries for matrix products and threads."""
     import paddle
 
     folder = Path(paddle.__file__).parent / "libs"
@@ -58,13 +59,13 @@ def _paddle_libraries() -> Path:
 
 
 def sgemm() -> ctypes.c_void_p:
-    """Address of the matrix product of Paddle's library."""
+    """Address of the matrix product in Paddle's library."""
     return ctypes.cast(ctypes.CDLL(str(_paddle_libraries() / "libmklml_intel.so")).cblas_sgemm, ctypes.c_void_p)
 
 
 @functools.cache
 def key() -> str:
-    """Of everything that the library, or what was measured with it, depends on."""
+    """A digest of everything that the library, or measurements of it, depend on."""
     import paddle
 
     libraries = str(_paddle_libraries())
@@ -77,7 +78,7 @@ def key() -> str:
 
 
 def _processor() -> str:
-    """What a home folder that several machines share must be told apart by: the instructions of this one."""
+    """This processor's instruction set, which may differ between machines that share a home folder."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("flags", "Features")):
@@ -86,7 +87,7 @@ def _processor() -> str:
 
 
 def _compile(path: Path) -> None:
-    """Objects side by side, then one library against the very threads that Paddle's own library runs."""
+    """Compile objects in parallel, then link them against the very threading library that Paddle uses."""
     compiler, libraries = processes.compiler(), _paddle_libraries()
     if not compiler:
         raise Unavailable("there is no C++ compiler (Debian: apt-get install g++)")

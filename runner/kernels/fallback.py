@@ -1,4 +1,4 @@
-"""Depthwise convolution of small maps on a CPU as one batched matrix product."""
+"""Depthwise convolution of small maps on a CPU as one batched matrix product, for machines without the kernels."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D
 
 from .native import Size2, output_size
 
-#: Above so many elements the matrices of a layer cost more memory than they save time.
+#: Most elements of a layer's matrices: larger ones cost more memory than they save time.
 MAX_ELEMENTS = 1 << 24
-#: Below so many images Paddle's own kernel is as fast.
+#: Fewest images: below, Paddle's own kernel is as fast.
 MIN_BATCH = 4
 
 
 class DepthwiseConv2D(nn.Conv2D):
-    """A depthwise `nn.Conv2D` that multiplies each channel's map with the matrix of its kernel.
+    """A depthwise `nn.Conv2D` that multiplies each channel's map by a matrix made from its kernel.
 
-    The convolution of one channel is linear: output [H'·W'] = map [H·W] · M with M = Σ over the kernel's places of
-    weight · (constant 0/1 matrix). Paddle 3.3.1 spends time by images × channels in its own CPU kernel, whatever the
-    size of the map; this takes a fifth of it. Results equal Paddle's up to float32 rounding. Large maps, tiny batches
-    and traced graphs use Paddle's kernel. It is never constructed: `accelerate` turns layers into it.
+    The convolution of one channel is linear: output [H'·W'] = map [H·W] · M with M = Σ over the kernel's positions of
+    weight · (constant 0/1 matrix). Paddle 3.3.1's own CPU kernel takes time in proportion to images × channels,
+    whatever the size of the map; this takes a fifth of it. Results equal Paddle's up to float32 rounding. Large maps,
+    tiny batches and traced graphs use Paddle's kernel. It is never constructed: `accelerate` changes the class of
+    existing layers.
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -33,7 +34,7 @@ class DepthwiseConv2D(nn.Conv2D):
 
 
 class QuantizedDepthwiseConv2D(QuantizedConv2D):
-    """`DepthwiseConv2D` with the fake quantization of Paddle's layer, which it takes the place of."""
+    """`DepthwiseConv2D` with fake quantization, replacing Paddle's layer."""
 
     def forward(self, features: Tensor) -> Tensor:
         if not _pays(self, features):
@@ -44,7 +45,7 @@ class QuantizedDepthwiseConv2D(QuantizedConv2D):
 
 
 def _pays(layer: nn.Layer, features: Tensor) -> bool:
-    """Whether the matrices of these features [B, C, H, W], float32, are small enough and the batch is large enough."""
+    """Whether the matrices for these features [B, C, H, W], float32, are small enough and the batch is large enough."""
     batch, channels, height, width = features.shape
     if not paddle.in_dynamic_mode() or batch < MIN_BATCH or {features.dtype, layer.weight.dtype} != {paddle.float32}:
         return False
@@ -76,9 +77,9 @@ FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
 
 
 def accelerate(network: nn.Layer) -> int:
-    """Turn the depthwise convolutions of a network, quantized or not, into faster ones, in place; returns how many.
+    """Swap the depthwise convolutions of a network, quantized or not, for faster ones, in place; returns how many.
 
-    Parameters and their names stay as they are.
+    Parameters and their names are unchanged.
     """
     fitting = [layer for layer in network.sublayers(include_self=True) if _fits(layer)]
     for layer in fitting:
@@ -104,7 +105,7 @@ def _pair(padding: int | list[int] | tuple[int, ...]) -> tuple[int, ...]:
 
 @functools.cache
 def _placements(kernel: Size2, stride: Size2, padding: Size2, dilation: Size2, height: int, width: int) -> Tensor:
-    """float32 [k·k, H·W·H'·W']: for each place of the kernel, which input pixel it gives which output pixel."""
+    """float32 [k·k, H·W·H'·W']: for each kernel position, which input pixel contributes to which output pixel."""
     rows, columns = output_size(kernel, stride, padding, dilation, height, width)
     placed = np.zeros((*kernel, height, width, rows, columns), dtype=np.float32)
     for place in np.ndindex(*kernel):

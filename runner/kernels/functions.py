@@ -1,4 +1,4 @@
-"""The kernels with their gradients, as functions of tensors in the batch-last layout [C, H, W, N], float32."""
+"""The kernels with their gradients, as functions of batch-last tensors [C, H, W, N], float32."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Convolution(Function):
         kernels = native.kernels()
         run = kernels.depthwise_forward if geometry.is_depthwise else kernels.convolution_forward
         run(shape, x.data_ptr(), weight.data_ptr(), address(bias), y.data_ptr())
-        # The gradient of the input alone needs no input.
+        # The gradient with respect to the input does not need the input.
         _, *of_weight = ctx.wants
         ctx.save_for_backward(weight, *([x] if any(of_weight) else []))
         ctx.geometry, ctx.plan = geometry, shape
@@ -55,8 +55,8 @@ class Convolution(Function):
 class BatchNorm(Function):
     """Batch normalisation and activation of maps [C, …]; running averages [C] are updated in place.
 
-    As with Paddle, one value a channel is not normalised while training, and leaves the running averages as they are;
-    and γ and β have gradients only where both want one.
+    As in Paddle, a channel with a single value is not normalised in training, and does not update the running averages;
+    and γ and β get gradients only if both require one.
     """
 
     tensors = 3
@@ -140,7 +140,7 @@ def _transposed(x: Tensor, rows: int, columns: int, shape: list[int]) -> Tensor:
 
 
 class MeanPool(Function):
-    """The mean of every map: [C, H, W, N] to [C, 1, 1, N]."""
+    """Global average pooling: [C, H, W, N] to [C, 1, 1, N]."""
 
     @staticmethod
     def compute(ctx: Any, x: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class Gate(Function):
 
 
 class MaxPool(Function):
-    """The maximum of every window: [C, H, W, N] to [C, H', W', N]."""
+    """Max pooling: [C, H, W, N] to [C, H', W', N]."""
 
     @staticmethod
     def compute(ctx: Any, x: Tensor, geometry: Geometry) -> Tensor:
@@ -208,7 +208,7 @@ class MaxPool(Function):
 
 
 class Clip(Function):
-    """Values clipped to ±|α| of any shape; α [1] gets the signed sum of the gradients that were clipped off."""
+    """Clip values of any shape to ±|α|; α [1] gets the signed sum of the gradients of clipped values."""
 
     tensors = 2
 
@@ -231,9 +231,9 @@ class Clip(Function):
 
 
 class FakeQuantize(Function):
-    """Values of any shape on the integer grid of a range; its tensors [1] follow the values while training.
+    """Fake quantization of values of any shape; the range's tensors [1] follow the values in training.
 
-    The gradient goes straight through (Bengio et al., 2013).
+    The gradient is straight-through (Bengio et al., 2013).
     """
 
     @staticmethod
@@ -253,9 +253,9 @@ class FakeQuantize(Function):
 
 
 def hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
-    """`sums.correct` in one pass, without a gradient. logits: float32 [N, K]; labels: int64 [N]; float32 [2].
+    """`sums.correct` in one pass, without a gradient.
 
-    Errors: ValueError for a label that is none of the K classes.
+    logits: float32 [N, K]; labels: int64 [N]; float32 [2]. Errors: ValueError for a label outside of the K classes.
     """
     counts, (rows, classes) = empty([2]), logits.shape
     if labels.dtype != paddle.int64 or labels.shape != [rows]:

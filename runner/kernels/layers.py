@@ -1,7 +1,7 @@
-"""Layers of Paddle and of this package that compute with the kernels.
+"""Layers of Paddle and of this package that are computed by the kernels.
 
-They are never constructed: `accelerate` gives a layer the class that `FASTER` has for its own, so parameters, buffers
-and names stay. A traced graph (export, pruning) and `stock()` get the original's forward pass.
+They are never constructed: `accelerate` gives a layer the class that `FASTER` lists for its own, so parameters, buffers
+and names are unchanged. Traced graphs (export, pruning) and `stock()` use the original's forward pass.
 """
 
 from __future__ import annotations
@@ -24,31 +24,32 @@ from . import autotune, functions
 from .native import ACTIVATIONS, MOST_PLANS, NOWHERE, Geometry
 from .switch import Switch
 
-#: A padding that follows from the size of the map.
+#: Padding modes that depend on the size of the map.
 SAME = "SAME"
-#: On, every layer computes as Paddle does.
+#: If on, every layer computes as Paddle does.
 stock = Switch()
-#: On, activations are neither clipped nor rounded: a rounding more or less would change the rest.
+#: If on, activations are neither clipped nor rounded: a different rounding of one value would change everything after
+#: it.
 unquantized = Switch()
 
 
 def batch_last() -> bool:
-    """Whether accelerated layers pass on maps with the batch last now, and not as Paddle's do."""
+    """Whether accelerated layers currently pass on batch-last maps."""
     return not stock.on and paddle.in_dynamic_mode()
 
 
 def applies(*tensors: Tensor | None) -> bool:
-    """Whether the kernels can compute with an input and the parameters and buffers of a layer: all are float32."""
+    """Whether the kernels support an input and a layer's parameters and buffers: all must be float32."""
     return batch_last() and all(tensor is None or tensor.dtype == paddle.float32 for tensor in tensors)
 
 
 class Accelerated(nn.Layer):
-    """What accelerated layers know of the layout: the maps between them have the batch last, [C, H, W, N]."""
+    """The layout of an accelerated layer: between such layers maps are batch-last, [C, H, W, N]."""
 
     enters = False
-    """Whether the input comes from outside, as [N, C, H, W]."""
+    """Whether the input is batch-first, [N, C, H, W]."""
     leaves = False
-    """Whether the output goes outside."""
+    """Whether the output is batch-first."""
 
     def _enter(self, x: Tensor) -> Tensor:
         return functions.ToBatchLast.apply(x) if self.enters else x
@@ -57,7 +58,7 @@ class Accelerated(nn.Layer):
         return functions.ToBatchFirst.apply(x) if self.leaves else x
 
     def _by(self, plain: type[nn.Layer], x: Tensor) -> Tensor:
-        """What the layer of Paddle that this one was makes of x, of any dtype, in the layouts of this one."""
+        """The output of Paddle's original layer `plain` for x, of any dtype, in the layouts of this one."""
         if not batch_last():
             return plain.forward(self, x)
         y = plain.forward(self, x if self.enters else x.transpose([3, 0, 1, 2]))
@@ -66,7 +67,7 @@ class Accelerated(nn.Layer):
 
 class _Convolution(Accelerated):
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x [C, H, W, N]; as it came, [N, C, H, W], where the layer enters."""
+        """x is [C, H, W, N], or [N, C, H, W] if the layer enters."""
         geometry = self._geometry(x)
         if autotune.paddle_is_faster(geometry, self.enters, self.leaves):
             x = x if self.enters else functions.ToBatchFirst.apply(x)
@@ -93,24 +94,24 @@ class _Convolution(Accelerated):
 
 
 def _same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and behind a side with which ⌈side / stride⌉ are left, as `SAME` of Paddle and TensorFlow."""
+    """Padding before and after a side so that ⌈side / stride⌉ remain, as in `SAME` of Paddle and TensorFlow."""
     padding = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
     return padding // 2, padding - padding // 2
 
 
-#: One object per shape: what it derives is derived once.
+#: One object per shape, so that derived values are computed once.
 _geometry = functools.lru_cache(maxsize=MOST_PLANS)(Geometry)
 
 
 class Conv2D(_Convolution, nn.Conv2D):
-    """`nn.Conv2D` by matrix products, or by a loop over runs of the batch where it is depthwise."""
+    """`nn.Conv2D` by matrix products, or by a loop over runs of the batch if it is depthwise."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self._convolve(x, self.weight) if applies(x, self.weight, self.bias) else self._by(nn.Conv2D, x)
 
 
 class FakeQuantizedConv2D(_Convolution, QuantizedConv2D):
-    """`Conv2D` behind the fake quantization of Paddle's layer."""
+    """`Conv2D` with fake quantization, replacing Paddle's layer."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not applies(x, self.weight, self.bias):
@@ -140,7 +141,7 @@ class FusedNorm(Accelerated, ActivatedNorm):
 
 
 def _normalizes(layer: nn.BatchNorm2D, x: Tensor) -> bool:
-    """Whether the kernels have what a normalisation is set to, which may have changed since it was accelerated."""
+    """Whether the kernels support the settings of a normalisation, which may have changed since it was accelerated."""
     is_usual = layer._use_global_stats is None
     return is_usual and applies(x, layer.weight, layer.bias, layer._mean, layer._variance)
 
@@ -226,13 +227,13 @@ class FakeQuantize(FakeQuantMovingAverageAbsMax):
 
 
 class KeptRounding(Rounding):
-    """`Rounding`, which does as it was told in every layout."""
+    """`Rounding`, independent of the layout, and off while `unquantized` is on."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x if unquantized.on else super().forward(x)
 
 
-#: Layers that pass maps on to each other.
+#: Paddle's layer → its faster class; these pass batch-last maps on to each other.
 FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     nn.Conv2D: Conv2D,
     QuantizedConv2D: FakeQuantizedConv2D,
@@ -244,7 +245,7 @@ FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     DropConnect: BatchLastDropConnect,
 }
 PLAIN = {faster: plain for plain, faster in FASTER.items()}
-#: Layers that work value by value, in any layout.
+#: Element-wise layers, which work in any layout.
 ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {
     Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize, Rounding: KeptRounding,
 }  # fmt: skip
@@ -257,7 +258,7 @@ for _kind in (*FASTER.values(), *ELEMENTWISE.values()):
 
 
 def fits(layer: nn.Layer) -> bool:
-    """Whether the kernels have what a layer is set to, and its parameters are float32."""
+    """Whether the kernels support a layer's settings, and its parameters are float32."""
     if any(parameter.dtype != paddle.float32 for parameter in layer.parameters(include_sublayers=False)):
         return False
     match layer:

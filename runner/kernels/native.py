@@ -1,4 +1,4 @@
-"""The compiled kernels as Python functions of addresses. Which tensor has which shape is in `src`."""
+"""The compiled kernels as Python functions of addresses. The shapes of tensors are documented in `src`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from . import build
 
-#: Activations that a normalisation can apply, in the order of `Activation` in src/activation.h.
+#: Activations that normalisation can apply, in the order of `Activation` in src/activation.h.
 ACTIVATIONS = ("none", "relu", "hardswish", "relu6")
-#: In place of the place of a maximum, of which each has a byte, where there is none; as in src/maps.cc.
+#: Instead of the position of a maximum, stored in a byte, if there is none; as in src/maps.cc.
 NOWHERE = 255
-#: What a function that can fail returns, in the order of `Outcome` in src/boundary.h.
+#: Results of functions that can fail, in the order of `Outcome` in src/boundary.h.
 OUTCOMES = ("done", "no memory", "failed")
-#: Shapes of which the kernels keep what they derive; the largest networks have some hundred, for each size of a batch.
+#: Shapes whose derived values are cached; the largest networks have some hundred, for each batch size.
 MOST_PLANS = 1024
 
 Size2 = tuple[int, ...]
@@ -60,7 +60,7 @@ SIGNATURES = {
     "change": [*[_INDEX] * 7, *[_POINTER] * 4, _INDEX, _POINTER, _POINTER, _INDEX, *[_POINTER] * 6],
 }
 _RESULTS = {"threads": _INT, "failure": ctypes.c_char_p, "meet": _INT, "hits": _INDEX, "clip_gradient": _FLOAT}
-#: Functions that return an outcome: those that take memory.
+#: Functions that return an outcome: those that allocate memory.
 _FALLIBLE = (
     "new_plan", "convolution_forward", "convolution_input_gradient", "convolution_weight_gradient",
     "depthwise_weight_gradient", "average", "adamw", "resample", "change",
@@ -70,9 +70,10 @@ _RESULTS |= dict.fromkeys(_FALLIBLE, _INT)
 
 @functools.cache
 def kernels() -> ctypes.CDLL:
-    """The library with its types declared. Errors: Unavailable.
+    """The library with its types declared.
 
-    Functions that take memory raise MemoryError where there is none, RuntimeError for sizes that they have no room for.
+    Errors: Unavailable. Functions that allocate raise MemoryError if they cannot, and RuntimeError for sizes beyond
+    their limits.
     """
     library = build.library()
     for name, arguments in SIGNATURES.items():
@@ -108,7 +109,7 @@ def unavailable() -> str:
 def output_size(
     kernel: Size2, stride: Size2, padding: Size2, dilation: Size2, height: int, width: int
 ) -> tuple[int, int]:
-    """Rows and columns that a convolution or pooling makes of a map."""
+    """Height and width of the result of a convolution or pooling."""
     rows, columns = (
         (side + 2 * pad - spread * (size - 1) - 1) // step + 1
         for side, size, step, pad, spread in zip((height, width), kernel, stride, padding, dilation, strict=True)
@@ -131,7 +132,7 @@ class Geometry:
     dilation: tuple[int, int]
     groups: int
     more: tuple[int, int] = (0, 0)
-    """What the padding below and right of the map has more than that above and left of it."""
+    """Extra padding below and right of the map compared with above and left."""
 
     def __post_init__(self) -> None:
         if self.batch < 1 or min(self.output) < 1:
@@ -139,7 +140,7 @@ class Geometry:
 
     @functools.cached_property
     def output(self) -> tuple[int, int]:
-        """Rows and columns of the output."""
+        """Height and width of the output."""
         height, width = self.height + self.more[0], self.width + self.more[1]
         return output_size(self.kernel, self.stride, self.padding, self.dilation, height, width)
 
@@ -151,37 +152,37 @@ class Geometry:
 
     @functools.cached_property
     def output_shape(self) -> tuple[int, int, int, int]:
-        """The output's shape with the batch last."""
+        """The output's batch-last shape."""
         return (self.filters, *self.output, self.batch)
 
     @functools.cached_property
     def is_depthwise(self) -> bool:
-        """Whether every channel has one filter of its own."""
+        """Whether every channel has a single filter of its own."""
         return self.groups == self.channels == self.filters
 
 
 class Plan:
-    """What the kernels derive from a shape, as an argument of theirs; it is freed with the last reference to it."""
+    """What the kernels derive from a shape, passed to them as an argument; freed with its last reference."""
 
     def __init__(self, geometry: Geometry) -> None:
-        """Errors: MemoryError; RuntimeError for sizes that the kernels have no room for."""
+        """Errors: MemoryError; RuntimeError for sizes beyond the kernels' limits."""
         g = geometry
         numbers = [
             g.batch, g.channels, g.height, g.width, g.filters, *g.kernel, *g.stride, *g.padding, *g.dilation,
             *g.output, g.groups,
         ]  # fmt: skip
-        #: What ctypes passes on.
+        #: The handle that ctypes passes.
         self._as_parameter_ = ctypes.c_void_p()
         kernels().new_plan((ctypes.c_int64 * len(numbers))(*numbers), ctypes.byref(self._as_parameter_))
         self._free = kernels().free_plan
 
     def __del__(self) -> None:
-        # Without `_free` there is none: making it has failed.
+        # `_free` does not exist if construction failed.
         if free := self.__dict__.get("_free"):
             free(self)
 
 
 @functools.lru_cache(maxsize=MOST_PLANS)
 def plan(geometry: Geometry) -> Plan:
-    """The plan of a shape, one of the last `MOST_PLANS`; who goes on needing it has to keep it. Errors: as `Plan`."""
+    """The cached plan of a shape, one of the last `MOST_PLANS`; callers keep it alive. Errors: as `Plan`."""
     return Plan(geometry)

@@ -19,7 +19,7 @@ ENTRY = np.dtype(
 
 
 class Row(NamedTuple):
-    """A parameter with its state."""
+    """A parameter with its optimizer state."""
 
     parameter: Tensor
     mean: Tensor
@@ -34,8 +34,8 @@ class Row(NamedTuple):
 class AdamW(paddle.optimizer.AdamW):
     """`paddle.optimizer.AdamW`, equal up to float32 rounding, with its state under the same names.
 
-    Paddle 3.3.1 calls an operator for each parameter, which takes longer than what it computes. It does so here too
-    where a parameter or a gradient is not float32, as the kernel has it.
+    Paddle 3.3.1 calls an operator for each parameter, whose overhead exceeds its computation. Parameters or gradients
+    that are not float32, as the kernel requires, still take that path.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -43,30 +43,30 @@ class AdamW(paddle.optimizer.AdamW):
         self._rows: dict[int, Row] = {}
 
     def set_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a state; what is known of the old one is forgotten."""
+        """Load a state, and forget what was cached of the old one."""
         self.forget()
         super().set_state_dict(state_dict)
 
     def forget(self) -> None:
-        """Look at parameters and state anew in the next step: they were replaced, or have other shapes."""
+        """Look parameters and state up again in the next step: they were replaced, or changed shape."""
         self._rows = {}
 
     @paddle.no_grad()
     def step(self) -> None:
-        """Change every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         parameters = [parameter for group in self._param_groups for parameter in group["params"]]
         present = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if any(tensor.dtype != paddle.float32 for tensor in (*parameters, *present)):
             super().step()
             return
-        # As with Paddle's, the state of a parameter begins with its first gradient.
+        # As in Paddle, a parameter's state is created with its first gradient.
         rows = [
             self._rows.get(id(parameter)) or self._row(parameter, group)
             for group in self._param_groups
             for parameter in group["params"]
             if parameter.grad is not None
         ]
-        # A gradient may be a view with strides.
+        # A gradient may be a strided view.
         gradients = [row.parameter.grad for row in rows]
         gradients = [gradient if gradient.is_contiguous() else gradient.contiguous() for gradient in gradients]
         entries = np.zeros(len(rows), ENTRY)

@@ -1,4 +1,4 @@
-"""Pictures on their way to a batch, by the compiled kernels."""
+"""Resizing images by the compiled kernels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import native
 
 @functools.cache
 def resampler() -> images.Resample:
-    """The compiled `images.resample`; Pillow's, which is slower, where there is none."""
+    """The compiled `images.resample`; Pillow's, which is slower, if there are no kernels."""
     return images.resample if native.unavailable() else resample
 
 

@@ -1,4 +1,4 @@
-"""Something that is so within a context."""
+"""A flag that is on within a context."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 class Switch:
-    """Off, but `with switch():` on; contexts may be nested."""
+    """Off, except within `with switch():`; contexts may be nested."""
 
     def __init__(self) -> None:
         self.on = False

@@ -1,4 +1,4 @@
-"""Which layers of a network pass on maps with the batch last, and how their outputs become [N, C, H, W]."""
+"""Taps on accelerated layers: converting batch-last outputs to [N, C, H, W]."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from . import autotune, functions, layers
 def readers(
     network: nn.Layer, names: Sequence[str], input_shape: tuple[int, int, int], owner: str, key: str
 ) -> dict[str, Reader]:
-    """Layer → what makes maps [N, C, H, W] of its output, in the mode (training or not) that the network is in.
+    """Layer → the function that converts its output to maps [N, C, H, W], in the network's current mode.
 
-    Only where accelerated layers pass on [C, H, W, N] is anything done. input_shape: [C, H, W] of the images;
-    `owner` and `key` name network and layers to the user. The network is afterwards as before. Errors: ConfigError for
-    a layer that is not called exactly once a pass, or that gives no maps.
+    It does nothing unless accelerated layers pass on [C, H, W, N]. input_shape: [C, H, W] of the images; `owner` and
+    `key` name network and layers in messages. The network is afterwards as before. Errors: ConfigError for a layer that
+    is not called exactly once a pass, or whose output is not maps.
     """
     with layers.stock():
         outputs = _outputs(network, names, input_shape, images=2)
     for name, calls in outputs.items():
         if problem := _problem(calls):
             raise ConfigError(f"{key}: '{name}' of {owner} ({type(network).__name__}) {problem}")
-    # With so many images the first axis alone says whether the images are there.
+    # A number of images that no layer has as channels, so that the first axis tells whether it is the batch.
     channels = {calls[0].shape[1] for calls in outputs.values()}
     images = next(count for count in itertools.count(2) if count not in channels)
     with autotune.autotuning_off():
@@ -39,7 +39,7 @@ def readers(
 
 
 def _problem(outputs: list[Any]) -> str | None:
-    """Why the outputs of a layer in one pass over two images are no maps."""
+    """Why a layer's outputs in one pass over two images are not maps."""
     if len(outputs) != 1:
         return f"is called {len(outputs)} times a pass: name a layer that is called once, such as the one around it."
     [output] = outputs
@@ -53,7 +53,7 @@ def _problem(outputs: list[Any]) -> str | None:
 def _outputs(
     network: nn.Layer, names: Sequence[str], input_shape: tuple[int, int, int], images: int
 ) -> dict[str, list[Any]]:
-    """Layer → its outputs, one a call, in one pass over some images."""
+    """Layer → its outputs, one for each call, in one pass over some images."""
     outputs: dict[str, list[Any]] = {name: [] for name in names}
     pictures = np.random.default_rng(0).standard_normal((images, *input_shape), dtype=np.float32)
     sublayers = dict(network.named_sublayers())
@@ -73,10 +73,10 @@ def _outputs(
 
 
 def batch_first(maps: Tensor) -> Tensor:
-    """Maps [C, H, W, N] of accelerated layers as [N, C, H, W]; where these compute as Paddle does, they are that."""
+    """Maps [C, H, W, N] of accelerated layers as [N, C, H, W], unless they compute as Paddle does."""
     if not layers.batch_last():
         return maps
-    # The kernels know float32 alone, the layout is the same for all.
+    # The kernels support only float32; the layout does not depend on the dtype.
     return functions.ToBatchFirst.apply(maps) if maps.dtype == paddle.float32 else maps.transpose([3, 0, 1, 2])
 
 

@@ -163,7 +163,7 @@ def _tried(network: nn.Layer, place: Place, images: Tensor, plain: np.ndarray) -
 
     If so, swapping the maps of two images there swaps their logits; `plain` are the logits of the images.
     """
-    # With this unusual number of images the first axis alone tells whether it is the batch.
+    # A number of images that differs from the channels, so that the first axis tells whether it is the batch.
     count = MOST if place.channels == 2 else 2
     is_last = False
 
