@@ -117,7 +117,7 @@ def _restore_optimizers(saved: Saved, optimizations: list[Optimization]) -> None
         name, _, accumulator = rest.rpartition("/")
         if int(number) >= len(optimizations) or (name and name not in optimizations[int(number)].parameters):
             raise CheckpointError(
-                f"{saved.folder} is of another optimizer: nothing here has the state {key}. Resume with the mode and "
+                f"{saved.folder} is of another optimizer: none here has the state {key}. Resume with the mode and "
                 "optimizers of that run."
             )
         parameters, state = optimizations[int(number)].parameters, states[int(number)]

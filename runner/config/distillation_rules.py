@@ -91,8 +91,8 @@ def _teachers(mode: ClsTeacher) -> Iterator[str]:
     for name in mode.more_teachers:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or re.fullmatch(r"student\d*|teacher|average", name):
             yield (
-                f"mode.more_teachers.{name}: the network is called so. Use small letters, digits and '_', and not the "
-                "name of another network."
+                f"mode.more_teachers.{name}: this becomes the name of its network. Use small letters, digits and '_', "
+                "and not the name of another network."
             )
     if not any(teacher.teacher_weight for teacher in mode.teachers.values()):
         yield "mode.teacher_weight=0: no teacher counts for anything. Give one of them a weight: mode.teacher_weight=1"
@@ -103,8 +103,8 @@ def _terms(config: Config) -> Iterator[str]:
         for name in getattr(config.also, group):
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or re.fullmatch(r"student\d*|pair", name):
                 yield (
-                    f"also.{group}.{name}: the term is logged by that name. Use small letters, digits and '_', and not "
-                    "that of a network."
+                    f"also.{group}.{name}: the term is logged under that name. Use small letters, digits and '_', and "
+                    "not that of a network."
                 )
     shares = [key for key, mimic in config.mimics.items() if isinstance(mimic, Kd)]
     if len(shares) > 1:

@@ -99,7 +99,7 @@ def _time(config: Config, prune: Pruning) -> Iterator[str]:
         )
     if isinstance(config.compression.quantize, (TrainedQuantization, LearntQuantization)):
         yield (
-            f"compression.prune.begin_epoch={begin}: networks that simulate integers cannot be pruned. Prune before "
+            f"compression.prune.begin_epoch={begin}: fake-quantized networks cannot be pruned. Prune before "
             "training, compression.prune.begin_epoch=null, or in a run of its own (compression=fpgm), and begin "
             "the next with it: compression=qat checkpoint.init_from=RUN"
         )
@@ -126,8 +126,8 @@ def _penalty(prune: Pruning) -> Iterator[str]:
         return
     if prune.criterion != BN_SCALE:
         yield (
-            f"compression.prune.sparsity={prune.sparsity} shrinks the scales of BatchNorm, by which criterion="
-            f"{prune.criterion} does not choose. Add compression.prune.criterion=bn_scale, or drop it."
+            f"compression.prune.sparsity={prune.sparsity} shrinks the scales of BatchNorm, which criterion="
+            f"{prune.criterion} does not use. Add compression.prune.criterion=bn_scale, or drop it."
         )
     if prune.begin_epoch is None:
         yield (

@@ -133,7 +133,7 @@ def _compression(config: Config) -> Iterator[str]:
         yield "compression.quantize.layers=[]: nothing would be quantized. Name some: [Conv2D,Linear]"
     if quantize and isinstance(config.amp, Bf16) and config.amp.level is Level.O2 and not config.amp.fallback:
         yield (
-            "amp.level=O2 keeps weights in half precision, too coarse to simulate integers with. Use amp.level=O1, or "
+            "amp.level=O2 keeps weights in half precision, too coarse for fake quantization. Use amp.level=O1, or "
             "compression=none."
         )
     if config.deploy.network not in network_names(config.mode):

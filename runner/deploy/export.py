@@ -119,7 +119,7 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
     if config.deploy.preprocess is cfg.Preprocess.inside:
         manifest.files.append(_pictures(folder, manifest))
     if quantized and cfg.Format.onnx not in formats:
-        notes.append("the simulated integers are in ONNX files only: deploy.formats=[onnx]")
+        notes.append("only ONNX files can be int8, the others are float: deploy.formats=[onnx]")
     write_manifest(folder, manifest)
     return Exported(manifest, timings, notes)
 

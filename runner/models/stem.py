@@ -49,8 +49,8 @@ def for_small_images(network: nn.Layer) -> None:
             changed = True
     if not changed:
         raise ConfigError(
-            f"model.stem=small: the first convolution of {type(network).__name__} keeps the size of images as it is. "
-            "Drop it."
+            f"model.stem=small: the first convolution of {type(network).__name__} already keeps the size of "
+            "images. Drop it."
         )
 
 

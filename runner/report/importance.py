@@ -50,11 +50,12 @@ class Importances:
     def sentence(self) -> str:
         """What the importances mean, and what they do not."""
         return (
-            "Share of the variance of what was monitored that a key explains by itself (fANOVA; Hutter et al., 2014), "
-            f"from {self.trials} finished trials; the rest is explained by keys together or by none. In brackets: the "
-            f"range of {DRAWN} times in which the trials were drawn again; where ranges overlap the order of the keys "
-            f"is not known. Of values dealt by chance, {DRAWN} times, a key explained up to {self.chance:.2f}: smaller "
-            "shares say nothing. All holds for the ranges that were searched alone."
+            "Share of the monitored metric's variance that a key explains by itself (fANOVA; Hutter et al., 2014), "
+            f"from {self.trials} finished trials; the rest is explained by several keys together or by none. In "
+            f"brackets: the range over {DRAWN} bootstrap resamples of the trials; where ranges overlap, the order of "
+            f"the keys is not known. With the results shuffled among the trials, {DRAWN} times, a key explained up to "
+            f"{self.chance:.2f}: smaller shares mean nothing. All of this holds only for the ranges that were "
+            "searched."
         )
 
 

@@ -81,7 +81,7 @@ def _proportion_on_test(order: Sequence[Run], metric: Metric) -> str:
         return ""
     sentence = (
         f"Test {metric.title} is {value:.4f} ± {error:.4f} (standard error of {best.profile['test']} images); "
-        "nothing was chosen by it."
+        "no choice was based on it."
     )
     above = max(order, key=lambda run: run.final[name])
     if above.final[name] > value:
@@ -95,7 +95,7 @@ def _proportion_on_test(order: Sequence[Run], metric: Metric) -> str:
 
 def _number_on_test(order: Sequence[Run], metric: Metric) -> str:
     best, above = order[0], max(order, key=lambda run: _score(run, metric))
-    sentence = f"Test {metric.title} is {best.final[metric.name]:.4f}; nothing was chosen by it."
+    sentence = f"Test {metric.title} is {best.final[metric.name]:.4f}; no choice was based on it."
     if _score(above, metric) > _score(best, metric):
         sentence += f" Run {above.label} has {above.final[metric.name]:.4f}."
     return sentence

@@ -50,8 +50,9 @@ def attention_transfer(features: Features, peer: Features) -> Tensor:
         size = [min(sides) for sides in zip(own.shape[2:], other.shape[2:], strict=True)]
         if size == [1, 1]:
             raise ConfigError(
-                f"features=attention_transfer: '{layer}' and the peer's '{peer_layer}' have one pixel in common, which "
-                "is all the attention there is. Name earlier layers in features.layers, or raise data.image_size."
+                f"features=attention_transfer: '{layer}' and the peer's '{peer_layer}' have one pixel in common, so "
+                "every attention map would be the same. Name earlier layers in features.layers, or raise "
+                "data.image_size."
             )
         terms.append((_attention(own, size) - _attention(other, size)).square().mean())
     return paddle.add_n(terms)

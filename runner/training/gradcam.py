@@ -91,9 +91,9 @@ def find(network: nn.Layer, input_shape: tuple[int, int, int], layer: str | None
                 return place
     size = f"{input_shape[1]}×{input_shape[2]}"
     raise ConfigError(
-        f"{type(network).__name__} has no map to explain: for images of {size} pixels it has no layer through which "
-        "all that decides goes as [N, C, H, W] of several pixels, or as tokens of image patches. --layer NAME chooses "
-        "one through which a part of it goes."
+        f"{type(network).__name__} has no map to explain: for images of {size} pixels no single layer's output "
+        "([N, C, H, W] of several pixels, or tokens of image patches) decides the logits alone. --layer NAME chooses "
+        "one that decides a part of them."
     )
 
 

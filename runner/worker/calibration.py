@@ -62,7 +62,8 @@ def note(calibration: Calibration, wanted: float, measured_on: str) -> str:
     """A note for the user on where a network answers `unknown`."""
     if calibration.unknown_below is None:
         return (
-            f"deploy.unknown_accuracy={wanted:g}: the validation images never reach it, so that no picture is unknown"
+            f"deploy.unknown_accuracy={wanted:g}: no threshold reaches it on the validation images, so no image "
+            "is unknown"
         )
     accuracy = "" if calibration.test_accuracy is None else f", of which {calibration.test_accuracy:.1%} are right"
     return (

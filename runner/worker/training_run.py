@@ -140,11 +140,11 @@ def note_ending(run: Experiment, ending: Ending, journal: Journal, display: Disp
     """Note why training ended before its last step, and whether no evaluation could be compared."""
     progress, monitor = run.training.progress, run.config.train.monitor
     if ending is Ending.early:
-        text = f"stopped early: {monitor} was no better in {progress.waited} evaluations (train.patience)"
+        text = f"stopped early: {monitor} did not improve in {progress.waited} evaluations (train.patience)"
         log.info("%s", text)
         display.note(text)
     if run.training.loaders.val and progress.best is None:
-        text = f"{monitor} was never a number: the last weights count as the best"
+        text = f"{monitor} was always NaN: the last weights count as the best"
         log.info("%s", text)
         journal.append("note", text=text)
         display.note(text)

@@ -150,7 +150,7 @@ REFUSED = [
         ],
         "may depend on the number of channels, which",
     ),
-    (["compression=fpgm_qat", "compression.prune.begin_epoch=1"], "simulate integers cannot be pruned"),
+    (["compression=fpgm_qat", "compression.prune.begin_epoch=1"], "fake-quantized networks cannot be pruned"),
     (["compression=fpgm", "compression.prune.penalty=decoupled"], "shrinks nothing with sparsity=0"),
     (
         ["mode=cls_teacher", "mode.teacher_from=a", "mode.teacher_image_size=[1,2,3]"],

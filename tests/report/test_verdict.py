@@ -49,7 +49,7 @@ def test_what_was_monitored_is_what_the_test_split_is_asked_for_and_what_is_set_
     found = [run(tmp_path, 0, 0.8, 0.9, 2e6, **f1, macro_f1=0.7), run(tmp_path, 1, 0.7, 0.9, 1e6, **f1, macro_f1=0.75)]
     decided = verdict.of(found)
     assert decided.best.label == "0"
-    assert "Test macro-F1 is 0.7000; nothing was chosen by it. Run 1 has 0.7500." in decided.reasons
+    assert "Test macro-F1 is 0.7000; no choice was based on it. Run 1 has 0.7500." in decided.reasons
     assert any(reason.startswith("Test top-1 is 0.9000 ± 0.0307") for reason in decided.reasons)
     assert "It is on no Pareto front of test macro-F1 against a cost: others are better and cheaper there." in (
         decided.reasons
