@@ -11,7 +11,7 @@ from paddle import Tensor
 
 from .. import compression, data, models
 from .. import config as cfg
-from ..deploy import latency
+from ..deploy import network_latency
 from ..runs.protocol import Heartbeat
 from ..training import modes
 from .stage import Stage, accuracy, sample
@@ -81,15 +81,15 @@ def evidence(config: cfg.Config, stage: Stage, name: str) -> compression.pruning
         for batch in itertools.islice(stage.loaders.unchanged(), settings.batches):
             yield batch.images, batch.labels
 
-    def engine() -> latency.OnnxRuntime:
-        return latency.engine(network, shape, config.deploy.threads)
+    def engine() -> network_latency.OnnxRuntime:
+        return network_latency.engine(network, shape, config.deploy.threads)
 
     return compression.pruning.Evidence(
         accuracy=functools.partial(accuracy, stage, name, held_out),
         batches=batches,
         loss=modes.hard_loss(config, stage.classes),
         engine=engine,
-        medians=lambda engines: latency.medians(engines, shape, config.deploy.bench_s),
+        medians=lambda engines: network_latency.medians(engines, shape, config.deploy.bench_s),
     )
 
 

@@ -102,7 +102,7 @@ def measure(rows: list[dict[str, Any]], seconds: float, threads: int) -> None:
             "some: runner models 'PPLCNet*' --latency"
         )
     device.load_paddle(threads)
-    from ...deploy import latency
+    from ...deploy import network_latency
     from ..compose import config_of
 
     with progress("measuring") as tell:
@@ -112,7 +112,7 @@ def measure(rows: list[dict[str, Any]], seconds: float, threads: int) -> None:
             row["latency_ms"], row["reason"] = None, ""
             try:
                 config = config_of([f"model={row['name']}", f"data.image_size={size}"])
-                row["latency_ms"] = latency.of_model(config.model, config.data.input_shape, seconds, threads)
+                row["latency_ms"] = network_latency.of_model(config.model, config.data.input_shape, seconds, threads)
             except ConfigError as error:
                 row["reason"] = str(error).splitlines()[0]
 
