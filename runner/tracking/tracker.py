@@ -43,7 +43,7 @@ def build(
     """A run's tracker of that name, whose address was agreed to; `tell` reports what can never be sent."""
     match settings:
         case cfg.Mlflow():
-            from .mirror import Mirror
+            from .mlflow import Mirror
 
             return Mirror(directory, config, settings, tell)
         case cfg.Csv():

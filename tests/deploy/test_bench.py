@@ -16,7 +16,7 @@ from runner.deploy import bench, manifest
 from runner.errors import CheckpointError
 from runner.runs.journal import Journal, events, tracked
 from runner.tracking import stores
-from runner.tracking.mirror import Mirror
+from runner.tracking.mlflow import Mirror
 from tests.conftest import composed
 from tests.e2e.processes import mlflow_runs
 

@@ -28,7 +28,7 @@ from runner.deploy import manifest, served
 from runner.deploy.predict import Deployed
 from runner.runs.journal import Journal, tracked
 from runner.tracking import logged_model
-from runner.tracking.mirror import Mirror
+from runner.tracking.mlflow import Mirror
 from tests.conftest import composed
 from tests.docs.pages import ROOT, commands
 from tests.e2e.processes import free_port, mlflow_runs, wait_until

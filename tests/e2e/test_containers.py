@@ -184,7 +184,7 @@ def run(finished, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_mlflow_of_the_compose_file_runs_on_postgresql(postgres, run, tmp_path):
-    from tests.tracking.test_mirror import deliver
+    from tests.tracking.test_mlflow import deliver
 
     address, environment = postgres
     service = COMPOSE["services"]["mlflow"]

@@ -113,7 +113,7 @@ def test_mlflow_has_the_data_set_the_plots_and_the_best_checkpoint(tracked):
 def test_replaying_the_journal_adds_nothing(tracked, finished, monkeypatch):
     import runner.config as cfg
     from runner.config import store
-    from runner.tracking.mirror import Mirror
+    from runner.tracking.mlflow import Mirror
 
     client, run = tracked
     before = client.get_metric_history(run.info.run_id, "train/loss")

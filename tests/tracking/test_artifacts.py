@@ -20,7 +20,7 @@ from runner.errors import ForeignPath
 from runner.runs import journal
 from runner.tracking import logged_model, rebuilt, stores
 from runner.tracking.artifacts import Artifacts, refuse_foreign
-from runner.tracking.mirror import Mirror
+from runner.tracking.mlflow import Mirror
 from tests.test_architecture import PACKAGE, imports
 
 RUN, MODEL = "a" * 32, f"m-{'b' * 32}"

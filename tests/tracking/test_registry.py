@@ -13,7 +13,7 @@ from runner.runs.journal import CONFIG, JOURNAL, Journal
 from runner.tracking import registry
 from tests.deploy import helpers
 
-from .test_mirror import deliver
+from .test_mlflow import deliver
 
 MONITOR = "val/student/top1"
 

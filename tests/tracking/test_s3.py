@@ -16,7 +16,7 @@ from runner.runs.journal import Journal
 from runner.tracking import server
 from tests.e2e.processes import Server, free_port
 
-from .test_mirror import deliver
+from .test_mlflow import deliver
 
 #: Where moto is, unless it is installed: pip install --target DIR 'moto[server,s3]' boto3
 EXTRA = os.environ.get("RUNNER_TEST_PACKAGES", "")

@@ -16,7 +16,7 @@ from runner.launch.command import Command
 from runner.runs import journal
 from runner.tracking import embedded, server, stores
 from runner.tracking.answers import Refused
-from runner.tracking.mirror import Mirror
+from runner.tracking.mlflow import Mirror
 from tests.conftest import run_command
 
 from .conftest import OUTSIDE
