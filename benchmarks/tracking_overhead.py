@@ -125,7 +125,7 @@ def compare(directory: Path, uri: str) -> str:
     from mlflow.tracking import MlflowClient
 
     from runner.runs.history import curves
-    from runner.tracking.mlflow import step_of
+    from runner.tracking.entities import step_of
 
     client, run_id = MlflowClient(uri), json.loads((directory / "mlflow.json").read_text())["run_id"]
     lost = doubled = points = 0

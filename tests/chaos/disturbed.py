@@ -19,7 +19,7 @@ from runner.checkpoints import reading
 from runner.errors import CheckpointError
 from runner.runs.history import curves
 from runner.runs.journal import MEASURED, events, tracked
-from runner.tracking.mlflow import step_of
+from runner.tracking.entities import step_of
 from tests.e2e.processes import Server, below, gone, mlflow_runs, run, start, wait_until
 from tests.e2e.test_resume import SMALL, assert_equal
 
