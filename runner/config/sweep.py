@@ -89,7 +89,7 @@ class Sweep:
     pruner_min_trials: int = bounded(4, min=1)
     """Other runs that must have come as far before one is ended."""
     pruner_warmup: int = bounded(1, min=0)
-    """Validations before which no run is ended; asha first compares at the next one."""
+    """Number of first validations after which no run is ended; asha first compares after the next one."""
     pruner_reduction_factor: int = bounded(3, min=2)
     """asha: one of this many runs continues after each comparison; the next one comes after this many times as many
     validations."""

@@ -17,7 +17,7 @@ def metrics_of(event: dict[str, Any]) -> list[Any]:
 
 
 def step_of(key: str, step: int) -> int:
-    """The step of a metric in MLflow: 0 for results of the whole run, since MLflow draws a single point as a bar."""
+    """The step of a metric in MLflow: 0 for results of the whole run, which MLflow then draws as bars."""
     return 0 if key.startswith(("test/", "final/")) else step
 
 
