@@ -16,7 +16,7 @@ import signal
 from types import FrameType
 
 from . import __version__, terminal
-from .cli.refusals import message_of, refusal_of
+from .cli.shown_errors import message_of, refusal_of
 from .config import credentials
 from .errors import STOPPED, ConfigError, DiskError, nearest
 

@@ -17,7 +17,7 @@ from ..config import credentials
 from ..errors import RunFailed, UserError, kind_of
 from ..launch.command import Command
 from ..runs.protocol import Answer, Failure
-from .refusals import message_of, refusal_of
+from .shown_errors import message_of, refusal_of
 from .train import train, train_inline
 
 
