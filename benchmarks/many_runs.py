@@ -159,6 +159,7 @@ def main() -> None:
             if not long.exists():
                 write_run(long, (next((folder / "sweep").glob("*/")) / CONFIG).read_text(), [], 10, 0)
                 write_journal(long, options.lines, 0, ends=False)
+                (long / "mlflow.json").unlink()
             for name, use in USES.items():
                 took, size = measured(
                     "-c", f"import sys; from pathlib import Path; {use}", str(long), str(options.lines)
