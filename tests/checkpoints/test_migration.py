@@ -83,6 +83,7 @@ def test_a_run_of_the_first_version_ends_evaluates_and_predicts_again(old, finis
     assert {name for name in after if name.startswith(migration.KEPT)} >= {f"{migration.KEPT}/{CONFIG}"}
 
 
+@pytest.mark.slow
 def test_a_second_time_there_is_nothing_to_do_and_a_dry_run_does_nothing(old, capsys):
     before = contents(old)
     assert command(["migrate", str(old.parent), "--dry-run"]) == 0

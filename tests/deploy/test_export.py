@@ -189,6 +189,7 @@ def test_exported_weights_can_be_the_teacher(compressed, tmp_path):
     assert f"teacher: {count} of {count} tensors from {compressed}" in notes
 
 
+@pytest.mark.slow
 def test_half_precision_halves_the_file_and_is_compared_like_the_others(exported, tmp_path):
     assert run_here(["export", str(exported), "--format", "onnx_fp16", "--output", str(tmp_path)]) == 0
     assert contents(tmp_path / "export").keys() == {"model.json", "model.fp16.onnx"}

@@ -125,6 +125,7 @@ def test_missing_compiler_does_not_matter_once_compiled(first_users):
     assert process.returncode == 0, errors
 
 
+@pytest.mark.slow
 def test_an_unwritable_cache_is_named_and_the_operator_works(tmp_path):
     (tmp_path / "runner").write_text("a file where the folder should be")
     output, errors = start_python(USE_OPERATOR, XDG_CACHE_HOME=str(tmp_path)).communicate(timeout=100)

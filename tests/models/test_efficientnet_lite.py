@@ -44,7 +44,7 @@ def test_every_parameter_is_trained():
 
 @pytest.mark.skipif(bool(native.unavailable()), reason="no compiler")
 @pytest.mark.parametrize("side", [pytest.param(64, marks=pytest.mark.slow), 75])
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("training", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_kernels_compute_all_of_it_as_paddle_does(side, training):
     paddle.seed(0)
     network = models.build(cfg.EfficientNetLite(drop_connect=0.0, dropout=0.0), 10)

@@ -20,7 +20,7 @@ def test_what_integers_made_of_a_network_has_columns_where_a_run_has_them():
     assert [column.text(plain) for column in more] == ["", ""]
 
 
-@pytest.mark.parametrize("has_integers", [True, False])
+@pytest.mark.parametrize("has_integers", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_report_has_the_int8_files_own_top1(finished, tmp_path, has_integers):
     shutil.copytree(finished / "run", tmp_path / "run")
     result = json.loads((tmp_path / "run" / "result.json").read_text())

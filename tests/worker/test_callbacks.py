@@ -78,7 +78,7 @@ def train(folder, name, *overrides):
     return run_command(*words, *overrides, cwd=folder)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_first_process_calls_and_training_goes_as_without(folder, processes):
     count = f"launch.nproc_per_node={processes}"
     told = "train.callbacks=[{target:my_callbacks:Notes},{target:my_callbacks:Notes,kwargs:{path:others.jsonl}}]"

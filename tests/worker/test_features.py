@@ -77,6 +77,7 @@ def test_kernels_and_paddles_own_layers_give_the_same_losses(built, teacher):
         assert one["train/loss/features/student"] == pytest.approx(other["train/loss/features/student"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_student_comes_to_attend_where_its_teacher_does(config_of, teacher):
     words = [*ANY, "data.limit=256", "data.batch_size=64", "train.epochs=20", "optimizer.lr=0.01", *teacher, *AT]
     distances = [

@@ -77,6 +77,7 @@ def test_an_entry_of_the_list_is_monitored_journaled_and_reported_with_nothing_e
     assert json.loads(capsys.readouterr().out)["errors"] == wrong
 
 
+@pytest.mark.slow
 def test_probabilities_are_drawn_and_the_temperature_goes_where_the_files_go(tmp_path, capsys):
     run = tmp_path / "run"
     result = trained(run, "mode=cls_distill", "deploy.formats=[safetensors]")

@@ -37,6 +37,7 @@ def test_grey_images_that_are_no_squares_are_trained_on_and_exported(tmp_path, e
     assert described.compression == "qat" or described.file("model.onnx").agreement == 1.0
 
 
+@pytest.mark.slow
 def test_arrays_with_more_channels_are_trained_on(tmp_path):
     numbers = "[0.5,0.5,0.5,0.5,0.5]"
     done = run_inline(

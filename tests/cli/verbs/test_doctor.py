@@ -40,6 +40,7 @@ def test_a_healthy_machine_is_ready_and_its_versions_are_named(command, tmp_path
     assert not list(tmp_path.iterdir()), "it leaves nothing behind"
 
 
+@pytest.mark.slow
 def test_json_has_what_the_table_has(here, tmp_path):
     code, findings = examined(here, tmp_path)
     assert code == 0
