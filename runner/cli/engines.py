@@ -48,7 +48,7 @@ def joins_cluster(launcher: Any) -> bool:
 
 
 def needed(launcher: Any) -> list[str]:
-    """Further overrides without which a launcher would not work."""
+    """Further overrides that a launcher needs to work."""
     # Hydra's plugin (1.2.2) sets it where it is missing, and Ray (2.60) refuses it where it joins a cluster.
     if joins_cluster(launcher) and "object_store_memory" not in launcher.ray.init:
         return ["+hydra.launcher.ray.init.object_store_memory=null"]

@@ -25,7 +25,7 @@ def rebuild(
     pruned: bool,
     origin: str,
 ) -> None:
-    """Give a plain network the structure of a stored one, in place: its channels and its simulated integers.
+    """Give a plain network the structure of a stored one, in place: its channels and its fake quantization.
 
     `stored` are the shapes of the stored state by name. Errors: CheckpointError where it is of another network.
     """

@@ -36,7 +36,7 @@ class LayerEffect:
 
 @dataclass
 class Rounded:
-    """What simulated integers change."""
+    """What fake quantization changes."""
 
     changed: int
     """Decisions that all integers together change."""
@@ -86,7 +86,7 @@ def of_integers(
     network: nn.Layer, batches: Sequence[Tensor], decide: Decide, labels: np.ndarray,
     tell: Callable[[int, int], None] = lambda done, count: None,
 ) -> Rounded:  # fmt: skip
-    """Compare a network that simulates integers with itself in floats, as a whole and a layer at a time.
+    """Compare a fake-quantized network with itself in floats, as a whole and a layer at a time.
 
     In floats a layer neither rounds nor bounds its input and weight; a learnt clip (PACT) stays, for it is part of
     what was trained. batches: images float32 [n, C, H, W]; labels: of all of them; `tell` is told of each layer. In

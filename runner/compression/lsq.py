@@ -21,7 +21,7 @@ def quantize_and_calibrate(
     trained: bool,
     report: weight_bits.Report = lambda _text: None,
 ) -> None:
-    """Simulate integers in every chosen layer, in place; ranges begin where the mean squared error is least.
+    """Fake-quantize every chosen layer, in place; ranges begin where the mean squared error is least.
 
     images: batches, each float32 [n, C, H, W]. (The paper begins with 2·E|v| / √Q for the step, which only suits
     few bits: with 8 it is three times too wide.) Without `trained` weights activations are normalised by each batch, as

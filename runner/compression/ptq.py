@@ -21,7 +21,7 @@ def quantize_and_calibrate(
     seed: int = 0,
     report: bits.Report = lambda _text: None,
 ) -> None:
-    """Simulate integers in every chosen layer, in place, with ranges that suit the activations of some images.
+    """Fake-quantize every chosen layer, in place, with ranges that suit the activations of some images.
 
     images: batches, each float32 [n, C, H, W]. `reference` is the float network itself, another object of the same
     weights, which rounding by AdaRound and the correction of biases compare with; layers then have to compute in

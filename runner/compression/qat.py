@@ -35,7 +35,7 @@ class Pact(nn.Layer):
 
 
 def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
-    """Simulate integers in every chosen layer, in place; ranges, α and bits by sensitivity are not set yet.
+    """Fake-quantize every chosen layer, in place; ranges, α and bits by sensitivity are not set yet.
 
     Errors: ConfigError for patterns that match nothing, and where no layer can be quantized.
     """

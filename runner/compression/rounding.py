@@ -1,4 +1,4 @@
-"""Simulated integers whose ranges are stored or learnt, in place of Paddle's, which follow the largest magnitude."""
+"""Fake quantization whose ranges are stored or learnt, in place of Paddle's, which follow the largest magnitude."""
 
 from __future__ import annotations
 

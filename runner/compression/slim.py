@@ -90,12 +90,12 @@ def fake_quantized(network: nn.Layer) -> dict[str, FakeQuantized]:
 
 
 def is_quantization(name: str) -> bool:
-    """Whether a tensor of this name is one that only simulated integers have."""
+    """Whether a tensor of this name is one that only fake quantization has."""
     return "._fake_quant_" in name or "._act_preprocess." in name
 
 
 def parameters(network: nn.Layer, trainable: bool = False) -> int:
-    """Parameters of a network without running statistics and those of its simulated integers.
+    """Parameters of a network without running statistics and those of its fake quantization.
 
     `trainable`: without frozen ones.
     """
