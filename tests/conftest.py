@@ -144,8 +144,10 @@ def here() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one finished run in `run` and its MLflow store in `outputs`."""
+    """A folder with one finished run in `run`, its MLflow store in `outputs`, and what it printed in two files."""
     folder = tmp_path_factory.mktemp("finished")
     done = run_command(*TINY, "train.plots=true", "hydra.run.dir=run", "name=tested", cwd=folder)
     assert done.returncode == 0, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    (folder / "stderr.txt").write_text(done.stderr)
     return folder

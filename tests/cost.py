@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 import subprocess
 import sys
@@ -11,13 +12,15 @@ from collections.abc import Callable
 IMPORTS = "import hydra.compose, numpy, PIL.Image, rich.table, yaml, logging.config"
 
 
-def over_imports(run: Callable[[], object], rounds: int = 3) -> float:
-    """Processor time of what `run` starts over that of a Python which only imports, each the least of some rounds."""
-    imports, runs = [], []
-    for _ in range(rounds):
-        imports.append(_of(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True)))
-        runs.append(_of(run))
-    return min(runs) / min(imports)
+def within(times: float, run: Callable[[], object], rounds: int = 3) -> bool:
+    """Whether what `run` starts takes at most so many times the imports' processor time, in its best of some rounds."""
+    return any(_of(run) < times * _imports() for _ in range(rounds))
+
+
+@functools.cache
+def _imports() -> float:
+    """Seconds of the processor of a Python that only imports: the least of three."""
+    return min(_of(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True)) for _ in range(3))
 
 
 def _of(run: Callable[[], object]) -> float:
