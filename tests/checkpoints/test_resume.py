@@ -96,7 +96,6 @@ COMPOSITIONS = {
 
 #: Those with convolutions that the fast suite resumes.
 CONVOLUTIONAL = (
-    "two optimizers, learnt ranges",
     "hints, ramps, two optimizers, averages",
     "dropout, augmented",
     "peers, quantized, features",
