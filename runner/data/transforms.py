@@ -9,12 +9,12 @@ from paddle import Tensor
 from .. import config as cfg
 from .. import device
 from ..kernels import native
-from .augment import programs
+from .augment.apply import Program, address
+from .augment.build import build, is_simple
 from .augment.changes import Changes
 from .augment.custom import changed
 from .augment.draws import Draws
 from .augment.mix import Mixing
-from .augment.program import Program, address
 
 
 class Augmentation:
@@ -33,7 +33,7 @@ class Augmentation:
         self.offsets = generator.integers(0, 2 * self.augment.crop_padding + 1, (size, 2))
         self.flips = generator.random(size) < 0.5 if self.augment.flip else np.zeros(size, dtype=bool)
         self.holes = generator.integers(0, config.size, (size, 2)) - self.augment.cutout // 2
-        self.is_simple = programs.is_simple(self.augment)
+        self.is_simple = is_simple(self.augment)
 
     def prepare(self, images: np.ndarray, places: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images and indices after the user-defined augmentation, if any: then the images are those of the batch."""
@@ -59,7 +59,7 @@ class Augmentation:
         if self.is_simple and source in (None, self.config.size):
             return simple
         draws = Draws(self.seed, self.epoch, indices)
-        return programs.build(augment, draws, simple, source or self.config.size, self.config)
+        return build(augment, draws, simple, source or self.config.size, self.config)
 
 
 class Normalize:

@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 from runner.runs.journal import events
 from runner.tracking.entities import step_of
 from tests import cost
-from tests.conftest import TINY
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage
 
 from runner.data.augment import operations
+from runner.data.augment.apply import operated
 from runner.data.augment.operations import Operation
-from runner.data.augment.program import operated
 
 
 def pictures(count=4, height=24, width=17, channels=3):

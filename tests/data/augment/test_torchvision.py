@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from runner.data.augment import geometry, operations
+from runner.data.augment.apply import operated, resampled
 from runner.data.augment.operations import Operation
-from runner.data.augment.program import operated, resampled
 
+from .test_apply import program
 from .test_operations import pictures
-from .test_program import program
 
 torch = pytest.importorskip("torch")
 # The wheel on PyPI has operators for a PyTorch with CUDA. No transform needs them, so another one does as well.

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runner import config as cfg
-from runner.data.augment import geometry, programs
+from runner.data.augment import geometry
+from runner.data.augment.apply import Program, resampled
+from runner.data.augment.build import build
 from runner.data.augment.changes import Changes
 from runner.data.augment.draws import Draws
 from runner.data.augment.operations import Operation
-from runner.data.augment.program import Program, resampled
 from runner.data.transforms import Augmentation, Normalize
 from runner.kernels import native
 
@@ -114,7 +115,7 @@ def test_shifts_and_mirrors_move_bytes_without_a_change():
     config = cfg.Data(image_size=8, mean=[0.5, 0.25, 0.75], std=[0.5, 0.25, 1.0])
     chosen = cfg.Augment(crop_padding=2, flip=True, cutout=3)
     simple = Augmentation(config, chosen, 4, 2, 6)(np.arange(6))
-    made = programs.build(chosen, Draws(4, 2, np.arange(6)), simple, (8, 8), config)
+    made = build(chosen, Draws(4, 2, np.arange(6)), simple, (8, 8), config)
     assert isinstance(simple, Changes)
     images = pictures(6, 8, 8)
     np.testing.assert_array_equal(made.interpreted(images), simple.of(images))
@@ -130,7 +131,7 @@ def test_a_larger_picture_is_sampled_down_to_the_size_of_the_image():
 
 
 def test_an_operation_without_compiled_code_is_done_in_numpy(monkeypatch):
-    from runner.data.augment import program as module
+    from runner.data.augment import apply as module
 
     made = program(1, (5, 5), codes=np.array([[Operation.blur]], np.int32), values=np.ones((1, 1), np.float32))
     images = pictures(1, 5, 5)

@@ -9,9 +9,9 @@ import numpy as np
 
 from ... import config as cfg
 from . import colour, geometry, policies
+from .apply import Program
 from .changes import Changes
 from .draws import ATTEMPTS, Draws, Purpose, rectangles
-from .program import Program
 
 #: Keys of what happens to pairs of images, after all changes of single ones.
 MIXING = ("mixup", "cutmix", "mix_probability", "mix_last_probability", "mix_switch", "mix_off_epochs")
