@@ -12,8 +12,9 @@ import paddle
 from paddle import Tensor, nn
 
 from ..models.input_check import preserved
-from . import program, shapes
+from . import shapes
 from .shapes import Kept
+from .trace import follow
 
 #: By how much logits of a network without channels may differ from those with zeros in place of these, as a part of
 #: the largest logit.
@@ -67,7 +68,7 @@ def _groups(network: nn.Layer, input_shape: tuple[int, int, int]) -> list[Group]
     }
     order = {weight: number for number, weight in enumerate(convolutions)}
     alike: dict[tuple[tuple[str, int, int], ...], list[dict[tuple[str, int], list[int]]]] = defaultdict(list)
-    for places in program.follow(network, input_shape).classes():
+    for places in follow(network, input_shape).classes():
         unit: dict[tuple[str, int], list[int]] = defaultdict(list)
         for parameter, axis, index in places:
             unit[parameter, axis].append(index)
