@@ -25,8 +25,8 @@ from ..config.rules import name_problems
 from ..config.search_rules import refuse_search
 from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
 from ..launch.command import Command
+from ..launch.forward_signals import ToJobs
 from ..launch.missing import refuse_missing
-from ..launch.signals import ToJobs
 from ..runs import sweep
 from ..runs.journal import CONFIG, SWEEP, Journal, events, tracked
 from ..tracking import tracker

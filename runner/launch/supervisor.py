@@ -31,9 +31,9 @@ from ..runs.journal import CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, RESULT, Journ
 from ..runs.result import Result
 from . import forked, workers
 from .command import Command
+from .forward_signals import ToWorkers
 from .missing import refuse_missing, refuse_missing_data
 from .outcome import Outcome, outcome_of
-from .signals import ToWorkers
 from .system_metrics import SystemMetrics
 
 #: Seconds that the other commands of a run have to hear that there is nothing to train.

@@ -15,7 +15,7 @@ from ..errors import DiskError, ForeignPath, OutOfMemory, ProcessLost, UserError
 from ..files.disk_errors import disk_error
 from ..parallel import PeerLost
 from ..runs import protocol
-from .signals import Interrupted, StopSignal
+from .stop_signal import Interrupted, StopSignal
 from .training_run import train
 
 log = logging.getLogger("runner")

@@ -38,7 +38,7 @@ from .experiment import Experiment
 from .finish import finish
 from .observers import Follower, Recorder
 from .progress import Display
-from .signals import StopSignal
+from .stop_signal import StopSignal
 
 log = logging.getLogger("runner")
 
