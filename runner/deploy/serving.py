@@ -17,7 +17,7 @@ from typing import Any
 from .. import processes, terminal
 from ..errors import ConfigError, DataError
 from .predict import Deployed, cores
-from .served import Served
+from .pyfunc import Served
 
 PREDICT, HEALTH = "/predict", "/health"
 #: Most bytes of an image file, and most concurrent connections: they bound the server's memory.

@@ -16,7 +16,7 @@ from typing import Any
 from .. import __version__, files
 from ..deploy import manifest
 from ..deploy.manifest import EXPORT
-from ..deploy.served import COLUMN
+from ..deploy.pyfunc import COLUMN
 from ..files.digests import digest_of
 from .artifacts import Artifacts
 
@@ -30,7 +30,7 @@ PACKAGE = "runner_served"
 MODULES = (
     "__init__.py", "errors.py", "terminal.py", "files/__init__.py", "colours.py", "images.py", "stored.py",
     "deploy/__init__.py", "deploy/preprocessing.py", "deploy/manifest.py", "deploy/engines.py", "deploy/predict.py",
-    "deploy/quantization.py", "deploy/served.py",
+    "deploy/quantization.py", "deploy/pyfunc.py",
 )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def _save(place: Path, described: manifest.Manifest, logged: Any) -> Path:
         shutil.copyfile(root / module, package / module)
     pyfunc.save_model(
         str(place / NAME),
-        loader_module=f"{PACKAGE}.deploy.served",
+        loader_module=f"{PACKAGE}.deploy.pyfunc",
         data_path=str(place / EXPORT),
         code_paths=[str(package)],
         mlflow_model=Model(

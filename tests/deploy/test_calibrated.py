@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from runner.config import store
-from runner.deploy import manifest, served
+from runner.deploy import manifest, pyfunc
 from runner.deploy.predict import UNKNOWN, Deployed, named
 from runner.errors import Damaged
 from runner.runs import result as results
@@ -107,7 +107,7 @@ def test_the_network_its_files_and_the_server_answer_alike_and_know_the_same(run
     assert all((answers[0][0] == UNKNOWN) == (answers[0][1] < calibration.unknown_below) for answers in expected)
     # What it might be comes next.
     assert all(answers[0][1] == answers[1][1] for answers in expected if answers[0][0] == UNKNOWN)
-    model = served._load_pyfunc(str(run / "export"))
+    model = pyfunc._load_pyfunc(str(run / "export"))
     contents = [base64.b64encode(path.read_bytes()).decode() for path in sorted(pictures.iterdir())]
     tops = [[(answer["class"], answer["probability"])] for answer in model.predict({"image": contents})]
     others = [answers_of(run, pictures, "--engine", engine) for engine in ("onnxruntime", "paddle")]

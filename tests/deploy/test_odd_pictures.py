@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runner.config import store
-from runner.deploy import served
+from runner.deploy import pyfunc
 from runner.deploy.predict import Deployed, answers
 from runner.runs.journal import CONFIG
 from runner.worker import finished
@@ -54,7 +54,7 @@ def test_an_exported_file_says_what_the_trained_network_says(run, trained, path)
 
 
 def test_the_served_model_says_what_the_trained_network_says(run, trained):
-    model = served._load_pyfunc(str(run / "export"))
+    model = pyfunc._load_pyfunc(str(run / "export"))
     given = model.predict({"image": [base64.b64encode(content).decode() for content in PICTURES]})
     said = np.array([[answer["probabilities"][name] for name in model.deployed.classes] for answer in given])
     np.testing.assert_allclose(said, trained, atol=2e-5)

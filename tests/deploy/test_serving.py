@@ -24,7 +24,7 @@ from PIL import Image
 
 from runner.__main__ import command
 from runner.config import Mlflow, store
-from runner.deploy import manifest, served
+from runner.deploy import manifest, pyfunc
 from runner.deploy.predict import Deployed
 from runner.runs.journal import Journal, tracked
 from runner.tracking import logged_model
@@ -215,8 +215,8 @@ def test_the_model_needs_neither_paddle_nor_the_runner(run):
 import sys
 from pathlib import Path
 sys.path = [sys.argv[1] + "/code", *(place for place in sys.path if place != sys.argv[2])]
-from runner_served.deploy import served
-print(served._load_pyfunc(sys.argv[1] + "/data/export").predict({"image": [Path(sys.argv[3])]})[0]["class"])
+from runner_served.deploy import pyfunc
+print(pyfunc._load_pyfunc(sys.argv[1] + "/data/export").predict({"image": [Path(sys.argv[3])]})[0]["class"])
 print([name for name in ("paddle", "runner", "hydra") if name in sys.modules])
 """
     (run.folder / "a.png").write_bytes(picture())
@@ -235,7 +235,7 @@ def test_the_model_has_a_signature_an_example_and_only_the_requirements_of_its_e
     assert model.get_input_schema().input_names() == ["image"]
     assert model.get_output_schema().input_names() == ["class", "probability", "probabilities"]
     [example] = model.load_input_example(str(run.path()))["image"]
-    assert served.Served(Deployed(run.directory / "export")).predict({"image": [example]})
+    assert pyfunc.Served(Deployed(run.directory / "export")).predict({"image": [example]})
     needed = {line.partition("==")[0] for line in (run.path() / "requirements.txt").read_text().split()}
     assert needed == {"mlflow", "numpy", "pillow", "onnxruntime"}
 

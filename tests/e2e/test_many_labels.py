@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.deploy import manifest, served
+from runner.deploy import manifest, pyfunc
 from runner.deploy.predict import Deployed
 from runner.errors import Damaged
 from runner.runs import result as results
@@ -105,7 +105,7 @@ def test_every_way_to_predict_has_the_same_labels(place):
     for engine in ("onnxruntime", "paddle"):
         other = answers(place, "run", "set", "--engine", engine)
         assert other == {name: pytest.approx(labels, abs=1e-4) for name, labels in own.items()}
-    model = served.Served(Deployed(folder / "run" / "export"))
+    model = pyfunc.Served(Deployed(folder / "run" / "export"))
     paths = sorted((folder / "set").glob("*.png"))
     for path, answer in zip(paths, model.predict({"image": paths}), strict=True):
         assert answer["labels"] == pytest.approx(own[path.name], abs=1e-4)
