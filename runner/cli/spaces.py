@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override, Transformer, ValueType
 
 from .. import config as cfg
 from ..config.monitor import goal_of
-from ..config.search_rules import is_group
+from ..config.rules.search import is_group
 from ..errors import ConfigError
 from ..runs.result import Result
 from ..terminal import MEANING, PLAIN, quoted

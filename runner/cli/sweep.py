@@ -22,7 +22,7 @@ from .. import files, processes, runs, terminal
 from ..config import credentials, store
 from ..config.keys import expand_paths, expanded
 from ..config.rules import name_problems
-from ..config.search_rules import refuse_search
+from ..config.rules.search import refuse_search
 from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
 from ..launch.command import Command
 from ..launch.forward_signals import ToJobs

@@ -11,7 +11,7 @@ from typing import Any, get_origin
 
 from .. import terminal
 from ..config import keys
-from ..config.field_rules import IN_MAIN
+from ..config.rules.fields import IN_MAIN
 from ..errors import ConfigError
 
 

@@ -18,7 +18,7 @@ from .. import config as cfg
 from .. import runs
 from ..config import store
 from ..config.monitor import monitored
-from ..config.search_rules import is_group
+from ..config.rules.search import is_group
 from ..errors import ConfigError, Damaged, UserError
 from ..runs import sweep
 from ..runs.early_stopping import STOPPED_EARLY, Reading

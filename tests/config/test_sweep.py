@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 
 from runner import config as cfg
 from runner.cli import spaces
-from runner.config.search_rules import problems
+from runner.config.rules.search import problems
 from runner.errors import ConfigError
 from tests.conftest import composed
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runner import config as cfg
 from runner import data
-from runner.config.data_rules import problems
+from runner.config.rules.data import problems
 from runner.data import Images, folds
 from runner.errors import DataError
 

@@ -14,7 +14,7 @@ from types import FrameType
 from ... import child, processes
 from ... import config as cfg
 from ...config.keys import expanded
-from ...config.tracking_rules import STORE
+from ...config.rules.tracking import STORE
 from ...errors import ConfigError
 from ...runs.journal import SWEEP
 from ...tracking import embedded, stores, urls

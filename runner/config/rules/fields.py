@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Iterator
 
-from . import Config
-from .keys import walk
+from .. import Config
+from ..keys import walk
 
 #: Remedy for a callable that exists only in the calling program.
 IN_MAIN = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .compression import Quantization
+from ..compression import Quantization
 
 
 def problems(quantize: Quantization) -> Iterator[str]:

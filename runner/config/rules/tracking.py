@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from importlib import metadata
 
-from ..errors import nearest
-from . import Config, Local, Mlflow, credentials
+from ...errors import nearest
+from .. import Config, Local, Mlflow, credentials
 
 #: Tracking URIs of databases and servers; MLflow 3 no longer supports plain folders.
 STORE = re.compile(r"(?!file:)([a-z][a-z0-9.-]*)(\+[a-z0-9]+)?://|databricks")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import (
+from .. import (
     Config,
     FileList,
     Pictures,
     Policy,
 )
-from .augment import RANGES
+from ..augment import RANGES
 
 
 def problems(config: Config) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from . import (
+from .. import (
     Cls,
     ClsDistill,
     ClsDistillMultiopt,

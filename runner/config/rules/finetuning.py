@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from . import ClsDistill, ClsDistillMultiopt, ClsTeacher, Config
+from .. import ClsDistill, ClsDistillMultiopt, ClsTeacher, Config
 
 
 def problems(config: Config) -> Iterator[str]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import get_origin
 
-from ..errors import ConfigError, nearest
-from . import GROUPS, Config, Cost, CustomData, Parameter, Pictures, Pruner, SearchSampler
-from .keys import types_of, walk
+from ...errors import ConfigError, nearest
+from .. import GROUPS, Config, Cost, CustomData, Parameter, Pictures, Pruner, SearchSampler
+from ..keys import types_of, walk
 
 #: A character that no key of a mapping on a command line has: Hydra's grammar takes it only in quotes, and there none.
 UNTYPEABLE = re.compile(r"[^A-Za-z0-9_\-/+.$%*@?|\\()\[\]{}:=, \t]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from . import (
+from .. import (
     Asl,
     Bce,
     ClsDistillMultiopt,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..errors import nearest
-from . import (
+from ...errors import nearest
+from .. import (
     Allocation,
     AttentionTransfer,
     Bf16,
@@ -19,7 +19,7 @@ from . import (
     RkdFeatures,
     TrainedQuantization,
 )
-from .criteria import BN_SCALE, CUSTOM, NAMES
+from ..criteria import BN_SCALE, CUSTOM, NAMES
 
 
 def problems(config: Config) -> Iterator[str]:

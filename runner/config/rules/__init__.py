@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..errors import ConfigError, nearest
-from ..metrics import METRICS, Goal
-from ..metrics.names import find, k_in
-from . import (
+from ...errors import ConfigError, nearest
+from ...metrics import METRICS, Goal
+from ...metrics.names import find, k_in
+from .. import (
     ARCHITECTURES,
     DEPTHS,
     Bf16,
@@ -30,19 +30,11 @@ from . import (
     Stem,
     Vision,
     credentials,
-    data_rules,
-    distillation_rules,
-    field_rules,
-    finetuning_rules,
     monitor,
     networks,
-    objective_rules,
-    pruning_rules,
-    quantization_rules,
-    search_rules,
-    tracking_rules,
 )
-from .keys import walk
+from ..keys import walk
+from . import data, distillation, fields, finetuning, objective, pruning, quantization, search, tracking
 
 #: Most bytes in the name of an experiment: file systems allow 255 in a name, and longer ones are derived from it.
 LONGEST_NAME = 200
@@ -52,20 +44,20 @@ def validate(config: Config) -> None:
     """Refuse a config that cannot work. Errors: ConfigError for the first rule that is violated."""
     for rule in (
         _secrets,
-        field_rules.problems,
+        fields.problems,
         _name,
-        data_rules.problems,
+        data.problems,
         _model,
         _weights,
-        distillation_rules.problems,
-        objective_rules.problems,
-        finetuning_rules.problems,
+        distillation.problems,
+        objective.problems,
+        finetuning.problems,
         _train,
         _compression,
-        pruning_rules.problems,
-        tracking_rules.problems,
+        pruning.problems,
+        tracking.problems,
         _launch,
-        search_rules.problems,
+        search.problems,
     ):
         for problem in rule(config):
             raise ConfigError(problem)
@@ -128,7 +120,7 @@ def _weights(config: Config) -> Iterator[str]:
 def _compression(config: Config) -> Iterator[str]:
     quantize = config.compression.quantize
     if quantize:
-        yield from quantization_rules.problems(quantize)
+        yield from quantization.problems(quantize)
     if quantize and not quantize.layers:
         yield "compression.quantize.layers=[]: nothing would be quantized. Name some: [Conv2D,Linear]"
     if quantize and isinstance(config.amp, Bf16) and config.amp.level is Level.O2 and not config.amp.fallback:
