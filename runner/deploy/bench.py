@@ -56,14 +56,18 @@ class Timing:
 
 @dataclass
 class Measurement:
-    """The measurement of one file at one batch size."""
+    """The measurement of one engine with images of one batch size."""
 
-    entry: Entry
     engine: engines.Engine
     images: np.ndarray
     seconds: list[float] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     """Number of calls before each turn."""
+
+    def warm_up(self) -> None:
+        """The first calls, which are not measured."""
+        for _ in range(WARM_UP):
+            self.engine(self.images)
 
     def turn(self, seconds: float) -> None:
         """Measure for `seconds`, at least one call, after a warm-up call that refills caches other files have used."""
@@ -78,14 +82,14 @@ class Measurement:
             if now >= end:
                 return
 
-    def timing(self) -> Timing:
-        """The result."""
+    def timing(self, entry: Entry) -> Timing:
+        """The result, of the file that the engine has opened."""
         p50, p90, p99 = (1000 * float(np.percentile(self.seconds, part)) for part in (50, 90, 99))
         calls, size = len(self.seconds), len(self.images)
         rate = calls * size / sum(self.seconds)
         medians = [1000 * float(np.median(turn)) for turn in np.split(self.seconds, self.turns[1:])]
         spread = float(np.std(medians)) / p50
-        return Timing(self.entry, size, self.engine.name, self.engine.threads, calls, p50, p90, p99, rate, spread)
+        return Timing(entry, size, self.engine.name, self.engine.threads, calls, p50, p90, p99, rate, spread)
 
 
 def entries(run: str, folder: Path, formats: Collection[str] | None = None) -> list[Entry]:
@@ -110,21 +114,20 @@ def measure(
     number of threads for the whole process. Errors: ConfigError, CheckpointError for a file that cannot be opened.
     """
     random = np.random.default_rng(0)
-    measurements = []
+    measurements: list[tuple[Entry, Measurement]] = []
     for entry in files:
         engine = engines.open_(entry.folder, entry.file, threads)
         for size in batch_sizes:
             images = random.standard_normal((size, *entry.manifest.input_shape), dtype=np.float32)
-            measurements.append(Measurement(entry, engine, images))
-    for measurement in measurements:
-        for _ in range(WARM_UP):
-            measurement.engine(measurement.images)
-    waiting = measurements
+            measurements.append((entry, Measurement(engine, images)))
+    waiting = [measurement for _, measurement in measurements]
+    for measurement in waiting:
+        measurement.warm_up()
     while waiting:
         for measurement in waiting:
             measurement.turn(seconds / TURNS)
         waiting = [measurement for measurement in waiting if sum(measurement.seconds) < seconds]
-    return [measurement.timing() for measurement in measurements]
+    return [measurement.timing(entry) for entry, measurement in measurements]
 
 
 def speedups(timings: Sequence[Timing]) -> list[float | None]:

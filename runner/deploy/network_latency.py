@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,11 +14,10 @@ from .. import models
 from ..errors import ConfigError, ExportError
 from ..models.input_check import preserved
 from . import to_onnx
+from .bench import TURNS, Measurement
 from .engines import Engine, OnnxRuntime
 
-CLASSES, WARM_UP = 1000, 2
-#: Turns that a measurement is divided into.
-TURNS = 10
+CLASSES = 1000
 
 
 def of_model(model: cfg.Model, input_shape: tuple[int, int, int], seconds: float, threads: int) -> float:
@@ -53,20 +51,10 @@ def engine(network: nn.Layer, input_shape: tuple[int, int, int], threads: int) -
 def medians(engines: Sequence[Engine], input_shape: tuple[int, int, int], seconds: float) -> list[float]:
     """Median milliseconds of one image [C, H, W] in each engine, measured in turns for `seconds` each."""
     image = np.zeros((1, *input_shape), dtype=np.float32)
-    taken: list[list[float]] = [[] for _ in engines]
-    for one in engines:
-        for _ in range(WARM_UP):
-            one(image)
+    measurements = [Measurement(one, image) for one in engines]
+    for measurement in measurements:
+        measurement.warm_up()
     for _ in range(TURNS):
-        for one, own in zip(engines, taken, strict=True):
-            # A warm-up call refills caches that the other engines have used.
-            one(image)
-            end = time.perf_counter() + seconds / TURNS
-            while True:
-                begin = time.perf_counter()
-                one(image)
-                now = time.perf_counter()
-                own.append(now - begin)
-                if now >= end:
-                    break
-    return [1000 * float(np.median(own)) for own in taken]
+        for measurement in measurements:
+            measurement.turn(seconds / TURNS)
+    return [1000 * float(np.median(measurement.seconds)) for measurement in measurements]
