@@ -47,6 +47,10 @@ class Costs:
                 return sum(map(math.prod, shapes.values()))
         return sum(positions * math.prod(shapes[name]) for name, positions in self._positions.items())
 
+    def are_within(self, budget: cfg.Budget, limit: float, counts: Sequence[int]) -> bool:
+        """Whether it costs no more than this with so many units."""
+        return self.of(budget, counts) <= limit
+
     def _with(self, counts: Sequence[int]) -> dict[str, list[int]]:
         lost: dict[tuple[str, int], int] = defaultdict(int)
         for group, left in zip(self.groups, counts, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -26,23 +27,22 @@ TIGHTER, TRIES = 0.92, 8
 
 def prune(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence) -> Plan:
     """Remove filters at once, in place, until the budget is met. Errors: as `begin` and `choose_cut`."""
-    costs = Costs(network, _groups(network, settings, input_shape), input_shape)
-    plan = _begin(network, costs, settings, evidence)
-    kept, done = _choose_cut(network, costs, settings, evidence, plan)
+    costs = _costs(network, settings, input_shape)
+    plan = begin(network, settings, input_shape, evidence, costs)
+    kept, done = choose_cut(network, settings, input_shape, evidence, plan, costs)
     shapes.cut(network, kept)
     return done
 
 
-def begin(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence) -> Plan:
+def begin(
+    network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence, costs: Costs | None = None
+) -> Plan:
     """The plan of a network of which nothing is cut yet. Its latency is measured if that is the budget.
 
     The network is afterwards as before. Errors: ConfigError for a pattern that matches nothing, where nothing or not as
     much as is wanted can be removed, and for a user-defined criterion that gives no scores.
     """
-    return _begin(network, Costs(network, _groups(network, settings, input_shape), input_shape), settings, evidence)
-
-
-def _begin(network: nn.Layer, costs: Costs, settings: cfg.Pruning, evidence: Evidence) -> Plan:
+    costs = costs or _costs(network, settings, input_shape)
     groups, filters = costs.groups, shapes.channels(network)
     for key, chosen in (("skip", settings.skip), ("ratios", settings.ratios)):
         patterns.check(f"compression.prune.{key}", chosen, filters)
@@ -73,39 +73,20 @@ def _begin(network: nn.Layer, costs: Costs, settings: cfg.Pruning, evidence: Evi
 
 
 def choose_cut(
-    network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence, plan: Plan
+    network: nn.Layer,
+    settings: cfg.Pruning,
+    input_shape: InputShape,
+    evidence: Evidence,
+    plan: Plan,
+    costs: Costs | None = None,
 ) -> tuple[Kept, Plan]:
     """What the next cut leaves of each parameter, and the plan after it; the network does not change.
 
     Where latency is the budget, the network is as fast as is wanted after the last cut. Errors: ConfigError where the
     last cut would remove nothing, or none makes it that fast, and for a user-defined criterion that gives no scores.
     """
-    costs = Costs(network, _groups(network, settings, input_shape), input_shape)
-    return _choose_cut(network, costs, settings, evidence, plan)
-
-
-def _choose_cut(
-    network: nn.Layer, costs: Costs, settings: cfg.Pruning, evidence: Evidence, plan: Plan
-) -> tuple[Kept, Plan]:
-    is_verified = settings.budget is cfg.Budget.latency and plan.cuts + 1 == settings.parts
-    margin = 1.0
-    for _ in range(TRIES):
-        kept, done = _within(margin, network, costs, settings, evidence, plan)
-        if not is_verified or _is_fast(network, kept, settings, evidence, plan):
-            return kept, done
-        margin *= TIGHTER
-    raise ConfigError(
-        f"compression.prune.ratio={settings.ratio}: {type(network).__name__} is not that much faster here with "
-        f"{done.macs[1] / done.macs[0]:.0%} of its MACs. Lower it, or take budget=macs."
-    )
-
-
-def _within(
-    margin: float, network: nn.Layer, costs: Costs, settings: cfg.Pruning, evidence: Evidence, plan: Plan
-) -> tuple[Kept, Plan]:
-    """`choose_cut` with this part of the budget."""
-    groups, filters = costs.groups, shapes.channels(network)
-    part = grown(settings, plan.cuts + 1)
+    costs = costs or _costs(network, settings, input_shape)
+    groups = costs.groups
     scores = importance.of_units(network, groups, settings, evidence.batches, evidence.loss)
     ordered = [np.argsort(score, kind="stable") for score in scores]
 
@@ -113,13 +94,27 @@ def _within(
         removed = [np.sort(order[: len(order) - left]) for order, left in zip(ordered, counts, strict=True)]
         return dependencies.kept(network, groups, removed)
 
-    limit = 0 if _has_own_ratios(settings) else margin * _limit(settings, plan, part)
-    division = _division(groups, settings, plan, network, lambda counts: costs.of(settings.budget, counts) <= limit)
-    if _has_own_ratios(settings):
-        counts = _own_ratios(division, settings, part)
-    else:
-        counts = _allocated(division, settings, scores, lambda: _losses(network, division, without, evidence))
-    kept = without(counts)
+    losses = functools.cache(lambda: _losses(network, groups, without, evidence))
+    is_verified = settings.budget is cfg.Budget.latency and plan.cuts + 1 == settings.parts
+    part = grown(settings, plan.cuts + 1)
+    limit = 0.0 if _has_own_ratios(settings) else _limit(settings, plan, part)
+    for _ in range(TRIES):
+        fits = functools.partial(costs.are_within, settings.budget, limit)
+        counts = _allocated(_division(groups, settings, plan, network, fits), settings, part, scores, losses)
+        kept = without(counts)
+        done = _after(network, costs, settings, plan, counts, kept)
+        if not is_verified or _is_fast(network, kept, settings, evidence, plan):
+            return kept, done
+        limit *= TIGHTER
+    raise ConfigError(
+        f"compression.prune.ratio={settings.ratio}: {type(network).__name__} is not that much faster here with "
+        f"{done.macs[1] / done.macs[0]:.0%} of its MACs. Lower it, or take budget=macs."
+    )
+
+
+def _after(network: nn.Layer, costs: Costs, settings: cfg.Pruning, plan: Plan, counts: Counts, kept: Kept) -> Plan:
+    """The plan after a cut that leaves these units. Errors: ConfigError where the last cut removes nothing."""
+    groups, filters = costs.groups, shapes.channels(network)
     after = {name: len(kept.get(f"{name}.weight", {}).get(0, range(count))) for name, count in filters.items()}
     before = filters | {name: first for name, (first, _) in plan.channels.items()}
     channels = {name: (before[name], after[name]) for name in filters if before[name] != after[name]}
@@ -128,14 +123,14 @@ def _within(
     free = {name for group in groups for name in group.members}
     whole = [name for name in filters if name not in channels and _is_wanted(name, before, settings, free)]
     macs, params, all_filters = (costs.of(one, counts) for one in COUNTED)
-    return kept, Plan(
+    return Plan(
         channels, (plan.macs[0], macs), (plan.params[0], params), whole, (plan.filters[0], all_filters),
         plan.cuts + 1, plan.latency,
     )  # fmt: skip
 
 
-def _groups(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape) -> list[Group]:
-    """Those that may lose filters. Errors: ConfigError where the criterion can score none."""
+def _costs(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape) -> Costs:
+    """The costs of the groups that may lose filters. Errors: ConfigError where the criterion can score none."""
     if slim.fake_quantized(network):
         raise ConfigError(f"{type(network).__name__} is quantized, and pruning comes first: use compression=fpgm_qat.")
     groups = dependencies.find(network, input_shape)
@@ -145,7 +140,8 @@ def _groups(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape) -
             f"compression.prune.criterion={settings.criterion}: no convolution of {type(network).__name__} has "
             "BatchNorm behind it. Use criterion=fpgm, l1_norm or taylor."
         )
-    return [group for group in scored if not any(patterns.matches(name, settings.skip) for name in group.members)]
+    unskipped = [group for group in scored if not any(patterns.matches(name, settings.skip) for name in group.members)]
+    return Costs(network, unskipped, input_shape)
 
 
 def _division(
@@ -158,8 +154,14 @@ def _division(
 
 
 def _allocated(
-    division: Division, settings: cfg.Pruning, scores: list[np.ndarray], losses: Callable[[], list[dict[float, float]]]
+    division: Division,
+    settings: cfg.Pruning,
+    part: float,
+    scores: list[np.ndarray],
+    losses: Callable[[], list[dict[float, float]]],
 ) -> Counts:
+    if _has_own_ratios(settings):
+        return _own_ratios(division, settings, part)
     match settings.allocation:
         case cfg.Allocation.uniform:
             return allocation.uniform(division)
@@ -170,15 +172,15 @@ def _allocated(
 
 
 def _losses(
-    network: nn.Layer, division: Division, without: Callable[[Sequence[int]], Kept], evidence: Evidence
+    network: nn.Layer, groups: list[Group], without: Callable[[Sequence[int]], Kept], evidence: Evidence
 ) -> list[dict[float, float]]:
     """Of each group, share → part of the accuracy that is lost when it alone loses that share of its units."""
     whole = evidence.accuracy()
     curves: list[dict[float, float]] = []
-    for place, group in enumerate(division.groups):
+    for place, group in enumerate(groups):
         curves.append({})
         for share in SHARES:
-            counts = division.whole
+            counts = [one.units for one in groups]
             counts[place] = max(1, round((1 - share) * group.units))
             with dependencies.without(network, without(counts)):
                 curves[-1][share] = (whole - evidence.accuracy()) / max(whole, 1e-9)

@@ -221,8 +221,12 @@ def test_where_the_largest_measured_shares_leave_too_much_no_more_goes_than_is_w
     assert (1 - ratio) * sum(widths) - 4 * 8 < left <= (1 - ratio) * sum(widths)
 
 
-def test_the_last_of_several_cuts_is_as_fast_as_is_wanted():
+def test_the_last_of_several_cuts_is_as_fast_as_is_wanted(monkeypatch):
     """On a machine where half as many MACs take more than half the time of what was measured before training."""
+    scored, of_units = [], importance.of_units
+    monkeypatch.setattr(importance, "of_units", lambda *given: scored.append(given) or of_units(*given))
+    tried, is_fast = [], pruning._is_fast
+    monkeypatch.setattr(pruning, "_is_fast", lambda *given: tried.append(given) or is_fast(*given))
     settings = cfg.Pruning(criterion="l2_norm", ratio=0.4, budget=cfg.Budget.latency, begin_epoch=1, parts=2,
                            channel_multiple=1)  # fmt: skip
     network = built()
@@ -234,3 +238,4 @@ def test_the_last_of_several_cuts_is_as_fast_as_is_wanted():
         kept, plan = pruning.choose_cut(network, settings, SHAPE, slower, plan)
         shapes.cut(network, kept)
     assert (plan.macs[1] / whole) ** 0.9 < 0.62
+    assert (len(scored), len(tried)) == (2, 2), "once a cut, of which the last one is tried twice"
