@@ -23,9 +23,8 @@ from runner.cli.config_dir import choices
 from runner.compression import slim
 from runner.config import networks
 from runner.config.networks import PADDLECLAS, TABLE, Network
-from runner.errors import ConfigError
+from runner.errors import ConfigError, telling_line
 from runner.models import paddleclas
-from runner.models.input_check import reason
 
 CLASSES = 1000
 #: The size in a name, and those that are tried in turn where there is none.
@@ -83,7 +82,7 @@ def measure(name: str) -> Network:
             macs = models.macs(network, (3, size, size))
         except Exception as error:
             if size == sizes[-1]:
-                raise ConfigError(reason(error)) from error
+                raise ConfigError(telling_line(error)) from error
             continue
         if not isinstance(outputs[0], Tensor) or outputs[0].shape != [1, CLASSES]:
             raise ConfigError("it gives no logits")

@@ -135,3 +135,11 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the valid name most like `name`, else an empty string."""
     matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
     return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def telling_line(error: Exception) -> str:
+    """The line of an error, often Paddle's, that says what is wrong; its class's name where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    # Paddle puts a stack trace before the line that matters, or a hint and the operator's name after it.
+    lines = [line for line in lines if line and not line.startswith("[Hint")] or [type(error).__name__]
+    return next((line for line in lines if "Error: " in line or line.startswith("(")), lines[-1])

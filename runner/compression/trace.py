@@ -9,8 +9,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from ..errors import ConfigError
-from ..models.input_check import preserved, reason
+from ..errors import ConfigError, telling_line
+from ..models.input_check import preserved
 from .labels import BOUND, FREE, Labels
 
 #: Operators that compute each channel from itself alone.
@@ -49,7 +49,7 @@ def follow(network: nn.Layer, input_shape: tuple[int, int, int]) -> Labels:
         # Paddle's own errors have no other common base.
         raise ConfigError(
             f"{type(network).__name__} cannot be traced for pruning. Choose another model, or compression=none.\n"
-            f"The reason: {reason(error)}"
+            f"The reason: {telling_line(error)}"
         ) from error
     reader = _Reader({tensor.name: name for name, tensor in network.state_dict().items()})
     for operator in traced.main_program.global_block().ops:

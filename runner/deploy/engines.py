@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, telling_line
 from .manifest import ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile
 
 #: Engine → how to install it.
@@ -73,13 +73,7 @@ def open_(folder: Path, file: ExportedFile, threads: int = 1) -> Engine:
         raise ConfigError(f"{path} needs {file.engine}, which is not there: {remedy}") from error
     except Exception as error:
         # The engines' errors have no base class but Exception.
-        raise CheckpointError(f"{path} cannot be opened: {_reason(error)}. {AGAIN}") from error
-
-
-def _reason(error: Exception) -> str:
-    """The line of an error that says what is wrong: Paddle's begin with a traceback and end with a hint."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line.rstrip(".") for line in reversed(lines) if line and not line.startswith("[Hint")), "")
+        raise CheckpointError(f"{path} cannot be opened: {telling_line(error).rstrip('.')}. {AGAIN}") from error
 
 
 class OnnxRuntime:

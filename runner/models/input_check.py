@@ -9,7 +9,7 @@ from typing import Any
 import paddle
 from paddle import Tensor, nn
 
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError, UserError, telling_line
 
 
 def check_input(network: nn.Layer, input_shape: tuple[int, int, int], num_classes: int, remedy: str = "") -> None:
@@ -29,20 +29,13 @@ def check_input(network: nn.Layer, input_shape: tuple[int, int, int], num_classe
     except Exception as error:
         raise ConfigError(
             f"{type(network).__name__} cannot take images of {height}x{width} pixels and {channels} channels: "
-            f"{remedy}\nThe reason: {reason(error)}"
+            f"{remedy}\nThe reason: {telling_line(error)}"
         ) from error
     shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != [2, num_classes]:
         raise ConfigError(
             f"{type(network).__name__} gives {shape} for two images where logits [2, {num_classes}] are due: {remedy}"
         )
-
-
-def reason(error: Exception) -> str:
-    """The line of an error, often Paddle's, that says what is wrong."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    # Paddle puts a stack trace before the line that matters, or a hint and the operator's name after it.
-    return next((line.strip() for line in lines if "Error: " in line or line.startswith("(")), lines[-1].strip())
 
 
 def _refusing_empty_maps(network: nn.Layer) -> list[Any]:

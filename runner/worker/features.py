@@ -9,10 +9,10 @@ import paddle
 from paddle import Tensor
 
 from .. import config as cfg
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError, UserError, telling_line
 from ..kernels import taps
 from ..models import Networks, Output
-from ..models.input_check import preserved, reason
+from ..models.input_check import preserved
 from ..models.taps import Features, Reader, check_names
 from ..training import feature_losses
 from ..training.modes import Mode, layers_of, term_of
@@ -76,7 +76,7 @@ def _try(key: str, settings: cfg.FeatureLoss, name: str, peer: str, own: Feature
     except Exception as error:
         raise ConfigError(
             f"{key}={settings.kind} fails for {name} and {peer} with {shapes}.\n"
-            f"The reason: {type(error).__name__}: {reason(error)}\n"
+            f"The reason: {type(error).__name__}: {telling_line(error)}\n"
             f"Name layers that it can compare in {key}.layers (and {key}.peer_layers)."
         ) from error
     if not isinstance(loss, Tensor) or loss.shape:

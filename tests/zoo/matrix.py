@@ -14,9 +14,8 @@ from runner.checkpoints import reading
 from runner.checkpoints.state import MODEL
 from runner.deploy import export
 from runner.deploy.subject import Subject
-from runner.errors import ConfigError, UserError
+from runner.errors import ConfigError, UserError, telling_line
 from runner.kernels.autotune import autotuning_off
-from runner.models.input_check import reason
 from runner.training.loop import fit
 from runner.worker import experiment
 from tests.checkpoints.test_resume import Keeping, newest
@@ -57,7 +56,7 @@ def cell(do: Callable[[], object]) -> str:
     except UserError as error:
         return f"failed: {last(error)}"
     except Exception as error:
-        return f"failed: {type(error).__name__}: {reason(error)[:300]}"
+        return f"failed: {type(error).__name__}: {telling_line(error)[:300]}"
     finally:
         gc.collect()
     return WORKS
