@@ -2,7 +2,7 @@
 
     python -m benchmarks.same_recipe [--seeds N]
 
-Needs the extra `peers`. A difference of the means that is larger than twice its standard error is out of bounds.
+Needs the extra `bench`. A difference of the means that is larger than twice its standard error is out of bounds.
 """
 
 from __future__ import annotations

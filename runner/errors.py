@@ -131,6 +131,11 @@ def of_kind(kind: str, message: str, exit_code: int) -> UserError:
     return error
 
 
+def install_extra(name: str) -> str:
+    """How an optional part is installed: this package is in no index, where its name could be anybody's."""
+    return f"pip install -e '.[{name}]' where its pyproject.toml is"
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the valid name most like `name`, else an empty string."""
     matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)

@@ -181,7 +181,14 @@ def locked(path: Path, patience_s: float = math.inf, long: Callable[[], None] = 
 def is_locked(path: Path) -> bool:
     """Whether a process has a file locked; what may not be written can be asked about too. Errors: Damaged."""
     with stored.opened(path) as stream:
-        return stream is not None and not lock(stream.fileno(), patience_s=0)
+        if stream is None:
+            return False
+        try:
+            # Shared, since several may ask at once, and none of them is the one that works on it.
+            fcntl.flock(stream.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def lock(descriptor: int, patience_s: float = math.inf, long: Callable[[], None] = lambda: None) -> bool:

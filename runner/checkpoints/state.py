@@ -106,7 +106,7 @@ def _refuse_other_layout(folder: Path, values: dict[str, Any]) -> None:
     if values["format"] > FORMAT:
         raise OtherLayout(
             f"{folder} was written by a newer version of runner ({values.get('runner', 'unknown')}, layout "
-            f"{values['format']}; this is {__version__}, layout {FORMAT}). Update: pip install -U paddle-runner"
+            f"{values['format']}; this is {__version__}, layout {FORMAT}). Update runner."
         )
     if values["format"] < FORMAT:
         raise OtherLayout(

@@ -35,7 +35,7 @@ from ..config import GROUPS, NAMED, Callback, Checkpoint, Config, CustomMetric, 
 from ..config import store as config_store
 from ..config.keys import renamed, types_of, unknown_key
 from ..config.store import keys_of, without_value
-from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, nearest
+from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, install_extra, nearest
 from ..files.disk_errors import disk_error
 from ..launch.command import Command
 from ..runs import sweep
@@ -246,10 +246,7 @@ def _unreadable(error: OverrideParseException) -> ConfigError:
 def _unknown_choice(error: MissingConfigException) -> ConfigError:
     if extra := engines.EXTRAS.get(error.missing_cfg_file or ""):
         override = "=".join(str(error.missing_cfg_file).rsplit("/", 1))
-        return ConfigError(
-            f"{override} needs a plugin that is not installed: pip install 'paddle-runner[{extra}]' (in a clone of the "
-            f"repository: pip install -e '.[{extra}]')"
-        )
+        return ConfigError(f"{override} needs a plugin that is not installed: {install_extra(extra)}")
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     # Of one of several choices (`tracking=[mlflow,x]`) Hydra does not say which there are.
     if not error.missing_cfg_file or (error.options is None and group not in choices()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
@@ -42,6 +43,8 @@ def readable(argument: str, sweeps: bool) -> str:
         raise ConfigError(f"{argument} is not an override: write KEY=VALUE without spaces, such as mode=cls")
     match = ASSIGNMENT.fullmatch(argument)
     if not match:
+        with contextlib.suppress(HydraException):
+            _parse(argument, _Numbers(whole=False))
         return argument
     sign, key, value = match.groups()
     if "." not in key and key in choices():
@@ -111,14 +114,21 @@ def _is_bare(parsed: Override, several: bool) -> bool:
 
 
 def _parse(text: str, visitor: _Numbers) -> Override:
-    """As Hydra parses an override, with a visitor of our own. Errors: HydraException."""
+    """As Hydra parses an override, with a visitor of our own.
+
+    Errors: HydraException; ConfigError for a number of more digits than Python reads, and for brackets without end.
+    """
     listener = HydraErrorListener()
     lexer = OverrideLexer(InputStream(text))
     parser = OverrideParser(CommonTokenStream(lexer))
     for recognizer in (lexer, parser):
         recognizer.removeErrorListeners()
         recognizer.addErrorListener(listener)
-    parsed: Override = visitor.visit(parser.override())
+    try:
+        parsed: Override = visitor.visit(parser.override())
+    except (ValueError, RecursionError) as error:
+        key, _, value = text.partition("=")
+        raise ConfigError(f"{key} has a value of {len(value):,} characters that cannot be read: {error}") from error
     return parsed
 
 

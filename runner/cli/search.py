@@ -18,7 +18,7 @@ from .. import config as cfg
 from .. import runs
 from ..config.keys import expanded
 from ..config.monitor import monitored
-from ..errors import ConfigError
+from ..errors import ConfigError, install_extra
 from ..runs import study as studies
 from ..runs import sweep
 from ..runs.early_stopping import STOPPED_EARLY, Reading
@@ -90,6 +90,7 @@ class Search:
             for trial in trials:
                 if trial.user_attrs[ORIGIN] not in origins:
                     self.study.add_trial(trial)
+                    origins.add(trial.user_attrs[ORIGIN])
             why = "; ".join(f"{count} ({reason})" for reason, count in left_out.most_common(REASONS))
             print(f"{folder}: the search begins with {len(trials)} of its jobs{f'. Left out: {why}' if why else ''}")
 
@@ -280,7 +281,4 @@ def _consecutive(trials: Sequence[Any]) -> Iterator[list[Any]]:
 def require_packages() -> None:
     """Errors: ConfigError naming the extra that brings what searches need."""
     if importlib.util.find_spec("optuna") is None:
-        raise ConfigError(
-            "+sweep/optuna=… needs a package that is not installed: pip install 'paddle-runner[sweep]' (in a clone of "
-            "the repository: pip install -e '.[sweep]')"
-        )
+        raise ConfigError("+sweep/optuna=… needs a package that is not installed: " + install_extra("sweep"))

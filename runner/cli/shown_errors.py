@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .. import terminal
 from ..config import credentials
 from ..errors import UNWRITABLE, OutOfMemory, UserError
@@ -20,8 +22,21 @@ def refusal_of(error: BaseException) -> UserError | None:
     return None
 
 
+#: Characters of a word and of a line that are shown whole; a value may have as many as a command line holds.
+WORD, LINE = 400, 4000
+
+
 def message_of(error: UserError) -> str:
     """Its message as it may be shown: nothing that a terminal obeys, no password."""
-    message = terminal.visible(str(error))
+    message = "\n".join(map(_shortened, terminal.visible(str(error)).split("\n")))
     # A file of configs may hold what no word of the command does, and Hydra's errors repeat it.
     return credentials.masked(message) if credentials.carries(message) else message
+
+
+def _shortened(line: str) -> str:
+    words = re.sub(rf"\S{{{WORD},}}", lambda word: _ends_of(word[0], WORD), line)
+    return words if len(words) <= LINE else _ends_of(words, LINE)
+
+
+def _ends_of(text: str, room: int) -> str:
+    return f"{text[: room // 2]}…{text[-room // 4 :]}"

@@ -271,7 +271,9 @@ def _is_wanted(layer: str, filters: dict[str, int], settings: cfg.Pruning, free:
 def _refuse_nothing(network: nn.Layer, settings: cfg.Pruning, can_be_pruned: bool) -> None:
     filters = shapes.channels(network)
     remedy = f"Raise compression.prune.ratio (it is {settings.ratio}), or skip fewer layers."
-    if filters and not can_be_pruned and not settings.skip:
+    if not filters:
+        remedy = "Only convolutions are pruned. Use compression=none or qat."
+    elif not can_be_pruned and not settings.skip:
         remedy = "Their channels are bound to what cannot be pruned, such as layer norms. Use compression=none or qat."
     raise ConfigError(
         f"compression.prune takes nothing off {type(network).__name__}: of {len(filters)} convolutions none loses a "

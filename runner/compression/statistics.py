@@ -12,9 +12,8 @@ from paddle import nn
 def restore(network: nn.Layer, images: Iterable[paddle.Tensor]) -> None:
     """Measure the running statistics of normalisation layers anew: those from before pruning fit more channels.
 
-    images: batches, each float32 [n, 3, S, S]. The statistics become the mean over them; nothing else changes, and
-    nothing random is drawn. Li et al., EagleEye, ECCV 2020, show how much of a pruned network's accuracy that brings
-    back.
+    images: batches, each float32 [n, 3, S, S]. The statistics become the mean over all images; nothing else changes,
+    and nothing random is drawn. Li et al., EagleEye, ECCV 2020, show how much accuracy that restores after pruning.
     """
     norms = [layer for layer in network.sublayers(include_self=True) if isinstance(layer, nn.layer.norm._BatchNormBase)]
     modes = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
@@ -22,11 +21,15 @@ def restore(network: nn.Layer, images: Iterable[paddle.Tensor]) -> None:
     network.eval()
     for layer in norms:
         layer.train()
-    for number, batch in enumerate(images):
-        for layer in norms:
-            layer._momentum = number / (number + 1)
-        network(batch)
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer._momentum = momentum
-    for layer, training in modes:
-        layer.training = training
+    seen = 0
+    try:
+        for batch in images:
+            for layer in norms:
+                layer._momentum = seen / (seen + len(batch))
+            network(batch)
+            seen += len(batch)
+    finally:
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer._momentum = momentum
+        for layer, training in modes:
+            layer.training = training

@@ -64,7 +64,8 @@ def without_value(error: InterpolationResolutionError) -> ConfigError:
             f"{error.full_key} takes its value from another key, which has none. Give that one a value (the recipes "
             "experiment=compress/* begin with a trained run: checkpoint.init_from=RUN)."
         )
-    return ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}")
+    reason = str(error).partition("\n")[0]
+    return ConfigError(f"{error.full_key}: {reason}")
 
 
 def _refuse_unknown_keys(node: DictConfig, path: str) -> None:

@@ -70,8 +70,7 @@ class TensorBoard(Tracker):
     @property
     def packages(self) -> dict[str, str]:
         """TensorBoard's own writer."""
-        remedy = "pip install 'paddle-runner[tensorboard]' (or tensorboard alone), or do without: tracking=csv"
-        return {"tensorboard": remedy}
+        return {"tensorboard": "pip install tensorboard, or do without: tracking=csv"}
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -59,12 +60,11 @@ def fetch(file: OfficialFile, root: Path, tell: Callable[[int, int], None] = lam
             if not target.is_file():
                 _fetch(file, partial, tell)
                 files.name_file(partial, target)
-            elif partial.exists():
-                files.remove_file(partial)
-    except (OSError, ValueError) as error:
+            _forget(partial)
+    except (OSError, ValueError, http.client.HTTPException) as error:
         part = partial.stat().st_size if partial.is_file() else 0
         if not part:
-            files.remove_file(partial)
+            _forget(partial)
         again = f" {part:,} bytes of it are kept: the same command goes on there." if part else ""
         raise DataError(f"{file.url} cannot be fetched: {error}.{again} Or download it by hand to {target}.") from error
 
@@ -72,30 +72,39 @@ def fetch(file: OfficialFile, root: Path, tell: Callable[[int, int], None] = lam
 def _fetch(file: OfficialFile, partial: Path, tell: Callable[[int, int], None]) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _go_on(file.url, partial, tell)
+            _resume(file, partial, tell)
             break
         except urllib.error.HTTPError as error:
             if error.code != 416 or not partial.stat().st_size:
                 raise
             # The local part is longer than the remote file: it is another file.
             os.truncate(partial, 0)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             if attempt == ATTEMPTS:
                 raise
     digest = _md5(partial)
     if file.md5 and digest != file.md5:
-        files.remove_file(partial)
+        _forget(partial)
         raise DataError(f"{file.url} arrived damaged: MD5 {digest} instead of {file.md5}. Try again.")
 
 
-def _go_on(url: str, partial: Path, tell: Callable[[int, int], None]) -> None:
-    """Download the rest of a file. Errors: OSError, also if the connection ends before the file does."""
-    done = partial.stat().st_size
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+def _resume(file: OfficialFile, partial: Path, tell: Callable[[int, int], None]) -> None:
+    """Download the rest of a file, or all of it where it may have changed since and has no checksum.
+
+    Errors: OSError, HTTPException, also if the connection ends before the file does.
+    """
+    version = _version(partial)
+    known = version.read_text() if version.is_file() else ""
+    done = partial.stat().st_size if known or file.md5 else 0
+    asked = {"Range": f"bytes={done}-"} | ({"If-Range": known} if known else {}) if done else {}
+    request = urllib.request.Request(file.url, headers=asked)
     with urllib.request.urlopen(request, timeout=60) as response, partial.open("r+b") as target:
         if response.status != 206:
             done = 0
             target.truncate(0)
+            tag = response.headers.get("ETag", "")
+            # RFC 9110, 13.1.5: a weak tag is not allowed in If-Range.
+            version.write_text(tag if tag.startswith('"') else response.headers.get("Last-Modified", ""))
         target.seek(done)
         length = response.headers.get("Content-Length")
         whole = done + int(length) if length else None
@@ -105,6 +114,16 @@ def _go_on(url: str, partial: Path, tell: Callable[[int, int], None]) -> None:
             tell(done, whole or done)
     if whole is not None and done < whole:
         raise ConnectionError(f"the connection ended after {done:,} of {whole:,} bytes")
+
+
+def _version(partial: Path) -> Path:
+    """The file with the server's name for the version that a partial download is of."""
+    return partial.with_name(f"{partial.name}.version")
+
+
+def _forget(partial: Path) -> None:
+    for path in (partial, _version(partial)):
+        files.remove_file(path)
 
 
 def _md5(path: Path) -> str:

@@ -87,7 +87,8 @@ def _processes(count: int, work: Callable[[int], list[int]]) -> Iterator[tuple[i
         for pipe, _ in poll.poll():
             answer = os.read(pipe, _NUMBER * _PIPE)
             if not answer:
-                raise _lost(processes[pipe])
+                os.close(pipe)
+                raise _lost(processes.pop(pipe))
             yield from np.frombuffer(answer, dtype=np.int64).tolist()
 
     try:

@@ -89,6 +89,8 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     server_version, sys_version = "runner", ""
+    #: Of a request whose first line was not understood.
+    path = ""
     timeout = PATIENCE_S
 
     def do_GET(self) -> None:

@@ -49,9 +49,8 @@ class Network:
             _send_at_once(int(port))
             paddle.distributed.init_parallel_env()
         except (RuntimeError, OSError, ValueError) as error:
-            raise ProcessLost(
-                f"The processes cannot meet at {address} (launch.master): {str(error).strip().splitlines()[0]}"
-            ) from error
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ProcessLost(f"The processes cannot meet at {address} (launch.master): {reason}") from error
 
     def all_reduce_sum(self, tensor: Tensor) -> None:
         """The sum over all processes, in place."""

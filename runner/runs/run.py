@@ -166,7 +166,8 @@ def close_lost(directory: Path) -> dict[str, Any] | None:
     """
     if state(directory).status != "LOST":
         return None
-    with locked(directory / LOCK, patience_s=0) as lock:
+    # Others may be looking at the lock.
+    with locked(directory / LOCK, patience_s=1) as lock:
         # Another process has the lock: it goes on with the run.
         if lock is None or _in_journal(directory).status != "LOST":
             return None

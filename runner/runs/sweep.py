@@ -20,7 +20,7 @@ from ..config import credentials
 from ..errors import STOPPED, ConfigError, Damaged, UserError
 from ..files.digests import digest_of
 from ..files.disk_errors import disk_error
-from ..processes import locked
+from ..processes import is_locked, locked
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
 
 #: What is replaced in the name of a job's folder, and what such a name begins with.
@@ -95,7 +95,8 @@ def lock_sweep(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error) from error
-    with locked(directory / COMMAND, patience_s=0) as lock:
+    # Jobs that were left behind look at the lock now and then.
+    with locked(directory / COMMAND, patience_s=1) as lock:
         if lock is None:
             raise ConfigError(f"{directory} is being run by another command. Wait for it, or choose another name.")
         again = (directory / SWEEP).exists()
@@ -185,8 +186,7 @@ def is_orphaned(directory: Path) -> bool:
     """Whether the command of a sweep is gone, and its jobs are not to outlive it."""
     with contextlib.suppress(OSError, Damaged):
         if not read(directory).outlives:
-            with locked(directory / COMMAND, patience_s=0) as lock:
-                return lock is not None
+            return not is_locked(directory / COMMAND)
     return False
 
 

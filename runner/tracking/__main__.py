@@ -129,6 +129,7 @@ class Followed:
         if self._tracker is None:
             config = store.read(self.directory / CONFIG)
             if self._held.enter_context(locked(self.directory / tracking_lock(self.name), patience_s=0)) is None:
+                self._held.close()
                 return None
             settings = config.tracking.trackers[self.name]
             self._tracker = build(self.directory, config, self.name, settings, self._log)

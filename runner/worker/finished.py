@@ -67,7 +67,8 @@ def _expected(directory: Path, chosen: weights.Weights) -> data.ExpectedClasses 
 def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer: str) -> Measured:
     """Evaluate every network of a run on `train`, `val`, `test` or `all` images.
 
-    The default is `test`, or all images if they are another set than the run's and have no splits. Errors: as in
+    The default is the split of the run's final metrics (`test`, without one `val`), or all images if they are another
+    set than the run's and have no splits. Errors: as in
     `load_stage`; ConfigError for a split that the data does not have, and of a user-defined metric.
     """
     divide = split != "all" and not (split is None and _is_another_set(directory, config, pointer))
@@ -75,7 +76,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
     stage.precision.decorate([stage.networks[name] for name in stage.networks.trained], [])
     source = stage.loaders.source
     whole = split == "all" or (source.is_undivided and not divide)
-    chosen = list(source.splits) if whole else [split or "test"]
+    chosen = list(source.splits) if whole else [split or stage.loaders.measured_on]
     if not set(chosen) <= set(source.splits):
         valid = " or ".join([*source.splits, "all"])
         raise ConfigError(

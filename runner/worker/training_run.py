@@ -139,12 +139,12 @@ def open_display(directory: Path, run: Experiment) -> Display:
 def note_ending(run: Experiment, ending: Ending, journal: Journal, display: Display) -> None:
     """Note why training ended before its last step, and whether no evaluation could be compared."""
     progress, monitor = run.training.progress, run.config.train.monitor
+    texts = []
     if ending is Ending.early:
-        text = f"stopped early: {monitor} did not improve in {progress.waited} evaluations (train.patience)"
-        log.info("%s", text)
-        display.note(text)
+        texts.append(f"stopped early: {monitor} did not improve in {progress.waited} evaluations (train.patience)")
     if run.training.loaders.val and progress.best is None:
-        text = f"{monitor} was always NaN: the last weights count as the best"
+        texts.append(f"{monitor} was always NaN: the last weights count as the best")
+    for text in texts:
         log.info("%s", text)
         journal.append("note", text=text)
         display.note(text)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from runner.cli.compose import config_of
 from runner.cli.overrides import readable
+from runner.cli.shown_errors import message_of
 from runner.cli.train import _overrides_first
 from runner.config import store
 from runner.errors import ConfigError
@@ -168,3 +169,23 @@ def test_overrides_may_stand_behind_flags():
 def test_keys_of_what_is_null_are_refused_with_the_choice_that_has_them(words, message):
     with pytest.raises(ConfigError, match=message):
         config_of(words)
+
+
+@pytest.mark.parametrize("sign", ["", "+", "++", "~"])
+@pytest.mark.parametrize("key", ["name", "data.limit", "hydra.run.dir", "model.kwargs.width", "mimic@also"])
+@pytest.mark.parametrize("value", ["9" * 5000, "-" + "9" * 5000, "[" + "9" * 5000 + "]", "{a:" + "9" * 5000 + "}"])
+def test_a_number_of_more_digits_than_python_reads_is_one_message_that_names_the_key(sign, key, value):
+    with pytest.raises(ConfigError) as refused:
+        readable(f"{sign}{key}={value}", sweeps=True)
+    shown = message_of(refused.value)
+    assert key in shown
+    assert "5,00" in shown
+    assert len(shown) < 300
+
+
+@given(st.integers(0, 10_000), st.sampled_from("x[({,9 "))
+def test_a_message_is_bounded_whatever_a_word_has(length, letter):
+    shown = message_of(ConfigError(f"begin {letter * length} end"))
+    assert len(shown) < 4100
+    assert shown.startswith("begin ")
+    assert shown.endswith(" end")

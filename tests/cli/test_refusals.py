@@ -244,7 +244,7 @@ def test_a_checkpoint_of_a_future_version_is_told_as_one(here, finished, tmp_pat
     done = here(*TINY, "tracking=none", "hydra.run.dir=new", *use.split(), cwd=tmp_path)
     assert done.returncode == 3
     assert "newer version of runner" in done.stderr
-    assert "pip install -U" in done.stderr
+    assert "Update runner" in done.stderr
     assert not (tmp_path / "new" / "checkpoints").exists()
 
 

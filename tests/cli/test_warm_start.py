@@ -121,7 +121,7 @@ def test_a_search_begins_with_them_once_and_counts_only_its_own_jobs(earlier, co
     folder = earlier((GOOD, 0.75), (GOOD, None))
     directory = tmp_path / "new"
     directory.mkdir()
-    settings = cfg.Sweep(optuna=cfg.Optuna(trials=3), warm_start=[str(folder)])
+    settings = cfg.Sweep(optuna=cfg.Optuna(trials=3), warm_start=[str(folder), str(folder)])
     for _ in range(2):
         one = search.Search(directory, settings, cfg.Train(), SPACE, [])
         one.begin_with(composed())

@@ -73,12 +73,17 @@ class Breaking(Quiet):
 
     asked: ClassVar[list[str | None]] = []
     sends = 5000
+    tag = '"one"'
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.asked.append(wanted)
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        if wanted and self.headers.get("If-Range") not in (None, self.tag):
+            wanted, start = None, 0
         self.send_response(206 if wanted else 200)
+        if self.tag:
+            self.send_header("ETag", self.tag)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
         self.wfile.write(CONTENT[start : start + self.sends])
@@ -128,3 +133,56 @@ def test_a_server_that_is_down_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be fetched"):
         fetch(official("http://127.0.0.1:1"), root)
     assert list(root.iterdir()) == []
+
+
+def unchecked(home: str) -> OfficialFile:
+    return OfficialFile("set.gz", f"{home}/set.gz", None)
+
+
+@pytest.mark.parametrize("tag", ['"two"', "", 'W/"two"'])
+def test_parts_of_two_versions_are_never_joined(
+    tmp_path: Path, breaking: str, monkeypatch: pytest.MonkeyPatch, tag: str
+) -> None:
+    monkeypatch.setattr(Breaking, "sends", 1000)
+    with pytest.raises(DataError, match="are kept"):
+        fetch(unchecked(breaking), tmp_path)
+    part = next(path for path in tmp_path.iterdir() if path.name.endswith(".download"))
+    part.write_bytes(b"older" * 100)
+    monkeypatch.setattr(Breaking, "tag", tag)
+    monkeypatch.setattr(Breaking, "sends", 20000)
+    fetch(unchecked(breaking), tmp_path)
+    assert (tmp_path / "set.gz").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["set.gz"]
+
+
+def test_a_server_without_names_for_versions_sends_a_file_without_a_checksum_whole(
+    tmp_path: Path, breaking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Breaking, "tag", "")
+    with pytest.raises(DataError, match="cannot be fetched"):
+        fetch(unchecked(breaking), tmp_path)
+    assert set(Breaking.asked) == {None}
+    fetch(official(breaking), tmp_path)
+    assert Breaking.asked[-1] == "bytes=15000-"
+
+
+def test_a_connection_that_breaks_off_in_the_middle_of_chunks_is_one_message(tmp_path: Path) -> None:
+    class Chunked(Quiet):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"1000\r\n" + CONTENT[:100])
+            self.close_connection = True
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chunked) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(DataError, match="cannot be fetched: IncompleteRead"):
+                fetch(official(f"http://127.0.0.1:{server.server_port}"), tmp_path)
+        finally:
+            server.shutdown()
+            thread.join()

@@ -136,6 +136,16 @@ def test_a_defect_is_answered_with_500_and_logged(served, monkeypatch, capsys):
     assert ask(served.server_port, content=jpeg())[0] == 200
 
 
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\n", b"GET\n\n", b"one two three four\r\n\r\n"])
+def test_what_is_no_request_is_answered_with_400_and_a_line_in_the_log(served, capsys, sent):
+    with socket.create_connection(("127.0.0.1", served.server_port), timeout=20) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        assert b"400" in connection.makefile("rb").read()
+    assert ask(served.server_port, content=jpeg())[0] == 200
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_a_client_that_asks_whether_to_go_on_is_told_so_unless_it_is_too_much(served):
     content = jpeg()
     for length, line in ((len(content), b"HTTP/1.1 100 Continue"), (serving.MAX_BYTES + 1, b"HTTP/1.0 413 ")):

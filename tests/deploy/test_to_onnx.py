@@ -119,6 +119,7 @@ NETWORKS = {
     "limited": lambda: [
         *(loud(3, 8), nn.ReLU6(), loud(8, 8, groups=8), nn.ReLU6(), conv(8, 8, 1), conv(8, 12), nn.ReLU6(), *head(12)),
     ],
+    "limited, pooled": lambda: [loud(3, 8), nn.ReLU6(), nn.MaxPool2D(2), conv(8, 8), nn.ReLU(), *head(8)],
     "gated": lambda: [Gated(), *head(8)],
     "twice": lambda: [Twice(), *head(3)],
     "single pixels": lambda: [
@@ -310,6 +311,15 @@ def test_integers_keep_to_the_limits_of_relu6_and_no_float_operation_parts_them(
     network, twin, learnt = fake_quantized("limited")
     integers = quantize(exported("limited", twin), learnt, images())
     assert all(node.input[0].endswith(".int") for node in integers.graph.node if node.op_type == "Clip")
+    assert distance(run(integers, images()), fake(network, images())) < CLOSE
+
+
+@pytest.mark.parametrize("name", ["limited", "limited, pooled"])
+@pytest.mark.parametrize("factor", [0.4, 1.0, 1.5, 3.0])
+def test_the_limit_of_relu6_holds_whatever_range_the_next_layer_has_learnt(name, factor):
+    network, twin, learnt = fake_quantized(name)
+    narrow(factor, learnt, network)
+    integers = quantize(exported(name, twin), learnt, images())
     assert distance(run(integers, images()), fake(network, images())) < CLOSE
 
 

@@ -189,5 +189,5 @@ def test_a_plugin_that_is_not_installed_is_named_with_the_extra_that_brings_it(t
     (tmp_path / "sitecustomize.py").write_text(away)
     done = run(*TINY, "-m", words, "train.seed=0,1", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 2, done.stdout + done.stderr
-    assert f"pip install 'paddle-runner[{extra}]'" in done.stderr
+    assert f"pip install -e '.[{extra}]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

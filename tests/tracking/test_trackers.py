@@ -304,7 +304,7 @@ def test_a_module_that_is_missing_is_named_before_anything_starts(config_of, mon
     with pytest.raises(ConfigError, match="my_trackers is not installed: my_trackers:Tracker is looked for"):
         require_packages(config_of(*custom()))
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(ConfigError, match=r"pip install 'paddle-runner\[tensorboard\]'"):
+    with pytest.raises(ConfigError, match=r"pip install tensorboard"):
         require_packages(config_of("tracking=[csv,tensorboard]"))
 
 
@@ -388,6 +388,21 @@ def test_the_end_of_a_run_whose_journal_cannot_take_it_arrives(run_of):
         sent.end({"event": "ended", "time": time.time(), "status": "FAILED", "reason": "", "exit_code": 1})
         assert tracked(directory, name)["ended"]
         assert READ[name](directory) == pytest.approx(expected())
+
+
+def test_waiting_for_an_earlier_process_opens_no_more_and_more_files(run_of):
+    from runner.processes import locked
+    from runner.tracking.__main__ import Followed
+
+    followed = Followed(run_of("tracking=csv"), "csv")
+    with locked(followed.directory / tracking_lock("csv")):
+        followed.deliver(orphaned=False)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            followed.deliver(orphaned=False)
+        assert len(os.listdir("/proc/self/fd")) == before
+    followed.deliver(orphaned=False)
+    assert tracked(followed.directory, "csv")["offset"]
 
 
 def test_a_run_is_sent_to_a_tracker_by_one_process_at_a_time(run_of, capsys):

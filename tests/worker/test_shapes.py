@@ -57,6 +57,10 @@ def test_without_a_test_split_a_run_is_measured_on_what_it_held_out_and_says_so(
     assert done.returncode == 0, done.stderr
     assert "no test split: the final numbers were measured on the val split" in done.stdout
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test_images"] == 12
+    measured = run_inline("eval", "run", "trust=true", cwd=tmp_path)
+    assert measured.returncode == 0, measured.stderr
+    assert "12 images" in measured.stdout
+    assert "split val" in measured.stdout
 
 
 def test_colours_become_grey_as_pictures_do():

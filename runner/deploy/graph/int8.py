@@ -20,6 +20,9 @@ from .quantized_weight import QuantizedWeight
 BATCH = 64
 
 
+UNBOUNDED = (-np.inf, np.inf)
+
+
 @dataclass(frozen=True)
 class Grid:
     """The values (q - zero) · step of unsigned bytes q from `low` to `high`."""
@@ -30,8 +33,10 @@ class Grid:
     high: int = 255
 
     @classmethod
-    def learnt(cls, layer: QuantizedWeight, bounds: tuple[float, float]) -> Grid:
+    def learnt(cls, layer: QuantizedWeight, bounds: tuple[float, float], saturates: bool) -> Grid:
         """The grid to which training rounded a layer's input, given static bounds of that input.
+
+        `saturates`: the grid applies the upper bound, since no float operation does.
 
         Non-negative inputs start at zero point 0: engines without VNNI add two products in 16 bits, which the integers
         0 to 127 never overflow.
@@ -42,6 +47,8 @@ class Grid:
         zero = 0 if bounds[0] >= 0 else 128
         reach = (top + 0.5) * step
         low = zero - top if bounds[0] < -reach else 0
+        if saturates:
+            return cls(step, zero, max(0, low), zero + round(min(top, bounds[1] / step)))
         return cls(step, zero, max(0, low), zero + top if bounds[1] > reach else 255)
 
     @classmethod
@@ -91,12 +98,14 @@ class _Quantizer:
         """Tensor → the tensor that holds it in float in the result, if its name differs."""
         self.rounded: dict[tuple[str, Grid], str] = {}
         self.quantized_weights: dict[str, tuple[str, np.ndarray]] = {}
+        self.saturating: set[str] = set()
+        """Tensors whose upper bound integers apply: a float Clip would keep engines from fusing the layer with them."""
         for node in graph.nodes:
             activation = self.activation(node) if self.layer(node) else None
             if activation and activation.op_type == "Clip":
-                # Saturating integers apply the upper limit; a float Clip would keep engines from fusing the layer with
-                # them.
-                self.bounds[activation.output[0]] = 0.0, np.inf
+                self.saturating.add(activation.output[0])
+            elif node.op_type == "MaxPool" and node.input[0] in self.saturating:
+                self.saturating.add(node.output[0])
 
     def run(self, images: np.ndarray) -> ModelProto:
         grids = self.output_grids(images)
@@ -145,7 +154,8 @@ class _Quantizer:
     def input_grid(self, node: NodeProto) -> Grid | None:
         """The grid to which a node rounds its input; None if it reads floats."""
         layer = self.layer(node)
-        return Grid.learnt(layer, self.bounds.get(node.input[0], (-np.inf, np.inf))) if layer else None
+        source = node.input[0]
+        return Grid.learnt(layer, self.bounds.get(source, UNBOUNDED), source in self.saturating) if layer else None
 
     def only_grid(self, name: str) -> Grid | None:
         """The learnt grid of a tensor if all of its readers have the same one."""
