@@ -11,7 +11,6 @@ from ...metrics.names import find, k_in
 from .. import (
     ARCHITECTURES,
     DEPTHS,
-    Bf16,
     ClsDistill,
     Cluster,
     Config,
@@ -19,7 +18,6 @@ from .. import (
     Dist,
     Format,
     JsOriginal,
-    Level,
     Local,
     Mode,
     PaddleClas,
@@ -34,7 +32,7 @@ from .. import (
     networks,
 )
 from ..keys import walk
-from . import data, distillation, fields, finetuning, objective, pruning, quantization, search, tracking
+from . import compression, data, distillation, fields, finetuning, objective, search, tracking
 
 #: Most bytes in the name of an experiment: file systems allow 255 in a name, and longer ones are derived from it.
 LONGEST_NAME = 200
@@ -53,8 +51,8 @@ def validate(config: Config) -> None:
         objective.problems,
         finetuning.problems,
         _train,
-        _compression,
-        pruning.problems,
+        compression.problems,
+        _deploy,
         tracking.problems,
         _launch,
         search.problems,
@@ -117,17 +115,7 @@ def _weights(config: Config) -> Iterator[str]:
         yield f"checkpoint.mirror={mirror}: it is the address of a folder, such as http://HOST/weights"
 
 
-def _compression(config: Config) -> Iterator[str]:
-    quantize = config.compression.quantize
-    if quantize:
-        yield from quantization.problems(quantize)
-    if quantize and not quantize.layers:
-        yield "compression.quantize.layers=[]: nothing would be quantized. Name some: [Conv2D,Linear]"
-    if quantize and isinstance(config.amp, Bf16) and config.amp.level is Level.O2 and not config.amp.fallback:
-        yield (
-            "amp.level=O2 keeps weights in half precision, too coarse for fake quantization. Use amp.level=O1, or "
-            "compression=none."
-        )
+def _deploy(config: Config) -> Iterator[str]:
     if config.deploy.network not in network_names(config.mode):
         valid = ", ".join(network_names(config.mode))
         yield f"deploy.network={config.deploy.network}: mode={config.mode.kind} has no such network. It has: {valid}"

@@ -1,4 +1,4 @@
-"""What must hold between the keys of `compression.prune` and the rest of a config."""
+"""What must hold between the keys of `compression` and the rest of a config."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .. import (
     Level,
     Penalty,
     Pruning,
+    Quantization,
     RkdFeatures,
     TrainedQuantization,
 )
@@ -24,9 +25,32 @@ from ..criteria import BN_SCALE, CUSTOM, NAMES
 
 def problems(config: Config) -> Iterator[str]:
     """What cannot work. Every message names the key and the override that mends it."""
-    prune = config.compression.prune
-    if prune is None:
-        return
+    if config.compression.quantize:
+        yield from _quantization(config, config.compression.quantize)
+    if config.compression.prune:
+        yield from _pruning(config, config.compression.prune)
+
+
+def _quantization(config: Config, quantize: Quantization) -> Iterator[str]:
+    for pattern, bits in quantize.layer_bits.items():
+        if not 2 <= bits <= 8:
+            yield f"compression.quantize.layer_bits.{pattern}={bits}: must be at least 2 and at most 8."
+    average = quantize.average_weight_bits
+    if average is not None and average > quantize.weight_bits:
+        yield (
+            f"compression.quantize.average_weight_bits={average:g}: no layer has more than "
+            f"compression.quantize.weight_bits={quantize.weight_bits}. Raise that, or lower the average."
+        )
+    if not quantize.layers:
+        yield "compression.quantize.layers=[]: nothing would be quantized. Name some: [Conv2D,Linear]"
+    if isinstance(config.amp, Bf16) and config.amp.level is Level.O2 and not config.amp.fallback:
+        yield (
+            "amp.level=O2 keeps weights in half precision, too coarse for fake quantization. Use amp.level=O1, or "
+            "compression=none."
+        )
+
+
+def _pruning(config: Config, prune: Pruning) -> Iterator[str]:
     for pattern, ratio in prune.ratios.items():
         if not 0 <= ratio < 1:
             yield f"compression.prune.ratios.{pattern}={ratio}: must be at least 0 and below 1."
