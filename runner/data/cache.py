@@ -183,7 +183,7 @@ def _open(path: Path) -> BinaryIO:
 def _key(split: ImageFiles) -> str:
     """A key of everything that a split's decoded images depend on: files, preprocessing and decoder."""
     decoder = (_MAGIC, PIL.__version__, features.version("libjpeg_turbo"), platform.machine())
-    return text_digest(f"{split.state()} {split.preparation} {decoder}")
+    return text_digest(f"{split.encoded.state()} {split.preparation} {decoder}")
 
 
 def _remove_unused(folder: Path, wanted: int) -> None:

@@ -19,7 +19,7 @@ def _parts(split: Split, classes: list[str]) -> list[str]:
     common = [str(len(split)), text_digest("\0".join(classes)), digest_of([split.labels])]
     if isinstance(split, Images):
         return [*common, digest_of([split.images])]
-    return [*common, text_digest("\0".join(split.names())), digest_of([split.sizes()])]
+    return [*common, text_digest("\0".join(split.names())), digest_of([split.encoded.sizes()])]
 
 
 def images(digests: dict[str, str]) -> int:

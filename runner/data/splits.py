@@ -196,14 +196,6 @@ class ImageFiles:
         except OSError as error:
             raise DataError(f"{self.name(index)} cannot be read: {error.strerror or error}.") from error
 
-    def sizes(self) -> np.ndarray:
-        """Bytes of each image, int64 [N]; -1 if it does not exist."""
-        return self.encoded.sizes()
-
-    def state(self) -> str:
-        """A digest of the images' names, sizes and modification times."""
-        return self.encoded.state()
-
     @property
     def encoded(self) -> Pictures:
         """The source of the encoded images."""

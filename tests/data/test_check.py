@@ -321,7 +321,7 @@ def test_a_start_asks_each_file_once_for_its_size_and_time(tmp_path, layout, mon
     source = load(config)
     assert check.inspect(source, config).broken == []
     identity.digests(source)
-    assert all(split.state() for split in source.splits.values())
+    assert all(split.encoded.state() for split in source.splits.values())
     assert sorted(asked) == sorted(os.fsencode(tmp_path / "set" / name) for name in pictures)
 
 

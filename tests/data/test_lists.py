@@ -187,7 +187,7 @@ def test_paths_of_lists_are_relative_to_the_root_the_list_or_home(root, tmp_path
     text = f"~/cat/0.png cat\n{root}/cat/1.png cat\ndog/0.png dog\n"
     (tmp_path / "away/list.txt").write_text(text)
     source = lists.load(cfg.FileList(root=str(root), train=str(tmp_path / "away/list.txt"), test_fraction=0.0))
-    assert source.train.sizes().min() > 0
+    assert source.train.encoded.sizes().min() > 0
     with pytest.raises(DataError, match="1 pictures are missing"):
         lists.load(cfg.FileList(train=str(tmp_path / "away/list.txt")))
 
@@ -196,7 +196,7 @@ def test_a_folder_that_is_called_as_home_is_meant_where_there_is_one(root):
     (root / "cat").rename(root / "~")
     (root / "list.txt").write_text("~/0.png cat\ndog/0.png dog\n")
     source = lists.load(cfg.FileList(root=str(root), train="list.txt", test_fraction=0.0))
-    assert source.train.sizes().min() > 0
+    assert source.train.encoded.sizes().min() > 0
 
 
 def test_lists_are_looked_for_here_and_then_below_the_root(root, tmp_path, monkeypatch):
