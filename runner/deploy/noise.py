@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from paddle import Tensor, nn
 
 from ..compression import slim, snr
 from ..kernels.layers import stock
+from ..models.input_check import evaluating
 from ..training.evaluation import untouched
 from .quantization import Quantization, QuantizedLayer
 
@@ -72,26 +72,20 @@ def _noise(
         # A siamese network may call a layer once for each branch.
         together[name] += snr.powers(expected[name].pop(0).numpy(), output.numpy())
 
-    with stock(), untouched(network), untouched(reference):
+    with stock(), untouched(network):
         for begin in range(0, len(images), BATCH):
             batch = paddle.to_tensor(images[begin : begin + BATCH])
-            with _hooked(reference, layers, of_float):
+            with evaluating(reference, _hooks(reference, layers, of_float)):
                 reference(batch)
-            with _hooked(network, layers, of_integers):
+            with evaluating(network, _hooks(network, layers, of_integers)):
                 network(batch)
             expected.clear()
     return alone, together
 
 
-@contextmanager
-def _hooked(network: nn.Layer, names: Any, hook: Callable[..., None]) -> Iterator[None]:
+def _hooks(network: nn.Layer, names: Iterable[str], hook: Callable[..., None]) -> list[Any]:
     layers = dict(network.named_sublayers())
-    hooks = [layers[name].register_forward_post_hook(functools.partial(hook, name)) for name in names]
-    try:
-        yield
-    finally:
-        for one in hooks:
-            one.remove()
+    return [layers[name].register_forward_post_hook(functools.partial(hook, name)) for name in names]
 
 
 def _finite_decibels(powers: np.ndarray) -> float | None:
