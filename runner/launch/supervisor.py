@@ -187,7 +187,7 @@ def supervise(command: Command, config: cfg.Config, directory: Path, node: worke
         for name, settings in config.tracking.trackers.items():
             command.mirrors.follow(directory, name, settings)
         # The directory stays locked until the workers are gone as well.
-        inline = _wants_inline(config)
+        inline = isinstance(config.launch, cfg.Local) and config.launch.inline
         outcome = _inline(command, directory) if inline else _work(command, config, directory, node, signals, [lock])
         if signals.first:
             command.signals_received.append(signals.first)
@@ -198,10 +198,6 @@ def supervise(command: Command, config: cfg.Config, directory: Path, node: worke
         except OSError:
             command.mirrors.ended(directory, end | {"time": time.time()})
     return outcome
-
-
-def _wants_inline(config: cfg.Config) -> bool:
-    return isinstance(config.launch, cfg.Local) and config.launch.inline
 
 
 def _inline(command: Command, directory: Path) -> Outcome:

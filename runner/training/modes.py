@@ -65,7 +65,7 @@ def build(config: cfg.Config, classes: losses.Classes | None = None, steps_per_e
             all_of_them = follow.jointly if joint else follow.each_other
             owners, minimised = [names], lambda *batch: [_merge(all_of_them(*batch))]
         case _:
-            owners, minimised = [names], lambda *batch: [follow.of_student(*batch)]
+            owners, minimised = [names], lambda outputs, labels, step: [follow(outputs, labels, step, "student")]
     return Mode(owners, minimised, _taps(config, list(follow.shares)), follow.adapters, follow.ramped)
 
 
@@ -122,10 +122,6 @@ class _Following:
         for term in self.mimics:
             terms[f"{term}/{name}"] = self._mimic(outputs, labels, step, name, term)
         return terms | self._features(outputs, step, name)
-
-    def of_student(self, outputs: Outputs, labels: Tensor, step: int) -> Terms:
-        """Terms of the student alone."""
-        return self(outputs, labels, step, "student")
 
     def each_other(self, outputs: Outputs, labels: Tensor, step: int) -> list[Terms]:
         """Terms of the student and of each of its peers."""
