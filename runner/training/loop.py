@@ -275,17 +275,14 @@ def note_monitored(training: Training, evaluation: Evaluation) -> bool:
     """Update the record of the monitored metric. Returns whether it is the best so far."""
     progress, settings = training.progress, training.settings
     value = evaluation.values[monitored(settings.monitor)]
+    progress.thresholds = evaluation.thresholds
+    progress.scores.append(-value if settings.goal is Goal.min else value)
+    training.follow()
     if not training.compares:
-        progress.thresholds = evaluation.thresholds
-        progress.scores.append(-value if settings.goal is Goal.min else value)
-        training.follow()
         return False
     gained = gain(value, progress.best, settings.goal)
     # Of equal values the later weights win: they were trained at the lower learning rates.
     better = gained >= 0
-    progress.thresholds = evaluation.thresholds
-    progress.scores.append(-value if settings.goal is Goal.min else value)
-    training.follow()
     progress.waited = 0 if gained > settings.min_delta else progress.waited + 1
     if better:
         progress.best, progress.best_step = value, progress.step
