@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from .. import device, files, stored
+from .. import device, files, runs, stored
 from ..config import store
 from ..config.keys import expanded
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
 from ..files.digests import text_digest
 from ..launch.missing import refuse_missing_data
 from ..runs.journal import CONFIG, WITH_CONFIG, latest
@@ -57,6 +58,14 @@ def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[P
         refuse_missing_data(config, classes)
     device.load_paddle(config.train.threads)
     return directory, config
+
+
+def runs_below(place: Path, is_wanted: Callable[[Path], bool] = lambda directory: True) -> list[Path]:
+    """The runs in a folder, or the one that it is. Errors: CheckpointError where none is wanted."""
+    directories = [directory for directory in runs.find(place) if is_wanted(directory)] if place.is_dir() else []
+    if not directories:
+        raise CheckpointError(f"{place}: no run was found. `python -m runner runs` lists those of this folder.")
+    return directories
 
 
 def classes_of(directory: Path) -> list[str]:

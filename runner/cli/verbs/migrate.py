@@ -6,8 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from ... import runs
-from ...errors import CheckpointError, RunFailed, UserError
+from ...errors import RunFailed, UserError
+from ..open_run import runs_below
 
 
 def main(arguments: list[str]) -> int:
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what there is to do")
     options = parser.parse_args(arguments)
-    directories = list(dict.fromkeys(directory for place in options.runs for directory in _below(Path(place))))
+    directories = list(dict.fromkeys(directory for place in options.runs for directory in runs_below(Path(place))))
     # Most runs have nothing to do, and no need of Paddle.
     from ...checkpoints.migration import migrate
 
@@ -45,10 +45,3 @@ def main(arguments: list[str]) -> int:
         first = next(iter(failures.values()))
         raise RunFailed(f"Left as they are: {', '.join(failures)}. The reasons are given above.", first.exit_code)
     return 0
-
-
-def _below(place: Path) -> list[Path]:
-    directories = list(runs.find(place)) if place.is_dir() else []
-    if not directories:
-        raise CheckpointError(f"{place}: no run was found. `python -m runner runs` lists those of this folder.")
-    return directories

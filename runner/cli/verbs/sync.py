@@ -13,7 +13,7 @@ from ... import files, runs
 from ...config import store
 from ...config.keys import expanded
 from ...config.rules import validate
-from ...errors import CheckpointError, ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
+from ...errors import ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
 from ...files.disk_errors import disk_error
 from ...processes import locked
 from ...runs import result as results
@@ -22,6 +22,7 @@ from ...runs.journal import CHECKPOINTS, CONFIG, JOURNAL, MLFLOW, RESULT, Journa
 from ...tracking import stores
 from ...tracking.answers import Refused, is_final, reason_of
 from ...tracking.tracker import Tracker, agree, build
+from ..open_run import runs_below
 
 
 def main(arguments: list[str]) -> int:
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
         help="write to the folders that the runs' trackers name, and import the code: whoever made the runs is trusted",
     )
     options = parser.parse_args(arguments)
-    places = {directory: place for place in map(Path, options.runs) for directory in _below(place)}
+    places = {directory: place for place in map(Path, options.runs) for directory in runs_below(place, _is_run)}
     failures = {}
     for directory, place in places.items():
         try:
@@ -58,13 +59,6 @@ def main(arguments: list[str]) -> int:
         first = next(iter(failures.values()))
         raise RunFailed(f"Not delivered: {', '.join(failures)}. {remedy}", first.exit_code)
     return 0
-
-
-def _below(place: Path) -> list[Path]:
-    directories = [directory for directory in runs.find(place) if _is_run(directory)] if place.is_dir() else []
-    if not directories:
-        raise CheckpointError(f"{place}: no run was found. `python -m runner runs` lists those of this folder.")
-    return directories
 
 
 def _is_run(directory: Path) -> bool:
