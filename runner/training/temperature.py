@@ -8,13 +8,11 @@ share the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from paddle import nn
 
 from ..config import Data
-from ..data import Batch, EvalLoader, Loaders
+from ..data import EvalLoader, Loaders
 from .evaluation import untouched
 from .precision import Precision
 
@@ -31,31 +29,22 @@ def validated(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Logits float32 [N, K] and labels int64 [N] of images spread evenly over the validation split.
 
-    None without one, and where images have many labels.
+    They are at most `LOGITS` numbers; nothing of the network changes. None without a split, and where images have many
+    labels.
     """
     split, classes = loaders.source.val, len(loaders.classes)
     if split is None or loaders.many:
         return None
     images = min(len(split), max(1, LOGITS // classes))
     some = split.select(np.linspace(0, len(split) - 1, images).round().astype(np.int64))
-    return of_network(network, EvalLoader(some, settings), precision, classes)
-
-
-def of_network(
-    network: nn.Layer, batches: Iterable[Batch], precision: Precision, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels of the first batches with at most `LOGITS` numbers; nothing of the network changes."""
-    wanted = max(1, LOGITS // classes)
     logits: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     with untouched(network):
-        for batch in batches:
+        for batch in EvalLoader(some, settings):
             with precision.autocast():
                 logits.append(network(batch.images).astype("float32").numpy())
             labels.append(batch.labels.numpy())
-            if sum(len(part) for part in labels) >= wanted:
-                break
-    return np.concatenate(logits)[:wanted], np.concatenate(labels)[:wanted]
+    return np.concatenate(logits), np.concatenate(labels)
 
 
 def improving(logits: np.ndarray, labels: np.ndarray) -> float | None:

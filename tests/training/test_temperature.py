@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import paddle
 import pytest
@@ -11,7 +13,8 @@ from paddle import nn
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from runner.data import Batch
+from runner import config as cfg
+from runner.data.splits import Images
 from runner.training import temperature
 from runner.training.precision import Precision
 
@@ -65,23 +68,18 @@ def test_a_network_that_is_always_wrong_or_knows_nothing_has_a_temperature():
 
 
 def test_a_network_is_measured_on_some_images_and_stays_as_it_is(monkeypatch):
-    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1D(4))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.BatchNorm1D(4))
     network.train()
     paddle.seed(0)
     before = {name: value.numpy() for name, value in network.state_dict().items()}
-    taken = []
-
-    def batches():
-        for number in range(5):
-            taken.append(number)
-            yield Batch(paddle.rand([8, 3]), paddle.to_tensor(np.arange(8) % 4), np.arange(8), 8)
-
+    pictures = np.random.default_rng(0).integers(0, 256, (28, 2, 2, 3), dtype=np.uint8)
+    val = Images(pictures, np.arange(28) % 4)
+    loaders = SimpleNamespace(source=SimpleNamespace(val=val), classes=list("abcd"), many=False)
     monkeypatch.setattr(temperature, "LOGITS", 40)
-    logits, labels = temperature.of_network(network, batches(), Precision(), 4)
-    assert (logits.shape, labels.shape) == ((10, 4), (10,))
-    # Ten images are in two batches.
-    assert len(taken) == 2
-    assert network[1].training
+    logits, labels = temperature.validated(network, loaders, cfg.Data(image_size=2, eval_batch_size=8), Precision())
+    assert logits.shape == (10, 4)
+    assert labels.tolist() == [place % 4 for place in range(0, 28, 3)]
+    assert network[2].training
     for name, value in network.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), before[name])
 
