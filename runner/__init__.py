@@ -1,7 +1,7 @@
 """Trains, distils, compresses, compares and exports image classifiers on PaddlePaddle.
 
-From Python: `train`, `sweep` and `open`, which return a `Run` or a `Sweep`; `errors` has what they raise. Nothing is
-loaded before it is used.
+From Python: `train`, `sweep` and `open`, which return a `Run` or a `Sweep`; `errors` has what they raise. Modules are
+imported when first used.
 
     import runner
 
@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
     import importlib
     import random
 
-    # rich, which is among what is loaded, draws from the caller's random numbers when it is imported.
+    # rich, which this imports, draws from the caller's random numbers on import.
     state = random.getstate()
     try:
         module = importlib.import_module("runner.errors" if name == "errors" else "runner.cli.api")

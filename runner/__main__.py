@@ -8,7 +8,7 @@ import sys
 
 _here = os.path.dirname(os.path.dirname(__file__))
 if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and sys.path[0] != _here:
-    # `python -m runner` looks in the working directory first: a `yaml.py` there is not the one that is meant.
+    # `python -m runner` puts the working directory first on the path: a `yaml.py` there must not be imported.
     del sys.path[0]
 
 import importlib
@@ -31,12 +31,12 @@ def main() -> None:
     """Entry of `runner` and `python -m runner`."""
     terminal.protect_streams()
     if sys.argv[1:2] and sys.argv[1] in VERBS:
-        # What trains hears it in its own way.
+        # Commands that train handle the signal themselves.
         signal.signal(signal.SIGTERM, _stop)
     try:
         code: int | str | None = command(sys.argv[1:])
     except SystemExit as end:
-        # As argparse and Hydra end when they have printed what was asked for.
+        # The exit code that argparse and Hydra use after printing.
         code = end.code
     if not code and (error := terminal.lost_output()) and not _trains(sys.argv[1:]):
         print(f"The standard output cannot be written: {error.strerror}.", file=sys.stderr)
@@ -53,7 +53,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _trains(arguments: list[str]) -> bool:
-    """Whether a command is worth more than what it prints."""
+    """Whether the command trains: its result is files, not output."""
     from .cli.train import INFORMING
 
     flags = {argument.partition("=")[0] for argument in arguments}
@@ -61,10 +61,10 @@ def _trains(arguments: list[str]) -> bool:
 
 
 def command(arguments: list[str]) -> int:
-    """Do what the arguments say; returns the exit code. What a user can mend is one message without a traceback."""
+    """Run the command and return its exit code. User errors print one message, without a traceback."""
     try:
         for argument in arguments:
-            # Before anything is written or composed: sweeps and reports note what they were started with.
+            # Before anything is written or composed: sweeps and reports record the command line.
             credentials.refuse(argument)
         match arguments:
             case [verb, *rest] if verb in VERBS:
@@ -88,7 +88,7 @@ def command(arguments: list[str]) -> int:
     except Exception as error:
         if (refusal := refusal_of(error)) is None:
             raise
-        # A stop or a failure comes after a progress bar.
+        # Put the message below a progress bar.
         print(f"{chr(10) * (refusal.exit_code > 2)}{message_of(refusal)}", file=sys.stderr)
         return refusal.exit_code
     except (KeyboardInterrupt, _Terminated) as stop:

@@ -1,4 +1,4 @@
-"""Runs a module as a process of its own: `python …/runner/child.py MODULE ARGUMENT…`. Imports nothing before its path.
+"""Runs a module in its own process: `python …/runner/child.py MODULE ARGUMENT…`. Imports nothing before its path.
 
 `python -m` and `python -c` would import whatever has the name of a module in the working directory instead.
 """
@@ -9,7 +9,7 @@ _PACKAGE = __file__.rpartition("/")[0]
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """What starts a module, of this very package or an installed one, whatever lies in the working directory."""
+    """The command that starts a module of this package or an installed one, ignoring files in the working directory."""
     return [sys.executable, __file__, module, *arguments]
 
 
@@ -18,7 +18,7 @@ def _run() -> None:
     import importlib.util
     import runpy
 
-    # This package, wherever it was found by the process that starts this one.
+    # This package, from where the parent process imported it.
     spec = importlib.util.spec_from_file_location("runner", f"{_PACKAGE}/__init__.py")
     assert spec is not None
     assert spec.loader is not None

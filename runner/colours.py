@@ -1,4 +1,4 @@
-"""The pixels of any picture as RGB or grey of 8 bits, and how its camera was held."""
+"""The pixels of any picture as 8-bit RGB or grey, and its EXIF orientation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def coloured(image: Image.Image, channels: int, background: tuple[int, int, int]
         under.paste(image, mask=image)
         image = under
     elif image.mode not in ("1", "L", "RGB"):
-        # L*a*b* becomes nothing else.
+        # Pillow converts L*a*b* to RGB only.
         image = image.convert("RGB")
     mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
@@ -56,7 +56,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
                 f"its floating-point values, {lowest:g} to {highest:g}, are not 0 (black) to 1 (white); scale them, or "
                 "save it with 8 or 16 bits"
             )
-        # A row at a time: it may be large.
+        # One row at a time: the picture may be large.
         for target, row in zip(grey, values, strict=True):
             target[:] = row * 255 + 0.5
     else:
@@ -95,12 +95,12 @@ def mend_transparent_colour(image: Image.Image) -> None:
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF's orientation of an image that was loaded; 1 where it has none, or none that can be made out.
+    """EXIF's orientation of an image that was loaded; 1 if it has none, or an invalid one.
 
     No other tag is read: those of many cameras are damaged, and some programs write anything.
     """
     if image.format == "TIFF":
-        # Newer versions of Pillow have turned it already, and took the tag away.
+        # Newer versions of Pillow have already rotated it and removed the tag.
         return getattr(image, "tag_v2", {}).get(ORIENTATION, 1)
     block = image.info.get("exif")
     if block is None and "Raw profile type exif" in image.info:

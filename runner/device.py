@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("runner")
 
 CPUINFO = Path("/proc/cpuinfo")
-#: The variable with the number of a sweep's jobs that run beside each other on this machine.
+#: The variable with the number of a sweep's jobs that run concurrently on this machine.
 AT_ONCE = "RUNNER_AT_ONCE"
 #: The variable with the number of a process's GPU, as Paddle and its launcher know it.
 SELECTED_GPU = "FLAGS_selected_gpus"
@@ -45,29 +45,29 @@ def cores() -> int:
 
 
 def free_memory(cgroup: Path = Path("/sys/fs/cgroup"), facts: Path = Path("/proc/meminfo")) -> int:
-    """Bytes of memory that this process may still take: of what is free here, or in a container, its part.
+    """Bytes of memory that this process may still take: its share of the free memory.
 
-    The others are those of its run on this machine, and of the sweep's jobs beside it.
+    Free memory, here or in the container, is divided by the run's processes on this machine and concurrent sweep jobs.
     """
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(OSError, ValueError, KeyError):
         free = 1024 * _numbers(facts)["MemAvailable:"]
     with contextlib.suppress(OSError, ValueError, KeyError):
         most, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
-        # What was read from files is given back where memory is short.
+        # The page cache is reclaimed when memory is short.
         free = min(free, most - used + _numbers(cgroup / "memory.stat")["inactive_file"])
     return max(0, free) // (int(os.environ.get("PADDLE_LOCAL_SIZE", "1")) * int(os.environ.get(AT_ONCE, "1")))
 
 
 def _numbers(path: Path) -> dict[str, int]:
-    """Name → number of a file of the kernel's with one a line."""
+    """Name → number, from a kernel file with one entry per line."""
     return {line.split()[0]: int(line.split()[1]) for line in path.read_text().splitlines()}
 
 
 def environment(threads: int | None, local_world_size: int = 1, waits_for_others: bool = False) -> dict[str, str]:
-    """What has to be in the environment of a process before it loads Paddle.
+    """The environment variables that a process needs before it loads Paddle.
 
-    threads: null for all cores, divided by the processes of the run on this machine, and by its sweep's jobs.
+    threads: null for all cores, divided by the run's processes on this machine and concurrent sweep jobs.
     `waits_for_others`: whether processes that decode images for it need its cores while it waits for them.
     """
     processes = local_world_size * int(os.environ.get(AT_ONCE, "1"))
@@ -85,9 +85,9 @@ def environment(threads: int | None, local_world_size: int = 1, waits_for_others
 
 
 def require_memory() -> None:
-    """Errors: ConfigError where this process and what it starts may not use the addresses that Paddle takes by itself.
+    """Errors: ConfigError if the address-space limit is below what Paddle reserves.
 
-    It would end in one of many places, with an error of its own each.
+    Without this check the process would fail later, in one of many places.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESSES:
@@ -105,9 +105,9 @@ def _is_amd_with_avx2() -> bool:
 
 
 def import_paddle() -> None:
-    """Import Paddle without its handler of SIGTERM, which prints a trace of C++ where a process is asked to end.
+    """Import Paddle without its handler of SIGTERM, which prints a C++ trace.
 
-    Signals wait until it is there: what interrupts its initialisation becomes an error of its own.
+    Signals are blocked until it is imported: interrupting its initialisation raises unrelated errors.
     """
     if threading.current_thread() is not threading.main_thread():
         importlib.import_module("paddle")
@@ -127,7 +127,7 @@ def import_paddle() -> None:
 
 
 def load_paddle(threads: int | None) -> None:
-    """Import Paddle in a process that is asked for a table or JSON: quietly, and computing as a run does.
+    """Import Paddle quietly, set up as in a run, in a process that prints a table or JSON.
 
     threads: null for all cores; their number changes the last bits.
     """
@@ -153,9 +153,9 @@ def gpus() -> int:
 
 
 def own_gpu(devices: Sequence[int] = ()) -> int:
-    """Number of the GPU of this process: the one that whoever started it chose, else the first of `devices`, else 0.
+    """Number of the GPU of this process: the one that its parent chose, else the first of `devices`, else 0.
 
-    Errors: ConfigError where there is no such GPU; Paddle would say that of a process in one of many places.
+    Errors: ConfigError if there is no such GPU; Paddle would report that later, in one of many places.
     """
     number = int(os.environ.get(SELECTED_GPU, "").partition(",")[0] or next(iter(devices), 0))
     if number >= (count := gpus()):
@@ -197,9 +197,9 @@ def choose(config: cfg.Train, devices: Sequence[int] = ()) -> str:
 
 
 def tune_malloc() -> None:
-    """Let the process keep what it frees, for the next step: else the system gives and clears the same pages again.
+    """Keep freed memory in the process for the next step, or the system would hand out and clear the same pages again.
 
-    glibc returns every block of more than some 32 MB, and the end of its heap, at once.
+    By default glibc returns blocks above about 32 MB, and the end of its heap, at once.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -208,7 +208,7 @@ def tune_malloc() -> None:
 
 
 def restore_malloc() -> None:
-    """Undo `tune_malloc`: what is free goes back to the system, now and from now on."""
+    """Undo `tune_malloc`: freed memory goes back to the system again, including what is free now."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
@@ -218,7 +218,7 @@ def restore_malloc() -> None:
 
 
 def _tune_gpu() -> None:
-    """Choices of cuDNN by measuring.
+    """Let cuDNN choose algorithms by measuring.
 
     Paddle's own choice of channels-last layouts (`incubate.autotune`) stays off: Paddle 3.3.1 hides it from shapes, but
     not from what reads tensors in other ways, such as operators of this package. Not verified on a GPU.
@@ -226,13 +226,13 @@ def _tune_gpu() -> None:
     import paddle
 
     for name in ("FLAGS_cudnn_exhaustive_search", "FLAGS_cudnn_batchnorm_spatial_persistent"):
-        # A flag that this build does not know is an error.
+        # Paddle raises for a flag that this build does not have.
         with contextlib.suppress(ValueError):
             paddle.set_flags({name: True})
 
 
 def move_to_cpu(*networks: nn.Layer) -> None:
-    """From here on compute on the CPU, with these networks in float32; nothing is done where that is so already.
+    """Switch to the CPU and these networks to float32; does nothing if that is already so.
 
     GPUs round the factors of float32 products to fewer bits (TF32), and mixed precision rounds more.
     """
@@ -258,9 +258,10 @@ TRACED = ".cache/paddle/to_static_tmp"
 
 @functools.cache
 def home() -> dict[str, str]:
-    """What processes need to have a home folder that can be written; nothing where they have.
+    """Environment variables that give children a writable HOME; empty if it is writable.
 
-    Containers run as users without one, and clusters mount it for reading. Another one is gone with this process.
+    Containers run as users without one, and clusters mount it read-only. The temporary one is removed with this
+    process.
     """
     home = os.path.expanduser("~")
     if os.path.isabs(home) and _can_be_written(Path(home) / TRACED):
@@ -271,10 +272,10 @@ def home() -> dict[str, str]:
         log.warning("The home folder %s cannot be written, nor a temporary one (HOME, TMPDIR): %s", home, error)
         return {}
     log.warning(
-        "%s: a temporary one is used, and what is compiled is compiled again each time. HOME names another one.",
+        "%s: a temporary one is used, so each run compiles its operators again. Set HOME to a writable one.",
         f"The home folder {home} cannot be written" if os.path.isabs(home) else "There is no home folder",
     )
-    # Passwords of servers are still where they were.
+    # Credentials of servers are still read from the original home folder.
     if os.path.isabs(home) and (netrc := Path(home) / ".netrc").is_file():
         variables["NETRC"] = os.environ.get("NETRC", str(netrc))
     return variables

@@ -1,4 +1,4 @@
-"""Errors a user can mend, each with the exit code it ends the command with."""
+"""Errors that a user can fix, each with its exit code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 #: Exit code of a command that a signal stopped → the signal as a user knows it.
 STOPPED = {129: "SIGHUP, as when a terminal is closed", 130: "Ctrl-C", 143: "SIGTERM"}
-#: What a disk answers that takes no more.
+#: Error numbers of a full disk.
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
 
 
@@ -45,11 +45,11 @@ class Damaged(CheckpointError):
 
 
 class CallbackFailed(UserError):
-    """Code of the user's that is told how training goes raised an error."""
+    """A user callback raised an error."""
 
 
 class Diverged(UserError):
-    """A loss or a weight is not finite any more."""
+    """A loss or a weight is no longer finite."""
 
     exit_code = 4
 
@@ -67,35 +67,35 @@ class ServerLost(UserError):
 
 
 class OutOfMemory(UserError):
-    """A process gets no more memory."""
+    """A process ran out of memory."""
 
     exit_code = 5
 
     @classmethod
     def of(cls, error: MemoryError) -> OutOfMemory:
-        """What a user reads of what Python or Paddle says."""
+        """The user's message for an out-of-memory error of Python or Paddle."""
         lines = str(error).strip().splitlines()
         return cls(
-            f"There is no more memory{f' ({lines[0]})' if lines else ''}. Lower data.batch_size, raise "
+            f"Out of memory{f' ({lines[0]})' if lines else ''}. Lower data.batch_size, raise "
             "train.accumulate or raise the limit of the container or shell (ulimit -v)."
         )
 
 
 class DiskError(UserError):
-    """A file of the run cannot be written, or not be read."""
+    """A file of the run cannot be written or read."""
 
     exit_code = 3
 
     @staticmethod
     def is_of_a_write(error: OSError, run: Path) -> bool:
-        """Whether the disk of the run, and not some other file, is what failed."""
+        """Whether the error is of the run's disk, not of some other file."""
         if not run.exists():
             return True
         return error.errno in UNWRITABLE and str(error.filename or run).startswith(str(run))
 
 
 class ForeignPath(UserError):
-    """A file or folder that is not this package's to read, replace or send: somebody else's, or outside its place."""
+    """A file or folder that this package must not read, replace or send: foreign, or outside its folder."""
 
     exit_code = 3
 
@@ -110,13 +110,13 @@ class RunFailed(UserError):
     """A run ended without a result."""
 
     def __init__(self, message: str, exit_code: int, kind: str = "") -> None:
-        """`kind`: the `kind_of` the error that one of its processes ended with."""
+        """`kind`: the `kind_of` of the error that one of its processes ended with."""
         super().__init__(message)
         self.exit_code, self.kind = exit_code, kind
 
 
 def kind_of(error: UserError) -> str:
-    """The name of an error's class in this module, for another process to make the same of it."""
+    """The name of an error's class in this module, by which `of_kind` re-creates it in another process."""
     if isinstance(error, RunFailed) and error.kind:
         return error.kind
     return next(base.__name__ for base in type(error).__mro__ if base.__module__ == __name__)

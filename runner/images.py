@@ -1,4 +1,4 @@
-"""From a picture of any kind to the bytes that a network is given; the same for training and prediction."""
+"""Decodes, converts and resizes pictures to network input; the same for training and prediction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from .errors import DataError
 
 #: Suffix of an image file → Pillow's name of its format; what is in a file decides, whatever its suffix.
 #: Of some forty others AVIF and JPEG 2000 can ask for much more memory than the pixels that they say they have (a size
-#: of 24×24 around 4096×4096; blocks of 4×4), TGA takes what is no picture, ICO hides a second file, EPS runs programs.
+#: of 24×24 around 4096×4096; blocks of 4×4), TGA accepts what is not a picture, ICO hides a second file, EPS runs
+#: programs.
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".bmp": "BMP",
     ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM", ".pnm": "PPM",
@@ -60,23 +61,23 @@ Size = tuple[int, int]
 Resample = Callable[[Image.Image, Box, Size], np.ndarray]
 """Scales a box of a grey or RGB picture with antialiasing: uint8 [height, width, C]."""
 
-#: What may become of a picture of another shape.
+#: How a picture of another aspect ratio is fitted.
 RESIZES = ("crop", "pad", "stretch")
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is hidden, or one that a system or an archive leaves behind."""
+    """Whether a name is hidden, or that of a system's or archive's metadata."""
     return name[0] == "." or name.lower() in SYSTEM
 
 
 def is_picture(name: str) -> bool:
-    """Whether a name ends as those of pictures do that can be read."""
+    """Whether a name has the suffix of a readable picture."""
     return name[name.rfind(".") :].lower() in FORMATS
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a picture of any kind becomes the bytes that normalisation is given."""
+    """Preprocessing of a picture up to normalisation."""
 
     height: int
     """Rows of the result."""
@@ -103,7 +104,7 @@ class Preparation:
 def resample(image: Image.Image, box: Box, size: Size) -> np.ndarray:
     """Scale a box of a grey or RGB picture bilinearly with antialiasing: uint8 [height, width, C].
 
-    What becomes lower is scaled down before it is scaled across, as the compiled kernel does it: the same bits.
+    If the height shrinks it is scaled before the width, as in the compiled kernel: the same bits.
     """
     left, upper, right, lower = box
     if lower - upper > size[1]:
@@ -121,13 +122,13 @@ class _Picture:
     size: Size
     """Of the whole picture as it is stored."""
     reduction: int = 1
-    """How many of its pixels one of `image` stands for, along each side."""
+    """Stored pixels per pixel of `image`, along each side."""
     orientation: int = 1
-    """As the camera noted it."""
+    """EXIF orientation."""
 
 
 def prepare(image: Image.Image, preparation: Preparation) -> np.ndarray:
-    """An upright picture in the colours and of the size that are wanted: uint8 [H, W, C]."""
+    """The picture upright, in the wanted colours and size: uint8 [H, W, C]."""
     # Some formats expose EXIF only after load().
     image.load()
     return _prepared(_Picture(image, image.size, orientation=colours.orientation(image)), preparation, resample)
@@ -136,7 +137,7 @@ def prepare(image: Image.Image, preparation: Preparation) -> np.ndarray:
 def _prepared(picture: _Picture, preparation: Preparation, resample: Resample) -> np.ndarray:
     box, size = _geometry(picture.size, picture.orientation, preparation)
     left, upper, right, lower = (place / picture.reduction for place in box)
-    # One place for all of them: a large image is let go of as soon as there is the next.
+    # One variable for all stages: each large image is freed as soon as the next exists.
     picture.image = colours.coloured(picture.image, preparation.channels, preparation.background)
     pixels = resample(picture.image, (left, upper, right, lower), size)
     if turn := _TURNS.get(picture.orientation):
@@ -152,7 +153,7 @@ def _prepared(picture: _Picture, preparation: Preparation, resample: Resample) -
 
 
 def _geometry(size: Size, orientation: int, preparation: Preparation) -> tuple[Box, Size]:
-    """What is taken of a picture as it is stored, and the size that this gets."""
+    """(crop box in stored orientation, output size)."""
     upright = size[::-1] if orientation in _LYING else size
     box: Box = (0, 0, *upright)
     target = (preparation.width, preparation.height)
@@ -162,7 +163,7 @@ def _geometry(size: Size, orientation: int, preparation: Preparation) -> tuple[B
         case "pad":
             target = padded_size(upright, preparation)
     if orientation in _LYING:
-        # Every box is in the centre, so it stays where a picture is mirrored.
+        # Every box is centred, so mirroring leaves it unchanged.
         return (box[1], box[0], box[3], box[2]), target[::-1]
     return box, target
 
@@ -189,7 +190,7 @@ def padded_size(size: Size, preparation: Preparation) -> Size:
 
 
 class Unreadable(DataError):
-    """What cannot be decoded; `reason` is why, without its name."""
+    """A picture that cannot be decoded; `reason` is why, without its name."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -224,13 +225,13 @@ def decode(
         if name is None and isinstance(source, bytes):
             raise Unreadable(f"{len(source)} bytes are not an image: {reason}.", reason) from error
         if isinstance(error, OSError) and error.strerror:
-            # It is not the picture that is wrong.
+            # The picture itself may be fine.
             raise Unreadable(f"{called} cannot be read: {error.strerror}.", error.strerror) from error
         raise Unreadable(f"{called} cannot be read as an image: {reason}. Replace or remove it.", reason) from error
 
 
 class _TooLarge(Exception):
-    """The size of an image that is not decoded."""
+    """The size of an image, without decoding it."""
 
 
 def _read(source: str | Path | bytes, preparation: Preparation) -> _Picture:
@@ -251,7 +252,7 @@ def _read(source: str | Path | bytes, preparation: Preparation) -> _Picture:
 
 
 def _reduction(size: Size, orientation: int, preparation: Preparation) -> int:
-    """By how much a JPEG can be scaled down while it is decoded, which takes a fraction of the time."""
+    """The factor by which a JPEG can be scaled down during decoding, which takes a fraction of the time."""
     (left, upper, right, lower), (columns, rows) = _geometry(size, orientation, preparation)
     scale = min((right - left) / columns, (lower - upper) / rows)
     return max(reduction for reduction in (1, 2, 4, 8) if reduction == 1 or max(_SPARE * reduction, _LEAST) <= scale)

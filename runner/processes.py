@@ -1,4 +1,4 @@
-"""Processes of this machine: what a child owes its parent, and files that one of them at a time has for itself."""
+"""Processes of this machine: signals, parent death, scheduling, file locks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from typing import NoReturn
 from . import stored
 from .errors import ForeignPath
 
-#: The longest time between two looks at a watch that is taken for what it says.
+#: The longest time between two polls that counts in full.
 LONGEST_LOOK_S = 1.0
 
 #: Seconds between two tries; seconds of waiting after which a person wants to know what for.
@@ -30,21 +30,21 @@ TRY_S, NOTE_S = 0.02, 5.0
 
 
 class Stopwatch:
-    """Seconds in which this process ran since it was started, or the watch begun again.
+    """A timer that excludes time in which this process was suspended; it has to be polled.
 
-    Limits of what others may take are measured by it: while this process is stopped (Ctrl-Z, a paused container, a
-    suspended job) they are as well, and so none of that time is theirs. It has to be looked at again and again.
+    Timeouts of other processes use it: while this one is suspended (Ctrl-Z, a paused container, a suspended job), so
+    are they.
     """
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Count from 0 again."""
+        """Restart from 0."""
         self._seconds, self._looked = 0.0, time.monotonic()
 
     def seconds(self) -> float:
-        """The seconds until now, of which the time since the last look is `LONGEST_LOOK_S` at most."""
+        """Seconds so far; the time since the last poll counts for `LONGEST_LOOK_S` at most."""
         now = time.monotonic()
         self._seconds += min(now - self._looked, LONGEST_LOOK_S)
         self._looked = now
@@ -52,7 +52,7 @@ class Stopwatch:
 
 
 def wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Wait for a process, so many seconds in which this one runs. Whether it has ended."""
+    """Wait for a process up to this many seconds of unsuspended time. Returns whether it has ended."""
     waited = Stopwatch()
     while waited.seconds() < seconds:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -68,7 +68,7 @@ def stopping() -> set[signal.Signals]:
 
 
 def exit_fast(code: int) -> NoReturn:
-    """End this process with all that Python does at an exit, but without taking Paddle apart, which takes 0.4 s."""
+    """Run Python's exit handlers and end this process without Paddle's teardown, which takes 0.4 s."""
     logging.shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -87,7 +87,7 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
 
 
 def cannot_fork_workers() -> str:
-    """Why this system cannot have processes forked that another one watches; empty where it can."""
+    """Why this system cannot fork and watch worker processes; empty if it can."""
     if sys.platform != "linux":
         return f"not on {sys.platform}"
     try:
@@ -98,11 +98,11 @@ def cannot_fork_workers() -> str:
 
 
 def run_in_shielded_child(on_stop: Callable[[int], None], patience_s: float = 2.0) -> None:
-    """Go on in a child, in a session of its own, while this process does nothing but hear signals and wait for it.
+    """Continue in a child with its own session, while this process only handles signals and waits for it.
 
-    Whatever libraries do with signals, and a terminal's Ctrl-C to the whole process group, do not reach the child nor
-    what it starts. `on_stop` is called with the signal that asks this process to stop, again and again until the child
-    ends; a second signal after `patience_s` seconds kills the child. The parent ends with the child's exit code.
+    Neither a terminal's Ctrl-C to the process group nor libraries' signal handling reach the child and its children.
+    `on_stop` is called with the signal that asks this process to stop, again and again until the child ends; a second
+    signal after `patience_s` seconds kills the child. The parent ends with the child's exit code.
     """
     sys.stdout.flush()
     parent, child = os.getpid(), os.fork()
@@ -132,10 +132,10 @@ def run_in_shielded_child(on_stop: Callable[[int], None], patience_s: float = 2.
 
 
 def yield_cpu() -> None:
-    """Leave the cores to whoever wants them. The lowest priority still takes a tenth of them from a running loop.
+    """Yield the cores to other processes. Even the lowest nice level takes a tenth of them from a running loop.
 
-    Only Linux has a class below that, and it is taken only where `reclaim_cpu` can end it, since a machine full of
-    other work would starve this process. A priority that was lowered stays so.
+    Only Linux has a class below that, the idle class. It is used only if `reclaim_cpu` can leave it, since a busy
+    machine would starve this process. A nice level that was lowered stays so.
     """
     if sys.platform == "linux" and _may_reclaim_cpu():
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -144,14 +144,14 @@ def yield_cpu() -> None:
 
 
 def reclaim_cpu(process: int) -> None:
-    """Give a process that stood back, and is waited for now, its share of the cores."""
+    """Undo `yield_cpu` for a process that is now waited for."""
     if sys.platform == "linux":
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.sched_setscheduler(process, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _may_reclaim_cpu() -> bool:
-    """Whether this user may leave the idle class again: a child tries."""
+    """Whether this user may leave the idle class again, tried in a child."""
     child = os.fork()
     if child == 0:
         with contextlib.suppress(OSError):
@@ -164,9 +164,9 @@ def _may_reclaim_cpu() -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, patience_s: float = math.inf, long: Callable[[], None] = lambda: None) -> Iterator[int | None]:
-    """The descriptor of a file that this process has locked; None where another has it for longer than the patience.
+    """Lock a file; returns its descriptor, or None if another process holds it longer than the patience.
 
-    `long` is called once where it takes long. Errors: OSError where the file cannot be written,
+    `long` is called once if that takes long. Errors: OSError where the file cannot be written,
     ForeignPath for a link or a folder.
     """
     if path.is_symlink() or path.is_dir():
@@ -179,7 +179,7 @@ def locked(path: Path, patience_s: float = math.inf, long: Callable[[], None] = 
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process has a file locked; what may not be written can be asked about too. Errors: Damaged."""
+    """Whether a process holds a file's lock; works for read-only files too. Errors: Damaged."""
     with stored.opened(path) as stream:
         if stream is None:
             return False
@@ -192,7 +192,7 @@ def is_locked(path: Path) -> bool:
 
 
 def lock(descriptor: int, patience_s: float = math.inf, long: Callable[[], None] = lambda: None) -> bool:
-    """Lock an open file until it is closed. Whether that was possible within the patience; the rest as in `locked`."""
+    """Lock an open file until it is closed. Returns whether that succeeded within the patience; see `locked`."""
     waited, noted = Stopwatch(), False
     while True:
         try:
@@ -208,12 +208,12 @@ def lock(descriptor: int, patience_s: float = math.inf, long: Callable[[], None]
 
 
 def compilers() -> list[str]:
-    """The commands that may be the C++ compiler: what CXX says, else the usual ones."""
+    """Candidate commands of the C++ compiler: CXX, else the usual ones."""
     return [os.environ["CXX"]] if os.environ.get("CXX", "").strip() else ["g++", "clang++"]
 
 
 def compiler() -> list[str]:
-    """The words of the first of them that is there; none where there is no compiler."""
+    """The words of the first that exists; empty if there is no compiler."""
     for command in compilers():
         with contextlib.suppress(ValueError):
             words = shlex.split(command)

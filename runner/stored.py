@@ -1,6 +1,6 @@
-"""Reading what stands in a run directory, which may be cut off, altered or written by somebody else.
+"""Validated reading of run files, which may be truncated, altered or foreign.
 
-Every such file is read here: what comes back has the shape it should have, so that no later code meets another one.
+Every such file is read here: later code only meets values of the expected types.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import yaml
 
 from .errors import Damaged
 
-#: What stands in JSON for the numbers that it does not have: texts, and bare words of earlier versions.
+#: NaN and infinities in JSON: texts, and bare words in files of earlier versions.
 NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
-#: Whole numbers beyond have no place in any format that they are handed to.
+#: Larger integers fit no format that values are passed on to.
 LARGEST = 2**63
 #: What a user can do about a file of a run in general.
 REMEDY = "Bring back the file as the run wrote it, or leave that run out."
@@ -37,7 +37,7 @@ def opened(path: Path, remedy: str = REMEDY) -> Iterator[BinaryIO | None]:
     Errors: Damaged for what cannot be read: a folder, a symbolic link (it may point anywhere), a pipe, lack of rights.
     """
     try:
-        # A pipe in its place would be waited for.
+        # Opening a pipe would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         yield None
@@ -81,7 +81,7 @@ def read_yaml(path: Path, shape: Any, remedy: str = REMEDY) -> Any:
     return _read(path, shape, remedy, parse_yaml)
 
 
-#: The compiled parser, which takes a tenth of the time, where it is installed.
+#: The compiled parser, ten times as fast, if it is installed.
 _LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
@@ -108,7 +108,7 @@ def _read(path: Path, shape: Any, remedy: str, parse: Any) -> Any:
     return value
 
 
-#: What Python works out anew each time: the types of a class's fields, the parts of a type.
+#: Caches what Python recomputes each time: the types of a class's fields, the parts of a type.
 hints_of: Callable[[Any], dict[str, Any]] = functools.lru_cache(get_type_hints)
 _parts: Callable[[Any], tuple[Any, tuple[Any, ...]]] = functools.lru_cache(
     lambda shape: (get_origin(shape), get_args(shape))
@@ -121,7 +121,7 @@ def check(value: Any, shape: Any, name: str = "it") -> None:
     Types are None, bool, int (below 2⁶³), float (also `NO_NUMBERS`), str (that can be encoded), `Any`, `Literal`,
     unions, lists, dicts with keys of text, and dataclasses and typed dicts, of which a file may have further keys.
     """
-    # Nearly all values are plain.
+    # The fast path: nearly all values are plain.
     if type(value) is shape and (
         shape is float or (shape is int and abs(value) < LARGEST) or (shape is str and value.isascii())
     ):

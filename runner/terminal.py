@@ -1,4 +1,4 @@
-"""What is printed: commands that paste safely, and names that are shown as they are, whatever is in them."""
+"""Terminal output: commands that paste safely, and names shown safely whatever they contain."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
 #: Words that mean something else without quotes.
 MEANING = {"true", "false", "null", "nan", "inf"}
-#: What has no place on a line: control characters, half characters, bytes of names that are not text.
+#: What cannot be shown on a line: control characters, lone surrogates, bytes of names that are not text.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 #: What a shell is given as bytes: a terminal would obey it, or has no character for it. A line's end is one in quotes.
 OBEYED = re.compile(rf"(?:(?!\n){UNPRINTABLE.pattern})+")
-#: What a terminal obeys, such as the beginning of an escape sequence, but the ends of lines and tabs.
+#: Control characters, such as the start of an escape sequence, except newlines and tabs.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -90,7 +90,7 @@ def printable(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """A message with `�` for what a terminal would obey: names can hold whole escape sequences."""
+    """The message with `�` in place of control characters: names can hold whole escape sequences."""
     return CONTROL.sub("�", text)
 
 
@@ -102,7 +102,7 @@ def say(text: str) -> None:
 def screen() -> Console:
     """Where results are printed: as wide as the terminal; wide enough for any table where there is none.
 
-    What is printed is never taken for markup, nor obeyed by the terminal; `styled` gives it a style.
+    Text is never parsed as markup and control characters are removed; `styled` adds a style.
     """
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
@@ -130,15 +130,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-#: Seconds after which a person wants to know how far something is, and between two lines about it.
+#: Seconds until progress is shown, and between two lines of it.
 PROGRESS_AFTER_S, PROGRESS_EVERY_S = 2.0, 15.0
 
 
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Within the context, shows how far something is once it takes long: what it is called with, (done, all).
+    """Within the context, show the progress of something once it takes long: call it with (done, all).
 
-    On a terminal that is one line, which goes at the end; elsewhere a line now and then.
+    On a terminal that is one line, cleared at the end; elsewhere a line now and then.
     """
     began = shown = time.monotonic()
     on_screen = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -161,7 +161,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
             print("\r\x1b[K", end="", flush=True)
 
 
-#: A reader that has left, as `| head` does, or a terminal that was closed: nothing that a user has to know.
+#: A reader that closed the pipe, as `| head` does, or a closed terminal: not worth a message.
 LEFT = (errno.EPIPE, errno.EIO)
 
 
@@ -179,7 +179,7 @@ def protect_streams() -> None:
 
 
 def lost_output() -> OSError | None:
-    """Why standard output took less than was written, if a user should know: a full disk, not a reader that left."""
+    """Why standard output could not be written in full, if a user should know: a full disk, not a closed pipe."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)

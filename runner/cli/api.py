@@ -1,4 +1,4 @@
-"""What a Python program has of this package: `runner.train`, `runner.sweep`, `runner.open`, and what they return."""
+"""The Python API: `runner.train`, `runner.sweep`, `runner.open`, and what they return."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 
 def train(*overrides: str, **values: object) -> Run:
-    """Train one run, in processes of its own, and show its progress; returns it once it is complete.
+    """Train one run in child processes and show its progress; returns the complete run.
 
-    `overrides` are words as on the command line. `values` are data, which needs no quotes, under the key or, for
-    dotted keys, in a dictionary. Errors: the UserError that the command would have ended with; KeyboardInterrupt.
+    `overrides` are words as on the command line. `values` are Python values, which need no quotes; dotted keys go into
+    a dictionary. Errors: the UserError that the command would have ended with; KeyboardInterrupt.
 
         run = runner.train("mode=cls_distill", "compression=qat", **{"data.root": "my pictures"}, train={"epochs": 3})
     """
@@ -49,8 +49,8 @@ def train(*overrides: str, **values: object) -> Run:
 def sweep(*overrides: str, **values: object) -> Sweep:
     """Train a run for every combination of values, as `-m` does; returns them once all have ended.
 
-    A list among `values` is what a key is swept over. A job that fails does not stop the others, and is in the table
-    with its reason. Errors: RunFailed where no job finished, else as in `train`.
+    A list among `values` is swept over. A failed job does not stop the others; the table has its reason. Errors:
+    RunFailed if no job finished, else as in `train`.
 
         sweep = runner.sweep("mode=cls,cls_distill", **{"optimizer.lr": [0.1, 0.01]})
         sweep.table.sort_values("top1")
@@ -67,10 +67,10 @@ def sweep(*overrides: str, **values: object) -> Sweep:
 
 
 def open(run: str | os.PathLike[str], *overrides: str, trust: bool = False) -> Run:
-    """A run that is there: of a run directory, or of an MLflow run id, as the commands take it.
+    """Open an existing run by its directory or MLflow run id.
 
-    `overrides` change its config for what is done with it, such as `data.root=DIR`. `trust` allows code that the run
-    names to be called. Errors: CheckpointError where there is no such run.
+    `overrides` change its config for this use, such as `data.root=DIR`. `trust` allows calls of code that the run
+    names. Errors: CheckpointError if there is no such run.
 
         runner.open("outputs/mine").metrics["top1"]
     """
@@ -86,7 +86,7 @@ class Run:
     directory: Path
     """The run directory."""
     overrides: tuple[str, ...] = field(default=(), repr=False)
-    """What differs from the run's config, and `trust=true` where its code may be called."""
+    """Overrides of the run's config, and `trust=true` if its code may be called."""
     _classifiers: dict[Any, Classifier] = field(default_factory=dict, init=False, repr=False, compare=False)
     _lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
 
@@ -98,7 +98,7 @@ class Run:
 
     @property
     def result(self) -> Result:
-        """All that it ended with: `run.result.final["params"]`. Errors: CheckpointError where it is not complete."""
+        """Its complete result: `run.result.final["params"]`. Errors: CheckpointError where it is not complete."""
         return supervisor.result(self.directory)
 
     @property
@@ -108,7 +108,7 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """What was logged: a row a step, a column a metric, NaN where a step has none.
+        """What was logged: one row per step, one column per metric, NaN for missing values.
 
         Errors: CheckpointError for a run that was fetched from MLflow, whose steps are there.
 
@@ -136,7 +136,7 @@ class Run:
     ) -> list[Prediction]:
         """Classify pictures as `runner predict` does, prepared as in training.
 
-        A path alone may be a folder or a glob. Arrays are uint8 [H, W] or [H, W, C], or [N, H, W, C] for several; a
+        A single path may be a folder or a glob. Arrays are uint8 [H, W] or [H, W, C], or [N, H, W, C] for several; a
         generator is read as it is needed. `engine` computes the exported file (`onnxruntime`, `paddle`), `network`
         names one of several. `on_error="skip"` keeps a place, with `error`, for what cannot be read. Errors:
         DataError naming the first picture that cannot be read; CheckpointError, ConfigError.
@@ -148,7 +148,7 @@ class Run:
             raise ConfigError(f"on_error={on_error!r}: it is 'fail' or 'skip'.")
         from ..deploy.predict import answers
 
-        # Paddle's networks are called by one thread at a time.
+        # Paddle's networks are not thread-safe.
         with self._lock, undisturbed():
             classifier = self._classifier(engine, network)
             predictions = []
@@ -161,7 +161,8 @@ class Run:
     def network(self, name: str | None = None, weights: str = "final") -> paddle.nn.Layer:
         """A network in this process, in evaluation mode: float32 [N, C, H, W], normalised, to logits [N, classes].
 
-        `weights` are `final` (what it ended with), `best` or `last`. It is new each time. Errors: CheckpointError.
+        `weights` are `final` (what it ended with), `best` or `last`. Each call builds a new one. Errors:
+        CheckpointError.
 
             logits = run.network()(images)
         """
@@ -180,7 +181,7 @@ class Run:
         network: str | None = None,
         output: str | os.PathLike[str] | None = None,
     ) -> Path:
-        """Write files for engines, each compared with the network; returns their folder, described in its `model.json`.
+        """Write files for engines, compare each with the network; returns their folder, which `model.json` describes.
 
         `format`: `onnx`, `paddle`, `safetensors` or several; None for those of the config. Errors: as in
         `runner export`.
@@ -198,16 +199,16 @@ class Run:
         return Path(os.path.abspath(output) if output else place) / EXPORT
 
     def report(self, output: str | os.PathLike[str] | None = None) -> Path:
-        """Write a page about it, `report.html` in its directory by default; returns its path.
+        """Write a report page, by default `report.html` in its directory; returns its path.
 
         page = run.report("mine.html")
         """
         return _report(self.directory, output or self.directory / sweeps.REPORT)
 
     def _classifier(self, engine: str | None, network: str | None) -> Classifier:
-        """The same each time: `runner predict`'s own."""
+        """The classifier of `runner predict`, cached."""
         if (engine, network) not in self._classifiers:
-            # An exported file has no config that could be changed.
+            # An exported file has no config to override.
             words = [] if engine else list(self.overrides)
             with self._lock, undisturbed():
                 self._classifiers[engine, network] = classifier_of(str(self.directory), words, engine, network)
@@ -216,7 +217,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Several runs: what `runner.sweep` returns, or `runner.Sweep(Path("outputs/…/sweeps/…"))` of one that is there."""
+    """Several runs: what `runner.sweep` returns, or `runner.Sweep(Path("outputs/…/sweeps/…"))` for an existing one."""
 
     directory: Path
     """The folder of the sweep."""
@@ -228,7 +229,7 @@ class Sweep:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a job: its status, what it was started with that others were not, and its final numbers.
+        """One row per job: its status, the overrides that differ between jobs, and its final numbers.
 
         sweep.table.sort_values("top1", ascending=False)
         """
@@ -258,7 +259,7 @@ def _report(directory: Path, output: str | os.PathLike[str]) -> Path:
 
 
 def _words(function: str, overrides: Sequence[str], values: dict[str, Any]) -> list[str]:
-    """What a command is started with. Errors: ConfigError."""
+    """The command's arguments. Errors: ConfigError."""
     for word in overrides:
         if not isinstance(word, str):
             raise ConfigError(f"{word!r}: overrides are text as on the command line, such as 'mode=cls'.")

@@ -1,7 +1,7 @@
-"""Starts a command for a Python program: shows what it prints, and raises what it failed with.
+"""Runs a command for a Python program: shows its output and raises its error.
 
-It is a process of its own, so that whatever it does with signals, the environment, logging or Hydra is not the
-caller's, who may be a thread.
+It is a child process, so that what it does with signals, the environment, logging or Hydra does not affect the caller,
+which may be a thread.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from .. import child, stored
 from ..errors import STOPPED, ProcessLost, of_kind
 from ..runs.protocol import Answer, Failure
 
-#: Longest wait between two looks at whether the process has ended, and bytes that are read at once.
+#: Seconds between two polls of the process, and bytes read at once.
 LOOK_S, CHUNK = 0.2, 65536
 
 
 def call(kind: str, arguments: Sequence[str]) -> Path | None:
-    """Do `train`, `sweep` or what a verb does with arguments; returns the folder of the run or sweep, if there is one.
+    """Run `train`, `sweep` or a verb with arguments; returns the folder of the run or sweep, if there is one.
 
-    Ctrl-C, or that a notebook's kernel is interrupted, lets the run write a checkpoint and end; again, it is killed.
-    Errors: the UserError that it ended with; KeyboardInterrupt, with how to go on, where it was interrupted.
+    Ctrl-C or an interrupted notebook kernel lets the run write a checkpoint and end; a second one kills it.
+    Errors: the UserError that it ended with; KeyboardInterrupt, which says how to resume, if it was interrupted.
     """
     with tempfile.TemporaryDirectory(prefix="runner-call-") as folder:
         place = Path(folder) / "answer.json"
-        # A terminal is handed on as it is, with its progress bar; the cell of a notebook is written to from here.
+        # A terminal is inherited, for its progress bar; a notebook's cell gets the output from here.
         is_terminal = sys.stdout is not None and sys.stdout.isatty()
         process = subprocess.Popen(
             child.command("runner.cli.called", str(place), str(os.getpid()), kind, *arguments),
             stdin=subprocess.DEVNULL,
             stdout=sys.stdout if is_terminal else subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # A signal to the caller's group is the caller's, who passes it on.
+            # A signal to the caller's process group reaches the caller alone, which passes it on.
             start_new_session=True,
         )
         interrupted = _wait(process)
@@ -54,7 +54,7 @@ def call(kind: str, arguments: Sequence[str]) -> Path | None:
 
 
 def _lost(kind: str, code: int) -> Failure:
-    """What became of a process that left no answer."""
+    """The error for a process that exited without an answer."""
     if -code in (signal.SIGINT, signal.SIGTERM):
         return Failure(f"Stopped by {STOPPED[128 - code]}.", 128 - code)
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -62,7 +62,7 @@ def _lost(kind: str, code: int) -> Failure:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> bool:
-    """Show what a process prints until it has ended. Whether it was interrupted from here."""
+    """Show what a process prints until it has ended. Returns whether it was interrupted from here."""
     interrupted = False
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     try:
@@ -74,7 +74,7 @@ def _wait(process: subprocess.Popen[bytes]) -> bool:
                 process.send_signal(signal.SIGINT)
     finally:
         if process.poll() is None:
-            # What is printed cannot be shown: nobody would know of the run.
+            # The output cannot be shown: nobody would know of the run.
             process.terminate()
             process.wait()
         if process.stdout:
@@ -92,13 +92,13 @@ def _follow(process: subprocess.Popen[bytes], decoder: codecs.IncrementalDecoder
         while process.poll() is None:
             if selector.select(LOOK_S) and not _show(process.stdout.fileno(), decoder):
                 process.wait()
-    # What delivers to trackers may hold the pipe open for longer.
+    # The mirror may hold the pipe open for longer.
     while _show(process.stdout.fileno(), decoder):
         pass
 
 
 def _show(pipe: int, decoder: codecs.IncrementalDecoder) -> bool:
-    """Pass on what can be read at once. Whether there may be more."""
+    """Pass on what can be read without waiting. Returns whether there may be more."""
     content = b""
     with contextlib.suppress(BlockingIOError):
         content = os.read(pipe, CHUNK)

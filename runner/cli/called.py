@@ -1,4 +1,4 @@
-"""A command that a Python program gives: a process of its own, which leaves what became of it in a file.
+"""The child process of `call`: runs one command and writes its outcome to a file.
 
 `ANSWER PARENT train|sweep|VERB ARGUMENT…`; `call` starts it. Imports neither Paddle nor MLflow.
 """
@@ -22,9 +22,9 @@ from .train import train, train_inline
 
 
 def main() -> None:
-    """The process's entry."""
+    """The entry point."""
     place, parent, kind, *arguments = sys.argv[1:]
-    # A notebook whose kernel is killed leaves no training behind; the run can be resumed.
+    # If a notebook's kernel is killed, its training ends too; the run can be resumed.
     processes.die_with_parent(int(parent), signal.SIGTERM)
     terminal.protect_streams()
     command = Command(train_inline)
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _failure(command: Command, kind: str, arguments: list[str]) -> Failure | None:
-    """Do it; returns why it failed."""
+    """Run the command; returns why it failed."""
     try:
         for argument in arguments:
             credentials.refuse(argument)
@@ -47,7 +47,7 @@ def _failure(command: Command, kind: str, arguments: list[str]) -> Failure | Non
     except Exception as error:
         if refusal := refusal_of(error):
             return Failure(message_of(refusal), refusal.exit_code, kind_of(refusal))
-        # A defect: whoever reports it needs to know where.
+        # A defect: a report needs the traceback.
         return Failure("".join(traceback.format_exception(error)).strip(), UserError.exit_code)
     return None
 
@@ -57,7 +57,7 @@ def _do(command: Command, kind: str, arguments: list[str]) -> None:
         case "train":
             train(command, arguments)
         case "sweep":
-            # The exit code is that of the first job that failed, which the sweep's own table has.
+            # The exit code is that of the first failed job, whose reason is in the sweep's table.
             train(command, ["-m", *arguments])
         case verb:
             importlib.import_module(f"runner.cli.verbs.{verb}").main(arguments)

@@ -1,4 +1,4 @@
-"""Hydra's part: where the configs are, which schemas check them, and what its errors mean to a user."""
+"""Composes configs with Hydra, registers their schemas and rewords its errors for users."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from ..runs import sweep
 from . import engines, job, networks
 from .config_dir import choices, config_dir
 
-#: What Hydra says of `mimic=[kd,dist]`.
+#: Hydra's error for `mimic=[kd,dist]`.
 TWO_LOSSES = re.compile(r"schema/(mimic|features)/(\w+)'.*is not a subclass of", re.DOTALL)
 
-#: What Hydra says of `compression=lsq compression.prune={ratio:0.4}`.
+#: Hydra's error for `compression=lsq compression.prune={ratio:0.4}`.
 KEYS_OF_NULL = re.compile(r"'NoneType' object has no attribute 'get'\s+full_key: (\S+)")
 
 
@@ -57,7 +57,7 @@ def register() -> None:
 
 @functools.cache
 def _register_schemas() -> None:
-    """Once in a process: it takes a third of the time of composing a config."""
+    """Once per process: it takes a third of the time of composing a config."""
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config)
     for group, schemas in GROUPS.items():
@@ -82,9 +82,9 @@ def _mode(_hydra: Hydra, config_name: str | None, overrides: list[str]) -> RunMo
 def _loaded_once(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     """Compose each job of a sweep once: Hydra's sweeper tries all of them, then its launcher composes them again.
 
-    In between a config is kept as a few kilobytes, from which it is read back in a hundredth of the time.
+    Configs are cached as a few kilobytes each, which load in a hundredth of the time.
     """
-    # Apart from the loader, which launchers send to the processes of every job.
+    # Not in the loader, which launchers pickle for the processes of every job.
     kept: WeakKeyDictionary[ConfigLoaderImpl, dict[tuple[str, ...], bytes]] = WeakKeyDictionary()
 
     def load_sweep_config(
@@ -105,7 +105,7 @@ def _loaded_once(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
 
 @functools.cache
 def short_id() -> str:
-    """Six hexadecimal digits that tell this command's run from others of the same second."""
+    """Six hexadecimal digits that distinguish this command's run from others of the same second."""
     return secrets.token_hex(3)
 
 
@@ -122,8 +122,8 @@ def config_of(overrides: list[str]) -> Config:
 def run_hydra(command: Command, arguments: list[str], swept: Path | None = None) -> None:
     """Have Hydra compose, and start the run or, in the folder `swept`, the jobs of a sweep.
 
-    Errors: ConfigError for whatever Hydra or OmegaConf refuse; RunFailed where a signal stopped it, or an engine of
-    Hydra's gave up. What became of a run is in `command.failures`.
+    Errors: ConfigError for whatever Hydra or OmegaConf refuse; RunFailed if a signal stopped it or a Hydra launcher or
+    sweeper failed. Failures of a run are in `command.failures`.
     """
     sys.argv = ["runner", *arguments]
     composed_at_least_once = False
@@ -151,7 +151,7 @@ def run_hydra(command: Command, arguments: list[str], swept: Path | None = None)
 
 
 def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
-    """One message that names the key or choice at fault, the valid ones and the nearest of them.
+    """An error that names the wrong key or choice, the valid ones and the nearest of them.
 
     `overrides` are what it was composed from.
     """
@@ -181,14 +181,12 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     if two := TWO_LOSSES.search(str(error)):
         group, choice = two.groups()
         return ConfigError(
-            f"{group} takes one choice. Add a further one by a name of its own: +{group}@also.{group}.{choice}={choice}"
+            f"{group} takes one choice. Add another under its own name: +{group}@also.{group}.{choice}={choice}"
         )
     if null := KEYS_OF_NULL.search(str(error)):
         return _null(null[1])
     if isinstance(last, AssertionError):
-        return ConfigError(
-            f"{_first_line(error)}\nThe key is below one that is null: choose a value for that one first."
-        )
+        return ConfigError(f"{_first_line(error)}\nThe key is below one that is null: set that one first.")
     is_of_hydra = isinstance(error, (HydraException, OmegaConfBaseException))
     return ConfigError(str(error) if is_of_hydra else f"{type(error).__name__}: {error}")
 
@@ -202,7 +200,7 @@ def _unknown_key(error: ConfigAttributeError | ConfigKeyError, overrides: Sequen
 
 
 def _null(key: str) -> ConfigError:
-    """Keys of what is null, and the choice that gives it keys."""
+    """The error for a key below a null group; names the choice that has it."""
     group, _, name = key.partition(".")
     having = [
         schema.kind  # type: ignore[attr-defined]
@@ -220,26 +218,26 @@ def _null(key: str) -> ConfigError:
 
 
 def _misfit(error: ValidationError) -> ConfigError:
-    """A value that is not of its key's type; what is written instead of one that has parts."""
+    """The error for a value of the wrong type; shows how to write lists and mappings."""
     message = f"{error.full_key}: {_first_line(error)}"
     if Callback.__name__ in message:
         message += "\nCallbacks are a list: 'train.callbacks=[{target:package.module:callable}]'"
     if CustomMetric.__name__ in message:
         key = f"{{{error.key}:{{target:package.module:callable,goal:max}}}}"
-        message += f"\nA metric of your own is given whole: '+train.metrics={key}'"
+        message += f"\nA custom metric is one mapping: '+train.metrics={key}'"
     return ConfigError(message)
 
 
 def _unreadable(error: OverrideParseException) -> ConfigError:
-    """An override that Hydra's grammar has no place for, and how its value is written where it is meant as text."""
+    """The error for an override that Hydra cannot parse; shows how to quote its value as text."""
     key, equals, value = error.override.partition("=")
     if not equals:
         return ConfigError(f"{error.override} is not an override: write KEY=VALUE without spaces, such as mode=cls")
-    message = f"{error.override} is not in the grammar of overrides: {_first_line(error)}\n"
-    message += f"Where the value is a text, quote it for Hydra and for the shell: {terminal.pasted(key, value)}"
+    message = f"{error.override} cannot be parsed as an override: {_first_line(error)}\n"
+    message += f"If the value is text, quote it for Hydra and for the shell: {terminal.pasted(key, value)}"
     if "," in value:
         several = ",".join(terminal.quoted(one.strip()) for one in value.split(","))
-        message += f"\nWhere it is several, of a sweep: {terminal.words([f'{key}={several}'])}"
+        message += f"\nIf it is several values of a sweep: {terminal.words([f'{key}={several}'])}"
     return ConfigError(message)
 
 

@@ -8,7 +8,7 @@ from ..config import NAMED, Config, networks
 
 
 def config_dir() -> Path:
-    """The folder `conf`: inside the installed package, else beside it in the source tree."""
+    """The folder `conf`: inside the installed package, else next to it in the source tree."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
@@ -26,9 +26,9 @@ def choices() -> dict[str, list[str]]:
 
 
 def completed(line: str) -> list[str] | None:
-    """What the last word of a line may become, where it is GROUP=… or GROUP@PACKAGE=…; None where it is neither.
+    """Completions of the last word if it is GROUP=… or GROUP@PACKAGE=…, else None.
 
-    Hydra's own completion knows no packages, no lists, and no choices in folders, such as paddleclas/….
+    Hydra's own completion lacks packages, lists, and choices in folders, such as paddleclas/….
     """
     word = line.rpartition(" ")[2]
     key, equals, typed = word.partition("=")

@@ -1,4 +1,4 @@
-"""What the engines behind `hydra/launcher` and `hydra/sweeper` are like. Imports none of them."""
+"""Properties of the choices of `hydra/launcher` and `hydra/sweeper`. Imports none of them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def is_elsewhere(target: str) -> bool:
 
 
 def is_search(target: str) -> bool:
-    """Whether a sweeper is the one that carries searches out."""
+    """Whether a sweeper is the one for searches."""
     return target.endswith(".runner_search.Search")
 
 
 def is_queue(target: str) -> bool:
-    """Whether a launcher's jobs go on when the command that started them is gone, as those of a cluster's queue do."""
+    """Whether a launcher's jobs outlive the command that started them, as those of a cluster's queue do."""
     return target.endswith(".SlurmLauncher")
 
 
@@ -56,14 +56,14 @@ def needed(launcher: Any) -> list[str]:
 
 
 def at_once(launcher: Any, jobs: int) -> int:
-    """How many of so many jobs run beside each other on one machine."""
+    """How many of `jobs` run concurrently on one machine."""
     cores = device.cores()
     match launcher._target_.rpartition(".")[2]:
         case "JoblibLauncher":
             wanted = int(launcher.n_jobs)
             slots = wanted if wanted > 0 else cores + 1 + wanted
         case "LocalLauncher":
-            # All of them; those that say how many cores they use do not share these.
+            # All of them, unless they declare how many cores they use.
             slots = cores // launcher.cpus_per_task if launcher.cpus_per_task else jobs
         case "RayLauncher":
             slots = (launcher.ray.init.get("num_cpus") or cores) // (launcher.ray.remote.get("num_cpus") or 1)
@@ -73,10 +73,10 @@ def at_once(launcher: Any, jobs: int) -> int:
 
 
 def user_error_of(error: BaseException) -> RunFailed | None:
-    """What a user reads of an error that an engine raised; None for all others."""
+    """The user's message for an error of a launcher or sweeper; None for all others."""
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     for name in (type(error).__module__, *frames[-1:]):
         if engine := ENGINES.get(name.partition(".")[0]):
             reason = "\n".join(str(error).strip().splitlines()[:SHOWN])
-            return RunFailed(f"{engine} gave up. {type(error).__name__}: {reason}", ProcessLost.exit_code)
+            return RunFailed(f"{engine} failed. {type(error).__name__}: {reason}", ProcessLost.exit_code)
     return None

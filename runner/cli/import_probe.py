@@ -1,4 +1,4 @@
-"""Importing packages in a process of its own, which a broken one may end."""
+"""Imports packages in a child process, which a broken one may crash."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 
 from .. import child
 
-#: Seconds a child has for its imports, from a slow disk as well.
+#: Seconds a child has for its imports, enough for a slow disk.
 IMPORTS_S = 60
 
 
 def ask(modules: list[str]) -> dict[str, dict[str, Any]]:
-    """What a child says that imports modules in this order; those after one that ended it are left out."""
+    """Import modules in a child, in this order, and return its findings; modules after a crash are missing."""
     command = child.command("runner.cli.import_probe", *modules)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=IMPORTS_S)
@@ -34,9 +34,9 @@ def ask(modules: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def answer() -> None:
-    """In the child: import the modules named on the command line and say before and after each how that goes."""
+    """In the child: import the modules of the command line and report before and after each."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what packages print is no answer
+    os.dup2(2, 1)  # packages may print
     for name in sys.argv[1:]:
         values: dict[str, Any] = {"module": name}
         try:
@@ -49,11 +49,11 @@ def answer() -> None:
         print(json.dumps(values), file=answers, flush=True)
         if name == "paddle" and values["error"]:
             break
-    os._exit(0)  # Paddle needs 0.4 s to take itself apart
+    os._exit(0)  # Paddle's teardown takes 0.4 s
 
 
 def compute(paddle: Any) -> dict[str, Any]:
-    """Which device Paddle computes on. Errors: RuntimeError where it computes wrong."""
+    """The device that Paddle computes on. Errors: RuntimeError for a wrong result."""
     cuda = paddle.version.cuda() if paddle.device.is_compiled_with_cuda() else ""
     count = paddle.device.cuda.device_count() if cuda else 0
     paddle.device.set_device("gpu" if count else "cpu")

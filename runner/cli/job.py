@@ -30,10 +30,10 @@ from ..runs import sweep
 from ..runs.journal import CONFIG
 from . import engines, run_summary
 
-#: When this process began; a folder that is older was not made by it.
+#: When this process started; it did not create older folders.
 STARTED = time.time()
 
-# A launcher's processes import this module, and nothing else of the command, before they compose their jobs.
+# Launchers' processes import only this module of the command before they compose their jobs.
 OmegaConf.register_new_resolver("sweep_folder", sweep.folder_name, replace=True)
 
 
@@ -46,7 +46,7 @@ class Refused(BaseException):
 
 
 class Check(Callback):
-    """Has a run looked at before Hydra makes its folder, so that one that is refused leaves none."""
+    """Checks a run before Hydra creates its folder, so that a refused one leaves none."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Errors: Refused."""
@@ -60,7 +60,7 @@ class Check(Callback):
             folder = Path(config.hydra.run.dir)
             if any(len(os.fsencode(part)) > files.LONGEST_NAME for part in folder.parts):
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder))
-            # Other machines have images of their own, and a run that is complete needs none.
+            # Other machines have their own images, and a complete run needs none.
             if isinstance(typed.launch, cfg.Local) and not (folder / CONFIG).exists():
                 refuse_missing(typed)
         except Exception as error:
@@ -68,7 +68,7 @@ class Check(Callback):
 
 
 def run(command: Command, composed: DictConfig) -> Any:
-    """Train; returns what a sweeper may optimise, or no number where the run did not finish."""
+    """Train; returns the value that a sweeper optimizes, NaN if the run did not finish."""
     hydra = HydraConfig.get()
     directory, overrides = Path(hydra.runtime.output_dir), _as_typed(hydra.overrides.task)
     if hydra.mode == RunMode.MULTIRUN:
@@ -100,29 +100,29 @@ def run(command: Command, composed: DictConfig) -> Any:
 
 
 def tell_of_variables(composed: DictConfig) -> None:
-    """Say which variables of MLflow's are not followed, where the config says nothing else than by default either.
+    """Warn of MLflow's environment variables that are ignored while their keys have default values.
 
-    Their values may have passwords in them, and are not shown.
+    Their values may contain passwords and are not shown.
     """
     for variable, (key, default) in cfg.VARIABLES.items():
         value = OmegaConf.select(composed, key, throw_on_missing=False)
         if value == default and os.environ.get(variable, value) != value:
             print(
-                f'{variable} is set and not used; this is {key}={value}. To follow it: {key}="${variable}"',
+                f'{variable} is set but not used; the run has {key}={value}. To use it: {key}="${variable}"',
                 file=sys.stderr,
             )
 
 
 def tell_of_augmentation(config: cfg.Config, overrides: list[str]) -> None:
-    """Say which changes to images were asked for, where `augment=none` has all of them off."""
+    """Warn of augmentations that were set although `augment=none` turns all of them off."""
     changes = [text for text in overrides if text.lstrip("+").startswith("augment.")]
     changes = [text for text in changes if not text.lstrip("+").startswith("augment.enabled=")]
     if changes and not config.augment.enabled:
-        print(f"{', '.join(changes)}: nothing comes of it with augment=none. Leave one of them out", file=sys.stderr)
+        print(f"{', '.join(changes)}: has no effect with augment=none. Remove one of them.", file=sys.stderr)
 
 
 def _job(command: Command, composed: DictConfig, directory: Path, overrides: list[str]) -> float:
-    """Train a job of a sweep; returns what it monitored, NaN where it did not finish."""
+    """Train a job of a sweep; returns its monitored metric, NaN if it did not finish."""
     swept = sweep.read(directory.parent)
     elsewhere = engines.is_elsewhere(swept.launcher)
     if elsewhere:
@@ -138,7 +138,7 @@ def _job(command: Command, composed: DictConfig, directory: Path, overrides: lis
         try:
             result = supervisor.run(command, config, directory, overrides, {"sweep_id": swept.id})
         finally:
-            # In this process the sweep waits for all of them, in the end; in another one nobody would.
+            # In this process the sweep waits for all mirrors at the end; in another one nothing would.
             if elsewhere:
                 command.mirrors.drain()
     except UserError as error:
@@ -159,37 +159,37 @@ def _job(command: Command, composed: DictConfig, directory: Path, overrides: lis
 
 
 def _stopped(folder: Path, swept: sweep.Sweep, error: UserError) -> None:
-    """End as a job that was stopped has to, so that no other one is started."""
+    """Exit after a stop in such a way that no further job is started."""
     if not engines.is_elsewhere(swept.launcher):
         # Not an Exception, or the launcher would start the next job.
         raise KeyboardInterrupt from error
     ended_by_queue = engines.is_queue(swept.launcher) and not sweep.asked_to_stop(folder)
     if ended_by_queue or sweep.is_orphaned(folder):
-        # The queue may start it again, and must see no result; or nobody waits for one, which not every launcher sees.
+        # A queue may restart the job and must not see a result; not every launcher notices that it was stopped.
         os._exit(error.exit_code)
 
 
 def _join_sweep(swept: sweep.Sweep) -> None:
-    """Be one of several jobs: the command alone speaks of stopping, and nobody has the terminal for itself."""
+    """Set up as one of several parallel jobs: ignore SIGINT, plain output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ |= {"TERM": "dumb", device.AT_ONCE: str(swept.at_once)}
 
 
 def _leave_no_folder(directory: Path) -> None:
-    """Hydra makes the folder before anybody looked at the config; one that was there before stays."""
+    """Remove the folder that Hydra created for a refused config; an older one stays."""
     with contextlib.suppress(OSError):
         if directory.stat().st_mtime >= STARTED:
             files.remove_empty(directory)
 
 
 def _as_typed(overrides: Any) -> list[str]:
-    """Overrides with their `${…}` as they are: what those stand for may be missing, or a secret."""
+    """Overrides with `${…}` unresolved: their values may be missing, or secret."""
     plain: Any = OmegaConf.to_container(overrides, resolve=False)
     return [str(text) for text in plain]
 
 
 def _hydra_overrides(hydra: Any) -> list[str]:
-    """What the command said about Hydra itself, without the folder."""
+    """The command's overrides of Hydra itself, without the folder."""
     return [text for text in _as_typed(hydra.overrides.hydra) if not text.startswith(("hydra.run.dir=", "hydra.mode="))]
 
 
@@ -197,10 +197,10 @@ def _config_of_job(composed: DictConfig, directory: Path) -> cfg.Config:
     config = store.from_composition(composed)
     if isinstance(config.launch, cfg.Cluster):
         raise ConfigError(
-            "launch=cluster: a sweep runs on one machine, or hands its jobs to a cluster (hydra/launcher=…). Use "
+            "launch=cluster: a sweep runs on one machine, or submits its jobs to a cluster (hydra/launcher=…). Use "
             "launch=local, or a run without -m."
         )
     if (directory / CONFIG).exists():
-        # The sweep is resumed, or a queue has started this job again.
+        # The sweep was resumed, or a queue restarted this job.
         config = replace(config, checkpoint=replace(config.checkpoint, resume="auto"))
     return config

@@ -14,7 +14,7 @@ GROUP = "paddleclas"
 
 
 class Choices(dict[str, None]):
-    """A folder of Hydra's store whose configs are made when they are read: of hundreds a command needs one or two."""
+    """A folder of Hydra's store that creates configs on access: of hundreds a command needs one or two."""
 
     def __getitem__(self, file: str) -> ConfigNode:  # type: ignore[override]
         if file not in self:
@@ -31,7 +31,7 @@ def register() -> None:
 
 
 def suggestion(choice: str, valid: list[str]) -> str:
-    """What stands behind `There is no model=…`: the name most like it, and where all are."""
+    """The hint after `There is no model=…`: the most similar name, and how to list all."""
     paths = {f"{GROUP}/{name}".lower(): f"{GROUP}/{name}" for name in networks.paddleclas()}
     lower = choice.lower()
     meant = paths.get(lower) or paths.get(f"{GROUP}/{lower}")

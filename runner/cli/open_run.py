@@ -1,4 +1,4 @@
-"""The run that a verb is to use: its directory and its config, as they were trained or with a word on what changed."""
+"""Opens the run of a verb: its directory and config; warns if the config was edited."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..launch.missing import refuse_missing_data
 from ..runs.journal import CONFIG, WITH_CONFIG, latest
 from ..tracking import lookup
 
-#: What allows code that a run names to be called.
+#: The override that allows calls of code that a run names.
 TRUST = "trust=true"
 
 
 def find_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
-    """The directory of a run and its config with some `key=value` changed, to be read. Errors: as in `open_run`."""
+    """The directory of a run and its config with some `key=value` changed, for reading. Errors: as in `open_run`."""
     for text in overrides:
         if text.startswith("trust=") and text != TRUST:
             raise ConfigError(f"{text}: trust takes only true, {TRUST}. It allows the run's own code to be called.")
@@ -35,18 +35,18 @@ def find_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
 
 
 def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[Path, cfg.Config]:
-    """The directory of a run and its config with some `key=value` changed, for a process that is to use the network.
+    """The directory of a run and its config with some `key=value` changed, for using the network.
 
-    `trust=true` among them allows the `custom` targets of the config. A set of images that it `sees`, or that the
-    overrides name, has to be there. Errors: CheckpointError, ConfigError, DataError.
+    `trust=true` among them allows the `custom` targets of the config. The images must exist if the caller `sees` them
+    or the overrides name them. Errors: CheckpointError, ConfigError, DataError.
     """
     directory, config = find_run(run, overrides)
     untrusted = [text for text in overrides if text != TRUST]
     _tell_of_changes(directory)
     if getattr(config.data, "download", False) and "data.download=true" not in untrusted:
-        # Whoever made the run asked for the data then; who looks at it did not.
+        # The run's author asked for the download; the user of this verb did not.
         config = replace(config, data=replace(config.data, download=False))  # type: ignore[call-arg]
-    # Trackers are not made here.
+    # Verbs create no trackers.
     leaves = {key: value for key, value in store.leaves(config).items() if not key.startswith("tracking.")}
     targets = [value for key, value in leaves.items() if key.endswith(".target") and value is not None]
     if targets and untrusted == overrides:
@@ -69,14 +69,14 @@ def runs_below(place: Path, is_wanted: Callable[[Path], bool] = lambda directory
 
 
 def classes_of(directory: Path) -> list[str]:
-    """The classes of a run as its journal has them; nothing where it has not all of them. Errors: Damaged."""
+    """The classes in a run's journal; empty if it does not have all of them. Errors: Damaged."""
     about: dict[str, Any] = next((event.get("about", {}) for event in latest(directory, ("dataset",))), {})
     names = [*about.get("classes", {})]
     return names if len(names) == about.get("class_count") else []
 
 
 def _tell_of_changes(directory: Path) -> None:
-    """Say that a config is not the one that was trained, which the network's numbers depend on. Errors: Damaged."""
+    """Warn if the config is not the one that was trained with. Errors: Damaged."""
     begun = next(latest(directory, WITH_CONFIG), None)
     text = stored.read_text(directory / CONFIG) or ""
     if begun and begun.get("config", text_digest(text)) != text_digest(text):

@@ -1,4 +1,4 @@
-"""The pictures that a command line names, one after another: files, folders, globs, or a list on standard input."""
+"""Yields the pictures that a command line names: files, folders, globs, or a list on standard input."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Iterable, Iterator
 from ..errors import ConfigError, DataError
 from ..images import FORMATS, is_hidden, is_picture
 
-#: In place of a name: there is one a line on standard input.
+#: In place of a name: names are on standard input, one a line.
 LIST = "-"
 
 
 def find(places: list[str]) -> Iterator[str]:
     """Paths of the pictures, each once; those of a folder in the order of their names, and nothing hidden in it.
 
-    A file that is named itself is taken whatever its name is. Nothing is remembered of a single folder or a list,
-    which may be of any length. A name that nothing has is among the pictures, for it to be said of each that it cannot
-    be read. Errors: DataError, at once, for a place without pictures and where nothing is there; ConfigError.
+    A file that is named itself is taken whatever its suffix. A single folder or a list may be of any length: nothing of
+    it is remembered. Missing names are yielded too, so that each is reported. Errors: DataError, at once, for a folder
+    or glob without pictures and for a missing path; ConfigError.
     """
     if LIST in places:
         if len(places) > 1:
-            raise ConfigError("'-' reads the names from standard input: give no others beside it.")
+            raise ConfigError("'-' reads the names from standard input and must be the only one.")
         return _listed()
     missing = {place for place in places if not os.path.lexists(place) and not glob.has_magic(place)}
     if missing.issuperset(places):
@@ -31,7 +31,7 @@ def find(places: list[str]) -> Iterator[str]:
     groups = [iter([place]) if place in missing else _at(place) for place in places]
     if len(groups) == 1:
         return groups[0]
-    # What a glob names can be in a folder that is named as well.
+    # A file may match a glob and be in a named folder.
     seen: set[str] = set()
     return (path for path in itertools.chain(*groups) if not (path in seen or seen.add(path)))  # type: ignore[func-returns-value]
 
@@ -46,14 +46,14 @@ def _at(place: str) -> Iterator[str]:
 
 
 def _matches(pattern: str) -> Iterable[str]:
-    """What a glob names, and what is in folders that it names."""
+    """The matches of a glob, and the files in folders among them."""
     matches = sorted(glob.glob(pattern, recursive=True))
     paths = itertools.chain(*(_walk(match) if os.path.isdir(match) else [match] for match in matches))
     return dict.fromkeys(paths)
 
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    """Links are followed, but for those that lead back to a folder above them."""
+    """Files below a folder; links are followed unless they lead to a folder above them."""
     try:
         status = os.stat(folder)
         if (identity := (status.st_dev, status.st_ino)) in above:
@@ -61,13 +61,13 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]
         with os.scandir(folder) as entries:
             seen = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
     except OSError:
-        # Named with what else cannot be read.
+        # Reported with the other unreadable files.
         yield folder
         return
     for entry in seen:
         if entry.is_dir():
             yield from _walk(entry.path, (*above, identity))
-        # A link to nothing is named with what else cannot be read; a pipe would be waited for.
+        # A broken link is reported with the other unreadable files; opening a pipe would block.
         elif is_picture(entry.name) and (entry.is_file() or entry.is_symlink()):
             yield entry.path
 

@@ -1,4 +1,4 @@
-"""The pictures that a Python program gives, and what a network says of each."""
+"""Predictions of the Python API: their pictures, and the answer for each."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one picture."""
+    """A network's prediction for one picture."""
 
     picture: str | int
-    """Its path; of what has none, its number from 0."""
+    """Its path, or its index from 0 if it has none."""
     label: str | None
-    """The most probable class, `unknown` where it is not probable enough; None where the picture cannot be read, or may
-    have many labels and has none."""
+    """The most probable class, `unknown` if it is not probable enough; None if the picture cannot be read, or for
+    multi-label data if no label is predicted."""
     probability: float
     """Its probability; 0 without a label."""
     labels: tuple[str, ...] = field(repr=False)
-    """All labels, the most probable first: one, unless pictures may have many."""
+    """All labels, the most probable first: one, unless the data is multi-label."""
     probabilities: np.ndarray | None = field(repr=False, compare=False)
-    """float32 [classes], in the order of `Run.classes`; None where the picture cannot be read."""
+    """float32 [classes], in the order of `Run.classes`; None if the picture cannot be read."""
     error: str = ""
     """Why it cannot be read."""
 
 
 def each(source: Picture | Iterable[Picture]) -> Iterator[Any]:
-    """The pictures as they are classified, one after another."""
+    """The pictures in order, lazily."""
     match source:
         case str() | os.PathLike():
             source = pictures.find([os.fspath(source)])
@@ -64,7 +64,7 @@ def _image(array: np.ndarray) -> Image.Image:
 
 
 def prediction_of(number: int, answer: Answer, classifier: Classifier) -> Prediction:
-    """What a classifier's answer to the picture of this number says."""
+    """The prediction in a classifier's answer to the picture of this index."""
     from ..deploy.predict import named
 
     picture = os.fspath(answer.picture) if isinstance(answer.picture, (str, os.PathLike)) else number

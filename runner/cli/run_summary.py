@@ -1,4 +1,4 @@
-"""The end of a run as a person reads it."""
+"""Prints the end of a run."""
 
 from __future__ import annotations
 

@@ -26,19 +26,19 @@ from ..runs.journal import latest
 from ..runs.study import JOB, ORIGIN
 from . import spaces, warm_start
 
-#: Attributes of a study: its space, its goals, the seconds it has taken, and when the running command began.
+#: Attributes of a study: its space, its goals, the seconds it took, and when the running command started.
 SPACE, GOALS, SECONDS, SINCE = "space", "goals", "seconds", "since"
-#: Events by which a job is known to be alive: those that only its own worker adds.
+#: Events that prove a job alive: those that only its own worker adds.
 SIGNS = ("metrics", "checkpoint")
-#: How many reasons are shown why jobs of an earlier sweep are left out.
+#: Most reasons shown for leaving out jobs of an earlier sweep.
 REASONS = 5
 
 
 def run(composed: Any, launcher: Any, arguments: list[str]) -> None:
     """Run a search until its trials or its minutes are used up, or until it is stopped.
 
-    `composed`: what Hydra composed of all that is not varied; `arguments`: the overrides of the command. Errors:
-    ConfigError for another space or other goals than the study in the folder has, Damaged.
+    `composed`: the config of all that is not varied; `arguments`: the overrides of the command. Errors: ConfigError if
+    the space or goals differ from those of the study in the folder, Damaged.
     """
     settings: Any = OmegaConf.to_object(composed.sweep)
     train: Any = OmegaConf.to_object(composed.train)
@@ -95,9 +95,9 @@ class Search:
             print(f"{folder}: the search begins with {len(trials)} of its jobs{f'. Left out: {why}' if why else ''}")
 
     def run(self, launcher: Any) -> None:
-        """Choose, launch and note results until there is nothing left to do.
+        """Choose and launch jobs and record their results until the search is complete.
 
-        Errors: at the end the first defect that a job raised, as Hydra's own sweepers do; no mistakes of the user's.
+        Errors: at the end the first defect that a job raised, as in Hydra's own sweepers; no user errors.
         """
         points = self._points()
         if points and points > self.options.trials:
@@ -119,7 +119,7 @@ class Search:
             raise defects[0]
 
     def _next(self, unfinished: Sequence[Any]) -> list[Any]:
-        """The trials that are to run beside each other now; none at the end."""
+        """The next trials to run concurrently; none at the end."""
         if sweep.asked_to_stop(self.directory) or self.is_over:
             return []
         if unfinished:
@@ -150,7 +150,7 @@ class Search:
         return self._complete(trial)
 
     def _complete(self, trial: Any) -> Any:
-        """The trial with a value for every key: a kill may have come between two of them."""
+        """The trial with a value for every key: a kill may have left some unset."""
         for name, dimension in self.space.items():
             dimension.choose(trial, name)
         return trial
@@ -158,8 +158,8 @@ class Search:
     def _unfinished(self) -> list[Any]:
         """Trials of earlier commands that did not end, or failed, in the order of their jobs.
 
-        A failed trial is added to the study anew, since a study keeps the end of a trial for good. So is one that was
-        ended early, where `sweep.pruner` is none now.
+        A failed trial is added again, since a study never changes a finished trial. So is one that was pruned, if
+        `sweep.pruner` is now none.
         """
         import optuna
         from optuna.trial import TrialState, create_trial
@@ -170,7 +170,7 @@ class Search:
             if (job := _job(trial)) is not None:
                 last[job] = trial
             elif trial.state is TrialState.RUNNING:
-                # A kill came before it was a job.
+                # Killed before its job was created.
                 self.study.tell(trial.number, state=TrialState.FAIL)
         unfinished = []
         for job, trial in sorted(last.items()):
@@ -187,7 +187,7 @@ class Search:
         return unfinished
 
     def _tell(self, trial: Any) -> None:
-        """Note the result of a job; none of one that was stopped, which goes on when the search is resumed."""
+        """Record the result of a job; not of a stopped one, which continues when the search is resumed."""
         from optuna.trial import TrialState
 
         folder = sweep.of_number(self.directory, _job(trial) or 0)
@@ -208,7 +208,7 @@ class Search:
 
     @contextlib.contextmanager
     def _clocked(self) -> Iterator[None]:
-        """Within the context time counts towards `sweep.max_minutes`."""
+        """Count time within the context towards `sweep.max_minutes`."""
         self.study.set_user_attr(SINCE, time.time())
         try:
             yield
@@ -219,7 +219,7 @@ class Search:
         """Add the time of a command that was killed, until the last sign of life of one of its jobs."""
         since = self.study.user_attrs.get(SINCE)
         if since:
-            # What others add to a journal after the end of its job is no sign of life.
+            # Events that others add after the end of a job do not count.
             signs = [next(latest(job, SIGNS), {"time": since})["time"] for job in sweep.jobs(self.directory)]
             self._add_seconds(max([since, *signs]))
 
@@ -230,7 +230,7 @@ class Search:
 
 
 def sampler(options: cfg.Optuna, job: int, space: spaces.Space) -> Any:
-    """What chooses the values of a job: a function of the seed, the job's number and the results so far.
+    """The sampler of a job: a function of the seed, the job's number and the results so far.
 
     A resumed search with one generator for all its jobs would draw the first numbers again.
     """
@@ -258,7 +258,7 @@ def sampler(options: cfg.Optuna, job: int, space: spaces.Space) -> Any:
 
 
 def _defects(returns: Iterable[Any]) -> Iterator[Exception]:
-    """The exceptions in jobs' `hydra.core.utils.JobReturn`; each is shown at once with its traceback."""
+    """The exceptions in jobs' `hydra.core.utils.JobReturn`; each traceback is shown at once."""
     for one in returns:
         try:
             one.return_value  # noqa: B018
@@ -273,12 +273,12 @@ def _job(trial: Any) -> int | None:
 
 
 def _consecutive(trials: Sequence[Any]) -> Iterator[list[Any]]:
-    """Trials in groups with consecutive numbers of jobs: so launchers number the jobs of one call."""
+    """Trials in groups with consecutive job numbers, as launchers number the jobs of one call."""
     for _, group in itertools.groupby(enumerate(trials), key=lambda pair: (_job(pair[1]) or 0) - pair[0]):
         yield [trial for _, trial in group]
 
 
 def require_packages() -> None:
-    """Errors: ConfigError naming the extra that brings what searches need."""
+    """Errors: ConfigError naming the extra that searches need."""
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("+sweep/optuna=… needs a package that is not installed: " + install_extra("sweep"))

@@ -1,4 +1,4 @@
-"""What a search varies: the typed space of the config and the sweeps of the command line, as Optuna has them."""
+"""The search space: the typed space of the config and the command line's sweeps, as Optuna distributions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..terminal import MEANING, PLAIN, quoted
 
 #: Between a key that holds a mapping and the entry of it that is varied.
 ENTRY = "@"
-#: Characters that Hydra's grammar wants a backslash before in the key of a mapping.
+#: Characters that Hydra's grammar escapes in the key of a mapping.
 ESCAPED = re.compile(r"[\\()\[\]{}:=, \t]")
 
 
@@ -50,7 +50,7 @@ class Dimension:
         return [kind(min(low + place * distance, high)) for place in range(last + 1)]
 
     def distribution(self) -> Any:
-        """The same as Optuna has it. Imports Optuna."""
+        """The Optuna distribution. Imports Optuna."""
         from optuna import distributions
 
         if self.choices:
@@ -61,7 +61,7 @@ class Dimension:
         return distributions.FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def choose(self, trial: Any, name: str) -> Any:
-        """The value that an `optuna.Trial` has for it, chosen where it has none yet."""
+        """The value in an `optuna.Trial`, suggested if it has none yet."""
         if self.choices:
             return trial.suggest_categorical(name, self.choices)
         if self.integer:
@@ -75,7 +75,7 @@ Space = dict[str, Dimension]
 
 
 def of(space: Mapping[str, cfg.Parameter], parsed: Iterable[Override]) -> tuple[Space, list[str]]:
-    """What is varied, and the overrides that are not varied. For a key on the command line the config's space is void.
+    """The space, and the overrides that are not varied. A key on the command line replaces that of the config's space.
 
     Errors: ConfigError for a sweep that a search cannot use.
     """
@@ -97,12 +97,12 @@ def of(space: Mapping[str, cfg.Parameter], parsed: Iterable[Override]) -> tuple[
 
 
 def read(space: Mapping[str, cfg.Parameter], overrides: list[str]) -> tuple[Space, list[str]]:
-    """The same of overrides as texts."""
+    """`of_command` for overrides as texts."""
     return of(space, OverridesParser.create().parse_overrides(overrides))
 
 
 def of_parameter(one: cfg.Parameter) -> Dimension:
-    """What the config says of a key."""
+    """The variation of a key from the config."""
     if one.choices:
         return Dimension(choices=tuple(map(literal, one.choices)))
     assert one.low is not None
@@ -111,7 +111,7 @@ def of_parameter(one: cfg.Parameter) -> Dimension:
 
 
 def of_override(one: Override) -> Dimension:
-    """What an override of the command line sweeps. Errors: ConfigError."""
+    """The variation of a swept override. Errors: ConfigError."""
     value: Any = one.value()
     if one.value_type is ValueType.INTERVAL_SWEEP:
         integer = isinstance(value.start, int) and isinstance(value.end, int)
@@ -153,7 +153,7 @@ def literal(value: Any) -> str:
 
 
 def overrides(chosen: Mapping[str, Any]) -> list[str]:
-    """The overrides of a job for which a search has chosen some values; entries of one mapping are one override."""
+    """The overrides of a job with chosen values; entries of one mapping become one override."""
     texts: dict[str, str] = {}
     entries: dict[str, dict[str, str]] = {}
     for key, value in chosen.items():
@@ -195,7 +195,7 @@ def refuse(options: cfg.Optuna, space: Space) -> None:
 
 
 def to_json(space: Space) -> str:
-    """The space as text, to tell whether it is still the same."""
+    """The space as text, to detect changes."""
     return json.dumps({key: asdict(dimension) for key, dimension in space.items()}, sort_keys=True)
 
 
@@ -206,5 +206,5 @@ def directions(train: cfg.Train, minimize: Iterable[cfg.Cost]) -> list[str]:
 
 
 def values(search: cfg.Optuna, result: Result) -> list[float]:
-    """What a search is told of a finished run: the monitored metric, and the costs that should be small as well."""
+    """The objectives of a finished run: its monitored metric, and the costs to minimize."""
     return [result.monitored, *(float(result.final[cost.name]) for cost in search.minimize)]

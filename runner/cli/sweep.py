@@ -1,4 +1,4 @@
-"""`runner -m`: plan a sweep, hand it to Hydra, and settle what its launcher left."""
+"""`runner -m`: plans a sweep, has Hydra run it, and closes what its launcher left open."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from ..tracking import tracker
 from . import compose, engines, search, spaces
 from .config_dir import config_dir
 
-#: Overrides that decide where a sweep is and how it is run.
+#: Overrides that decide where and how a sweep runs.
 NAMING = ("name", "sweep.", "sweep/", "hydra.", "hydra/", "experiment")
-#: Overrides that may decide which images a job has.
+#: Overrides that may select a job's images.
 OF_DATA = ("data", "experiment")
-#: Looks, one a second, by which no job may be found running any more.
+#: Polls, one a second, until jobs count as ended.
 SETTLED = 3
 
 
 def run(command: Command, flags: list[str], overrides: list[str]) -> int:
-    """Run every job of a sweep and show what became of them. Returns the exit code.
+    """Run every job of a sweep and show the results. Returns the exit code.
 
-    Errors: ConfigError for a sweep that cannot be run, RunFailed for one that was stopped or whose launcher gave up.
+    Errors: ConfigError for a sweep that cannot run, RunFailed if it was stopped or its launcher failed.
     """
     try:
         directory, planned, resume, further = plan_sweep(overrides)
@@ -59,10 +59,10 @@ def run(command: Command, flags: list[str], overrides: list[str]) -> int:
         if (directory / SWEEP).exists():
             raise
         for path in (*directory.glob("*"), directory):
-            # Hydra makes a job's folder before the job sees that the sweep's is gone.
+            # Hydra creates a job's folder before the job notices that the sweep's is gone.
             files.remove_empty(path)
         raise DiskError(
-            f"{directory} was moved or removed while its sweep ran. Put it back, then go on with the same command and "
+            f"{directory} was moved or removed while its sweep ran. Put it back, then repeat the command with "
             "sweep.resume=true"
         ) from error
 
@@ -100,9 +100,9 @@ def _run(
 
 
 def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]]:
-    """The folder of a sweep, what is to stand in it, whether the folder may be there, and what its launcher needs.
+    """(folder, sweep.json, whether to resume, overrides that the launcher needs).
 
-    Errors: ConfigError for what all its jobs share, DataError for images that are not there.
+    Errors: ConfigError for errors that all jobs share, DataError for missing images.
     """
     for text in overrides:
         if text.startswith(("-", "hydra.sweep.subdir=")):
@@ -117,11 +117,11 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
                 f"{one.input_line} has no values. A range ends before its second number: range(0,3) is 0,1,2"
             )
     fixed = [override for override in parsed if not override.is_sweep_override()]
-    # The rest may fit only the choices that are swept.
+    # The rest may be valid only with the swept choices.
     naming = [str(one.input_line) for one in fixed if one.key_or_group.startswith(NAMING)]
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         composed = hydra.compose("config", naming, return_hydra_config=True)
-        # A file may name what is swept as well.
+        # A config file may also set what is swept.
         credentials.refuse(OmegaConf.to_yaml(composed.hydra.sweeper))
         for problem in name_problems(str(composed.name)):
             raise ConfigError(problem)
@@ -137,18 +137,16 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
         spaces.refuse(settings.optuna, space)
         jobs, varied = settings.optuna.parallel, [*space]
     elif engines.is_search(composed.hydra.sweeper._target_):
-        raise ConfigError(
-            "hydra/sweeper=search: there is no search to carry out. Add one, such as +sweep/optuna=default"
-        )
+        raise ConfigError("hydra/sweeper=search: no search was configured. Add one, such as +sweep/optuna=default")
     repeated = [key for key in varied if key.lstrip("+") in sweep.REPEATS]
     if repeated and settings.pruner is not cfg.Pruner.none:
         raise ConfigError(
-            f"sweep.pruner={settings.pruner.name} would end the unlucky runs of each configuration, and the means of "
-            f"those left would say too much: {', '.join(repeated)} is varied. Use sweep.pruner=none."
+            f"sweep.pruner={settings.pruner.name} would end the worst runs of each configuration, "
+            f"which biases the means of the others: {', '.join(repeated)} is varied. Use sweep.pruner=none."
         )
     for key in ("max_minutes", "warm_start"):
         if not settings.optuna and getattr(settings, key):
-            raise ConfigError(f"sweep.{key} is for searches: all jobs of this sweep are to be run. Drop it.")
+            raise ConfigError(f"sweep.{key} is for searches: this sweep runs all its jobs. Remove it.")
     for text in settings.warm_start:
         if not (Path(expanded(text)) / SWEEP).is_file():
             raise ConfigError(f"sweep.warm_start: {text} is not the folder of a sweep: it has no {SWEEP}.")
@@ -157,13 +155,13 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
         directory = directory / sweep.digest(overrides)
     launcher = composed.hydra.launcher
     if engines.joins_cluster(launcher):
-        # Its processes stand in folders of their own.
+        # Its processes have other working directories.
         directory = directory.absolute()
     has_one_set = not any(key.lstrip("+").startswith(OF_DATA) for key in varied)
-    # Machines of a queue have images of their own, and jobs that are complete need none.
+    # A queue's machines have their own images, and complete jobs need none.
     if config and has_one_set and not engines.is_queue(launcher._target_) and not settings.resume:
         refuse_missing(config)
-    # As Hydra's sweepers write them.
+    # In the format of Hydra's sweepers.
     shared = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in fixed]
     at_once = engines.at_once(launcher, jobs)
     planned = sweep.Sweep(
@@ -173,9 +171,9 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
 
 
 def _check(overrides: list[str]) -> cfg.Config | None:
-    """Refuse what no job could be run with, before anything is written. Errors: ConfigError.
+    """Refuse overrides that no job could run with, before anything is written. Errors: ConfigError.
 
-    Returns what all jobs share, where that is a config without what is swept.
+    Returns the config that all jobs share, if it is valid without what is swept.
     """
     try:
         composed = hydra.compose("config", overrides)
@@ -183,7 +181,7 @@ def _check(overrides: list[str]) -> cfg.Config | None:
         credentials.refuse(OmegaConf.to_yaml(composed))
         config = OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException):
-        # What does not fit without that which is swept is each job's own matter.
+        # What is invalid only without the swept overrides is checked in each job.
         return None
     assert isinstance(config, cfg.Config)
     refuse_search(config)
@@ -194,13 +192,13 @@ def _check(overrides: list[str]) -> cfg.Config | None:
 
 
 def _quieten() -> None:
-    """Keep what the table says anyway, and news of an engine's own doings, off the terminal."""
+    """Silence launcher and Optuna logs that the table repeats."""
     logging.getLogger("hydra_plugins").addHandler(logging.NullHandler())
     logging.getLogger("optuna.storages").setLevel(logging.WARNING)
 
 
 def wait_for_jobs(command: Command, directory: Path, gave_up: bool) -> None:
-    """Wait for jobs that a launcher left running when it gave up, and for what is to reach trackers."""
+    """Wait for jobs that a failed launcher left running, and for deliveries to trackers."""
     launcher = sweep.read(directory).launcher
     looks = SETTLED if gave_up and engines.is_elsewhere(launcher) and not engines.is_queue(launcher) else 0
     while looks:
@@ -215,8 +213,8 @@ def wait_for_jobs(command: Command, directory: Path, gave_up: bool) -> None:
 
 
 def _tell_of_configurations(command: Command, directory: Path) -> None:
-    """Let trackers know, as tags of its runs, what a sweep over seeds or folds says of each configuration."""
-    # Reading runs takes a tenth of a second to import, which a config error need not wait for.
+    """Tag the runs in trackers with each configuration's statistics over seeds or folds."""
+    # The import takes a tenth of a second, which a config error need not wait for.
     from ..report import repeats, subject
 
     for job, tags in repeats.tags(repeats.of(subject.jobs(directory))).items():
@@ -226,7 +224,7 @@ def _tell_of_configurations(command: Command, directory: Path) -> None:
                 continue
             journal = Journal(job)
             journal.append("tags", values=tags)
-            # As it ended before: whoever follows the run waits for an end.
+            # Repeat its end: followers of the run wait for one.
             journal.append(**[event for event in earlier if event["event"] == "ended"][-1])
             for name, settings in store.read(job / CONFIG).tracking.trackers.items():
                 tracker.agree(job, name, settings)
@@ -235,7 +233,7 @@ def _tell_of_configurations(command: Command, directory: Path) -> None:
 
 
 def _deliver(command: Command, directory: Path) -> None:
-    """Have a run closed and sent whose own processes were killed before they could."""
+    """Close and deliver a run whose processes were killed before they could."""
     with contextlib.suppress(ConfigError, Damaged, ForeignPath):
         files.refuse_links(directory)
         trackers = store.read(directory / CONFIG).tracking.trackers
@@ -243,7 +241,7 @@ def _deliver(command: Command, directory: Path) -> None:
         end = runs.close_lost(directory) if missing else None
         for name, settings in missing.items():
             try:
-                # The folder of a sweep that is resumed may be from somebody else.
+                # The folder of a resumed sweep may be foreign.
                 tracker.agree(directory, name, settings)
             except ConfigError as error:
                 print(error, file=sys.stderr)

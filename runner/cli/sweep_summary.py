@@ -1,4 +1,4 @@
-"""The end of a sweep as a person reads it: its jobs side by side, a page, and where MLflow compares them."""
+"""Prints the end of a sweep: its jobs side by side, a page, and where MLflow compares them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def show(directory: Path) -> int:
                 soft_wrap=True,
             )
     if failed:
-        console.print("The same command with sweep.resume=true does what is missing; another one is a new sweep.")
+        console.print(
+            "Repeat the command with sweep.resume=true to run what is missing; without it a new sweep begins."
+        )
     command = terminal.command("report", terminal.place(directory))
     with errors_as_warnings(console, f"no report; {command} makes it"):
         [report, _] = page.write(jobs, subject.title_of(directory), command, engine, directory / sweep.REPORT)
@@ -70,7 +72,7 @@ def show(directory: Path) -> int:
 
 @contextlib.contextmanager
 def errors_as_warnings(console: Console, what: str) -> Iterator[None]:
-    """Within the context an error is a line: what a sweep came to does not depend on a picture of it."""
+    """Turn an error within the context into a line: a failed plot must not fail the sweep."""
     try:
         yield
     except Exception as error:
@@ -78,7 +80,7 @@ def errors_as_warnings(console: Console, what: str) -> Iterator[None]:
 
 
 def _table(jobs: Sequence[Run]) -> Table:
-    """A row a job."""
+    """One row per job."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     columns = costs.columns(run.final for run in jobs)
     headings = [column.heading for column in columns]
@@ -105,7 +107,7 @@ def _table(jobs: Sequence[Run]) -> Table:
 
 
 def _of_configurations(configurations: Sequence[Configuration], jobs: Sequence[Run]) -> Table:
-    """A row a configuration that was run with several seeds or folds."""
+    """One row per configuration that was run with several seeds or folds."""
     table, first = Table(box=box.SIMPLE_HEAD, pad_edge=False), subject.headline_in(jobs)
     for heading in ("configuration", "runs", "best validation", f"test {first.title}", "behind the best", "difference"):
         table.add_column(heading, justify="left" if heading in ("configuration", "difference") else "right")
@@ -116,7 +118,7 @@ def _of_configurations(configurations: Sequence[Configuration], jobs: Sequence[R
 
 
 def best(jobs: Sequence[Run]) -> list[str]:
-    """Which of several finished jobs is the best, or, where a search had costs to lower, which none of them beats."""
+    """The best of several finished jobs, or, if a search minimized costs, the Pareto-optimal ones."""
     order = verdict.best_first(jobs)
     if len(order) < 2:
         return []
@@ -138,7 +140,7 @@ def best(jobs: Sequence[Run]) -> list[str]:
 
 
 def comparison(directory: Path) -> list[str]:
-    """How to see a sweep's runs side by side in MLflow; nothing where they are not tracked."""
+    """How to compare a sweep's runs in MLflow; empty if they are not tracked."""
     lines = [f"{name:8} {url}" for name, url in urls.of_sweep(directory).items()]
     uris = {record["uri"] for record in urls.tracked_jobs(directory)[0] if "uri" in record}
     return [*(f"Serve    {serve(uri)}" for uri in sorted(uris) if lines and not uri.startswith("http")), *lines]

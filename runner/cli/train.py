@@ -1,4 +1,4 @@
-"""`runner [GROUP=CHOICE …] [KEY=VALUE …]`: the arguments as Hydra takes them; one run, or with -m a sweep."""
+"""`runner [GROUP=CHOICE …] [KEY=VALUE …]`: trains one run, or with -m a sweep."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from . import compose, sweep
 from .config_dir import completed
 from .overrides import readable
 
-#: What asks for a sweep.
+#: Flags of a sweep.
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 #: Hydra's flags that print something instead of training.
 INFORMING = {"-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--version", "--hydra-help"}
-#: Those that ask what a command line may become.
+#: Those of completion.
 COMPLETING = {"-sc", "--shell-completion"}
-#: Those with a folder or a file behind them.
+#: Those followed by a folder or a file.
 OF_FOLDERS = {"-cd", "--config-dir", "-cp", "--config-path", "--experimental-rerun"}
 
 
 def train(command: Command, arguments: list[str]) -> int:
     """Compose the config of `arguments` and train it; with `-m`, every job of the sweep. Returns the exit code.
 
-    Errors: UserError as the run ended with it; ConfigError for whatever Hydra or OmegaConf refuse.
+    Errors: the UserError that the run ended with; ConfigError for whatever Hydra or OmegaConf refuse.
     """
     if COMPLETING & set(arguments):
         line = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT", "0"))]
@@ -42,8 +42,8 @@ def train(command: Command, arguments: list[str]) -> int:
     if workers.is_launched():
         if flags:
             raise ConfigError(
-                f"{flags[0]}: the jobs of a sweep start their processes themselves. Leave out "
-                "paddle.distributed.launch and add launch.nproc_per_node=N."
+                f"{flags[0]}: the jobs of a sweep start their own processes. "
+                "Instead of paddle.distributed.launch use launch.nproc_per_node=N."
             )
         processes.die_with_parent(os.getppid())
         overrides += workers.own_folder()
@@ -63,12 +63,10 @@ def train_inline(directory: Path) -> int:
 
 
 def _overrides_first(arguments: list[str], sweeps: bool) -> list[str]:
-    """The arguments as Hydra takes them: an override behind a flag (`mode=cls --cfg job name=x`) it refuses."""
+    """The arguments in Hydra's order: it refuses an override after a flag (`mode=cls --cfg job name=x`)."""
     _, unknown = get_args_parser().parse_known_args(arguments)
     if wrong := next((word for word in unknown if word.startswith("-")), None):
-        raise ConfigError(
-            f"{wrong}: there is no such option. Keys are set without dashes: KEY=VALUE, as in train.seed=1"
-        )
+        raise ConfigError(f"{wrong}: unknown option. Keys are set without dashes: KEY=VALUE, as in train.seed=1")
     overrides: list[str] = []
     flags: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):

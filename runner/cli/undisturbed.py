@@ -1,4 +1,4 @@
-"""Paddle in the process of a caller, who should not notice it."""
+"""Uses Paddle in the caller's process without side effects."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Within the context a network may be built: what of it concerns the caller's process is as before then.
+    """Allow building a network in the context; leaves the caller's environment, RNG and logging unchanged.
 
-    Environment, random numbers and the root of logging, to which Paddle 3.3.1 adds a handler when it is imported.
+    Paddle 3.3.1 adds a handler to the root logger when it is imported.
     """
     environment = dict(os.environ)
     python, numpy = random.getstate(), np.random.get_state()
@@ -38,7 +38,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _paddle_generators() -> Iterator[None]:
-    """Within the context Paddle may draw, where the caller had loaded it; else it has drawn nothing of the caller's."""
+    """Restore Paddle's generators after the context, if the caller had imported it."""
     if "paddle" not in sys.modules:
         yield
         return

@@ -1,4 +1,4 @@
-"""Values of a Python program as overrides: what is given is data, and arrives as it is."""
+"""Python values as overrides, quoted so that they arrive unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of earlier sweeps as trials that a search begins with, as far as they can be compared."""
+"""Comparable results of earlier sweeps as initial trials of a search."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ DECISIVE = (
 
 
 class Unfit(Exception):
-    """A run of an earlier sweep is not one of this search; the message says why."""
+    """A run of an earlier sweep does not fit this search; the message says why."""
 
 
 def trials(folder: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) -> tuple[list[Any], Counter[str]]:
-    """The jobs of an earlier sweep as `optuna.trial.FrozenTrial`, and why others are left out → how many.
+    """The jobs of an earlier sweep as `optuna.trial.FrozenTrial`, and the skipped jobs, counted by reason.
 
-    `composed`: what Hydra composed of all that is not varied. Errors: ConfigError where the folder is no sweep's.
+    `composed`: the config of all that is not varied. Errors: ConfigError if the folder is not a sweep's.
     """
     try:
         sweep.read(folder)
@@ -92,7 +92,7 @@ def _trial(job: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) ->
 
 
 def _frozen_trial(**arguments: Any) -> Any:
-    """A `optuna.trial.FrozenTrial`. Errors: Unfit where Optuna does not take it."""
+    """An `optuna.trial.FrozenTrial`. Errors: Unfit if Optuna refuses it."""
     from optuna.trial import create_trial
 
     try:
@@ -102,7 +102,7 @@ def _frozen_trial(**arguments: Any) -> Any:
 
 
 def _plain(composed: Any, key: str) -> Any:
-    """The value of a key, spelt as in a stored config; None without one."""
+    """The value of a key in a stored config's spelling; None if it has none."""
     with contextlib.suppress(OmegaConfBaseException):
         value = OmegaConf.select(composed, key)
         return store.to_plain(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
@@ -130,7 +130,7 @@ def _value(key: str, dimension: spaces.Dimension, leaves: Mapping[str, Any], wri
     points = dimension.points()
     allowed = points or [min(max(value, dimension.low), dimension.high)]
     near = min(allowed, key=lambda point: abs(point - value))
-    # A value that an earlier version tried may differ from a point by rounding.
+    # Values of earlier versions may differ from a grid point by rounding.
     if not math.isclose(near, value, rel_tol=1e-9, abs_tol=1e-12):
         raise Unfit(f"{key}={value:g} is not in the space")
     return near

@@ -21,11 +21,11 @@ from typing import Any
 
 from ..errors import ForeignPath
 
-#: In a folder that is being written.
+#: Marks a folder that is being written.
 PARTIAL = ".runner-partial"
-#: Bytes that file systems take in a name; characters of a file's that are kept in the name of what becomes it.
+#: The longest file name, in bytes; characters of a name that are kept in that of its temporary file.
 LONGEST_NAME, KEPT = 255, 56
-#: What no encoding has.
+#: Lone surrogates, which no encoding has.
 HALF = re.compile("[\ud800-\udfff]")
 #: Name of a file that is being written: `.<the beginning of its name>.<process>.part`.
 UNFINISHED = re.compile(r"\..+\.\d+\.part")
@@ -40,7 +40,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add to a file that is there, all or nothing. Errors: OSError, also for a link; nothing is added then."""
+    """Append to an existing file, all or nothing. Errors: OSError, also for a link; nothing is added then."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         append_to(descriptor, content)
@@ -51,7 +51,7 @@ def append(path: Path, content: bytes) -> None:
 
 
 def append_to(descriptor: int, content: bytes) -> None:
-    """Add to an open file, all or nothing. Errors: OSError; nothing is added then."""
+    """Append to an open file, all or nothing. Errors: OSError; nothing is added then."""
     size = os.fstat(descriptor).st_size
     try:
         if os.write(descriptor, content) < len(content):
@@ -63,13 +63,13 @@ def append_to(descriptor: int, content: bytes) -> None:
 
 @contextlib.contextmanager
 def partial_file(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write a file at, which gets its name at the end; on an error it is removed.
+    """A temporary path next to `target` that is renamed to it at the end; removed on an error.
 
     Errors: OSError, with the name of the target where it has none.
     """
     partial = target.with_name(f".{target.name[:KEPT]}.{os.getpid()}.part")
     try:
-        # What is there under that name, such as a link that somebody put there, is not written through.
+        # Do not write through an existing file of that name, such as a planted link.
         remove_file(partial)
         yield partial
         os.replace(partial, target)
@@ -83,7 +83,7 @@ def partial_file(target: Path) -> Iterator[Path]:
 
 
 def name_file(partial: Path, target: Path) -> None:
-    """Give a file that is complete its name, where nothing is yet."""
+    """Give a complete file its name if that is not taken."""
     os.replace(partial, target)
 
 
@@ -93,10 +93,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON that can be written, and that every reader takes.
+    """A value as standard JSON that can be encoded.
 
-    Of names whose bytes are not text, half characters are escaped, and come back so. JSON has no NaN and no infinity:
-    they are the texts "NaN", "Infinity" and "-Infinity", which `stored` takes for numbers where one should be.
+    Lone surrogates (bytes of names that are not text) are escaped and round-trip. JSON has no NaN or infinity: they
+    become "NaN", "Infinity" and "-Infinity", which `stored` reads as numbers where one is expected.
     """
     value = spelt(value)
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
@@ -104,7 +104,7 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def spelt(value: Any) -> Any:
-    """A value for JSON with texts in place of the numbers that JSON does not have."""
+    """The value with NaN and infinities replaced by texts."""
     match value:
         case float() if not math.isfinite(value):
             return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
@@ -121,7 +121,7 @@ def writable(text: str) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk."""
+    """Flush a folder's entries to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -172,13 +172,14 @@ def contents(folder: Path) -> Iterator[Path]:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file under a name of this package's own; nothing happens where it is missing or is a folder."""
+    """Remove a file that this package named; a missing file or a folder is ignored."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
 
 
 def remove_named(folder: Path, names: Iterable[str]) -> bool:
-    """Remove the files of these names, relative to the folder, then what folders became empty. Whether all is gone.
+    """Remove the files of these names, relative to the folder, then folders that became empty. Returns whether all is
+    gone.
 
     Whatever else is in the folder stays, and so does the folder then; a link in place of a folder is not followed.
     """
@@ -197,16 +198,17 @@ def remove_named(folder: Path, names: Iterable[str]) -> bool:
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove a folder that is empty; any other one stays."""
+    """Remove a folder if it is empty."""
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 @contextlib.contextmanager
 def partial_folder(target: Path) -> Iterator[Path]:
-    """A folder beside `target` to write in; `put_in_place` gives it its name. What is left of it at the end is removed.
+    """A temporary folder next to `target`; `put_in_place` gives it its name. Leftovers are removed at the end.
 
-    It is `.<name>.<process>.part` and carries a mark, by which `remove_partials` knows what a killed process left.
+    It is `.<name>.<process>.part` and carries a mark, by which `remove_partials` recognizes leftovers of killed
+    processes.
     """
     partial = target.with_name(f".{target.name[:KEPT]}.{os.getpid()}.part")
     _remove_marked(partial)
@@ -219,10 +221,10 @@ def partial_folder(target: Path) -> Iterator[Path]:
 
 
 def put_in_place(partial: Path, target: Path, mark: str, names: Iterable[str]) -> None:
-    """Give a complete folder its name; one of that name is `<name>.old` beside it until then.
+    """Give a complete folder its name; an existing one is `<name>.old` next to it until then.
 
-    Only a folder with the file `mark` in it, or an empty one, is replaced, and of what it holds only the files of these
-    names go: all others move into the new one. Errors: ForeignPath for any other folder, OSError.
+    Only a folder with the file `mark` in it, or an empty one, is replaced, and only the files of these names are
+    removed: all others move into the new one. Errors: ForeignPath for any other folder, OSError.
     """
     refuse_foreign(target, mark)
     superseded = None
@@ -262,19 +264,19 @@ def refuse_overwriting(path: Path, mark: str) -> None:
 def refuse_irregular(path: Path) -> Path:
     """A path to write to. Errors: ForeignPath for a folder, a pipe or a device that has the name of a file."""
     if path.exists() and not path.is_file():
-        raise ForeignPath(f"{path} is not a file, and one of that name is to be written. Move it away, then go on.")
+        raise ForeignPath(f"{path} is not a regular file, and would be overwritten. Move it away, then try again.")
     return path
 
 
 def temporary_folder(prefix: str) -> Path:
-    """A new folder of the system's for temporary files, which goes with this process."""
+    """A new temporary folder, removed when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder: marked folders, and parts of small files."""
+    """Remove partial writes of killed processes from a folder: marked folders, and parts of small files."""
     for path in folder.glob(".*.part"):
         if path.is_dir():
             _remove_marked(path)
@@ -290,7 +292,7 @@ def _remove_marked(folder: Path) -> None:
 
 
 def _free_name(path: Path, names: Iterable[str]) -> Path:
-    """`path`, made free of what was superseded before; another name where something foreign is in it."""
+    """`path`, cleared of what was superseded before; another name if it holds foreign files."""
     for number in itertools.count():
         candidate = path.with_name(f"{path.name}{number or ''}")
         if not candidate.is_symlink() and (not candidate.exists() or remove_named(candidate, names)):
@@ -299,9 +301,9 @@ def _free_name(path: Path, names: Iterable[str]) -> Path:
 
 
 def cache_folder() -> Path:
-    """What is compiled or measured once per user: `$XDG_CACHE_HOME/runner`, by default `~/.cache/runner`.
+    """The cache of what is compiled or measured once per user: `$XDG_CACHE_HOME/runner`, by default `~/.cache/runner`.
 
-    A relative path counts as none, as the specification of that variable has it. Errors: OSError without a home folder.
+    A relative path is ignored, as that variable's specification demands. Errors: OSError without a home folder.
     """
     configured, home = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~")
     if os.path.isabs(configured):

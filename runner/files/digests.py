@@ -1,4 +1,4 @@
-"""Digests: short texts that change when what they are of does."""
+"""Digests: short texts that change when their content does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def digest_of(parts: Iterable[str | bytes | np.ndarray], size: int = 8) -> str:
-    """`2 * size` hexadecimal digits that change when the parts do, one behind the other (BLAKE2b)."""
+    """`2 * size` hexadecimal digits of the concatenated parts (BLAKE2b)."""
     state = hashlib.blake2b(digest_size=size)
     for part in parts:
         match part:
@@ -26,7 +26,7 @@ def digest_of(parts: Iterable[str | bytes | np.ndarray], size: int = 8) -> str:
 
 
 def content_digest(parts: Iterable[bytes]) -> str:
-    """Thirty-two hexadecimal digits of content that has to be as it was written, to the last byte."""
+    """Thirty-two hexadecimal digits of content that must be intact to the last byte."""
     return digest_of(parts, size=16)
 
 

@@ -1,4 +1,4 @@
-"""What a user reads where a file cannot be written or read."""
+"""Messages for files that cannot be written or read."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..errors import DiskError
 
 
 def disk_error(error: OSError, run: Path | None = None) -> DiskError:
-    """What a user reads of an error while files are written: those of a run, or others."""
+    """The message for an error while files of a run, or others, are written."""
     if run is not None and not run.exists():
         return DiskError(
-            f"{run} was moved or removed while the run wrote to it. Put it back, then go on: checkpoint.resume=auto"
+            f"{run} was moved or removed while the run wrote to it. Put it back, then resume: checkpoint.resume=auto"
         )
     place = error.filename or run
     if error.errno == errno.ENAMETOOLONG:
@@ -29,7 +29,7 @@ def disk_error(error: OSError, run: Path | None = None) -> DiskError:
     mend = "Make it writable for the user who runs this" if closed else "Make room there"
     if run is not None and (run / "checkpoints").is_dir():
         go_on = f"{terminal.pasted('hydra.run.dir', run)} checkpoint.resume=auto"
-        advice = f"The last checkpoint is kept. {mend}, then go on: {go_on}"
+        advice = f"The last checkpoint is kept. {mend}, then resume: {go_on}"
     else:
         advice = f"{mend}, or choose another folder: hydra.run.dir=DIR (of a sweep: hydra.sweep.dir=DIR)"
     return DiskError(f"{place} cannot be written: {error.strerror or error}. {advice}")

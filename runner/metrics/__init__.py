@@ -21,61 +21,61 @@ class Goal(Enum):
 
 #: Bins of the expected calibration error, as in its paper.
 CALIBRATION_BINS = 15
-#: What sums of confidences are counted in: whole numbers add up to the same in any order.
+#: What sums of confidences are counted in: integers sum exactly, in any order.
 CONFIDENCE_UNIT = 2.0**-30
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What an evaluation of one network says of its probabilities, beyond which is the largest."""
+    """Sums of an evaluation that need the probabilities, not only the predicted classes."""
 
     ranking: list[tuple[np.ndarray, np.ndarray]]
     """Of each class, by rising probability of it: images of the class and of others that have the same, int64 [B]."""
     calibration: np.ndarray
     """int64 [bins, 3]: images whose largest probability is in a bin, right ones, the sum in `CONFIDENCE_UNIT`."""
     values: list[np.ndarray] = field(default_factory=list)
-    """Of each class the probabilities of its `ranking`, or the lower ends of their bins, float32 [B]; of many labels
-    alone."""
+    """Of each class the probabilities of its `ranking`, or the lower ends of their bins, float32 [B]; multi-label
+    only."""
     in_bins: bool = False
-    """Whether they are lower ends."""
+    """Whether they are the lower ends of bins."""
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What an evaluation of one network adds up, over all images of a split and all processes."""
+    """Sums of one network's evaluation, over all images of a split and all processes."""
 
     confusion: np.ndarray
-    """int64 [K, K]: how often class (row) was taken for class (column). Where images have many labels, [K, 2, 2]: of
-    each class the images without it and with it (row), by whether it was predicted (column)."""
+    """int64 [K, K]: confusion matrix, rows are labels, columns predictions. Multi-label: [K, 2, 2], for each class
+    absent or present (row) by predicted absent or present (column)."""
     loss: float
-    """Sum of the cross entropies, natural logarithm; of many labels their means over classes."""
+    """Sum of the cross entropies, natural logarithm; multi-label: of their means over classes."""
     top1: int
-    """Images whose label is the largest logit; of many labels those of which every one is right."""
+    """Images whose label is the largest logit; multi-label: images with every label right."""
     topk: int
-    """Images whose label is among the k largest logits; of many labels 0."""
+    """Images whose label is among the k largest logits; 0 if multi-label."""
     scores: Scores | None = None
-    """None where no metric that is computed needs them."""
+    """None if no computed metric needs them."""
 
     @property
     def images(self) -> int:
-        """How many there were."""
+        """Number of images."""
         return int(self.confusion[0].sum() if self.confusion.ndim == 3 else self.confusion.sum())
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that says how good a network is."""
+    """A scalar measure of a network's quality."""
 
     name: str
     """Its part of `val/<network>/<name>`, `test/…` and `final/…`; `{k}` stands for the k of top-k."""
     title: str
-    """What tables and plots call it."""
+    """Its title in tables and plots."""
     goal: Goal
     compute: Callable[[Sums], float]
     is_proportion: bool = False
     """Whether it is a share of the images, so that its standard error is that of a binomial proportion."""
     is_prominent: bool = False
-    """Whether it is shown where there is room for few, beside the monitored metric."""
+    """Whether narrow tables and plots show it besides the monitored metric."""
     needs_scores: bool = False
     """Whether it is one of `Sums.scores`."""
 
@@ -253,7 +253,7 @@ METRICS = [
     Metric("calibration_error", "calibration error", Goal.min, _calibration_error, needs_scores=True),
     Metric("loss", "loss", Goal.min, lambda sums: _share(sums.loss, sums.images), is_prominent=True),
 ]
-#: Those of images with many labels, likewise.
+#: Those of multi-label data, likewise.
 MANY = [
     Metric("average_precision", "mAP", Goal.max, _average_precision, is_prominent=True, needs_scores=True),
     Metric("macro_f1", "macro-F1", Goal.max, _macro_f1, is_prominent=True),
@@ -269,7 +269,7 @@ ALIASES = {
     "accuracy": "top1", "macro_recall": "balanced_accuracy", "nll": "loss", "ece": "calibration_error",
     "map": "average_precision", "mAP": "average_precision",
 }  # fmt: skip
-#: What every finished run has, and what counts where nothing was validated; `names.headline` knows that of many labels.
+#: What every finished run has, and what counts without validation; `names.headline` has the multi-label one.
 HEADLINE = METRICS[0]
-#: What training itself counts of many labels, in place of top-1 and top-k.
+#: What training itself counts for multi-label data, in place of top-1 and top-k.
 COUNTED = ("subset_accuracy", "hamming_loss")

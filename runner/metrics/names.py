@@ -1,4 +1,4 @@
-"""Which metrics are meant by their names, such as `macro_f1` or `top5`, and by those of some values."""
+"""Finds metrics by names, such as `macro_f1` or `top5`, and by the names of values."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from . import HEADLINE, MANY, Metric
 
 
 def headline(values: Iterable[str]) -> Metric:
-    """Of what every finished run has that which is among the names of some values."""
+    """The headline metric among the names of some values: the one that every finished run has."""
     names = set(values)
     return MANY[0] if HEADLINE.name not in names and MANY[0].name in names else HEADLINE
 
 
 def with_k(metrics: Iterable[Metric], k: int) -> list[Metric]:
-    """The metrics with their k; of two that are the same then (k = 1) the first."""
+    """The metrics with their k filled in; of duplicates (k = 1) the first."""
     named = [
         replace(one, name=one.name.replace("{k}", str(k)), title=one.title.replace("{k}", str(k))) for one in metrics
     ]
@@ -31,7 +31,7 @@ def k_in(name: str, metric: Metric) -> int | None:
 
 
 def find(name: str, metrics: Iterable[Metric]) -> Metric | None:
-    """The metric of a name such as `macro_f1` or `top5`; None where there is none."""
+    """The metric of a name such as `macro_f1` or `top5`; None if there is no such metric."""
     for metric in metrics:
         if metric.name == name:
             return metric
@@ -41,13 +41,13 @@ def find(name: str, metrics: Iterable[Metric]) -> Metric | None:
 
 
 def present(values: Iterable[str], metrics: Iterable[Metric]) -> list[Metric]:
-    """The metrics that are among the names of some values, in their order; a top-k of any k that is there."""
+    """The metrics among the names of some values, in their order; a top-k of any k."""
     names = list(values)
     return _by_name(one for metric in metrics for name in names if (one := find(name, [metric])))
 
 
 def _by_name(metrics: Iterable[Metric]) -> list[Metric]:
-    """Of several of one name the first."""
+    """The metrics without repeated names, keeping the first of each."""
     by_name: dict[str, Metric] = {}
     for metric in metrics:
         by_name.setdefault(metric.name, metric)

@@ -30,9 +30,9 @@ def told(capsys, monkeypatch):
 
 def test_a_variable_of_mlflow_s_that_is_not_followed_is_named_and_how_to_follow_it(told):
     said = told(MLFLOW_TRACKING_URI="http://ada:opensesame@host:5000", MLFLOW_EXPERIMENT_NAME="mine")
-    assert 'To follow it: tracking.uri="$MLFLOW_TRACKING_URI"' in said
+    assert 'To use it: tracking.uri="$MLFLOW_TRACKING_URI"' in said
     assert "this is tracking.uri=sqlite:///outputs/mlflow.db" in said
-    assert 'To follow it: name="$MLFLOW_EXPERIMENT_NAME"' in said
+    assert 'To use it: name="$MLFLOW_EXPERIMENT_NAME"' in said
     assert "opensesame" not in said
 
 
@@ -52,7 +52,7 @@ def test_nothing_is_said_where_the_config_says_it_or_it_is_the_same(told, overri
 def test_changes_that_augment_none_has_off_are_named(config_of, capsys):
     overrides = ["augment=none", "augment.mixup=0.2", "+augment.kwargs.share=1"]
     tell_of_augmentation(config_of(*overrides), overrides)
-    assert "augment.mixup=0.2, +augment.kwargs.share=1: nothing comes of it" in capsys.readouterr().err
+    assert "augment.mixup=0.2, +augment.kwargs.share=1: has no effect" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

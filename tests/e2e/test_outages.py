@@ -133,7 +133,7 @@ def test_two_mirrors_never_deliver_the_same_run_at_the_same_time(tmp_path):
     training.send_signal(signal.SIGTERM)
     training.communicate(timeout=60)
     assert said.returncode == 0
-    assert "its own process delivers it" in said.stdout
+    assert "the run's own mirror is delivering it" in said.stdout
     assert_mlflow_has_every_point_once(f"sqlite:///{tmp_path}/outputs/mlflow.db", tmp_path / "run")
 
 

@@ -92,7 +92,7 @@ def test_processes_that_decode_need_no_memory_of_dev_shm(pictures, options):
     ("megabytes", "overrides", "code", "says"),
     [
         (500, [], 2, "A process may use 500 MB of addresses here (ulimit -v)"),
-        (1500, ["data=synthetic", "data.image_size=224", "data.batch_size=512", "model=resnet18"], 5, "no more memory"),
+        (1500, ["data=synthetic", "data.image_size=224", "data.batch_size=512", "model=resnet18"], 5, "Out of memory"),
     ],
     ids=["too little for Paddle", "too little for the batch"],
 )

@@ -412,7 +412,7 @@ def test_a_run_is_sent_to_a_tracker_by_one_process_at_a_time(run_of, capsys):
     with locked(directory / tracking_lock("csv")):
         sync(directory, None, one_of_many=False)
     said = capsys.readouterr().out
-    assert "run, csv: its own process delivers it right now" in said
+    assert "run, csv: the run's own mirror is delivering it" in said
     assert "run, tensorboard: delivered" in said
 
 

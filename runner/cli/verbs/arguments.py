@@ -1,4 +1,4 @@
-"""Arguments of verbs: numbers with their bounds, places of pages; others end in one message and exit code 2."""
+"""Types of verbs' arguments: bounded numbers, paths of pages; others are errors with exit code 2."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Number = TypeVar("Number", int, float)
 
 
 def bounded(kind: type[Number], least: float, most: float) -> Callable[[str], Number]:
-    """An argparse type: an int or a float between two bounds, which belong to it."""
+    """An argparse type: an int or a float between two inclusive bounds."""
 
     def parse(text: str) -> Number:
-        words = f"must be a {'whole ' if kind is int else ''}number from {least:,} to {most:,}"
+        words = f"must be {'an integer' if kind is int else 'a number'} from {least:,} to {most:,}"
         try:
             number = kind(text)
         except ValueError as error:
@@ -32,7 +32,7 @@ def bounded(kind: type[Number], least: float, most: float) -> Callable[[str], Nu
 
 
 def page_path(path: Path) -> Path:
-    """The place of a page. Errors: ConfigError for another kind of file."""
+    """The path of a page. Errors: ConfigError for another kind of file."""
     if path.suffix != ".html":
         raise ConfigError(f"--output {path}: a page ends with .html, such as --output {path.with_suffix('.html')}")
     return path
@@ -47,7 +47,7 @@ def make_folder(path: Path) -> None:
 
 
 def separate(words: list[str]) -> tuple[list[str], list[str]]:
-    """Names, and the overrides `key=value` of a run's config among them; what is the name of a file is no override."""
+    """Separate names from `key=value` overrides; the name of an existing file is a name, not an override."""
     keys = {"trust", *Config.__dataclass_fields__}
     is_override = [word.partition("=")[0].partition(".")[0] in keys and "=" in word for word in words]
     overrides = [word for word, holds in zip(words, is_override, strict=True) if holds and not os.path.exists(word)]

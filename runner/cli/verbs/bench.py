@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
             print(to_json(row))
     else:
         show(timings)
-    # What is said about the delivery is no JSON.
+    # Messages about the delivery are not JSON.
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         for run, directory in directories.items():
             numbers = bench.metrics([timing for timing in timings if timing.entry.run == run])
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _directory(run: str, uri: str) -> Path:
-    """Where the export of a run is: its directory, or a folder that `export --output` wrote."""
+    """The export's folder: in the run directory, or one that `export --output` wrote."""
     return Path(run) if (Path(run) / EXPORT / MANIFEST).is_file() else lookup.directory_of(run, uri)
 
 
@@ -83,7 +83,7 @@ def _entries(run: str, directory: Path, format: str | None) -> list[bench.Entry]
 
 
 def describe(timing: bench.Timing, speedup: float | None) -> dict[str, Any]:
-    """A timing with what its file is, as JSON has it."""
+    """A timing and its file's properties, for JSON."""
     described, file = timing.entry.manifest, timing.entry.file
     return {
         "run": timing.entry.run, "network": described.network, "model": described.model,

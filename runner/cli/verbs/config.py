@@ -19,7 +19,7 @@ from ..overrides import readable
 
 
 def main(arguments: list[str]) -> int:
-    """`config [GROUP=CHOICE …] [KEY=VALUE …]`: what these overrides make, checked as before a run."""
+    """`config [GROUP=CHOICE …] [KEY=VALUE …]`: what these overrides compose, checked as before a run."""
     parser = argparse.ArgumentParser(
         prog="runner config",
         description="Show the config that overrides compose, as a tree; what differs from the defaults is bold.",
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
             composed = hydra.compose("config", overrides, return_hydra_config=True)
             default = hydra.compose("config", return_hydra_config=True)
-            # `optimizer@mode.peer_optimizer` is a choice that stands at the place behind the @.
+            # `optimizer@mode.peer_optimizer` is a choice at the place after the @.
             choices = {key.rpartition("@")[2]: choice for key, choice in composed.hydra.runtime.choices.items()}
             store.from_composition(hydra.compose("config", overrides))
     except Exception as error:
@@ -48,7 +48,7 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
 
 
 def _grow(tree: Tree, values: dict[str, Any], default: Any, choices: dict[str, Any], path: str) -> None:
-    """Add keys and values; `default` is what stands there without overrides, another choice may have other keys."""
+    """Add keys and values; `default` is the value without overrides, and may have other keys."""
     for key, value in values.items():
         before = default.get(key) if isinstance(default, dict) else None
         name = str(key)

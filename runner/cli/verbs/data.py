@@ -23,7 +23,7 @@ from .. import compose
 from ..overrides import readable
 from .arguments import make_folder, page_path
 
-#: Classes that are all shown; of more, so many of the largest and of the smallest.
+#: Up to this many classes are all shown; of more, this many of the largest and of the smallest.
 MOST_ROWS, LARGEST, SMALLEST = 24, 14, 6
 #: Characters of the longest bar.
 BAR = 32
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     page = page_path(options.output) if options.output else None
     whole = sources.load(config.data)
     page = page or Path("outputs", config.name, f"{_page_of(whole, config.data)}.html")
-    # It takes as long to import as all else, and a wrong folder is answered without it.
+    # Its import takes as long as all else, and a wrong folder is reported without it.
     from ...report import data_page
     from ...report import page as pages
 
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _page_of(source: Source, config: cfg.Data) -> str:
-    """The name of a set's page: sets of one name in different places have one each."""
+    """The name of a set's page, different for sets of one name in different folders."""
     keys = ("root", "train", "val", "test", "target", "kwargs")
     places = [os.path.abspath(value) if isinstance(value, str) else value for value in map(vars(config).get, keys)]
     name = re.sub(r"[^\w.-]+", "-", source.name)[: files.KEPT]
@@ -86,7 +86,7 @@ def _show(numbers: about.About, counts: np.ndarray, classes: list[str]) -> None:
 
 
 def _table(numbers: about.About, counts: np.ndarray, classes: list[str], block: str) -> Table:
-    """The images of each class in each split, with a bar for those of the first."""
+    """Image counts of each class in each split, with a bar for the first split."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("class", overflow="fold")
     for split in numbers.splits:

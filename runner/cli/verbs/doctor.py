@@ -27,8 +27,8 @@ from ... import processes
 from ...config import networks
 from .. import import_probe
 
-#: Package → the versions pyproject.toml asks for, and the module it is needed for. What others need comes first: an
-#: import that ends the process is blamed on the module that was asked for.
+#: Package → the versions pyproject.toml asks for, and the module it is needed for. Dependencies come first: a crashing
+#: import is blamed on the module that was asked for.
 REQUIRED = {
     "numpy": (">=1.24,<2", "numpy"), "setuptools": ("<81", "pkg_resources"), "six": ("", "six"),
     "decorator": ("", "decorator"), "requests": ("", "requests"), "pyyaml": (">=6", "yaml"),
@@ -51,7 +51,7 @@ COLORS = {"ok": "green", "warn": "yellow", "missing": "red"}
 
 @dataclass
 class Finding:
-    """What a check found."""
+    """The result of a check."""
 
     name: str
     status: str
@@ -61,7 +61,7 @@ class Finding:
 
 
 def main(arguments: list[str]) -> int:
-    """`doctor [--json]`; returns 2 where a requirement is not met."""
+    """`doctor [--json]`; returns 2 if a requirement is not met."""
     description = "Say what is installed, which device is used, and how to fix the rest."
     parser = argparse.ArgumentParser(prog="runner doctor", description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
 
 
 def show(findings: list[Finding]) -> None:
-    """Print the findings as a table (as lines where rich is what is missing), and then the remedies."""
+    """Print the findings as a table (as lines if rich is missing), then the remedies."""
     try:
         from rich import box, table, text
 
@@ -138,7 +138,7 @@ def device() -> Iterator[Finding]:
 
 
 def sweeps() -> Iterator[Finding]:
-    """Whether jobs of a sweep cost imports."""
+    """Whether jobs of a sweep are forked, without imports."""
     answer = imported()["paddle"]
     if not answer["error"]:
         reason = "a build for CUDA" if answer["cuda"] else processes.cannot_fork_workers()
@@ -146,13 +146,13 @@ def sweeps() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """What is needed besides Paddle."""
+    """The other requirements."""
     for package, (versions, module) in REQUIRED.items():
         yield requirement(package, versions, module, f"pip install '{package}{versions}'")
 
 
 def compiler() -> Iterator[Finding]:
-    """What compiles the CPU's kernels and the ReLU operator."""
+    """The compiler of the CPU kernels and the ReLU operator."""
     if words := processes.compiler():
         yield Finding("C++ compiler", "ok", str(shutil.which(words[0])))
     else:
@@ -161,7 +161,7 @@ def compiler() -> Iterator[Finding]:
 
 
 def machine(cgroup: Path = Path("/sys/fs/cgroup")) -> Iterator[Finding]:
-    """Cores and memory, of a container its share."""
+    """Cores and memory, within the container's limits."""
     cores = usable = os.cpu_count() or 1
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if sys.platform == "linux":
@@ -178,7 +178,7 @@ def machine(cgroup: Path = Path("/sys/fs/cgroup")) -> Iterator[Finding]:
 
 
 def disks() -> Iterator[Finding]:
-    """What runs are written to."""
+    """The folder that runs are written to."""
     folder = OUTPUTS if OUTPUTS.exists() else Path()
     try:
         tempfile.TemporaryFile(dir=folder).close()
@@ -191,7 +191,7 @@ def disks() -> Iterator[Finding]:
 
 
 def tracking() -> Iterator[Finding]:
-    """The embedded MLflow store, where there is one, and MLflow's variable, which may hold a password."""
+    """The embedded MLflow store, if any, and MLflow's variable, which may hold a password."""
     if STORE.exists() and STORE.stat().st_size:
         uri = f"{STORE.resolve().as_uri()}?mode=ro"
         try:
@@ -207,7 +207,7 @@ def tracking() -> Iterator[Finding]:
 
 
 def paddleclas() -> Iterator[Finding]:
-    """What `model=paddleclas/…` needs, which is no requirement."""
+    """PaddleClas for `model=paddleclas/…`, which is optional."""
     version = installed("paddleclas")
     if version is None:
         yield Finding("paddleclas", "ok", "not installed; model=paddleclas/… needs it")
@@ -221,14 +221,14 @@ CHECKS = (python, paddle, device, sweeps, packages, paddleclas, compiler, machin
 
 
 def requirement(package: str, versions: str, module: str, install: str) -> Finding:
-    """Whether a package is there, of the right version, and can be imported."""
+    """Whether a package is installed, in the right version, and can be imported."""
     version, answer = installed(package), imported().get(module)
     if version is None:
         return Finding(package, "missing", "not installed", install)
     if not fits(version, versions):
         return Finding(package, "missing", f"{version}, not {versions}", install)
     if answer is None:
-        return Finding(package, "warn", f"{version}, not tried because of what failed before it")
+        return Finding(package, "warn", f"{version}, not tried, because an import before it failed")
     if not answer["error"]:
         return Finding(package, "ok", version)
     file, home = answer["file"], Path(str(metadata.distribution(package).locate_file(""))).resolve()
@@ -240,26 +240,26 @@ def requirement(package: str, versions: str, module: str, install: str) -> Findi
 
 
 def room(name: str, size: int, least: int, what: str, remedy: str) -> Finding:
-    """Whether there are at least so many bytes of something."""
+    """Whether there are enough bytes of something."""
     few = size < least
     return Finding(name, "warn" if few else "ok", f"{size / 2**30:.1f} GB {what}", remedy if few else "")
 
 
 def installed(package: str) -> str | None:
-    """The version of a package; None where it is not installed."""
+    """The version of a package; None if it is not installed."""
     with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version(package)
     return None
 
 
 def fits(version: str, versions: str) -> bool:
-    """Whether a version is one of those written like `>=1.3,<2`."""
+    """Whether a version fits a specifier such as `>=1.3,<2`."""
     bounds = re.findall(r"(>=|<)([\d.]+)", versions)
     return all((numbers(version) >= numbers(bound)) == (relation == ">=") for relation, bound in bounds)
 
 
 def numbers(version: str) -> list[int]:
-    """What versions are compared by: [2, 6, 0] of `2.6.0.post1`."""
+    """The numbers that versions are compared by: [2, 6, 0] for `2.6.0.post1`."""
     return [int(part) for part in version.split(".") if part.isdigit()]
 
 
@@ -274,7 +274,8 @@ def graphics_cards() -> str:
 
 @functools.cache
 def imported() -> dict[str, dict[str, Any]]:
-    """Module → its `file`, its `error` ("" for none) and, of Paddle, what `imports.compute` says; from two children."""
+    """Module → its `file`, its `error` ("" for none) and, of Paddle, the result of `import_probe.compute`; from two
+    children."""
     on_paddle = ["paddleslim", "paddle2onnx"]
     others = [module for _, module in REQUIRED.values() if module not in on_paddle]
     with ThreadPoolExecutor() as pool:

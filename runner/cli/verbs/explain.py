@@ -1,4 +1,4 @@
-"""Where in pictures the evidence for a network's answers is, and what compression did to its layers."""
+"""Grad-CAM maps of a network's predictions, and the effect of compression on its layers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: Layers that the terminal shows.
 ROWS = 10
-#: The page of pictures that are named, beside that of a run's mistakes.
+#: The page of named images, next to that of a run's mistakes.
 PICTURES_PAGE = "explain_pictures.html"
 
 
@@ -43,8 +43,8 @@ def main(arguments: list[str]) -> int:
     folder = Path(options.run)
     if (folder / MANIFEST).is_file() and not (folder / CONFIG).is_file():
         raise ConfigError(
-            f"{options.run} is an exported file, which gives no gradients: Grad-CAM needs the trained network. Name "
-            "the run that it was exported from."
+            f"{options.run} is an exported file, which has no gradients: Grad-CAM needs the trained network. "
+            "Name the run that it was exported from."
         )
     paths = list(pictures.find(options.images)) if options.images else []
     if options.output:
@@ -70,20 +70,20 @@ def main(arguments: list[str]) -> int:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="runner explain",
-        description="Show where in its worst mistakes, or in pictures of yours, a network sees the evidence for a "
-        "class (Grad-CAM), and what compression did to each of its layers.",
+        description="Show Grad-CAM maps of the run's worst mistakes or of given images, and the effect of "
+        "compression on each layer.",
     )
     parser.add_argument("run", metavar="RUN", help="run directory or MLflow run id")
     parser.add_argument(
         "images", nargs="*", metavar="IMAGES",
-        help="files, folders (searched through) or 'globs' in place of the worst mistakes; and key=value as in runner "
+        help="files, folders (searched through) or 'globs' instead of the worst mistakes; and key=value as in runner "
         "eval, such as trust=true",
     )  # fmt: skip
     parser.add_argument("--network", default="student", help="which network of the run (%(default)s)")
     parser.add_argument(
         "--weights", choices=("final", "best", "last"), default="final", help="checkpoint (%(default)s)"
     )
-    parser.add_argument("--class", dest="of_class", metavar="NAME", help="pictures: also where the evidence for it is")
+    parser.add_argument("--class", dest="of_class", metavar="NAME", help="for given images: also the map of this class")
     parser.add_argument("--layer", metavar="NAME", help="the layer whose map is explained (the last with 4×4 pixels)")
     parser.add_argument(
         "--limit", type=bounded(int, 1, 1_000_000), default=512, metavar="N",
@@ -98,17 +98,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_intermixed_args(arguments)
     options.images, options.overrides = separate(options.images)
     if options.of_class and not options.images:
-        raise ConfigError("--class is for pictures that are named: mistakes are shown with their own class.")
+        raise ConfigError("--class is for given images: mistakes are shown with their own class.")
     return options
 
 
 def _check_page(path: Path) -> None:
-    """Errors: ConfigError for what is no page, ForeignPath where a file of somebody else is in the way."""
+    """Errors: ConfigError for another kind of file, ForeignPath if a foreign file is in the way."""
     pages.refuse_overwriting(page_path(path))
 
 
 def _of_pictures(options: argparse.Namespace, directory: Path, config: cfg.Config, paths: list[str]) -> Content:
-    """Maps of pictures that are named. Errors: DataError where none can be read; ConfigError."""
+    """Maps of given images. Errors: DataError if none can be read; ConfigError."""
     from ...report.explain_page import Content
     from ...training import gradcam
     from ...worker import finished
@@ -126,7 +126,7 @@ def _of_pictures(options: argparse.Namespace, directory: Path, config: cfg.Confi
 
 
 def _readable(classifier: Classifier, paths: list[str], errors: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and pixels of the pictures; what is wrong with the others goes to `errors`."""
+    """Names and pixels of the readable images; messages about the others go to `errors`."""
     for path in paths:
         try:
             yield path, classifier.prepare(path)
@@ -149,7 +149,7 @@ def _of_run(options: argparse.Namespace, directory: Path, config: cfg.Config) ->
     except ConfigError as error:
         if options.layer or config.compression.kind == "none":
             raise
-        # What compression did is known without a map.
+        # The effect of compression needs no map.
         notes, place = [*notes, str(error)], None
     is_the_runs = options.network == "student" and options.weights == "final" and {*options.overrides} <= {TRUST}
     if place and is_the_runs and (directory / MISTAKES).is_file():
@@ -165,7 +165,7 @@ def _of_run(options: argparse.Namespace, directory: Path, config: cfg.Config) ->
 def _effects(
     options: argparse.Namespace, directory: Path, config: cfg.Config, tested: Tested, notes: list[str]
 ) -> Effects | None:
-    """What compression did to the layers of the network; None where nothing was compressed."""
+    """The effect of compression on the network's layers; None if nothing was compressed."""
     from ...checkpoints import weights
     from ...worker import effects
 
@@ -192,7 +192,7 @@ def _effects(
 def _origin(
     options: argparse.Namespace, config: cfg.Config, classes: list[str], notes: list[str]
 ) -> tuple[str, nn.Layer] | None:
-    """The network that a pruned one began as, where it is of a run that is still there and sees the same images."""
+    """The network before pruning, if its run still exists and has the same images."""
     from ...worker import finished
 
     named = config.checkpoint.init_from
@@ -202,10 +202,10 @@ def _origin(
         directory, before = open_run(named, [text for text in options.overrides if text == TRUST])
         classifier = finished.classifier(directory, before, options.network)
     except UserError as error:
-        notes.append(f"not compared with what it was pruned from: {error}")
+        notes.append(f"not compared with the network before pruning: {error}")
         return None
     if (before.data.input_shape, classifier.classes) != (config.data.input_shape, classes):
-        notes.append(f"not compared with what it was pruned from, {named}: it sees other images")
+        notes.append(f"not compared with the network before pruning, {named}: it has other images")
         return None
     return terminal.place(directory), classifier.network
 
@@ -215,7 +215,7 @@ def _decibels(noise: float | None) -> str:
 
 
 def _show(measured: Effects) -> None:
-    """Print the layers that change the most decisions."""
+    """Print the layers that change the most predictions."""
     of = f"of {measured.images} images"
     if rounded := measured.rounded:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -227,15 +227,15 @@ def _show(measured: Effects) -> None:
         screen().print(table)
         more = len(rounded.layers) - ROWS
         rest = f"; {more} more layers are in the page" if more > 0 else ""
-        screen().print(f"Integers change {rounded.changed} decisions {of}{rest}", soft_wrap=True)
+        screen().print(f"Quantization changes {rounded.changed} predictions {of}{rest}", soft_wrap=True)
     if pruned := measured.pruned:
         shares = [after / before - 1 for before, after in (pruned.macs, pruned.params)]
-        others = "" if pruned.changed is None else f", {pruned.changed} decisions {of} are others"
-        screen().print(f"Pruning took {shares[0]:+.1%} MACs, {shares[1]:+.1%} parameters{others}", soft_wrap=True)
+        others = "" if pruned.changed is None else f", {pruned.changed} predictions {of} changed"
+        screen().print(f"Pruning removed {shares[0]:+.1%} MACs, {shares[1]:+.1%} parameters{others}", soft_wrap=True)
 
 
 def _class(name: str, classes: list[str]) -> int:
-    """Errors: ConfigError for a class that the network does not know."""
+    """Errors: ConfigError for an unknown class."""
     if name not in classes:
         raise ConfigError(f"--class {name}: the network has no such class.{nearest(name, classes)}")
     return classes.index(name)

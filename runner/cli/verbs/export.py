@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     own = config.deploy.network
     config = replace(config, deploy=_deploy(config.deploy, options.format, options.network))
     validate(config)
-    # A directory that was fetched from MLflow has no journal: it ends with this process.
+    # A directory that was fetched from MLflow is temporary and has no journal.
     fetched = not (directory / JOURNAL).is_file()
     place = directory if config.deploy.network == own else directory / config.deploy.network
     place = Path(options.output or (Path("exports") / options.run if fetched else place))
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
         try:
             stage, thresholds = finished.load_stage(directory, config, "final")
             if not len(stage.loaders.train.split):
-                raise DataError(f"{stage.about.place} has no training images, which integers are calibrated with.")
+                raise DataError(f"{stage.about.place} has no training images, which int8 calibration needs.")
         except UserError:
             if not was_there:
                 files.remove_empty(place)
@@ -98,14 +98,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _stored(directory: Path, config: cfg.Config) -> Calibration | None:
-    """What the run ended with, so that files predict as it does; None where another `unknown` is asked for."""
+    """The run's result, so that files predict as it does; None if another `unknown` is requested."""
     is_same = store.read(directory / CONFIG).deploy.unknown_accuracy == config.deploy.unknown_accuracy
     result = results.read(directory / RESULT) if is_same else None
     return result.calibrations.get(config.deploy.network) if result else None
 
 
 def _deploy(deploy: cfg.Deploy, formats: str | None, network: str | None) -> cfg.Deploy:
-    """The run's settings with what the command line says. Errors: ConfigError."""
+    """The run's export settings with the command line's changes. Errors: ConfigError."""
     if formats:
         deploy = replace(deploy, formats=[_format(text) for text in formats.split(",")])
     if not deploy.formats:
@@ -114,7 +114,7 @@ def _deploy(deploy: cfg.Deploy, formats: str | None, network: str | None) -> cfg
 
 
 def show(place: Path, exported: Exported) -> None:
-    """Print the files, how far each agrees with the network, and which is the best here."""
+    """Print the files, their agreement with the network, and which is the best here."""
     manifest = exported.manifest
     latency = {id(timing.entry.file): timing for timing in exported.timings}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -1,4 +1,4 @@
-"""The CPU's compiled kernels: whether there are any, and which convolutions they compute."""
+"""Lists the native CPU kernels and the convolutions that they compute."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
 
 
 def describe(one: Measured) -> dict[str, Any]:
-    """A measurement as a row: milliseconds of forward pass and gradients, changes of layout included."""
+    """A measurement as a row: milliseconds of forward and backward pass, layout changes included."""
     g = one.geometry
     return {
         "images": g.batch, "maps": f"{g.channels}×{g.height}×{g.width}", "filters": g.filters,
@@ -55,7 +55,7 @@ def describe(one: Measured) -> dict[str, Any]:
 
 
 def table(measured: list[Measured]) -> Table:
-    """Every shape in a row."""
+    """One row per shape."""
     rows = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("images", "maps", "filters", "kernel", "stride", "groups", "layout", "Paddle ms", "kernels ms"):
         rows.add_column(heading, justify="left" if heading == "layout" else "right")

@@ -1,4 +1,4 @@
-"""Which learning rate suits a run: a range test. Imports Paddle when the config is composed."""
+"""The learning-rate range test. Imports Paddle when the config is composed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Rows of the table, and characters of the longest bar.
 ROWS, BAR = 16, 40
-#: The first rate and the last one, of which nothing is said, as parts of `optimizer.lr`.
+#: The default first and last rate, as factors of `optimizer.lr`.
 BELOW, ABOVE = 1e-3, 1e2
 
 
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     with terminal.progress("training") as tell:
         curve = range_test.run(run.training, tell)
     if not curve.losses:
-        raise ConfigError(f"--low {low:g}: the loss is not finite at the first rate already. Lower it.")
+        raise ConfigError(f"--low {low:g}: the loss is not finite even at the first rate. Lower it.")
     _show(curve)
     make_folder(page)
     training = "" if curve.steepest is None else terminal.command(*words, *_rates(config, curve.rates[curve.steepest]))
@@ -78,7 +78,7 @@ def _override(rate: float) -> str:
 
 
 def _rates(config: cfg.Config, rate: float) -> list[str]:
-    """Overrides for a rate of the first optimizer; that of a second one had the same ratio to it."""
+    """Overrides that set a rate; a second optimizer's rate keeps its ratio to the first."""
     peer = config.mode.peer_optimizer if isinstance(config.mode, cfg.ClsDistillMultiopt) else None
     own = [f"mode.peer_optimizer.lr={peer.lr * rate / config.optimizer.lr:.2g}"] if peer else []
     return [_override(rate), *own]
@@ -96,7 +96,7 @@ def _show(curve: Range) -> None:
     places = sorted({*(at * (len(curve.rates) - 1) // max(1, count - 1) for at in range(count)), curve.lowest})
     if curve.steepest is not None:
         places = sorted({*places, curve.steepest})
-    # A loss that explodes has the longest bar, and leaves the others theirs.
+    # A diverging loss must not shrink the other bars.
     most = max(curve.smoothed[: curve.lowest + 1])
     for at in places:
         style = "bold green" if at == curve.steepest else "blue"

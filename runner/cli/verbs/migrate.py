@@ -1,4 +1,4 @@
-"""Runs of earlier versions, brought to this one."""
+"""Migrates runs of earlier versions to this one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main(arguments: list[str]) -> int:
     """`migrate [RUN…] [--dry-run]`; a folder stands for all runs below it."""
     parser = argparse.ArgumentParser(
         prog="runner migrate",
-        description="Bring the files of stored runs to this version. What they were is kept in before-migration/.",
+        description="Bring the files of stored runs to this version. The originals are kept in before-migration/.",
     )
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", default=["outputs"], help="run directories, or folders of them (outputs)"

@@ -1,4 +1,4 @@
-"""The networks that `model=` takes by name, with what they cost. Imports Paddle to measure alone."""
+"""The networks that `model=` takes by name, with their costs. Imports Paddle only to measure."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ...files import to_json
 from ...terminal import progress, screen
 from .arguments import bounded
 
-#: What rows are sorted by, beside their names.
+#: Columns that rows can be sorted by, besides the name.
 COLUMNS = ("params", "macs", "latency")
 #: Most networks that are measured: each takes some seconds to build and to convert.
 MOST_MEASURED = 50
-#: Pixels of the images where a network says nothing of them.
+#: Image size in pixels if a network declares none.
 USUAL_SIZE = 224
 
 
@@ -84,7 +84,7 @@ def chosen(patterns: list[str]) -> list[Network]:
 
 
 def fits(name: str, pattern: str) -> bool:
-    """Whether a pattern is in a name, or fits it as in a shell; letters of either case."""
+    """Whether a pattern is part of a name or matches it as in a shell; case-insensitive."""
     name, pattern = name.lower(), pattern.lower()
     return (
         pattern in name or fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.rpartition("/")[2], pattern)
@@ -92,9 +92,9 @@ def fits(name: str, pattern: str) -> bool:
 
 
 def measure(rows: list[dict[str, Any]], seconds: float, threads: int) -> None:
-    """Add `latency_ms`, the median for one image, and the `reason` where there is none.
+    """Add `latency_ms`, the median for one image, or the `reason` why there is none.
 
-    Errors: ConfigError for more networks than that suits.
+    Errors: ConfigError for more than MOST_MEASURED networks.
     """
     if len(rows) > MOST_MEASURED:
         raise ConfigError(
@@ -118,7 +118,7 @@ def measure(rows: list[dict[str, Any]], seconds: float, threads: int) -> None:
 
 
 def table(rows: list[dict[str, Any]], measured: bool) -> Table:
-    """Every network in a row."""
+    """One row per network."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("model=", overflow="fold")
     for heading in ("image", "M parameters", "M MACs", *(["ms/image"] if measured else [])):

@@ -29,11 +29,11 @@ from .arguments import bounded, separate
 if TYPE_CHECKING:
     from ...deploy.predict import Answer, Classifier
 
-#: Rows of a table; a longer one is several.
+#: Rows of a table; longer output is split into several.
 PAGE = 1000
-#: Pictures without an answer that the end names; `--format csv` and `jsonl` name all of them.
+#: Most unreadable pictures that the final message names; `--format csv` and `jsonl` name all of them.
 NAMED = 1000
-#: Digits of a probability behind the point: rounding in the network makes the others.
+#: Decimals of a probability; further ones are rounding errors.
 DIGITS = 6
 #: Suffix of an output file → its format.
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
@@ -70,12 +70,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--engine", choices=tuple(engines.INSTALL),
-        help="compute the exported file with it, instead of the trained network with Paddle",
+        help="run the exported file with it, instead of the trained network in Paddle",
     )  # fmt: skip
     parser.add_argument("--network", help="which network of the run (student)")
     parser.add_argument(
         "--top", type=bounded(int, 1, 1_000_000), metavar="N",
-        help="classes an image (3; where images have many labels, all of them)",
+        help="classes an image (3; multi-label: all of them)",
     )  # fmt: skip
     parser.add_argument("--format", choices=("table", "csv", "jsonl"), help="jsonl: one JSON object a line (table)")
     parser.add_argument("--json", action="store_const", const="jsonl", dest="format", help="the same as --format jsonl")
@@ -93,7 +93,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 @contextlib.contextmanager
 def _output(path: str | None) -> Iterator[TextIO]:
-    """Where answers are written. Errors: ForeignPath for a file that is there already, DiskError."""
+    """The output stream. Errors: ForeignPath for an existing file, DiskError."""
     if path is None:
         yield sys.stdout
         return
@@ -102,14 +102,15 @@ def _output(path: str | None) -> Iterator[TextIO]:
             # Names that are not text are escaped, as JSON has it.
             stream = stack.enter_context(open(path, "x", encoding="utf-8", errors="backslashreplace", newline=""))
         except FileExistsError as error:
-            raise ForeignPath(f"{path} is there already. Remove it, or name another --output.") from error
+            raise ForeignPath(f"{path} already exists. Remove it, or name another --output.") from error
         except OSError as error:
             raise DiskError(f"{path} cannot be written: {error.strerror}. Name another --output.") from error
         yield stream
 
 
 def classifier_of(run: str, overrides: list[str], engine: str | None, network: str | None) -> Classifier:
-    """The trained network, unless an engine or the folder of an export was named. Errors: CheckpointError, …"""
+    """The trained network, or an exported file if an engine or an export folder was named. Errors: CheckpointError,
+    …"""
     folder = Path(run)
     exported = folder if (folder / manifest.MANIFEST).is_file() else folder / manifest.EXPORT
     if not engine and ((folder / CONFIG).is_file() or not (exported / manifest.MANIFEST).is_file()):
@@ -118,7 +119,7 @@ def classifier_of(run: str, overrides: list[str], engine: str | None, network: s
 
         return finished.classifier(directory, config, network or "student")
     if overrides:
-        raise ConfigError(f"{overrides[0]}: an exported file has no config. Leave it out.")
+        raise ConfigError(f"{overrides[0]}: an exported file has no config. Remove it.")
     if not (exported / manifest.MANIFEST).is_file():
         exported = lookup.directory_of(run, Mlflow.uri) / manifest.EXPORT
     exported = _of_network(exported, network)
@@ -134,14 +135,14 @@ def classifier_of(run: str, overrides: list[str], engine: str | None, network: s
 
 
 def _of_network(exported: Path, network: str | None) -> Path:
-    """The folder in which `export --network` wrote; that of the run where it is of this network."""
+    """The folder of `export --network`, or the run's own export if it is of this network."""
     if network is None or ((exported / manifest.MANIFEST).is_file() and manifest.read(exported).network == network):
         return exported
     return exported.parent / network / manifest.EXPORT
 
 
 class _Counted:
-    """Answers one after another, with how many there were, and what is wrong with the first that are none."""
+    """Iterates answers; counts them and keeps messages about the first unreadable pictures."""
 
     def __init__(self, answers: Iterable[Answer]) -> None:
         self.answers, self.count, self.broken, self.errors = answers, 0, 0, list[str]()
@@ -157,7 +158,7 @@ class _Counted:
 
 
 class _Best:
-    """What is said of a picture: its most probable classes, or all of its labels, where it may have many."""
+    """The answer to a picture: its most probable classes or, if multi-label, all its labels."""
 
     def __init__(self, classifier: Classifier, top: int | None) -> None:
         self.classes, self.thresholds = classifier.classes, classifier.thresholds
@@ -165,7 +166,7 @@ class _Best:
         self.top = min(top or (3 if self.thresholds is None else len(self.classes)), len(self.classes))
 
     def __call__(self, answer: Answer) -> list[tuple[str, float]]:
-        """(class, probability to six digits), the most probable first; empty where there is no answer."""
+        """(class, probability to six digits), the most probable first; empty if there is no answer."""
         if answer.probabilities is None:
             return []
         from ...deploy.predict import named
@@ -198,14 +199,14 @@ def _columns(best: _Best) -> list[str]:
 
 
 def _cells(answer: Answer, best: _Best) -> list[Any]:
-    """What stands in `_columns`; many labels as `data=files` reads them, `cat;dog`."""
+    """The values of `_columns`; several labels as in `data=files`, `cat;dog`."""
     if best.thresholds is not None:
         return [";".join(part) for part in zip(*_texts(best(answer)), strict=True)] or ["", ""]
     return [cell for one in _texts(best(answer)) for cell in one] or [""] * 2 * best.top
 
 
 def _texts(best: list[tuple[str, float]]) -> list[tuple[str, str]]:
-    # A number in words of science is text to some programs.
+    # Some programs read scientific notation as text.
     return [(name, f"{probability:.{DIGITS}f}") for name, probability in best]
 
 

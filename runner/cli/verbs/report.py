@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     """`report RUN… | SWEEP | --experiment NAME [--uri URI] [--output FILE]`."""
     parser = argparse.ArgumentParser(
         prog="runner report",
-        description="Compare runs in a page that needs no network, and in Markdown beside it.",
+        description="Compare runs in a page that works offline, and in a Markdown file next to it.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run directories, MLflow run ids, folders of sweeps")
     parser.add_argument("--experiment", metavar="NAME", help="all runs of an MLflow experiment")
@@ -47,13 +47,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _default(named: list[str]) -> Path:
-    """In the folder of one run or sweep; several, and what was fetched from MLflow, have none."""
+    """The default path: in the folder of one run or sweep; none for several or those fetched from MLflow."""
     has_folder = len(named) == 1 and any((Path(named[0]) / name).is_file() for name in (journal.SWEEP, journal.JOURNAL))
     return Path(named[0] if has_folder else "") / sweep.REPORT
 
 
 def _found(options: argparse.Namespace) -> tuple[list[subject.Run], str]:
-    """The runs that the arguments name, and what they are together. Errors: CheckpointError, ServerLost."""
+    """The runs that the arguments name, and the report's subject. Errors: CheckpointError, ServerLost."""
     if options.experiment:
         from ...tracking import rebuilt
 

@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         color = COLORS[row["status"]]
         metric = headline(row)
         value = row[metric.name]
-        # The column is of top-1: what is not says so.
+        # The column shows top-1; other metrics are labelled.
         number = "" if value is None else f"{value:.4f}" + (f" {metric.title}" if metric is MANY[0] else "")
         started = f"{datetime.fromtimestamp(row['started']):%m-%d %H:%M}"
         status = styled(row["status"], color)
@@ -69,13 +69,13 @@ def main(arguments: list[str]) -> int:
 
 
 def describe(directory: Path) -> dict[str, Any]:
-    """What a list says about a run."""
+    """A run's entry in the list."""
     state, run_id, config = runs.state(directory), None, dict[str, Any]()
     try:
         run_id = runs.mlflow_id(directory)
         config = runs.groups_of(directory, "mode", "compression", "model", "data", "train")
     except Damaged as error:
-        # Of several damaged files the first one is named.
+        # Only the first damaged file is named.
         state = state if state.status == "DAMAGED" else runs.damaged(error, state.step)
     final = state.result.final if state.result else {}
     row: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""An exported network behind HTTP. Imports neither Paddle nor MLflow."""
+"""Serves an exported network over HTTP. Imports neither Paddle nor MLflow."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .arguments import bounded
 def main(arguments: list[str]) -> int:
     """`serve EXPORT [--host NAME] [--port N] [--engine NAME] [--threads N]`, until Ctrl-C."""
     parser = argparse.ArgumentParser(
-        prog="runner serve", description="Answer over HTTP what an exported network says of pictures."
+        prog="runner serve", description="Serve an exported network's predictions over HTTP."
     )
     parser.add_argument(
         "export", metavar="EXPORT", help="folder of an export, or the run that has it (directory or MLflow run id)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")
     parser.add_argument("--port", type=bounded(int, 1, 65_535), default=8080, metavar="N", help="(%(default)s)")
-    parser.add_argument("--engine", choices=tuple(engines.INSTALL), help="what computes (that of the recommendation)")
+    parser.add_argument("--engine", choices=tuple(engines.INSTALL), help="the inference engine (the recommended one)")
     parser.add_argument("--threads", type=bounded(int, 1, 1024), default=1, metavar="N", help="of one picture")
     options = parser.parse_args(arguments)
     folder = Path(options.export)

@@ -1,4 +1,4 @@
-"""Delivering to trackers what they missed."""
+"""Delivers missing events to trackers."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from ..open_run import runs_below
 def main(arguments: list[str]) -> int:
     """`sync RUN… [--uri URI] [--trust]`; a folder stands for all runs below it."""
     parser = argparse.ArgumentParser(
-        prog="runner sync", description="Send trackers what they have not got of some runs. Nothing is sent twice."
+        prog="runner sync", description="Send trackers what they are missing of some runs. Nothing is sent twice."
     )
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", default=["outputs"], help="run directories, or folders of them"
     )
     parser.add_argument(
-        "--uri", type=expanded, help="another store or server of MLflow than the run's own; it gets all of the run"
+        "--uri", type=expanded, help="another store or server of MLflow than the run's own; it gets the whole run"
     )
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="write to the folders that the runs' trackers name, and import the code: whoever made the runs is trusted",
+        help="write to the folders that the runs' trackers name, and import their code: trusts the runs' authors",
     )
     options = parser.parse_args(arguments)
     places = {directory: place for place in map(Path, options.runs) for directory in runs_below(place, _is_run)}
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _is_run(directory: Path) -> bool:
-    # A job of a sweep that could not be started has neither. What cannot be entered is named later.
+    # A job that could not be started has neither. Unreadable folders are reported later.
     has_begun = any(os.path.lexists(directory / name) for name in (CONFIG, CHECKPOINTS))
     return has_begun or not os.access(directory, os.X_OK)
 
@@ -71,16 +71,16 @@ def _sync(directory: Path, uri: str | None, one_of_many: bool, trust: bool) -> N
     try:
         sync(directory, uri, one_of_many, trust)
     except OSError as error:
-        # Of somebody else's run, say: the others are sent all the same.
+        # Such as of a foreign run: the others are still sent.
         raise disk_error(error) from error
 
 
 def sync(directory: Path, uri: str | None, one_of_many: bool, trust: bool = False) -> None:
-    """Bring the trackers of a run up to date with it, or a store of MLflow's that whoever calls has to name.
+    """Bring the trackers of a run up to date, or the MLflow store that the caller names.
 
     Errors: ConfigError for a run without tracking, unless it is one of those below a folder, and for an address that
-    only the run names; ServerLost where it was not delivered, Refused where that will stay so. The other trackers have
-    been delivered to then.
+    only the run names; ServerLost if delivery failed, Refused if retrying is useless. The other trackers are up to date
+    then.
     """
     name = os.path.relpath(directory)
     files.refuse_links(directory)
@@ -94,7 +94,7 @@ def sync(directory: Path, uri: str | None, one_of_many: bool, trust: bool = Fals
         print(f"{name}: trained with tracking=none")
         return
     if not trackers:
-        raise ConfigError(f"{name} was trained with tracking=none. Say where it should go: --uri URI")
+        raise ConfigError(f"{name} was trained with tracking=none. Name a destination: --uri URI")
     runs.require_begun(directory)
     failures = []
     for tracker, settings in trackers.items():
@@ -112,10 +112,10 @@ def sync(directory: Path, uri: str | None, one_of_many: bool, trust: bool = Fals
 def _deliver(
     directory: Path, config: cfg.Config, label: str, name: str, settings: cfg.Tracker, trust: bool, elsewhere: bool
 ) -> None:
-    """Bring one tracker of a run up to date, `elsewhere` with what the user says instead of the run."""
+    """Bring one tracker of a run up to date, `elsewhere` at the user's address instead of the run's."""
     with locked(directory / tracking_lock(name), patience_s=0) as lock:
         if lock is None:
-            print(f"{label}: its own process delivers it right now")
+            print(f"{label}: the run's own mirror is delivering it")
             return
         if elsewhere:
             stores.remember(stores.Tracked(directory, name).switch_to(settings.address))
@@ -142,8 +142,8 @@ def _send(label: str, tracker: Tracker) -> None:
 
 
 def add_results(directory: Path, final: dict[str, float]) -> None:
-    """Add to the final numbers of a finished run and deliver them; a server that is away gets them from `sync`."""
-    # A directory that was fetched from MLflow has no journal: it ends with this process.
+    """Add to the final numbers of a finished run and deliver them; `sync` does so if the server is down."""
+    # A directory that was fetched from MLflow is temporary and has no journal.
     if not final or not (directory / JOURNAL).is_file():
         return
     of_training = (event for event in latest(directory, ("metrics",)) if is_of_training(event))
@@ -155,6 +155,6 @@ def add_results(directory: Path, final: dict[str, float]) -> None:
             results.add(directory / RESULT, result, final)
         sync(directory, None, one_of_many=True)
     except OSError as error:
-        print(f"{name} cannot be written ({error.strerror}): its latency is only shown here.", file=sys.stderr)
+        print(f"{name} cannot be written ({error.strerror}): its latency is only printed.", file=sys.stderr)
     except UserError as error:
         print(f"Not every tracker has the latency yet: {error}", file=sys.stderr)

@@ -20,7 +20,7 @@ from ...runs.journal import SWEEP
 from ...tracking import embedded, stores, urls
 from .arguments import bounded
 
-#: Seconds that a server has to end by itself.
+#: Seconds that a server gets to exit.
 END_S = 10.0
 
 
@@ -59,14 +59,14 @@ def main(arguments: list[str]) -> int:
             print(f"DAMAGED  {error}", flush=True)
     # Without its job runner MLflow needs 2 processes instead of 10.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    # What it starts is not to import what lies in the working directory either (Python 3.11 and later).
+    # Its children must not import from the working directory either (Python 3.11 and later).
     os.environ["PYTHONSAFEPATH"] = "1"
     command = child.command("mlflow", "server", "--backend-store-uri", options.uri)
     return _serve([*command, "--host", "127.0.0.1", "--port", str(options.port)])
 
 
 def _serve(command: list[str]) -> int:
-    """Run a server until it ends, or this process is asked to; nothing of it is left then. Returns the exit code."""
+    """Run a server until it or this process is asked to end, and stop all its processes. Returns the exit code."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -90,7 +90,7 @@ def _serve(command: list[str]) -> int:
 
 
 def _reserve(port: int) -> None:
-    """Have a port for the server that this process starts. Errors: ConfigError where another one has it."""
+    """Reserve a port for the server that this process starts. Errors: ConfigError if it is taken."""
     taken = ConfigError(f"Port {port} is taken. Choose another: runner ui --port {port + 1}")
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -107,7 +107,7 @@ def _reserve(port: int) -> None:
 
 
 def _last_sweep(uri: str) -> Path | None:
-    """The folder of the last sweep beside an embedded store whose runs are in it; None where there is none."""
+    """The folder of the last sweep next to an embedded store whose runs are in it, or None."""
     path = stores.sqlite_path(uri)
     if path is None:
         return None

@@ -32,7 +32,7 @@ def test_a_rate_is_suggested_that_a_run_takes(here, tmp_path):
 def test_bounds_that_cannot_be_are_one_message(here, tmp_path):
     for words, part in (
         (["--low", "1", "--high", "0.1"], "--low 1: must be below --high"),
-        (["--steps", "3"], "must be a whole number from 10"),
+        (["--steps", "3"], "must be an integer from 10"),
         (["--low", "0"], "must be a number from"),
         (["--output", "lr.png"], "a page ends with .html"),
         (["optimizer.lrs=3"], "Did you mean optimizer.lr=3?"),

@@ -105,7 +105,7 @@ def test_answers_go_to_a_file_that_is_new(place, here, name, more):
     assert (place / name).read_text() == printed
     again = here("predict", "net", "set", "--output", name, *more, cwd=place)
     assert again.returncode == 3
-    assert f"{name} is there already" in again.stderr
+    assert f"{name} already exists" in again.stderr
     assert (place / name).read_text() == printed
 
 
