@@ -184,7 +184,7 @@ def test_a_pointer_to_another_checkpoint_than_the_run_wrote_is_refused(run):
 @pytest.mark.parametrize("name", ["../../secret", "/etc", "step-1/../..", "quantized\0", ""])
 def test_a_pointer_names_a_checkpoint_and_nothing_else(run, name):
     (run / "checkpoints" / "best").write_text(name)
-    with pytest.raises(Damaged, match="names no checkpoint"):
+    with pytest.raises(Damaged, match="does not name a checkpoint"):
         reading.pointed(run / "checkpoints", "best")
 
 

@@ -152,7 +152,7 @@ def _refuse_non_finite(weights: dict[str, paddle.Tensor], step: int) -> None:
 
 
 def _drop_older(folder: Path, keep: int) -> None:
-    """Keep the last, the best, `keep` older ones, and the one that was the best when each of those was written."""
+    """Keep the last, the best, `keep` older ones, and the one that was best when each of those was written."""
     spared = {pointed(folder, "last"), pointed(folder, "best")}
     own = [path for path in folder.glob("step-*") if (path / STATE).is_file()]
     older = sorted((path for path in own if path.name not in spared), reverse=True)
@@ -181,7 +181,7 @@ def rewind(directory: Path, saved: Saved) -> None:
         if path.name > saved.folder.name:
             files.remove_named(path, FILES)
     files.remove_partials(folder)
-    # The final weights will be made anew when the run ends again.
+    # The final weights are written again when the run ends.
     files.remove_file(folder / "final")
     files.remove_named(folder / QUANTIZED, FILES)
     if not (folder / (pointed_or_none(folder, "best") or "missing")).is_dir():

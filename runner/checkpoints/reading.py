@@ -18,20 +18,21 @@ from .state import ANOTHER, STATE, OtherLayout, State, read
 
 
 def pointed(folder: Path, pointer: str) -> str | None:
-    """Name of the checkpoint that `last`, `best` or `final` points to; None where there is no such pointer.
+    """Name of the checkpoint that `last`, `best` or `final` points to; None if there is no such pointer.
 
-    Errors: Damaged for one that names no checkpoint.
+    Errors: Damaged for one that does not name a checkpoint.
     """
     name = stored.read_text(folder / pointer)
     if name is not None and not CHECKPOINT_NAME.fullmatch(name.strip()):
         raise Damaged(
-            f"{folder / pointer} is damaged: it names no checkpoint. Write the name of one in it: {_have(folder)}"
+            f"{folder / pointer} is damaged: it does not name a checkpoint. "
+            f"Write the name of one into it: {_have(folder)}"
         )
     return None if name is None else name.strip()
 
 
 def pointed_or_none(folder: Path, pointer: str) -> str | None:
-    """The same for a run that resumes, and rewrites its pointers: None for a damaged one as well."""
+    """`pointer_of` for a run that resumes and rewrites its pointers: None for a damaged one as well."""
     with contextlib.suppress(Damaged):
         return pointed(folder, pointer)
     return None
@@ -43,14 +44,14 @@ def _have(folder: Path) -> str:
 
 @dataclass
 class Saved:
-    """A checkpoint that was verified."""
+    """A verified checkpoint."""
 
     folder: Path
     state: State
 
     @property
     def progress(self) -> Progress:
-        """How far the run had come."""
+        """The run's progress at that point."""
         return self.state.progress
 
 
@@ -72,7 +73,7 @@ def verify(folder: Path) -> Saved:
 def newest(directory: Path) -> tuple[Saved | None, list[str]]:
     """The newest undamaged checkpoint of a run, and a note about every newer one that is damaged.
 
-    Errors: CheckpointError where there are checkpoints and all are damaged, or one is of another version.
+    Errors: CheckpointError if all existing checkpoints are damaged, or one is of another version.
     """
     folder = directory / CHECKPOINTS
     last = pointed_or_none(folder, "last")
@@ -91,16 +92,16 @@ def newest(directory: Path) -> tuple[Saved | None, list[str]]:
     if damaged:
         raise CheckpointError(
             f"No checkpoint of {directory} can be used: {'; '.join(damaged)}. Start again in another folder "
-            "(hydra.run.dir=DIR), or with these weights if they are worth it (checkpoint.init_from=FILE)."
+            "(hydra.run.dir=DIR), or from these weights (checkpoint.init_from=FILE)."
         )
     return None, []
 
 
 @contextlib.contextmanager
 def shared(saved: Saved | None, ranks: Ranks) -> Iterator[Saved | None]:
-    """The first process's checkpoint for all processes.
+    """Share the first process's checkpoint with all processes.
 
-    Those that cannot see its folder get a copy while the context lasts.
+    Processes that cannot see its folder get a copy within the context.
     """
     if saved is None or ranks.world_size == 1:
         yield saved

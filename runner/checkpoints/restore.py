@@ -22,7 +22,7 @@ from ..training.state import Training
 from .reading import Saved
 from .state import ADAPTERS, ANOTHER, AVERAGE, EMA, MODEL, OPTIMIZER
 
-#: What Python, NumPy, Paddle and safetensors raise for a state that no run wrote.
+#: Exceptions of Python, NumPy, Paddle and safetensors for a state that no run wrote.
 UNFIT = (
     KeyError, IndexError, ValueError, TypeError, AttributeError, AssertionError, OverflowError, RuntimeError,
     SafetensorError,
@@ -31,7 +31,7 @@ UNFIT = (
 
 @contextlib.contextmanager
 def _fitting(saved: Saved) -> Iterator[None]:
-    """Within the context a state that does not fit is one message: correct digests do not prove that a run wrote it."""
+    """Turn errors of a state that does not fit into Damaged: correct digests do not prove that a run wrote it."""
     try:
         yield
     except UNFIT as error:
@@ -42,7 +42,7 @@ def _fitting(saved: Saved) -> Iterator[None]:
 def structure(saved: Saved, networks: Networks, settings: cfg.Compression) -> None:
     """Give freshly built networks the pruned channels and fake quantization of a checkpoint.
 
-    Errors: CheckpointError where it is of other networks.
+    Errors: CheckpointError if it is of other networks.
     """
     with _fitting(saved), safe_open(saved.folder / MODEL, "np") as stored:
         shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
@@ -66,7 +66,7 @@ def _rebuild(
 
 
 def weights(saved: Saved, networks: Networks) -> None:
-    """Load the weights of a checkpoint into the networks. Errors: CheckpointError where names or shapes differ."""
+    """Load the weights of a checkpoint into the networks. Errors: CheckpointError if names or shapes differ."""
     with _fitting(saved):
         _assign(networks.state_dict(), load_file(saved.folder / MODEL), saved.folder)
 
@@ -74,7 +74,7 @@ def weights(saved: Saved, networks: Networks) -> None:
 def training_state(saved: Saved, training: Training) -> None:
     """Restore averages, optimizers, schedules, loss scaler, random generators and progress.
 
-    Errors: CheckpointError where the saved optimizers are of another kind.
+    Errors: CheckpointError if the saved optimizers are of another kind.
     """
     with _fitting(saved):
         _training_state(saved, training)
@@ -117,8 +117,8 @@ def _restore_optimizers(saved: Saved, optimizations: list[Optimization]) -> None
         name, _, accumulator = rest.rpartition("/")
         if int(number) >= len(optimizations) or (name and name not in optimizations[int(number)].parameters):
             raise CheckpointError(
-                f"{saved.folder} is of another optimizer: none here has the state {key}. Resume with the mode and "
-                "optimizers of that run."
+                f"{saved.folder} is of another optimizer: none of this run's has the state {key}. "
+                "Resume with the mode and optimizers of that run."
             )
         parameters, state = optimizations[int(number)].parameters, states[int(number)]
         if name:

@@ -18,7 +18,7 @@ FILES = MODEL, EMA, OPTIMIZER, ADAPTERS, AVERAGE, STATE = CHECKPOINT_FILES
 #: Incremented when the layout changes in a way that older versions cannot read.
 FORMAT = 2
 #: The remedy for a damaged one.
-ANOTHER = "Take another checkpoint, or train again."
+ANOTHER = "Use another checkpoint, or train again."
 
 
 class OtherLayout(CheckpointError):
@@ -79,7 +79,7 @@ def write(path: Path, state: State) -> None:
 def read(folder: Path) -> State:
     """The state of a checkpoint's folder.
 
-    Errors: Damaged where it is not as it was written, OtherLayout where another version wrote it.
+    Errors: Damaged if it was altered, OtherLayout if another version wrote it.
     """
     values = stored.read_json(folder / STATE, dict[str, Any], ANOTHER)
     if values is None:
@@ -110,6 +110,6 @@ def _refuse_other_layout(folder: Path, values: dict[str, Any]) -> None:
         )
     if values["format"] < FORMAT:
         raise OtherLayout(
-            f"{folder} was written by an older version of runner. Its weights alone can be taken: "
+            f"{folder} was written by an older version of runner. Only its weights can be used: "
             f"{terminal.pasted('checkpoint.init_from', folder / MODEL)}"
         )

@@ -18,13 +18,13 @@ _CUT = "UnpackBigParamInfor@@"
 
 
 def arrays_of(content: Any) -> tuple[dict[str, np.ndarray], str]:
-    """(name → array, key that they were found under). Errors: ValueError where there are none."""
+    """(name → array, key that they were found under). Errors: ValueError if there are none."""
     if isinstance(content, Opaque):
         raise ValueError("it holds a whole network, whose code would have to run. Save its state_dict() instead")
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not a dict of weights")
     if _CUT in content:
-        raise ValueError("it holds weights cut into parts. Save it again with paddle.save(…, protocol=4)")
+        raise ValueError("its weights are split into parts. Save it again with paddle.save(…, protocol=4)")
     places = {_text(key): value for key, value in content.items()}
     for place in PLACES:
         inner = places.get(place)
@@ -34,7 +34,7 @@ def arrays_of(content: Any) -> tuple[dict[str, np.ndarray], str]:
             raise ValueError(f"its '{place}' is a whole network, whose code would have to run. Save its state_dict()")
     if arrays := _arrays(content):
         return arrays, ""
-    raise ValueError("it holds no arrays")
+    raise ValueError("it contains no arrays")
 
 
 def _arrays(content: dict[Any, Any]) -> dict[str, np.ndarray]:

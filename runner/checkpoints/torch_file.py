@@ -38,7 +38,7 @@ _KNOWN = {_ORDERED, *_TENSORS, *_PARAMETERS, _TYPED, *_DTYPES}
 
 
 class Opaque:
-    """Stands for anything but a tensor, number, text or a container of these."""
+    """Placeholder for anything but a tensor, number, text or a container of these."""
 
 
 @dataclass
@@ -118,7 +118,7 @@ def _from_pickles(stream: IO[bytes]) -> Any:
         (count,) = struct.unpack(f"{order}q", stream.read(8))
         places[key] = (stream.tell(), count * np.dtype(_DTYPES[storage.kind]).itemsize)
         if count < 0 or sum(places[key]) > size:
-            raise pickle.UnpicklingError("it ends within its numbers")
+            raise pickle.UnpicklingError("it is truncated inside tensor data")
         stream.seek(sum(places[key]))
 
     def read(storage: _Storage) -> bytes:
@@ -143,11 +143,11 @@ def _made(content: Any, order: str, size: int, read: Callable[[_Storage], bytes]
             if left >= 0:
                 kept[storage.key] = np.frombuffer(read(storage), dtype)
         if left < 0:
-            raise pickle.UnpicklingError("it makes many tensors of the same numbers")
+            raise pickle.UnpicklingError("it has too many tensors of the same storage")
         numbers = kept[storage.key]
         last = tensor.offset + sum((side - 1) * step for side, step in zip(tensor.size, tensor.stride, strict=True))
         if math.prod(tensor.size) and last >= len(numbers):
-            raise pickle.UnpicklingError("it has a tensor that is larger than its numbers")
+            raise pickle.UnpicklingError("it has a tensor that is larger than its storage")
         strides = [step * dtype.itemsize for step in tensor.stride]
         view = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.size, strides)
         return _widened(view) if storage.kind == _HALVES else np.array(view, dtype.newbyteorder("="), order="C")
@@ -187,7 +187,7 @@ class _Machine(Machine):
         self.storages: dict[str, _Storage] = {}
 
     def unknown(self, count: int) -> None:
-        """Replace the last `count` values by something unknown."""
+        """Replace the last `count` values by `Opaque`."""
         self.last(count)
         self.stack.append(Opaque())
 

@@ -33,7 +33,7 @@ from .state import ANOTHER, EMA, MODEL, STATE
 ABOUT = "runner.about"
 #: Names that networks of runs have.
 NETWORK = re.compile(r"student\d*")
-#: What files of earlier versions say of a pruned network.
+#: The metadata of a pruned network in files of earlier versions.
 PRUNED = "runner.pruned"
 #: File name endings that can be read.
 SUFFIXES = (".safetensors", ".pdparams", *torch_file.SUFFIXES)
@@ -48,7 +48,7 @@ class Weights:
     origin: str
     arrays: dict[str, np.ndarray]
     plan: dict[str, Any] = field(default_factory=dict)
-    """Network → what was pruned from it; empty where nothing was pruned."""
+    """Network → what was pruned from it; empty if nothing was pruned."""
     classes: list[str] | None = None
     """Names of the classes in the order of the logits; None if unknown, as for most files."""
     thresholds: dict[str, list[float]] = field(default_factory=dict)
@@ -99,7 +99,7 @@ def _of_file(path: Path) -> Weights:
         pruned, classes = _about(written)
         is_own = ABOUT in written or PRUNED in written
         if path.name in (MODEL, EMA) and (path.parent / STATE).is_file():
-            # Weights of another version's checkpoint are usable all the same.
+            # Weights of another version's checkpoint are still usable.
             is_own = True
             with contextlib.suppress(CheckpointError):
                 classes = state.read(path.parent).classes
@@ -154,7 +154,7 @@ def _chosen(run: Path, pointer: str) -> str:
     for number, name in enumerate(order[order.index(pointer) :], start=order.index(pointer) + 1):
         checkpoint_name, place = reading.pointed(run / CHECKPOINTS, name), run / CHECKPOINTS / name
         if name in noted and checkpoint_name != noted[name]:
-            others = f", or take another network on purpose: --weights {order[number]}" if number < len(order) else ""
+            others = f", or choose other weights explicitly: --weights {order[number]}" if number < len(order) else ""
             what = "is missing" if checkpoint_name is None else f"names {checkpoint_name}"
             raise Damaged(f"{place} {what}; the run wrote {noted[name]} in it. Bring it back{others}.")
         if checkpoint_name is not None:
@@ -186,7 +186,7 @@ def translated(weights: Weights, networks: Networks, models: Mapping[str, cfg.Mo
 def restructure(networks: Networks, names: tuple[str, ...], weights: Weights, settings: cfg.Compression) -> None:
     """Give freshly built networks the structure of these weights: pruned channels and fake quantization.
 
-    Errors: CheckpointError where they are of other networks.
+    Errors: CheckpointError if they are of other networks.
     """
     offered = addressed(weights.arrays, names)
     for name in names:
@@ -201,7 +201,7 @@ def initialize(
     names: tuple[str, ...],
     weights: Weights,
     strict: bool,
-    remedy: str = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false",
+    remedy: str = "Choose the same model and number of classes, or load what fits: checkpoint.strict=false",
     anew: Collection[str] = (),
 ) -> str:
     """Load the weights that fit in name and shape, and say in one line what matched.
@@ -222,7 +222,7 @@ def initialize(
     if too_few or (strict and (missing or unused or reshaped)):
         if too_few and not strict:
             remedy = (
-                "That is less than half of its numbers, so it would be another network. Give weights of this model, or "
+                "That is less than half of its values, so it would be another network. Give weights of this model, or "
                 "choose the model that they are of."
             )
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Making networks smaller: fewer filters (`pruning`), integers by training (`qat`) or by calibration (`ptq`)."""
+"""Compresses networks: fewer filters (`pruning`), integers by training (`qat`) or by calibration (`ptq`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["bits", "is_quantized", "lsq", "pruning", "ptq", "qat", "ranges", "re
 
 
 def is_quantized(names: Iterable[str]) -> bool:
-    """Whether a state with these names is that of a quantized network."""
+    """Whether a state with these names belongs to a quantized network."""
     return any(map(slim.is_quantization, names))
 
 
@@ -27,7 +27,7 @@ def rebuild(
 ) -> None:
     """Give a plain network the structure of a stored one, in place: its channels and its fake quantization.
 
-    `stored` are the shapes of the stored state by name. Errors: CheckpointError where it is of another network.
+    `stored` maps names of the stored state to shapes. Errors: CheckpointError if it is of another network.
     """
     plain = {name: shape for name, shape in stored.items() if not slim.is_quantization(name)}
     if pruned:

@@ -19,22 +19,23 @@ from .rounding import levels_of
 
 #: Limits of the stretched sigmoid, h = clip(σ(V) · (ζ - γ) + γ, 0, 1).
 ZETA, GAMMA = 1.1, -0.1
-#: Share of the iterations without regularization; values between which its exponent β falls in the others.
+#: Share of the iterations without regularization; the range in which its exponent β decreases in the others.
 WARM_UP, BETA = 0.2, (20.0, 2.0)
-#: Rows in a step; the most numbers that are kept of a layer's inputs, which bounds memory at 64 MB.
+#: Rows in a step; most values kept of a layer's inputs, which bounds memory at 64 MB.
 BATCH, MOST = 256, 1 << 24
-#: Images that are computed at once.
+#: Images per forward pass.
 IMAGES = 32
 
 
 def round_weights(
     network: nn.Layer, reference: nn.Layer, settings: cfg.AdaRound, images: Sequence[Tensor], seed: int, report: Report
 ) -> None:
-    """Round the weights of every quantized layer, in place and layer by layer, so that its outputs stay what they were.
+    """Round the weights of every quantized layer, in place and layer by layer, so as to preserve its outputs.
 
     Each layer is fitted to its outputs in the float network `reference`, while its inputs come from the layers before
-    it, which are rounded already. images: batches, each float32 [n, C, H, W]; layers compute in [N, C, H, W]. A layer
-    that this does not improve is rounded to the nearest integers. The same seed gives the same weights.
+    it, which are already rounded. images: batches, each float32 [n, C, H, W]; layers compute in [N, C, H, W]. The
+    weight of a layer that this does not improve stays float, and is rounded to nearest in the forward pass. The same
+    seed gives the same weights.
     """
     float_layers, layers = dict(reference.named_sublayers()), slim.fake_quantized(network)
     better = 0
@@ -46,12 +47,12 @@ def round_weights(
             better += 1
         if number % 10 == 9:
             terminal.say(f"AdaRound: {number + 1} of {len(layers)} layers")
-    report(f"AdaRound: {better} of {len(layers)} layers have a smaller error than by rounding to the nearest")
+    report(f"AdaRound: {better} of {len(layers)} layers have a smaller error than with rounding to nearest")
 
 
 @dataclass
 class _Rows:
-    """A layer as a matrix product: of G groups, with k weights for each of O / G outputs."""
+    """A layer as a matrix product: G groups with k weights for each of O / G outputs."""
 
     inputs: Tensor
     """float32 [G, rows, k]."""
@@ -94,7 +95,7 @@ def _sections(count: int) -> list[int]:
 
 
 def _grouped(rows: Tensor, groups: int) -> Tensor:
-    # Rows are drawn from it at every step: a view would be copied as a whole each time.
+    # Rows are drawn from it at every step: of a view each draw would copy everything.
     return rows.reshape([len(rows), groups, -1]).transpose([1, 0, 2]).contiguous()
 
 
@@ -123,7 +124,7 @@ def _pair(value: int | Sequence[int]) -> tuple[int, int]:
 
 @paddle.no_grad()
 def _rounded(layer: slim.FakeQuantized, rows: _Rows, settings: cfg.AdaRound, seed: int) -> Tensor | None:
-    """The weight on its grid; None where none better than the nearest was found."""
+    """The weight on its grid; None if no rounding better than to nearest was found."""
     linear = layer.weight.ndim == 2
     weight = layer.weight.transpose([1, 0]) if linear else layer.weight
     groups, per_group = rows.inputs.shape[0], rows.outputs.shape[2]
@@ -154,7 +155,7 @@ def _learnt(
     v = (inverse / (1 - inverse)).log()
     first, second = paddle.zeros_like(v), paddle.zeros_like(v)
     generator = np.random.default_rng(seed)
-    # The outputs of all layers are scaled to one size, so that λ means the same for each.
+    # Outputs of all layers are normalised, so that λ means the same for each.
     scale = 1 / rows.outputs.square().mean([0, 1, 2]).clip(min=1e-12)
     warm_up = round(WARM_UP * settings.iterations)
     for number in range(settings.iterations):

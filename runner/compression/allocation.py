@@ -1,4 +1,4 @@
-"""How many units each group loses, so that a network stays within its budget."""
+"""Divides pruning among groups of filters so that the network fits its budget."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .. import config as cfg
 from ..models import cost
 from .dependencies import Group
 
-#: Units that are left, in the order of the groups.
+#: Remaining units, in the order of the groups.
 Counts = list[int]
 #: Steps of a bisection.
 SEARCH_STEPS = 12
 
 
 class Costs:
-    """What a network would cost with fewer units in its groups, computed from its shapes."""
+    """Costs of a network with fewer units in its groups, computed from its shapes."""
 
     def __init__(self, network: nn.Layer, groups: list[Group], input_shape: tuple[int, int, int]) -> None:
         self.groups = groups
@@ -64,15 +64,15 @@ class Costs:
 
 @dataclass
 class Division:
-    """The groups among which the cut is divided; each keeps a multiple of some units, and at least once that."""
+    """The groups among which the cut is divided; each keeps a multiple of `step`, at least one."""
 
     groups: Sequence[Group]
     before: Sequence[int]
     """Units that each group had before anything was pruned."""
     multiple: int
-    """Channels that are left are a multiple of this."""
+    """The number of remaining channels is a multiple of this."""
     fits: Callable[[Counts], bool]
-    """Whether a network with so many units is within its budget."""
+    """Whether a network with these counts is within its budget."""
 
     @property
     def whole(self) -> Counts:
@@ -80,24 +80,24 @@ class Division:
         return [group.units for group in self.groups]
 
     def step(self, place: int) -> int:
-        """How many units of a group make a multiple of channels."""
+        """The units of a group that make `multiple` channels."""
         channels = self.groups[place].cuts[self.groups[place].master].shape[1]
         return max(1, self.multiple // math.gcd(self.multiple, channels))
 
     def left(self, place: int, share: float) -> int:
-        """Units of a group that are left after the loss of a share of those that it had at first."""
+        """Remaining units of a group after losing a share of its original ones."""
         step, units = self.step(place), self.groups[place].units
         if share <= 0:
             return units
         return min(units, max(step, round((1 - share) * self.before[place] / step) * step))
 
     def least(self) -> Counts:
-        """As few units as may be left."""
+        """The fewest units that may be left."""
         return [self.left(place, 1.0) for place in range(len(self.groups))]
 
 
 def uniform(division: Division) -> Counts:
-    """Every group loses the same share of the units that it had."""
+    """Every group loses the same share of its original units."""
 
     def at(share: float) -> Counts:
         return [division.left(place, share) for place in range(len(division.groups))]
@@ -106,14 +106,14 @@ def uniform(division: Division) -> Counts:
 
 
 def ranking(division: Division, scores: Sequence[np.ndarray]) -> Counts:
-    """The blocks of units with the lowest mean scores of all groups go; of equal ones the first."""
+    """Remove the blocks of units with the lowest mean scores of all groups; of equal ones the first."""
     blocks: list[tuple[float, int, int, int]] = []
     for place, group in enumerate(division.groups):
         step, ordered = division.step(place), np.sort(scores[place])
         begin, lowest = 0, -math.inf
         while group.units - begin > step:
             size = (group.units - begin) % step or step
-            # Of one group, later blocks never rank before earlier ones.
+            # Within a group, later blocks never rank before earlier ones.
             lowest = max(lowest, float(ordered[begin : begin + size].mean()))
             blocks.append((lowest, place, begin, size))
             begin += size
@@ -133,11 +133,11 @@ def ranking(division: Division, scores: Sequence[np.ndarray]) -> Counts:
 
 
 def sensitivity(division: Division, losses: Sequence[dict[float, float]]) -> Counts:
-    """Every group loses the share of units that costs it the same part of the accuracy.
+    """Every group loses the share of units that costs the same fraction of the accuracy.
 
-    `losses` has a curve for each group: share of units → part of the accuracy that is lost.
-    Where even the largest measured shares leave too much, every group loses the same part of what these leave. Li et
-    al., Pruning Filters for Efficient ConvNets, ICLR 2017, prune by such curves.
+    `losses` has a curve for each group: share of units → fraction of the accuracy that is lost. If even the largest
+    measured shares leave too much, every group loses the same fraction of the rest; if the shares remove too much, all
+    are scaled down by one factor. Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, prune by such curves.
     """
 
     def counts(shares: Sequence[float]) -> Counts:
@@ -154,13 +154,13 @@ def sensitivity(division: Division, losses: Sequence[dict[float, float]]) -> Cou
     if not division.fits(counts(shares)):
         more = _smallest(lambda more: division.fits(counts([share + more * (1 - share) for share in shares])))
         return counts([share + more * (1 - share) for share in shares])
-    # Accuracy on few images comes in steps, and the first may already take more than is wanted.
+    # Accuracy on few images is a step function, and the first step may already remove too much.
     part = _smallest(lambda part: division.fits(counts([part * share for share in shares])))
     return counts([part * share for share in shares])
 
 
 def _smallest(holds: Callable[[float], bool]) -> float:
-    """The smallest number from 0 to 1 from which on a condition holds; 1 where it never does."""
+    """The smallest number from 0 to 1 from which on a monotone condition holds; 1 if it never does."""
     low, high = 0.0, 1.0
     for _ in range(SEARCH_STEPS):
         middle = (low + high) / 2
@@ -169,7 +169,7 @@ def _smallest(holds: Callable[[float], bool]) -> float:
 
 
 def _largest_share(curve: dict[float, float], loss: float) -> float:
-    """The largest share that loses at most so much, interpolated between measured ones."""
+    """The largest share with at most this loss, interpolated between measured ones."""
     share, lost = 0.0, 0.0
     for next_share, next_lost in sorted(curve.items()):
         if next_lost > loss:

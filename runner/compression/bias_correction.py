@@ -1,4 +1,4 @@
-"""Brings the mean of each channel back to what it was before quantization (Nagel et al., ICCV 2019, empirically)."""
+"""Corrects the mean of each channel after quantization (empirical bias correction, Nagel et al., ICCV 2019)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def correct(network: nn.Layer, reference: nn.Layer, images: Sequence[Tensor], re
     """Shift the outputs of every quantized layer, in place and layer by layer, to the float network's channel means.
 
     images: batches, each float32 [n, C, H, W]; layers compute in [N, C, H, W]. A layer without a bias is corrected in
-    the running mean of the batch normalisation behind it; one that has neither stays as it is.
+    the running mean of the batch normalisation after it; one without either is unchanged.
     """
     float_layers = dict(reference.named_sublayers())
     left = []
@@ -32,7 +32,7 @@ def correct(network: nn.Layer, reference: nn.Layer, images: Sequence[Tensor], re
                 norm._mean.set_value(norm._mean - shift)
     if left:
         report(
-            f"bias correction: layers without bias and normalisation stay as they are: {len(left)}, such as {left[0]}"
+            f"bias correction: layers without bias and normalisation are not corrected: {len(left)}, such as {left[0]}"
         )
 
 

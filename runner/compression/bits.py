@@ -1,4 +1,4 @@
-"""How many bits the weight of each layer has: by its name, or by what fewer bits would do to the logits."""
+"""Chooses the bits of each layer's weight: by name, or by the sensitivity of the logits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Report = Callable[[str], None]
 
 
 def by_name(settings: cfg.Quantization, names: list[str]) -> dict[str, int]:
-    """Layer → bits of its weight as the config says. Errors: ConfigError for a pattern that matches nothing."""
+    """Layer → bits of its weight from the config. Errors: ConfigError for a pattern that matches nothing."""
     patterns.check(BY_NAME, settings.layer_bits, names)
     bits = dict.fromkeys(names, settings.weight_bits)
     for pattern, value in settings.layer_bits.items():
@@ -33,7 +33,7 @@ def by_name(settings: cfg.Quantization, names: list[str]) -> dict[str, int]:
 
 
 def check(network: nn.Layer, settings: cfg.Quantization, names: list[str]) -> dict[str, int]:
-    """`by_name`. Errors: ConfigError also where layers that `layer_bits` names leave too little of a budget."""
+    """`by_name`, but also with ConfigError if the layers named in `layer_bits` exceed the budget."""
     bits, budget = by_name(settings, names), settings.average_weight_bits
     if budget is not None:
         sizes = _sizes(network, names)
@@ -48,7 +48,7 @@ def check(network: nn.Layer, settings: cfg.Quantization, names: list[str]) -> di
 
 
 def images_needed(settings: cfg.Quantization) -> int:
-    """How many images `chosen` takes."""
+    """The number of images that `chosen` uses."""
     return 0 if settings.average_weight_bits is None else settings.sensitivity_images
 
 
@@ -64,12 +64,12 @@ def chosen(
     images: Iterable[Tensor],
     report: Report = lambda _text: None,
 ) -> dict[str, int]:
-    """Layer → bits of its weight; with `average_weight_bits` those that harm the logits least under that budget.
+    """Layer → bits of its weight; with `average_weight_bits` those that change the logits least under that budget.
 
-    The harm is the mean square by which logits move when one layer alone has fewer bits; it is taken to be independent
-    of the other layers (Cai et al., ZeroQ, CVPR 2020). Beginning with `weight_bits`, bits are taken again and again
-    from the layer with the least harm for each bit saved. images: batches, each float32 [n, C, H, W]. The network does
-    not change. Errors: ConfigError where layers that `layer_bits` names leave too little.
+    The harm is the mean squared change of the logits when one layer alone has fewer bits, assumed independent of the
+    other layers (Cai et al., ZeroQ, CVPR 2020). Starting from `weight_bits`, bits are repeatedly taken from the layer
+    with the least harm per bit saved. images: batches, each float32 [n, C, H, W]. The network does not change. Errors:
+    ConfigError if the layers named in `layer_bits` exceed the budget.
     """
     bits = check(network, settings, names)
     if settings.average_weight_bits is None:
@@ -102,7 +102,7 @@ def chosen(
 def _harm(
     network: nn.Layer, settings: cfg.Quantization, names: list[str], steps: list[int], images: Iterable[Tensor]
 ) -> dict[str, list[float]]:
-    """Layer → for each number of bits, the mean square by which the logits move; more bits never harm more."""
+    """Layer → number of bits → mean squared change of the logits, made monotone: more bits never harm more."""
     layers, harm = dict(network.named_sublayers()), {}
     some = paddle.concat(ranges.first(images, settings.sensitivity_images))
     with preserved(network), paddle.no_grad():

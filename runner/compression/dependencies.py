@@ -16,8 +16,8 @@ from . import shapes
 from .shapes import Kept
 from .trace import follow
 
-#: By how much logits of a network without channels may differ from those with zeros in place of these, as a part of
-#: the largest logit.
+#: Tolerated difference between logits without channels and with these channels zero, as a fraction of the largest
+#: logit.
 TOLERANCE = 1e-3
 
 
@@ -26,7 +26,7 @@ class Group:
     """Channels of several parameters, divided into units; the channels of a unit are removed together."""
 
     layers: list[str]
-    """Convolutions whose filters these are, in the order of the network; without depthwise ones."""
+    """Convolutions that these filters belong to, in the order of the network, without depthwise ones."""
     members: list[str]
     """The same with depthwise convolutions."""
     cuts: dict[tuple[str, int], np.ndarray]
@@ -34,16 +34,16 @@ class Group:
 
     @property
     def units(self) -> int:
-        """How many there are."""
+        """Number of units."""
         return len(self.cuts[self.master])
 
     @property
     def master(self) -> tuple[str, int]:
-        """The first weight whose filters these are."""
+        """The weight of the first convolution."""
         return f"{self.layers[0]}.weight", 0
 
 
-#: Units of each group that are removed, in the order of the groups.
+#: Removed units of each group, in the order of the groups.
 Removed = Sequence[np.ndarray]
 
 
@@ -51,8 +51,8 @@ def find(network: nn.Layer, input_shape: tuple[int, int, int]) -> list[Group]:
     """The groups of filters of a network that can be cut, in the order of their first convolutions.
 
     A group can be cut if the network without half of its units computes the same as with zeros in their place. Filters
-    that are bound to images or logits, or pass an operator that is not understood, are in no group. Errors: ConfigError
-    where the network cannot be traced.
+    that are bound to images or logits, or pass an unknown operator, are in no group. Errors: ConfigError if the network
+    cannot be traced.
     """
     groups = _groups(network, input_shape)
     if not groups or _is_equal(network, input_shape, groups):
@@ -89,7 +89,7 @@ def _groups(network: nn.Layer, input_shape: tuple[int, int, int]) -> list[Group]
 
 
 def kept(network: nn.Layer, groups: Sequence[Group], removed: Removed) -> Kept:
-    """What is left of each parameter when units of its groups are gone."""
+    """The remaining channels of each parameter after removing units."""
     own = network.state_dict()
     gone: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
     for group, units in zip(groups, removed, strict=True):
@@ -103,7 +103,7 @@ def kept(network: nn.Layer, groups: Sequence[Group], removed: Removed) -> Kept:
 
 @contextlib.contextmanager
 def without(network: nn.Layer, cut: Kept) -> Iterator[None]:
-    """Within the context the network is cut; afterwards it is as before."""
+    """Cut the network within the context; it is restored afterwards."""
     before, groups = _values(network, cut), shapes.groups(network)
     shapes.cut(network, cut)
     try:
@@ -114,7 +114,7 @@ def without(network: nn.Layer, cut: Kept) -> Iterator[None]:
 
 @contextlib.contextmanager
 def masked(network: nn.Layer, cut: Kept) -> Iterator[None]:
-    """Within the context there are zeros in place of what would be cut; afterwards the network is as before."""
+    """Set what would be cut to zero within the context; the network is restored afterwards."""
     before, own = _values(network, cut), network.state_dict()
     for name, axes in cut.items():
         value = before[name].copy()
@@ -134,7 +134,7 @@ def _values(network: nn.Layer, cut: Mapping[str, object]) -> dict[str, np.ndarra
 
 
 def _is_equal(network: nn.Layer, input_shape: tuple[int, int, int], groups: list[Group]) -> bool:
-    """Whether cutting half of each group gives what zeros in its place give."""
+    """Whether cutting half of each group has the same result as setting it to zero."""
     cut = kept(network, groups, [np.arange(0, group.units - 1, 2) for group in groups])
     images = np.random.default_rng(0).standard_normal((2, *input_shape), dtype=np.float32)
     try:
@@ -143,7 +143,7 @@ def _is_equal(network: nn.Layer, input_shape: tuple[int, int, int], groups: list
         with without(network, cut):
             actual = _logits(network, images)
     except Exception:
-        # Paddle's own errors have no base but this one.
+        # The only base class of Paddle's errors.
         return False
     same = [one.shape == other.shape for one, other in zip(expected, actual, strict=True)]
     return all(same) and all(

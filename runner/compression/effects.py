@@ -1,4 +1,4 @@
-"""What compression did to a network: decisions that the integers of each layer change, channels that went."""
+"""The effect of compression on a network: predictions that each layer's quantization changes, removed channels."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from paddle import Tensor, nn
 from ..models.input_check import preserved
 from . import slim, snr
 
-#: Logits, float32 [N, K], to decisions: int64 [N], or of many labels uint8 [N, K].
+#: Logits, float32 [N, K], to predictions: int64 [N], or multi-label uint8 [N, K].
 Decide = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
 class LayerEffect:
-    """What the integers of one layer do."""
+    """The effect of quantizing one layer."""
 
     name: str
     bits: tuple[int, int]
-    """Of its weight and of its activation."""
+    """Bits of its weight and of its activation."""
     alone: int
-    """Decisions that change when it alone computes with integers."""
+    """Predictions that change when it alone computes with integers."""
     restored: int
-    """Decisions that change when it alone computes with floats."""
+    """Predictions that change when it alone computes with floats."""
     own_noise: float | None = None
     """Signal to quantization noise of its output for the float network's input, in dB; None: not known, or no noise."""
     noise: float | None = None
@@ -36,47 +36,47 @@ class LayerEffect:
 
 @dataclass
 class Rounded:
-    """What fake quantization changes."""
+    """The effect of fake quantization."""
 
     changed: int
-    """Decisions that all integers together change."""
+    """Predictions that quantizing all layers changes."""
     right: tuple[int, int] | None
-    """How many are right in floats and in integers."""
+    """Correct predictions in floats and in integers."""
     layers: list[LayerEffect]
     """The layer that changes the most decisions first."""
 
 
 @dataclass
 class Pruned:
-    """What pruning took away."""
+    """The effect of pruning."""
 
     channels: dict[str, tuple[int, int]]
     """Convolution → filters before and after."""
     macs: tuple[int, int]
     params: tuple[int, int]
     origin: str = ""
-    """The network that it was pruned from, where there still is one to compare with."""
+    """The network that it was pruned from, if it still exists."""
     changed: int | None = None
-    """Decisions that differ from those of that network."""
+    """Predictions that differ from that network's."""
     right: tuple[int, int] | None = None
-    """How many are right in that network and in this one."""
+    """Correct predictions of that network and of this one."""
     noise: float | None = None
     """Ratio of its logits to their change, in dB."""
 
     @property
     def layers(self) -> list[tuple[str, int, int]]:
-        """(convolution, filters before, after), the one that lost the largest part first."""
+        """(convolution, filters before, after), by the fraction lost, the largest first."""
         listed = [(name, before, after) for name, (before, after) in self.channels.items()]
         return sorted(listed, key=lambda one: one[2] / one[1])
 
 
 @dataclass
 class Effects:
-    """What compression did to a network, measured on some images."""
+    """The effect of compression on a network, measured on some images."""
 
     images: int
     split: str
-    """Which images they are."""
+    """The images' split."""
     rounded: Rounded | None = None
     pruned: Pruned | None = None
     notes: list[str] = field(default_factory=list)
@@ -88,9 +88,9 @@ def of_integers(
 ) -> Rounded:  # fmt: skip
     """Compare a fake-quantized network with itself in floats, as a whole and a layer at a time.
 
-    In floats a layer neither rounds nor bounds its input and weight; a learnt clip (PACT) stays, for it is part of
-    what was trained. batches: images float32 [n, C, H, W]; labels: of all of them; `tell` is told of each layer. In
-    eval mode; the network is afterwards as before.
+    In floats a layer neither rounds nor clips its input and weight; a learnt clip (PACT) stays, since it was trained.
+    batches: images float32 [n, C, H, W]; labels: of all of them; `tell` is called for each layer. In eval mode; the
+    network is restored afterwards.
     """
     layers = slim.fake_quantized(network)
     with preserved(network), paddle.no_grad():
@@ -117,9 +117,9 @@ def of_pruning(
     plan: dict[str, Any], network: nn.Layer, origin: tuple[str, nn.Layer] | None, batches: Sequence[Tensor],
     decide: Decide, labels: np.ndarray,
 ) -> Pruned:  # fmt: skip
-    """What a plan, `pruning.Plan` as JSON, took away; compared with the network that was pruned, if that is there.
+    """The effect of a plan, `plan.Plan` as JSON; compared with the unpruned network, if that exists.
 
-    Both networks compute in floats: integers that came later are no effect of pruning.
+    Both networks compute in floats: later quantization is not an effect of pruning.
     """
     channels = {name: (int(before), int(after)) for name, (before, after) in plan["channels"].items()}
     pruned = Pruned(channels, tuple(plan["macs"]), tuple(plan["params"]))
@@ -136,7 +136,7 @@ def of_pruning(
 
 
 def changed(decisions: np.ndarray, others: np.ndarray) -> int:
-    """How many images have another decision; with many labels, one of them is enough."""
+    """Number of images whose prediction differs; multi-label: in at least one label."""
     differ = decisions != others
     return int((differ.any(axis=1) if differ.ndim == 2 else differ).sum())
 

@@ -1,4 +1,4 @@
-"""How much each unit of a group matters, by the criterion of the config: the lowest go first."""
+"""Scores the units of each group by the config's criterion: the lowest are removed first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def can_be_scored(network: nn.Layer, group: Group, settings: cfg.Pruning) -> boo
 def of_units(
     network: nn.Layer, groups: Sequence[Group], settings: cfg.Pruning, batches: Callable[[], Batches], loss: Loss
 ) -> list[np.ndarray]:
-    """A score float64 [units] for each unit of each group; the network is afterwards as before.
+    """Scores float64 [units] for each group; the network is restored afterwards.
 
     A unit has filters in several layers. Scores of weights are divided by the mean of their layer, then averaged (Fang
     et al., DepGraph, CVPR 2023); those of `bn_scale` and `taylor` are comparable between layers as they are. Errors:
@@ -76,8 +76,8 @@ def taylor(network: nn.Layer, groups: Sequence[Group], batches: Batches, loss: L
 
     That change is γ·∂γ + β·∂β, summed over the normalisation layers of a unit; without one, w·∂w summed over its
     filters and biases (Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, eq. 8, with the
-    gates behind BatchNorm: for a filter before it the sum is zero, since BatchNorm ignores its scale). The network
-    computes as in an evaluation; its modes, gradients and the random state are afterwards as before.
+    gates after BatchNorm: for a filter before it the sum is zero, since BatchNorm ignores its scale). The network
+    computes as in an evaluation; its modes, gradients and the random state are restored afterwards.
     """
     own, norm_scales = network.state_dict(), scales(network)
     gates = [_gates(group, own, norm_scales) for group in groups]
@@ -136,12 +136,13 @@ def _relative(scores: np.ndarray) -> np.ndarray:
 
 
 def of_filters(settings: cfg.Pruning) -> Scores:
-    """The criterion of weights that the settings choose. Errors: ConfigError where a user-defined one is not found."""
+    """The criterion of weights that the settings choose. Errors: ConfigError if a user-defined one is not found."""
     return _custom(settings.target, settings.kwargs) if settings.target else CRITERIA[settings.criterion]
 
 
 def _custom(target: str, kwargs: dict[str, Any]) -> Scores:
-    """User-defined scores. Errors, of the scores: ConfigError where they raise, or are not one for each filter."""
+    """User-defined scores. The scores raise ConfigError if the function raises, or does not return one number for each
+    filter."""
     custom = load_target(target)
 
     def scores(weight: np.ndarray) -> np.ndarray:

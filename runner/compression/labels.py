@@ -1,4 +1,4 @@
-"""Which channels of which parameters stand and fall together: labels that are followed through a program."""
+"""Channel dependencies as union-find labels, which are followed through a program."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: Label of what nobody cuts: constants, and values that all channels share.
+#: Label of what needs no cut: constants, and values that all channels share.
 FREE = -1
-#: Label of what cannot be cut: channels of images and logits, and all that pass an operator that is not understood.
+#: Label of what cannot be cut: channels of images and logits, and all that pass an unknown operator.
 BOUND = 0
 
 
@@ -26,7 +26,7 @@ class Place(NamedTuple):
 class Labels:
     """Channels as numbers; those that have to be cut together are one class (union-find).
 
-    A value of a program has labels int64 of its own rank, of size 1 along an axis that nobody cuts.
+    A value of a program has labels int64 of its own rank, of size 1 along an axis that is not cut.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Labels:
         return self._known[parameter, axis]
 
     def bind(self, one: np.ndarray, other: np.ndarray | int) -> np.ndarray:
-        """Make one class of what stands in the same place of two arrays, which are broadcast; returns its labels."""
+        """Merge the classes of corresponding entries of two arrays, which are broadcast; returns the labels."""
         first, second = np.broadcast_arrays(one, other)
         for a, b in zip(first.ravel().tolist(), second.ravel().tolist(), strict=True):
             if a != b and FREE not in (a, b):
@@ -53,7 +53,7 @@ class Labels:
         return np.where(first == FREE, second, first)
 
     def bound(self, labels: np.ndarray) -> np.ndarray:
-        """Make sure that none of these is cut; returns labels that say so, [1, …]."""
+        """Exclude these from cutting; returns labels that say so, [1, …]."""
         self.bind(labels, BOUND)
         return np.full([1] * labels.ndim, BOUND)
 
@@ -72,10 +72,9 @@ class Labels:
         return label
 
     def reshaped(self, labels: np.ndarray, old: Sequence[int], new: Sequence[int]) -> np.ndarray:
-        """Labels behind a reshape from `old` to `new`.
+        """Labels after a reshape from `old` to `new`.
 
-        Where channels are divided, [C] to [g, C/g], as a shuffle of channels does, g stays what it is: each part loses
-        the same ones.
+        If channels are divided, [C] to [g, C/g], as in a channel shuffle, g is kept: each part loses the same channels.
         """
         if labels.size == 1:
             return labels.reshape([1] * len(new))

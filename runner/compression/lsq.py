@@ -21,13 +21,13 @@ def quantize_and_calibrate(
     trained: bool,
     report: weight_bits.Report = lambda _text: None,
 ) -> None:
-    """Fake-quantize every chosen layer, in place; ranges begin where the mean squared error is least.
+    """Fake-quantize every chosen layer, in place; ranges start at the least mean squared error.
 
-    images: batches, each float32 [n, C, H, W]. (The paper begins with 2·E|v| / √Q for the step, which only suits
-    few bits: with 8 it is three times too wide.) Without `trained` weights activations are normalised by each batch, as
-    training will: by running averages that begin at 0 and 1 they grow smaller with every layer, ranges of them clip
-    nearly everything, and the first gradients of ranges are a billion times too large. Errors: ConfigError for patterns
-    that match nothing, and where no layer can be quantized.
+    images: batches, each float32 [n, C, H, W]. (The paper starts the step at 2·E|v| / √Q, which only suits few bits:
+    with 8 it is three times too wide.) Without `trained` weights activations are normalised by each batch, as training
+    will: with running averages that start at 0 and 1 they would shrink with every layer, their ranges would clip nearly
+    everything, and the first gradients of ranges would be a billion times too large. Errors: ConfigError for patterns
+    that match nothing, and if no layer can be quantized.
     """
     names = ranges.quantizable(network, settings)
     few, images = ranges.peek(images, max(1, weight_bits.images_needed(settings)))
@@ -53,7 +53,7 @@ def learnt(network: nn.Layer) -> dict[str, Tensor]:
 
 
 def _values_of_an_image(network: nn.Layer, names: list[str], images: Tensor) -> dict[str, int]:
-    """Layer → how many values its input has of one image [n, C, H, W]."""
+    """Layer → number of values of its input per image [n, C, H, W]."""
     layers, values = dict(network.named_sublayers()), {}
 
     def count(name: str, inputs: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Names of layers as patterns choose them."""
+"""Matches layer names against patterns."""
 
 from __future__ import annotations
 

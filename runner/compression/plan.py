@@ -1,4 +1,4 @@
-"""What pruning goes by, and what it did."""
+"""Inputs and result of pruning."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from . import importance
 
 @dataclass
 class Evidence:
-    """What pruning measures with images and on this machine."""
+    """Measurements that pruning needs, with images and on this machine."""
 
     accuracy: Callable[[], float]
-    """Top-1 of the network as it is on held-out images; for `allocation=sensitivity`."""
+    """The headline metric (top-1; mAP if multi-label) of the current network on validation images, or on training
+    images without a validation split; for `allocation=sensitivity`."""
     batches: Callable[[], importance.Batches]
     """Training batches; for `criterion=taylor`."""
     loss: importance.Loss
     engine: Callable[[], Any]
-    """Makes an engine of the network as it is; for `budget=latency`."""
+    """Builds an engine of the current network; for `budget=latency`."""
     medians: Callable[[Sequence[Any]], list[float]]
     """Median milliseconds of an image in each of several engines, measured in turns."""
 
 
 @dataclass
 class Plan:
-    """What pruning did to one network so far."""
+    """What was pruned from one network so far."""
 
     channels: dict[str, tuple[int, int]]
     """Convolution → filters before and after, of those that lost some."""
@@ -40,9 +41,9 @@ class Plan:
     filters: tuple[int, int] = (0, 0)
     """Filters of all convolutions before and after."""
     cuts: int = 0
-    """How often it was cut."""
+    """Number of cuts so far."""
     latency: list[tuple[int, float]] = field(default_factory=list)
-    """(MACs, milliseconds) of the network with fewer and fewer filters, as measured once."""
+    """(MACs, milliseconds) of the network with decreasing numbers of filters, measured once."""
 
     def __str__(self) -> str:
         (macs, fewer_macs), (params, fewer_params) = self.macs, self.params
@@ -56,15 +57,15 @@ class Plan:
         if not self.whole:
             return ""
         count, some = len(self.whole), ", ".join(self.whole[:2])
-        return f"; {count} stay whole, such as {some}: their channels are bound to what cannot be pruned"
+        return f"; {count} are not pruned, such as {some}: their channels are bound to what cannot be pruned"
 
     def as_json(self) -> dict[str, Any]:
-        """The plan as a checkpoint holds it."""
+        """The plan as stored in checkpoints."""
         return asdict(self)
 
 
 def grown(settings: cfg.Pruning, cuts: int) -> float:
-    """Which part of all that is to be removed is gone after so many cuts, from 0 to 1.
+    """The fraction of the whole reduction that is done after this many cuts, from 0 to 1.
 
     1 - (1 - cuts/parts)³ (Zhu & Gupta, To Prune, or Not to Prune, ICLR 2018 workshop, eq. 1), or linear.
     """

@@ -1,4 +1,4 @@
-"""What compression did to a network, as pictures: its weights around the rounding, its filters around the pruning."""
+"""Plots of compression: weights before and after rounding, filters before and after pruning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN, BINS = 8, 81
 
 
 def rounding(network: nn.Layer) -> Figure | None:
-    """Histograms of the float weights and of what the integers stand for; None of a network without integers.
+    """Histograms of the float weights and of the values that the integers stand for; None if not quantized.
 
     The layers with the lowest ratio of signal to quantization noise, 10·log₁₀(Σw² / Σ(w - ŵ)²) in dB (Nagel et al., A
     White Paper on Neural Network Quantization, 2021), the lowest first.
@@ -52,7 +52,7 @@ def rounding(network: nn.Layer) -> Figure | None:
 
 
 def pruning(plan: Mapping[str, Any]) -> Figure:
-    """Filters of every convolution before and after; `plan` as `pruning.Plan.as_json` gives it."""
+    """Filters of every convolution before and after; `plan` is the result of `plan.Plan.as_json`."""
     channels = plan["channels"]
     names = list(channels)
     before, after = (np.array([channels[name][place] for name in names]) for place in (0, 1))

@@ -1,4 +1,4 @@
-"""Pruning: which filters the convolutions of a network lose, at once or in several cuts, and what that saves."""
+"""Pruning: removes filters of convolutions, at once or in several cuts."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from .plan import Evidence, Plan, grown
 from .shapes import Kept
 
 InputShape = tuple[int, int, int]
-#: Shares of one group's units for which the loss of accuracy is measured; shares of all groups' for which latency is.
+#: Shares of a single group's units at which accuracy is measured; shares of all groups' units at which latency is.
 SHARES, TIMED_SHARES = (0.2, 0.4, 0.6, 0.8), (0.0, 0.25, 0.5, 0.75, 1.0)
-#: What a plan counts.
+#: The costs in a plan.
 COUNTED = (cfg.Budget.macs, cfg.Budget.params, cfg.Budget.filters)
-#: Factor of the MACs that a network may keep where it turns out slower than wanted; how often it is applied.
+#: Factor applied to the MACs limit if a network is slower than requested; how often it is applied.
 TIGHTER, TRIES = 0.92, 8
 
 
 def prune(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence) -> Plan:
-    """Remove filters at once, in place, until the budget is met. Errors: as `begin` and `choose_cut`."""
+    """Remove filters at once, in place: to the budget or, with budget=filters and allocation=uniform, by each layer's
+    ratio. Errors: as `begin` and `choose_cut`."""
     costs = _costs(network, settings, input_shape)
     plan = begin(network, settings, input_shape, evidence, costs)
     kept, done = choose_cut(network, settings, input_shape, evidence, plan, costs)
@@ -37,10 +38,10 @@ def prune(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evi
 def begin(
     network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence, costs: Costs | None = None
 ) -> Plan:
-    """The plan of a network of which nothing is cut yet. Its latency is measured if that is the budget.
+    """The plan of an unpruned network. Its latency is measured if that is the budget.
 
-    The network is afterwards as before. Errors: ConfigError for a pattern that matches nothing, where nothing or not as
-    much as is wanted can be removed, and for a user-defined criterion that gives no scores.
+    The network is restored afterwards. Errors: ConfigError for a pattern that matches nothing, if nothing or not enough
+    can be removed, and for a user-defined criterion that gives no scores.
     """
     costs = costs or _costs(network, settings, input_shape)
     groups, filters = costs.groups, shapes.channels(network)
@@ -67,7 +68,7 @@ def begin(
         raise ConfigError(
             f"compression.prune.ratio={settings.ratio}: all that may be removed of {type(network).__name__} is "
             f"{1 - least / whole:.1%} of its {'MACs' if whole == plan.macs[0] else settings.budget.name}, and "
-            f"budget={settings.budget.name} wants {1 - limit / whole:.1%}. Lower it, or skip fewer layers."
+            f"budget={settings.budget.name} requires {1 - limit / whole:.1%}. Lower it, or skip fewer layers."
         )
     return plan
 
@@ -80,10 +81,10 @@ def choose_cut(
     plan: Plan,
     costs: Costs | None = None,
 ) -> tuple[Kept, Plan]:
-    """What the next cut leaves of each parameter, and the plan after it; the network does not change.
+    """The remaining channels of each parameter after the next cut, and the plan then; the network does not change.
 
-    Where latency is the budget, the network is as fast as is wanted after the last cut. Errors: ConfigError where the
-    last cut would remove nothing, or none makes it that fast, and for a user-defined criterion that gives no scores.
+    With budget=latency the network is as fast as requested after the last cut. Errors: ConfigError if the last cut
+    would remove nothing, or no cut makes it that fast, and for a user-defined criterion that gives no scores.
     """
     costs = costs or _costs(network, settings, input_shape)
     groups = costs.groups
@@ -108,7 +109,7 @@ def choose_cut(
         limit *= TIGHTER
     raise ConfigError(
         f"compression.prune.ratio={settings.ratio}: {type(network).__name__} is not that much faster here with "
-        f"{done.macs[1] / done.macs[0]:.0%} of its MACs. Lower it, or take budget=macs."
+        f"{done.macs[1] / done.macs[0]:.0%} of its MACs. Lower it, or use budget=macs."
     )
 
 
@@ -138,7 +139,7 @@ def _costs(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape) ->
     if groups and not scored:
         raise ConfigError(
             f"compression.prune.criterion={settings.criterion}: no convolution of {type(network).__name__} has "
-            "BatchNorm behind it. Use criterion=fpgm, l1_norm or taylor."
+            "BatchNorm after it. Use criterion=fpgm, l1_norm or taylor."
         )
     unskipped = [group for group in scored if not any(patterns.matches(name, settings.skip) for name in group.members)]
     return Costs(network, unskipped, input_shape)
@@ -174,7 +175,7 @@ def _allocated(
 def _losses(
     network: nn.Layer, groups: list[Group], without: Callable[[Sequence[int]], Kept], evidence: Evidence
 ) -> list[dict[float, float]]:
-    """Of each group, share → part of the accuracy that is lost when it alone loses that share of its units."""
+    """For each group, share → fraction of the accuracy that is lost when it alone loses that share of its units."""
     whole = evidence.accuracy()
     curves: list[dict[float, float]] = []
     for place, group in enumerate(groups):
@@ -188,7 +189,7 @@ def _losses(
 
 
 def _before(settings: cfg.Pruning, plan: Plan) -> int:
-    """How much of what the budget bounds there was at first; MACs where it bounds latency."""
+    """The original value of what the budget limits; MACs if it limits latency."""
     match settings.budget:
         case cfg.Budget.filters:
             return plan.filters[0]
@@ -198,7 +199,8 @@ def _before(settings: cfg.Pruning, plan: Plan) -> int:
 
 
 def _limit(settings: cfg.Pruning, plan: Plan, part: float) -> float:
-    """How much may be left when this part of all that is to be removed is gone."""
+    """How much may be left after this fraction of the reduction. Errors: ConfigError for a latency below the least
+    measured one."""
     left = 1 - settings.ratio * part
     if settings.budget is not cfg.Budget.latency:
         return left * _before(settings, plan)
@@ -212,11 +214,11 @@ def _limit(settings: cfg.Pruning, plan: Plan, part: float) -> float:
 
 
 def _latency(network: nn.Layer, division: Division, costs: Costs, evidence: Evidence) -> list[tuple[int, float]]:
-    """MACs and milliseconds of the network with fewer and fewer filters; time never rises with fewer."""
+    """MACs and milliseconds of the network with decreasing numbers of filters; times are made monotone."""
     counts = [[division.left(place, share) for place in range(len(division.groups))] for share in TIMED_SHARES]
     engines = []
     for left in counts:
-        # Which of them go makes no difference to the time.
+        # The time does not depend on which filters are removed.
         removed = [np.arange(count, group.units) for count, group in zip(left, division.groups, strict=True)]
         with dependencies.without(network, dependencies.kept(network, division.groups, removed)):
             engines.append(evidence.engine())
@@ -225,9 +227,9 @@ def _latency(network: nn.Layer, division: Division, costs: Costs, evidence: Evid
 
 
 def _is_fast(network: nn.Layer, kept: Kept, settings: cfg.Pruning, evidence: Evidence, plan: Plan) -> bool:
-    """Whether the network without these filters is as much faster than before its first cut as is wanted.
+    """Whether the network without these filters has the requested speed-up over that before its first cut.
 
-    Both are measured now, since a machine is not always as fast; what earlier cuts saved is known from the plan.
+    Both are measured now, since a machine's speed varies; the saving of earlier cuts is in the plan.
     """
     engines = [evidence.engine()]
     with dependencies.without(network, kept):
@@ -239,7 +241,7 @@ def _is_fast(network: nn.Layer, kept: Kept, settings: cfg.Pruning, evidence: Evi
 
 
 def _has_own_ratios(settings: cfg.Pruning) -> bool:
-    """Whether every layer loses its own part of its filters, whatever that saves."""
+    """Whether every layer loses its own ratio of filters, whatever that saves."""
     return settings.budget is cfg.Budget.filters and settings.allocation is cfg.Allocation.uniform
 
 
@@ -258,7 +260,7 @@ def _own_ratio(layer: str, settings: cfg.Pruning) -> float:
 
 
 def _is_wanted(layer: str, filters: dict[str, int], settings: cfg.Pruning, free: set[str]) -> bool:
-    """Whether a layer should lose filters: by its own ratio, or since all layers should."""
+    """Whether a layer should lose filters, by its own ratio or that of all layers."""
     if patterns.matches(layer, settings.skip):
         return False
     if not _has_own_ratios(settings):
@@ -276,6 +278,6 @@ def _refuse_nothing(network: nn.Layer, settings: cfg.Pruning, can_be_pruned: boo
     elif not can_be_pruned and not settings.skip:
         remedy = "Their channels are bound to what cannot be pruned, such as layer norms. Use compression=none or qat."
     raise ConfigError(
-        f"compression.prune takes nothing off {type(network).__name__}: of {len(filters)} convolutions none loses a "
-        f"filter. {remedy}"
+        f"compression.prune removes nothing from {type(network).__name__}: none of its {len(filters)} "
+        f"convolutions loses a filter. {remedy}"
     )

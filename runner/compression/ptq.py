@@ -21,11 +21,11 @@ def quantize_and_calibrate(
     seed: int = 0,
     report: bits.Report = lambda _text: None,
 ) -> None:
-    """Fake-quantize every chosen layer, in place, with ranges that suit the activations of some images.
+    """Fake-quantize every chosen layer, in place, with ranges calibrated on some images.
 
-    images: batches, each float32 [n, C, H, W]. `reference` is the float network itself, another object of the same
-    weights, which rounding by AdaRound and the correction of biases compare with; layers then have to compute in
-    [N, C, H, W]. Errors: ConfigError for patterns that match nothing, and where no layer can be quantized.
+    images: batches, each float32 [n, C, H, W]. `reference` is a float copy of the network, which AdaRound and bias
+    correction compare with; layers must then compute in [N, C, H, W]. Errors: ConfigError for patterns that match
+    nothing, and if no layer can be quantized.
     """
     names, compares = ranges.quantizable(network, settings), settings.compares
     few, batches = ranges.peek(images, max(COMPARED_IMAGES * compares, bits.images_needed(settings)))

@@ -1,4 +1,4 @@
-"""Quantization-aware training with a learnt clip of activations."""
+"""Fake quantization of layers, for QAT, LSQ and post-training quantization; PACT's learnt clip of activations."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ FAR_OUT = 20.0
 class Pact(nn.Layer):
     """y = min(max(x, -|α|), |α|) with a learnt α (Choi et al., PACT, 2018), for activations of both signs.
 
-    α gets the sum of the gradients of the values it clips. Large steps may carry it across zero, where it goes on from
-    the other side.
+    α gets the sum of the gradients of the values it clips. Large steps may carry it across zero; its magnitude counts.
     """
 
     def __init__(self) -> None:
@@ -37,7 +36,7 @@ class Pact(nn.Layer):
 def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
     """Fake-quantize every chosen layer, in place; ranges, α and bits by sensitivity are not set yet.
 
-    Errors: ConfigError for patterns that match nothing, and where no layer can be quantized.
+    Errors: ConfigError for patterns that match nothing, and if no layer can be quantized.
     """
     assert not slim.fake_quantized(network), "PaddleSlim would wrap a quantized layer once more without a word"
     clip = Pact if isinstance(settings, cfg.TrainedQuantization) and settings.pact.enabled else None
@@ -49,7 +48,7 @@ def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
 
 
 def _choose_rounding(layer: slim.FakeQuantized, settings: cfg.Quantization, bits: int) -> None:
-    """Replace Paddle's rounding where ranges are kept or learnt, or bits are part of the state: it knows neither."""
+    """Replace Paddle's rounding if ranges are stored or learnt, or bits are part of the state: it supports neither."""
     axis = slim.channel_axis(layer)
     channels = 1 if axis is None else layer.weight.shape[axis]
     match settings:
@@ -66,7 +65,7 @@ def _choose_rounding(layer: slim.FakeQuantized, settings: cfg.Quantization, bits
 
 
 def set_weights(network: nn.Layer, settings: cfg.Quantization, bits: Mapping[str, int]) -> None:
-    """Give the weights of a quantized network their bits, and the ranges that the settings choose for these."""
+    """Set the bits of a quantized network's weights, and their ranges."""
     for name, layer in slim.fake_quantized(network).items():
         slim.set_weight_bits(layer, bits[name])
         magnitudes = ranges.of_weight(layer.weight.numpy(), slim.channel_axis(layer), bits[name], settings)
@@ -80,10 +79,10 @@ def quantize_and_calibrate(
     trained: bool,
     report: weight_bits.Report = lambda _text: None,
 ) -> None:
-    """`quantize`, with ranges and α that begin at the activations of the initial weights on some images.
+    """`quantize`, with ranges and α initialized from the activations of the initial weights on some images.
 
-    images: batches, each float32 [n, 3, S, S]. Otherwise an evaluation before the first steps would clip everything
-    away. Without `trained` weights the activations say nothing about later ones, and α begins far out.
+    images: batches, each float32 [n, 3, S, S]. Otherwise an evaluation before the first step would clip everything.
+    Activations of untrained weights say nothing about later ones, so without `trained` α starts large.
     """
     names = ranges.quantizable(network, settings)
     few, images = ranges.peek(images, weight_bits.images_needed(settings))

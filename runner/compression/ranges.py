@@ -1,4 +1,4 @@
-"""Calibration: the range of values that the input of each layer has."""
+"""Calibration of the ranges of layers' inputs and weights."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..models.input_check import evaluating
 from . import patterns, slim
 from .rounding import SMALLEST, levels_of
 
-#: Ranges of a weight that are tried, as parts of its largest magnitude.
+#: Candidate ranges of a weight, as fractions of its largest magnitude.
 TRIED = np.linspace(0.2, 1.0, 41)
 
 
 def quantizable(network: nn.Layer, settings: cfg.Quantization) -> list[str]:
     """Names of the layers that the settings choose.
 
-    Errors: ConfigError for a pattern that matches nothing, and where no layer is left.
+    Errors: ConfigError for a pattern that matches nothing, and if no layer is left.
     """
     kinds = {cfg.LayerType.Conv2D: nn.Conv2D, cfg.LayerType.Linear: nn.Linear}
     chosen = tuple(kinds[kind] for kind in settings.layers)
@@ -47,10 +47,11 @@ def measure(
     percentile: float = 1.0,
     batch_statistics: bool = False,
 ) -> dict[str, float]:
-    """Layer → the magnitude that bounds its input, over all images, in eval mode; nothing of the network changes.
+    """Layer → the range of its input over all images: the largest magnitude (`abs_max`), or one that clips some values.
 
-    With `batch_statistics` normalisation goes by each batch, as in training. images: batches, each float32
-    [n, 3, S, S]. Errors: ConfigError for a layer that is never called, and for one whose inputs are not finite.
+    In eval mode, the network is unchanged; `batch_statistics` normalises by each batch, as in training. images:
+    batches, each float32 [n, 3, S, S]. Errors: ConfigError for a layer that is never called, and for one whose inputs
+    are not finite.
     """
     layers = dict(network.named_sublayers())
     calibrators: dict[str, slim.Calibrator | Histogram] = {
@@ -63,7 +64,7 @@ def measure(
         if not bool(paddle.isfinite(activation).all()):
             raise ConfigError(
                 f"compression.quantize: the input of layer {name} is not finite (NaN or infinite), so it has no range. "
-                f"Begin with weights that give finite numbers, or add compression.quantize.skip=[{name}]"
+                f"Start from weights with finite outputs, or add compression.quantize.skip=[{name}]"
             )
         called.add(name)
         calibrators[name].observe(layer, activation)
@@ -84,7 +85,7 @@ def measure(
 
 
 def first(batches: Iterable[Tensor], count: int) -> list[Tensor]:
-    """Batches of the first images, `count` of them where there are as many."""
+    """Batches of the first `count` images, or of all if there are fewer."""
     some: list[Tensor] = []
     for batch in batches:
         some.append(batch[: count - sum(map(len, some))])
@@ -94,7 +95,7 @@ def first(batches: Iterable[Tensor], count: int) -> list[Tensor]:
 
 
 def peek(batches: Iterable[Tensor], count: int) -> tuple[list[Tensor], Iterator[Tensor]]:
-    """The first batches, with `count` images where there are as many, and an iterator of all: few are held at once."""
+    """The first batches, with up to `count` images, and an iterator of all: few are held at once."""
     left, some = iter(batches), list[Tensor]()
     while sum(map(len, some)) < count and (batch := next(left, None)) is not None:
         some.append(batch)
@@ -102,7 +103,7 @@ def peek(batches: Iterable[Tensor], count: int) -> tuple[list[Tensor], Iterator[
 
 
 class Histogram:
-    """Magnitudes of activations in bins, and the range in which rounding them has the least mean squared error."""
+    """A histogram of activations' magnitudes, and the range whose rounding has the least mean squared error."""
 
     BINS = 4096
 
@@ -110,7 +111,7 @@ class Histogram:
         self.levels, self.counts, self.end = levels_of(bits), np.zeros(self.BINS), 0.0
 
     def observe(self, _layer: nn.Layer, activation: Tensor) -> None:
-        """Take one batch into account."""
+        """Add one batch."""
         magnitudes = np.abs(activation.astype("float32").numpy()).ravel()
         most = float(magnitudes.max())
         if not self.end and most:
@@ -122,7 +123,7 @@ class Histogram:
             self.counts += np.histogram(magnitudes, self.BINS, (0, self.end))[0]
 
     def magnitude(self) -> float:
-        """The range; 0 where everything was zero."""
+        """The range; 0 if everything was zero."""
         centres = (np.arange(self.BINS) + 0.5) * self.end / self.BINS
         largest = max(1, int(np.flatnonzero(self.counts)[-1]) + 1 if self.counts.any() else 1) * self.end / self.BINS
         tried = largest * np.linspace(0.05, 1.0, 96)
@@ -136,7 +137,7 @@ class Histogram:
 
 
 def channel_axis(layer: nn.Layer, settings: cfg.Quantization) -> int | None:
-    """The axis of a float layer's weight along which ranges differ; None where all of it has one."""
+    """The axis of a float layer's weight along which ranges differ; None for a single range."""
     if settings.weight_scheme is cfg.WeightScheme.abs_max:
         return None
     return 1 if isinstance(layer, nn.Linear) else 0
@@ -159,7 +160,8 @@ def of_weight(weight: np.ndarray, axis: int | None, bits: int, settings: cfg.Qua
 
 
 def rounded(weight: np.ndarray, magnitudes: np.ndarray, axis: int | None, bits: int) -> np.ndarray:
-    """A weight, float32, as integers of so many bits within ranges [channels] or [1], times their steps."""
+    """The weight, float32, rounded to its grid: integers of some bits in ranges [channels] or [1], times their
+    steps."""
     shape = [-1 if place == axis else 1 for place in range(weight.ndim)]
     levels = levels_of(bits)
     steps = (magnitudes / np.float32(levels)).reshape(shape)

@@ -1,4 +1,4 @@
-"""Fake quantization whose ranges are stored or learnt, in place of Paddle's, which follow the largest magnitude."""
+"""Fake quantization in place of Paddle's: with stored or learnt ranges, or bits that are part of the state."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from paddle import Tensor, nn
 from paddle.autograd import PyLayer
 from paddle.nn.initializer import Constant
 
-#: No range is narrower.
+#: The smallest range.
 SMALLEST = 1e-6
 
 
 class Rounding(nn.Layer):
     """x̂ = s · clip(round(x / s), -Q, Q) with s = range / Q and Q = 2^(bits - 1) - 1.
 
-    A range that is `learnt` gets the gradient of Learned Step Size Quantization (Esser et al., ICLR 2020). For other
-    ranges the gradient passes to values within and not to those beyond. The parameter is the range, not the step s:
-    AdamW changes all parameters by about the same amount, and would carry so small a number away at once. The gradient
-    is scaled so that under SGD steps change as in the paper.
+    A range that is `learnt` gets the gradient of Learned Step Size Quantization (Esser et al., ICLR 2020). With other
+    ranges the gradient passes for values within the range and is 0 beyond. The parameter is the range, not the step s:
+    AdamW changes all parameters by about the same amount, which would be far too much for a step. The gradient is
+    scaled so that under SGD steps change as in the paper.
     """
 
     range: Tensor
@@ -29,7 +29,7 @@ class Rounding(nn.Layer):
     levels: Tensor
     """int32 [1]: Q. It is part of the state, since bits may follow from measurements."""
     sharing: Tensor
-    """int64 [1]: how many values of an image, or weights, share a range."""
+    """int64 [1]: the number of values of an image, or of weights, that share a range."""
 
     def __init__(self, bits: int, channels: int = 1, axis: int | None = None, learnt: bool = False) -> None:
         super().__init__()
@@ -55,7 +55,8 @@ class Rounding(nn.Layer):
 
 
 class AbsMaxRounding(nn.Layer):
-    """Rounds a weight by its largest magnitude, of each output channel or of all, to as many bits as its state says."""
+    """Rounds a weight with the largest magnitude as its range, per output channel or overall; its state has the
+    bits."""
 
     levels: Tensor
     """int32 [1]: Q."""
@@ -71,20 +72,20 @@ class AbsMaxRounding(nn.Layer):
             magnitude = weight.detach().abs().max(axis=others, keepdim=True).clip(min=SMALLEST)
             step = magnitude / self.levels.astype(weight.dtype)
             rounding = (weight / step).round() * step - weight
-        # A gradient passes unchanged (Bengio et al., 2013): nothing is beyond the range.
+        # Straight-through gradient (Bengio et al., 2013): nothing is beyond the range.
         return weight + rounding.detach()
 
 
 @dataclass
 class _Inputs:
-    """What is rounded, in a form in which Paddle does not look for tensors."""
+    """The rounded tensors, in a form in which Paddle does not look for tensors."""
 
     x: Tensor
     layer: Rounding
 
     @property
     def wanting(self) -> list[Tensor]:
-        """The tensors that want a gradient: a PyLayer of Paddle 3.3.1 takes those of a list as they are needed."""
+        """The tensors that need a gradient: a PyLayer of Paddle 3.3.1 only sees those in a list."""
         return [tensor for tensor in (self.x, self.layer.range) if not tensor.stop_gradient]
 
 

@@ -1,4 +1,4 @@
-"""Shapes of a pruned network: how many channels its layers have, cutting them, giving a whole network such shapes."""
+"""Channels of a network's layers: cuts them, and gives an unpruned network the shapes of a pruned one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from paddle import Tensor, nn
 
 from ..errors import CheckpointError
 
-#: Parameter → axis → the channels that are left along it, in order; lists, as JSON has them.
+#: Parameter → axis → the remaining channels along it, in order; lists, for JSON.
 Kept: TypeAlias = dict[str, dict[int, list[int]]]
 
 
 def shrink(network: nn.Layer, shapes: Mapping[str, Sequence[int]], origin: str) -> None:
-    """Give a network the shapes that it had after pruning, by the names of its state; values become zero.
+    """Give a network the shapes that it had after pruning, by the names of its state; resized tensors become zero.
 
-    Errors: CheckpointError where the names differ or something would have to grow.
+    Errors: CheckpointError if names differ or a tensor would have to grow.
     """
     own = network.state_dict()
     wrong = [
@@ -46,14 +46,14 @@ def cut(network: nn.Layer, kept: Kept) -> None:
 
 
 def taken(value: np.ndarray, axes: Mapping[int, Sequence[int]]) -> np.ndarray:
-    """What is left of an array."""
+    """The remaining part of an array."""
     for axis, indices in axes.items():
         value = value.take(indices, axis=axis)
     return value
 
 
 def replace(network: nn.Layer, values: Mapping[str, np.ndarray], groups: Mapping[str, int] | None = None) -> None:
-    """Give parameters other values, of other shapes too, by their names in the state.
+    """Set values of parameters, also of other shapes, by their names in the state.
 
     `groups`: those of the convolutions, for channels that come back: the weight of a depthwise convolution with a
     single channel does not show that it is one.
@@ -91,13 +91,13 @@ def _resize(tensor: Tensor, shape: Sequence[int]) -> None:
 
 
 def sync_attributes(network: nn.Layer) -> None:
-    """Set channels, groups and features of the layers to what the shapes of their weights say."""
+    """Set channels, groups and features of the layers from the shapes of their weights."""
     for layer in network.sublayers(include_self=True):
         match layer:
             case nn.Conv2D():
                 filters, width = layer.weight.shape[:2]
                 if layer._groups > 1 and layer._in_channels == layer._groups:
-                    # Depthwise: whole groups went away.
+                    # Depthwise: whole groups were removed.
                     layer._groups = layer._groups * filters // layer._out_channels
                 layer._out_channels, layer._in_channels = filters, width * layer._groups
             case nn.layer.norm._BatchNormBase():

@@ -1,4 +1,4 @@
-"""What one layer computes, to be compared between the float network and the quantized one."""
+"""Outputs of single layers, to compare the float network with the quantized one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..models.input_check import evaluating
 
 
 class _Seen(Exception):
-    """A layer has computed: the layers behind it are not needed."""
+    """Raised when a layer has computed: the layers after it are not needed."""
 
 
 def output(network: nn.Layer, layer: nn.Layer, images: Tensor) -> Tensor:
-    """What a layer of a network gives for images at its first call, in eval mode; nothing behind it is computed."""
+    """The output of a layer for images at its first call, in eval mode; nothing after it is computed."""
     seen: list[Tensor] = []
 
     def see(_layer: nn.Layer, _inputs: Any, maps: Tensor) -> None:
@@ -28,7 +28,7 @@ def output(network: nn.Layer, layer: nn.Layer, images: Tensor) -> Tensor:
 
 
 def norm_behind(network: nn.Layer, layer: nn.Layer, images: Tensor) -> nn.Layer | None:
-    """The batch normalisation that takes a layer's output as it is, at its first call; None where there is none."""
+    """The batch normalisation that directly follows a layer at its first call, or None."""
     outputs: list[Tensor] = []
     norms: list[nn.Layer] = []
 

@@ -1,6 +1,6 @@
-"""PaddleSlim 2.6 on Paddle 3: its quantizer, with everything that has to be done around it.
+"""PaddleSlim 2.6 on Paddle 3: its quantizer, with the necessary workarounds.
 
-No other file knows of its quirks. Tried with Paddle 3.3.1 and PaddleSlim 2.6.0.
+No other file knows of its quirks. Tested with Paddle 3.3.1 and PaddleSlim 2.6.0.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ FakeQuantized: TypeAlias = Union[QuantizedConv2D, QuantizedLinear]
 
 
 def check_versions() -> None:
-    """Errors: ConfigError where the installed PaddleSlim or Paddle is not one that this file was written for."""
+    """Errors: ConfigError if the installed PaddleSlim or Paddle is not supported here."""
     try:
         with warnings.catch_warnings():
-            # It warns of setuptools, which it imports.
+            # Its import of setuptools warns.
             warnings.simplefilter("ignore")
             import paddleslim  # noqa: F401
     except ImportError as error:
@@ -123,7 +123,7 @@ def bits(layer: FakeQuantized) -> tuple[int, int]:
 
 
 def set_weight_bits(layer: FakeQuantized, bits: int) -> None:
-    """Round a layer's weight to so many bits."""
+    """Set the bits of a layer's weight."""
     quantizer = layer._fake_quant_weight
     if isinstance(quantizer, (Rounding, AbsMaxRounding)):
         quantizer.levels.set_value(paddle.to_tensor([levels_of(bits)], "int32"))
@@ -134,7 +134,7 @@ def set_weight_bits(layer: FakeQuantized, bits: int) -> None:
 def set_rounding(
     layer: FakeQuantized, weight: Rounding | AbsMaxRounding | None = None, activation: Rounding | None = None
 ) -> None:
-    """Round a layer's weight, its activation or both in another way than Paddle does."""
+    """Replace Paddle's rounding of a layer's weight, its activation or both."""
     if weight is not None:
         layer._fake_quant_weight = weight
     if activation is not None:
@@ -148,7 +148,7 @@ def rounded_weight(layer: FakeQuantized) -> Tensor:
 
 
 def set_range(layer: FakeQuantized, magnitude: float) -> None:
-    """Give the activation of a layer the range [-magnitude, magnitude]; training goes on from there."""
+    """Set the range of a layer's activation to [-magnitude, magnitude]; training continues from there."""
     quantizer = layer._fake_quant_input
     if isinstance(quantizer, Rounding):
         quantizer.set_range(np.full(1, magnitude))
@@ -159,7 +159,7 @@ def set_range(layer: FakeQuantized, magnitude: float) -> None:
 
 
 def set_weight_range(layer: FakeQuantized, magnitudes: np.ndarray) -> None:
-    """Give the weight of a layer its ranges, float32 [channels] or [1], if it keeps any."""
+    """Set the ranges of a layer's weight, float32 [channels] or [1], if it stores any."""
     if isinstance(layer._fake_quant_weight, Rounding):
         layer._fake_quant_weight.set_range(magnitudes)
 
@@ -167,14 +167,14 @@ def set_weight_range(layer: FakeQuantized, magnitudes: np.ndarray) -> None:
 def range_state(layer: FakeQuantized) -> list[Tensor]:
     """The tensors float32 [1] that follow the activations of a layer: accumulated magnitude, its weight, the range.
 
-    Empty where the range is a parameter.
+    Empty if the range is a parameter.
     """
     quantizer = layer._fake_quant_input
     return [] if isinstance(quantizer, Rounding) else [quantizer._accum, quantizer._state, quantizer._scale]
 
 
 def range_keeper(layer: FakeQuantized) -> nn.Layer:
-    """What changes these tensors in training mode."""
+    """The layer that changes these tensors in training mode."""
     return layer._fake_quant_input
 
 
@@ -193,7 +193,7 @@ def weight_ranges(layer: FakeQuantized) -> np.ndarray:
 
 
 def channel_axis(layer: FakeQuantized) -> int | None:
-    """The axis of a weight's output channels, where each has a range of its own."""
+    """The axis of a weight's output channels, if each has its own range."""
     quantizer = layer._fake_quant_weight
     if isinstance(quantizer, (Rounding, AbsMaxRounding)):
         return quantizer.axis
@@ -207,7 +207,7 @@ def largest(weight: np.ndarray, axis: int | None) -> np.ndarray:
 
 
 class Calibrator:
-    """Watches activations and says which range suits them, by Paddle's own algorithms."""
+    """Calibrates the range of activations with Paddle's algorithms."""
 
     def __init__(self, algorithm: cfg.Algorithm, bits: int, percentile: float) -> None:
         from paddle.quantization.imperative import ptq_quantizer
@@ -221,7 +221,7 @@ class Calibrator:
                 self._quantizer = ptq_quantizer.KLQuantizer(bits)
 
     def observe(self, layer: nn.Layer, activation: Tensor) -> None:
-        """Take one batch into account."""
+        """Add one batch."""
         self._quantizer.sample_data(layer, (activation,))
 
     def magnitude(self) -> float:
@@ -233,7 +233,7 @@ class Calibrator:
 
 @contextlib.contextmanager
 def in_float(layers: Iterable[FakeQuantized]) -> Iterator[None]:
-    """Within the context these layers neither round nor bound their inputs and weights; learnt clips of inputs stay."""
+    """Within the context these layers neither round nor clip their inputs and weights; learnt clips of inputs stay."""
     kept = [(layer, layer._fake_quant_weight, layer._fake_quant_input) for layer in layers]
     for layer, _, _ in kept:
         layer._fake_quant_weight = layer._fake_quant_input = nn.Identity()

@@ -1,4 +1,5 @@
-"""How each operator passes channels on, which says what pruning must cut together. Tried with Paddle 3.3.1."""
+"""Propagates channel labels through each operator, which shows what pruning must cut together. Tested with Paddle
+3.3.1."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from ..errors import ConfigError, telling_line
 from ..models.input_check import preserved
 from .labels import BOUND, FREE, Labels
 
-#: Operators that compute each channel from itself alone.
+#: Operators that act on each channel separately.
 CHANNELWISE = {
     "abs", "assign", "bilinear_interp", "cast", "ceil", "celu", "clip", "dropout", "elu", "exp", "floor", "gelu",
     "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log", "logsigmoid", "mish", "nearest_interp",
@@ -21,18 +22,18 @@ CHANNELWISE = {
     "sigmoid", "sign", "silu", "softplus", "softshrink", "softsign", "sqrt", "square", "stanh", "swish", "tanh",
     "tanh_shrink", "thresholded_relu", "max_pool2d_with_index",
 }  # fmt: skip
-#: Operators of two values, of which each is broadcast to the other.
+#: Operators of two values, with broadcasting.
 BINARY = {"add", "subtract", "multiply", "divide", "maximum", "minimum", "elementwise_pow", "fmax", "fmin"}
 #: Operators over some axes.
 REDUCING = {"mean", "sum", "max", "min", "amax", "amin", "prod"}
-#: Operators that give numbers without channels.
+#: Operators whose results have no channels.
 CONSTANTS = {"full", "full_int_array", "full_like", "assign_value", "shape", "shape64", "arange"}
 
 
 def follow(network: nn.Layer, input_shape: tuple[int, int, int]) -> Labels:
-    """The channels of a network's parameters, of which those that have to be cut together are one class.
+    """The channels of a network's parameters; those that must be cut together are one class.
 
-    The network is afterwards as before. Errors: ConfigError where Paddle cannot trace it.
+    The network is restored afterwards. Errors: ConfigError if Paddle cannot trace it.
     """
 
     @paddle.jit.not_to_static
@@ -46,7 +47,7 @@ def follow(network: nn.Layer, input_shape: tuple[int, int, int]) -> Labels:
             network.eval()
             traced = paddle.jit.to_static(forward, input_spec=spec, full_graph=True).concrete_program
     except Exception as error:
-        # Paddle's own errors have no other common base.
+        # The only common base class of Paddle's errors.
         raise ConfigError(
             f"{type(network).__name__} cannot be traced for pruning. Choose another model, or compression=none.\n"
             f"The reason: {telling_line(error)}"
@@ -64,7 +65,7 @@ def _shape(value: Any) -> list[int]:
 
 
 class _Reader:
-    """The labels of every value of a program so far."""
+    """The labels of a program's values so far."""
 
     def __init__(self, structured: dict[str, str]) -> None:
         self.labels = Labels()
@@ -75,7 +76,7 @@ class _Reader:
         self._constants: dict[str, Any] = {}
 
     def of(self, value: Any) -> np.ndarray:
-        """The labels of a value; of a parameter where one axis alone has several channels."""
+        """The labels of a value; of a parameter only if a single axis has several channels."""
         if value.id in self._values:
             return self._values[value.id]
         shape = _shape(value)
@@ -114,7 +115,7 @@ class _Reader:
                 self._values[results[0].id] = labels
 
     def _labels(self, name: str, operator: Any, inputs: list[Any], result: Any) -> np.ndarray | None:
-        """The labels of a result; None where it is not known which channels it has."""
+        """The labels of a result; None if its channels are unknown."""
         attributes = operator.attrs()
         if attributes.get("data_format", "NCHW") not in ("NCHW", "AnyLayout", "NCDHW"):
             return None

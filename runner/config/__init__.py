@@ -163,7 +163,8 @@ class Config:
     mimic: Optional[Mimic] = None
     """Distillation loss between a network's logits and its peer's; set by the distilling modes."""
     features: Optional[FeatureLoss] = None
-    """Distillation loss between layers of a network and of its peer; with the distilling modes, beside `mimic`."""
+    """Distillation loss between layers of a network and of its peer; with the distilling modes, in addition to
+    `mimic`."""
     also: Also = field(default_factory=Also)
     """Further distillation losses."""
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -208,7 +209,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.data.many and self.train.monitor == Train.monitor:
-            # A goal that was not given is that of the usual monitor, the highest; another one is refused.
+            # `max`, the goal of the usual monitor, becomes null, that of mAP; `min` stays, to be refused.
             goal = self.train.goal if self.train.goal is Goal.min else None
             self.train = replace(self.train, monitor=f"val/student/{MANY[0].name}", goal=goal)
 

@@ -18,7 +18,7 @@ RANGES = {
 
 
 class Policy(Enum):
-    """Which list operations are drawn from for each image, beside the changes that have keys of their own."""
+    """Which list of operations is drawn from for each image, in addition to the changes that have their own keys."""
 
     none = "none"
     rand = "rand"

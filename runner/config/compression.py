@@ -97,9 +97,10 @@ class Pruning:
     skip: list[str] = field(default_factory=list)
     """Patterns of layers whose filters are not pruned, such as `*.mid_se.*`."""
     channel_multiple: int = bounded(8, min=1)
-    """Keep a multiple of this many channels: engines compute them in blocks, and odd numbers slowly."""
+    """Keep a multiple of this many channels: engines compute channels in blocks, and odd numbers slowly."""
     sensitivity_images: int = bounded(256, min=1)
-    """Validation images on which `allocation=sensitivity` measures accuracy."""
+    """Images on which `allocation=sensitivity` measures the headline metric (top-1, or mAP if multi-label): validation
+    images, or training images without a validation split."""
     batches: int = bounded(16, min=1)
     """Training batches over which `criterion=taylor` accumulates gradients."""
     begin_epoch: Optional[int] = bounded(None, min=1)
@@ -180,7 +181,7 @@ class AdaRound:
     """Rounding each weight up or down as suits the layer's output, not to nearest (Nagel et al., ICML 2020)."""
 
     enabled: bool = False
-    """Whether it is done, layer by layer, on the calibration images."""
+    """Whether to optimize the rounding, layer by layer, on the calibration images."""
     iterations: int = bounded(300, min=1)
     """Iterations of Adam for each layer."""
     lr: float = bounded(0.01, above=0)

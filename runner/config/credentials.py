@@ -54,8 +54,8 @@ def without(override: str) -> str:
 
 
 REFUSAL = (
-    "The address of a store or server holds a user, a password or a token, which would stand in the run's files. Leave "
-    "them out of it and set the environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+    "The address of a store or server holds a user, a password or a token, which the run's files would contain. "
+    "Remove them and set the environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
     "MLFLOW_TRACKING_TOKEN; for a database, what its driver reads, such as PGPASSWORD."
 )
 

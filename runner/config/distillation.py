@@ -113,7 +113,8 @@ class Kd(Mimic):
 
 @dataclass
 class Dkd(Mimic):
-    """Decoupled distillation: T²·(α·TCKD + β·NCKD), beside the full loss against labels (Zhao et al., CVPR 2022)."""
+    """Decoupled distillation: T²·(α·TCKD + β·NCKD), in addition to the full loss against labels (Zhao et al., CVPR
+    2022)."""
 
     kind: str = "dkd"
     alpha: float = bounded(1.0, min=0)
@@ -220,7 +221,7 @@ class CustomFeatureLoss(FeatureLoss):
 
 @dataclass
 class Also:
-    """Further terms beside `mimic` and `features`, logged under names of your choice."""
+    """Further terms in addition to `mimic` and `features`, logged under names of your choice."""
 
     mimic: dict[str, Mimic] = field(default_factory=dict)
     """Losses of logits: `+mimic@also.mimic.NAME=dist`, then `also.mimic.NAME.weight=…`."""

@@ -151,8 +151,8 @@ def renamed(override: str) -> ConfigError | None:
         what, now = f"key '{name}' in {_place(where)}", RENAMED[key]
     else:
         return None
-    remedy = f"Write {now.replace('…', value) if value else now}" if now else "Leave it out"
-    return ConfigError(f"There is no {what} any more. {remedy}.")
+    remedy = f"Write {now.replace('…', value) if value else now}" if now else "Remove it"
+    return ConfigError(f"There is no longer a {what}. {remedy}.")
 
 
 def _place(where: str) -> str:

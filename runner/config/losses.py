@@ -16,7 +16,7 @@ class Loss:
 
 @dataclass
 class WeightedLoss(Loss):
-    """A loss in which images of some classes can count for more than those of others."""
+    """A loss with weights for classes."""
 
     class_weights: Any = bounded(None, min=0)
     """Factor of each class's images: `auto` (inverse frequency, 1 averaged over images), a list in the order of the

@@ -29,7 +29,7 @@ TAKEN = {
 class CustomMetric:
     """A user-defined metric: `target(confusion, **kwargs)` returns a number.
 
-    confusion: NumPy int64 [K, K], how often a class (row) was predicted as a class (column). With `data.labels=many` it
+    confusion: NumPy int64 [K, K], rows are labels, columns predictions. With `data.labels=many` it
     is [K, 2, 2]: for each class the images without and with it (row), by whether it was predicted (column).
     """
 
@@ -84,7 +84,7 @@ def prominent(values: Iterable[str], metrics: Iterable[Metric], monitor: str) ->
 
 
 def goal_of(monitor: str, goal: Goal | None, custom: Mapping[str, CustomMetric]) -> Goal | None:
-    """The direction in which the monitored metric is better; None where there is no such metric."""
+    """The direction in which the monitored metric is better; None if there is no such metric."""
     if goal is not None:
         return goal
     metric = find(monitored(monitor).partition("/")[2], [*metrics_of(custom), *MANY])
@@ -101,7 +101,7 @@ def refusal(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k:
         if (other := find(name, others)) and not find(name, metrics):
             # The first metric is the headline.
             why = (
-                f"{other.title} is a metric of data.labels={labels}, which this run has not. Use "
+                f"{other.title} is a metric of data.labels={labels}, which this run does not have. Use "
                 f"train.monitor=val/{names[0]} ({metrics[0].title})."
             )
     return f"train.monitor={monitor}: {why} Valid: {', '.join(valid)}"
@@ -119,5 +119,5 @@ def naming_problem(name: str) -> str | None:
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
         return "a metric's name begins with a letter and has letters, digits, '_' and '-' only, such as kappa"
     if name in TAKEN or find(name, [*METRICS, *MANY]):
-        return "there is such a number already. Take another name"
+        return "the name is taken by another final value. Choose another one"
     return None

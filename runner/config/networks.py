@@ -11,7 +11,7 @@ from pathlib import Path
 TABLE = Path(__file__).with_name("networks.csv")
 PADDLECLAS = "paddleclas/"
 INSTALL_PADDLECLAS = (
-    "Install it without what it asks for, which its networks do not need and which would replace NumPy: "
+    "Install it without its dependencies, which its networks do not need and which would replace NumPy: "
     "pip install --no-deps paddleclas==2.6.0"
 )
 

@@ -26,7 +26,7 @@ class Accelerate(Enum):
 
 @dataclass
 class Callback:
-    """A user-defined object that is told how training goes: the result of `target(**kwargs)`."""
+    """A user-defined callback: the result of `target(**kwargs)`."""
 
     target: str = "???"
     """Where the callable is: `package.module:callable`."""
@@ -64,7 +64,7 @@ class Train:
     goal: Optional[Goal] = None
     """Whether a higher or a lower monitored metric is better; null: as is usual for that metric."""
     metrics: dict[str, CustomMetric] = field(default_factory=dict)
-    """Name → a user-defined metric, computed beside the others."""
+    """Name → a user-defined metric, computed in addition to the others."""
     patience: Optional[int] = bounded(None, min=1)
     """Stop after this many evaluations without improvement of the monitored metric."""
     min_delta: float = bounded(0.0, min=0)
@@ -85,14 +85,14 @@ class Train:
     plots: bool = True
     """Draw plots of the result into `plots/`."""
     explain: bool = False
-    """Show in the report, by Grad-CAM, where the worst mistakes have the evidence for their predicted and for their
-    true class; `runner explain RUN` does it later."""
+    """Show Grad-CAM maps of the worst mistakes in the report, for the predicted and the true class; `runner explain
+    RUN` does it later."""
     callbacks: list[Callback] = field(default_factory=list)
-    """User-defined objects that are told how training goes: `[{target: package.module:callable, kwargs: {}}, …]`."""
+    """User-defined callbacks: `[{target: package.module:callable, kwargs: {}}, …]`."""
 
     @property
     def trains(self) -> bool:
-        """Whether there is a step to do."""
+        """Whether there are steps to train."""
         return bool(self.epochs or self.max_steps or self.max_minutes)
 
     def __post_init__(self) -> None:

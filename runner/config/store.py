@@ -56,13 +56,13 @@ def without_value(error: InterpolationResolutionError) -> ConfigError:
     if variable := UNSET.search(str(error)):
         name = variable[1]
         return ConfigError(
-            f"{error.full_key}: the environment variable {name} is not set. Set it (export {name}=…), or give a value "
-            f"for where it is not: ${{oc.env:{name},VALUE}}"
+            f"{error.full_key}: the environment variable {name} is not set. Set it (export {name}=…), or give a "
+            f"default value: ${{oc.env:{name},VALUE}}"
         )
     if isinstance(error, InterpolationToMissingValueError):
         return ConfigError(
-            f"{error.full_key} takes its value from another key, which has none. Give that one a value (the recipes "
-            "experiment=compress/* begin with a trained run: checkpoint.init_from=RUN)."
+            f"{error.full_key} takes its value from another key, which has none. Set that one (the recipes "
+            "experiment=compress/* start from a trained run: checkpoint.init_from=RUN)."
         )
     reason = str(error).partition("\n")[0]
     return ConfigError(f"{error.full_key}: {reason}")
@@ -135,7 +135,7 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def _fitting(plain: dict[str, Any], path: Path) -> Config:
-    """The config of a file. Errors: ConfigError naming it where it does not fit the schema."""
+    """The config of a file. Errors: ConfigError naming it if it does not fit the schema."""
     try:
         config = typed(plain, Config, "")
         if missing := next((key for key, value in leaves(config).items() if value == MISSING), None):
@@ -145,7 +145,7 @@ def _fitting(plain: dict[str, Any], path: Path) -> Config:
     except ConfigError as error:
         raise ConfigError(f"{path} does not fit this version: {error}") from error
     if not isinstance(config, Config):
-        raise ConfigError(f"{path} holds no config.")
+        raise ConfigError(f"{path} does not contain a config.")
     return config
 
 

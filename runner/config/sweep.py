@@ -50,7 +50,7 @@ class Parameter:
     step: Optional[float] = bounded(None, above=0)
     """Step between the numbers that are tried; null: any number in between."""
     integer: bool = False
-    """Whether only whole numbers are tried."""
+    """Whether only integers are tried."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Sweep:
     """End runs early whose best validation is worse than that of the others after as many validations: median, or asha
     (asynchronous successive halving). They keep their checkpoints; `none` with `resume` continues them."""
     pruner_min_trials: int = bounded(4, min=1)
-    """Other runs that must have come as far before one is ended."""
+    """Number of other runs that must have reached the same validation before one is ended."""
     pruner_warmup: int = bounded(1, min=0)
     """Number of first validations after which no run is ended; asha first compares after the next one."""
     pruner_reduction_factor: int = bounded(3, min=2)

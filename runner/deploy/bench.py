@@ -12,7 +12,7 @@ import numpy as np
 from . import engines
 from .manifest import OPENVINO, ExportedFile, Manifest, read
 
-#: Turns that a measurement is divided into, and warm-up calls of an engine at each batch size.
+#: Turns of a measurement, and warm-up calls of an engine at each batch size.
 TURNS, WARM_UP = 10, 3
 
 

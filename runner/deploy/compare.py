@@ -21,7 +21,7 @@ from .subject import Subject
 FLOAT_AGREEMENT, FLOAT_DIFFERENCE = 1.0, 1e-3
 #: Logits that differ by less than this fraction of the largest one count as equal.
 TIE = 1e-5
-#: Images that are compared at once.
+#: Batch size of the comparison.
 COMPARED_AT_ONCE = 32
 
 
@@ -82,7 +82,7 @@ def _opened(
             if file.engine != OPENVINO:
                 raise
             manifest.files.remove(file)
-            notes.append(f"{error} OpenVINO is left out.")
+            notes.append(f"{error} OpenVINO is omitted.")
     return [file for file, _ in running], [engine for _, engine in running], notes
 
 

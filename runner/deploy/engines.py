@@ -47,14 +47,14 @@ def is_installed(engine: str) -> bool:
 def open_(folder: Path, file: ExportedFile, threads: int = 1) -> Engine:
     """A file of an export folder in its engine.
 
-    Errors: ConfigError where the engine is not installed or the format has none, CheckpointError where the file is
-    missing or damaged.
+    Errors: ConfigError if the engine is not installed or the format has none, CheckpointError if the file is missing or
+    damaged.
     """
     path = folder / file.path
     # Paddle 3.3.1 silently opens a program without its parameters.
     for part in file.paths:
         if not (folder / part).is_file():
-            raise CheckpointError(f"{folder / part} is gone. {AGAIN}")
+            raise CheckpointError(f"{folder / part} is missing. {AGAIN}")
     match file.engine:
         case "onnxruntime":
             kind: Any = OnnxRuntime
@@ -63,14 +63,14 @@ def open_(folder: Path, file: ExportedFile, threads: int = 1) -> Engine:
         case "paddle":
             kind = PaddleInference
         case _:
-            raise ConfigError(f"{path}: no engine computes {file.format}. Export another: deploy.formats=[onnx]")
+            raise ConfigError(f"{path}: no engine runs {file.format}. Export another: deploy.formats=[onnx]")
     try:
         return kind(path, threads)
     except ImportError as error:
         remedy = INSTALL[file.engine]
         if file.engine == OPENVINO:
             remedy += f". Or name the engine that reads the same file: --engine {ONNXRUNTIME}"
-        raise ConfigError(f"{path} needs {file.engine}, which is not there: {remedy}") from error
+        raise ConfigError(f"{path} needs {file.engine}, which is not installed: {remedy}") from error
     except Exception as error:
         # The engines' errors have no base class but Exception.
         raise CheckpointError(f"{path} cannot be opened: {telling_line(error).rstrip('.')}. {AGAIN}") from error
@@ -173,8 +173,8 @@ class PaddleInference:
         config.disable_gpu()
         config.disable_glog_info()
         config.set_cpu_math_library_num_threads(threads)
-        # Without oneDNN a call takes 2 to 12 times as long. Paddle 3.3.1 has it on for a `.json` unasked. Neither
-        # FLAGS_enable_pir_api=0, enable_new_ir, enable_new_executor nor the passes of the IR make a difference then,
+        # Without oneDNN a call takes 2 to 12 times as long. Paddle 3.3.1 enables it by default for a `.json`.
+        # FLAGS_enable_pir_api=0, enable_new_ir, enable_new_executor and the passes of the IR make no difference then,
         # and enable_memory_optim without enable_new_executor fails ("Not find predictor_id").
         config.enable_mkldnn()
         self.predictor = inference.create_predictor(config)

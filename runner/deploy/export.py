@@ -26,9 +26,9 @@ from .manifest import write as write_manifest
 from .quantization import write as write_quantization
 from .subject import Subject
 
-#: Training images used to calibrate activations whose ranges training has not learnt.
+#: Training images for calibrating activation ranges that training has not set.
 CALIBRATION_IMAGES = 256
-#: How many of them the quantization noise is measured on.
+#: The number of them on which quantization noise is measured.
 MEASURED_IMAGES = 64
 #: How much faster a file must be to be preferred to a smaller one.
 FASTER = 1.05
@@ -48,9 +48,9 @@ def export(directory: Path, subject: Subject, calibration: Iterable[Batch], test
     """Write `export/` of a run directory: files in the formats of `deploy.formats`, and `model.json`.
 
     An earlier export is replaced once all new files are there. `calibration`: training images for ranges that training
-    has not learnt; `test`: images on which every file is compared with the trained network. The comparison is in
-    float32 on the CPU, to which the network is moved. Errors: CheckpointError for a float file that differs by more
-    than rounding; ConfigError if a tool is missing.
+    has not set; `test`: images on which every file is compared with the trained network. The comparison is in float32
+    on the CPU, to which the network is moved. Errors: CheckpointError for a float file that differs by more than
+    rounding; ConfigError if a tool is missing.
     """
     files.refuse_foreign(directory / EXPORT, MANIFEST)
     files.remove_partials(directory)

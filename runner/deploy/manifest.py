@@ -1,4 +1,4 @@
-"""The manifest of an export folder: `model.json` beside the files. Imports neither Paddle nor MLflow."""
+"""The manifest of an export folder: `model.json` next to the files. Imports neither Paddle nor MLflow."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LARGEST = 1 << 14
 class ExportedFile:
     """One network in one format and one engine: a file that two engines run is listed twice.
 
-    Paddle's has its parameters beside it, under the same name with `.pdiparams`.
+    Paddle's has its parameters in a second file of the same name with `.pdiparams`.
     """
 
     path: str
@@ -192,7 +192,7 @@ def read(folder: Path) -> Manifest:
     values = stored.read_json(folder / MANIFEST, dict[str, Any], remedy)
     if values is None:
         raise CheckpointError(f"{folder} is not an export: it has no {MANIFEST}. {remedy}")
-    # Prose for people; the numbers say the same.
+    # Prose for people, redundant to the numbers.
     values.pop(STEPS, None)
     if isinstance(values.get("image_size"), int):
         # Before version 0.2: a square, and `resize` was prose.
@@ -213,7 +213,7 @@ def read(folder: Path) -> Manifest:
         or not 0 < manifest.crop_ratio <= 1
         or len(manifest.background) != 3
     ):
-        raise Damaged(f"{folder / MANIFEST} is damaged: no image can be prepared as it says. {remedy}")
+        raise Damaged(f"{folder / MANIFEST} is damaged: its preprocessing is not valid. {remedy}")
     if manifest.temperature is not None and not 0 < manifest.temperature < math.inf:
         raise Damaged(f"{folder / MANIFEST} is damaged: temperature is not above 0. {remedy}")
     if manifest.unknown_below is not None and not 0 <= manifest.unknown_below <= 1:
@@ -223,7 +223,7 @@ def read(folder: Path) -> Manifest:
         len(manifest.thresholds) != (len(manifest.classes) if many else 0)
         or not all(0 <= threshold <= 1 for threshold in manifest.thresholds)
     ):
-        raise Damaged(f"{folder / MANIFEST} is damaged: no label can be decided as it says. {remedy}")
+        raise Damaged(f"{folder / MANIFEST} is damaged: its thresholds are not valid. {remedy}")
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Latency of a network that need not be trained, for pruning budgets and `runner models`."""
+"""Latency of trained or untrained networks, for pruning budgets and `runner models`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def of_model(model: cfg.Model, input_shape: tuple[int, int, int], seconds: float
 
 
 def engine(network: nn.Layer, input_shape: tuple[int, int, int], threads: int) -> OnnxRuntime:
-    """A network, which is left as it was, as a float file in onnxruntime.
+    """A network as a float file in onnxruntime; the network itself is unchanged.
 
     Errors: ConfigError if it cannot be exported.
     """

@@ -1,4 +1,4 @@
-"""Quantization noise: how far a quantized network is from the float one, layer by layer."""
+"""Quantization noise: the difference of a quantized network from the float one, layer by layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..models.input_check import evaluating
 from ..training.evaluation import untouched
 from .quantization import Quantization, QuantizedLayer
 
-#: Images that are computed at once; the outputs of all layers are kept for them.
+#: Batch size; the outputs of all layers are kept for a batch.
 BATCH = 16
 
 

@@ -25,12 +25,12 @@ Decode it, without its colour profile; of a JPEG 1/r along each side by libjpeg'
 4, 8 with r = 1 or max(4, 1.6·r) <= min((right - left)/W, (lower - upper)/H), and divide the box by r.{luma}
 Make it 8 bits a channel: of 16 or 12 bits take the upper 8; 32-bit integers as they are if none is above 255, their \
 bits 8 to 15 if one is but none above 65535; floats of 0 to 1 as floor(255·x + 0.5). Others are refused.
-Convert it to RGB with alpha: a transparent colour has alpha 0, and what knows no transparency 255.
+Convert it to RGB with alpha: a transparent colour has alpha 0, and everything else 255.
 Put it on the background {background}: floor((colour·alpha + background·(255 - alpha)) / 255 + 0.5)."""
 LUMA = " A JPEG of luma and chroma is decoded to its luma alone."
 GREY = "Make it grey: (19595·R + 38470·G + 7471·B + 32768) >> 16."
 SCALED = """\
-Scale the box to W×H, bilinear and antialiased, each side by itself and rounded to whole numbers (halves up): first \
+Scale the box to W×H, bilinear and antialiased, each side separately and rounded to integers (halves up): first \
 the height if lower - upper > H, else the width. With the box in float32, scale = length of the box / new length and \
 support = max(1, scale), output i has its centre at begin of the box + (i + 0.5)·scale. It is the sum of the picture's \
 pixels j, floor(centre - support + 0.5) <= j < floor(centre + support + 0.5), times \

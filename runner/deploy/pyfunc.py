@@ -26,7 +26,7 @@ def _load_pyfunc(path: str) -> Served:
 
 
 class Served:
-    """An exported network behind MLflow's `predict`."""
+    """An exported network for MLflow's `predict`."""
 
     def __init__(self, deployed: Deployed) -> None:
         self.deployed = deployed

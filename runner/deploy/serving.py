@@ -27,7 +27,7 @@ PATIENCE_S = 20.0
 
 
 class Server(ThreadingHTTPServer):
-    """`POST /predict` with the bytes of an image file; `GET /health`. Each connection has a thread of its own."""
+    """`POST /predict` with the bytes of an image file; `GET /health`. Each connection has its own thread."""
 
     # Otherwise shutdown would wait for threads indefinitely.
     daemon_threads = True
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not length.isdecimal():
             self._send(HTTPStatus.LENGTH_REQUIRED, {"error": "The request has no Content-Length."})
         elif len(length) > len(str(MAX_BYTES)) or int(length) > MAX_BYTES:
-            reason = f"A picture's file may have {MAX_BYTES:,} bytes."
+            reason = f"An image file may have at most {MAX_BYTES:,} bytes."
             self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": reason})
         else:
             if self.headers.get("Expect", "").lower() == "100-continue":
@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
             return HTTPStatus.BAD_REQUEST, {"error": str(error)}
         except Exception:
             traceback.print_exc()
-            reason = "The picture could not be computed. The server's log says why."
+            reason = "The prediction failed. The server's log says why."
             return HTTPStatus.INTERNAL_SERVER_ERROR, {"error": reason}
 
     def _send(self, status: HTTPStatus, answer: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The network of a run that is exported, with everything an export needs to know of it."""
+"""The network of a run to export, with everything that an export needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Subject:
     thresholds: list[float] = field(default_factory=list)
     """Multi-label: the probability of each class from which it is predicted; else empty."""
     reference: nn.Layer | None = None
-    """The float network that a quantized one was made from, in eval mode; None if it is not known."""
+    """The float network that a quantized one was made from, in eval mode; None if unknown."""
 
     @classmethod
     def of(

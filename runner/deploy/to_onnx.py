@@ -36,7 +36,7 @@ def convert(prefix: Path, target: Path, folded: bool = False) -> None:
     """Write `<prefix>.json` and `<prefix>.pdiparams` (`paddle.jit.save`) as an ONNX file of opset 17.
 
     Its input is `images` float32 [N, 3, S, S], its output `logits` float32 [N, K]; weights have the names of Paddle's
-    parameters, unless it is `folded`. Errors: ExportError with what paddle2onnx says.
+    parameters, unless it is `folded`. Errors: ExportError with paddle2onnx's reason.
     """
     with files.partial_file(target) as partial:
         # In a child process: paddle2onnx ends its process for a network it does not support, and needs several times
@@ -121,7 +121,7 @@ def describe(file: Path, values: dict[str, Any]) -> None:
 def _reason(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     telling = [line for line in lines if "error" in line.lower() or "not support" in line.lower()]
-    return (telling or lines or ["it says nothing"])[-1]
+    return (telling or lines or ["no message"])[-1]
 
 
 def _write(model: ModelProto, target: Path) -> None:

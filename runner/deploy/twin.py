@@ -74,7 +74,7 @@ def with_clips(twin: nn.Layer, quantized: list[QuantizedWeight]) -> nn.Layer:
 
 
 def _without_operators(model: cfg.Model) -> cfg.Model:
-    # Engines have a ReLU of their own, which computes the same.
+    # The engines' own ReLU computes the same.
     return replace(model, custom_relu=False) if isinstance(model, cfg.MobileNetV3) else model
 
 

@@ -1,4 +1,4 @@
-"""A worker process: builds what the config says, trains it, writes what a run leaves. `python -m runner.worker`."""
+"""A worker process: builds, trains and writes one run. `python -m runner.worker`."""
 
 from ..device import import_paddle
 

@@ -1,4 +1,4 @@
-"""The user's callbacks, `train.callbacks`, which are told how training goes. They see copies, and change nothing."""
+"""The user's callbacks, `train.callbacks`. They get copies, and cannot change training."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Callbacks:
     """The callbacks of a run, in the order of the config."""
 
     def __init__(self, settings: list[cfg.Callback], directory: Path) -> None:
-        """Errors: ConfigError where a callable is not found, CallbackFailed where it raises one."""
+        """Errors: ConfigError if a callable is not found, CallbackFailed if it raises."""
         self.directory = directory
         self._objects: list[tuple[str, Any]] = []
         for one in settings:

@@ -67,12 +67,13 @@ def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantiz
             compression.ranges.measure(network, names, compression.ranges.first(images, 1), settings.activation_bits)
             return
     if settings.average_weight_bits is not None and not trained:
-        report("fewer bits were tried on random weights, which says little: begin with a trained run, such as "
+        report("the sensitivity to fewer bits was measured on random weights and is unreliable: "
+               "start from a trained run, such as "
                "checkpoint.init_from=RUN")  # fmt: skip
 
 
 def evidence(config: cfg.Config, stage: Stage, name: str) -> compression.pruning.Evidence:
-    """What the pruning of a network may use: validation images, training batches and its latency on this machine."""
+    """What pruning a network may use: validation images, training batches and its latency on this machine."""
     settings, network, shape = config.compression.prune, stage.networks[name], config.data.input_shape
     assert settings is not None
     _, held_out = sample(stage.loaders, settings.sensitivity_images)

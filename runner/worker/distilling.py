@@ -1,4 +1,4 @@
-"""What distillation needs beside the networks: the student's average, a check of the teachers, and ramps of terms."""
+"""Distillation besides the networks: the student's average, a check of the teachers, and ramps of terms."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def average(mode: cfg.Mode, networks: Networks) -> Ema | None:
 
 
 def teachers_accuracy(stage: Stage, name: str) -> str:
-    """A note on a teacher's accuracy on these images: one that was trained on others would teach nothing."""
+    """A note on a teacher's accuracy on these images: one that was trained on other images would teach nothing."""
     split, batches = sample(stage.loaders, TEACHERS_IMAGES)
     value = accuracy(stage, name, batches)
     count, every = len(batches.split), len(stage.loaders.source.splits[split])
@@ -43,7 +43,7 @@ def teachers_accuracy(stage: Stage, name: str) -> str:
 
 
 def check_ramps(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
-    """Errors: ConfigError where the run ends before a ramped factor has reached its end."""
+    """Errors: ConfigError if the run ends before a ramp does."""
     if config.debug.fast_dev_run or not steps:
         return
     for key, loss in config.peer_losses.items():

@@ -1,4 +1,4 @@
-"""What compression did to a network of a run, measured on held-out images."""
+"""The effect of compression on a network of a run, measured on images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import finished
 from .finished import Classifier
 from .stage import Stage, sample
 
-#: Bytes of images that are kept in memory for all the networks that see them.
+#: Bytes of images kept in memory for all the networks.
 MOST_BYTES = 2**28
 #: Images on which the noise of layers is measured if the export did not record it.
 NOISE_IMAGES = 64
@@ -30,11 +30,11 @@ def measure(
     directory: Path, config: cfg.Config, name: str, pointer: str, stage: Stage, classifier: Classifier,
     plan: dict[str, Any], origin: tuple[str, nn.Layer] | None, images: int, tell: Callable[[int, int], None],
 ) -> Effects | None:  # fmt: skip
-    """Of a network that has integers or was pruned; None of any other.
+    """The effects on a network that was quantized or pruned; None for any other.
 
-    `name`: which network it is; `pointer`: whose weights it has, `final`, `best` or `last`; `plan`: what was pruned of
-    it, if anything; `origin`: the network that it was pruned from, with what it is called; `images`: how many of the
-    validation split are looked at, or where none is, of training.
+    `name`: the network's name; `pointer`: its weights, `final`, `best` or `last`; `plan`: what was pruned from it, if
+    anything; `origin`: the network that it was pruned from, and its name; `images`: how many images to use, of the
+    validation split or, without one, of the training split.
     """
     network = classifier.network
     if not slim.fake_quantized(network) and not plan:
@@ -63,7 +63,7 @@ def measure(
 def _noise(
     directory: Path, config: cfg.Config, name: str, pointer: str, classifier: Classifier, batches: list[Tensor]
 ) -> dict[str, QuantizedLayer]:  # fmt: skip
-    """Layer → what the export of this network says of its noise, or what is measured where none was; none without."""
+    """Layer → its noise as the network's export recorded it, else measured; empty without a float network."""
     layers = slim.fake_quantized(classifier.network)
     written = quantization.read(directory / EXPORT)
     if written is None or written.network != name or pointer != "final":

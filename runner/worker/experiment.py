@@ -44,7 +44,7 @@ class Experiment:
     notes: list[str] = field(default_factory=list)
     """Notes for the user on how it was built."""
     plan: dict[str, Any] = field(default_factory=dict)
-    """Network → what pruning did to it, `pruning.Plan` as JSON."""
+    """Network → what was pruned from it, `plan.Plan` as JSON."""
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     """Network → `params`, `macs` of one image and, if some parameters never train, `trainable_params`."""
 
@@ -85,7 +85,7 @@ def build(
         plan = _initialise(config, stage, ranks, next(iter(started), None))
         accelerate(config, networks)
         for name in networks.trained:
-            remedy = "checkpoint.init_from is of a run with other classes: take one with those of this data."
+            remedy = "checkpoint.init_from is of a run with other classes: use one with this data's classes."
             if config.compression.prune and config.compression.prune.begin_epoch is None:
                 remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
             with autotuning_off():
@@ -231,7 +231,7 @@ def _other_length(saved: reading.Saved, training: Training, config: cfg.Config) 
     step, per_epoch = training.progress.step, training.loaders.train.batches_per_epoch
     if now < step:
         raise ConfigError(
-            f"The run has already trained {step} steps, more than the {now} that are wanted. Raise train.epochs (or "
+            f"The run has already trained {step} steps, more than the {now} of this config. Raise train.epochs (or "
             "train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
         )
     lr, scores = config.optimizer.lr, saved.progress.scores
@@ -282,8 +282,8 @@ def _check_metrics(config: cfg.Config, training: Training) -> None:
     train, networks = config.train, training.networks.trained
     if config.deploy.unknown_accuracy and UNKNOWN in training.loaders.classes:
         raise ConfigError(
-            f"deploy.unknown_accuracy: a class is called '{UNKNOWN}' already, which is what less confident predictions "
-            "would be called. Rename the class, or use deploy.unknown_accuracy=null"
+            f"deploy.unknown_accuracy: a class is already called '{UNKNOWN}', the answer for less "
+            "confident predictions. Rename the class, or use deploy.unknown_accuracy=null"
         )
     loaders = training.loaders
     training.ranks.broadcast_from_first(lambda: try_metrics(training.metrics, len(loaders.classes), loaders.many))
@@ -298,7 +298,7 @@ def _check_metrics(config: cfg.Config, training: Training) -> None:
         for key, value in (needed | {"sweep.pruner": config.sweep.pruner is not cfg.Pruner.none}).items():
             if value:
                 raise ConfigError(
-                    f"{key} needs a validation split: hold one out, such as data.val_fraction=0.1, or drop it."
+                    f"{key} needs a validation split: hold one out, such as data.val_fraction=0.1, or remove it."
                 )
     elif not is_known(train.monitor, networks, training.metrics, training.k):
         raise ConfigError(refusal(train.monitor, networks, training.metrics, training.k))

@@ -25,7 +25,7 @@ from ..training import gradcam
 from ..training.evaluation import Predictions, untouched
 from .finished import Classifier
 
-#: Images that are explained at once, longest side of stored pictures and of maps, and most maps of a picture.
+#: Batch size, longest side of stored images and of maps, and most maps of an image.
 BATCH, SIDE, MAP_SIDE, MOST_MAPS = 8, 256, 128, 4
 #: Opacity of the strongest evidence over a picture.
 OPACITY = 0.62

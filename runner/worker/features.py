@@ -24,8 +24,8 @@ def check(config: cfg.Config, mode: Mode, networks: Networks) -> None:
         for layer in layers:
             key = _key(config, name, layer)
             peers_key = f"{key.rpartition('.')[0]}.peer_layers"
-            other_names = f" Where they are called otherwise than the student's: {peers_key}=[…]"
-            # The average is made later from the student, and has the same layers.
+            other_names = f" If they are named differently from the student's: {peers_key}=[…]"
+            # The average is created from the student later, and has the same layers.
             network = networks[name if name in networks else "student"]
             check_names(network, name, [layer], key, "" if name == "student" else other_names)
 
@@ -64,7 +64,7 @@ def _features(settings: cfg.FeatureLoss, outputs: dict[str, Output], network: st
 
 
 def _try(key: str, settings: cfg.FeatureLoss, name: str, peer: str, own: Features, other: Features) -> None:
-    """Errors: ConfigError where a feature loss between a network and its peer raises or is not a finite scalar."""
+    """Errors: ConfigError if a feature loss between a network and its peer raises or is not a finite scalar."""
     shapes = ", ".join(
         f"'{layer}' {list(maps.shape)} and '{peer_layer}' {list(peer_maps.shape)}"
         for (layer, maps), (peer_layer, peer_maps) in zip(own.items(), other.items(), strict=True)
@@ -81,7 +81,7 @@ def _try(key: str, settings: cfg.FeatureLoss, name: str, peer: str, own: Feature
         ) from error
     if not isinstance(loss, Tensor) or loss.shape:
         shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ConfigError(f"{key}={settings.kind} gives {shape} where a scalar is due: return a mean, loss.mean().")
+        raise ConfigError(f"{key}={settings.kind} returns {shape}, expected a scalar: return a mean, loss.mean().")
 
 
 def _key(config: cfg.Config, network: str, layer: str) -> str:

@@ -15,8 +15,7 @@ from .stage import Stage
 
 
 def freeze(config: cfg.Config, stage: Stage) -> Freezing:
-    """Freeze what the config names for the whole run; what is frozen only for some epochs follows with
-    `Freezing.follow`.
+    """Freeze what the config names for the whole run; `Freezing.follow` freezes what is frozen only for some epochs.
 
     Errors: ConfigError for patterns that match nothing, and for a network of which nothing would train.
     """
@@ -31,7 +30,7 @@ def freeze(config: cfg.Config, stage: Stage) -> Freezing:
         until = None if model.freeze_epochs is None else max(1, round(model.freeze_epochs * steps_per_epoch))
         if not any(not one.stop_gradient for key, one in network.named_parameters() if key not in part.parameters):
             raise ConfigError(
-                f"{key}={model.freeze}: nothing of {name} would train. Name less, such as {key}=backbone; a network "
+                f"{key}={model.freeze}: nothing of {name} would train. Freeze less, such as {key}=backbone; a network "
                 "that only teaches is the teacher of mode=cls_teacher."
             )
         count = sum(one.size for key, one in part.parameters.items() if not slim.is_quantization(key))
@@ -42,7 +41,7 @@ def freeze(config: cfg.Config, stage: Stage) -> Freezing:
 
 
 def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
-    """Errors: ConfigError where the run ends before temporarily frozen parts would begin to train."""
+    """Errors: ConfigError if the run ends before temporarily frozen parts would begin to train."""
     if config.debug.fast_dev_run or not steps:
         return
     for name in rules.network_names(config.mode):
@@ -50,7 +49,7 @@ def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
         if epochs is not None and round(epochs * steps_per_epoch) >= steps:
             raise ConfigError(
                 f"{key}_epochs={epochs:g}: the run of {steps} steps ({steps_per_epoch} an epoch) ends before that. "
-                f"Lower it, or leave it out to keep {key} frozen to the end."
+                f"Lower it, or remove it to keep {key} frozen to the end."
             )
 
 

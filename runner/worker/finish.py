@@ -1,4 +1,4 @@
-"""The end of a run: the best weights are tested once, plotted, exported and written down."""
+"""The end of a run: tests the best weights once, plots, exports and stores the result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .finished import float_network
 from .stage import accelerate
 
 log = logging.getLogger("runner")
-#: The file with the effects of compression, beside the results.
+#: The file with the effects of compression, next to the results.
 COMPRESSION = "compression.json"
 
 
@@ -73,7 +73,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         from ..report import figures
         from . import plots
 
-        with _errors_as_notes(directory, journal, "no pictures were drawn"):
+        with _errors_as_notes(directory, journal, "no plots were drawn"):
             shown = prominent(evaluation.of("student"), training.metrics, run.config.train.monitor)
             confusion = evaluation.confusions["student"]
             for path in plots.draw(directory, shown, confusion, predictions, test_split, classes, network, plan):
@@ -181,7 +181,7 @@ def _deploy(
 ) -> dict[str, Any]:
     """Export the network with its calibration `fitted`, and measure the files.
 
-    Returns `final`: the export's final metrics; and `file`: the recommended file; nothing where it cannot be exported.
+    Returns `final`: the export's final metrics; and `file`: the recommended file; both empty if it cannot be exported.
     """
     from ..deploy import export, manifest
     from ..deploy.subject import Subject
@@ -219,7 +219,7 @@ def _tell(journal: Journal, note: str) -> None:
 def _quantize(
     directory: Path, run: Experiment, settings: cfg.CalibratedQuantization, chosen: weights.Weights, journal: Journal
 ) -> None:
-    """Post-training quantization of the best weights: from here on the networks are the quantized ones."""
+    """Post-training quantization of the best weights: afterwards the networks are the quantized ones."""
     networks, loaders, classes = run.training.networks, run.training.loaders, len(run.training.loaders.classes)
     for name in networks.trained:
         images = calibration_images(loaders, settings.calibration_batches)

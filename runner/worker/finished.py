@@ -52,7 +52,7 @@ def load_stage(
     chosen = weights.read(directory, pointer)
     stage = prepare(config, with_teacher=False, expected=_expected(directory, chosen), divide=divide)
     if unseen := stage.loaders.unseen:
-        stage.notes.append(f"no image is of {data.listed(unseen)}: what is measured is of the other classes")
+        stage.notes.append(f"no image is of {data.listed(unseen)}: the numbers are of the other classes")
     weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
     weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
     accelerate(config, stage.networks)
@@ -122,9 +122,10 @@ def _is_another_set(directory: Path, config: cfg.Config, pointer: str) -> bool:
 def reference(
     directory: Path, config: cfg.Config, classes: int, name: str | None = None, pointer: str = "final"
 ) -> nn.Layer | None:
-    """The float network that a quantized one (None: the deployed one) was made from, with the weights of a pointer.
+    """The float network that a quantized one (None: the deployed one) was made from, with `pointer`'s weights.
 
-    None if it was not quantized, or if the float weights are gone.
+    After post-training quantization `best` is read whatever the pointer. None if it was not quantized, or if the float
+    weights are missing.
     """
     if config.compression.quantize is None:
         return None

@@ -1,4 +1,4 @@
-"""Gradual pruning of a run: the first process decides what to cut, all of them cut it."""
+"""Gradual pruning of a run: the first process chooses the cuts, all processes make them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Gradual:
         return not self.is_complete and reached
 
     def cut(self, training: Training) -> str:
-        """Cut every network once more; returns a description of what is left of each."""
+        """Cut every network once more; returns a description of what remains of each."""
         with autotuning_off(), Heartbeat().beating():
             texts = [f"{name}: {self._cut(training, name)}" for name in training.networks.trained]
         return f"pruned ({self._cuts} of {self.settings.parts}) {'; '.join(texts)}"
@@ -117,7 +117,7 @@ def begin(
 
 
 def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
-    """Errors: ConfigError where the run ends before the last cut."""
+    """Errors: ConfigError if the run ends before the last cut."""
     settings = config.compression.prune
     if settings is None or settings.begin_epoch is None or config.debug.fast_dev_run or not steps:
         return

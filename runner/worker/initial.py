@@ -44,7 +44,7 @@ class InitialWeights:
 def read(config: cfg.Config) -> InitialWeights | None:
     """What `checkpoint.init_from` names.
 
-    Errors: CheckpointError; ConfigError where nothing is trained and the preprocessing differs.
+    Errors: CheckpointError; ConfigError if nothing is trained and the preprocessing differs.
     """
     if not config.checkpoint.init_from:
         return None
@@ -52,8 +52,8 @@ def read(config: cfg.Config) -> InitialWeights | None:
     own = weights.read(source)
     plain, notes = own.without_quantization(), []
     if len(plain.arrays) < len(own.arrays):
-        notes.append(f"{own.origin} is quantized: its weights are taken, its ranges are not")
-    # Weights of another version's run are usable all the same.
+        notes.append(f"{own.origin} is quantized: its weights are used, its ranges are not")
+    # Weights of another version's run are still usable.
     run = runs.config_of(Path(source)) if (Path(source) / CONFIG).is_file() else None
     if run and (differing := differences(run.data, config.data)):
         repeated = overrides(run.data, differing)
@@ -87,17 +87,17 @@ def load_into(
     """Load weights, with their pruned channels, into networks. Returns what was pruned, and a line that says what
     matched.
 
-    Errors: CheckpointError where they do not fit.
+    Errors: CheckpointError if they do not fit.
     """
     own, strict = initial.weights, config.checkpoint.strict
     own, _ = weights.translated(own, networks, {name: models.model_of(config, name) for name in networks.trained})
     if own.plan:
         weights.restructure(networks, networks.trained, own, cfg.NoCompression())
-    remedy = "Choose the same model and number of classes, or take what fits: checkpoint.strict=false"
+    remedy = "Choose the same model and number of classes, or load what fits: checkpoint.strict=false"
     if initial.run:
         remedy = (
             f"That run has model={cfg.model_name(initial.run.model)} and data={initial.run.data.kind}: repeat its "
-            "overrides, or take what fits: checkpoint.strict=false"
+            "overrides, or load what fits: checkpoint.strict=false"
         )
     anew: set[str] = set()
     if own.classes is not None and list(classes) != own.classes:

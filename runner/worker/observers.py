@@ -24,7 +24,7 @@ log = logging.getLogger("runner")
 
 
 class Stop(Protocol):
-    """Whether a signal came."""
+    """Whether a signal arrived."""
 
     received: int
 

@@ -61,8 +61,8 @@ def read_one(model: cfg.Model, config: cfg.Config) -> Pretrained:
     read = weights.read(source).without_quantization()
     if read.plan:
         raise CheckpointError(
-            f"{read.origin} is of a pruned network, and model.weights keeps the architecture. To go on with the pruned "
-            "one: checkpoint.init_from=RUN"
+            f"{read.origin} is of a pruned network, and model.weights keeps the architecture. "
+            "To continue with the pruned one: checkpoint.init_from=RUN"
         )
     return Pretrained(read, is_published)
 
@@ -94,7 +94,7 @@ def load_one(
         (name,),
         own,
         config.checkpoint.strict,
-        "Choose the model that they are of (`python -m runner models`). Where most of it fits: checkpoint.strict=false",
+        "Choose their model (`python -m runner models`). If most of it fits: checkpoint.strict=false",
         anew,
     )
     names = f", by the names of {tables[0].source}" if tables else ""
@@ -174,7 +174,7 @@ def _why(own_classes: list[str] | None, classes: Sequence[str], count: int | Non
     if own_classes is None:
         return f"the weights are for {count or 'other'} classes, not {len(classes)}"
     foreign = [one for one in classes if one not in own_classes]
-    return f"the weights do not know {listed(foreign, 3)}"
+    return f"the weights lack {listed(foreign, 3)}"
 
 
 def _preprocessing(name: str, data: cfg.Data, tables: Sequence[Names]) -> list[str]:

@@ -144,7 +144,7 @@ def accelerates(config: cfg.Config) -> bool:
 
 
 def accelerate(config: cfg.Config, networks: Networks) -> None:
-    """Swap layers for faster ones where the config allows it; called again after quantization has made new layers."""
+    """Swap layers for faster ones if the config allows it; called again after quantization has made new layers."""
     if accelerates(config):
         for name in networks:
             accelerate_network(networks[name], config.data.input_shape)

@@ -9,7 +9,7 @@ from types import FrameType
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM came while no step was running that has to be finished."""
+    """SIGINT or SIGTERM arrived while no step was running that has to be finished."""
 
 
 class StopSignal:

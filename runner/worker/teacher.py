@@ -31,7 +31,7 @@ def read(settings: cfg.Teacher, config: cfg.Config) -> tuple[weights.Weights, cf
     return weights.read(origin), store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
 
 
-#: Keys below `data` that decide how a picture becomes an array: a difference cannot be made up for afterwards.
+#: Keys below `data` that decide how a picture becomes an array: a difference cannot be undone afterwards.
 CUT = ("resize", "crop_ratio", "background")
 #: The luma of red, green and blue, as ITU-R BT.601 and Pillow have it.
 LUMA = (0.299, 0.587, 0.114)
@@ -48,20 +48,20 @@ def build(
     """A teacher with the weights that were read, for the student's images and classes.
 
     It receives images in the normalisation it was trained with, and its logits are reordered to the student's classes.
-    Errors: CheckpointError or ConfigError where it does not fit.
+    Errors: CheckpointError or ConfigError if it does not fit.
     """
     own_weights, run = read
     if run and run.data.labels is not config.data.labels:
         raise ConfigError(
             f"The teacher {own_weights.origin} was trained with data.labels={run.data.labels.name}, and here is "
-            f"data.labels={config.data.labels.name}: its outputs mean something else. Take another."
+            f"data.labels={config.data.labels.name}: its outputs mean something else. Use another."
         )
     own_classes = own_weights.classes or classes
     if missing := [one for one in classes if one not in own_classes]:
         raise CheckpointError(
-            f"The teacher {own_weights.origin} does not know {data.listed(missing)}.\n"
+            f"The teacher {own_weights.origin} lacks {data.listed(missing)}.\n"
             f"  images:  {data.listed(classes)}\n  teacher: {data.listed(own_classes)}\n"
-            "Take a teacher that was trained on these classes."
+            "Use a teacher that was trained on these classes."
         )
     name, prefix = settings.teacher_network, f"{settings.teacher_network}."
     key = "mode" if called == "teacher" else f"mode.more_teachers.{called}"
@@ -96,7 +96,10 @@ def build(
     seen = _seen(settings, key, run.data if run else config.data)
     _adapt_input(called, network, config.data, seen, notes)
     if run and (cut := [key for key in initial.differences(run.data, config.data) if key in CUT]):
-        notes.append(f"{called}: its own pictures were made with {initial.overrides(run.data, cut)}, these are not")
+        notes.append(
+            f"{called}: it was trained with {initial.overrides(run.data, cut)}, "
+            "and these images are preprocessed differently"
+        )
     return network
 
 
@@ -110,7 +113,7 @@ def _seen(settings: cfg.Teacher, key: str, data: cfg.Data) -> cfg.Data:
         if (values := overridden[name]) is not None and len(values) != data.channels:
             raise ConfigError(
                 f"{key}.teacher_{name}={values}: needs a number for each channel, and the teacher takes images of "
-                f"{data.channels}. Give it {data.channels}, or leave it out."
+                f"{data.channels}. Give it {data.channels}, or remove it."
             )
     return replace(data, **{name: value for name, value in overridden.items() if value is not None})
 

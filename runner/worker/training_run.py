@@ -1,4 +1,4 @@
-"""Training the run of a directory in a worker process: build it, train from where it stands, finish it."""
+"""Trains the run of a directory in a worker process: builds, trains or resumes, and finishes it."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
 def open_journal(
     directory: Path, run: Experiment, saved: reading.Saved | None, data: dict[str, Any], notes: list[str]
 ) -> Journal:
-    """The journal, truncated to the checkpoint that the run resumes from, with what is known before the first step."""
+    """The journal, continued after the checkpoint that the run resumes from, with what is known before the first
+    step."""
     files.write_json(directory / ENVIRONMENT, provenance.environment())
     journal = Journal(directory)
     if saved:
@@ -151,7 +152,7 @@ def note_ending(run: Experiment, ending: Ending, journal: Journal, display: Disp
 
 
 def assist(run: Experiment, stop: StopSignal, heartbeat: protocol.Heartbeat) -> int:
-    """Train beside the first process, which reads and writes all files. Returns the exit code."""
+    """Train alongside the first process, which reads and writes all files. Returns the exit code."""
     with stop.after_the_step():
         ending = fit(run.training, Follower(run.training.ranks, stop, heartbeat))
     return stop.exit_code if ending is Ending.interrupted else 0
@@ -171,7 +172,7 @@ def _announce(directory: Path, journal: Journal) -> None:
 def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[reading.Saved | None, list[str]]:
     """The checkpoint that a run resumes from, and notes for the user about it.
 
-    Errors: CheckpointError where there should be one and is none; ConfigError where it belongs to another composition.
+    Errors: CheckpointError if an expected one is missing; ConfigError if it belongs to another composition.
     """
     match "auto" if attempt else config.checkpoint.resume:
         case "never":
@@ -184,7 +185,7 @@ def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[r
             compatible.check(store.read(origin / CONFIG), config, run, runs.overrides(origin))
             saved, notes = reading.newest(origin)
             if saved is None:
-                raise CheckpointError(f"{run} has no checkpoint to go on from. Start it again: checkpoint.resume=never")
+                raise CheckpointError(f"{run} has no checkpoint to resume from. Start again: checkpoint.resume=never")
             saved = checkpoint.adopt(origin, saved, directory)
     if saved:
         progress = saved.progress
@@ -196,7 +197,7 @@ def check_data(saved: reading.Saved, data: dict[str, Any]) -> list[str]:
     """Notes for the user if images changed since the checkpoint. Errors: DataError if that makes it another run."""
     before, now = saved.state.splits, data["digests"]
     if not before:
-        return [f"{saved.folder.name} is of an earlier version: whether the images are still the same is not known"]
+        return [f"{saved.folder.name} is of an earlier version: whether the images are still the same is unknown"]
     changed = {split: identity.difference(before.get(split), now.get(split)) for split in {**before, **now}}
     if decisive := [f"{split} {how}" for split, how in changed.items() if how and split != "test"]:
         # If one list is divided into splits, one more image moves others to another split.
@@ -208,11 +209,11 @@ def check_data(saved: reading.Saved, data: dict[str, Any]) -> list[str]:
             f"{'; '.join(decisive)}. Bring those back, or start a new run from its weights: checkpoint.init_from=RUN"
         )
     how = changed.get("test")
-    return [f"the test images are others than when the run began: test {how}"] if how else []
+    return [f"the test images changed since the run began: test {how}"] if how else []
 
 
 def profiling(debug: cfg.Debug, directory: Path) -> AbstractContextManager[Any]:
-    """Paddle's profiler over steps 5 to 14, where the config asks for it; the trace opens in chrome://tracing."""
+    """Paddle's profiler over steps 5 to 14, if the config asks for it; the trace opens in chrome://tracing."""
     if not debug.profile:
         return contextlib.nullcontext()
     write = paddle.profiler.export_chrome_tracing(str(directory / "profile"))

@@ -109,10 +109,10 @@ def test_a_network_that_was_saved_whole_is_refused_with_the_remedy(tmp_path):
 @pytest.mark.parametrize(
     ("offset", "size", "stride", "said"),
     [
-        (0, (5,), (1,), "larger than its numbers"),
-        (1, (4,), (1,), "larger than its numbers"),
-        (0, (2, 2), (1, 3), "larger than its numbers"),
-        (0, (1000, 1000, 1000), (0, 0, 0), "many tensors of the same numbers"),
+        (0, (5,), (1,), "larger than its storage"),
+        (1, (4,), (1,), "larger than its storage"),
+        (0, (2, 2), (1, 3), "larger than its storage"),
+        (0, (1000, 1000, 1000), (0, 0, 0), "too many tensors of the same storage"),
         (0, (-1,), (1,), "not a shape"),
         (0, (2,), (1, 1), "not a shape"),
         (0, (2,), (-1,), "not a shape"),
@@ -129,7 +129,7 @@ def test_many_tensors_of_the_same_numbers_are_refused(tmp_path):
     stored = made.storage("0", "FloatStorage", 4096)
     content = made.dict_from({f"w{number}": made.tensor(stored, 0, (4096,), (1,)) for number in range(40)})
     path = made.write_zip(tmp_path / "w.pth", content, {"0": bytes(4 * 4096)})
-    with pytest.raises(CheckpointError, match="many tensors of the same numbers"):
+    with pytest.raises(CheckpointError, match="too many tensors of the same storage"):
         weights.read(path)
 
 
@@ -143,7 +143,7 @@ def test_a_compressed_archive_is_refused(tmp_path):
 def test_a_storage_shorter_than_its_tensor_says_is_refused(tmp_path):
     content = made.dict_of(w=made.tensor(made.storage("0", "FloatStorage", 4), 0, (4,), (1,)))
     path = made.write_zip(tmp_path / "w.pth", content, {"0": bytes(8)})
-    with pytest.raises(CheckpointError, match="larger than its numbers"):
+    with pytest.raises(CheckpointError, match="larger than its storage"):
         weights.read(path)
 
 

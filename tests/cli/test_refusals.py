@@ -59,7 +59,7 @@ CONFIG_ERRORS = [
     (["experiment=orignal/cls"], ["no experiment=orignal/cls", "original/cls"]),
     (
         ["-m", "hydra/sweeper=optuna"],
-        ["no hydra/sweeper=optuna any more", "hydra/sweeper=search", "+sweep/optuna=default"],
+        ["no longer a hydra/sweeper=optuna", "hydra/sweeper=search", "+sweep/optuna=default"],
     ),
     (["mode.peer.scale=1"], ["no key 'peer' in 'mode'"]),
     (["mode=cls_distill", "mode.peer.scale=1"], ["null"]),

@@ -134,7 +134,7 @@ def test_taylor_leaves_modes_gradients_and_chance_alone():
 
 
 def test_a_network_without_normalisation_has_no_scales_to_go_by():
-    with pytest.raises(ConfigError, match="no convolution of Sequential has BatchNorm behind it"):
+    with pytest.raises(ConfigError, match="no convolution of Sequential has BatchNorm after it"):
         pruned(nn.Sequential(nn.Conv2D(3, 8, 3), nn.ReLU(), nn.Conv2D(8, 8, 3), nn.AdaptiveAvgPool2D(1), nn.Flatten(),
                              nn.Linear(8, 10)), criterion="bn_scale")  # fmt: skip
 

@@ -238,7 +238,7 @@ def test_the_least_sensitive_layers_lose_most_until_the_macs_fall_by_what_was_as
     [
         ({"skip": ["conv99.*"]}, "compression.prune.skip: 'conv99.*' matches no layer"),
         ({"ratios": {"nothing": 0.5}}, "compression.prune.ratios: 'nothing' matches no layer"),
-        ({"skip": ["*"]}, "takes nothing off MobileNetV3"),
+        ({"skip": ["*"]}, "removes nothing from MobileNetV3"),
         ({"ratio": 0.0}, "Raise compression.prune.ratio"),
     ],
 )
@@ -248,7 +248,7 @@ def test_settings_that_prune_nothing_are_refused(settings, reason):
 
 
 def test_a_network_without_convolutions_is_refused():
-    with pytest.raises(ConfigError, match="takes nothing off Sequential"):
+    with pytest.raises(ConfigError, match="removes nothing from Sequential"):
         pruned(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10)))
 
 
@@ -261,7 +261,7 @@ def test_a_network_whose_channels_are_bound_to_what_cannot_be_pruned_is_refused_
         def forward(self, images):
             return self.out(self.norm(self.conv(images).flatten(2).transpose([0, 2, 1])).mean(1))
 
-    with pytest.raises(ConfigError, match=r"of 1 convolutions none loses a filter\. Their channels are bound"):
+    with pytest.raises(ConfigError, match=r"none of its 1 convolutions loses a filter\. Their channels are bound"):
         pruned(Normalised())
 
 
@@ -337,7 +337,7 @@ def test_channels_that_pass_what_is_not_understood_stay_whole_and_are_named():
     plan = pruned(network, ratio=0.5, channel_multiple=1)
     assert plan.channels == {"last": (16, 8)}
     assert plan.whole == ["first"]
-    assert "1 stay whole, such as first" in str(plan)
+    assert "1 are not pruned, such as first" in str(plan)
 
 
 class Numbered(nn.Layer):

@@ -47,8 +47,8 @@ KNOWN = [
         ("zzz", "zzz=1", "There is no key 'zzz' in the config.\n"),
         ("seed", "", "Did you mean train.seed?"),
         ("compression.prune", "compression.prune.macs_reduction=0.4", "compression.prune.ratio=0.4."),
-        ("mode.teacher_weights", "+mode.teacher_weights=[1,2]", "'mode' any more. Write mode.teacher_weight=[1,2] and"),
-        ("compression.prune.axis", "", "'axis' in 'compression.prune' any more. Leave it out."),
+        ("mode.teacher_weights", "+mode.teacher_weights=[1,2]", "'mode'. Write mode.teacher_weight=[1,2] and"),
+        ("compression.prune.axis", "", "'axis' in 'compression.prune'. Remove it."),
     ],
 )
 def test_an_unknown_key_leads_to_the_one_that_was_meant(key, override, hint):
@@ -57,7 +57,7 @@ def test_an_unknown_key_leads_to_the_one_that_was_meant(key, override, hint):
 
 def test_an_old_choice_leads_to_the_new_one_and_others_of_its_group_to_none():
     error = keys.renamed("hydra/sweeper=optuna")
-    assert str(error).startswith("There is no hydra/sweeper=optuna any more. Write hydra/sweeper=search with")
+    assert str(error).startswith("There is no longer a hydra/sweeper=optuna. Write hydra/sweeper=search with")
     assert keys.renamed("hydra/sweeper=basic") is None
     assert keys.renamed("hydra/sweeper") is None
 

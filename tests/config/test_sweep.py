@@ -145,9 +145,9 @@ def test_a_space_that_a_sampler_cannot_search_is_refused(sampler, space, message
         ("++sweep.optuna.space={train.ema:{low:2,high:1}}", "low=2 must be below high=1"),
         ("++sweep.optuna.space={train.ema:{low:0,high:1,log:true}}", "with log=true it must be above 0"),
         ("++sweep.optuna.space={train.ema:{low:1,high:2,choices:[1]}}", "not both"),
-        ("++sweep.optuna.space={train.epochs:{low:1,high:2.5,integer:true}}", "whole numbers"),
+        ("++sweep.optuna.space={train.epochs:{low:1,high:2.5,integer:true}}", "must be integers"),
         ("++sweep.optuna.space={train.ema:{low:1,high:2,log:true,step:0.1}}", "log=true has no steps"),
-        ("++sweep.optuna.space={train.ema@x:{low:0,high:1}}", "train.ema holds no mapping"),
+        ("++sweep.optuna.space={train.ema@x:{low:0,high:1}}", "train.ema is not a mapping"),
         (
             "++sweep.optuna.space={optimizer.lr_scale@1:{low:0,high:1}}",
             "Write optimizer.lr_scale@[1], which is the same",

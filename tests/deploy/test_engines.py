@@ -149,7 +149,7 @@ def test_a_missing_engine_is_named_with_its_installation(folder, monkeypatch, en
 
 def test_weights_alone_have_no_engine(folder):
     weights = manifest.ExportedFile(ONNX, "safetensors", "float32", 1)
-    with pytest.raises(ConfigError, match=r"no engine computes safetensors.*deploy\.formats="):
+    with pytest.raises(ConfigError, match=r"no engine runs safetensors.*deploy\.formats="):
         engines.open_(folder, weights)
 
 

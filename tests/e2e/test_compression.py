@@ -157,10 +157,10 @@ REFUSED = {
         ["compression=ptq", "compression.quantize.skip=[cnov1.*]"], 2, "'cnov1.*' matches no layer",
     ),
     "a recipe without a trained run": (["experiment=compress/qat"], 2, "checkpoint.init_from=RUN"),
-    "everything skipped": (["compression=fpgm", "compression.prune.skip=['*']"], 2, "takes nothing off"),
+    "everything skipped": (["compression=fpgm", "compression.prune.skip=['*']"], 2, "removes nothing from"),
     "no kind of layer": (["compression=qat", "compression.quantize.layers=[]"], 2, "Name some: [Conv2D,Linear]"),
     "a network without layers to prune": (
-        ["model=custom", "model.target=tests.samples:linear_network", "compression=fpgm"], 2, "takes nothing off",
+        ["model=custom", "model.target=tests.samples:linear_network", "compression=fpgm"], 2, "removes nothing from",
     ),
     "a network that is not there": (["deploy.network=student1"], 2, "It has: student"),
     "half precision weights": (["compression=qat", "amp=fp16", "amp.level=O2"], 2, "amp.level=O1"),

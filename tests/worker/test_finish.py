@@ -11,7 +11,7 @@ from runner.worker import finish
 
 
 def fail_in(directory, error):
-    with finish._errors_as_notes(directory, Journal(directory), "no pictures were drawn"):
+    with finish._errors_as_notes(directory, Journal(directory), "no plots were drawn"):
         raise error
 
 
@@ -26,7 +26,7 @@ def fail_in(directory, error):
 def test_a_picture_that_fails_is_a_note(tmp_path, error):
     fail_in(tmp_path, error)
     [note] = [event["text"] for event, _ in events(tmp_path)]
-    assert note.startswith("no pictures were drawn: ")
+    assert note.startswith("no plots were drawn: ")
     assert str(error) in note
 
 

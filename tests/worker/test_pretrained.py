@@ -73,7 +73,7 @@ def test_the_rows_of_known_classes_are_taken_by_name(arrays):
 def test_as_many_classes_of_other_names_are_other_classes(arrays):
     own, notes = begun(arrays, [f"other {number}" for number in range(10)], known=TEN)
     assert not (own["out.weight"] == arrays["out.weight"]).all()
-    assert "the weights do not know other 0" in notes[0]
+    assert "the weights lack other 0" in notes[0]
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -100,7 +100,7 @@ def test_a_network_that_lacks_some_is_refused_and_half_of_one_also_when_not_stri
     few = dict(list(arrays.items())[:6])
     with pytest.raises(CheckpointError, match=r"6 of \d+ tensors match"):
         begun(few, TEN)
-    with pytest.raises(CheckpointError, match="less than half of its numbers"):
+    with pytest.raises(CheckpointError, match="less than half of its values"):
         begun(few, TEN, "checkpoint.strict=false")
 
 

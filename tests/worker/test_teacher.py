@@ -125,7 +125,10 @@ def test_a_teacher_that_lacks_a_class_of_the_students_is_refused(config_of):
 
 def test_what_cannot_be_made_of_an_array_is_said(taught):
     *_, notes = taught("data.resize=pad", "data.crop_ratio=0.875")
-    assert "teacher: its own pictures were made with data.resize=pad data.crop_ratio=0.875, these are not" in notes
+    assert (
+        "teacher: it was trained with data.resize=pad data.crop_ratio=0.875, and these images are preprocessed differently"
+        in notes
+    )
 
 
 def test_a_teacher_is_tried_on_images_of_all_classes(config_of, tmp_path, monkeypatch):

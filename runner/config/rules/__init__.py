@@ -1,4 +1,4 @@
-"""What must hold in a config beyond its types. Every message names the key and the override that mends it."""
+"""What must hold in a config beyond its types. Every message names the key and the override that fixes it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _model(config: Config) -> Iterator[str]:
         if isinstance(part, ResNet) and field.name == "depth" and value not in DEPTHS:
             yield f"{key}={value}: a ResNet of basic blocks has one of {', '.join(map(str, DEPTHS))} layers."
         if isinstance(part, CustomModel) and field.name == "stem" and value is not Stem.imagenet:
-            yield f"{key}={value.name}: of a network of your own the first layers are as its code says. Drop it."
+            yield f"{key}={value.name}: has no effect on a custom network. Remove it."
         if isinstance(part, PaddleClas) and field.name == "architecture" and value not in networks.paddleclas():
             yield (
                 f"{key}={value}: PaddleClas has no such classifier.{nearest(value, networks.paddleclas())}\n"
@@ -110,9 +110,9 @@ def _weights(config: Config) -> Iterator[str]:
         named["mode.peer"] = mode.peer
     for key, model in named.items():
         if begun and model.weights:
-            yield f"{key}.weights and checkpoint.init_from both say what that network begins with. Use one of them."
+            yield f"{key}.weights and checkpoint.init_from both set that network's initial weights. Use one of them."
     if (mirror := config.checkpoint.mirror) and not mirror.startswith(("http://", "https://")):
-        yield f"checkpoint.mirror={mirror}: it is the address of a folder, such as http://HOST/weights"
+        yield f"checkpoint.mirror={mirror}: must be the address of a folder, such as http://HOST/weights"
 
 
 def _deploy(config: Config) -> Iterator[str]:
@@ -124,7 +124,7 @@ def _deploy(config: Config) -> Iterator[str]:
             yield "deploy.preprocess=inside: only ONNX files can hold it. Add the format: deploy.formats=[onnx]"
         if config.data.channels not in (1, 3):
             yield (
-                f"deploy.preprocess=inside: images of data.channels={config.data.channels} are no pictures. Use "
+                f"deploy.preprocess=inside: images with data.channels={config.data.channels} are not pictures. Use "
                 "deploy.preprocess=outside."
             )
 
@@ -132,7 +132,7 @@ def _deploy(config: Config) -> Iterator[str]:
 def _train(config: Config) -> Iterator[str]:
     train = config.train
     if not train.trains and config.checkpoint.init_from is None and config.model.weights is None:
-        yield "train.epochs=0 trains nothing: name weights to begin (and end) with, checkpoint.init_from=RUN"
+        yield "train.epochs=0 trains nothing: name the weights to evaluate and export, checkpoint.init_from=RUN"
     if train.accumulate > config.data.batch_size:
         yield (
             f"train.accumulate={train.accumulate}: a batch of data.batch_size={config.data.batch_size} cannot be "
@@ -140,8 +140,8 @@ def _train(config: Config) -> Iterator[str]:
         )
     if train.eval_every_steps and train.eval_every > 1:
         yield (
-            f"train.eval_every={train.eval_every} counts epochs, and train.eval_every_steps={train.eval_every_steps} "
-            "steps in their place. Drop one of the two."
+            f"train.eval_every={train.eval_every} counts epochs, and "
+            f"train.eval_every_steps={train.eval_every_steps} counts steps. Remove one of the two."
         )
     for name, custom in train.metrics.items():
         if problem := monitor.naming_problem(name):
@@ -155,7 +155,7 @@ def _train(config: Config) -> Iterator[str]:
     if own and train.goal is not own.goal:
         yield (
             f"train.goal={train.goal and train.goal.name}: with train.monitor={train.monitor} the best is the "
-            f"{own.goal.name}imum. Use train.goal={own.goal.name}, or leave it out."
+            f"{own.goal.name}imum. Use train.goal={own.goal.name}, or remove it."
         )
 
 
@@ -165,12 +165,12 @@ def _launch(config: Config) -> Iterator[str]:
     if launch.devices and count != len(launch.devices):
         yield (
             f"launch.nproc_per_node={count}: launch.devices={launch.devices} has {len(launch.devices)}, and each "
-            "process needs one of its own. Drop one of the two."
+            "process needs its own. Remove one of the two."
         )
     if isinstance(launch, Local) and launch.inline and count > 1:
-        yield f"launch.inline=true is one process, and {count} are wanted. Use launch.inline=false."
+        yield f"launch.inline=true is one process, and {count} are requested. Use launch.inline=false."
     if len(set(launch.devices)) < len(launch.devices):
-        yield f"launch.devices={launch.devices}: each process needs a GPU of its own."
+        yield f"launch.devices={launch.devices}: each process needs its own GPU."
     if isinstance(launch, Cluster):
         host, _, port = (launch.master or "").rpartition(":")
         if not re.fullmatch(r"[\w.-]+", host) or not port.isdecimal() or not 0 < int(port) < 1 << 16:
@@ -196,8 +196,8 @@ def check_divisible(config: Config, processes: int) -> None:
 def _divided(config: Config, processes: int) -> Iterator[str]:
     if processes > config.data.batch_size:
         yield (
-            f"data.batch_size={config.data.batch_size} is of all {processes} processes together, and each needs an "
-            f"image. Use at least data.batch_size={processes}."
+            f"data.batch_size={config.data.batch_size} is the total of all {processes} processes, and each "
+            f"needs an image. Use at least data.batch_size={processes}."
         )
     several = processes > 1 or config.train.accumulate > 1
     for key, mimic in config.mimics.items():

@@ -14,7 +14,7 @@ from ..augment import RANGES
 
 
 def problems(config: Config) -> Iterator[str]:
-    """What cannot work. Every message names the key and the override that mends it."""
+    """Yields what cannot work. Every message names the key and the override that fixes it."""
     for rule in (_data, _augment):
         yield from rule(config)
 
@@ -40,12 +40,12 @@ def _data(config: Config) -> Iterator[str]:
             f"such as {fitting}"
         )
     if isinstance(data, Pictures) and data.channels not in (1, 3):
-        yield f"data.channels={data.channels}: pictures have 3 (RGB) or 1 (grey). Others need data=custom."
+        yield f"data.channels={data.channels}: pictures have 3 (RGB) or 1 (grey). Other numbers need data=custom."
     if data.fold >= (data.folds or 1):
         last = f"from 0 to {data.folds - 1}" if data.folds else "0 without data.folds, such as data.folds=5"
         yield f"data.fold={data.fold}: folds are numbered {last}."
     if isinstance(data, FileList) and data.split_column and (data.val or data.test):
-        yield f"data.split_column={data.split_column}: data.train has all splits, leave data.val and data.test out."
+        yield f"data.split_column={data.split_column}: data.train has all splits, so remove data.val and data.test."
 
 
 def _augment(config: Config) -> Iterator[str]:

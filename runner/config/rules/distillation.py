@@ -21,7 +21,7 @@ from .. import (
 
 
 def problems(config: Config) -> Iterator[str]:
-    """What cannot work. Every message names the key and the override that mends it."""
+    """Yields what cannot work. Every message names the key and the override that fixes it."""
     for rule in (_mode, _terms, _ramps, _many_labels, _features):
         yield from rule(config)
 
@@ -34,7 +34,7 @@ def _mode(config: Config) -> Iterator[str]:
             for key, loss in following.items():
                 yield (
                     f"{key}={loss.kind}: mode=cls has one network and no peer. Use mode=cls_distill, or "
-                    "mode.average=true to follow the network's own average, or drop it."
+                    "mode.average=true to follow the network's own average, or remove it."
                 )
         case Cls() if not following:
             yield "mode.average=true needs a loss that follows the average. Add one, such as mimic=kl."
@@ -79,7 +79,7 @@ def _teachers(mode: ClsTeacher) -> Iterator[str]:
             )
         if teacher.teacher_from is not None and own is not None:
             yield (
-                f"{key}.teacher.weights and {key}.teacher_from both say what the teacher begins with. Use one of them."
+                f"{key}.teacher.weights and {key}.teacher_from both set the teacher's initial weights. Use one of them."
             )
         size = teacher.teacher_image_size
         sides = size if isinstance(size, list) else [size] * 2
@@ -95,7 +95,7 @@ def _teachers(mode: ClsTeacher) -> Iterator[str]:
                 "and not the name of another network."
             )
     if not any(teacher.teacher_weight for teacher in mode.teachers.values()):
-        yield "mode.teacher_weight=0: no teacher counts for anything. Give one of them a weight: mode.teacher_weight=1"
+        yield "mode.teacher_weight=0: no teacher has any weight. Give one of them a weight: mode.teacher_weight=1"
 
 
 def _terms(config: Config) -> Iterator[str]:
@@ -109,7 +109,7 @@ def _terms(config: Config) -> Iterator[str]:
     shares = [key for key, mimic in config.mimics.items() if isinstance(mimic, Kd)]
     if len(shares) > 1:
         yield (
-            f"{shares[1]}=kd: {shares[0]} is kd as well, and each would take its share from the loss of labels. Use kl "
+            f"{shares[1]}=kd: {shares[0]} is kd as well, and each would take its share of the label loss. Use kl "
             "for one of them."
         )
     mixed = config.augment.enabled and (config.augment.mixup or config.augment.cutmix)
@@ -126,7 +126,7 @@ def _ramps(config: Config) -> Iterator[str]:
         if loss.ramp.epochs is not None and loss.ramp.steps is not None:
             yield f"{key}.ramp has both epochs and steps. Give one of them: {key}.ramp.epochs=null"
         if not loss.ramp.changes and loss.ramp != Ramp():
-            yield f"{key}.ramp takes no time. Say in how many epochs the factor changes: {key}.ramp.epochs=5"
+            yield f"{key}.ramp has no length. Set the epochs over which the factor changes: {key}.ramp.epochs=5"
 
 
 def _many_labels(config: Config) -> Iterator[str]:
@@ -155,7 +155,7 @@ def _features(config: Config) -> Iterator[str]:
         if features.peer_layers and len(features.peer_layers) != len(features.layers):
             yield (
                 f"{key}.peer_layers={features.peer_layers}: {key}.layers has {len(features.layers)}, and each needs "
-                "one of the peer. Leave it out where the names are the same."
+                "one of the peer. Remove it if the names are the same."
             )
         for part in ("layers", "peer_layers"):
             names = getattr(features, part)

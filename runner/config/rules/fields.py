@@ -24,7 +24,7 @@ _BOUNDS = {
 
 
 def problems(config: Config) -> Iterator[str]:
-    """What is wrong with single fields."""
+    """Yields what is wrong with single fields."""
     for key, value, part, field in walk(config):
         if field.name == "kind" and value != type(part).kind:
             group = key.removesuffix(".kind").partition(".also.")[0]
@@ -34,7 +34,7 @@ def problems(config: Config) -> Iterator[str]:
         if field.name == "target" and value is not None and value.startswith("__main__:"):
             yield f"{key}={value}: {IN_MAIN}"
         if value == "" and field.default != "":
-            yield f"{key} is empty: give it a value, or leave it out."
+            yield f"{key} is empty: give it a value, or remove it."
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, float) and not math.isfinite(number) and field.metadata:
                 yield f"{key}={value}: must be a finite number."

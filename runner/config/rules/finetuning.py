@@ -9,7 +9,7 @@ from .. import ClsDistill, ClsDistillMultiopt, ClsTeacher, Config
 
 
 def problems(config: Config) -> Iterator[str]:
-    """What cannot work. Every message names the key and the override that mends it."""
+    """Yields what cannot work. Every message names the key and the override that fixes it."""
     mode = config.mode
     models = {"model": config.model}
     optimizers = {"optimizer": config.optimizer}
@@ -19,7 +19,7 @@ def problems(config: Config) -> Iterator[str]:
         optimizers["mode.peer_optimizer"] = mode.peer_optimizer
     for one in mode.teachers.values() if isinstance(mode, ClsTeacher) else ():
         if one.teacher and one.teacher.freeze:
-            yield f"mode.teacher.freeze={one.teacher.freeze}: no part of a teacher is trained. Leave it out."
+            yield f"mode.teacher.freeze={one.teacher.freeze}: no part of a teacher is trained. Remove it."
     for key, model in models.items():
         if model.freeze_epochs is not None and not model.freeze:
             yield (
@@ -29,6 +29,6 @@ def problems(config: Config) -> Iterator[str]:
     for key, optimizer in optimizers.items():
         for pattern, factor in optimizer.lr_scale.items():
             if factor == 0:
-                yield f"{key}.lr_scale.{pattern}=0: what is not to train costs nothing with model.freeze={pattern}"
+                yield f"{key}.lr_scale.{pattern}=0: to freeze these layers, at no cost, use model.freeze={pattern}"
             if not 0 < factor < math.inf:
                 yield f"{key}.lr_scale.{pattern}={factor}: must be above 0, and a number."

@@ -23,7 +23,7 @@ from .. import (
 
 
 def problems(config: Config) -> Iterator[str]:
-    """What cannot work. Every message names the key and the override that mends it."""
+    """Yields what cannot work. Every message names the key and the override that fixes it."""
     for rule in (_loss, _labels, _schedules):
         yield from rule(config)
 
@@ -64,8 +64,8 @@ def _labels(config: Config) -> Iterator[str]:
         )
     if config.deploy.unknown_accuracy is not None:
         yield (
-            f"deploy.unknown_accuracy={config.deploy.unknown_accuracy:g} is of images with one class each, and with "
-            "data.labels=many those below all thresholds have no label. Use deploy.unknown_accuracy=null"
+            f"deploy.unknown_accuracy={config.deploy.unknown_accuracy:g} is of images with one class each; "
+            "with data.labels=many an image below all thresholds has no label. Use deploy.unknown_accuracy=null"
         )
     if config.data.sampler is not Sampler.shuffle:
         yield (
@@ -85,11 +85,11 @@ def _schedule(config: Config, key: str, schedule: Schedule) -> Iterator[str]:
         case Piecewise(boundaries=boundaries, factors=factors):
             if len(factors) != len(boundaries) + 1:
                 yield (
-                    f"{key}.factors={factors}: {len(boundaries)} boundaries make {len(boundaries) + 1} stretches, "
+                    f"{key}.factors={factors}: {len(boundaries)} boundaries make {len(boundaries) + 1} intervals, "
                     f"so give {len(boundaries) + 1} factors."
                 )
             if boundaries != sorted(set(boundaries)):
-                yield f"{key}.boundaries={boundaries}: must rise."
+                yield f"{key}.boundaries={boundaries}: must increase."
         case CosineWarmup() | ExponentialWarmup() | Polynomial():
             whole = config.train.max_steps is None and config.train.max_minutes is None
             wanted = schedule.warmup_epochs
@@ -101,5 +101,5 @@ def _schedule(config: Config, key: str, schedule: Schedule) -> Iterator[str]:
             if wanted and config.train.max_minutes:
                 yield (
                     f"{key}.warmup_epochs={wanted} cannot be combined with train.max_minutes, whose number of epochs "
-                    "is not known in advance. Leave it out: the warm-up then takes a fifth of the run, at most 5 epochs"
+                    "is not known in advance. Remove it: the warm-up then takes a fifth of the run, at most 5 epochs"
                 )

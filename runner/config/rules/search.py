@@ -11,7 +11,8 @@ from ...errors import ConfigError, nearest
 from .. import GROUPS, Config, Cost, CustomData, Parameter, Pictures, Pruner, SearchSampler
 from ..keys import types_of, walk
 
-#: A character that no key of a mapping on a command line has: Hydra's grammar takes it only in quotes, and there none.
+#: A character that no key of a mapping in an override can have: Hydra's grammar has it only in quotes, and keys are
+#: unquoted.
 UNTYPEABLE = re.compile(r"[^A-Za-z0-9_\-/+.$%*@?|\\()\[\]{}:=, \t]")
 #: Numbers as Hydra reads them, and what it does not read as text.
 NUMBER = r"[0-9](_?[0-9])*"
@@ -33,15 +34,15 @@ def is_group(place: str) -> bool:
 
 
 def problems(config: Config) -> Iterator[str]:
-    """What is wrong with a search."""
+    """Yields what is wrong with a search."""
     search = config.sweep.optuna
     yield from _pruner(config)
     if search is None:
         return
     if config.sweep.warm_start and search.sampler is not SearchSampler.tpe:
         yield (
-            f"sweep.warm_start: {search.sampler.name} learns nothing from the trials of other searches. Use "
-            "sweep.optuna.sampler=tpe, or drop it."
+            f"sweep.warm_start: {search.sampler.name} cannot learn from the trials of other searches. "
+            "Use sweep.optuna.sampler=tpe, or remove it."
         )
     keys = [key for key, *_ in walk(config)]
     for key, parameter in search.space.items():
@@ -50,7 +51,7 @@ def problems(config: Config) -> Iterator[str]:
         if not key.startswith("+") and not is_group(place) and place not in keys:
             yield f"sweep.optuna.space has '{place}', and the config has no such key.{nearest(place, [*keys, *GROUPS])}"
         elif entry and not is_group(place) and not any(get_origin(one) is dict for one in types_of(place.lstrip("+"))):
-            yield f"sweep.optuna.space has '{key}', and {place} holds no mapping with entries."
+            yield f"sweep.optuna.space has '{key}', and {place} is not a mapping."
         elif entry and not is_group(place):
             yield from _entry(key, entry)
         for problem in _parameter(parameter):
@@ -63,7 +64,7 @@ def problems(config: Config) -> Iterator[str]:
 
 
 def _entry(key: str, entry: str) -> Iterator[str]:
-    """Why a pattern cannot be the key of a mapping in a job's override."""
+    """Yields why a pattern cannot be the key of a mapping in a job's override."""
     if unknown := UNTYPEABLE.search(entry):
         yield (
             f"sweep.optuna.space has '{key}', and a job's override has no {unknown[0]!r} in a mapping's key. Write ? "
@@ -71,7 +72,7 @@ def _entry(key: str, entry: str) -> Iterator[str]:
         )
     elif MEANING.fullmatch(entry):
         yield (
-            f"sweep.optuna.space has '{key}', and {entry} is no text in a job's override. Write "
+            f"sweep.optuna.space has '{key}', and {entry} is not text in a job's override. Write "
             f"{key.partition('@')[0]}@[{entry[0]}]{entry[1:]}, which is the same pattern."
         )
 
@@ -108,4 +109,4 @@ def _parameter(parameter: Parameter) -> Iterator[str]:
     elif parameter.log and parameter.step:
         yield "log=true has no steps. Use one of them."
     elif parameter.integer and not all(float(number or 1).is_integer() for number in (low, high, parameter.step)):
-        yield "with integer=true low, high and step are whole numbers."
+        yield "with integer=true low, high and step must be integers."

@@ -18,7 +18,7 @@ LONGEST_NAME, LONGEST_NOTE = 200, 5000
 
 
 def problems(config: Config) -> Iterator[str]:
-    """What is wrong with the trackers."""
+    """Yields what is wrong with the trackers."""
     for name, tracker in config.tracking.also.items():
         if name == "mlflow" or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
             yield (
@@ -26,7 +26,7 @@ def problems(config: Config) -> Iterator[str]:
                 f"as +tracking@tracking.also.mine={tracker.kind}"
             )
     if config.tracking.system_metrics and isinstance(config.launch, Local) and config.launch.inline:
-        yield "tracking.system_metrics=true measures in the command, which launch.inline=true trains in. Drop one."
+        yield "tracking.system_metrics=true measures in the command, and launch.inline=true trains in it. Remove one."
     if isinstance(config.tracking, Mlflow):
         yield from _address(config.tracking.uri)
         yield from _mlflow(config.tracking)
@@ -34,7 +34,7 @@ def problems(config: Config) -> Iterator[str]:
     for name, tracker in config.tracking.trackers.items():
         first = addresses.setdefault(tracker.address, name)
         if first != name:
-            yield f"tracking.also.{name}: it sends the run where {first} sends it already. Drop one of the two."
+            yield f"tracking.also.{name}: it has the same destination as {first}. Remove one of the two."
 
 
 def _address(uri: str) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""The ONNX rewriter: folds a converted graph, and replaces fake quantization by integers."""
+"""The ONNX rewriter: folds a float graph, inserts Q/DQ nodes, converts to float16 and adds preprocessing."""

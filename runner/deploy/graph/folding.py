@@ -25,7 +25,8 @@ def fold(model: ModelProto) -> ModelProto:
 
 
 def simplified(model: ModelProto) -> tuple[Graph, dict[str, np.ndarray]]:
-    """`fold` as a graph, and for each weight the factor of each output channel, float64 [channels].
+    """`fold` as a graph, and for weights with a folded BatchNormalization or Add the factor of each output channel,
+    float64 [channels].
 
     Weights keep their names. A Gemm's are [inputs, outputs], a Conv's [outputs, inputs / groups, height, width].
     """
@@ -118,7 +119,7 @@ def _scale_and_shift(graph: Graph, node: NodeProto, channels: int) -> tuple[np.n
 
 
 def _leave_out_unused_taps(graph: Graph, node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Reduce a 3×3 kernel on a single padded pixel to its centre, the only tap that sees the pixel."""
+    """Remove the outer taps of a kernel that only ever see padding, such as all but the centre of 3×3 on one pixel."""
     weight, settings = graph.constants[node.input[1]], attributes(node)
     sizes, positions = shapes.get(node.input[0], ())[2:], shapes.get(node.output[0], ())[2:]
     pads = list(settings.get("pads", [0, 0, 0, 0]))

@@ -1,4 +1,4 @@
-"""The quantization parameters of a layer that was trained with fake quantization."""
+"""The quantization parameters of a fake-quantized layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass
 class QuantizedWeight:
-    """One layer that was trained with fake quantization of its input and its weight."""
+    """One layer with fake quantization of its input and its weight, trained or calibrated."""
 
     name: str
     """Paddle's name of the weight."""
