@@ -54,7 +54,7 @@ def build(
     if run and run.data.labels is not config.data.labels:
         raise ConfigError(
             f"The teacher {own_weights.origin} was trained with data.labels={run.data.labels.name}, and here is "
-            f"data.labels={config.data.labels.name}: its outputs mean something else. Use another."
+            f"data.labels={config.data.labels.name}: its outputs mean something else. Use another one."
         )
     own_classes = own_weights.classes or classes
     if missing := [one for one in classes if one not in own_classes]:

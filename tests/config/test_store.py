@@ -173,13 +173,13 @@ def test_such_a_key_with_another_value_is_refused(config_of, tmp_path):
     plain = store.to_plain(config_of("compression=fpgm"))
     plain["compression"]["prune"]["axis"] = 1
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
-    with pytest.raises(ConfigError, match="There is no key 'axis' in 'compression.prune'"):
+    with pytest.raises(ConfigError, match="There is no longer a key 'axis' in 'compression.prune'"):
         store.read(tmp_path / "config.yaml")
 
 
 def test_a_key_that_an_earlier_version_had_cannot_be_set_any_more(config_of, tmp_path):
     store.write(config_of("compression=fpgm"), tmp_path / "config.yaml")
-    with pytest.raises(ConfigError, match="There is no key 'axis' in 'compression.prune'"):
+    with pytest.raises(ConfigError, match="There is no longer a key 'axis' in 'compression.prune'"):
         store.read(tmp_path / "config.yaml", ["compression.prune.axis=0"])
 
 
