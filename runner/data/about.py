@@ -83,7 +83,7 @@ class About:
     modes: dict[str, int] = field(default_factory=dict)
     """Colour mode, as Pillow names it → images."""
     skipped: dict[str, int] = field(default_factory=dict)
-    """Why files were skipped → how many."""
+    """Skipped files, counted by reason."""
     unreadable: int = 0
     """Images that cannot be read, and are skipped."""
     compared: int = 0

@@ -131,7 +131,7 @@ def attach(config: cfg.Pictures, source: Source) -> list[str]:
             try:
                 return _on_disk(splits, files.cache_folder() / "decoded")
             except (OSError, UserError) as error:
-                return [f"data.cache=disk keeps nothing, every epoch decodes its pictures: {error}"]
+                return [f"data.cache=disk caches nothing, so every epoch decodes its pictures: {error}"]
     return []
 
 

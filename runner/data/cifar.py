@@ -67,7 +67,7 @@ class _Files:
             download.require(root, [archive], may_download)
 
     def read(self, name: str) -> dict[bytes, Any]:
-        """One unpickled file. Errors: DataError where it is missing or damaged."""
+        """One unpickled file. Errors: DataError if it is missing or damaged."""
         try:
             with self._open(name) as stream:
                 content = unpickling.load(stream)
@@ -110,7 +110,7 @@ def _images(batches: list[dict[bytes, Any]], label_key: bytes, size: tuple[int, 
     try:
         parts = [_rows_and_labels(batch[b"data"], batch[label_key]) for batch in batches]
     except (KeyError, ValueError, OverflowError) as error:
-        raise DataError(f"{where} does not hold this set's official files: {error}.") from error
+        raise DataError(f"{where} does not contain this set's official files: {error}.") from error
     rows, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return Images(resize_all(np.ascontiguousarray(images), size), labels)

@@ -46,7 +46,7 @@ def listed(names: Iterable[str], count: int = NAMED) -> str:
 
 
 def refuse_foreign(classes: Mapping[str, Iterable[str]], where: str, remedy: str) -> None:
-    """Errors: DataError where a split has classes that `train` does not have; it names both lists."""
+    """Errors: DataError if a split has classes that `train` does not have; it names both lists."""
     trained = dict.fromkeys(classes["train"])
     for split, names in classes.items():
         if foreign := [name for name in names if name not in trained]:
@@ -70,7 +70,7 @@ def numbers(
     every = dict.fromkeys(label for split in labels.values() for label in split)
     if class_names is None:
         if not trained_classes:
-            refuse_foreign(labels, where, "Mend the labels, or name the classes in a file: data.label_file=FILE")
+            refuse_foreign(labels, where, "Fix the labels, or name the classes in a file: data.label_file=FILE")
         names = set(every)
         classes = sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
         if len(classes) < 2 and not trained_classes:
@@ -98,5 +98,5 @@ def read_names(text: str, path: str) -> list[str]:
     if len(names) < 2 or len(set(names)) < len(names):
         twice = next((name for name in names if names.count(name) > 1), None)
         what = f"names '{twice}' twice" if twice else f"has {len(names)} lines"
-        raise DataError(f"{path} {what}: it is to name two classes or more, each once, as `0 cat` or `cat` a line.")
+        raise DataError(f"{path} {what}: it must name two or more classes, each once, as `0 cat` or `cat` a line.")
     return names

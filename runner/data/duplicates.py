@@ -127,7 +127,7 @@ def _in_own_class(content: np.ndarray, label: np.ndarray, ours: np.ndarray) -> t
 
 
 def _first(group: np.ndarray, ours: np.ndarray) -> np.ndarray:
-    """Group → the first of ours in it, -1 where there is none; int64 [groups + 1]."""
+    """Group → the first of ours in it, -1 if there is none; int64 [groups + 1]."""
     first = np.full(int(group.max(initial=-1)) + 2, -1)
     places = np.flatnonzero(ours & (group >= 0))[::-1]
     first[group[places]] = places

@@ -24,10 +24,10 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "
 #: Names that such folders have in other tools, but not here.
 UNUSUAL = {"training", "trainset", "dev", "eval", "evaluation", "testing", "testset"}
 #: Reasons to skip a file.
-HIDDEN, NO_PICTURE, LOOSE = "hidden or system names", "files that are no images", "images outside of class folders"
+HIDDEN, NO_PICTURE, LOOSE = "hidden or system names", "files that are not images", "images outside of class folders"
 #: The same in the singular.
 SINGULAR = {
-    HIDDEN: "hidden or system name", NO_PICTURE: "file that is no image", LOOSE: "image outside of class folders",
+    HIDDEN: "hidden or system name", NO_PICTURE: "file that is not an image", LOOSE: "image outside of class folders",
 }  # fmt: skip
 #: Levels below the root on which classes are looked for, and most folders of a level that are searched.
 DEEPEST, MOST_TRIED = 4, 100
@@ -162,7 +162,7 @@ def _split_folders(root: str, folders: list[str], must_train: bool) -> dict[str,
         inner = os.path.join(root, name)
         if name not in SPLITS and next(walk(inner, Counter()), None):
             raise DataError(
-                f"{root} has {next(iter(names.values()))}/, and {name}/ with images beside it, which is not a split. "
+                f"{root} has {next(iter(names.values()))}/, and next to it {name}/ with images, which is not a split. "
                 "Move it into train/ if it is a class, otherwise out of data.root."
             )
     return names
@@ -186,7 +186,7 @@ def _classes_among(place: str, folders: list[str], loose: list[str], trained_cla
         inner = os.path.join(place, name)
         if any(os.path.isdir(os.path.join(inner, split)) for split in SPLITS):
             raise DataError(
-                f"{inner} has folders of splits in it, one level too deep. If this is the data set: "
+                f"{inner} contains folders of splits, one level too deep. If this is the data set: "
                 f"{terminal.pasted('data.root', inner)}. If it is a class, put it inside the split: train/{name}/."
             )
     if len(folders) == 1 and folders[0] not in trained_classes:

@@ -14,14 +14,14 @@ from .splits import Source, Split
 #: Default fraction of a set without splits that is held out for the test.
 WHOLE = 0.2
 #: What to do if a class has too few images, or its images are in too few groups.
-REMEDY = "Use fewer folds or a smaller part, add images, or leave data.group_column out."
+REMEDY = "Use fewer folds or a smaller part, add images, or remove data.group_column."
 
 
 def fold(split: Split, folds: int, number: int, seed: int, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(kept, held out) indices, both ascending, of fold `number`: an image is held out in exactly one of `folds`.
 
     Every class is spread over the folds as evenly as its images, or their groups, allow; multi-label images without
-    groups are divided as one class. Errors: DataError where a class would keep no image.
+    groups are divided as one class. Errors: DataError if a class would keep no image.
     """
     count = len(split)
     if split.groups is not None:
@@ -39,7 +39,7 @@ def fold(split: Split, folds: int, number: int, seed: int, classes: Sequence[str
 def hold_out(split: Split, fraction: float, seed: int, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(kept, held out) indices, both ascending, with about `fraction` held out: whole groups if there are any.
 
-    Errors: DataError where a class would keep no image.
+    Errors: DataError if a class would keep no image.
     """
     if split.groups is None:
         return stratified_split(split.labels, fraction, seed, classes)
@@ -55,7 +55,7 @@ def with_test(source: Source, fraction: float | None, seed: int) -> Source:
     """
     if source.test is not None:
         if fraction is not None:
-            raise DataError(f"data.test_fraction={fraction}: '{source.name}' has a test split. Leave the fraction out.")
+            raise DataError(f"data.test_fraction={fraction}: '{source.name}' has a test split. Remove the fraction.")
         return source
     if fraction is None:
         fraction = WHOLE if source.is_undivided else 0
@@ -72,7 +72,7 @@ def with_validation(source: Source, fraction: float, folds: int | None, number: 
     """
     if source.val is not None:
         if folds:
-            raise DataError(f"data.folds={folds}: '{source.name}' has a validation split. Leave data.folds out.")
+            raise DataError(f"data.folds={folds}: '{source.name}' has a validation split. Remove data.folds.")
         return source
     if folds:
         kept, held_out = fold(source.train, folds, number, seed, source.classes)

@@ -37,7 +37,7 @@ def stratified_split(
     """(kept, held out) indices, both ascending; ⌈fraction·N⌉ are held out, of each class in proportion.
 
     labels: int64 [N]; class `names` are for messages. Multi-label images, uint8 [N, K], are divided as one class, since
-    most sets of labels are rare. Errors: DataError where a class would keep no image.
+    most sets of labels are rare. Errors: DataError if a class would keep no image.
     """
     labels = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     # 0.07 · 100 is 7.000000000000001.

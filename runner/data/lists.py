@@ -19,8 +19,8 @@ from .splits import FilesOnDisk, ImageFiles, Source
 from .tables import Rows
 
 #: Remedies for wrong lines, and for missing files.
-MEND = "Mend them: a list has `path label` a line, a table the columns data.path_column and data.label_column."
-MISSING = "Paths are relative to data.root, or else to the folder of the list. data.on_error=skip leaves them out."
+MEND = "Fix them: a list has `path label` a line, a table the columns data.path_column and data.label_column."
+MISSING = "Paths are relative to data.root, or else to the folder of the list. data.on_error=skip skips them."
 
 
 def load(config: cfg.FileList, trained_classes: Sequence[str] = ()) -> Source:
@@ -43,7 +43,7 @@ def load(config: cfg.FileList, trained_classes: Sequence[str] = ()) -> Source:
     several = _have_several(rows, config.many, problems)
     names, places = _classes(config, rows, trained_classes)
     labels = {split: _labels(part, places, len(names), several, problems) for split, part in rows.items()}
-    problems.refuse("lines have a label that is no class", f"Classes: {classes.listed(names, 20)}")
+    problems.refuse("lines have a label that is not a class", f"Classes: {classes.listed(names, 20)}")
     splits, missing = {}, Problems()
     for split, part in rows.items():
         pictures = FilesOnDisk(config.root or os.path.dirname(part.source), Names.of(part.paths))
@@ -66,7 +66,7 @@ def refuse_missing(config: cfg.FileList) -> None:
     for path in _lists(config).values():
         tables.read_bytes(path, 1)
     if config.root is not None and not os.path.isdir(config.root):
-        raise DataError(f"{config.root} is not a folder, and data.root is to be the one that paths are relative to.")
+        raise DataError(f"{config.root} is not a folder, and data.root must be the folder that paths are relative to.")
 
 
 def _lists(config: cfg.FileList) -> dict[str, str]:
@@ -76,11 +76,12 @@ def _lists(config: cfg.FileList) -> dict[str, str]:
 
 
 def _by_column(rows: Rows, column: str, problems: Problems) -> dict[str, Rows]:
-    """One list divided by its split column. Errors: DataError for values that are no split, or if none is `train`."""
+    """One list divided by its split column. Errors: DataError for values that are not a split, or if none is
+    `train`."""
     splits = np.array([SPLITS.get(text.strip().lower(), "") for text in rows.splits])
     for place in np.flatnonzero(splits == ""):
         problems.add(rows.where(place), f"'{rows.splits[place]}' is none of {', '.join(SPLITS)}")
-    problems.refuse(f"lines have no split in column '{column}'", "Mend them, or leave data.split_column out.")
+    problems.refuse(f"lines have no split in column '{column}'", "Fix them, or remove data.split_column.")
     parts = {name: rows.select(np.flatnonzero(splits == name)) for name in ("train", "val", "test")}
     if not len(parts["train"].paths):
         raise DataError(f"{rows.source}: no line has 'train' in column '{column}'.")
@@ -111,7 +112,7 @@ def _classes(
 
 
 def _labels(rows: Rows, places: dict[str, int], count: int, several: bool, problems: Problems) -> np.ndarray:
-    """int64 [N], or uint8 [N, K] for multi-label images; labels that are no class are added to the problems."""
+    """int64 [N], or uint8 [N, K] for multi-label images; labels that are not a class are added to the problems."""
     labels = np.zeros((len(rows.paths), count), np.uint8) if several else np.zeros(len(rows.paths), np.int64)
     for row, text in enumerate(rows.labels):
         for label in rows.each(text):

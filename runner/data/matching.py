@@ -32,7 +32,7 @@ class ExpectedClasses:
     origin: str
     """Where the weights are from."""
     mismatch: ClassMismatch = ClassMismatch.refused
-    remedy: str = "Take the images that the weights were trained on, or give the classes the same names."
+    remedy: str = "Use the images that the weights were trained on, or give the classes the same names."
     """What to do about other classes."""
 
 
@@ -49,7 +49,7 @@ def match(source: Source, expected: ExpectedClasses) -> Source:
             return source
         raise DataError(
             f"The classes of '{source.name}' are not those of {expected.origin}:"
-            + (f" it does not know {listed(foreign)}." if foreign else f" {listed(missing)} {_are(missing)} missing.")
+            + (f" they lack {listed(foreign)}." if foreign else f" {listed(missing)} {_are(missing)} missing.")
             + f"\n  images:  {listed(source.classes, 20)}\n  weights: {listed(expected.names, 20)}\n{expected.remedy}"
         )
     places = np.array([place[name] for name in source.classes], dtype=np.int64)

@@ -67,7 +67,7 @@ def require(config: cfg.Mnist | cfg.FashionMnist, may_download: bool) -> None:
 
 
 def _read(root: Path, name: str, dimensions: int) -> np.ndarray:
-    """The array of an IDX file. Errors: DataError where it is damaged."""
+    """The array of an IDX file. Errors: DataError if it is damaged."""
     path = root / name if (root / name).is_file() else root / f"{name}.gz"
     try:
         content = path.read_bytes()

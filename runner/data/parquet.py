@@ -98,7 +98,7 @@ def _opened(path: str) -> pq.ParquetFile:
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise DataError(f"{path} is read by PyArrow, which is not installed: pip install pyarrow") from error
+        raise DataError(f"{path} needs PyArrow, which is not installed: pip install pyarrow") from error
     with _naming(path):
         # PyArrow reads local files by position, so forked processes do not disturb each other.
         return pq.ParquetFile(storage.opened(path) if storage.is_remote(path) else path, pre_buffer=False)
@@ -113,7 +113,7 @@ def _naming(path: str) -> Iterator[None]:
         try:
             yield
         except pa.ArrowException as error:
-            raise DataError(f"{path} is damaged, or no Parquet: {error}. Make it again, or fetch it again.") from error
+            raise DataError(f"{path} is damaged, or not Parquet: {error}. Make it again, or fetch it again.") from error
 
 
 def _column(file: pq.ParquetFile, path: str, group: int, name: str, field: str | None = None) -> pa.ChunkedArray:
@@ -126,7 +126,7 @@ def _column(file: pq.ParquetFile, path: str, group: int, name: str, field: str |
     size = sum(chunk.total_uncompressed_size for chunk in sizes if chunk.path_in_schema == leaf)
     if size > LARGEST_GROUP:
         raise DataError(
-            f"{path}: its row group {group} has {size >> 20:,} MB of '{leaf}', which each picture would be read with. "
+            f"{path}: its row group {group} has {size >> 20:,} MB of '{leaf}', which is read with each picture. "
             "Write it with fewer rows a group: row_group_size=100."
         )
     with _naming(path):

@@ -15,10 +15,11 @@ def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def order(sampler: cfg.Sampler, seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
-    """The images of an epoch in order: int64 [N], a pure function of seed, epoch and labels, int64 [N].
+    """The images of an epoch in order: int64 [N], a pure function of seed, epoch and labels, int64 [N] (with `shuffle`
+    also uint8 [N, K]).
 
-    If classes are balanced, the images of a class cycle through permutations across epochs: at any time each of them
-    was seen equally often, or once more.
+    If classes are balanced, the images of a class cycle through permutations across epochs: at the end of every epoch
+    each of them was seen equally often, or once more.
     """
     if sampler is cfg.Sampler.shuffle:
         return epoch_order(seed, epoch, len(labels))

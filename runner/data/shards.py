@@ -106,7 +106,7 @@ def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
             for path, part in zip(shards[split], parts, strict=True)
         ]
         splits[split] = _split(shards[split], parts, np.concatenate(labels), config.image_column)
-    problems.refuse("labels are no class", f"Classes: {classes.listed(names, 20)}")
+    problems.refuse("labels are not a class", f"Classes: {classes.listed(names, 20)}")
     hidden = sum(int(part.hidden[0]) for parts in indices.values() for part in parts)
     name = os.path.basename(os.path.dirname(os.path.abspath(shards["train"][0])))
     return Source(name, names, **splits, skipped={HIDDEN: hidden} if hidden else {}, is_undivided=len(splits) == 1)
@@ -166,7 +166,7 @@ def _refuse_several(indices: dict[str, list[Index]]) -> None:
 def _labels(
     path: str, part: Index, places: dict[str, int], problems: Problems, several: int | None = None
 ) -> np.ndarray:
-    """Class indices of a shard's images, int64 [N]; labels that are no class are added to the problems.
+    """Class indices of a shard's images, int64 [N]; labels that are not a class are added to the problems.
 
     With `several`, the number of classes, images are multi-label: uint8 [N, several].
     """

@@ -155,7 +155,7 @@ def _check_range(source: Source, name: str, labels: np.ndarray) -> None:
 
 
 def _fit(source: Source, name: str, split: Split, config: cfg.Data) -> None:
-    """Attach the preprocessing to image files; check the shape of arrays. Errors: DataError where it does not fit."""
+    """Attach the preprocessing to image files; check the shape of arrays. Errors: DataError if it does not fit."""
     if isinstance(split, ImageFiles):
         split.preparation = preparation(config)
         return

@@ -39,7 +39,7 @@ def find(pattern: str, root: str | None, suffixes: tuple[str, ...]) -> list[str]
         raise DataError(f"{pattern} names no shards. Give a path, a folder, a glob such as 'train-*.tar', or a range.")
     if odd := [path for path in paths if not path.lower().endswith(suffixes)]:
         packed = ": a compressed archive cannot be read at random, unpack it to .tar" if ".tar." in odd[0] else ""
-        raise DataError(f"{odd[0]} is no shard ({', '.join(suffixes)}){packed}.")
+        raise DataError(f"{odd[0]} is not a shard ({', '.join(suffixes)}){packed}.")
     return list(dict.fromkeys(paths))
 
 
@@ -98,8 +98,8 @@ def read(path: str, offset: int, length: int) -> bytes:
         content = os.pread(stream.fileno(), length, offset)
     if len(content) != length:
         raise DataError(
-            f"{path}: {len(content)} bytes came where {length} were asked for. It has changed since it was indexed, or "
-            "what serves it does not answer requests for parts."
+            f"{path}: {len(content)} bytes arrived instead of {length}. It has changed since it was "
+            "indexed, or its server does not support range requests."
         )
     return content
 
@@ -127,13 +127,13 @@ def _system(path: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError as error:
-        raise DataError(f"{path} is read by fsspec, which is not installed: pip install fsspec aiohttp") from error
+        raise DataError(f"{path} needs fsspec, which is not installed: pip install fsspec aiohttp") from error
     return fsspec.core.url_to_fs(path)
 
 
 @contextlib.contextmanager
 def reaching(path: str) -> Iterator[None]:
-    """Within the context errors of reading a shard become DataError with its name, whatever its storage."""
+    """Turn errors of reading a shard into DataError with its name, whatever its storage."""
     try:
         yield
     except DataError:

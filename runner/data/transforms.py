@@ -20,8 +20,9 @@ from .augment.mix import Mixing
 class Augmentation:
     """The augmentation of every image of a split of `size` images in one epoch.
 
-    Crops, flips and the hole of `cutout` are drawn for all images at once, everything else for single images, so that
-    an image's augmentation depends on neither batch, order nor process. Holes have the mean colour.
+    Crops, flips and the hole of `cutout` are drawn for all images at once, from one generator in this order (so `flip`
+    changes the holes), everything else for single images: an image's augmentation depends on neither batch, order nor
+    process. Holes have the mean colour.
     """
 
     def __init__(self, config: cfg.Data, augment: cfg.Augment, seed: int, epoch: int, size: int) -> None:
@@ -36,7 +37,8 @@ class Augmentation:
         self.is_simple = is_simple(self.augment)
 
     def prepare(self, images: np.ndarray, places: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images and indices after the user-defined augmentation, if any: then the images are those of the batch."""
+        """Images and their positions after the user-defined augmentation, if any: then the images are those of the
+        batch."""
         if self.augment.target is None:
             return images, places
         draws = Draws(self.seed, self.epoch, indices)

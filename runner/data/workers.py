@@ -133,6 +133,6 @@ def _lost(process: int) -> ProcessLost:
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
     return ProcessLost(
-        f"A process that decodes pictures {how}, as the system does where memory is short. Lower data.workers or "
+        f"A process that decodes pictures {how}, as the system does when memory is short. Lower data.workers or "
         "data.batch_size; data.workers=0 decodes in the training process."
     )

@@ -28,7 +28,7 @@ from .switch import Switch
 log = logging.getLogger("runner")
 #: Seconds to wait for another process that measures; zero after one wait was in vain.
 _patience = [60.0]
-#: Most bytes of the file of measurements; a larger one is invalid, and started anew.
+#: Most bytes of the file of measurements; a larger one is invalid, and replaced.
 MOST_BYTES = 1 << 22
 #: Paddle processes image after image, so few images are representative.
 MOST_IMAGES = 32

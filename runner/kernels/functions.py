@@ -265,5 +265,5 @@ def hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
         rows, classes, k, logits.data_ptr(), labels.data_ptr(), counts.data_ptr()
     )  # fmt: skip
     if wrong >= 0:
-        raise ValueError(f"label {int(labels[wrong])} is none of the {classes} classes, 0 to {classes - 1}")
+        raise ValueError(f"label {int(labels[wrong])} is not one of the {classes} classes, 0 to {classes - 1}")
     return counts

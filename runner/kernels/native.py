@@ -89,16 +89,16 @@ def _raise_failure(outcome: int, function: Any, _arguments: tuple[Any, ...]) -> 
     if not outcome:
         return
     if OUTCOMES[outcome] == "no memory":
-        raise MemoryError(f"{function.__name__} of the compiled kernels found no memory: a smaller batch needs less")
+        raise MemoryError(f"{function.__name__} of the compiled kernels ran out of memory: use a smaller batch")
     raise RuntimeError(
         f"{function.__name__} of the compiled kernels has no room for {kernels().failure().decode()}: "
-        "take a smaller batch or smaller images, or train.accelerate=off"
+        "use a smaller batch or smaller images, or train.accelerate=off"
     )
 
 
 @functools.cache
 def unavailable() -> str:
-    """Why there are no compiled kernels on this machine; empty where there are."""
+    """Why there are no compiled kernels on this machine; empty if there are some."""
     try:
         kernels()
     except build.Unavailable as error:

@@ -1,1 +1,1 @@
-"""The parent of a run: starts the worker processes, watches them and says how the run ended. No Paddle, no MLflow."""
+"""The parent of a run: starts and watches the workers, and reports how the run ended. No Paddle, no MLflow."""

@@ -1,4 +1,4 @@
-"""Workers forked from a process that has imported Paddle already: the command's end of `runs/forking.py`."""
+"""Workers forked from a process that has already imported Paddle: the command's side of `runs/forking.py`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .. import config as cfg
 from ..runs import forking, sweep
 from ..runs.protocol import COMPOSED
 
-#: Starts the process that forks; the numbers of this one and of a socket follow.
+#: The command of the template, without its arguments: the ids of this process and of a socket.
 TEMPLATE = child.command("runner.worker.template")
-#: Seconds that importing may take, that a process may take to say that its child was killed, and to leave.
+#: Seconds for the imports, for the template to report that its child was killed, and to exit.
 IMPORT_S, ANSWER_S, LEAVE_S = 120.0, 5.0, 1.0
 
 
 def refusal(config: cfg.Config, directory: Path, world_size: int, attempt: int) -> str:
-    """Why the worker of a run is started, not forked; empty where it may be forked.
+    """Why the worker of a run is started, not forked; empty if it may be forked.
 
-    `world_size`: processes of the run; `attempt`: above 0 where a worker was lost, perhaps because it was forked.
+    `world_size`: processes of the run; `attempt`: above 0 if a worker was lost, perhaps because it was forked.
     """
     if not sweep.is_swept(directory) or device.AT_ONCE in os.environ:
         return "it is not a job of a sweep whose jobs this process runs one after another"
@@ -44,14 +44,14 @@ def refusal(config: cfg.Config, directory: Path, world_size: int, attempt: int) 
 
 
 class Forked:
-    """A forked worker, as `subprocess.Popen` has a started one."""
+    """A forked worker, with the interface of `subprocess.Popen`."""
 
     def __init__(self, template: Template, pid: int) -> None:
-        """Errors: OSError where this system has no descriptors of processes (pidfd)."""
+        """Errors: OSError if this system lacks process descriptors (pidfd)."""
         self.pid = pid
         self.returncode: int | None = None
         self._template = template
-        # Once it has ended, its process id may be given to another process.
+        # Once it has ended, its process id may be reused.
         self._descriptor = os.pidfd_open(pid)
 
     def poll(self) -> int | None:
@@ -70,7 +70,7 @@ class Forked:
     def _look(self, seconds: float) -> int | None:
         if self.returncode is None and (code := self._template.ended(seconds)) is not None:
             self.returncode = code
-            # Where the template was killed the kernel kills its child, which may take a moment.
+            # If the template was killed, the kernel kills its child, which may take a moment.
             select.select([self._descriptor], [], [], ANSWER_S)
             os.close(self._descriptor)
         return self.returncode
@@ -83,20 +83,20 @@ class Forked:
 
 @dataclass
 class Template:
-    """The process that forks the workers of a command, one at a time; it is started with the first of them."""
+    """The process that forks the workers of a command, one at a time; started with the first of them."""
 
     command: Sequence[str] = field(default_factory=lambda: list(TEMPLATE))
     refused: str = ""
-    """Why it forks no workers; empty while it does."""
+    """Why it cannot fork workers; empty while it can."""
     process: subprocess.Popen[bytes] | None = None
     _channel: socket.socket | None = None
     _surroundings: Any = None
-    """Environment and working directory of its start: libraries read them when loaded, too early for a child."""
+    """Environment and working directory at its start: libraries read them when loaded, before a fork."""
 
     def fork(self, directory: Path, attempt: int, environment: dict[str, str], passed: Sequence[int]) -> Forked | None:
         """A worker with an environment and descriptors: standard output and error, heartbeat, and others to keep open.
 
-        None where it has to be started; `refused` says why.
+        None if it has to be started; `refused` says why.
         """
         surroundings = {name: value for name, value in environment.items() if name != COMPOSED}, os.getcwd()
         if self.refused:
@@ -118,7 +118,7 @@ class Template:
             return None
         answer = self._answer(IMPORT_S)
         while answer and "started" not in answer:
-            # This is the end of an earlier child that nobody waited for.
+            # The end of an earlier child that nobody waited for.
             answer = self._answer(IMPORT_S)
         try:
             if answer:
@@ -132,7 +132,7 @@ class Template:
         """Start the template and wait until it is ready; else `refused` says why it is not."""
         own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
-            # What the imports print belongs to no job.
+            # Output of the imports belongs to no job.
             self.process = subprocess.Popen(
                 [*self.command, str(os.getpid()), str(other.fileno())],
                 stderr=subprocess.DEVNULL,
@@ -146,7 +146,7 @@ class Template:
             self.close()
 
     def ended(self, seconds: float) -> int | None:
-        """The exit code of its child; None where that is still running after so many seconds."""
+        """The exit code of its child; None if that is still running after some seconds."""
         if self._channel is None:
             return -signal.SIGKILL
         answer = self._answer(seconds)
@@ -155,7 +155,7 @@ class Template:
         return -signal.SIGKILL if self._channel is None else None
 
     def _answer(self, seconds: float) -> dict[str, Any] | None:
-        """What it says within some seconds; None where it says nothing, or is gone, and is closed then."""
+        """Its message within some seconds; None, and the socket is closed, if it sends none or is gone."""
         assert self._channel
         self._channel.settimeout(seconds)
         try:
@@ -171,7 +171,7 @@ class Template:
         return answer
 
     def close(self) -> None:
-        """End it, and the child that it may have."""
+        """End it, and its child if it has one."""
         if self.process is None or self._channel is None:
             return
         self._channel.close()

@@ -1,4 +1,4 @@
-"""What SIGINT, SIGTERM and SIGHUP to a command mean: to the processes of its run, and to the jobs of its sweep."""
+"""Forwards SIGINT, SIGTERM and SIGHUP from a command to the processes of its run and the jobs of its sweep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .. import processes
 from ..runs import sweep
 from . import workers
 
-#: A second signal kills only so many seconds after the first: before that, it is the same request sent twice.
+#: Seconds after the first signal from which a second one kills: before that, it is the same request sent twice.
 REPEAT_S = 2.0
 #: Seconds between two checks of whether a sweep asks its jobs to end.
 LOOK_S = 0.5
@@ -22,8 +22,7 @@ class ToWorkers:
     """Within the context, signals that ask to stop go to the workers: the first lets them end a step, a second kills.
 
     A sweep that asks its jobs to end counts as a first signal. The signal by which submitit announces the end of a
-    job's time counts as SIGTERM; once the workers have ended it is left to submitit, which has the job wait in the
-    queue again.
+    job's time counts as SIGTERM; once the workers have ended, submitit handles it and requeues the job.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -49,7 +48,8 @@ class ToWorkers:
             os.kill(os.getpid(), self._announced)
 
     def look(self) -> None:
-        """Note the time since the first signal, and whether the sweep asks the run to end. To be called repeatedly."""
+        """Update the time since the first signal, and whether the sweep asks the run to end. To be called
+        repeatedly."""
         self.since.seconds()
         if self._sweep and not self.first and time.monotonic() > self._next_look:
             self._next_look = time.monotonic() + LOOK_S

@@ -1,4 +1,4 @@
-"""What the command sees of a run's images and weights before it starts anything slow."""
+"""Early checks that a run's images and weights exist."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ..runs import named
 
 
 def refuse_missing(config: cfg.Config) -> None:
-    """Refuse a run whose images or weights are not there. Errors: DataError, CheckpointError."""
+    """Refuse a run whose images or weights are missing. Errors: DataError, CheckpointError."""
     refuse_missing_data(config)
     named.refuse_missing_weights(config)
 
 
 def refuse_missing_data(config: cfg.Config, trained_classes: Sequence[str] = ()) -> None:
-    """Refuse a set whose folder, lists or files are not there, with the errors that loading it would raise.
+    """Refuse a set whose folder, lists or files are missing, with the errors that loading it would raise.
 
-    `trained_classes` are those of networks that are only measured. Errors: DataError.
+    `trained_classes` are those of networks that are only evaluated. Errors: DataError.
     """
     if isinstance(config.data, (cfg.Pictures, cfg.Files)):
         # NumPy and Pillow take a fifth of a second to import.

@@ -1,4 +1,4 @@
-"""How a run ended, in one message: what the end of the process that failed first means."""
+"""Status and message of a run, from its first failed process."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Outcome:
     status: str
     """FINISHED, FAILED, KILLED, or STOPPED_EARLY by the sweep it is of."""
     reason: str
-    """One message for the user; empty when all went well."""
+    """The message for the user; empty on success."""
     kind: str = ""
-    """The `errors.kind_of` what a process ended with."""
+    """The `errors.kind_of` of a process's error."""
 
 
 def outcome_of(
@@ -38,7 +38,7 @@ def outcome_of(
     settings: cfg.Launch | None = None,
     node: workers.Node | None = None,
 ) -> Outcome:
-    """What the end of the process that failed first means."""
+    """The outcome of a run, from its first failed process."""
     if ended is None:
         return Outcome(0, "FINISHED", "")
     code = ended.code
@@ -54,14 +54,12 @@ def outcome_of(
     if code in STOPPED:
         state = _how_to_go_on(directory) or "There was no checkpoint yet."
         if node and node.first:
-            state = "The command of the first process says how to go on."
+            state = "The command of the first process says how to resume."
         return Outcome(code, "KILLED", f"Stopped by {STOPPED[code]}. {state}")
     if not directory.exists():
         return Outcome(DiskError.exit_code, "FAILED", str(disk_error(FileNotFoundError(), directory)))
     if code == DiskError.exit_code:
-        return Outcome(
-            code, "FAILED", f"Nothing can be written to {directory}, not even the reason for that. Is its disk full?"
-        )
+        return Outcome(code, "FAILED", f"Nothing can be written to {directory}, not even the reason. Is its disk full?")
     if code < 0 and sys.stdout.isatty():
         # The progress bar had hidden the cursor.
         print("\x1b[?25h", end="", flush=True)
@@ -74,7 +72,7 @@ def outcome_of(
 
 
 def _how_to_go_on(directory: Path) -> str:
-    """What continues a run that has a checkpoint."""
+    """How to resume a run that has a checkpoint."""
     if not (directory / CHECKPOINTS / "last").is_file():
         return ""
     place = terminal.pasted("hydra.run.dir", os.path.relpath(directory))
@@ -83,7 +81,7 @@ def _how_to_go_on(directory: Path) -> str:
 
 
 def _loss(ended: workers.FailedProcess, directory: Path, settings: cfg.Launch | None, node: workers.Node | None) -> str:
-    """How a process was lost."""
+    """The message for a lost process."""
     alone = node is None or node.world_size == 1
     who = "The training process" if alone else "The run" if ended.rank is None else f"Process {ended.rank}"
     log = protocol.log_of(directory, ended.rank or 0)

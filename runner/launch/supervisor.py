@@ -1,4 +1,4 @@
-"""The parent of a run: starts workers, watches them and notes the run's end. Imports neither Paddle nor MLflow."""
+"""The parent of a run: starts workers, watches them and records the run's end. Imports neither Paddle nor MLflow."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from .missing import refuse_missing, refuse_missing_data
 from .outcome import Outcome, outcome_of
 from .system_metrics import SystemMetrics
 
-#: Seconds that the other commands of a run have to hear that there is nothing to train.
+#: Seconds in which the other commands of a run can learn that there is nothing to train.
 TELL_S = 60.0
 
 
 def run(
     command: Command, config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str] | None = None
 ) -> Result | None:
-    """Train a config in a directory; returns its result, None where another command writes that or it ended early.
+    """Train a config in a directory; returns its result, None if another command writes that or it ended early.
 
     `tags` are further tags of the run. Errors: UserError with the reason and the exit code of a run that did not
     finish.
@@ -63,7 +63,7 @@ def run(
             if lock is None:
                 raise ConfigError(f"{directory} is being trained by another process. Wait for it, or choose another.")
             if may_end_early(directory, config) and runs.state(directory).status == STOPPED_EARLY:
-                terminal.say(f"{os.path.relpath(directory)} was ended early. sweep.pruner=none goes on with it.")
+                terminal.say(f"{os.path.relpath(directory)} was ended early. sweep.pruner=none continues it.")
                 return None
             if not prepare(config, directory, overrides, tags or {}):
                 _notify_other_commands(config, node, "", 0)
@@ -89,7 +89,7 @@ def run(
 
 
 def _notify_other_commands(config: cfg.Config, node: workers.Node, message: str, exit_code: int) -> None:
-    """Have the commands of the other processes end like this one, where each was started by itself."""
+    """Have the commands of the other processes end like this one, if each was started separately."""
     if node.world_size == node.processes:
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,7 @@ def _assist(command: Command, config: cfg.Config, directory: Path, node: workers
     with ToWorkers(directory) as signals:
         outcome = _work(command, config, directory, node, signals, locks=[])
     if node.is_given and outcome.status != "FAILED":
-        # A folder of its own, since it does not know that of the first process; a failure's message names its log.
+        # A separate folder, since that of the first process is unknown; a failure's message names its log.
         files.remove_named(directory, [f"{RANKS}/{path.name}" for path in (directory / RANKS).iterdir()])
     if outcome.exit_code:
         raise RunFailed(outcome.reason, outcome.exit_code, outcome.kind)
@@ -130,10 +130,10 @@ def require_packages(config: cfg.Config) -> None:
 
 
 def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str]) -> bool:
-    """Write what the worker reads. Whether there is something to train.
+    """Write what the worker reads. Returns whether there is something to train.
 
-    Errors: ConfigError for a directory that holds another run, or one that is not to be continued; DataError for images
-    that are not there.
+    Errors: ConfigError for a directory that holds another run, or one that may not be resumed; DataError for missing
+    images.
     """
     journal, changed = Journal(directory), {}
     again = (directory / CONFIG).exists()
@@ -172,7 +172,7 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
 def _refuse_shorter(config: cfg.Config, done: Result) -> None:
     steps, epochs = config.train.max_steps, config.train.epochs
     if config.train.max_minutes:
-        # Where its time is up it trains no further, and its result is written once more.
+        # If its time is up it trains no further, and its result is written once more.
         return
     if (steps or done.final_progress.step) < done.final_progress.step or (not steps and epochs < done.epochs):
         raise ConfigError(
@@ -211,7 +211,7 @@ def _inline(command: Command, directory: Path) -> Outcome:
 def _work(
     command: Command, config: cfg.Config, directory: Path, node: workers.Node, signals: ToWorkers, locks: list[int]
 ) -> Outcome:
-    """Train in children, again where one was lost and the config allows that."""
+    """Train in children, again if one was lost and the config allows that."""
     attempt, composed = 0, _digest(config)
     tracking = config.tracking
     measures = tracking.system_metrics and not node.first
@@ -232,7 +232,7 @@ def _work(
             return outcome
         if node.world_size > node.processes:
             if signals.workers.trained:
-                # The other commands have ended: their processes were not needed any more.
+                # The other commands have ended: their processes are no longer needed.
                 return outcome
             # The processes of the earlier attempt must be gone, or new ones could connect to them.
             time.sleep(2 * workers.GRACE_S)
@@ -244,7 +244,7 @@ def _work(
 
 
 def _look(command: Command, signals: ToWorkers, metrics: SystemMetrics | None) -> None:
-    """What the command does again and again while the workers run."""
+    """The command's periodic work while the workers run."""
     signals.look()
     command.mirrors.look()
     if metrics:
@@ -252,6 +252,6 @@ def _look(command: Command, signals: ToWorkers, metrics: SystemMetrics | None) -
 
 
 def _digest(config: cfg.Config) -> str:
-    """A digest that differs between commands which would not train the same; `launch` may differ by machine."""
+    """A digest of everything that must be equal in all commands of a run; `launch` may differ by machine."""
     leaves = {key: value for key, value in store.flatten(config).items() if not key.startswith("launch.")}
     return text_digest(json.dumps(leaves, sort_keys=True))

@@ -1,7 +1,7 @@
 """The load of the machine while a run trains, under the names that MLflow's own system metrics have.
 
 The command measures, since it only waits otherwise; workers take no part. The sources are Linux's /proc and NVIDIA's
-library; what a machine does not have is left out.
+library; what a machine lacks is omitted.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ NVML = "libnvidia-ml.so.1"
 
 
 class SystemMetrics:
-    """Adds the load of this machine to a run's journal every so many seconds.
+    """Adds the load of this machine to a run's journal at an interval.
 
-    The step is whole seconds since the run began, so that points after a resumption follow the earlier ones.
+    The step is the seconds since the run began, an integer, so that points after a resumption follow the earlier ones.
     """
 
     def __init__(self, directory: Path, every_s: float) -> None:
@@ -39,7 +39,7 @@ class SystemMetrics:
         self._next = time.monotonic() + every_s
 
     def look(self) -> None:
-        """Measure if it is time. It is left to the worker to report a journal that cannot be written."""
+        """Measure if it is due. The worker reports a journal that cannot be written."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.every_s
@@ -74,7 +74,7 @@ def _proc(name: str) -> list[str]:
 
 
 def _ticks() -> list[int]:
-    """What all processors did since the machine started, in ticks of its clock; empty where that is not known."""
+    """What all processors did since the machine started, in ticks of its clock; empty if unknown."""
     return [int(number) for line in _proc("stat")[:1] for number in line.split()[1 : 1 + COLUMNS]]
 
 
@@ -104,7 +104,7 @@ def _disk(directory: Path) -> dict[str, float]:
 
 
 def _network() -> list[int]:
-    """Bytes that all interfaces have received and sent; empty where that is not known."""
+    """Bytes that all interfaces have received and sent; empty if unknown."""
     interfaces = [line.rpartition(":")[2].split() for line in _proc("net/dev")[2:]]
     return [sum(int(columns[place]) for columns in interfaces) for place in (0, 8)] if interfaces else []
 
@@ -118,7 +118,7 @@ class _Utilization(ctypes.Structure):
 
 
 class Gpus:
-    """NVIDIA's GPUs by the library of their driver; none where it is not installed.
+    """NVIDIA's GPUs by the library of their driver; none if it is not installed.
 
     The driver does not know which GPUs the run has (`CUDA_VISIBLE_DEVICES`): all of the machine's are measured.
     """

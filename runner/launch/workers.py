@@ -21,9 +21,9 @@ from ..processes import Stopwatch
 from ..runs.protocol import COMPOSED, HEARTBEAT, PEERS, SHARED, TRAINED, VERDICT, WORKER, Arguments, log_of
 from .forked import Forked, Template
 
-#: Seconds that the other processes have to end by themselves once one has failed: they may have a reason as well.
+#: Seconds for the other processes to end by themselves once one has failed: they may report a reason as well.
 GRACE_S = 2.0
-#: Longest wait between two looks at the processes, and between the request for their stacks and their end.
+#: Longest wait between two polls of the processes, and between the request for their stacks and their end.
 LOOK_S, STACKS_S = 0.05, 0.3
 #: Exit codes of a process that lost the connection to another, and of one that its communication library ended so.
 CUT_OFF = (5, -signal.SIGABRT)
@@ -48,7 +48,8 @@ class Node:
     """Whether an outer launcher has set the variables already."""
 
     def environment(self, local: int, master: str) -> dict[str, str]:
-        """What process `local` of this node needs to find the others, as `paddle.distributed.launch` names it."""
+        """The variables by which process `local` of this node finds the others, named as by
+        `paddle.distributed.launch`."""
         if self.world_size == 1 and not self.devices:
             return {}
         rank, host = self.first + local, master.rpartition(":")[0]
@@ -65,7 +66,7 @@ class Node:
 
 
 def node(launch: cfg.Launch) -> Node:
-    """What this command is to start: as an outer `paddle.distributed.launch` says, else as the config says."""
+    """The processes that this command starts, from an outer `paddle.distributed.launch` or else from the config."""
     if is_launched():
         local_world_size = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
         rank, world = int(os.environ["PADDLE_TRAINER_ID"]), int(os.environ["PADDLE_TRAINERS_NUM"])
@@ -95,7 +96,7 @@ class FailedProcess:
     """The process that was the first to fail."""
 
     rank: int | None
-    """Its number; None where nobody can tell."""
+    """Its number; None if unknown."""
     code: int
     """Its exit code; negative: the signal that killed it."""
     stalled: bool = False
@@ -117,10 +118,10 @@ class Workers:
         worker: Sequence[str] = WORKER,
         template: Template | None = None,
     ) -> None:
-        """`verdict`: what the command of the first process found instead of something to train.
+        """`verdict`: rank 0's message and exit code if there is nothing to train.
 
-        `composed`: a digest of the config, which all commands of a run should have alike. `template`: what forks the
-        worker of a run with one process, where it can.
+        `composed`: a digest of the config, which must be equal in all commands of a run. `template`: forks the worker
+        of a run with one process, if it can.
         """
         self.node, self.directory, self.worker, self.template = node, directory, worker, template
         self.silent = Stopwatch()
@@ -181,16 +182,16 @@ class Workers:
         self.heartbeats.append(reads)
 
     def send(self, number: int) -> None:
-        """Send a signal to all that still run."""
+        """Send a signal to all that are still running."""
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
 
     def wait(self, timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> FailedProcess | None:
-        """Wait until all have ended; returns who failed first, and ends the others then.
+        """Wait until all have ended; returns the first failure, upon which the others are ended.
 
         timeout_s: seconds without a finished step, in which this process ran, after which they count as
-        stalled. `meanwhile` is called again and again; what it raises ends them.
+        stalled. `meanwhile` is called repeatedly; an exception from it ends them.
         """
         try:
             return self._wait(timeout_s, meanwhile)
@@ -218,7 +219,7 @@ class Workers:
                 break
             if since.seconds() > GRACE_S and failed and not killed:
                 if all(one.code in CUT_OFF for one in failed):
-                    # Whoever is still there is what the others waited for.
+                    # A process that is still running is the one that the others waited for.
                     return self._end_stalled()
                 self.send(signal.SIGKILL)
                 killed = True
@@ -230,7 +231,7 @@ class Workers:
         return min(failed, key=lambda one: one.code in CUT_OFF, default=None)
 
     def _look(self) -> None:
-        """Wait for a beat or an end."""
+        """Wait for a heartbeat or an end."""
         # A pipe is closed when its process ends; workers of its own that outlive it may hold it open for a moment.
         ready, _, _ = select.select(self.heartbeats, [], [], LOOK_S)
         for heartbeat in set(ready) & set(self.heartbeats):
@@ -245,7 +246,7 @@ class Workers:
                 self.trained = self.trained or TRAINED in beats
 
     def _end_stalled(self) -> FailedProcess:
-        """Let every process write down where it is, and end it."""
+        """Have every process log its stack, and end it."""
         alive = [local for local, process in enumerate(self.processes) if process.poll() is None]
         stopped = [local for local in alive if _is_stopped(self.processes[local].pid)]
         self.send(signal.SIGUSR1)
@@ -266,7 +267,7 @@ def _is_stopped(process: int) -> bool:
 
 
 def _shared_file() -> list[int]:
-    """A file in memory that goes with the last process that has it open; none where the system has no such files."""
+    """A file in memory, freed with the last process that has it open; none if the system lacks such files."""
     with contextlib.suppress(OSError, AttributeError):
         return [os.memfd_create("runner")]
     return []

@@ -16,7 +16,7 @@ def macs(network: nn.Layer, input_shape: tuple[int, int, int]) -> int:
     """MACs of convolutions and linear layers for one image [1, C, H, W].
 
     As usual, normalisation, activations and pooling are not counted; neither is what a user-defined network computes
-    outside of such layers. The network is afterwards as before.
+    outside of such layers. The network is unchanged.
     """
     return sum(macs_by_weight(network, input_shape).values())
 

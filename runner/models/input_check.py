@@ -15,7 +15,7 @@ from ..errors import ConfigError, UserError, telling_line
 def check_input(network: nn.Layer, input_shape: tuple[int, int, int], num_classes: int, remedy: str = "") -> None:
     """Errors: ConfigError unless two images [2, C, H, W] give logits [2, num_classes].
 
-    One forward pass in eval mode; training flags, buffers and Paddle's random state are afterwards as before.
+    One forward pass in eval mode; training flags, buffers and Paddle's random state are restored.
     """
     images = paddle.zeros([2, *input_shape])
     channels, height, width = input_shape
@@ -34,7 +34,7 @@ def check_input(network: nn.Layer, input_shape: tuple[int, int, int], num_classe
     shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != [2, num_classes]:
         raise ConfigError(
-            f"{type(network).__name__} gives {shape} for two images where logits [2, {num_classes}] are due: {remedy}"
+            f"{type(network).__name__} returns {shape} for two images, expected logits [2, {num_classes}]: {remedy}"
         )
 
 

@@ -33,8 +33,8 @@ def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: di
     """The network `ppcls.arch.backbone.<architecture>(…)`, its weights drawn as PaddleClas does.
 
     Images [N, 3, H, W] float32 give logits [N, num_classes]. `size` is (H, W): networks with position embeddings, such
-    as ViT and Swin, are built for it; `check_input` finds out which H and W fit. Errors: ConfigError where PaddleClas
-    is not installed or has no such network, and for unknown arguments.
+    as ViT and Swin, are built for it; `check_input` finds out which H and W fit. Errors: ConfigError if PaddleClas is
+    not installed or has no such network, and for unknown arguments.
     """
     refuse(kwargs, CLASSES + SIZES)
     create = getattr(backbones(), architecture, None)
@@ -68,7 +68,7 @@ def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: di
 
 @functools.cache
 def backbones() -> types.ModuleType:
-    """`ppcls.arch.backbone`. Errors: ConfigError where PaddleClas is not installed or cannot be imported."""
+    """`ppcls.arch.backbone`. Errors: ConfigError if PaddleClas is not installed or cannot be imported."""
     spec = importlib.util.find_spec("paddleclas")
     if spec is None or not spec.origin:
         raise ConfigError(f"model=paddleclas/… needs PaddleClas, which is not installed. {INSTALL_PADDLECLAS}")

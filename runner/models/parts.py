@@ -100,7 +100,7 @@ def _above(names: Iterable[str]) -> set[str]:
 def _refusal(key: str, pattern: str, network: nn.Layer, names: Collection[str], head: Collection[str]) -> str:
     if pattern in (HEAD, BACKBONE):
         why = "nothing of it trains" if head else "no parameter follows the number of classes"
-        return f"{key}: {type(network).__name__} has no {pattern}, since {why}. Name layers in its place."
+        return f"{key}: {type(network).__name__} has no {pattern}, since {why}. Name layers instead."
     own = ", ".join(name for name, child in network.named_children() if child.parameters())
     return (
         f"{key}: '{pattern}' matches no layer and no parameter of {type(network).__name__} that trains."

@@ -17,7 +17,7 @@ SMALL_KERNEL = 3
 def adapt(network: nn.Layer, channels: int) -> None:
     """Let a network for RGB images take [N, channels, H, W], in place; new weights are drawn as He et al. propose.
 
-    Errors: ConfigError where no convolution has three input channels.
+    Errors: ConfigError if no convolution has three input channels.
     """
     stems = list(_stems(network))
     if not stems:
@@ -30,11 +30,11 @@ def adapt(network: nn.Layer, channels: int) -> None:
 
 
 def for_small_images(network: nn.Layer) -> None:
-    """Let a network keep the resolution of images where its stem would reduce it, in place.
+    """Let a network keep the resolution of images that its stem would reduce, in place.
 
     The first convolution gets stride 1, and a kernel of at most 3×3; a max pooling that follows it is removed. He et
     al. (CVPR 2016, section 4.2) did so for CIFAR-10. Maps are then 2 to 4 times as large, and everything after the stem
-    costs 4 to 16 times as much. Errors: ConfigError where there is nothing to change.
+    costs 4 to 16 times as much. Errors: ConfigError if there is nothing to change.
     """
     changed = False
     for parent, name, following in list(_stems(network)):
@@ -50,7 +50,7 @@ def for_small_images(network: nn.Layer) -> None:
     if not changed:
         raise ConfigError(
             f"model.stem=small: the first convolution of {type(network).__name__} already keeps the size of "
-            "images. Drop it."
+            "images. Remove it."
         )
 
 

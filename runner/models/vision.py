@@ -33,9 +33,9 @@ def build(architecture: str, num_classes: int, kwargs: dict[str, Any]) -> nn.Lay
     """The network `paddle.vision.models.<architecture>(num_classes=…, **kwargs)`, its weights drawn as Paddle does.
 
     Images [N, 3, H, W] float32 give logits [N, num_classes]; `check_input` finds out which H and W fit. Note that
-    Paddle's mobilenet_v3 has BatchNorm momentum 0.99 and epsilon 1e-3: in short runs its running statistics lag far
-    behind and evaluation is at chance; `model=mobilenet_v3_large_x1_0` has 0.9 and 1e-5. Errors: ConfigError for an
-    argument that Paddle does not have, and for `pretrained`, which would download.
+    Paddle's mobilenet_v3 has BatchNorm momentum 0.99 and epsilon 1e-3: in short runs its running statistics lag and
+    evaluation is at chance; `model=mobilenet_v3_large_x1_0` has 0.9 and 1e-5. Errors: ConfigError for an argument that
+    Paddle does not have, and for `pretrained`, which would download.
     """
     refuse(kwargs, ("num_classes",))
     create = GoogLeNet if architecture == "googlenet" else getattr(models, architecture)
@@ -53,4 +53,4 @@ def refuse(kwargs: dict[str, Any], own: tuple[str, ...]) -> None:
     for name in own:
         if name in kwargs:
             instead = "the data tells the number of classes" if "num" in name else "it is data.image_size"
-            raise ConfigError(f"model.kwargs.{name}: {instead}. Drop it.")
+            raise ConfigError(f"model.kwargs.{name}: {instead}. Remove it.")

@@ -1,4 +1,4 @@
-"""The processes of a run as one: the same numbers as a single process would have, whatever their number."""
+"""Data parallelism: the same numbers as a single process, whatever the number of processes."""
 
 from .layers import Shard, separate, share_dropout, statistics, synchronize
 from .ranks import ALONE, Ranks, join

@@ -1,4 +1,4 @@
-"""Layers whose result depends on the whole batch, or on chance, made the same for any number of processes."""
+"""Makes layers that depend on the whole batch, or on chance, independent of the number of processes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _HALVES = (paddle.float16, paddle.bfloat16)
 
 
 def statistics(networks: nn.Layer) -> list[tuple[nn.Layer, Tensor]]:
-    """What training changes beside the weights: running averages, ranges of activations, other float32 buffers.
+    """Buffers that training changes besides the weights: running averages, ranges of activations, other float32 ones.
 
-    Each process sees its own part of the batch; their mean is what all go on with. Each stands with the layer that
-    changes it, which it does in training mode alone.
+    Each process sees its own part of the batch; all continue with the mean. Each is paired with the layer that changes
+    it, in training mode only.
     """
     own: list[tuple[nn.Layer, Tensor]] = []
     for layer in networks.sublayers(include_self=True):
@@ -44,7 +44,7 @@ def statistics(networks: nn.Layer) -> list[tuple[nn.Layer, Tensor]]:
 def synchronize(networks: Networks, ranks: Ranks) -> None:
     """Let batch normalisation (Peng et al., MegDet, CVPR 2018) and ranges of activations see the whole batch.
 
-    Errors: ConfigError for a normalisation that cannot.
+    Errors: ConfigError for a normalisation that does not support it.
     """
     for sort, replacement in ((_Norm, _synchronized_norm), (FakeQuantMovingAverageAbsMax, _synchronized_range)):
         for layer in _layers(networks, sort):
@@ -59,7 +59,7 @@ def synchronize(networks: Networks, ranks: Ranks) -> None:
 
 
 def separate(networks: Networks) -> None:
-    """Undo `synchronize` and `share_dropout`, for a process that goes on alone."""
+    """Undo `synchronize` and `share_dropout`, for a process that continues alone."""
     for layer in _layers(networks, nn.Layer):
         if getattr(type(layer), "_across_processes", False):
             layer.__class__ = type(layer).__base__
@@ -71,7 +71,7 @@ def _layers(networks: Networks, kind: type | tuple[type, ...]) -> list[Any]:
 
 @functools.cache
 def _synchronized_norm(plain: Any) -> Any:
-    """A subclass of a batch normalisation, accelerated or not, with the activation behind it where it has one."""
+    """A subclass of a batch normalisation, accelerated or not, with the activation after it if it has one."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
         if not self.training:
@@ -142,7 +142,7 @@ def _synchronized_range(plain: Any) -> Any:
             paddle.assign(keep * self._accum + magnitude, self._accum)
             paddle.assign(keep * self._state + 1, self._state)
             paddle.assign(self._accum / self._state, self._scale)
-        # It rounds by the range as it is now.
+        # It rounds with the current range.
         self.training = False
         try:
             return plain.forward(self, x)
@@ -154,27 +154,27 @@ def _synchronized_range(plain: Any) -> Any:
 
 @dataclass
 class Shard:
-    """Which rows of the batch, or part of a batch, that is under way this process has: every `world`th one."""
+    """Rows of the current micro-batch on this rank: every `world`th one."""
 
     ranks: Ranks
     rows: range = range(0)
-    """Rows of the batch that are under way."""
+    """Rows of the current micro-batch, over all processes."""
 
     @property
     def first(self) -> int:
-        """Which of them is the first one of this process."""
+        """The first row of this process."""
         return (self.ranks.rank - self.rows.start) % self.ranks.world_size
 
     @property
     def own(self) -> int:
-        """How many of them this process has."""
+        """Number of rows of this process."""
         return len(self.rows[self.first :: self.ranks.world_size])
 
 
 def share_dropout(networks: Networks, shard: Shard) -> None:
-    """Let dropout draw for the whole batch, as one process would, and take the rows of this process.
+    """Let dropout draw for the whole batch, as one process would, and use the rows of this process.
 
-    So generators agree in all processes, and neither results nor checkpoints depend on their number.
+    Then generators agree in all processes, and neither results nor checkpoints depend on their number.
     """
     for layer in _layers(networks, (nn.Dropout, DropConnect)):
         if type(layer) is nn.Dropout:

@@ -1,4 +1,4 @@
-"""Messages between processes that their command did not start together, or that use GPUs: through gloo or NCCL."""
+"""Transport for processes on several machines, under other launchers or on GPUs: gloo or NCCL."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from paddle import Tensor
 from ..errors import ConfigError, ProcessLost
 from .sockets import PeerLost
 
-#: Numbers of the moments at which all processes met.
+#: Counter of barriers.
 _meetings = itertools.count()
-#: Seconds between two looks whether the first process listens. Paddle 3.3.1 itself waits 3 s after a first refusal.
+#: Seconds between two checks whether the first process listens. Paddle 3.3.1 itself waits 3 s after a first refusal.
 POLL_S = 0.02
 
 
 @contextlib.contextmanager
 def _connected() -> Iterator[None]:
-    """What Paddle raises in an exchange, it raises because another process is gone. Errors: PeerLost."""
+    """Convert errors of a collective to PeerLost: Paddle raises them if another process is gone."""
     try:
         yield
     except (RuntimeError, OSError, ValueError) as error:
@@ -37,7 +37,7 @@ class Network:
     def __init__(self, rank: int, world: int, address: str) -> None:
         """address: HOST:PORT where the first process listens.
 
-        Errors: ConfigError for an address that cannot be used, ProcessLost where the processes do not come together.
+        Errors: ConfigError for an address that cannot be used, ProcessLost if the processes do not all connect.
         """
         self.rank, self.world = rank, world
         host, _, port = address.rpartition(":")
@@ -63,7 +63,7 @@ class Network:
             paddle.distributed.all_reduce(tensor, paddle.distributed.ReduceOp.MAX)
 
     def barrier_without_timeout(self) -> None:
-        """Return once every process has come here, however long that takes, where gloo would give up after 30 s."""
+        """Barrier without a timeout; gloo's own gives up after 30 s."""
         store, meeting = paddle.base.core.create_or_get_global_tcp_store(), next(_meetings)
         with _connected():
             if store.add(f"runner/{meeting}/came", 1) == self.world:
@@ -71,7 +71,7 @@ class Network:
             store.get(f"runner/{meeting}/all")
         left = f"runner/{meeting}/left"
         if self.rank == 0:
-            # It keeps the store, and may end behind this.
+            # The first process holds the store, and may end after this.
             with _connected():
                 while store.add(left, 0) < self.world - 1:
                     time.sleep(POLL_S / 20)
@@ -80,7 +80,7 @@ class Network:
                 store.add(left, 1)
 
     def broadcast(self, message: Any) -> Any:
-        """What the first process says; it has to survive pickling."""
+        """The first process's value; it has to be picklable."""
         box = [message]
         self.barrier_without_timeout()
         with _connected():
@@ -89,7 +89,7 @@ class Network:
 
 
 def _check(host: str, port: int, is_first: bool) -> None:
-    """Errors: ConfigError where the address is none, or not one where this process can listen if it is the first."""
+    """Errors: ConfigError if the address is invalid, or if the first process cannot listen there."""
     try:
         where = socket.gethostbyname(host)
     except OSError as error:
@@ -117,7 +117,7 @@ def _retry_until_connected(host: str, port: int) -> None:
 
 
 def _send_at_once(port: int) -> None:
-    """Let the connections of the store at a port send every message at once.
+    """Set TCP_NODELAY on the connections of the store at a port.
 
     Paddle 3.3.1 writes a message in pieces and leaves Nagle's algorithm on: each answer takes 40 ms, two for a value.
     """

@@ -1,4 +1,4 @@
-"""Which process of a run this one is, and what it exchanges with the others."""
+"""The rank of this process in a run, and collectives with the other ranks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Transport(Protocol):
-    """How messages of the processes of a run reach each other. Errors of every method: PeerLost."""
+    """A transport between the processes of a run. Errors of every method: PeerLost."""
 
     def all_reduce_sum(self, tensor: Tensor) -> None: ...
     def all_reduce_max(self, tensor: Tensor) -> None: ...
@@ -30,7 +30,7 @@ class Transport(Protocol):
 
 @dataclass(frozen=True)
 class Ranks:
-    """The number of this process among all of a run. Alone, it exchanges nothing."""
+    """This process's rank and the world size. A single process exchanges nothing."""
 
     rank: int = 0
     world_size: int = 1
@@ -76,18 +76,18 @@ class Ranks:
         return flag if self.world_size == 1 else bool(self.all_reduce_sum(paddle.to_tensor([int(flag)])).item())
 
     def barrier(self) -> None:
-        """Return once every process has come here. Errors: PeerLost at once where one is gone."""
+        """Barrier. Errors: PeerLost, at once if a process is gone."""
         self.any_rank(False)
 
     def barrier_without_timeout(self) -> None:
-        """Return once every process has come here, however long that takes."""
+        """Barrier without a timeout."""
         if self.transport:
             self.transport.barrier_without_timeout()
 
     def broadcast_from_first(self, make: Callable[[], T]) -> T:
-        """What `make` returns in the first process, in every process; it has to survive pickling.
+        """Broadcast the result of `make` from the first process; it has to be picklable.
 
-        Errors: a UserError that `make` raises in the first process, in every process with its exit code.
+        Errors: a UserError that `make` raises in the first process is raised in every process, with its exit code.
         """
         if self.transport is None:
             return make()
@@ -110,10 +110,10 @@ ALONE = Ranks()
 
 
 def join() -> Ranks:
-    """Meet the other processes that the launcher's variables name (`PADDLE_TRAINER_ID`, …); return once all are there.
+    """Connect to the other processes that the launcher's variables name (`PADDLE_TRAINER_ID`, …).
 
     CPUs of one machine exchange through sockets of the command's, of several through gloo, GPUs through NCCL. Errors:
-    as in `Network`; ConfigError where this process has no GPU of its own.
+    as in `Network`; ConfigError if this process has no GPU of its own.
     """
     world = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if world == 1:

@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other in every step: gradients, and statistics of what they saw."""
+"""The exchange of every step: gradients and layer statistics."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Replicas:
         return contextlib.nullcontext()
 
     def reduce_gradients(self) -> None:
-        """Give gradients and statistics their means over all processes, behind the last part of a batch."""
+        """Average gradients and statistics over all processes, after the last part of a batch."""
 
     def resized(self) -> None:
-        """Take note that parameters, and what else is exchanged, became smaller."""
+        """Adapt to parameters and other exchanged tensors that became smaller."""
 
     def should_stop(self, requested: bool, waits: bool) -> bool:
-        """Whether to end behind this step, in all processes alike; `requested`: whether this one was asked to.
+        """Whether to end after this step, the same in all processes; `requested`: whether this one was asked to.
 
         `waits`: whether the step waits for the device anyway.
         """
@@ -50,12 +50,13 @@ Statistics = Sequence[tuple[nn.Layer, Tensor]]
 
 
 def _changing(statistics: Statistics) -> list[Tensor]:
-    """Those that the last step changed. What is frozen is left as it is, which a mean of equal values is not."""
+    """Those that the last step changed. Frozen ones are skipped: the mean of equal values may differ from them by
+    rounding."""
     return [tensor for layer, tensor in statistics if layer.training]
 
 
 class DataParallel(Replicas):
-    """Gradients by `paddle.DataParallel`, which sends them while the backward pass goes on."""
+    """Gradients by `paddle.DataParallel`, which overlaps communication with the backward pass."""
 
     def __init__(self, networks: Networks, ranks: Ranks, statistics: Statistics) -> None:
         super().__init__(networks)
@@ -75,7 +76,7 @@ class DataParallel(Replicas):
 
 
 class AveragedGradients(Replicas):
-    """Gradients in one message behind the backward pass, by whatever layers they were computed."""
+    """Gradients in one all-reduce after the backward pass, for any layers."""
 
     def __init__(self, networks: Networks, ranks: Ranks, statistics: Statistics, further: Sequence[Tensor]) -> None:
         super().__init__(networks)
@@ -90,11 +91,11 @@ class AveragedGradients(Replicas):
 
 
 class FlatAllReduce(Replicas):
-    """Everything as one array: on a CPU nothing else is computed meanwhile, and each message has its price."""
+    """All gradients as one array: on a CPU nothing overlaps with it, and each message has overhead."""
 
     def __init__(self, networks: Networks, ranks: Ranks, statistics: Statistics, further: Sequence[Tensor]) -> None:
         super().__init__(networks)
-        # Above 0 behind an exchange: some process was asked to end before it.
+        # Above 0 after an exchange: some process was asked to end before it.
         self.stop_flag = paddle.zeros([1])
         self.ranks, self.statistics = ranks, statistics
         self.parameters = [one for one in (*networks.parameters(), *further) if not one.stop_gradient]
@@ -130,7 +131,7 @@ class FlatAllReduce(Replicas):
 
 
 class GlooMeans:
-    """Means over processes, wherever these run."""
+    """Means over the processes of any machines."""
 
     def __init__(self, ranks: Ranks, size: int) -> None:
         """size: float32 numbers of an exchange."""
@@ -152,12 +153,12 @@ def replicate(
     changes: bool = False,
     further: Sequence[Tensor] = (),
 ) -> Replicas:
-    """How the processes of a run exchange, all of which have the same weights.
+    """The gradient exchange of a run's processes, all of which have the same weights.
 
     `statistics`: float32 tensors of any shape; `packed`: whether all are on CPUs with the compiled kernels, which
-    exchange float32 alone; `changes`: whether other parameters have gradients later, which Paddle's reducer would
-    wait for from the first step on, or parameters have other shapes; `further`: float32 parameters that are trained
-    beside those of the networks, which Paddle's reducer does not know.
+    exchange float32 alone; `changes`: whether other parameters have gradients later, which Paddle's reducer would wait
+    for from the first step on, or parameters have other shapes; `further`: further trained float32 parameters, which
+    Paddle's reducer does not know.
     """
     if ranks.world_size == 1:
         return Replicas(networks)

@@ -1,4 +1,4 @@
-"""Means over the processes of one machine, through memory that the command gave all of them."""
+"""Means over the processes of one machine, through shared memory that the command provides."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..runs.protocol import SHARED
 from .ranks import Ranks
 from .sockets import PeerLost
 
-#: Where a process says how often it has come; `Seat` of src/shared.cc.
+#: A rank's barrier counter; `Seat` of src/shared.cc.
 SEAT = np.dtype({"names": ["came", "process"], "formats": [np.uint32, np.int32], "itemsize": 64})
-#: Seconds after which who has not come counts as lost, as in gloo; seconds between two looks whether it still lives.
+#: Seconds after which a missing rank counts as lost, as in gloo; seconds between two checks whether it is alive.
 LIMIT_S, LOOK_S = 30.0, 0.1
 
 
 class Memory:
-    """Memory of a run, mapped by all its processes: a seat for each, and two areas for the arrays of each.
+    """Shared memory of a run's processes: a slot per rank, double-buffered arrays.
 
-    Two, since the next exchange begins while others still read what they need of this one.
+    Double-buffered, since the next exchange begins while others still read the results of this one.
     """
 
     def __init__(self, ranks: Ranks, descriptor: int, size: int) -> None:
@@ -41,7 +41,7 @@ class Memory:
         self.seats["process"][ranks.rank] = os.getpid()
 
     def average(self, count: int, arrays: int, sizes: int) -> None:
-        """Give arrays their means over all processes, in place, with the same bits in each.
+        """Average arrays over all processes, in place, with the same bits in each.
 
         arrays, sizes: addresses of `count` addresses of float32 arrays and of their int64 sizes. Errors: PeerLost.
         """
@@ -56,16 +56,16 @@ class Memory:
         waited = Stopwatch()
         while (late := self._missing()) is not None:
             if waited.seconds() > LIMIT_S:
-                raise PeerLost(f"process {late} of the run has not come for {LIMIT_S:g} s")
+                raise PeerLost(f"process {late} of the run did not respond for {LIMIT_S:g} s")
             try:
                 os.kill(self.seats["process"][late], 0)
             except ProcessLookupError:
-                # It may have come just before it ended.
+                # It may have arrived just before it ended.
                 if self._missing() == late:
                     raise PeerLost(f"process {late} of the run is gone") from None
 
     def _missing(self) -> int | None:
-        """Come, and wait for a moment; who has not come then."""
+        """Arrive at the barrier and wait briefly; returns a rank still missing."""
         late = native.kernels().meet(
             self.mapping.ctypes.data, self.ranks.world_size, self.ranks.rank, self.turn & 0xFFFFFFFF, int(LOOK_S * 1e9)
         )
@@ -73,9 +73,9 @@ class Memory:
 
 
 def memory(ranks: Ranks, size: int) -> Memory | None:
-    """The memory of a run for exchanges of `size` float32 numbers; None, in all its processes, where one has none.
+    """The memory of a run for exchanges of `size` float32 numbers; None, in all its processes, if one has none.
 
-    None has it where the command did not start all of them: on several machines, or under another launcher.
+    There is none if the command did not start all of them: on several machines, or under another launcher.
     """
     own: Memory | None = None
     descriptor = os.environ.get(SHARED)

@@ -1,4 +1,4 @@
-"""Messages between the processes of one machine, over sockets that the command gave them: nobody listens anywhere."""
+"""Transport between the processes of one machine, over sockets from the command: no port is opened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-#: Before each message: its bytes.
+#: The header of a message: its length.
 _HEAD = struct.Struct("!Q")
 
 
@@ -23,9 +23,9 @@ class PeerLost(BaseException):
 
 
 class Sockets:
-    """A star: the first process is connected to each other one. It combines what all of them say, in their order.
+    """A star: the first process is connected to each other one. It combines the values of all, in order of rank.
 
-    They wait for each other however long it takes: the command that started them all watches whether the run goes on.
+    They wait for each other without a timeout: the command that started them all watches for stalls.
     """
 
     def __init__(self, rank: int, descriptors: Sequence[int]) -> None:
@@ -44,7 +44,7 @@ class Sockets:
         self._reduce(tensor, np.maximum)
 
     def barrier_without_timeout(self) -> None:
-        """Return once every process has come here."""
+        """Barrier."""
         self._combine(b"", lambda contents: b"")
 
     def broadcast(self, message: Any) -> Any:
@@ -66,7 +66,7 @@ class Sockets:
         paddle.assign(paddle.to_tensor(np.frombuffer(answer, own.dtype).reshape(own.shape)), tensor)
 
     def _combine(self, own: bytes, combined: Callable[[list[bytes]], bytes]) -> bytes:
-        """What the first process makes of what all say. Errors: PeerLost."""
+        """The first process's combination of all values. Errors: PeerLost."""
         with _connected():
             if self.rank:
                 _send(self.connections[0], own)

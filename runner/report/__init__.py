@@ -1,1 +1,1 @@
-"""Reports: runs side by side, what they reached and cost, which is best and why; as an HTML page and as Markdown."""
+"""Reports: runs side by side with results and costs, which is best and why; as an HTML page and as Markdown."""

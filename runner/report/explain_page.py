@@ -1,4 +1,4 @@
-"""Grad-CAM maps of a network's predictions, and the effects of compression on its layers, as a page of their own."""
+"""Grad-CAM maps of a network's predictions, and the effects of compression on its layers, as a page."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Content:
 def write(path: Path, content: Content) -> None:
     """Write the page."""
     context = {
-        "title": "What the network looks at" if content.place else "What compression did to each layer",
+        "title": "What the network looks at" if content.place else "The effect of compression on each layer",
         "version": __version__,
         "made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "content": content,

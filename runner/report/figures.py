@@ -35,7 +35,7 @@ def boxes(text: str) -> str:
         return ""
     few = missing[:8] + ("…" if len(missing) > 8 else "")
     return (
-        f"no font here has {few}: pictures show boxes in their place. Install one, such as the package fonts-noto-cjk, "
+        f"no font here has {few}: plots show boxes in their place. Install one, such as the package fonts-noto-cjk, "
         "and remove ~/.cache/matplotlib"
     )
 

@@ -20,14 +20,14 @@ from .subject import Run, shortened
 
 #: Marks near the beginning of the page and of its Markdown.
 MARKS = '<meta name="generator" content="runner', "<!-- report of runner"
-#: Most classes whose confusion matrix is beside the list, and most classes that are all listed.
+#: Most classes whose confusion matrix is next to the list, and most classes that are all listed.
 BESIDE, LISTED = 10, 30
 #: Most layers that are listed by their quantization noise.
 NOISY = 12
 
 
 def write(runs: Sequence[Run], title: str, command: str, engine: str, path: Path) -> list[Path]:
-    """Write a comparison to `path`, an HTML file, and as Markdown beside it; `command` makes it again.
+    """Write a comparison to `path`, an HTML file, and as Markdown next to it; `command` recreates it.
 
     `engine`: what measured all latencies in turns; empty if they are the runs' own.
     """

@@ -1,4 +1,4 @@
-"""What a run that goes on may change, and what it must not."""
+"""Config changes that a resumed run may have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .. import config as cfg
 from ..config import store
 from ..errors import ConfigError
 
-#: Keys that a run may change when it goes on: its saved state stays valid. A dot at the end stands for all keys below.
+#: Keys that a resumed run may change: its saved state stays valid. A dot at the end stands for all keys below.
 FREE = (
     "name", "tracking.", "checkpoint.", "launch.", "sweep.", "deploy.", "debug.profile",
     "train.epochs", "train.max_steps", "train.max_minutes", "train.patience", "train.min_delta", "train.eval_every",
@@ -18,16 +18,16 @@ FREE = (
     "mode.peer_optimizer.lr", "mode.peer_optimizer.clip_norm", "mode.peer_schedule.", "mode.teacher_from", "mode.trust",
     "data.root", "data.download", "data.workers", "data.cache", "data.eval_batch_size", "data.check", "data.on_error",
 )  # fmt: skip
-#: The same for further teachers: where they come from, and whether their code is trusted.
+#: The same for further teachers: their origin, and whether their code is trusted.
 FREE_OF_TEACHERS = re.compile(r"mode\.more_teachers\.\w+\.(teacher_from|trust)")
 #: Keys that say when a run is complete.
 LENGTH = ("train.epochs", "train.max_steps", "train.max_minutes", "train.patience")
-#: Changed keys that MLflow is told as tags, since its parameters cannot change.
+#: Changed keys that are tags in MLflow, since its parameters cannot change.
 TOLD = (*LENGTH, "optimizer.lr", "optimizer.clip_norm")
 
 
 def changes(stored: cfg.Config, wanted: cfg.Config) -> dict[str, tuple[str | None, str | None]]:
-    """Key → (stored value, wanted value) of every key that differs; None where one of them lacks the key."""
+    """Key → (stored value, wanted value) of every key that differs; None if one of them lacks the key."""
     old, new = store.flatten(stored), store.flatten(wanted)
     return {key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)}
 
@@ -35,7 +35,7 @@ def changes(stored: cfg.Config, wanted: cfg.Config) -> dict[str, tuple[str | Non
 def check(stored: cfg.Config, wanted: cfg.Config, where: str, overrides: list[str]) -> dict[str, str | None]:
     """The keys that change and their new values. `overrides` are what the stored run was started with.
 
-    Errors: ConfigError for a change that only a new run can have.
+    Errors: ConfigError for a change that needs a new run.
     """
     changed = changes(stored, wanted)
     bad = {key: values for key, values in changed.items() if not _free(key)}

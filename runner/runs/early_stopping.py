@@ -1,4 +1,4 @@
-"""Ends runs of a sweep early that fall behind the others after as many validations."""
+"""Ends runs of a sweep early that are worse than the others after as many validations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STOPPED_EARLY = "STOPPED_EARLY"
 
 
 class StoppingRule:
-    """Says after each validation of a run whether it should end, from the journals of the sweep's runs.
+    """Decides after each validation of a run whether it should end, from the journals of the sweep's runs.
 
     The same journals give the same answer, in any process and after any interruption.
     """
@@ -33,9 +33,9 @@ class StoppingRule:
         self._readings: dict[Path, Reading] = {}
 
     def judge(self, step: int) -> str:
-        """Why the run should end after its validation at a step; empty where it should go on.
+        """Why the run should end after its validation at a step; empty if it should continue.
 
-        Other runs whose journal cannot be read are left out. Errors: Damaged for the run's own journal.
+        Other runs whose journal cannot be read are ignored. Errors: Damaged for the run's own journal.
         """
         own = self.scores(self.directory, step)
         count = len(own)
@@ -80,7 +80,7 @@ class Reading:
 def verdict(
     settings: cfg.Sweep, own: Sequence[float], others: Sequence[Sequence[float]], metric: str = "", sign: int = 1
 ) -> str:
-    """Why a run should end after its validations so far; empty where it should go on.
+    """Why a run should end after its validations so far; empty if it should continue.
 
     `own`, `others`: scores at each validation, higher is better; of the others as many as `own` has. Runs are compared
     by the best score of each, which also decides in the end; a run whose scores were never a number is the worst.
@@ -117,7 +117,7 @@ def is_rung(count: int, first: int, factor: int) -> bool:
 
 
 def best(scores: Sequence[float]) -> float:
-    """The highest score; minus infinity where none is a number."""
+    """The highest score; minus infinity if none is a number."""
     return max((score for score in scores if not math.isnan(score)), default=-math.inf)
 
 

@@ -1,4 +1,4 @@
-"""The events of a journal: what a line holds."""
+"""The events of a journal, one a line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Dataset(_Event):
 
 
 class Dataset(_Dataset, total=False):
-    """What a run is trained on; `digests`: of each split; `about`: as `data.about` has it."""
+    """The data set of a run; `digests`: of each split; `about`: as `data.about` has it."""
 
     digests: dict[str, str]
     about: dict[str, Any]
@@ -42,7 +42,7 @@ class Tags(_Event):
 
 
 class Note(_Event):
-    """What a person should know."""
+    """A note for the user."""
 
     text: str
 
@@ -91,9 +91,9 @@ EVENTS: dict[str, Any] = {
     "checkpoint": Checkpoint, "artifact": Artifact, "model": Model, "migrated": Migrated,
     "ended": Ended,
 }  # fmt: skip
-#: One of these is in a line in which a text stands for a number.
+#: A line with a text in place of a number contains one of these.
 NO_NUMBERS = tuple(text.encode() for text in stored.NO_NUMBERS)
-#: What the names of the machine's metrics begin with.
+#: The prefix of the machine's metrics.
 SYSTEM = "system/"
 #: Seconds since 1970 at which calendars end.
 LATEST = 253_402_300_799
@@ -105,14 +105,14 @@ def is_of_training(event: dict[str, Any]) -> bool:
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-    """The event in a line of a journal; None for a line that is torn or damaged, or of a kind that is not known."""
+    """The event in a line of a journal; None for a line that is torn or damaged, or of an unknown kind."""
     try:
         event = json.loads(line)
         kind = event.get("event") if isinstance(event, dict) else None
         if not isinstance(kind, str) or kind not in EVENTS:
             return None
         stored.check(event, EVENTS[kind])
-        # Numbers that JSON has not are rare, and a copy of every event costs as much as reading it.
+        # Texts for NaN and infinity are rare, and copying every event costs as much as reading it.
         if any(text in line for text in NO_NUMBERS):
             event = stored.typed(event, EVENTS[kind])
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""`explained.json`: maps of the evidence in the worst mistakes of a run. It is written and read here alone."""
+"""`explained.json`: Grad-CAM maps of a run's worst mistakes. Only this module reads and writes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .result import BASE64
 
 @dataclass
 class Map:
-    """Where the evidence for one class is."""
+    """The Grad-CAM map of one class."""
 
     name: str
     """The class."""
@@ -22,9 +22,9 @@ class Map:
     """Why it is shown: `predicted`, `true`, `predicted and true`, `most probable` or `asked for`."""
     probability: float
     found: bool
-    """Whether anything in the picture speaks for the class."""
+    """Whether the map is not all zero."""
     png: str
-    """What lies over the picture: a PNG with alpha in base64."""
+    """The overlay: a PNG with alpha in base64."""
 
 
 @dataclass
@@ -32,22 +32,22 @@ class Explained:
     """One of the images of a split with its maps."""
 
     index: int
-    """Which image of the split."""
+    """The image's index in the split."""
     maps: list[Map]
 
 
 @dataclass
 class Explanation(Explained):
-    """A picture with all that a page shows of it."""
+    """An image with everything that a page shows of it."""
 
     name: str
-    """What it is called."""
+    """Its name."""
     label: str
-    """Its class, or its labels where it has many; empty where they are not known."""
+    """Its class, or multi-label its labels; empty if unknown."""
     predicted: str
-    """What the network took it for."""
+    """The predicted class."""
     png: str
-    """What the network saw, PNG in base64."""
+    """The network's input, PNG in base64."""
 
 
 @dataclass
@@ -60,13 +60,13 @@ class Explanations:
 
 
 def write(path: Path, place: str, explanations: Iterable[Explanation]) -> None:
-    """Keep the maps of a run's worst mistakes, for reports to show. Errors: OSError."""
+    """Store the maps of a run's worst mistakes, for reports. Errors: OSError."""
     images = [Explained(one.index, one.maps) for one in explanations]
     files.write_text(path, files.to_json(dataclasses.asdict(Explanations(place, images))))
 
 
 def read(path: Path) -> dict[int, list[Map]]:
-    """Image → its maps; empty where a run has none. Errors: Damaged."""
+    """Image → its maps; empty if a run has none. Errors: Damaged."""
     content: Explanations = stored.read_json(path, Explanations) or Explanations("", [])
     if not all(BASE64.fullmatch(each.png) for one in content.images for each in one.maps):
         raise Damaged(f"{path} is damaged: an image in it is not base64. {stored.REMEDY}")

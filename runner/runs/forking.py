@@ -1,8 +1,7 @@
-"""Workers that are forked: a process that has imported what every worker imports waits, and has a child for each job.
+"""Forked workers: a template process imports what every worker needs, and forks a child for each job.
 
-A job of a sweep then costs no imports. Each child is what a process of its own would be: with the environment, the
-streams, the limits and the signals of a worker that was started. It ends alone, or with this process, which ends with
-the command. `launch/forked.py` is the other end.
+A job of a sweep then costs no imports. Each child equals a freshly started worker in environment, streams, limits and
+signals. It ends alone, or with this process, which ends with the command. `launch/forked.py` is the other end.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from typing import Any, NoReturn
 from .. import processes
 from .protocol import HEARTBEAT, Arguments
 
-#: Bytes of a message, which has an environment in it, and descriptors that may come with it.
+#: Most bytes of a message, which contains an environment, and most descriptors with it.
 MESSAGE, DESCRIPTORS = 1 << 20, 64
-#: Signals that are left to the children.
+#: Signals that only the children handle.
 LEFT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 THREADS = Path("/proc/self/task")
 
 
 @dataclass
 class Request:
-    """A child that is wanted. With it come descriptors: of its streams, of its heartbeat, and others to keep open."""
+    """A request for a child. It comes with descriptors: of its streams, of its heartbeat, and others to keep open."""
 
     directory: str
     """The run directory."""
@@ -59,7 +58,7 @@ def serve(channel: socket.socket, entry: Callable[[], None], refusal: str = "") 
     for number in LEFT:
         signal.signal(number, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):
-        # Or every child would write what the imports left in the buffer.
+        # Otherwise every child would write what the imports left in the buffer.
         with contextlib.suppress(OSError):
             stream.flush()
     if reason := refusal or _refusal():
@@ -74,7 +73,7 @@ def serve(channel: socket.socket, entry: Callable[[], None], refusal: str = "") 
             os.waitpid(child, 0)
         if not content:
             return
-        # A signal that comes before the child has handlers of its own waits for them.
+        # Signals are blocked until the child has its own handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, LEFT)
         child = os.fork()
         if not child:
@@ -91,10 +90,10 @@ def serve(channel: socket.socket, entry: Callable[[], None], refusal: str = "") 
 
 
 def _refusal() -> str:
-    """Why this process must not fork: a lock that another thread holds would stay locked in a child. Else empty."""
+    """Why this process must not fork, else empty: a lock that another thread holds would stay locked in a child."""
     if not THREADS.is_dir():
         return "its threads cannot be counted"
-    # OpenBLAS ends its threads before a fork, and starts them again when it wants them.
+    # OpenBLAS ends its threads before a fork, and restarts them when needed.
     child = os.fork()
     if not child:
         os._exit(0)
@@ -108,7 +107,7 @@ def _say(channel: socket.socket, **answer: Any) -> None:
 
 
 def _become(request: Request, descriptors: list[int], parent: int) -> None:
-    """Give this child what a worker that was started has when its program begins."""
+    """Set up the child like a fresh worker: streams, environment, limits, working directory, signals."""
     heartbeat = descriptors[3]
     for number, descriptor in enumerate(descriptors[:3]):
         os.dup2(descriptor, number)

@@ -1,4 +1,4 @@
-"""The curves of a training, thinned while its journal is read: memory does not grow with the length of the run."""
+"""Learning curves, thinned while the journal is read: memory does not grow with the length of the run."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 from .journal import events
 
-#: Points that are left of a curve: more than a plot can show.
+#: Most points of a curve: more than a plot can show.
 POINTS = 2000
 
 
 @dataclass
 class History:
-    """What a journal tells of a training."""
+    """Learning curves and data set of a run."""
 
     curves: dict[str, dict[int, float]]
     """Metric → step → value, in the order of the steps."""
     dataset: dict[str, Any]
-    """The last event `dataset`; empty where there is none."""
+    """The last event `dataset`; empty if there is none."""
 
 
 def history(directory: Path, points: int = POINTS) -> History:
-    """The curves, the last value written where a step has several, and the data set. Errors: Damaged.
+    """The curves, with the last value written if a step has several, and the data set. Errors: Damaged.
 
     A curve with more points is thinned to at most `points`: means of equally many neighbours, and the last point.
     """
@@ -36,7 +36,7 @@ def history(directory: Path, points: int = POINTS) -> History:
 
 
 def _read(directory: Path, points: int, superseded: dict[tuple[str, int], int] | None) -> History | None:
-    """As `history`; None where a point is there several times and `superseded` does not say which one counts."""
+    """As `history`; None if a point occurs several times and `superseded` does not say which one counts."""
     curves: dict[str, _Thinned] = {}
     dataset: dict[str, Any] = {}
     for event, offset in events(directory, kinds=("dataset", "metrics")):
@@ -59,7 +59,7 @@ def curves(directory: Path) -> dict[str, dict[int, float]]:
 
 
 def find_superseded(read: Iterable[tuple[dict[str, Any], int]]) -> dict[tuple[str, int], int]:
-    """(name, step) of points that may be in a journal several times → the offset behind the last one.
+    """(name, step) of points that may be in a journal several times → the offset after the last one.
 
     These are the points of a run that was resumed from before its end; of all others nothing is kept.
     """
@@ -118,7 +118,7 @@ class _Thinned:
         self._put(len(self.ends), step, value)
 
     def _insert(self, step: int, value: float) -> None:
-        """Add a point of an attempt that began again before the end of the one before."""
+        """Add a point of an attempt that resumed before the end of the previous one."""
         place = bisect_left(self.ends, step)
         if place == len(self.ends):
             self._append(step, value)

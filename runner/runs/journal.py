@@ -36,26 +36,26 @@ CHECKPOINT_FILES = (
     "state.json",
 )  # fmt: skip
 CHECKPOINT_NAME = re.compile(rf"step-\d{{8,}}|{QUANTIZED}")
-#: What stands in the folder of locks and logs.
+#: Names in the folder of locks and logs.
 OF_RANKS = re.compile(
     r"lock|tracking\.([a-z0-9_-]+\.)?(lock|log|json)|rank\d+\.log|failed\.rank\d+\.json|stopped_early"
 )
 
-#: Events that say which config the run's network has.
+#: Events with the digest of the config of the run's network.
 WITH_CONFIG = ("started", "resumed", "migrated")
 
-#: Bytes before an offset whose digest tells whether a journal is still the same.
+#: Bytes before an offset whose digest identifies a journal.
 MARKED = 256
 
 #: Bytes of a journal that are read at once.
 BLOCK = 1 << 18
 
-#: Metrics that a clock measures: they differ when a step is computed again.
+#: Timings: they differ when a step is computed again.
 MEASURED = {"train/images_per_s", "final/images_per_s", "final/latency_ms_p50", "final/latency_ms_p99"}
 
 
 def refuse_other_files(directory: Path) -> None:
-    """Refuse a folder with files in it that are not of a run. Errors: ConfigError."""
+    """Refuse a folder that contains files but no run. Errors: ConfigError."""
     if not directory.is_dir() or (directory / JOURNAL).is_file():
         return
     names = sorted(path.name for path in directory.iterdir() if path.name != RANKS)
@@ -64,7 +64,7 @@ def refuse_other_files(directory: Path) -> None:
     if names:
         few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         raise ConfigError(
-            f"{directory} holds other files ({few}) and no run, and a run would write among them. Choose a folder that "
+            f"{directory} is not empty ({few}) and holds no run. Choose a folder that "
             "is new or empty: hydra.run.dir=DIR"
         )
 
@@ -83,9 +83,9 @@ class Journal:
         self._written: dict[tuple[int, str], float] = {}
 
     def continue_from(self, step: int) -> None:
-        """From here on, leave out points after this step that an earlier attempt wrote with the same value."""
+        """From now on skip points after this step that an earlier attempt wrote with the same value."""
         self._written = {}
-        # Within an attempt steps rise: each is read from its end.
+        # Within an attempt steps rise, so each is read from its end.
         begins = [offset for _, offset in events(self.path.parent, kinds=("started", "resumed"))]
         for begin, end in zip([0, *begins], [*begins, None], strict=True):
             attempt: dict[tuple[int, str], float] = {}
@@ -115,13 +115,13 @@ class Journal:
             os.close(descriptor)
 
     def sync(self) -> None:
-        """Bring what was added to the disk, so that a checkpoint is never ahead of it after a power cut."""
+        """Flush the journal to the disk, so that a checkpoint is never ahead of it after a power cut."""
         if self.path.exists():
             with self.path.open("rb") as stream:
                 os.fsync(stream.fileno())
 
     def metrics(self, step: int, epoch: int, values: dict[str, float]) -> None:
-        """Add the metrics of a step, less those that an earlier attempt wrote with the same value."""
+        """Add the metrics of a step, except those that an earlier attempt wrote with the same value."""
         new = {name: value for name, value in values.items() if not self._known(step, name, value)}
         if new:
             self.append("metrics", step=step, epoch=epoch, values=new)
@@ -131,15 +131,15 @@ class Journal:
         return written is not None and (name in MEASURED or repr(written) == repr(value))
 
     def artifact(self, path: str, folder: str = "") -> None:
-        """Say that a file or folder of the run directory belongs to the run's results."""
+        """Record that a file or folder of the run directory belongs to the run's results."""
         self.append("artifact", path=path, folder=folder)
 
 
 def events(directory: Path, offset: int = 0, kinds: Collection[str] = ()) -> Iterator[tuple[dict[str, Any], int]]:
-    """(event, offset behind it) of every complete line from a byte offset on, without lines that hold no event.
+    """(event, offset after it) of every complete line from a byte offset on, skipping lines without an event.
 
-    A line holds none where a crash tore it or another version wrote it. `kinds`: the events that are wanted, all if it
-    is empty; blocks that name none of them are skipped. Errors: Damaged where the journal cannot be read.
+    A line has none if a crash tore it or another version wrote it. `kinds`: the events that are wanted, all if it
+    is empty; blocks that name none of them are skipped. Errors: Damaged if the journal cannot be read.
     """
     words = _words(kinds)
     with stored.opened(directory / JOURNAL) as stream:
@@ -162,7 +162,7 @@ def events(directory: Path, offset: int = 0, kinds: Collection[str] = ()) -> Ite
 def latest(directory: Path, kinds: Collection[str], begin: int = 0, end: int | None = None) -> Iterator[dict[str, Any]]:
     """The events of some kinds between two byte offsets where lines begin, the last one first.
 
-    The journal is read from its end, in blocks, and only as far as events are asked for. Errors: Damaged.
+    The journal is read from its end, in blocks, and only as far as events are consumed. Errors: Damaged.
     """
     words = _words(kinds)
     with stored.opened(directory / JOURNAL) as stream:
@@ -190,7 +190,7 @@ def _words(kinds: Collection[str]) -> list[bytes]:
 
 
 def _lines(block: bytes) -> list[bytes]:
-    """The complete lines, which end with a newline and nothing else; one that a crash tore is left out."""
+    """The complete lines, which end with a newline and nothing else; a torn one is skipped."""
     return [line + b"\n" for line in block.split(b"\n")[:-1]]
 
 
@@ -203,7 +203,7 @@ def _parsed(line: bytes, kinds: Collection[str], words: list[bytes]) -> dict[str
 
 
 def mark(directory: Path, offset: int) -> str:
-    """A digest of the bytes before an offset: with another one, it is not the journal that was read up to there."""
+    """A digest of the bytes before an offset: if it differs, the journal is not the one that was read up to there."""
     with contextlib.suppress(FileNotFoundError), (directory / JOURNAL).open("rb") as stream:
         stream.seek(max(0, offset - MARKED))
         return text_digest(stream.read(min(offset, MARKED)).decode(errors="replace"))
@@ -211,17 +211,17 @@ def mark(directory: Path, offset: int) -> str:
 
 
 def tracked_file(tracker: str) -> str:
-    """The file of a run directory that says what a tracker has of the run."""
+    """The file of a run directory that records what was delivered to a tracker."""
     return f"{MLFLOW}.json" if tracker == MLFLOW else f"{RANKS}/tracking.{tracker}.json"
 
 
 def tracking_lock(tracker: str) -> str:
-    """The file of a run directory that is locked by whoever sends the run to a tracker."""
+    """The file of a run directory that the process delivering to a tracker locks."""
     return f"{RANKS}/tracking.lock" if tracker == MLFLOW else f"{RANKS}/tracking.{tracker}.lock"
 
 
 def tracked(directory: Path, tracker: str = MLFLOW) -> dict[str, Any]:
-    """What a tracker has of a run: `uri`, `offset` in the journal, `ended`, MLflow's `run_id`; empty before.
+    """The state of delivery to a tracker: `uri`, `offset` in the journal, `ended`, MLflow's `run_id`; empty before.
 
     Errors: Damaged.
     """

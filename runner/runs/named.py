@@ -1,4 +1,4 @@
-"""What names a run, or weights, in a config or on the command line."""
+"""Names of runs and weights, in a config or on the command line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..config.fields import WEIGHTS
 from ..config.keys import walk
 from ..errors import CheckpointError
 
-#: What MLflow calls a run.
+#: The form of MLflow's run ids.
 RUN_ID = re.compile(r"[0-9a-f]{32}")
-#: Files of weights that are read, in words.
+#: Readable files of weights, in words.
 WEIGHT_FILES = ".safetensors, .pdparams, or PyTorch's .pth, .pt or .bin"
 
 
 def no_weights(source: object) -> CheckpointError:
-    """The error for weights that are not there."""
+    """The error for missing weights."""
     return CheckpointError(
         f"{source}: no weights were found. Give a run (its directory or its MLflow run id), or a file: {WEIGHT_FILES}."
     )

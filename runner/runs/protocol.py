@@ -1,4 +1,4 @@
-"""What a command and the worker processes of its run say to each other: variables, arguments, heartbeats, failures."""
+"""The protocol between a command and the workers of its run: variables, arguments, heartbeats, failures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .. import child, files, stored
 from ..errors import RunFailed
 from .journal import LOG, RANKS
 
-#: What a worker writes to its pipe: something was done; all steps were done.
+#: Bytes that a worker writes to its pipe: a heartbeat; all steps are done.
 BEAT, TRAINED = b".", b"!"
-#: Seconds between the heartbeats of a process that has no steps to do.
+#: Seconds between heartbeats while there are no steps.
 BEAT_EVERY_S = 1.0
 #: The variable with the number of that pipe.
 HEARTBEAT = "RUNNER_HEARTBEAT"
@@ -26,26 +26,26 @@ SHARED = "RUNNER_SHARED"
 PEERS = "RUNNER_PEERS"
 #: The variable with a digest of the config that the command of a process composed.
 COMPOSED = "RUNNER_COMPOSED"
-#: The variable with the message and exit code with which all processes end where the first one has nothing to train.
+#: The variable with the message and exit code with which all processes end if the first one has nothing to train.
 VERDICT = "RUNNER_VERDICT"
 
 
-#: The file in which the first process of a run says why it ends early in its sweep.
+#: The file with the reason why a run ends early in its sweep, written by its first process.
 EARLY = "stopped_early"
-#: What starts a worker; its arguments follow.
+#: The command that starts a worker, without its arguments.
 WORKER = child.command("runner.worker")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a worker is started with: `python -m runner.worker RUN PARENT ATTEMPT`."""
+    """The arguments of a worker: `python -m runner.worker RUN PARENT ATTEMPT`."""
 
     directory: Path
     """The run directory."""
     parent: int
     """Process id of the command."""
     attempt: int
-    """Above 0 where the run was restarted because one of its processes was lost."""
+    """Above 0 if the run was restarted because one of its processes was lost."""
 
     def command(self, worker: Sequence[str]) -> list[str]:
         """The command line of a worker."""
@@ -59,26 +59,26 @@ class Arguments:
 
 
 class Heartbeat:
-    """Signs of life to the command that started this process; none where there is no such command."""
+    """Heartbeats to the command that started this process, if there is one."""
 
     def __init__(self) -> None:
         number = os.environ.get(HEARTBEAT)
         self.pipe = int(number) if number else None
 
     def beat(self) -> None:
-        """Something was done."""
+        """Send a heartbeat."""
         self._write(BEAT)
 
     @contextlib.contextmanager
     def behind_the_last_step(self) -> Iterator[None]:
-        """Within the context no step has to be finished in time: training is done."""
+        """Within the context `launch.timeout_s` does not apply to steps: training is done."""
         self._write(TRAINED)
         with self.beating():
             yield
 
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:
-        """Within the context a thread sends heartbeats, so that work without steps does not count as stalled."""
+        """Send heartbeats from a thread within the context, so that work without steps does not count as stalled."""
         over = threading.Event()
 
         def beat_while_inside() -> None:
@@ -93,7 +93,7 @@ class Heartbeat:
 
     def _write(self, sign: bytes) -> None:
         if self.pipe is not None:
-            # A pipe that nobody has emptied for long is full of signs already.
+            # A pipe that was not read for long is already full of heartbeats.
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
                 os.write(self.pipe, sign)
 
@@ -106,37 +106,37 @@ class Failure:
     """For the user."""
     exit_code: int
     kind: str = ""
-    """`errors.kind_of` the error that was raised; empty for one that is no UserError."""
+    """`errors.kind_of` of the raised error; empty unless it is a UserError."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a command, for the Python program that started it."""
+    """The outcome of a command, for the Python program that started it."""
 
     directory: str | None = None
-    """The folder of the run or the sweep; None where there is none."""
+    """The folder of the run or the sweep, if there is one."""
     failure: Failure | None = None
-    """Why it did not do what it was to do."""
+    """Why it failed."""
 
 
 def log_of(directory: Path, rank: int) -> Path:
-    """Where a process of a run writes its log."""
+    """The log file of a process of a run."""
     return directory / (f"{RANKS}/rank{rank}.log" if rank else LOG)
 
 
 def clear_failure(directory: Path, rank: int) -> None:
-    """Forget why an earlier attempt of a process failed."""
+    """Remove the failure file of an earlier attempt."""
     files.remove_file(_failure_file(directory, rank))
 
 
 def write_failure(directory: Path, rank: int, message: str, exit_code: int, kind: str = "") -> None:
-    """Leave the reason why a process ends for the command. On a full disk the exit code has to do."""
+    """Write the failure file of a process for the command. On a full disk only the exit code remains."""
     with contextlib.suppress(OSError):
         files.write_json(_failure_file(directory, rank), asdict(Failure(message, exit_code, kind)))
 
 
 def read_failure(directory: Path, rank: int) -> Failure | None:
-    """The reason that a process left; None where it left none. Errors: Damaged."""
+    """The content of a process's failure file, or None. Errors: Damaged."""
     return stored.read_json(_failure_file(directory, rank), Failure)
 
 
@@ -145,17 +145,17 @@ def _failure_file(directory: Path, rank: int) -> Path:
 
 
 def clear_early_end(directory: Path) -> None:
-    """Forget that an earlier attempt was ended early."""
+    """Remove the note that an earlier attempt was ended early."""
     files.remove_file(directory / RANKS / EARLY)
 
 
 def write_early_end(directory: Path, reason: str) -> None:
-    """Leave for the command why the run ends before its last step without a signal or a failure."""
+    """Note for the command why the run ends before its last step without a signal or a failure."""
     files.write_text(directory / RANKS / EARLY, reason)
 
 
 def read_early_end(directory: Path) -> str:
-    """Why the run was ended early; empty where it was not. Errors: Damaged."""
+    """Why the run was ended early, or an empty string. Errors: Damaged."""
     return stored.read_text(directory / RANKS / EARLY) or ""
 
 
@@ -165,7 +165,7 @@ def verdict(message: str, exit_code: int) -> str:
 
 
 def check_verdict() -> bool:
-    """Whether the command of the first process found nothing left to train. Errors: RunFailed where it refused to."""
+    """Whether the command of the first process found nothing left to train. Errors: RunFailed if it refused to."""
     verdict = os.environ.get(VERDICT)
     if verdict is None:
         return False

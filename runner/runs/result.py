@@ -1,4 +1,5 @@
-"""What a run ended with: `result.json`, `per_class.json` and `mistakes.json`. The results are written and read here."""
+"""The results of a run: `result.json`, `per_class.json` and `mistakes.json`. Only this module reads and writes the
+first."""
 
 from __future__ import annotations
 
@@ -12,28 +13,28 @@ from ..errors import Damaged
 from ..metrics.names import headline
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
-#: What can be done about a damaged result.
+#: The remedy for a damaged result.
 REMEDY = "Remove it; the command of the run with checkpoint.resume=auto writes it again."
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run came."""
+    """The final progress of a run."""
 
     step: int
     """Optimizer steps."""
     best_step: int
-    """Step that the best weights are of."""
+    """Step of the best weights."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How logits of a network become probabilities, and these an answer, as found with validation images."""
+    """A network's confidence calibration, fitted on validation images."""
 
     temperature: float | None = None
-    """The temperature that its logits are divided by; None where none is an improvement."""
+    """The divisor of its logits; None if none is an improvement."""
     unknown_below: float | None = None
-    """It gives no answer where its most probable class has less than this; None: it always answers."""
+    """Probability of the most probable class below which it answers `unknown`; None: it always answers."""
     accuracy: float | None = None
     """Accuracy on the validation images that it answers."""
     coverage: float | None = None
@@ -54,15 +55,15 @@ class Result:
     monitor: str
     """The metric that decided which weights are the best."""
     best: float | None
-    """Its best value; None where nothing was validated."""
+    """Its best value; None without validation."""
     seconds: float
     """Seconds trained, over all attempts."""
     temperature: float | None = None
-    """The temperature that the deployed network's logits are divided by; None: they are not divided."""
+    """The divisor of the deployed network's logits; None: 1."""
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     """Network → its calibration."""
     thresholds: dict[str, float] | None = None
-    """Class → probability from which on the deployed network predicts it, where images have many labels."""
+    """Class → probability from which on the deployed network predicts it; multi-label only."""
     exported: str | None = None
     """The exported file that is recommended."""
     ending: str | None = None
@@ -74,7 +75,7 @@ class Result:
 
     @property
     def monitored(self) -> float:
-        """What decides between runs: the monitored metric of the best weights; where nothing was validated, on test."""
+        """The value that runs are ranked by: the monitored metric of the best weights, on test without validation."""
         if self.best is not None:
             return float(self.best)
         # Runs of earlier versions have no loss among their final numbers.
@@ -83,7 +84,7 @@ class Result:
 
     @property
     def final_progress(self) -> Progress:
-        """How far a run came that was trained here."""
+        """The final progress of a run that was trained here."""
         assert self.progress is not None
         return self.progress
 
@@ -99,7 +100,7 @@ def add(path: Path, result: Result, final: dict[str, float]) -> None:
 
 
 def read(path: Path, whole: bool = False) -> Result | None:
-    """The result of a run, `whole` for one that was trained here; None where it has none yet. Errors: Damaged."""
+    """The result of a run, `whole` for one that was trained here; None if it has none yet. Errors: Damaged."""
     result: Result | None = stored.read_json(path, Result, REMEDY)
     if result is None:
         return None
@@ -143,10 +144,10 @@ class _OfMany(_ToldOfMany, _Drawn):
 
 
 def per_class(path: Path) -> dict[str, Any]:
-    """`per_class.json` of a run; empty where it has none yet. Errors: Damaged.
+    """`per_class.json` of a run; empty if it has none yet. Errors: Damaged.
 
-    `confusion` is [K, K]; where images have many labels, and classes thresholds, [K, 4]: of each class the images
-    without it that were right and wrong, then those with it that were wrong and right.
+    `confusion` is [K, K]; multi-label [K, 4]: for each class true negatives, false positives, false negatives and true
+    positives.
     """
     parts = stored.read_json(path, dict[str, Any]) or {}
     try:
@@ -177,7 +178,7 @@ def _can_be_drawn(part: _Drawn, classes: int) -> bool:
         points += curves["roc"] + curves["precision_recall"]
     for curve in part.get("micro", {}).values():
         points += curve
-    # A number that JSON does not have is a text.
+    # NaN and infinity are texts in JSON.
     return (
         all(len(point) == 2 and all(value not in stored.NO_NUMBERS for value in point) for point in points)
         and all(0 <= value <= 1 for point in points for value in point)
@@ -212,7 +213,7 @@ class Mistakes(TypedDict):
 
 
 def mistakes(path: Path) -> dict[str, Any]:
-    """`mistakes.json` of a run; empty where it has none yet. Errors: Damaged."""
+    """`mistakes.json` of a run; empty if it has none yet. Errors: Damaged."""
     content = stored.read_json(path, Mistakes) or {}
     if not all(BASE64.fullmatch(mistake["png"]) for mistake in content.get("worst", [])):
         raise Damaged(f"{path} is damaged: an image in it is not base64. {stored.REMEDY}")

@@ -1,4 +1,4 @@
-"""The study of a search: what was chosen and what came of it, in a file of the sweep's folder that survives any end."""
+"""The study of a search: chosen values and results, in a file of the sweep's folder that survives kills."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from .. import files
 from ..errors import Damaged
 from .sweep import STUDY
 
-#: The name of the only study in a file; attributes of a trial: the number of its job, the run that it is taken from.
+#: The name of the only study in a file; attributes of a trial: the number of its job, and the earlier run it comes
+#: from.
 NAME, JOB, ORIGIN = "search", "job", "from"
 
 
 class _Unlocked:
-    """No lock: a sweep belongs to one command at a time, and a kill would leave a lock file behind."""
+    """No lock: a sweep belongs to one command at a time, and a killed one would leave its lock file."""
 
     def acquire(self) -> bool:
         return True
@@ -26,7 +27,7 @@ class _Unlocked:
 
 
 def create(directory: Path, directions: list[Any]) -> Any:
-    """The `optuna.Study` of a sweep's folder, a new one where there is none. Errors: Damaged. Imports Optuna."""
+    """The `optuna.Study` of a sweep's folder, a new one if there is none. Errors: Damaged. Imports Optuna."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -38,11 +39,11 @@ def create(directory: Path, directions: list[Any]) -> Any:
             study_name=NAME, storage=_storage(directory), directions=directions, load_if_exists=True
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{directory / STUDY} is damaged ({error}). Bring it back, or start the search anew.") from error
+        raise Damaged(f"{directory / STUDY} is damaged ({error}). Bring it back, or restart the search.") from error
 
 
 def load(directory: Path) -> Any | None:
-    """The study in the folder of a sweep, to be read; None where there is none, it is damaged or Optuna is missing."""
+    """The study in the folder of a sweep, for reading; None if it does not exist, is damaged or Optuna is missing."""
     if not (directory / STUDY).is_file():
         return None
     try:
@@ -63,7 +64,7 @@ def _storage(directory: Path) -> Any:
 
 
 def _cut_torn(path: Path) -> None:
-    """Drop the line that a kill tore: what is appended to it would be lost with it."""
+    """Remove a torn last line: what is appended to it would be lost with it."""
     if not path.exists():
         return
     files.refuse_irregular(path)

@@ -1,4 +1,4 @@
-"""The folder of a sweep: its jobs, the command that runs it, and what this command tells the jobs."""
+"""The folder of a sweep: its jobs, its command, and messages from the command to the jobs."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from ..files.disk_errors import disk_error
 from ..processes import is_locked, locked
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
 
-#: What is replaced in the name of a job's folder, and what such a name begins with.
+#: Characters that are replaced in the name of a job's folder, and the prefix of such a name.
 PLAIN = re.compile(r"[^A-Za-z0-9._]+")
 NUMBERED = re.compile(r"[0-9]+(_|$)")
-#: Overrides that say how a sweep is run, not what it is.
+#: Overrides that decide how a sweep runs, not what it varies.
 OWN = ("sweep.", "hydra.", "hydra/", "launch.")
 #: Keys in which the runs of one configuration may differ.
 REPEATS = ("train.seed", "data.fold", "data.split_seed")
-#: In a sweep's folder: the lock of its command, the signal that ends its jobs, why jobs were not started.
+#: In a sweep's folder: the lock of its command, the signal that ends its jobs, reasons why jobs were not started.
 COMMAND, STOP, REFUSED = ".command.lock", ".stop", ".refused.jsonl"
 #: Accuracy, latency and size of the jobs; the page that compares them, also as Markdown.
 PLOT, REPORT, SUMMARY = "accuracy_latency.png", "report.html", "report.md"
-#: What a search has chosen and found.
+#: The study of a search.
 STUDY = "study.log"
-#: All files that a sweep makes in its folder besides its jobs, those of Hydra's sweepers among them.
+#: All files that a sweep creates in its folder besides its jobs, including those of Hydra's sweepers.
 NAMES = (
     SWEEP, COMMAND, STOP, REFUSED, PLOT, REPORT, SUMMARY, STUDY, "multirun.yaml", "optimization_results.yaml",
 )  # fmt: skip
@@ -46,20 +46,20 @@ OF_A_JOB = (CONFIG, OVERRIDES, JOURNAL, RANKS)
 
 @dataclass
 class Sweep:
-    """What `sweep.json` in a sweep's folder holds."""
+    """The contents of `sweep.json`."""
 
     id: str
     """The tag `sweep_id` of its runs."""
     overrides: list[str]
-    """What it was started with."""
+    """The overrides of its command."""
     shared: list[str]
-    """Those of them that all jobs have."""
+    """Those that all jobs share."""
     launcher: str = ""
-    """The class of Hydra's launcher that starts its jobs this time."""
+    """The class of the Hydra launcher of the current command."""
     outlives: bool = False
-    """Whether its jobs go on when the command that started them is gone, as those of a cluster's queue do."""
+    """Whether its jobs outlive the command that started them, as those of a cluster's queue do."""
     at_once: int = 1
-    """Jobs that run beside each other on one machine, and share its cores."""
+    """Jobs that run concurrently on one machine, and share its cores."""
 
 
 class _Needed(TypedDict):
@@ -82,10 +82,10 @@ def digest(overrides: list[str]) -> str:
 
 @contextlib.contextmanager
 def lock_sweep(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
-    """Within the context a sweep belongs to this command alone.
+    """Within the context a sweep belongs to this command.
 
-    Its folder is made, or used again. Where no job is begun, what was made is removed, and nothing else.
-    Errors: ConfigError where it is not to be resumed, another command has it, or files would be overwritten.
+    Its folder is created or reused. If no job starts, what was created is removed again. Errors: ConfigError if the
+    sweep may not be resumed, another command has it, or files would be overwritten.
     """
     if not _holds_a_sweep(directory):
         _refuse_overwriting(directory)
@@ -98,7 +98,7 @@ def lock_sweep(directory: Path, sweep: Sweep, resume: bool) -> Iterator[None]:
     # Jobs that were left behind look at the lock now and then.
     with locked(directory / COMMAND, patience_s=1) as lock:
         if lock is None:
-            raise ConfigError(f"{directory} is being run by another command. Wait for it, or choose another name.")
+            raise ConfigError(f"{directory} is in use by another command. Wait for it, or choose another name.")
         again = (directory / SWEEP).exists()
         if again:
             sweep = _restarted(directory, sweep, resume)
@@ -125,7 +125,7 @@ def _holds_a_sweep(directory: Path) -> bool:
 
 
 def _refuse_overwriting(directory: Path) -> None:
-    """Errors: ConfigError where a folder that holds no sweep is a run's, or has a file that a sweep writes."""
+    """Errors: ConfigError if a folder without a sweep is a run's, or has a file that a sweep writes."""
     for place in (directory, *directory.absolute().parents):
         if (place / JOURNAL).is_file():
             raise ConfigError(
@@ -140,7 +140,7 @@ def _refuse_overwriting(directory: Path) -> None:
 
 
 def _restarted(directory: Path, sweep: Sweep, resume: bool) -> Sweep:
-    """The sweep as it is run now, with the id that it was given the first time."""
+    """The sweep as it runs now, with its original id."""
     earlier = read(directory)
     if not resume:
         raise ConfigError(
@@ -169,13 +169,13 @@ def read(directory: Path) -> Sweep:
 
 
 def ask_to_stop(directory: Path, number: int) -> None:
-    """Ask every job of a sweep to end as by a signal; jobs in other processes and machines find that in its folder."""
+    """Ask every job of a sweep to end as by a signal; jobs on other processes and machines read that in its folder."""
     with contextlib.suppress(OSError):
         files.write_text(directory / STOP, str(number))
 
 
 def asked_to_stop(directory: Path) -> int:
-    """The signal as by which the jobs of a sweep should end: SIGTERM where their command is gone; 0 for none."""
+    """The signal with which the jobs of a sweep should end: SIGTERM if their command is gone; 0 for none."""
     with contextlib.suppress(OSError, ValueError, Damaged):
         if 128 + (number := int(stored.read_text(directory / STOP) or "")) in STOPPED:
             return number
@@ -183,7 +183,7 @@ def asked_to_stop(directory: Path) -> int:
 
 
 def is_orphaned(directory: Path) -> bool:
-    """Whether the command of a sweep is gone, and its jobs are not to outlive it."""
+    """Whether the command of a sweep is gone, and its jobs must not outlive it."""
     with contextlib.suppress(OSError, Damaged):
         if not read(directory).outlives:
             return not is_locked(directory / COMMAND)
@@ -214,12 +214,12 @@ def folder_name(directory: str, number: int, overrides: Iterable[str]) -> str:
 
 
 def prefix(directory: Path) -> str:
-    """`[3] ` before the lines of a job that runs beside others; empty for all other runs."""
+    """`[3] ` before the lines of a job that runs concurrently with others; else empty."""
     return f"[{directory.name.partition('_')[0]}] " if device.AT_ONCE in os.environ else ""
 
 
 def jobs(directory: Path) -> list[Path]:
-    """The directories of a sweep's jobs in their order; other folders beside them are somebody else's."""
+    """The directories of a sweep's jobs in their order; other folders are foreign."""
     refused = refusals(directory)
     numbered = [path for path in directory.iterdir() if path.is_dir() and NUMBERED.match(path.name)]
     folders = [path for path in numbered if path.name in refused or is_job(path)]
@@ -227,12 +227,12 @@ def jobs(directory: Path) -> list[Path]:
 
 
 def of_number(directory: Path, number: int) -> Path | None:
-    """The directory of the job with a number; None where there is none."""
+    """The directory of the job with a number; None if there is none."""
     return next((path for path in jobs(directory) if int(path.name.partition("_")[0]) == number), None)
 
 
 def is_job(directory: Path) -> bool:
-    """Whether a folder in that of a sweep has files of a run."""
+    """Whether a folder within a sweep has files of a run."""
     return any((directory / name).exists() for name in OF_A_JOB)
 
 
@@ -247,7 +247,7 @@ class Refusal:
 
 
 def note_refusal(directory: Path, overrides: list[str], error: UserError) -> None:
-    """Write down why a job could not be started; in its own folder as well, unless that holds something already."""
+    """Record why a job could not be started; in its own folder as well, unless that is not empty."""
     refusal = Refusal(directory.name, str(error), error.exit_code)
     with (directory.parent / REFUSED).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(asdict(refusal)) + "\n")
@@ -264,7 +264,7 @@ def note_refusal(directory: Path, overrides: list[str], error: UserError) -> Non
 
 def refusals(directory: Path) -> dict[str, Refusal]:
     """Job's folder → why it was not started, of those that this command could not start."""
-    # A damaged entry is left out: the folder of the job has the reason as well.
+    # A damaged entry is skipped: the folder of the job has the reason as well.
     with contextlib.suppress(Damaged):
         lines = (stored.read_bytes(directory / REFUSED) or b"").splitlines()
         return {refusal.job: refusal for line in lines if (refusal := stored.fitting(line, Refusal))}

@@ -1,4 +1,4 @@
-"""What of a run was delivered, and where: `mlflow.json`, and the same for other trackers."""
+"""Delivery state of a run per tracker: `mlflow.json`, and the same for other trackers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import Damaged
 
 
 class OfStore(TypedDict, total=False):
-    """What one store has of a run: a store of MLflow's, a folder of TensorBoard's, whatever a tracker sends it to."""
+    """The delivery state of one destination: an MLflow store, a TensorBoard folder, or that of another tracker."""
 
     run_id: str
     experiment_id: str
@@ -41,7 +41,7 @@ def _is_whole(record: dict[str, Any]) -> bool:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """`mlflow.json` of a run, or the same of another tracker; empty where nothing was delivered. Errors: Damaged."""
+    """`mlflow.json` of a run, or the same of another tracker; empty if nothing was delivered. Errors: Damaged."""
     remedy = "Remove it; `python -m runner sync RUN` then delivers the run as a new one."
     record = stored.read_json(path, Tracked, remedy) or {}
     whole = "rebuilt" in record or "run_id" not in record or record.keys() >= {"key", "uri"}

@@ -28,9 +28,9 @@ from .answers import Masked, is_final, reason_of
 from .stores import Tracked
 from .tracker import Tracker, build
 
-#: Seconds between two looks at a journal, and the longest wait after a failure.
+#: Seconds between two reads of a journal, and the longest wait after a failure.
 POLL_S, RETRY_S = 0.5, 15.0
-#: Attempts to deliver the end of a run once nobody waits for it any more.
+#: Attempts to deliver the end of a run once nobody waits for it.
 LAST_TRIES = 2
 
 
@@ -99,7 +99,7 @@ class Followed:
         self._held = contextlib.ExitStack()
 
     def deliver(self, orphaned: bool) -> None:
-        """Send what is new, and note when there will be no more or nobody waits for it."""
+        """Send what is new, and record when the run is complete or nobody waits for it."""
         try:
             if orphaned:
                 self.last_word = self.last_word or runs.close_lost(self.directory)
@@ -136,7 +136,7 @@ class Followed:
         return self._tracker
 
     def _refused(self, reason: str) -> None:
-        """Give up, and leave the reason where the command finds it."""
+        """Give up, and write the reason for the command."""
         self.done = True
         with contextlib.suppress(OSError, UserError):
             Tracked(self.directory, self.name).update(refused=masked(reason))

@@ -23,7 +23,7 @@ MOST_EVENTS = 500
 
 @dataclass(frozen=True)
 class Run:
-    """What a user-defined tracker is told of its run."""
+    """The run, as a user-defined tracker gets it."""
 
     directory: Path
     """The run directory."""

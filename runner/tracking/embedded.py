@@ -1,4 +1,4 @@
-"""An embedded store: MLflow's SQLite file, with artefacts in a folder beside it. Imports no MLflow."""
+"""An embedded store: MLflow's SQLite file, with artefacts in a folder next to it. Imports no MLflow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 
 from .answers import Refused
 
-#: The folder of artefacts beside the file.
+#: The folder of artefacts next to the file.
 ARTIFACTS = "mlartifacts"
 #: Columns of MLflow's tables that contain absolute paths of artefacts.
 LOCATIONS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"))
@@ -56,7 +56,7 @@ def of_another_version(uri: str) -> Refused:
 def follow_move(path: Path) -> None:
     """Update the paths of artefacts in a store that was moved together with them; MLflow would recreate the old folder.
 
-    Nothing is changed if the old folder still exists, or if there is no such folder beside the store.
+    Nothing is changed if the old folder still exists, or if there is no such folder next to the store.
     """
     here = artifacts_of(path)
     if not here.is_dir():

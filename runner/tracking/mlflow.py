@@ -26,7 +26,7 @@ from .stores import Tracked
 
 #: MLflow's limits for one call.
 MAX_METRICS, MAX_PARAMS, MAX_PARAM_LENGTH = 1000, 100, 6000
-#: MLflow's status for those statuses of a run that it does not have.
+#: MLflow's status for statuses of a run that it lacks.
 AS_ENDED = {"STOPPED_EARLY": "KILLED"}
 #: Tag that identifies a run whose creation was never confirmed.
 KEY = "runner.key"
@@ -35,7 +35,7 @@ NOTE = "mlflow.note.content"
 
 
 class Mirror:
-    """A run in MLflow: what of its journal the store has, and sending the rest."""
+    """A run in MLflow: tracks what was delivered of its journal, and sends the rest."""
 
     def __init__(self, directory: Path, config: cfg.Config, settings: cfg.Mlflow, tell: Callable[[str], None]) -> None:
         """The run is sent to the store that its file names; `tell` reports what can never be sent."""
@@ -111,7 +111,7 @@ class Mirror:
             raise Refused(
                 f"The run {run_id} was deleted in MLflow ({self.uri}). Restore it: "
                 f"MLFLOW_TRACKING_URI={shlex.quote(self.uri)} mlflow runs restore --run-id {run_id}; or "
-                "leave it so: its run directory has all of it"
+                "leave it: its run directory has everything"
             )
         self._found(stored_run)
 

@@ -48,8 +48,8 @@ def connect(uri: str, make: bool = True) -> Any:
     if path is not None:
         if not path.parent.is_dir() and not make:
             raise Refused(
-                f"The store {path} is gone, with its folder. Where the project was moved or renamed, say where the "
-                f"store is now: {terminal.command('sync', 'RUN', '--uri', f'sqlite:////NEW/PLACE/{path.name}')}"
+                f"The store {path} is gone, with its folder. If the project was moved or renamed, name the "
+                f"store's new place: {terminal.command('sync', 'RUN', '--uri', f'sqlite:////NEW/PLACE/{path.name}')}"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
     with _first_use(path):
@@ -88,7 +88,7 @@ def _first_use(path: Path | None) -> Iterator[None]:
 
 
 def experiment_id(client: Any, uri: str, name: str) -> str:
-    """The experiment of that name, created if it does not exist; an embedded store keeps artefacts beside itself."""
+    """The experiment of that name, created if it does not exist; an embedded store keeps artefacts next to itself."""
     from mlflow.exceptions import MlflowException
 
     path = sqlite_path(uri)

@@ -80,12 +80,12 @@ def require_trust(directory: Path, uri: str, tracker: str = MLFLOW) -> None:
         what = "the code" if uri.startswith(CODE) else "the folder"
         raise ConfigError(
             f"{os.path.relpath(directory)} names {what} {shown(uri)} for its tracker '{tracker}', to which no command "
-            "of yours has sent anything. If it is yours, say so: "
+            "of yours has sent anything. If it is yours, confirm it: "
             f"{terminal.command('sync', terminal.place(directory), '--trust')}"
         )
     raise ConfigError(
         f"{os.path.relpath(directory)} names the store {uri}, to which no command of yours has sent anything. If "
-        f"it is yours, say so: {terminal.command('sync', terminal.place(directory), '--uri', uri)}"
+        f"it is yours, confirm it: {terminal.command('sync', terminal.place(directory), '--uri', uri)}"
     )
 
 

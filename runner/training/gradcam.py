@@ -63,7 +63,7 @@ class Place:
 def find(network: nn.Layer, input_shape: tuple[int, int, int], layer: str | None = None) -> Place:
     """The last feature map through which everything that decides the logits passes, or the one that `layer` gives.
 
-    It is [N, C, H, W] of at least 4×4; where none is as large, of several pixels. Transformers have tokens of image
+    It is [N, C, H, W] of at least 4×4, or if none is that large, of several pixels. Transformers have tokens of image
     patches, all of which take part in the logits; after the last attention only the class token may. input_shape:
     [C, H, W] of the images. The network is afterwards as before. Errors: ConfigError for a layer that does not exist or
     that gives no map, and for a network without any.

@@ -96,7 +96,7 @@ def train_epoch(training: Training, window: Window, observer: Observer) -> None:
 
 
 def evaluated_within(training: Training, window: Window, observer: Observer) -> bool:
-    """Evaluate within an epoch if that is due. Returns whether training goes on with the epoch. Errors: Stopped."""
+    """Evaluate within an epoch if that is due. Returns whether training continues with the epoch. Errors: Stopped."""
     progress = training.progress
     within = 0 < progress.batch < training.loaders.train.batches_per_epoch
     if within and progress.settled < progress.step and evaluation_is_due(training):

@@ -15,7 +15,7 @@ from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import ConfigError, nearest
 
-#: (logits [N, K], labels [N], or [N, K] where they are soft) → scalar
+#: (logits [N, K], labels [N], or [N, K] if they are soft) → scalar
 HardLoss = Callable[[Tensor, Tensor], Tensor]
 
 #: The constant of the original's `KLJSLoss`.

@@ -80,7 +80,7 @@ def term_of(key: str) -> str:
 
 
 def _shares(mode: cfg.Mode) -> Shares:
-    """The networks that a mode has beside the student, with their weights; a peer follows all peers but itself."""
+    """The other networks of a mode besides the student, with their weights; a peer follows all peers but itself."""
     if isinstance(mode, cfg.Cls):
         return {"average": 1.0}
     if isinstance(mode, cfg.ClsTeacher):

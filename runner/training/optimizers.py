@@ -33,7 +33,7 @@ class Rate(LambdaDecay):
         super().__init__(base, lambda step: schedules.factor(schedule, step, self.steps, steps_per_epoch, self.scores))
 
     def follow(self, steps: int, scores: Sequence[float]) -> None:
-        """Set what the rate depends on beside the step: number of steps, and validation scores (see `schedules`)."""
+        """Set what the rate depends on besides the step: number of steps, and validation scores (see `schedules`)."""
         self.steps, self.scores = steps, scores
         self.last_lr = self.get_lr()
 
@@ -58,7 +58,7 @@ class Optimization:
 
     @paddle.no_grad()
     def clip(self) -> None:
-        """Scale all gradients down together where their global norm is above `clip_norm` (Pascanu et al., ICML 2013).
+        """Scale all gradients down together if their global norm is above `clip_norm` (Pascanu et al., ICML 2013).
 
         Paddle 3.3.1 would take the norm of each parameter group by itself.
         """
@@ -92,7 +92,7 @@ def build(
 
     `quantize`: how learnt clips and ranges are trained, if quantization learns any; `fused`: use the compiled CPU
     kernel if the optimizer has one. `factors`: structured name of a parameter → factor of its learning rate. `further`:
-    names and parameters that are trained beside those of the networks.
+    names and parameters that are trained in addition to those of the networks.
     """
     rate = Rate(config.lr, schedule, steps, steps_per_epoch)
     parameters = {

@@ -1,4 +1,4 @@
-"""The confidence below which an image is said to be of none of the classes (`unknown`)."""
+"""The confidence below which the answer is `unknown` instead of a class."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def told(capsys, monkeypatch):
 def test_a_variable_of_mlflow_s_that_is_not_followed_is_named_and_how_to_follow_it(told):
     said = told(MLFLOW_TRACKING_URI="http://ada:opensesame@host:5000", MLFLOW_EXPERIMENT_NAME="mine")
     assert 'To use it: tracking.uri="$MLFLOW_TRACKING_URI"' in said
-    assert "this is tracking.uri=sqlite:///outputs/mlflow.db" in said
+    assert "the run has tracking.uri=sqlite:///outputs/mlflow.db" in said
     assert 'To use it: name="$MLFLOW_EXPERIMENT_NAME"' in said
     assert "opensesame" not in said
 

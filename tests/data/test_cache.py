@@ -204,7 +204,7 @@ def test_without_a_cache_folder_the_run_says_so_and_goes_on(root, tmp_path, monk
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     loaders = built(root, cfg.Cache.disk)
-    assert "data.cache=disk keeps nothing" in loaders.notes[0]
+    assert "data.cache=disk caches nothing" in loaders.notes[0]
     assert_same(seen(loaders.train), seen(built(root).train))
 
 

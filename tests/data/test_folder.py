@@ -237,7 +237,7 @@ def test_where_networks_are_measured_one_class_that_they_know_will_do(tmp_path):
     assert measured(made(tmp_path / "set", *many("dog"))).test.labels.tolist() == [1] * 10
     with pytest.raises(DataError, match="one class folder only, 'ant'"):
         measured(made(tmp_path / "other", *many("ant")))
-    with pytest.raises(DataError, match="does not know ant"):
+    with pytest.raises(DataError, match="they lack ant"):
         measured(made(tmp_path / "third", *many("ant", "cat")))
     with pytest.raises(DataError, match=r"Did you mean data.root=.*/deep/photos/all\?"):
         measured(made(tmp_path / "deep", *many("cat", "dog", within="photos/all/")))

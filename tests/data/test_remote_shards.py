@@ -141,7 +141,7 @@ def test_a_server_that_answers_no_requests_for_parts_is_told(server, tmp_path):
     layouts.write_tars(tmp_path / "set", PICTURES, 1)
     split = loaded(server.url, "set-000.tar").train
     server.parts = False
-    with pytest.raises(DataError, match="does not answer requests for parts"):
+    with pytest.raises(DataError, match="does not support range requests"):
         split.pictures.read(0)
 
 

@@ -281,7 +281,7 @@ def test_a_shard_that_becomes_shorter_while_it_is_read_is_named(tmp_path):
     split = loaded(path).train
     with path.open("r+b") as stream:
         stream.truncate(700)
-    with pytest.raises(DataError, match="set.tar: 0 bytes came .*has changed"):
+    with pytest.raises(DataError, match="set.tar: 0 bytes arrived .*has changed"):
         split.pictures.read(len(split) - 1)
 
 

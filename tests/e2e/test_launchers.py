@@ -235,6 +235,6 @@ def test_two_commands_do_not_run_one_sweep(begun, tmp_path):
     wait_until(lambda: has_logged(job(tmp_path, 0), 2), process=command)
     other = run(*JOBS, "tracking=none", "sweep.resume=true", cwd=tmp_path)
     assert other.returncode == 2
-    assert "is being run by another command" in other.stderr
+    assert "is in use by another command" in other.stderr
     command.terminate()
     assert ends(command)[0] == 143

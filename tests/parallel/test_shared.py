@@ -74,7 +74,7 @@ def test_a_process_that_dies_is_missed_at_once(world):
 @needs_kernels
 def test_a_process_that_does_not_come_counts_as_lost_after_the_limit():
     found, _ = said(2, "standstill")
-    assert found == ["process 1 of the run has not come for 0.5 s", None]
+    assert found == ["process 1 of the run did not respond for 0.5 s", None]
 
 
 @needs_kernels

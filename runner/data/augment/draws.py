@@ -15,7 +15,8 @@ ATTEMPTS = 10
 
 
 class Purpose(enum.IntEnum):
-    """What random numbers are for: each purpose has its own stream, whatever else is on. New ones go to the end."""
+    """What random numbers are for. Each purpose has its own stream, independent of what else is on, except that padded
+    crops, flips and cutout share one generator (`transforms`), as Mixup and CutMix do. New ones go to the end."""
 
     crop = 1
     flip_vertical = 2

@@ -14,7 +14,8 @@ from ... import config as cfg
 from .draws import Purpose
 
 #: Distance of an image and its partner in a step. With 2, 4 or 8 processes both are in the same process, which need not
-#: read images of others.
+#: read images of others, except where a step's end wraps to its beginning and its size is not divisible by their
+#: number.
 DISTANCE = 8
 
 

@@ -38,7 +38,7 @@ SQUEEZENET = (
     Names(
         "torchvision",
         ((r"^features\.\d+\.squeeze\.", ""),),
-        refused="its pooling rounds the sides of maps up, Paddle's down. Take weights of paddle.vision.",
+        refused="its pooling uses ceil_mode, Paddle's floors. Use weights of paddle.vision.",
     ),
 )
 
@@ -48,7 +48,7 @@ GOOGLENET = (
     Names(
         "torchvision",
         ((r"^inception3a\.branch1\.bn\.", ""),),
-        refused="it normalises behind every convolution, Paddle's GoogLeNet nowhere. Take weights of paddle.vision.",
+        refused="it normalises after every convolution, Paddle's GoogLeNet never. Use weights of paddle.vision.",
     ),
 )
 

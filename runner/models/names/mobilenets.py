@@ -26,7 +26,7 @@ V1 = (
     Names(
         "timm",
         ((r"^blocks\.\d+\.\d+\.conv_dw\.", ""),),
-        refused="it has ReLU6 where this one has ReLU. Take weights of PaddleClas or paddle.vision.",
+        refused="it has ReLU6, this one ReLU. Use weights of PaddleClas or paddle.vision.",
     ),
 )
 
@@ -55,8 +55,8 @@ V2 = (
 )
 
 _OTHER_V3 = (
-    "its first block has no expansion, it rounds the squeeze to multiples of 8, and its ε and hard sigmoid are "
-    "others. Take model=vision model.architecture=mobilenet_v3_large (or _small), which is that network, or weights of "
+    "its first block has no expansion, it rounds the squeeze to multiples of 8, and its ε and hard sigmoid "
+    "differ. Use model=vision model.architecture=mobilenet_v3_large (or _small), which is that network, or weights of "
     "PaddleClas for this one."
 )
 V3 = (

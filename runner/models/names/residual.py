@@ -12,7 +12,7 @@ _DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3
 def resnet(architecture: str) -> tuple[Names, ...]:
     """PaddleClas numbers blocks over all stages; its two smaller networks have one more convolution."""
     if architecture not in _DEPTHS:
-        reason = "its first block has a convolution on the shortcut. Take weights of torchvision, timm, paddle.vision."
+        reason = "its first block has a convolution on the shortcut. Use weights of torchvision, timm or paddle.vision."
         return (Names("PaddleClas", ((r"^blocks\.0\.short\.", ""),), refused=reason),)
     places = [(stage, block) for stage, blocks in enumerate(_DEPTHS[architecture], 1) for block in range(blocks)]
     return (

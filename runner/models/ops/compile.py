@@ -49,7 +49,7 @@ def register(name: str, sources: list[Path]) -> None:
     try:
         compiled.load(f"{name}-{_key(sources)}.so", build, open_)
     except OSError as error:
-        raise ConfigError(f"The operator {name} cannot be compiled: {error}. Mend that, {REMEDY}.") from error
+        raise ConfigError(f"The operator {name} cannot be compiled: {error}. Fix that, {REMEDY}.") from error
 
 
 def _key(sources: list[Path]) -> str:

@@ -129,7 +129,7 @@ def test_another_epsilon_gives_the_same_normalisation():
         (cfg.MobileNetV3(), "features.4.block.2.fc1.weight", "torchvision's network.*no expansion"),
         (cfg.MobileNetV3(), "lastconv.0.weight", "paddle.vision's network.*no expansion"),
         (vision("googlenet"), "inception3a.branch1.bn.weight", "normalises"),
-        (vision("squeezenet1_0"), "features.3.squeeze.weight", "rounds the sides of maps up"),
+        (vision("squeezenet1_0"), "features.3.squeeze.weight", "uses ceil_mode"),
         (vision("mobilenet_v1"), "blocks.1.0.conv_dw.weight", "ReLU6"),
         (vision("resnet18"), "blocks.0.short.conv.weight", "convolution on the shortcut"),
     ],
