@@ -1,4 +1,4 @@
-"""What a user types for `KEY=VALUE`, made what Hydra's grammar takes for the same."""
+"""Converts the user's `KEY=VALUE` to Hydra's grammar."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from ..errors import ConfigError
 from .config_dir import choices
 from .help import ADDED
 
-#: Keys of Hydra's that are paths, and a home directory at the beginning of one, in quotes or without.
+#: Hydra's keys that are paths, and a leading `~`, in quotes or without.
 FOLDERS, HOME = ("hydra.run.dir", "hydra.sweep.dir"), re.compile(r"^(['\"]?)(~[^/'\"]*)")
-#: Groups of Hydra's, written as keys.
+#: Hydra's groups, written as keys.
 ENGINES = ("hydra.launcher", "hydra.sweeper")
-#: `KEY=VALUE`, or `GROUP=CHOICE` of a group at its own place.
+#: `KEY=VALUE`, or `GROUP=CHOICE` of a group at its default place.
 ASSIGNMENT = re.compile(r"(\+{0,2})([\w./]+)=(.*)", re.DOTALL)
 #: Functions of overrides whose arguments are values; those of the others are numbers.
 OF_VALUES = ("choice", "shuffle", "tag")
 
 
 def readable(argument: str, sweeps: bool) -> str:
-    """A word of the command line as Hydra is given it; what Hydra reads as it is meant stays as it is.
+    """Convert a word of the command line to Hydra's grammar; words that Hydra reads as intended are unchanged.
 
-    The value of a key that holds text is that text: it is quoted where Hydra would not read it, or would read a number
-    (`2024_01`). A list needs no brackets, a recipe and a mapping no `+`. `sweeps`: commas part the values of a sweep.
-    Errors: ConfigError for several values where there is no sweep.
+    The value of a key that holds text is that text: it is quoted if Hydra could not parse it, or would read a number
+    (`2024_01`). A list needs no brackets, a recipe and a mapping no `+`. `sweeps`: commas separate the values of a
+    sweep. Errors: ConfigError for several values without a sweep.
     """
     if not argument.lstrip("+~").partition("=")[0].strip():
         raise ConfigError(f"{argument} is not an override: write KEY=VALUE without spaces, such as mode=cls")
@@ -48,14 +48,14 @@ def readable(argument: str, sweeps: bool) -> str:
         return argument
     sign, key, value = match.groups()
     if "." not in key and key in choices():
-        # Whether a group is in the list of defaults is nothing that a user has to know.
+        # Users need not know whether a group is in the defaults list.
         sign = "+" if key in ADDED else ""
     if key in ENGINES and not value.startswith("{"):
         group = key.replace(".", "/")
-        raise ConfigError(f"{argument}: '{group}' is a config group, which is chosen with a slash: {group}={value}")
+        raise ConfigError(f"{argument}: '{group}' is a config group, which is written with a slash: {group}={value}")
     if key in FOLDERS:
         if not value.strip("'\""):
-            raise ConfigError(f"{key} is empty: give it a folder, such as {key}=outputs/mine, or leave it out.")
+            raise ConfigError(f"{key} is empty: give it a folder, such as {key}=outputs/mine, or omit it.")
         value = HOME.sub(lambda home: home[1] + keys.expanded(home[2]), value)
     types = _types(key)
     is_text = types == {str}
@@ -93,14 +93,14 @@ def _not_a_switch(argument: str, key: str, types: set[Any]) -> str:
 
 
 def _types(key: str) -> set[Any]:
-    """The types of a key, of Hydra's own ones as well."""
+    """The types of a key, including Hydra's own keys."""
     if key.startswith("hydra."):
         return keys.types_of(key.removeprefix("hydra."), HydraConf)
     return keys.types_of(key)
 
 
 def _literal(value: str, sweeps: bool) -> str:
-    """A value that Hydra cannot read as the text that it is, unless it may be several of a sweep, or half in quotes."""
+    """Whether Hydra cannot read a value as its literal text, unless it may be several of a sweep, or half in quotes."""
     if value.startswith(("'", '"')) or (sweeps and "," in value):
         return value
     return terminal.quoted(value, looks_up=True)
@@ -114,7 +114,7 @@ def _is_bare(parsed: Override, several: bool) -> bool:
 
 
 def _parse(text: str, visitor: _Numbers) -> Override:
-    """As Hydra parses an override, with a visitor of our own.
+    """Parse an override as Hydra does, with a custom visitor.
 
     Errors: HydraException; ConfigError for a number of more digits than Python reads, and for brackets without end.
     """
@@ -133,7 +133,7 @@ def _parse(text: str, visitor: _Numbers) -> Override:
 
 
 class _Numbers(HydraOverrideVisitor):  # type: ignore[misc]
-    """Notes where in an override Hydra reads what is no text: numbers and booleans, with `whole` lists as well."""
+    """Records the spans that Hydra parses as non-strings: numbers and booleans, with `whole` lists as well."""
 
     def __init__(self, whole: bool) -> None:
         super().__init__(create_functions())
@@ -141,7 +141,7 @@ class _Numbers(HydraOverrideVisitor):  # type: ignore[misc]
         self.spans: list[tuple[int, int]] = []
 
     def quoted(self, text: str) -> str:
-        """The override with all of that in quotes."""
+        """The override with all of these spans quoted."""
         for start, stop in reversed(self.spans):
             text = f"{text[:start]}{terminal.quoted(text[start:stop].strip())}{text[stop:]}"
         return text

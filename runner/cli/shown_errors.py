@@ -1,4 +1,4 @@
-"""What a user reads of an error, where it is one that a user can mend."""
+"""Turns exceptions into errors that users can fix, with messages safe to print."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..files.disk_errors import disk_error
 
 
 def refusal_of(error: BaseException) -> UserError | None:
-    """The error as one with a remedy; None for a defect, which wants a traceback."""
+    """The exception as a UserError; None for a defect, which needs a traceback."""
     match error:
         case UserError():
             return error
@@ -27,9 +27,9 @@ WORD, LINE = 400, 4000
 
 
 def message_of(error: UserError) -> str:
-    """Its message as it may be shown: nothing that a terminal obeys, no password."""
+    """Its message, without control characters and passwords."""
     message = "\n".join(map(_shortened, terminal.visible(str(error)).split("\n")))
-    # A file of configs may hold what no word of the command does, and Hydra's errors repeat it.
+    # Hydra's errors quote config files, which may contain what no argument does.
     return credentials.masked(message) if credentials.carries(message) else message
 
 

@@ -1,4 +1,4 @@
-"""Running statistics of normalisation layers, measured anew."""
+"""Running statistics of normalisation layers, re-estimated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from paddle import nn
 
 @paddle.no_grad()
 def restore(network: nn.Layer, images: Iterable[paddle.Tensor]) -> None:
-    """Measure the running statistics of normalisation layers anew: those from before pruning fit more channels.
+    """Re-estimate the running statistics of normalisation layers: those from before pruning no longer fit.
 
     images: batches, each float32 [n, 3, S, S]. The statistics become the mean over all images; nothing else changes,
     and nothing random is drawn. Li et al., EagleEye, ECCV 2020, show how much accuracy that restores after pruning.

@@ -40,8 +40,8 @@ def require(root: Path, files: list[OfficialFile], download: bool) -> None:
             continue
         if not download:
             raise DataError(
-                f"{root / file.name} is missing. Put it there (it is published at {file.url}), point data.root at the "
-                "folder that has it, or let data.download=true fetch it."
+                f"{root / file.name} is missing. Put it there (it is published at {file.url}), point data.root at its "
+                "folder, or download it with data.download=true."
             )
         fetch(file, root)
 
@@ -65,7 +65,7 @@ def fetch(file: OfficialFile, root: Path, tell: Callable[[int, int], None] = lam
         part = partial.stat().st_size if partial.is_file() else 0
         if not part:
             _forget(partial)
-        again = f" {part:,} bytes of it are kept: the same command goes on there." if part else ""
+        again = f" {part:,} bytes of it are kept: repeat the command to resume." if part else ""
         raise DataError(f"{file.url} cannot be fetched: {error}.{again} Or download it by hand to {target}.") from error
 
 

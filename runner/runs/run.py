@@ -1,4 +1,4 @@
-"""What a run directory says of its run: config, state, checkpoints; and the runs below a folder."""
+"""Reads run directories: config, state, checkpoints; and lists the runs below a folder."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ from .journal import (
 )
 from .result import Result
 
-#: Events with which an attempt begins.
+#: Events that start an attempt.
 BEGINNINGS = ("started", "resumed")
-#: What stands in the journal of a run that failed before it had read its data.
+#: Events of a run that failed before it read its data.
 BEFORE_DATA = {"started", "tags", "note", "migrated", "ended"}
 #: Events that verbs add to a run that has ended.
 LATER = {"metrics", "artifact", "model", "note", "tags", "migrated"}
 
 
 def mlflow_id(directory: Path) -> str | None:
-    """The id of a run in MLflow; None where it is not there yet."""
+    """The id of a run in MLflow; None if it is not there yet."""
     return tracked(directory).get("run_id")
 
 
 def overrides(directory: Path) -> list[str]:
-    """What a run was started with. Errors: Damaged."""
+    """The overrides that a run was started with. Errors: Damaged."""
     return stored.read_yaml(directory / OVERRIDES, list[str] | None) or []
 
 
 def config_of(directory: Path) -> cfg.Config | None:
-    """The config of a run; None where another version wrote it, or the run never came so far. Errors: Damaged."""
+    """The config of a run; None if another version wrote it, or the run failed before writing it. Errors: Damaged."""
     with contextlib.suppress(ConfigError):
         return None if _was_refused(directory) else store.read(directory / CONFIG)
     return None
 
 
 def groups_of(directory: Path, *names: str) -> dict[str, Any]:
-    """Some groups of the config of a run, for a list; empty where `config_of` is None. Errors: Damaged."""
+    """Some groups of the config of a run, for a list; empty if `config_of` is None. Errors: Damaged."""
     with contextlib.suppress(ConfigError):
         return {} if _was_refused(directory) else store.read_groups(directory / CONFIG, names)
     return {}
@@ -78,15 +78,15 @@ def _was_refused(directory: Path) -> bool:
 
 @dataclass
 class State:
-    """Where a run stands."""
+    """The state of a run."""
 
     status: str
-    """RUNNING, FINISHED, STOPPED_EARLY by its sweep, FAILED, KILLED, DAMAGED, or LOST where all of its processes were
-    killed before one could note the end."""
+    """RUNNING, FINISHED, STOPPED_EARLY by its sweep, FAILED, KILLED, DAMAGED, or LOST if all of its processes were
+    killed before one could record the end."""
     reason: str
     """Why it did not finish."""
     exit_code: int
-    """What its command ended with."""
+    """The exit code of its command."""
     step: int
     """The last step that was logged."""
     result: Result | None
@@ -94,7 +94,7 @@ class State:
 
 
 def state(directory: Path) -> State:
-    """Where the run of a directory stands, from its journal, its lock and its result."""
+    """The state of the run of a directory, from its journal, its lock and its result."""
     try:
         current = _in_journal(directory)
         require_begun(directory)
@@ -108,18 +108,20 @@ def state(directory: Path) -> State:
 
 
 def damaged(error: UserError, step: int = 0) -> State:
-    """The state of a run of which a file cannot be used."""
+    """The state of a run with an unusable file."""
     return State("DAMAGED", str(error), error.exit_code, step, None)
 
 
 def require_begun(directory: Path) -> None:
-    """Errors: Damaged where a journal does not say that a run began."""
+    """Errors: Damaged if a journal does not record the start of a run."""
     if not _began(directory):
-        raise Damaged(f"{directory / JOURNAL} is missing or damaged: it does not say that a run began. {stored.REMEDY}")
+        raise Damaged(
+            f"{directory / JOURNAL} is missing or damaged: it does not record the start of a run. {stored.REMEDY}"
+        )
 
 
 def _began(directory: Path) -> float:
-    """When a run began; 0 where its journal does not say so. Errors: Damaged."""
+    """When a run started; 0 if its journal does not say so. Errors: Damaged."""
     return next((event["time"] for event, _ in events(directory, kinds=BEGINNINGS)), 0.0)
 
 
@@ -136,7 +138,7 @@ def _last_step(directory: Path) -> int:
 
 
 def checkpoints(directory: Path) -> dict[str, str]:
-    """`final`, `best` and `last` → the checkpoint that a complete run wrote in it; empty of any other run."""
+    """`final`, `best` and `last` → the checkpoint that a complete run wrote into it; empty for any other run."""
     pointers: dict[str, str] = {}
     ended = False
     for event, _ in events(directory, kinds=EVENTS.keys() - LATER):
@@ -152,7 +154,7 @@ def checkpoints(directory: Path) -> dict[str, str]:
 
 
 def _without_journal(directory: Path) -> dict[str, str]:
-    """The same of a run whose journal does not say it but which has a result: what every such run ends with."""
+    """The same for a run with a result but no such event in its journal: the pointers that every such run has."""
     with contextlib.suppress(ConfigError, Damaged):
         if (directory / RESULT).is_file() and isinstance(store.read(directory / CONFIG).compression, cfg.Ptq):
             return {"final": QUANTIZED}
@@ -160,15 +162,15 @@ def _without_journal(directory: Path) -> dict[str, str]:
 
 
 def close_lost(directory: Path) -> dict[str, Any] | None:
-    """Note the end of a run whose processes are gone; returns that event where the journal cannot be written.
+    """Record the end of a run whose processes are gone; returns that event if the journal cannot be written.
 
-    Nothing is noted of a run that has ended or still goes on.
+    Does nothing for a run that has ended or is still running.
     """
     if state(directory).status != "LOST":
         return None
     # Others may be looking at the lock.
     with locked(directory / LOCK, patience_s=1) as lock:
-        # Another process has the lock: it goes on with the run.
+        # Another process has the lock: it continues the run.
         if lock is None or _in_journal(directory).status != "LOST":
             return None
         reason = "the command that supervised the run was killed"
@@ -181,9 +183,9 @@ def close_lost(directory: Path) -> dict[str, Any] | None:
 
 
 def forget_refused(directory: Path) -> bool:
-    """Clear the directory of a run that failed before it had read its data, to make room for another one.
+    """Clear the directory of a run that failed before it read its data, for a new run.
 
-    Returns whether it was such a run. Its logs stay, and so does what trackers have of it.
+    Returns whether it was such a run. Its logs, and its runs in trackers, stay.
     """
     if state(directory).status != "FAILED" or next(events(directory, kinds=EVENTS.keys() - BEFORE_DATA), None):
         return False
@@ -194,16 +196,16 @@ def forget_refused(directory: Path) -> bool:
 
 
 def is_running(directory: Path) -> bool:
-    """Whether a process trains in this directory, as far as that can be told."""
+    """Whether a process trains in this directory, as far as can be determined."""
     with contextlib.suppress(Damaged):
         return is_locked(directory / LOCK)
     return False
 
 
 def find(root: Path) -> Iterator[Path]:
-    """Every run directory below a folder, the oldest first; those of which not all can be read are among them.
+    """Every run directory below a folder, the oldest first; including those that are partly unreadable.
 
-    A folder that cannot be looked into is named on the standard error.
+    A folder that cannot be listed is reported on standard error.
     """
     directories = []
     # Links are not followed.
@@ -216,11 +218,11 @@ def find(root: Path) -> Iterator[Path]:
 
 
 def _tell_of_closed(error: OSError) -> None:
-    print(f"{error.filename} cannot be read: {error.strerror}. Runs in it are left out.", file=sys.stderr)
+    print(f"{error.filename} cannot be read: {error.strerror}. Its runs are not listed.", file=sys.stderr)
 
 
 def began(directory: Path) -> float:
-    """When a run began, in seconds since 1970; where its journal does not say so, when its folder changed."""
+    """When a run started, in seconds since 1970; if its journal does not say so, when its folder changed."""
     with contextlib.suppress(Damaged):
         if seconds := _began(directory):
             return seconds

@@ -1,4 +1,4 @@
-"""Quantizing an ONNX network to int8 (QDQ format), from a float one and the ranges that training has learnt."""
+"""Quantizing an ONNX network to int8 (QDQ format), from a float one and the layers' ranges."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .folding import simplified
 from .onnx_graph import Graph, copy
 from .quantized_weight import QuantizedWeight
 
-#: Images that are computed at once in calibration.
+#: Batch size of the calibration.
 BATCH = 64
 
 
@@ -34,7 +34,7 @@ class Grid:
 
     @classmethod
     def learnt(cls, layer: QuantizedWeight, bounds: tuple[float, float], saturates: bool) -> Grid:
-        """The grid to which training rounded a layer's input, given static bounds of that input.
+        """The grid of a layer's fake-quantized input, given static bounds of that input.
 
         `saturates`: the grid applies the upper bound, since no float operation does.
 
@@ -59,13 +59,14 @@ class Grid:
 
 
 def quantize(model: ModelProto, layers: list[QuantizedWeight], images: np.ndarray) -> ModelProto:
-    """A model that computes convolutions and Gemms in int8 if `layers` were trained for it.
+    """A model that computes the convolutions and Gemms in `layers` in int8.
 
     `model` is a float model of opset 13 or later in which the weights of these layers are on their integer grid. Inputs
-    of layers are rounded as in training (Jacob et al., 2018), bit for bit on the same input. Engines also want the
-    output of a convolution in 8 bits: its range is the next layer's learnt one if there is one, else it is measured on
+    of layers are rounded as by fake quantization (Jacob et al., 2018), bit for bit on the same input. Engines also need
+    the output of a convolution in 8 bits: its range is the next layer's if there is one, else it is measured on
     `images` float32 [n, 3, S, S]. Additions, pooling and everything else stay float. Errors: ExportError for layers
-    that the model does not have, weights off their grid, and more than 8 bits.
+    that the model does not have, weights off their grid, bits other than 2 to 8, and activation ranges that are not
+    above 0.
     """
     graph, factors = simplified(model)
     chosen = {layer.name: layer for layer in layers}
@@ -88,7 +89,7 @@ def _check(graph: Graph, layers: Mapping[str, QuantizedWeight]) -> None:
 
 
 class _Quantizer:
-    """Builds the nodes of a quantized graph one after the other."""
+    """Builds a quantized graph node by node."""
 
     def __init__(self, graph: Graph, factors: Mapping[str, np.ndarray], layers: Mapping[str, QuantizedWeight]) -> None:
         self.graph, self.factors, self.layers = graph, factors, layers
@@ -158,7 +159,7 @@ class _Quantizer:
         return Grid.learnt(layer, self.bounds.get(source, UNBOUNDED), source in self.saturating) if layer else None
 
     def only_grid(self, name: str) -> Grid | None:
-        """The learnt grid of a tensor if all of its readers have the same one."""
+        """The grid of a tensor if all of its readers have the same one."""
         readers = self.readers[name]
         if len(readers) == 1 and readers[0].op_type == "MaxPool":
             return self.only_grid(readers[0].output[0])
@@ -174,7 +175,8 @@ class _Quantizer:
         return learnt | {name: Grid.spanning(*ranges[name]) for name in ranges}
 
     def calibrate(self, names: list[str], images: np.ndarray) -> dict[str, tuple[float, float]]:
-        """The smallest and largest value (or 0) of each tensor over all images in float."""
+        """The smallest and largest value (or 0) of each tensor over all images in float, narrowed to what its readers
+        distinguish (`bounds.relevant`)."""
         if not names:
             return {}
         options = onnxruntime.SessionOptions()
