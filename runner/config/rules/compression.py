@@ -24,7 +24,7 @@ from ..criteria import BN_SCALE, CUSTOM, NAMES
 
 
 def problems(config: Config) -> Iterator[str]:
-    """What cannot work. Every message names the key and the override that mends it."""
+    """Yields what cannot work. Every message names the key and the override that fixes it."""
     if config.compression.quantize:
         yield from _quantization(config, config.compression.quantize)
     if config.compression.prune:
@@ -73,7 +73,7 @@ def _criterion(prune: Pruning) -> Iterator[str]:
         )
     for key in ("target", "kwargs"):
         if prune.criterion != CUSTOM and getattr(prune, key):
-            yield f"compression.prune.{key} is for your own scores: add compression.prune.criterion=custom, or drop it."
+            yield f"compression.prune.{key} is for custom scores: add compression.prune.criterion=custom, or remove it."
 
 
 def _amount(config: Config, prune: Pruning) -> Iterator[str]:
@@ -83,8 +83,8 @@ def _amount(config: Config, prune: Pruning) -> Iterator[str]:
     ):
         if prune.ratios and value is not usual:
             yield (
-                f"compression.prune.ratios: with {key}={value.name} what a layer loses follows from the others. Use "
-                "one of them, and compression.prune.skip for layers that stay whole."
+                f"compression.prune.ratios: with {key}={value.name} the ratio of a layer depends on the others. Use "
+                "one of them, and compression.prune.skip for layers that are not pruned."
             )
     if prune.budget is not Budget.filters and prune.ratio == 0:
         yield "compression.prune.ratio=0.0: nothing would be removed. Give it a value: compression.prune.ratio=0.5"
@@ -95,8 +95,8 @@ def _amount(config: Config, prune: Pruning) -> Iterator[str]:
         )
     if prune.budget is Budget.latency and Format.onnx not in config.deploy.formats:
         yield (
-            "compression.prune.budget=latency is measured of ONNX files in onnxruntime, which this run does not end "
-            "in. Use deploy.formats=[onnx], or compression.prune.budget=macs."
+            "compression.prune.budget=latency is measured on ONNX files in onnxruntime, and this run "
+            "exports none. Use deploy.formats=[onnx], or compression.prune.budget=macs."
         )
 
 
@@ -105,8 +105,8 @@ def _time(config: Config, prune: Pruning) -> Iterator[str]:
     if begin is None:
         if prune.parts > 1:
             yield (
-                f"compression.prune.parts={prune.parts}: several cuts are made while the network is trained. Say from "
-                "when: compression.prune.begin_epoch=1, or drop it."
+                f"compression.prune.parts={prune.parts}: several cuts are made while the network is trained. "
+                "Set the first epoch: compression.prune.begin_epoch=1, or remove it."
             )
         return
     last = begin + (prune.parts - 1) * prune.every_epochs
@@ -124,8 +124,8 @@ def _time(config: Config, prune: Pruning) -> Iterator[str]:
     if isinstance(config.compression.quantize, (TrainedQuantization, LearntQuantization)):
         yield (
             f"compression.prune.begin_epoch={begin}: fake-quantized networks cannot be pruned. Prune before "
-            "training, compression.prune.begin_epoch=null, or in a run of its own (compression=fpgm), and begin "
-            "the next with it: compression=qat checkpoint.init_from=RUN"
+            "training, compression.prune.begin_epoch=null, or in a separate run (compression=fpgm), and "
+            "start the next from it: compression=qat checkpoint.init_from=RUN"
         )
     if isinstance(config.amp, Bf16) and config.amp.level is Level.O2 and not config.amp.fallback:
         yield (
@@ -145,16 +145,16 @@ def _penalty(prune: Pruning) -> Iterator[str]:
         if prune.penalty is Penalty.decoupled:
             yield (
                 "compression.prune.penalty=decoupled shrinks nothing with sparsity=0. Add "
-                "compression.prune.sparsity=0.0001, or drop it."
+                "compression.prune.sparsity=0.0001, or remove it."
             )
         return
     if prune.criterion != BN_SCALE:
         yield (
             f"compression.prune.sparsity={prune.sparsity} shrinks the scales of BatchNorm, which criterion="
-            f"{prune.criterion} does not use. Add compression.prune.criterion=bn_scale, or drop it."
+            f"{prune.criterion} does not use. Add compression.prune.criterion=bn_scale, or remove it."
         )
     if prune.begin_epoch is None:
         yield (
-            f"compression.prune.sparsity={prune.sparsity} works in the epochs before the last cut, and all is cut "
-            "before training. Say when: compression.prune.begin_epoch=5, or drop it."
+            f"compression.prune.sparsity={prune.sparsity} acts in the epochs before the last cut, and here "
+            "everything is cut before training. Set an epoch: compression.prune.begin_epoch=5, or remove it."
         )
