@@ -21,7 +21,7 @@ import PIL
 from PIL import features
 
 from .. import config as cfg
-from .. import device, files, processes
+from .. import device, files, processes, stored
 from ..errors import ForeignPath, UserError
 from ..files.digests import text_digest
 from .splits import ImageFiles, Source
@@ -196,8 +196,11 @@ def _remove_unused(folder: Path, wanted: int) -> None:
                 used[path] = path.stat().st_mtime
     for path in sorted(used, key=used.__getitem__):
         is_short = wanted > SHARE_OF_FREE * shutil.disk_usage(folder).free
-        if (is_short or now - used[path] > UNUSED_DAYS * 86400) and not processes.is_locked(path):
-            files.remove_file(path)
+        if is_short or now - used[path] > UNUSED_DAYS * 86400:
+            # Whoever uses a set shares its lock.
+            with stored.opened(path) as stream:
+                if stream is None or processes.lock(stream.fileno(), patience_s=0):
+                    files.remove_file(path)
 
 
 def shared_memory(shape: tuple[int, ...]) -> np.ndarray:
