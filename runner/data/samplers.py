@@ -1,4 +1,7 @@
-"""Samplers: which images an epoch contains, in which order, and how they are batched."""
+"""Samplers: which images an epoch contains, in which order, and how they are batched.
+
+A resumed epoch has the same order: `training.state.Progress` knows its batch, and `loaders` skips those before.
+"""
 
 from __future__ import annotations
 
