@@ -117,7 +117,7 @@ def of_pruning(
     plan: dict[str, Any], network: nn.Layer, origin: tuple[str, nn.Layer] | None, batches: Sequence[Tensor],
     decide: Decide, labels: np.ndarray,
 ) -> Pruned:  # fmt: skip
-    """The effect of a plan, `plan.Plan` as JSON; compared with the unpruned network, if that exists.
+    """The effect of a plan, `plan.PruningPlan` as JSON; compared with the unpruned network, if that exists.
 
     Both networks compute in floats: later quantization is not an effect of pruning.
     """

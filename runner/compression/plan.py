@@ -27,7 +27,7 @@ class Evidence:
 
 
 @dataclass
-class Plan:
+class PruningPlan:
     """What was pruned from one network so far."""
 
     channels: dict[str, tuple[int, int]]

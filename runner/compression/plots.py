@@ -52,7 +52,7 @@ def rounding(network: nn.Layer) -> Figure | None:
 
 
 def pruning(plan: Mapping[str, Any]) -> Figure:
-    """Filters of every convolution before and after; `plan` is the result of `plan.Plan.as_json`."""
+    """Filters of every convolution before and after; `plan` is the result of `plan.PruningPlan.as_json`."""
     channels = plan["channels"]
     names = list(channels)
     before, after = (np.array([channels[name][place] for name in names]) for place in (0, 1))

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from . import allocation, dependencies, importance, patterns, shapes, slim
 from .allocation import Costs, Counts, Division
 from .dependencies import Group
-from .plan import Evidence, Plan, grown
+from .plan import Evidence, PruningPlan, grown
 from .shapes import Kept
 
 InputShape = tuple[int, int, int]
@@ -25,7 +25,7 @@ COUNTED = (cfg.Budget.macs, cfg.Budget.params, cfg.Budget.filters)
 TIGHTER, TRIES = 0.92, 8
 
 
-def prune(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence) -> Plan:
+def prune(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence) -> PruningPlan:
     """Remove filters at once, in place: to the budget or, with budget=filters and allocation=uniform, by each layer's
     ratio. Errors: as `begin` and `choose_cut`."""
     costs = _costs(network, settings, input_shape)
@@ -37,7 +37,7 @@ def prune(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evi
 
 def begin(
     network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape, evidence: Evidence, costs: Costs | None = None
-) -> Plan:
+) -> PruningPlan:
     """The plan of an unpruned network. Its latency is measured if that is the budget.
 
     The network is restored afterwards. Errors: ConfigError for a pattern that matches nothing, if nothing or not enough
@@ -52,7 +52,7 @@ def begin(
     importance.check(network, groups, settings)
     counts = [group.units for group in groups]
     macs, params, all_filters = ((value, value) for value in (costs.of(one, counts) for one in COUNTED))
-    plan = Plan({}, macs, params, filters=all_filters)
+    plan = PruningPlan({}, macs, params, filters=all_filters)
     division = _division(groups, settings, plan, network, lambda counts: True)
     if _has_own_ratios(settings):
         if _own_ratios(division, settings, 1.0) == division.whole:
@@ -78,9 +78,9 @@ def choose_cut(
     settings: cfg.Pruning,
     input_shape: InputShape,
     evidence: Evidence,
-    plan: Plan,
+    plan: PruningPlan,
     costs: Costs | None = None,
-) -> tuple[Kept, Plan]:
+) -> tuple[Kept, PruningPlan]:
     """The remaining channels of each parameter after the next cut, and the plan then; the network does not change.
 
     With budget=latency the network is as fast as requested after the last cut. Errors: ConfigError if the last cut
@@ -113,7 +113,9 @@ def choose_cut(
     )
 
 
-def _after(network: nn.Layer, costs: Costs, settings: cfg.Pruning, plan: Plan, counts: Counts, kept: Kept) -> Plan:
+def _after(
+    network: nn.Layer, costs: Costs, settings: cfg.Pruning, plan: PruningPlan, counts: Counts, kept: Kept
+) -> PruningPlan:
     """The plan after a cut that leaves these units. Errors: ConfigError where the last cut removes nothing."""
     groups, filters = costs.groups, shapes.channels(network)
     after = {name: len(kept.get(f"{name}.weight", {}).get(0, range(count))) for name, count in filters.items()}
@@ -124,7 +126,7 @@ def _after(network: nn.Layer, costs: Costs, settings: cfg.Pruning, plan: Plan, c
     free = {name for group in groups for name in group.members}
     whole = [name for name in filters if name not in channels and _is_wanted(name, before, settings, free)]
     macs, params, all_filters = (costs.of(one, counts) for one in COUNTED)
-    return Plan(
+    return PruningPlan(
         channels, (plan.macs[0], macs), (plan.params[0], params), whole, (plan.filters[0], all_filters),
         plan.cuts + 1, plan.latency,
     )  # fmt: skip
@@ -146,7 +148,7 @@ def _costs(network: nn.Layer, settings: cfg.Pruning, input_shape: InputShape) ->
 
 
 def _division(
-    groups: list[Group], settings: cfg.Pruning, plan: Plan, network: nn.Layer, fits: Callable[[Counts], bool]
+    groups: list[Group], settings: cfg.Pruning, plan: PruningPlan, network: nn.Layer, fits: Callable[[Counts], bool]
 ) -> Division:
     filters = shapes.channels(network)
     first = [plan.channels.get(group.layers[0], (filters[group.layers[0]], 0))[0] for group in groups]
@@ -188,7 +190,7 @@ def _losses(
     return curves
 
 
-def _before(settings: cfg.Pruning, plan: Plan) -> int:
+def _before(settings: cfg.Pruning, plan: PruningPlan) -> int:
     """The original value of what the budget limits; MACs if it limits latency."""
     match settings.budget:
         case cfg.Budget.filters:
@@ -198,7 +200,7 @@ def _before(settings: cfg.Pruning, plan: Plan) -> int:
     return plan.macs[0]
 
 
-def _limit(settings: cfg.Pruning, plan: Plan, part: float) -> float:
+def _limit(settings: cfg.Pruning, plan: PruningPlan, part: float) -> float:
     """How much may be left after this fraction of the reduction. Errors: ConfigError for a latency below the least
     measured one."""
     left = 1 - settings.ratio * part
@@ -226,7 +228,7 @@ def _latency(network: nn.Layer, division: Division, costs: Costs, evidence: Evid
     return [(costs.of(cfg.Budget.macs, left), time) for left, time in zip(counts, taken, strict=True)]
 
 
-def _is_fast(network: nn.Layer, kept: Kept, settings: cfg.Pruning, evidence: Evidence, plan: Plan) -> bool:
+def _is_fast(network: nn.Layer, kept: Kept, settings: cfg.Pruning, evidence: Evidence, plan: PruningPlan) -> bool:
     """Whether the network without these filters has the requested speed-up over that before its first cut.
 
     Both are measured now, since a machine's speed varies; the saving of earlier cuts is in the plan.

@@ -44,7 +44,7 @@ class Experiment:
     notes: list[str] = field(default_factory=list)
     """Notes for the user on how it was built."""
     plan: dict[str, Any] = field(default_factory=dict)
-    """Network → what was pruned from it, `plan.Plan` as JSON."""
+    """Network → what was pruned from it, `plan.PruningPlan` as JSON."""
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     """Network → `params`, `macs` of one image and, if some parameters never train, `trainable_params`."""
 

@@ -11,7 +11,7 @@ from paddle import nn
 from .. import compression
 from .. import config as cfg
 from ..compression import pruning, shapes, statistics
-from ..compression.pruning import Plan
+from ..compression.pruning import PruningPlan
 from ..compression.shapes import Kept
 from ..errors import ConfigError
 from ..kernels.autotune import autotuning_off
@@ -32,7 +32,7 @@ class Gradual:
     settings: cfg.Pruning
     stage: Stage
     plans: dict[str, Any]
-    """Network → its `Plan` as JSON; shared with the run, whose checkpoints store it."""
+    """Network → its `PruningPlan` as JSON; shared with the run, whose checkpoints store it."""
     costs: dict[str, dict[str, float]]
     """Network → its costs; shared with the run."""
 
@@ -58,14 +58,14 @@ class Gradual:
             texts = [f"{name}: {self._cut(training, name)}" for name in training.networks.trained]
         return f"pruned ({self._cuts} of {self.settings.parts}) {'; '.join(texts)}"
 
-    def _cut(self, training: Training, name: str) -> Plan:
+    def _cut(self, training: Training, name: str) -> PruningPlan:
         network, ranks, shape = training.networks[name], training.ranks, self.config.data.input_shape
 
         def choose() -> tuple[Kept, dict[str, Any]]:
             facts = evidence(self.config, self.stage, name)
             # Only this process computes scores, and a user-defined criterion may draw random numbers.
             random_state = seeding.state()
-            kept, plan = pruning.choose_cut(network, self.settings, shape, facts, Plan(**self.plans[name]))
+            kept, plan = pruning.choose_cut(network, self.settings, shape, facts, PruningPlan(**self.plans[name]))
             seeding.restore(random_state)
             return kept, plan.as_json()
 
@@ -76,7 +76,7 @@ class Gradual:
         own |= {"params": float(compression.slim.parameters(network)), "macs": float(macs(network, shape))}
         if "trainable_params" in own:
             own["trainable_params"] = float(compression.slim.parameters(network, trainable=True))
-        return Plan(**self.plans[name])
+        return PruningPlan(**self.plans[name])
 
     def _measure_statistics(self, training: Training, name: str) -> None:
         """Re-estimate the normalisation statistics of a network and of its averages, as after pruning before training.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runner.compression import pruning, shapes, statistics
-from runner.compression.plan import Plan
+from runner.compression.plan import PruningPlan
 from runner.errors import ConfigError
 from runner.runs import protocol
 from runner.training import pruning as following
@@ -44,7 +44,7 @@ def test_the_state_of_optimizers_and_averages_loses_the_same_channels(config_of,
     one_step(run)
     network, [optimization] = training.networks["student"], training.optimizations
     facts = evidence(run.config, pruner.stage, "student")
-    kept, _ = pruning.choose_cut(network, pruner.settings, (3, 32, 32), facts, Plan(**run.plan["student"]))
+    kept, _ = pruning.choose_cut(network, pruner.settings, (3, 32, 32), facts, PruningPlan(**run.plan["student"]))
     own = optimization.optimizer._accumulators
 
     def states():
