@@ -11,13 +11,14 @@ seeds and a few steps of synthetic images: it shows that everything runs, and it
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 
 from runner.report import comparisons
+from runner.runs import result
+from runner.runs.journal import RESULT
 
 from . import harness
 
@@ -95,8 +96,9 @@ def trained(directory: Path, *overrides: str) -> tuple[float, int]:
     """Test top-1 and the steps of a run."""
     where = [f"hydra.run.dir={directory}", "tracking=none", "deploy.formats=[]", "train.plots=false"]
     harness.run([sys.executable, "-m", "runner", *where, *overrides])
-    result = json.loads((directory / "result.json").read_text())
-    return result["final"]["top1"], result["step"]
+    measured = result.read(directory / RESULT, whole=True)
+    assert measured
+    return measured.final["top1"], measured.final_progress.step
 
 
 if __name__ == "__main__":
