@@ -13,7 +13,7 @@ class Changes:
     """Padded crops, flips and cutouts of some images. None: no such change."""
 
     padding: int = 0
-    """Width of the border in pixels; it is black here, and of the colour `augment.fill` in a `Program`."""
+    """Width of the black border in pixels; another `augment.fill` takes a `Program`."""
     offsets: np.ndarray | None = None
     """int64 [B, 2]: row and column of the crop in the padded image."""
     flips: np.ndarray | None = None
