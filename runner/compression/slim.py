@@ -61,7 +61,7 @@ def fake_quantize(
     quantizer = QAT(
         {
             "weight_quantize_type": settings.weight_scheme.value,
-            "activation_quantize_type": trained.activation_scheme.value,
+            "activation_quantize_type": "moving_average_abs_max",
             "weight_bits": settings.weight_bits,
             "activation_bits": settings.activation_bits,
             "moving_rate": trained.moving_rate,

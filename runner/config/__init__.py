@@ -10,7 +10,6 @@ from typing import Optional
 from ..metrics import MANY
 from .augment import Augment, Policy
 from .compression import (
-    ActivationScheme,
     AdaRound,
     Algorithm,
     Allocation,

@@ -21,12 +21,6 @@ class WeightScheme(Enum):
     abs_max = "abs_max"
 
 
-class ActivationScheme(Enum):
-    """How the ranges of activations follow the batches of training."""
-
-    moving_average_abs_max = "moving_average_abs_max"
-
-
 class Algorithm(Enum):
     """How calibration chooses a range from the activations it saw."""
 
@@ -160,8 +154,6 @@ class Pact:
 class TrainedQuantization(Quantization):
     """Quantization-aware training (Jacob et al., CVPR 2018)."""
 
-    activation_scheme: ActivationScheme = ActivationScheme.moving_average_abs_max
-    """How the ranges of activations follow the batches."""
     moving_rate: float = bounded(0.9, min=0, below=1)
     """Momentum of the moving average of a range: the fraction of its value that it keeps in a step."""
     pact: Pact = field(default_factory=Pact)

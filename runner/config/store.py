@@ -26,7 +26,12 @@ NAME = re.compile(r"[\w-]+")
 #: The beginning of a top-level key in a file that `write` wrote: only such keys are at the start of a line.
 KEY, OTHER = re.compile(r"^(\w+):", re.MULTILINE), re.compile(r"^(?!\w+:|[ \n]|\Z)", re.MULTILINE)
 #: Removed keys in stored configs of earlier versions, with the only value they could have; the behaviour is unchanged.
-RETIRED = {"compression.prune.axis": 0, "mode.more_teachers": [], "mode.teacher_weights": []}
+RETIRED = {
+    "compression.prune.axis": 0,
+    "compression.quantize.activation_scheme": "moving_average_abs_max",
+    "mode.more_teachers": [],
+    "mode.teacher_weights": [],
+}
 #: Moved groups of stored configs of earlier versions → their place now.
 MOVED = {"data.augment": "augment"}
 
