@@ -29,7 +29,7 @@ def run(request, tmp_path_factory):
     done = run_inline(
         *INLINE, "model=mobilenet_v3_small_x0_35", "hydra.run.dir=run", "data.image_size=[40,24]",
         # Two steps that are large enough to tell pictures apart.
-        "data.crop_ratio=0.9", "schedule=constant", "optimizer.lr=0.01",
+        "data.crop_ratio=0.9", "schedule=constant", "optimizer.lr=0.1",
         f"data.resize={request.param}", "data.background=[10,200,30]", "deploy.formats=[onnx,paddle]", cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -45,7 +45,7 @@ def trained(run):
 
 
 def test_the_pictures_differ_by_much_more_than_the_answers_may(trained):
-    assert len(np.unique(trained.argmax(axis=1))) > 1 or trained.std(axis=0).max() > 1e-3
+    assert trained.std(axis=0).max() > 1e-3
 
 
 @pytest.mark.parametrize("path", [helpers.ONNX, helpers.PADDLE])
