@@ -81,7 +81,7 @@ def check(directory, teacher, model, mode, compression, capsys):
     quantized = compression not in ("none", "fpgm")
     pictures = {path.stem for path in (directory / "plots").iterdir()}
     assert ("pruning" in pictures, "rounding" in pictures) == ("fpgm" in compression, quantized)
-    assert [file.precision for file in described.files] == ["float32", "int8"][: 1 + quantized]
+    assert {file.precision for file in described.files} == {"float32", *(["int8"] if quantized else [])}
     assert described.macs == result["final"]["macs"]
     assert described.params == result["final"]["params"]
     if not quantized:
@@ -191,7 +191,7 @@ def test_a_network_of_ones_own_is_pruned_without_the_layer_that_gives_its_logits
     ("other", "said"),
     [
         (["model=resnet18"], "was pruned from another network"),
-        (["data=synthetic", "data.classes=12"], "logits [2, 12]"),
+        (["data=synthetic", "data.classes=12"], "The classes of 'synthetic' are not those of"),
     ],
     ids=["another architecture", "another number of classes"],
 )
