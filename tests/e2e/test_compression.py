@@ -199,7 +199,7 @@ def test_a_pruned_run_does_not_fit_another_network(tmp_path, pruned, other, said
     done = run(*TINY, "tracking=none", *other, "hydra.run.dir=run", f"checkpoint.init_from={pruned}", cwd=tmp_path)
     assert done.returncode in (2, 3)
     assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert len(done.stderr.strip().splitlines()) <= 4
     assert "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "run" / "checkpoints").exists()
 
