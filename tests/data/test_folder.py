@@ -138,7 +138,7 @@ WRONG = {
         r"Did you mean the folders in .*/train/all\? Move them up into .*/train\.",
     ),
     "splits within classes": (["cat/train/1.png", "dog/train/1.png"], "train/cat/"),
-    "a class beside train": ([*many("cat", "dog", within="train/"), "eel/1.png"], "has train/, and eel/"),
+    "a class beside train": ([*many("cat", "dog", within="train/"), "eel/1.png"], "has train/, and next to it eel/"),
     "no train": (many("cat", "dog", within="test/"), "test/ but no train/"),
     "another case": (many("cat", "dog", within="Train/"), "Train: folders of splits are named train"),
     "another word": ([*many("cat", "dog", within="Training/"), *many("cat", "dog", within="Testing/")], "named train"),

@@ -189,7 +189,7 @@ def test_brackets_in_a_path_are_part_of_it(tmp_path):
     [
         ("nothing-*.tar", "names no shards"),
         ("a.tar.gz", "compressed"),
-        ("a.zip", "a.zip is no shard"),
+        ("a.zip", "a.zip is not a shard"),
         ("nowhere.tar", "nowhere.tar cannot be read"),
         ("set-{000..003}.tar", "set-003.tar cannot be read"),
     ],
@@ -346,7 +346,7 @@ def test_damaged_parquet_is_named(tmp_path, place):
     begin = int(place * len(content))
     content[begin : begin + 64] = os.urandom(64)
     (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(DataError, match="a.parquet (is damaged, or no Parquet|cannot be read)"):
+    with pytest.raises(DataError, match="a.parquet (is damaged, or not Parquet|cannot be read)"):
         loaded(tmp_path / "a.parquet")
 
 

@@ -112,7 +112,7 @@ def test_a_damaged_file_is_named(folder, name):
 
 def test_lost_parameters_are_named(folder):
     (folder / "paddle" / "model.pdiparams").unlink()
-    with pytest.raises(CheckpointError, match=r"model\.pdiparams is gone.*runner export"):
+    with pytest.raises(CheckpointError, match=r"model\.pdiparams is missing.*runner export"):
         engines.open_(folder, manifest.read(folder).file(PADDLE))
 
 

@@ -193,7 +193,7 @@ for attempt in (forward, backward):
     try:
         attempt()
     except Exception as error:
-        print(type(error).__name__, "found no memory" in str(error))
+        print(type(error).__name__, "ran out of memory" in str(error))
 limit(4 << 30)
 forward().sum().backward()
 print(float(x.grad.sum()) != 0)

@@ -151,7 +151,8 @@ def test_a_template_that_is_killed_takes_its_job_along_and_is_started_again(jobs
     sweep = jobs()
     assert sweep.run("0", ["beat"]).status == "FINISHED"
     killed = sweep.template
-    outcome = sweep.run("1", ["beat"], ["mark", "begun"], ["signal", killed, "SIGKILL"], ["sleep", 60])
+    # Time for the template to say that it has forked: killed earlier, the worker is started in its place.
+    outcome = sweep.run("1", ["beat"], ["sleep", 0.5], ["signal", killed, "SIGKILL"], ["sleep", 60])
     assert "SIGKILL" in outcome.reason
     assert not is_locked(sweep.directory / LOCK)
     assert sweep.run("2", ["beat"]).status == "FINISHED"
