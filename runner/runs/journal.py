@@ -220,7 +220,7 @@ def tracking_lock(tracker: str) -> str:
     return f"{RANKS}/tracking.lock" if tracker == MLFLOW else f"{RANKS}/tracking.{tracker}.lock"
 
 
-def tracked(directory: Path, tracker: str = MLFLOW) -> dict[str, Any]:
+def tracked(directory: Path, tracker: str = MLFLOW) -> tracked_of.Tracked:
     """The state of delivery to a tracker: `uri`, `offset` in the journal, `ended`, MLflow's `run_id`; empty before.
 
     Errors: Damaged.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from .. import stored
 from ..errors import Damaged
@@ -35,15 +35,15 @@ class Tracked(OfStore, total=False):
     refused: str
 
 
-def _is_whole(record: dict[str, Any]) -> bool:
+def _is_whole(record: OfStore) -> bool:
     needed = {"experiment_id", "params_sent", "offset"} if "run_id" in record else set()
     return record.get("offset", 0) >= 0 and record.keys() >= needed
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Tracked:
     """`mlflow.json` of a run, or the same of another tracker; empty if nothing was delivered. Errors: Damaged."""
     remedy = "Remove it; `python -m runner sync RUN` then delivers the run as a new one."
-    record = stored.read_json(path, Tracked, remedy) or {}
+    record: Tracked = stored.read_json(path, Tracked, remedy) or Tracked()
     whole = "rebuilt" in record or "run_id" not in record or record.keys() >= {"key", "uri"}
     stores = [] if "rebuilt" in record else [record, *record.get("others", {}).values()]
     if not whole or not all(map(_is_whole, stores)):

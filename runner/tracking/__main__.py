@@ -25,7 +25,7 @@ from ..errors import UserError
 from ..processes import locked
 from ..runs.journal import CONFIG, MLFLOW, TRACKING_LOG, events, tracking_lock
 from .answers import Masked, is_final, reason_of
-from .stores import Tracked
+from .stores import Delivery
 from .tracker import Tracker, build
 
 #: Seconds between two reads of a journal, and the longest wait after a failure.
@@ -139,7 +139,7 @@ class Followed:
         """Give up, and write the reason for the command."""
         self.done = True
         with contextlib.suppress(OSError, UserError):
-            Tracked(self.directory, self.name).update(refused=masked(reason))
+            Delivery(self.directory, self.name).update(refused=masked(reason))
 
     def _log(self, text: str) -> None:
         with contextlib.suppress(OSError), (self.directory / TRACKING_LOG).open("a", encoding="utf-8") as log:

@@ -11,7 +11,7 @@ from .. import config as cfg
 from .. import files
 from ..config.tracking import RUN
 from .derived import Derived, Format
-from .stores import Tracked
+from .stores import Delivery
 
 COLUMNS = ("step", "epoch", "name", "value")
 
@@ -19,7 +19,7 @@ COLUMNS = ("step", "epoch", "name", "value")
 def tracker(directory: Path, name: str, settings: cfg.Csv) -> Derived:
     """The tracker of a run."""
     path = files.inside(directory, settings.address.removeprefix(RUN))
-    return Derived(Tracked(directory, name), path, Format(",".join(COLUMNS), lambda: _lines([COLUMNS]), encode))
+    return Derived(Delivery(directory, name), path, Format(",".join(COLUMNS), lambda: _lines([COLUMNS]), encode))
 
 
 def encode(event: dict[str, Any]) -> bytes:

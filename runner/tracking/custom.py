@@ -15,7 +15,7 @@ from ..config.targets import load_target
 from ..errors import ConfigError
 from ..runs.journal import events
 from .naming import run_name
-from .stores import Tracked
+from .stores import Delivery
 
 #: Most events of one call.
 MOST_EVENTS = 500
@@ -40,7 +40,7 @@ class Custom:
 
     def __init__(self, directory: Path, config: cfg.Config, name: str, settings: cfg.CustomTracker) -> None:
         self.directory, self.settings = directory, settings
-        self.tracked = Tracked(directory, name)
+        self.tracked = Delivery(directory, name)
         if self.tracked.is_of_another_journal:
             self.tracked.values["offset"] = 0
         self._run = Run(directory, run_name(config, directory), self.tracked.values["key"], store.leaves(config))

@@ -15,7 +15,7 @@ from typing import Any
 from .. import files
 from ..runs.history import find_superseded, note_steps, repeated
 from ..runs.journal import events
-from .stores import Tracked
+from .stores import Delivery
 
 Event = dict[str, Any]
 #: Bytes that are appended at a time.
@@ -37,7 +37,7 @@ class Format:
 class Derived:
     """A run that is being written to a file."""
 
-    def __init__(self, tracked: Tracked, path: Path, format: Format) -> None:
+    def __init__(self, tracked: Delivery, path: Path, format: Format) -> None:
         self.tracked, self.path, self.format = tracked, path, format
         self._last: dict[str, int] | None = None
         """Name → the last step in the file; None before this process has written it, and after an error."""

@@ -22,7 +22,7 @@ from .answers import Refused, is_final, reason_of
 from .artifacts import Artifacts
 from .entities import dataset_of, metrics_of
 from .naming import names, parameters, run_name
-from .stores import Tracked
+from .stores import Delivery
 
 #: MLflow's limits for one call.
 MAX_METRICS, MAX_PARAMS, MAX_PARAM_LENGTH = 1000, 100, 6000
@@ -40,7 +40,7 @@ class Mirror:
     def __init__(self, directory: Path, config: cfg.Config, settings: cfg.Mlflow, tell: Callable[[str], None]) -> None:
         """The run is sent to the store that its file names; `tell` reports what can never be sent."""
         self.directory, self.config, self.settings, self.tell = directory, config, settings, tell
-        self.tracked = Tracked(directory)
+        self.tracked = Delivery(directory)
         self.uri = self.tracked.uri or self.tracked.switch_to(settings.uri)
         self.values = self.tracked.values
         self._make = not self.tracked.moved and "run_id" not in self.values

@@ -9,7 +9,7 @@ import contextlib
 import os
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .. import config as cfg
 from .. import files, terminal
@@ -97,7 +97,7 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
-class Tracked:
+class Delivery:
     """What is known of a run in its store: the file `mlflow.json`, or that of another tracker. Only this class uses it.
 
     A run is identified by a key that it gets at first. A directory that was copied while the first one still exists is
@@ -106,7 +106,8 @@ class Tracked:
 
     def __init__(self, directory: Path, tracker: str = MLFLOW) -> None:
         self.directory, self.tracker = directory, tracker
-        self.values = tracked(directory, tracker)
+        # Its fields are taken and put back by their names.
+        self.values = cast("dict[str, Any]", tracked(directory, tracker))
         home = self.values.get("home")
         here = str(directory.resolve())
         if home not in (None, here) and self._is_copy_of(Path(home)):

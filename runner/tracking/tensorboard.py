@@ -13,7 +13,7 @@ from ..config import store
 from ..runs.journal import events
 from .derived import Derived, Format
 from .naming import names, run_name
-from .stores import Tracked, folder_path
+from .stores import Delivery, folder_path
 
 #: The first record of every event file.
 MARK = "brain.Event:2"
@@ -23,7 +23,7 @@ FOLDER = "tensorboard"
 
 def tracker(directory: Path, config: cfg.Config, name: str, settings: cfg.TensorBoard) -> Derived:
     """The tracker of a run."""
-    tracked = Tracked(directory, name)
+    tracked = Delivery(directory, name)
     if shared := folder_path(tracked.uri or settings.address):
         # Runs of different folders may share a name. The key comes from a file of the run, which cannot be trusted.
         name = f"{run_name(config, directory)}-{tracked.values['key'][:8]}"

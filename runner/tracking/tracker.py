@@ -15,7 +15,7 @@ class Tracker(Protocol):
     """One run that is delivered to one place.
 
     The process that sends it may be killed at any moment, and another one continues: what was delivered is noted in a
-    file of the run directory (`stores.Tracked`). After an error the same call is repeated later, unless it is a
+    file of the run directory (`stores.Delivery`). After an error the same call is repeated later, unless it is a
     UserError other than ServerLost, which is final.
     """
 
@@ -63,7 +63,7 @@ def build(
 
 def begin(directory: Path, name: str, settings: cfg.Tracker) -> None:
     """Agree to the address in the config of the user's own command, for a run that will be trained."""
-    record = stores.Tracked(directory, name)
+    record = stores.Delivery(directory, name)
     stores.remember(record.trained_into(settings.address))
     record.update(ended=False, refused="")
 
@@ -73,7 +73,7 @@ def agree(directory: Path, name: str, settings: cfg.Tracker, trust: bool = False
 
     Errors: ConfigError for an address that only the run names.
     """
-    record = stores.Tracked(directory, name)
+    record = stores.Delivery(directory, name)
     if trust and name != MLFLOW:
         stores.remember(record.trained_into(settings.address))
     record.sent_into(settings.address)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from ..errors import Damaged
 from ..runs import sweep
 from ..runs.journal import tracked
+from ..runs.tracked import Tracked
 
 #: The address at which `runner ui` serves an embedded store by default.
 SERVED = "http://127.0.0.1:5000"
@@ -35,7 +35,7 @@ def charts(address: str, experiment_id: str, sweep_id: str) -> str:
     return f"{address}/#/experiments/{experiment_id}/runs?searchFilter={chosen}&compareRunsMode=CHART"
 
 
-def tracked_jobs(directory: Path) -> tuple[list[dict[str, Any]], list[Damaged]]:
+def tracked_jobs(directory: Path) -> tuple[list[Tracked], list[Damaged]]:
     """What MLflow has of each job of a sweep, and the errors of jobs for which that is unknown."""
     records, damaged = [], []
     for job in sweep.jobs(directory):

@@ -129,7 +129,7 @@ class Hostile:
 def mirror_of(directory, uri, told=None):
     """What sends a run to a store."""
     config = store.read(directory / journal.CONFIG)
-    stores.Tracked(directory).switch_to(uri)
+    stores.Delivery(directory).switch_to(uri)
     return Mirror(directory, config, config.tracking, (told if told is not None else []).append)
 
 

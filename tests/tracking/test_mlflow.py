@@ -25,7 +25,7 @@ from .conftest import OUTSIDE
 def deliver(directory, uri=None, told=None):
     """Send a run as `sync` does."""
     config = store.read(directory / journal.CONFIG)
-    known = stores.Tracked(directory)
+    known = stores.Delivery(directory)
     known.switch_to(uri) if uri else known.trained_into(config.tracking.uri)
     mirror = Mirror(directory, config, config.tracking, (told if told is not None else []).append)
     mirror.check()
@@ -86,7 +86,7 @@ def test_a_run_that_was_extended_is_told_again_with_changed_parameters_as_tags(r
     again = deliver(run)
     assert again.values["run_id"] == found(again).info.run_id
     assert found(again).data.metrics["train/loss"] == 0.5
-    fresh = stores.Tracked(run)
+    fresh = stores.Delivery(run)
     fresh.update(params_sent=False)
     again = deliver(run)
     assert found(again).data.tags["resumed.train.epochs"] == "3"

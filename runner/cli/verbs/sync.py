@@ -118,7 +118,7 @@ def _deliver(
             print(f"{label}: the run's own mirror is delivering it")
             return
         if elsewhere:
-            stores.remember(stores.Tracked(directory, name).switch_to(settings.address))
+            stores.remember(stores.Delivery(directory, name).switch_to(settings.address))
         else:
             agree(directory, name, settings, trust)
         runs.close_lost(directory)
