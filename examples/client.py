@@ -17,7 +17,9 @@ def main(model: str, *photos: str) -> None:
     described = session.get_modelmeta().custom_metadata_map
     classes, unknown_below = json.loads(described["classes"]), json.loads(described.get("unknown_below", "0"))
     for photo in photos:
-        picture = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
+        picture = ImageOps.exif_transpose(Image.open(photo)).convert("RGBA")
+        # data.background of the run; white is the default.
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
         [probabilities] = session.run(["probabilities"], {"pictures": np.asarray(picture)[None]})[0]
         best = probabilities.argmax()
         name = classes[best] if probabilities[best] >= unknown_below else "unknown"

@@ -78,8 +78,11 @@ def command(arguments: list[str]) -> int:
                 print(f"runner {__version__}")
                 return 0
         if arguments and arguments[0].isidentifier():
+            if arguments[0] == "help":
+                raise ConfigError("For help: runner --help, or runner COMMAND --help")
             raise ConfigError(
-                f"Unknown command '{arguments[0]}'.{nearest(arguments[0], VERBS)} Valid: {', '.join(VERBS)}"
+                f"Unknown command '{arguments[0]}'.{nearest(arguments[0], VERBS)} Valid: {', '.join(VERBS)}. "
+                "Without a command it trains: runner KEY=VALUE …"
             )
         from .cli.train import train, train_inline
         from .launch.command import Command

@@ -223,5 +223,5 @@ def test_a_digest_is_of_any_text_bytes_of_a_name_that_are_not_text_included():
 def test_what_has_a_files_name_and_is_none_is_not_written_to(tmp_path, make):
     assert files.refuse_irregular(tmp_path / "new.log") == tmp_path / "new.log"
     make(tmp_path / "train.log")
-    with pytest.raises(ForeignPath, match=r"train\.log is not a file"):
+    with pytest.raises(ForeignPath, match=r"train\.log is not a regular file"):
         files.refuse_irregular(tmp_path / "train.log")

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import hydra
@@ -70,6 +70,7 @@ def _register_schemas() -> None:
         choice = {"defaults": ["/schema/model/vision@_here_", "_self_"], "architecture": name}
         store.store(group="model", name=name, node=choice)
     OmegaConf.register_new_resolver("short_id", short_id, replace=True)
+    OmegaConf.register_new_resolver("required", _required, replace=True)
     # Hydra 1.3 composes everything twice, once for hydra.mode alone, which nothing but the command line sets here.
     setattr(Hydra, "get_mode", _mode)  # noqa: B010
     setattr(ConfigLoaderImpl, "load_sweep_config", _loaded_once(ConfigLoaderImpl.load_sweep_config))  # noqa: B010
@@ -189,6 +190,11 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
         return ConfigError(f"{_first_line(error)}\nThe key is below one that is null: set that one first.")
     is_of_hydra = isinstance(error, (HydraException, OmegaConfBaseException))
     return ConfigError(str(error) if is_of_hydra else f"{type(error).__name__}: {error}")
+
+
+def _required(key: str, kind: str) -> NoReturn:
+    """What a recipe has for a key that its user must set; Hydra keeps a default where a recipe has `???`."""
+    raise ConfigError(f"{key} has no value. Give it one: {key}={kind}")
 
 
 def _unknown_key(error: ConfigAttributeError | ConfigKeyError, overrides: Sequence[str]) -> ConfigError:

@@ -21,6 +21,7 @@ from .keys import expand_paths, unknown_key
 from .rules import check_monitor, validate
 from .typed import Text, typed
 
+RAISED = re.compile(r"ConfigError raised while resolving interpolation: (.*)")
 UNSET = re.compile(r"Environment variable '(.*?)' not found")
 NAME = re.compile(r"[\w-]+")
 #: The beginning of a top-level key in a file that `write` wrote: only such keys are at the start of a line.
@@ -58,6 +59,8 @@ def from_composition(composed: DictConfig) -> Config:
 
 def without_value(error: InterpolationResolutionError) -> ConfigError:
     """The error for a value `${…}` that cannot be looked up."""
+    if own := RAISED.search(str(error)):
+        return ConfigError(own[1])
     if variable := UNSET.search(str(error)):
         name = variable[1]
         return ConfigError(

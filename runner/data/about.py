@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from .. import config as cfg
 from .. import stored
 from . import duplicates
 from .check import Findings, place
+from .classes import listed
 from .facts import DECODED, MODES
 from .folder import SINGULAR
 from .labels import class_counts
@@ -117,7 +118,14 @@ class About:
 
     def notes(self) -> list[str]:
         """Notes for the user on what may make results on this data misleading, such as duplicates."""
-        return [overlap.text() for overlap in self.overlaps]
+        return [*self._unmeasured(), *(overlap.text() for overlap in self.overlaps)]
+
+    def _unmeasured(self) -> Iterator[str]:
+        """Notes on classes that have training images but none in a split that is measured on."""
+        for number, split in enumerate(self.splits):
+            missing = [name for name, counts in self.classes.items() if not counts[number]]
+            if split != "train" and missing:
+                yield f"no {split} image of {listed(missing)}: metrics of the {split} split say nothing of it"
 
     def as_json(self) -> dict[str, Any]:
         """For a journal."""

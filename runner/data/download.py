@@ -66,7 +66,9 @@ def fetch(file: OfficialFile, root: Path, tell: Callable[[int, int], None] = lam
         if not part:
             _forget(partial)
         again = f" {part:,} bytes of it are kept: repeat the command to resume." if part else ""
-        raise DataError(f"{file.url} cannot be fetched: {error}.{again} Or download it by hand to {target}.") from error
+        raise DataError(
+            f"{file.url} cannot be fetched: {error}.{again} Try again, or download it by hand to {target}."
+        ) from error
 
 
 def _fetch(file: OfficialFile, partial: Path, tell: Callable[[int, int], None]) -> None:

@@ -29,6 +29,10 @@ HIDDEN, NO_PICTURE, LOOSE = "hidden or system names", "files that are not images
 SINGULAR = {
     HIDDEN: "hidden or system name", NO_PICTURE: "file that is not an image", LOOSE: "image outside of class folders",
 }  # fmt: skip
+#: Photos that Pillow does not read, or not safely.
+UNREAD = (
+    ".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".psd", ".svg",
+)  # fmt: skip
 #: Levels below the root on which classes are looked for, and most folders of a level that are searched.
 DEEPEST, MOST_TRIED = 4, 100
 #: A folder's device and inode, which identify it whatever links lead to it.
@@ -112,7 +116,9 @@ def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
                 elif is_picture(name) and (entry.is_file() or entry.is_symlink()):
                     pictures.append(name)
                 else:
-                    skipped[NO_PICTURE] += 1
+                    suffix = os.path.splitext(name)[1].lower()
+                    unread = f"{suffix} files, which are not read: convert them to JPEG or PNG"
+                    skipped[unread if suffix in UNREAD else NO_PICTURE] += 1
     except OSError as error:
         raise DataError(
             f"{folder or 'data.root'} cannot be listed: {error.strerror}. data=image_folder expects "
@@ -244,12 +250,12 @@ def _split(tree: Layout, split: str, classes: list[str]) -> ImageFiles:
     counts = []
     empty = []
     for folder in tree.folders(split):
-        others, before = tree.skipped[NO_PICTURE], len(paths)
+        skipped, before = Counter(tree.skipped), len(paths)
         paths += walk(os.path.join(tree.root, folder), tree.skipped, folder)
         counts.append((numbers[os.path.basename(folder[:-1])], len(paths) - before))
         if not counts[-1][1]:
-            files = tree.skipped[NO_PICTURE] - others
-            empty.append(os.path.join(tree.root, folder) + (f" ({files} other files)" if files else ""))
+            others = [f"{count:,} {reason}" for reason, count in (tree.skipped - skipped).items() if reason != HIDDEN]
+            empty.append(os.path.join(tree.root, folder) + (f" ({', '.join(others)})" if others else ""))
     if empty:
         hint = "" if len(counts) - len(empty) > 1 else _deeper(os.path.join(tree.root, tree.names.get(split, "")))
         raise DataError(

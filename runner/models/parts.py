@@ -104,7 +104,8 @@ def _refusal(key: str, pattern: str, network: nn.Layer, names: Collection[str], 
     own = ", ".join(name for name, child in network.named_children() if child.parameters())
     return (
         f"{key}: '{pattern}' matches no layer and no parameter of {type(network).__name__} that trains."
-        f"{nearest(pattern, names)} Patterns are written as in a shell (conv1, *.mid_se.*), or the word backbone. "
+        f"{nearest(pattern, [HEAD, BACKBONE, *names])} Patterns are written as in a shell (conv1, *.mid_se.*), or the "
+        "word backbone. "
         f"Layers here: {own}"
     )
 

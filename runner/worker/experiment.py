@@ -219,7 +219,7 @@ def _initial_weights(config: cfg.Config, stage: Stage, start: Start | None) -> d
     if start is None or start.run is None:
         return {}
     plan, matched = initial.load_into(start.run, config, stage.networks, classes)
-    stage.notes += [*start.run.notes, matched]
+    stage.notes += [*start.run.notes, matched, *initial.leaks(start.run, config, stage.loaders.source)]
     return plan
 
 

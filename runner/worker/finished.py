@@ -24,10 +24,8 @@ from ..runs.result import Calibration
 from ..training import seeding
 from ..training.evaluation import Evaluation, Predictions, evaluate
 from ..training.thresholds import USUAL
+from . import initial
 from .stage import Stage, accelerate, prepare, topk
-
-#: Keys below `data` that say where the images are.
-PLACES = ("root", "train", "val", "test")
 
 
 @dataclass
@@ -102,8 +100,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
 
 def _is_where_it_was(directory: Path, config: cfg.Config) -> bool:
     """Whether the images are read from where the run was trained on them."""
-    trained = store.read(directory / CONFIG).data
-    return all(getattr(trained, key, None) == getattr(config.data, key, None) for key in PLACES)
+    return initial.same_place(store.read(directory / CONFIG).data, config.data)
 
 
 def _is_another_set(directory: Path, config: cfg.Config, pointer: str) -> bool:

@@ -9,15 +9,18 @@ from typing import Any
 
 from .. import config as cfg
 from .. import models, runs
-from ..checkpoints import weights
+from ..checkpoints import state, weights
 from ..config import store
-from ..data import ClassMismatch, ExpectedClasses
+from ..data import ClassMismatch, ExpectedClasses, identity
+from ..data.splits import Source
 from ..errors import ConfigError
 from ..models import Networks
 from ..runs.journal import CONFIG
 from ..tracking import lookup
 from ..training import seeding
 
+#: Keys below `data` that say where images are.
+PLACES = ("root", "train", "val", "test")
 #: Keys below `data` that decide how an image is preprocessed.
 PREPROCESSING = ("image_size", "channels", "mean", "std", "resize", "crop_ratio", "background")
 
@@ -64,6 +67,28 @@ def read(config: cfg.Config) -> InitialWeights | None:
             )
         notes.append(f"{own.origin} was trained with different preprocessing; to use the same: {repeated}")
     return InitialWeights(plain, run, notes)
+
+
+def same_place(one: cfg.Data, other: cfg.Data) -> bool:
+    """Whether both say that their images are in the same place."""
+    return all(getattr(one, key, None) == getattr(other, key, None) for key in PLACES)
+
+
+def leaks(initial: InitialWeights, config: cfg.Config, source: Source) -> list[str]:
+    """A note if the weights were trained on another split of these images: some of its images may be measured on here.
+
+    Splits are drawn from the list of images: one more image, or another `data.split_seed`, draws them anew.
+    """
+    if initial.run is None or not same_place(initial.run.data, config.data):
+        return []
+    before = state.read(Path(initial.weights.origin)).splits
+    now = identity.digests(source)
+    if not before or all(before.get(split) == now[split] for split in now if split != "train"):
+        return []
+    return [
+        f"{initial.weights.origin} was trained on another split of {source.name}: images that it was trained on may be "
+        "measured on here, and the numbers be too good. Keep a test split in a folder or list of its own"
+    ]
 
 
 def differences(one: cfg.Data, other: cfg.Data) -> list[str]:

@@ -37,8 +37,13 @@ def test_splits_classes_sizes_and_what_was_left_out_are_said():
     assert numbers(source(test=False)).lines()[0] == "made: 30 train images of 3 classes, 5 (a) to 15 (c) each"
 
 
+def test_classes_that_a_split_says_nothing_of_are_named():
+    assert numbers(source()).notes()[0] == "no test image of c: metrics of the test split say nothing of it"
+
+
 def test_duplicates_are_one_sentence_with_an_example():
-    assert numbers(source()).notes() == ["2 test images are in train too, such as image 0 and image 0"]
+    *_, said = numbers(source()).notes()
+    assert said == "2 test images are in train too, such as image 0 and image 0"
     assert numbers(source(test=False)).notes() == []
 
 

@@ -87,6 +87,17 @@ def test_hidden_names_those_of_systems_and_other_files_are_left_out_and_counted(
     assert source.skipped == {folder.HIDDEN: 6, folder.NO_PICTURE: 2, folder.LOOSE: 1}
 
 
+def test_photos_of_other_formats_are_counted_by_suffix_with_what_to_do(tmp_path):
+    made(tmp_path, *many("cat", "dog"), "cat/IMG_1.HEIC", "cat/IMG_2.heic", "dog/3.CR2", "dog/notes.txt")
+    skipped = loaded(tmp_path).skipped
+    assert skipped.pop(folder.NO_PICTURE) == 1
+    assert {name.partition(",")[0]: count for name, count in skipped.items()} == {".heic files": 2, ".cr2 files": 1}
+    assert all("convert them to JPEG or PNG" in name for name in skipped)
+    made(tmp_path / "only", *many("cat", "dog"), "fox/IMG_1.HEIC")
+    with pytest.raises(DataError, match=r"fox/ \(1 \.heic files, which are not read: convert"):
+        loaded(tmp_path / "only")
+
+
 def test_folders_within_a_class_belong_to_it_and_all_names_are_in_order(tmp_path):
     made(tmp_path, "cat/b/2.png", "cat/b.png", "cat/a/1.png", "cat 2/1.png", "dog/x.JPG.png")
     found = names(loaded(tmp_path, test_fraction=0.0).train)
@@ -130,7 +141,7 @@ WRONG = {
     ),
     "two levels too many beside others": (
         ["labels/1.txt", *(f"photos/images/{name}" for name in PAIR)],
-        r"labels/ \(1 other files\)\. Add some, or remove the folder\. Did you mean data.root=.*/photos/images\?",
+        r"labels/ \(1 files that are not images\)\. Add some, or remove the folder\. Did you mean data.root=.*/images\?",
     ),
     "a level too few": ([f"cat/{number}.png" for number in range(3)], "one class folder only, 'cat'.* Add another"),
     "a level too many in train": (
@@ -152,7 +163,7 @@ WRONG = {
     ),
     "classes without pictures": (
         [*PAIR, "eel/1.txt", "eel/2.txt", "fox/deep/.hidden.png"],
-        r"Class folders without images .*eel/ \(2 other files\), .*fox/\. Add",
+        r"Class folders without images .*eel/ \(2 files that are not images\), .*fox/\. Add",
     ),
     "an empty class of the test": (
         [*many("cat", "dog", within="train/"), "test/cat/1.png", "test/dog/1.txt"],

@@ -156,7 +156,7 @@ REFUSED = {
     "a pattern that matches nothing at the end of training": (
         ["compression=ptq", "compression.quantize.skip=[cnov1.*]"], 2, "'cnov1.*' matches no layer",
     ),
-    "a recipe without a trained run": (["experiment=compress/qat"], 2, "checkpoint.init_from=RUN"),
+    "a recipe without a trained run": (["experiment=compress/qat"], 2, "Give it one: checkpoint.init_from=RUN"),
     "everything skipped": (["compression=fpgm", "compression.prune.skip=['*']"], 2, "removes nothing from"),
     "no kind of layer": (["compression=qat", "compression.quantize.layers=[]"], 2, "Name some: [Conv2D,Linear]"),
     "a network without layers to prune": (

@@ -136,7 +136,6 @@ def test_two_servers_on_one_port_at_once_do_not_both_name_it(finished):
                 one.wait(20)
 
 
-@pytest.mark.smoke
 def test_a_verb_from_another_folder_makes_no_second_store(finished, tmp_path):
     assert has_logged(finished / "run")
     done = run("sync", finished / "run", cwd=tmp_path)

@@ -150,6 +150,14 @@ def test_weights_are_not_measured_on_images_that_they_never_saw_so(place):
     assert "different preprocessing; to use the same: data.mean=[0.485,0.456,0.406]" in done.stdout
 
 
+def test_weights_that_were_trained_on_another_split_of_the_same_images_are_said_to_be(place):
+    begin = (*FOLDER, "checkpoint.init_from=run", "tracking=none")
+    for number, (words, is_other) in enumerate([((), False), (("data.split_seed=5", "data.val_fraction=0.25"), True)]):
+        done = run_inline(*begin, *words, f"hydra.run.dir=split{number}", cwd=place)
+        assert done.returncode == 0, done.stderr
+        assert ("was trained on another split of" in done.stdout) == is_other
+
+
 def test_a_run_goes_on_with_other_test_images_and_says_so_but_not_with_others_to_train_on(place, tmp_path):
     shutil.copytree(place / "run", tmp_path / "run")
     write(tmp_path / "pets")

@@ -134,7 +134,7 @@ def test_a_mean_teacher_is_the_average_of_its_student_and_moves_no_gradient(buil
         (["mode.average=true", "mimic=kl", "mimic.detach_peer=false"], "the average has no gradient"),
         (["mimic=kl"], "or mode.average=true to follow the network's own average"),
         (["mode=cls_distill", "mimic.ramp.steps=1", "mimic.ramp.epochs=1"], "both epochs and steps"),
-        (["mode=cls_distill", "mimic.ramp.begin=1"], "mimic.ramp takes no time"),
+        (["mode=cls_distill", "mimic.ramp.begin=1"], "mimic.ramp has no length"),
         (["mode=cls_distill", "mimic.ramp.epochs=2"], "mimic.ramp changes until step 4, and the run has 2"),
     ],
 )

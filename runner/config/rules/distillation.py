@@ -75,8 +75,7 @@ def _teachers(mode: ClsTeacher) -> Iterator[str]:
             first = " Further teachers need a first one." if name == "teacher" and mode.more_teachers else ""
             yield (
                 f"{key}.teacher_from has no value.{first} Give it one: {key}.teacher_from=RUN (or "
-                f"{key}.teacher.weights=FILE; a recipe that compresses a trained run takes it from "
-                "checkpoint.init_from=RUN)"
+                f"{key}.teacher.weights=FILE)"
             )
         if teacher.teacher_from is not None and own is not None:
             yield (

@@ -101,5 +101,5 @@ def _schedule(config: Config, key: str, schedule: Schedule) -> Iterator[str]:
             if wanted and config.train.max_minutes:
                 yield (
                     f"{key}.warmup_epochs={wanted} cannot be combined with train.max_minutes, whose number of epochs "
-                    "is not known in advance. Remove it: the warm-up then takes a fifth of the run, at most 5 epochs"
+                    f"is not known in advance. Use {key}.warmup_epochs=null: a fifth of the run, at most 5 epochs"
                 )
