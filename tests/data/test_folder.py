@@ -141,7 +141,7 @@ WRONG = {
     ),
     "two levels too many beside others": (
         ["labels/1.txt", *(f"photos/images/{name}" for name in PAIR)],
-        r"labels/ \(1 files that are not images\)\. Add some, or remove the folder\. Did you mean data.root=.*/images\?",
+        r"labels/ \(1 files that are not images\)\. Add some, or remove the folder\. Did you mean .*/images\?",
     ),
     "a level too few": ([f"cat/{number}.png" for number in range(3)], "one class folder only, 'cat'.* Add another"),
     "a level too many in train": (
