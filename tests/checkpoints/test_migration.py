@@ -97,6 +97,7 @@ def test_a_second_time_there_is_nothing_to_do_and_a_dry_run_does_nothing(old, ca
     assert contents(old) == done
 
 
+@pytest.mark.slow
 def test_what_was_stopped_in_the_middle_is_finished_later_and_the_first_copies_stay(old, monkeypatch):
     before = contents(old)
     write = migration.store.write

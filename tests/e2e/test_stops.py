@@ -111,7 +111,6 @@ def test_ctrl_c_ends_a_sweep(tmp_path):
     assert not (tmp_path / "sweep" / "1_train.seed-1").exists()
 
 
-@pytest.mark.smoke
 def test_a_worker_that_is_killed_ends_the_run_as_failed_and_says_so(tmp_path):
     run = started(tmp_path)
     below = children(run.pid)

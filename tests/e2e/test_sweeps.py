@@ -33,7 +33,6 @@ def test_a_failing_job_does_not_stop_the_others_and_the_command_fails(swept):
     assert finished == {"0_mode-cls_optimizer.lr-0.001", "2_mode-cls_distill_optimizer.lr-0.001"}
 
 
-@pytest.mark.smoke
 def test_the_table_has_every_job_with_its_accuracy_or_its_reason(swept):
     _, directory, done = swept
     table = done.stdout[done.stdout.index("Sweep outputs") :]
