@@ -22,7 +22,9 @@ INFORMING = {"-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--vers
 #: Those of completion.
 COMPLETING = {"-sc", "--shell-completion"}
 #: Those followed by a folder or a file.
-OF_FOLDERS = {"-cd", "--config-dir", "-cp", "--config-path", "--experimental-rerun"}
+OF_FOLDERS = {"-cd", "--config-dir", "-cp", "--config-path"}
+#: A flag of Hydra that unpickles a file, which may run any code.
+RERUN = "--experimental-rerun"
 
 
 def train(command: Command, arguments: list[str]) -> int:
@@ -35,6 +37,11 @@ def train(command: Command, arguments: list[str]) -> int:
         if (words := completed(line)) is not None:
             print(" ".join(words))
             return 0
+    # Hydra takes abbreviations too.
+    if any(len(flag) > 2 and RERUN.startswith(flag.partition("=")[0]) for flag in arguments if flag.startswith("--e")):
+        raise ConfigError(
+            f"{RERUN} would run code in its file. Repeat the run's overrides: they are in its overrides.yaml."
+        )
     compose.register()
     os.environ["HYDRA_FULL_ERROR"] = "1"
     flags = [argument for argument in arguments if argument in MULTIRUN]

@@ -375,3 +375,11 @@ def test_a_metric_that_ends_the_process_or_is_beyond_numbers_is_named(here, tmp_
     )
     assert done.returncode == 2
     assert "train.metrics.k" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--experimental-rerun", "x.pickle"], ["--experimental-rerun=x"], ["--exp", "x"]])
+def test_a_flag_that_unpickles_a_file_is_refused(here, tmp_path, words):
+    done = here("mode=cls", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "would run code" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -165,6 +165,12 @@ def test_a_folder_without_an_export_and_a_port_that_is_taken_are_refused(tmp_pat
     assert "--port" in capsys.readouterr().err
 
 
+def test_an_empty_host_is_refused(tmp_path, capsys):
+    helpers.export(tmp_path / "export")
+    assert command(["serve", str(tmp_path / "export"), "--host", ""]) == 2
+    assert "--host is empty" in capsys.readouterr().err
+
+
 def test_the_command_ends_at_once_when_it_is_asked_to(tmp_path):
     helpers.export(tmp_path / "export")
     port = free_port()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...config import Mlflow
 from ...deploy import engines, manifest
-from ...errors import CheckpointError
+from ...errors import CheckpointError, ConfigError
 from ...tracking import lookup
 from .arguments import bounded
 
@@ -30,6 +30,8 @@ def main(arguments: list[str]) -> int:
         folder = lookup.local(options.export, Mlflow.uri) / manifest.EXPORT
     if not (folder / manifest.MANIFEST).is_file():
         raise CheckpointError(f"{options.export} holds no export. Write one: runner export RUN --format onnx")
+    if not options.host.strip():
+        raise ConfigError("--host is empty, which would listen on every address. Name one, or leave it out.")
     from ...deploy import serving
     from ...deploy.predict import Deployed
 
