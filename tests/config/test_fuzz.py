@@ -17,7 +17,7 @@ from runner.cli.config_dir import choices
 from runner.errors import DataError, RunFailed
 
 #: Lists that are tried, the same ones each time; `make test-fuzz` tries a thousand others.
-EXAMPLES = int(os.environ.get("RUNNER_FUZZ", "30"))
+EXAMPLES = int(os.environ.get("RUNNER_FUZZ", "40"))
 #: Longest time that one list may take.
 LIMIT_S = 20.0
 

@@ -68,7 +68,7 @@ def test_all_processes_get_the_same_means_summed_in_their_order(world):
 def test_a_process_that_dies_is_missed_at_once(world):
     found, seconds = said(world, "death")
     assert found == [f"process {world - 1} of the run is gone"] * (world - 1) + [None]
-    assert seconds < 10
+    assert seconds < 3
 
 
 @needs_kernels

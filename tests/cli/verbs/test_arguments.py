@@ -95,7 +95,7 @@ def test_an_overrides_text_is_what_its_keys_type_makes_of_it(config_file, monkey
     [
         "data.eval_batch_size=abc", "data.eval_batch_size=1.5", "data.eval_batch_size=true", "data.eval_batch_size=",
         "data.eval_batch_size=null", "data.eval_batch_size=[1", "data.eval_batch_size=[1]", "data.limit=2024-13-45",
-        "data.limit=" + "9" * 5000, "data.limit=" + "[" * 2000, "optimizer.lr=fast", "optimizer.lr={}", "data.mean=0.5",
+        "data.limit=" + "9" * 5000, "data.limit=" + "[" * 5000, "optimizer.lr=fast", "optimizer.lr={}", "data.mean=0.5",
         "data.mean=[a,b,c]", "data.mean=[[1],2,3]", "augment.flip=maybe", "train.device=toaster", "mimic=dml",
         "compression.prune.ratios.conv=much", "data.kind=nothing",
     ],
