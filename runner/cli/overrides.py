@@ -100,7 +100,7 @@ def _types(key: str) -> set[Any]:
 
 
 def _literal(value: str, sweeps: bool) -> str:
-    """A value that Hydra cannot parse, quoted as a text; unchanged if it may be several of a sweep, or half in quotes."""
+    """Quote a value that Hydra cannot parse, unless it may be several of a sweep, or is half in quotes."""
     if value.startswith(("'", '"')) or (sweeps and "," in value):
         return value
     return terminal.quoted(value, looks_up=True)
