@@ -213,3 +213,9 @@ def faulty(logits, labels, _calls=[]):  # noqa: B006
 def by_chance(weight):
     """Scores that come from the generators of a run."""
     return np.random.random(len(weight)) + paddle.rand([len(weight)]).numpy()
+
+
+def validated_on_one_class():
+    """A data set whose validation images are all of one class."""
+    train, val = (Images(np.zeros((count, 32, 32, 3), np.uint8), np.arange(count) % 2) for count in (20, 10))
+    return Source("pets", ["cat", "dog"], train, val=val.select(np.flatnonzero(val.labels == 1)))

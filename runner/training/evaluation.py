@@ -13,7 +13,9 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from ..data import Batch
-from ..metrics import METRICS, Metric, Scores, Sums, average_precisions
+from ..data.labels import class_counts
+from ..errors import Diverged
+from ..metrics import CONFIDENCE_UNIT, METRICS, Metric, Scores, Sums, average_precisions
 from ..metrics.names import with_k
 from ..models import Networks
 from ..parallel import ALONE, Ranks
@@ -66,7 +68,7 @@ class Evaluation:
     predictions: dict[str, Predictions] = field(default_factory=dict)
     """Network name → its predictions, where details were asked for."""
     scores: dict[str, Scores] = field(default_factory=dict)
-    """Network name → its probabilities, where a metric needs them and they are finite."""
+    """Network name → its probabilities, where a metric needs them."""
     thresholds: dict[str, list[float]] = field(default_factory=dict)
     """Network name → multi-label: the best thresholds on these images (`thresholds.best`)."""
     precisions: dict[str, list[float]] = field(default_factory=dict)
@@ -77,11 +79,26 @@ class Evaluation:
         return {name.partition("/")[2]: value for name, value in self.values.items() if name.startswith(f"{network}/")}
 
 
-def try_metrics(metrics: Iterable[Metric], classes: int, many: bool) -> None:
-    """Compute metrics of one correct prediction a class, before training. Errors: ConfigError of a user-defined one."""
-    right = np.array([[[classes - 1, 0], [0, 1]]] * classes) if many else np.eye(classes, dtype=np.int64)
-    for metric in metrics:
-        metric.compute(Sums(right, 0.0, classes, classes))
+def perfect(labels: np.ndarray, classes: int) -> Sums:
+    """The sums if every image were classified rightly and with certainty. labels: int64 [N], or uint8 [N, K]."""
+    images, own = len(labels), class_counts(labels, classes)
+    if labels.ndim == 2:
+        confusion = np.zeros((classes, 2, 2), np.int64)
+        confusion[:, 0, 0], confusion[:, 1, 1] = images - own, own
+    else:
+        confusion = np.diag(own)
+    ranking = [(np.array([0, count]), np.array([images - count, 0])) for count in own]
+    calibration = np.array([[images, images, images / CONFIDENCE_UNIT]], np.int64)
+    return Sums(confusion, 0.0, images, images, Scores(ranking, calibration))
+
+
+def undefined(metrics: Iterable[Metric], labels: np.ndarray, classes: int) -> list[str]:
+    """Names of the metrics that are not a number on images with these labels, even if all predictions are right.
+
+    Errors: ConfigError of a user-defined metric that fails.
+    """
+    sums = perfect(labels, classes)
+    return [metric.name for metric in metrics if math.isnan(metric.compute(sums))]
 
 
 @contextlib.contextmanager
@@ -115,7 +132,7 @@ def evaluate(
     The loss is plain cross entropy whatever the run minimises, so that runs can be compared. `details` keeps three
     numbers an image of this process (multi-label: two a label). `chosen`: network → multi-label threshold of each
     class, by default ½. `temperatures`: network → divisor of the logits for the confidences of the details, by default
-    1. Errors: ConfigError of a user-defined metric.
+    1. Errors: Diverged for outputs that are not finite, ConfigError of a user-defined metric.
     """
     names = networks.trained
     metrics = list(metrics)
@@ -132,6 +149,12 @@ def evaluate(
                 if details:
                     seen[name].append(_predictions(logits, classes, batch, (temperatures or {}).get(name, 1.0)))
     totals = dict(zip(names, total([*sums.values()], ranks), strict=True))
+    for name, one in totals.items():
+        if not math.isfinite(one.loss):
+            raise Diverged(
+                f"The outputs of '{name}' are not finite in evaluation: the loss on {one.images:,} images is "
+                f"{one.loss}. Lower optimizer.lr, or clip gradients (optimizer.clip_norm=1)."
+            )
 
     def values() -> dict[str, float]:
         named = with_k(metrics, k)
@@ -143,7 +166,7 @@ def evaluate(
         if seen[name]
     }
     confusions = {name: one.confusion for name, one in totals.items()}
-    scores = {name: one.scores for name, one in totals.items() if one.scores and not math.isnan(one.loss)}
+    scores = {name: one.scores for name, one in totals.items() if one.scores}
     # A user-defined metric may differ between processes, which would then disagree on the best weights and deadlock:
     # only the first one computes it.
     measured = ranks.broadcast_from_first(values)

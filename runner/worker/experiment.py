@@ -15,8 +15,10 @@ from .. import compression, data, models, parallel
 from .. import config as cfg
 from ..checkpoints import reading, restore
 from ..config import rules
-from ..config.monitor import is_known, metrics_of, refusal
+from ..config.monitor import is_known, metrics_of, monitored, refusal
 from ..data.about import About
+from ..data.classes import listed
+from ..data.labels import class_counts
 from ..deploy.predict import UNKNOWN
 from ..errors import ConfigError
 from ..kernels import native
@@ -24,7 +26,7 @@ from ..kernels.autotune import autotuning_off
 from ..training import optimizers, schedules, seeding
 from ..training.clock import Clock
 from ..training.ema import Ema
-from ..training.evaluation import try_metrics
+from ..training.evaluation import undefined
 from ..training.state import Training
 from . import distilling, features, finetuning, gradual, initial, pretrained
 from .compress import compress
@@ -286,7 +288,8 @@ def _check_metrics(config: cfg.Config, training: Training) -> None:
             "confident predictions. Rename the class, or use deploy.unknown_accuracy=null"
         )
     loaders = training.loaders
-    training.ranks.broadcast_from_first(lambda: try_metrics(training.metrics, len(loaders.classes), loaders.many))
+    labels, count = (loaders.val.split if loaders.val else loaders.source.train).labels, len(loaders.classes)
+    unknown = training.ranks.broadcast_from_first(lambda: undefined(training.metrics, labels, count))
     if training.loaders.val is None:
         if any(isinstance(part.schedule.schedule, cfg.Plateau) for part in training.optimizations):
             raise ConfigError(
@@ -302,3 +305,9 @@ def _check_metrics(config: cfg.Config, training: Training) -> None:
                 )
     elif not is_known(train.monitor, networks, training.metrics, training.k):
         raise ConfigError(refusal(train.monitor, networks, training.metrics, training.k))
+    elif (name := monitored(train.monitor).partition("/")[2]) in unknown and name not in train.metrics:
+        present = [loaders.classes[place] for place in np.flatnonzero(class_counts(labels, count))]
+        raise ConfigError(
+            f"train.monitor={train.monitor}: {name} is not defined on the validation split, all of whose images are of "
+            f"{listed(present)}. Hold out images of other classes as well, or monitor another metric, such as val/loss."
+        )

@@ -496,3 +496,19 @@ def test_mixed_pictures_are_learnt_with_soft_labels_and_a_peer_sees_the_very_sam
     assert terms["ce/student"] == pytest.approx(float(-(batch.labels * logs).sum(axis=-1).mean()), rel=1e-5)
     predicted = logs.argmax(axis=-1).numpy()
     assert float(reading.values[-2]) == pytest.approx(batch.labels.numpy()[range(16), predicted].sum(), rel=1e-5)
+
+
+def test_outputs_that_are_not_finite_in_evaluation_alone_end_the_run(config_of):
+    run = built(config_of, network=["model=mobilenet_v3_small_x0_35"])
+    # Training normalises by each batch's own statistics, so its losses stay finite.
+    variance = next(value for name, value in run.training.networks.state_dict().items() if name.endswith("_variance"))
+    variance.set_value(paddle.full_like(variance, math.nan))
+    with pytest.raises(Diverged, match="'student' are not finite in evaluation: the loss on 21 images is nan"):
+        evaluate(run.training.networks, run.training.loaders.test, run.training.precision, 2)
+
+
+def test_a_monitor_that_the_validation_split_leaves_undefined_is_refused_before_training(config_of):
+    data = ["data=custom", "data.target=tests.samples:validated_on_one_class", "data.image_size=32", *LINEAR]
+    with pytest.raises(ConfigError, match=r"train.monitor=val/roc_auc: roc_auc is not defined .* are of dog\."):
+        experiment.build(config_of(*data, "train.monitor=val/roc_auc"))
+    assert experiment.build(config_of(*data, "train.monitor=val/loss")).training.loaders.val

@@ -19,7 +19,7 @@ from runner.metrics.names import find
 from runner.parallel import ALONE, Ranks
 from runner.parallel.sockets import Sockets
 from runner.training import scores, sums
-from runner.training.evaluation import try_metrics
+from runner.training.evaluation import undefined
 
 
 def drawn(seed, images, classes, share=0.4):
@@ -139,6 +139,16 @@ def test_the_metrics_are_tried_with_matrices_as_they_will_be():
         return 0.0
 
     metric = find("micro_f1", MANY)
-    try_metrics([metric, type(metric)("own", "own", metric.goal, compute)], 3, many=True)
-    assert seen[0].shape == (3, 2, 2)
-    assert seen[0].sum(axis=(1, 2)).tolist() == [3, 3, 3]
+    undefined([metric, type(metric)("own", "own", metric.goal, compute)], np.eye(3, dtype=np.uint8), 3)
+    assert seen[0].tolist() == [[[2, 0], [0, 1]]] * 3
+
+
+def test_metrics_of_rankings_are_undefined_on_labels_that_no_image_or_every_image_has():
+    assert undefined(MANY, np.array([[0, 1], [0, 1]], np.uint8), 2) == ["roc_auc"]
+    assert undefined(MANY, np.array([[0, 0], [0, 0]], np.uint8), 2) == [
+        "average_precision",
+        "macro_f1",
+        "macro_precision",
+        "roc_auc",
+    ]
+    assert undefined(MANY, np.array([[0, 1], [1, 1]], np.uint8), 2) == []
