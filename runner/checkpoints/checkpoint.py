@@ -17,6 +17,7 @@ import paddle
 from safetensors.paddle import save as to_bytes
 
 from .. import files
+from ..data import seen
 from ..errors import CheckpointError, Diverged
 from ..files.digests import content_digest
 from ..models import Networks
@@ -30,6 +31,7 @@ from .state import (
     AVERAGE,
     EMA,
     FILES,
+    IMAGES,
     MODEL,
     OPTIMIZER,
     STATE,
@@ -40,11 +42,13 @@ from .state import (
 )
 
 
-def save(directory: Path, training: Training, better: bool, about: About, seconds: float) -> Path:
+def save(
+    directory: Path, training: Training, better: bool, about: About, seconds: float, trained_on: seen.Keys = seen.NONE
+) -> Path:
     """Write the current state, point `last` (and `best`, if it is the best so far) to it, and drop older checkpoints.
 
-    seconds: training time so far. Errors: Diverged for a weight that is not finite, OSError if the disk is full;
-    neither leaves a partial checkpoint or loses an older one.
+    seconds: training time so far; `trained_on`: the images that the weights have seen. Errors: Diverged for a weight
+    that is not finite, OSError if the disk is full; neither leaves a partial checkpoint or loses an older one.
     """
     progress = training.progress
     folder = directory / CHECKPOINTS
@@ -60,7 +64,7 @@ def save(directory: Path, training: Training, better: bool, about: About, second
         parts[AVERAGE] = training.average.averages
     if adapters:
         parts[ADAPTERS] = adapters
-    _commit(target, parts, _state(training, about, seconds))
+    _commit(target, parts, _state(training, about, seconds), trained_on)
     files.write_text(folder / "last", target.name)
     if better:
         files.write_text(folder / "best", target.name)
@@ -74,16 +78,17 @@ def save_final(directory: Path, networks: Networks) -> Path:
     Errors: OSError if the disk is full, which leaves no partial checkpoint.
     """
     folder = directory / CHECKPOINTS
-    state = verify(folder / (pointed(folder, "best") or pointed(folder, "last") or "")).state
-    _commit(folder / QUANTIZED, {MODEL: networks.state_dict()}, state)
+    saved = verify(folder / (pointed(folder, "best") or pointed(folder, "last") or ""))
+    _commit(folder / QUANTIZED, {MODEL: networks.state_dict()}, saved.state, saved.trained_on() or seen.NONE)
     files.write_text(folder / "final", QUANTIZED)
     return folder / QUANTIZED
 
 
-def _commit(target: Path, parts: dict[str, dict[str, paddle.Tensor]], state: State) -> None:
+def _commit(target: Path, parts: dict[str, dict[str, paddle.Tensor]], state: State, trained_on: seen.Keys) -> None:
     """Write a checkpoint atomically: a temporary folder that is renamed when it is complete."""
     with files.partial_folder(target) as partial:
-        digests = {name: _write(partial / name, tensors) for name, tensors in parts.items()}
+        contents = {name: _encoded(tensors) for name, tensors in parts.items()} | {IMAGES: trained_on.to_bytes()}
+        digests = {name: _write(partial / name, content) for name, content in contents.items()}
         write(partial / STATE, replace(state, digests=digests))
         files.sync_folder(partial)
         # One of the same name is `….old` until then, where `newest` finds it.
@@ -129,12 +134,17 @@ def optimizer_state(optimizations: list[Optimization]) -> dict[str, paddle.Tenso
     return tensors
 
 
-def _write(path: Path, tensors: dict[str, paddle.Tensor]) -> str:
-    """Write tensors to the disk; returns the digest of the file."""
+def _encoded(tensors: dict[str, paddle.Tensor]) -> bytes:
+    """The content of a safetensors file."""
     # NumPy has no bfloat16; float32 holds half precision exactly.
     halves = (paddle.float16, paddle.bfloat16)
     wide = {name: value.astype("float32") if value.dtype in halves else value for name, value in tensors.items()}
-    content = to_bytes({name: value.contiguous() for name, value in wide.items()})
+    content: bytes = to_bytes({name: value.contiguous() for name, value in wide.items()})
+    return content
+
+
+def _write(path: Path, content: bytes) -> str:
+    """Write a file to the disk; returns its digest."""
     with path.open("wb") as stream:
         stream.write(content)
         stream.flush()

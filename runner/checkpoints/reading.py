@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import stored
+from ..data import seen
 from ..errors import CheckpointError, Damaged
 from ..files.digests import content_digest
 from ..parallel import Ranks
 from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS
 from ..training.state import Progress
-from .state import ANOTHER, STATE, OtherLayout, State, read
+from .state import ANOTHER, IMAGES, STATE, OtherLayout, State, read
 
 
 def pointed(folder: Path, pointer: str) -> str | None:
@@ -53,6 +54,15 @@ class Saved:
     def progress(self) -> Progress:
         """The run's progress at that point."""
         return self.state.progress
+
+    def trained_on(self) -> seen.Keys | None:
+        """The images that its weights were trained on; None in checkpoints of earlier versions. Errors: Damaged."""
+        if IMAGES not in self.state.digests:
+            return None
+        try:
+            return seen.Keys.from_bytes(stored.read_bytes(self.folder / IMAGES) or b"")
+        except ValueError as error:
+            raise Damaged(f"{self.folder / IMAGES} is damaged: {error}. {ANOTHER}") from error
 
 
 def verify(folder: Path) -> Saved:

@@ -14,7 +14,7 @@ from ..runs.journal import CHECKPOINT_FILES
 from ..training.state import Progress
 
 #: All files that a checkpoint's folder may contain.
-FILES = MODEL, EMA, OPTIMIZER, ADAPTERS, AVERAGE, STATE = CHECKPOINT_FILES
+FILES = MODEL, EMA, OPTIMIZER, ADAPTERS, AVERAGE, IMAGES, STATE = CHECKPOINT_FILES
 #: Incremented when the layout changes in a way that older versions cannot read.
 FORMAT = 2
 #: The remedy for a damaged one.

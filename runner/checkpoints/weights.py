@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from .. import compression, files, runs, stored
 from .. import config as cfg
-from ..data import unpickling
+from ..data import seen, unpickling
 from ..errors import CheckpointError, Damaged
 from ..models import Networks
 from ..models import names as names_of
@@ -57,6 +57,8 @@ class Weights:
     """Whether weights of linear layers are [outputs, inputs], as in PyTorch; None if the file does not tell."""
     is_foreign: bool = False
     """Whether no run wrote the file, so that names may be those of another framework."""
+    trained_on: seen.Keys | None = None
+    """The images that they were trained on; None if unknown, as for most files."""
 
     def without_quantization(self) -> Weights:
         """The weights alone, without quantization ranges and clips."""
@@ -97,15 +99,19 @@ def _of_file(path: Path) -> Weights:
         with safe_open(path, "np") as opened:
             written = opened.metadata() or {}
         pruned, classes = _about(written)
-        is_own = ABOUT in written or PRUNED in written
+        is_own, trained_on = ABOUT in written or PRUNED in written, None
         if path.name in (MODEL, EMA) and (path.parent / STATE).is_file():
             # Weights of another version's checkpoint are still usable.
             is_own = True
             with contextlib.suppress(CheckpointError):
-                classes = state.read(path.parent).classes
+                saved = reading.Saved(path.parent, state.read(path.parent))
+                classes, trained_on = saved.state.classes, saved.trained_on()
         by_torch = False if is_own else {"pt": True, "pd": False}.get(written.get("format", ""))
         plan: dict[str, Any] = {"student": {}} if pruned else {}
-        return Weights(str(path), load_file(path), plan, classes, by_torch=by_torch, is_foreign=not is_own)
+        arrays = load_file(path)
+        return Weights(
+            str(path), arrays, plan, classes, by_torch=by_torch, is_foreign=not is_own, trained_on=trained_on
+        )
     if path.suffix == ".pdparams":
         with path.open("rb") as stream:
             arrays, place = state_dict.arrays_of(unpickling.load(stream))
@@ -137,7 +143,8 @@ def _of_checkpoint(path: Path) -> Weights:
     try:
         averages = load_file(path / EMA) if EMA in saved.state.digests else {}
         arrays, state = load_file(path / MODEL) | averages, saved.state
-        return Weights(str(path), arrays, state.plan, state.classes, state.progress.thresholds)
+        thresholds, trained_on = state.progress.thresholds, saved.trained_on()
+        return Weights(str(path), arrays, state.plan, state.classes, thresholds, trained_on=trained_on)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         # The digests are correct, so the file was not damaged: no run wrote it.
         raise Damaged(f"{path} is damaged: {error}. {ANOTHER}") from error

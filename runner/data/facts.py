@@ -121,6 +121,14 @@ def decoded(source: str | bytes, max_pixels: int) -> np.ndarray:
     return facts
 
 
+def content(source: str | bytes) -> int:
+    """The digest of an image's bytes. Errors: OSError."""
+    if isinstance(source, str):
+        with open(source, "rb") as stream:
+            source = stream.read()
+    return _digest(source)
+
+
 def in_memory(images: np.ndarray) -> np.ndarray:
     """The facts of images uint8 [N, H, W, C], without the hash: they are small."""
     facts = np.zeros(len(images), FACTS)

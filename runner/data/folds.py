@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import DataError
+from . import seen
 from .labels import class_counts, stratified_split
 from .splits import Source, Split
 
@@ -42,7 +43,8 @@ def hold_out(split: Split, fraction: float, seed: int, classes: Sequence[str]) -
     Errors: DataError if a class would keep no image.
     """
     if split.groups is None:
-        return stratified_split(split.labels, fraction, seed, classes)
+        # By its name an image stays where it is when others are added.
+        return stratified_split(split.labels, fraction, seed, classes, seen.draws(split, seed))
     part = grouped(split.labels, split.groups, [1 - fraction, fraction], seed, len(classes))
     return _divided(split, part == 1, classes, f"{fraction:.0%} of the images")
 

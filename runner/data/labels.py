@@ -32,12 +32,17 @@ def label_text(label: np.ndarray, classes: Sequence[str]) -> str:
 
 
 def stratified_split(
-    labels: np.ndarray, fraction: float, seed: int, names: Sequence[str] | None = None
+    labels: np.ndarray,
+    fraction: float,
+    seed: int,
+    names: Sequence[str] | None = None,
+    draws: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(kept, held out) indices, both ascending; ⌈fraction·N⌉ are held out, of each class in proportion.
 
     labels: int64 [N]; class `names` are for messages. Multi-label images, uint8 [N, K], are divided as one class, since
-    most sets of labels are rare. Errors: DataError if a class would keep no image.
+    most sets of labels are rare. The images of a class with the lowest `draws`, uint64 [N], are held out; without them,
+    random ones. Errors: DataError if a class would keep no image.
     """
     labels = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     # 0.07 · 100 is 7.000000000000001.
@@ -59,11 +64,11 @@ def stratified_split(
             f"Holding out {fraction:.0%} of {len(labels)} images leaves none{which} to train on. Lower "
             "data.val_fraction (or data.test_fraction), or add images."
         )
-    generator = np.random.default_rng(seed)
-    held = [
-        generator.permutation(np.flatnonzero(labels == label))[:quota]
-        for label, quota in zip(classes, quotas, strict=True)
-    ]
+    generator, held = np.random.default_rng(seed), []
+    for label, quota in zip(classes, quotas, strict=True):
+        places = np.flatnonzero(labels == label)
+        order = generator.permutation(places) if draws is None else places[np.argsort(draws[places], kind="stable")]
+        held.append(order[:quota])
     held_out = np.sort(np.concatenate(held)) if held else np.array([], dtype=np.int64)
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 

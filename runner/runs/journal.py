@@ -33,7 +33,7 @@ QUANTIZED = "quantized"
 #: All that a checkpoint's folder may hold, and the folder's name.
 CHECKPOINT_FILES = (
     "model.safetensors", "ema.safetensors", "optimizer.safetensors", "adapters.safetensors", "average.safetensors",
-    "state.json",
+    "images.safetensors", "state.json",
 )  # fmt: skip
 CHECKPOINT_NAME = re.compile(rf"step-\d{{8,}}|{QUANTIZED}")
 #: Names in the folder of locks and logs.

@@ -13,9 +13,10 @@ from paddle import nn
 
 from .. import compression, data, models, parallel
 from .. import config as cfg
-from ..checkpoints import reading, restore
+from ..checkpoints import reading, restore, weights
 from ..config import rules
 from ..config.monitor import is_known, metrics_of, monitored, refusal
+from ..data import seen
 from ..data.about import About
 from ..data.classes import listed
 from ..data.labels import class_counts
@@ -49,6 +50,8 @@ class Experiment:
     """Network → what was pruned from it, `plan.PruningPlan` as JSON."""
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     """Network → `params`, `macs` of one image and, if some parameters never train, `trainable_params`."""
+    trained_on: seen.Keys = seen.NONE
+    """The images that its weights have seen when training ends; in the first process."""
 
 
 @dataclass
@@ -59,6 +62,11 @@ class Start:
     """What `checkpoint.init_from` names."""
     networks: dict[str, pretrained.Pretrained]
     """Network → what its own `weights` name."""
+
+    @property
+    def weights(self) -> list[weights.Weights]:
+        """All of them."""
+        return [*([self.run.weights] if self.run else []), *(one.weights for one in self.networks.values())]
 
 
 def build(
@@ -141,7 +149,19 @@ def build(
     if ranks.world_size > 1:
         _synchronise(training, config.train, packed=fused)
     freezing.follow(training.progress.step)
-    return Experiment(config, stage.device, training, stage.about, notes, plan, costs)
+    trained_on = _trained_on(stage, config, saved, started) if ranks.is_first else seen.NONE
+    return Experiment(config, stage.device, training, stage.about, notes, plan, costs, trained_on)
+
+
+def _trained_on(stage: Stage, config: cfg.Config, saved: reading.Saved | None, started: list[Start]) -> seen.Keys:
+    """The images that the weights have seen when training ends: those of the run, and of the weights it begins with."""
+    earlier = [own.trained_on for start in started for own in start.weights]
+    if saved:
+        earlier.append(saved.trained_on())
+    images = seen.NONE
+    if config.train.trains:
+        images = seen.keys(stage.loaders.source.train, stage.content.get("train"))
+    return sum(filter(None, earlier), images).unique() if any(earlier) else images
 
 
 def _costs(config: cfg.Config, network: nn.Layer, is_frozen: bool) -> dict[str, float]:
@@ -211,6 +231,8 @@ def _synchronise(training: Training, settings: cfg.Train, packed: bool) -> None:
 def _initial_weights(config: cfg.Config, stage: Stage, start: Start | None) -> dict[str, Any]:
     """Load the weights, with their pruned channels, that the config names; returns what was pruned from them."""
     classes = stage.loaders.classes
+    for own in start.weights if start else []:
+        stage.notes += initial.leaks(own, stage.loaders.source, stage.content)
     if start and start.networks:
         stage.notes += pretrained.load_into(start.networks, config, stage.networks, classes)
     elif (start is None or start.run is None) and config.compression.prune and not config.compression.prune.begin_epoch:
@@ -221,7 +243,9 @@ def _initial_weights(config: cfg.Config, stage: Stage, start: Start | None) -> d
     if start is None or start.run is None:
         return {}
     plan, matched = initial.load_into(start.run, config, stage.networks, classes)
-    stage.notes += [*start.run.notes, matched, *initial.leaks(start.run, config, stage.loaders.source)]
+    stage.notes += [*start.run.notes, matched]
+    if start.run.run:
+        stage.notes += initial.unrecognised(start.run.weights, start.run.run.data, config.data, stage.loaders.source)
     return plan
 
 

@@ -39,13 +39,10 @@ class Measured:
     """Notes for the user."""
 
 
-def load_stage(
-    directory: Path, config: cfg.Config, pointer: str, divide: bool = True
-) -> tuple[Stage, dict[str, list[float]]]:
+def load_stage(directory: Path, config: cfg.Config, pointer: str, divide: bool = True) -> tuple[Stage, weights.Weights]:
     """Images and networks of a run, with the structure and weights of a checkpoint: `final`, `best` or `last`.
 
-    Also returns the multi-label thresholds of each network. `divide` as in `data.load`. Errors: DataError,
-    CheckpointError.
+    Also returns the weights. `divide` as in `data.load`. Errors: DataError, CheckpointError.
     """
     chosen = weights.read(directory, pointer)
     stage = prepare(config, with_teacher=False, expected=_expected(directory, chosen), divide=divide)
@@ -54,7 +51,8 @@ def load_stage(
     weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
     weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
     accelerate(config, stage.networks)
-    return stage, chosen.thresholds
+    stage.notes += initial.unrecognised(chosen, store.read(directory / CONFIG).data, config.data, stage.loaders.source)
+    return stage, chosen
 
 
 def _expected(directory: Path, chosen: weights.Weights) -> data.ExpectedClasses | None:
@@ -70,7 +68,8 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
     `load_stage`; ConfigError for a split that the data does not have, and of a user-defined metric.
     """
     divide = split != "all" and not (split is None and _is_another_set(directory, config, pointer))
-    stage, thresholds = load_stage(directory, config, pointer, divide)
+    stage, own = load_stage(directory, config, pointer, divide)
+    thresholds = own.thresholds
     stage.precision.decorate([stage.networks[name] for name in stage.networks.trained], [])
     source = stage.loaders.source
     whole = split == "all" or (source.is_undivided and not divide)
@@ -90,11 +89,11 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
     # The line about splits would be wrong for a set that is evaluated as a whole.
     about = [] if whole and source.is_undivided else stage.about.lines()[:1]
     notes = [*about, *stage.notes]
+    if split != "train":
+        notes += initial.leaks(own, source, {}, chosen)
     if config.data.many:
         where = "chosen on the validation split" if thresholds else "0.5, since nothing was validated"
         notes.append(f"thresholds of labels: {where}")
-    if split == "all" and _is_where_it_was(directory, config):
-        notes.append("the images that the run was trained on are among them")
     return Measured(evaluation, images, notes)
 
 
@@ -165,7 +164,9 @@ def on_test_images(directory: Path, config: cfg.Config, name: str, pointer: str)
 
     Errors: as `load_stage`; CheckpointError for a network that does not exist.
     """
-    stage, thresholds = load_stage(directory, config, pointer)
+    stage, own = load_stage(directory, config, pointer)
+    thresholds = own.thresholds
+    stage.notes += initial.leaks(own, stage.loaders.source, {}, [stage.loaders.measured_on])
     if name not in stage.networks.trained:
         raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(stage.networks.trained)}")
     ready = _classifier(directory, config, name, stage.networks, stage.loaders.classes, thresholds)

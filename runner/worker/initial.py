@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import config as cfg
 from .. import models, runs
 from ..checkpoints import state, weights
 from ..config import store
-from ..data import ClassMismatch, ExpectedClasses, identity
+from ..data import ClassMismatch, ExpectedClasses, identity, seen
 from ..data.splits import Source
 from ..errors import ConfigError
 from ..models import Networks
 from ..runs.journal import CONFIG
 from ..tracking import lookup
 from ..training import seeding
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Keys below `data` that say where images are.
 PLACES = ("root", "train", "val", "test")
@@ -74,20 +77,40 @@ def same_place(one: cfg.Data, other: cfg.Data) -> bool:
     return all(getattr(one, key, None) == getattr(other, key, None) for key in PLACES)
 
 
-def leaks(initial: InitialWeights, config: cfg.Config, source: Source) -> list[str]:
-    """A note if the weights were trained on another split of these images: some of its images may be measured on here.
+def leaks(
+    own: weights.Weights, source: Source, content: Mapping[str, np.ndarray], splits: Iterable[str] | None = None
+) -> list[str]:
+    """A note for each split that has images which weights were trained on; by default for every split but `train`.
 
-    Splits are drawn from the list of images: one more image, or another `data.split_seed`, draws them anew.
+    `content`: split → digests of its images' bytes, where they are known.
     """
-    if initial.run is None or not same_place(initial.run.data, config.data):
+    if own.trained_on is None:
         return []
-    before = state.read(Path(initial.weights.origin)).splits
-    now = identity.digests(source)
+    notes = []
+    for name in [name for name in source.splits if name != "train"] if splits is None else splits:
+        split, word = source.splits[name], f"{name} " * (len(source.splits) > 1)
+        if count := int(seen.keys(split, content.get(name)).among(own.trained_on).sum()):
+            notes.append(
+                f"{own.origin} was trained on {count:,} of the {len(split):,} {word}images: numbers measured on them "
+                "are too good. Keep these images in a folder or list of their own"
+            )
+    return notes
+
+
+def unrecognised(own: weights.Weights, trained: cfg.Data, here: cfg.Data, source: Source) -> list[str]:
+    """A note if the weights were trained on another split of these images, and images cannot be recognised.
+
+    Checkpoints of earlier versions do not say which images they were trained on; pixels of another size do not match.
+    """
+    images = own.trained_on
+    if not same_place(trained, here) or (images and (images.names.any() or not differences(trained, here))):
+        return []
+    before, now = state.read(Path(own.origin)).splits, identity.digests(source)
     if not before or all(before.get(split) == now[split] for split in now if split != "train"):
         return []
     return [
-        f"{initial.weights.origin} was trained on another split of {source.name}: images that it was trained on may be "
-        "measured on here, and the numbers be too good. Keep a test split in a folder or list of its own"
+        f"{own.origin} was trained on another split of {source.name}: images that it was trained on may be measured on "
+        "here, and the numbers be too good. Keep a test split in a folder or list of its own"
     ]
 
 

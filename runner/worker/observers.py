@@ -70,7 +70,8 @@ class Recorder:
     def checkpoint(self, progress: Progress, better: bool) -> None:
         """Write the state to disk."""
         self.journal.sync()
-        folder = checkpoint.save(self.directory, self.run.training, better, self.about, self.seconds)
+        run = self.run
+        folder = checkpoint.save(self.directory, run.training, better, self.about, self.seconds, run.trained_on)
         self.journal.append("checkpoint", name=folder.name, better=better)
         self.run.training.ranks.barrier()
 

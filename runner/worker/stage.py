@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from ..models import Networks
 from ..runs.protocol import Heartbeat
 from ..training import losses, modes, precision, seeding
 from ..training.evaluation import evaluate
-from . import features, teacher
+from . import features, initial, teacher
 
 
 @dataclass
@@ -42,6 +42,8 @@ class Stage:
     networks: Networks
     precision: precision.Precision
     notes: list[str]
+    content: dict[str, np.ndarray] = field(default_factory=dict)
+    """Split → digests of its images' bytes, uint64 [N], 0 where unknown; in the first process, after a check."""
 
     @property
     def headline(self) -> Metric:
@@ -65,7 +67,10 @@ def prepare(
     place = device.choose(config.train, config.launch.devices)
     notes: list[str] = []
     seeding.seed(config.train.seed)
-    source, about = _checked(data.load(config.data, expected, divide), config.data, with_teacher, ranks, listing, notes)
+    content: dict[str, np.ndarray] = {}
+    source, about = _checked(
+        data.load(config.data, expected, divide), config.data, with_teacher, ranks, listing, notes, content
+    )
     overfit = config.debug.overfit_batches
     loaders = data.build(
         config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, source=source, augment=config.augment
@@ -74,13 +79,13 @@ def prepare(
     counts = quotas_of(config.data.sampler, class_counts(loaders.source.train.labels, len(loaders.classes)))
     seen = losses.Classes(loaders.classes, counts, len(loaders.source.train))
     mode = modes.build(config, seen, loaders.train.batches_per_epoch)
-    networks = _networks(config, mode, loaders, notes, ranks if with_teacher else None)
+    networks = _networks(config, mode, loaders, notes, content, ranks if with_teacher else None)
     if with_teacher:
         features.check(config, mode, networks)
     casting = precision.build(config.amp, place)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
-    stage = Stage(place, loaders, seen, about, mode, networks, casting, notes)
+    stage = Stage(place, loaders, seen, about, mode, networks, casting, notes, content)
     for name in networks:
         models.check_input(networks[name], config.data.input_shape, len(loaders.classes))
     if accelerates(config) and (reason := native.unavailable()):
@@ -90,9 +95,12 @@ def prepare(
 
 
 def _checked(
-    source: data.Source, config: cfg.Data, closely: bool, ranks: parallel.Ranks, listing: Path | None, notes: list[str]
-) -> tuple[data.Source, About]:
+    source: data.Source, config: cfg.Data, closely: bool, ranks: parallel.Ranks, listing: Path | None, notes: list[str],
+    content: dict[str, np.ndarray],
+) -> tuple[data.Source, About]:  # fmt: skip
     """The readable images, and what is known of them: the first process checks, the others receive the result.
+
+    `content` is filled as in `Stage`.
 
     Errors: DataError that names all unreadable images, unless the config skips them.
     """
@@ -113,7 +121,9 @@ def _checked(
             check.write(looked, listing)
         if looked.broken and not may_skip:
             raise DataError(check.refusal(looked, source.name, listing))
-        return looked.broken, about_data.of(check.without(source, looked.broken), looked.without_broken(), config)[0]
+        whole = looked.without_broken()
+        content.update((name, facts["content"]) for name, facts in whole.facts.items())
+        return looked.broken, about_data.of(check.without(source, looked.broken), whole, config)[0]
 
     broken, about = ranks.broadcast_from_first(first)
     if about.overlaps:
@@ -123,8 +133,9 @@ def _checked(
 
 
 def _networks(
-    config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], ranks: parallel.Ranks | None
-) -> Networks:
+    config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], content: dict[str, np.ndarray],
+    ranks: parallel.Ranks | None,
+) -> Networks:  # fmt: skip
     """The networks of a mode; without `ranks`, only those that it trains."""
     classes = len(loaders.classes)
     trained = {
@@ -135,6 +146,8 @@ def _networks(
         for name, one in config.mode.teachers.items():
             teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, one, config))
             frozen[name] = teacher.build(name, one, config, loaders.classes, notes, teacher_weights)
+            if ranks.is_first:
+                notes += initial.leaks(teacher_weights[0], loaders.source, content)
         return Networks(trained, frozen)
     return Networks(trained)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runner import data
+from runner.checkpoints import state
+from runner.config import store
 from tests.conftest import TINY, run_inline
 
 NAMES = ("cat", "dog", "eel")
@@ -150,10 +154,83 @@ def test_weights_are_not_measured_on_images_that_they_never_saw_so(place):
     assert "different preprocessing; to use the same: data.mean=[0.485,0.456,0.406]" in done.stdout
 
 
-def test_weights_that_were_trained_on_another_split_of_the_same_images_are_said_to_be(place):
-    begin = (*FOLDER, "checkpoint.init_from=run", "tracking=none")
-    for number, (words, is_other) in enumerate([((), False), (("data.split_seed=5", "data.val_fraction=0.25"), True)]):
-        done = run_inline(*begin, *words, f"hydra.run.dir=split{number}", cwd=place)
+@pytest.fixture(scope="module")
+def undivided(tmp_path_factory):
+    """A folder with 36 pictures in `pets`, without splits, a run on them in `run`, and one picture more in `grown`."""
+    folder = tmp_path_factory.mktemp("undivided")
+    write(folder / "both")
+    for name in NAMES:
+        for split in ("train", "test"):
+            (folder / "pets" / name).mkdir(parents=True, exist_ok=True)
+            for path in sorted((folder / "both" / split / name).iterdir()):
+                path.rename(folder / "pets" / name / f"{split}{path.name}")
+    shutil.copytree(folder / "pets", folder / "grown")
+    Image.effect_noise((20, 24), 90).convert("RGB").save(folder / "grown" / "cat" / "a.png")
+    done = run_inline(*FOLDER, "hydra.run.dir=run", "tracking=none", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def counted(text):
+    """Split → (images that were trained on, all) that a text tells of."""
+    found = re.findall(r"was trained on (\d+) of the (\d+) (\w* ?)images: numbers measured", text)
+    return {split.strip(): (int(count), int(images)) for count, images, split in found}
+
+
+OTHER = ("data.split_seed=5",)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("checkpoint.init_from=run", *OTHER), ("model.weights=run", *OTHER),
+        ("checkpoint.init_from=run", "data.folds=3"),
+        ("checkpoint.init_from=run", "train.epochs=0", "train.max_steps=null", *OTHER),
+        ("mode=cls_teacher", "mode.teacher_from=run", *OTHER),
+    ],
+    ids=["init_from", "weights", "folds", "nothing trained", "teacher"],
+)  # fmt: skip
+def test_images_that_weights_were_trained_on_are_counted_where_they_are_measured(
+    undivided, tmp_path, monkeypatch, words
+):
+    monkeypatch.chdir(undivided)
+    done = run_inline(*FOLDER, *words, "tracking=none", f"hydra.run.dir={tmp_path / 'new'}", cwd=undivided)
+    assert done.returncode == 0, done.stderr
+    one = data.load(store.read(undivided / "run" / "config.yaml").data)
+    config = store.read(tmp_path / "new" / "config.yaml").data
+    trained = set(one.train.names())
+    other = data.load(config)
+    expected = {
+        name: (len(trained & set(split.names())), len(split)) for name, split in other.splits.items() if name != "train"
+    }
+    assert counted(done.stdout) == {name: pair for name, pair in expected.items() if pair[0]} != {}
+
+
+def test_an_evaluation_counts_the_images_that_the_run_was_trained_on(undivided):
+    for words, expected in [
+        ((), set()), (OTHER, {"test"}), (("--split", "val"), set()), (("--split", "all"), {""}),
+        (("--split", "train"), set()), (("data.root=grown",), set()), (("data.root=grown", *OTHER), {""}),
+    ]:  # fmt: skip
+        done = run_inline("eval", "run", *words, cwd=undivided)
+        assert done.returncode == 0, done.stderr
+        assert counted(done.stdout).keys() == expected, words
+
+
+def test_weights_that_were_trained_on_weights_know_the_images_of_both(undivided, tmp_path):
+    begin = (*FOLDER, "checkpoint.init_from=run", "tracking=none", *OTHER)
+    assert run_inline(*begin, f"hydra.run.dir={tmp_path / 'second'}", cwd=undivided).returncode == 0
+    done = run_inline("eval", str(tmp_path / "second"), cwd=undivided)
+    assert counted(done.stdout)["test"][0] > 0
+
+
+def test_checkpoints_that_do_not_know_their_images_are_said_to_be_of_another_split(undivided, tmp_path):
+    shutil.copytree(undivided / "run", tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").glob("*/state.json"):
+        kept = state.read(path.parent)
+        del kept.digests["images.safetensors"]
+        state.write(path, kept)
+    for words, is_other in [((), False), (OTHER, True)]:
+        done = run_inline("eval", str(tmp_path / "run"), *words, cwd=undivided)
         assert done.returncode == 0, done.stderr
         assert ("was trained on another split of" in done.stdout) == is_other
 

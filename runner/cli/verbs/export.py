@@ -65,13 +65,13 @@ def main(arguments: list[str]) -> int:
         raise DiskError(f"{place} cannot be made: {error.strerror}. Name another folder: --output DIR") from error
     from ...deploy import export
     from ...deploy.subject import Subject
-    from ...worker import calibration, finished
+    from ...worker import calibration, finished, initial
 
     with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
         if lock is None:
             raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
         try:
-            stage, thresholds = finished.load_stage(directory, config, "final")
+            stage, weights = finished.load_stage(directory, config, "final")
             if not len(stage.loaders.train.split):
                 raise DataError(f"{stage.about.place} has no training images, which int8 calibration needs.")
         except UserError:
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
         fitted = _stored(directory, config)
         if fitted is None:
             fitted = calibration.of_network(network, stage.loaders, config, stage.precision)
-        chosen = thresholds.get(config.deploy.network)
+        chosen = weights.thresholds.get(config.deploy.network)
         classes = stage.loaders.classes
         reference = finished.reference(directory, config, len(classes))
         subject = Subject.of(config, stage.networks, classes, fitted, chosen, reference)
@@ -90,6 +90,7 @@ def main(arguments: list[str]) -> int:
             exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test)
         except OSError as error:
             raise disk_error(error, place) from error
+        exported.notes += initial.leaks(weights, stage.loaders.source, {}, [stage.loaders.measured_on])
         show(place, exported)
         if place == directory and not fetched:
             final = export.publish(Journal(directory), exported)
