@@ -71,9 +71,15 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
 
     From a run the checkpoint that `pointer` names is taken (`final`: what the run ended with, for `ptq` the quantized
     network; `best`; `last`), averaged weights before plain ones. Errors: CheckpointError naming what is missing or
-    damaged.
+    damaged, or the tensor that is not finite.
     """
-    path = Path(source)
+    weights = _read(Path(source), pointer)
+    _refuse_not_finite(weights)
+    return weights
+
+
+def _read(source: Path, pointer: str) -> Weights:
+    path = source
     if path.is_file() and path.name in ("final", "best", "last"):
         path = path.with_name(reading.pointed(path.parent, path.name) or "")
     if path.is_dir():
@@ -92,6 +98,20 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
         return _of_file(path)
     except (SafetensorError, pickle.UnpicklingError, OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
+
+
+def _refuse_not_finite(weights: Weights) -> None:
+    """Errors: CheckpointError for the first tensor with NaN, infinity, or a value too large for float32."""
+    for name, array in weights.arrays.items():
+        if array.dtype.kind != "f":
+            continue
+        with np.errstate(over="ignore"):
+            wrong = array.size - np.count_nonzero(np.isfinite(array.astype(np.float32, copy=False)))
+        if wrong:
+            raise CheckpointError(
+                f"{weights.origin} cannot be used: {wrong:,} of the {array.size:,} values of its tensor {name} are "
+                "NaN, infinite or too large for float32. Give weights from before its training diverged."
+            )
 
 
 def _of_file(path: Path) -> Weights:

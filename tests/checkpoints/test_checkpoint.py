@@ -22,6 +22,8 @@ from runner.training.loop import train_step
 from runner.worker import experiment
 from runner.worker.training_run import check_data
 
+from . import torch_pickles
+
 #: What the worker says about a run in its checkpoints.
 ABOUT = About(data="d", classes=["a"], config="c")
 
@@ -114,6 +116,31 @@ def test_code_in_a_weight_file_does_not_run(tmp_path):
     with pytest.raises(CheckpointError, match="mkdir"):
         weights.read(str(tmp_path / "w.pdparams"))
     assert not (tmp_path / "ran").exists()
+
+
+def written(path, arrays):
+    match path.suffix:
+        case ".safetensors":
+            save_file(arrays, path)
+        case ".pdparams":
+            path.write_bytes(pickle.dumps(arrays))
+        case _:
+            torch_pickles.save(path, arrays)
+    return path
+
+
+@pytest.mark.parametrize("suffix", weights.SUFFIXES)
+@pytest.mark.parametrize(
+    "number", [np.float32("nan"), np.float32("-inf"), np.float16("inf"), np.float64(1e300), np.float64("nan")]
+)
+def test_a_number_that_is_not_finite_is_refused_by_its_tensors_name(tmp_path, suffix, number):
+    array = np.zeros((3, 2), number.dtype)
+    path = written(tmp_path / f"w{suffix}", {"head.bias": np.ones(2, np.float32), "head.weight": array})
+    assert weights.read(path).arrays.keys() == {"head.bias", "head.weight"}
+    array[1, 1] = number
+    written(path, {"head.bias": np.ones(2, np.float32), "head.weight": array})
+    with pytest.raises(CheckpointError, match=rf"{path}.*: 1 of the 6 values of its tensor head\.weight are NaN"):
+        weights.read(path)
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pdparams"])
