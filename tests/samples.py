@@ -83,7 +83,7 @@ def not_a_network(num_classes):
     return num_classes
 
 
-def stripes(images=40, wrong_label=False):
+def stripes(images=40, wrong_label=False, classes=("vertical", "horizontal")):
     """Vertical stripes in class 0, horizontal ones in class 1."""
     labels = np.arange(images, dtype=np.int64) % 2
     lines = np.where(np.arange(32) % 4 < 2, 255, 0).astype(np.uint8)
@@ -91,7 +91,8 @@ def stripes(images=40, wrong_label=False):
     pictures = np.stack([vertical if label == 0 else vertical.transpose(1, 0, 2) for label in labels])
     if wrong_label:
         labels[7] = 5
-    return Source("stripes", ["vertical", "horizontal"], Images(pictures, labels), Images(pictures, labels))
+    classes = list(classes) if isinstance(classes, tuple) else classes
+    return Source("stripes", classes, Images(pictures, labels), Images(pictures, labels))
 
 
 def always(confusion, value):

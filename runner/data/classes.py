@@ -65,9 +65,11 @@ def numbers(
     Without `class_names` the training labels are the names, sorted as text, or as numbers if all are numbers. With
     them, a label is a name or, if every label is an integer, an index; other labels are absent from the result. Where
     networks are only evaluated, `trained_classes` are those that they know, and any labels are accepted. Errors:
-    DataError for a label that does not occur in training, and for a single class.
+    DataError for a label that does not occur in training, for a single class, and where no image has a label.
     """
     every = dict.fromkeys(label for split in labels.values() for label in split)
+    if not every:
+        raise DataError(f"No image {where} has a label. Add labels, or name the right column: data.label_column=NAME")
     if class_names is None:
         if not trained_classes:
             refuse_foreign(labels, where, "Fix the labels, or name the classes in a file: data.label_file=FILE")

@@ -96,6 +96,9 @@ def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
         for split, paths in shards.items()
     }
     problems.refuse("samples are incomplete", "A sample is a picture and its label; docs/data.md says where they are.")
+    for split, parts in indices.items():
+        if not any(len(part.names) for part in parts):
+            raise DataError(f"{classes.listed(shards[split])}: no pictures.")
     if not config.many:
         _refuse_several(indices)
     names, places = _classes(config, indices, trained_classes)
@@ -197,8 +200,6 @@ def _split(shards: list[str], parts: list[Index], labels: np.ndarray, image_colu
     their order, since reading one reads its neighbours.
     """
     names = Names.of(name for part in parts for name in part.names)
-    if not len(names):
-        raise DataError(f"{classes.listed(shards)}: no pictures.")
     members = Members(
         shards,
         image_column,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,7 +218,7 @@ def picture(split: Split, index: int) -> np.ndarray:
 
 @dataclass
 class Source:
-    """A labelled data set."""
+    """A labelled data set. Errors: DataError for classes that are not a list of different names."""
 
     name: str
     classes: list[str]
@@ -230,6 +231,17 @@ class Source:
     """Why files were skipped → how many."""
     is_undivided: bool = False
     """Whether the set has no splits of its own: a test split is then held out."""
+
+    def __post_init__(self) -> None:
+        what = f"The classes of '{self.name}'"
+        if not isinstance(self.classes, list) or not self.classes:
+            raise DataError(f"{what} are {self.classes!r}, and must be a list of their names in the order of labels.")
+        for label, name in enumerate(self.classes):
+            if not isinstance(name, str) or not name.strip():
+                raise DataError(f"{what} must be names: that of label {label} is {name!r}.")
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for name, count in Counter(self.classes).items() if count > 1)
+            raise DataError(f"{what} have '{twice}' twice, and labels are told apart by them. Name each class once.")
 
     @property
     def splits(self) -> dict[str, Split]:

@@ -206,6 +206,9 @@ def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.File
     if all(name.isdecimal() for name in wanted):
         entries, header = itertools.chain([(line, header)], entries), [str(number) for number in range(len(header))]
     places = [_place(header, name, path) for name in wanted] if header else []
+    of_labels = [header[place] for place in places[1 : 1 + len(config.label_columns)]]
+    if len(set(of_labels)) < len(of_labels):
+        raise DataError(f"{path}: data.label_columns names a column twice. Its columns: {', '.join(of_labels)}.")
     for line, fields in entries:
         if len(fields) != len(header):
             problems.add(f"{path}:{line}", f"{len(fields)} fields, where the first line has {len(header)}")

@@ -346,10 +346,36 @@ def test_text_in_another_encoding_is_named_with_its_line(root, name, said):
         listed(root, "path,label\nKäfer.png,käfer\n".encode("latin-1"), name)
 
 
+@pytest.mark.parametrize("again", ["cat", "CAT"])
+def test_a_column_of_labels_that_is_named_twice_is_refused(root, again):
+    with pytest.raises(DataError, match=r"data\.label_columns names a column twice.*: cat, dog, cat"):
+        listed(root, "path,cat,dog\ncat/0.png,1,0\n", "a.csv", label_columns=["cat", "dog", again])
+
+
+@pytest.mark.parametrize("names", [None, "cat\ndog\n"])
+@pytest.mark.parametrize(
+    ("name", "text", "changes"),
+    [
+        ("a.csv", "path,label\ncat/0.png,\ndog/0.png,\n", {}),
+        ("a.csv", "path,label\ncat/0.png, ; \ndog/0.png,;\n", {"label_separator": ";"}),
+        ("a.csv", "path,cat,dog\ncat/0.png,0,0\ndog/0.png,0,0\n", {"label_columns": ["cat", "dog"]}),
+        ("a.txt", "cat/0.png 0,0\ndog/0.png 0,0\n", {}),
+    ],
+)
+def test_where_no_picture_has_a_label_that_is_said(root, name, text, changes, names):
+    if names:
+        (root / "names.txt").write_text(names)
+        changes = {**changes, "label_file": str(root / "names.txt")}
+    with pytest.raises(DataError, match=rf"No image of .*{name} has a label"):
+        listed(root, text, name, labels=cfg.Labels.many, **changes)
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.parquet"])
 def test_a_list_that_names_nothing_or_is_damaged_is_refused(root, name):
     with pytest.raises(DataError, match="names no pictures|not Parquet"):
         listed(root, "", name)
+    with pytest.raises(DataError, match="names no pictures|not Parquet"):
+        listed(root, "path,label\n" if name == "a.csv" else "\n", name)
 
 
 def test_names_that_are_not_text_are_told_and_not_taken_for_others(root):

@@ -319,6 +319,25 @@ def test_names_of_classes_come_from_parquet_itself_in_its_order(tmp_path):
     assert source.train.name(1) == "a.parquet/row 1"
 
 
+def test_names_of_classes_that_parquet_has_twice_are_refused(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    noted = {b"huggingface": b'{"info": {"features": {"label": {"names": ["ant", "ant"], "_type": "ClassLabel"}}}}'}
+    table = pa.table({"image": [b"1", b"2"], "label": pa.array([1, 0], pa.int8())}).replace_schema_metadata(noted)
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="have 'ant' twice"):
+        loaded(tmp_path / "a.parquet")
+
+
+def test_shards_without_pictures_or_without_any_label_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"set\.tar: no pictures"):
+        loaded(tar(tmp_path, {}))
+    unlabelled = {"a.png": PICTURES[NAMES[0]], "a.json": b'{"label": []}'}
+    with pytest.raises(DataError, match=r"No image of .*set\.tar has a label"):
+        loaded(tar(tmp_path, unlabelled), labels=cfg.Labels.many)
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [

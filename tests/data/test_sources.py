@@ -239,6 +239,24 @@ def test_a_target_that_returns_something_else_is_refused():
         data.load(cfg.CustomData(target="builtins:dict"))
 
 
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (["cat", "cat"], "have 'cat' twice"),
+        ("ab", "are 'ab', and must be a list"),
+        (None, "are None, and must be a list"),
+        ([], r"are \[\], and must be a list"),
+        ([0, 1], "that of label 0 is 0"),
+        (["cat", None], "that of label 1 is None"),
+        (["cat", ""], "that of label 1 is ''"),
+        (["cat", " \t"], r"that of label 1 is ' \\t'"),
+    ],
+)
+def test_classes_that_are_not_different_names_are_refused(classes, said):
+    with pytest.raises(DataError, match=f"The classes of 'stripes' .*{said}"):
+        data.load(custom(classes=classes))
+
+
 def test_a_limit_applies_to_every_split():
     source = data.load(cfg.Synthetic(limit=12))
     assert {len(source.train), len(source.test), len(source.val)} == {12}
