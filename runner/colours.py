@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,24 @@ from PIL import Image
 #: EXIF's tag.
 ORIENTATION = 0x0112
 #: TIFF's tags.
-BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+BITS, PHOTOMETRIC, FILL_ORDER, PLANAR, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, SUBSAMPLING = (
+    258, 262, 266, 284, 320, 332, 339, 530,
+)  # fmt: skip
+#: Values of `PHOTOMETRIC`.
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
+#: Values of `SAMPLE_FORMAT`.
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+_UP_TO_8 = {(UNSIGNED, bits) for bits in (1, 2, 4, 8)}
+#: Photometric → (format, bits) of the samples that Pillow reads as what they are.
+_SAMPLES = {
+    WHITE_IS_ZERO: _UP_TO_8 | {(UNSIGNED, 16), (FLOAT, 32)},
+    BLACK_IS_ZERO: _UP_TO_8 | {(UNSIGNED, 12), (UNSIGNED, 16), (UNSIGNED, 32), (SIGNED, 32), (FLOAT, 32)},
+    RGB: {(UNSIGNED, 8), (UNSIGNED, 16)},
+    PALETTE: _UP_TO_8,
+    CMYK: {(UNSIGNED, 8), (UNSIGNED, 16)},
+    YCBCR: {(UNSIGNED, 8)},
+    LAB: {(UNSIGNED, 8)},
+}
 #: Formats whose integers of 32 bits are of 16 in the file.
 SIXTEEN = ("PNG", "PPM")
 
@@ -22,6 +40,8 @@ def coloured(image: Image.Image, channels: int, background: tuple[int, int, int]
 
     Errors: ValueError for pixels whose brightness is not known.
     """
+    if image.format == "TIFF":
+        _refuse_odd_layout(getattr(image, "tag_v2", {}), image.info.get("compression") != "raw")
     if channels not in (1, 3):
         raise ValueError(f"a network of {channels} channels is given arrays, and a picture has 1 or 3")
     if image.mode == "F" or image.mode.startswith("I"):
@@ -38,6 +58,31 @@ def coloured(image: Image.Image, channels: int, background: tuple[int, int, int]
         image = image.convert("RGB")
     mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
+
+
+def _refuse_odd_layout(tags: Mapping[int, Any], is_compressed: bool) -> None:
+    """Refuse layouts of a TIFF that Pillow 13.0 decodes to other colours without a word. Errors: ValueError."""
+    photometric, bits, is_planar = tags.get(PHOTOMETRIC), tags.get(BITS, (1,)), tags.get(PLANAR, 1) != 1
+    formats = tags.get(SAMPLE_FORMAT, (UNSIGNED,))
+    kinds = {(kind, width) for kind in formats for width in bits}
+    is_plain = tags.get(FILL_ORDER, 1) == 1 and (bits[0] == 8 or (bits[0] == 1 and photometric == BLACK_IS_ZERO))
+    allowed = len(kinds) == 1 and kinds <= _SAMPLES.get(photometric, set())  # type: ignore[arg-type]
+    match photometric:
+        case 0 | 1 | 3 if is_planar:
+            # Planes of uncompressed samples are read as 8 bits, whatever they are.
+            allowed &= len(bits) == 1 and (is_compressed or (is_plain and photometric != WHITE_IS_ZERO))
+        case 2 | 5 if is_planar:
+            allowed &= is_compressed or is_plain
+        case 6 | 8:
+            allowed &= not is_planar and (photometric == LAB or is_compressed or tags.get(SUBSAMPLING) == (1, 1))
+    if photometric == PALETTE:
+        # Some programs write 8 bits where TIFF has 16.
+        allowed &= max(tags.get(COLOUR_MAP, (0,))) > 0xFF
+    if not allowed or (photometric == CMYK and tags.get(INK_SET, 1) != 1):
+        raise ValueError(
+            f"a TIFF whose layout is not read (photometric {photometric}, {'+'.join(map(str, bits))} bits, sample "
+            f"format {'+'.join(map(str, formats))}, planar configuration {tags.get(PLANAR, 1)}); save it as PNG"
+        )
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
