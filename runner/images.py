@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from . import colours
+from . import colours, stored
 from .errors import DataError
 
 #: Suffix of an image file → Pillow's name of its format; what is in a file decides, whatever its suffix.
@@ -39,6 +40,8 @@ MAX_PIXELS = 89_478_485
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 #: Decoding WebP takes twice as much.
 _WEBP_WEIGHT = 2
+#: Most bytes of a picture's file, as many as Linux reads at once.
+LARGEST_FILE = (1 << 31) - 4096
 #: EXIF's orientation → what turns an array [H, W, C] upright; those at which height and width change places.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -214,8 +217,10 @@ def decode(
         if isinstance(source, Image.Image):
             return prepare(source, preparation)
         return _prepared(_read(source, preparation), preparation, resample)
-    except _TooLarge as error:
-        reason = f"{error} pixels, more than the limit (data.max_pixels={preparation.max_pixels}; WebP counts twice)"
+    except (_TooLarge, Image.DecompressionBombError) as error:
+        # Pillow, whose bound is twice as high, refuses some before `_read` can.
+        [size] = re.findall(r"[\d×]+", str(error))[:1]
+        reason = f"{size} pixels, more than the limit (data.max_pixels={preparation.max_pixels}; WebP counts twice)"
         raise Unreadable(f"{called} has {reason}. Scale it down or remove it.", reason) from error
     except Exception as error:
         # Decoders end in whatever they meet: RuntimeError, NotImplementedError, struct.error, MemoryError, …
@@ -260,7 +265,7 @@ def _reduction(size: Size, orientation: int, preparation: Preparation) -> int:
 
 @contextlib.contextmanager
 def _stream(source: str | Path | bytes) -> Iterator[IO[bytes]]:
-    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
+    with io.BytesIO(source) if isinstance(source, bytes) else stored.open_regular(source, LARGEST_FILE) as stream:
         yield stream
 
 

@@ -30,6 +30,35 @@ LARGEST = 2**63
 REMEDY = "Bring back the file as the run wrote it, or leave that run out."
 
 
+def regular_descriptor(path: str | bytes | os.PathLike[str], flags: int = 0, most: int | None = None) -> int:
+    """A descriptor of a regular file, open for reading; links to one are followed unless `flags` say otherwise.
+
+    Everything that a user names is opened here, since pipes would be waited for and devices may have no end. Errors:
+    OSError, also for a folder, a pipe, a device, a socket, or a file of more than `most` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and (most is None or status.st_size <= most):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", path)
+    if stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, and at most {most:,} are read", path)
+    raise OSError(errno.EINVAL, "it is not a regular file", path)
+
+
+def open_regular(path: str | os.PathLike[str], most: int | None = None) -> BinaryIO:
+    """A regular file, open for reading, of at most `most` bytes. Errors: OSError as in `regular_descriptor`."""
+    return open(regular_descriptor(path, most=most), "rb")
+
+
+def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes. Errors: OSError as in `regular_descriptor`."""
+    with open_regular(path, most) as stream:
+        return stream.read()
+
+
 @contextlib.contextmanager
 def opened(path: Path, remedy: str = REMEDY) -> Iterator[BinaryIO | None]:
     """A regular file, open for reading; None where there is none.
@@ -37,8 +66,7 @@ def opened(path: Path, remedy: str = REMEDY) -> Iterator[BinaryIO | None]:
     Errors: Damaged for what cannot be read: a folder, a symbolic link (it may point anywhere), a pipe, lack of rights.
     """
     try:
-        # Opening a pipe would block.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = regular_descriptor(path, os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
         yield None
         return
@@ -47,13 +75,8 @@ def opened(path: Path, remedy: str = REMEDY) -> Iterator[BinaryIO | None]:
         if error.errno in (errno.EACCES, errno.EPERM):
             remedy = "Make it readable for the user who runs this, or leave that run out."
         raise Damaged(f"{path} cannot be read: {why}. {remedy}") from error
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Damaged(f"{path} cannot be read: it is not a regular file. {remedy}")
-        with open(descriptor, "rb", closefd=False) as stream:
-            yield stream
-    finally:
-        os.close(descriptor)
+    with open(descriptor, "rb") as stream:
+        yield stream
 
 
 def read_bytes(path: Path, remedy: str = REMEDY) -> bytes | None:

@@ -14,8 +14,8 @@ PACKAGE = Path(runner.__file__).parent
 #: From the ground up: a module or folder imports only what stands on a floor below its own.
 FLOORS = (
     ("child", "colours", "errors", "metrics", "terminal"),
-    ("files", "images", "stored"),
-    ("config", "processes"),
+    ("files", "stored"),
+    ("config", "images", "processes"),
     ("device", "models"),
     ("compression", "runs"),
     ("kernels",),

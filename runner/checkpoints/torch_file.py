@@ -18,6 +18,7 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
+from .. import stored
 from ..data.unpickling import MOST_DIMENSIONS, Machine, Name, Reader, Recorded
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -62,7 +63,7 @@ def load(path: Path) -> Any:
     Memory stays near the file's size. Errors: `pickle.UnpicklingError` for a file that is damaged or not PyTorch's,
     OSError.
     """
-    with path.open("rb") as stream:
+    with stored.open_regular(path) as stream:
         try:
             return _from_zip(stream) if zipfile.is_zipfile(stream) else _from_pickles(stream)
         except (ValueError, LookupError, TypeError, EOFError, struct.error, zipfile.BadZipFile) as error:

@@ -90,14 +90,16 @@ def _read(source: Path, pointer: str) -> Weights:
         raise CheckpointError(f"{path} has no checkpoint: that run ended before its first one. Give another.")
     if CHECKPOINT_NAME.fullmatch(path.name) or (path.is_dir() and (path / STATE).exists()):
         return _of_checkpoint(path)
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         raise runs.no_weights(source)
     if path.suffix not in SUFFIXES:
         raise CheckpointError(f"{path} is not a file of weights. Give one ({runs.WEIGHT_FILES}), or a run.")
     try:
+        stored.open_regular(path).close()
         return _of_file(path)
     except (SafetensorError, pickle.UnpicklingError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
+        why = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path} cannot be read as weights: {why}.") from error
 
 
 def _refuse_not_finite(weights: Weights) -> None:
@@ -133,7 +135,7 @@ def _of_file(path: Path) -> Weights:
             str(path), arrays, plan, classes, by_torch=by_torch, is_foreign=not is_own, trained_on=trained_on
         )
     if path.suffix == ".pdparams":
-        with path.open("rb") as stream:
+        with stored.open_regular(path) as stream:
             arrays, place = state_dict.arrays_of(unpickling.load(stream))
     else:
         arrays, place = state_dict.arrays_of(torch_file.load(path))

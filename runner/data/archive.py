@@ -17,6 +17,8 @@ SUFFIXES = (".tar",)
 LARGEST_LABEL = 1 << 20
 #: Bytes that are compared with zeros at a time.
 BLOCK = 1 << 20
+#: Most zeros behind the end; tar pads to some kilobytes.
+LARGEST_PADDING = 64 << 20
 
 
 def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tuple[str, int, int, str]], list[str], int]:
@@ -98,6 +100,11 @@ def _members(path: str, stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
             f"{path} is cut off: the empty blocks at its end are missing. Make it again, or fetch it again."
         )
     while rest:
+        if stream.tell() - end > LARGEST_PADDING:
+            raise DataError(
+                f"{path} ends at byte {end:,} and goes on with more than {LARGEST_PADDING >> 20} MB of zeros: it was "
+                "not written whole. Make it again, or fetch it again."
+            )
         if rest.strip(b"\0"):
             raise DataError(
                 f"{path} has more after byte {end:,}, where a header is damaged, or where an archive ends that cat "

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from .. import config as cfg
+from .. import stored
 from ..errors import DataError
 from ..images import resize_all
 from . import download, unpickling
@@ -82,10 +83,10 @@ class _Files:
     @contextlib.contextmanager
     def _open(self, name: str) -> Iterator[IO[bytes]]:
         if self.where.is_dir():
-            with (self.where / name).open("rb") as stream:
+            with stored.open_regular(self.where / name, LARGEST) as stream:
                 yield stream
             return
-        with tarfile.open(self.where) as archive:
+        with stored.open_regular(self.where) as file, tarfile.open(fileobj=file) as archive:
             member = archive.getmember(f"{self.folder}/{name}")
             if not member.isfile() or member.size > LARGEST:
                 raise ValueError("it is not a file of the official size")

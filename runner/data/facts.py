@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from .. import stored
 from ..errors import DataError
-from ..images import FORMATS, Preparation, decode
+from ..images import FORMATS, LARGEST_FILE, Preparation, decode
 from . import parquet
 from .shards import Members
 from .splits import FilesOnDisk, Pictures
@@ -86,7 +87,7 @@ def _ends(pictures: Pictures, index: int) -> tuple[bytes, bytes] | None:
 
 def _ends_of_file(path: bytes, size: int) -> tuple[bytes, bytes]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = stored.regular_descriptor(path)
     except OSError:
         return b"", b""
     try:
@@ -99,13 +100,14 @@ def _ends_of_file(path: bytes, size: int) -> tuple[bytes, bytes]:
 
 def decoded(source: str | bytes, max_pixels: int) -> np.ndarray:
     """All facts of an image, which is decoded as in training. Errors: DataError, OSError."""
-    if isinstance(source, str):
-        with open(source, "rb") as stream:
-            source = stream.read()
-    if not source:
-        raise DataError("empty")
+    with io.BytesIO(source) if isinstance(source, bytes) else stored.open_regular(source) as stream:
+        if not stream.read(1):
+            raise DataError("empty")
     facts = np.zeros((), FACTS)
+    # Refuses what is too large before it is read as a whole.
     thumbnail = decode(source, _small(max_pixels))
+    if isinstance(source, str):
+        source = stored.read_regular(source, LARGEST_FILE)
     with Image.open(io.BytesIO(source), formats=tuple(dict.fromkeys(FORMATS.values()))) as image:
         facts["width"], facts["height"] = image.size
         facts["mode"] = MODES.index(image.mode) if image.mode in MODES else 0

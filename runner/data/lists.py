@@ -64,7 +64,7 @@ def load(config: cfg.FileList, trained_classes: Sequence[str] = ()) -> Source:
 def refuse_missing(config: cfg.FileList) -> None:
     """Refuse lists, or an image folder, that cannot be opened. Errors: DataError."""
     for path in _lists(config).values():
-        tables.read_bytes(path, 1)
+        tables.refuse_missing(path)
     if config.root is not None and not os.path.isdir(config.root):
         raise DataError(f"{config.root} is not a folder, and data.root must be the folder that paths are relative to.")
 

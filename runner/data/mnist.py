@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import config as cfg
+from .. import stored
 from ..errors import DataError
 from ..images import resize_all
 from . import download
@@ -33,6 +35,8 @@ CHECKSUMS = {
         "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
     },
 }
+#: Most bytes of a file, packed and unpacked; the largest official one has 47 million.
+LARGEST = 1 << 28
 CLASSES = {
     "mnist": [str(digit) for digit in range(10)],
     "fashion_mnist": [
@@ -70,8 +74,9 @@ def _read(root: Path, name: str, dimensions: int) -> np.ndarray:
     """The array of an IDX file. Errors: DataError if it is damaged."""
     path = root / name if (root / name).is_file() else root / f"{name}.gz"
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        content = stored.read_regular(path, LARGEST)
+        if path.suffix == ".gz":
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(LARGEST)
         magic, *shape = struct.unpack_from(f">{dimensions + 1}I", content)
         if magic != 0x0800 + dimensions:
             raise ValueError(f"it begins with {magic:#x}, not with {0x0800 + dimensions:#x}")

@@ -100,6 +100,7 @@ def _opened(path: str) -> pq.ParquetFile:
     except ImportError as error:
         raise DataError(f"{path} needs PyArrow, which is not installed: pip install pyarrow") from error
     with _naming(path):
+        storage.opened(path).close()
         # PyArrow reads local files by position, so forked processes do not disturb each other.
         return pq.ParquetFile(storage.opened(path) if storage.is_remote(path) else path, pre_buffer=False)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from .. import files
+from .. import files, stored
 from ..errors import DataError, ForeignPath
 from ..files.digests import text_digest
 from . import storage
@@ -125,9 +125,9 @@ def _read(path: Path | None) -> np.ndarray:
     nothing = np.zeros(0, _RECORD)
     most = len(_MAGIC) + _DIGEST + MOST_PICTURES * _RECORD.itemsize
     with contextlib.suppress(OSError):
-        if path is None or path.is_symlink() or not path.is_file() or path.stat().st_size > most:
+        if path is None or path.is_symlink():
             return nothing
-        content = path.read_bytes()
+        content = stored.read_regular(path, most)
         body = content[len(_MAGIC) + _DIGEST :]
         whole = content.startswith(_MAGIC) and len(body) % _RECORD.itemsize == 0
         if whole and content[len(_MAGIC) :][:_DIGEST] == _digest(body):

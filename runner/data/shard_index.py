@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import files
+from .. import files, stored
 from ..errors import ForeignPath
 from ..files.digests import digest_of, text_digest
 from . import archive, parquet, storage
@@ -90,8 +90,8 @@ def load(path: str, image_column: str, label_column: str, problems: Problems) ->
 def _stored(identity: str, state: str) -> Index | None:
     """What `_store` wrote; None if it does not exist, is outdated, or is damaged."""
     try:
-        with np.load(_place(identity), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        with stored.open_regular(_place(identity)) as stream, np.load(stream, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
         names, texts, classes = (Names(arrays[f"{name}_text"], arrays[f"{name}_ends"]) for name in NAMES)
         index = Index(names, texts, classes, *(arrays[name] for name in NUMBERS))
         proof = bytes(arrays["proof"]).decode()

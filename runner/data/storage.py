@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
+from .. import stored
 from ..errors import DataError
+from ..images import LARGEST_FILE
 
 #: Shards that a process keeps open; retries of a remote read, and the seconds before each.
 OPEN, PAUSES = 64, (0.5, 2.0, 8.0)
@@ -82,13 +84,15 @@ def opened(path: str) -> IO[bytes]:
     """A shard open for reading, with `seek`. Errors: DataError."""
     with reaching(path):
         if not is_remote(path):
-            return open(path, "rb")
+            return stored.open_regular(path)
         system, inner = _system(path)
         return system.open(inner, "rb", block_size=4 << 20)
 
 
 def read(path: str, offset: int, length: int) -> bytes:
     """Bytes of a shard; safe for several threads and processes. Errors: OSError, DataError."""
+    if length > LARGEST_FILE:
+        raise DataError(f"{path}: a picture has {length:,} bytes, and at most {LARGEST_FILE:,} are read.")
     if is_remote(path):
         content = _fetched(path, offset, length)
     else:
@@ -106,7 +110,7 @@ def read(path: str, offset: int, length: int) -> bytes:
 
 @functools.lru_cache(maxsize=OPEN)
 def _descriptor(path: str, _number: int, _written: int) -> io.FileIO:
-    return open(path, "rb", buffering=0)
+    return open(stored.regular_descriptor(path), "rb", buffering=0)
 
 
 def _fetched(path: str, offset: int, length: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .. import config as cfg
+from .. import stored
 from ..errors import DataError, nearest
 from ..images import is_picture
 from . import parquet
@@ -24,6 +26,8 @@ FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true
 VECTOR = re.compile(r"[01](,[01])+")
 
 
+#: Most bytes of a list: it is read as a whole, and takes several times as much memory.
+LARGEST_LIST = 4 << 30
 #: Line endings of Unix, Windows and old spreadsheets.
 LINES = re.compile(r"\r\n|\r|\n")
 #: A quoted field, with doubled quotes inside; one followed by blanks.
@@ -104,11 +108,22 @@ def label_names(config: cfg.FileList | cfg.Shards) -> list[str] | None:
     return read_names(text(path), path)
 
 
-def read_bytes(path: str, most: int = -1) -> bytes:
-    """The content of a file, at most `most` bytes. Errors: DataError if it cannot be read."""
+def refuse_missing(path: str) -> None:
+    """Errors: DataError for a file that `read_bytes` would refuse."""
+    with _reading(path):
+        stored.open_regular(path, LARGEST_LIST).close()
+
+
+def read_bytes(path: str) -> bytes:
+    """The content of a file. Errors: DataError if it cannot be read."""
+    with _reading(path):
+        return stored.read_regular(path, LARGEST_LIST)
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
     try:
-        with open(path, "rb") as stream:
-            return stream.read(most)
+        yield
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror}. It is looked for here, then in data.root."

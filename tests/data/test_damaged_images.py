@@ -20,6 +20,7 @@ from PIL import Image, TiffImagePlugin
 
 from runner import config as cfg
 from runner import data, images
+from runner.data import facts
 from runner.errors import DataError
 from runner.images import Preparation
 from tests.odd_pictures import KINDS, odd_pictures, turned
@@ -167,6 +168,34 @@ def test_more_pixels_than_are_allowed_are_refused_before_they_are_decoded(tmp_pa
         images.decode(path, Preparation(8, 8))
     assert time.monotonic() - began < 0.5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+
+
+BOMBS = {"png": png_header(50_000, 50_000), "tiff": tiff(50_000, 50_000), "ppm": b"P6 50000 50000 255\n"}
+
+
+@pytest.mark.parametrize("format", BOMBS)
+def test_the_header_alone_decides_about_the_pixels_of_a_large_file(tmp_path, format):
+    path = tmp_path / f"bomb.{format}"
+    path.write_bytes(BOMBS[format])
+    os.truncate(path, images.LARGEST_FILE)
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    said = r"2500000000 pixels, more than the limit \(data\.max_pixels=89478485"
+    for read in (lambda: images.decode(path, Preparation(8, 8)), lambda: facts.decoded(str(path), images.MAX_PIXELS)):
+        with pytest.raises(DataError, match=rf"bomb\.{format} has {said}"):
+            read()
+    assert time.monotonic() - began < 0.5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+
+
+def test_a_file_of_more_bytes_than_are_read_is_refused_before_it_is(tmp_path):
+    path = tmp_path / "large.jpg"
+    path.write_bytes(encoded("JPEG"))
+    os.truncate(path, 10 << 30)
+    began = time.monotonic()
+    for read in (lambda: images.decode(path, Preparation(8, 8)), lambda: facts.decoded(str(path), images.MAX_PIXELS)):
+        with pytest.raises(DataError, match=r"large\.jpg cannot be read: it has 10,737,418,240 bytes, and at most"):
+            read()
+    assert time.monotonic() - began < 0.5
 
 
 def test_the_bound_is_a_key_that_training_and_evaluation_follow(tmp_path):
