@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ..errors import DataError
 from ..images import is_hidden, is_picture
 from . import storage
-from .classes import BETWEEN, BLANKS, Problems
+from .classes import BETWEEN, BLANKS, Problems, listed
 
 SUFFIXES = (".tar",)
 #: Most bytes of a `.cls` or `.json`; a larger one is something else.
@@ -21,46 +23,84 @@ BLOCK = 1 << 20
 LARGEST_PADDING = 64 << 20
 
 
-def pictures(path: str, _: str, key: str, problems: Problems) -> tuple[list[tuple[str, int, int, str]], list[str], int]:
-    """(name, offset, length, label) of each sample's image; no class names; the number of skipped hidden files.
+@dataclass
+class _Contents:
+    """What the files of an archive are."""
+
+    pictures: dict[str, list[tuple[str, int, int]]] = field(default_factory=dict)
+    """Sample → (name, offset, length) of its images."""
+    labels: dict[str, set[str]] = field(default_factory=dict)
+    """Sample → its labels in `.cls` and `.json`."""
+    skipped: list[int] = field(default_factory=lambda: [0, 0])
+    """Hidden or system files, and what is not a file."""
+    has_labels: bool = False
+    """Whether there is a `.cls` or `.json`, with a label or without."""
+
+
+def pictures(
+    path: str, _: str, key: str, problems: Problems
+) -> tuple[list[tuple[str, int, int, str]], list[str], list[int]]:
+    """(name, offset, length, label) of each sample's image; no class names; how many files were skipped, hidden or
+    system files and what is not a file, such as links.
 
     The label is the text of `.cls`, or the value of `key` in `.json`; lists are joined with `BETWEEN`. Nothing is
-    unpacked. Errors: DataError for an archive that is truncated or damaged.
+    unpacked. Errors: DataError for an archive that is truncated or damaged, or has folders in place of labels.
     """
-    by_sample: dict[str, list[tuple[str, int, int]]] = {}
-    labels: dict[str, str] = {}
-    hidden = 0
+    contents = _contents(path, key)
+    _refuse_class_folders(path, contents)
+    for sample in contents.labels:
+        if sample not in contents.pictures:
+            problems.add(f"{path}: {sample}", "a label, but no picture")
+    entries: list[tuple[str, int, int, str]] = []
+    for sample, members in contents.pictures.items():
+        # Next to `x.jpg`, `x.mask.png` is not another image.
+        plain = [one for one in members if one[0].removeprefix(sample).count(".") == 1] or members
+        labels = contents.labels.get(sample, set())
+        if len(plain) > 1:
+            problems.add(f"{path}: {sample}", f"{len(plain)} pictures of one name, which ends at its first dot")
+        elif not labels:
+            problems.add(f"{path}: {sample}", f"a picture, but neither a .cls nor a .json with '{key}'")
+        elif len(labels) > 1:
+            told = " and ".join(sorted(f"'{label.replace(BETWEEN, ', ')}'" for label in labels))
+            problems.add(f"{path}: {sample}", f"its .cls and the '{key}' of its .json differ: {told}")
+        else:
+            entries.append((*plain[0], labels.pop()))
+    return entries, [], contents.skipped
+
+
+def _contents(path: str, key: str) -> _Contents:
+    contents = _Contents()
     with storage.reaching(path), storage.opened(path) as stream:
         for member in _members(path, stream):
             name = member.name.removeprefix("./")
             folder, slash, base = name.rpartition("/")
             if any(is_hidden(part) for part in name.split("/") if part.strip(".")):
-                hidden += 1
+                contents.skipped[0] += not member.isdir()
+                continue
+            if not member.isreg() or member.issparse():
+                contents.skipped[1] += not member.isdir()
                 continue
             stem, _, suffix = base.partition(".")
             sample, suffix = f"{folder}{slash}{stem}", suffix.lower()
             if is_picture(base):
-                by_sample.setdefault(sample, []).append((name, member.offset_data, member.size))
+                contents.pictures.setdefault(sample, []).append((name, member.offset_data, member.size))
             elif suffix in ("cls", "json"):
+                contents.has_labels = True
                 stream.seek(member.offset_data)
-                label = _label(stream.read(min(member.size, LARGEST_LABEL)), suffix, key)
-                # If a sample has both, `.cls` takes precedence.
-                if label and (suffix == "cls" or sample not in labels):
-                    labels[sample] = label
-    for sample in labels:
-        if sample not in by_sample:
-            problems.add(f"{path}: {sample}", "a label, but no picture")
-    entries = []
-    for sample, members in by_sample.items():
-        # Next to `x.jpg`, `x.mask.png` is not another image.
-        plain = [one for one in members if one[0].removeprefix(sample).count(".") == 1] or members
-        if len(plain) > 1:
-            problems.add(f"{path}: {sample}", f"{len(plain)} pictures of one name, which ends at its first dot")
-        elif sample not in labels:
-            problems.add(f"{path}: {sample}", f"a picture, but neither a .cls nor a .json with '{key}'")
-        else:
-            entries.append((*plain[0], labels[sample]))
-    return entries, [], hidden
+                if label := _label(stream.read(min(member.size, LARGEST_LABEL)), suffix, key):
+                    contents.labels.setdefault(sample, set()).add(label)
+    return contents
+
+
+def _refuse_class_folders(path: str, contents: _Contents) -> None:
+    """Errors: DataError for an archive of pictures in folders without any label."""
+    folders = {sample.rpartition("/")[0].rpartition("/")[2] for sample in contents.pictures} - {""}
+    if len(folders) > 1 and not contents.has_labels:
+        raise DataError(
+            f"{path} has pictures and no labels, neither .cls nor .json. If its folders are the classes "
+            f"({listed(sorted(folders))}), unpack it: tar -xf {shlex.quote(path)} -C DIR, then train with "
+            "data=image_folder data.root=DIR"
+        )
 
 
 def _label(content: bytes, suffix: str, key: str) -> str:
@@ -81,14 +121,13 @@ def _text(value: Any) -> str:
 
 
 def _members(path: str, stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
-    """The regular files of an archive, reading only the headers. Errors: DataError if its end is missing or damaged."""
+    """The members of an archive, reading only the headers. Errors: DataError if its end is missing or damaged."""
     try:
         with tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape") as tar:
             while (member := tar.next()) is not None:
                 # tarfile would otherwise keep every header in memory.
                 tar.members.clear()  # type: ignore[attr-defined]
-                if member.isreg() and not member.issparse():
-                    yield member
+                yield member
             end = tar.offset
     except (tarfile.TarError, OSError, ValueError) as error:
         raise DataError(f"{path} is damaged or cut off: {error}. Make it again, or fetch it again.") from error

@@ -29,8 +29,8 @@ _groups: OrderedDict[tuple[str, str, str, int], pa.ChunkedArray] = OrderedDict()
 
 def pictures(
     path: str, image_column: str, label_column: str, problems: Problems
-) -> tuple[list[tuple[str, int, int, str]], list[str], int]:
-    """(name, row, length, label) of each image, class names if the file has them, and 0.
+) -> tuple[list[tuple[str, int, int, str]], list[str], list[int]]:
+    """(name, row, length, label) of each image, class names if the file has them, and that nothing was skipped.
 
     The image column is binary, or has the fields `bytes` and, for names, `path`. Each row group is read once. Errors:
     DataError for a file or column that cannot be read.
@@ -54,7 +54,7 @@ def pictures(
                 what = f"no label in '{label_column}'" if length else f"no bytes in '{image_column}'"
                 problems.add(f"{path}: row {row}", what)
             entries.append((name or f"row {row}", row, length or 0, label))
-    return entries, classes or [], 0
+    return entries, classes or [], [0, 0]
 
 
 def read(path: str, image_column: str, row: int) -> bytes:

@@ -18,10 +18,10 @@ from .classes import Problems
 from .names import Names
 
 #: The layout version; changes when an older index would be wrong or unreadable.
-VERSION = 2
+VERSION = 3
 
 #: Fields of an index that are strings, and those that are numbers.
-NAMES, NUMBERS = ("names", "texts", "classes"), ("places", "lengths", "labels", "hidden")
+NAMES, NUMBERS = ("names", "texts", "classes"), ("places", "lengths", "labels", "skipped")
 #: Name, offset or row, length and label of an image.
 Picture = tuple[str, int, int, str]
 
@@ -42,11 +42,11 @@ class Index:
     """int64 [N]: bytes of each."""
     labels: np.ndarray
     """int64 [N]: index of each label in `texts`."""
-    hidden: np.ndarray
-    """int64 [1]: how many hidden or system files were skipped."""
+    skipped: np.ndarray
+    """int64 [2]: how many hidden or system files were skipped, and how many links and others that are not files."""
 
     @classmethod
-    def of(cls, pictures: Sequence[Picture], classes: Iterable[str], hidden: int) -> Index:
+    def of(cls, pictures: Sequence[Picture], classes: Iterable[str], skipped: list[int]) -> Index:
         """An index from (name, place, length, label) of each image."""
         names, places, lengths, labels = zip(*pictures, strict=True) if pictures else ((), (), (), ())
         texts = dict.fromkeys(labels)
@@ -58,7 +58,7 @@ class Index:
             np.array(places, np.int64),
             np.array(lengths, np.int64),
             np.array([numbers[label] for label in labels], np.int64),
-            np.array([hidden], np.int64),
+            np.array(skipped, np.int64),
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -78,10 +78,10 @@ def load(path: str, image_column: str, label_column: str, problems: Problems) ->
     if (cached := _stored(identity, state)) is not None:
         return cached
     before = problems.count
-    pictures, classes, hidden = (parquet if path.lower().endswith(parquet.SUFFIXES) else archive).pictures(
+    pictures, classes, skipped = (parquet if path.lower().endswith(parquet.SUFFIXES) else archive).pictures(
         path, image_column, label_column, problems
     )
-    index = Index.of(pictures, classes, hidden)
+    index = Index.of(pictures, classes, skipped)
     if problems.count == before:
         _store(identity, state, index)
     return index

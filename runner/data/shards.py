@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,12 +14,15 @@ from .. import config as cfg
 from ..errors import DataError
 from ..files.digests import digest_of
 from . import archive, classes, parquet, shard_index, storage, tables
-from .classes import BETWEEN, Problems
+from .classes import BETWEEN, NAMED, Problems
 from .folder import HIDDEN
 from .names import Names
 from .shard_index import Index
 from .splits import ImageFiles, Source
 
+Part = TypeVar("Part")
+#: A reason to skip a member of an archive.
+NO_FILES = "links and other members of archives that are not files"
 SUFFIXES = archive.SUFFIXES + parquet.SUFFIXES
 
 
@@ -91,10 +95,10 @@ def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
     patterns = _patterns(config)
     shards = {split: storage.find(pattern, config.root, SUFFIXES) for split, pattern in patterns.items()}
     _refuse_shared(patterns, shards)
-    indices = {
-        split: [shard_index.load(path, config.image_column, config.label_column, problems) for path in paths]
-        for split, paths in shards.items()
-    }
+    every = list(dict.fromkeys(itertools.chain(*shards.values())))
+    read = _of_all(every, lambda path: shard_index.load(path, config.image_column, config.label_column, problems))
+    index_of = dict(zip(every, read, strict=True))
+    indices = {split: [index_of[path] for path in paths] for split, paths in shards.items()}
     problems.refuse("samples are incomplete", "A sample is a picture and its label; docs/data.md says where they are.")
     for split, parts in indices.items():
         if not any(len(part.names) for part in parts):
@@ -110,17 +114,33 @@ def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
         ]
         splits[split] = _split(shards[split], parts, np.concatenate(labels), config.image_column)
     problems.refuse("labels are not a class", f"Classes: {classes.listed(names, 20)}")
-    hidden = sum(int(part.hidden[0]) for parts in indices.values() for part in parts)
+    counts = np.sum([part.skipped for part in read], axis=0).tolist()
+    skipped = {reason: count for reason, count in zip((HIDDEN, NO_FILES), counts, strict=True) if count}
     name = os.path.basename(os.path.dirname(os.path.abspath(shards["train"][0])))
-    return Source(name, names, **splits, skipped={HIDDEN: hidden} if hidden else {}, is_undivided=len(splits) == 1)
+    return Source(name, names, **splits, skipped=skipped, is_undivided=len(splits) == 1)
 
 
 def refuse_missing(config: cfg.Shards) -> None:
     """Refuse missing shards, as far as they are on this machine. Errors: DataError."""
     for pattern in _patterns(config).values():
         if not storage.is_remote(config.root or pattern) and not storage.is_remote(pattern):
-            for path in storage.find(pattern, config.root, SUFFIXES):
-                storage.stamp(path)
+            _of_all(storage.find(pattern, config.root, SUFFIXES), storage.stamp)
+
+
+def _of_all(paths: list[str], read: Callable[[str], Part]) -> list[Part]:
+    """What is read of each shard. Errors: DataError with what is wrong with every one that cannot be read."""
+    parts, wrong = [], []
+    for path in paths:
+        try:
+            parts.append(read(path))
+        except DataError as error:
+            wrong.append(str(error))
+    if len(wrong) > 1:
+        more = [f"… and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
+        raise DataError("\n  ".join([f"{len(wrong):,} shards cannot be read:", *wrong[:NAMED], *more]))
+    if wrong:
+        raise DataError(wrong[0])
+    return parts
 
 
 def _patterns(config: cfg.Shards) -> dict[str, str]:

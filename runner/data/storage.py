@@ -6,6 +6,7 @@ import contextlib
 import functools
 import glob
 import io
+import math
 import os
 import re
 import time
@@ -21,7 +22,9 @@ OPEN, PAUSES = 64, (0.5, 2.0, 8.0)
 #: Attributes that change with a remote file, by the names that kinds of storage give them.
 STAMPS = ("etag", "last-modified", "lastmodified", "mtime", "updated", "generation", "content-md5", "created")
 #: `{000..127}`, as users of WebDataset name many shards.
-RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+RANGE = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}")
+#: Most shards that ranges may name.
+MOST_SHARDS = 1_000_000
 
 
 def is_remote(path: str) -> bool:
@@ -36,6 +39,8 @@ def find(pattern: str, root: str | None, suffixes: tuple[str, ...]) -> list[str]
     """
     if root and not is_remote(pattern):
         pattern = f"{root.rstrip('/')}/{pattern}" if is_remote(root) else os.path.join(root, pattern)
+    if (count := math.prod(max(0, int(last) - int(first) + 1) for first, last in RANGE.findall(pattern))) > MOST_SHARDS:
+        raise DataError(f"{pattern} names {count:,} shards, and at most {MOST_SHARDS:,} are read. Mend its range.")
     paths = [path for one in _ranges(pattern) for path in _matches(one.removeprefix("file://"), suffixes)]
     if not paths:
         raise DataError(f"{pattern} names no shards. Give a path, a folder, a glob such as 'train-*.tar', or a range.")

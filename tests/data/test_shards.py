@@ -75,6 +75,11 @@ def test_labels_are_numbers_names_or_in_json(tmp_path):
     assert [source.classes[label] for label in source.train.labels] == ["eel", "cat", "dog", "eel"]
 
 
+def test_a_label_may_be_told_twice(tmp_path):
+    members = {"a.png": b"1", "a.cls": b"1", "a.json": b'{"label": 1}', "b.png": b"2", "b.cls": b"0", "b.json": b"{}"}
+    assert loaded(tar(tmp_path, members)).classes == ["0", "1"]
+
+
 def test_json_may_have_the_label_under_another_key(tmp_path):
     members = {"a.png": b"1", "a.json": b'{"kind": "cat"}', "b.png": b"2", "b.json": b'{"kind": "dog"}'}
     assert loaded(tar(tmp_path, members), label_column="kind").classes == ["cat", "dog"]
@@ -101,13 +106,36 @@ def test_names_in_an_archive_are_text_and_nothing_is_unpacked(tmp_path):
     assert set(after) - set(before) == {tmp_path / "set.tar"}
 
 
-def test_links_in_an_archive_are_not_followed(tmp_path):
-    path = tar(tmp_path, layouts.samples(PICTURES))
+def test_what_is_not_a_file_in_an_archive_is_not_followed_and_counted(tmp_path):
+    path = tar(tmp_path, layouts.samples(PICTURES) | {"._.png": b"hidden"})
+    kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
     with tarfile.open(path, "a") as archive:
-        link = tarfile.TarInfo("cat/link.png")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
-    assert names(loaded(path).train) == NAMES
+        for number, kind in enumerate(kinds):
+            member = tarfile.TarInfo(f"cat/odd{number}.png")
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
+    for _ in range(2):
+        source = loaded(path)
+        assert names(source.train) == NAMES
+        # Folders are no loss.
+        assert source.skipped == {"hidden or system names": 1, shards.NO_FILES: 5}
+
+
+def test_broken_shards_are_named_all_at_once(tmp_path):
+    layouts.write_tars(tmp_path / "tars", PICTURES, 4)
+    (tmp_path / "tars/set-001.tar").write_bytes(b"")
+    (tmp_path / "tars/set-003.tar").write_bytes(b"no archive" * 100)
+    with pytest.raises(DataError, match=r"(?s)^2 shards cannot be read:\n.*set-001\.tar is .*\n.*set-003\.tar is "):
+        loaded(tmp_path / "tars")
+    (tmp_path / "tars/set-000.tar").unlink()
+    with pytest.raises(DataError, match=r"(?s)^2 shards cannot be read:\n.*set-000\.tar .*\n.*set-004\.tar "):
+        shards.refuse_missing(cfg.Shards(train=str(tmp_path / "tars/set-{000..004}.tar")))
+
+
+def test_an_archive_of_class_folders_is_told_how_to_train_on_it(tmp_path):
+    said = r"set\.tar has pictures and no labels.* \(cat, dog\), unpack it: tar -xf .*set\.tar -C DIR.* data=image_fol"
+    with pytest.raises(DataError, match=said):
+        loaded(tar(tmp_path, PICTURES))
 
 
 X = {"b.png": b"2", "b.cls": b"x"}
@@ -118,6 +146,10 @@ INCOMPLETE = {
     "no text or number": ({"a.png": b"1", "a.json": b'{"label": null}', **X}, ["a: a picture, but neither"]),
     "half a character": ({"a.png": b"1", "a.json": rb'{"label": "\ud800"}', **X}, ["a: a picture, but neither"]),
     "no json": ({"a.png": b"1", "a.json": b"{", "c.png": b"1", **X}, ["2 samples"]),
+    "labels that differ": (
+        {"a.png": b"1", "a.cls": b"x", "a.json": b'{"label": "y"}', **X},
+        [r"set.tar: a: its \.cls and the 'label' of its \.json differ: 'x' and 'y'"],
+    ),
     "an empty label": ({"a.png": b"1", "a.cls": b" \n"}, ["a: a picture, but neither"]),
 }
 
@@ -192,6 +224,10 @@ def test_brackets_in_a_path_are_part_of_it(tmp_path):
         ("a.zip", "a.zip is not a shard"),
         ("nowhere.tar", "nowhere.tar cannot be read"),
         ("set-{000..003}.tar", "set-003.tar cannot be read"),
+        ("set-{000..999999999}.tar", "names 1,000,000,000 shards, and at most 1,000,000"),
+        ("{0..9999}-{0..9999}.tar", "names 100,000,000 shards"),
+        ("set-{3..1}.tar", "names no shards"),
+        (f"set-{{0..{'9' * 5000}}}.tar", "cannot be read|names no shards"),
     ],
 )
 def test_what_is_no_shard_or_missing_is_named(tmp_path, pattern, said):
