@@ -83,6 +83,8 @@ class About:
     """Images whose size is known."""
     modes: dict[str, int] = field(default_factory=dict)
     """Colour mode, as Pillow names it → images."""
+    layout: str = ""
+    """What was taken as classes, where that is not obvious."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Skipped files, counted by reason."""
     unreadable: int = 0
@@ -112,6 +114,8 @@ class About:
         ]
         if self.unreadable:
             left_out.append(f"{self.unreadable:,} that cannot be read" + (f" ({listing})" if listing else ""))
+        if self.layout:
+            lines.append(self.layout)
         if left_out:
             lines.append(f"left out: {', '.join(left_out)}")
         return lines
@@ -179,6 +183,7 @@ def of(source: Source, looked: Findings, config: cfg.Data) -> tuple[About, dupli
         splits={name: len(split) for name, split in splits.items()},
         class_count=len(source.classes),
         classes={source.classes[label]: of_class[label].tolist() for label in sorted(largest)},
+        layout=source.layout,
         skipped=dict(source.skipped),
         unreadable=len(looked.broken),
         compared=copies.looked_at,

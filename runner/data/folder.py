@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,29 +13,25 @@ import numpy as np
 from .. import config as cfg
 from .. import terminal
 from ..errors import DataError
-from ..images import FORMATS, is_hidden, is_picture
+from ..images import FORMATS
+from . import hints
 from .classes import listed, refuse_foreign
 from .names import Names
+from .scanning import HIDDEN, NO_PICTURE, folders_in, has_images, scan, walk
 from .splits import FilesOnDisk, ImageFiles, Source
 
 #: Name of a folder → the split in it.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 #: Names that such folders have in other tools, but not here.
 UNUSUAL = {"training", "trainset", "dev", "eval", "evaluation", "testing", "testset"}
-#: Reasons to skip a file.
-HIDDEN, NO_PICTURE, LOOSE = "hidden or system names", "files that are not images", "images outside of class folders"
+#: A reason to skip a file.
+LOOSE = "images outside of class folders"
 #: The same in the singular.
 SINGULAR = {
     HIDDEN: "hidden or system name", NO_PICTURE: "file that is not an image", LOOSE: "image outside of class folders",
 }  # fmt: skip
-#: Photos that Pillow does not read, or not safely.
-UNREAD = (
-    ".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".psd", ".svg",
-)  # fmt: skip
 #: Levels below the root on which classes are looked for, and most folders of a level that are searched.
 DEEPEST, MOST_TRIED = 4, 100
-#: A folder's device and inode, which identify it whatever links lead to it.
-Identity = tuple[int, int]
 
 
 @dataclass
@@ -70,14 +65,15 @@ def load(config: cfg.ImageFolder, trained_classes: Sequence[str] = ()) -> Source
     splits = {split: _split(tree, split, names) for split in tree.classes}
     splits.setdefault("train", next(iter(splits.values())).select(np.zeros(0, np.int64)))
     name = os.path.basename(os.path.abspath(config.root))
-    return Source(name, names, **splits, skipped=dict(+tree.skipped), is_undivided=not tree.names)
+    skipped = dict(+tree.skipped)
+    return Source(name, names, **splits, skipped=skipped, is_undivided=not tree.names, layout=_nesting(tree))
 
 
 def refuse_missing(config: cfg.ImageFolder, trained_classes: Sequence[str] = ()) -> None:
     """Refuse what `load` would refuse, as far as that needs no list of all images. Errors: DataError."""
     tree = layout(config.root, trained_classes)
     folders = itertools.chain(*map(tree.folders, tree.classes))
-    if not any(_has_images(os.path.join(config.root, folder)) for folder in folders):
+    if not any(has_images(os.path.join(config.root, folder)) for folder in folders):
         load(config, trained_classes)
 
 
@@ -95,57 +91,6 @@ def layout(root: str, trained_classes: Sequence[str] = ()) -> Layout:
     if not trained_classes:
         refuse_foreign(classes, f"in {root}", "Rename the folders, or add the class to the training images.")
     return Layout(root, names, classes, skipped)
-
-
-def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
-    """Sorted names of the folders and image files in a folder; all others are counted.
-
-    Errors: DataError for a folder that cannot be listed.
-    """
-    folders: list[str] = []
-    pictures: list[str] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if is_hidden(name):
-                    skipped[HIDDEN] += 1
-                elif entry.is_dir():
-                    folders.append(name)
-                # The check of images reports broken links; opening a pipe would block.
-                elif is_picture(name) and (entry.is_file() or entry.is_symlink()):
-                    pictures.append(name)
-                else:
-                    suffix = os.path.splitext(name)[1].lower()
-                    unread = f"{suffix} files, which are not read: convert them to JPEG or PNG"
-                    skipped[unread if suffix in UNREAD else NO_PICTURE] += 1
-    except OSError as error:
-        raise DataError(
-            f"{folder or 'data.root'} cannot be listed: {error.strerror}. data=image_folder expects "
-            "data.root/train/<class>/<pictures> or data.root/<class>/<pictures>."
-        ) from error
-    return sorted(folders), sorted(pictures)
-
-
-def walk(folder: str, skipped: Counter[str], prefix: str = "", above: tuple[Identity, ...] = ()) -> Iterator[str]:
-    """Sorted paths of all images below a folder, relative to it; links are followed.
-
-    Errors: DataError for a folder that cannot be listed, and for a link that leads back to a folder above it.
-    """
-    folders, pictures = scan(folder, skipped)
-    if folders:
-        status = os.stat(folder)
-        above = (*above, (status.st_dev, status.st_ino))
-    # Folders sort as their name with a slash, so that paths of files come out sorted.
-    for name in sorted([*pictures, *(f"{name}/" for name in folders)]) if folders else pictures:
-        if not name.endswith("/"):
-            yield prefix + name
-            continue
-        inner = os.path.join(folder, name[:-1])
-        status = os.stat(inner)
-        if (status.st_dev, status.st_ino) in above:
-            raise DataError(f"{inner} is a link that leads back to a folder above it, without end. Remove the link.")
-        yield from walk(inner, skipped, prefix + name, above)
 
 
 def _split_folders(root: str, folders: list[str], must_train: bool) -> dict[str, str]:
@@ -186,8 +131,8 @@ def _classes_among(place: str, folders: list[str], loose: list[str], trained_cla
     if not folders:
         what = f"{len(loose)} images, but no class folders" if loose else "no class folders"
         above = os.path.dirname(os.path.abspath(place))
-        hint = _did_you_mean(above) if loose and _looks_like_a_set(above) else ""
-        raise DataError(f"{place} has {what}. Put the images of each class into a folder of its own there.{hint}")
+        hint = loose and (_did_you_mean(above) if _looks_like_a_set(above) else hints.list_of(place, (place, above)))
+        raise DataError(f"{place} has {what}. Put the images of each class into a folder of its own there.{hint or ''}")
     for name in folders:
         inner = os.path.join(place, name)
         if any(os.path.isdir(os.path.join(inner, split)) for split in SPLITS):
@@ -197,10 +142,45 @@ def _classes_among(place: str, folders: list[str], loose: list[str], trained_cla
             )
     if len(folders) == 1 and folders[0] not in trained_classes:
         needs = "" if trained_classes else ", and a network needs two classes"
+        hint = _deeper(place) or hints.list_of(os.path.join(place, folders[0]), (place,))
         raise DataError(
-            f"{place} has one class folder only, '{folders[0]}'{needs}.{_deeper(place) or ' Add another class folder.'}"
+            f"{place} has one class folder only, '{folders[0]}'{needs}.{hint or ' Add another class folder.'}"
         )
+    if not trained_classes:
+        _refuse_repeated(place, folders)
     return folders
+
+
+def _refuse_repeated(place: str, folders: list[str]) -> None:
+    """Errors: DataError if all images are in folders within these, and two or more of those are in each of them."""
+    if not _are_nested(place, folders):
+        return
+    inner = [set(folders_in(os.path.join(place, name))) for name in folders]
+    if len(shared := sorted(set.intersection(*inner))) > 1:
+        raise DataError(
+            f"{place} has the folders {listed(folders)}, and each of them has {listed(shared)}: one level too many. If "
+            f"{listed(shared)} are the classes, join their images in {os.path.join(place, shared[0])} and so on, or "
+            f"name one of the upper folders: {terminal.pasted('data.root', os.path.join(place, folders[0]))}. "
+            "Otherwise move the images of each class up into its folder."
+        )
+
+
+def _are_nested(place: str, folders: list[str]) -> bool:
+    """Whether no image is in one of these folders itself."""
+    return not any(has_images(os.path.join(place, name), deep=False) for name in folders)
+
+
+def _nesting(tree: Layout) -> str:
+    """What was taken as classes, if all images are in folders within them; else empty."""
+    place = os.path.join(tree.root, tree.names.get("train", ""))
+    folders = tree.classes.get("train", [])
+    if not folders or not _are_nested(place, folders):
+        return ""
+    [inner] = folders_in(os.path.join(place, folders[0]))[:1]
+    return (
+        f"classes are the folders in {place}: {listed(folders)}; all images are in folders within them, such as "
+        f"{folders[0]}/{inner}, which count as part of them"
+    )
 
 
 def _did_you_mean(folder: str) -> str:
@@ -211,7 +191,7 @@ def _deeper(place: str) -> str:
     """What to do if the classes seem to be in a folder further down; empty if none looks like that."""
     level = [place]
     for _ in range(DEEPEST):
-        level = [os.path.join(folder, name) for folder in level for name in _folders_in(folder)][:MOST_TRIED]
+        level = [os.path.join(folder, name) for folder in level for name in folders_in(folder)][:MOST_TRIED]
         if deeper := next(filter(_looks_like_a_set, level), None):
             if os.path.basename(os.path.abspath(place)) in SPLITS:
                 return f" Did you mean the folders in {deeper}? Move them up into {place}."
@@ -221,27 +201,9 @@ def _deeper(place: str) -> str:
 
 def _looks_like_a_set(folder: str) -> bool:
     """Whether two or more folders in a folder have images, or it has `train`."""
-    folders = _folders_in(folder)[:MOST_TRIED]
-    having = (name for name in folders if _has_images(os.path.join(folder, name), deep=False))
+    folders = folders_in(folder)[:MOST_TRIED]
+    having = (name for name in folders if has_images(os.path.join(folder, name), deep=False))
     return "train" in folders or len([*itertools.islice(having, 2)]) == 2
-
-
-def _folders_in(folder: str) -> list[str]:
-    with contextlib.suppress(DataError):
-        return scan(folder, Counter())[0]
-    return []
-
-
-def _has_images(folder: str, deep: bool = True) -> bool:
-    """Whether there is an image in a folder or, with `deep`, below it. Links below it are not followed."""
-    inner: list[str] = []
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if is_picture(entry.name) and not is_hidden(entry.name) and not entry.is_dir():
-                return True
-            if deep and entry.is_dir(follow_symlinks=False) and not is_hidden(entry.name):
-                inner.append(entry.path)
-    return any(map(_has_images, inner))
 
 
 def _split(tree: Layout, split: str, classes: list[str]) -> ImageFiles:

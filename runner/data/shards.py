@@ -15,8 +15,8 @@ from ..errors import DataError
 from ..files.digests import digest_of
 from . import archive, classes, parquet, shard_index, storage, tables
 from .classes import BETWEEN, NAMED, Problems
-from .folder import HIDDEN
 from .names import Names
+from .scanning import HIDDEN
 from .shard_index import Index
 from .splits import ImageFiles, Source
 
@@ -117,7 +117,7 @@ def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
     counts = np.sum([part.skipped for part in read], axis=0).tolist()
     skipped = {reason: count for reason, count in zip((HIDDEN, NO_FILES), counts, strict=True) if count}
     name = os.path.basename(os.path.dirname(os.path.abspath(shards["train"][0])))
-    return Source(name, names, **splits, skipped=skipped, is_undivided=len(splits) == 1)
+    return Source(name, names, **splits, skipped=skipped, layout="", is_undivided=len(splits) == 1)
 
 
 def refuse_missing(config: cfg.Shards) -> None:

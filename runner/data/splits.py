@@ -231,6 +231,8 @@ class Source:
     """Why files were skipped → how many."""
     is_undivided: bool = False
     """Whether the set has no splits of its own: a test split is then held out."""
+    layout: str = ""
+    """What was taken as classes, where that is not obvious."""
 
     def __post_init__(self) -> None:
         what = f"The classes of '{self.name}'"

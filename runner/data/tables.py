@@ -205,6 +205,11 @@ def _csv(path: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
         problems.add(f"{path}:{line + 1}", f"{error}; what follows was not read")
 
 
+def head(path: str) -> list[list[str]]:
+    """The fields of the first two lines of a `.csv` or `.tsv`. Errors: DataError if it cannot be read."""
+    return [fields for _, fields in itertools.islice(_csv(path, Problems()), 2)]
+
+
 def _delimiter(path: str, content: str) -> str | None:
     """The separator of fields: the most frequent of comma, semicolon and tab in the first line; None for spaces."""
     if path.lower().endswith(".tsv"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,43 @@ def test_folders_within_a_class_belong_to_it_and_all_names_are_in_order(tmp_path
     assert "cat/a/1.png" in found
 
 
+def test_where_all_images_are_in_folders_within_the_classes_the_classes_are_named(tmp_path):
+    nested = loaded(made(tmp_path / "nested", *many("a/x", "a/y", "b/y", "b/z")), test_fraction=0.0)
+    assert nested.classes == ["a", "b"]
+    assert nested.layout.startswith(f"classes are the folders in {tmp_path}/nested/: a, b; all images are in folders")
+    assert "such as a/x" in nested.layout
+    assert not loaded(made(tmp_path / "mixed", *many("a/x", "a/y", "b/y", "b")), test_fraction=0.0).layout
+
+
+TABLES = {
+    "names": ("photo,kind\n00.png,cat\n01.png,dog\n", "images"),
+    "paths": ("path,label\nimages/00.png,cat\nimages/01.png,dog\n", "."),
+    "no header": ("cat;00.png\ndog;01.png\n", "images"),
+    "several columns": ("id,file,label\n7,00.png,cat\n8,01.png,dog\n", "images"),
+}
+
+
+@pytest.mark.parametrize(("table", "root"), TABLES.values(), ids=TABLES)
+@pytest.mark.parametrize("given", ["", "images"])
+def test_a_folder_of_images_with_a_table_is_answered_with_what_trains_on_it(tmp_path, config_of, table, root, given):
+    place = made(tmp_path / "my set, $1", "images/00.png", "images/01.png")
+    (place / "labels, all.csv").write_text(table)
+    with pytest.raises(DataError) as caught:
+        loaded(place / given)
+    [words] = re.findall(r" If it has their labels: (data=files .*?)(?: \(or .*)?$", str(caught.value))
+    config = config_of(*shlex.split(words), "data.test_fraction=0", "data.val_fraction=0")
+    source = data.load(config.data)
+    assert [source.classes[label] for label in source.train.labels] == ["cat", "dog"]
+    assert os.path.samefile(source.train.pictures.root, place / root)
+
+
+def test_a_table_of_something_else_is_not_named(tmp_path):
+    made(tmp_path, "images/00.png", "images/01.png")
+    (tmp_path / "sizes.csv").write_text("height,width\n1,2\n")
+    with pytest.raises(DataError, match="one class folder only, 'images'.* Add another class folder"):
+        loaded(tmp_path)
+
+
 def test_links_are_followed(tmp_path):
     made(tmp_path / "store", "1.png", "2.png")
     made(tmp_path / "set", *many("dog"))
@@ -142,6 +181,14 @@ WRONG = {
     "two levels too many beside others": (
         ["labels/1.txt", *(f"photos/images/{name}" for name in PAIR)],
         r"labels/ \(1 files that are not images\)\. Add some, or remove the folder\. Did you mean .*/images\?",
+    ),
+    "a level too many in each": (
+        [f"{part}/{name}" for part in ("2023", "2024") for name in PAIR],
+        r"has the folders 2023, 2024, and each of them has cat, dog: one level too many.*data.root=.*/2023\.",
+    ),
+    "a level too many in each of a split": (
+        [f"train/{part}/{name}" for part in ("2023", "2024") for name in PAIR],
+        r"/train has the folders 2023, 2024, and each of them has cat, dog",
     ),
     "a level too few": ([f"cat/{number}.png" for number in range(3)], "one class folder only, 'cat'.* Add another"),
     "a level too many in train": (
