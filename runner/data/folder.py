@@ -172,7 +172,7 @@ def _are_nested(place: str, folders: list[str]) -> bool:
 
 def _nesting(tree: Layout) -> str:
     """What was taken as classes, if all images are in folders within them; else empty."""
-    place = os.path.join(tree.root, tree.names.get("train", ""))
+    place = os.path.normpath(os.path.join(tree.root, tree.names.get("train", "")))
     folders = tree.classes.get("train", [])
     if not folders or not _are_nested(place, folders):
         return ""

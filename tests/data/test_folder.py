@@ -110,7 +110,7 @@ def test_folders_within_a_class_belong_to_it_and_all_names_are_in_order(tmp_path
 def test_where_all_images_are_in_folders_within_the_classes_the_classes_are_named(tmp_path):
     nested = loaded(made(tmp_path / "nested", *many("a/x", "a/y", "b/y", "b/z")), test_fraction=0.0)
     assert nested.classes == ["a", "b"]
-    assert nested.layout.startswith(f"classes are the folders in {tmp_path}/nested/: a, b; all images are in folders")
+    assert nested.layout.startswith(f"classes are the folders in {tmp_path}/nested: a, b; all images are in folders")
     assert "such as a/x" in nested.layout
     assert not loaded(made(tmp_path / "mixed", *many("a/x", "a/y", "b/y", "b")), test_fraction=0.0).layout
 
