@@ -38,10 +38,8 @@ SYSTEM = {
 MAX_PIXELS = 89_478_485
 # The bound here is the stricter one, and an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-#: Decoding WebP takes twice as much.
-_WEBP_WEIGHT = 2
-#: Most bytes of a picture's file, as many as Linux reads at once.
-LARGEST_FILE = (1 << 31) - 4096
+#: Decoding WebP takes twice as much. Bytes of a picture's file are as many as Linux reads at once.
+_WEBP_WEIGHT, LARGEST_FILE = 2, (1 << 31) - 4096
 #: EXIF's orientation → what turns an array [H, W, C] upright; those at which height and width change places.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -219,7 +217,7 @@ def decode(
         return _prepared(_read(source, preparation), preparation, resample)
     except (_TooLarge, Image.DecompressionBombError) as error:
         # Pillow, whose bound is twice as high, refuses some before `_read` can.
-        [size] = re.findall(r"[\d×]+", str(error))[:1]
+        size = re.findall(r"[\d×]+", str(error))[0]
         reason = f"{size} pixels, more than the limit (data.max_pixels={preparation.max_pixels}; WebP counts twice)"
         raise Unreadable(f"{called} has {reason}. Scale it down or remove it.", reason) from error
     except Exception as error:
