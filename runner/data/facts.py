@@ -126,8 +126,7 @@ def decoded(source: str | bytes, max_pixels: int) -> np.ndarray:
 def content(source: str | bytes) -> int:
     """The digest of an image's bytes. Errors: OSError."""
     if isinstance(source, str):
-        with open(source, "rb") as stream:
-            source = stream.read()
+        source = stored.read_regular(source, LARGEST_FILE)
     return _digest(source)
 
 
