@@ -1,4 +1,4 @@
-"""Early checks that a run's images and weights exist."""
+"""Early checks that a run's images and weights exist, and that its trackers can work."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ from collections.abc import Sequence
 
 from .. import config as cfg
 from ..runs import named
+from ..tracking import tracker
 
 
 def refuse_missing(config: cfg.Config) -> None:
-    """Refuse a run whose images or weights are missing. Errors: DataError, CheckpointError."""
+    """Refuse a run whose images, weights or trackers are missing. Errors: DataError, CheckpointError, ConfigError."""
+    refuse_unusable_trackers(config)
     refuse_missing_data(config)
     named.refuse_missing_weights(config)
+
+
+def refuse_unusable_trackers(config: cfg.Config) -> None:
+    """Refuse a run with a tracker that would never receive anything from this machine. Errors: ConfigError."""
+    for settings in config.tracking.trackers.values():
+        tracker.require(settings)
 
 
 def refuse_missing_data(config: cfg.Config, trained_classes: Sequence[str] = ()) -> None:

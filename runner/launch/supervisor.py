@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import os
 import signal
 import sys
 import tempfile
 import time
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 import yaml
@@ -29,10 +27,11 @@ from ..runs import result as results
 from ..runs.early_stopping import STOPPED_EARLY, may_end_early
 from ..runs.journal import CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, RESULT, Journal, refuse_other_files
 from ..runs.result import Result
+from ..tracking import tracker
 from . import forked, workers
 from .command import Command
 from .forward_signals import ToWorkers
-from .missing import refuse_missing, refuse_missing_data
+from .missing import refuse_missing, refuse_missing_data, refuse_unusable_trackers
 from .outcome import Outcome, outcome_of
 from .system_metrics import SystemMetrics
 
@@ -121,12 +120,8 @@ def result(directory: Path) -> Result:
 def require_packages(config: cfg.Config) -> None:
     """Errors: ConfigError naming a missing package and how to install it, or that there is no room for Paddle."""
     device.require_memory()
-    needed = {"paddle": "pip install paddlepaddle (CPU), or paddlepaddle-gpu as the README says"}
-    for settings in config.tracking.trackers.values():
-        needed |= settings.packages
-    for module, remedy in needed.items():
-        if importlib.util.find_spec(module) is None and PathFinder.find_spec(module, [os.getcwd()]) is None:
-            raise ConfigError(f"{module} is not installed: {remedy}")
+    tracker.require_package("paddle", "pip install paddlepaddle (CPU), or paddlepaddle-gpu as the README says")
+    refuse_unusable_trackers(config)
 
 
 def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str]) -> bool:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import child
 from .. import config as cfg
 from ..config import store
 from ..config.targets import load_target
-from ..errors import ConfigError
+from ..errors import ConfigError, UserError
 from ..runs.journal import events
+from .answers import reason_of
 from .naming import run_name
 from .stores import Delivery
 
 #: Most events of one call.
 MOST_EVENTS = 500
+#: Seconds that its module has to be imported before a run; the process that sends the run has any time.
+IMPORT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,11 +71,7 @@ class Custom:
             # A call whose completion was not noted is repeated, with the same key.
             self.tracked.write()
             tracker = load_target(self.settings.target)(run=self._run, **self.settings.kwargs)
-            if not callable(getattr(tracker, "replay", None)):
-                raise ConfigError(
-                    f"{self.settings.target} returns a {type(tracker).__name__} without a method replay(events), which "
-                    "a tracker needs."
-                )
+            _require_replay(tracker, f"{self.settings.target} returns a {type(tracker).__name__}")
             self._target = tracker
 
     def replay(self) -> bool:
@@ -92,3 +97,60 @@ class Custom:
         for event in batch:
             if event["event"] in ("started", "resumed", "ended"):
                 self.tracked.values["ended"] = event["event"] == "ended"
+
+
+def _require_replay(tracker: Any, what: str) -> None:
+    if not callable(getattr(tracker, "replay", None)):
+        raise ConfigError(f"{what} without a method replay(events), which a tracker needs.")
+
+
+@functools.cache
+def require(target: str, names: tuple[str, ...]) -> None:
+    """Refuse a callable that cannot be imported or takes other arguments than `run` and `names`, or a class of no
+    trackers.
+
+    It is imported in a process of its own and not called. Errors: ConfigError.
+    """
+    command = child.command("runner.tracking.custom", target, *names)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=IMPORT_S
+        )
+        if done.stdout:
+            raise ConfigError(done.stdout.decode())
+
+
+def _refuse(target: str, names: list[str]) -> None:
+    """What `require` does, in its process."""
+    function = load_target(target)
+    if isinstance(function, type):
+        _require_replay(function, f"target={target}: it is a class")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        # Compiled code may have none.
+        return
+    try:
+        signature.bind(run=None, **dict.fromkeys(names))
+    except TypeError as error:
+        arguments = ", ".join(["run", *names])
+        raise ConfigError(f"target={target} is called with {arguments}, which it does not take: {error}.") from error
+
+
+def answer() -> None:
+    """In the process of `require`: print why the callable is refused."""
+    answers = os.dup(1)
+    # The module may print.
+    os.dup2(2, 1)
+    target, *names = sys.argv[1:]
+    try:
+        _refuse(target, names)
+    except UserError as error:
+        os.write(answers, str(error).encode())
+    except BaseException as error:
+        os.write(answers, f"target={target} cannot be imported: {reason_of(error)}".encode())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    answer()

@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from ..config.addresses import sqlite_uri
 from .answers import Refused
 
 #: The folder of artefacts next to the file.
@@ -21,8 +22,8 @@ def artifacts_of(path: Path) -> Path:
     return path.resolve().parent / ARTIFACTS
 
 
-def check(path: Path, schema: str) -> None:
-    """Errors: Refused for a file that is not MLflow's store, or one with another `schema`.
+def check(path: Path, schema: str | None = None) -> None:
+    """Errors: Refused for a file that is not MLflow's store, or one with another `schema` than a given one.
 
     MLflow would turn the first into a store, and silently migrate an older one, which the MLflow that wrote it could
     then not open.
@@ -41,8 +42,8 @@ def check(path: Path, schema: str) -> None:
             f"{path} is a database of another program ({', '.join(sorted(tables)[:3])}), and is left as it is. Name "
             "another file: tracking.uri=sqlite:///FILE"
         )
-    if version is not None and version[0] != schema:
-        raise of_another_version(f"sqlite:///{path}")
+    if schema and version is not None and version[0] != schema:
+        raise of_another_version(sqlite_uri(path))
 
 
 def of_another_version(uri: str) -> Refused:

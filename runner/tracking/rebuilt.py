@@ -11,6 +11,7 @@ from typing import Any
 from .. import config as cfg
 from .. import files
 from ..config import store
+from ..config.addresses import sqlite_path
 from ..config.monitor import monitored
 from ..errors import CheckpointError, ConfigError, ServerLost
 from ..runs import result as results
@@ -73,7 +74,7 @@ def _runs(client: Any, experiment_id: str) -> Iterator[Any]:
 
 
 def _connect(uri: str) -> Any:
-    path = server.sqlite_path(uri)
+    path = sqlite_path(uri)
     if path is not None and not path.is_file():
         raise CheckpointError(f"The store {path} does not exist: no run was tracked there. Name another with --uri.")
     return server.connect(uri)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import files, terminal
+from ..config.addresses import require_store, sqlite_path, sqlite_uri
 from ..errors import CheckpointError, ServerLost, UserError
 from ..processes import locked
 from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, OVERRIDES, tracked
 from . import embedded
 from .answers import CallTimeout, Refused, Timed, reason_of
 from .artifacts import Artifacts
-from .stores import resolved, sqlite_path
+from .stores import resolved
 
 #: Settings of the client: fail soon, because callers retry or report it.
 ENVIRONMENT = {
@@ -35,8 +36,10 @@ def connect(uri: str, make: bool = True) -> Any:
     """A client of a tracking server or store, whose calls have deadlines.
 
     An embedded store's file is created if it does not exist; its folder only with `make`. Errors: Refused for a file
-    that is not a store, or one of another version of MLflow; MLflow's own errors.
+    that is not a store, or one of another version of MLflow; ConfigError for an address that nothing can be sent to;
+    MLflow's own errors.
     """
+    require_store(uri)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow.exceptions import MlflowException
@@ -47,9 +50,10 @@ def connect(uri: str, make: bool = True) -> Any:
     path = sqlite_path(uri)
     if path is not None:
         if not path.parent.is_dir() and not make:
+            there = sqlite_uri(Path("/NEW/PLACE", path.name))
             raise Refused(
                 f"The store {path} is gone, with its folder. If the project was moved or renamed, name the "
-                f"store's new place: {terminal.command('sync', 'RUN', '--uri', f'sqlite:////NEW/PLACE/{path.name}')}"
+                f"store's new place: {terminal.command('sync', 'RUN', '--uri', there)}"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
     with _first_use(path):
@@ -73,7 +77,7 @@ def _make(path: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with files.partial_file(path) as new:
-        store = SqlAlchemyStore(f"sqlite:///{new}", embedded.artifacts_of(path).as_uri())
+        store = SqlAlchemyStore(sqlite_uri(new), embedded.artifacts_of(path).as_uri())
         store.engine.dispose()
 
 

@@ -13,18 +13,13 @@ from typing import Any, cast
 
 from .. import config as cfg
 from .. import files, terminal
+from ..config.addresses import sqlite_path, sqlite_uri
 from ..config.tracking import CODE, FOLDER, RUN
 from ..errors import ConfigError, Damaged
 from ..runs.journal import MLFLOW, events, mark, tracked, tracked_file
 
-SQLITE = "sqlite:///"
 #: Fields of a run's file that belong to one store; all others belong to the run.
 OF_A_STORE = ("run_id", "experiment_id", "params_sent", "offset", "mark", "ended", "has_lost")
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of an embedded store; None for a server."""
-    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
 def folder_path(uri: str) -> Path | None:
@@ -38,7 +33,7 @@ def resolved(uri: str) -> str:
         return f"{FOLDER}{folder.resolve()}"
     path = sqlite_path(uri)
     options = uri.partition("?")[1:]
-    return uri.rstrip("/") if path is None else f"{SQLITE}{path.resolve()}{''.join(options)}"
+    return uri.rstrip("/") if path is None else sqlite_uri(path.resolve(), "".join(options))
 
 
 def shown(uri: str, directory: str = "the run directory") -> str:
@@ -167,7 +162,7 @@ class Delivery:
         path, beside = sqlite_path(own) or folder_path(own), self.values.get("beside")
         if path is not None and not path.exists() and isinstance(beside, str):
             place = Path(os.path.normpath(self.directory.resolve() / beside))
-            moved = f"{FOLDER if folder_path(own) else SQLITE}{place}"
+            moved = f"{FOLDER}{place}" if folder_path(own) else sqlite_uri(place)
             if place.exists() and is_trusted(moved):
                 if self.uri == own:
                     self.values["uri"] = moved

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sqlite3
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Protocol
 
 from .. import config as cfg
+from ..config.addresses import require_store, sqlite_path
+from ..errors import ConfigError
 from ..runs.journal import MLFLOW
-from . import stores
+from . import custom, embedded, stores
+from .answers import Refused
 
 
 class Tracker(Protocol):
@@ -55,10 +62,52 @@ def build(
 
             return tensorboard.tracker(directory, config, name, settings)
         case cfg.CustomTracker():
-            from .custom import Custom
-
-            return Custom(directory, config, name, settings)
+            return custom.Custom(directory, config, name, settings)
     raise AssertionError(settings)
+
+
+def require(settings: cfg.Tracker) -> None:
+    """Refuse, before anything is trained, a tracker that nothing could ever be sent to. Errors: ConfigError.
+
+    A server that is away is none: it may come back.
+    """
+    for module, remedy in settings.packages.items():
+        require_package(module, remedy)
+    match settings:
+        case cfg.Mlflow():
+            require_store(settings.uri)
+            if (path := sqlite_path(settings.uri)) is not None:
+                _require_folder(path.parent, "tracking.uri=sqlite:///FILE")
+                _require_store(path)
+        case cfg.TensorBoard() if settings.folder is not None:
+            _require_folder(Path(settings.folder), "tracking.also.tensorboard.folder=DIR")
+        case cfg.CustomTracker():
+            custom.require(settings.target, tuple(settings.kwargs))
+
+
+def require_package(module: str, remedy: str) -> None:
+    """Refuse a run that needs a module that is not installed. Errors: ConfigError."""
+    if importlib.util.find_spec(module) is None and PathFinder.find_spec(module, [os.getcwd()]) is None:
+        raise ConfigError(f"{module} is not installed: {remedy}")
+
+
+def _require_folder(folder: Path, key: str) -> None:
+    """Refuse a folder that cannot be made, because a file has its name or that of one above it."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ConfigError(f"{there} is not a folder, and nothing can be written below it. Name another: {key}")
+
+
+def _require_store(path: Path) -> None:
+    """Refuse an embedded store that is something else; one that is locked or cannot be read now may work later."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder. Name a file: tracking.uri=sqlite:///FILE")
+    if path.exists():
+        try:
+            embedded.check(path)
+        except Refused as error:
+            if not isinstance(error.__cause__, sqlite3.OperationalError):
+                raise ConfigError(str(error)) from error
 
 
 def begin(directory: Path, name: str, settings: cfg.Tracker) -> None:

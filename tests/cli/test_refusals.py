@@ -80,6 +80,10 @@ CONFIG_ERRORS = [
     (["train.seed=99999999999999999999"], ["at most 4294967295"]),
     (["tracking.uri=postgres://host/runs"], ["no store postgres://", "Did you mean 'postgresql'?"]),
     (["tracking.uri=nonsense://x"], ["no store nonsense://", "Valid: http, https, sqlite"]),
+    (["tracking.uri=http://"], ["tracking.uri=http://: it names no host"]),
+    (["-m", "train.seed=1,2", "tracking.uri=postgresql+pg8000://h/d"], ["pg8000, which is not installed"]),
+    (["ui", "nope://"], ["runner ui nope://: MLflow has no store nope://"]),
+    (["sync", "--uri", "nope://"], ["--uri nope://: MLflow has no store nope://"]),
     (["evl", "run"], ["Unknown command 'evl'", "Did you mean 'eval'?"]),
 ]
 

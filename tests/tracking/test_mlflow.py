@@ -11,6 +11,7 @@ import pytest
 from runner.cli import sweep
 from runner.cli.train import train_inline
 from runner.config import store
+from runner.config.addresses import sqlite_path
 from runner.errors import CheckpointError
 from runner.launch.command import Command
 from runner.runs import journal
@@ -203,7 +204,7 @@ def test_a_database_of_another_program_is_left_as_it_is(run, tmp_path, migrated)
 def test_a_store_of_another_version_of_mlflow_is_named_with_the_remedy(run, tmp_path, version):
     first = deliver(run)
     path = tmp_path / "other.db"
-    shutil.copyfile(stores.sqlite_path(first.uri), path)
+    shutil.copyfile(sqlite_path(first.uri), path)
     with sqlite3.connect(path) as database:
         database.execute("UPDATE alembic_version SET version_num = ?", (version,))
         # MLflow makes what an older version did not have.
@@ -217,7 +218,7 @@ def test_a_store_of_another_version_of_mlflow_is_named_with_the_remedy(run, tmp_
 
 def test_a_run_whose_store_was_lost_while_it_trains_is_made_again_in_the_new_one(run, tmp_path):
     first = deliver(run)
-    path = stores.sqlite_path(first.uri)
+    path = sqlite_path(first.uri)
     with sqlite3.connect(path) as database:
         for table in ("latest_metrics", "metrics", "params", "tags", "inputs", "runs"):
             database.execute(f"DELETE FROM {table}")
@@ -230,7 +231,7 @@ def test_a_run_whose_store_was_lost_while_it_trains_is_made_again_in_the_new_one
 
 def test_artefacts_that_were_not_moved_stay_where_they_are(run, tmp_path):
     first = deliver(run)
-    path = stores.sqlite_path(first.uri)
+    path = sqlite_path(first.uri)
     (tmp_path / "elsewhere").mkdir()
     moved = tmp_path / "elsewhere" / "mlflow.db"
     shutil.copyfile(path, moved)

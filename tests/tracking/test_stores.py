@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from runner.config.addresses import sqlite_path
 from runner.errors import ConfigError
 from runner.tracking import stores
 from runner.tracking.stores import Delivery
@@ -28,7 +29,7 @@ def trained(directory, said=DEFAULT, store_exists=True):
     """As a command does that trains a run."""
     uri = Delivery(directory).trained_into(said)
     stores.remember(uri)
-    if path := stores.sqlite_path(uri):
+    if path := sqlite_path(uri):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return uri

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pandas
 import pytest
@@ -21,6 +24,7 @@ from runner.errors import ConfigError, ForeignPath
 from runner.launch.command import Command
 from runner.launch.supervisor import require_packages
 from runner.runs.journal import CONFIG, JOURNAL, Journal, tracked, tracked_file, tracking_lock
+from runner.tracking import custom as custom_tracker
 from runner.tracking import tracker
 from runner.tracking.process import Mirrors
 
@@ -306,6 +310,42 @@ def test_a_module_that_is_missing_is_named_before_anything_starts(config_of, mon
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ConfigError, match=r"pip install tensorboard"):
         require_packages(config_of("tracking=[csv,tensorboard]"))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("class Tracker:\n    def __init__(self, run, fails): pass", r"a class without a method replay"),
+        ("def Tracker(run): pass", "called with run, fails, which it does not take: .*'fails'"),
+        ("import nothing_of_this_name", "cannot be imported: ModuleNotFoundError"),
+        ("raise SystemExit(3)", "cannot be imported: SystemExit"),
+        ("x = 1", "has no 'Tracker'"),
+    ],
+)
+def test_what_can_be_no_tracker_is_refused_before_anything_starts(config_of, tmp_path, capfd, source, message):
+    write_module(tmp_path, f"print('imported')\n{source}")
+    custom_tracker.require.cache_clear()
+    with pytest.raises(ConfigError, match=message):
+        require_packages(config_of(*custom()))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_place_that_can_never_take_a_run_is_refused_before_anything_starts(config_of):
+    Path("file").write_text("not a store")
+    Path("folder").mkdir()
+    with contextlib.closing(sqlite3.connect("other.db")) as database:
+        database.execute("CREATE TABLE songs (name TEXT)")
+    for place, message in {
+        "file": "file is not a store of MLflow's",
+        "other.db": "a database of another program",
+        "file/x.db": "file is not a folder",
+        "folder": "folder is a folder. Name a file",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            require_packages(config_of("tracking=mlflow", f"tracking.uri=sqlite:///{place}"))
+    for place in ("file", "file/below"):
+        with pytest.raises(ConfigError, match="file is not a folder"):
+            require_packages(config_of("tracking=tensorboard", f"tracking.also.tensorboard.folder={place}"))
 
 
 @pytest.mark.parametrize("word", ["custom", "tensorboard"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from ... import config as cfg
 from ... import files, runs
 from ...config import store
+from ...config.addresses import require_store
 from ...config.keys import expanded
 from ...config.rules import validate
 from ...errors import ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
@@ -42,6 +43,9 @@ def main(arguments: list[str]) -> int:
         help="write to the folders that the runs' trackers name, and import their code: trusts the runs' authors",
     )
     options = parser.parse_args(arguments)
+    if options.uri:
+        # Before a run is given to it, and it is remembered.
+        require_store(options.uri, "--uri ")
     places = {directory: place for place in map(Path, options.runs) for directory in runs_below(place, _is_run)}
     failures = {}
     for directory, place in places.items():

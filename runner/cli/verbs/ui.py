@@ -13,8 +13,8 @@ from types import FrameType
 
 from ... import child, processes
 from ... import config as cfg
+from ...config.addresses import require_store, sqlite_path
 from ...config.keys import expanded
-from ...config.rules.tracking import STORE
 from ...errors import ConfigError
 from ...runs.journal import SWEEP
 from ...tracking import embedded, stores, urls
@@ -34,14 +34,11 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--port", type=bounded(int, 1, 65_535), default=5000, metavar="N")
     options = parser.parse_args(arguments)
-    if not STORE.match(options.uri):
-        raise ConfigError(
-            f"{options.uri} is not a tracking URI. Write runner ui sqlite:///{options.uri} for a database file."
-        )
+    require_store(options.uri, "runner ui ")
     if options.uri.startswith("http"):
         print(f"The runs are on a server: open {options.uri}")
         return 0
-    path = stores.sqlite_path(options.uri)
+    path = sqlite_path(options.uri)
     if path is not None and not path.exists():
         raise ConfigError(
             f"{path} does not exist: no run was tracked here yet. Train one first, or name another store."
@@ -108,7 +105,7 @@ def _reserve(port: int) -> None:
 
 def _last_sweep(uri: str) -> Path | None:
     """The folder of the last sweep next to an embedded store whose runs are in it, or None."""
-    path = stores.sqlite_path(uri)
+    path = sqlite_path(uri)
     if path is None:
         return None
     sweeps: list[tuple[float, Path]] = []

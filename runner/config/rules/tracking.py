@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from importlib import metadata
 
-from ...errors import nearest
-from .. import Config, Local, Mlflow, credentials
+from .. import Config, Local, Mlflow
+from ..addresses import require_address
 
-#: Tracking URIs of databases and servers; MLflow 3 no longer supports plain folders.
-STORE = re.compile(r"(?!file:)([a-z][a-z0-9.-]*)(\+[a-z0-9]+)?://|databricks")
-#: Those that MLflow itself supports; plugins add others.
-SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
 #: Longest name of a registered model, and longest description, that all of MLflow's stores accept.
 LONGEST_NAME, LONGEST_NOTE = 200, 5000
 
@@ -28,7 +23,6 @@ def problems(config: Config) -> Iterator[str]:
     if config.tracking.system_metrics and isinstance(config.launch, Local) and config.launch.inline:
         yield "tracking.system_metrics=true measures in the command, and launch.inline=true trains in it. Remove one."
     if isinstance(config.tracking, Mlflow):
-        yield from _address(config.tracking.uri)
         yield from _mlflow(config.tracking)
     addresses: dict[str, str] = {}
     for name, tracker in config.tracking.trackers.items():
@@ -37,20 +31,13 @@ def problems(config: Config) -> Iterator[str]:
             yield f"tracking.also.{name}: it has the same destination as {first}. Remove one of the two."
 
 
-def _address(uri: str) -> Iterator[str]:
-    store = STORE.match(uri)
-    if not store:
-        yield (
-            f"tracking.uri={credentials.masked(uri)}: MLflow keeps runs in a database or on a server, such as "
-            "tracking.uri=sqlite:///outputs/mlflow.db or tracking.uri=http://HOST:5000"
-        )
-    elif (
-        store[1] and store[1] not in SCHEMES and not metadata.entry_points(group="mlflow.tracking_store", name=store[1])
-    ):
-        yield (
-            f"tracking.uri={credentials.masked(uri)}: MLflow has no store {store[1]}://.{nearest(store[1], SCHEMES)} "
-            f"Valid: {', '.join(SCHEMES)}, and those of MLflow's plugins that are installed"
-        )
+def check_address(config: Config) -> None:
+    """Refuse an address that nothing can be sent to; runs that were stored with one can still be read.
+
+    Errors: ConfigError.
+    """
+    if isinstance(config.tracking, Mlflow):
+        require_address(config.tracking.uri)
 
 
 def _mlflow(tracking: Mlflow) -> Iterator[str]:
