@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import processes, runs
+from .. import processes, runs, terminal
 from ..config import store
 from ..config.credentials import masked
 from ..errors import UserError
@@ -111,9 +111,10 @@ class Followed:
                     self.done = True
         except Exception as error:
             reason = str(error) if isinstance(error, UserError) else reason_of(error)
-            if is_final(error):
+            # A file that was being replaced is there the next time.
+            if is_final(error) and (self.failures or not isinstance(error, OSError)):
                 self._log(f"not delivered: {reason}")
-                self._refused(reason)
+                self._refused(reason if isinstance(error, UserError) else self._with_remedy(reason))
             else:
                 self._log(f"not delivered yet, trying again in {self.wait:.1f} s: {reason}")
             self.wait, self.failures = min(2 * self.wait, RETRY_S), self.failures + 1
@@ -140,6 +141,10 @@ class Followed:
         self.done = True
         with contextlib.suppress(OSError, UserError):
             Delivery(self.directory, self.name).update(refused=masked(reason))
+
+    def _with_remedy(self, reason: str) -> str:
+        again = terminal.command("sync", terminal.place(self.directory))
+        return f"{self.name} did not take the run: {reason}. When that is mended: {again}"
 
     def _log(self, text: str) -> None:
         with contextlib.suppress(OSError), (self.directory / TRACKING_LOG).open("a", encoding="utf-8") as log:

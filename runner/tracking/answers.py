@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import re
 import signal
@@ -22,6 +23,14 @@ AGAIN_S = 2.0
 LATER = (408, 425, 429)
 #: Error codes of MLflow's own refusals, whose texts are meant for users.
 WORDED = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
+
+
+#: What a driver that is missing and a user-defined tracker with a mistake raise, every time.
+DEFECTS = (ImportError, SyntaxError, NameError, AttributeError, TypeError)
+#: Names of errors of requests, which MLflow hides, for addresses that nothing can be sent to.
+MALFORMED = ("InvalidURL", "MissingSchema", "InvalidSchema")
+#: Error numbers of a place that has to be mended first.
+STANDING = {getattr(errno, name) for name in ("ENOENT", "ENOTDIR", "EISDIR", "EACCES", "EPERM", "EROFS", "ELOOP")}
 
 
 class Refused(ServerLost):
@@ -67,16 +76,27 @@ def reason_of(error: BaseException) -> str:
 
 def _cause(error: BaseException) -> str:
     """The error of the network or the database that MLflow's error hides."""
-    for cause in (error.__cause__, error.__context__):
-        if cause is not None and not type(cause).__module__.startswith("mlflow"):
+    for cause in _causes(error):
+        if not type(cause).__module__.startswith("mlflow"):
             return f": {type(cause).__name__}"
     return ""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The errors that an error hides, the last one first."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        yield cause
+        error = cause
 
 
 def is_final(error: BaseException) -> bool:
     """Whether the same call would be answered in the same way again."""
     if isinstance(error, UserError):
         return not isinstance(error, ServerLost) or isinstance(error, Refused)
+    if isinstance(error, DEFECTS) or any(type(one).__name__ in MALFORMED for one in (error, *_causes(error))):
+        return True
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in STANDING
     status = getattr(error, "get_http_status_code", lambda: 500)()
     match = re.search(r"failed with error code (\d{3})", str(error))
     status = int(match[1]) if match else status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import http.server
 import socket
 import threading
@@ -116,6 +117,45 @@ def test_an_answer_that_will_stay_the_same_is_final(code):
     assert is_final(error)
     assert "go away" not in reason_of(error)
     assert str(code) in reason_of(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "none"),
+        NotADirectoryError(errno.ENOTDIR, "a file"),
+        PermissionError(errno.EACCES, "no"),
+        OSError(errno.EROFS, "read-only"),
+        ModuleNotFoundError("No module named 'psycopg2'"),
+        TypeError("replay() takes 1 positional argument"),
+        AttributeError("no attribute"),
+    ],
+    ids=repr,
+)
+def test_an_error_that_only_a_mended_place_or_program_ends_is_final(error):
+    assert is_final(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "full"),
+        OSError("no number"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "no"),
+        ValueError(),
+    ],
+    ids=repr,
+)
+def test_an_error_that_may_pass_is_not_final(error):
+    assert not is_final(error)
+
+
+def test_an_address_that_requests_cannot_read_is_final():
+    from mlflow.tracking import MlflowClient
+
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        MlflowClient(tracking_uri="http://.example").search_experiments()
+    assert is_final(caught.value)
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 504])

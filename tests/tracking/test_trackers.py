@@ -26,6 +26,7 @@ from runner.launch.supervisor import require_packages
 from runner.runs.journal import CONFIG, JOURNAL, Journal, tracked, tracked_file, tracking_lock
 from runner.tracking import custom as custom_tracker
 from runner.tracking import tracker
+from runner.tracking.__main__ import Followed
 from runner.tracking.process import Mirrors
 
 #: Writes what it gets to a file beside the run.
@@ -461,3 +462,20 @@ def wait_until(holds, seconds=30):
     while not holds():
         assert time.monotonic() - began < seconds
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("failure", "attempts"), [("TypeError('no')", 1), ("FileNotFoundError(2, 'no')", 2)])
+def test_a_failure_that_will_stay_is_not_waited_for_and_says_how_to_go_on(run_of, tmp_path, failure, attempts):
+    write_module(
+        tmp_path, f"class Tracker:\n    def __init__(self, run, fails): pass\n    def replay(self, _): raise {failure}"
+    )
+    run = run_of(*custom())
+    tracker.begin(run, "custom", store.read(run / CONFIG).tracking.trackers["custom"])
+    followed = Followed(run, "custom")
+    for _ in range(attempts):
+        assert not followed.done
+        followed.deliver(orphaned=False)
+    assert followed.done
+    refused = tracked(run, "custom")["refused"]
+    assert "did not take the run" in refused
+    assert "python -m runner sync run" in refused
