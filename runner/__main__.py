@@ -19,12 +19,15 @@ from . import __version__, terminal
 from .cli.shown_errors import message_of, refusal_of
 from .config import credentials
 from .errors import STOPPED, ConfigError, DiskError, nearest
+from .files.disk_errors import OUTPUT, RUN_DIR
 
 #: Verb → the module in `runner.cli.verbs` whose `main(arguments)` does it.
 VERBS = (
     "eval", "export", "bench", "predict", "explain", "serve", "data", "models", "lr", "runs", "report", "config", "ui",
     "sync", "migrate", "kernels", "doctor", "completion",
 )  # fmt: skip
+#: Those with an option `--output`.
+WITH_OUTPUT = ("export", "predict", "explain", "data", "lr", "report")
 
 
 def main() -> None:
@@ -42,6 +45,13 @@ def main() -> None:
         print(f"The standard output cannot be written: {error.strerror}.", file=sys.stderr)
         code = DiskError.exit_code
     sys.exit(code)
+
+
+def _remedy(arguments: list[str]) -> str:
+    """What a user can do, besides making room, about a file that the command cannot write."""
+    if arguments[:1] and arguments[0] in VERBS:
+        return OUTPUT if arguments[0] in WITH_OUTPUT else ""
+    return RUN_DIR
 
 
 class _Terminated(BaseException):
@@ -89,7 +99,7 @@ def command(arguments: list[str]) -> int:
 
         return train(Command(train_inline), arguments)
     except Exception as error:
-        if (refusal := refusal_of(error)) is None:
+        if (refusal := refusal_of(error, _remedy(arguments))) is None:
             raise
         # Put the message below a progress bar.
         print(f"{chr(10) * (refusal.exit_code > 2)}{message_of(refusal)}", file=sys.stderr)

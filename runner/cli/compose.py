@@ -148,13 +148,13 @@ def run_hydra(command: Command, arguments: list[str], swept: Path | None = None)
         begun = composed_at_least_once or (swept and sweep.jobs(swept))
         if begun and not (isinstance(error, OSError) and error.errno in UNWRITABLE):
             raise
-        raise explain(error, arguments) from error
+        raise explain(error, arguments, swept) from error
 
 
-def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
+def explain(error: Exception, overrides: Sequence[str] = (), folder: Path | None = None) -> UserError:
     """An error that names the wrong key or choice, the valid ones and the nearest of them.
 
-    `overrides` are what it was composed from.
+    `overrides` are what it was composed from, `folder` is where Hydra wrote meanwhile.
     """
     cause: BaseException | None = error
     if not isinstance(error, UserError) and (named := next(filter(None, map(renamed, overrides)), None)):
@@ -167,9 +167,9 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
                 return _unreadable(cause)
             case OSError(errno=errno.ENAMETOOLONG):
                 return ConfigError(str(disk_error(cause)))
-            case OSError(filename=str()):
+            case OSError() if cause.filename or cause.errno in UNWRITABLE:
                 # Hydra makes the run's folder.
-                return disk_error(cause)
+                return disk_error(cause, folder)
             case MissingConfigException():
                 return _unknown_choice(cause)
             case ConfigAttributeError() | ConfigKeyError() if is_dataclass(cause.object_type):

@@ -7,16 +7,16 @@ import re
 from .. import terminal
 from ..config import credentials
 from ..errors import UNWRITABLE, OutOfMemory, UserError
-from ..files.disk_errors import disk_error
+from ..files.disk_errors import RUN_DIR, disk_error
 
 
-def refusal_of(error: BaseException) -> UserError | None:
-    """The exception as a UserError; None for a defect, which needs a traceback."""
+def refusal_of(error: BaseException, remedy: str = RUN_DIR) -> UserError | None:
+    """The exception as a UserError; None for a defect, which needs a traceback. `remedy`: of `disk_error`."""
     match error:
         case UserError():
             return error
         case OSError() if error.errno in UNWRITABLE:
-            return disk_error(error)
+            return disk_error(error, remedy=remedy)
         case MemoryError():
             return OutOfMemory.of(error)
     return None

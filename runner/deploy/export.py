@@ -50,13 +50,18 @@ def export(directory: Path, subject: Subject, calibration: Iterable[Batch], test
     An earlier export is replaced once all new files are there. `calibration`: training images for ranges that training
     has not set; `test`: images on which every file is compared with the trained network. The comparison is in float32
     on the CPU, to which the network is moved. Errors: CheckpointError for a float file that differs by more than
-    rounding; ConfigError if a tool is missing.
+    rounding; ConfigError if a tool is missing; OSError for a full disk.
     """
     files.refuse_foreign(directory / EXPORT, MANIFEST)
     files.remove_partials(directory)
     device.move_to_cpu(*filter(None, (subject.network, subject.reference)))
     with files.partial_folder(directory / EXPORT) as partial:
-        exported = _write(partial, subject, calibration, test)
+        try:
+            exported = _write(partial, subject, calibration, test)
+        except Exception:
+            # Paddle and paddle2onnx write half of a file on a full disk, and do not say so.
+            files.require_room(directory / EXPORT, 2 * sum(4 * one.size for one in subject.network.parameters()))
+            raise
         files.put_in_place(partial, directory / EXPORT, MANIFEST, FILES)
     return exported
 

@@ -87,6 +87,12 @@ def name_file(partial: Path, target: Path) -> None:
     os.replace(partial, target)
 
 
+def require_room(path: Path, size: int) -> None:
+    """Errors: OSError if a disk has no room for a file of this many bytes."""
+    if shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file in one step."""
     write_text(path, to_json(value, indent=2) + "\n")

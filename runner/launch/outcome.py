@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import config as cfg
 from .. import terminal
 from ..errors import STOPPED, DiskError, ProcessLost
-from ..files.disk_errors import disk_error
+from ..files.disk_errors import run_disk_error
 from ..runs import protocol, sweep
 from ..runs.early_stopping import STOPPED_EARLY
 from ..runs.journal import CHECKPOINTS
@@ -57,7 +57,7 @@ def outcome_of(
             state = "The command of the first process says how to resume."
         return Outcome(code, "KILLED", f"Stopped by {STOPPED[code]}. {state}")
     if not directory.exists():
-        return Outcome(DiskError.exit_code, "FAILED", str(disk_error(FileNotFoundError(), directory)))
+        return Outcome(DiskError.exit_code, "FAILED", str(run_disk_error(FileNotFoundError(), directory)))
     if code == DiskError.exit_code:
         return Outcome(code, "FAILED", f"Nothing can be written to {directory}, not even the reason. Is its disk full?")
     if code < 0 and sys.stdout.isatty():

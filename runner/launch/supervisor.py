@@ -20,7 +20,7 @@ from ..deploy import manifest
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import UNWRITABLE, ConfigError, Damaged, ProcessLost, RunFailed, UserError
 from ..files.digests import text_digest
-from ..files.disk_errors import disk_error
+from ..files.disk_errors import run_disk_error
 from ..processes import locked
 from ..runs import compatible, protocol, sweep
 from ..runs import result as results
@@ -78,7 +78,7 @@ def run(
     except OSError as error:
         if error.errno not in UNWRITABLE and directory.exists():
             raise
-        raise disk_error(error, directory) from error
+        raise run_disk_error(error, directory) from error
     if outcome.exit_code:
         raise RunFailed(outcome.reason, outcome.exit_code, outcome.kind)
     if outcome.status == STOPPED_EARLY:

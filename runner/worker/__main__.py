@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .. import files, processes, terminal
 from ..errors import DiskError, ForeignPath, OutOfMemory, ProcessLost, UserError, kind_of
-from ..files.disk_errors import disk_error
+from ..files.disk_errors import run_disk_error
 from ..parallel import PeerLost
 from ..runs import protocol
 from .stop_signal import Interrupted, StopSignal
@@ -64,7 +64,7 @@ def run_and_report(directory: Path, attempt: int = 0) -> int:
                 return _failed(directory, rank, str(OutOfMemory.of(error)), OutOfMemory.exit_code, OutOfMemory.__name__)
             if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
                 return _failed(
-                    directory, rank, str(disk_error(error, directory)), DiskError.exit_code, DiskError.__name__
+                    directory, rank, str(run_disk_error(error, directory)), DiskError.exit_code, DiskError.__name__
                 )
             if stop.received:
                 # Failures caused by a signal to the whole process group are not defects.

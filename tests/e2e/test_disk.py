@@ -106,10 +106,24 @@ def test_a_store_that_cannot_be_written_to_slows_nothing_down_and_gets_the_rest_
     assert assert_mlflow_has_every_point_once(uri, tmp_path / "run").info.status == "FINISHED"
 
 
+@pytest.mark.parametrize("room_kb", [4, 8])
+def test_a_disk_that_is_full_while_a_sweep_begins_is_named_with_its_folder(disk, tmp_path, room_kb):
+    where = disk("size=1m")
+    (where / "fill").write_bytes(bytes((1024 - room_kb) << 10))
+    done = run("-m", "train.seed=0,1", *TINY, f"hydra.sweep.dir={where}/sweep", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr + done.stdout
+    assert f"{where}/sweep" in done.stderr
+    assert "cannot be written: No space left on device. Make room there, or choose another folder" in done.stderr
+    assert "None" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "format", "reason"),
-    [("size=1m,ro", "paddle", "Read-only file system"), ("size=64k", "safetensors", "No space left on device")],
-    ids=["read-only", "full"],
+    [
+        ("size=1m,ro", "paddle", "Read-only file system"),
+        *(("size=64k", format, "No space left on device") for format in ("safetensors", "onnx", "paddle")),
+    ],
+    ids=["read-only", "full", "full for paddle2onnx", "full for Paddle"],
 )
 def test_a_disk_that_takes_no_export_is_named(disk, command, finished, options, format, reason):
     where = disk(options)

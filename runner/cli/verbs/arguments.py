@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...config import Config
-from ...errors import ConfigError
+from ...errors import UNWRITABLE, ConfigError
 
 Number = TypeVar("Number", int, float)
 
@@ -43,6 +43,8 @@ def make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in UNWRITABLE:
+            raise
         raise ConfigError(f"--output {path}: {error.strerror}. Name another place.") from error
 
 

@@ -19,7 +19,7 @@ from ...config.keys import expanded
 from ...config.rules import validate
 from ...deploy.manifest import EXPORT, MANIFEST
 from ...errors import ConfigError, DataError, DiskError, UserError
-from ...files.disk_errors import disk_error
+from ...files.disk_errors import OUTPUT, disk_error
 from ...processes import locked
 from ...runs import result as results
 from ...runs.journal import CONFIG, JOURNAL, LOCK, RESULT, Journal
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> int:
         try:
             exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test)
         except OSError as error:
-            raise disk_error(error, place) from error
+            raise disk_error(error, place, OUTPUT) from error
         exported.notes += initial.leaks(weights, stage.loaders.source, {}, [stage.loaders.measured_on])
         show(place, exported)
         if place == directory and not fetched:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import io
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich import box
 from rich.table import Table
 
-from ... import device
+from ... import device, files
 from ...config.tracking import Mlflow
 from ...deploy import engines, manifest
 from ...errors import ConfigError, DataError, DiskError, ForeignPath
@@ -97,15 +98,27 @@ def _output(path: str | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    with contextlib.ExitStack() as stack:
-        try:
-            # Names that are not text are escaped, as JSON has it.
-            stream = stack.enter_context(open(path, "x", encoding="utf-8", errors="backslashreplace", newline=""))
-        except FileExistsError as error:
-            raise ForeignPath(f"{path} already exists. Remove it, or name another --output.") from error
-        except OSError as error:
-            raise DiskError(f"{path} cannot be written: {error.strerror}. Name another --output.") from error
+    try:
+        raw = _Rows(path, "x")
+    except FileExistsError as error:
+        raise ForeignPath(f"{path} already exists. Remove it, or name another --output.") from error
+    except OSError as error:
+        raise DiskError(f"{path} cannot be written: {error.strerror}. Name another --output.") from error
+    # Names that are not text are escaped, as JSON has it.
+    with raw, io.TextIOWrapper(raw, "utf-8", errors="backslashreplace", newline="") as stream:  # type: ignore[type-var]
         yield stream
+
+
+class _Rows(io.FileIO):
+    """A file of whole rows, also where its disk is full: what is written at once is there, or nothing of it."""
+
+    def write(self, data: Any) -> int:
+        """Errors: OSError with the file's name."""
+        try:
+            files.append_to(self.fileno(), data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.name) from error
+        return len(data)
 
 
 def classifier_of(run: str, overrides: list[str], engine: str | None, network: str | None) -> Classifier:
@@ -179,7 +192,7 @@ def _write(answers: Iterable[Answer], best: _Best, format: str | None, stream: T
     match format:
         case "jsonl":
             for answer in answers:
-                print(to_json(_described(answer, best)), file=stream)
+                stream.write(f"{to_json(_described(answer, best))}\n")
         case "csv":
             rows = csv.writer(stream, lineterminator="\n")
             rows.writerow(["image", *_columns(best), "error"])

@@ -76,7 +76,7 @@ def _sync(directory: Path, uri: str | None, one_of_many: bool, trust: bool) -> N
         sync(directory, uri, one_of_many, trust)
     except OSError as error:
         # Such as of a foreign run: the others are still sent.
-        raise disk_error(error) from error
+        raise disk_error(error, directory, "") from error
 
 
 def sync(directory: Path, uri: str | None, one_of_many: bool, trust: bool = False) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runner.cli.verbs import predict
 from runner.deploy import manifest
 from runner.deploy.predict import Deployed
 from tests.conftest import INLINE
@@ -107,6 +109,21 @@ def test_answers_go_to_a_file_that_is_new(place, here, name, more):
     assert again.returncode == 3
     assert f"{name} already exists" in again.stderr
     assert (place / name).read_text() == printed
+
+
+def test_a_file_whose_disk_is_full_has_whole_rows_and_each_once(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    rows = [f"row {number}\n" for number in range(5000)]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError) as caught, predict._output(str(tmp_path / "a.csv")) as stream:  # noqa: PT011
+            stream.writelines(rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == str(tmp_path / "a.csv")
+    written = (tmp_path / "a.csv").read_text().splitlines(keepends=True)
+    assert len(written) > 100
+    assert written == rows[: len(written)]
 
 
 def test_a_file_that_cannot_be_written_is_one_message(place, here):
