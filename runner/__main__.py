@@ -15,7 +15,7 @@ import importlib
 import signal
 from types import FrameType
 
-from . import __version__, terminal
+from . import __version__, processes, terminal
 from .cli.shown_errors import message_of, refusal_of
 from .config import credentials
 from .errors import STOPPED, ConfigError, DiskError, nearest
@@ -73,6 +73,7 @@ def _trains(arguments: list[str]) -> bool:
 def command(arguments: list[str]) -> int:
     """Run the command and return its exit code. User errors print one message, without a traceback."""
     try:
+        processes.require_working_directory()
         for argument in arguments:
             # Before anything is written or composed: sweeps and reports record the command line.
             credentials.refuse(argument)

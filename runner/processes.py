@@ -20,13 +20,24 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import stored
-from .errors import ForeignPath
+from .errors import ConfigError, ForeignPath
 
 #: The longest time between two polls that counts in full.
 LONGEST_LOOK_S = 1.0
 
 #: Seconds between two tries; seconds of waiting after which a person wants to know what for.
 TRY_S, NOTE_S = 0.02, 5.0
+
+
+def require_working_directory() -> None:
+    """Errors: ConfigError if the working directory was removed, where no relative path means anything."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ConfigError(
+            f"There is no working directory: {error.strerror}. It was removed or cannot be read; change to another "
+            "folder, as with cd DIR, then repeat the command."
+        ) from error
 
 
 class Stopwatch:

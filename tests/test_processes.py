@@ -1,4 +1,4 @@
-"""The priority of a process that stands back, as the kernel has it."""
+"""Processes: their working directory, their priority as the kernel has it, their time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,21 @@ import time
 import pytest
 
 from runner import processes
+from runner.__main__ import command
 
 STANDING_BACK = "from runner import processes; processes.yield_cpu(); print('ready', flush=True); input()"
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["tracking=none"], ["-m", "train.seed=1,2"], ["data", "data=digits"]])
+def test_a_working_directory_that_was_removed_is_one_message(tmp_path, monkeypatch, capsys, words):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert command(words) == 2
+    stdout, stderr = capsys.readouterr()
+    assert stdout == ""
+    assert stderr.startswith("There is no working directory: No such file or directory.")
+    assert "cd DIR" in stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an idle class")

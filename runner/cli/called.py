@@ -37,6 +37,7 @@ def main() -> None:
 def _failure(command: Command, kind: str, arguments: list[str]) -> Failure | None:
     """Run the command; returns why it failed."""
     try:
+        processes.require_working_directory()
         for argument in arguments:
             credentials.refuse(argument)
         _do(command, kind, arguments)
