@@ -38,6 +38,13 @@ def load_target(target: str) -> Callable[..., Any]:
     return target_object
 
 
+def wrong_result(setting: str, value: Any, wanted: str) -> ConfigError:
+    """The error for a callable, named as `KEY=TARGET`, that returned something else than is `wanted`."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    kind = f"a {type(value).__name__}" if shape is None else f"{str(dtype).removeprefix('paddle.')} {list(shape)}"
+    return ConfigError(f"{setting} returned {'None' if value is None else kind}, not {wanted}.")
+
+
 def _import_from_working_directory(name: str) -> None:
     """Import a top-level module or package from the working directory, if it is there.
 

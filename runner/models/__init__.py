@@ -5,8 +5,7 @@ from __future__ import annotations
 from paddle import nn
 
 from .. import config as cfg
-from ..config.targets import load_target
-from ..errors import ConfigError
+from ..config.targets import load_target, wrong_result
 from . import paddleclas, stem, vision
 from .cost import macs
 from .efficientnet_lite import EfficientNetLite
@@ -73,7 +72,7 @@ def _build(config: cfg.Model, num_classes: int) -> nn.Layer:
         case cfg.CustomModel(target=target, kwargs=kwargs):
             network = load_target(target)(num_classes=num_classes, **kwargs)
             if not isinstance(network, nn.Layer):
-                raise ConfigError(f"model.target={target} returned a {type(network).__name__}, not a paddle.nn.Layer.")
+                raise wrong_result(f"model.target={target}", network, "a paddle.nn.Layer")
             return network
     raise AssertionError(config)
 

@@ -9,7 +9,7 @@ from paddle import Tensor
 
 from .. import config as cfg
 from ..config.targets import load_target
-from .losses import Classes, HardLoss, class_weights
+from .losses import Classes, HardLoss, class_weights, scalar
 
 
 def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
@@ -30,7 +30,9 @@ def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
             return lambda logits, labels: asymmetric(logits, labels, positive, negative, margin)
         case cfg.CustomLoss(target=target, kwargs=kwargs):
             custom = load_target(target)
-            return lambda logits, labels: custom(logits, labels.astype("float32"), **kwargs)
+            return lambda logits, labels: scalar(
+                custom(logits, labels.astype("float32"), **kwargs), f"loss.target={target}"
+            )
     raise AssertionError(config)
 
 

@@ -13,6 +13,7 @@ from ..config.targets import load_target
 from ..errors import ConfigError
 from ..models.taps import Features
 from .hints import hint
+from .losses import scalar
 from .relations import rkd_of_features
 
 #: (layer → maps float32 [N, C, H, W], the peer's in the same order) → scalar
@@ -33,7 +34,7 @@ def build(config: cfg.FeatureLoss) -> FeatureLoss:
             return lambda features, peer: rkd_of_features(features, peer, distance, angle)
         case cfg.CustomFeatureLoss(target=target, kwargs=kwargs):
             custom = load_target(target)
-            return lambda features, peer: custom(features, peer, **kwargs)
+            return lambda features, peer: scalar(custom(features, peer, **kwargs), f"features.target={target}")
     raise AssertionError(config)
 
 

@@ -12,7 +12,7 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 from .. import config as cfg
-from ..config.targets import load_target
+from ..config.targets import load_target, wrong_result
 from ..errors import ConfigError, nearest
 
 #: (logits [N, K], labels [N], or [N, K] if they are soft) → scalar
@@ -57,8 +57,17 @@ def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
             return lambda logits, labels: cross_entropy(logits.astype("float32") + shifts, labels)
         case cfg.CustomLoss(target=target, kwargs=kwargs):
             custom = load_target(target)
-            return lambda logits, labels: custom(logits, labels, **kwargs)
+            return lambda logits, labels: scalar(custom(logits, labels, **kwargs), f"loss.target={target}")
     raise AssertionError(config)
+
+
+def scalar(value: Any, setting: str) -> Tensor:
+    """The value of a user-defined loss. Errors: ConfigError for anything but a tensor of one floating-point number."""
+    if not isinstance(value, paddle.Tensor) or value.size != 1 or not value.is_floating_point():
+        raise wrong_result(
+            setting, value, "a paddle.Tensor with one floating-point number, such as the mean over images"
+        )
+    return value
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def _build(config: cfg.Mimic, divergence: Divergence) -> MimicLoss:
             return lambda logits, peer, _: formula(logits, peer, reduction.name)
         case cfg.CustomMimic(target=target, kwargs=kwargs):
             custom = load_target(target)
-            return lambda logits, peer, _: custom(logits, peer, **kwargs)
+            return lambda logits, peer, _: losses.scalar(custom(logits, peer, **kwargs), f"mimic.target={target}")
     raise AssertionError(config)
 
 

@@ -12,7 +12,7 @@ from paddle.optimizer.lr import LambdaDecay
 
 from .. import config as cfg
 from ..compression import lsq, qat
-from ..config.targets import load_target
+from ..config.targets import load_target, wrong_result
 from ..kernels.optimizer import AdamW as FusedAdamW
 from . import schedules
 
@@ -179,5 +179,8 @@ def _optimizer(
             ]
             return paddle.optimizer.Lamb(beta1=beta1, beta2=beta2, epsilon=epsilon, **common)
         case cfg.CustomOptimizer(target=target, kwargs=kwargs):
-            return load_target(target)(**common, **kwargs)
+            optimizer = load_target(target)(**common, **kwargs)
+            if not isinstance(optimizer, paddle.optimizer.Optimizer):
+                raise wrong_result(f"optimizer.target={target}", optimizer, "a paddle.optimizer.Optimizer")
+            return optimizer
     raise AssertionError(config)

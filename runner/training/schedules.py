@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from .. import config as cfg
-from ..config.targets import load_target
+from ..config.targets import load_target, wrong_result
 
 #: Default length of a warm-up: epochs, but at most this fraction of the run.
 WARMUP_EPOCHS, WARMUP_PART = 5.0, 0.2
@@ -51,7 +51,11 @@ def factor(config: cfg.Schedule, step: int, steps: int, steps_per_epoch: int, sc
             return config.gamma**decays
         case cfg.CustomSchedule(target=target, kwargs=kwargs):
             custom = load_target(target)
-            return float(custom(step=step, steps=steps, steps_per_epoch=steps_per_epoch, **kwargs))
+            factor = custom(step=step, steps=steps, steps_per_epoch=steps_per_epoch, **kwargs)
+            try:
+                return float(factor)
+            except (TypeError, ValueError) as error:
+                raise wrong_result(f"schedule.target={target}", factor, "a number") from error
     raise AssertionError(config)
 
 
