@@ -33,6 +33,7 @@ WITH_OUTPUT = ("export", "predict", "explain", "data", "lr", "report")
 def main() -> None:
     """Entry of `runner` and `python -m runner`."""
     terminal.protect_streams()
+    processes.draw_without_a_screen()
     if sys.argv[1:2] and sys.argv[1] in VERBS:
         # Commands that train handle the signal themselves.
         signal.signal(signal.SIGTERM, _stop)

@@ -78,6 +78,15 @@ def stopping() -> set[signal.Signals]:
     return {signal.SIGINT, signal.SIGTERM} | hangup
 
 
+def draw_without_a_screen() -> None:
+    """Have matplotlib draw into files, in this process and those it starts.
+
+    It must be called before the first import of matplotlib, which fails if the environment names a backend that is not
+    installed, as that of a notebook may.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+
+
 def exit_fast(code: int) -> NoReturn:
     """Run Python's exit handlers and end this process without Paddle's teardown, which takes 0.4 s."""
     logging.shutdown()

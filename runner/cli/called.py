@@ -27,6 +27,7 @@ def main() -> None:
     # If a notebook's kernel is killed, its training ends too; the run can be resumed.
     processes.die_with_parent(int(parent), signal.SIGTERM)
     terminal.protect_streams()
+    processes.draw_without_a_screen()
     command = Command(train_inline)
     failure = _failure(command, kind, arguments)
     directory = str(command.directory.absolute()) if command.directory else None

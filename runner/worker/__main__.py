@@ -26,6 +26,8 @@ def main() -> None:
     arguments = protocol.Arguments.parse(sys.argv[1:])
     processes.die_with_parent(arguments.parent)
     terminal.protect_streams()
+    # A job on another machine has that machine's environment.
+    processes.draw_without_a_screen()
     # Ray starts its processes with SIGINT blocked, and what they start inherits that.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     # The command receives Ctrl-C too, and reports it.

@@ -70,10 +70,10 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     test_split, classes = training.loaders.test.split, training.loaders.classes
     network, plan = training.networks["student"], run.plan.get("student", {})
     if run.config.train.plots:
-        from ..report import figures
-        from . import plots
-
         with _errors_as_notes(directory, journal, "no plots were drawn"):
+            from ..report import figures
+            from . import plots
+
             shown = prominent(evaluation.of("student"), training.metrics, run.config.train.monitor)
             confusion = evaluation.confusions["student"]
             for path in plots.draw(directory, shown, confusion, predictions, test_split, classes, network, plan):

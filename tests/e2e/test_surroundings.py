@@ -61,6 +61,16 @@ def test_a_run_without_a_home_trains_exports_and_is_tracked(tmp_path):
     assert tracked.info.status == "FINISHED"
 
 
+@pytest.mark.parametrize("backend", ["nonsense", "module://no_such.backend"])
+def test_plots_are_drawn_whatever_backend_the_environment_names(tmp_path, backend):
+    done = run(
+        *TINY, "train.plots=true", "train.explain=true", "hydra.run.dir=run", cwd=tmp_path, env={"MPLBACKEND": backend}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no plots" not in done.stdout
+    assert (tmp_path / "run/plots/learning_rate.png").is_file()
+
+
 @pytest.fixture
 def pictures(tmp_path):
     for split in ("train", "test"):
