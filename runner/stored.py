@@ -15,6 +15,7 @@ import stat
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -227,6 +228,8 @@ def _check_plain(value: Any, shape: Any, name: str) -> None:
         require(isinstance(value, str), f"{name} is not text")
         # Bytes of a file's name that are not text are kept as the halves from DC80 to DCFF.
         require(not re.search("[\ud800-\udc7f\udd00-\udfff]", value), f"{name} is not text")
+    elif isinstance(shape, type) and issubclass(shape, Enum):
+        require(isinstance(value, shape), f"{name} is not one of {', '.join(shape.__members__)}")
 
 
 def require(holds: bool, otherwise: str) -> None:

@@ -10,7 +10,7 @@ import secrets
 import sys
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -25,7 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    ConfigTypeError,
     InterpolationResolutionError,
+    KeyValidationError,
     OmegaConfBaseException,
     ValidationError,
 )
@@ -33,7 +35,7 @@ from omegaconf.errors import (
 from .. import terminal
 from ..config import GROUPS, NAMED, Callback, Checkpoint, Config, CustomMetric, Optuna, Train
 from ..config import store as config_store
-from ..config.keys import renamed, types_of, unknown_key
+from ..config.keys import below_null, null_group, renamed, unknown_key
 from ..config.store import keys_of, without_value
 from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, install_extra, nearest
 from ..files.disk_errors import disk_error
@@ -47,6 +49,9 @@ TWO_LOSSES = re.compile(r"schema/(mimic|features)/(\w+)'.*is not a subclass of",
 
 #: Hydra's error for `compression=lsq compression.prune={ratio:0.4}`.
 KEYS_OF_NULL = re.compile(r"'NoneType' object has no attribute 'get'\s+full_key: (\S+)")
+
+#: Where OmegaConf's messages name the key, also of errors that are not its own.
+FULL_KEY = re.compile(r"^\s*full_key: (\S+)", re.MULTILINE)
 
 
 def register() -> None:
@@ -178,6 +183,15 @@ def explain(error: Exception, overrides: Sequence[str] = (), folder: Path | None
                 return without_value(cause)
             case ValidationError():
                 return _misfit(cause)
+            case OverflowError() if place := FULL_KEY.search(str(cause)):
+                return ConfigError(f"{place[1]}: the number is too large.")
+            case KeyValidationError(full_key=str(key)):
+                group, _, name = key.rpartition(".")
+                return ConfigError(f"{group}: its keys are texts, and {name} is not. Write +{key}=VALUE")
+            case ConfigTypeError(full_key=str(key)):
+                return ConfigError(
+                    f"{key}: a list is written {key}=[a,b], a mapping '{key}={{a:1}}', and it is not both."
+                )
         last, cause = cause, cause.__cause__
     if two := TWO_LOSSES.search(str(error)):
         group, choice = two.groups()
@@ -185,9 +199,9 @@ def explain(error: Exception, overrides: Sequence[str] = (), folder: Path | None
             f"{group} takes one choice. Add another under its own name: +{group}@also.{group}.{choice}={choice}"
         )
     if null := KEYS_OF_NULL.search(str(error)):
-        return _null(null[1])
-    if isinstance(last, AssertionError):
-        return ConfigError(f"{_first_line(error)}\nThe key is below one that is null: set that one first.")
+        return null_group(null[1])
+    if isinstance(last, AssertionError) and (null_key := below_null(overrides)):
+        return null_group(null_key)
     is_of_hydra = isinstance(error, (HydraException, OmegaConfBaseException))
     return ConfigError(str(error) if is_of_hydra else f"{type(error).__name__}: {error}")
 
@@ -203,24 +217,6 @@ def _unknown_key(error: ConfigAttributeError | ConfigKeyError, overrides: Sequen
     override = next((text for text in overrides if of_key.match(text)), "")
     all_keys = keys_of(error.parent_node._get_root()) if error.parent_node is not None else []
     return unknown_key(key, valid, all_keys, override)
-
-
-def _null(key: str) -> ConfigError:
-    """The error for a key below a null group; names the choice that has it."""
-    group, _, name = key.partition(".")
-    having = [
-        schema.kind  # type: ignore[attr-defined]
-        for schema in GROUPS.get(group, ())
-        for field in fields(schema)
-        if field.name == name and field.default_factory is not MISSING
-    ]
-    kinds = [
-        kind
-        for kind, schemas in GROUPS.items()
-        if any(isinstance(hint, type) and issubclass(schema, hint) for hint in types_of(key) for schema in schemas)
-    ]
-    choice = f"{group}={'|'.join(having)}" if having else f"{kinds[0]}@{key}=CHOICE" if kinds else "a value"
-    return ConfigError(f"{key} is null here and has no keys. Choose {choice} first, then {key}.KEY=VALUE")
 
 
 def _misfit(error: ValidationError) -> ConfigError:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from .fields import bounded, path
+from .fields import bounded, path, size_of_images
 
 
 class Resize(Enum):
@@ -70,7 +70,7 @@ class Data:
     sampler: Sampler = Sampler.shuffle
     """Which images make up an epoch, whose length stays the number of training images: each once (`shuffle`), equally
     many of every class (`balanced`), or of each class in proportion to the square root of its size (`sqrt`)."""
-    image_size: Any = bounded(32, min=1, max=1 << 14)
+    image_size: Any = size_of_images(32)
     """Size of the network's input in pixels: the side of a square, or [height, width]."""
     channels: int = bounded(3, min=1, max=256)
     """Channels of the network's input: 3 (RGB), 1 (grey), or as many as user-defined arrays have."""
@@ -83,9 +83,9 @@ class Data:
     max_pixels: int = bounded(89_478_485, min=1, max=178_956_970)
     """Image files with more pixels (WebP: more than half as many) are refused before decoding, which takes up to 8
     bytes a pixel."""
-    mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
+    mean: list[float] = bounded([0.5, 0.5, 0.5], min=-1e6, max=1e6)
     """Mean of each channel of images scaled to 0…1; subtracted."""
-    std: list[float] = bounded([0.5, 0.5, 0.5], above=0)
+    std: list[float] = bounded([0.5, 0.5, 0.5], min=1e-6, max=1e6)
     """Standard deviation of each channel of images scaled to 0…1; divided by."""
     val_fraction: float = bounded(0.1, min=0, below=1)
     """Fraction of the training images held out for validation, stratified by class (except with `labels=many`)."""

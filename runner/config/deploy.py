@@ -34,7 +34,7 @@ class Deploy:
     RGB, and returns probabilities; it contains the network of the recommended ONNX file."""
     network: str = "student"
     """Which network is exported."""
-    bench_s: float = bounded(0.3, min=0)
+    bench_s: float = bounded(0.3, min=0, max=1e6)
     """Seconds for which every exported file is measured; 0: not at all."""
     threads: int = bounded(1, min=1)
     """CPU threads of that measurement."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: Metadata keys of fields that are paths, and of those that name weights.
-PATH, WEIGHTS = "path", "weights"
+#: Metadata keys of fields that are paths, of those that name weights, and of sizes of images.
+PATH, WEIGHTS, SIZE = "path", "weights", "size"
+#: Longest side of an image in pixels.
+LONGEST_SIDE = 1 << 14
 
 
 def bounded(
@@ -29,6 +31,12 @@ def bounded(
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=limits)  # type: ignore[return-value]
     return field(default=default, metadata=limits)
+
+
+def size_of_images(default: Any) -> Any:
+    """A dataclass field for a size of images in pixels: the side of a square, [height, width] or, if that is the
+    default, None."""
+    return field(default=default, metadata={SIZE: True, "min": 1, "max": LONGEST_SIDE})
 
 
 def path(default: T, **about: bool) -> T:

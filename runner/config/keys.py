@@ -6,7 +6,7 @@ import os
 import re
 import types
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -102,10 +102,14 @@ def _inside(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 def expand_paths(config: Config) -> None:
     """Expand a leading `~` in every path of a config."""
     for _, value, part, field in walk(config):
-        if field.metadata.get(PATH) and isinstance(value, str):
-            setattr(part, field.name, expanded(value))
-        elif field.metadata.get(PATH) and isinstance(value, list):
-            setattr(part, field.name, [expanded(one) for one in value])
+        if field.metadata.get(PATH):
+            setattr(part, field.name, _expanded(value))
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_expanded(one) for one in value]
+    return expanded(value) if isinstance(value, str) else value
 
 
 def expanded(path: str) -> str:
@@ -198,3 +202,50 @@ def _like(key: str, typed: str, valid: list[str], all_keys: list[str]) -> list[s
         return [f"{where}.{near[0]}{typed.removeprefix(key)}{EQUALS}".lstrip(".")]
     near = get_close_matches(typed.rpartition(".")[2], {one.rpartition(".")[2] for one in all_keys}, n=1, cutoff=0.75)
     return [one + EQUALS for one in all_keys if one.rpartition(".")[2] in near]
+
+
+def below_null(overrides: Iterable[str]) -> str | None:
+    """The first group that overrides set keys of although it may be null and they do not choose it; None if there is
+    none."""
+    words = [text.lstrip("+~") for text in overrides]
+    for word in words:
+        path = word.partition("=")[0].split(".")
+        for group in (".".join(path[:end]) for end in range(1, len(path))):
+            is_chosen = any(
+                other.partition("=")[0].rpartition("@")[2] in (group, group.replace(".", "/")) for other in words
+            )
+            if _may_be_null(group) and not is_chosen:
+                return group
+    return None
+
+
+def _may_be_null(group: str) -> bool:
+    where, _, name = group.rpartition(".")
+    schemas = {
+        choice for one in (types_of(where) if where else {Config}) if is_dataclass(one) for choice in _choices(one)
+    }  # type: ignore[arg-type]
+    hints = [get_type_hints(schema).get(name) for schema in schemas]
+    return any(type(None) in get_args(hint) and any(map(is_dataclass, _options(hint))) for hint in hints)
+
+
+def null_group(key: str) -> ConfigError:
+    """The error for keys below a null group; names the choices that have it."""
+    group, _, name = key.partition(".")
+    having = [
+        schema.kind  # type: ignore[attr-defined]
+        for schema in GROUPS.get(group, ())
+        for field in fields(schema)
+        if field.name == name and field.default_factory is not MISSING
+    ]
+    kinds = [
+        kind
+        for kind, schemas in GROUPS.items()
+        if any(isinstance(hint, type) and issubclass(schema, hint) for hint in types_of(key) for schema in schemas)
+    ]
+    if having:
+        choice = f"{group}={'|'.join(having)}"
+    elif kinds:
+        choice = f"{key}=CHOICE" if key in GROUPS else f"{kinds[0]}@{key}=CHOICE"
+    else:
+        choice = f"+{key.replace('.', '/')}=default"
+    return ConfigError(f"{key} is null here and has no keys. Choose {choice} first, then {key}.KEY=VALUE")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from .fields import bounded, weights_path
+from .fields import bounded, size_of_images, weights_path
 from .model import Model
 from .optimization import Optimizer, Schedule
 
@@ -67,11 +67,11 @@ class Teacher:
     """The teacher's architecture; null: that of the run, or `model` for a file. Choose with `model@mode.teacher=…`."""
     teacher_weight: float = bounded(1.0, min=0)
     """Weight of this teacher relative to the others; they need not sum to 1."""
-    teacher_mean: Optional[list[float]] = None
+    teacher_mean: Optional[list[float]] = bounded(None, min=-1e6, max=1e6)
     """Mean of the teacher's normalisation, one number a channel; null: as in its run, or as in `data`."""
-    teacher_std: Optional[list[float]] = bounded(None, above=0)
+    teacher_std: Optional[list[float]] = bounded(None, min=1e-6, max=1e6)
     """Standard deviation of the teacher's normalisation; null: likewise."""
-    teacher_image_size: Any = None
+    teacher_image_size: Any = size_of_images(None)
     """Size of the teacher's images in pixels, S or [H, W]; null: as in its run, or as in `data`."""
 
 

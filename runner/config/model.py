@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from .fields import bounded, weights_path
+from .fields import bounded, size_of_images, weights_path
 
 #: The functions of `paddle.vision.models` that build a network.
 ARCHITECTURES = (
@@ -122,7 +122,7 @@ class PaddleClas(Model):
     kind: str = "paddleclas"
     architecture: str = "PPLCNet_x1_0"
     """Name of the function in `ppcls.arch.backbone`, such as PPLCNet_x1_0 or ViT_small_patch16_224."""
-    image_size: Any = bounded(224, min=1, max=1 << 14)
+    image_size: Any = size_of_images(224)
     """Image size that it is built for, as networks such as ViT require; default: `data.image_size`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of that function."""

@@ -38,11 +38,11 @@ class Callback:
 class Train:
     """The training loop."""
 
-    epochs: int = bounded(50, min=0)
+    epochs: int = bounded(50, min=0, max=10**9)
     """Passes over the training images; 0: evaluate, compress and export the initial weights."""
-    max_steps: Optional[int] = bounded(None, min=1)
+    max_steps: Optional[int] = bounded(None, min=1, max=10**12)
     """End after this many optimizer steps, however many epochs that is; schedules end there too."""
-    max_minutes: Optional[float] = bounded(None, above=0)
+    max_minutes: Optional[float] = bounded(None, above=0, max=1e7)
     """End after about this many minutes of training and validation, including those before a resumption, however many
     epochs that is; schedules with an end follow the clock. Test and export come after."""
     seed: int = bounded(0, min=0, max=2**32 - 1)
@@ -131,7 +131,7 @@ class Launch:
     """Processes on this machine, which share each batch; null: one for each of `devices`, else one."""
     devices: list[int] = field(default_factory=list)
     """Indices of the GPUs to use, one for each process; none: the first ones."""
-    timeout_s: float = bounded(1800.0, above=0)
+    timeout_s: float = bounded(1800.0, above=0, max=1e9)
     """Seconds without a finished step after which the processes count as stalled and are ended."""
     max_restarts: int = bounded(0, min=0)
     """How often a run that lost a process starts again from its last checkpoint."""

@@ -80,8 +80,9 @@ def without_value(error: InterpolationResolutionError) -> ConfigError:
 
 def _refuse_unknown_keys(node: DictConfig, path: str) -> None:
     schema = OmegaConf.get_type(node)
-    for key in map(str, node):
-        child = node._get_node(key)
+    for key in node:
+        # Not of its text: a mapping may have numbers as keys.
+        child, key = node._get_node(key), str(key)
         if is_dataclass(schema):
             names = [field.name for field in fields(schema)]
             if key not in names:

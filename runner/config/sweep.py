@@ -81,7 +81,7 @@ class Sweep:
     """Skip the finished jobs of the same sweep and continue the others."""
     fork_workers: bool = True
     """Whether jobs on a CPU that run one after another are forked from a process that has imported Paddle (Linux)."""
-    max_minutes: Optional[float] = bounded(None, above=0)
+    max_minutes: Optional[float] = bounded(None, above=0, max=1e7)
     """Minutes after which a search starts no further job, including those before a resumption; null: no limit."""
     pruner: Pruner = Pruner.none
     """End runs early whose best validation is worse than that of the others after as many validations: median, or asha

@@ -27,7 +27,7 @@ class Tracker:
 
     kind: str = "???"
     """Name of the choice; set by it."""
-    drain_s: float = bounded(60.0, min=0)
+    drain_s: float = bounded(60.0, min=0, max=1e6)
     """Seconds for which the end of a run waits until everything is sent."""
 
     @property
@@ -103,7 +103,7 @@ class Tracking:
     system_metrics: bool = False
     """Log the machine's use of processors, memory, disk, network and GPUs during training, under MLflow's names,
     `system/…`."""
-    system_metrics_s: float = bounded(10.0, min=1)
+    system_metrics_s: float = bounded(10.0, min=1, max=1e6)
     """Seconds between two such measurements."""
     also: dict[str, Tracker] = field(default_factory=dict)
     """Further trackers by name; each choice but `mlflow` and `none` adds one, as in `tracking=[mlflow,csv]`."""
@@ -130,7 +130,7 @@ class Mlflow(Tracking, Tracker):
     register: Optional[str] = None
     """Name under which the exported model is registered in MLflow; the alias `best` marks the best version of that
     name."""
-    drain_s: float = bounded(60.0, min=0)
+    drain_s: float = bounded(60.0, min=0, max=1e6)
     """Seconds for which the end of a run waits until everything is sent."""
 
     @property

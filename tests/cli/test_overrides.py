@@ -163,12 +163,25 @@ def test_overrides_may_stand_behind_flags():
             ["compression=lsq", "compression.prune={ratio:0.4}"],
             r"compression\.prune is null here .* Choose compression=fpgm\|fpgm_qat first, then compression",
         ),
+        (
+            ["compression=qat", "compression.prune.ratio=0.3"],
+            r"compression\.prune is null here .* Choose compression=fpgm",
+        ),
+        (["sweep.optuna.trials=3"], r"sweep\.optuna is null here .* Choose \+sweep/optuna=default"),
+        (["optimizer.lr=0.1", "mimic.weight=2"], r"mimic is null here .* Choose mimic=CHOICE"),
         (["mode=cls_distill", "mode.peer={scale:0.5}"], r"mode\.peer is null here .* Choose model@mode\.peer=CHOICE"),
     ],
 )
 def test_keys_of_what_is_null_are_refused_with_the_choice_that_has_them(words, message):
     with pytest.raises(ConfigError, match=message):
         config_of(words)
+
+
+def test_keys_of_a_mapping_are_text():
+    with pytest.raises(ConfigError, match=r"Write \+optimizer\.lr_scale\.1=VALUE"):
+        config_of(["+optimizer.lr_scale={1:2}"])
+    assert config_of(["+optimizer.lr_scale.1=2"]).optimizer.lr_scale == {"1": 2.0}
+    assert config_of(["loss.class_weights={0:2}"]).loss.class_weights == {0: 2}
 
 
 @pytest.mark.parametrize("sign", ["", "+", "++", "~"])

@@ -21,13 +21,6 @@ def problems(config: Config) -> Iterator[str]:
 
 def _data(config: Config) -> Iterator[str]:
     data = config.data
-    sides = data.image_size if isinstance(data.image_size, list) else [data.image_size] * 2
-    if len(sides) != 2 or not all(type(side) is int for side in sides):
-        yield (
-            f"data.image_size={data.image_size}: give the side of a square in pixels, such as data.image_size=224, or "
-            "height and width, such as data.image_size=[64,256]"
-        )
-        return
     if len(data.background) != 3:
         yield f"data.background={data.background}: needs three numbers, such as data.background=[255,255,255]"
     numbers = {"mean": data.mean, "std": data.std}

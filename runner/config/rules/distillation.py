@@ -81,13 +81,6 @@ def _teachers(mode: ClsTeacher) -> Iterator[str]:
             yield (
                 f"{key}.teacher.weights and {key}.teacher_from both set the teacher's initial weights. Use one of them."
             )
-        size = teacher.teacher_image_size
-        sides = size if isinstance(size, list) else [size] * 2
-        if size is not None and (len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides)):
-            yield (
-                f"{key}.teacher_image_size={size}: give the side of a square in pixels, such as "
-                f"{key}.teacher_image_size=224, or height and width, such as {key}.teacher_image_size=[64,256]"
-            )
     for name in mode.more_teachers:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or re.fullmatch(r"student\d*|teacher|average", name):
             yield (
