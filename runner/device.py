@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import functools
 import gc
-import importlib
+import importlib.util
 import logging
 import os
 import resource
@@ -15,10 +15,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import config as cfg
+from .config.rules.devices import without_gpu
 from .errors import ConfigError
 
 if TYPE_CHECKING:
@@ -145,6 +147,17 @@ def load_paddle(threads: int | None) -> None:
         os.close(nowhere)
 
 
+def is_cpu_build() -> bool:
+    """Whether the installed Paddle is the one without GPUs, as its package's name tells; imports no Paddle."""
+    return _is_installed("paddlepaddle") and not _is_installed("paddlepaddle-gpu")
+
+
+def _is_installed(package: str) -> bool:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return bool(metadata.version(package))
+    return False
+
+
 def gpus() -> int:
     """How many GPUs Paddle sees: those that CUDA_VISIBLE_DEVICES leaves, with numbers from 0."""
     import paddle
@@ -175,16 +188,9 @@ def choose(config: cfg.Train, devices: Sequence[int] = ()) -> str:
     import paddle
 
     available = gpus() > 0
-    if config.device is cfg.Device.gpu and not available:
-        raise ConfigError(
-            "train.device=gpu: this Paddle sees no GPU. Install paddlepaddle-gpu (see the README), or use "
-            "train.device=cpu."
-        )
-    if devices and (config.device is cfg.Device.cpu or not available):
-        raise ConfigError(
-            f"launch.devices={list(devices)} are GPUs, and this run has none (train.device={config.device.name}). For "
-            f"as many processes on a CPU: launch.nproc_per_node={len(devices)}"
-        )
+    if config.device is cfg.Device.cpu or not available:
+        for problem in without_gpu(config, devices):
+            raise ConfigError(problem)
     place = "gpu" if available and config.device is not cfg.Device.cpu else "cpu"
     paddle.device.set_device(f"gpu:{own_gpu(devices)}" if place == "gpu" else "cpu")
     beside = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import ast
 import importlib.util
-import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-
-from paddle.vision import models as vision
 
 from .. import config as cfg
 from .. import files
@@ -33,20 +30,27 @@ def file_of(model: cfg.Model, mirror: str | None, tell: Callable[[int, int], Non
     `mirror`: the address of a folder to use instead of the publishers'. Errors: CheckpointError if none are known,
     DataError if they cannot be fetched.
     """
-    if isinstance(model, cfg.EfficientNetLite) and model.version == 0:
-        return _of_package()
-    published = _published(model)
-    if published is None:
-        raise CheckpointError(
-            f"No published ImageNet weights are known for {cfg.model_name(model)}. Give a file: model.weights=FILE "
-            "(.safetensors, .pdparams, or PyTorch's .pth; of EfficientNet-Lite timm's tf_efficientnet_lite…)."
-        )
+    published = source_of(model)
+    if isinstance(published, Path):
+        return published
     if mirror:
         published.url = f"{mirror.rstrip('/')}/{published.name}"
     folder = files.cache_folder() / "weights"
     if not (folder / published.name).is_file():
         fetch(published, folder, tell)
     return folder / published.name
+
+
+def source_of(model: cfg.Model) -> OfficialFile | Path:
+    """The file of an architecture's published weights, or its address. No Paddle. Errors: CheckpointError."""
+    if isinstance(model, cfg.EfficientNetLite) and model.version == 0:
+        return _of_package()
+    if published := _published(model):
+        return published
+    raise CheckpointError(
+        f"No published ImageNet weights are known for {cfg.model_name(model)}. Give a file: model.weights=FILE "
+        "(.safetensors, .pdparams, or PyTorch's .pth; of EfficientNet-Lite timm's tf_efficientnet_lite…)."
+    )
 
 
 def _published(model: cfg.Model) -> OfficialFile | None:
@@ -63,11 +67,24 @@ def _published(model: cfg.Model) -> OfficialFile | None:
 
 
 def _of_paddle() -> dict[str, tuple[str, str]]:
-    """Paddle's own list: name → (address, MD5)."""
+    """Paddle's own list, read from its sources: name → (address, MD5)."""
     addresses: dict[str, tuple[str, str]] = {}
-    for module in pkgutil.iter_modules(vision.__path__):
-        addresses |= getattr(importlib.import_module(f"{vision.__name__}.{module.name}"), "model_urls", {})
+    paddle = importlib.util.find_spec("paddle")
+    for place in (paddle.submodule_search_locations or []) if paddle else []:
+        for source in sorted(Path(place, "vision", "models").glob("*.py")):
+            addresses |= _model_urls(ast.parse(source.read_text(encoding="utf-8")))
     return addresses
+
+
+def _model_urls(module: ast.Module) -> dict[str, tuple[str, str]]:
+    for statement in module.body:
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id="model_urls")], value=ast.Dict() as value)
+                | ast.AnnAssign(target=ast.Name(id="model_urls"), value=ast.Dict() as value)
+            ):
+                return dict(ast.literal_eval(value))
+    return {}
 
 
 def _of_package() -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import functools
+import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,3 +45,10 @@ def known() -> dict[str, Network]:
 def paddleclas() -> tuple[str, ...]:
     """The classifiers of PaddleClas, by their names there."""
     return tuple(name.removeprefix(PADDLECLAS) for name in known() if name.startswith(PADDLECLAS))
+
+
+def without_paddleclas() -> Iterator[str]:
+    """Yields what is wrong if PaddleClas is not installed."""
+    spec = importlib.util.find_spec("paddleclas")
+    if spec is None or not spec.origin:
+        yield f"model=paddleclas/… needs PaddleClas, which is not installed. {INSTALL_PADDLECLAS}"

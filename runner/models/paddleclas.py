@@ -21,7 +21,7 @@ from typing import Any
 from paddle import Tensor, nn
 from paddle.utils import unique_name
 
-from ..config.networks import INSTALL_PADDLECLAS
+from ..config.networks import INSTALL_PADDLECLAS, without_paddleclas
 from ..errors import ConfigError
 from .vision import AUXILIARY, refuse
 
@@ -69,9 +69,11 @@ def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: di
 @functools.cache
 def backbones() -> types.ModuleType:
     """`ppcls.arch.backbone`. Errors: ConfigError if PaddleClas is not installed or cannot be imported."""
+    for problem in without_paddleclas():
+        raise ConfigError(problem)
     spec = importlib.util.find_spec("paddleclas")
-    if spec is None or not spec.origin:
-        raise ConfigError(f"model=paddleclas/… needs PaddleClas, which is not installed. {INSTALL_PADDLECLAS}")
+    assert spec is not None
+    assert spec.origin is not None
     # The parent packages would import OpenCV, faiss, VisualDL and PaddleClas' own trainer.
     for name in ("ppcls", "ppcls.arch"):
         package = types.ModuleType(name)

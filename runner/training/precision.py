@@ -12,6 +12,7 @@ import paddle
 from paddle import Tensor, nn
 
 from .. import config as cfg
+from ..config.rules.devices import without_mixed_precision
 from ..errors import ConfigError
 from .optimizers import Optimization
 
@@ -107,10 +108,8 @@ def build(config: cfg.Amp, device: str) -> Precision:
     if device == "cpu":
         if config.fallback:
             return Precision(fell_back=True)
-        raise ConfigError(
-            f"amp={config.kind}: Paddle's CPU build has no mixed precision, and this run uses the CPU. "
-            "Use amp=off, or amp.fallback=true to train in float32 where there is no GPU."
-        )
+        for problem in without_mixed_precision(config):
+            raise ConfigError(problem)
     dtype = {"fp16": "float16", "bf16": "bfloat16"}[config.kind]
     if paddle.device.cuda.get_device_capability()[0] < LEAST_CAPABILITY[dtype]:
         if config.fallback:

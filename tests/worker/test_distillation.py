@@ -135,7 +135,11 @@ def test_a_mean_teacher_is_the_average_of_its_student_and_moves_no_gradient(buil
         (["mimic=kl"], "or mode.average=true to follow the network's own average"),
         (["mode=cls_distill", "mimic.ramp.steps=1", "mimic.ramp.epochs=1"], "both epochs and steps"),
         (["mode=cls_distill", "mimic.ramp.begin=1"], "mimic.ramp has no length"),
-        (["mode=cls_distill", "mimic.ramp.epochs=2"], "mimic.ramp changes until step 4, and the run has 2"),
+        (["mode=cls_distill", "mimic.ramp.steps=4"], "mimic.ramp changes until step 4, and the run has 2"),
+        (
+            ["mode=cls_distill", "mimic.ramp.epochs=2"],
+            "mimic.ramp changes until epoch 2, and the run has train.epochs=1",
+        ),
     ],
 )
 def test_what_cannot_be_followed_or_ramped_is_refused_with_the_remedy(built, words, reason):

@@ -17,6 +17,7 @@ from .. import (
     Kd,
     Kl,
     Ramp,
+    Train,
 )
 
 
@@ -120,6 +121,22 @@ def _ramps(config: Config) -> Iterator[str]:
             yield f"{key}.ramp has both epochs and steps. Give one of them: {key}.ramp.epochs=null"
         if not loss.ramp.changes and loss.ramp != Ramp():
             yield f"{key}.ramp has no length. Set the epochs over which the factor changes: {key}.ramp.epochs=5"
+        if not config.debug.fast_dev_run:
+            yield from _endless(f"{key}.ramp", loss.ramp, config.train)
+
+
+def _endless(key: str, ramp: Ramp, train: Train) -> Iterator[str]:
+    """What is known of a ramp that ends after the run, before the number of images is."""
+    if ramp.epochs and not (train.max_steps or train.max_minutes) and 0 < train.epochs < ramp.begin + ramp.epochs:
+        yield (
+            f"{key} changes until epoch {ramp.begin + ramp.epochs:g}, and the run has train.epochs={train.epochs}. "
+            f"Lower {key}.epochs, or {key}.begin."
+        )
+    if ramp.steps and train.max_steps and train.max_steps < ramp.begin + ramp.steps:
+        yield (
+            f"{key} changes until step {ramp.begin + ramp.steps:g}, and the run has train.max_steps={train.max_steps}. "
+            f"Lower {key}.steps, or {key}.begin."
+        )
 
 
 def _many_labels(config: Config) -> Iterator[str]:
