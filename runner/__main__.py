@@ -3,8 +3,15 @@
 # ruff: noqa: E402
 from __future__ import annotations
 
+# Built in: nothing of the working directory can take its name.
+import _signal
 import os
 import sys
+
+_on_interrupt = _signal.getsignal(_signal.SIGINT)
+if __name__ == "__main__" and _on_interrupt is _signal.default_int_handler:
+    # Ctrl-C during the imports below: a traceback through them would tell nothing.
+    _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))
 
 _here = os.path.dirname(os.path.dirname(__file__))
 if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and sys.path[0] != _here:
@@ -113,4 +120,5 @@ def command(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    _signal.signal(_signal.SIGINT, _on_interrupt)
     main()

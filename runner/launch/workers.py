@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .. import config as cfg
 from .. import device, files, terminal
+from ..errors import ConfigError
 from ..processes import Stopwatch
 from ..runs.protocol import COMPOSED, HEARTBEAT, PEERS, SHARED, TRAINED, VERDICT, WORKER, Arguments, log_of
 from .forked import Forked, Template
@@ -80,8 +81,16 @@ def node(launch: cfg.Launch) -> Node:
 
 
 def is_launched() -> bool:
-    """Whether this process is one of several that an outer `paddle.distributed.launch` started."""
-    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
+    """Whether an outer `paddle.distributed.launch` started this process. Errors: ConfigError for incomplete variables."""
+    if os.environ.get("PADDLE_TRAINERS_NUM", "1") == "1":
+        return False
+    world, rank = (os.environ.get(f"PADDLE_{name}", "") for name in ("TRAINERS_NUM", "TRAINER_ID"))
+    if world.isdecimal() and rank.isdecimal() and int(rank) < int(world) and os.environ.get("PADDLE_MASTER"):
+        return True
+    raise ConfigError(
+        f"PADDLE_TRAINERS_NUM={world} is set, and PADDLE_TRAINER_ID or PADDLE_MASTER does not fit it. If "
+        "paddle.distributed.launch did not start this: unset PADDLE_TRAINERS_NUM"
+    )
 
 
 def own_folder() -> list[str]:

@@ -46,6 +46,16 @@ def test_a_signal_ends_the_run_as_killed_with_a_checkpoint_and_no_child(tmp_path
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+def test_ctrl_c_while_the_command_imports_ends_it_without_a_traceback(tmp_path):
+    process = start("mode=nonsense", cwd=tmp_path)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    # 2: it had ended before.
+    assert process.returncode in (130, 2)
+    assert "Traceback" not in errors
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0, 0.5])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
