@@ -188,6 +188,10 @@ def explain(error: Exception, overrides: Sequence[str] = (), folder: Path | None
             case KeyValidationError(full_key=str(key)):
                 group, _, name = key.rpartition(".")
                 return ConfigError(f"{group}: its keys are texts, and {name} is not. Write +{key}=VALUE")
+            case ConfigTypeError(full_key=str(key)) if "does not support deletion" in str(cause):
+                return ConfigError(
+                    f"~{key}: every config has this key, which cannot be removed. Give it a value: {key}=…"
+                )
             case ConfigTypeError(full_key=str(key)):
                 return ConfigError(
                     f"{key}: a list is written {key}=[a,b], a mapping '{key}={{a:1}}', and it is not both."

@@ -81,10 +81,10 @@ def node(launch: cfg.Launch) -> Node:
 
 
 def is_launched() -> bool:
-    """Whether an outer `paddle.distributed.launch` started this process. Errors: ConfigError for incomplete variables."""
-    if os.environ.get("PADDLE_TRAINERS_NUM", "1") == "1":
+    """Whether `paddle.distributed.launch` started this process. Errors: ConfigError for a part of its variables."""
+    world, rank = os.environ.get("PADDLE_TRAINERS_NUM", "1"), os.environ.get("PADDLE_TRAINER_ID", "")
+    if world == "1":
         return False
-    world, rank = (os.environ.get(f"PADDLE_{name}", "") for name in ("TRAINERS_NUM", "TRAINER_ID"))
     if world.isdecimal() and rank.isdecimal() and int(rank) < int(world) and os.environ.get("PADDLE_MASTER"):
         return True
     raise ConfigError(

@@ -177,6 +177,11 @@ def test_keys_of_what_is_null_are_refused_with_the_choice_that_has_them(words, m
         config_of(words)
 
 
+def test_a_key_that_every_config_has_cannot_be_removed():
+    with pytest.raises(ConfigError, match=r"~train\.seed: every config has this key"):
+        config_of(["~train.seed"])
+
+
 def test_keys_of_a_mapping_are_text():
     with pytest.raises(ConfigError, match=r"Write \+optimizer\.lr_scale\.1=VALUE"):
         config_of(["+optimizer.lr_scale={1:2}"])
