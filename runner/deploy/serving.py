@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import signal
+import socket
 import sys
 import threading
 import time
-import traceback
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import socket
+from collections import deque
+from http.server import ThreadingHTTPServer
+from socketserver import TCPServer
 from types import FrameType
 from typing import Any
 
-from .. import processes, terminal
-from ..errors import ConfigError, DataError
+from .. import processes
+from ..errors import ConfigError
+from .http_handler import HEALTH, MAX_BYTES, PREDICT, Handler, log_defect
 from .predict import Deployed, cores
 from .pyfunc import Served
 
-PREDICT, HEALTH = "/predict", "/health"
-#: Most bytes of an image file, and most concurrent connections: they bound the server's memory.
-MAX_BYTES, MAX_CONNECTIONS = 32 * 1024 * 1024, 32
-#: Seconds that a client may be silent, and seconds in which all connections must end at shutdown.
-PATIENCE_S = 20.0
+__all__ = ["HEALTH", "MAX_BYTES", "MAX_CONNECTIONS", "PREDICT", "Server", "serve"]
+
+#: Most concurrent connections, and most bytes of all image files that are being received or wait: with `MAX_BYTES` they
+#: bound the server's memory.
+MAX_CONNECTIONS, MAX_HELD = 128, 512 * 2**20
+#: Seconds in which a client that was answered may go on sending: a connection that is closed before is reset, and the
+#: answer with it.
+LINGER_S = 3.0
+#: Seconds in which all connections must end at shutdown; `docker stop` kills after 10.
+PATIENCE_S = 8.0
 
 
 class Server(ThreadingHTTPServer):
-    """`POST /predict` with the bytes of an image file; `GET /health`. Each connection has its own thread."""
+    """`POST /predict` with the bytes of an image file; `GET /health`. A connection has one request and one thread."""
 
     # Otherwise shutdown would wait for threads indefinitely.
     daemon_threads = True
@@ -38,10 +46,20 @@ class Server(ThreadingHTTPServer):
         self.deployed, self.answers = deployed, Served(deployed)
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._computing = threading.BoundedSemaphore(cores())
+        self._held, self._lock = 0, threading.Lock()
+        self._refused = deque[tuple[float, socket.socket]]()
         try:
-            super().__init__((host, port), _Handler)
-        except OSError as error:
-            raise ConfigError(f"{host}:{port} cannot be listened on: {error.strerror}. Name another --port.") from error
+            families = [family for family, *_ in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+            # The base class has IPv4 alone, which names such as localhost continue to mean.
+            self.address_family = socket.AF_INET if socket.AF_INET in families else families[0]
+            super().__init__((host, port), Handler)
+        except (OSError, UnicodeError) as error:
+            raise ConfigError(_why_not(host, port, error)) from error
+
+    def server_bind(self) -> None:
+        """Bind, without looking the host's full name up, which can take many seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     def answer(self, content: bytes) -> dict[str, Any]:
         """The network's answer for an image; at most as many at a time as there are cores. Errors: DataError."""
@@ -49,12 +67,23 @@ class Server(ThreadingHTTPServer):
             batch = self.deployed.prepare(content)[None]
             return self.answers.answer(self.deployed.compute(batch)[0])
 
+    def hold(self, size: int) -> bool:
+        """Count bytes that are in memory, or with a negative size no longer are. Returns whether there is room."""
+        with self._lock:
+            self._held += size
+            return self._held <= MAX_HELD
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for a connection, unless there are too many."""
-        if not self._connections.acquire(blocking=False):
-            self._refuse(request)
-            return
-        super().process_request(request, client_address)
+        if self._connections.acquire(blocking=False):
+            try:
+                super().process_request(request, client_address)
+            except RuntimeError:
+                # The system has no more threads.
+                self._connections.release()
+            else:
+                return
+        self._refuse(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer, and release the connection's slot."""
@@ -63,89 +92,77 @@ class Server(ThreadingHTTPServer):
         finally:
             self._connections.release()
 
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, once the client has closed it or after `LINGER_S`."""
+        end = time.monotonic() + LINGER_S
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_WR)
+            while (left := end - time.monotonic()) > 0:
+                request.settimeout(left)
+                if not request.recv(65_536):
+                    break
+        self.close_request(request)
+
+    def service_actions(self) -> None:
+        """Close refused connections `LINGER_S` later."""
+        while self._refused and self._refused[0][0] < time.monotonic() - LINGER_S:
+            self.close_request(self._refused.popleft()[1])
+
     def server_close(self) -> None:
         """Stop listening, and wait until all connections are closed, at most `PATIENCE_S`."""
+        # Connections that the system has taken already; closing would reset them.
+        with contextlib.suppress(OSError):
+            self.socket.setblocking(False)
+            for _ in range(MAX_CONNECTIONS):
+                self.process_request(*self.get_request())
         super().server_close()
         end = time.monotonic() + PATIENCE_S
         closed = [self._connections.acquire(timeout=max(0.0, end - time.monotonic())) for _ in range(MAX_CONNECTIONS)]
         for _ in range(sum(closed)):
             self._connections.release()
+        for _, request in self._refused:
+            self.close_request(request)
 
-    def _refuse(self, request: socket) -> None:
-        try:
-            request.settimeout(0)
-            request.sendall(b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
-        except OSError:
-            pass
-        finally:
-            self.shutdown_request(request)
+    def _refuse(self, request: socket.socket) -> None:
+        content = json.dumps({"error": "The server is busy. Try again in a second."}).encode()
+        head = "HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/json\r\n"
+        with contextlib.suppress(OSError):
+            request.setblocking(False)
+            request.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+            request.shutdown(socket.SHUT_WR)
+        self._refused.append((time.monotonic(), request))
+        if len(self._refused) > MAX_CONNECTIONS:
+            self.close_request(self._refused.popleft()[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log the error, unless a client disconnected."""
-        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
-            traceback.print_exc()
+        error = sys.exc_info()[1]
+        if not isinstance(error, (ConnectionError, TimeoutError)):
+            log_defect(error)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-    server_version, sys_version = "runner", ""
-    #: Of a request whose first line was not understood.
-    path = ""
-    timeout = PATIENCE_S
-
-    def do_GET(self) -> None:
-        if self.path != HEALTH:
-            self._send(HTTPStatus.NOT_FOUND, {"error": f"There is POST {PREDICT} and GET {HEALTH}."})
-            return
-        described = self.server.deployed.manifest
-        self._send(HTTPStatus.OK, {"status": "ok", "model": described.model, "classes": described.classes})
-
-    def do_POST(self) -> None:
-        if self.path != PREDICT:
-            self._send(HTTPStatus.NOT_FOUND, {"error": f"There is POST {PREDICT} and GET {HEALTH}."})
-            return
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
-            self._send(HTTPStatus.LENGTH_REQUIRED, {"error": "The request has no Content-Length."})
-        elif len(length) > len(str(MAX_BYTES)) or int(length) > MAX_BYTES:
-            reason = f"An image file may have at most {MAX_BYTES:,} bytes."
-            self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": reason})
-        else:
-            if self.headers.get("Expect", "").lower() == "100-continue":
-                # curl waits a second for it before it sends more than 1 MB.
-                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if len(content := self.rfile.read(int(length))) == int(length):
-                self._send(*self._predict(content))
-
-    def _predict(self, content: bytes) -> tuple[HTTPStatus, dict[str, Any]]:
-        try:
-            return HTTPStatus.OK, self.server.answer(content)
-        except DataError as error:
-            return HTTPStatus.BAD_REQUEST, {"error": str(error)}
-        except Exception:
-            traceback.print_exc()
-            reason = "The prediction failed. The server's log says why."
-            return HTTPStatus.INTERNAL_SERVER_ERROR, {"error": reason}
-
-    def _send(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, _format: str, *arguments: Any) -> None:
-        """One log line for each request, escaped because a client chooses the path."""
-        if self.path != HEALTH:
-            words = terminal.printable(" ".join(map(str, arguments)))
-            terminal.say(f"{time.strftime('%F %T')} {self.client_address[0]} {words}")
+def _why_not(host: str, port: int, error: OSError | UnicodeError) -> str:
+    """Why an address cannot be listened on, and what to do."""
+    start = f"{host}:{port} cannot be listened on: "
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        reason = f"the host '{host}' is not known here. Name an address of this machine, such as --host 127.0.0.1, or"
+        return f"{start}{reason} 0.0.0.0 for all of them."
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{start}{host} is not an address of this machine. Name one, or --host 0.0.0.0 for all of them."
+    if error.errno == errno.EACCES:
+        return f"{start}{error.strerror}. Name another --port; those below 1024 need privileges."
+    return f"{start}{error.strerror}. Name another --port."
 
 
-def serve(server: Server) -> None:
-    """Serve until SIGINT or SIGTERM; requests that have begun are finished, within `PATIENCE_S`."""
+def serve(server: Server) -> int:
+    """Serve until SIGINT, SIGTERM or SIGHUP; requests that have begun are finished, within `PATIENCE_S`.
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    Returns the signal.
+    """
+    signals = list[int]()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
         # `shutdown` waits for the loop that runs in this very thread.
         threading.Thread(target=server.shutdown, daemon=True).start()
 
@@ -156,3 +173,4 @@ def serve(server: Server) -> None:
         server.server_close()
         for number, handler in before.items():
             signal.signal(number, handler)
+    return signals[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import config as cfg
+from .. import terminal
+from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import CheckpointError
 from ..runs import RUN_ID
 from ..runs.journal import CONFIG
@@ -21,6 +23,14 @@ def directory_of(run: str, uri: str) -> Path:
             f"There is no run {run or repr(run)}: it is neither a run directory nor an MLflow run id. "
             "`python -m runner runs` lists the runs of this folder."
         )
+    return directory
+
+
+def exported(run: str, uri: str) -> Path:
+    """The directory of a run with its `export/`, or one that `export --output` wrote. Errors: CheckpointError."""
+    directory = Path(run) if (Path(run) / EXPORT / MANIFEST).is_file() else directory_of(run, uri)
+    if not (directory / EXPORT / MANIFEST).is_file():
+        raise CheckpointError(f"{run} has no exported network. Write one: {terminal.command('export', run)}")
     return directory
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -19,8 +20,9 @@ import pytest
 from PIL import Image
 
 from runner.__main__ import command
-from runner.deploy import serving
+from runner.deploy import http_handler, serving
 from runner.deploy.predict import Deployed
+from runner.errors import ConfigError
 from tests.deploy import helpers
 from tests.e2e.processes import free_port, wait_until
 
@@ -86,12 +88,149 @@ def test_what_is_no_picture_and_what_is_too_much_is_refused_and_the_next_one_ans
     assert ask(port, content=jpeg())[0] == 200
 
 
+def exchange(port, sent, ends=True):
+    """What a server answers to these bytes: its status, its head, and the rest, which it has to end."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(sent)
+        if ends:
+            connection.shutdown(socket.SHUT_WR)
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    return int(head.split()[1]), head.decode(), body
+
+
+def post(*headers, body=b"", version="1.1"):
+    return "\r\n".join([f"POST {serving.PREDICT} HTTP/{version}", *headers, "\r\n"]).encode() + body
+
+
+FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n' + jpeg() + b"\r\n--x--\r\n"
+CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (len(jpeg()), jpeg())
+WRONG = {
+    "a body shorter than it says": (post("Content-Length: 100", body=b"short"), 400, "after 5 of 100 bytes"),
+    "no length": (post(body=jpeg()), 411, "--data-binary @photo.jpg"),
+    "a negative length": (post("Content-Length: -5"), 411, "-5"),
+    "a length of many digits": (post("Content-Length: " + "9" * 5000), 413, "33,554,432"),
+    "a body in chunks": (post("Transfer-Encoding: chunked", body=CHUNKED), 411, "--data-binary @photo.jpg"),
+    "a form": (post("Content-Type: multipart/form-data; boundary=x", f"Content-Length: {len(FORM)}", body=FORM),
+               415, "--data-binary @photo.jpg"),
+    "a picture without its ends of lines": (
+        post("Content-Type: application/x-www-form-urlencoded", "Content-Length: 9", body=b"\x89PNGIHDR "), 400,
+        "--data-binary @photo.jpg",
+    ),
+    "another version": (b"POST /predict HTTP/3.0\r\n\r\n", 505, "version"),
+    "an endless line": (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", 414, "URI"),
+    "an endless header": (post("A: " + "a" * 70_000), 431, "too long"),
+    "many headers": (post(*["A: a"] * 200), 431, "headers"),
+    "an unknown path": (b"POST /Predict HTTP/1.1\r\n\r\n", 404, "POST /predict and GET /health"),
+    "an unknown method and path": (b"BREW / HTTP/1.1\r\n\r\n", 404, "POST /predict and GET /health"),
+    **{
+        f"{method} of {path}": (f"{method} {path} HTTP/1.1\r\n\r\n".encode(), 405, f"takes {allowed}")
+        for allowed, path, methods in (
+            ("POST", serving.PREDICT, ("GET", "PUT", "OPTIONS", "DELETE", "BREW")),
+            ("GET and HEAD", serving.HEALTH, ("POST", "PUT", "OPTIONS")),
+        )
+        for method in methods
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_request_is_answered_in_json_with_what_is_wrong(served, capsys, name):
+    sent, status, words = WRONG[name]
+    given, head, body = exchange(served.server_port, sent)
+    assert given == status
+    assert words in json.loads(body)["error"]
+    assert f"Content-Length: {len(body)}" in head
+    assert ("Allow: " in head) == (status == 405)
+    assert "Traceback" not in "".join(capsys.readouterr())
+    assert ask(served.server_port, content=jpeg())[0] == 200
+
+
+def test_every_version_of_http_is_answered_once_and_the_connection_closed(served):
+    length = f"Content-Length: {len(jpeg())}"
+    expected = ask(served.server_port, content=jpeg())[1]
+    for version, more in (("1.0", []), ("1.0", ["Connection: keep-alive"]), ("1.1", ["Connection: keep-alive"])):
+        request = post(length, *more, body=jpeg(), version=version)
+        for sent in (request, 3 * request):
+            status, head, body = exchange(served.server_port, sent, ends=False)
+            assert (status, json.loads(body)) == (200, expected)
+            assert "Connection: close" in head
+
+
+def test_head_is_health_without_its_content(served):
+    status, head, body = exchange(served.server_port, f"HEAD {serving.HEALTH} HTTP/1.1\r\n\r\n".encode())
+    assert (status, body) == (200, b"")
+    assert "Content-Length: " in head
+    status, head, body = exchange(served.server_port, f"HEAD {serving.PREDICT} HTTP/1.1\r\n\r\n".encode())
+    assert (status, body) == (405, b"")
+
+
+def test_a_client_that_sends_all_of_too_much_sees_why_it_is_refused(served):
+    status, answer = ask(served.server_port, content=bytes(serving.MAX_BYTES + 4_000_000))
+    assert status == 413
+    assert "33,554,432 bytes" in answer["error"]
+
+
+def test_what_arrives_too_slowly_is_refused_while_others_are_answered(served, monkeypatch):
+    monkeypatch.setattr(http_handler, "SILENCE_S", 0.5)
+    monkeypatch.setattr(http_handler, "REQUEST_S", 1.5)
+    port, begun = served.server_port, time.monotonic()
+
+    def trickle(at_once, slowly):
+        """The status, and the seconds until it came."""
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(at_once)
+            connection.settimeout(0.1)
+            for byte in slowly:
+                connection.sendall(bytes([byte]))
+                with contextlib.suppress(TimeoutError):
+                    return connection.recv(100).split()[1], time.monotonic() - begun
+            connection.settimeout(20)
+            return connection.recv(100).split()[1], time.monotonic() - begun
+
+    with ThreadPoolExecutor(60) as pool:
+        head = [pool.submit(trickle, b"", post("Content-Length: 9")) for _ in range(20)]
+        body = [pool.submit(trickle, post("Content-Length: 999"), b"a" * 99) for _ in range(20)]
+        silent = [pool.submit(trickle, b"", b"") for _ in range(20)]
+        assert ask(port, content=jpeg())[0] == 200
+        for slow, seconds in ((head, 1.5), (body, 1.5), (silent, 0.5)):
+            for one in slow:
+                status, at = one.result(20)
+                assert status == b"408"
+                assert 0.95 * seconds <= at < seconds + 5
+    wait_until(lambda: served._connections._value == serving.MAX_CONNECTIONS, 20)
+
+
+def test_a_client_that_does_not_read_its_answer_is_let_go(served, monkeypatch):
+    monkeypatch.setattr(http_handler, "SILENCE_S", 0.3)
+    monkeypatch.setattr(serving, "LINGER_S", 0.1)
+    # More than the buffers of both ends take.
+    monkeypatch.setattr(served, "answer", lambda _content: {"class": "a" * 30_000_000})
+    with socket.create_connection(("127.0.0.1", served.server_port)) as connection:
+        connection.sendall(post("Content-Length: 1", body=b"a"))
+        wait_until(lambda: served._connections._value < serving.MAX_CONNECTIONS, 20)
+        wait_until(lambda: served._connections._value == serving.MAX_CONNECTIONS, 20)
+
+
+def test_image_files_that_would_fill_the_memory_are_refused_until_there_is_room(served, monkeypatch):
+    monkeypatch.setattr(serving, "MAX_HELD", 1_000_000)
+    with socket.create_connection(("127.0.0.1", served.server_port)) as connection:
+        connection.sendall(post("Content-Length: 1000000", body=bytes(999_999)))
+        wait_until(lambda: served._held == 999_999, 20)
+        status, answer = ask(served.server_port, content=jpeg())
+        assert (status, "holds too many" in answer["error"]) == (503, True)
+    wait_until(lambda: served._held == 0, 20)
+    assert ask(served.server_port, content=jpeg())[0] == 200
+
+
 def test_more_connections_than_there_is_room_for_are_refused_and_room_comes_back(served):
     port = served.server_port
     open_ones = [socket.create_connection(("127.0.0.1", port)) for _ in range(serving.MAX_CONNECTIONS)]
     wait_until(lambda: served._connections._value == 0, 20)
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        assert b" 503 " in connection.recv(200)
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+        assert b" 503 " in head
+        assert "busy" in json.loads(body)["error"]
     for connection in open_ones:
         connection.close()
     wait_until(lambda: served._connections._value == serving.MAX_CONNECTIONS, 20)
@@ -132,7 +271,8 @@ def test_a_defect_is_answered_with_500_and_logged(served, monkeypatch, capsys):
         status, answer = ask(served.server_port, content=jpeg())
     assert status == 500
     assert "log" in answer["error"]
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert "ZeroDivisionError" in (line := capsys.readouterr().err)
+    assert len(line.splitlines()) == 1
     assert ask(served.server_port, content=jpeg())[0] == 200
 
 
@@ -160,9 +300,46 @@ def test_a_client_that_asks_whether_to_go_on_is_told_so_unless_it_is_too_much(se
 
 def test_a_folder_without_an_export_and_a_port_that_is_taken_are_refused(tmp_path, served, capsys):
     assert command(["serve", str(tmp_path / "nowhere")]) == 3
-    assert "runner export" in capsys.readouterr().err
+    assert f"There is no run {tmp_path / 'nowhere'}" in (message := capsys.readouterr().err)
+    assert "`python -m runner runs`" in message
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "config.yaml").touch()
+    assert command(["serve", str(tmp_path / "my run")]) == 3
+    assert f"python -m runner export '{tmp_path / 'my run'}'" in capsys.readouterr().err
     assert command(["serve", str(tmp_path / "export"), "--port", str(served.server_port)]) == 2
     assert "--port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("192.0.2.1", "192.0.2.1 is not an address of this machine"), ("no.invalid", "'no.invalid' is not known"),
+        ("a..b", "'a..b' is not known"), ("x" * 70, "is not known here"), ("2001:db8::1", "is not an address"),
+    ],
+)  # fmt: skip
+def test_a_host_that_is_not_this_machine_s_is_named_and_not_the_port(tmp_path, capsys, host, words):
+    helpers.export(tmp_path / "export")
+    assert command(["serve", str(tmp_path / "export"), "--host", host, "--port", str(free_port())]) == 2
+    assert words in (message := capsys.readouterr().err)
+    assert "--host" in message
+    assert "--port" not in message
+
+
+@pytest.mark.parametrize("port", ["0", "99999", "http"])
+def test_a_port_that_is_none_is_refused(tmp_path, capsys, port):
+    with pytest.raises(SystemExit) as error:
+        command(["serve", str(tmp_path), "--port", port])
+    assert error.value.code == 2
+    assert f"{port}: must be an integer from 1 to 65,535" in capsys.readouterr().err
+
+
+def test_it_listens_on_ipv6(tmp_path):
+    try:
+        server = serving.Server(Deployed(helpers.export(tmp_path / "export")), "::1", free_port())
+    except ConfigError:
+        pytest.skip("this machine has no IPv6")
+    assert server.address_family == socket.AF_INET6
+    server.server_close()
 
 
 def test_an_empty_host_is_refused(tmp_path, capsys):
@@ -181,8 +358,9 @@ def test_the_command_ends_at_once_when_it_is_asked_to(tmp_path):
         assert ask(port, content=jpeg())[0] == 200
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=20)
-        assert process.returncode == 0
+        assert process.returncode == 143
         assert "POST /predict" in out
+        assert "Stopped by SIGTERM" in out
         assert "Traceback" not in out
     finally:
         process.kill()

@@ -17,8 +17,8 @@ from ... import config as cfg
 from ... import terminal
 from ...config.keys import expanded
 from ...deploy import bench
-from ...deploy.manifest import EXPORT, MANIFEST
-from ...errors import CheckpointError, ConfigError
+from ...deploy.manifest import EXPORT
+from ...errors import ConfigError
 from ...files import refuse_links, to_json
 from ...terminal import screen
 from ...tracking import lookup
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
         "--uri", type=expanded, default=cfg.Mlflow.uri, help="where MLflow run ids are looked up (%(default)s)"
     )
     options = parser.parse_args(arguments)
-    directories = {run: _directory(run, options.uri) for run in options.runs}
+    directories = {run: lookup.exported(run, options.uri) for run in options.runs}
     files = [entry for run, directory in directories.items() for entry in _entries(run, directory, options.format)]
     # Paddle's OpenMP lets its threads spin for 200 ms after a call. In turns with others, on 2 cores with 2 threads,
     # Paddle's own calls took 1.5 to 1.8 times as long with that.
@@ -65,17 +65,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _directory(run: str, uri: str) -> Path:
-    """The export's folder: in the run directory, or one that `export --output` wrote."""
-    return Path(run) if (Path(run) / EXPORT / MANIFEST).is_file() else lookup.directory_of(run, uri)
-
-
 def _entries(run: str, directory: Path, format: str | None) -> list[bench.Entry]:
-    folder = directory / EXPORT
     refuse_links(directory)
-    if not (folder / MANIFEST).is_file():
-        raise CheckpointError(f"{run} has no exported network. Write one: {terminal.command('export', run)}")
-    entries = bench.entries(run, folder, format and [format])
+    entries = bench.entries(run, directory / EXPORT, format and [format])
     if not entries:
         wanted = f"in the format {format}" if format else "with an engine"
         raise ConfigError(f"{run} has no file {wanted}. Write one: {terminal.command('export', run)}")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from ...config import Mlflow
 from ...deploy import engines, manifest
-from ...errors import CheckpointError, ConfigError
+from ...errors import STOPPED, ConfigError
 from ...tracking import lookup
 from .arguments import bounded
 
 
 def main(arguments: list[str]) -> int:
-    """`serve EXPORT [--host NAME] [--port N] [--engine NAME] [--threads N]`, until Ctrl-C."""
+    """`serve EXPORT [--host NAME] [--port N] [--engine NAME] [--threads N]`, until it is stopped."""
     parser = argparse.ArgumentParser(
         prog="runner serve", description="Serve an exported network's predictions over HTTP."
     )
@@ -27,9 +28,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     folder = Path(options.export)
     if not (folder / manifest.MANIFEST).is_file():
-        folder = lookup.local(options.export, Mlflow.uri) / manifest.EXPORT
-    if not (folder / manifest.MANIFEST).is_file():
-        raise CheckpointError(f"{options.export} holds no export. Write one: runner export RUN --format onnx")
+        folder = lookup.exported(options.export, Mlflow.uri) / manifest.EXPORT
     if not options.host.strip():
         raise ConfigError("--host is empty, which would listen on every address. Name one, or leave it out.")
     from ...deploy import serving
@@ -37,8 +36,10 @@ def main(arguments: list[str]) -> int:
 
     deployed = Deployed(folder, threads=options.threads, engine=options.engine)
     server = serving.Server(deployed, options.host, options.port)
-    address = f"http://{options.host}:{options.port}"
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    address = f"http://{host}:{options.port}"
     print(f"Serving  {deployed.manifest.model} at {address}{serving.PREDICT} (Ctrl-C ends it)", flush=True)
     print(f"         curl --data-binary @photo.jpg {address}{serving.PREDICT}", flush=True)
-    serving.serve(server)
-    return 0
+    code = 128 + serving.serve(server)
+    print(f"\nStopped by {STOPPED[code]}.", file=sys.stderr)
+    return code
