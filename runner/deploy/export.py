@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,20 +44,27 @@ class Exported:
     """Notes for the user on the files."""
 
 
-def export(directory: Path, subject: Subject, calibration: Iterable[Batch], test: Iterable[Batch]) -> Exported:
+def export(
+    directory: Path,
+    subject: Subject,
+    calibration: Iterable[Batch],
+    test: Iterable[Batch],
+    begins: Callable[[str], None] = lambda stage: None,
+) -> Exported:
     """Write `export/` of a run directory: files in the formats of `deploy.formats`, and `model.json`.
 
     An earlier export is replaced once all new files are there. `calibration`: training images for ranges that training
-    has not set; `test`: images on which every file is compared with the trained network. The comparison is in float32
-    on the CPU, to which the network is moved. Errors: CheckpointError for a float file that differs by more than
-    rounding; ConfigError if a tool is missing; OSError for a full disk.
+    has not set; `test`: images on which every file is compared with the trained network; `begins` is called with each
+    stage, in words. The comparison is in float32 on the CPU, to which the network is moved. Errors: CheckpointError for
+    a float file that differs by more than rounding; ConfigError if a tool is missing; OSError for a full
+    disk.
     """
     files.refuse_foreign(directory / EXPORT, MANIFEST)
     files.remove_partials(directory)
     device.move_to_cpu(*filter(None, (subject.network, subject.reference)))
     with files.partial_folder(directory / EXPORT) as partial:
         try:
-            exported = _write(partial, subject, calibration, test)
+            exported = _write(partial, subject, calibration, test, begins)
         except Exception:
             # Paddle and paddle2onnx write half of a file on a full disk, and do not say so.
             files.require_room(directory / EXPORT, 2 * sum(4 * one.size for one in subject.network.parameters()))
@@ -66,8 +73,15 @@ def export(directory: Path, subject: Subject, calibration: Iterable[Batch], test
     return exported
 
 
-def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: Iterable[Batch]) -> Exported:
+def _write(
+    folder: Path,
+    subject: Subject,
+    calibration: Iterable[Batch],
+    test: Iterable[Batch],
+    begins: Callable[[str], None],
+) -> Exported:
     config = subject.config
+    begins(f"writing {', '.join(kind.name for kind in config.deploy.formats)}")
     shape = config.data.input_shape
     built_for = len(subject.classes), config.data.channels
     plain, quantized = twin.build(subject.network, subject.model, *built_for)
@@ -119,7 +133,9 @@ def _write(folder: Path, subject: Subject, calibration: Iterable[Batch], test: I
     device.restore_malloc()
     if engines.is_installed(OPENVINO):
         manifest.files += [replace(file, engine=OPENVINO) for file in manifest.files if file.engine == ONNXRUNTIME]
+    begins("comparing the files with the network on the test images")
     notes = compare(folder, manifest, subject, test)
+    begins("measuring the files")
     timings = recommend(folder, manifest, config.deploy)
     if config.deploy.preprocess is cfg.Preprocess.inside:
         manifest.files.append(_pictures(folder, manifest))

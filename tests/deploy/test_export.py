@@ -111,6 +111,15 @@ def test_an_output_folder_is_made_and_the_run_stays_as_it_is(exported, tmp_path)
     assert contents(exported) == before
 
 
+def test_each_stage_is_named_on_standard_error_alone(exported, tmp_path, capsys):
+    assert run_here(["export", str(exported), "--format", "paddle,safetensors", "--output", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    stages = [line for line in said.err.splitlines() if line.startswith("Export: ")]
+    assert [line.split()[1] for line in stages] == ["reading", "writing", "comparing", "measuring"]
+    assert "paddle, safetensors" in stages[1]
+    assert "Export: " not in said.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

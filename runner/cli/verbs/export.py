@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +64,7 @@ def main(arguments: list[str]) -> int:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DiskError(f"{place} cannot be made: {error.strerror}. Name another folder: --output DIR") from error
+    _begins("reading the network and the images")
     from ...deploy import export
     from ...deploy.subject import Subject
     from ...worker import calibration, finished, initial
@@ -81,13 +83,14 @@ def main(arguments: list[str]) -> int:
         network = stage.networks[config.deploy.network]
         fitted = _stored(directory, config)
         if fitted is None:
+            _begins("calibrating its probabilities on the validation images")
             fitted = calibration.of_network(network, stage.loaders, config, stage.precision)
         chosen = weights.thresholds.get(config.deploy.network)
         classes = stage.loaders.classes
         reference = finished.reference(directory, config, len(classes))
         subject = Subject.of(config, stage.networks, classes, fitted, chosen, reference)
         try:
-            exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test)
+            exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test, _begins)
         except OSError as error:
             raise disk_error(error, place, OUTPUT) from error
         exported.notes += initial.leaks(weights, stage.loaders.source, {}, [stage.loaders.measured_on])
@@ -96,6 +99,10 @@ def main(arguments: list[str]) -> int:
             final = export.publish(Journal(directory), exported)
             sync.add_results(directory, final)
     return 0
+
+
+def _begins(stage: str) -> None:
+    print(f"Export: {stage} …", file=sys.stderr, flush=True)
 
 
 def _stored(directory: Path, config: cfg.Config) -> Calibration | None:
