@@ -8,23 +8,93 @@ import sys
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image
+
+# EXIF's orientation, and what turns the picture upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
-def main(model: str, *photos: str) -> None:
-    """Print each photo's most probable class and its probability."""
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+def main(model: str, *photos: str) -> int:
+    """Print each photo's most probable class, or its labels, and their probabilities."""
+    # A name need not be text.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    # It would warn of constants that it has folded.
+    onnxruntime.set_default_logger_severity(3)
+    try:
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        print(f"{model} cannot be read as a network: {error}", file=sys.stderr)
+        return 1
+    if [one.name for one in session.get_inputs()] != ["pictures"]:
+        print(f"{model} does not take pictures. Export it with deploy.preprocess=inside.", file=sys.stderr)
+        return 1
     described = session.get_modelmeta().custom_metadata_map
-    classes, unknown_below = json.loads(described["classes"]), json.loads(described.get("unknown_below", "0"))
+    background = tuple(json.loads(described.get("background", "[255, 255, 255]")))
+    failed = 0
     for photo in photos:
-        picture = ImageOps.exif_transpose(Image.open(photo)).convert("RGBA")
-        # data.background of the run; white is the default.
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-        [probabilities] = session.run(["probabilities"], {"pictures": np.asarray(picture)[None]})[0]
-        best = probabilities.argmax()
-        name = classes[best] if probabilities[best] >= unknown_below else "unknown"
-        print(f"{photo}\t{name}\t{probabilities[best]:.4f}")
+        try:
+            pixels = read(photo, background)
+        except Exception as error:
+            # Decoders end in whatever they meet.
+            print(f"{photo} cannot be read: {error}", file=sys.stderr)
+            failed = 1
+            continue
+        [probabilities] = session.run(["probabilities"], {"pictures": pixels[None]})[0]
+        print(photo, *decided(probabilities, described), sep="\t")
+    return failed
+
+
+def read(photo: str, background: tuple[int, ...]) -> np.ndarray:
+    """The first frame, upright, on the background: uint8 [height, width, 3] in RGB."""
+    # Of a TIFF that it opens by name and turns upright, Pillow 13.0 mixes up the rows.
+    with open(photo, "rb") as stream:
+        image = Image.open(stream)
+        image.load()
+    # Pillow would take an orientation from there too.
+    for name in ("xmp", "XML:com.adobe.xmp"):
+        image.info.pop(name, None)
+    turn = TURNS.get(image.getexif().get(0x0112))
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        under = Image.new("RGB", image.size, background)
+        under.paste(image, mask=image)
+        image = under
+    image = image.convert("RGB")
+    return np.asarray(image if turn is None else image.transpose(turn))
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits as grey of 8: the upper ones of integers; of floats 0 is black and 1 white."""
+    values = np.asarray(image)
+    most = 1 if image.mode == "F" else 0xFFFF
+    if not (values.min() >= 0 and values.max() <= most):
+        raise ValueError(f"its values, {values.min()} to {values.max()}, are not within 0 to {most}")
+    if image.mode == "F":
+        return Image.fromarray((values * 255 + 0.5).astype(np.uint8))
+    is_of_eight = image.mode == "I" and image.format not in ("PNG", "PPM") and values.max() <= 0xFF
+    return Image.fromarray((values if is_of_eight else values >> 8).astype(np.uint8))
+
+
+def decided(probabilities: np.ndarray, described: dict[str, str]) -> list[str]:
+    """The class and its probability; of a network of several labels those from their thresholds on."""
+    classes = json.loads(described["classes"])
+    best = (-probabilities).argsort(kind="stable")
+    if "thresholds" in described:
+        thresholds = np.array(json.loads(described["thresholds"]), np.float32)
+        best = [place for place in best if probabilities[place] >= thresholds[place]]
+        return [text for place in best for text in (classes[place], f"{probabilities[place]:.4f}")] or ["no label"]
+    unknown_below = np.float32(json.loads(described.get("unknown_below", "0")))
+    name = classes[best[0]] if probabilities[best[0]] >= unknown_below else "unknown"
+    return [name, f"{probabilities[best[0]]:.4f}"]
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) < 3:
+        sys.exit("usage: python client.py model.pictures.onnx photo.jpg …")
+    sys.exit(main(*sys.argv[1:]))

@@ -13,7 +13,7 @@ from PIL import Image
 
 SIZES = [
     (47, 33), (1, 1), (33, 47), (2, 3), (16, 16), (9, 1), (301, 200), (1, 9), (64, 64), (2000, 7), (7, 2000), (20, 24),
-    (5, 40),
+    (5, 40), (3000, 2),
 ]  # fmt: skip
 #: (suffix, format, mode, options of Pillow)
 KINDS = [
@@ -28,6 +28,8 @@ KINDS = [
     *(("tiff", "TIFF", mode, {"compression": "tiff_lzw"}) for mode in ("RGB", "I;16", "I", "F")),
     *(("ppm", "PPM", mode, {}) for mode in ("1", "L", "I", "RGB")),
     ("gif", "GIF", "L", {}), ("gif", "GIF", "P", {"transparency": 5}), ("gif", "GIF", "P", {"save_all": True}),
+    *((suffix, suffix.upper(), mode, {"save_all": True}) for suffix in ("png", "webp") for mode in ("RGB", "RGBA")),
+    ("tif", "TIFF", "RGB", {"save_all": True}),
 ]  # fmt: skip
 
 

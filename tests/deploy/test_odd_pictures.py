@@ -1,21 +1,24 @@
-"""Two hundred odd pictures: the trained network, its exported files and the served model say the same of each."""
+"""Two hundred odd pictures: the trained network, its exported files and both servers say the same of each."""
 
 from __future__ import annotations
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from runner.config import store
-from runner.deploy import pyfunc
+from runner.deploy import pyfunc, serving
 from runner.deploy.predict import Deployed, answers
 from runner.runs.journal import CONFIG
 from runner.worker import finished
 from tests.conftest import INLINE, run_inline
+from tests.e2e.processes import free_port
 from tests.odd_pictures import odd_pictures
 
 from . import helpers
+from .test_http import ask
 
 PICTURES = [content for _, content in odd_pictures()]
 
@@ -57,4 +60,16 @@ def test_the_served_model_says_what_the_trained_network_says(run, trained):
     model = pyfunc._load_pyfunc(str(run / "export"))
     given = model.predict({"image": [base64.b64encode(content).decode() for content in PICTURES]})
     said = np.array([[answer["probabilities"][name] for name in model.deployed.classes] for answer in given])
+    np.testing.assert_allclose(said, trained, atol=2e-5)
+
+
+def test_the_http_server_says_what_the_trained_network_says(run, trained):
+    server = serving.Server(Deployed(run / "export", helpers.ONNX), "127.0.0.1", free_port())
+    with ThreadPoolExecutor(5) as pool:
+        pool.submit(server.serve_forever)
+        given = list(pool.map(lambda content: ask(server.server_port, content=content), PICTURES))
+        server.shutdown()
+        server.server_close()
+    assert {status for status, _ in given} == {200}
+    said = np.array([list(answer["probabilities"].values()) for _, answer in given])
     np.testing.assert_allclose(said, trained, atol=2e-5)

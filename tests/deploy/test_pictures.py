@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from runner.deploy.predict import Deployed
 from runner.errors import ConfigError
 from runner.images import prepare
 from tests.conftest import composed
+from tests.odd_pictures import odd_pictures
 
 from . import helpers
 
@@ -140,6 +142,68 @@ def check_client(tmp_path, python):
         [photo.name, helpers.CLASSES[place]] for photo, place in zip(photos, expected.argmax(1), strict=True)
     ], done.stderr
     np.testing.assert_allclose([float(row[2]) for row in rows], expected.max(1), atol=2e-3)
+
+
+def client(folder, *arguments):
+    command = [sys.executable, "-I", str(CLIENT), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    return done, [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def test_a_client_says_what_predict_says_of_any_kind_of_picture(tmp_path):
+    folder = helpers.export(tmp_path / "export")
+    described = replace(manifest.read(folder), background=[10, 200, 30])
+    manifest.write(folder, described)
+    onnx.save(with_pictures(onnx.load(folder / helpers.ONNX), described), tmp_path / "model.pictures.onnx")
+    for name, content in odd_pictures():
+        # predict has libjpeg scale large ones down.
+        if not name.endswith(("jpg", "jpeg", "mpo")) or min(Image.open(io.BytesIO(content)).size) < 64:
+            (tmp_path / name).write_bytes(content)
+    photos = sorted(path for path in tmp_path.iterdir() if path.name[:3].isdigit())
+    assert len(photos) > 150
+    done, rows = client(tmp_path, "model.pictures.onnx", *(photo.name for photo in photos))
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = Deployed(folder)(photos)
+    for photo, probabilities, (name, label, probability) in zip(photos, expected, rows, strict=True):
+        assert name == photo.name
+        assert float(probability) == pytest.approx(probabilities[helpers.CLASSES.index(label)], abs=4e-3), name
+        assert float(probability) == pytest.approx(probabilities.max(), abs=4e-3), name
+
+
+def test_a_client_names_what_it_cannot_read_and_answers_the_rest(tmp_path):
+    folder = helpers.export(tmp_path / "export")
+    onnx.save(with_pictures(onnx.load(folder / helpers.ONNX), manifest.read(folder)), tmp_path / "model.onnx")
+    Image.fromarray(picture(40, 60)).save(tmp_path / "a.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
+    (tmp_path / "text.png").write_text("no picture")
+    done, rows = client(tmp_path, "model.onnx", "gone.png", "cut.png", "a.png", "text.png")
+    assert [row[0] for row in rows] == ["a.png"]
+    assert done.returncode == 1
+    assert [line.partition(" cannot be read: ")[0] for line in done.stderr.splitlines()] == [
+        "gone.png", "cut.png", "text.png",
+    ]  # fmt: skip
+    for model, words in (
+        ("gone.onnx", "gone.onnx cannot be read as a network"), ("text.png", "text.png cannot be read as a network"),
+        ("export/model.onnx", "Export it with deploy.preprocess=inside"),
+    ):  # fmt: skip
+        done, rows = client(tmp_path, model, "a.png")
+        assert (done.returncode, rows) == (1, [])
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    done, _ = client(tmp_path, "model.onnx")
+    assert (done.returncode, done.stderr) == (1, "usage: python client.py model.pictures.onnx photo.jpg …\n")
+
+
+def test_a_client_prints_the_labels_that_a_network_of_several_predicts(tmp_path):
+    folder = helpers.export(tmp_path / "export")
+    Image.fromarray(picture(40, 60)).save(tmp_path / "a.png")
+    for thresholds in ([0.0, 1.0, 0.0, 1.0], [1.0] * 4):
+        many = replace(manifest.read(folder), labels="many", activation="sigmoid", thresholds=thresholds)
+        manifest.write(folder, many)
+        onnx.save(with_pictures(onnx.load(folder / helpers.ONNX), many), tmp_path / "model.onnx")
+        _, [[_, *labels]] = client(tmp_path, "model.onnx", "a.png")
+        assert sorted(labels[::2]) == ([one for one, at in zip(helpers.CLASSES, thresholds, strict=True) if at == 0]
+                                       or ["no label"])  # fmt: skip
 
 
 def test_the_file_names_its_classes_and_the_steps(tmp_path):

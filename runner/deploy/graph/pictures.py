@@ -26,9 +26,9 @@ def with_pictures(model: ModelProto, manifest: Manifest) -> ModelProto:
 
     Its input is `pictures`, uint8 [N, height, width, 3], upright RGB; its outputs are `probabilities`, float32 [N, K],
     at the fitted temperature if there is one, and, multi-label, `labels`, bool [N, K], from the thresholds. The
-    metadata have the class names, and the probability below which an image is `unknown`. Resizing is two products with
-    matrices of Pillow's weights, since ONNX's Resize cannot take a box between pixels: where an engine rounds
-    differently, a value differs by one of 256 levels.
+    metadata have the class names, the colour under what is transparent, and the probability below which an image is
+    `unknown`. Resizing is two products with matrices of Pillow's weights, since ONNX's Resize cannot take a box between
+    pixels: where an engine rounds differently, a value differs by one of 256 levels.
     """
     graph = Graph.read(model)
     own, graph.nodes = graph.nodes, []
@@ -54,6 +54,7 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
         "model": manifest.model,
         "classes": json.dumps(manifest.classes, ensure_ascii=False),
         "preprocessing": "\n".join(steps),
+        "background": json.dumps(manifest.background),
     }
     if manifest.thresholds:
         values["thresholds"] = json.dumps(manifest.thresholds)
