@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -351,10 +352,8 @@ def test_an_empty_host_is_refused(tmp_path, capsys):
 def test_the_command_ends_at_once_when_it_is_asked_to(tmp_path):
     helpers.export(tmp_path / "export")
     port = free_port()
-    words = [sys.executable, "-m", "runner", "serve", str(tmp_path), "--port", str(port)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+    process = started(tmp_path, port)
     try:
-        assert f":{port}/predict" in process.stdout.readline()
         assert ask(port, content=jpeg())[0] == 200
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=20)
@@ -364,3 +363,75 @@ def test_the_command_ends_at_once_when_it_is_asked_to(tmp_path):
         assert "Traceback" not in out
     finally:
         process.kill()
+
+
+def started(folder, port):
+    """The command that serves an export, once it listens."""
+    words = [sys.executable, "-m", "runner", "serve", str(folder), "--port", str(port)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+    assert f":{port}/predict" in process.stdout.readline()
+    return process
+
+
+def peak_mb(process):
+    """The largest memory that a process has had so far."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def under_load(port, clients, requests, contents):
+    """Status, answer and seconds of each request; an error in place of the status where there was none."""
+
+    def client(number):
+        results = []
+        for place in range(requests):
+            begun = time.monotonic()
+            try:
+                status, answer = ask(port, content=contents[(number + place) % len(contents)])
+            except ConnectionRefusedError:
+                # The server was stopped before it took the request.
+                break
+            except OSError as error:
+                status, answer = repr(error), {}
+            results.append((status, answer.get("class"), time.monotonic() - begun))
+        return results
+
+    with ThreadPoolExecutor(clients) as pool:
+        return [result for results in pool.map(client, range(clients)) for result in results]
+
+
+@pytest.mark.slow
+def test_sixty_four_clients_are_answered_without_an_error_in_bounded_memory(tmp_path):
+    port, contents = (
+        free_port(),
+        [jpeg(seed, size) for seed, size in enumerate([(16, 16), (60, 80), (300, 200), (900, 700)])],
+    )
+    process = started(helpers.export(tmp_path / "export"), port)
+    try:
+        before = peak_mb(process)
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        results = under_load(port, 64, 50, contents)
+        assert len(results) == 64 * 50
+        assert {status for status, *_ in results} == {200}
+        seconds = sorted(seconds for *_, seconds in results)
+        after = peak_mb(process)
+        print(f"p50 {1e3 * seconds[1600]:.0f} ms, p99 {1e3 * seconds[3168]:.0f} ms; {before:.0f} to {after:.0f} MB")
+        assert after - before < 200
+    finally:
+        process.terminate()
+        assert process.wait(20) == 143
+
+
+def test_a_server_that_is_stopped_under_load_answers_all_that_it_took(tmp_path):
+    port = free_port()
+    process = started(helpers.export(tmp_path / "export"), port)
+    try:
+        timer = threading.Timer(0.5, process.send_signal, [signal.SIGTERM])
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        timer.start()
+        results = under_load(port, 32, 10_000, [jpeg(), jpeg(1, (300, 200))])
+        assert process.wait(20) == 143
+    finally:
+        process.kill()
+    assert len(results) > 20
+    assert {status for status, *_ in results} == {200}

@@ -7,6 +7,7 @@ import contextlib
 import csv
 import io
 import itertools
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,6 +37,8 @@ PAGE = 1000
 NAMED = 1000
 #: Decimals of a probability; further ones are rounding errors.
 DIGITS = 6
+#: What a spreadsheet takes for the beginning of a formula, unless it is a number.
+FORMULA, NUMBER = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"), re.compile(r"[+-]\d+(\.\d+)?")
 #: Suffix of an output file → its format.
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
 
@@ -194,14 +197,24 @@ def _write(answers: Iterable[Answer], best: _Best, format: str | None, stream: T
             for answer in answers:
                 stream.write(f"{to_json(_described(answer, best))}\n")
         case "csv":
-            rows = csv.writer(stream, lineterminator="\n")
+            rows = csv.writer(_Rows(stream))
             rows.writerow(["image", *_columns(best), "error"])
             for answer in answers:
-                rows.writerow([answer.picture, *_cells(answer, best), answer.error])
+                rows.writerow([_path(str(answer.picture)), *_cells(answer, best), _path(answer.error)])
         case _:
             rows_left = iter(answers)
             while page := list(itertools.islice(rows_left, PAGE)):
                 screen().print(_table(page, best))
+
+
+class _Rows:
+    """Rows of a CSV file that end as lines do. A name with a carriage return is quoted only if rows end with one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, row: str) -> int:
+        return self.stream.write(f"{row.removesuffix(csv.excel.lineterminator)}\n")
 
 
 def _columns(best: _Best) -> list[str]:
@@ -220,7 +233,17 @@ def _cells(answer: Answer, best: _Best) -> list[Any]:
 
 def _texts(best: list[tuple[str, float]]) -> list[tuple[str, str]]:
     # Some programs read scientific notation as text.
-    return [(name, f"{probability:.{DIGITS}f}") for name, probability in best]
+    return [(_label(name), f"{probability:.{DIGITS}f}") for name, probability in best]
+
+
+def _path(text: str) -> str:
+    """A path, or an error that begins with one, that no spreadsheet takes for a formula."""
+    return f"./{text}" if text.startswith(FORMULA) else text
+
+
+def _label(name: str) -> str:
+    """The name of a class that no spreadsheet takes for a formula; a number such as -1 is none."""
+    return f"'{name}" if name.startswith(FORMULA) and not NUMBER.fullmatch(name) else name
 
 
 def _described(answer: Answer, best: _Best) -> dict[str, Any]:

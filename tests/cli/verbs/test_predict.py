@@ -9,6 +9,7 @@ import re
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,40 @@ def test_all_formats_say_the_same(place, here):
             assert (line[f"class{end}"], float(line[f"probability{end}"])) == (best["class"], best["probability"])
             assert f"{best['probability']:.3f}" in table
     assert table.count("cannot be read") == 2
+
+
+NASTY = [
+    "=1+1.png", "+a.png", "-b.png", "@c.png", "\ttab.png", "\rreturn.png", "\nline.png", "＝wide.png", "a,b.png",
+    'quo"te.png', '"=1".png', "in\rside.png", "in\nside.png", "semi;colon.png", " space .png", "'apostrophe.png",
+    "é\u2028ü.png",
+]  # fmt: skip
+
+
+def test_any_name_of_a_picture_is_read_back_and_none_is_a_formula_in_a_spreadsheet(place, here):
+    folder = place / "nasty"
+    folder.mkdir()
+    for number, name in enumerate(NASTY):
+        (folder / name).write_bytes((place / "set" / "0.png").read_bytes() if number % 2 else b"broken")
+    here("predict", "../net", "*.png", "--output", "a.csv", cwd=folder)
+    here("predict", "../net", "*.png", "--output", "a.jsonl", cwd=folder)
+    with (folder / "a.csv").open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert {len(row) for row in rows} == {len(header)}
+    assert {os.path.normpath(row[0]) for row in rows} == set(NASTY)
+    cells = [cell for row in rows for cell in row]
+    assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\r\n＝＋－＠"))]
+    assert all(row[-1].startswith(row[0]) == (row[1] == "") for row in rows)
+    assert {json.loads(line)["image"] for line in (folder / "a.jsonl").read_text().split("\n")[:-1]} == set(NASTY)
+
+
+def test_no_name_of_a_class_is_a_formula_and_a_number_stays_one(place, here):
+    described = manifest.read(place / "net" / "export")
+    classes = ["=HYPERLINK(A1)", "-1", "+0.5", "-other"]
+    manifest.write(place / "net" / "export", replace(described, classes=classes))
+    done = here("predict", "net", "set/0.png", "--format", "csv", "--top", "4", cwd=place)
+    [row] = csv.DictReader(done.stdout.splitlines())
+    shown = {text for name, text in row.items() if name.startswith("class")}
+    assert shown == {"'=HYPERLINK(A1)", "-1", "+0.5", "'-other"}
 
 
 def test_probabilities_have_six_digits_and_add_up_to_one(place, here):
