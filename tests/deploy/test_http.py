@@ -349,17 +349,24 @@ def test_an_empty_host_is_refused(tmp_path, capsys):
     assert "--host is empty" in capsys.readouterr().err
 
 
-def test_the_command_ends_at_once_when_it_is_asked_to(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [
+        (signal.SIGTERM, 143, "SIGTERM"), pytest.param(signal.SIGINT, 130, "Ctrl-C", marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, "SIGHUP", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_the_command_ends_at_once_when_it_is_asked_to(tmp_path, number, code, name):
     helpers.export(tmp_path / "export")
     port = free_port()
     process = started(tmp_path, port)
     try:
         assert ask(port, content=jpeg())[0] == 200
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         out, _ = process.communicate(timeout=20)
-        assert process.returncode == 143
+        assert process.returncode == code
         assert "POST /predict" in out
-        assert "Stopped by SIGTERM" in out
+        assert f"Stopped by {name}" in out
         assert "Traceback" not in out
     finally:
         process.kill()
