@@ -102,7 +102,7 @@ def _output(path: str | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
-        raw = _Rows(path, "x")
+        raw = _WholeRows(path, "x")
     except FileExistsError as error:
         raise ForeignPath(f"{path} already exists. Remove it, or name another --output.") from error
     except OSError as error:
@@ -112,7 +112,7 @@ def _output(path: str | None) -> Iterator[TextIO]:
         yield stream
 
 
-class _Rows(io.FileIO):
+class _WholeRows(io.FileIO):
     """A file of whole rows, also where its disk is full: what is written at once is there, or nothing of it."""
 
     def write(self, data: Any) -> int:
@@ -197,7 +197,7 @@ def _write(answers: Iterable[Answer], best: _Best, format: str | None, stream: T
             for answer in answers:
                 stream.write(f"{to_json(_described(answer, best))}\n")
         case "csv":
-            rows = csv.writer(_Rows(stream))
+            rows = csv.writer(_CsvLines(stream))
             rows.writerow(["image", *_columns(best), "error"])
             for answer in answers:
                 rows.writerow([_path(str(answer.picture)), *_cells(answer, best), _path(answer.error)])
@@ -207,7 +207,7 @@ def _write(answers: Iterable[Answer], best: _Best, format: str | None, stream: T
                 screen().print(_table(page, best))
 
 
-class _Rows:
+class _CsvLines:
     """Rows of a CSV file that end as lines do. A name with a carriage return is quoted only if rows end with one."""
 
     def __init__(self, stream: TextIO) -> None:
