@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from antlr4 import CommonTokenStream, InputStream, ParserRuleContext
 from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import create_functions
 from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
-from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.override_parser.types import Glob, Override, ValueType
 from hydra.errors import HydraException
 from hydra.grammar.gen.OverrideLexer import OverrideLexer
 from hydra.grammar.gen.OverrideParser import OverrideParser
@@ -65,6 +67,13 @@ def readable(argument: str, sweeps: bool) -> str:
     except HydraException:
         is_plain = not any(hint is Any or get_origin(hint) for hint in types)
         return f"{sign}{key}={_literal(value, sweeps) if is_plain else value}"
+    if key == "hydra.job.chdir" and parsed.value() is not False:
+        raise ConfigError(f"{argument}: paths are relative to the working directory, which a run keeps. Remove it.")
+    if key == "hydra.searchpath":
+        _require_places(argument, parsed.value())
+    if isinstance(pattern := parsed.value(), Glob):
+        value = ",".join(_matching(argument, key, pattern))
+        parsed = _parse(f"{key}={value}", numbers)
     is_switched = isinstance(parsed.value(), (bool, int, float)) or (parsed.value() is None and key in choices())
     if is_switched and types and all(map(is_dataclass, types)):
         raise ConfigError(_not_a_switch(argument, key, types))
@@ -83,6 +92,24 @@ def readable(argument: str, sweeps: bool) -> str:
         brackets = f" As a list: {terminal.words([f'{key}=[{value}]'])}" if key == "tracking" else ""
         raise ConfigError(f"{argument} has several values. For a run with each of them add -m.{whole}{brackets}")
     return f"{sign}{key}={value}"
+
+
+def _matching(argument: str, key: str, pattern: Glob) -> list[str]:
+    """The choices of a group that a pattern matches. Errors: ConfigError if there are none."""
+    if key not in choices():
+        raise ConfigError(f"{argument}: glob() stands for choices of a config group, and '{key}' is none. List values.")
+    if names := pattern.filter(choices()[key]):
+        return names
+    raise ConfigError(f"{argument} matches no choice. Valid: {', '.join(choices()[key])}")
+
+
+def _require_places(argument: str, places: Any) -> None:
+    """Errors: ConfigError for a place of configs that does not exist, which Hydra would leave out."""
+    for place in places if isinstance(places, list) else [places]:
+        scheme, _, name = str(place).rpartition("://")
+        is_there = importlib.util.find_spec(name.partition(".")[0]) if scheme == "pkg" else Path(name).is_dir()
+        if not is_there:
+            raise ConfigError(f"{argument}: there is no {'package' if scheme == 'pkg' else 'folder'} {name}.")
 
 
 def _not_a_switch(argument: str, key: str, types: set[Any]) -> str:

@@ -8,6 +8,7 @@ import logging
 import math
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,15 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
             )
     parsed = OverridesParser.create().parse_overrides(overrides)
     for one in parsed:
-        if one.is_discrete_sweep() and not any(True for _ in one.sweep_iterator()):
+        values = Counter(map(str, one.sweep_iterator())) if one.is_discrete_sweep() else {"": 1}
+        if not values:
             raise ConfigError(
                 f"{one.input_line} has no values. A range ends before its second number: range(0,3) is 0,1,2"
+            )
+        if repeated := [value for value, count in values.items() if count > 1]:
+            raise ConfigError(
+                f"{one.input_line} has {repeated[0]} more than once: those jobs would be the same. Runs of one "
+                "configuration differ by their seed: train.seed=0,1,2"
             )
     fixed = [override for override in parsed if not override.is_sweep_override()]
     # The rest may be valid only with the swept choices.
@@ -138,11 +145,11 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
         jobs, varied = settings.optuna.parallel, [*space]
     elif engines.is_search(composed.hydra.sweeper._target_):
         raise ConfigError("hydra/sweeper=search: no search was configured. Add one, such as +sweep/optuna=default")
-    repeated = [key for key in varied if key.lstrip("+") in sweep.REPEATS]
-    if repeated and settings.pruner is not cfg.Pruner.none:
+    repeating = [key for key in varied if key.lstrip("+") in sweep.REPEATS]
+    if repeating and settings.pruner is not cfg.Pruner.none:
         raise ConfigError(
             f"sweep.pruner={settings.pruner.name} would end the worst runs of each configuration, "
-            f"which biases the means of the others: {', '.join(repeated)} is varied. Use sweep.pruner=none."
+            f"which biases the means of the others: {', '.join(repeating)} is varied. Use sweep.pruner=none."
         )
     for key in ("max_minutes", "warm_start"):
         if not settings.optuna and getattr(settings, key):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from runner.cli.compose import config_of
 from runner.cli.overrides import readable
 from runner.cli.shown_errors import message_of
+from runner.cli.sweep import plan_sweep
 from runner.cli.train import _overrides_first
 from runner.config import store
 from runner.errors import ConfigError
@@ -207,3 +208,32 @@ def test_a_message_is_bounded_whatever_a_word_has(length, letter):
     assert len(shown) < 4100
     assert shown.startswith("begin ")
     assert shown.endswith(" end")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("hydra.job.chdir=true", "which a run keeps"), ("hydra.searchpath=[file:///nowhere]", "no folder /nowhere"),
+        ("hydra.searchpath=pkg://nosuch.conf", "no package nosuch.conf"), ("data.root=glob(*)", "'data.root' is none"),
+        ("optimizer=glob(zz*)", "matches no choice. Valid: adamw"),
+    ],
+)  # fmt: skip
+def test_what_hydra_would_leave_out_or_fail_at_is_refused(word, message):
+    with pytest.raises(ConfigError) as refused:
+        readable(word, sweeps=True)
+    assert message in str(refused.value)
+
+
+def test_a_pattern_stands_for_the_choices_of_a_group():
+    assert readable("optimizer=glob([*prop,mom*])", sweeps=True) == "optimizer=momentum,rmsprop"
+    assert readable("experiment=glob(digits/d*)", sweeps=True) == "+experiment=digits/distill,digits/distill_multiopt"
+    pattern = "experiment=glob([compress/*,fashion/*],exclude=*fpgm*)"
+    assert readable(pattern, sweeps=True) == "+experiment=compress/ptq,compress/qat,fashion/best"
+    with pytest.raises(ConfigError, match="add -m"):
+        readable("optimizer=glob(*m*)", sweeps=False)
+
+
+def test_values_that_a_sweep_has_twice_are_refused():
+    for word in ("train.seed=0,1,0", "train.seed=choice(3,3)"):
+        with pytest.raises(ConfigError, match=r"has [03] more than once: those jobs would be the same"):
+            plan_sweep([word])
