@@ -112,7 +112,7 @@ def screen() -> Console:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else segment._replace(text=visible(segment.text))
 
-    width = None if sys.stdout.isatty() else 180
+    width = None if sys.stdout.isatty() else 10_000
     return Screen(markup=False, emoji=False, highlight=False, width=width)
 
 
@@ -121,6 +121,11 @@ def styled(text: str, style: str) -> Text:
     from rich.text import Text
 
     return Text(text, style)
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{count:,} {thing}{'s' * (count != 1)}"
 
 
 def duration(seconds: float) -> str:

@@ -127,3 +127,12 @@ def test_only_one_module_makes_a_console():
         path.name for path in PACKAGE.rglob("*.py") if "Console(" in path.read_text() and path.name != "terminal.py"
     ]
     assert not found
+
+
+def test_one_thing_is_singular():
+    assert [terminal.counted(count, "epoch") for count in (0, 1, 2, 3000)] == [
+        "0 epochs",
+        "1 epoch",
+        "2 epochs",
+        "3,000 epochs",
+    ]

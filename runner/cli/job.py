@@ -23,7 +23,7 @@ from .. import config as cfg
 from .. import device, files, terminal
 from ..config import store
 from ..errors import STOPPED, ConfigError, RunFailed, UserError
-from ..launch import supervisor, workers
+from ..launch import nodes, supervisor
 from ..launch.command import Command
 from ..launch.missing import refuse_missing
 from ..runs import sweep
@@ -79,10 +79,10 @@ def run(command: Command, composed: DictConfig) -> Any:
     command.directory = directory
     try:
         config = store.from_composition(composed)
-        if isinstance(config.launch, cfg.Cluster) and config.launch.rank is None and not workers.is_launched():
+        if isinstance(config.launch, cfg.Cluster) and config.launch.rank is None and not nodes.is_launched():
             _leave_no_folder(directory)
             command.directory = None
-            print("\n".join(workers.lines(config.launch, [*overrides, *_hydra_overrides(hydra)], directory)))
+            print("\n".join(nodes.lines(config.launch, [*overrides, *_hydra_overrides(hydra)], directory)))
             return None
         tell_of_augmentation(config, overrides)
         try:

@@ -20,6 +20,14 @@ from ..tracking import lookup
 
 #: The override that allows calls of code that a run names.
 TRUST = "trust=true"
+#: How overrides begin that change nothing of a network that was trained.
+OF_TRAINING = (
+    "optimizer.", "schedule.", "loss.", "mimic.", "features.", "augment.", "checkpoint.", "sweep.",
+    *(f"train.{key}=" for key in (
+        "epochs", "max_steps", "max_minutes", "accumulate", "ema", "ema_warmup", "patience", "min_delta", "eval_every",
+        "eval_every_steps", "log_every", "sync_batchnorm", "plots", "explain",
+    )),
+)  # fmt: skip
 
 
 def find_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
@@ -43,6 +51,8 @@ def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[P
     directory, config = find_run(run, overrides)
     untrusted = [text for text in overrides if text != TRUST]
     _tell_of_changes(directory)
+    if idle := [text for text in untrusted if text.startswith(OF_TRAINING)]:
+        print(f"{', '.join(idle)}: of training only, so nothing changes here.", file=sys.stderr)
     if getattr(config.data, "download", False) and "data.download=true" not in untrusted:
         # The run's author asked for the download; the user of this verb did not.
         config = replace(config, data=replace(config.data, download=False))  # type: ignore[call-arg]

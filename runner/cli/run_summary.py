@@ -48,7 +48,8 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
     for name in network_names(config.mode)[1:]:
         if f"{name}/{first.name}" in result.test:
             rows[f"test {first.title} of {name}"] = f"{result.test[f'{name}/{first.name}']:.4f}"
-    rows["training"] = f"{progress.step} steps, {result.epochs} epochs in {duration(result.seconds)}"
+    steps, epochs = terminal.counted(progress.step, "step"), terminal.counted(result.epochs, "epoch")
+    rows["training"] = f"{steps}, {epochs} in {duration(result.seconds)}" if progress.step else "none"
     if result.exported:
         latency = f", {final['latency_ms_p50']:.2f} ms an image" if "latency_ms_p50" in final else ""
         rows["recommended here"] = f"{result.exported}, {final['size_mb']:.2f} MB{latency}"

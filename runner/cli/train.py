@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 
 from .. import processes
 from ..errors import ConfigError
-from ..launch import workers
+from ..launch import nodes
 from ..launch.command import Command
 from . import compose, sweep
 from .config_dir import completed
@@ -46,14 +47,15 @@ def train(command: Command, arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     flags = [argument for argument in arguments if argument in MULTIRUN]
     overrides = _overrides_first([argument for argument in arguments if argument not in flags], bool(flags))
-    if workers.is_launched():
+    if nodes.is_launched():
         if flags:
             raise ConfigError(
                 f"{flags[0]}: the jobs of a sweep start their own processes. "
                 "Instead of paddle.distributed.launch use launch.nproc_per_node=N."
             )
         processes.die_with_parent(os.getppid())
-        overrides += workers.own_folder()
+        print(nodes.launched(), file=sys.stderr)
+        overrides += nodes.own_folder()
     if flags and not INFORMING & set(overrides):
         return sweep.run(command, flags, overrides)
     compose.run_hydra(command, [*flags, *overrides])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import config as cfg
-from .. import stored
+from .. import stored, terminal
 from . import duplicates
 from .check import Findings, place
 from .classes import listed
@@ -57,7 +57,7 @@ class Overlap:
 
 
 def _counted(count: int, split: str) -> str:
-    return f"{count:,} {split} image{'s' * (count != 1)}"
+    return terminal.counted(count, f"{split} image")
 
 
 def _verb(count: int, one: str, several: str) -> str:

@@ -151,7 +151,7 @@ def place(source: Source, config: cfg.Data) -> str:
 def refusal(looked: Findings, name: str, listing: Path | None) -> str:
     """The message that names the unreadable images of a set; `listing`: the file that lists all of them."""
     count = len(looked.broken)
-    lines = [f"{count:,} image{'s' * (count > 1)} of {name} cannot be read:"]
+    lines = [f"{terminal.counted(count, 'image')} of {name} cannot be read:"]
     lines += [f"  {one.name}: {one.reason}" for one in looked.broken[:NAMED]]
     if len(looked.broken) > NAMED:
         lines.append(f"  and {len(looked.broken) - NAMED:,} more")

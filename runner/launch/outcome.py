@@ -15,7 +15,7 @@ from ..files.disk_errors import run_disk_error
 from ..runs import protocol, sweep
 from ..runs.early_stopping import STOPPED_EARLY
 from ..runs.journal import CHECKPOINTS
-from . import workers
+from . import nodes, workers
 
 
 @dataclass
@@ -36,7 +36,7 @@ def outcome_of(
     directory: Path,
     signal_received: int = 0,
     settings: cfg.Launch | None = None,
-    node: workers.Node | None = None,
+    node: nodes.Node | None = None,
 ) -> Outcome:
     """The outcome of a run, from its first failed process."""
     if ended is None:
@@ -80,7 +80,7 @@ def _how_to_go_on(directory: Path) -> str:
     return f"Continue with the same command and {how}"
 
 
-def _loss(ended: workers.FailedProcess, directory: Path, settings: cfg.Launch | None, node: workers.Node | None) -> str:
+def _loss(ended: workers.FailedProcess, directory: Path, settings: cfg.Launch | None, node: nodes.Node | None) -> str:
     """The message for a lost process."""
     alone = node is None or node.world_size == 1
     who = "The training process" if alone else "The run" if ended.rank is None else f"Process {ended.rank}"

@@ -28,7 +28,7 @@ from ..runs.early_stopping import STOPPED_EARLY, may_end_early
 from ..runs.journal import CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, RESULT, Journal, refuse_other_files
 from ..runs.result import Result
 from ..tracking import tracker
-from . import forked, workers
+from . import forked, nodes, workers
 from .command import Command
 from .forward_signals import ToWorkers
 from .missing import refuse_missing, refuse_missing_data, refuse_unusable_trackers
@@ -48,7 +48,7 @@ def run(
     finish.
     """
     require_packages(config)
-    node = workers.node(config.launch)
+    node = nodes.node(config.launch)
     try:
         if node.first:
             _assist(command, config, directory, node)
@@ -87,7 +87,7 @@ def run(
     return result(directory)
 
 
-def _notify_other_commands(config: cfg.Config, node: workers.Node, message: str, exit_code: int) -> None:
+def _notify_other_commands(config: cfg.Config, node: nodes.Node, message: str, exit_code: int) -> None:
     """Have the commands of the other processes end like this one, if each was started separately."""
     if node.world_size == node.processes:
         return
@@ -97,7 +97,7 @@ def _notify_other_commands(config: cfg.Config, node: workers.Node, message: str,
         workers.Workers(node, Path(folder), config, verdict=verdict).wait(min(config.launch.timeout_s, TELL_S))
 
 
-def _assist(command: Command, config: cfg.Config, directory: Path, node: workers.Node) -> None:
+def _assist(command: Command, config: cfg.Config, directory: Path, node: nodes.Node) -> None:
     """Run the workers of a node other than the first, which alone reads and writes the run. Errors: as in `run`."""
     (directory / RANKS).mkdir(parents=True, exist_ok=True)
     with ToWorkers(directory) as signals:
@@ -176,7 +176,7 @@ def _refuse_shorter(config: cfg.Config, done: Result) -> None:
         )
 
 
-def supervise(command: Command, config: cfg.Config, directory: Path, node: workers.Node, lock: int) -> Outcome:
+def supervise(command: Command, config: cfg.Config, directory: Path, node: nodes.Node, lock: int) -> Outcome:
     """Run the workers of a prepared directory to their end, while its journal is mirrored."""
     with ToWorkers(directory) as signals:
         for name, settings in config.tracking.trackers.items():
@@ -204,7 +204,7 @@ def _inline(command: Command, directory: Path) -> Outcome:
 
 
 def _work(
-    command: Command, config: cfg.Config, directory: Path, node: workers.Node, signals: ToWorkers, locks: list[int]
+    command: Command, config: cfg.Config, directory: Path, node: nodes.Node, signals: ToWorkers, locks: list[int]
 ) -> Outcome:
     """Train in children, again if one was lost and the config allows that."""
     attempt, composed = 0, _digest(config)

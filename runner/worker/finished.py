@@ -11,7 +11,7 @@ import paddle
 from paddle import nn
 
 from .. import config as cfg
-from .. import data, device, models
+from .. import data, device, models, terminal
 from ..checkpoints import reading, state, weights
 from ..config import store
 from ..config.monitor import metrics_of
@@ -84,7 +84,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
     k = topk(config.train, len(stage.loaders.classes))
     metrics = metrics_of(config.train.metrics, config.data.many)
     evaluation = evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics, chosen=thresholds)
-    images = f"{evaluation.count:,} image{'s' * (evaluation.count != 1)} of {stage.about.place}"
+    images = f"{terminal.counted(evaluation.count, 'image')} of {stage.about.place}"
     images = f"all {images}" if whole else f"{images}, split {chosen[0]}"
     # The line about splits would be wrong for a set that is evaluated as a whole.
     about = [] if whole and source.is_undivided else stage.about.lines()[:1]

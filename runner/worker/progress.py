@@ -105,7 +105,8 @@ class Display:
         ]
         mark = f" · {remark}" if remark else ""
         left = "" if self.bar or step == self.steps else f" · {remaining(self.left)} left"
-        self._line(step, f"epoch {epoch}/{self.epochs} · val {SEPARATOR.join(parts)}{left}{mark}")
+        begun = f"epoch {epoch}/{self.epochs} · " if self.steps else ""
+        self._line(step, f"{begun}val {SEPARATOR.join(parts)}{left}{mark}")
 
     def note(self, text: str) -> None:
         """Show a note for the user."""
@@ -113,9 +114,9 @@ class Display:
 
     def _line(self, step: int, text: str) -> None:
         self.printed = time.monotonic()
-        self.console.print(
-            Text.assemble(self.prefix, (f"step {step}/{self.steps}", "dim"), f" · {text}"), soft_wrap=True
-        )
+        # Nothing may be trained, but only measured.
+        where = f"step {step}/{self.steps} · " if self.steps else ""
+        self.console.print(Text.assemble(self.prefix, (where, "dim"), text), soft_wrap=True)
 
     def close(self) -> None:
         """Restore the terminal."""

@@ -226,9 +226,9 @@ def test_what_hydra_would_leave_out_or_fail_at_is_refused(word, message):
 
 def test_a_pattern_stands_for_the_choices_of_a_group():
     assert readable("optimizer=glob([*prop,mom*])", sweeps=True) == "optimizer=momentum,rmsprop"
-    assert readable("experiment=glob(digits/d*)", sweeps=True) == "+experiment=digits/distill,digits/distill_multiopt"
+    assert readable("experiment=glob(digits/d*)", sweeps=True) == "experiment=digits/distill,digits/distill_multiopt"
     pattern = "experiment=glob([compress/*,fashion/*],exclude=*fpgm*)"
-    assert readable(pattern, sweeps=True) == "+experiment=compress/ptq,compress/qat,fashion/best"
+    assert readable(pattern, sweeps=True) == "experiment=compress/ptq,compress/qat,fashion/best"
     with pytest.raises(ConfigError, match="add -m"):
         readable("optimizer=glob(*m*)", sweeps=False)
 

@@ -22,7 +22,7 @@ from runner.cli import import_probe
 from runner.cli.verbs import doctor
 from runner.config import store
 from runner.errors import ConfigError
-from runner.launch import workers
+from runner.launch import nodes
 from runner.models import Networks
 from runner.models.ops import compile as operators
 from runner.models.ops import relu
@@ -68,7 +68,7 @@ def asks_operators(monkeypatch):
 
 def asks_processes(monkeypatch):
     """Two processes of a machine, which meet through NCCL; gradients go by Paddle's reducer."""
-    node = workers.node(cfg.Local(nproc_per_node=2))
+    node = nodes.node(cfg.Local(nproc_per_node=2))
     for name, value in node.environment(1, "127.0.0.1:29511").items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("PADDLE_DISTRI_BACKEND", raising=False)

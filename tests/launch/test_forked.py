@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.train import train_inline
-from runner.launch import supervisor, workers
+from runner.launch import nodes, supervisor
 from runner.launch.command import Command
 from runner.launch.forked import Template
 from runner.processes import is_locked, locked
@@ -48,7 +48,7 @@ class Jobs:
         (self.directory / "stub.json").write_text(json.dumps([steps]))
         config = configured(*[f"launch.{key}={value}" for key, value in launch.items()], *self.overrides)
         with locked(self.directory / LOCK) as lock:
-            return supervisor.supervise(self.command, config, self.directory, workers.node(config.launch), lock)
+            return supervisor.supervise(self.command, config, self.directory, nodes.node(config.launch), lock)
 
     @property
     def template(self) -> int:

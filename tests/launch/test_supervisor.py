@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.train import train_inline
-from runner.launch import supervisor, workers
+from runner.launch import nodes, supervisor, workers
 from runner.launch.command import Command
 from runner.processes import is_locked, locked
 from runner.runs import protocol
@@ -39,7 +39,7 @@ def supervised(tmp_path, monkeypatch):
         command = Command(train_inline, STUB)
         began = time.monotonic()
         with locked(directory / LOCK) as lock:
-            outcome = supervisor.supervise(command, config, directory, workers.node(config.launch), lock)
+            outcome = supervisor.supervise(command, config, directory, nodes.node(config.launch), lock)
         outcome.seconds, outcome.command = time.monotonic() - began, command
         return outcome
 
@@ -210,7 +210,7 @@ def test_the_directory_stays_locked_while_a_worker_lives(supervised, monkeypatch
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     config = composed("tracking=none")
     with locked(supervised.directory / LOCK) as lock:
-        started = workers.Workers(workers.node(config.launch), supervised.directory, config, 0, [lock], worker=STUB)
+        started = workers.Workers(nodes.node(config.launch), supervised.directory, config, 0, [lock], worker=STUB)
     assert is_locked(supervised.directory / LOCK)
     (supervised.directory / "go").touch()
     assert started.wait(60) is None

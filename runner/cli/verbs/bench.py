@@ -111,7 +111,7 @@ def show(timings: Sequence[bench.Timing]) -> None:
         console.print("speed: times as fast as the first run's float32 file in the same engine at that batch size")
     threads = timings[0].threads
     for format, engine in dict.fromkeys((timing.entry.file.format, timing.engine) for timing in timings):
-        console.print(f"{format}: {engine}, {threads} thread{'s' * (threads > 1)}")
+        console.print(f"{format}: {engine}, {terminal.counted(threads, 'thread')}")
 
 
 def _about(timing: bench.Timing) -> list[str]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import config as cfg
-from ... import processes
+from ... import processes, terminal
 from ...config import networks
 from .. import import_probe
 
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
         print(json.dumps({"problems": problems, "findings": [asdict(finding) for finding in findings]}))
     else:
         show(findings)
-        print(f"{problems} problem{'s' * (problems > 1)}" if problems else "Ready: python -m runner")
+        print(terminal.counted(problems, "problem") if problems else "Ready: python -m runner")
     return 2 if problems else 0
 
 

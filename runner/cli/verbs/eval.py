@@ -10,6 +10,7 @@ from rich.table import Table
 from ...config.monitor import metrics_of
 from ...files import to_json
 from ...metrics.names import present
+from ...runs.journal import RESULT
 from ...terminal import screen
 from ..open_run import open_run
 
@@ -58,6 +59,9 @@ def main(arguments: list[str]) -> int:
     console.print(table)
     for note in measured.notes:
         console.print(note, soft_wrap=True, markup=False)
-    line = f"Measured {measured.images}, with the {options.weights} weights of {options.run}"
+    # A run that was stopped has no final weights yet.
+    is_complete = (directory / RESULT).is_file()
+    which = options.weights if is_complete or options.weights != "final" else "best"
+    line = f"Measured {measured.images}, with the {which} weights of {options.run}"
     console.print(line, soft_wrap=True, markup=False)
     return 0

@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from ... import config as cfg
-from ... import files
+from ... import files, terminal
 from ...config import store
 from ...config.keys import expanded
 from ...config.rules import validate
@@ -139,7 +139,7 @@ def show(place: Path, exported: Exported) -> None:
             "" if file.agreement is None else f"{file.agreement:.2%}",
             "" if file.max_difference is None else f"{file.max_difference:.2g}",
             f"{timing.p50_ms:.2f}" if timing else "",
-            f"{timing.engine}, {timing.threads} thread{'s' * (timing.threads > 1)}" if timing else file.engine or "",
+            f"{timing.engine}, {terminal.counted(timing.threads, 'thread')}" if timing else file.engine or "",
         )
     console = screen()
     console.print(table)

@@ -123,3 +123,17 @@ def test_an_export_needs_training_images_and_leaves_no_folder_where_it_is_refuse
 def test_only_true_is_trust(folder):
     done = run("eval", "run", "trust=True", cwd=folder)
     assert (done.returncode, "trust takes only true, trust=true" in done.stderr) == (2, True)
+
+
+def test_keys_that_only_training_has_are_said_to_change_nothing(folder):
+    done = run("eval", "run", "train.epochs=3", "optimizer.lr=1", "data.eval_batch_size=2", cwd=folder)
+    assert done.returncode == 0
+    assert "train.epochs=3, optimizer.lr=1: of training only, so nothing changes here." in done.stderr
+
+
+def test_the_weights_of_a_run_that_was_stopped_are_not_called_final(folder, tmp_path):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    done = run("eval", str(tmp_path / "run"), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].endswith(f"with the best weights of {tmp_path / 'run'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner.errors import ConfigError
-from runner.launch import workers
+from runner.launch import nodes
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,15 @@ from runner.launch import workers
 def test_a_part_of_a_launchers_variables_is_refused(monkeypatch, left):
     for name in ("PADDLE_TRAINERS_NUM", "PADDLE_TRAINER_ID", "PADDLE_MASTER"):
         monkeypatch.delenv(name, raising=False)
-    assert not workers.is_launched()
+    assert not nodes.is_launched()
     for name, value in left.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="unset PADDLE_TRAINERS_NUM"):
-        workers.is_launched()
+        nodes.is_launched()
+
+
+def test_a_process_of_a_launcher_says_what_it_waits_for(monkeypatch):
+    for name, value in {"TRAINERS_NUM": "2", "TRAINER_ID": "1", "MASTER": "10.0.0.1:99"}.items():
+        monkeypatch.setenv(f"PADDLE_{name}", value)
+    assert nodes.is_launched()
+    assert nodes.launched().startswith("Process 1 of 2 waits for the others at 10.0.0.1:99, as PADDLE_TRAINERS_NUM=2")
