@@ -77,7 +77,7 @@ def _refuse_odd_layout(tags: Mapping[int, Any], is_compressed: bool) -> None:
             allowed &= not is_planar and (photometric == LAB or is_compressed or tags.get(SUBSAMPLING) == (1, 1))
     if photometric == PALETTE:
         # Some programs write 8 bits where TIFF has 16.
-        allowed &= max(tags.get(COLOUR_MAP, (0,))) > 0xFF
+        allowed &= COLOUR_MAP in tags and not 0 < max(tags[COLOUR_MAP], default=0) <= 0xFF
     if not allowed or (photometric == CMYK and tags.get(INK_SET, 1) != 1):
         raise ValueError(
             f"a TIFF whose layout is not read (photometric {photometric}, {'+'.join(map(str, bits))} bits, sample "

@@ -38,7 +38,7 @@ SYSTEM = {
 MAX_PIXELS = 89_478_485
 # The bound here is the stricter one, and an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-#: Decoding WebP takes twice as much. Bytes of a picture's file are as many as Linux reads at once.
+#: How many times as much memory WebP takes; most bytes of a picture's file, what Linux reads in one call.
 _WEBP_WEIGHT, LARGEST_FILE = 2, (1 << 31) - 4096
 #: EXIF's orientation → what turns an array [H, W, C] upright; those at which height and width change places.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {

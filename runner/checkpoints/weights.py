@@ -74,7 +74,6 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
     damaged, or the tensor that is not finite.
     """
     weights = _read(Path(source), pointer)
-    _refuse_not_finite(weights)
     return weights
 
 
@@ -102,16 +101,16 @@ def _read(source: Path, pointer: str) -> Weights:
         raise CheckpointError(f"{path} cannot be read as weights: {why}.") from error
 
 
-def _refuse_not_finite(weights: Weights) -> None:
+def _refuse_not_finite(origin: str, arrays: dict[str, np.ndarray]) -> None:
     """Errors: CheckpointError for the first tensor with NaN, infinity, or a value too large for float32."""
-    for name, array in weights.arrays.items():
+    for name, array in arrays.items():
         if array.dtype.kind != "f":
             continue
         with np.errstate(over="ignore"):
             wrong = array.size - np.count_nonzero(np.isfinite(array.astype(np.float32, copy=False)))
         if wrong:
             raise CheckpointError(
-                f"{weights.origin} cannot be used: {wrong:,} of the {array.size:,} values of its tensor {name} are "
+                f"{origin} cannot be used: {wrong:,} of the {array.size:,} values of its tensor {name} are "
                 "NaN, infinite or too large for float32. Give weights from before its training diverged."
             )
 
@@ -237,7 +236,7 @@ def initialize(
 
     `names` are the networks in it; weights without such a prefix, or of `student` alone, are loaded into each of them.
     Parameters in `anew` keep their initial weights. Errors: CheckpointError listing what is missing, unused or of
-    another shape if `strict`; otherwise if less than half of the values fit.
+    another shape if `strict`; otherwise if less than half of the values fit; a value that is not finite.
     """
     own = network.state_dict()
     offered = {name: value for name, value in addressed(weights.arrays, names).items() if name not in anew}
@@ -261,6 +260,7 @@ def initialize(
             + _listed("of another shape", [f"{n} {list(offered[n].shape)}≠{list(own[n].shape)}" for n in reshaped])
             + f"\n{remedy}"
         )
+    _refuse_not_finite(weights.origin, fitting)
     for name, value in fitting.items():
         own[name].set_value(paddle.to_tensor(np.ascontiguousarray(value)).astype(own[name].dtype))
     return f"{len(fitting)} of {len(own)} tensors from {weights.origin}" + (

@@ -30,6 +30,8 @@ FOLDERS, HOME = ("hydra.run.dir", "hydra.sweep.dir"), re.compile(r"^(['\"]?)(~[^
 ENGINES = ("hydra.launcher", "hydra.sweeper")
 #: `KEY=VALUE`, or `GROUP=CHOICE` of a group at its default place.
 ASSIGNMENT = re.compile(r"(\+{0,2})([\w./]+)=(.*)", re.DOTALL)
+#: `GROUP=glob(PATTERN)`, also of a group at another place.
+PATTERN = re.compile(r"(\+{0,2}([\w./]+)(?:@[\w.]+)?=)(glob\(.*\))", re.DOTALL)
 #: Functions of overrides whose arguments are values; those of the others are numbers.
 OF_VALUES = ("choice", "shuffle", "tag")
 
@@ -43,6 +45,7 @@ def readable(argument: str, sweeps: bool) -> str:
     """
     if not argument.lstrip("+~").partition("=")[0].strip():
         raise ConfigError(f"{argument} is not an override: write KEY=VALUE without spaces, such as mode=cls")
+    argument = _expanded(argument)
     match = ASSIGNMENT.fullmatch(argument)
     if not match:
         with contextlib.suppress(HydraException):
@@ -71,9 +74,6 @@ def readable(argument: str, sweeps: bool) -> str:
         raise ConfigError(f"{argument}: paths are relative to the working directory, which a run keeps. Remove it.")
     if key == "hydra.searchpath":
         _require_places(argument, parsed.value())
-    if isinstance(pattern := parsed.value(), Glob):
-        value = ",".join(_matching(argument, key, pattern))
-        parsed = _parse(f"{key}={value}", numbers)
     is_switched = isinstance(parsed.value(), (bool, int, float)) or (parsed.value() is None and key in choices())
     if is_switched and types and all(map(is_dataclass, types)):
         raise ConfigError(_not_a_switch(argument, key, types))
@@ -94,22 +94,33 @@ def readable(argument: str, sweeps: bool) -> str:
     return f"{sign}{key}={value}"
 
 
-def _matching(argument: str, key: str, pattern: Glob) -> list[str]:
-    """The choices of a group that a pattern matches. Errors: ConfigError if there are none."""
-    if key not in choices():
-        raise ConfigError(f"{argument}: glob() stands for choices of a config group, and '{key}' is none. List values.")
-    if names := pattern.filter(choices()[key]):
-        return names
-    raise ConfigError(f"{argument} matches no choice. Valid: {', '.join(choices()[key])}")
+def _expanded(argument: str) -> str:
+    """`GROUP=glob(PATTERN)` with the choices of the group that match. Errors: ConfigError if there are none."""
+    if not (match := PATTERN.fullmatch(argument)):
+        return argument
+    try:
+        pattern = _parse(f"group={match[3]}", _Numbers(whole=False)).value()
+    except HydraException:
+        return argument
+    group = match[2]
+    if not isinstance(pattern, Glob):
+        return argument
+    if group not in choices():
+        raise ConfigError(f"{argument}: glob() stands for choices of a config group, which '{group}' is not.")
+    if names := pattern.filter(choices()[group]):
+        return f"{match[1]}{','.join(names)}"
+    raise ConfigError(f"{argument} matches no choice. Valid: {', '.join(choices()[group])}")
 
 
 def _require_places(argument: str, places: Any) -> None:
     """Errors: ConfigError for a place of configs that does not exist, which Hydra would leave out."""
-    for place in places if isinstance(places, list) else [places]:
+    for place in places if isinstance(places, list) else [places] if places else []:
         scheme, _, name = str(place).rpartition("://")
-        is_there = importlib.util.find_spec(name.partition(".")[0]) if scheme == "pkg" else Path(name).is_dir()
-        if not is_there:
-            raise ConfigError(f"{argument}: there is no {'package' if scheme == 'pkg' else 'folder'} {name}.")
+        top = name.partition(".")[0]
+        if scheme in ("", "file") and not Path(name).is_dir():
+            raise ConfigError(f"{argument}: there is no folder {name}.")
+        if scheme == "pkg" and not (top and importlib.util.find_spec(top)):
+            raise ConfigError(f"{argument}: there is no package '{name}'.")
 
 
 def _not_a_switch(argument: str, key: str, types: set[Any]) -> str:

@@ -27,7 +27,7 @@ from ..config.rules.search import refuse_search
 from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
 from ..launch.command import Command
 from ..launch.forward_signals import ToJobs
-from ..launch.missing import refuse_missing
+from ..launch.missing import refuse_missing, refuse_missing_data
 from ..runs import sweep
 from ..runs.journal import CONFIG, SWEEP, Journal, events, tracked
 from ..tracking import tracker
@@ -113,11 +113,11 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
             )
     parsed = OverridesParser.create().parse_overrides(overrides)
     for one in parsed:
-        values = Counter(map(str, one.sweep_iterator())) if one.is_discrete_sweep() else {"": 1}
-        if not values:
+        if one.is_discrete_sweep() and not any(True for _ in one.sweep_iterator()):
             raise ConfigError(
                 f"{one.input_line} has no values. A range ends before its second number: range(0,3) is 0,1,2"
             )
+        values = Counter(map(str, one.sweep_iterator())) if one.is_choice_sweep() else Counter[str]()
         if repeated := [value for value, count in values.items() if count > 1]:
             raise ConfigError(
                 f"{one.input_line} has {repeated[0]} more than once: those jobs would be the same. Runs of one "
@@ -167,7 +167,8 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
     has_one_set = not any(key.lstrip("+").startswith(OF_DATA) for key in varied)
     # A queue's machines have their own images, and complete jobs need none.
     if config and has_one_set and not engines.is_queue(launcher._target_) and not settings.resume:
-        refuse_missing(config)
+        # The machines of a cluster may have GPUs and packages that this one lacks.
+        (refuse_missing_data if engines.joins_cluster(launcher) else refuse_missing)(config)
     # In the format of Hydra's sweepers.
     shared = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in fixed]
     at_once = engines.at_once(launcher, jobs)

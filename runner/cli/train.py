@@ -54,7 +54,8 @@ def train(command: Command, arguments: list[str]) -> int:
                 "Instead of paddle.distributed.launch use launch.nproc_per_node=N."
             )
         processes.die_with_parent(os.getppid())
-        print(nodes.launched(), file=sys.stderr)
+        if os.environ["PADDLE_TRAINER_ID"] == "0":
+            print(nodes.launched(), file=sys.stderr)
         overrides += nodes.own_folder()
     if flags and not INFORMING & set(overrides):
         return sweep.run(command, flags, overrides)

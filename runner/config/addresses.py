@@ -98,8 +98,9 @@ def _server_problem(uri: str, store: str) -> str | None:
     try:
         parts = urlsplit(uri)
         port = parts.port
-    except ValueError as error:
-        return f"{error}. Write {store}://HOST:PORT, where a port is 1 to 65535"
+    except ValueError:
+        # Its text may have a part of the password.
+        return f"its host or port cannot be read. Write {store}://HOST:PORT, where a port is 1 to 65535"
     if port == 0 or (parts.netloc and not re.fullmatch(r"[\w.:\[\]%~-]*", parts.netloc.rpartition("@")[2])):
         return f"there is no such host or port. Write {store}://HOST:PORT, where a port is 1 to 65535"
     if is_web and (not parts.hostname or "+" in parts.scheme):

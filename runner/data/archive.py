@@ -29,8 +29,10 @@ class _Contents:
 
     pictures: dict[str, list[tuple[str, int, int]]] = field(default_factory=dict)
     """Sample → (name, offset, length) of its images."""
-    labels: dict[str, set[str]] = field(default_factory=dict)
-    """Sample → its labels in `.cls` and `.json`."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Sample → its label in `.cls` or `.json`."""
+    others: dict[str, str] = field(default_factory=dict)
+    """Sample → the other of the two, if it differs."""
     skipped: list[int] = field(default_factory=lambda: [0, 0])
     """Hidden or system files, and what is not a file."""
     has_labels: bool = False
@@ -55,16 +57,16 @@ def pictures(
     for sample, members in contents.pictures.items():
         # Next to `x.jpg`, `x.mask.png` is not another image.
         plain = [one for one in members if one[0].removeprefix(sample).count(".") == 1] or members
-        labels = contents.labels.get(sample, set())
+        label, other = contents.labels.get(sample), contents.others.get(sample)
         if len(plain) > 1:
             problems.add(f"{path}: {sample}", f"{len(plain)} pictures of one name, which ends at its first dot")
-        elif not labels:
+        elif label is None:
             problems.add(f"{path}: {sample}", f"a picture, but neither a .cls nor a .json with '{key}'")
-        elif len(labels) > 1:
-            told = " and ".join(sorted(f"'{label.replace(BETWEEN, ', ')}'" for label in labels))
+        elif other is not None:
+            told = " and ".join(sorted(f"'{one.replace(BETWEEN, ', ')}'" for one in (label, other)))
             problems.add(f"{path}: {sample}", f"its .cls and the '{key}' of its .json differ: {told}")
         else:
-            entries.append((*plain[0], labels.pop()))
+            entries.append((*plain[0], label))
     return entries, [], contents.skipped
 
 
@@ -87,8 +89,9 @@ def _contents(path: str, key: str) -> _Contents:
             elif suffix in ("cls", "json"):
                 contents.has_labels = True
                 stream.seek(member.offset_data)
-                if label := _label(stream.read(min(member.size, LARGEST_LABEL)), suffix, key):
-                    contents.labels.setdefault(sample, set()).add(label)
+                label = _label(stream.read(min(member.size, LARGEST_LABEL)), suffix, key)
+                if label and contents.labels.setdefault(sample, label) != label:
+                    contents.others[sample] = label
     return contents
 
 

@@ -33,6 +33,8 @@ SMALLEST = 64
 WHOLE = np.array((ENDS, 0, 0, 0, 0, 0, 0), FACTS)
 #: Pillow's colour modes by their number in `mode`; 0 is any other one.
 MODES = ("", "RGB", "L", "RGBA", "P", "LA", "CMYK", "1", "I;16", "I", "F", "YCbCr", "PA", "LAB", "I;16B")
+#: Bytes of a file that is read before its header is looked at.
+READ_AT_ONCE = 64 << 20
 #: Grey levels by which neighbours have to differ: less is compression noise.
 _STEP = 3
 #: First bytes of a format → its last bytes; and how many of the last bytes are read.
@@ -100,14 +102,15 @@ def _ends_of_file(path: bytes, size: int) -> tuple[bytes, bytes]:
 
 def decoded(source: str | bytes, max_pixels: int) -> np.ndarray:
     """All facts of an image, which is decoded as in training. Errors: DataError, OSError."""
-    with io.BytesIO(source) if isinstance(source, bytes) else stored.open_regular(source) as stream:
-        if not stream.read(1):
-            raise DataError("empty")
     facts = np.zeros((), FACTS)
-    # Refuses what is too large before it is read as a whole.
-    thumbnail = decode(source, _small(max_pixels))
     if isinstance(source, str):
+        # A larger file is first refused by its header if it may not be decoded.
+        if os.stat(source).st_size > READ_AT_ONCE:
+            decode(source, _small(max_pixels))
         source = stored.read_regular(source, LARGEST_FILE)
+    if not source:
+        raise DataError("empty")
+    thumbnail = decode(source, _small(max_pixels))
     with Image.open(io.BytesIO(source), formats=tuple(dict.fromkeys(FORMATS.values()))) as image:
         facts["width"], facts["height"] = image.size
         facts["mode"] = MODES.index(image.mode) if image.mode in MODES else 0

@@ -88,6 +88,8 @@ def layout(root: str, trained_classes: Sequence[str] = ()) -> Layout:
         classes = {split: _class_folders(place, skipped, trained_classes) for split, place in places.items()}
     else:
         classes = {"train": _classes_among(root, folders, loose, trained_classes)}
+        if not trained_classes:
+            _refuse_repeated(root, folders)
     if not trained_classes:
         refuse_foreign(classes, f"in {root}", "Rename the folders, or add the class to the training images.")
     return Layout(root, names, classes, skipped)
@@ -146,23 +148,7 @@ def _classes_among(place: str, folders: list[str], loose: list[str], trained_cla
         raise DataError(
             f"{place} has one class folder only, '{folders[0]}'{needs}.{hint or ' Add another class folder.'}"
         )
-    if not trained_classes:
-        _refuse_repeated(place, folders)
     return folders
-
-
-def _refuse_repeated(place: str, folders: list[str]) -> None:
-    """Errors: DataError if all images are in folders within these, and two or more of those are in each of them."""
-    if not _are_nested(place, folders):
-        return
-    inner = [set(folders_in(os.path.join(place, name))) for name in folders]
-    if len(shared := sorted(set.intersection(*inner))) > 1:
-        raise DataError(
-            f"{place} has the folders {listed(folders)}, and each of them has {listed(shared)}: one level too many. If "
-            f"{listed(shared)} are the classes, join their images in {os.path.join(place, shared[0])} and so on, or "
-            f"name one of the upper folders: {terminal.pasted('data.root', os.path.join(place, folders[0]))}. "
-            "Otherwise move the images of each class up into its folder."
-        )
 
 
 def _are_nested(place: str, folders: list[str]) -> bool:
@@ -172,7 +158,7 @@ def _are_nested(place: str, folders: list[str]) -> bool:
 
 def _nesting(tree: Layout) -> str:
     """What was taken as classes, if all images are in folders within them; else empty."""
-    place = os.path.normpath(os.path.join(tree.root, tree.names.get("train", "")))
+    place = os.path.join(tree.root, tree.names["train"]) if "train" in tree.names else tree.root
     folders = tree.classes.get("train", [])
     if not folders or not _are_nested(place, folders):
         return ""
@@ -181,6 +167,20 @@ def _nesting(tree: Layout) -> str:
         f"classes are the folders in {place}: {listed(folders)}; all images are in folders within them, such as "
         f"{folders[0]}/{inner}, which count as part of them"
     )
+
+
+def _refuse_repeated(root: str, folders: list[str]) -> None:
+    """Errors: DataError if all images are in folders within these, and two or more of those are in each of them."""
+    if not _are_nested(root, folders):
+        return
+    inner = [set(folders_in(os.path.join(root, name))) for name in folders]
+    if len(shared := sorted(set.intersection(*inner))) > 1:
+        raise DataError(
+            f"{root} has the folders {listed(folders)}, and each of them has {listed(shared)}: one level too many. If "
+            f"{listed(shared)} are the classes, join their images in {os.path.join(root, shared[0])} and so on, or "
+            f"name one of the upper folders: {terminal.pasted('data.root', os.path.join(root, folders[0]))}. "
+            f"If {listed(folders)} are, move them into {os.path.join(root, 'train')}, whose folders are classes."
+        )
 
 
 def _did_you_mean(folder: str) -> str:

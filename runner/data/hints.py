@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
 from .. import terminal
+from ..errors import DataError
 from . import tables
 
-SUFFIXES = (".csv", ".tsv")
+#: Names of tables, and the most bytes of one that is looked into.
+SUFFIXES, LARGEST = (".csv", ".tsv"), 64 << 20
 
 
 def list_of(pictures: str, near: Sequence[str]) -> str:
-    """How to train on a table that names images of the folder `pictures`; empty if none of the folders `near` has one.
-
-    Errors: DataError for a table that cannot be read.
-    """
+    """How to train on a table in one of the folders `near` that names images of `pictures`; empty without one."""
     for folder in near:
-        for name in sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES)):
+        names: list[str] = []
+        with contextlib.suppress(OSError):
+            names = sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES))
+        for name in names:
             path = os.path.join(folder, name)
-            if overrides := _overrides(path, pictures, folder):
-                return f" {path} names images of it. If it has their labels: data=files {overrides}"
+            # A file that cannot be read, or is no table, is no hint.
+            with contextlib.suppress(OSError, DataError):
+                if os.path.getsize(path) <= LARGEST and (overrides := _overrides(path, pictures, folder)):
+                    return f" {path} names images of it. If it has their labels: data=files {overrides}"
     return ""
 
 

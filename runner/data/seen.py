@@ -31,6 +31,9 @@ class Keys:
     content: np.ndarray
     """Digests of the images' bytes or pixels."""
 
+    def __post_init__(self) -> None:
+        assert self.names.shape == self.content.shape
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -43,15 +46,12 @@ class Keys:
         return Keys(*np.ascontiguousarray(pairs))
 
     def among(self, others: Keys) -> np.ndarray:
-        """Which images are among others, bool [N]: by content or, unless contents are known to differ, by name."""
-        by_content = (self.content != 0) & np.isin(self.content, others.content)
-        if not len(others):
-            return by_content
-        order = np.argsort(others.names, kind="stable")
-        places = order[np.searchsorted(others.names, self.names, sorter=order) % len(order)]
-        same_name = (self.names != 0) & (others.names[places] == self.names)
-        known = (self.content != 0) & (others.content[places] != 0)
-        return by_content | (same_name & ~known)
+        """Which images are among others, bool [N]: by content or, where one of the two is unknown, by name."""
+        is_known = self.content != 0
+        by_content = is_known & np.isin(self.content, others.content)
+        unknown = others.names[others.content == 0]
+        named = np.where(is_known, np.isin(self.names, unknown), np.isin(self.names, others.names))
+        return by_content | ((self.names != 0) & named)
 
     def to_bytes(self) -> bytes:
         """The content of a safetensors file."""
@@ -95,12 +95,16 @@ def names(split: ImageFiles) -> np.ndarray:
 def draws(split: Split, seed: int) -> np.ndarray | None:
     """A random number for each image that depends on the seed and its name alone, uint64 [N]; None without names.
 
-    The name is that in the folder or shard, so that other shards of the same images are divided alike.
+    The name is that in the folder or shard, so that other shards of the same images are divided alike; if several
+    shards have it, as rows of Parquet without paths, the shard is part of it.
     """
     pictures = split.encoded if isinstance(split, ImageFiles) else None
-    if isinstance(pictures, FilesOnDisk | Members):
-        return _digests(b"%d\0%s" % (seed, name) for name in pictures.names.encoded())
-    return None
+    if not isinstance(pictures, FilesOnDisk | Members):
+        return None
+    numbers = _digests(b"%d\0%s" % (seed, name) for name in pictures.names.encoded())
+    if isinstance(pictures, Members) and len(np.unique(numbers)) < len(numbers):
+        return _digests(os.fsencode(f"{seed}\0{pictures.name(index)}") for index in range(len(pictures)))
+    return numbers
 
 
 def _digests(texts: Iterator[bytes]) -> np.ndarray:

@@ -16,6 +16,7 @@ from .. import device, files
 from ..checkpoints import weights
 from ..compression import slim
 from ..data import Batch
+from ..errors import UserError
 from ..models import macs
 from ..runs.journal import Journal
 from . import bench, engines, noise, to_onnx, twin
@@ -56,8 +57,7 @@ def export(
     An earlier export is replaced once all new files are there. `calibration`: training images for ranges that training
     has not set; `test`: images on which every file is compared with the trained network; `begins` is called with each
     stage, in words. The comparison is in float32 on the CPU, to which the network is moved. Errors: CheckpointError for
-    a float file that differs by more than rounding; ConfigError if a tool is missing; OSError for a full
-    disk.
+    a float file that differs by more than rounding; ConfigError if a tool is missing; OSError for a full disk.
     """
     files.refuse_foreign(directory / EXPORT, MANIFEST)
     files.remove_partials(directory)
@@ -65,6 +65,8 @@ def export(
     with files.partial_folder(directory / EXPORT) as partial:
         try:
             exported = _write(partial, subject, calibration, test, begins)
+        except UserError:
+            raise
         except Exception:
             # Paddle and paddle2onnx write half of a file on a full disk, and do not say so.
             files.require_room(directory / EXPORT, 2 * sum(4 * one.size for one in subject.network.parameters()))

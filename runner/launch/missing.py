@@ -48,8 +48,12 @@ def _refuse_missing_package(config: cfg.Config) -> None:
 
 def refuse_unusable_trackers(config: cfg.Config) -> None:
     """Refuse a run with a tracker that would never receive anything from this machine. Errors: ConfigError."""
-    for settings in config.tracking.trackers.values():
-        tracker.require(settings)
+    for name, settings in config.tracking.trackers.items():
+        try:
+            tracker.require(settings)
+        except ConfigError as error:
+            where = "" if isinstance(settings, cfg.Mlflow) else f"tracking.also.{name}: "
+            raise ConfigError(f"{where}{error}") from error
 
 
 def refuse_missing_data(config: cfg.Config, trained_classes: Sequence[str] = ()) -> None:

@@ -47,7 +47,7 @@ def run(
     `tags` are further tags of the run. Errors: UserError with the reason and the exit code of a run that did not
     finish.
     """
-    require_packages(config)
+    require_paddle()
     node = nodes.node(config.launch)
     try:
         if node.first:
@@ -117,11 +117,10 @@ def result(directory: Path) -> Result:
     return content
 
 
-def require_packages(config: cfg.Config) -> None:
-    """Errors: ConfigError naming a missing package and how to install it, or that there is no room for Paddle."""
+def require_paddle() -> None:
+    """Errors: ConfigError if Paddle is not installed, or there is no room for it."""
     device.require_memory()
     tracker.require_package("paddle", "pip install paddlepaddle (CPU), or paddlepaddle-gpu as the README says")
-    refuse_unusable_trackers(config)
 
 
 def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dict[str, str]) -> bool:
@@ -149,6 +148,7 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
             _refuse_shorter(config, done)
     if again:
         # Its weights are those of its checkpoint.
+        refuse_unusable_trackers(config)
         refuse_missing_data(config)
     else:
         refuse_missing(config)

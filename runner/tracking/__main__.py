@@ -24,7 +24,7 @@ from ..config.credentials import masked
 from ..errors import UserError
 from ..processes import locked
 from ..runs.journal import CONFIG, MLFLOW, TRACKING_LOG, events, tracking_lock
-from .answers import Masked, is_final, reason_of
+from .answers import DEFECTS, Masked, is_final, reason_of
 from .stores import Delivery
 from .tracker import Tracker, build
 
@@ -93,6 +93,8 @@ class Followed:
         self.attempt = attempts(directory)
         self.done = False
         self.next_try, self.wait, self.failures = 0.0, POLL_S, 0
+        self.failed_with: type[Exception] | None = None
+        """The kind of the last failure."""
         self.last_word: dict[str, Any] | None = None
         """How the run ended, if its journal could not record it."""
         self._tracker: Tracker | None = None
@@ -105,14 +107,16 @@ class Followed:
                 self.last_word = self.last_word or runs.close_lost(self.directory)
             if tracker := self._taken():
                 self.done = tracker.replay()
-                self.wait, self.failures = POLL_S, 0
+                self.wait, self.failures, self.failed_with = POLL_S, 0, None
                 if self.last_word and not self.done:
                     tracker.end(self.last_word)
                     self.done = True
         except Exception as error:
             reason = str(error) if isinstance(error, UserError) else reason_of(error)
-            # A file that was being replaced is there the next time.
-            if is_final(error) and (self.failures or not isinstance(error, OSError)):
+            # A file that was being replaced is there the next time, and a client may trip over one odd answer.
+            is_certain = not isinstance(error, (OSError, *DEFECTS)) or self.failed_with is type(error)
+            self.failed_with = type(error)
+            if is_final(error) and is_certain:
                 self._log(f"not delivered: {reason}")
                 self._refused(reason if isinstance(error, UserError) else self._with_remedy(reason))
             else:

@@ -78,9 +78,9 @@ def require(settings: cfg.Tracker) -> None:
             require_store(settings.uri)
             if (path := sqlite_path(settings.uri)) is not None:
                 _require_folder(path.parent, "tracking.uri=sqlite:///FILE")
-                _require_store(path)
+                _require_embedded_store(path)
         case cfg.TensorBoard() if settings.folder is not None:
-            _require_folder(Path(settings.folder), "tracking.also.tensorboard.folder=DIR")
+            _require_folder(Path(settings.folder), "folder=DIR")
         case cfg.CustomTracker():
             custom.require(settings.target, tuple(settings.kwargs))
 
@@ -94,15 +94,15 @@ def require_package(module: str, remedy: str) -> None:
 def _require_folder(folder: Path, key: str) -> None:
     """Refuse a folder that cannot be made, because a file has its name or that of one above it."""
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    if not there.is_dir():
+    if not os.path.isdir(there):
         raise ConfigError(f"{there} is not a folder, and nothing can be written below it. Name another: {key}")
 
 
-def _require_store(path: Path) -> None:
+def _require_embedded_store(path: Path) -> None:
     """Refuse an embedded store that is something else; one that is locked or cannot be read now may work later."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ConfigError(f"{path} is a folder. Name a file: tracking.uri=sqlite:///FILE")
-    if path.exists():
+    if os.path.exists(path):
         try:
             embedded.check(path)
         except Refused as error:

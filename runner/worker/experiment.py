@@ -15,21 +15,17 @@ from .. import compression, data, models, parallel
 from .. import config as cfg
 from ..checkpoints import reading, restore, weights
 from ..config import rules
-from ..config.monitor import is_known, metrics_of, monitored, refusal
+from ..config.monitor import metrics_of
 from ..data import seen
 from ..data.about import About
-from ..data.classes import listed
-from ..data.labels import class_counts
-from ..deploy.predict import UNKNOWN
 from ..errors import ConfigError
 from ..kernels import native
 from ..kernels.autotune import autotuning_off
 from ..training import optimizers, schedules, seeding
 from ..training.clock import Clock
 from ..training.ema import Ema
-from ..training.evaluation import undefined
 from ..training.state import Training
-from . import distilling, features, finetuning, gradual, initial, pretrained
+from . import checks, distilling, features, finetuning, gradual, initial, pretrained
 from .compress import compress
 from .stage import Stage, accelerate, accelerates, prepare, topk
 
@@ -116,7 +112,7 @@ def build(
         steps = clock.most or max(1, steps)
     else:
         loaders.train.epochs = math.ceil(steps / steps_per_epoch)
-        _check_warmups(config, steps, steps_per_epoch)
+        checks.warmups(config, steps, steps_per_epoch)
         finetuning.check_length(config, steps, steps_per_epoch)
         gradual.check_length(config, steps, steps_per_epoch)
         distilling.check_ramps(config, steps, steps_per_epoch)
@@ -142,7 +138,7 @@ def build(
         shard=parallel.Shard(ranks),
     )
     training.freezing = freezing
-    _check_metrics(config, training)
+    checks.metrics(config, training)
     if saved:
         restore.training_state(saved, training)
         notes += _other_length(saved, training, config)
@@ -288,50 +284,3 @@ def _optimizations(
         )
         for names, (key, optimizer, schedule) in zip(stage.mode.owners, chosen, strict=True)
     ]  # fmt: skip
-
-
-def _check_warmups(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
-    peer = config.mode.peer_schedule if isinstance(config.mode, cfg.ClsDistillMultiopt) else None
-    for key, schedule in (("schedule", config.schedule), ("mode.peer_schedule", peer)):
-        if not isinstance(schedule, (cfg.CosineWarmup, cfg.ExponentialWarmup, cfg.Polynomial)):
-            continue
-        wanted = schedule.warmup_epochs
-        if wanted is not None and not config.debug.fast_dev_run and 0 < steps <= round(wanted * steps_per_epoch):
-            raise ConfigError(
-                f"{key}.warmup_epochs={wanted}: the warm-up is not shorter than the run of {steps} "
-                f"steps ({steps_per_epoch} an epoch). Lower it, such as {key}.warmup_epochs=0"
-            )
-
-
-def _check_metrics(config: cfg.Config, training: Training) -> None:
-    """Errors: ConfigError for a monitored metric that does not exist, and for a user-defined one that fails."""
-    train, networks = config.train, training.networks.trained
-    if config.deploy.unknown_accuracy and UNKNOWN in training.loaders.classes:
-        raise ConfigError(
-            f"deploy.unknown_accuracy: a class is already called '{UNKNOWN}', the answer for less "
-            "confident predictions. Rename the class, or use deploy.unknown_accuracy=null"
-        )
-    loaders = training.loaders
-    labels, count = (loaders.val.split if loaders.val else loaders.source.train).labels, len(loaders.classes)
-    unknown = training.ranks.broadcast_from_first(lambda: undefined(training.metrics, labels, count))
-    if training.loaders.val is None:
-        if any(isinstance(part.schedule.schedule, cfg.Plateau) for part in training.optimizations):
-            raise ConfigError(
-                "schedule=plateau follows validations, and there is no validation split: hold one out, such as "
-                "data.val_fraction=0.1, or choose another schedule."
-            )
-        needed = {f"train.{key}": getattr(train, key) for key in ("patience", "eval_every_steps")}
-        needed |= {"deploy.unknown_accuracy": config.deploy.unknown_accuracy}
-        for key, value in (needed | {"sweep.pruner": config.sweep.pruner is not cfg.Pruner.none}).items():
-            if value:
-                raise ConfigError(
-                    f"{key} needs a validation split: hold one out, such as data.val_fraction=0.1, or remove it."
-                )
-    elif not is_known(train.monitor, networks, training.metrics, training.k):
-        raise ConfigError(refusal(train.monitor, networks, training.metrics, training.k))
-    elif (name := monitored(train.monitor).partition("/")[2]) in unknown and name not in train.metrics:
-        present = [loaders.classes[place] for place in np.flatnonzero(class_counts(labels, count))]
-        raise ConfigError(
-            f"train.monitor={train.monitor}: {name} is not defined on the validation split, all of whose images are of "
-            f"{listed(present)}. Hold out images of other classes as well, or monitor another metric, such as val/loss."
-        )

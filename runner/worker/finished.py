@@ -90,7 +90,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
     about = [] if whole and source.is_undivided else stage.about.lines()[:1]
     notes = [*about, *stage.notes]
     if split != "train":
-        notes += initial.leaks(own, source, {}, chosen)
+        notes += initial.leaks(own, source, stage.content, chosen)
     if config.data.many:
         where = "chosen on the validation split" if thresholds else "0.5, since nothing was validated"
         notes.append(f"thresholds of labels: {where}")
@@ -166,7 +166,7 @@ def on_test_images(directory: Path, config: cfg.Config, name: str, pointer: str)
     """
     stage, own = load_stage(directory, config, pointer)
     thresholds = own.thresholds
-    stage.notes += initial.leaks(own, stage.loaders.source, {}, [stage.loaders.measured_on])
+    stage.notes += initial.leaks(own, stage.loaders.source, stage.content, [stage.loaders.measured_on])
     if name not in stage.networks.trained:
         raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(stage.networks.trained)}")
     ready = _classifier(directory, config, name, stage.networks, stage.loaders.classes, thresholds)

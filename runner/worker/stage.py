@@ -76,6 +76,9 @@ def prepare(
         config.data, config.train.seed, overfit, ranks.rank, ranks.world_size, source=source, augment=config.augment
     )
     notes += loaders.notes
+    if overfit:
+        # The images are others now.
+        content.clear()
     counts = quotas_of(config.data.sampler, class_counts(loaders.source.train.labels, len(loaders.classes)))
     seen = losses.Classes(loaders.classes, counts, len(loaders.source.train))
     mode = modes.build(config, seen, loaders.train.batches_per_epoch)
@@ -107,7 +110,7 @@ def _checked(
     may_skip = isinstance(config, cfg.Pictures) and config.on_error is cfg.OnError.skip
 
     def first() -> tuple[list[check.Broken], About]:
-        looked = check.Findings.nothing(source)
+        looked = check.Findings.nothing(source) if closely or may_skip else check.recall(source, config)
         if closely or may_skip:
             heartbeat = Heartbeat()
             with terminal.progress("checking images") as show:

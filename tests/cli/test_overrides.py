@@ -214,7 +214,8 @@ def test_a_message_is_bounded_whatever_a_word_has(length, letter):
     ("word", "message"),
     [
         ("hydra.job.chdir=true", "which a run keeps"), ("hydra.searchpath=[file:///nowhere]", "no folder /nowhere"),
-        ("hydra.searchpath=pkg://nosuch.conf", "no package nosuch.conf"), ("data.root=glob(*)", "'data.root' is none"),
+        ("hydra.searchpath=pkg://nosuch.conf", "no package 'nosuch.conf'"),
+        ("data.root=glob(*)", "which 'data.root' is not"),
         ("optimizer=glob(zz*)", "matches no choice. Valid: adamw"),
     ],
 )  # fmt: skip
@@ -229,6 +230,8 @@ def test_a_pattern_stands_for_the_choices_of_a_group():
     assert readable("experiment=glob(digits/d*)", sweeps=True) == "experiment=digits/distill,digits/distill_multiopt"
     pattern = "experiment=glob([compress/*,fashion/*],exclude=*fpgm*)"
     assert readable(pattern, sweeps=True) == "experiment=compress/ptq,compress/qat,fashion/best"
+    peer = "optimizer@mode.peer_optimizer=glob(rms*)"
+    assert readable(peer, sweeps=True) == "optimizer@mode.peer_optimizer=rmsprop"
     with pytest.raises(ConfigError, match="add -m"):
         readable("optimizer=glob(*m*)", sweeps=False)
 

@@ -61,8 +61,7 @@ def test_images_are_among_others_as_comparing_them_one_by_one_says(seed, count, 
         pairs = list(zip(other.names.tolist(), other.content.tolist(), strict=True))
         if content and any(content == second for _, second in pairs):
             return True
-        named = [second for first, second in pairs if name and first == name]
-        return bool(named) and any(not (content and second) for second in named[:1])
+        return any(name and first == name and not (content and second) for first, second in pairs)
 
     expected = [is_one(*key) for key in zip(one.names.tolist(), one.content.tolist(), strict=True)]
     assert one.among(other).tolist() == expected

@@ -23,6 +23,7 @@ import paddle.nn.functional as F
 from paddle.amp import grad_scaler
 from paddle.amp.auto_cast import AMP_RELATED_FLAGS
 
+from runner import device as runner_device
 from runner.device import SELECTED_GPU
 
 #: The variable that says how many GPUs a process is to believe in.
@@ -61,6 +62,7 @@ class Gpus:
             (paddle.device, "set_device", self._set_device),
             (paddle.device, "get_device", lambda: self.current),
             (paddle, "set_flags", self._set_flags(paddle.set_flags)),
+            (runner_device, "is_cpu_build", lambda: False),
             (paddle.version, "cuda", lambda: "12.6"),
             (paddle.amp, "auto_cast", self._auto_cast(paddle.amp.auto_cast)),
             (paddle.amp, "decorate", self._decorate),

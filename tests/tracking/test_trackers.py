@@ -22,7 +22,7 @@ from runner.cli.verbs.sync import sync
 from runner.config import store
 from runner.errors import ConfigError, ForeignPath
 from runner.launch.command import Command
-from runner.launch.supervisor import require_packages
+from runner.launch.missing import refuse_unusable_trackers
 from runner.runs.journal import CONFIG, JOURNAL, Journal, tracked, tracked_file, tracking_lock
 from runner.tracking import custom as custom_tracker
 from runner.tracking import tracker
@@ -307,10 +307,10 @@ def test_what_is_no_tracker_is_named(run_of, tmp_path, source, message):
 
 def test_a_module_that_is_missing_is_named_before_anything_starts(config_of, monkeypatch):
     with pytest.raises(ConfigError, match="my_trackers is not installed: my_trackers:Tracker is looked for"):
-        require_packages(config_of(*custom()))
+        refuse_unusable_trackers(config_of(*custom()))
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ConfigError, match=r"pip install tensorboard"):
-        require_packages(config_of("tracking=[csv,tensorboard]"))
+        refuse_unusable_trackers(config_of("tracking=[csv,tensorboard]"))
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_what_can_be_no_tracker_is_refused_before_anything_starts(config_of, tmp
     write_module(tmp_path, f"print('imported')\n{source}")
     custom_tracker.require.cache_clear()
     with pytest.raises(ConfigError, match=message):
-        require_packages(config_of(*custom()))
+        refuse_unusable_trackers(config_of(*custom()))
     assert capfd.readouterr() == ("", "")
 
 
@@ -343,10 +343,10 @@ def test_a_place_that_can_never_take_a_run_is_refused_before_anything_starts(con
         "folder": "folder is a folder. Name a file",
     }.items():
         with pytest.raises(ConfigError, match=message):
-            require_packages(config_of("tracking=mlflow", f"tracking.uri=sqlite:///{place}"))
+            refuse_unusable_trackers(config_of("tracking=mlflow", f"tracking.uri=sqlite:///{place}"))
     for place in ("file", "file/below"):
         with pytest.raises(ConfigError, match="file is not a folder"):
-            require_packages(config_of("tracking=tensorboard", f"tracking.also.tensorboard.folder={place}"))
+            refuse_unusable_trackers(config_of("tracking=tensorboard", f"tracking.also.tensorboard.folder={place}"))
 
 
 @pytest.mark.parametrize("word", ["custom", "tensorboard"])

@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
             exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test, _begins)
         except OSError as error:
             raise disk_error(error, place, OUTPUT) from error
-        exported.notes += initial.leaks(weights, stage.loaders.source, {}, [stage.loaders.measured_on])
+        exported.notes += initial.leaks(weights, stage.loaders.source, stage.content, [stage.loaders.measured_on])
         show(place, exported)
         if place == directory and not fetched:
             final = export.publish(Journal(directory), exported)

@@ -27,8 +27,8 @@ _BOUNDS = {
 }
 
 
-#: Most characters of a text: no path, name or pattern needs more.
-LONGEST_TEXT = 4096
+#: Most characters of a text: no path, name or pattern needs more. Notes have a limit of their own.
+LONGEST_TEXT = 8192
 #: Magnitudes of float32, with which networks compute: smaller ones become 0 in it, larger ones infinite.
 LEAST, MOST = 2.0**-126, 2.0**127
 
@@ -37,10 +37,12 @@ def problems(config: Config) -> Iterator[str]:
     """Yields what is wrong with single fields."""
     for key, value, part, field in walk(config):
         if problem := _misfit(value, stored.hints_of(type(part))[field.name], key):
-            yield problem
+            # A bound says more than that a number is too large.
+            yield next(_numbers(key, value, field), problem) if isinstance(value, int) else problem
         elif field.metadata.get(SIZE):
             yield from _size(key, value, field)
-        else:
+        elif field.name != "kwargs":
+            # The arguments of a user's callable may be anything.
             yield from _text(key, value, part, field)
             yield from _numbers(key, value, field)
 
@@ -85,9 +87,7 @@ def _numbers(key: str, value: Any, field: Field[Any]) -> Iterator[str]:
     for number in _items(value):
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             continue
-        if isinstance(number, int) and abs(number) >= stored.LARGEST:
-            yield f"{key}={value}: is too large."
-        elif not math.isfinite(number):
+        if isinstance(number, float) and not math.isfinite(number):
             yield f"{key}={value}: must be a finite number."
         for bound, (holds, words) in _BOUNDS.items():
             limit = field.metadata.get(bound)
