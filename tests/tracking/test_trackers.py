@@ -464,7 +464,7 @@ def wait_until(holds, seconds=30):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(("failure", "attempts"), [("TypeError('no')", 1), ("FileNotFoundError(2, 'no')", 2)])
+@pytest.mark.parametrize(("failure", "attempts"), [("TypeError('no')", 2), ("FileNotFoundError(2, 'no')", 2)])
 def test_a_failure_that_will_stay_is_not_waited_for_and_says_how_to_go_on(run_of, tmp_path, failure, attempts):
     write_module(
         tmp_path, f"class Tracker:\n    def __init__(self, run, fails): pass\n    def replay(self, _): raise {failure}"
