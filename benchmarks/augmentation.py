@@ -62,7 +62,7 @@ def images_per_s(batches: Iterable[object], count: int) -> float:
 def ours(kind: str, images: np.ndarray) -> float:
     """images/s of this package's loader in its second epoch."""
     os.environ.update(device.environment(None))
-    device.choose(cfg.Train(), cfg.AmpOff())
+    device.choose(cfg.Train())
     from runner.data import Images
     from runner.data.loaders import TrainLoader
 

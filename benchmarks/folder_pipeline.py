@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -28,6 +29,9 @@ from runner import config as cfg
 from runner import device, images
 
 from . import harness
+
+if TYPE_CHECKING:
+    from runner.data.loaders import TrainLoader
 
 SIDE, BATCH, WORKERS = 224, 128, 2
 KINDS = {"photos": 0.0, "noisy": 12.0}
@@ -98,21 +102,22 @@ def pictures(folder: Path, kind: str, repeated: int = REPEATED) -> list[str]:
     return [str(path) for path in sorted((folder / f"small-{kind}").iterdir())] * repeated
 
 
-def loader(paths: list[str], augment: cfg.Augment | None = None, **settings: object) -> object:
+def loader(paths: list[str], augment: cfg.Augment | None = None, **settings: Any) -> TrainLoader:
     """This package's loader of training batches."""
     os.environ.update(device.environment(None, waits_for_others=True))
     from runner.data import ImageFiles, Loaders, Source, cache, preparation
     from runner.data.loaders import TrainLoader
     from runner.kernels.pictures import resampler
 
-    device.choose(cfg.Train(), cfg.AmpOff())
+    device.choose(cfg.Train())
     config = cfg.ImageFolder(root="", image_size=SIDE, batch_size=BATCH, workers=WORKERS, **settings)
     split = ImageFiles(paths, np.zeros(len(paths), np.int64), preparation(config))
     # Compiled and loaded.
     resampler()
-    if notes := cache.attach(config, Source("", [""], split)):
+    if notes := cache.attach(config, Source("photos", ["photo"], split)):
         sys.exit(notes[0])
-    return Loaders(Source("", [""], split), TrainLoader(split, config, 0, augment=augment or cfg.Augment()), None).train
+    train = TrainLoader(split, config, 0, augment=augment or cfg.Augment())
+    return Loaders(Source("photos", ["photo"], split), train, None).train
 
 
 def images_per_s(batches: Iterator[object], count: int) -> float:

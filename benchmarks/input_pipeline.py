@@ -17,6 +17,7 @@ import os
 import sys
 import time
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def peer(images: np.ndarray, labels: np.ndarray, workers: int, count: int) -> fl
         def __len__(self) -> int:
             return count
 
-        def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
             return self.change(images[index]), labels[index]
 
     loader = paddle.io.DataLoader(Pictures(), batch_size=BATCH, shuffle=True, num_workers=workers)
@@ -88,7 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     os.environ.update(device.environment(None))
-    device.choose(cfg.Train(), cfg.AmpOff())
+    device.choose(cfg.Train())
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
     labels = generator.integers(0, 10, IMAGES)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +50,7 @@ def bandwidth() -> float:
     return 2 * cores * COPIED / best(copy_all)
 
 
-def best(work) -> float:
+def best(work: Callable[[], object]) -> float:
     """Seconds of the fastest of ten."""
     found = []
     for _ in range(10):
@@ -71,7 +73,7 @@ def needed(case: Case) -> tuple[float, float]:
     numbers = [7 * parameter.size for parameter in network.parameters()]
     macs = [models.macs(network, (3, case.side, case.side)) * case.batch * 6]
 
-    def count(layer, inputs, output) -> None:
+    def count(layer: nn.Layer, inputs: Any, output: Any) -> None:
         given, made = inputs[0].size, output.size
         if isinstance(layer, (nn.Conv2D, nn.Linear)):
             numbers.append(case.batch * 3 * (given + made))

@@ -70,7 +70,7 @@ def measure(case: Case, log_every: int) -> tuple[list[float], list[float]]:
                 time.sleep(turn)
                 group(process, signal.SIGSTOP)
                 if process.poll() is not None:
-                    sys.exit(f"{case.name}: {process.args} ended too early.")
+                    sys.exit(f"{case.name}: {process.args!r} ended too early.")
                 kept.append(statistics.median(speed for end, took, speed in found() if end - took > begin))
         return speeds
 
@@ -78,10 +78,10 @@ def measure(case: Case, log_every: int) -> tuple[list[float], list[float]]:
 @contextlib.contextmanager
 def started(arguments: Sequence[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A process and its children in a group of their own, which ends with the context."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(
-        arguments, env=os.environ | environment, cwd=harness.ROOT, start_new_session=True, **quiet
-    )
+        arguments, env=os.environ | environment, cwd=harness.ROOT, start_new_session=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     try:
         yield process
     finally:
@@ -100,7 +100,7 @@ def wait(process: subprocess.Popen[bytes], is_ready: Callable[[], bool], limit_s
     end = time.monotonic() + limit_s
     while not is_ready():
         if process.poll() is not None or time.monotonic() > end:
-            sys.exit(f"{process.args} did not begin to train.")
+            sys.exit(f"{process.args!r} did not begin to train.")
         time.sleep(0.1)
 
 

@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -131,14 +132,14 @@ def lightning(case: dict, _peer: str) -> dict[str, float]:
             self.networks = torch.nn.ModuleList(networks).to(memory_format=torch.channels_last)
             self.seconds: list[float] = []
 
-        def training_step(self, given, _index):
+        def training_step(self, given: Any, _index: int) -> Any:
             images, labels = given
             return peers.losses(list(self.networks), images.to(memory_format=torch.channels_last), labels)
 
-        def configure_optimizers(self):
+        def configure_optimizers(self) -> Any:
             return torch.optim.AdamW(self.parameters(), LEARNING_RATE)
 
-        def on_train_batch_end(self, *_):
+        def on_train_batch_end(self, *_: Any) -> None:
             self.seconds.append(time.perf_counter())
 
     total = case["warm_up"] + case["steps"]

@@ -15,7 +15,15 @@ from runner.models.mobilenet_v3 import HEAD_WIDTH, ROWS, TRUNK_WIDTH, Row, make_
 class ConvNorm(nn.Sequential):
     """Convolution, batch normalisation and an activation."""
 
-    def __init__(self, inputs, outputs, kernel=1, stride=1, groups=1, activation=None):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        activation: type[nn.Module] | None = None,
+    ) -> None:
         layers = [
             nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs, eps=1e-5, momentum=0.1),
@@ -24,7 +32,7 @@ class ConvNorm(nn.Sequential):
 
 
 class SqueezeExcitation(nn.Module):
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.squeeze, self.excite = nn.Conv2d(channels, channels // 4, 1), nn.Conv2d(channels // 4, channels, 1)
 
@@ -67,7 +75,7 @@ def mobilenet_v3_large(classes: int, scale: float) -> nn.Module:
 
 
 class BasicBlock(nn.Module):
-    def __init__(self, inputs, outputs, stride):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
             ConvNorm(inputs, outputs, 3, stride, activation=nn.ReLU()), ConvNorm(outputs, outputs, 3)
@@ -79,7 +87,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    def __init__(self, inputs, outputs, stride):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         inner = outputs // 4
         self.branch = nn.Sequential(
@@ -106,7 +114,7 @@ def resnet(classes: int, block: type[nn.Module], width: int, counts: tuple[int, 
 
 
 class LiteBlock(nn.Module):
-    def __init__(self, inputs, outputs, kernel, stride, expansion):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: float) -> None:
         super().__init__()
         expanded = inputs * expansion
         expand = [ConvNorm(inputs, expanded, activation=nn.ReLU6())] if expansion > 1 else []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ CONFIDENCE = 0.95
 ROUNDS, NOTHING = 200, 1e-12
 
 #: Configuration → repeat (seed and fold) → its result, higher is better.
-Scores = Mapping[str, Mapping[Hashable, float]]
+Scores = Mapping[str, Mapping[Any, float]]
 
 
 @dataclass(frozen=True)
