@@ -76,8 +76,8 @@ class OutOfMemory(UserError):
         """The user's message for an out-of-memory error of Python or Paddle."""
         lines = str(error).strip().splitlines()
         return cls(
-            f"Out of memory{f' ({lines[0]})' if lines else ''}. Lower data.batch_size, raise "
-            "train.accumulate or raise the limit of the container or shell (ulimit -v)."
+            f"Out of memory{f' ({lines[0]})' if lines else ''}. Lower data.batch_size or data.image_size, "
+            "raise train.accumulate, or raise the limit of the container or shell (ulimit -v)."
         )
 
 
