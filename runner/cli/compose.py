@@ -165,37 +165,8 @@ def explain(error: Exception, overrides: Sequence[str] = (), folder: Path | None
     if not isinstance(error, UserError) and (named := next(filter(None, map(renamed, overrides)), None)):
         return named
     while cause is not None:
-        match cause:
-            case UserError():
-                return cause
-            case OverrideParseException():
-                return _unreadable(cause)
-            case OSError(errno=errno.ENAMETOOLONG):
-                return ConfigError(str(disk_error(cause)))
-            case OSError() if cause.filename or cause.errno in UNWRITABLE:
-                # Hydra makes the run's folder.
-                return disk_error(cause, folder)
-            case MissingConfigException():
-                return _unknown_choice(cause)
-            case ConfigAttributeError() | ConfigKeyError() if is_dataclass(cause.object_type):
-                return _unknown_key(cause, overrides)
-            case InterpolationResolutionError():
-                return without_value(cause)
-            case ValidationError():
-                return _misfit(cause)
-            case OverflowError() if place := FULL_KEY.search(str(cause)):
-                return ConfigError(f"{place[1]}: the number is too large.")
-            case KeyValidationError(full_key=str(key)):
-                group, _, name = key.rpartition(".")
-                return ConfigError(f"{group}: its keys are texts, and {name} is not. Write +{key}=VALUE")
-            case ConfigTypeError(full_key=str(key)) if "does not support deletion" in str(cause):
-                return ConfigError(
-                    f"~{key}: every config has this key, which cannot be removed. Give it a value: {key}=…"
-                )
-            case ConfigTypeError(full_key=str(key)):
-                return ConfigError(
-                    f"{key}: a list is written {key}=[a,b], a mapping '{key}={{a:1}}', and it is not both."
-                )
+        if explained := _explained(cause, overrides, folder):
+            return explained
         last, cause = cause, cause.__cause__
     if two := TWO_LOSSES.search(str(error)):
         group, choice = two.groups()
@@ -208,6 +179,38 @@ def explain(error: Exception, overrides: Sequence[str] = (), folder: Path | None
         return null_group(null_key)
     is_of_hydra = isinstance(error, (HydraException, OmegaConfBaseException))
     return ConfigError(str(error) if is_of_hydra else f"{type(error).__name__}: {error}")
+
+
+def _explained(error: BaseException, overrides: Sequence[str], folder: Path | None) -> UserError | None:
+    """What a user is told of one error of a chain; None if it says nothing by itself."""
+    match error:
+        case UserError():
+            return error
+        case OverrideParseException():
+            return _unreadable(error)
+        case OSError(errno=errno.ENAMETOOLONG):
+            return ConfigError(str(disk_error(error)))
+        case OSError() if error.filename or error.errno in UNWRITABLE:
+            # Hydra makes the run's folder.
+            return disk_error(error, folder)
+        case MissingConfigException():
+            return _unknown_choice(error)
+        case ConfigAttributeError() | ConfigKeyError() if is_dataclass(error.object_type):
+            return _unknown_key(error, overrides)
+        case InterpolationResolutionError():
+            return without_value(error)
+        case ValidationError():
+            return _misfit(error)
+        case OverflowError() if place := FULL_KEY.search(str(error)):
+            return ConfigError(f"{place[1]}: the number is too large.")
+        case KeyValidationError(full_key=str(key)):
+            group, _, name = key.rpartition(".")
+            return ConfigError(f"{group}: its keys are texts, and {name} is not. Write +{key}=VALUE")
+        case ConfigTypeError(full_key=str(key)) if "does not support deletion" in str(error):
+            return ConfigError(f"~{key}: every config has this key, which cannot be removed. Give it a value: {key}=…")
+        case ConfigTypeError(full_key=str(key)):
+            return ConfigError(f"{key}: a list is written {key}=[a,b], a mapping '{key}={{a:1}}', and it is not both.")
+    return None
 
 
 def _required(key: str, kind: str) -> NoReturn:

@@ -55,13 +55,8 @@ def readable(argument: str, sweeps: bool) -> str:
     if "." not in key and key in choices():
         # Users need not know whether a group is in the defaults list.
         sign = "+" if key in ADDED else ""
-    if key in ENGINES and not value.startswith("{"):
-        group = key.replace(".", "/")
-        raise ConfigError(f"{argument}: '{group}' is a config group, which is written with a slash: {group}={value}")
-    if key in FOLDERS:
-        if not value.strip("'\""):
-            raise ConfigError(f"{key} is empty: give it a folder, such as {key}=outputs/mine, or omit it.")
-        value = HOME.sub(lambda home: home[1] + keys.expanded(home[2]), value)
+    if key.startswith("hydra."):
+        value = _of_hydra(argument, key, value)
     types = _types(key)
     is_text = types == {str}
     numbers = _Numbers(whole=is_text)
@@ -70,8 +65,6 @@ def readable(argument: str, sweeps: bool) -> str:
     except HydraException:
         is_plain = not any(hint is Any or get_origin(hint) for hint in types)
         return f"{sign}{key}={_literal(value, sweeps) if is_plain else value}"
-    if key == "hydra.job.chdir" and parsed.value() is not False:
-        raise ConfigError(f"{argument}: paths are relative to the working directory, which a run keeps. Remove it.")
     if key == "hydra.searchpath":
         _require_places(argument, parsed.value())
     is_switched = isinstance(parsed.value(), (bool, int, float)) or (parsed.value() is None and key in choices())
@@ -92,6 +85,20 @@ def readable(argument: str, sweeps: bool) -> str:
         brackets = f" As a list: {terminal.words([f'{key}=[{value}]'])}" if key == "tracking" else ""
         raise ConfigError(f"{argument} has several values. For a run with each of them add -m.{whole}{brackets}")
     return f"{sign}{key}={value}"
+
+
+def _of_hydra(argument: str, key: str, value: str) -> str:
+    """The value of one of Hydra's own keys. Errors: ConfigError for one that would not do what it says."""
+    if key in ENGINES and not value.startswith("{"):
+        group = key.replace(".", "/")
+        raise ConfigError(f"{argument}: '{group}' is a config group, which is written with a slash: {group}={value}")
+    if key == "hydra.job.chdir" and value.lower() != "false":
+        raise ConfigError(f"{argument}: paths are relative to the working directory, which a run keeps. Remove it.")
+    if key in FOLDERS:
+        if not value.strip("'\""):
+            raise ConfigError(f"{key} is empty: give it a folder, such as {key}=outputs/mine, or omit it.")
+        return HOME.sub(lambda home: home[1] + keys.expanded(home[2]), value)
+    return value
 
 
 def _expanded(argument: str) -> str:

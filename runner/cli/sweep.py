@@ -14,6 +14,7 @@ from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -105,24 +106,7 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
 
     Errors: ConfigError for errors that all jobs share, DataError for missing images.
     """
-    for text in overrides:
-        if text.startswith(("-", "hydra.sweep.subdir=")):
-            raise ConfigError(
-                f"{text}: not with -m. A folder of configs is added with hydra.searchpath=[file://DIR], and the jobs' "
-                "folders have names of their own."
-            )
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    for one in parsed:
-        if one.is_discrete_sweep() and not any(True for _ in one.sweep_iterator()):
-            raise ConfigError(
-                f"{one.input_line} has no values. A range ends before its second number: range(0,3) is 0,1,2"
-            )
-        values = Counter(map(str, one.sweep_iterator())) if one.is_choice_sweep() else Counter[str]()
-        if repeated := [value for value, count in values.items() if count > 1]:
-            raise ConfigError(
-                f"{one.input_line} has {repeated[0]} more than once: those jobs would be the same. Runs of one "
-                "configuration differ by their seed: train.seed=0,1,2"
-            )
+    parsed = _parsed(overrides)
     fixed = [override for override in parsed if not override.is_sweep_override()]
     # The rest may be valid only with the swept choices.
     naming = [str(one.input_line) for one in fixed if one.key_or_group.startswith(NAMING)]
@@ -145,18 +129,7 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
         jobs, varied = settings.optuna.parallel, [*space]
     elif engines.is_search(composed.hydra.sweeper._target_):
         raise ConfigError("hydra/sweeper=search: no search was configured. Add one, such as +sweep/optuna=default")
-    repeating = [key for key in varied if key.lstrip("+") in sweep.REPEATS]
-    if repeating and settings.pruner is not cfg.Pruner.none:
-        raise ConfigError(
-            f"sweep.pruner={settings.pruner.name} would end the worst runs of each configuration, "
-            f"which biases the means of the others: {', '.join(repeating)} is varied. Use sweep.pruner=none."
-        )
-    for key in ("max_minutes", "warm_start"):
-        if not settings.optuna and getattr(settings, key):
-            raise ConfigError(f"sweep.{key} is for searches: this sweep runs all its jobs. Remove it.")
-    for text in settings.warm_start:
-        if not (Path(expanded(text)) / SWEEP).is_file():
-            raise ConfigError(f"sweep.warm_start: {text} is not the folder of a sweep: it has no {SWEEP}.")
+    _refuse_settings(settings, varied)
     directory = Path(str(composed.hydra.sweep.dir))
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
         directory = directory / sweep.digest(overrides)
@@ -176,6 +149,45 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
         sweep.new_id(overrides), overrides, shared, launcher._target_, engines.is_queue(launcher._target_), at_once
     )
     return directory, planned, settings.resume, engines.needed(launcher)
+
+
+def _parsed(overrides: list[str]) -> list[Override]:
+    """The overrides of a sweep. Errors: ConfigError for those that no sweep has, and for values that make no job."""
+    for text in overrides:
+        if text.startswith(("-", "hydra.sweep.subdir=")):
+            raise ConfigError(
+                f"{text}: not with -m. A folder of configs is added with hydra.searchpath=[file://DIR], and the jobs' "
+                "folders have names of their own."
+            )
+    parsed: list[Override] = OverridesParser.create().parse_overrides(overrides)
+    for one in parsed:
+        if one.is_discrete_sweep() and not any(True for _ in one.sweep_iterator()):
+            raise ConfigError(
+                f"{one.input_line} has no values. A range ends before its second number: range(0,3) is 0,1,2"
+            )
+        values = Counter(map(str, one.sweep_iterator())) if one.is_choice_sweep() else Counter[str]()
+        if repeated := [value for value, count in values.items() if count > 1]:
+            raise ConfigError(
+                f"{one.input_line} has {repeated[0]} more than once: those jobs would be the same. Runs of one "
+                "configuration differ by their seed: train.seed=0,1,2"
+            )
+    return parsed
+
+
+def _refuse_settings(settings: Any, varied: list[str]) -> None:
+    """Refuse settings below `sweep` that do not suit what is varied. Errors: ConfigError."""
+    repeating = [key for key in varied if key.lstrip("+") in sweep.REPEATS]
+    if repeating and settings.pruner is not cfg.Pruner.none:
+        raise ConfigError(
+            f"sweep.pruner={settings.pruner.name} would end the worst runs of each configuration, "
+            f"which biases the means of the others: {', '.join(repeating)} is varied. Use sweep.pruner=none."
+        )
+    for key in ("max_minutes", "warm_start"):
+        if not settings.optuna and getattr(settings, key):
+            raise ConfigError(f"sweep.{key} is for searches: this sweep runs all its jobs. Remove it.")
+    for text in settings.warm_start:
+        if not (Path(expanded(text)) / SWEEP).is_file():
+            raise ConfigError(f"sweep.warm_start: {text} is not the folder of a sweep: it has no {SWEEP}.")
 
 
 def _check(overrides: list[str]) -> cfg.Config | None:

@@ -16,7 +16,7 @@ from .. import device, files, terminal
 from ..errors import DataError
 from ..images import Unreadable
 from . import facts as facts_of
-from . import remembered, storage
+from . import remembered
 from .facts import DECODED, ENDS, NOTHING
 from .shards import Members
 from .splits import ImageFiles, Images, Pictures, Source, Split
@@ -90,7 +90,7 @@ def level_of(config: cfg.Data, source: Source, thorough: bool = False) -> int:
     if not isinstance(config, cfg.Pictures):
         return NOTHING
     pictures = [split.encoded for split in source.splits.values() if isinstance(split, ImageFiles)]
-    is_remote = any(isinstance(one, Members) and storage.is_remote(one.shards[0]) for one in pictures)
+    is_remote = any(isinstance(one, Members) and one.is_remote for one in pictures)
     is_small = sum(map(len, pictures)) <= MOST_DECODED and not is_remote
     if config.on_error is cfg.OnError.skip:
         return DECODED
@@ -105,12 +105,12 @@ def level_of(config: cfg.Data, source: Source, thorough: bool = False) -> int:
 
 
 def recall(source: Source, config: cfg.Data) -> Findings:
-    """What earlier checks on this machine found out about the images of a set; checks none."""
+    """What earlier checks on this machine found out about the images of a set, if they are local; checks none."""
     looked = Findings.nothing(source)
     if isinstance(config, cfg.Pictures):
         memory = remembered.Memory(place(source, config), config.max_pixels)
         for name, split in source.splits.items():
-            if isinstance(split, ImageFiles):
+            if isinstance(split, ImageFiles) and not (isinstance(split.encoded, Members) and split.encoded.is_remote):
                 looked.facts[name] = memory.recall(memory.keys(split.encoded))
     return looked
 

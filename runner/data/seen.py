@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 
 from .. import device
 from ..errors import DataError
-from . import facts, storage
+from . import facts
 from .shards import Members
 from .splits import FilesOnDisk, ImageFiles, Images, Split
 
@@ -114,8 +114,7 @@ def _digests(texts: Iterator[bytes]) -> np.ndarray:
 def _read(split: ImageFiles) -> np.ndarray:
     """Digests of the images' bytes, uint64 [N]: 0 for one that cannot be read, and for all of a large or remote set."""
     pictures = split.encoded
-    is_remote = isinstance(pictures, Members) and any(map(storage.is_remote, pictures.shards))
-    if len(split) > MOST_READ or is_remote:
+    if len(split) > MOST_READ or (isinstance(pictures, Members) and pictures.is_remote):
         return np.zeros(len(split), np.uint64)
 
     def one(index: int) -> int:

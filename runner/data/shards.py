@@ -48,6 +48,11 @@ class Members:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether any shard is behind a URL."""
+        return any(map(storage.is_remote, self.shards))
+
     def select(self, indices: np.ndarray) -> Members:
         """The images at these indices."""
         columns = {name: getattr(self, name)[indices] for name in ("numbers", "places", "lengths")}
