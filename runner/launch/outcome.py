@@ -99,5 +99,5 @@ def _loss(ended: workers.FailedProcess, directory: Path, settings: cfg.Launch | 
     name = signal.Signals(-ended.code).name if ended.code < 0 else f"exit code {ended.code}"
     reason = f"{who} ended with {name}. Log: {log}"
     if ended.code == -signal.SIGKILL:
-        reason += "\nMemory may have run out: lower data.batch_size or data.image_size, or raise train.accumulate."
+        reason += "\nIts memory may have run out: lower data.batch_size or data.image_size, or raise train.accumulate."
     return reason

@@ -208,16 +208,16 @@ def test_a_larger_file_that_is_clearly_faster_is_recommended(folder):
 
 
 def slowed(folder, path):
-    """The ONNX file with four hundred more operations whose result is multiplied with zero, under another name."""
+    """The ONNX file with four thousand more operations whose result is multiplied with zero, under another name."""
     model = onnx.load(folder / ONNX)
     graph, name = model.graph, model.graph.output[0].name
     for node in graph.node:
         node.output[:] = ["waves0" if output == name else output for output in node.output]
-    for number in range(400):
+    for number in range(4000):
         wave = "Sin" if number % 2 else "Cos"
         graph.node.append(helper.make_node(wave, [f"waves{number}"], [f"waves{number + 1}"]))
     graph.initializer.append(numpy_helper.from_array(np.float32(0), "nothing"))
-    graph.node.append(helper.make_node("Mul", ["waves400", "nothing"], ["no waves"]))
+    graph.node.append(helper.make_node("Mul", ["waves4000", "nothing"], ["no waves"]))
     graph.node.append(helper.make_node("Add", ["waves0", "no waves"], [name]))
     onnx.save(model, folder / path)
     return described(folder, path)
