@@ -71,7 +71,7 @@ def _problem(uri: str, key: str) -> str | None:
         return None
     # MLflow 3 no longer supports plain folders.
     if not separator or not re.fullmatch(r"(?!file$)[a-z][a-z0-9.-]*(\+[a-z0-9_]+)?", scheme):
-        file = "outputs/mlflow.db" if separator or not uri else masked(uri)
+        file = masked(uri) if not separator and Path(uri).suffix else "outputs/mlflow.db"
         return f"MLflow keeps runs in a database or on a server, such as {key}{SQLITE}{file} or {key}http://HOST:5000"
     store = scheme.partition("+")[0]
     if store == "sqlite":
