@@ -43,12 +43,18 @@ from .state import (
 
 
 def save(
-    directory: Path, training: Training, better: bool, about: About, seconds: float, trained_on: seen.Keys = seen.NONE
+    directory: Path,
+    training: Training,
+    better: bool,
+    about: About,
+    seconds: float,
+    trained_on: seen.Keys | None = None,
 ) -> Path:
     """Write the current state, point `last` (and `best`, if it is the best so far) to it, and drop older checkpoints.
 
-    seconds: training time so far; `trained_on`: the images that the weights have seen. Errors: Diverged for a weight
-    that is not finite, OSError if the disk is full; neither leaves a partial checkpoint or loses an older one.
+    seconds: training time so far; `trained_on`: the images that the weights have seen, if that is known. Errors:
+    Diverged for a weight that is not finite, OSError if the disk is full; neither leaves a partial checkpoint or loses
+    an older one.
     """
     progress = training.progress
     folder = directory / CHECKPOINTS
@@ -79,15 +85,19 @@ def save_final(directory: Path, networks: Networks) -> Path:
     """
     folder = directory / CHECKPOINTS
     saved = verify(folder / (pointed(folder, "best") or pointed(folder, "last") or ""))
-    _commit(folder / QUANTIZED, {MODEL: networks.state_dict()}, saved.state, saved.trained_on() or seen.NONE)
+    _commit(folder / QUANTIZED, {MODEL: networks.state_dict()}, saved.state, saved.trained_on())
     files.write_text(folder / "final", QUANTIZED)
     return folder / QUANTIZED
 
 
-def _commit(target: Path, parts: dict[str, dict[str, paddle.Tensor]], state: State, trained_on: seen.Keys) -> None:
+def _commit(
+    target: Path, parts: dict[str, dict[str, paddle.Tensor]], state: State, trained_on: seen.Keys | None
+) -> None:
     """Write a checkpoint atomically: a temporary folder that is renamed when it is complete."""
     with files.partial_folder(target) as partial:
-        contents = {name: _encoded(tensors) for name, tensors in parts.items()} | {IMAGES: trained_on.to_bytes()}
+        contents = {name: _encoded(tensors) for name, tensors in parts.items()}
+        if trained_on is not None:
+            contents[IMAGES] = trained_on.to_bytes()
         digests = {name: _write(partial / name, content) for name, content in contents.items()}
         write(partial / STATE, replace(state, digests=digests))
         files.sync_folder(partial)

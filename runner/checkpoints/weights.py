@@ -71,14 +71,9 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
 
     From a run the checkpoint that `pointer` names is taken (`final`: what the run ended with, for `ptq` the quantized
     network; `best`; `last`), averaged weights before plain ones. Errors: CheckpointError naming what is missing or
-    damaged, or the tensor that is not finite.
+    damaged.
     """
-    weights = _read(Path(source), pointer)
-    return weights
-
-
-def _read(source: Path, pointer: str) -> Weights:
-    path = source
+    path = Path(source)
     if path.is_file() and path.name in ("final", "best", "last"):
         path = path.with_name(reading.pointed(path.parent, path.name) or "")
     if path.is_dir():

@@ -91,6 +91,8 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
     notes = [*about, *stage.notes]
     if split != "train":
         notes += initial.leaks(own, source, stage.content, chosen)
+    if split == "all" and own.trained_on is None and _is_where_it_was(directory, config):
+        notes.append("the images that the run was trained on are among them")
     if config.data.many:
         where = "chosen on the validation split" if thresholds else "0.5, since nothing was validated"
         notes.append(f"thresholds of labels: {where}")

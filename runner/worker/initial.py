@@ -103,7 +103,8 @@ def unrecognised(own: weights.Weights, trained: cfg.Data, here: cfg.Data, source
     Checkpoints of earlier versions do not say which images they were trained on; pixels of another size do not match.
     """
     images = own.trained_on
-    if not same_place(trained, here) or (images and (images.names.any() or not differences(trained, here))):
+    is_known = images is not None and (not images or images.names.any() or not differences(trained, here))
+    if is_known or not same_place(trained, here):
         return []
     before, now = state.read(Path(own.origin)).splits, identity.digests(source)
     if not before or all(before.get(split) == now[split] for split in now if split != "train"):

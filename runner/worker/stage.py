@@ -67,9 +67,8 @@ def prepare(
     place = device.choose(config.train, config.launch.devices)
     notes: list[str] = []
     seeding.seed(config.train.seed)
-    content: dict[str, np.ndarray] = {}
-    source, about = _checked(
-        data.load(config.data, expected, divide), config.data, with_teacher, ranks, listing, notes, content
+    source, about, content = _checked(
+        data.load(config.data, expected, divide), config.data, with_teacher, ranks, listing, notes
     )
     overfit = config.debug.overfit_batches
     loaders = data.build(
@@ -98,19 +97,18 @@ def prepare(
 
 
 def _checked(
-    source: data.Source, config: cfg.Data, closely: bool, ranks: parallel.Ranks, listing: Path | None, notes: list[str],
-    content: dict[str, np.ndarray],
-) -> tuple[data.Source, About]:  # fmt: skip
-    """The readable images, and what is known of them: the first process checks, the others receive the result.
+    source: data.Source, config: cfg.Data, closely: bool, ranks: parallel.Ranks, listing: Path | None, notes: list[str]
+) -> tuple[data.Source, About, dict[str, np.ndarray]]:
+    """The readable images, what is known of them, and their digests as in `Stage`.
 
-    `content` is filled as in `Stage`.
-
-    Errors: DataError that names all unreadable images, unless the config skips them.
+    The first process checks, the others receive the result. Errors: DataError that names all unreadable images, unless
+    the config skips them.
     """
     may_skip = isinstance(config, cfg.Pictures) and config.on_error is cfg.OnError.skip
+    content: dict[str, np.ndarray] = {}
 
     def first() -> tuple[list[check.Broken], About]:
-        looked = check.Findings.nothing(source) if closely or may_skip else check.recall(source, config)
+        looked = check.Findings.nothing(source)
         if closely or may_skip:
             heartbeat = Heartbeat()
             with terminal.progress("checking images") as show:
@@ -125,14 +123,15 @@ def _checked(
         if looked.broken and not may_skip:
             raise DataError(check.refusal(looked, source.name, listing))
         whole = looked.without_broken()
-        content.update((name, facts["content"]) for name, facts in whole.facts.items())
+        known = whole if closely or may_skip else check.recall(source, config)
+        content.update((name, facts["content"]) for name, facts in known.facts.items())
         return looked.broken, about_data.of(check.without(source, looked.broken), whole, config)[0]
 
     broken, about = ranks.broadcast_from_first(first)
     if about.overlaps:
         texts = "; ".join(overlap.brief() for overlap in about.overlaps)
         notes.append(f"duplicates: {texts} (`python -m runner data …` shows them)")
-    return check.without(source, broken), about
+    return check.without(source, broken), about, content
 
 
 def _networks(

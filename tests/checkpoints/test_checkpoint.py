@@ -298,3 +298,9 @@ def test_images_that_are_not_those_of_the_run_are_told_by_split_and_number(tmp_p
     said = "train has 3 images instead of 4; val has other names of images; all splits together have 6 .* instead of 7"
     with pytest.raises(DataError, match=said):
         check_data(restored, {"name": "pets", "source": "pets", "digests": now})
+
+
+def test_a_checkpoint_that_does_not_know_its_images_stays_one_when_it_is_quantized(tmp_path, run):
+    saved(tmp_path, run)
+    final = checkpoint.save_final(tmp_path, run.training.networks)
+    assert weights.read(final).trained_on is reading.verify(final).trained_on() is None

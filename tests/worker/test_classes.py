@@ -233,6 +233,8 @@ def test_checkpoints_that_do_not_know_their_images_are_said_to_be_of_another_spl
         done = run_inline("eval", str(tmp_path / "run"), *words, cwd=undivided)
         assert done.returncode == 0, done.stderr
         assert ("was trained on another split of" in done.stdout) == is_other
+    done = run_inline("eval", str(tmp_path / "run"), "--split", "all", cwd=undivided)
+    assert "the images that the run was trained on are among them" in done.stdout
 
 
 def test_a_run_goes_on_with_other_test_images_and_says_so_but_not_with_others_to_train_on(place, tmp_path):
