@@ -46,6 +46,19 @@ class Artifacts:
         for path in list(files.contents(folder)):
             self.send(path, "/".join(filter(None, (into, *path.parent.relative_to(folder).parts))))
 
+    def send_named(self, directory: Path, name: str, folder: str) -> None:
+        """Upload a file or folder of a run directory, if it still exists, to a folder.
+
+        Names come from a journal, which somebody else may have written. Errors: ForeignPath for one that leads outside.
+        """
+        path = files.inside(directory, name)
+        if folder:
+            files.inside(directory, folder)
+        if path.is_dir():
+            self.send_folder(path, folder)
+        elif path.is_file():
+            self.send(path, folder)
+
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Path → bytes of the files in a folder."""
         with deadline(CALL_S):

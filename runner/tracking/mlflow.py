@@ -21,7 +21,7 @@ from . import server
 from .answers import Refused, is_final, reason_of
 from .artifacts import Artifacts
 from .entities import dataset_of, metrics_of
-from .naming import names, parameters, run_name
+from .naming import checkpoint_names, names, parameters, run_name
 from .stores import Delivery
 
 #: MLflow's limits for one call.
@@ -267,19 +267,10 @@ class Mirror:
             self.tell(f"not registered as {name}: {reason_of(error)}")
 
     def _upload(self, name: str, folder: str) -> None:
-        """Upload a file or folder of the run directory, if it still exists, to a folder of the run's artefacts.
-
-        Names come from the journal, which somebody else may have written: nothing outside the directory is sent.
-        """
+        """Upload a file or folder of the run directory, if it still exists, to a folder of the run's artefacts."""
+        assert self._artifacts is not None
         try:
-            path = files.inside(self.directory, name)
-            if folder:
-                files.inside(self.directory, folder)
-            assert self._artifacts is not None
-            if path.is_dir():
-                self._artifacts.send_folder(path, folder)
-            elif path.is_file():
-                self._artifacts.send(path, folder)
+            self._artifacts.send_named(self.directory, name, folder)
         except ForeignPath as error:
             self.tell(f"not sent: {error}")
 
@@ -300,22 +291,13 @@ class Mirror:
 
     def _send_checkpoint(self, event: dict[str, Any]) -> None:
         """Upload a checkpoint under the names that `tracking.checkpoints` asks for, if it still exists."""
-        upload = self.settings.checkpoints
-        names = [
-            *(["best"] if event["better"] else []),
-            *(["last"] if upload in (cfg.Upload.last, cfg.Upload.all) else []),
-            *([event["name"]] if upload is cfg.Upload.all else []),
-        ]
-        if event.get("final"):
-            # Training cannot resume from it.
-            names = ["final"]
-        if upload is cfg.Upload.none:
+        if self.settings.checkpoints is cfg.Upload.none:
             return
         if not CHECKPOINT_NAME.fullmatch(event["name"]):
             self.tell(f"not sent: {event['name']!r} is not the name of a checkpoint")
             return
         folder = f"{CHECKPOINTS}/{event['name']}"
-        for name in names:
+        for name in checkpoint_names(event, self.settings.checkpoints):
             # Training may drop older checkpoints at any time: newer ones follow in the journal.
             with contextlib.suppress(FileNotFoundError):
                 if (self.directory / folder).is_dir():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .. import config as cfg
 from .. import files
@@ -31,3 +33,15 @@ def run_name(config: cfg.Config, directory: Path) -> str:
     if directory.parent.parent.name == "sweeps":
         short = f"{directory.parent.name}-{directory.name.partition('_')[0]}"
     return f"{config.mode.kind}-{config.compression.kind}-{cfg.model_name(config.model)}-{short}"
+
+
+def checkpoint_names(event: Mapping[str, Any], upload: cfg.Upload) -> list[str]:
+    """The names under which `tracking.checkpoints`, unless it is `none`, uploads the checkpoint of an event."""
+    if event.get("final"):
+        # Training cannot resume from it.
+        return ["final"]
+    return [
+        *(["best"] if event["better"] else []),
+        *(["last"] if upload in (cfg.Upload.last, cfg.Upload.all) else []),
+        *([event["name"]] if upload is cfg.Upload.all else []),
+    ]
