@@ -82,12 +82,39 @@ def _write(
     test: Iterable[Batch],
     begins: Callable[[str], None],
 ) -> Exported:
+    settings, formats = subject.config.deploy, set(subject.config.deploy.formats)
+    begins(f"writing {', '.join(kind.name for kind in settings.formats)}")
+    plain, quantized = twin.build(subject.network, subject.model, *subject.built_for)
+    manifest = _manifest(subject, plain)
+    images = _some_images(calibration) if quantized else np.empty(0)
+    if quantized and subject.reference:
+        described = noise.measure(subject.name, subject.network, subject.reference, images[:MEASURED_IMAGES])
+        write_quantization(folder, described)
+    if cfg.Format.safetensors in formats:
+        pruned = twin.is_pruned(plain, subject.model, *subject.built_for)
+        manifest.files.append(_safetensors(folder, subject.network, pruned, subject.classes))
+    if formats & {cfg.Format.onnx, cfg.Format.onnx_fp16, cfg.Format.paddle}:
+        manifest.files += _programs(folder, plain, quantized, images, manifest, formats)
+    del plain
+    device.restore_malloc()
+    if engines.is_installed(OPENVINO):
+        manifest.files += [replace(file, engine=OPENVINO) for file in manifest.files if file.engine == ONNXRUNTIME]
+    begins("comparing the files with the network on the test images")
+    notes = compare(folder, manifest, subject, test)
+    begins("measuring the files")
+    timings = recommend(folder, manifest, settings)
+    if settings.preprocess is cfg.Preprocess.inside:
+        manifest.files.append(_pictures(folder, manifest))
+    if quantized and cfg.Format.onnx not in formats:
+        notes.append("only ONNX files can be int8, the others are float: deploy.formats=[onnx]")
+    write_manifest(folder, manifest)
+    return Exported(manifest, timings, notes)
+
+
+def _manifest(subject: Subject, plain: nn.Layer) -> Manifest:
+    """What is known before any file is written; `plain` is the network without fake quantization."""
     config = subject.config
-    begins(f"writing {', '.join(kind.name for kind in config.deploy.formats)}")
-    shape = config.data.input_shape
-    built_for = len(subject.classes), config.data.channels
-    plain, quantized = twin.build(subject.network, subject.model, *built_for)
-    manifest = Manifest(
+    return Manifest(
         network=subject.name,
         model=cfg.model_name(subject.model),
         compression=config.compression.kind,
@@ -106,45 +133,34 @@ def _write(
         activation="sigmoid" if config.data.many else "softmax",
         thresholds=subject.thresholds,
         params=slim.parameters(plain),
-        macs=macs(plain, shape),
+        macs=macs(plain, config.data.input_shape),
     )
-    formats = set(config.deploy.formats)
-    images = _some_images(calibration) if quantized else np.empty(0)
-    if quantized and subject.reference:
-        described = noise.measure(subject.name, subject.network, subject.reference, images[:MEASURED_IMAGES])
-        write_quantization(folder, described)
-    if cfg.Format.safetensors in formats:
-        pruned = twin.is_pruned(plain, subject.model, *built_for)
-        manifest.files.append(_safetensors(folder, subject.network, pruned, subject.classes))
-    if formats & {cfg.Format.onnx, cfg.Format.onnx_fp16, cfg.Format.paddle}:
-        with TemporaryDirectory(dir=folder) as place:
-            integers = Path(place) / "integers"
-            if quantized and cfg.Format.onnx in formats:
-                to_onnx.trace(plain, shape, integers)
-            floats = Path(place) / "floats"
-            to_onnx.trace(twin.with_clips(plain, quantized), shape, floats)
-            if cfg.Format.onnx in formats:
-                manifest.files.append(_float_onnx(folder, floats, manifest))
-                if quantized:
-                    manifest.files.append(_integer_onnx(folder, integers, quantized, images, manifest))
-            if cfg.Format.onnx_fp16 in formats:
-                manifest.files.append(_half_onnx(folder, floats, manifest))
-            if cfg.Format.paddle in formats:
-                manifest.files.append(_paddle(folder, floats))
-    del plain
-    device.restore_malloc()
-    if engines.is_installed(OPENVINO):
-        manifest.files += [replace(file, engine=OPENVINO) for file in manifest.files if file.engine == ONNXRUNTIME]
-    begins("comparing the files with the network on the test images")
-    notes = compare(folder, manifest, subject, test)
-    begins("measuring the files")
-    timings = recommend(folder, manifest, config.deploy)
-    if config.deploy.preprocess is cfg.Preprocess.inside:
-        manifest.files.append(_pictures(folder, manifest))
-    if quantized and cfg.Format.onnx not in formats:
-        notes.append("only ONNX files can be int8, the others are float: deploy.formats=[onnx]")
-    write_manifest(folder, manifest)
-    return Exported(manifest, timings, notes)
+
+
+def _programs(
+    folder: Path,
+    plain: nn.Layer,
+    quantized: list[QuantizedWeight],
+    images: np.ndarray,
+    manifest: Manifest,
+    formats: set[cfg.Format],
+) -> list[ExportedFile]:
+    """The files that engines run, float ones and integers; `images` are those that calibrate the integers."""
+    written = []
+    with TemporaryDirectory(dir=folder) as place:
+        floats, integers = Path(place) / "floats", Path(place) / "integers"
+        if quantized and cfg.Format.onnx in formats:
+            to_onnx.trace(plain, manifest.input_shape, integers)
+        to_onnx.trace(twin.with_clips(plain, quantized), manifest.input_shape, floats)
+        if cfg.Format.onnx in formats:
+            written.append(_float_onnx(folder, floats, manifest))
+            if quantized:
+                written.append(_integer_onnx(folder, integers, quantized, images, manifest))
+        if cfg.Format.onnx_fp16 in formats:
+            written.append(_half_onnx(folder, floats, manifest))
+        if cfg.Format.paddle in formats:
+            written.append(_paddle(folder, floats))
+    return written
 
 
 def _safetensors(folder: Path, network: nn.Layer, pruned: bool, classes: list[str]) -> ExportedFile:

@@ -33,6 +33,11 @@ class Subject:
     reference: nn.Layer | None = None
     """The float network that a quantized one was made from, in eval mode; None if unknown."""
 
+    @property
+    def built_for(self) -> tuple[int, int]:
+        """How many classes and input channels the network was built for."""
+        return len(self.classes), self.config.data.channels
+
     @classmethod
     def of(
         cls,

@@ -134,11 +134,10 @@ def evaluate(
     class, by default ½. `temperatures`: network → divisor of the logits for the confidences of the details, by default
     1. Errors: Diverged for outputs that are not finite, ConfigError of a user-defined metric.
     """
-    names = networks.trained
-    metrics = list(metrics)
+    names, metrics = networks.trained, list(metrics)
     with_scores = any(metric.needs_scores for metric in metrics)
     sums = {name: Summed(k, with_scores, (chosen or {}).get(name)) for name in names}
-    seen: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in names}
+    parts: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in names}
     with untouched(networks):
         for batch in batches:
             for name in names:
@@ -147,35 +146,40 @@ def evaluate(
                 logits = logits.astype("float32")
                 classes = sums[name].add(logits, batch.labels)
                 if details:
-                    seen[name].append(_predictions(logits, classes, batch, (temperatures or {}).get(name, 1.0)))
+                    parts[name].append(_predictions(logits, classes, batch, (temperatures or {}).get(name, 1.0)))
     totals = dict(zip(names, total([*sums.values()], ranks), strict=True))
+    _refuse_infinite(totals)
+
+    def values() -> dict[str, float]:
+        named = with_k(metrics, k)
+        return {f"{name}/{metric.name}": metric.compute(totals[name]) for name in names for metric in named}
+
+    evaluation = Evaluation(
+        totals[names[0]].images,
+        # A user-defined metric may differ between processes, which would then disagree on the best weights and
+        # deadlock: only the first one computes it.
+        ranks.broadcast_from_first(values),
+        confusions={name: one.confusion for name, one in totals.items()},
+        predictions={
+            name: Predictions(*map(np.concatenate, zip(*own, strict=True))) for name, own in parts.items() if own
+        },
+        scores={name: one.scores for name, one in totals.items() if one.scores},
+    )
+    for name, one in totals.items():
+        if one.scores and one.scores.values:
+            evaluation.thresholds[name] = thresholds.best(one.scores)
+            evaluation.precisions[name] = average_precisions(one)
+    return evaluation
+
+
+def _refuse_infinite(totals: Mapping[str, Sums]) -> None:
+    """Errors: Diverged if a network's loss is not finite."""
     for name, one in totals.items():
         if not math.isfinite(one.loss):
             raise Diverged(
                 f"The outputs of '{name}' are not finite in evaluation: the loss on {one.images:,} images is "
                 f"{one.loss}. Lower optimizer.lr, or clip gradients (optimizer.clip_norm=1)."
             )
-
-    def values() -> dict[str, float]:
-        named = with_k(metrics, k)
-        return {f"{name}/{metric.name}": metric.compute(totals[name]) for name in names for metric in named}
-
-    predictions = {
-        name: Predictions(*(np.concatenate(parts) for parts in zip(*seen[name], strict=True)))
-        for name in names
-        if seen[name]
-    }
-    confusions = {name: one.confusion for name, one in totals.items()}
-    scores = {name: one.scores for name, one in totals.items() if one.scores}
-    # A user-defined metric may differ between processes, which would then disagree on the best weights and deadlock:
-    # only the first one computes it.
-    measured = ranks.broadcast_from_first(values)
-    evaluation = Evaluation(totals[names[0]].images, measured, confusions, predictions, scores)
-    for name, one in totals.items():
-        if one.scores and one.scores.values:
-            evaluation.thresholds[name] = thresholds.best(one.scores)
-            evaluation.precisions[name] = average_precisions(one)
-    return evaluation
 
 
 def _predictions(

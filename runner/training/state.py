@@ -71,6 +71,8 @@ class Training:
 
     networks: Networks
     mode: Mode
+    freezing: Freezing
+    """What does not train."""
     optimizations: list[Optimization]
     precision: Precision
     loaders: Loaders
@@ -89,8 +91,6 @@ class Training:
     """The time budget, where `train.max_minutes` limits the run."""
     pruner: GradualPruning | None = None
     """Prunes the networks between epochs."""
-    freezing: Freezing = field(init=False)
-    """What does not train; by default nothing."""
     shard: Shard = field(default_factory=lambda: Shard(Ranks()))
     """This process's share of each batch."""
     replicas: Replicas = field(init=False)
@@ -99,7 +99,6 @@ class Training:
 
     def __post_init__(self) -> None:
         self.replicas = Replicas(self.networks)
-        self.freezing = Freezing(self.networks)
 
     @property
     def compares(self) -> bool:

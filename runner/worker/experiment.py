@@ -81,55 +81,33 @@ def build(
     started: list[Start] = []
     expected = ranks.broadcast_from_first(lambda: _classes(config, saved, started))
     stage = prepare(config, with_teacher=True, ranks=ranks, expected=expected, listing=listing)
-    networks, loaders, notes = stage.networks, stage.loaders, stage.notes
-    if saved:
-        restore.structure(saved, networks, config.compression)
-        accelerate(config, networks)
-        restore.weights(saved, networks)
-        plan = saved.state.plan
-    else:
-        plan = _initialise(config, stage, ranks, next(iter(started), None))
-        accelerate(config, networks)
-        for name in networks.trained:
-            remedy = "checkpoint.init_from is of a run with other classes: use one with this data's classes."
-            if config.compression.prune and config.compression.prune.begin_epoch is None:
-                remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
-            with autotuning_off():
-                models.check_input(networks[name], config.data.input_shape, len(loaders.classes), remedy)
+    networks, notes = stage.networks, stage.notes
+    plan = _load(config, stage, ranks, saved, next(iter(started), None))
     if isinstance(config.mode, cfg.ClsTeacher):
         for name in config.mode.teachers:
             notes.append(ranks.broadcast_from_first(functools.partial(distilling.teachers_accuracy, stage, name)))
     distilling.add_average(config.mode, networks)
     features.tap(config, stage.mode, networks)
-    steps_per_epoch = loaders.train.batches_per_epoch
     freezing = finetuning.freeze(config, stage)
     with autotuning_off():
         costs = {name: _costs(config, networks[name], freezing.touches(name)) for name in networks.trained}
-    steps = config.train.max_steps or config.train.epochs * steps_per_epoch
     clock = _clock(config.train, saved)
-    if clock:
-        # The steps in an epoch are known only now.
-        steps = clock.most or max(1, steps)
-    else:
-        loaders.train.epochs = math.ceil(steps / steps_per_epoch)
-        checks.warmups(config, steps, steps_per_epoch)
-        finetuning.check_length(config, steps, steps_per_epoch)
-        gradual.check_length(config, steps, steps_per_epoch)
-        distilling.check_ramps(config, steps, steps_per_epoch)
+    steps = _steps(config, stage, clock)
     ranks.barrier_without_timeout()
     fused = accelerates(config) and not ranks.any_rank(bool(native.unavailable()))
-    optimizations = _optimizations(config, stage, steps, steps_per_epoch, fused)
+    optimizations = _optimizations(config, stage, steps, fused)
     stage.precision.decorate([networks[name] for name in networks.trained], [part.optimizer for part in optimizations])
     training = Training(
         networks=networks,
         mode=stage.mode,
+        freezing=freezing,
         optimizations=optimizations,
         precision=stage.precision,
-        loaders=loaders,
+        loaders=stage.loaders,
         settings=config.train,
         checkpoints=config.checkpoint,
         steps=steps,
-        k=topk(config.train, len(loaders.classes)),
+        k=topk(config.train, len(stage.loaders.classes)),
         metrics=metrics_of(config.train.metrics, config.data.many),
         ema=Ema(networks, config.train.ema, config.train.ema_warmup) if config.train.ema else None,
         average=distilling.average(config.mode, networks),
@@ -137,7 +115,6 @@ def build(
         pruner=gradual.begin(config, stage, plan, costs),
         shard=parallel.Shard(ranks),
     )
-    training.freezing = freezing
     checks.metrics(config, training)
     if saved:
         restore.training_state(saved, training)
@@ -147,6 +124,42 @@ def build(
     freezing.follow(training.progress.step)
     trained_on = _trained_on(stage, config, saved, started) if ranks.is_first else seen.NONE
     return Experiment(config, stage.device, training, stage.about, notes, plan, costs, trained_on)
+
+
+def _load(
+    config: cfg.Config, stage: Stage, ranks: parallel.Ranks, saved: reading.Saved | None, start: Start | None
+) -> dict[str, Any]:
+    """Give the networks the structure and weights that training begins with; returns what was pruned from each."""
+    networks = stage.networks
+    if saved:
+        restore.structure(saved, networks, config.compression)
+        accelerate(config, networks)
+        restore.weights(saved, networks)
+        return saved.state.plan
+    plan = _initialise(config, stage, ranks, start)
+    accelerate(config, networks)
+    remedy = "checkpoint.init_from is of a run with other classes: use one with this data's classes."
+    if config.compression.prune and config.compression.prune.begin_epoch is None:
+        remedy = "compression.prune.skip=[NAME] keeps the filters of the layer that gives the logits."
+    for name in networks.trained:
+        with autotuning_off():
+            models.check_input(networks[name], config.data.input_shape, len(stage.loaders.classes), remedy)
+    return plan
+
+
+def _steps(config: cfg.Config, stage: Stage, clock: Clock | None) -> int:
+    """Optimizer steps of the run; where the clock ends it, an estimate. Errors: ConfigError for what does not fit."""
+    train = stage.loaders.train
+    steps = config.train.max_steps or config.train.epochs * train.batches_per_epoch
+    if clock:
+        # The steps in an epoch are known only now.
+        return clock.most or max(1, steps)
+    train.epochs = math.ceil(steps / train.batches_per_epoch)
+    checks.warmups(config, steps, train.batches_per_epoch)
+    finetuning.check_length(config, steps, train.batches_per_epoch)
+    gradual.check_length(config, steps, train.batches_per_epoch)
+    distilling.check_ramps(config, steps, train.batches_per_epoch)
+    return steps
 
 
 def _trained_on(stage: Stage, config: cfg.Config, saved: reading.Saved | None, started: list[Start]) -> seen.Keys:
@@ -267,20 +280,19 @@ def _other_length(saved: reading.Saved, training: Training, config: cfg.Config) 
     ]
 
 
-def _optimizations(
-    config: cfg.Config, stage: Stage, steps: int, steps_per_epoch: int, fused: bool
-) -> list[optimizers.Optimization]:
+def _optimizations(config: cfg.Config, stage: Stage, steps: int, fused: bool) -> list[optimizers.Optimization]:
+    """An optimizer for each group of networks that has one of its own, with its schedule."""
     chosen = [("optimizer", config.optimizer, config.schedule)]
     if isinstance(config.mode, cfg.ClsDistillMultiopt):
         own = config.mode.peer_optimizer
         key = "mode.peer_optimizer" if own else "optimizer"
         peers = (key, own or config.optimizer, config.mode.peer_schedule or config.schedule)
         chosen += [peers] * (config.mode.peers - 1)
+    quantization, per_epoch = config.compression.quantize, stage.loaders.train.batches_per_epoch
     return [
         optimizers.build(
-            optimizer, schedule, {name: stage.networks[name] for name in names}, steps, steps_per_epoch,
-            config.compression.quantize, fused, finetuning.factors(config, optimizer, key, stage, names),
-            stage.mode.adapters.of(names),
+            optimizer, schedule, {name: stage.networks[name] for name in names}, steps, per_epoch, quantization, fused,
+            finetuning.factors(config, optimizer, key, stage, names), stage.mode.adapters.of(names),
         )
         for names, (key, optimizer, schedule) in zip(stage.mode.owners, chosen, strict=True)
     ]  # fmt: skip

@@ -18,6 +18,7 @@ from ..runs.protocol import Heartbeat
 from ..training.evaluation import Evaluation
 from ..training.state import Progress
 from .experiment import Experiment
+from .notes import tell
 from .progress import Display
 
 log = logging.getLogger("runner")
@@ -77,9 +78,7 @@ class Recorder:
 
     def noted(self, text: str) -> None:
         """A note for the journal, the log and the display."""
-        log.info("%s", text)
-        self.journal.append("note", text=text)
-        self.display.note(text)
+        tell(self.journal, text, self.display.note)
 
     def _log_alphas(self, progress: Progress) -> None:
         """Log PACT's learnt clips: their spread as metrics, each one by name in the log."""

@@ -51,6 +51,35 @@ def build(
     Errors: CheckpointError or ConfigError if it does not fit.
     """
     own_weights, run = read
+    own_classes = _classes(own_weights, run, config, classes)
+    name = settings.teacher_network
+    key = "mode" if called == "teacher" else f"mode.more_teachers.{called}"
+    model = _model(settings, key, config, run)
+    network = models.build(model, len(own_classes), (run or config).data.channels)
+    teacher = replace(own_weights, arrays=_arrays(own_weights, name, key))
+    if run is None:
+        # A file does not say which bits and layers were quantized.
+        teacher = teacher.without_quantization()
+    alone = Networks({name: network})
+    teacher, _ = weights.translated(teacher, alone, {name: model})
+    weights.restructure(alone, (name,), teacher, run.compression if run else cfg.NoCompression())
+    remedy = f"The teacher needs the architecture and classes it was trained with: model@{key}.teacher=…"
+    notes.append(f"{called}: {weights.initialize(alone, (name,), teacher, strict=True, remedy=remedy)}")
+    if own_classes != classes:
+        order = paddle.to_tensor([own_classes.index(one) for one in classes])
+        network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
+    seen = _seen(settings, key, run.data if run else config.data)
+    _adapt_input(called, network, config.data, seen, notes)
+    if run and (cut := [key for key in initial.differences(run.data, config.data) if key in CUT]):
+        notes.append(
+            f"{called}: it was trained with {initial.overrides(run.data, cut)}, "
+            "and these images are preprocessed differently"
+        )
+    return network
+
+
+def _classes(own_weights: weights.Weights, run: cfg.Config | None, config: cfg.Config, classes: list[str]) -> list[str]:
+    """The teacher's classes, in the order of its logits. Errors: ConfigError or CheckpointError unless they fit."""
     if run and run.data.labels is not config.data.labels:
         raise ConfigError(
             f"The teacher {own_weights.origin} was trained with data.labels={run.data.labels.name}, and here is "
@@ -63,44 +92,19 @@ def build(
             f"  images:  {data.listed(classes)}\n  teacher: {data.listed(own_classes)}\n"
             "Use a teacher that was trained on these classes."
         )
-    name, prefix = settings.teacher_network, f"{settings.teacher_network}."
-    key = "mode" if called == "teacher" else f"mode.more_teachers.{called}"
+    return own_classes
+
+
+def _arrays(own_weights: weights.Weights, name: str, key: str) -> dict[str, np.ndarray]:
+    """A network's arrays of a checkpoint, which has several; those of a file are of one. Errors: CheckpointError."""
     held = {owner for array in own_weights.arrays if weights.NETWORK.fullmatch(owner := array.partition(".")[0])}
     if held and name not in held:
         raise CheckpointError(
             f"{key}.teacher_network={name}: {own_weights.origin} has no such network. It has: {', '.join(sorted(held))}"
         )
-    network = models.build(_model(settings, key, config, run), len(own_classes), (run or config).data.channels)
     if held:
-        chosen = {key: value for key, value in own_weights.arrays.items() if key.startswith(prefix)}
-    else:
-        chosen = {f"{prefix}{key}": value for key, value in own_weights.arrays.items()}
-    teacher = replace(own_weights, arrays=chosen)
-    if run is None:
-        # A file does not say which bits and layers were quantized.
-        teacher = teacher.without_quantization()
-    teacher, _ = weights.translated(teacher, Networks({name: network}), {name: _model(settings, key, config, run)})
-    stored_as = run.compression if run else cfg.NoCompression()
-    weights.restructure(Networks({name: network}), (name,), teacher, stored_as)
-    summary = weights.initialize(
-        Networks({name: network}),
-        (name,),
-        teacher,
-        strict=True,
-        remedy=f"The teacher needs the architecture and classes it was trained with: model@{key}.teacher=…",
-    )
-    notes.append(f"{called}: {summary}")
-    if own_classes != classes:
-        order = paddle.to_tensor([own_classes.index(one) for one in classes])
-        network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
-    seen = _seen(settings, key, run.data if run else config.data)
-    _adapt_input(called, network, config.data, seen, notes)
-    if run and (cut := [key for key in initial.differences(run.data, config.data) if key in CUT]):
-        notes.append(
-            f"{called}: it was trained with {initial.overrides(run.data, cut)}, "
-            "and these images are preprocessed differently"
-        )
-    return network
+        return {array: value for array, value in own_weights.arrays.items() if array.startswith(f"{name}.")}
+    return {f"{name}.{array}": value for array, value in own_weights.arrays.items()}
 
 
 def _seen(settings: cfg.Teacher, key: str, data: cfg.Data) -> cfg.Data:

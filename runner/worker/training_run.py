@@ -36,6 +36,7 @@ from .callbacks import Callbacks
 from .eta import TimeLeft
 from .experiment import Experiment
 from .finish import finish
+from .notes import tell
 from .observers import Follower, Recorder
 from .progress import Display
 from .stop_signal import StopSignal
@@ -146,9 +147,7 @@ def note_ending(run: Experiment, ending: Ending, journal: Journal, display: Disp
     if run.training.loaders.val and progress.best is None:
         texts.append(f"{monitor} was always NaN: the last weights count as the best")
     for text in texts:
-        log.info("%s", text)
-        journal.append("note", text=text)
-        display.note(text)
+        tell(journal, text, display.note)
 
 
 def assist(run: Experiment, stop: StopSignal, heartbeat: protocol.Heartbeat) -> int:

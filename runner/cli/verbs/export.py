@@ -19,7 +19,7 @@ from ...config import store
 from ...config.keys import expanded
 from ...config.rules import validate
 from ...deploy.manifest import EXPORT, MANIFEST
-from ...errors import ConfigError, DataError, DiskError, UserError
+from ...errors import ConfigError, DataError, DiskError
 from ...files.disk_errors import OUTPUT, disk_error
 from ...processes import locked
 from ...runs import result as results
@@ -35,21 +35,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """`export RUN [--network NAME] [--format onnx,paddle,safetensors] [key=value …]`."""
-    parser = argparse.ArgumentParser(
-        prog="runner export",
-        description="Write a network of a run as files for engines, each compared with it on the test images.",
-    )
-    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run id")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value",
-        help="change a key of the run's config, such as data.root=DIR; trust=true allows its custom targets",
-    )  # fmt: skip
-    parser.add_argument("--network", help="which network of the run (that of deploy.network)")
-    parser.add_argument("--format", metavar="LIST", help="comma-separated: onnx, onnx_fp16, paddle, safetensors")
-    parser.add_argument(
-        "--output", type=expanded, metavar="DIR", help="folder in which `export/` is written, if not the run's own"
-    )
-    options = parser.parse_intermixed_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     directory, config = open_run(options.run, options.overrides, sees_data=True)
     own = config.deploy.network
     config = replace(config, deploy=_deploy(config.deploy, options.format, options.network))
@@ -64,41 +50,65 @@ def main(arguments: list[str]) -> int:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DiskError(f"{place} cannot be made: {error.strerror}. Name another folder: --output DIR") from error
+    with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
+        if lock is None:
+            raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
+        try:
+            exported = _export(directory, config, place)
+        finally:
+            if not was_there:
+                files.remove_empty(place)
+        show(place, exported)
+        if place == directory and not fetched:
+            from ...deploy import export
+
+            final = export.publish(Journal(directory), exported)
+            sync.add_results(directory, final)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="runner export",
+        description="Write a network of a run as files for engines, each compared with it on the test images.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run id")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value",
+        help="change a key of the run's config, such as data.root=DIR; trust=true allows its custom targets",
+    )  # fmt: skip
+    parser.add_argument("--network", help="which network of the run (that of deploy.network)")
+    parser.add_argument("--format", metavar="LIST", help="comma-separated: onnx, onnx_fp16, paddle, safetensors")
+    parser.add_argument(
+        "--output", type=expanded, metavar="DIR", help="folder in which `export/` is written, if not the run's own"
+    )
+    return parser
+
+
+def _export(directory: Path, config: cfg.Config, place: Path) -> Exported:
+    """Load the network and the images, and write the files in `place`. Errors: those of either."""
     _begins("reading the network and the images")
     from ...deploy import export
     from ...deploy.subject import Subject
     from ...worker import calibration, finished, initial
 
-    with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
-        if lock is None:
-            raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
-        try:
-            stage, weights = finished.load_stage(directory, config, "final")
-            if not len(stage.loaders.train.split):
-                raise DataError(f"{stage.about.place} has no training images, which int8 calibration needs.")
-        except UserError:
-            if not was_there:
-                files.remove_empty(place)
-            raise
-        network = stage.networks[config.deploy.network]
-        fitted = _stored(directory, config)
-        if fitted is None:
-            _begins("calibrating its probabilities on the validation images")
-            fitted = calibration.of_network(network, stage.loaders, config, stage.precision)
-        chosen = weights.thresholds.get(config.deploy.network)
-        classes = stage.loaders.classes
-        reference = finished.reference(directory, config, len(classes))
-        subject = Subject.of(config, stage.networks, classes, fitted, chosen, reference)
-        try:
-            exported = export.export(place, subject, stage.loaders.unchanged(), stage.loaders.test, _begins)
-        except OSError as error:
-            raise disk_error(error, place, OUTPUT) from error
-        exported.notes += initial.leaks(weights, stage.loaders.source, stage.content, [stage.loaders.measured_on])
-        show(place, exported)
-        if place == directory and not fetched:
-            final = export.publish(Journal(directory), exported)
-            sync.add_results(directory, final)
-    return 0
+    stage, weights = finished.load_stage(directory, config, "final")
+    classes, loaders = stage.loaders.classes, stage.loaders
+    if not len(loaders.train.split):
+        raise DataError(f"{stage.about.place} has no training images, which int8 calibration needs.")
+    network = config.deploy.network
+    fitted = _stored(directory, config)
+    if fitted is None:
+        _begins("calibrating its probabilities on the validation images")
+        fitted = calibration.of_network(stage.networks[network], loaders, config, stage.precision)
+    reference = finished.reference(directory, config, len(classes))
+    subject = Subject.of(config, stage.networks, classes, fitted, weights.thresholds.get(network), reference)
+    try:
+        exported = export.export(place, subject, loaders.unchanged(), loaders.test, _begins)
+    except OSError as error:
+        raise disk_error(error, place, OUTPUT) from error
+    exported.notes += initial.leaks(weights, loaders.source, stage.content, [loaders.measured_on])
+    return exported
 
 
 def _begins(stage: str) -> None:

@@ -7,11 +7,11 @@ import errno
 import pytest
 
 from runner.runs.journal import Journal, events
-from runner.worker import finish
+from runner.worker import notes
 
 
 def fail_in(directory, error):
-    with finish._errors_as_notes(directory, Journal(directory), "no plots were drawn"):
+    with notes.errors_as_notes(directory, Journal(directory), "no plots were drawn"):
         raise error
 
 
