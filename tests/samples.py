@@ -220,3 +220,25 @@ def validated_on_one_class():
     """A data set whose validation images are all of one class."""
     train, val = (Images(np.zeros((count, 32, 32, 3), np.uint8), np.arange(count) % 2) for count in (20, 10))
     return Source("pets", ["cat", "dog"], train, val=val.select(np.flatnonzero(val.labels == 1)))
+
+
+def polynomial(step, steps, steps_per_epoch):
+    """A schedule that is a complex number after its last step."""
+    return (1 - step / (steps - 1)) ** 0.9
+
+
+def listed_rates(step, steps, steps_per_epoch, rates):
+    """A schedule that has a rate for each step, and no more."""
+    return rates[step]
+
+
+def soft_cross_entropy(logits, labels):
+    """A loss as the documentation has it where images are mixed: of float32 [N, K]."""
+    return -(labels * F.log_softmax(logits)).sum(-1).mean()
+
+
+def voted(images=24):
+    """Grey images and the votes of five people on each."""
+    generator = np.random.default_rng(3)
+    votes = generator.multinomial(5, [0.5, 0.3, 0.2], images).astype(np.float32)
+    return Source("voted", ["a", "b", "c"], Images(generator.integers(0, 255, (images, 8, 8, 3), np.uint8), votes))

@@ -118,3 +118,8 @@ class Augment:
     """A user-defined augmentation, `package.module:callable`, applied before the others: see docs/augmentation.md."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the callable."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with others, so that labels are soft."""
+        return self.enabled and bool(self.mixup or self.cutmix)

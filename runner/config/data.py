@@ -48,9 +48,10 @@ class Sampler(Enum):
 
 
 class Labels(Enum):
-    """How many labels an image has."""
+    """What the label of an image is."""
 
     one = "one"
+    soft = "soft"
     many = "many"
 
 
@@ -65,8 +66,8 @@ class Data:
     eval_batch_size: int = bounded(128, min=1)
     """Images of an evaluation step, over all processes together."""
     labels: Labels = Labels.one
-    """`one`: each image has one class; `many`: multi-label, each image has any number of labels, decided
-    independently."""
+    """`one`: each image has one class; `soft`: training images have a share of each class, and the most probable one is
+    the class that metrics know; `many`: multi-label, each image has any number of labels, decided independently."""
     sampler: Sampler = Sampler.shuffle
     """Which images make up an epoch, whose length stays the number of training images: each once (`shuffle`), equally
     many of every class (`balanced`), or of each class in proportion to the square root of its size (`sqrt`)."""
@@ -211,7 +212,7 @@ class FileList(Pictures):
     label_column: str = "label"
     """Column of a table with the labels, likewise."""
     label_columns: list[str] = field(default_factory=list)
-    """Multi-label: columns of 0 and 1, one for each class, instead of `label_column`."""
+    """Columns of the classes instead of `label_column`: of 0 and 1 for `labels=many`, of numbers for `labels=soft`."""
     label_separator: Optional[str] = ";"
     """Multi-label: separator of the labels in `label_column`."""
     split_column: Optional[str] = None

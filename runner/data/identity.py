@@ -16,7 +16,8 @@ def digests(source: Source) -> dict[str, str]:
 
 
 def _parts(split: Split, classes: list[str]) -> list[str]:
-    common = [str(len(split)), text_digest("\0".join(classes)), digest_of([split.labels])]
+    labels = split.labels if split.soft is None else split.soft
+    common = [str(len(split)), text_digest("\0".join(classes)), digest_of([labels])]
     if isinstance(split, Images):
         return [*common, digest_of([split.images])]
     return [*common, text_digest("\0".join(split.names())), digest_of([split.encoded.sizes()])]

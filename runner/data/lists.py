@@ -26,8 +26,9 @@ MISSING = "Paths are relative to data.root, or else to the folder of the list. d
 def load(config: cfg.FileList, trained_classes: Sequence[str] = ()) -> Source:
     """The images of `data.train`, `val` and `test`, sorted by path; one list may contain all splits.
 
-    Labels are int64 [N], or uint8 [N, K] of 0 and 1 for multi-label images. `trained_classes` as in `classes.numbers`.
-    Errors: DataError for lists that cannot be read, wrong lines and missing files, of each all at once.
+    Labels are int64 [N], uint8 [N, K] of 0 and 1 for multi-label images, or float64 [N, K] for soft ones.
+    `trained_classes` as in `classes.numbers`. Errors: DataError for lists that cannot be read, wrong lines and missing
+    files, of each all at once.
     """
     refuse_missing(config)
     problems = Problems()
@@ -42,7 +43,10 @@ def load(config: cfg.FileList, trained_classes: Sequence[str] = ()) -> Source:
         rows = _by_column(rows["train"], config.split_column, problems)
     several = _have_several(rows, config.many, problems)
     names, places = _classes(config, rows, trained_classes)
-    labels = {split: _labels(part, places, len(names), several, problems) for split, part in rows.items()}
+    if config.labels is cfg.Labels.soft:
+        labels = {split: _numbers(part) for split, part in rows.items()}
+    else:
+        labels = {split: _labels(part, places, len(names), several, problems) for split, part in rows.items()}
     problems.refuse("lines have a label that is not a class", f"Classes: {classes.listed(names, 20)}")
     splits, missing = {}, Problems()
     for split, part in rows.items():
@@ -105,6 +109,9 @@ def _classes(
 ) -> tuple[list[str], dict[str, int]]:
     class_names = next((part.names for part in rows.values() if part.names), None)
     class_names = tables.label_names(config) or class_names
+    if config.labels is cfg.Labels.soft:
+        assert class_names is not None, "a rule asks for the columns of soft labels"
+        return class_names, {}
     labels = {
         split: dict.fromkeys(label for text in part.labels for label in part.each(text)) for split, part in rows.items()
     }
@@ -123,6 +130,11 @@ def _labels(rows: Rows, places: dict[str, int], count: int, several: bool, probl
             else:
                 labels[row] = place
     return labels
+
+
+def _numbers(rows: Rows) -> np.ndarray:
+    """float64 [N, K]: soft labels as they are written."""
+    return np.array([[float(number) for number in rows.each(text)] for text in rows.labels], np.float64)
 
 
 def _in_order(rows: Rows, places: Iterable[int], problems: Problems) -> np.ndarray:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle import Tensor
 
 from .. import config as cfg
 from .. import device
+from ..errors import ConfigError
 from ..kernels.pictures import resampler
 from . import cache, workers
 from .augment import mix
@@ -37,7 +39,7 @@ class Batch:
     images: Tensor
     """float32 [n, C, H, W], normalised, on the device."""
     labels: Tensor
-    """int64 [n]; mixed images: float32 [n, K], the shares of the classes; multi-label: uint8 [n, K] of 0 and 1."""
+    """int64 [n]; soft: float32 [n, K], the shares of the classes; multi-label: uint8 [n, K] of 0 and 1."""
     indices: np.ndarray
     """int64 [n]: indices of the images in the split."""
     global_size: int
@@ -65,6 +67,7 @@ class TrainLoader:
         """Number of epochs of the run, if known: the probability of mixing may change towards the end."""
         self.bounds = batch_bounds(len(split), config.batch_size, world)
         self.normalize = Normalize(config)
+        self.labels = split.labels if split.soft is None else split.soft
 
     @property
     def batches_per_epoch(self) -> int:
@@ -85,9 +88,11 @@ class TrainLoader:
         mine, drawn = (
             [every[begin:end][self.rank :: self.world] for begin, end in bounds] for every in (chosen, changes)
         )
-        batches = _batches(self.split, mine, self.config, self.normalize, augmentation, drawn)
+        batches = _batches(self.split, mine, self.labels, self.config, self.normalize, augmentation, drawn)
         for (begin, end), (images, labels, indices) in zip(bounds, batches, strict=True):
-            yield Batch(images, labels, indices, end - begin)
+            # A run that mixes has soft labels in all of its epochs, also in those that do not mix.
+            own = F.one_hot(labels, self.classes) if self.augment.mixes and labels.ndim == 1 else labels
+            yield Batch(images, own, indices, end - begin)
 
     def _mixing(self, epoch: int) -> mix.Mixing | None:
         if not mix.probability(self.augment, epoch, self.epochs):
@@ -102,11 +107,11 @@ class TrainLoader:
         pairs = [mix.pairs(len(step), self.rank, self.world) for step, _ in steps]
         read = [step[pair.rows] for (step, _), pair in zip(steps, pairs, strict=True)]
         changes = [drawn[pair.rows] for (_, drawn), pair in zip(steps, pairs, strict=True)]
-        batches = _batches(self.split, read, self.config, self.normalize, augmentation, changes)
+        batches = _batches(self.split, read, self.labels, self.config, self.normalize, augmentation, changes)
         for (step, _), pair, own_changes, (images, _, indices) in zip(steps, pairs, changes, batches, strict=True):
             own = indices[: len(pair.partners)]
             drawn = mixing.of(own_changes[: len(own)])
-            labels = mix.targets(self.split.labels[indices], pair.partners, drawn.shares, self.classes)
+            labels = mix.targets(self.labels[indices], pair.partners, drawn.shares, self.classes)
             yield Batch(mixed(images, pair.partners, drawn), paddle.to_tensor(labels), own, len(step))
 
     def seen(self, indices: np.ndarray, epoch: int) -> np.ndarray:
@@ -115,7 +120,7 @@ class TrainLoader:
         Mixup and CutMix mix them with each other.
         """
         augmentation = Augmentation(self.config, self.augment, self.seed, epoch, len(self.split))
-        [(images, _, _)] = _batches(self.split, [indices], self.config, self.normalize, augmentation)
+        [(images, _, _)] = _batches(self.split, [indices], self.labels, self.config, self.normalize, augmentation)
         if (mixing := self._mixing(epoch)) is not None:
             images = mixed(images, mix.pairs(len(indices), 0, 1).partners, mixing.of(indices))
         scales, shifts = (numbers.reshape(-1, 1, 1) for numbers in (self.normalize.scales, self.normalize.shifts))
@@ -137,7 +142,7 @@ class EvalLoader:
         mine = [batch[self.rank :: self.world] for batch in batches]
         sizes = [len(whole) for whole, own in zip(batches, mine, strict=True) if len(own)]
         mine = [own for own in mine if len(own)]
-        for images, labels, indices in _batches(self.split, mine, self.config, self.normalize):
+        for images, labels, indices in _batches(self.split, mine, self.split.labels, self.config, self.normalize):
             yield Batch(images, labels, indices, sizes.pop(0))
 
 
@@ -204,6 +209,7 @@ def build(
     evaluation alike, without augmentation.
     """
     source = source or load(config, expected)
+    _check_fill(source, config, augment)
     if overfit_batches:
         augment = UNCHANGED
         few = epoch_order(seed, 0, len(source.train))[: overfit_batches * config.batch_size]
@@ -214,6 +220,17 @@ def build(
     notes = cache.attach(config, replace(source, train=split)) if isinstance(config, cfg.Pictures) else []
     train = TrainLoader(split, config, seed, rank, world, augment, len(source.classes))
     return Loaders(source, train, val, notes)
+
+
+def _check_fill(source: Source, config: cfg.Data, augment: cfg.Augment) -> None:
+    """Errors: ConfigError for a colour where images are stored as grey ones."""
+    images = source.train.images if isinstance(source.train, Images) else None
+    stored = config.channels if images is None else images.shape[3]
+    if stored == 1 and len(set(augment.fill)) > 1:
+        raise ConfigError(
+            f"augment.fill={augment.fill}: the images of '{source.name}' are stored as grey ones, which have no "
+            f"colours. Use one number: augment.fill=[{augment.fill[0]}]"
+        )
 
 
 def _larger(split: Split) -> Split:
@@ -227,6 +244,7 @@ def _larger(split: Split) -> Split:
 def _batches(
     split: Split,
     batches: list[np.ndarray],
+    labels: np.ndarray,
     config: cfg.Data,
     normalize: Normalize,
     augmentation: Augmentation | None = None,
@@ -239,11 +257,11 @@ def _batches(
     read = _changed(_read(split, batches, config), augmentation, batches if changes is None else changes)
     if device.is_cpu():
         for indices, images, places, drawn in read:
-            yield normalize(images, places, drawn), paddle.to_tensor(split.labels[indices]), indices
+            yield normalize(images, places, drawn), paddle.to_tensor(labels[indices]), indices
         return
-    changed = ((drawn.of(images[places]), split.labels[indices]) for indices, images, places, drawn in read)
-    for indices, (pixels, labels) in zip(batches, prefetched(changed), strict=True):
-        yield normalize.pixels(pixels), labels, indices
+    changed = ((drawn.of(images[places]), labels[indices]) for indices, images, places, drawn in read)
+    for indices, (pixels, own) in zip(batches, prefetched(changed), strict=True):
+        yield normalize.pixels(pixels), own, indices
 
 
 def _changed(

@@ -55,14 +55,16 @@ def match(source: Source, expected: ExpectedClasses) -> Source:
     places = np.array([place[name] for name in source.classes], dtype=np.int64)
     renamed = replace(source, classes=list(expected.names))
     for name, split in source.splits.items():
-        setattr(renamed, name, replace(split, labels=_numbered(split.labels, places, len(expected.names))))
+        labels = _numbered(split.labels, places, len(expected.names))
+        soft = None if split.soft is None else _numbered(split.soft, places, len(expected.names))
+        setattr(renamed, name, replace(split, labels=labels, soft=soft))
     return renamed
 
 
 def _numbered(labels: np.ndarray, places: np.ndarray, classes: int) -> np.ndarray:
     if labels.ndim == 1:
         return places[labels]
-    rows = np.zeros((len(labels), classes), np.uint8)
+    rows = np.zeros((len(labels), classes), labels.dtype)
     rows[:, places] = labels
     return rows
 

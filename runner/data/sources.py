@@ -11,7 +11,7 @@ from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import DataError
 from ..images import Preparation, to_grey
-from . import cifar, digits, folder, lists, matching, mnist, shards, synthetic
+from . import cifar, digits, folder, lists, matching, mnist, shards, soft, synthetic
 from .folds import with_test, with_validation
 from .labels import first_of_each_class
 from .matching import ClassMismatch, ExpectedClasses
@@ -31,6 +31,8 @@ def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool
         raise DataError(f"The train split of '{source.name}' has no images.")
     if config.many:
         source = _with_many(source)
+    if config.labels is cfg.Labels.soft:
+        source = soft.divided(source)
     for name, split in source.splits.items():
         _check(source, name, split, config.many)
         _fit(source, name, split, config)
@@ -140,7 +142,8 @@ def _check(source: Source, name: str, split: Split, many: bool) -> None:
             "data.labels=many loss=bce"
         )
     if labels.dtype != np.int64 or labels.ndim != 1:
-        raise DataError(f"{where}: labels must be int64 [N], not {labels.dtype} {list(labels.shape)}.")
+        remedy = " Probabilities of classes are data.labels=soft." if labels.ndim == 2 else ""
+        raise DataError(f"{where}: labels must be int64 [N], not {labels.dtype} {list(labels.shape)}.{remedy}")
     _check_range(source, name, labels)
 
 

@@ -29,6 +29,8 @@ class Images:
     """int64 [N], or multi-label: uint8 [N, K] of 0 and 1."""
     groups: np.ndarray | None = None
     """int64 [N]: images of one group (such as a patient) stay together when some are held out."""
+    soft: np.ndarray | None = None
+    """float32 [N, K]: soft labels, rows that sum to 1; `labels` are their most probable classes."""
 
     def __post_init__(self) -> None:
         self.images = np.ascontiguousarray(self.images)
@@ -38,7 +40,8 @@ class Images:
 
     def select(self, indices: np.ndarray) -> Images:
         """The images at these indices."""
-        return Images(self.images[indices], self.labels[indices], _selected(self.groups, indices))
+        groups, soft = _selected(self.groups, indices), _selected(self.soft, indices)
+        return Images(self.images[indices], self.labels[indices], groups, soft)
 
     def name(self, index: int) -> str:
         """The name of an image in messages and reports."""
@@ -149,6 +152,8 @@ class ImageFiles:
     """The function that resizes images; every implementation gives the same result."""
     groups: np.ndarray | None = None
     """int64 [N]: images of one group (such as a patient) stay together when some are held out."""
+    soft: np.ndarray | None = None
+    """float32 [N, K]: soft labels, rows that sum to 1; `labels` are their most probable classes."""
 
     def __post_init__(self) -> None:
         if isinstance(self.pictures, Sequence):
@@ -159,10 +164,11 @@ class ImageFiles:
 
     def select(self, indices: np.ndarray) -> ImageFiles:
         """The images at these indices."""
-        groups = _selected(self.groups, indices)
+        groups, soft = _selected(self.groups, indices), _selected(self.soft, indices)
         return replace(
-            self, pictures=self.encoded.select(indices), labels=self.labels[indices], groups=groups, cache=None
-        )
+            self, pictures=self.encoded.select(indices), labels=self.labels[indices], groups=groups, soft=soft,
+            cache=None,
+        )  # fmt: skip
 
     def name(self, index: int) -> str:
         """The name of an image in messages and reports."""
@@ -207,8 +213,8 @@ class ImageFiles:
 Split = Images | ImageFiles
 
 
-def _selected(groups: np.ndarray | None, indices: np.ndarray) -> np.ndarray | None:
-    return None if groups is None else groups[indices]
+def _selected(values: np.ndarray | None, indices: np.ndarray) -> np.ndarray | None:
+    return None if values is None else values[indices]
 
 
 def picture(split: Split, index: int) -> np.ndarray:

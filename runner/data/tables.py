@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import itertools
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ class Rows:
     paths: list[str] = field(default_factory=list)
     """Paths of the images, as they are written in the list."""
     labels: list[str] = field(default_factory=list)
-    """Name or number of the class; several labels are joined with `BETWEEN`."""
+    """Name or number of the class; several labels, and the numbers of a soft one, are joined with `BETWEEN`."""
     splits: list[str] = field(default_factory=list)
     """Values of the split column; empty without one."""
     groups: list[str] = field(default_factory=list)
@@ -236,9 +237,10 @@ def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.File
         picture, *labels = (fields[place] for place in places)
         group = [labels.pop()] if config.group_column else []
         split = [labels.pop()] if config.split_column else []
-        label = _flags(labels, config.label_columns) if rows.several else _names(labels[0], config.label_separator)
+        label = _label(labels, config)
         if not picture or label is None or group == [""]:
-            wrong = "no path" if not picture else f"neither 0 nor 1: {', '.join(labels)}"
+            what = "not numbers of at least 0" if config.labels is cfg.Labels.soft else "neither 0 nor 1"
+            wrong = "no path" if not picture else f"{what}: {', '.join(labels)}"
             problems.add(f"{path}:{line}", "no group" if picture and label is not None else wrong)
             continue
         rows.paths.append(picture)
@@ -266,6 +268,22 @@ def _place(header: list[str], name: str, path: str) -> int:
             "data.path_column and data.label_column, without a header by their numbers from 0."
         )
     return places[0]
+
+
+def _label(fields: list[str], config: cfg.FileList) -> str | None:
+    """The label in the columns of one image, as in `Rows.labels`; None for what is not one."""
+    if config.labels is cfg.Labels.soft:
+        return _numbers(fields)
+    return _flags(fields, config.label_columns) if config.label_columns else _names(fields[0], config.label_separator)
+
+
+def _numbers(values: list[str]) -> str | None:
+    """The numbers of a soft label, joined; None if one is not a finite number of at least 0."""
+    try:
+        valid = all(0 <= float(value) < math.inf for value in values)
+    except ValueError:
+        return None
+    return BETWEEN.join(values) if valid else None
 
 
 def _flags(values: list[str], names: list[str]) -> str | None:

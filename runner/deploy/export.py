@@ -129,7 +129,7 @@ def _manifest(subject: Subject, plain: nn.Layer) -> Manifest:
         max_pixels=config.data.max_pixels,
         mean=list(config.data.mean),
         std=list(config.data.std),
-        labels=config.data.labels.name,
+        labels="many" if config.data.many else "one",
         activation="sigmoid" if config.data.many else "softmax",
         thresholds=subject.thresholds,
         params=slim.parameters(plain),

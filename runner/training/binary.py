@@ -11,6 +11,9 @@ from .. import config as cfg
 from ..config.targets import load_target
 from .losses import Classes, HardLoss, class_weights, scalar
 
+#: Probabilities are at least this large where 0 would give infinite numbers or slopes.
+TINY = 1e-12
+
 
 def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
     """The multi-label loss that the config chooses; labels are uint8 [N, K].
@@ -39,12 +42,13 @@ def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
 def positive_weights(wanted: object, classes: Classes) -> np.ndarray:
     """The factors of positive labels that `loss.class_weights` means, one a class: float64 [K].
 
-    `auto` is (N - n) / n for a class that n of N images have, 1 for one that none has. Errors: as in `class_weights`.
+    `auto` is (N - n) / n for a class that n of N images have, 1 for one that none or all have. Errors: as in
+    `class_weights`.
     """
     if wanted != "auto":
         return class_weights(wanted, classes)
-    counts = classes.counts
-    return np.where(counts > 0, (classes.images - counts) / np.maximum(counts, 1), 1.0)
+    present, absent = classes.counts, classes.images - classes.counts
+    return np.where((present > 0) & (absent > 0), absent / np.maximum(present, 1), 1.0)
 
 
 def log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,14 +88,14 @@ def asymmetric(
         positive = positive * weights.astype(positive.dtype)
     shifted = paddle.clip(present.exp() - margin, min=0)
     # log(1 - p) without a margin keeps its precision where p is almost 1.
-    rest = paddle.log(1 - shifted) if margin else absent
+    rest = paddle.log(paddle.clip(1 - shifted, min=TINY)) if margin else absent
     chosen = labels.astype(present.dtype)
     return -(chosen * positive + (1 - chosen) * _power(shifted, gamma_negative) * rest).mean()
 
 
 def _power(values: Tensor, gamma: float) -> float | Tensor:
     # At 0 an exponent below 1 would have an infinite slope, and an exponent of 0 a NaN one.
-    return paddle.clip(values, min=1e-12) ** gamma if gamma else 1.0
+    return paddle.clip(values, min=TINY) ** gamma if gamma else 1.0
 
 
 def kl_divergence(logits: Tensor, peer: Tensor, temperature: float = 1.0) -> Tensor:

@@ -102,7 +102,7 @@ def evaluated_within(training: Training, window: Window, observer: Observer) -> 
     if within and progress.settled < progress.step and evaluation_is_due(training):
         pause(training, window, observer)
         window.restart_clock()
-        return not out_of_patience(training)
+        return progress.step < training.steps and not out_of_patience(training)
     return True
 
 
@@ -133,11 +133,21 @@ def clock_is_due(training: Training) -> bool:
 
 
 def read_clock(training: Training) -> None:
-    """Let the run's length, and with it the learning rates, follow the clock of the first process."""
+    """Let the run's length, and with it the learning rates, follow the clock."""
+    training.steps = steps_by_clock(training)
+    training.follow()
+
+
+def time_is_up(training: Training) -> bool:
+    """Whether a clock ends the run, and leaves no time for another step."""
+    return training.clock is not None and steps_by_clock(training) == training.progress.step
+
+
+def steps_by_clock(training: Training) -> int:
+    """Steps of the whole run by the clock of the first process."""
     clock, step = training.clock, training.progress.step
     assert clock is not None
-    training.steps = training.ranks.broadcast_from_first(lambda: clock.steps(step, clock.spent))
-    training.follow()
+    return training.ranks.broadcast_from_first(lambda: clock.steps(step, clock.spent))
 
 
 def stopping(training: Training, observer: Observer) -> bool:
@@ -152,11 +162,14 @@ def pause(training: Training, window: Window, observer: Observer) -> None:
     Errors: Stopped within evaluation.
     """
     progress = training.progress
-    ended = progress.step == training.steps
     evaluation = None
     window.check()
     if evaluation_is_due(training):
         evaluation = validate(training, observer)
+        if progress.step < training.steps and time_is_up(training):
+            # This validation is the last one.
+            training.steps = progress.step
+            window.flush(observer)
     epoch_ended = progress.batch == training.loaders.train.batches_per_epoch
     if epoch_ended:
         progress.epoch, progress.batch = progress.epoch + 1, 0
@@ -168,7 +181,7 @@ def pause(training: Training, window: Window, observer: Observer) -> None:
         observer.evaluated(progress, evaluation, better)
     every_steps, every_epochs = training.checkpoints.every_steps, training.checkpoints.every_epochs
     is_due = progress.epoch % every_epochs == 0 if epoch_ended else every_steps and progress.step % every_steps == 0
-    if better or ended or out_of_patience(training) or is_due:
+    if better or progress.step == training.steps or out_of_patience(training) or is_due:
         offer_checkpoint(training, window, observer, better)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from .. import config as cfg
 from ..config.targets import load_target, wrong_result
+from ..errors import ConfigError
 
 #: Default length of a warm-up: epochs, but at most this fraction of the run.
 WARMUP_EPOCHS, WARMUP_PART = 5.0, 0.2
@@ -18,8 +19,10 @@ def factor(config: cfg.Schedule, step: int, steps: int, steps_per_epoch: int, sc
 
     Schedules with an end value reach it at step `steps - 1`. Epochs are converted to steps with the actual number of
     steps in an epoch, so neither batch size nor number of processes changes where a schedule ends. `scores` are those
-    of the validations so far; higher is better.
+    of the validations so far; higher is better. Errors: ConfigError of a user-defined schedule.
     """
+    # The rate of the step after the last one is asked for as well.
+    step = min(step, max(0, steps - 1))
     match config:
         case cfg.Constant():
             return 1.0
@@ -49,14 +52,27 @@ def factor(config: cfg.Schedule, step: int, steps: int, steps_per_epoch: int, sc
                 return _linear(start, step / warmup)
             decays = math.floor((step - warmup) / (config.decay_epochs * steps_per_epoch))
             return config.gamma**decays
-        case cfg.CustomSchedule(target=target, kwargs=kwargs):
-            custom = load_target(target)
-            factor = custom(step=step, steps=steps, steps_per_epoch=steps_per_epoch, **kwargs)
-            try:
-                return float(factor)
-            except (TypeError, ValueError) as error:
-                raise wrong_result(f"schedule.target={target}", factor, "a number") from error
+        case cfg.CustomSchedule():
+            return _custom(config, step, steps, steps_per_epoch)
     raise AssertionError(config)
+
+
+def _custom(config: cfg.CustomSchedule, step: int, steps: int, steps_per_epoch: int) -> float:
+    custom, setting = load_target(config.target), f"schedule.target={config.target}"
+    place = f"step={step}, steps={steps}, steps_per_epoch={steps_per_epoch}"
+    try:
+        factor = custom(step=step, steps=steps, steps_per_epoch=steps_per_epoch, **config.kwargs)
+    except Exception as error:
+        raise ConfigError(
+            f"{setting} raised {type(error).__name__}: {error}. It was given {place}, and kwargs={config.kwargs}."
+        ) from error
+    try:
+        number = float(factor)
+    except (TypeError, ValueError) as error:
+        raise wrong_result(setting, factor, "a number") from error
+    if not (math.isfinite(number) and number >= 0):
+        raise ConfigError(f"{setting} returned {number:g} at {place}: the factor must be finite and not negative.")
+    return number
 
 
 def warmup_steps(epochs: float | None, steps: int, steps_per_epoch: int) -> int:

@@ -2,30 +2,65 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .. import config as cfg
+from .. import terminal
 from ..config.monitor import is_known, monitored, refusal
 from ..data.classes import listed
 from ..data.labels import class_counts
 from ..deploy.predict import UNKNOWN
 from ..errors import ConfigError
+from ..training import schedules
 from ..training.evaluation import undefined
 from ..training.state import Training
 
 
-def warmups(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
-    """Errors: ConfigError for a warm-up that is not shorter than the run."""
+def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> list[str]:
+    """Notes on schedules that change nothing within `steps`.
+
+    Errors: ConfigError for a warm-up that is not shorter than the run, for a user-defined schedule that fails at its
+    end, and for mixing that would not begin.
+    """
+    augment, epochs = config.augment, math.ceil(steps / steps_per_epoch)
+    if not steps:
+        return []
+    if augment.mixes and augment.mix_off_epochs >= epochs:
+        raise ConfigError(
+            f"augment.mix_off_epochs={augment.mix_off_epochs}: no image would ever be mixed in the {epochs} epochs of "
+            f"train.max_steps={config.train.max_steps}. Lower it, or use augment.mixup=0 augment.cutmix=0"
+        )
     peer = config.mode.peer_schedule if isinstance(config.mode, cfg.ClsDistillMultiopt) else None
-    for key, schedule in (("schedule", config.schedule), ("mode.peer_schedule", peer)):
-        if not isinstance(schedule, (cfg.CosineWarmup, cfg.ExponentialWarmup, cfg.Polynomial)):
-            continue
-        wanted = schedule.warmup_epochs
-        if wanted is not None and not config.debug.fast_dev_run and 0 < steps <= round(wanted * steps_per_epoch):
-            raise ConfigError(
-                f"{key}.warmup_epochs={wanted}: the warm-up is not shorter than the run of {steps} "
-                f"steps ({steps_per_epoch} an epoch). Lower it, such as {key}.warmup_epochs=0"
-            )
+    keys = {"schedule": config.schedule} | ({"mode.peer_schedule": peer} if peer else {})
+    notes = (_schedule(key, schedule, config.train, steps, steps_per_epoch) for key, schedule in keys.items())
+    return [note for note in notes if note]
+
+
+def _schedule(key: str, schedule: cfg.Schedule, train: cfg.Train, steps: int, steps_per_epoch: int) -> str:
+    """A note, or "" for a schedule that changes the rate. Errors: ConfigError as in `check_length`."""
+    match schedule:
+        case cfg.CustomSchedule():
+            schedules.factor(schedule, steps - 1, steps, steps_per_epoch)
+        case cfg.CosineWarmup() | cfg.ExponentialWarmup() | cfg.Polynomial():
+            wanted = schedule.warmup_epochs
+            if wanted is not None and steps <= round(wanted * steps_per_epoch):
+                raise ConfigError(
+                    f"{key}.warmup_epochs={wanted}: the warm-up is not shorter than the run of {steps} "
+                    f"steps ({steps_per_epoch} an epoch). Lower it, such as {key}.warmup_epochs=0"
+                )
+        case cfg.Piecewise(boundaries=boundaries) if all(steps <= one * steps_per_epoch for one in boundaries):
+            return f"{key}.boundaries={boundaries}: the run ends before them, so its learning rate is constant"
+        case cfg.Plateau(patience=patience):
+            validations = (steps - 1) // (train.eval_every_steps or train.eval_every * steps_per_epoch) + 1
+            # The first one is an improvement, and after the last one nothing is trained.
+            if validations < patience + 2:
+                return (
+                    f"{key}.patience={patience}: the run has {terminal.counted(validations, 'validation')}, so its "
+                    "learning rate is constant"
+                )
+    return ""
 
 
 def metrics(config: cfg.Config, training: Training) -> None:

@@ -44,7 +44,7 @@ def teachers_accuracy(stage: Stage, name: str) -> str:
 
 def check_ramps(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
     """Errors: ConfigError if the run ends before a ramp does."""
-    if config.debug.fast_dev_run or not steps:
+    if not steps:
         return
     for key, loss in config.peer_losses.items():
         ends = loss.ramp.stretch(steps_per_epoch)[1]

@@ -70,12 +70,14 @@ def build(
     saved: reading.Saved | None = None,
     ranks: parallel.Ranks = parallel.ALONE,
     listing: Path | None = None,
+    whole: bool = True,
 ) -> Experiment:
     """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state.
 
     No part depends on one that is built later. With several processes the first one prunes and quantizes, the others
     copy the result; at the end all processes are synchronised. Images that cannot be read are listed in the file
-    `listing`. Errors: ConfigError, DataError or CheckpointError, depending on the part that cannot be built.
+    `listing`. A run that is not `whole` may end before its cuts and ramps do. Errors: ConfigError, DataError or
+    CheckpointError, depending on the part that cannot be built.
     """
     rules.check_divisible(config, ranks.world_size)
     started: list[Start] = []
@@ -92,7 +94,7 @@ def build(
     with autotuning_off():
         costs = {name: _costs(config, networks[name], freezing.touches(name)) for name in networks.trained}
     clock = _clock(config.train, saved)
-    steps = _steps(config, stage, clock)
+    steps = _steps(config, stage, clock, whole)
     ranks.barrier_without_timeout()
     fused = accelerates(config) and not ranks.any_rank(bool(native.unavailable()))
     optimizations = _optimizations(config, stage, steps, fused)
@@ -147,15 +149,21 @@ def _load(
     return plan
 
 
-def _steps(config: cfg.Config, stage: Stage, clock: Clock | None) -> int:
-    """Optimizer steps of the run; where the clock ends it, an estimate. Errors: ConfigError for what does not fit."""
+def _steps(config: cfg.Config, stage: Stage, clock: Clock | None, whole: bool) -> int:
+    """Optimizer steps of the run; where the clock ends it, an estimate.
+
+    Errors: ConfigError for what a `whole` run is too short for.
+    """
     train = stage.loaders.train
     steps = config.train.max_steps or config.train.epochs * train.batches_per_epoch
     if clock:
         # The steps in an epoch are known only now.
         return clock.most or max(1, steps)
+    if not whole or config.debug.fast_dev_run:
+        # Its epochs are like the first ones of a run of unknown length.
+        return steps
     train.epochs = math.ceil(steps / train.batches_per_epoch)
-    checks.warmups(config, steps, train.batches_per_epoch)
+    stage.notes += checks.check_length(config, steps, train.batches_per_epoch)
     finetuning.check_length(config, steps, train.batches_per_epoch)
     gradual.check_length(config, steps, train.batches_per_epoch)
     distilling.check_ramps(config, steps, train.batches_per_epoch)

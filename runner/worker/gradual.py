@@ -119,7 +119,7 @@ def begin(
 def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
     """Errors: ConfigError if the run ends before the last cut."""
     settings = config.compression.prune
-    if settings is None or settings.begin_epoch is None or config.debug.fast_dev_run or not steps:
+    if settings is None or settings.begin_epoch is None or not steps:
         return
     last = settings.begin_epoch + (settings.parts - 1) * settings.every_epochs
     if steps <= last * steps_per_epoch:

@@ -80,7 +80,7 @@ def build(
 
 def _classes(own_weights: weights.Weights, run: cfg.Config | None, config: cfg.Config, classes: list[str]) -> list[str]:
     """The teacher's classes, in the order of its logits. Errors: ConfigError or CheckpointError unless they fit."""
-    if run and run.data.labels is not config.data.labels:
+    if run and run.data.many != config.data.many:
         raise ConfigError(
             f"The teacher {own_weights.origin} was trained with data.labels={run.data.labels.name}, and here is "
             f"data.labels={config.data.labels.name}: its outputs mean something else. Use another one."

@@ -50,7 +50,7 @@ REFUSED = [
     (["+mimic@also.mimic.dist=dist"], "also.mimic.dist=dist: mode=cls has one network and no peer"),
     (["mode=cls_distill", "+mimic@also.mimic.student1=dist"], "not that of a network"),
     (["mode=cls_distill", "mimic=kd", "+mimic@also.mimic.b=kd"], "each would take its share of the label loss"),
-    (["mode=cls_distill", "mimic=dkd", "augment.mixup=0.2"], "mixed images have two"),
+    (["mode=cls_distill", "mimic=dkd", "augment.mixup=0.2"], "mixed images and soft labels have several"),
     (["mode=cls_distill", "mimic=dkd", "mimic.beta=-1"], "mimic.beta=-1.0: must be at least 0"),
     (
         ["mode=cls_distill_multiopt", "+mimic@also.mimic.b=rkd", "also.mimic.b.detach_peer=false"],
@@ -96,6 +96,17 @@ REFUSED = [
     (["schedule=piecewise", "schedule.boundaries=[1]"], "so give 2 factors"),
     (["schedule=piecewise", "schedule.boundaries=[3,2,1]"], "must increase"),
     (["train.accumulate=1000"], "more parts than it has images"),
+    (
+        ["data.mean=[123.675,116.28,103.53]", "data.std=[58.395,57.12,57.375]"],
+        "Divide them by 255: data.mean=[0.485,0.456,0.406]",
+    ),
+    (["data.std=[58.395,57.12,57.375]"], "data.std=[0.229,0.224,0.225]"),
+    (["data.labels=soft"], "images of data=digits have one class each. Use data=files or data=custom"),
+    (["data=files", "data.train=a.csv", "data.labels=soft"], "such as data.label_columns=[cat,dog]"),
+    (
+        ["data=custom", "data.target=a:b", "data.labels=soft", "mode=cls_distill", "mimic=dkd"],
+        "data.labels=one, or another loss, such as kd",
+    ),
     (["train.monitor=val/studnet/top1"], "Valid: val/student/top1"),
     (["train.monitor=val/student/marco_f1"], "Did you mean 'val/student/macro_f1'?"),
     (["train.monitor=val/marco_f1"], "Did you mean 'val/macro_f1'?"),
@@ -284,3 +295,7 @@ def test_many_labels_are_monitored_by_their_mean_average_precision(config_of):
         train = config_of(*many, *words).train
         assert (train.monitor, train.goal) == (name, goal)
     assert config_of().train.monitor == "val/student/top1"
+
+
+def test_a_short_trial_of_a_run_accumulates_as_far_as_its_batches_go(config_of):
+    config_of("train.accumulate=16", "+debug=fast_dev_run")

@@ -14,7 +14,7 @@ from PIL import Image
 from runner import config as cfg
 from runner import data
 from runner.data.samplers import batch_bounds
-from runner.errors import DataError
+from runner.errors import ConfigError, DataError
 from runner.training import seeding
 
 
@@ -183,3 +183,15 @@ def test_random_crops_of_files_keep_the_detail_that_the_files_have(tmp_path):
     [unaugmented] = data.build(config, 0).train.epoch(0)
     assert np.array_equal(plain.images.numpy(), unaugmented.images.numpy())
     assert np.array_equal(plain.indices, unaugmented.indices)
+
+
+@pytest.mark.parametrize(("fill", "fits"), [([255, 0, 0], False), ([9, 9, 9], True), ([9], True)])
+def test_a_colour_does_not_fill_pictures_that_are_stored_as_grey_ones(fill, fits):
+    grey = data.Images(np.zeros((6, 8, 8, 1), np.uint8), np.arange(6) % 2)
+    source = data.Source("grey", ["a", "b"], grey)
+    augment = cfg.Augment(rotation=45, fill=fill)
+    if fits:
+        data.build(synthetic(), 0, source=source, augment=augment)
+        return
+    with pytest.raises(ConfigError, match=r"augment\.fill=\[255, 0, 0\].*Use one number: augment\.fill=\[255\]"):
+        data.build(synthetic(), 0, source=source, augment=augment)

@@ -58,7 +58,7 @@ def test_bce_smooths_and_weighs_labels_that_an_image_has(case, epsilon):
 
 def test_auto_weights_are_the_images_without_a_label_by_those_with_it():
     weights = binary.positive_weights("auto", Classes(["a", "b", "c"], np.array([10, 40, 0]), 40))
-    assert weights.tolist() == [3, 0, 1]
+    assert weights.tolist() == [3, 1, 1]
 
 
 @settings(max_examples=30, deadline=None)
@@ -128,3 +128,19 @@ def test_a_loss_of_ones_own_is_given_labels_as_numbers():
     globals()["squares"] = squares
     loss = binary.build(cfg.CustomLoss(target=f"{__name__}:squares"))
     assert computed(loss, np.float32([[1, 3]]), np.uint8([[0, 1]])) == 2.5
+
+
+def test_a_label_that_all_images_have_or_none_has_no_weight_of_its_own():
+    """Else it would have no gradient at all."""
+    weights = binary.positive_weights("auto", Classes(["all", "some", "none"], np.array([10, 4, 0]), 10))
+    assert weights.tolist() == [1.0, 1.5, 1.0]
+
+
+@pytest.mark.parametrize("margin", [1e-12, 1e-8, 1e-7, 0.05])
+def test_a_certain_network_has_a_finite_loss_and_slope_whatever_the_margin(margin):
+    logits = paddle.to_tensor([[30.0, -30.0], [120.0, -120.0]], stop_gradient=False)
+    labels = paddle.to_tensor(np.array([[1, 0], [0, 1]], np.uint8))
+    loss = binary.build(cfg.Asl(margin=margin))(logits, labels)
+    loss.backward()
+    assert np.isfinite(float(loss))
+    assert np.isfinite(logits.grad.numpy()).all()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from runner.checkpoints import checkpoint, reading
 from runner.checkpoints.state import About
 from runner.errors import ConfigError
+from runner.training import loop
 from runner.training.clock import Clock
 from runner.training.loop import fit, read_clock
 from runner.training.state import Ending
@@ -58,9 +59,9 @@ def test_when_the_time_is_up_no_step_is_left():
 def test_a_run_ends_by_the_clock_however_many_epochs_that_is(config_of):
     run, seconds = timed(config_of, 0.5, "train.epochs=1")
     assert fit(run.training, seconds) is Ending.complete
-    assert seconds.steps == run.training.steps == 31
-    assert [step for step, *_ in seconds.evaluations] == [6, 12, 18, 24, 30, 31]
-    assert seconds.checkpoints[-1][0] == 31
+    assert seconds.steps == run.training.steps == 30
+    assert [step for step, *_ in seconds.evaluations] == [6, 12, 18, 24, 30]
+    assert seconds.checkpoints[-1][0] == 30
 
 
 def test_the_learning_rate_follows_the_clock_to_its_end(config_of):
@@ -89,7 +90,7 @@ def test_the_steps_of_max_steps_are_the_end_where_they_come_first(config_of):
 def test_a_run_by_the_clock_trains_without_epochs(config_of):
     run, seconds = timed(config_of, 0.1, "train.epochs=0")
     assert fit(run.training, seconds) is Ending.complete
-    assert seconds.steps == 7
+    assert seconds.steps == 6
 
 
 @pytest.mark.parametrize("minutes", [0, -1])
@@ -144,3 +145,22 @@ def test_a_resumed_run_knows_what_its_last_validation_will_take(config_of, tmp_p
     again.training.clock.now = lambda: witness.now
     assert fit(again.training, witness) is Ending.complete
     assert (witness.steps, witness.evaluations) == (0, [])
+
+
+@pytest.mark.parametrize(("every", "seconds"), [(35, 20), (19, 10), (7, 1)])
+def test_a_validation_that_uses_the_time_up_is_the_last_one(config_of, monkeypatch, every, seconds):
+    """No step, and no second validation, comes after it."""
+    run, clock = timed(config_of, 1, f"train.eval_every_steps={every}")
+    evaluate = loop.evaluate
+
+    def slowly(*arguments, **keywords):
+        clock.now += seconds
+        return evaluate(*arguments, **keywords)
+
+    monkeypatch.setattr(loop, "evaluate", slowly)
+    assert fit(run.training, clock) is Ending.complete
+    validated = [step for step, *_ in clock.evaluations]
+    assert validated[-1] == run.training.progress.step == run.training.steps == clock.checkpoints[-1][0]
+    assert min(later - earlier for earlier, later in zip([0, *validated], validated, strict=False)) > 1
+    assert clock.now - 100 <= 60 + (seconds if len(validated) == 1 else 1)
+    assert sum(values["train/loss"] is not None for _, values in clock.logs) == clock.steps

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import config as cfg
+from runner.errors import ConfigError
 from runner.training.schedules import factor, warmup_steps
 
 
@@ -117,7 +118,7 @@ def test_constant_stays():
 
 def test_a_schedule_of_the_user_is_called():
     schedule = cfg.CustomSchedule(target="tests.samples:halving")
-    assert factor(schedule, 10, 10, 5) == 0.5
+    assert factor(schedule, 5, 10, 5) == 0.5**0.5
 
 
 @pytest.mark.parametrize(
@@ -130,3 +131,35 @@ def test_a_schedule_of_the_user_is_called():
 def test_a_run_of_one_step_has_a_learning_rate(schedule):
     assert math.isfinite(factor(schedule, 0, 1, 1))
     assert factor(schedule, 0, 1, 1) > 0
+
+
+def custom(target, **kwargs):
+    return cfg.CustomSchedule(target=f"tests.samples:{target}", kwargs=kwargs)
+
+
+@pytest.mark.parametrize(
+    "schedule", [custom("polynomial"), custom("listed_rates", rates=[1.0, 0.5, 0.1]), cfg.Cosine()], ids=str
+)
+def test_the_step_after_the_last_one_has_the_rate_of_the_last(schedule):
+    # The optimizer asks for it.
+    assert factor(schedule, 3, 3, 2) == factor(schedule, 2, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (math.nan, "returned nan at step=0, steps=3, steps_per_epoch=2: the factor must be finite and not negative"),
+        (math.inf, "must be finite"),
+        (-1.0, "returned -1 at step=0"),
+        ("fast", "returned a str, not a number"),
+        (None, "returned None, not a number"),
+    ],
+)
+def test_a_factor_that_is_no_factor_is_refused_by_name(value, said):
+    with pytest.raises(ConfigError, match=f"^schedule.target=tests.samples:listed_rates {said}|{said}"):
+        factor(custom("listed_rates", rates=[value]), 0, 3, 2)
+
+
+def test_a_schedule_that_raises_is_named_with_what_it_was_given():
+    with pytest.raises(ConfigError, match=r"raised IndexError: .* It was given step=2, steps=3, steps_per_epoch=2"):
+        factor(custom("listed_rates", rates=[1.0]), 2, 3, 2)

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     from ...training import range_test
     from ...worker import experiment
 
-    run = experiment.build(range_test.configured(config, low, high, options.steps))
+    run = experiment.build(range_test.configured(config, low, high, options.steps), whole=False)
     for note in run.notes:
         screen().print(Text(note, "yellow"), soft_wrap=True)
     with terminal.progress("training") as tell:

@@ -133,7 +133,7 @@ def _train(config: Config) -> Iterator[str]:
     train = config.train
     if not train.trains and config.checkpoint.init_from is None and config.model.weights is None:
         yield "train.epochs=0 trains nothing: name the weights to evaluate and export, checkpoint.init_from=RUN"
-    if train.accumulate > config.data.batch_size:
+    if train.accumulate > config.data.batch_size and not config.debug.fast_dev_run:
         yield (
             f"train.accumulate={train.accumulate}: a batch of data.batch_size={config.data.batch_size} cannot be "
             "computed in more parts than it has images."

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from .. import (
     Config,
+    CustomData,
     FileList,
+    Labels,
     Pictures,
     Policy,
 )
@@ -32,8 +34,20 @@ def _data(config: Config) -> Iterator[str]:
             f"data.{wrong[0]}={numbers[wrong[0]]}: needs a number for each channel, and data.channels={data.channels}, "
             f"such as {fitting}"
         )
+    for key, values in numbers.items():
+        if any(value > 1 for value in values):
+            divided = str([round(value / 255, 4) for value in values]).replace(" ", "")
+            yield (
+                f"data.{key}={values}: pixels are scaled to 0…1 before, and these numbers are of 0…255. Divide them by "
+                f"255: data.{key}={divided}"
+            )
     if isinstance(data, Pictures) and data.channels not in (1, 3):
         yield f"data.channels={data.channels}: pictures have 3 (RGB) or 1 (grey). Other numbers need data=custom."
+    if data.labels is Labels.soft:
+        if not isinstance(data, (FileList, CustomData)):
+            yield f"data.labels=soft: images of data={data.kind} have one class each. Use data=files or data=custom."
+        elif isinstance(data, FileList) and len(data.label_columns) < 2:
+            yield "data.labels=soft: name the columns of the classes, such as data.label_columns=[cat,dog]"
     if data.fold >= (data.folds or 1):
         last = f"from 0 to {data.folds - 1}" if data.folds else "0 without data.folds, such as data.folds=5"
         yield f"data.fold={data.fold}: folds are numbered {last}."
@@ -54,7 +68,7 @@ def _augment(config: Config) -> Iterator[str]:
             yield f"augment.{key}={limits}: needs the smallest and the largest value, such as {RANGES[key]}"
     if len(augment.fill) not in (1, data.channels):
         yield f"augment.fill={augment.fill}: needs one number, or one for each of data.channels={data.channels}."
-    if augment.mixup or augment.cutmix:
+    if augment.mixes:
         until = {"mix_off_epochs": augment.mix_off_epochs or None, "mix_last_probability": augment.mix_last_probability}
         ends = [key for key, value in until.items() if value is not None]
         if ends and config.train.max_minutes:

@@ -16,6 +16,7 @@ from .. import (
     JsOriginal,
     Kd,
     Kl,
+    Labels,
     Ramp,
     Train,
 )
@@ -106,12 +107,12 @@ def _terms(config: Config) -> Iterator[str]:
             f"{shares[1]}=kd: {shares[0]} is kd as well, and each would take its share of the label loss. Use kl "
             "for one of them."
         )
-    mixed = config.augment.enabled and (config.augment.mixup or config.augment.cutmix)
+    has_shares = config.augment.mixes or config.data.labels is Labels.soft
     for key, mimic in config.mimics.items():
-        if isinstance(mimic, Dkd) and mixed and not config.data.many:
+        if isinstance(mimic, Dkd) and has_shares and not config.data.many:
             yield (
-                f"{key}=dkd tells the label from other classes, and mixed images have two. Use augment.mixup=0 "
-                f"augment.cutmix=0, or another loss, such as kd."
+                f"{key}=dkd tells the label from other classes, and mixed images and soft labels have several. Use "
+                f"augment.mixup=0 augment.cutmix=0 data.labels=one, or another loss, such as kd."
             )
 
 

@@ -48,7 +48,7 @@ def _labels(config: Config) -> Iterator[str]:
     if not config.data.many:
         if isinstance(loss, (Bce, Asl)):
             yield (
-                f"loss={loss.kind} decides each label by itself, and data.labels=one has one an image. Add "
+                f"loss={loss.kind} decides each label by itself, and here an image is of one class. Add "
                 "data.labels=many, or use loss=cross_entropy."
             )
         return
@@ -57,7 +57,7 @@ def _labels(config: Config) -> Iterator[str]:
             f"loss={loss.kind} lets one class win, and with data.labels=many an image has any number of them. Use "
             "loss=bce, or else loss=asl or loss=focal."
         )
-    if config.augment.enabled and (config.augment.mixup or config.augment.cutmix):
+    if config.augment.mixes:
         yield (
             "augment.mixup and augment.cutmix mix images of one label each, and with data.labels=many they have any "
             "number. Use augment.mixup=0 augment.cutmix=0"

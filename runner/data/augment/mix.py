@@ -63,7 +63,7 @@ class Pairs:
 
 def probability(augment: cfg.Augment, epoch: int, epochs: int | None) -> float:
     """Probability that an image is mixed in an epoch of a run of `epochs`, if that number is known."""
-    if not (augment.enabled and (augment.mixup or augment.cutmix)):
+    if not augment.mixes:
         return 0.0
     first, last = augment.mix_probability, augment.mix_last_probability
     if epochs is None:
@@ -106,8 +106,14 @@ def pairs(size: int, rank: int, world: int) -> Pairs:
 
 
 def targets(labels: np.ndarray, partners: np.ndarray, shares: np.ndarray, classes: int) -> np.ndarray:
-    """float32 [B, classes]: the soft label of each mixed image; labels: int64 [R], the first B its own."""
+    """float32 [B, classes]: the soft label of each mixed image.
+
+    labels: int64 [R], or soft ones float32 [R, classes]; the first B are the images' own.
+    """
     rows = np.arange(len(partners))
+    if labels.ndim == 2:
+        own = shares[:, None]
+        return (own * labels[: len(partners)] + (1 - own) * labels[partners]).astype(np.float32)
     soft = np.zeros((len(partners), classes))
     soft[rows, labels[: len(partners)]] = shares
     soft[rows, labels[partners]] += 1 - shares

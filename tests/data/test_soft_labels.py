@@ -1,0 +1,123 @@
+"""Soft labels: numbers of each class for an image, from a table or a user's function."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner import config as cfg
+from runner import data
+from runner.data import identity, soft
+from runner.data.augment import mix
+from runner.data.matching import ExpectedClasses
+from runner.data.splits import Images, Source
+from runner.errors import DataError
+from tests.data import layouts
+
+NAMES = ["a.png", "b.png", "c.png", "d.png"]
+ROWS = [[3, 1, 0], [0, 0.25, 0.75], [1, 0, 0], [0, 2, 2]]
+COLUMNS = ["cat", "dog", "owl"]
+SOFT = {"labels": cfg.Labels.soft, "image_size": 4, "batch_size": 4}
+
+
+def listed(root, rows, **more):
+    layouts.write_folder(root, layouts.drawn(NAMES))
+    lines = [f"{name},{','.join(map(str, row))}" for name, row in zip(NAMES, rows, strict=True)]
+    (root / "votes.csv").write_text("\n".join(["path,cat,dog,owl", *lines, ""]))
+    own = {"label_columns": COLUMNS, "val_fraction": 0.0, "test_fraction": 0.0} | SOFT | more
+    return cfg.FileList(root=str(root), train=str(root / "votes.csv"), **own)
+
+
+def test_columns_of_a_table_are_shares_of_the_classes(tmp_path):
+    source = data.load(listed(tmp_path, ROWS))
+    assert source.classes == COLUMNS
+    assert source.train.labels.tolist() == [0, 2, 0, 1]
+    np.testing.assert_allclose(source.train.soft, np.array(ROWS) / np.sum(ROWS, axis=1, keepdims=True), rtol=1e-6)
+    assert source.train.soft.dtype == np.float32
+
+
+def test_training_sees_shares_and_evaluation_the_most_probable_class():
+    config = cfg.CustomData(target="tests.samples:voted", **SOFT | {"image_size": 8, "val_fraction": 0.25})
+    loaders = data.build(config, seed=0)
+    assert (len(loaders.source.train), len(loaders.source.val)) == (18, 6)
+    for batch in loaders.train.epoch(0):
+        np.testing.assert_array_equal(batch.labels.numpy(), loaders.source.train.soft[batch.indices])
+        np.testing.assert_array_equal(batch.labels.numpy().argmax(axis=1), loaders.source.train.labels[batch.indices])
+    assert {str(batch.labels.dtype) for batch in loaders.val} == {"paddle.int64"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ([0, 0, 0], r"the soft label of .*b\.png is \[0\.0, 0\.0, 0\.0\]"),
+        ([1, -1, 1], r"votes.csv:3: not numbers of at least 0: 1, -1, 1"),
+        (["nan", 0, 1], "votes.csv:3: not numbers of at least 0"),
+        (["much", 0, 1], "votes.csv:3: not numbers of at least 0"),
+        (["", 0, 1], "votes.csv:3: not numbers of at least 0"),
+    ],
+)
+def test_what_is_no_share_is_named_with_its_line(tmp_path, row, said):
+    with pytest.raises(DataError, match=said):
+        data.load(listed(tmp_path, [ROWS[0], row, *ROWS[2:]]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.zeros(4, np.int64), "an image a row and a class a column, not int64 \\[4\\]"),
+        (np.ones((4, 2)), r"numbers \[4, 3\]"),
+        (np.array([[1, 0, 0]] * 3 + [[np.nan, 1, 0]]), "finite numbers of at least 0"),
+        (np.array([[1, 0, 0]] * 3 + [[np.inf, 1, 0]]), "finite numbers of at least 0"),
+        (np.array([[1, 0, 0]] * 3 + [[2, -1, 0]]), "finite numbers of at least 0"),
+        (np.array([["a", "b", "c"]] * 4), "needs labels that are numbers"),
+    ],
+)
+def test_labels_of_a_function_that_are_no_shares_are_refused(labels, said):
+    source = Source("own", COLUMNS, Images(np.zeros((4, 8, 8, 3), np.uint8), labels))
+    with pytest.raises(DataError, match=said):
+        soft.divided(source)
+
+
+def test_shares_that_were_not_asked_for_are_pointed_to():
+    config = cfg.CustomData(target="tests.samples:voted", image_size=8)
+    with pytest.raises(DataError, match=r"labels must be int64 \[N\].*data\.labels=soft"):
+        data.load(config)
+
+
+def test_shares_follow_the_order_of_the_weights_classes(tmp_path):
+    expected = ExpectedClasses(["owl", "cat", "dog"], "a run")
+    own, other = data.load(listed(tmp_path, ROWS)), data.load(listed(tmp_path, ROWS), expected)
+    np.testing.assert_array_equal(other.train.soft, own.train.soft[:, [2, 0, 1]])
+    assert [other.classes[label] for label in other.train.labels] == [own.classes[label] for label in own.train.labels]
+
+
+def test_other_shares_are_another_set(tmp_path):
+    """Also where the most probable classes stay."""
+    before = identity.digests(data.load(listed(tmp_path, ROWS)))["train"]
+    after = identity.digests(data.load(listed(tmp_path, [[5, 1, 0], *ROWS[1:]])))["train"]
+    assert identity.difference(before, after) == "has other labels"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 9), st.integers(2, 5), st.integers(0, 2**32 - 1))
+def test_mixed_shares_are_the_mixed_rows(images, classes, seed):
+    generator = np.random.default_rng(seed)
+    labels = generator.dirichlet(np.ones(classes), images).astype(np.float32)
+    partners, shares = generator.permutation(images), generator.random(images)
+    found = mix.targets(labels, partners, shares, classes)
+    np.testing.assert_allclose(found, shares[:, None] * labels + (1 - shares[:, None]) * labels[partners], rtol=1e-6)
+    hard = generator.integers(0, classes, images)
+    one_hot = np.eye(classes, dtype=np.float32)[hard]
+    np.testing.assert_allclose(
+        mix.targets(hard, partners, shares, classes), mix.targets(one_hot, partners, shares, classes), rtol=1e-6
+    )
+
+
+def test_a_selection_has_its_own_shares(tmp_path):
+    split = data.load(listed(tmp_path, ROWS)).train
+    np.testing.assert_array_equal(split.select(np.array([2, 0])).soft, split.soft[[2, 0]])
+    assert replace(split).soft is split.soft
