@@ -228,16 +228,19 @@ def wait_for_jobs(command: Command, directory: Path, gave_up: bool) -> None:
     for one in sweep.jobs(directory):
         if one.resolve() not in followed and (one / CONFIG).is_file() and not runs.is_running(one):
             _deliver(command, one)
-    _tell_of_configurations(command, directory)
+    _tell_of_results(command, directory)
     command.mirrors.drain()
 
 
-def _tell_of_configurations(command: Command, directory: Path) -> None:
-    """Tag the runs in trackers with each configuration's statistics over seeds or folds."""
+def _tell_of_results(command: Command, directory: Path) -> None:
+    """Tag the runs in trackers with each configuration's statistics over seeds or folds, and send the summary."""
     # The import takes a tenth of a second, which a config error need not wait for.
     from ..report import repeats, subject
+    from . import summary_run
 
-    for job, tags in repeats.tags(repeats.of(subject.jobs(directory))).items():
+    jobs = subject.jobs(directory)
+    summary_run.deliver(command, directory, jobs)
+    for job, tags in repeats.tags(repeats.of(jobs)).items():
         with contextlib.suppress(OSError, ConfigError, Damaged, ForeignPath):
             earlier = [event for event, _ in events(job, kinds=("tags", "ended"))]
             if any(tags.items() <= event.get("values", {}).items() for event in earlier):

@@ -27,7 +27,7 @@ from ..runs import result as results
 from ..runs.early_stopping import STOPPED_EARLY, may_end_early
 from ..runs.journal import CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, RESULT, Journal, refuse_other_files
 from ..runs.result import Result
-from ..tracking import tracker
+from ..tracking import summary, tracker
 from . import forked, nodes, workers
 from .command import Command
 from .forward_signals import ToWorkers
@@ -179,6 +179,8 @@ def _refuse_shorter(config: cfg.Config, done: Result) -> None:
 def supervise(command: Command, config: cfg.Config, directory: Path, node: nodes.Node, lock: int) -> Outcome:
     """Run the workers of a prepared directory to their end, while its journal is mirrored."""
     with ToWorkers(directory) as signals:
+        if sweep.is_swept(directory):
+            summary.begin(directory.parent, config)
         for name, settings in config.tracking.trackers.items():
             command.mirrors.follow(directory, name, settings)
         # The directory stays locked until the workers are gone as well.

@@ -17,6 +17,7 @@ from ..config import store
 from ..errors import ConfigError, Damaged, ProcessLost, UserError
 from ..processes import is_locked, locked
 from . import result as results
+from . import summary
 from .events import EVENTS, is_of_training
 from .journal import (
     CHECKPOINTS,
@@ -205,14 +206,14 @@ def is_running(directory: Path) -> bool:
 def find(root: Path) -> Iterator[Path]:
     """Every run directory below a folder, the oldest first; including those that are partly unreadable.
 
-    A folder that cannot be listed is reported on standard error.
+    Summaries of sweeps are none. A folder that cannot be listed is reported on standard error.
     """
     directories = []
     # Links are not followed.
     for place, folders, names in os.walk(root, onerror=_tell_of_closed):
         # The folder of locks is only a run's own: MLflow's copy of one has no such folder.
         if JOURNAL in (*folders, *names) or (CONFIG in names and RANKS in folders):
-            directories.append(Path(place))
+            directories += [] if summary.is_summary(Path(place)) else [Path(place)]
             folders[:] = [name for name in folders if name not in (CHECKPOINTS, PLOTS, RANKS)]
     yield from sorted(directories, key=lambda directory: (began(directory), str(directory)))
 

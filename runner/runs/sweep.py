@@ -34,11 +34,14 @@ REPEATS = ("train.seed", "data.fold", "data.split_seed")
 COMMAND, STOP, REFUSED = ".command.lock", ".stop", ".refused.jsonl"
 #: Accuracy, latency and size of the jobs; the page that compares them, also as Markdown.
 PLOT, REPORT, SUMMARY = "accuracy_latency.png", "report.html", "report.md"
+#: The folder of the sweep's own run in MLflow.
+SUMMARY_RUN = "summary"
 #: The study of a search.
 STUDY = "study.log"
 #: All files that a sweep creates in its folder besides its jobs, including those of Hydra's sweepers.
 NAMES = (
-    SWEEP, COMMAND, STOP, REFUSED, PLOT, REPORT, SUMMARY, STUDY, "multirun.yaml", "optimization_results.yaml",
+    SWEEP, COMMAND, STOP, REFUSED, PLOT, REPORT, SUMMARY, STUDY, SUMMARY_RUN, "multirun.yaml",
+    "optimization_results.yaml",
 )  # fmt: skip
 #: A folder with one of these is a job's.
 OF_A_JOB = (CONFIG, OVERRIDES, JOURNAL, RANKS)

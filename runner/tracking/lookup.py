@@ -8,7 +8,7 @@ from .. import config as cfg
 from .. import terminal
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import CheckpointError
-from ..runs import RUN_ID
+from ..runs import RUN_ID, summary
 from ..runs.journal import CONFIG
 
 
@@ -35,8 +35,12 @@ def exported(run: str, uri: str) -> Path:
 
 
 def local(source: str, uri: str) -> Path:
-    """`source` as a path; an MLflow run id becomes a directory with that run. Errors: CheckpointError."""
+    """`source` as a path; an MLflow run id becomes a directory with that run.
+
+    Errors: CheckpointError, also for the summary of a sweep.
+    """
     path = Path(source)
+    summary.refuse(path)
     if path.exists() or not RUN_ID.fullmatch(source):
         return path
     from . import server

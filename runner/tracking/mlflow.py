@@ -16,12 +16,14 @@ from typing import Any
 from .. import config as cfg
 from .. import files
 from ..errors import CheckpointError, ForeignPath
+from ..runs import summary
 from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, MEASURED, OVERRIDES, events
 from . import server
+from . import summary as summaries
 from .answers import Refused, is_final, reason_of
 from .artifacts import Artifacts
 from .entities import dataset_of, metrics_of
-from .naming import checkpoint_names, names, parameters, run_name
+from .naming import checkpoint_names, identity, parameters, run_name
 from .stores import Delivery
 
 #: MLflow's limits for one call.
@@ -125,7 +127,8 @@ class Mirror:
         if "run_id" not in self.values:
             self._create()
         if not self.values["params_sent"]:
-            self._send_params()
+            if not summary.is_summary(self.directory):
+                self._send_params()
             self.tracked.update(params_sent=True)
         if self.values.get("has_lost") and self._had is None:
             self._had = self._points()
@@ -157,31 +160,45 @@ class Mirror:
         value = (self._had or {}).get((metric.key, metric.step))
         return value is not None and (metric.key in MEASURED or repr(value) == repr(metric.value))
 
+    def find_or_create(self) -> None:
+        """Create the run if the store does not have it. Errors: Refused for one that was deleted; MLflow's own."""
+        self.check()
+        if "run_id" not in self.values:
+            self._create()
+
     def _create(self) -> None:
+        parent = summaries.parent_of(self, is_new=True)
         # If the response is lost, the run is found again by its key.
         self.tracked.write()
         experiment = server.experiment_id(self.client, self.uri, self.config.name)
         same = self.client.search_runs([experiment], f"tags.`{KEY}` = '{self.values['key']}'")
         run = same[0] if same else self.client.create_run(
-            experiment, run_name=run_name(self.config, self.directory), tags=self._tags()
+            experiment, run_name=run_name(self.config, self.directory), tags=self._tags(parent)
         )  # fmt: skip
         self.tracked.update(run_id=run.info.run_id, experiment_id=experiment, params_sent=False, offset=0)
         self._found(run)
 
     def _found(self, run: Any) -> None:
-        """Note where the store has the run's files, and tell it where the run is. Errors: ForeignPath."""
+        """Note where the store has the run's files, and tell it where the run is and what it belongs to.
+
+        Errors: ForeignPath.
+        """
         self._artifacts = Artifacts(self.uri, run.info.artifact_uri, run.info.run_id)
         if run.data.tags.get("run_dir") != self._place:
             self.client.set_tag(run.info.run_id, "run_dir", self._place)
+        parent = summaries.parent_of(self, is_new=False)
+        if parent and run.data.tags.get(summaries.PARENT) != parent:
+            self.client.set_tag(run.info.run_id, summaries.PARENT, parent)
 
     @property
     def _place(self) -> str:
         return files.writable(str(self.directory.resolve()))
 
-    def _tags(self) -> dict[str, str]:
+    def _tags(self, parent: str | None) -> dict[str, str]:
         return {
             KEY: self.values["key"],
-            **names(self.config),
+            **identity(self.config, self.directory),
+            **({summaries.PARENT: parent} if parent else {}),
             "run_dir": self._place,
             **self._own_tags,
         }

@@ -9,6 +9,7 @@ from typing import Any
 from .. import config as cfg
 from .. import files
 from ..config import store
+from ..runs import summary, sweep
 
 
 def names(config: cfg.Config) -> dict[str, str]:
@@ -21,6 +22,13 @@ def names(config: cfg.Config) -> dict[str, str]:
     }
 
 
+def identity(config: cfg.Config, directory: Path) -> dict[str, str]:
+    """The tags that say what a run is: those of `names`, or that it is the summary of a sweep. Errors: Damaged."""
+    if summary.is_summary(directory):
+        return {summary.TAG: sweep.read(directory.absolute().parent).id}
+    return names(config)
+
+
 def parameters(config: cfg.Config) -> dict[str, str]:
     """Every leaf of the config by its dotted name; the choice of a group by the group's name."""
     leaves = store.flatten(config)
@@ -28,7 +36,12 @@ def parameters(config: cfg.Config) -> dict[str, str]:
 
 
 def run_name(config: cfg.Config, directory: Path) -> str:
-    """`<mode>-<compression>-<model>-<short id>`; for a job of a sweep the short id is `<sweep>-<number>`."""
+    """`<mode>-<compression>-<model>-<short id>`; for a job of a sweep the short id is `<sweep>-<number>`.
+
+    The summary of a sweep is `sweep-<sweep>`.
+    """
+    if summary.is_summary(directory):
+        return f"sweep-{directory.absolute().parent.name}"
     short = directory.name.rpartition("_")[2]
     if directory.parent.parent.name == "sweeps":
         short = f"{directory.parent.name}-{directory.name.partition('_')[0]}"

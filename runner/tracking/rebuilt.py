@@ -19,6 +19,7 @@ from ..runs.events import SYSTEM
 from ..runs.history import curves
 from ..runs.journal import CONFIG, EXPLAINED, MISTAKES, MLFLOW, OVERRIDES, PER_CLASS, RESULT, Journal, tracked_file
 from ..runs.result import Result
+from ..runs.summary import TAG
 from . import server
 from .answers import CallTimeout, reason_of
 from .artifacts import Artifacts
@@ -30,12 +31,17 @@ PAGE = 1000
 
 
 def run(uri: str, run_id: str) -> Path:
-    """The directory of a run, its own if it still exists. Errors: CheckpointError, ServerLost."""
+    """The directory of a run, its own if it still exists.
+
+    Errors: CheckpointError, also for the summary of a sweep; ServerLost.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         client = _connect(uri)
-        return _directory(client, uri, client.get_run(run_id))
+        entity = client.get_run(run_id)
+        server.refuse_summary(entity)
+        return _directory(client, uri, entity)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise CheckpointError(
@@ -47,7 +53,10 @@ def run(uri: str, run_id: str) -> Path:
 
 
 def experiment(uri: str, name: str) -> list[Path]:
-    """The directories of all runs of an experiment, the oldest first. Errors: CheckpointError, ServerLost."""
+    """The directories of all runs of an experiment, the oldest first; summaries of sweeps are none.
+
+    Errors: CheckpointError, ServerLost.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -56,7 +65,7 @@ def experiment(uri: str, name: str) -> list[Path]:
         if entity is None:
             names = ", ".join(sorted(one.name for one in client.search_experiments()))
             raise CheckpointError(f"There is no experiment {name} in {uri}. It has: {names}")
-        return [_directory(client, uri, one) for one in _runs(client, entity.experiment_id)]
+        return [_directory(client, uri, one) for one in _runs(client, entity.experiment_id) if TAG not in one.data.tags]
     except (MlflowException, CallTimeout) as error:
         raise _lost(uri, error) from error
 

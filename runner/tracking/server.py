@@ -14,6 +14,7 @@ from .. import files, terminal
 from ..config.addresses import require_store, sqlite_path, sqlite_uri
 from ..errors import CheckpointError, ServerLost, UserError
 from ..processes import locked
+from ..runs import summary
 from ..runs.journal import CHECKPOINT_FILES, CHECKPOINT_NAME, CHECKPOINTS, CONFIG, OVERRIDES, tracked
 from . import embedded
 from .answers import CallTimeout, Refused, Timed, reason_of
@@ -126,7 +127,8 @@ def refuse_deleted(experiment: Any, uri: str) -> None:
 def fetch(uri: str, run_id: str) -> Path:
     """The directory of a run or, if it is gone, what MLflow has of it in one that ends with this process.
 
-    Errors: CheckpointError if MLflow has no such run or no checkpoint of it, ServerLost if it does not answer.
+    Errors: CheckpointError if MLflow has no such run or no checkpoint of it, or if it is the summary of a sweep;
+    ServerLost if it does not answer.
     """
     from mlflow.exceptions import MlflowException
 
@@ -148,6 +150,7 @@ def fetch(uri: str, run_id: str) -> Path:
         raise ServerLost(
             f"{uri} does not answer: {reason_of(error)}. Start it, or give the run's directory."
         ) from error
+    refuse_summary(entity)
     if (own := directory_in(entity.data.tags, run_id, uri)) is not None:
         return own
     folder = files.temporary_folder(f"runner-{run_id[:8]}-")
@@ -158,6 +161,13 @@ def fetch(uri: str, run_id: str) -> Path:
             f"{uri} does not give the files of the run {run_id}: {reason_of(error)}. Try again."
         ) from error
     return folder
+
+
+def refuse_summary(entity: Any) -> None:
+    """Errors: CheckpointError for the run of a sweep's summary."""
+    tags = entity.data.tags
+    if summary.TAG in tags:
+        raise summary.no_run(entity.info.run_id, tags.get("sweep.directory", tags[summary.TAG]))
 
 
 def directory_in(tags: dict[str, str], run_id: str, uri: str) -> Path | None:

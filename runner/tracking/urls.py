@@ -32,7 +32,14 @@ def comparison(address: str, run_ids: list[str], experiment_ids: list[str]) -> s
 def charts(address: str, experiment_id: str, sweep_id: str) -> str:
     """The page with a sweep's runs and their charts."""
     chosen = quote(f"tags.sweep_id = '{sweep_id}'")
-    return f"{address}/#/experiments/{experiment_id}/runs?searchFilter={chosen}&compareRunsMode=CHART"
+    # Sorted by time, MLflow would fold the runs below the sweep's summary, and draw none of them.
+    order = f"orderByKey={quote('tags.`mlflow.runName`')}&orderByAsc=true"
+    return f"{address}/#/experiments/{experiment_id}/runs?searchFilter={chosen}&{order}&compareRunsMode=CHART"
+
+
+def summary_page(address: str, record: Tracked) -> str:
+    """The page of a sweep's summary."""
+    return f"{address}/#/experiments/{record['experiment_id']}/runs/{record['run_id']}"
 
 
 def tracked_jobs(directory: Path) -> tuple[list[Tracked], list[Damaged]]:
@@ -60,7 +67,10 @@ def of_sweep(directory: Path, address: str | None = None) -> dict[str, str]:
     # A longer URL is useless, and so is MLflow's page with as many columns.
     links = {"Compare": comparison(address, ids, experiments)} if len(ids) <= MOST_COMPARED else {}
     with contextlib.suppress(Damaged):
-        if len(experiments) > 1:
-            return links
-        links = {"Charts": charts(address, experiments[0], sweep.read(directory).id), **links}
+        if len(experiments) == 1:
+            links = {"Charts": charts(address, experiments[0], sweep.read(directory).id), **links}
+    with contextlib.suppress(Damaged):
+        record = tracked(directory / sweep.SUMMARY_RUN)
+        if "run_id" in record and record["uri"] == sent[0]["uri"]:
+            links = {"Summary": summary_page(address, record), **links}
     return links

@@ -46,12 +46,16 @@ def test_the_table_has_every_job_with_its_accuracy_or_its_reason(swept):
 
 
 @pytest.mark.smoke
-def test_mlflow_has_the_sweeps_runs_flat_and_the_url_compares_exactly_them(swept):
+def test_mlflow_folds_the_sweeps_runs_below_one_summary_and_the_url_compares_exactly_them(swept):
     folder, directory, done = swept
-    _, runs = mlflow_runs(f"sqlite:///{folder}/outputs/mlflow.db", "swept")
+    client, runs = mlflow_runs(f"sqlite:///{folder}/outputs/mlflow.db", "swept")
     sweep_id = json.loads((directory / "sweep.json").read_text())["id"]
     assert {run.data.tags["sweep_id"] for run in runs} == {sweep_id}
-    assert not any("mlflow.parentRunId" in run.data.tags for run in runs)
+    [parent] = {run.data.tags["mlflow.parentRunId"] for run in runs}
+    summary = client.get_run(parent)
+    assert summary.info.status == "FAILED"
+    assert (summary.data.metrics["sweep/finished"], summary.data.metrics["sweep/failed"]) == (2, 2)
+    assert parent in re.search(r"Summary +(\S+)", done.stdout)[1]
     url = urllib.parse.unquote(re.search(r"Compare +(\S+)", done.stdout)[1])
     assert set(json.loads(re.search(r"runs=(\[.*?\])", url)[1])) == {run.info.run_id for run in runs}
     assert json.loads(re.search(r"experiments=(\[.*?\])", url)[1]) == [runs[0].info.experiment_id]

@@ -12,7 +12,7 @@ from ... import terminal
 from ...config.keys import expanded
 from ...errors import CheckpointError, ConfigError, Damaged
 from ...report import page, subject
-from ...runs import RUN_ID, journal, sweep
+from ...runs import RUN_ID, journal, summary, sweep
 from ...terminal import screen
 from .arguments import make_folder, page_path
 
@@ -72,6 +72,7 @@ def _found(options: argparse.Namespace) -> tuple[list[subject.Run], str]:
 
 def _directories(named: str, uri: str) -> list[Path]:
     path = Path(named)
+    summary.refuse(path)
     if (path / journal.SWEEP).is_file():
         return sweep.jobs(path)
     if not path.exists() and RUN_ID.fullmatch(named):

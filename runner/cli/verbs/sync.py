@@ -17,12 +17,15 @@ from ...config.rules import validate
 from ...errors import ConfigError, Damaged, ForeignPath, RunFailed, ServerLost, UserError
 from ...files.disk_errors import disk_error
 from ...processes import locked
+from ...report import subject
 from ...runs import result as results
+from ...runs import summary, sweep
 from ...runs.events import is_of_training
 from ...runs.journal import CHECKPOINTS, CONFIG, JOURNAL, MLFLOW, RESULT, Journal, latest, tracking_lock
 from ...tracking import stores
 from ...tracking.answers import Refused, is_final, reason_of
 from ...tracking.tracker import Tracker, agree, build
+from .. import summary_run
 from ..open_run import runs_below
 
 
@@ -46,7 +49,10 @@ def main(arguments: list[str]) -> int:
     if options.uri:
         # Before a run is given to it, and it is remembered.
         require_store(options.uri, "--uri ")
-    places = {directory: place for place in map(Path, options.runs) for directory in runs_below(place, _is_run)}
+    named = [place.parent if summary.is_summary(place) else place for place in map(Path, options.runs)]
+    places = {directory: place for place in named for directory in runs_below(place, _is_run)}
+    # First: what the runs of a sweep are folded below.
+    places = _summaries(places, options.uri) | places
     failures = {}
     for directory, place in places.items():
         try:
@@ -63,6 +69,19 @@ def main(arguments: list[str]) -> int:
         first = next(iter(failures.values()))
         raise RunFailed(f"Not delivered: {', '.join(failures)}. {remedy}", first.exit_code)
     return 0
+
+
+def _summaries(places: dict[Path, Path], uri: str | None) -> dict[Path, Path]:
+    """The summaries of the sweeps below folders, up to date with the runs: summary → the folder that was named."""
+    swept = {job.parent: place for job, place in places.items() if place != job and sweep.is_swept(job)}
+    summaries = {}
+    for directory, place in swept.items():
+        try:
+            if (folder := summary_run.update(directory, subject.jobs(directory), uri)) is not None:
+                summaries[folder] = place
+        except (OSError, UserError) as error:
+            print(f"{os.path.relpath(directory)}: no summary: {error}", file=sys.stderr)
+    return summaries
 
 
 def _is_run(directory: Path) -> bool:
