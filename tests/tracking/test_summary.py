@@ -41,11 +41,11 @@ def a_sweep(folder, swept="x=1,2"):
     return folder
 
 
-def add_job(folder, number, own, value=None, seed=0, status="FINISHED", tracking=()):
+def add_job(folder, number, own, value=None, seed=0, status="FINISHED", tracking="tracking.register=models"):
     """A job, by default one that has ended, that no store has; it begins the sweep's summary as its command does."""
     directory = folder / f"{number}_{sweeps.PLAIN.sub('-', own)}_train.seed-{seed}"
     (directory / journal.RANKS).mkdir(parents=True)
-    config = composed("name=tried", f"train.seed={seed}", "tracking.register=models", *tracking)
+    config = composed("name=tried", f"train.seed={seed}", tracking)
     store.write(config, directory / journal.CONFIG)
     (directory / journal.OVERRIDES).write_text(f"- name=tried\n- {own}\n- train.seed={seed}\n")
     lines = journal.Journal(directory)
@@ -159,7 +159,7 @@ def test_configurations_whose_names_read_alike_have_metrics_of_their_own(tmp_pat
     assert values["sweep/x-1_2/mean"] == pytest.approx(0.65)
 
 
-@pytest.mark.parametrize("count", [1, 200])
+@pytest.mark.parametrize("count", [1, 40])
 def test_whatever_a_sweep_varies_mlflow_takes_its_names_and_texts(tmp_path, count):
     folder = a_sweep(tmp_path / "study")
     for number in range(count):
@@ -169,7 +169,7 @@ def test_whatever_a_sweep_varies_mlflow_takes_its_names_and_texts(tmp_path, coun
             (job / journal.OVERRIDES).write_text(f'- "{odd}"\n- train.seed={seed}\n')
     tags = end(folder).data.tags
     assert 0 < len(tags[NOTE]) <= 5000
-    assert ("180 more: summary.csv" in tags[NOTE] or "more: summary.csv" in tags[NOTE]) == (count > 1)
+    assert ("more: summary.csv" in tags[NOTE]) == (count > 1)
 
 
 def test_a_resumed_sweep_updates_its_summary_in_place(tmp_path):
@@ -277,7 +277,7 @@ def test_jobs_that_are_delivered_at_the_same_time_create_one_summary(tmp_path):
     folder = a_sweep(tmp_path / "study")
     jobs = [add_job(folder, number, f"x={number}", 0.9) for number in range(2)]
     with locked(folder / sweeps.SUMMARY_RUN / journal.tracking_lock(journal.MLFLOW)):
-        with pytest.raises(ServerLost, match="being created"):
+        with pytest.raises(ServerLost, match="is creating"):
             deliver(jobs[0])
         add_job(folder, 2, "x=2", 0.9)
     assert deliver(jobs[0]).data.tags[PARENT] == deliver(jobs[1]).data.tags[PARENT]
@@ -286,7 +286,7 @@ def test_jobs_that_are_delivered_at_the_same_time_create_one_summary(tmp_path):
 
 def test_a_sweep_without_mlflow_has_no_summary(tmp_path):
     folder = a_sweep(tmp_path / "study")
-    add_job(folder, 0, "x=1", 0.9, tracking=["tracking=csv"])
+    add_job(folder, 0, "x=1", 0.9, tracking="tracking=csv")
     assert summary_run.update(folder, subject.jobs(folder)) is None
     assert not (folder / sweeps.SUMMARY_RUN).exists()
 
