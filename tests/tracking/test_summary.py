@@ -273,6 +273,18 @@ def test_each_of_two_sweeps_has_a_summary_of_its_own(tmp_path):
     assert {run.data.tags[PARENT] for run in children} == {run.info.run_id for run in parents.values()}
 
 
+def test_a_copy_of_a_sweep_has_a_summary_of_its_own(tmp_path):
+    folder = a_sweep(tmp_path / "study")
+    job = add_job(folder, 0, "x=1", 0.9)
+    deliver(job)
+    end(folder)
+    shutil.copytree(folder, tmp_path / "copy")
+    copied = deliver(tmp_path / "copy" / job.name)
+    parents, _ = in_store()
+    assert copied.data.tags[PARENT] == parents["sweep-copy"].info.run_id != parents["sweep-study"].info.run_id
+    assert end(tmp_path / "copy").info.run_id == parents["sweep-copy"].info.run_id
+
+
 def test_jobs_that_are_delivered_at_the_same_time_create_one_summary(tmp_path):
     folder = a_sweep(tmp_path / "study")
     jobs = [add_job(folder, number, f"x={number}", 0.9) for number in range(2)]
