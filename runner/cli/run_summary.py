@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
         "model": f"{cfg.model_name(config.model)}, {final['params'] / 1e6:.2f} M parameters",
     }
     if result.best is not None:
-        rows[f"best {result.monitor}"] = f"{result.best:.4f} at step {progress.best_step}"
+        rows[f"best {result.monitor}"] = (
+            "never a number" if math.isnan(result.best) else f"{result.best:.4f} at step {progress.best_step}"
+        )
     for metric in present(final, metrics_of(config.train.metrics, config.data.many)):
         images = f" of {result.test_images} images" if metric.is_proportion else ""
         rows[f"test {metric.title}"] = Text.assemble((f"{final[metric.name]:.4f}", "bold"), images)

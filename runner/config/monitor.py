@@ -19,6 +19,7 @@ TAKEN = {
     *(cost.value for cost in Cost),
     "latency_ms_p99",
     "images_per_s",
+    "monitored",
     "int8_top1",
     "int8_agreement",
     "int8_hamming_loss",

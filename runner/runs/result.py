@@ -3,18 +3,23 @@ first."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 from .. import files, stored
 from ..errors import Damaged
+from ..metrics import Goal
 from ..metrics.names import headline
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 #: The remedy for a damaged result.
 REMEDY = "Remove it; the command of the run with checkpoint.resume=auto writes it again."
+#: `Result.best` among the metrics of the journal, and so of MLflow.
+MONITORED = "final/monitored"
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Result:
     monitor: str
     """The metric that decided which weights are the best."""
     best: float | None
-    """Its best value; None without validation."""
+    """Its best value; NaN if it was never a number, None if nothing was validated."""
     seconds: float
     """Seconds trained, over all attempts."""
     temperature: float | None = None
@@ -87,6 +92,21 @@ class Result:
         """The final progress of a run that was trained here."""
         assert self.progress is not None
         return self.progress
+
+
+def best_of(metrics: Mapping[str, float], validations: Iterable[float], goal: Goal | None) -> float | None:
+    """`Result.best` from the last values of a run's metrics.
+
+    `validations`: the monitored metric in each validation, which says it for runs of earlier versions: all of them,
+    although those before the last cut of a network did not decide.
+    """
+    if MONITORED in metrics:
+        return metrics[MONITORED]
+    values = list(validations)
+    numbers = [value for value in values if not math.isnan(value)]
+    if not numbers:
+        return math.nan if values else None
+    return min(numbers) if goal is Goal.min else max(numbers)
 
 
 def write(path: Path, result: Result) -> None:

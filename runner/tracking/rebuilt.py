@@ -12,7 +12,7 @@ from .. import config as cfg
 from .. import files
 from ..config import store
 from ..config.addresses import sqlite_path
-from ..config.monitor import monitored
+from ..config.monitor import goal_of, monitored
 from ..errors import CheckpointError, ConfigError, ServerLost
 from ..runs import result as results
 from ..runs.events import SYSTEM
@@ -142,12 +142,13 @@ def _result(entity: Any, folder: Path) -> Result:
     with contextlib.suppress(ConfigError):
         config = store.read(folder / CONFIG)
     train = config.train if config else cfg.Train()
-    better, monitor = min if train.goal is cfg.Goal.min else max, f"val/{monitored(train.monitor)}"
-    history = curves(folder).get(monitor, {})
+    monitor = f"val/{monitored(train.monitor)}"
+    validations = curves(folder).get(monitor, {}).values()
+    named = {name: value for name, value in metrics.items() if name != results.MONITORED}
     return Result(
-        final={name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("final/")},
+        final={name.partition("/")[2]: value for name, value in named.items() if name.startswith("final/")},
         test={name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("test/")},
         monitor=monitor,
-        best=better(history.values()) if history else None,
+        best=results.best_of(metrics, validations, goal_of(train.monitor, train.goal, train.metrics)),
         seconds=((entity.info.end_time or entity.info.start_time) - entity.info.start_time) / 1000,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import config as cfg
 from ..config.monitor import goal_of, monitored
+from ..runs.result import best_of
 from . import logged_model
 
 ALIAS = "best"
@@ -46,11 +47,12 @@ def _monitor(config: cfg.Config) -> str:
 
 
 def _judged(client: Any, config: cfg.Config, run_id: str) -> dict[str, str]:
-    """The tags with the monitored metric of the best weights; empty if nothing was validated."""
+    """The tags with the value that the run decided by; empty if it has none that is a number."""
     monitor = _monitor(config)
     goal, _, metric = monitor.partition(" ")
-    values = [point.value for point in client.get_metric_history(run_id, metric) if math.isfinite(point.value)]
-    return {MONITOR: monitor, VALUE: repr((min if goal == "min" else max)(values))} if values else {}
+    validations = [point.value for point in client.get_metric_history(run_id, metric)]
+    best = best_of(client.get_run(run_id).data.metrics, validations, cfg.Goal[goal])
+    return {} if best is None or not math.isfinite(best) else {MONITOR: monitor, VALUE: repr(best)}
 
 
 def _versions(client: Any, name: str) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 from pathlib import Path
 
 from paddle import nn
@@ -18,7 +19,7 @@ from ..errors import DiskError, UserError
 from ..kernels.layers import stock
 from ..runs import result as results
 from ..runs.journal import LOG, RESULT, Journal
-from ..runs.result import Progress, Result
+from ..runs.result import MONITORED, Progress, Result
 from ..training.evaluation import evaluate
 from ..training.state import Ending, Training
 from ..training.thresholds import USUAL
@@ -51,14 +52,16 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         measured, recommended = _deploy(directory, run, tested, reference, journal)
         final |= measured
     _log(journal, training, "final", final)
-    progress = training.progress
+    progress, best = training.progress, _best(training)
+    if best is not None:
+        journal.metrics(progress.step, progress.epochs_begun, {MONITORED: best})
     results.write(
         directory / RESULT,
         Result(
             final=final,
             test=test,
             monitor=f"val/{monitored(run.config.train.monitor)}",
-            best=progress.best,
+            best=best,
             seconds=seconds,
             temperature=fitted.temperature if fitted else None,
             calibrations=tested.calibrations,
@@ -71,6 +74,13 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
             device=run.device,
         ),
     )
+
+
+def _best(training: Training) -> float | None:
+    """The best value of the monitored metric; NaN if it was never a number, None if nothing was validated."""
+    if training.loaders.val is None:
+        return None
+    return math.nan if training.progress.best is None else training.progress.best
 
 
 def _forget_training(training: Training) -> None:

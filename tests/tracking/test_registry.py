@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
+from runner import config as cfg
 from runner.config import store
 from runner.deploy.manifest import EXPORT, MANIFEST
-from runner.runs.journal import CONFIG, JOURNAL, Journal
+from runner.runs import result
+from runner.runs.journal import CONFIG, JOURNAL, RESULT, Journal, events
+from runner.runs.result import MONITORED
 from runner.tracking import registry
 from tests.deploy import helpers
 
 from .test_mlflow import deliver
-
-MONITOR = "val/student/top1"
 
 
 @pytest.fixture
@@ -31,8 +33,8 @@ def of_value(run):
         store.write(store.read(path, [f"tracking.{key}={value}" for key, value in settings.items()]), path)
         lines = [json.loads(line) for line in (directory / JOURNAL).read_text().splitlines()]
         for line in lines:
-            if line["event"] == "metrics" and MONITOR in line["values"]:
-                line["values"][MONITOR] = value
+            if line["event"] == "metrics" and MONITORED in line["values"]:
+                line["values"][MONITORED] = value
         # In the journal of a run that exports, before its end.
         lines.insert(-1, {"event": "model", "time": lines[-1]["time"], "path": EXPORT})
         (directory / JOURNAL).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -57,6 +59,25 @@ def test_the_alias_goes_to_the_best_run_and_never_to_a_worse_one(of_value):
     assert alias.run_id == best.values["run_id"]
     deliver(of_value("d", 0.9))
     assert versions(best)[1].run_id == best.values["run_id"], "of equal ones the first stays"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "value"), [({MONITORED: 0.74}, "0.74"), ({}, "0.98"), ({MONITORED: float("nan")}, None)]
+)
+def test_a_version_is_judged_by_what_its_run_decided_by_and_not_by_validations_before_a_cut(metrics, value):
+    class Client:
+        def get_metric_history(self, run_id, metric):
+            return [SimpleNamespace(value=value) for value in (0.97, 0.98, 0.71, 0.74)]
+
+        def get_run(self, run_id):
+            return SimpleNamespace(data=SimpleNamespace(metrics=metrics))
+
+    assert registry._judged(Client(), cfg.Config(), "run").get(registry.VALUE) == value
+
+
+def test_the_journal_has_the_value_that_the_run_decided_by(run):
+    [value] = [event["values"][MONITORED] for event, _ in events(run) if MONITORED in event.get("values", {})]
+    assert value == result.read(run / RESULT).best
 
 
 @pytest.mark.slow
