@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .. import config as cfg
 from .. import terminal
-from ..report import costs, importance, page, picture, repeats, subject, verdict
+from ..report import costs, importance, page, picture, ranking, repeats, subject
 from ..report.repeats import Configuration
 from ..report.subject import Run, shortened
 from ..runs import sweep
@@ -35,8 +35,9 @@ def show(directory: Path) -> int:
         engine = subject.measure(jobs)
     console.print(f"\nSweep {os.path.relpath(directory)}", soft_wrap=True)
     console.print(_table(jobs))
-    if configurations := repeats.of(jobs):
-        console.print(_of_configurations(configurations, jobs))
+    with errors_as_warnings(console, "no table of configurations"):
+        if configurations := repeats.of(jobs):
+            console.print(_of_configurations(configurations, jobs))
     if engine:
         console.print(f"ms/image: median at batch 1, {engine}", soft_wrap=True)
     with errors_as_warnings(console, "no plot"):
@@ -46,8 +47,9 @@ def show(directory: Path) -> int:
         console.print(f"{run.directory.name}: {run.state.reason}", soft_wrap=True)
         if run in failed and (run.directory / LOG).is_file():
             console.print(f"  log: {os.path.relpath(run.directory / LOG)}", soft_wrap=True)
-    for line in best(jobs):
-        console.print(line, soft_wrap=True)
+    with errors_as_warnings(console, "no best run"):
+        for line in best(jobs):
+            console.print(line, soft_wrap=True)
     with errors_as_warnings(console, "no importance of the searched keys"):
         if importances := importance.of(jobs):
             shares = ", ".join(f"{one.key} {one.text}" for one in importances.keys[:4])
@@ -118,9 +120,12 @@ def _of_configurations(configurations: Sequence[Configuration], jobs: Sequence[R
 
 
 def best(jobs: Sequence[Run]) -> list[str]:
-    """The best of several finished jobs, or, if a search minimized costs, the Pareto-optimal ones."""
-    order = verdict.best_first(jobs)
-    if len(order) < 2:
+    """The best of several finished jobs, or, if a search minimized costs, the Pareto-optimal ones; or why none is."""
+    ranks = ranking.of(jobs)
+    order = ranks.ranked
+    if ranks.obstacle:
+        return [f"Best     {ranks.obstacle}"]
+    if len(ranks.order) < 2:
         return []
     first = order[0]
     assert first.result

@@ -23,6 +23,12 @@ def _parts(split: Split, classes: list[str]) -> list[str]:
     return [*common, text_digest("\0".join(split.names())), digest_of([split.encoded.sizes()])]
 
 
+def without_pixels(digest: str) -> str:
+    """A split's digest without that of pixels, which depend on how images are prepared."""
+    parts = digest.split("-")
+    return "-".join(parts[: len(PIXELS)]) if len(parts) == 1 + len(PIXELS) else digest
+
+
 def images(digests: dict[str, str]) -> int:
     """Number of images of all splits."""
     return sum(int(text.partition("-")[0]) for text in digests.values())

@@ -15,7 +15,7 @@ from .. import config as cfg
 from ..data import about
 from ..metrics import COUNTED, HEADLINE, MANY, METRICS, Metric
 from ..terminal import duration, printable
-from . import charts, costs, importance, per_class, subject, verdict
+from . import charts, costs, importance, per_class, ranking, subject, verdict
 from .subject import Run, shortened
 
 #: Marks near the beginning of the page and of its Markdown.
@@ -86,7 +86,8 @@ def targets(path: Path) -> tuple[Path, Path]:
 
 def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict[str, Any]:
     decided = verdict.of(runs)
-    order = verdict.best_first(runs)
+    ranks = ranking.of(runs)
+    order = ranks.order
     colors = _colors(order, decided)
     best = decided.best if decided else None
     first = subject.headline_in(order)
@@ -104,6 +105,7 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         "data": _data(runs),
         "sets": _sets(runs),
         "verdict": decided,
+        "obstacle": ranks.obstacle,
         "tiles": _tiles(best) if best else [],
         "headings": [
             "run",

@@ -8,8 +8,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..metrics import Goal
 from ..runs import sweep
-from . import comparisons
+from . import comparisons, ranking
 from .comparisons import Difference
 from .subject import Run, shortened
 
@@ -41,8 +42,13 @@ class Configuration:
         return max(self.runs, key=lambda run: run.score)
 
     def text(self, metric: str = "") -> str:
-        """`0.9512 ± 0.0031`: mean and sample standard deviation of the monitored metric, or of a final metric."""
+        """`0.9512 ± 0.0031`: mean and sample standard deviation of the monitored metric, or of a final metric.
+
+        Empty where a run has no such number.
+        """
         values = [run.final.get(metric, math.nan) if metric else run.monitored for run in self.runs]
+        if not all(map(math.isfinite, values)):
+            return ""
         deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
         return f"{statistics.fmean(values):.4f}{deviation}"
 
@@ -51,13 +57,13 @@ class Configuration:
         """`-0.0123 (-0.0200 … -0.0046)`: its mean minus that of the best, with the confidence interval."""
         if self.difference is None:
             return ""
-        sign = 1 if self.run.score == self.run.monitored else -1
+        sign = -1 if self.run.goal is Goal.min else 1
         mean, *ends = (-sign * number for number in (self.difference.mean, self.difference.low, self.difference.high))
         return f"{mean:+.4f} ({min(ends):+.4f} … {max(ends):+.4f})"
 
 
 def of(runs: Sequence[Run]) -> list[Configuration]:
-    """The configurations of the finished runs, the best first; none if no two runs share one, or monitors differ.
+    """The configurations of the finished runs, the best first; none if no two runs share one, or none is the best.
 
     Of runs with the same seed and fold the last one counts.
     """
@@ -66,8 +72,7 @@ def of(runs: Sequence[Run]) -> list[Configuration]:
         if run.finished and run.config and math.isfinite(run.score):
             varied = tuple(text for text in run.own if _key(text) not in sweep.REPEATS)
             runs_of.setdefault(varied, {})[_repeat(run)] = run
-    monitored = {run.result.monitor for some in runs_of.values() for run in some.values() if run.result}
-    if len(monitored) != 1 or max(map(len, runs_of.values())) < 2:
+    if max(map(len, runs_of.values()), default=0) < 2 or ranking.of(runs).obstacle:
         return []
     configurations = {" ".join(own): Configuration(list(own), [*some.values()]) for own, some in runs_of.items()}
     scores = {" ".join(own): {repeat: run.score for repeat, run in some.items()} for own, some in runs_of.items()}

@@ -98,10 +98,14 @@ class Run:
         return self.result.monitor if is_validated else f"test {self.metric.title} (nothing was validated)"
 
     @property
+    def goal(self) -> cfg.Goal:
+        """The direction in which the monitored metric is better."""
+        return (self.config and self.config.train.goal) or self.metric.goal
+
+    @property
     def score(self) -> float:
         """The value of the monitored metric, negated if lower is better."""
-        goal = self.config.train.goal if self.config else self.metric.goal
-        return -self.monitored if goal is cfg.Goal.min else self.monitored
+        return -self.monitored if self.goal is cfg.Goal.min else self.monitored
 
     @property
     def command(self) -> str:
@@ -149,15 +153,19 @@ class Run:
         return {} if self.state.status == "DAMAGED" else explanations.read(self.directory / journal.EXPLAINED)
 
     @property
+    def dataset(self) -> dict[str, Any]:
+        """The journal's event `dataset`; empty if it has none."""
+        return self._history.dataset
+
+    @property
     def profile(self) -> dict[str, int]:
-        """Number of images in each split."""
-        return self._history.dataset.get("profile", {})
+        """Number of images in each split, and of classes."""
+        return self.dataset.get("profile", {})
 
     @functools.cached_property
     def about(self) -> About | None:
         """Statistics of its data; None if another version wrote it, or the run failed before."""
-        dataset = self._history.dataset
-        return About.from_json(dataset.get("about")) if dataset else None
+        return About.from_json(self.dataset.get("about")) if self.dataset else None
 
     def error_of(self, accuracy: float, split: str) -> float | None:
         """Standard error of an accuracy on a split, that of a binomial proportion; None if its size is unknown.

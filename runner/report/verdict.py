@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..metrics import Goal, Metric
-from . import costs, repeats, subject
+from . import costs, ranking, repeats, subject
 from .subject import Run
 
 #: Fraction of the best run's cost below which another one counts as cheaper; smaller savings are noise or not worth it.
@@ -26,14 +26,9 @@ class Verdict:
     """The fastest (or else smallest) run within one standard error of the best, if that is another run."""
 
 
-def best_first(subjects: Sequence[Run]) -> list[Run]:
-    """The finished runs, the best first; of equal ones the earlier."""
-    return sorted((run for run in subjects if run.finished), key=lambda run: -run.score)
-
-
 def of(subjects: Sequence[Run]) -> Verdict | None:
-    """The verdict on some runs; None if none has finished."""
-    order = best_first(subjects)
+    """The verdict on some runs; None if none is the best, for which `ranking.of` has the reason."""
+    order = ranking.of(subjects).ranked
     if not order:
         return None
     configurations = repeats.of(subjects)
@@ -56,7 +51,7 @@ def _first(order: Sequence[Run]) -> str:
     sentence = f"{best.decided_by} is {best.monitored:.4f}"
     if len(order) == 1:
         return f"{sentence}."
-    extreme, ahead = "highest" if best.score == best.monitored else "lowest", best.score - order[1].score
+    extreme, ahead = "lowest" if best.goal is Goal.min else "highest", best.score - order[1].score
     behind = f"{ahead:.4f} better than run {order[1].label}"
     if ahead == 0:
         equal = [run.label for run in order[1:] if run.score == best.score]

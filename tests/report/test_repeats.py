@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,22 @@ def test_where_less_is_better_the_lowest_mean_is_the_best(tmp_path):
     assert best.own == ["optimizer.lr=1"]
     assert other.verdict == repeats.WORSE
     assert float(other.interval.split()[0]) == pytest.approx(0.2, abs=0.01)
+
+
+def test_where_less_is_better_zero_turns_no_sign_round(tmp_path):
+    found = [run(tmp_path, seed, value, ["a=1"], seed, goal=cfg.Goal.min) for seed, value in ((1, 0.1), (2, 0.11))]
+    found += [run(tmp_path, 2 + seed, value, ["b=1"], seed, goal=cfg.Goal.min) for seed, value in ((1, 0.0), (2, 0.9))]
+    best, other = repeats.of(subject.labelled(found))
+    assert best.own == ["a=1"]
+    # 0.45 is more than 0.105: worse, where less is better.
+    assert other.interval.startswith("+0.3450")
+
+
+def test_a_metric_that_is_not_a_number_for_some_seed_has_no_mean(tmp_path):
+    found = [run(tmp_path, seed, 0.9, ["a=1"], seed, roc_auc=value) for seed, value in ((1, math.nan), (2, 0.5))]
+    [only] = repeats.of(subject.labelled(found))
+    assert only.text("roc_auc") == only.text("missing") == ""
+    assert only.text() == "0.9000 ± 0.0000"
 
 
 def test_without_repeats_and_with_other_monitors_nothing_is_grouped(tmp_path):

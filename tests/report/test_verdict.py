@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from runner import config as cfg
 from runner import runs
-from runner.report import costs, subject, verdict
+from runner.cli import sweep_summary
+from runner.report import costs, page, ranking, subject, verdict
 from runner.runs.journal import Journal
 from runner.runs.result import Result
 
@@ -104,3 +112,80 @@ def test_latencies_within_noise_are_equal_on_the_front(tmp_path):
     ]
     assert any("against ms/image" in reason for reason in verdict.of(found).reasons)
     assert costs.MACS.noise == 0
+
+
+def test_what_was_never_a_number_comes_last_and_is_never_the_best(tmp_path):
+    found = [run(tmp_path, n, value, 0.9) for n, value in enumerate((0.5, math.nan, 0.9, 0.7))]
+    assert [one.label for one in ranking.of(found).order] == ["2", "3", "0", "1"]
+    decided = verdict.of(found)
+    assert decided.best.label == "2"
+    assert "the highest of 3 finished runs and 0.2000 better than run 3" in decided.reasons[0]
+    alone = [run(tmp_path, "alone", math.nan, 0.9)]
+    assert verdict.of(alone) is None
+    assert ranking.of(alone).obstacle == "No run is the best: val/student/top1 was never a number."
+
+
+@given(st.lists(st.one_of(st.floats(allow_nan=True), st.just(0.0)), min_size=1, max_size=8), st.sampled_from(cfg.Goal))
+def test_the_first_is_the_best_of_all_numbers_wherever_the_others_are(values, goal):
+    result = {"final": {"top1": 0.5}, "monitor": "val/student/top1", "seconds": 1.0, "test": {}}
+    config = cfg.Config(train=cfg.Train(goal=goal))
+    found = [
+        subject.Run(str(n), "", Path(), runs.State("FINISHED", "", 0, 1, Result(best=value, **result)), config, [])
+        for n, value in enumerate(values)
+    ]
+    numbers = [value for value in values if not math.isnan(value)]
+    ranked = ranking.of(found).ranked
+    assert len(ranked) == len(numbers)
+    if numbers:
+        assert ranked[0].monitored == (min if goal is cfg.Goal.min else max)(numbers)
+
+
+def test_where_less_is_better_zero_is_the_lowest(tmp_path):
+    found = [run(tmp_path, n, value, 0.9, goal=cfg.Goal.min) for n, value in enumerate((0.0, 0.5))]
+    assert "0.0000, the lowest of 2 finished runs and 0.5000 better than run 1" in verdict.of(found).reasons[0]
+
+
+def test_of_runs_that_monitored_different_metrics_none_is_the_best(tmp_path, capsys):
+    loss = {"goal": cfg.Goal.min, "monitor": "val/student/loss"}
+    found = [run(tmp_path, 0, 0.02, 0.5, loss=0.02, **loss), run(tmp_path, 1, 0.99, 0.99), run(tmp_path, 2, 0.9, 0.9)]
+    assert verdict.of(found) is None
+    why = "No run is the best: what decided differs, val/student/loss (run 0); val/student/top1 (run 1, 2)."
+    assert ranking.of(found).obstacle == why
+    assert sweep_summary.best(found) == [f"Best     {why}"]
+    for one in page.write(found, "Runs", "", "", tmp_path / "page.html"):
+        assert "what decided differs" in one.read_text()
+    assert verdict.of(found[1:]).best.label == "1"
+
+
+def test_a_goal_that_is_not_the_metrics_own_is_another_one(tmp_path):
+    found = [run(tmp_path, 0, 0.5, 0.9), run(tmp_path, 1, 0.9, 0.9, goal=cfg.Goal.min)]
+    assert "val/student/top1 with train.goal=min (run 1)" in ranking.of(found).obstacle
+
+
+def test_of_runs_on_different_data_none_is_the_best(tmp_path):
+    found = [run(tmp_path, n, 0.9, 0.9, images=images) for n, images in enumerate((100, 100, 50))]
+    why = "their data differ, 1,200 images of 0 classes (run 0, 1); 1,100 images of 0 classes (run 2)."
+    assert ranking.of(found).obstacle.endswith(why)
+    assert verdict.of(found[:2]).best.label == "0"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "differs"),
+    [
+        # Pixels depend on data.image_size; of files the sizes do not.
+        ("90-a-b-c", "90-a-b-d", False),
+        ("90-a-b-c", "90-a-x-c", True),
+        ("90-a-b-c-d", "90-a-b-c-x", True),
+    ],
+)
+def test_of_runs_validated_on_other_images_none_is_the_best_unless_they_are_folds(tmp_path, first, second, differs):
+    def validated(label, digest, fold=0):
+        one = run(tmp_path, label, 0.9, 0.9)
+        one.config.data.folds, one.config.data.fold = 3, fold
+        profile = {"train": 900, "val": 100, "test": 100}
+        Journal(one.directory).append("dataset", name="x", digest="", source="", profile=profile, digests=digest)
+        return one
+
+    found = [validated(n, {"val": digest}) for n, digest in enumerate((first, second))]
+    assert ("the images that decided differ" in ranking.of(found).obstacle) == differs
+    assert not ranking.of([found[0], validated("fold", {"val": second}, fold=1)]).obstacle

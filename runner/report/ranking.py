@@ -1,0 +1,86 @@
+"""The order of finished runs, and what forbids one: values that are compared have to be of one metric and one data
+set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..data import identity
+from .subject import Run
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Finished runs in the order in which they are listed."""
+
+    order: list[Run]
+    """All of them: the best first, of equal ones the earlier, those whose value is not a number last; as they came
+    where they cannot be ranked."""
+    ranked: list[Run]
+    """Those that can be the best, the best first."""
+    obstacle: str = ""
+    """Why none is the best, as a sentence; empty if there is one, or if no run has finished."""
+
+
+def of(subjects: Sequence[Run]) -> Ranking:
+    """The ranking of the finished ones among some runs."""
+    finished = [run for run in subjects if run.finished]
+    if reason := _difference(finished):
+        return Ranking(finished, [], reason)
+    order = sorted(finished, key=lambda run: (math.isnan(run.score), -run.score))
+    ranked = [run for run in order if not math.isnan(run.score)]
+    if order and not ranked:
+        return Ranking(order, [], f"No run is the best: {order[0].decided_by} was never a number.")
+    return Ranking(order, ranked)
+
+
+def _difference(finished: Sequence[Run]) -> str:
+    """Why the values of some runs do not compare; empty if they do."""
+    if monitors := _differing({run.label: _monitor(run) for run in finished}):
+        return f"No run is the best: what decided differs, {monitors}."
+    if sets := _differing({run.label: _data(run) for run in finished}):
+        return f"No run is the best: their data differ, {sets}."
+    splits: dict[Hashable, set[str]] = {}
+    for run in finished:
+        splits.setdefault(_repeat(run), set()).add(_digest(run))
+    if any(len(digests - {""}) > 1 for digests in splits.values()):
+        return "No run is the best: the images that decided differ."
+    return ""
+
+
+def _differing(texts: Mapping[str, str]) -> str:
+    """The texts that runs have, by label, if there are several; those that are empty are unknown."""
+    labels: dict[str, list[str]] = {}
+    for label, text in texts.items():
+        labels.setdefault(text, []).append(label)
+    labels.pop("", None)
+    return "; ".join(f"{text} (run {', '.join(some)})" for text, some in labels.items()) if len(labels) > 1 else ""
+
+
+def _monitor(run: Run) -> str:
+    """What decided, with its direction where that is not the metric's own."""
+    return run.decided_by if run.goal is run.metric.goal else f"{run.decided_by} with train.goal={run.goal.name}"
+
+
+def _data(run: Run) -> str:
+    """How large the data set of a run is, whatever the splits; empty if its journal does not say it."""
+    counts = dict(run.profile)
+    classes = counts.pop("classes", 0)
+    return f"{sum(counts.values()):,} images of {classes:,} classes" if counts else ""
+
+
+def _repeat(run: Run) -> Hashable:
+    """What chose the images that were held out."""
+    if run.config is None:
+        return None
+    data = run.config.data
+    return data.folds, data.fold, data.split_seed
+
+
+def _digest(run: Run) -> str:
+    """What identifies the images of the value that decided; empty if the journal does not say it."""
+    assert run.result
+    digests = run.dataset.get("digests", {})
+    return identity.without_pixels(digests.get("test" if run.result.best is None else "val", ""))
