@@ -86,6 +86,13 @@ def _pruner(config: Config) -> Iterator[str]:
             f"sweep.pruner={pruner.name} ends runs by one metric, and sweep.optuna.minimize has further goals, which "
             "only finished runs have. Use sweep.pruner=none."
         )
+    prune = config.compression.prune
+    if prune and prune.begin_epoch is not None:
+        yield (
+            f"sweep.pruner={pruner.name} compares validations, and with compression.prune.begin_epoch="
+            f"{prune.begin_epoch} those before the last cut decide nothing. Use sweep.pruner=none, or prune before "
+            "training: compression.prune.begin_epoch=null"
+        )
     data = config.data
     may_have_its_own = isinstance(data, (Pictures, CustomData))
     if not (data.val_fraction or data.folds or may_have_its_own):
