@@ -196,11 +196,11 @@ class Mirror:
 
     def _tags(self, parent: str | None) -> dict[str, str]:
         return {
+            **self._own_tags,
             KEY: self.values["key"],
             **identity(self.config, self.directory),
             **({summaries.PARENT: parent} if parent else {}),
             "run_dir": self._place,
-            **self._own_tags,
         }
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 
@@ -10,6 +11,13 @@ from ..addresses import require_address
 
 #: Longest name of a registered model, and longest description, that all of MLflow's stores accept.
 LONGEST_NAME, LONGEST_NOTE = 200, 5000
+#: The letters of a tag's name that MLflow takes, its most letters, and those of its value that all stores accept.
+TAG, LONGEST_TAG, LONGEST_VALUE = re.compile(r"[\w.:/ -]+"), 250, 5000
+#: Tags by which a run is found and described; its own are not to be replaced.
+OWN_TAG = re.compile(
+    r"(mlflow|runner|resumed|checkpoint|configuration)(\.|$)"
+    r"|(mode|compression|model|data|amp|device|parameters|sweep_id|ended|run_dir)$"
+)
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -47,5 +55,18 @@ def _mlflow(tracking: Mlflow) -> Iterator[str]:
             f"tracking.register={name!r}: it names a model in MLflow; use at most {LONGEST_NAME} letters, "
             "digits, spaces, '_', '-' and '.', such as tracking.register=defects"
         )
+    for tag, value in tracking.tags.items():
+        if not TAG.fullmatch(tag) or posixpath.normpath(tag) != tag or len(tag) > LONGEST_TAG:
+            yield (
+                f"tracking.tags has {tag!r}: a tag's name has at most {LONGEST_TAG} letters, digits, spaces, '_', '-', "
+                "'.', ':' and '/', such as +tracking.tags.team=optics"
+            )
+        elif OWN_TAG.match(tag):
+            yield (
+                f"tracking.tags has {tag!r}: the run has a tag of that name itself. Use another one, such as "
+                f"+tracking.tags.my_{re.sub('[^A-Za-z0-9_]', '_', tag)}={value}"
+            )
+        elif len(value) > LONGEST_VALUE:
+            yield f"tracking.tags.{tag} has {len(value)} characters; MLflow takes {LONGEST_VALUE} at most."
     if tracking.note is not None and len(tracking.note) > LONGEST_NOTE:
         yield f"tracking.note has {len(tracking.note)} characters; MLflow takes {LONGEST_NOTE} at most."
