@@ -75,6 +75,18 @@ def test_the_services_listen_on_this_machine_alone_and_name_no_password():
     assert targets <= stages().keys()
 
 
+def test_the_whole_file_is_read_with_the_password_alone_as_for_any_service():
+    variables = re.findall(r"\$\{(\w+)(:[-?])?", (ROOT / "compose.yaml").read_text())
+    assert {name for name, default in variables if default != ":-"} == {"POSTGRES_PASSWORD"}
+
+
+def test_verbs_have_a_service_whose_entry_point_they_follow_at_once():
+    services = COMPOSE["services"]
+    assert services["runner"]["entrypoint"] == ["python", "-m", "runner"]
+    assert services["runner"]["volumes"] == services["train"]["volumes"]
+    assert "docker compose run --rm runner runs" in (ROOT / "docs" / "containers.md").read_text()
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """The wheel, from what `.dockerignore` lets through and by the commands of the Dockerfile."""
@@ -104,7 +116,9 @@ def test_the_wheel_of_an_image_has_what_the_project_names_and_the_image_every_en
 def test_what_is_trained_by_compose_is_in_the_folder_from_which_it_is_served():
     train, serve = (COMPOSE["services"][name]["volumes"] for name in ("train", "serve"))
     assert "./outputs:/work/outputs" in train
-    assert [volume.partition(":?")[0] for volume in serve] == ["${EXPORT"]
+    [model] = serve
+    assert model["source"].startswith("${EXPORT:-./EXPORT")
+    assert (model["target"], model["read_only"], model["bind"]) == ("/model", True, {"create_host_path": False})
     assert "EXPORT=./outputs/RUN/export docker compose up serve" in (ROOT / "docs" / "containers.md").read_text()
 
 
