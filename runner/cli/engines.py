@@ -72,6 +72,13 @@ def at_once(launcher: Any, jobs: int) -> int:
     return max(1, min(int(slots), jobs))
 
 
+def side_by_side(launcher: Any, jobs: int) -> int:
+    """How many of `jobs` begin before one of them has ended; all of them where other machines run them."""
+    name = launcher._target_.rpartition(".")[2]
+    is_known = name in ("BasicLauncher", "JoblibLauncher", "LocalLauncher", "RayLauncher")
+    return at_once(launcher, jobs) if is_known and not joins_cluster(launcher) else jobs
+
+
 def user_error_of(error: BaseException) -> RunFailed | None:
     """The user's message for an error of a launcher or sweeper; None for all others."""
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -23,11 +23,11 @@ from ..runs import study as studies
 from ..runs import sweep
 from ..runs.early_stopping import STOPPED_EARLY, Reading
 from ..runs.journal import latest
-from ..runs.study import JOB, ORIGIN
-from . import spaces, warm_start
+from ..runs.study import JOB, MINUTES, ORIGIN, SECONDS
+from . import engines, spaces, warm_start
 
-#: Attributes of a study: its space, its goals, the seconds it took, and when the running command started.
-SPACE, GOALS, SECONDS, SINCE = "space", "goals", "seconds", "since"
+#: Attributes of a study: its space, its goals, and when the running command started.
+SPACE, GOALS, SINCE = "space", "goals", "since"
 #: Events that prove a job alive: those that only its own worker adds.
 SIGNS = ("metrics", "checkpoint")
 #: Most reasons shown for leaving out jobs of an earlier sweep.
@@ -45,7 +45,7 @@ def run(composed: Any, launcher: Any, arguments: list[str]) -> None:
     space, fixed = spaces.read(settings.optuna.space, arguments)
     search = Search(Path(str(composed.hydra.sweep.dir)), settings, train, space, fixed)
     search.begin_with(composed)
-    search.run(launcher)
+    search.run(launcher, engines.side_by_side(composed.hydra.launcher, settings.optuna.parallel))
 
 
 class Search:
@@ -79,6 +79,7 @@ class Search:
             )
         self.study.set_user_attr(SPACE, spaces.to_json(space))
         self.study.set_user_attr(GOALS, goals)
+        self.study.set_user_attr(MINUTES, settings.max_minutes)
         self._count_time_of_a_killed_command()
 
     def begin_with(self, composed: Any) -> None:
@@ -86,19 +87,26 @@ class Search:
         origins = {trial.user_attrs.get(ORIGIN) for trial in self.study.get_trials(deepcopy=False)}
         for text in self.settings.warm_start:
             folder = Path(expanded(text))
-            trials, left_out = warm_start.trials(folder, composed, self.options, self.space)
-            for trial in trials:
+            earlier = warm_start.trials(folder, composed, self.options, self.space)
+            for trial in earlier.trials:
                 if trial.user_attrs[ORIGIN] not in origins:
                     self.study.add_trial(trial)
                     origins.add(trial.user_attrs[ORIGIN])
-            why = "; ".join(f"{count} ({reason})" for reason, count in left_out.most_common(REASONS))
-            print(f"{folder}: the search begins with {len(trials)} of its jobs{f'. Left out: {why}' if why else ''}")
+            why = "; ".join(f"{count} ({reason})" for reason, count in earlier.left_out.most_common(REASONS))
+            others = ", ".join(f"{key} ({count})" for key, count in earlier.differing.most_common(REASONS))
+            print(
+                f"{folder}: the search begins with {len(earlier.trials)} of its jobs"
+                f"{f'. Left out: {why}' if why else ''}{f'. They differ from it in: {others}' if others else ''}"
+            )
 
-    def run(self, launcher: Any) -> None:
+    def run(self, launcher: Any, side_by_side: int) -> None:
         """Choose and launch jobs and record their results until the search is complete.
 
-        Errors: at the end the first defect that a job raised, as in Hydra's own sweepers; no user errors.
+        `side_by_side`: how many jobs the launcher runs at a time; with `sweep.max_minutes` it is given no more, since
+        all that it is given begin. Errors: at the end the first defect that a job raised, as in Hydra's own sweepers;
+        no user errors.
         """
+        size = self.options.parallel if self.settings.max_minutes is None else side_by_side
         points = self._points()
         if points and points > self.options.trials:
             print(
@@ -109,18 +117,27 @@ class Search:
         unfinished = self._unfinished()
         while batch := self._next(unfinished):
             unfinished = unfinished[len(batch) :]
-            with self._clocked():
-                for group in _consecutive(batch):
-                    jobs = [[*spaces.overrides(trial.params), *self.fixed] for trial in group]
-                    defects += _defects(launcher.launch(jobs, initial_job_idx=_job(group[0])))
-            for trial in batch:
-                self._tell(trial)
+            for begin in range(0, len(batch), size):
+                # Those that time leaves out stay in the study, for a command with more of it.
+                if not self._has_ended:
+                    defects += self._launch(launcher, batch[begin : begin + size])
         if defects:
             raise defects[0]
 
+    def _launch(self, launcher: Any, batch: Sequence[Any]) -> list[Exception]:
+        """Run the jobs of some trials and record their results. Returns the defects that they raised."""
+        defects: list[Exception] = []
+        with self._clocked():
+            for group in _consecutive(batch):
+                jobs = [[*spaces.overrides(trial.params), *self.fixed] for trial in group]
+                defects += _defects(launcher.launch(jobs, initial_job_idx=_job(group[0])))
+        for trial in batch:
+            self._tell(trial)
+        return defects
+
     def _next(self, unfinished: Sequence[Any]) -> list[Any]:
         """The next trials to run concurrently; none at the end."""
-        if sweep.asked_to_stop(self.directory) or self.is_over:
+        if self._has_ended:
             return []
         if unfinished:
             return list(unfinished[: self.options.parallel])
@@ -128,10 +145,9 @@ class Search:
         return [self._ask(jobs + place) for place in range(min(self.options.parallel, self._most() - jobs))]
 
     @property
-    def is_over(self) -> bool:
-        """Whether the minutes are used up."""
-        limit = self.settings.max_minutes
-        return limit is not None and self.study.user_attrs.get(SECONDS, 0.0) >= 60 * limit
+    def _has_ended(self) -> bool:
+        """Whether no further job may begin: the command was asked to stop, or the minutes are used up."""
+        return sweep.asked_to_stop(self.directory) != 0 or studies.used_up(self.study) is not None
 
     def _points(self) -> int | None:
         """How many points the grid has; None for other samplers."""

@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .. import config as cfg
 from .. import files, processes, runs, terminal
 from ..config import credentials, store
+from ..config.comparable import moves_validations
 from ..config.keys import expand_paths, expanded
 from ..config.rules import name_problems
 from ..config.rules.search import refuse_search
@@ -56,7 +58,7 @@ def run(command: Command, flags: list[str], overrides: list[str]) -> int:
         processes.run_in_shielded_child(functools.partial(sweep.ask_to_stop, directory))
     _quieten()
     try:
-        return _run(command, flags, [*overrides, *further], directory, planned, resume)
+        return _run(command, flags, [*sweep.in_order(directory, overrides), *further], directory, planned, resume)
     except (FileNotFoundError, Damaged) as error:
         if (directory / SWEEP).exists():
             raise
@@ -74,6 +76,11 @@ def _run(
 ) -> int:
     """Run the jobs of a planned sweep. Returns the exit code."""
     command.directory = directory
+    if resume and not (directory / SWEEP).exists():
+        terminal.say(
+            f"sweep.resume=true: {terminal.place(directory)} has no sweep yet, so a new one begins. One that was begun "
+            "with other overrides is found by those, or by its folder: hydra.sweep.dir=DIR"
+        )
     with sweep.lock_sweep(directory, planned, resume), ToJobs(directory):
         gave_up = True
         try:
@@ -118,21 +125,23 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
             raise ConfigError(problem)
         config = _check([str(one.input_line) for one in fixed])
     settings: Any = OmegaConf.to_object(composed.sweep)
-    jobs = math.prod(len(list(one.sweep_iterator())) for one in parsed if one.is_discrete_sweep())
-    varied = [one.key_or_group for one in parsed if one.is_sweep_override()]
+    # What a config file sweeps, in the words of the command line.
+    further = composed.hydra.sweeper.get("params") or {}
+    params = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in further.items()])
+    swept = [one for one in (*params, *parsed) if one.is_sweep_override()]
+    jobs = math.prod(len(list(one.sweep_iterator())) for one in swept if one.is_discrete_sweep())
+    varied = [one.key_or_group for one in swept]
     if settings.optuna:
         search.require_packages()
-        further = composed.hydra.sweeper.get("params") or {}
-        params = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in further.items()])
         space, _ = spaces.of(settings.optuna.space, [*params, *parsed])
         spaces.refuse(settings.optuna, space)
         jobs, varied = settings.optuna.parallel, [*space]
     elif engines.is_search(composed.hydra.sweeper._target_):
         raise ConfigError("hydra/sweeper=search: no search was configured. Add one, such as +sweep/optuna=default")
-    _refuse_settings(settings, varied)
+    _refuse_settings(settings, composed.train, varied)
     directory = Path(str(composed.hydra.sweep.dir))
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
-        directory = directory / sweep.digest(overrides)
+        directory = sweep.folder_of(directory, overrides)
     launcher = composed.hydra.launcher
     if engines.joins_cluster(launcher):
         # Its processes have other working directories.
@@ -174,13 +183,20 @@ def _parsed(overrides: list[str]) -> list[Override]:
     return parsed
 
 
-def _refuse_settings(settings: Any, varied: list[str]) -> None:
+def _refuse_settings(settings: Any, train: Any, varied: list[str]) -> None:
     """Refuse settings below `sweep` that do not suit what is varied. Errors: ConfigError."""
-    repeating = [key for key in varied if key.lstrip("+") in sweep.REPEATS]
+    keys = [key.lstrip("+~").partition("@")[0] for key in varied]
+    repeating = [key for key in keys if key in sweep.REPEATS]
     if repeating and settings.pruner is not cfg.Pruner.none:
         raise ConfigError(
             f"sweep.pruner={settings.pruner.name} would end the worst runs of each configuration, "
             f"which biases the means of the others: {', '.join(repeating)} is varied. Use sweep.pruner=none."
+        )
+    moving = [key for key in keys if moves_validations(key) or (key == "data.batch_size" and train.eval_every_steps)]
+    if moving and settings.pruner is not cfg.Pruner.none:
+        raise ConfigError(
+            f"sweep.pruner={settings.pruner.name} compares runs after as many validations, and those of different "
+            f"runs do not compare: {', '.join(moving)} is varied. Use sweep.pruner=none."
         )
     for key in ("max_minutes", "warm_start"):
         if not settings.optuna and getattr(settings, key):
@@ -243,7 +259,7 @@ def _tell_of_results(command: Command, directory: Path) -> None:
     for job, tags in repeats.tags(repeats.of(jobs)).items():
         with contextlib.suppress(OSError, ConfigError, Damaged, ForeignPath):
             earlier = [event for event, _ in events(job, kinds=("tags", "ended"))]
-            if any(tags.items() <= event.get("values", {}).items() for event in earlier):
+            if tags.items() <= _last_tags(earlier).items():
                 continue
             journal = Journal(job)
             journal.append("tags", values=tags)
@@ -253,6 +269,14 @@ def _tell_of_results(command: Command, directory: Path) -> None:
                 tracker.agree(job, name, settings)
                 command.mirrors.follow(job, name, settings)
             command.mirrors.ended(job, None)
+
+
+def _last_tags(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The tags of a run after these events: of one name the last one counts."""
+    last: dict[str, str] = {}
+    for event in events:
+        last |= event["values"] if event["event"] == "tags" else {}
+    return last
 
 
 def _deliver(command: Command, directory: Path) -> None:

@@ -16,6 +16,7 @@ from .. import terminal
 from ..report import costs, importance, page, picture, ranking, repeats, subject
 from ..report.repeats import Configuration
 from ..report.subject import Run, shortened
+from ..runs import study as studies
 from ..runs import sweep
 from ..runs.early_stopping import STOPPED_EARLY
 from ..runs.journal import LOG
@@ -58,10 +59,8 @@ def show(directory: Path) -> int:
                 f"{importances.chance:.2f} by chance",
                 soft_wrap=True,
             )
-    if failed:
-        console.print(
-            "Repeat the command with sweep.resume=true to run what is missing; without it a new sweep begins."
-        )
+    if hint := _continuation(directory, bool(failed)):
+        console.print(hint)
     command = terminal.command("report", terminal.place(directory))
     with errors_as_warnings(console, f"no report; {command} makes it"):
         [report, _] = page.write(jobs, subject.title_of(directory), command, engine, directory / sweep.REPORT)
@@ -70,6 +69,22 @@ def show(directory: Path) -> int:
         for line in comparison(directory):
             console.print(line, soft_wrap=True)
     return failed[0].state.exit_code if failed else 0
+
+
+def _continuation(directory: Path, has_failed: bool) -> str:
+    """How the sweep continues; empty if it is complete."""
+    study = studies.load(directory)
+    minutes = studies.used_up(study) if study else None
+    if minutes is not None:
+        return (
+            f"sweep.max_minutes={minutes:g} is used up. Repeat the command with a larger one and sweep.resume=true to "
+            "continue the search."
+        )
+    return (
+        "Repeat the command with sweep.resume=true to run what is missing; without it a new sweep begins."
+        if has_failed
+        else ""
+    )
 
 
 @contextlib.contextmanager

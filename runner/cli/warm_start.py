@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .. import config as cfg
 from .. import runs
 from ..config import store
+from ..config.comparable import chooses_images
 from ..config.monitor import monitored
 from ..config.rules.search import is_group
 from ..errors import ConfigError, Damaged, UserError
@@ -26,10 +28,13 @@ from ..runs.journal import CONFIG
 from ..runs.study import ORIGIN
 from . import spaces
 
-#: Keys that have to be equal for the monitored metrics to be comparable.
-DECISIVE = (
-    "train.epochs", "train.max_steps", "train.max_minutes", "data.kind", "data.root", "data.limit",
-    "data.val_fraction", "data.folds", "data.split_seed", "data.image_size",
+#: Keys that have to be equal for the monitored metrics to be comparable, besides those that choose the images.
+DECISIVE = ("train.epochs", "train.max_steps", "train.max_minutes", "data.image_size")
+#: Keys that may differ without a word, besides those that are varied: they do not change what is computed.
+SILENT = (
+    "name", "tracking.", "launch.", "sweep.", "deploy.", "debug.profile", "checkpoint.resume", "checkpoint.keep",
+    "checkpoint.every", "train.log_every", "train.threads", "train.device", "train.accelerate", "train.plots",
+    "train.callbacks", "data.",
 )  # fmt: skip
 
 
@@ -37,8 +42,20 @@ class Unfit(Exception):
     """A run of an earlier sweep does not fit this search; the message says why."""
 
 
-def trials(folder: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) -> tuple[list[Any], Counter[str]]:
-    """The jobs of an earlier sweep as `optuna.trial.FrozenTrial`, and the skipped jobs, counted by reason.
+@dataclass
+class Earlier:
+    """What a search takes over from an earlier sweep."""
+
+    trials: list[Any] = field(default_factory=list)
+    """Jobs as `optuna.trial.FrozenTrial`."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Why jobs were left out → how many."""
+    differing: Counter[str] = field(default_factory=Counter)
+    """Keys in which jobs that were taken differ from this search → how many."""
+
+
+def trials(folder: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) -> Earlier:
+    """The jobs of an earlier sweep that compare with those of this search.
 
     `composed`: the config of all that is not varied. Errors: ConfigError if the folder is not a sweep's.
     """
@@ -46,32 +63,49 @@ def trials(folder: Path, composed: Any, search: cfg.Optuna, space: spaces.Space)
         sweep.read(folder)
     except UserError as error:
         raise ConfigError(f"sweep.warm_start: {folder} is not the folder of a sweep. {error}") from error
-    usable, left_out = [], Counter[str]()
+    earlier = Earlier()
     for job in sweep.jobs(folder):
         try:
-            usable.append(_trial(job, composed, search, space))
+            leaves = store.leaves(store.read(job / CONFIG)) if (job / CONFIG).is_file() else {}
+            earlier.trials.append(_trial(job, leaves, composed, search, space))
+            earlier.differing.update(_differing(leaves, composed, space))
         except (Unfit, Damaged, ConfigError) as error:
-            left_out[str(error).partition("\n")[0]] += 1
-    return usable, left_out
+            earlier.left_out[str(error).partition("\n")[0]] += 1
+    return earlier
 
 
-def _trial(job: Path, composed: Any, search: cfg.Optuna, space: spaces.Space) -> Any:
-    """Errors: Unfit, Damaged, ConfigError."""
+def _differing(leaves: Mapping[str, Any], composed: Any, space: spaces.Space) -> list[str]:
+    """The keys in which a run differs from this search, other than those that are varied or of no account."""
+    differing = [
+        key for key, value in leaves.items()
+        if not key.startswith(SILENT) and not _is_varied(key, space) and _plain(composed, key) != value
+    ]  # fmt: skip
+    # Another choice of a group has other keys below it.
+    groups = tuple(f"{key.removesuffix('kind')}" for key in differing if key.endswith(".kind"))
+    return [key.removesuffix(".kind") for key in differing if key.endswith(".kind") or not key.startswith(groups)]
+
+
+def _is_varied(key: str, space: spaces.Space) -> bool:
+    """Whether a key, or a group above it, is varied."""
+    varied = [one.lstrip("+").partition(spaces.ENTRY)[0] for one in space]
+    return any(key == one or key.startswith(f"{one}.") for one in varied)
+
+
+def _trial(job: Path, leaves: Mapping[str, Any], composed: Any, search: cfg.Optuna, space: spaces.Space) -> Any:
+    """A job with these values in its config. Errors: Unfit, Damaged, ConfigError."""
     from optuna.trial import TrialState
 
     state = runs.state(job)
     if state.status not in ("FINISHED", STOPPED_EARLY):
         raise Unfit(f"status {state.status}")
     config = store.read(job / CONFIG)
-    leaves = store.leaves(config)
     train: Any = OmegaConf.to_object(composed.train)
     same = monitored(config.train.monitor) == monitored(train.monitor)
     if not same or spaces.directions(config.train, []) != spaces.directions(train, []):
         raise Unfit(f"train.monitor={config.train.monitor}")
-    varied = {key.lstrip("+") for key in space}
-    for key in DECISIVE:
+    for key in (*DECISIVE, *filter(chooses_images, leaves)):
         wanted = _plain(composed, key)
-        if key not in varied and key.partition(".")[0] not in varied and leaves.get(key) != wanted:
+        if not _is_varied(key, space) and leaves.get(key) != wanted:
             raise Unfit(f"{key} is {leaves.get(key)}, not {wanted}")
     written = {one.key_or_group: one for one in OverridesParser.create().parse_overrides(runs.overrides(job))}
     params = {key: _value(key, dimension, leaves, written) for key, dimension in space.items()}

@@ -14,6 +14,8 @@ from .sweep import STUDY
 #: The name of the only study in a file; attributes of a trial: the number of its job, and the earlier run it comes
 #: from.
 NAME, JOB, ORIGIN = "search", "job", "from"
+#: Attributes of a study: the seconds that the search took, and `sweep.max_minutes` of its last command.
+SECONDS, MINUTES = "seconds", "minutes"
 
 
 class _Unlocked:
@@ -38,7 +40,10 @@ def create(directory: Path, directions: list[Any]) -> Any:
         return optuna.create_study(
             study_name=NAME, storage=_storage(directory), directions=directions, load_if_exists=True
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        # Optuna replays the file as it is: what is in it decides what is raised.
         raise Damaged(f"{directory / STUDY} is damaged ({error}). Bring it back, or restart the search.") from error
 
 
@@ -52,8 +57,16 @@ def load(directory: Path) -> Any | None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.load_study(study_name=NAME, storage=_storage(directory))
-    except (ImportError, ValueError, KeyError, TypeError):
+    except MemoryError:
+        raise
+    except Exception:
         return None
+
+
+def used_up(study: Any) -> float | None:
+    """`sweep.max_minutes` of a search whose time is up; else None."""
+    minutes: float | None = study.user_attrs.get(MINUTES)
+    return minutes if minutes is not None and study.user_attrs.get(SECONDS, 0.0) >= 60 * minutes else None
 
 
 def _storage(directory: Path) -> Any:

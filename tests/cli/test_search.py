@@ -9,9 +9,10 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from runner import config as cfg
-from runner.cli import compose, search, spaces
+from runner.cli import compose, search, spaces, sweep_summary
 from runner.cli.sweep import plan_sweep
 from runner.errors import ConfigError, Damaged
+from runner.runs import study as studies
 from runner.runs import sweep
 from runner.runs.journal import OVERRIDES, RESULT, Journal
 
@@ -68,18 +69,30 @@ class StubLauncher:
         journal.append("ended", status=status, reason="", exit_code=int(fails))
 
 
-def searched(directory, launcher=None, space=SPACE, max_minutes=None, pruner=cfg.Pruner.none, **options):
+def searched(
+    directory, launcher=None, space=SPACE, max_minutes=None, pruner=cfg.Pruner.none, side_by_side=0, **options
+):
     """Run a search in a folder. Its study."""
     directory.mkdir(exist_ok=True)
     settings = cfg.Sweep(optuna=cfg.Optuna(**{"trials": 6} | options), max_minutes=max_minutes, pruner=pruner)
     one = search.Search(directory, settings, cfg.Train(), space, ["z=1"])
-    one.run(launcher or StubLauncher(directory))
+    one.run(launcher or StubLauncher(directory), side_by_side or one.options.parallel)
     return one.study
 
 
 def chosen(directory):
     """Job's number → its overrides."""
     return {int(path.parent.name): json.loads(path.read_text()) for path in directory.glob(f"*/{OVERRIDES}")}
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b'{"op_code": 99}', b"null", b"\xff\xfe", b"1", b'{"op_code": 4, "worker_id": "x"}']
+)
+def test_a_study_that_optuna_cannot_replay_is_damaged_and_never_a_traceback(tmp_path, content):
+    (tmp_path / sweep.STUDY).write_bytes(content + b"\n")
+    assert studies.load(tmp_path) is None
+    with pytest.raises(Damaged, match=r"study\.log is damaged .* Bring it back, or restart the search"):
+        studies.create(tmp_path, ["maximize"])
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes", "nsgaii", "grid"])
@@ -202,6 +215,29 @@ def test_minutes_of_a_command_that_was_killed_count(tmp_path):
     assert nothing.launched == []
 
 
+def test_when_time_is_up_no_job_begins_that_the_launcher_would_have_kept_waiting(tmp_path, capsys):
+    class Slow(StubLauncher):
+        def work(self, folder, overrides, fails):
+            super().work(folder, overrides, fails)
+            time.sleep(0.2)
+
+    first = Slow(tmp_path)
+    options = {"trials": 8, "parallel": 4, "sampler": cfg.SearchSampler.random}
+    study = searched(tmp_path, first, max_minutes=0.3 / 60, side_by_side=1, **options)
+    assert 1 <= len(first.launched) <= 2
+    assert studies.used_up(study) == 0.3 / 60
+    assert "sweep.max_minutes=0.005 is used up. Repeat the command with a larger one" in (
+        sweep_summary._continuation(tmp_path, has_failed=True)
+    )
+    again = StubLauncher(tmp_path)
+    study = searched(tmp_path, again, **options)
+    assert first.launched + again.launched == list(range(8))
+    assert "sweep.max_minutes" not in sweep_summary._continuation(tmp_path, has_failed=True)
+    assert sweep_summary._continuation(tmp_path, has_failed=False) == ""
+    searched(tmp_path / "whole", **options)
+    assert chosen(tmp_path / "whole") == {int(key): value for key, value in chosen(tmp_path).items()}
+
+
 def test_a_study_of_another_space_or_other_goals_is_not_gone_on_with(tmp_path):
     searched(tmp_path, trials=1)
     with pytest.raises(ConfigError, match="another space"):
@@ -246,6 +282,10 @@ def test_a_grid_says_how_many_of_its_points_are_left_out(tmp_path, capsys):
     [
         ("optimizer.lr=tag(log,interval(0,0.1))", "optimizer.lr must begin above 0"),
         ("++train.seed=1,2 sweep.pruner=median", "train.seed is varied. Use sweep.pruner=none"),
+        ("train.eval_every=1,2 sweep.pruner=asha", "train.eval_every is varied. Use sweep.pruner=none"),
+        ("data=digits,cifar10 sweep.pruner=asha", "data is varied. Use sweep.pruner=none"),
+        ("data.val_fraction=0.1,0.2 sweep.pruner=asha", "data.val_fraction is varied. Use sweep.pruner=none"),
+        ("data.batch_size=8,16 train.eval_every_steps=5 sweep.pruner=asha", "data.batch_size is varied."),
     ],
 )
 def test_a_search_that_cannot_work_is_not_planned(words, message):
@@ -253,6 +293,20 @@ def test_a_search_that_cannot_work_is_not_planned(words, message):
     with pytest.raises(ConfigError) as refused:
         plan_sweep(["+sweep/optuna=default", "mode=cls", *words.split()])
     assert message in str(refused.value)
+
+
+def test_what_a_config_file_sweeps_is_looked_at_as_what_the_command_does():
+    compose.register()
+    swept = "hydra.sweeper.params={train.seed:'1,2'}"
+    with pytest.raises(ConfigError, match=r"train\.seed is varied\. Use sweep\.pruner=none"):
+        plan_sweep(["sweep.pruner=median", swept])
+    with pytest.raises(ConfigError, match=r"train\.seed is varied\. Use sweep\.pruner=none"):
+        plan_sweep(["+sweep/optuna=default", "sweep.pruner=median", swept])
+
+
+def test_a_pruner_may_compare_runs_with_other_batches_where_epochs_are_counted():
+    compose.register()
+    plan_sweep(["data.batch_size=8,16", "data.mean=[0.5,0.5,0.5],[0.4,0.4,0.4]", "sweep.pruner=median"])
 
 
 def test_the_sweeper_of_searches_needs_a_search():

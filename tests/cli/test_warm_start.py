@@ -69,14 +69,43 @@ GOOD = ["optimizer.lr=0.01", "loss=label_smoothing", "train.epochs=4", "++optimi
 
 
 def test_a_run_is_a_trial_with_its_values_of_the_space(earlier, composed):
-    found, left_out = warm_start.trials(earlier((GOOD, 0.75)), composed(), cfg.Optuna(), SPACE)
-    assert not left_out
-    [trial] = found
+    found = warm_start.trials(earlier((GOOD, 0.75)), composed(), cfg.Optuna(), SPACE)
+    assert not found.left_out
+    assert not found.differing
+    [trial] = found.trials
     assert trial.params == {
         "optimizer.lr": 0.01, "loss": "label_smoothing", "train.epochs": 4, "optimizer.lr_scale@backbone.*": 0.5,
     }  # fmt: skip
     assert trial.value == 0.75
-    assert not left_out
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "reason"),
+    [
+        (["data.folds=5", "data.fold=3"], ["data.folds=5", "data.fold=0"], "data.fold is 0, not 3"),
+        ([], ["data.test_fraction=0.3"], "data.test_fraction is 0.3, not 0.2"),
+        (
+            ["data=files", "data.train=a", "data.group_column=patient"], ["data=files", "data.train=a"],
+            "data.group_column is None, not patient",
+        ),
+        (["data=files", "data.train=a"], ["data=files", "data.train=b"], "data.train is b, not a"),
+        (["data.batch_size=32", "data.sampler=balanced"], [], None),
+    ],
+)  # fmt: skip
+def test_runs_on_other_images_are_left_out(earlier, composed, ours, theirs, reason):
+    found = warm_start.trials(earlier(([*GOOD, *theirs], 0.75)), composed(*ours), cfg.Optuna(), SPACE)
+    assert list(found.left_out) == ([reason] if reason else [])
+
+
+def test_other_keys_in_which_earlier_runs_differ_are_named(earlier, composed, tmp_path, capsys):
+    folder = earlier((GOOD, 0.75), ([*GOOD, "model=resnet18", "mode=cls_distill", "name=x", "augment.flip=true"], 0.5))
+    found = warm_start.trials(folder, composed(), cfg.Optuna(), SPACE)
+    assert len(found.trials) == 2
+    assert dict(found.differing) == {"model": 1, "mode": 1, "augment.flip": 1}
+    settings = cfg.Sweep(optuna=cfg.Optuna(), warm_start=[str(folder)])
+    (tmp_path / "new").mkdir()
+    search.Search(tmp_path / "new", settings, cfg.Train(), SPACE, []).begin_with(composed())
+    assert "They differ from it in: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -95,9 +124,9 @@ def test_a_run_is_a_trial_with_its_values_of_the_space(earlier, composed):
 def test_what_does_not_compare_is_left_out_with_the_reason(earlier, composed, changed, value, reason):
     key = changed.partition("=")[0]
     overrides = [*(text for text in GOOD if not text.startswith(key)), changed]
-    found, left_out = warm_start.trials(earlier((overrides, value), (GOOD, 0.5)), composed(), cfg.Optuna(), SPACE)
-    assert [trial.value for trial in found] == [0.5], left_out
-    [(said, count)] = left_out.items()
+    found = warm_start.trials(earlier((overrides, value), (GOOD, 0.5)), composed(), cfg.Optuna(), SPACE)
+    assert [trial.value for trial in found.trials] == [0.5], found.left_out
+    [(said, count)] = found.left_out.items()
     assert reason in said
     assert count == 1
 
@@ -105,16 +134,16 @@ def test_what_does_not_compare_is_left_out_with_the_reason(earlier, composed, ch
 def test_a_point_beside_its_rounding_is_the_point(earlier, composed):
     space = {"optimizer.weight_decay": spaces.Dimension((), 0.0, 0.3, step=0.1)}
     folder = earlier((["optimizer.weight_decay=0.30000000000000004"], 0.75), (["optimizer.weight_decay=0.31"], 0.5))
-    [trial], left_out = warm_start.trials(folder, composed(), cfg.Optuna(), space)
-    assert trial.params == {"optimizer.weight_decay": 0.3}
-    assert list(left_out) == ["optimizer.weight_decay=0.31 is not in the space"]
+    found = warm_start.trials(folder, composed(), cfg.Optuna(), space)
+    assert [trial.params for trial in found.trials] == [{"optimizer.weight_decay": 0.3}]
+    assert list(found.left_out) == ["optimizer.weight_decay=0.31 is not in the space"]
 
 
 def test_what_optuna_does_not_take_is_left_out(earlier, composed):
     space = {"optimizer.lr": spaces.Dimension((), 1, 8, log=True, integer=True)}
-    found, left_out = warm_start.trials(earlier((["optimizer.lr=2.5"], 0.75)), composed(), cfg.Optuna(), space)
-    assert not found
-    assert "it does not fit the space" in next(iter(left_out))
+    found = warm_start.trials(earlier((["optimizer.lr=2.5"], 0.75)), composed(), cfg.Optuna(), space)
+    assert not found.trials
+    assert "it does not fit the space" in next(iter(found.left_out))
 
 
 def test_a_search_begins_with_them_once_and_counts_only_its_own_jobs(earlier, composed, tmp_path, capsys):
@@ -135,7 +164,7 @@ def test_a_search_begins_with_them_once_and_counts_only_its_own_jobs(earlier, co
             return []
 
     launched = []
-    one.run(Launcher())
+    one.run(Launcher(), 1)
     assert launched == [0, 1, 2]
     assert sweep.jobs(directory) == []
 

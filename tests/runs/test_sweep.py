@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from runner.errors import ConfigError
 from runner.runs import sweep
-from runner.runs.journal import OVERRIDES
+from runner.runs.journal import OVERRIDES, SWEEP
 
 
 @given(st.integers(0, 10**6), st.lists(st.text(max_size=300), max_size=5))
@@ -75,3 +76,39 @@ def test_a_file_of_a_sweeps_name_is_no_sweep(tmp_path, content):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
     assert (tmp_path / "sweep.json").read_text() == content
+
+
+def begun(folder, overrides):
+    """A folder in which a sweep of these overrides was begun."""
+    folder.mkdir(parents=True)
+    content = {"id": "x", "overrides": overrides, "shared": []}
+    (folder / SWEEP).write_text(json.dumps(content))
+    return folder
+
+
+@given(st.permutations(["mode=cls,cls_distill", "train.seed=1,2", "+loss=focal", "sweep.resume=true"]))
+def test_a_sweep_is_the_same_in_whatever_order_its_keys_are_written(overrides):
+    assert sweep.digest(overrides) == sweep.digest(["+loss=focal", "mode=cls,cls_distill", "train.seed=1,2"])
+
+
+def test_of_one_key_the_last_override_counts():
+    assert sweep.digest(["a=1", "b=1", "a=2"]) == sweep.digest(["b=1", "a=1", "a=2"])
+    assert sweep.digest(["a=1", "a=2"]) != sweep.digest(["a=2", "a=1"])
+
+
+def test_a_sweep_of_an_earlier_version_is_found_in_its_folder(tmp_path):
+    earlier = begun(tmp_path / "of-an-earlier-version", ["mode=cls", "train.seed=1,2"])
+    begun(tmp_path / "another", ["mode=cls", "train.seed=1,2,3"])
+    again = ["sweep.resume=true", "train.seed=1,2", "mode=cls"]
+    assert sweep.folder_of(tmp_path, again) == earlier
+    assert sweep.folder_of(tmp_path, ["mode=cls"]) == tmp_path / sweep.digest(["mode=cls"])
+    named = begun(tmp_path / sweep.digest(again), again)
+    assert sweep.folder_of(tmp_path, again) == named
+
+
+def test_jobs_are_numbered_in_the_order_in_which_their_sweep_was_begun(tmp_path):
+    folder = begun(tmp_path / "sweep", ["mode=cls,cls_distill", "train.seed=1,2", "sweep.resume=false"])
+    again = ["train.seed=1,2", "sweep.resume=true", "mode=cls,cls_distill"]
+    assert sweep.in_order(folder, again) == ["sweep.resume=true", "mode=cls,cls_distill", "train.seed=1,2"]
+    for foreign in (folder, tmp_path):
+        assert sweep.in_order(foreign, ["train.seed=1,2"]) == ["train.seed=1,2"]
