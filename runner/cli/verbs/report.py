@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ... import config as cfg
 from ... import terminal
@@ -62,12 +64,19 @@ def _found(options: argparse.Namespace) -> tuple[list[subject.Run], str]:
         if not directories:
             raise CheckpointError(f"The experiment {options.experiment} has no run yet.")
     elif len(options.runs) == 1 and (Path(options.runs[0]) / journal.SWEEP).is_file():
-        return subject.jobs(Path(options.runs[0])), subject.title_of(Path(options.runs[0]))
+        _refuse_none(jobs := subject.jobs(Path(options.runs[0])))
+        return jobs, subject.title_of(Path(options.runs[0]))
     else:
-        directories = [path for named in options.runs for path in _directories(named, options.uri)]
+        _refuse_none(directories := [path for named in options.runs for path in _directories(named, options.uri)])
         title = "Comparison of runs" if len(directories) > 1 else f"Run {_name(directories[0])}"
     read = [subject.read(path, str(number), _name(path)) for number, path in enumerate(directories, start=1)]
     return subject.labelled(read), title
+
+
+def _refuse_none(found: Sequence[Any]) -> None:
+    """Errors: CheckpointError if no runs were found."""
+    if not found:
+        raise CheckpointError("There is no run to report on: no job of the sweep has begun.")
 
 
 def _directories(named: str, uri: str) -> list[Path]:
