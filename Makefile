@@ -75,6 +75,7 @@ wheel: $(DEVELOPMENT)
 	$(BIN)/python -m hatchling build --directory dist
 
 smoke: wheel
+	$(require_python)
 	rm -rf $(SMOKE)
 	$(PYTHON) -m venv $(SMOKE)
 	$(SMOKE)/bin/python -m pip install --disable-pip-version-check -q "$$(ls dist/*.whl)[cpu]"
@@ -90,13 +91,20 @@ lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The programs in benchmarks/ that need no argument; the shortest ones first.
+BENCHMARKS := startup memory limits loop_overhead noise many_runs scale eta default_run training same_recipe input_pipeline folder_pipeline augmentation \
+	tracking_overhead sweep_overhead scaling prediction deployed pretrained distillation finetuning compression
+
 bench: $(DEVELOPMENT)
 	$(call install,cpu dev bench)
-	for name in training loop_overhead limits input_pipeline folder_pipeline augmentation startup memory default_run tracking_overhead sweep_overhead deployed \
-		prediction compression scaling eta noise pretrained; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+define require_python
+@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found. Name one: make PYTHON=/path/to/python"; exit 1; }
+endef
 
 $(INSTALLED): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found. Name one: make PYTHON=/path/to/python"; exit 1; }
+	$(require_python)
 	@echo "Using $$($(PYTHON) --version): $$(command -v $(PYTHON))"
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing what running needs (about 110 packages, one to three minutes)"
@@ -111,6 +119,7 @@ $(DEVELOPMENT): $(INSTALLED)
 	@touch $@
 
 $(GPU)/.installed: pyproject.toml
+	$(require_python)
 	@$(GPU)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(GPU)
 	$(GPU)/bin/python -m pip install -q 'paddlepaddle-gpu>=3.1,<4' -i $(GPU_INDEX)
 	$(GPU)/bin/python -m pip install -q -e '.[dev]'

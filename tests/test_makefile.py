@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -82,3 +83,23 @@ def test_development_extras_that_fail_leave_running_as_it_is(make):
     assert done.returncode != 0
     assert make("run")[1] == ["-m runner experiment=digits/best"]
     assert installed(make("test")[1]) == [".[cpu] -e .[dev]"]
+
+
+def test_every_program_among_the_benchmarks_is_run():
+    text = (ROOT / "Makefile").read_text()
+    listed = re.search(r"^BENCHMARKS := ((?:.*\\\n)*.*)$", text, re.MULTILINE)[1].replace("\\", "").split()
+    texts = {path.stem: path.read_text() for path in (ROOT / "benchmarks").glob("*.py")}
+    programs = [name for name, text in texts.items() if "__main__" in text and 'add_argument("export"' not in text]
+    assert sorted(listed) == sorted(programs)
+
+
+@pytest.mark.parametrize("target", ["run", "test-gpu"])
+def test_without_a_python_that_works_it_is_said_how_to_name_one(tmp_path, target):
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    environment = os.environ | {"MAKEFLAGS": "", "ARGS": ""}
+    done = subprocess.run(
+        ["make", target, "PYTHON="], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode != 0
+    assert "Name one: make PYTHON=/path/to/python" in done.stdout
