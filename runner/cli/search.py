@@ -107,8 +107,7 @@ class Search:
         no user errors.
         """
         size = self.options.parallel if self.settings.max_minutes is None else side_by_side
-        points = self._points()
-        if points and points > self.options.trials:
+        if (points := self._points()) and points > self.options.trials:
             print(
                 f"sweep.optuna.sampler=grid: {points - self.options.trials} of {points} points are left out. All of "
                 f"them: sweep.optuna.trials={points}"
@@ -117,10 +116,10 @@ class Search:
         unfinished = self._unfinished()
         while batch := self._next(unfinished):
             unfinished = unfinished[len(batch) :]
-            for begin in range(0, len(batch), size):
-                # Those that time leaves out stay in the study, for a command with more of it.
-                if not self._has_ended:
-                    defects += self._launch(launcher, batch[begin : begin + size])
+            # Those that time leaves out stay in the study, for a command with more of it.
+            while batch and not self._has_ended:
+                defects += self._launch(launcher, batch[:size])
+                batch = batch[size:]
         if defects:
             raise defects[0]
 

@@ -31,7 +31,7 @@ from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunF
 from ..launch.command import Command
 from ..launch.forward_signals import ToJobs
 from ..launch.missing import refuse_missing, refuse_missing_data
-from ..runs import sweep
+from ..runs import sweep, sweep_again
 from ..runs.journal import CONFIG, SWEEP, Journal, events, tracked
 from ..tracking import tracker
 from . import compose, engines, search, spaces
@@ -58,7 +58,7 @@ def run(command: Command, flags: list[str], overrides: list[str]) -> int:
         processes.run_in_shielded_child(functools.partial(sweep.ask_to_stop, directory))
     _quieten()
     try:
-        return _run(command, flags, [*sweep.in_order(directory, overrides), *further], directory, planned, resume)
+        return _run(command, flags, [*sweep_again.in_order(directory, overrides), *further], directory, planned, resume)
     except (FileNotFoundError, Damaged) as error:
         if (directory / SWEEP).exists():
             raise
@@ -141,7 +141,7 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
     _refuse_settings(settings, composed.train, varied)
     directory = Path(str(composed.hydra.sweep.dir))
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
-        directory = sweep.folder_of(directory, overrides)
+        directory = sweep_again.folder_of(directory, overrides)
     launcher = composed.hydra.launcher
     if engines.joins_cluster(launcher):
         # Its processes have other working directories.

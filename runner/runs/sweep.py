@@ -80,40 +80,13 @@ class _Stored(_Needed, total=False):
 def digest(overrides: list[str]) -> str:
     """Eight hexadecimal digits for what a sweep varies, in whatever order different keys are written."""
     # Of overrides of one key the last one counts: the sort keeps their order.
-    varied = sorted(_of_jobs(overrides), key=lambda text: text.lstrip("+~").partition("=")[0])
+    varied = sorted(of_jobs(overrides), key=lambda text: text.lstrip("+~").partition("=")[0])
     return digest_of(["\n".join(varied)], size=4)
 
 
-def _of_jobs(overrides: Iterable[str]) -> list[str]:
+def of_jobs(overrides: Iterable[str]) -> list[str]:
     """Those of some overrides that its jobs have."""
     return [text for text in overrides if not text.lstrip("+~").startswith(OWN)]
-
-
-def in_order(directory: Path, overrides: list[str]) -> list[str]:
-    """Overrides in the order in which the sweep of a folder was begun: it numbers and names the jobs."""
-    try:
-        earlier = read(directory).overrides
-    except Damaged:
-        return overrides
-    if digest(earlier) != digest(overrides):
-        return overrides
-    further = [text for text in overrides if text.lstrip("+~").startswith(OWN)]
-    return [*further, *_of_jobs(earlier)]
-
-
-def folder_of(parent: Path, overrides: list[str]) -> Path:
-    """The folder in which a command finds its sweep again, or begins it.
-
-    Earlier versions named it by a digest that depended on the order of the overrides.
-    """
-    named, wanted = parent / digest(overrides), digest(overrides)
-    if (named / SWEEP).exists():
-        return named
-    for path in sorted(parent.glob(f"*/{SWEEP}")):
-        with contextlib.suppress(Damaged):
-            if digest(read(path.parent).overrides) == wanted:
-                return path.parent
-    return named
 
 
 @contextlib.contextmanager

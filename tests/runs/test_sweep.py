@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import ConfigError
-from runner.runs import sweep
+from runner.runs import sweep, sweep_again
 from runner.runs.journal import OVERRIDES, SWEEP
 
 
@@ -100,15 +100,15 @@ def test_a_sweep_of_an_earlier_version_is_found_in_its_folder(tmp_path):
     earlier = begun(tmp_path / "of-an-earlier-version", ["mode=cls", "train.seed=1,2"])
     begun(tmp_path / "another", ["mode=cls", "train.seed=1,2,3"])
     again = ["sweep.resume=true", "train.seed=1,2", "mode=cls"]
-    assert sweep.folder_of(tmp_path, again) == earlier
-    assert sweep.folder_of(tmp_path, ["mode=cls"]) == tmp_path / sweep.digest(["mode=cls"])
+    assert sweep_again.folder_of(tmp_path, again) == earlier
+    assert sweep_again.folder_of(tmp_path, ["mode=cls"]) == tmp_path / sweep.digest(["mode=cls"])
     named = begun(tmp_path / sweep.digest(again), again)
-    assert sweep.folder_of(tmp_path, again) == named
+    assert sweep_again.folder_of(tmp_path, again) == named
 
 
 def test_jobs_are_numbered_in_the_order_in_which_their_sweep_was_begun(tmp_path):
     folder = begun(tmp_path / "sweep", ["mode=cls,cls_distill", "train.seed=1,2", "sweep.resume=false"])
     again = ["train.seed=1,2", "sweep.resume=true", "mode=cls,cls_distill"]
-    assert sweep.in_order(folder, again) == ["sweep.resume=true", "mode=cls,cls_distill", "train.seed=1,2"]
+    assert sweep_again.in_order(folder, again) == ["sweep.resume=true", "mode=cls,cls_distill", "train.seed=1,2"]
     for foreign in (folder, tmp_path):
-        assert sweep.in_order(foreign, ["train.seed=1,2"]) == ["train.seed=1,2"]
+        assert sweep_again.in_order(foreign, ["train.seed=1,2"]) == ["train.seed=1,2"]
