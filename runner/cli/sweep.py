@@ -138,7 +138,7 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
         jobs, varied = settings.optuna.parallel, [*space]
     elif engines.is_search(composed.hydra.sweeper._target_):
         raise ConfigError("hydra/sweeper=search: no search was configured. Add one, such as +sweep/optuna=default")
-    _refuse_settings(settings, composed.train, varied)
+    _refuse_settings(settings, (config or composed).train, varied)
     directory = Path(str(composed.hydra.sweep.dir))
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
         directory = sweep_again.folder_of(directory, overrides)

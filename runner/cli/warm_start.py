@@ -19,6 +19,7 @@ from .. import config as cfg
 from .. import runs
 from ..config import store
 from ..config.comparable import chooses_images
+from ..config.keys import expanded
 from ..config.monitor import monitored
 from ..config.rules.search import is_group
 from ..errors import ConfigError, Damaged, UserError
@@ -30,11 +31,12 @@ from . import spaces
 
 #: Keys that have to be equal for the monitored metrics to be comparable, besides those that choose the images.
 DECISIVE = ("train.epochs", "train.max_steps", "train.max_minutes", "data.image_size")
-#: Keys that may differ without a word, besides those that are varied: they do not change what is computed.
+#: Keys that may differ without a word, besides those that are varied: they do not change what is computed, or are
+#: compared elsewhere.
 SILENT = (
     "name", "tracking.", "launch.", "sweep.", "deploy.", "debug.profile", "checkpoint.resume", "checkpoint.keep",
     "checkpoint.every", "train.log_every", "train.threads", "train.device", "train.accelerate", "train.plots",
-    "train.callbacks", "data.",
+    "train.callbacks", "train.monitor", "train.goal", "data.",
 )  # fmt: skip
 
 
@@ -105,7 +107,9 @@ def _trial(job: Path, leaves: Mapping[str, Any], composed: Any, search: cfg.Optu
         raise Unfit(f"train.monitor={config.train.monitor}")
     for key in (*DECISIVE, *filter(chooses_images, leaves)):
         wanted = _plain(composed, key)
-        if not _is_varied(key, space) and leaves.get(key) != wanted:
+        # Stored paths are expanded.
+        same = leaves.get(key) in (wanted, expanded(wanted) if isinstance(wanted, str) else wanted)
+        if not _is_varied(key, space) and not same:
             raise Unfit(f"{key} is {leaves.get(key)}, not {wanted}")
     written = {one.key_or_group: one for one in OverridesParser.create().parse_overrides(runs.overrides(job))}
     params = {key: _value(key, dimension, leaves, written) for key, dimension in space.items()}

@@ -295,13 +295,15 @@ def test_a_search_that_cannot_work_is_not_planned(words, message):
     assert message in str(refused.value)
 
 
-def test_what_a_config_file_sweeps_is_looked_at_as_what_the_command_does():
+@pytest.mark.parametrize("search_words", [[], ["+sweep/optuna=default"]])
+def test_what_a_config_file_sweeps_is_looked_at_as_what_the_command_does(tmp_path, search_words):
     compose.register()
-    swept = "hydra.sweeper.params={train.seed:'1,2'}"
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nhydra: {sweeper: {params: {train.seed: '1,2'}}}\n"
+    (tmp_path / "experiment" / "swept.yaml").write_text(text)
+    words = [f"hydra.searchpath=[file://{tmp_path}]", "experiment=swept", "sweep.pruner=median"]
     with pytest.raises(ConfigError, match=r"train\.seed is varied\. Use sweep\.pruner=none"):
-        plan_sweep(["sweep.pruner=median", swept])
-    with pytest.raises(ConfigError, match=r"train\.seed is varied\. Use sweep\.pruner=none"):
-        plan_sweep(["+sweep/optuna=default", "sweep.pruner=median", swept])
+        plan_sweep([*search_words, *words])
 
 
 def test_a_pruner_may_compare_runs_with_other_batches_where_epochs_are_counted():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hydra import compose as hydra_compose
@@ -89,6 +90,7 @@ def test_a_run_is_a_trial_with_its_values_of_the_space(earlier, composed):
             "data.group_column is None, not patient",
         ),
         (["data=files", "data.train=a"], ["data=files", "data.train=b"], "data.train is b, not a"),
+        (["data=files", "data.train='~/a'"], ["data=files", f"data.train={Path.home()}/a"], None),
         (["data.batch_size=32", "data.sampler=balanced"], [], None),
     ],
 )  # fmt: skip
@@ -101,7 +103,7 @@ def test_other_keys_in_which_earlier_runs_differ_are_named(earlier, composed, tm
     folder = earlier((GOOD, 0.75), ([*GOOD, "model=resnet18", "mode=cls_distill", "name=x", "augment.flip=true"], 0.5))
     found = warm_start.trials(folder, composed(), cfg.Optuna(), SPACE)
     assert len(found.trials) == 2
-    assert dict(found.differing) == {"model": 1, "mode": 1, "augment.flip": 1}
+    assert dict(found.differing) == {"model": 1, "mode": 1, "mimic": 1, "augment.flip": 1}
     settings = cfg.Sweep(optuna=cfg.Optuna(), warm_start=[str(folder)])
     (tmp_path / "new").mkdir()
     search.Search(tmp_path / "new", settings, cfg.Train(), SPACE, []).begin_with(composed())
