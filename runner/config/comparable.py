@@ -12,7 +12,7 @@ SAME_IMAGES = (
 
 def chooses_images(key: str) -> bool:
     """Whether a key, or the config group `data`, chooses the images of some split."""
-    return key == "data" or (key.startswith("data.") and not key.startswith(SAME_IMAGES))
+    return key == "data" or (key.startswith("data.") and key not in SAME_IMAGES)
 
 
 def moves_validations(key: str) -> bool:
