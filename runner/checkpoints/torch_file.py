@@ -151,7 +151,7 @@ def _made(content: Any, order: str, size: int, read: Callable[[_Storage], bytes]
             raise pickle.UnpicklingError("it has a tensor that is larger than its storage")
         strides = [step * dtype.itemsize for step in tensor.stride]
         view = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.size, strides)
-        return _widened(view) if storage.kind == _HALVES else np.array(view, dtype.newbyteorder("="), order="C")
+        return widened(view) if storage.kind == _HALVES else np.array(view, dtype.newbyteorder("="), order="C")
 
     def walk(value: Any) -> Any:
         match value:
@@ -166,7 +166,8 @@ def _made(content: Any, order: str, size: int, read: Callable[[_Storage], bytes]
     return walk(content)
 
 
-def _widened(halves: np.ndarray) -> np.ndarray:
+def widened(halves: np.ndarray) -> np.ndarray:
+    """bfloat16, whose bits are uint16, as float32 of the same shape."""
     return (halves.astype(np.uint32) << 16).view(np.float32)
 
 

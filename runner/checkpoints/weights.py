@@ -26,7 +26,8 @@ from ..models import Networks
 from ..models import names as names_of
 from ..models.names import Names
 from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS, CONFIG
-from . import reading, state, state_dict, torch_file
+from . import reading, safetensors_file, state, state_dict, torch_file
+from .preprocessing import Preprocessing
 from .state import ANOTHER, EMA, MODEL, STATE
 
 #: The one metadata key of exported files: several would have no defined order.
@@ -59,6 +60,8 @@ class Weights:
     """Whether no run wrote the file, so that names may be those of another framework."""
     trained_on: seen.Keys | None = None
     """The images that they were trained on; None if unknown, as for most files."""
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    """How those images were preprocessed; empty if unknown, as for most files."""
 
     def without_quantization(self) -> Weights:
         """The weights alone, without quantization ranges and clips."""
@@ -114,7 +117,7 @@ def _of_file(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         with safe_open(path, "np") as opened:
             written = opened.metadata() or {}
-        pruned, classes = _about(written)
+        pruned, classes, preprocessed = _about(written)
         is_own, trained_on = ABOUT in written or PRUNED in written, None
         if path.name in (MODEL, EMA) and (path.parent / STATE).is_file():
             # Weights of another version's checkpoint are still usable.
@@ -124,10 +127,11 @@ def _of_file(path: Path) -> Weights:
                 classes, trained_on = saved.state.classes, saved.trained_on()
         by_torch = False if is_own else {"pt": True, "pd": False}.get(written.get("format", ""))
         plan: dict[str, Any] = {"student": {}} if pruned else {}
-        arrays = load_file(path)
+        arrays = safetensors_file.load(path)
         return Weights(
-            str(path), arrays, plan, classes, by_torch=by_torch, is_foreign=not is_own, trained_on=trained_on
-        )
+            str(path), arrays, plan, classes, by_torch=by_torch, is_foreign=not is_own, trained_on=trained_on,
+            preprocessing=preprocessed,
+        )  # fmt: skip
     if path.suffix == ".pdparams":
         with stored.open_regular(path) as stream:
             arrays, place = state_dict.arrays_of(unpickling.load(stream))
@@ -137,21 +141,24 @@ def _of_file(path: Path) -> Weights:
     return Weights(f"{path}{place and f' ({place})'}", arrays, by_torch=by_torch, is_foreign=True)
 
 
-def metadata(pruned: bool, classes: list[str]) -> dict[str, str]:
+def metadata(pruned: bool, classes: list[str], preprocessed: Preprocessing) -> dict[str, str]:
     """The metadata of an exported file, which `read` understands."""
-    return {ABOUT: json.dumps({"pruned": pruned, "classes": classes})}
+    return {ABOUT: json.dumps({"pruned": pruned, "classes": classes, "preprocessing": preprocessed})}
 
 
-def _about(written: dict[str, str]) -> tuple[bool, list[str] | None]:
-    """(pruned, names of the classes). Errors: ValueError, TypeError for metadata that no export wrote."""
+def _about(written: dict[str, str]) -> tuple[bool, list[str] | None, Preprocessing]:
+    """(pruned, names of the classes, preprocessing). Errors: ValueError, TypeError for what no export wrote."""
     if ABOUT not in written:
-        return written.get(PRUNED) == str(True), None
+        return written.get(PRUNED) == str(True), None, {}
     values = json.loads(written[ABOUT])
     stored.check(values, dict[str, Any], ABOUT)
     pruned, classes = values.get("pruned"), values.get("classes")
     stored.check(pruned, bool, "pruned")
     stored.check(classes, list[str], "classes")
-    return pruned, classes
+    # Files of earlier versions lack it.
+    preprocessed = values.get("preprocessing", {})
+    stored.check(preprocessed, Preprocessing, "preprocessing")
+    return pruned, classes, preprocessed
 
 
 def _of_checkpoint(path: Path) -> Weights:

@@ -13,7 +13,7 @@ from paddle import nn
 
 from .. import config as cfg
 from .. import device, files
-from ..checkpoints import weights
+from ..checkpoints import preprocessing, weights
 from ..compression import slim
 from ..data import Batch
 from ..errors import UserError
@@ -92,7 +92,7 @@ def _write(
         write_quantization(folder, described)
     if cfg.Format.safetensors in formats:
         pruned = twin.is_pruned(plain, subject.model, *subject.built_for)
-        manifest.files.append(_safetensors(folder, subject.network, pruned, subject.classes))
+        manifest.files.append(_safetensors(folder, subject, pruned))
     if formats & {cfg.Format.onnx, cfg.Format.onnx_fp16, cfg.Format.paddle}:
         manifest.files += _programs(folder, plain, quantized, images, manifest, formats)
     del plain
@@ -163,11 +163,12 @@ def _programs(
     return written
 
 
-def _safetensors(folder: Path, network: nn.Layer, pruned: bool, classes: list[str]) -> ExportedFile:
+def _safetensors(folder: Path, subject: Subject, pruned: bool) -> ExportedFile:
     from safetensors.paddle import save
 
-    state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    (folder / "model.safetensors").write_bytes(save(state, metadata=weights.metadata(pruned, classes)))
+    state = {name: value.contiguous() for name, value in subject.network.state_dict().items()}
+    metadata = weights.metadata(pruned, subject.classes, preprocessing.of(subject.config.data))
+    (folder / "model.safetensors").write_bytes(save(state, metadata=metadata))
     return _described(folder, "model.safetensors", cfg.Format.safetensors, "float32", None)
 
 

@@ -13,7 +13,7 @@ from paddle import nn
 
 from .. import compression, data, models, parallel
 from .. import config as cfg
-from ..checkpoints import reading, restore, weights
+from ..checkpoints import reading, restore
 from ..config import rules
 from ..config.monitor import metrics_of
 from ..data import seen
@@ -25,9 +25,10 @@ from ..training import optimizers, schedules, seeding
 from ..training.clock import Clock
 from ..training.ema import Ema
 from ..training.state import Training
-from . import checks, distilling, features, finetuning, gradual, initial, pretrained
+from . import checks, distilling, features, finetuning, gradual, initial, starting
 from .compress import compress
 from .stage import Stage, accelerate, accelerates, prepare, topk
+from .starting import Start
 
 
 @dataclass
@@ -48,21 +49,6 @@ class Experiment:
     """Network → `params`, `macs` of one image and, if some parameters never train, `trainable_params`."""
     trained_on: seen.Keys = seen.NONE
     """The images that its weights have seen when training ends; in the first process."""
-
-
-@dataclass
-class Start:
-    """The weights that a run starts from."""
-
-    run: initial.InitialWeights | None
-    """What `checkpoint.init_from` names."""
-    networks: dict[str, pretrained.Pretrained]
-    """Network → what its own `weights` name."""
-
-    @property
-    def weights(self) -> list[weights.Weights]:
-        """All of them."""
-        return [*([self.run.weights] if self.run else []), *(one.weights for one in self.networks.values())]
 
 
 def build(
@@ -172,7 +158,7 @@ def _steps(config: cfg.Config, stage: Stage, clock: Clock | None, whole: bool) -
 
 def _trained_on(stage: Stage, config: cfg.Config, saved: reading.Saved | None, started: list[Start]) -> seen.Keys:
     """The images that the weights have seen when training ends: those of the run, and of the weights it begins with."""
-    earlier = [own.trained_on for start in started for own in start.weights]
+    earlier = [one.weights.trained_on for start in started for one in start.all]
     if saved:
         earlier.append(saved.trained_on())
     images = seen.NONE
@@ -207,7 +193,7 @@ def _classes(config: cfg.Config, saved: reading.Saved | None, started: list[Star
     """
     if saved:
         return data.ExpectedClasses(saved.state.classes, str(saved.folder))
-    started.append(Start(initial.read(config), pretrained.read(config, rules.network_names(config.mode))))
+    started.append(starting.read(config))
     return initial.classes_for(started[0].run, config)
 
 
@@ -216,7 +202,7 @@ def _initialise(config: cfg.Config, stage: Stage, ranks: parallel.Ranks, start: 
     networks = stage.networks
 
     def first() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        plan = _initial_weights(config, stage, start)
+        plan = starting.load(config, stage, start)
         with autotuning_off():
             plan |= compress(config, stage)
         alone = ranks.world_size == 1
@@ -243,27 +229,6 @@ def _synchronise(training: Training, settings: cfg.Train, packed: bool) -> None:
         training.freezing.changes or bool(training.pruner),
         list(training.mode.adapters.parameters.values()),
     )
-
-
-def _initial_weights(config: cfg.Config, stage: Stage, start: Start | None) -> dict[str, Any]:
-    """Load the weights, with their pruned channels, that the config names; returns what was pruned from them."""
-    classes = stage.loaders.classes
-    for own in start.weights if start else []:
-        stage.notes += initial.leaks(own, stage.loaders.source, stage.content)
-    if start and start.networks:
-        stage.notes += pretrained.load_into(start.networks, config, stage.networks, classes)
-    elif (start is None or start.run is None) and config.compression.prune and not config.compression.prune.begin_epoch:
-        stage.notes.append(
-            "pruning an untrained network: rankings of random filters are meaningless. Start from a trained run, "
-            "checkpoint.init_from=RUN"
-        )
-    if start is None or start.run is None:
-        return {}
-    plan, matched = initial.load_into(start.run, config, stage.networks, classes)
-    stage.notes += [*start.run.notes, matched]
-    if start.run.run:
-        stage.notes += initial.unrecognised(start.run.weights, start.run.run.data, config.data, stage.loaders.source)
-    return plan
 
 
 def _other_length(saved: reading.Saved, training: Training, config: cfg.Config) -> list[str]:

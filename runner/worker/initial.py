@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import config as cfg
 from .. import models, runs
-from ..checkpoints import state, weights
-from ..config import store
+from ..checkpoints import preprocessing, state, weights
 from ..data import ClassMismatch, ExpectedClasses, identity, seen
 from ..data.splits import Source
 from ..errors import ConfigError
 from ..models import Networks
-from ..runs.journal import CONFIG
+from ..runs.journal import CHECKPOINTS, CONFIG
 from ..tracking import lookup
 from ..training import seeding
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Keys below `data` that say where images are.
 PLACES = ("root", "train", "val", "test")
-#: Keys below `data` that decide how an image is preprocessed.
-PREPROCESSING = ("image_size", "channels", "mean", "std", "resize", "crop_ratio", "background")
 
 
 @dataclass
@@ -34,9 +31,9 @@ class InitialWeights:
 
     weights: weights.Weights
     """Without those of fake quantization."""
-    run: cfg.Config | None
+    run: cfg.Config | None = None
     """None if they come from a file."""
-    notes: list[str]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def classes(self) -> ExpectedClasses | None:
@@ -54,22 +51,52 @@ def read(config: cfg.Config) -> InitialWeights | None:
     """
     if not config.checkpoint.init_from:
         return None
-    source = lookup.local(config.checkpoint.init_from, lookup.tracking_uri(config))
+    initial = read_source(config.checkpoint.init_from, config)
+    initial.notes += preprocessing_notes(initial.weights, config)
+    return initial
+
+
+def read_source(named: str, config: cfg.Config) -> InitialWeights:
+    """The weights of a run or file that a key of the config names, and how their images were preprocessed.
+
+    Errors: CheckpointError.
+    """
+    source = lookup.local(named, lookup.tracking_uri(config))
     own = weights.read(source)
     plain, notes = own.without_quantization(), []
     if len(plain.arrays) < len(own.arrays):
         notes.append(f"{own.origin} is quantized: its weights are used, its ranges are not")
-    # Weights of another version's run are still usable.
-    run = runs.config_of(Path(source)) if (Path(source) / CONFIG).is_file() else None
-    if run and (differing := differences(run.data, config.data)):
-        repeated = overrides(run.data, differing)
-        if not config.train.trains:
-            raise ConfigError(
-                f"Nothing is trained here, and {own.origin} was trained with different preprocessing "
-                f"({', '.join(differing)}), so its accuracy would be wrong. Use its settings: {repeated}"
-            )
-        notes.append(f"{own.origin} was trained with different preprocessing; to use the same: {repeated}")
+    run = _config_of(source, Path(own.origin))
+    if run:
+        plain = replace(plain, preprocessing=preprocessing.of(run.data))
     return InitialWeights(plain, run, notes)
+
+
+def _config_of(source: Path, origin: Path) -> cfg.Config | None:
+    """The config of the run that a source is, or that the checkpoint read from it is of.
+
+    None for a file, and for the run of another version, whose weights are still usable.
+    """
+    places = [source, *([origin.parent.parent] if origin.is_dir() and origin.parent.name == CHECKPOINTS else [])]
+    return next((runs.config_of(place) for place in places if (place / CONFIG).is_file()), None)
+
+
+def preprocessing_notes(own: weights.Weights, config: cfg.Config, is_certain: bool = True) -> list[str]:
+    """A note if the images that weights were trained with were preprocessed differently from these.
+
+    Errors: ConfigError if nothing is trained here, unless the preprocessing is only the usual one of such weights.
+    """
+    if not (differing := preprocessing.differences(own.preprocessing, preprocessing.of(config.data))):
+        return []
+    repeated = preprocessing.overrides(own.preprocessing, differing)
+    if not is_certain:
+        return [f"{own.origin}: published weights of this kind were trained with other preprocessing: {repeated}"]
+    if not config.train.trains:
+        raise ConfigError(
+            f"Nothing is trained here, and {own.origin} was trained with different preprocessing "
+            f"({', '.join(differing)}), so its accuracy would be wrong. Use its settings: {repeated}"
+        )
+    return [f"{own.origin} was trained with different preprocessing; to use the same: {repeated}"]
 
 
 def same_place(one: cfg.Data, other: cfg.Data) -> bool:
@@ -103,7 +130,8 @@ def unrecognised(own: weights.Weights, trained: cfg.Data, here: cfg.Data, source
     Checkpoints of earlier versions do not say which images they were trained on; pixels of another size do not match.
     """
     images = own.trained_on
-    is_known = images is not None and (not images or images.names.any() or not differences(trained, here))
+    is_same = not preprocessing.differences(preprocessing.of(trained), preprocessing.of(here))
+    is_known = images is not None and (not images or images.names.any() or is_same)
     if is_known or not same_place(trained, here):
         return []
     before, now = state.read(Path(own.origin)).splits, identity.digests(source)
@@ -113,21 +141,6 @@ def unrecognised(own: weights.Weights, trained: cfg.Data, here: cfg.Data, source
         f"{own.origin} was trained on another split of {source.name}: images that it was trained on may be measured on "
         "here, and the numbers be too good. Keep a test split in a folder or list of its own"
     ]
-
-
-def differences(one: cfg.Data, other: cfg.Data) -> list[str]:
-    """The keys below `data` in which the preprocessing differs."""
-    return [key for key in PREPROCESSING if _seen(one, key) != _seen(other, key)]
-
-
-def overrides(data: cfg.Data, keys: Sequence[str]) -> str:
-    """The overrides that give these keys below `data` these values."""
-    values = {key: store.to_plain(getattr(data, key)) for key in keys}
-    return " ".join(f"data.{key}={str(value).replace(' ', '')}" for key, value in values.items())
-
-
-def _seen(data: cfg.Data, key: str) -> Any:
-    return data.size if key == "image_size" else getattr(data, key)
 
 
 def load_into(
@@ -151,6 +164,7 @@ def load_into(
     anew: set[str] = set()
     if own.classes is not None and list(classes) != own.classes:
         anew = {f"{network}.{name}" for network in networks.trained for name in head(config, network, len(classes))}
+        require_training(config, own.origin, "the weights were trained on other classes")
     line = weights.initialize(networks, networks.trained, own, strict, remedy, anew)
     if anew:
         heads = sorted({name.partition(".")[2] for name in anew})
@@ -158,13 +172,27 @@ def load_into(
     return own.plan, line
 
 
-def head(config: cfg.Config, network: str, classes: int) -> set[str]:
-    """The head's parameters, whose shape follows the number of classes, without the network's name."""
+def require_training(config: cfg.Config, origin: str, why: str) -> None:
+    """Errors: ConfigError if nothing is trained, so that parameters that do not come from `origin` would be random."""
+    if not config.train.trains:
+        raise ConfigError(
+            f"Nothing is trained here, and parts of the network would stay random, since {why}: {origin}. Train it "
+            "(train.epochs=10), or give weights that were trained on these classes: checkpoint.init_from=RUN"
+        )
+
+
+def head(config: cfg.Config, network: str, classes: int) -> dict[str, int]:
+    """The head's parameters, without the network's name → the axis whose length follows the number of classes."""
     random_state = seeding.state()
     model, channels = models.model_of(config, network), config.data.channels
     few, more = (models.build(model, count, channels).state_dict() for count in (classes, classes + 1))
     seeding.restore(random_state)
-    return {name for name, value in few.items() if more[name].shape != value.shape}
+    shapes = {name: list(zip(value.shape, more[name].shape, strict=True)) for name, value in few.items()}
+    return {
+        name: next(axis for axis, (one, other) in enumerate(sides) if one != other)
+        for name, sides in shapes.items()
+        if any(one != other for one, other in sides)
+    }
 
 
 def classes_for(initial: InitialWeights | None, config: cfg.Config) -> ExpectedClasses | None:

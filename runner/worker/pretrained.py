@@ -3,72 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from paddle import nn
 
 from .. import config as cfg
 from .. import models, terminal
-from ..checkpoints import imagenet, weights
+from ..checkpoints import imagenet, preprocessing, weights
 from ..data import listed
 from ..errors import CheckpointError
 from ..models import Networks
-from ..models.names import Names
 from ..runs.protocol import Heartbeat
-from ..tracking import lookup
 from . import initial
+from .initial import InitialWeights
 
 #: A convolution over more channels than this does not see images.
 MOST_CHANNELS = 4
-#: The normalisation that most published weights were trained with.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-@dataclass
-class Pretrained:
-    """Weights of one network, and whether they are the published ones of its architecture."""
+def read(config: cfg.Config, names: Iterable[str]) -> dict[str, InitialWeights]:
+    """Network → the weights that its config names, if any.
 
-    weights: weights.Weights
-    is_published: bool
-
-
-def read(config: cfg.Config, names: Iterable[str]) -> dict[str, Pretrained]:
-    """Network → the weights that its config names, if any. Errors: CheckpointError."""
-    by_network: dict[str, Pretrained] = {}
+    Errors: CheckpointError; ConfigError if nothing is trained and the preprocessing differs.
+    """
+    by_network: dict[str, InitialWeights] = {}
     for name in names:
         model = models.model_of(config, name)
         if model.weights:
-            by_network[name] = read_one(model, config)
+            by_network[name] = one = read_one(model, config)
+            one.notes += initial.preprocessing_notes(one.weights, config)
     return by_network
 
 
-def read_one(model: cfg.Model, config: cfg.Config) -> Pretrained:
+def read_one(model: cfg.Model, config: cfg.Config) -> InitialWeights:
     """The weights that a network's config names. Errors: CheckpointError."""
     assert model.weights is not None
-    is_published = model.weights == cfg.PUBLISHED
-    if is_published:
-        heartbeat = Heartbeat()
-        with terminal.progress("downloading weights") as show:
-
-            def tell(done: int, count: int) -> None:
-                heartbeat.beat()
-                show(done, count)
-
-            source = imagenet.file_of(model, config.checkpoint.mirror, tell)
-    else:
-        source = lookup.local(model.weights, lookup.tracking_uri(config))
-    read = weights.read(source).without_quantization()
-    if read.plan:
+    own = _published(model, config) if model.weights == cfg.PUBLISHED else initial.read_source(model.weights, config)
+    if own.weights.plan:
         raise CheckpointError(
-            f"{read.origin} is of a pruned network, and model.weights keeps the architecture. "
+            f"{own.weights.origin} is of a pruned network, and model.weights keeps the architecture. "
             "To continue with the pruned one: checkpoint.init_from=RUN"
         )
-    return Pretrained(read, is_published)
+    return own
+
+
+def _published(model: cfg.Model, config: cfg.Config) -> InitialWeights:
+    heartbeat = Heartbeat()
+    with terminal.progress("downloading weights") as show:
+
+        def tell(done: int, count: int) -> None:
+            heartbeat.beat()
+            show(done, count)
+
+        source = imagenet.file_of(model, config.checkpoint.mirror, tell)
+    # PaddleClas trained its networks in several ways.
+    known = preprocessing.Preprocessing() if isinstance(model, cfg.PaddleClas) else preprocessing.of_published(model)
+    return InitialWeights(replace(weights.read(source), preprocessing=known))
 
 
 def load_into(
-    pretrained: dict[str, Pretrained], config: cfg.Config, networks: Networks, classes: Sequence[str]
+    pretrained: dict[str, InitialWeights], config: cfg.Config, networks: Networks, classes: Sequence[str]
 ) -> list[str]:
     """Load the weights into the networks; returns notes for the user. Errors: CheckpointError."""
     notes: list[str] = []
@@ -79,7 +74,7 @@ def load_into(
 
 def load_one(
     name: str,
-    pretrained: Pretrained,
+    pretrained: InitialWeights,
     model: cfg.Model,
     networks: Networks,
     config: cfg.Config,
@@ -98,9 +93,10 @@ def load_one(
         anew,
     )
     names = f", by the names of {tables[0].source}" if tables else ""
-    notes = ["; ".join([f"{name}: {line}{names}", *notes])]
-    if pretrained.is_published or pretrained.weights.is_foreign:
-        notes += _preprocessing(name, config.data, tables)
+    notes = [*pretrained.notes, "; ".join([f"{name}: {line}{names}", *notes])]
+    if own.is_foreign and not own.preprocessing:
+        usual = preprocessing.of_published(model, next(iter(tables), None))
+        notes += initial.preprocessing_notes(replace(own, preprocessing=usual), config, is_certain=False)
     return notes
 
 
@@ -126,16 +122,19 @@ def adapted(
     reshaped = {key for key in reshaped - anew if list(arrays[key].shape) != wanted[key]}
     own_classes = own.classes
     if reshaped or (own_classes is not None and own_classes != list(classes)):
-        head = {f"{name}.{key}" for key in initial.head(config, name, len(classes))}
+        head = {f"{name}.{key}": axis for key, axis in initial.head(config, name, len(classes)).items()}
+        counts = {arrays[key].shape[axis] for key, axis in head.items() if key in arrays and arrays[key].ndim > axis}
         places = [own_classes.index(one) for one in classes if one in own_classes] if own_classes else []
-        if len(places) == len(classes):
-            for key in head & set(arrays):
-                arrays[key] = arrays[key][..., places]
+        if len(places) == len(classes) and counts == {len(own_classes or [])}:
+            for key in head.keys() & arrays:
+                arrays[key] = arrays[key].take(places, head[key])
             notes.append(f"the head has the rows of these classes by name, {len(classes)} of {len(own_classes or [])}")
-        elif own_classes is not None or head & reshaped:
-            count = next((len(arrays[key]) for key in head & set(arrays) if arrays[key].ndim == 1), None)
-            notes.append(f"{_joined(head)} are re-initialised: {_why(own_classes, classes, count)}")
-            anew |= head
+        elif own_classes is not None or head.keys() & reshaped:
+            why = _why(own_classes, classes, max(counts, default=None))
+            notes.append(f"{_joined(head)} are re-initialised: {why}")
+            anew |= head.keys()
+    if anew:
+        initial.require_training(config, own.origin, notes[-1])
     return replace(own, arrays=arrays), anew, notes
 
 
@@ -175,23 +174,3 @@ def _why(own_classes: list[str] | None, classes: Sequence[str], count: int | Non
         return f"the weights are for {count or 'other'} classes, not {len(classes)}"
     foreign = [one for one in classes if one not in own_classes]
     return f"the weights lack {listed(foreign, 3)}"
-
-
-def _preprocessing(name: str, data: cfg.Data, tables: Sequence[Names]) -> list[str]:
-    """A note if images are normalised differently from those that the published weights were trained on."""
-    table = tables[0] if tables else None
-    mean, std = (table.mean, table.std) if table and table.mean and table.std else (MEAN, STD)
-    own = (list(data.mean), list(data.std))
-    if data.channels == len(mean) and all(
-        np.allclose(one, other, atol=0.01) for one, other in zip(own, (mean, std), strict=True)
-    ):
-        return []
-    if data.channels != len(mean):
-        return [f"{name}: the weights were trained with images of {len(mean)} channels, normalised by {mean}, {std}"]
-    overrides = " ".join(
-        f"data.{key}={str([round(number, 3) for number in value]).replace(' ', '')}"
-        for key, value in (("mean", mean), ("std", std))
-    )
-    return [
-        f"{name}: published weights of this kind were trained with other normalisation; to use the same: {overrides}"
-    ]

@@ -13,17 +13,18 @@ from paddle import Tensor, nn
 
 from .. import config as cfg
 from .. import data, models
-from ..checkpoints import weights
+from ..checkpoints import preprocessing, weights
+from ..checkpoints.preprocessing import Preprocessing
 from ..config import store
 from ..errors import CheckpointError, ConfigError
 from ..models import Networks
 from ..runs.journal import CONFIG
 from ..tracking import lookup
-from . import initial, pretrained
+from . import pretrained
 
 
 def read(settings: cfg.Teacher, config: cfg.Config) -> tuple[weights.Weights, cfg.Config | None]:
-    """The weights that the config names and, if they come from a run, its config. Errors: CheckpointError."""
+    """The weights that the config names and, if `teacher_from` is a run, its config. Errors: CheckpointError."""
     if settings.teacher_from is None:
         assert settings.teacher is not None
         return pretrained.read_one(settings.teacher, config).weights, None
@@ -51,31 +52,54 @@ def build(
     Errors: CheckpointError or ConfigError if it does not fit.
     """
     own_weights, run = read
+    if run:
+        own_weights = replace(own_weights, preprocessing=preprocessing.of(run.data))
     own_classes = _classes(own_weights, run, config, classes)
     name = settings.teacher_network
     key = "mode" if called == "teacher" else f"mode.more_teachers.{called}"
     model = _model(settings, key, config, run)
-    network = models.build(model, len(own_classes), (run or config).data.channels)
+    seen = _seen(settings, key, own_weights, config.data)
+    network = models.build(model, len(own_classes), seen.channels)
     teacher = replace(own_weights, arrays=_arrays(own_weights, name, key))
     if run is None:
         # A file does not say which bits and layers were quantized.
         teacher = teacher.without_quantization()
     alone = Networks({name: network})
-    teacher, _ = weights.translated(teacher, alone, {name: model})
+    teacher, tables = weights.translated(teacher, alone, {name: model})
     weights.restructure(alone, (name,), teacher, run.compression if run else cfg.NoCompression())
     remedy = f"The teacher needs the architecture and classes it was trained with: model@{key}.teacher=…"
     notes.append(f"{called}: {weights.initialize(alone, (name,), teacher, strict=True, remedy=remedy)}")
     if own_classes != classes:
         order = paddle.to_tensor([own_classes.index(one) for one in classes])
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
-    seen = _seen(settings, key, run.data if run else config.data)
     _adapt_input(called, network, config.data, seen, notes)
-    if run and (cut := [key for key in initial.differences(run.data, config.data) if key in CUT]):
+    usual = preprocessing.of_published(model, *tables[:1])
+    notes += _preprocessing_notes(called, key, own_weights, usual, seen, config.data)
+    return network
+
+
+def _preprocessing_notes(
+    called: str, key: str, own: weights.Weights, usual: Preprocessing, seen: cfg.Data, data: cfg.Data
+) -> list[str]:
+    """What differs, or may differ, between the images a teacher sees and those that it was trained with.
+
+    `usual`: the normalisation of published weights of its kind.
+    """
+    notes = []
+    here = preprocessing.of(data)
+    if cut := [name for name in preprocessing.differences(own.preprocessing, here) if name in CUT]:
         notes.append(
-            f"{called}: it was trained with {initial.overrides(run.data, cut)}, "
+            f"{called}: it was trained with {preprocessing.overrides(own.preprocessing, cut)}, "
             "and these images are preprocessed differently"
         )
-    return network
+    is_guessed = own.is_foreign and not own.preprocessing
+    differing = [name for name in preprocessing.differences(usual, preprocessing.of(seen)) if name in ("mean", "std")]
+    if is_guessed and differing:
+        notes.append(
+            f"{called}: {own.origin} does not say how its images were normalised. Published weights of this kind were "
+            f"trained with {preprocessing.overrides(usual, differing, f'{key}.teacher_')}"
+        )
+    return notes
 
 
 def _classes(own_weights: weights.Weights, run: cfg.Config | None, config: cfg.Config, classes: list[str]) -> list[str]:
@@ -107,11 +131,13 @@ def _arrays(own_weights: weights.Weights, name: str, key: str) -> dict[str, np.n
     return {f"{name}.{array}": value for array, value in own_weights.arrays.items()}
 
 
-def _seen(settings: cfg.Teacher, key: str, data: cfg.Data) -> cfg.Data:
-    """The preprocessing a teacher expects: that of its run, unless the config overrides it.
+def _seen(settings: cfg.Teacher, key: str, own_weights: weights.Weights, data: cfg.Data) -> cfg.Data:
+    """The preprocessing a teacher expects: that of its weights where it is known, unless the config overrides it.
 
     Errors: ConfigError unless there is one number a channel.
     """
+    known = {name: value for name, value in own_weights.preprocessing.items() if name not in CUT}
+    data = replace(data, **known)
     overridden = {"mean": settings.teacher_mean, "std": settings.teacher_std, "image_size": settings.teacher_image_size}
     for name in ("mean", "std"):
         if (values := overridden[name]) is not None and len(values) != data.channels:

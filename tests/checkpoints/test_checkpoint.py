@@ -13,7 +13,7 @@ import pytest
 from paddle import nn
 from safetensors.numpy import load_file, save_file
 
-from runner.checkpoints import checkpoint, reading, restore, weights
+from runner.checkpoints import checkpoint, preprocessing, reading, restore, weights
 from runner.checkpoints import state as state_file
 from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, STATE, About
 from runner.errors import CheckpointError, DataError, Diverged
@@ -164,8 +164,9 @@ def test_a_place_without_weights_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("metadata", "plan", "classes"),
     [
-        (weights.metadata(True, ["cat", "dog"]), {"student": {}}, ["cat", "dog"]),
-        (weights.metadata(False, ["cat", "dog"]), {}, ["cat", "dog"]),
+        (weights.metadata(True, ["cat", "dog"], {}), {"student": {}}, ["cat", "dog"]),
+        (weights.metadata(False, ["cat", "dog"], {}), {}, ["cat", "dog"]),
+        ({weights.ABOUT: '{"pruned": true, "classes": ["cat", "dog"]}'}, {"student": {}}, ["cat", "dog"]),
         ({weights.PRUNED: "True"}, {"student": {}}, None), (None, {}, None),
     ],
 )  # fmt: skip
@@ -175,7 +176,35 @@ def test_exported_weights_know_their_classes(tmp_path, metadata, plan, classes):
     assert (read.plan, read.classes) == (plan, classes)
 
 
-@pytest.mark.parametrize("written", ["[]", "{", '{"pruned": true, "classes": [1]}', "[" * 10_000])
+def test_exported_weights_know_how_images_were_preprocessed(tmp_path, config_of):
+    own = preprocessing.of(config_of("data.image_size=[24,40]", "data.resize=pad").data)
+    save_file(linear(1.0), tmp_path / "x.safetensors", weights.metadata(False, ["cat"], own))
+    assert weights.read(tmp_path / "x.safetensors").preprocessing == own
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_half_precision_is_read(tmp_path, kind):
+    # 1, -2, 0.15625 in both.
+    bits = {"bfloat16": [0x3F80, 0xC000, 0x3E20], "float16": [0x3C00, 0xC000, 0x3100]}[kind]
+    header = {
+        "half": {"dtype": {"bfloat16": "BF16", "float16": "F16"}[kind], "shape": [3, 1], "data_offsets": [4, 10]},
+        "whole": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+    }
+    content = np.array([7], "<f4").tobytes() + np.array(bits, "<u2").tobytes()
+    text = json.dumps(header).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content)
+    arrays = weights.read(tmp_path / "x.safetensors").arrays
+    np.testing.assert_array_equal(arrays["half"], [[1], [-2], [0.15625]])
+    np.testing.assert_array_equal(arrays["whole"], [7])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[]", "{", '{"pruned": true, "classes": [1]}', "[" * 10_000,
+        '{"pruned": true, "classes": [], "preprocessing": {"mean": 1}}',
+    ],
+)  # fmt: skip
 def test_what_no_export_wrote_about_weights_is_one_message(tmp_path, written):
     save_file(linear(1.0), tmp_path / "x.safetensors", {weights.ABOUT: written})
     with pytest.raises(CheckpointError, match="cannot be read as weights"):

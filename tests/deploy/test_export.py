@@ -14,8 +14,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from runner.__main__ import command as run_here
-from runner.checkpoints import weights
+from runner.checkpoints import preprocessing, weights
 from runner.compression import slim
+from runner.config import store
 from runner.deploy import manifest
 from runner.deploy.engines import is_installed
 from runner.deploy.predict import Deployed
@@ -107,7 +108,9 @@ def test_an_output_folder_is_made_and_the_run_stays_as_it_is(exported, tmp_path)
     place = tmp_path / "some" / "where"
     assert run_here(["export", str(exported), "--format", "safetensors", "--output", str(place)]) == 0
     assert contents(place).keys() == {"export/model.json", "export/model.safetensors"}
-    assert weights.read(place / "export" / "model.safetensors").classes == [str(digit) for digit in range(10)]
+    written = weights.read(place / "export" / "model.safetensors")
+    assert written.classes == [str(digit) for digit in range(10)]
+    assert written.preprocessing == preprocessing.of(store.read(exported / "config.yaml").data)
     assert contents(exported) == before
 
 

@@ -144,12 +144,14 @@ def test_a_teacher_is_given_images_as_it_knows_them_and_its_accuracy_is_said(pla
     assert "it sees the images in its own normalisation and in 16×16 pixels" in done.stdout
 
 
-def test_weights_are_not_measured_on_images_that_they_never_saw_so(place):
-    begin = (*FOLDER, "checkpoint.init_from=run", "data.mean=[0.1,0.2,0.3]", "tracking=none")
-    refused = run_inline(*begin, "train.epochs=0", "train.max_steps=null", "hydra.run.dir=begun0", cwd=place)
+@pytest.mark.parametrize("key", ["checkpoint.init_from", "model.weights"])
+@pytest.mark.parametrize("source", ["run", "run/checkpoints/best"])
+def test_weights_are_not_measured_on_images_that_they_never_saw_so(place, key, source):
+    begin = (*FOLDER, f"{key}={source}", "data.mean=[0.1,0.2,0.3]", "tracking=none")
+    refused = run_inline(*begin, "train.epochs=0", "train.max_steps=null", f"hydra.run.dir={key}/{source}0", cwd=place)
     assert refused.returncode == 2
     assert "Use its settings: data.mean=[0.485,0.456,0.406]" in refused.stderr
-    done = run_inline(*begin, "hydra.run.dir=begun1", cwd=place)
+    done = run_inline(*begin, f"hydra.run.dir={key}/{source}1", cwd=place)
     assert done.returncode == 0, done.stderr
     assert "different preprocessing; to use the same: data.mean=[0.485,0.456,0.406]" in done.stdout
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runner import config as cfg
 from runner import data, models
+from runner.checkpoints import preprocessing
 from runner.checkpoints.weights import Weights
 from runner.errors import CheckpointError, ConfigError
 from runner.kernels.accelerate import accelerate
@@ -112,6 +113,37 @@ def test_an_accelerated_teacher_answers_as_paddles_layers_do(taught, config_of, 
     accelerate(network, settings.input_shape)
     np.testing.assert_allclose(network(images).numpy(), expected, atol=1e-4)
     assert any("its own normalisation" in note for note in notes)
+
+
+def test_weights_that_know_their_preprocessing_are_given_it_without_a_run(config_of):
+    config, own = (
+        config_of(*STUDENT),
+        config_of(*trained.SMALL, "data=synthetic", "data.classes=3", *RUNS["both, grey"]),
+    )
+    plain, notes = models.build(own.model, 3, 1), []
+    arrays = {name: value.numpy() for name, value in plain.state_dict().items()}
+    read = Weights("file", arrays, {}, CLASSES, preprocessing=preprocessing.of(own.data)), None
+    network = teacher.build("teacher", config.mode, config, CLASSES, notes, read)
+    network.eval()
+    plain.eval()
+    pixels = pictures()
+    luma = ((pixels * np.array(teacher.LUMA)).sum(-1, keepdims=True) / 255 - 0.4) / 0.3
+    expected = plain(teacher.resized(paddle.to_tensor(luma.transpose(0, 3, 1, 2).astype("float32")), (24, 24)))
+    np.testing.assert_allclose(network(given_to(config.data, pixels)).numpy(), expected.numpy(), atol=1e-4)
+    assert any("it sees the images in its own normalisation and in 24×24 pixels" in note for note in notes)
+
+
+@pytest.mark.parametrize("is_said", [True, False])
+def test_a_teachers_file_that_does_not_know_its_normalisation_is_told_the_usual_one(config_of, is_said):
+    words = [] if is_said else ["mode.teacher_mean=[0.485,0.456,0.406]", "mode.teacher_std=[0.229,0.224,0.225]"]
+    config, notes = config_of(*STUDENT, *words), []
+    plain = models.build(config.model, 3, 3)
+    arrays = {name: value.numpy() for name, value in plain.state_dict().items()}
+    teacher.build(
+        "teacher", config.mode, config, CLASSES, notes, (Weights("w.pdparams", arrays, is_foreign=True), None)
+    )
+    usual = "mode.teacher_mean=[0.485,0.456,0.406] mode.teacher_std=[0.229,0.224,0.225]"
+    assert is_said == any(note.endswith(f"were trained with {usual}") for note in notes)
 
 
 def test_a_teacher_that_lacks_a_class_of_the_students_is_refused(config_of):
