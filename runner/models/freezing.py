@@ -42,6 +42,14 @@ class Freezing:
         """Whether part of a network never trains."""
         return any(part.network == network and part.until is None for part in self.parts)
 
+    def waiting(self, steps: int) -> list[str]:
+        """The networks of which a part that is frozen for a while has not trained in the first `steps` steps."""
+        return sorted({part.network for part in self.parts if part.until is not None and steps <= part.until})
+
+    def parameters(self, network: str) -> set[str]:
+        """The names of a network's parameters that are frozen at some time."""
+        return {name for one in self.parts if one.network == network for name in one.part.parameters}
+
     def has(self, name: str) -> bool:
         """Whether this entry of the networks' state is frozen now; its name begins with its network's."""
         network, _, rest = name.partition(".")

@@ -46,14 +46,16 @@ class Part:
         return name in self.parameters or _is_within(name, self.layers)
 
 
-def choose(network: nn.Layer, patterns: Iterable[str], head: Collection[str], key: str) -> Part:
+def choose(
+    network: nn.Layer, patterns: Iterable[str], head: Collection[str], key: str, frozen: Collection[str] = ()
+) -> Part:
     """What patterns match: layers with everything in them, and single parameters.
 
     Patterns are as in a shell, and match names as in `named_parameters` and `named_sublayers`. `head`: the parameters
-    that give the logits; `key` names the patterns in messages. Errors: ConfigError for a pattern that matches no
-    parameters.
+    that give the logits; `key` names the patterns in messages; `frozen`: parameters that are matched although they
+    have no gradient now. Errors: ConfigError for a pattern that matches no parameters.
     """
-    trainable = {name: one for name, one in network.named_parameters() if not one.stop_gradient}
+    trainable = {name: one for name, one in network.named_parameters() if name in frozen or not one.stop_gradient}
     layers = dict(network.named_sublayers())
     chosen: set[str] = set()
     for pattern in patterns:

@@ -14,6 +14,7 @@ from .. import config as cfg
 from ..deploy import network_latency
 from ..runs.protocol import Heartbeat
 from ..training import modes
+from . import finetuning
 from .stage import Stage, accuracy, sample
 
 #: Batches on which the statistics of normalisation layers are re-estimated after pruning.
@@ -40,9 +41,16 @@ def _prune(config: cfg.Config, stage: Stage, name: str, settings: cfg.Pruning) -
     network, shape, facts = stage.networks[name], config.data.input_shape, evidence(config, stage, name)
     if settings.begin_epoch is not None:
         return compression.pruning.begin(network, settings, shape, facts).as_json()
+    frozen, norms = finetuning.frozen_part(config, stage, name), compression.statistics.normalisations(network)
+    before = {layer: norm._mean.shape for layer, norm in norms.items()}
     pruned = compression.pruning.prune(network, settings, shape, facts)
     stage.notes.append(f"pruned {name}: {pruned}")
-    compression.statistics.restore(network, calibration_images(stage.loaders, STATISTICS_BATCHES))
+    untouched = {
+        layer
+        for layer, norm in norms.items()
+        if frozen and frozen.has(f"{layer}._mean") and norm._mean.shape == before[layer]
+    }
+    compression.statistics.restore(network, calibration_images(stage.loaders, STATISTICS_BATCHES), untouched)
     return pruned.as_json()
 
 

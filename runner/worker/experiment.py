@@ -21,6 +21,7 @@ from ..data.about import About
 from ..errors import ConfigError
 from ..kernels import native
 from ..kernels.autotune import autotuning_off
+from ..models import Freezing
 from ..training import optimizers, schedules, seeding
 from ..training.clock import Clock
 from ..training.ema import Ema
@@ -83,7 +84,7 @@ def build(
     steps = _steps(config, stage, clock, whole)
     ranks.barrier_without_timeout()
     fused = accelerates(config) and not ranks.any_rank(bool(native.unavailable()))
-    optimizations = _optimizations(config, stage, steps, fused)
+    optimizations = _optimizations(config, stage, steps, fused, freezing)
     stage.precision.decorate([networks[name] for name in networks.trained], [part.optimizer for part in optimizations])
     training = Training(
         networks=networks,
@@ -253,7 +254,9 @@ def _other_length(saved: reading.Saved, training: Training, config: cfg.Config) 
     ]
 
 
-def _optimizations(config: cfg.Config, stage: Stage, steps: int, fused: bool) -> list[optimizers.Optimization]:
+def _optimizations(
+    config: cfg.Config, stage: Stage, steps: int, fused: bool, freezing: Freezing
+) -> list[optimizers.Optimization]:
     """An optimizer for each group of networks that has one of its own, with its schedule."""
     chosen = [("optimizer", config.optimizer, config.schedule)]
     if isinstance(config.mode, cfg.ClsDistillMultiopt):
@@ -265,7 +268,7 @@ def _optimizations(config: cfg.Config, stage: Stage, steps: int, fused: bool) ->
     return [
         optimizers.build(
             optimizer, schedule, {name: stage.networks[name] for name in names}, steps, per_epoch, quantization, fused,
-            finetuning.factors(config, optimizer, key, stage, names), stage.mode.adapters.of(names),
+            finetuning.factors(config, optimizer, key, stage, names, freezing), stage.mode.adapters.of(names),
         )
         for names, (key, optimizer, schedule) in zip(stage.mode.owners, chosen, strict=True)
     ]  # fmt: skip

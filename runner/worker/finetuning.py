@@ -10,6 +10,7 @@ from ..compression import slim
 from ..config import rules
 from ..errors import ConfigError
 from ..models import Freezing, Frozen, parts
+from ..models.parts import Part
 from . import initial
 from .stage import Stage
 
@@ -22,11 +23,10 @@ def freeze(config: cfg.Config, stage: Stage) -> Freezing:
     frozen: list[Frozen] = []
     networks, steps_per_epoch = stage.networks, stage.loaders.train.batches_per_epoch
     for name in networks.trained:
-        model = models.model_of(config, name)
-        if not model.freeze:
+        part = frozen_part(config, stage, name)
+        if part is None:
             continue
-        key, network = _key(config, name), networks[name]
-        part = parts.choose(network, model.freeze, _head(config, stage, name, model.freeze), key)
+        key, network, model = _key(config, name), networks[name], models.model_of(config, name)
         until = None if model.freeze_epochs is None else max(1, round(model.freeze_epochs * steps_per_epoch))
         if not any(not one.stop_gradient for key, one in network.named_parameters() if key not in part.parameters):
             raise ConfigError(
@@ -38,6 +38,14 @@ def freeze(config: cfg.Config, stage: Stage) -> Freezing:
         stage.notes.append(f"frozen{when}: {count:,} of {slim.parameters(network):,} parameters of {name}")
         frozen.append(Frozen(name, part, until))
     return Freezing(networks, frozen)
+
+
+def frozen_part(config: cfg.Config, stage: Stage, name: str) -> Part | None:
+    """What a network's config freezes, for a while or for the whole run. Errors: ConfigError as in `freeze`."""
+    patterns = models.model_of(config, name).freeze
+    if not patterns:
+        return None
+    return parts.choose(stage.networks[name], patterns, _head(config, stage, name, patterns), _key(config, name))
 
 
 def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
@@ -54,11 +62,12 @@ def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
 
 
 def factors(
-    config: cfg.Config, optimizer: cfg.Optimizer, key: str, stage: Stage, names: Sequence[str]
+    config: cfg.Config, optimizer: cfg.Optimizer, key: str, stage: Stage, names: Sequence[str], freezing: Freezing
 ) -> dict[str, float]:
     """Structured parameter name → factor of the learning rate, for the networks of the optimizer that `key` names.
 
-    Errors: ConfigError for a pattern that matches nothing in any of them.
+    Patterns may match what is frozen, also for the whole run: a factor is of what trains. Errors: ConfigError for a
+    pattern that matches nothing in any of them.
     """
     decayed = _by_depth(optimizer.layer_decay, stage, names) if optimizer.layer_decay else {}
     scales: dict[str, float] = {}
@@ -67,7 +76,7 @@ def factors(
         for name in names:
             head = _head(config, stage, name, [pattern])
             try:
-                part = parts.choose(stage.networks[name], [pattern], head, f"{key}.lr_scale")
+                part = parts.choose(stage.networks[name], [pattern], head, f"{key}.lr_scale", freezing.parameters(name))
             except ConfigError as error:
                 refusals.append(error)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,32 +72,38 @@ class Gradual:
 
         kept, self.plans[name] = ranks.broadcast_from_first(choose)
         following.follow(training, name, kept)
-        self._measure_statistics(training, name)
+        untouched = {
+            layer
+            for layer in statistics.normalisations(network)
+            if training.freezing.has(f"{name}.{layer}._mean") and f"{layer}._mean" not in kept
+        }
+        self._measure_statistics(training, name, untouched)
         own = self.costs[name]
         own |= {"params": float(compression.slim.parameters(network)), "macs": float(macs(network, shape))}
         if "trainable_params" in own:
             own["trainable_params"] = float(compression.slim.parameters(network, trainable=True))
         return PruningPlan(**self.plans[name])
 
-    def _measure_statistics(self, training: Training, name: str) -> None:
+    def _measure_statistics(self, training: Training, name: str, untouched: Collection[str]) -> None:
         """Re-estimate the normalisation statistics of a network and of its averages, as after pruning before training.
 
-        All processes do, since synchronised layers wait for each other's batches.
+        All processes do, since synchronised layers wait for each other's batches. `untouched`: frozen layers that were
+        not cut.
         """
         network = training.networks[name]
-        shapes.replace(network, self._measured(training, network))
+        shapes.replace(network, self._measured(training, network, untouched))
         if training.ema:
             with training.ema.applied():
-                averaged = self._measured(training, network)
+                averaged = self._measured(training, network, untouched)
             for key, value in averaged.items():
                 shapes.put(training.ema.averages[f"{name}.{key}"], value)
         if training.average and name == "student":
             teacher = training.networks["average"]
-            shapes.replace(teacher, self._measured(training, teacher))
+            shapes.replace(teacher, self._measured(training, teacher, untouched))
 
-    def _measured(self, training: Training, network: nn.Layer) -> dict[str, np.ndarray]:
+    def _measured(self, training: Training, network: nn.Layer, untouched: Collection[str]) -> dict[str, np.ndarray]:
         """The normalisation statistics of a network with its current weights, identical in all processes."""
-        statistics.restore(network, calibration_images(training.loaders, STATISTICS_BATCHES))
+        statistics.restore(network, calibration_images(training.loaders, STATISTICS_BATCHES), untouched)
 
         def measured() -> dict[str, np.ndarray]:
             own = network.state_dict().items()

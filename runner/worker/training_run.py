@@ -146,6 +146,11 @@ def note_ending(run: Experiment, ending: Ending, journal: Journal, display: Disp
         texts.append(f"stopped early: {monitor} did not improve in {progress.waited} evaluations (train.patience)")
     if run.training.loaders.val and progress.best is None:
         texts.append(f"{monitor} was always NaN: the last weights count as the best")
+    if waiting := run.training.freezing.waiting(progress.step):
+        texts.append(
+            f"frozen parts of {', '.join(waiting)} never trained: the run ended before model.freeze_epochs. Lower it, "
+            "or train longer"
+        )
     for text in texts:
         tell(journal, text, display.note)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -10,8 +11,11 @@ import pytest
 
 from runner.config import store
 from runner.errors import ConfigError
+from runner.runs.journal import Journal
 from runner.training import range_test
+from runner.training.state import Ending
 from runner.worker import experiment
+from runner.worker.training_run import note_ending
 from tests.conftest import INLINE
 
 RUN = [
@@ -30,10 +34,7 @@ PEERS = ["mode=cls_distill_multiopt", "model@mode.peer=resnet18", "optimizer@mod
         ([*PEERS, "mode.peer.freeze=[conv2]"], "mode.peer.freeze: 'conv2' matches no layer and no parameter of ResNet"),
         ([*PEERS, "+mode.peer_optimizer.lr_scale={conv2: 2}"], "mode.peer_optimizer.lr_scale: 'conv2' matches"),
         (["+optimizer.lr_scale={layer1: 2}"], "optimizer.lr_scale: 'layer1' matches no layer"),
-        (
-            ["model.freeze=[backbone]", "+optimizer.lr_scale={backbone: 0.1}"],
-            "has no backbone, since nothing of it trains",
-        ),
+        (["model.freeze=[conv1]", "+optimizer.lr_scale={conv_1: 2}"], "optimizer.lr_scale: 'conv_1' matches no layer"),
         (
             ["model=custom", "model.target=tests.samples:fully_convolutional", "model.freeze=[backbone,out]"],
             "nothing of student would train",
@@ -59,6 +60,15 @@ def test_learning_rates_fall_from_block_to_block_and_a_scale_comes_on_top(config
     assert own["student.conv2.linear_conv.bn.bias"] == 0.5**13
     assert own["student.conv10.linear_conv.conv.weight"] == 3 * 0.5**5
     assert own["student.conv1.conv.weight"] == 7 * 0.5**14
+
+
+@pytest.mark.parametrize("pattern", ["backbone", "conv1", "conv1.*", "*"])
+@pytest.mark.parametrize("frozen", ["backbone", "conv1"])
+def test_a_scale_may_be_of_what_never_trains(config_of, pattern, frozen):
+    words = [f"model.freeze=[{frozen}]", f"+optimizer.lr_scale={{{pattern}: 0.5}}"]
+    own = rates(experiment.build(config_of(*RUN, *words)))
+    assert own["student.out.weight"] == (0.5 if pattern == "*" else 1)
+    assert not any(name.startswith("student.conv1.") for name in own)
 
 
 def test_clips_have_their_own_factor_on_top_of_that_of_their_layer(config_of):
@@ -109,8 +119,18 @@ def test_the_notes_say_what_is_frozen_and_how_rates_fall(config_of):
     assert any("has 15 blocks, and the first one has 0.229" in note for note in notes)
 
 
+@pytest.mark.parametrize(("steps", "is_noted"), [(3, True), (4, False)])
+def test_a_run_that_ends_before_all_of_it_trained_says_so(config_of, tmp_path, steps, is_noted):
+    run = experiment.build(config_of(*RUN, "model.freeze=[backbone]", "model.freeze_epochs=1"))
+    run.training.progress.step = steps
+    notes = []
+    note_ending(run, Ending.complete, Journal(tmp_path), SimpleNamespace(note=notes.append))
+    assert is_noted == any("never trained: the run ended before model.freeze_epochs" in note for note in notes)
+
+
 def test_a_range_test_looks_at_what_trains_first(config_of):
-    config = range_test.configured(config_of(*RUN, "model.freeze=[backbone]", "model.freeze_epochs=1"), 1e-4, 1, 4)
+    words = ["model.freeze=[backbone]", "model.freeze_epochs=1", "+optimizer.lr_scale={backbone: 0.1}"]
+    config = range_test.configured(config_of(*RUN, *words), 1e-4, 1, 4)
     training = experiment.build(config).training
     assert len(range_test.run(training, lambda done, of: None).rates) == 4
     assert all(".out." in name for name in training.optimizations[0].parameters)

@@ -191,3 +191,25 @@ def test_a_network_is_as_much_faster_as_was_asked_here(config_of):
     (first, slow), *_, (_, fast) = run.plan["student"]["latency"]
     assert first == run.plan["student"]["macs"][0]
     assert fast < 0.6 * slow
+
+
+@pytest.mark.parametrize("begin", ["1", "null"])
+def test_frozen_statistics_stay_as_they_are_where_no_channel_was_cut(config_of, begin):
+    words = [word for word in RUN if "begin_epoch" not in word]
+    words += [f"compression.prune.begin_epoch={begin}", "compression.prune.skip=[conv1.conv,conv2.*]", "train.ema=0.9"]
+    frozen = experiment.build(config_of(*words, "model.freeze=[conv1,conv2,conv3]"))
+    plain = experiment.build(config_of(*words))
+    statistics = []
+    for run in (frozen, plain):
+        network = run.training.networks["student"]
+        for name in ("conv1.bn", "conv12.linear_conv.bn") if begin != "null" else ():
+            layer = dict(network.named_sublayers())[name]
+            layer._mean.set_value(layer._mean + 7.0)
+        if begin != "null":
+            run.training.pruner.cut(run.training)
+        statistics.append({name: value.numpy() for name, value in network.state_dict().items() if "._mean" in name})
+    added = 0.0 if begin == "null" else 7.0
+    np.testing.assert_array_equal(statistics[0]["conv1.bn._mean"], added)
+    assert statistics[0]["conv3.bottleneck_conv.bn._mean"].any()
+    assert not np.allclose(statistics[1]["conv1.bn._mean"], added)
+    assert not np.allclose(statistics[0]["conv12.linear_conv.bn._mean"], added)
