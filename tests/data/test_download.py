@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -84,6 +85,8 @@ class Breaking(Quiet):
         self.send_response(206 if wanted else 200)
         if self.tag:
             self.send_header("ETag", self.tag)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
         self.wfile.write(CONTENT[start : start + self.sends])
@@ -120,6 +123,77 @@ def test_one_that_keeps_breaking_off_says_what_is_kept_and_the_next_command_goes
     fetch(official(breaking), tmp_path)
     assert (tmp_path / "set.gz").read_bytes() == CONTENT
     assert Breaking.asked[-1] == "bytes=4000-"
+
+
+class Busy(Quiet):
+    """Answers some requests before it sends the file."""
+
+    answers: ClassVar[list[int]] = []
+
+    def do_GET(self) -> None:
+        if self.answers:
+            self.send_response(self.answers.pop(0))
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            return
+        super().do_GET()
+
+
+class Shifted(Quiet):
+    """Sends another part than the one it is asked for."""
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+
+@contextlib.contextmanager
+def serving(handler: Callable[..., Quiet]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("answers", [[503], [429, 502, 500]])
+def test_a_server_that_is_busy_is_asked_again(tmp_path: Path, answers: list[int]) -> None:
+    (tmp_path / "set.gz").write_bytes(CONTENT)
+    Busy.answers = [*answers]
+    with serving(partial(Busy, directory=tmp_path)) as home:
+        fetch(official(home), tmp_path / "root")
+    assert (tmp_path / "root" / "set.gz").read_bytes() == CONTENT
+
+
+def test_one_that_stays_busy_is_named(tmp_path: Path) -> None:
+    Busy.answers = [503] * 10
+    with serving(partial(Busy, directory=tmp_path)) as home, pytest.raises(DataError, match="cannot be fetched: .*503"):
+        fetch(official(home), tmp_path / "root")
+    assert len(Busy.answers) == 6
+
+
+def test_another_part_than_the_one_wanted_is_not_appended(tmp_path: Path) -> None:
+    (tmp_path / ".set.gz.download").write_bytes(CONTENT[:100])
+    with serving(Shifted) as home:
+        fetch(official(home), tmp_path)
+    assert (tmp_path / "set.gz").read_bytes() == CONTENT
+
+
+def test_a_complete_file_that_its_user_refuses_is_not_kept(tmp_path: Path, home: str) -> None:
+    def refuse(path: Path) -> None:
+        raise ValueError(f"it has {path.stat().st_size} bytes")
+
+    with pytest.raises(DataError, match=r"answered with something else: it has 17000 bytes"):
+        fetch(unchecked(home), tmp_path / "root", check=refuse)
+    assert list((tmp_path / "root").iterdir()) == []
 
 
 def test_a_kept_part_of_another_file_is_begun_again(tmp_path: Path, home: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,12 +15,12 @@ from safetensors.numpy import save_file
 
 from runner import config as cfg
 from runner import models
-from runner.checkpoints import imagenet, weights
+from runner.checkpoints import imagenet, preprocessing, weights
 from runner.cli.compose import config_of
 from runner.data.download import OfficialFile
-from runner.errors import CheckpointError, ConfigError
+from runner.errors import CheckpointError, ConfigError, DataError
 from runner.models import Networks
-from runner.worker import pretrained
+from runner.worker import initial, pretrained
 
 SMALL = ["model=mobilenet_v3_small_x0_35"]
 
@@ -38,7 +39,7 @@ def begun(arrays, classes, *words, known=None, foreign=True):
     config = config_of([*SMALL, *words])
     networks = built(config, len(classes))
     own = weights.Weights("w.pth", arrays, classes=known, is_foreign=foreign)
-    notes = pretrained.load_into({"student": pretrained.Pretrained(own, False)}, config, networks, classes)
+    notes = pretrained.load_into({"student": initial.InitialWeights(own)}, config, networks, classes)
     return {name: value.numpy() for name, value in networks["student"].state_dict().items()}, notes
 
 
@@ -68,6 +69,68 @@ def test_the_rows_of_known_classes_are_taken_by_name(arrays):
     np.testing.assert_array_equal(own["out.weight"], arrays["out.weight"][:, [7, 2]])
     np.testing.assert_array_equal(own["out.bias"], arrays["out.bias"][[7, 2]])
     assert "by name, 2 of 10" in notes[0]
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "mobilenet_v3_small_x0_35", "siamese"])
+def test_whatever_layer_the_head_is_its_rows_are_taken_by_name(name):
+    config = config_of([f"model={name}"])
+    own = {key: value.numpy() for key, value in built(config, 10)["student"].state_dict().items()}
+    networks = built(config, 2)
+    read = initial.InitialWeights(weights.Weights("w", own, classes=TEN))
+    pretrained.load_into({"student": read}, config, networks, ["class 7", "class 2"])
+    loaded = {key: value.numpy() for key, value in networks["student"].state_dict().items()}
+    head = initial.head(config, "student", 2)
+    assert head
+    for key, value in loaded.items():
+        np.testing.assert_array_equal(value, own[key].take([7, 2], head[key]) if key in head else own[key])
+
+
+def test_a_head_that_would_stay_random_is_refused_where_nothing_trains(arrays):
+    with pytest.raises(ConfigError, match=r"would stay random.*10 classes, not 2"):
+        begun(arrays, ["a", "b"], "train.epochs=0", "train.max_steps=null", "model.weights=w.pth")
+
+
+#: Overrides that preprocess images otherwise, and what to type for the way of the weights.
+OTHERWISE = {
+    "data.mean=[0.1,0.2,0.3]": "data.mean=[0.5,0.5,0.5]",
+    "data.std=[0.1,0.2,0.3]": "data.std=[0.5,0.5,0.5]",
+    "data.image_size=64": "data.image_size=32",
+    "data.image_size=[32,40]": "data.image_size=32",
+    "data.resize=pad": "data.resize=crop",
+    "data.crop_ratio=0.875": "data.crop_ratio=1.0",
+    "data.background=[255,255,254]": "data.background=[255,255,255]",
+}
+
+
+@pytest.mark.parametrize("key", ["model.weights", "checkpoint.init_from"])
+@pytest.mark.parametrize("override", OTHERWISE)
+def test_images_that_are_preprocessed_otherwise_are_said_and_refused_where_nothing_trains(
+    tmp_path, arrays, key, override
+):
+    path = tmp_path / "w.safetensors"
+    save_file(arrays, path, weights.metadata(False, TEN, preprocessing.of(config_of([]).data)))
+
+    def read(*words):
+        config = config_of([*SMALL, f"{key}={path}", *words])
+        own = initial.read(config)
+        return own or pretrained.read(config, ["student"])["student"]
+
+    nothing_trains = ["train.epochs=0", "train.max_steps=null"]
+    assert read().notes == read(*nothing_trains).notes == []
+    [note] = read(override).notes
+    assert note.endswith(f"was trained with different preprocessing; to use the same: {OTHERWISE[override]}")
+    with pytest.raises(ConfigError, match=f"Nothing is trained.*{re.escape(OTHERWISE[override])}$"):
+        read(override, *nothing_trains)
+
+
+def test_published_weights_know_their_normalisation(tmp_path, monkeypatch, arrays):
+    monkeypatch.setattr(imagenet, "file_of", lambda *_: tmp_path / "w.safetensors")
+    save_file(arrays, tmp_path / "w.safetensors")
+    words = [*SMALL, "model.weights=imagenet"]
+    [note] = pretrained.read(config_of(words), ["student"])["student"].notes
+    assert note.endswith("to use the same: data.mean=[0.485,0.456,0.406] data.std=[0.229,0.224,0.225]")
+    same = ["data.mean=[0.4851,0.456,0.406]", "data.std=[0.229,0.224,0.225]"]
+    assert pretrained.read(config_of([*words, *same]), ["student"])["student"].notes == []
 
 
 def test_as_many_classes_of_other_names_are_other_classes(arrays):
@@ -148,6 +211,47 @@ def test_without_a_network_the_file_to_bring_is_named(tmp_path, monkeypatch):
         imagenet.file_of(cfg.Vision(architecture="resnet18"), "http://127.0.0.1:1")
 
 
+@pytest.mark.parametrize("architecture", ["mobilenet_v3_small_x0_35", "resnet18"])
+def test_a_file_in_the_cache_that_is_not_the_published_one_is_named(tmp_path, monkeypatch, architecture):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = config_of([f"model={architecture}"]).model
+    place = tmp_path / "runner" / "weights" / imagenet.source_of(model).name
+    place.parent.mkdir(parents=True)
+    place.write_text("<html>Please log in</html>")
+    with pytest.raises(CheckpointError, match=rf"{place.name} is not the file.*Remove it to fetch it again"):
+        imagenet.file_of(model, "http://127.0.0.1:1")
+
+
+def test_a_page_in_place_of_weights_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name = "MobileNetV3_small_x0_35_pretrained.pdparams"
+    (tmp_path / name).write_text("<html>Please log in</html>")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(DataError, match="was answered with something else: it cannot be read as weights"):
+                imagenet.file_of(config_of(SMALL).model, f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_addresses_of_paddleclas_are_read_from_its_sources(tmp_path, monkeypatch):
+    place = tmp_path / "paddleclas"
+    (place / "ppcls" / "arch" / "backbone" / "inner").mkdir(parents=True)
+    (place / "__init__.py").write_text("raise ImportError")
+    address = "https://example.com/weights/PPLCNet_x1_0_pretrained.pdparams"
+    source = f'MODEL_URLS = {{"PPLCNet_x1_0": "{address}", "PPLCNet_x2_0": ""}}'
+    (place / "ppcls" / "arch" / "backbone" / "inner" / "pp_lcnet.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    published = imagenet.source_of(cfg.PaddleClas(architecture="PPLCNet_x1_0"))
+    assert published == OfficialFile("PPLCNet_x1_0_pretrained.pdparams", address, None)
+    with pytest.raises(CheckpointError, match="No published ImageNet weights are known for PPLCNet_x2_0"):
+        imagenet.source_of(cfg.PaddleClas(architecture="PPLCNet_x2_0"))
+
+
 def test_every_published_file_of_paddle_has_a_checksum():
     published = {name: imagenet._published(cfg.Vision(architecture=name)) for name in cfg.ARCHITECTURES}
     assert [name for name, file in published.items() if file is None] == ["vgg11", "vgg13"]
@@ -162,7 +266,7 @@ def test_an_architecture_without_published_weights_is_named():
 
 
 def test_a_pruned_network_is_for_init_from(tmp_path, arrays):
-    save_file(arrays, tmp_path / "w.safetensors", weights.metadata(True, TEN))
+    save_file(arrays, tmp_path / "w.safetensors", weights.metadata(True, TEN, {}))
     config = config_of([*SMALL, f"model.weights={tmp_path / 'w.safetensors'}"])
     with pytest.raises(CheckpointError, match=r"checkpoint\.init_from=RUN"):
         pretrained.read(config, ["student"])
