@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from .. import config as cfg
 from .. import models
@@ -105,7 +105,7 @@ def _key(config: cfg.Config, network: str) -> str:
     return "mode.peer.freeze" if is_own else "model.freeze"
 
 
-def _head(config: cfg.Config, stage: Stage, name: str, patterns: Sequence[str]) -> set[str]:
+def _head(config: cfg.Config, stage: Stage, name: str, patterns: Sequence[str]) -> Collection[str]:
     """The parameters of a network's head, if a pattern refers to it."""
     wanted = {parts.HEAD, parts.BACKBONE} & set(patterns)
     return initial.head(config, name, len(stage.loaders.classes)) if wanted else set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import paddle
@@ -136,7 +137,7 @@ def _seen(settings: cfg.Teacher, key: str, own_weights: weights.Weights, data: c
 
     Errors: ConfigError unless there is one number a channel.
     """
-    known = {name: value for name, value in own_weights.preprocessing.items() if name not in CUT}
+    known: dict[str, Any] = {name: value for name, value in own_weights.preprocessing.items() if name not in CUT}
     data = replace(data, **known)
     overridden = {"mean": settings.teacher_mean, "std": settings.teacher_std, "image_size": settings.teacher_image_size}
     for name in ("mean", "std"):
