@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import pickle
@@ -19,9 +20,10 @@ import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -79,6 +81,9 @@ def _register_schemas() -> None:
     # Hydra 1.3 composes everything twice, once for hydra.mode alone, which nothing but the command line sets here.
     setattr(Hydra, "get_mode", _mode)  # noqa: B010
     setattr(ConfigLoaderImpl, "load_sweep_config", _loaded_once(ConfigLoaderImpl.load_sweep_config))  # noqa: B010
+    # Hydra 1.3 merges `KEY={}` with what the mapping has: nothing would change.
+    apply = _clearing(ConfigLoaderImpl._apply_overrides_to_config)
+    setattr(ConfigLoaderImpl, "_apply_overrides_to_config", staticmethod(apply))  # noqa: B010
 
 
 def _mode(_hydra: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
@@ -107,6 +112,23 @@ def _loaded_once(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         return config
 
     return load_sweep_config
+
+
+def _clearing(apply: Callable[[list[Override], DictConfig], None]) -> Callable[[list[Override], DictConfig], None]:
+    """Have `KEY={}` remove all that a mapping has."""
+
+    def apply_overrides(overrides: list[Override], composed: DictConfig) -> None:
+        for override in overrides:
+            if not override.is_delete() and not override.package and override.value() == {}:
+                with contextlib.suppress(OmegaConfBaseException):
+                    node = OmegaConf.select(composed, override.key_or_group)
+                    if isinstance(node, DictConfig) and OmegaConf.get_type(node) is dict:
+                        with open_dict(node):
+                            for name in [*node]:
+                                del node[name]
+            apply([override], composed)
+
+    return apply_overrides
 
 
 @functools.cache

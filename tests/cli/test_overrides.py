@@ -240,3 +240,24 @@ def test_values_that_a_sweep_has_twice_are_refused():
     for word in ("train.seed=0,1,0", "train.seed=choice(3,3)"):
         with pytest.raises(ConfigError, match=r"has [03] more than once: those jobs would be the same"):
             plan_sweep([word])
+
+
+@pytest.mark.parametrize("sign", ["", "+"])
+@pytest.mark.parametrize(
+    ("key", "others"),
+    [
+        ("optimizer.lr_scale", ["optimizer.lr_scale={a:2,b:3}"]),
+        ("optimizer.lr_scale", ["experiment=finetune/few_shot", "data.root=DIR"]),
+        ("model.kwargs", ["model=resnet18", "model.kwargs={width:32}"]),
+    ],
+)
+def test_an_empty_mapping_replaces_what_there_was(sign, key, others):
+    assert value_of(f"{sign}{key}={{}}", *others) == {}
+    assert value_of(f"{sign}{key}={{}}", *others, f"{key}={{}}") == {}
+
+
+def test_a_mapping_is_added_to_what_there_was_and_to_nothing_once_it_was_emptied():
+    first = ["experiment=finetune/few_shot", "data.root=DIR"]
+    key = "optimizer.lr_scale"
+    assert value_of(f"{key}={{stem:0.5}}", *first) == {"backbone": 0.1, "stem": 0.5}
+    assert value_of(f"{key}={{stem:0.5}}", *first, f"{key}={{}}") == {"stem": 0.5}
