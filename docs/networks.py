@@ -1,8 +1,9 @@
 """Writes what is known of networks that others designed: `python -m docs.networks`.
 
-All classifiers of `paddle.vision` and of the installed PaddleClas are names in `runner/config/networks.csv`. Each is
-built with 1,000 classes and run on an image of the size that it was designed for: its parameters and MACs stand beside
-it. One that gives no logits is left out. What was measured is kept: `python -m docs.networks NAME …` measures again.
+All choices of `model`, and the classifiers of the installed PaddleClas, are names in `runner/config/networks.csv`. Each
+is built with 1,000 classes and run on an image of the size that it was designed for: its parameters and MACs stand
+beside it. One that gives no logits is left out. What was measured is kept: `python -m docs.networks NAME …` measures
+again.
 """
 
 from __future__ import annotations
@@ -27,9 +28,15 @@ from runner.errors import ConfigError, telling_line
 from runner.models import paddleclas
 
 CLASSES = 1000
+#: Choices of `model` that stand for any network.
+OPEN = ("custom", "vision", "paddleclas")
 #: The size in a name, and those that are tried in turn where there is none.
 SIZE, USUAL = re.compile(r"_(\d{3})(?:_|$)"), (224, 256, 112)
-SIZES = {"inception_v3": 299, "paddleclas/InceptionV3": 299, "paddleclas/InceptionV4": 299}
+SIZES = {
+    "inception_v3": 299, "paddleclas/InceptionV3": 299, "paddleclas/InceptionV4": 299,
+    "efficientnet_lite1": 240, "efficientnet_lite2": 260, "efficientnet_lite3": 280, "efficientnet_lite4": 300,
+    "resnet10_x0_5": 32, "resnet10_x1_0": 32, "resnet18_x0_5": 32,
+}  # fmt: skip
 
 
 def main(names: list[str]) -> None:
@@ -55,12 +62,16 @@ def write(rows: dict[str, Network]) -> None:
 
 
 def every_name() -> list[str]:
-    """The networks of `paddle.vision` and the functions of PaddleClas that take a number of classes, as choices."""
+    """This package's own networks, those of `paddle.vision`, and PaddleClas's that take a number of classes."""
     backbones = paddleclas.backbones()
     functions = {name: getattr(backbones, name) for name in sorted(backbones.__all__)}
     taking = [name for name, function in functions.items() if inspect.isfunction(function) and takes_classes(function)]
-    own = [name for name in choices()["model"] if name.startswith("mobilenet_v3") or name == "siamese"]
-    return [*own, *cfg.NAMED, *(f"{PADDLECLAS}{name}" for name in taking)]
+    return [*own_names(), *cfg.NAMED, *(f"{PADDLECLAS}{name}" for name in taking)]
+
+
+def own_names() -> list[str]:
+    """The choices of `model` that this package designed or wrote itself."""
+    return [name for name in choices()["model"] if name not in (*cfg.NAMED, *OPEN)]
 
 
 def takes_classes(create: Any) -> bool:
