@@ -19,10 +19,10 @@ from ..runs import sweep as sweeps
 from ..runs.result import Result
 from .call import call
 from .open_run import TRUST, classes_of, find_run, open_run
-from .prediction import Picture, Prediction, each, prediction_of
+from .prediction import Picture, Prediction, TakingArrays, each, prediction_of
 from .train import INFORMING, MULTIRUN
 from .undisturbed import undisturbed
-from .values import assignments
+from .values import assignments, number_of
 from .verbs.predict import classifier_of
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ class Run:
     _classifiers: dict[Any, Classifier] = field(default_factory=dict, init=False, repr=False, compare=False)
     _lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Engines and locks are of one process.
+        return Run, (self.directory, self.overrides)
+
     @property
     def config(self) -> Config:
         """Its config, typed: `run.config.train.epochs`."""
@@ -152,7 +156,7 @@ class Run:
         with self._lock, undisturbed():
             classifier = self._classifier(engine, network)
             predictions = []
-            for number, answer in enumerate(answers(classifier, each(pictures))):
+            for number, answer in enumerate(answers(TakingArrays(classifier), each(pictures))):
                 if answer.error and on_error == "fail":
                     raise DataError(f"Picture {number}: {answer.error}")
                 predictions.append(prediction_of(number, answer, classifier))
@@ -195,6 +199,9 @@ class Run:
         options = {"--format": formats, "--network": network, "--output": output and os.path.abspath(output)}
         words = [f"{option}={value}" for option, value in options.items() if value]
         call("export", [str(self.directory), *words, *self.overrides])
+        with self._lock:
+            # Engines may have opened files that the export has replaced.
+            self._classifiers.clear()
         place = self.directory if network in (None, own) else self.directory / str(network)
         return Path(os.path.abspath(output) if output else place) / EXPORT
 
@@ -231,6 +238,8 @@ class Sweep:
     def table(self) -> pd.DataFrame:
         """One row per job: its status, the overrides that differ between jobs, and its final numbers.
 
+        Values of keys that hold numbers are numbers, others are text.
+
         sweep.table.sort_values("top1", ascending=False)
         """
         import pandas as pd
@@ -239,7 +248,8 @@ class Sweep:
 
         rows = {}
         for job in subject.jobs(self.directory):
-            own = dict(text.lstrip("+~").partition("=")[::2] for text in job.own)
+            pairs = [text.lstrip("+~").partition("=")[::2] for text in job.own]
+            own = {key: number_of(text, key) for key, text in pairs}
             ended = {"status": job.state.status, "reason": job.state.reason}
             rows[job.directory.name] = own | ended | job.final
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("job")

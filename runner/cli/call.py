@@ -64,17 +64,17 @@ def _lost(kind: str, code: int) -> Failure:
 def _wait(process: subprocess.Popen[bytes]) -> bool:
     """Show what a process prints until it has ended. Returns whether it was interrupted from here."""
     interrupted = False
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    screen = _Screen()
     try:
         while process.returncode is None:
             try:
-                _follow(process, decoder)
+                _follow(process, screen)
             except KeyboardInterrupt:
                 interrupted = True
                 process.send_signal(signal.SIGINT)
     finally:
         if process.poll() is None:
-            # The output cannot be shown: nobody would know of the run.
+            # An error of the caller's own stream: nobody would know of the run.
             process.terminate()
             process.wait()
         if process.stdout:
@@ -82,7 +82,7 @@ def _wait(process: subprocess.Popen[bytes]) -> bool:
     return interrupted
 
 
-def _follow(process: subprocess.Popen[bytes], decoder: codecs.IncrementalDecoder) -> None:
+def _follow(process: subprocess.Popen[bytes], screen: _Screen) -> None:
     if process.stdout is None:
         process.wait()
         return
@@ -90,19 +90,39 @@ def _follow(process: subprocess.Popen[bytes], decoder: codecs.IncrementalDecoder
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while process.poll() is None:
-            if selector.select(LOOK_S) and not _show(process.stdout.fileno(), decoder):
+            if selector.select(LOOK_S) and not _show(process.stdout.fileno(), screen):
                 process.wait()
     # The mirror may hold the pipe open for longer.
-    while _show(process.stdout.fileno(), decoder):
+    while _show(process.stdout.fileno(), screen):
         pass
 
 
-def _show(pipe: int, decoder: codecs.IncrementalDecoder) -> bool:
+def _show(pipe: int, screen: _Screen) -> bool:
     """Pass on what can be read without waiting. Returns whether there may be more."""
     content = b""
     with contextlib.suppress(BlockingIOError):
         content = os.read(pipe, CHUNK)
-    if content and sys.stdout is not None:
-        sys.stdout.write(decoder.decode(content))
-        sys.stdout.flush()
+    if content:
+        screen.write(content)
     return bool(content)
+
+
+class _Screen:
+    """The caller's standard output. What it cannot take is dropped, as `terminal.protect_streams` does."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._takes_text = True
+
+    def write(self, content: bytes) -> None:
+        """Show what a process printed, UTF-8; characters that the stream's encoding lacks come out escaped."""
+        text, stream = self._decoder.decode(content), sys.stdout
+        if stream is None or not self._takes_text:
+            return
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        try:
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            stream.flush()
+        except (OSError, ValueError, LookupError):
+            # A closed stream or a full disk: the run goes on.
+            self._takes_text = False

@@ -48,8 +48,24 @@ def each(source: Picture | Iterable[Picture]) -> Iterator[Any]:
             source = [source]
         case np.ndarray() if source.ndim < 4:
             source = [source]
-    for picture in source:
-        yield _image(picture) if isinstance(picture, np.ndarray) else picture
+    yield from source
+
+
+class TakingArrays:
+    """A classifier that takes arrays as well, converted one by one as its pictures are prepared."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self.classes, self.thresholds = classifier.classes, classifier.thresholds
+        self.unknown_below, self.concurrent = classifier.unknown_below, classifier.concurrent
+
+    def prepare(self, picture: Any) -> np.ndarray:
+        """One preprocessed entry of a batch. Errors: DataError naming what is not an image."""
+        return self.classifier.prepare(_image(picture) if isinstance(picture, np.ndarray) else picture)
+
+    def compute(self, batch: np.ndarray) -> np.ndarray:
+        """Probabilities of a batch: float32 [N, classes]."""
+        return self.classifier.compute(batch)
 
 
 def _image(array: np.ndarray) -> Image.Image:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any, get_origin
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from .. import terminal
 from ..config import keys
@@ -57,10 +62,29 @@ def literal(value: object, key: str) -> str:
     raise ConfigError(f"{key}: a config holds no {type(value).__name__}. Give text, a number, a list or a dict.")
 
 
+def number_of(text: str, key: str) -> int | float | str | None:
+    """The value of an override of a key that holds numbers; text that is no number, or of another key, as it is."""
+    if not keys.types_of(key) & {int, float}:
+        return text
+    if text == "null":
+        return None
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def _name(name: object, key: str) -> str:
-    if not isinstance(name, str) or not terminal.PLAIN.fullmatch(name) or name.lower() in terminal.MEANING:
-        raise ConfigError(f"{key}: {name!r} cannot be a key within it. Use letters, digits, '_', '-', '/' and '.'.")
-    return name
+    """A key of a mapping in Hydra's grammar, which has no quotes for one: what has a meaning there is escaped."""
+    if isinstance(name, str):
+        escaped = re.sub(r"[\\()\[\]{}:=, \t]", lambda match: f"\\{match[0]}", name)
+        with contextlib.suppress(HydraException):
+            if list(OverridesParser.create().parse_override(f"key={{{escaped}:0}}").value()) == [name]:  # type: ignore[arg-type]
+                return escaped
+    raise ConfigError(
+        f"{key}: {name!r} cannot be a key within it. Use letters, digits and _-/.+*?$%@|, and no word that means "
+        "something else, such as null."
+    )
 
 
 def _target(value: Any, key: str) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import errno
 import inspect
+import io
 import json
 import logging
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -153,6 +158,27 @@ def test_what_cannot_be_read_ends_predicting_or_keeps_its_place(run, pictures):
     assert [label is None for label in labels] == [False, True, False]
     with pytest.raises(errors.DataError, match=r"float64 \[8, 8\]"):
         run.predict(np.zeros((8, 8)))
+    good, bad = np.zeros((8, 8), np.uint8), np.zeros((8, 8))
+    answers = run.predict([good, bad, None, good], on_error="skip")
+    assert [bool(one.error) for one in answers] == [False, True, True, False]
+    assert "float64 [8, 8]" in answers[1].error
+
+
+@pytest.mark.parametrize("duplicate", [lambda run: pickle.loads(pickle.dumps(run)), copy.deepcopy, copy.copy])
+def test_a_run_is_copied_and_pickled(run, pictures, duplicate):
+    expected = run.predict(pictures / "a.png")
+    again = duplicate(run)
+    assert again == run
+    assert again.predict(pictures / "a.png") == expected
+
+
+def test_an_export_is_used_by_the_next_prediction(run, monkeypatch):
+    used = iter("ab")
+    monkeypatch.setattr(api, "classifier_of", lambda *_: next(used))
+    monkeypatch.setattr(api, "call", lambda *_: None)
+    assert [run._classifier("onnxruntime", None), run._classifier("onnxruntime", None)] == ["a", "a"]
+    run.export()
+    assert run._classifier("onnxruntime", None) == "b"
 
 
 def test_a_network_is_that_of_the_predictions(run, pictures):
@@ -188,6 +214,39 @@ def test_code_of_a_foreign_run_is_not_called_unless_it_is_trusted(finished, tmp_
     with pytest.raises(errors.ConfigError, match="trust=true"):
         runner.open(copied).network()
     assert runner.open(copied, trust=True).network()
+
+
+class Full(io.TextIOBase):
+    """A stream that takes nothing more."""
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-16", "utf-8"])
+def test_what_the_callers_stream_has_no_character_for_is_escaped(encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    with contextlib.redirect_stdout(stream):
+        call._Screen().write("é ━ 数\n".encode())
+    shown = stream.buffer.getvalue().decode(encoding)
+    assert shown == ("é ━ 数\n" if encoding.startswith("utf") else shown)
+    assert "\\u6570" in shown or encoding.startswith("utf")
+
+
+@pytest.mark.parametrize("stream", [Full, closed, lambda: io.TextIOWrapper(io.BytesIO(), "ascii")])
+def test_a_process_whose_output_cannot_be_shown_goes_on(stream):
+    code = "import time\nfor _ in range(3):\n    print('━', flush=True); time.sleep(0.1)"
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+    with contextlib.redirect_stdout(stream()):
+        assert not call._wait(process)
+    assert process.returncode == 0
 
 
 def test_a_process_that_leaves_no_answer_is_lost(monkeypatch):
@@ -235,7 +294,7 @@ def test_a_sweep_has_runs_and_a_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = runner.sweep(*OVERRIDES, **VALUES, **{"optimizer.lr": [0.01, -1]})
     assert list(sweep.table["status"]) == ["FINISHED", "FAILED"]
-    assert list(sweep.table["optimizer.lr"]) == ["0.01", "-1"]
+    assert list(sweep.table["optimizer.lr"]) == [0.01, -1]
     assert sweep.runs[0].metrics["top1"] == sweep.table["top1"].iloc[0]
     assert sweep.report().is_file()
 

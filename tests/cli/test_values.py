@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from enum import Enum
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from runner.cli.overrides import readable
-from runner.cli.values import assignments, literal
+from runner.cli.values import assignments, literal, number_of
 from runner.errors import ConfigError
 from runner.terminal import MEANING
 from tests.cli.test_overrides import value_of
@@ -44,6 +45,36 @@ def test_hydra_reads_the_value_that_was_given(value):
 @given(VALUES)
 def test_what_is_read_has_the_type_that_was_given(value):
     assert type(parsed(f"key={literal(value, 'key')}")) is type(value)
+
+
+@given(st.text(st.sampled_from("aZ_9/-\\+.$%*@?|()[]{}:=, \t"), min_size=1))
+def test_a_key_of_a_mapping_is_the_key_that_was_given_or_is_refused(name):
+    try:
+        text = literal({name: 1}, "key")
+    except ConfigError:
+        # Hydra has no quotes for keys: these it reads as something else.
+        assert re.fullmatch(r"[+-]?\d+|[+-]?(\d+\.\d*|\d*\.\d+)", name)
+    else:
+        assert OverridesParser.create().parse_override(f"key={text}").value() == {name: 1}
+
+
+def test_patterns_of_layers_are_keys():
+    pattern = {"*.bn.*": 0.1, "conv[12]?": 0.5}
+    [override] = assignments({"optimizer.lr_scale": pattern})
+    assert value_of(override) == pattern
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("0.01", "optimizer.lr", 0.01), ("3", "train.epochs", 3), ("1e-3", "optimizer.lr", 0.001),
+        ("2024", "name", "2024"), ("null", "train.max_steps", None), ("cls", "mode", "cls"),
+        ("${x}", "optimizer.lr", "${x}"),
+    ],
+)  # fmt: skip
+def test_the_text_of_an_override_becomes_the_number_that_its_key_holds(text, key, value):
+    assert number_of(text, key) == value
+    assert type(number_of(text, key)) is type(value)
 
 
 @given(TEXTS.filter(lambda text: text and not text.startswith("~")))
@@ -83,7 +114,7 @@ def test_a_section_is_a_dictionary_and_a_list_is_swept_over():
 
 
 def test_what_no_config_holds_is_refused():
-    for value in (object(), {"a b": 1}, {1: 2}, lambda: None, b"bytes"):
+    for value in (object(), {"é": 1}, {"null": 1}, {1: 2}, lambda: None, b"bytes"):
         with pytest.raises(ConfigError, match=r"key: "):
             literal(value, "key")
 
