@@ -12,7 +12,7 @@ from paddle import Tensor, nn
 from .. import config as cfg
 from ..errors import ConfigError
 from ..models.input_check import evaluating
-from . import patterns, slim
+from . import calibrators, patterns, slim
 from .rounding import SMALLEST, levels_of
 
 #: Candidate ranges of a weight, as fractions of its largest magnitude.
@@ -54,23 +54,20 @@ def measure(
     are not finite.
     """
     layers = dict(network.named_sublayers())
-    calibrators: dict[str, slim.Calibrator | Histogram] = {
-        name: Histogram(bits) if algorithm is cfg.Algorithm.mse else slim.Calibrator(algorithm, bits, percentile)
-        for name in names
-    }
+    observers = {name: calibrators.calibrator(algorithm, bits, percentile) for name in names}
     called = set()
 
-    def observe(name: str, layer: nn.Layer, activation: Tensor) -> None:
+    def observe(name: str, activation: Tensor) -> None:
         if not bool(paddle.isfinite(activation).all()):
             raise ConfigError(
                 f"compression.quantize: the input of layer {name} is not finite (NaN or infinite), so it has no range. "
                 f"Start from weights with finite outputs, or add compression.quantize.skip=[{name}]"
             )
         called.add(name)
-        calibrators[name].observe(layer, activation)
+        observers[name].observe(activation)
 
     hooks = [
-        layers[name].register_forward_pre_hook(lambda layer, inputs, own=name: observe(own, layer, inputs[0]))
+        layers[name].register_forward_pre_hook(lambda _layer, inputs, own=name: observe(own, inputs[0]))
         for name in names
     ]
     with evaluating(network, hooks, batch_statistics):
@@ -81,7 +78,7 @@ def measure(
             f"compression.quantize: no evaluation of {type(network).__name__} calls {', '.join(unused)}, so there is "
             f"nothing to measure a range of. Add compression.quantize.skip=[{','.join(unused)}]"
         )
-    return {name: max(SMALLEST, calibrator.magnitude()) for name, calibrator in calibrators.items()}
+    return {name: max(SMALLEST, observer.magnitude()) for name, observer in observers.items()}
 
 
 def first(batches: Iterable[Tensor], count: int) -> list[Tensor]:
@@ -100,40 +97,6 @@ def peek(batches: Iterable[Tensor], count: int) -> tuple[list[Tensor], Iterator[
     while sum(map(len, some)) < count and (batch := next(left, None)) is not None:
         some.append(batch)
     return some, itertools.chain(some, left)
-
-
-class Histogram:
-    """A histogram of activations' magnitudes, and the range whose rounding has the least mean squared error."""
-
-    BINS = 4096
-
-    def __init__(self, bits: int) -> None:
-        self.levels, self.counts, self.end = levels_of(bits), np.zeros(self.BINS), 0.0
-
-    def observe(self, _layer: nn.Layer, activation: Tensor) -> None:
-        """Add one batch."""
-        magnitudes = np.abs(activation.astype("float32").numpy()).ravel()
-        most = float(magnitudes.max())
-        if not self.end and most:
-            self.end = float(np.exp2(np.ceil(np.log2(most))))
-        while most > self.end:
-            pairs = self.counts.reshape(-1, 2).sum(axis=1)
-            self.counts, self.end = np.concatenate([pairs, np.zeros(self.BINS // 2)]), 2 * self.end
-        if self.end:
-            self.counts += np.histogram(magnitudes, self.BINS, (0, self.end))[0]
-
-    def magnitude(self) -> float:
-        """The range; 0 if everything was zero."""
-        centres = (np.arange(self.BINS) + 0.5) * self.end / self.BINS
-        largest = max(1, int(np.flatnonzero(self.counts)[-1]) + 1 if self.counts.any() else 1) * self.end / self.BINS
-        tried = largest * np.linspace(0.05, 1.0, 96)
-
-        def error(magnitude: float) -> float:
-            step = magnitude / self.levels
-            rounded = np.minimum(np.round(centres / step), self.levels) * step
-            return float(self.counts @ np.square(centres - rounded))
-
-        return float(min(tried, key=error)) if largest else 0.0
 
 
 def channel_axis(layer: nn.Layer, settings: cfg.Quantization) -> int | None:

@@ -9,7 +9,7 @@ import contextlib
 import importlib.metadata
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias, Union
+from typing import TypeAlias, Union
 
 import numpy as np
 import paddle
@@ -204,31 +204,6 @@ def largest(weight: np.ndarray, axis: int | None) -> np.ndarray:
     """float32 [channels] or [1]: the largest magnitude along an axis, or of all."""
     others = tuple(place for place in range(weight.ndim) if place != axis)
     return np.abs(weight).max(axis=others).reshape(-1)
-
-
-class Calibrator:
-    """Calibrates the range of activations with Paddle's algorithms."""
-
-    def __init__(self, algorithm: cfg.Algorithm, bits: int, percentile: float) -> None:
-        from paddle.quantization.imperative import ptq_quantizer
-
-        match algorithm:
-            case cfg.Algorithm.abs_max:
-                self._quantizer: Any = ptq_quantizer.AbsmaxQuantizer(bits)
-            case cfg.Algorithm.hist:
-                self._quantizer = ptq_quantizer.HistQuantizer(bits, hist_percent=percentile)
-            case cfg.Algorithm.kl:
-                self._quantizer = ptq_quantizer.KLQuantizer(bits)
-
-    def observe(self, layer: nn.Layer, activation: Tensor) -> None:
-        """Add one batch."""
-        self._quantizer.sample_data(layer, (activation,))
-
-    def magnitude(self) -> float:
-        """The largest magnitude within the range."""
-        self._quantizer.cal_thresholds()
-        [threshold] = self._quantizer.thresholds
-        return float(threshold)
 
 
 @contextlib.contextmanager

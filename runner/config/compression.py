@@ -192,7 +192,7 @@ class CalibratedQuantization(Quantization):
     """abs_max: the largest value; hist: a percentile of the magnitudes; kl: least Kullback-Leibler divergence;
     mse: least mean squared error of rounding."""
     percentile: float = bounded(0.9999, above=0, below=1)
-    """Fraction of the magnitudes within the range; for `hist`."""
+    """Fraction of the magnitudes, zeros left out, that is within the range; for `hist`."""
     weight_range: WeightRange = WeightRange.abs_max
     """abs_max: the largest weight; mse: least mean squared error of rounding, which clips the largest ones."""
     bias_correction: bool = False

@@ -106,21 +106,6 @@ def test_the_least_squared_error_is_within_the_largest_weight_and_better():
     assert error(best) < 0.8 * error(largest)
 
 
-def test_the_histogram_of_activations_finds_the_least_squared_error_over_batches_of_any_size():
-    values = np.random.default_rng(0).standard_normal(20_000).astype(np.float32)
-    values[-1] = 30.0
-    histogram = ranges.Histogram(4)
-    for part in np.array_split(values, 7):
-        histogram.observe(nn.Linear(1, 1), paddle.to_tensor(part))
-    tried = np.linspace(0.5, 30, 400)
-
-    def error(magnitude):
-        return np.square(values - ranges.rounded(values, np.full(1, magnitude), None, 4)).sum()
-
-    assert error(histogram.magnitude()) < 1.02 * min(map(error, tried))
-    assert ranges.Histogram(4).magnitude() == 0
-
-
 def compressible():
     paddle.seed(0)
     layers = nn.Sequential(

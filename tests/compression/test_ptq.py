@@ -37,7 +37,7 @@ def test_abs_max_is_the_largest_magnitude_of_all_batches():
 
 
 def test_a_percentile_leaves_the_outliers_out():
-    values = np.random.default_rng(0).uniform(-1, 1, (1000, 12))
+    values = np.random.default_rng(0).uniform(-1, 1, (50_000, 12))
     values[0, 0] = 100.0
     network = Recorder()
     for algorithm in (cfg.Algorithm.hist, cfg.Algorithm.kl):
