@@ -216,6 +216,13 @@ def by_chance(weight):
     return np.random.random(len(weight)) + paddle.rand([len(weight)]).numpy()
 
 
+def of_wide_filters(weight):
+    """Scores of filters that are larger than a pixel."""
+    if weight.shape[2:] == (1, 1):
+        raise ValueError("no filters of one pixel")
+    return np.abs(weight).sum(axis=(1, 2, 3))
+
+
 def validated_on_one_class():
     """A data set whose validation images are all of one class."""
     train, val = (Images(np.zeros((count, 32, 32, 3), np.uint8), np.arange(count) % 2) for count in (20, 10))

@@ -270,10 +270,20 @@ def initialize(
     )
 
 
+def plans(weights: Weights, names: tuple[str, ...]) -> dict[str, Any]:
+    """Network → what was pruned from the weights that it is given; empty if nothing was."""
+    has_all = _has_all(weights.arrays, names)
+    return {name: weights.plan.get(name if has_all else "student", {}) for name in names} if weights.plan else {}
+
+
+def _has_all(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> bool:
+    """Whether each of these networks has arrays of its own; else all are given those of the student."""
+    return {name.partition(".")[0] for name in arrays} >= set(names)
+
+
 def addressed(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The arrays under the names of the networks they are meant for."""
-    prefixes = {name.partition(".")[0] for name in arrays}
-    if prefixes >= set(names):
+    if _has_all(arrays, names):
         return {name: value for name, value in arrays.items() if name.partition(".")[0] in names}
     single = {
         name.removeprefix("student."): value

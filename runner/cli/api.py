@@ -176,7 +176,7 @@ class Run:
             directory, config = open_run(str(self.directory), list(self.overrides))
             from ..worker import finished
 
-            return finished.classifier(directory, config, name or "student", weights).network
+            return finished.classifier(directory, config, name or config.deploy.network, weights).network
 
     def export(
         self,

@@ -57,9 +57,11 @@ def of_units(
 
 
 def check(network: nn.Layer, groups: Sequence[Group], settings: cfg.Pruning) -> None:
-    """Errors: ConfigError for a user-defined criterion that is not found, or gives no scores of the first layer."""
+    """Errors: ConfigError for a user-defined criterion that is not found, or gives no scores of some layer."""
     if settings.criterion == CUSTOM:
-        of_filters(settings)(network.state_dict()[f"{groups[0].layers[0]}.weight"].numpy())
+        score, own = of_filters(settings), network.state_dict()
+        for layer in dict.fromkeys(layer for group in groups for layer in group.layers):
+            score(own[f"{layer}.weight"].numpy())
 
 
 def scales(network: nn.Layer) -> set[str]:

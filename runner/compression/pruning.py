@@ -80,11 +80,13 @@ def choose_cut(
     evidence: Evidence,
     plan: PruningPlan,
     costs: Costs | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> tuple[Kept, PruningPlan]:
     """The remaining channels of each parameter after the next cut, and the plan then; the network does not change.
 
-    With budget=latency the network is as fast as requested after the last cut. Errors: ConfigError if the last cut
-    would remove nothing, or no cut makes it that fast, and for a user-defined criterion that gives no scores.
+    With budget=latency the network is as fast as requested after the last cut. If no cut makes it that fast, `report`
+    is told so, and the smallest network counts. Errors: ConfigError without `report`; if the last cut would remove
+    nothing; for a user-defined criterion that gives no scores.
     """
     costs = costs or _costs(network, settings, input_shape)
     groups = costs.groups
@@ -107,10 +109,14 @@ def choose_cut(
         if not is_verified or _is_fast(network, kept, settings, evidence, plan):
             return kept, done
         limit *= TIGHTER
-    raise ConfigError(
+    slow = (
         f"compression.prune.ratio={settings.ratio}: {type(network).__name__} is not that much faster here with "
-        f"{done.macs[1] / done.macs[0]:.0%} of its MACs. Lower it, or use budget=macs."
+        f"{done.macs[1] / done.macs[0]:.0%} of its MACs"
     )
+    if report is None:
+        raise ConfigError(f"{slow}. Lower it, or use budget=macs.")
+    report(slow)
+    return kept, done
 
 
 def _after(

@@ -19,6 +19,7 @@ from ..errors import ConfigError, Damaged
 from . import Config
 from .keys import expand_paths, unknown_key
 from .rules import check_monitor, validate
+from .rules.compression import check_latency
 from .rules.tracking import check_address
 from .typed import Text, typed
 
@@ -55,6 +56,7 @@ def from_composition(composed: DictConfig) -> Config:
     expand_paths(config)
     validate(config)
     check_monitor(config)
+    check_latency(config)
     check_address(config)
     return config
 

@@ -23,8 +23,8 @@ FeatureLoss = Callable[[Features, Features], Tensor]
 LEAST = 1e-24
 
 
-def build(config: cfg.FeatureLoss) -> FeatureLoss:
-    """The feature loss that the config chooses, without its weight."""
+def build(config: cfg.FeatureLoss, key: str = "features") -> FeatureLoss:
+    """The feature loss that the config chooses below this key, without its weight."""
     match config:
         case cfg.AttentionTransfer():
             return attention_transfer
@@ -34,7 +34,7 @@ def build(config: cfg.FeatureLoss) -> FeatureLoss:
             return lambda features, peer: rkd_of_features(features, peer, distance, angle)
         case cfg.CustomFeatureLoss(target=target, kwargs=kwargs):
             custom = load_target(target)
-            return lambda features, peer: scalar(custom(features, peer, **kwargs), f"features.target={target}")
+            return lambda features, peer: scalar(custom(features, peer, **kwargs), f"{key}.target={target}")
     raise AssertionError(config)
 
 

@@ -59,9 +59,11 @@ def fit(training: Training, observer: Observer) -> Ending:
 
 
 def prune_where_due(training: Training, window: Window, observer: Observer) -> None:
-    """Prune the networks before an epoch if a cut is due."""
+    """Prune the networks before an epoch if a cut is due. Errors: Stopped before a cut, which may take long."""
     pruner, progress = training.pruner, training.progress
     while pruner and progress.batch == 0 and progress.step < training.steps and pruner.is_due(progress.epoch):
+        if training.ranks.any_rank(observer.stopping()):
+            raise Stopped
         observer.noted(pruner.cut(training))
         window.restart_clock()
 

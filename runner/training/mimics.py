@@ -17,15 +17,18 @@ MimicLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 Divergence = Callable[[Tensor, Tensor, float], Tensor]
 
 
-def build(config: cfg.Mimic, divergence: Divergence) -> MimicLoss:
-    """The mimic loss that the config chooses, without its weight. `divergence`: single-label or multi-label KL."""
-    loss = _build(config, divergence)
+def build(config: cfg.Mimic, divergence: Divergence, key: str = "mimic") -> MimicLoss:
+    """The mimic loss that the config chooses below this key, without its weight.
+
+    `divergence`: single-label or multi-label KL.
+    """
+    loss = _build(config, divergence, key)
     if isinstance(config, (cfg.Kl, cfg.Kd, cfg.Dkd)) and config.standardize:
         return lambda logits, peer, labels: loss(standardized(logits), standardized(peer), labels)
     return loss
 
 
-def _build(config: cfg.Mimic, divergence: Divergence) -> MimicLoss:
+def _build(config: cfg.Mimic, divergence: Divergence, key: str) -> MimicLoss:
     match config:
         case cfg.Dml():
             return lambda logits, peer, _: divergence(logits, peer, 1.0)
@@ -44,7 +47,7 @@ def _build(config: cfg.Mimic, divergence: Divergence) -> MimicLoss:
             return lambda logits, peer, _: formula(logits, peer, reduction.name)
         case cfg.CustomMimic(target=target, kwargs=kwargs):
             custom = load_target(target)
-            return lambda logits, peer, _: losses.scalar(custom(logits, peer, **kwargs), f"mimic.target={target}")
+            return lambda logits, peer, _: losses.scalar(custom(logits, peer, **kwargs), f"{key}.target={target}")
     raise AssertionError(config)
 
 

@@ -51,8 +51,8 @@ def build(config: cfg.Config, classes: losses.Classes | None = None, steps_per_e
         return Mode([["student"]], lambda outputs, labels, _: [{"ce/student": hard(outputs["student"].logits, labels)}])
     follow = _Following(
         hard,
-        {term_of(key): (one, mimics.build(one, kind.kl_divergence)) for key, one in config.mimics.items()},
-        {term_of(key): (one, feature_losses.build(one)) for key, one in config.feature_losses.items()},
+        {term_of(key): (one, mimics.build(one, kind.kl_divergence, key)) for key, one in config.mimics.items()},
+        {term_of(key): (one, feature_losses.build(one, key)) for key, one in config.feature_losses.items()},
         _shares(config.mode),
         steps_per_epoch,
     )

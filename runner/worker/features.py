@@ -70,7 +70,7 @@ def _try(key: str, settings: cfg.FeatureLoss, name: str, peer: str, own: Feature
         for (layer, maps), (peer_layer, peer_maps) in zip(own.items(), other.items(), strict=True)
     )
     try:
-        loss = feature_losses.build(settings)(own, other)
+        loss = feature_losses.build(settings, key)(own, other)
     except UserError:
         raise
     except Exception as error:

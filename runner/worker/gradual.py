@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +40,11 @@ class Gradual:
     @property
     def is_complete(self) -> bool:
         """Whether the last cut was made."""
-        return self._cuts == self.settings.parts
+        return self._cuts >= self.settings.parts
 
     @property
     def _cuts(self) -> int:
-        return min(plan["cuts"] for plan in self.plans.values())
+        return min(self.plans[name]["cuts"] for name in self.stage.networks.trained)
 
     def is_due(self, epoch: int) -> bool:
         """Whether a cut is to be made before this epoch."""
@@ -55,18 +55,22 @@ class Gradual:
 
     def cut(self, training: Training) -> str:
         """Cut every network once more; returns a description of what remains of each."""
+        texts: list[str] = []
         with autotuning_off(), Heartbeat().beating():
-            texts = [f"{name}: {self._cut(training, name)}" for name in training.networks.trained]
+            for name in training.networks.trained:
+                texts.append(f"{name}: {self._cut(training, name, texts.append)}")
         return f"pruned ({self._cuts} of {self.settings.parts}) {'; '.join(texts)}"
 
-    def _cut(self, training: Training, name: str) -> PruningPlan:
+    def _cut(self, training: Training, name: str, report: Callable[[str], None]) -> PruningPlan:
         network, ranks, shape = training.networks[name], training.ranks, self.config.data.input_shape
 
         def choose() -> tuple[Kept, dict[str, Any]]:
             facts = evidence(self.config, self.stage, name)
             # Only this process computes scores, and a user-defined criterion may draw random numbers.
             random_state = seeding.state()
-            kept, plan = pruning.choose_cut(network, self.settings, shape, facts, PruningPlan(**self.plans[name]))
+            before = PruningPlan(**self.plans[name])
+            # A refusal would lose the training so far.
+            kept, plan = pruning.choose_cut(network, self.settings, shape, facts, before, report=report)
             seeding.restore(random_state)
             return kept, plan.as_json()
 

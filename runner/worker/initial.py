@@ -146,8 +146,8 @@ def unrecognised(own: weights.Weights, trained: cfg.Data, here: cfg.Data, source
 def load_into(
     initial: InitialWeights, config: cfg.Config, networks: Networks, classes: Sequence[str]
 ) -> tuple[dict[str, Any], str]:
-    """Load weights, with their pruned channels, into networks. Returns what was pruned, and a line that says what
-    matched.
+    """Load weights, with their pruned channels, into networks. Returns what was pruned from each of them, and a line
+    that says what matched.
 
     Errors: CheckpointError if they do not fit.
     """
@@ -169,7 +169,7 @@ def load_into(
     if anew:
         heads = sorted({name.partition(".")[2] for name in anew})
         line += f"; {', '.join(heads)} are re-initialised: the weights were trained on other classes"
-    return own.plan, line
+    return weights.plans(own, networks.trained), line
 
 
 def require_training(config: cfg.Config, origin: str, why: str) -> None:

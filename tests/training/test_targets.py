@@ -27,6 +27,12 @@ LOSSES = {
         LOGITS, LOGITS, paddle.zeros([4], "int64")
     ),
     "features": lambda: feature_losses.build(cfg.CustomFeatureLoss(target=TARGET))({}, {}),
+    "also.mimic.mine": lambda: mimics.build(cfg.CustomMimic(target=TARGET), losses.kl_divergence, "also.mimic.mine")(
+        LOGITS, LOGITS, paddle.zeros([4], "int64")
+    ),
+    "also.features.mine": lambda: feature_losses.build(cfg.CustomFeatureLoss(target=TARGET), "also.features.mine")(
+        {}, {}
+    ),
 }
 #: No loss, and how it is told.
 NO_LOSSES = {

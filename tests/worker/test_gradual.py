@@ -83,6 +83,7 @@ class Watching(Keeping):
 
     def noted(self, text):
         self.notes.append((self.run.training.progress.epoch, text))
+        assert len(self.notes) < 10, "cuts are made without end"
 
 
 def test_weights_before_the_last_cut_are_never_the_best(tmp_path, config_of):
@@ -105,6 +106,47 @@ def test_a_run_of_two_steps_is_cut_as_well(config_of, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     assert fit(run.training, Watching(tmp_path, run)) is Ending.complete
     assert run.training.pruner.is_complete
+
+
+def test_cuts_do_not_depend_on_networks_that_a_run_does_not_have(config_of, tmp_path):
+    run = experiment.build(config_of(*RUN, *STAGES))
+    # As in checkpoints of a run that began with those of a run of two networks.
+    run.plan["student1"] = dict(run.plan["student"])
+    (tmp_path / "checkpoints").mkdir()
+    watching = Watching(tmp_path, run)
+    assert fit(run.training, watching) is Ending.complete
+    assert [epoch for epoch, _ in watching.notes] == [1, 2]
+
+
+def test_a_run_that_is_asked_to_stop_makes_no_further_cut(config_of, tmp_path):
+    class Stopping(Watching):
+        def stopping(self):
+            return self.run.training.progress.epoch == 1
+
+    run = experiment.build(config_of(*RUN, *STAGES))
+    (tmp_path / "checkpoints").mkdir()
+    watching = Stopping(tmp_path, run)
+    assert fit(run.training, watching) is Ending.interrupted
+    assert watching.notes == []
+    assert run.training.progress.step == 4
+
+
+def test_a_network_that_is_not_fast_enough_after_the_last_cut_is_noted(config_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(pruning, "_is_fast", lambda *_: False)
+    monkeypatch.setattr(pruning, "_latency", lambda *_: [(10**9, 1.0), (10**6, 0.01)])
+    run = experiment.build(config_of(*RUN, "compression.prune.budget=latency"))
+    (tmp_path / "checkpoints").mkdir()
+    watching = Watching(tmp_path, run)
+    assert fit(run.training, watching) is Ending.complete
+    [(_, note)] = watching.notes
+    assert "compression.prune.ratio=0.3: MobileNetV3 is not that much faster here with" in note
+    assert run.plan["student"]["cuts"] == 1
+
+
+def test_a_criterion_that_fails_for_some_layer_is_refused_before_training(config_of):
+    words = ["compression.prune.criterion=custom", "compression.prune.target=tests.samples:of_wide_filters"]
+    with pytest.raises(ConfigError, match="of_wide_filters raised ValueError: no filters of one pixel"):
+        experiment.build(config_of(*RUN, *words))
 
 
 @pytest.mark.parametrize("penalty", ["loss", pytest.param("decoupled", marks=pytest.mark.slow)])

@@ -76,7 +76,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--engine", choices=tuple(engines.INSTALL),
         help="run the exported file with it, instead of the trained network in Paddle",
     )  # fmt: skip
-    parser.add_argument("--network", help="which network of the run (student)")
+    parser.add_argument("--network", help="which network of the run (that of deploy.network)")
     parser.add_argument(
         "--top", type=bounded(int, 1, 1_000_000), metavar="N",
         help="classes an image (3; multi-label: all of them)",
@@ -133,7 +133,7 @@ def classifier_of(run: str, overrides: list[str], engine: str | None, network: s
         directory, config = open_run(run, overrides)
         from ...worker import finished
 
-        return finished.classifier(directory, config, network or "student")
+        return finished.classifier(directory, config, network or config.deploy.network)
     if overrides:
         raise ConfigError(f"{overrides[0]}: an exported file has no config. Remove it.")
     if not (exported / manifest.MANIFEST).is_file():

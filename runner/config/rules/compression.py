@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...errors import nearest
+from ...errors import ConfigError, nearest
 from .. import (
     Allocation,
     AttentionTransfer,
@@ -55,7 +55,7 @@ def _pruning(config: Config, prune: Pruning) -> Iterator[str]:
         if not 0 <= ratio < 1:
             yield f"compression.prune.ratios.{pattern}={ratio}: must be at least 0 and below 1."
     yield from _criterion(prune)
-    yield from _amount(config, prune)
+    yield from _amount(prune)
     yield from _time(config, prune)
     yield from _penalty(prune)
 
@@ -76,7 +76,7 @@ def _criterion(prune: Pruning) -> Iterator[str]:
             yield f"compression.prune.{key} is for custom scores: add compression.prune.criterion=custom, or remove it."
 
 
-def _amount(config: Config, prune: Pruning) -> Iterator[str]:
+def _amount(prune: Pruning) -> Iterator[str]:
     for key, value, usual in (
         ("budget", prune.budget, Budget.filters),
         ("allocation", prune.allocation, Allocation.uniform),
@@ -88,13 +88,23 @@ def _amount(config: Config, prune: Pruning) -> Iterator[str]:
             )
     if prune.budget is not Budget.filters and prune.ratio == 0:
         yield "compression.prune.ratio=0.0: nothing would be removed. Give it a value: compression.prune.ratio=0.5"
-    if prune.budget is Budget.latency and not config.deploy.bench_s:
-        yield (
+
+
+def check_latency(config: Config) -> None:
+    """Refuse a run that prunes to a latency and does not measure any. Errors: ConfigError.
+
+    A run that was trained may be exported in other ways.
+    """
+    prune = config.compression.prune
+    if prune is None or prune.budget is not Budget.latency:
+        return
+    if not config.deploy.bench_s:
+        raise ConfigError(
             "compression.prune.budget=latency needs a measurement, and deploy.bench_s=0 turns it off. Use "
             "deploy.bench_s=0.3, or compression.prune.budget=macs."
         )
-    if prune.budget is Budget.latency and Format.onnx not in config.deploy.formats:
-        yield (
+    if Format.onnx not in config.deploy.formats:
+        raise ConfigError(
             "compression.prune.budget=latency is measured on ONNX files in onnxruntime, and this run "
             "exports none. Use deploy.formats=[onnx], or compression.prune.budget=macs."
         )
