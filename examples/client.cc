@@ -4,20 +4,33 @@
 //     g++ -std=c++17 client.cc -I"$OV/include" "$OV"/libs/libopenvino.so.* -Wl,-rpath,"$OV/libs" -o client
 //     ./client model.pictures.onnx picture.ppm …
 //
-// The file was exported with `deploy.preprocess=inside`. C++ has no decoder: pictures are binary PPM, RGB of 8 bits.
+// The file was exported with `deploy.preprocess=inside`. C++ has no decoder: pictures are binary PPM, RGB of 8 bits, with
+// comments or without.
 // Prints the number of the most probable class, counted from 0 as in `model.json`, and its probability.
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <openvino/openvino.hpp>
 #include <stdexcept>
 #include <string>
 
+// The next number of a PPM's header; a comment lasts from # to the end of its line.
+std::size_t next_number(std::istream& file) {
+  std::size_t number = 0;
+  std::string comment;
+  while ((file >> std::ws).peek() == '#') std::getline(file, comment);
+  file >> number;
+  return number;
+}
+
 ov::Tensor read_ppm(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  std::string magic;
-  std::size_t width = 0, height = 0, most = 0;
-  file >> magic >> width >> height >> most;
+  if (!file) throw std::runtime_error(path + " cannot be opened: " + std::strerror(errno));
+  std::string magic(2, '\0');
+  file.read(magic.data(), 2);
+  const std::size_t width = next_number(file), height = next_number(file), most = next_number(file);
   file.get();
   if (!file || magic != "P6" || most != 255) throw std::runtime_error(path + " is not a binary PPM of 8 bits");
   ov::Tensor pixels(ov::element::u8, {1, height, width, 3});

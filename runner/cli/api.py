@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import runs
-from ..config import Config
+from ..config import Config, store
 from ..deploy.manifest import EXPORT
 from ..errors import CheckpointError, ConfigError, DataError, RunFailed
 from ..launch import supervisor
@@ -194,7 +194,7 @@ class Run:
         """
         if output is None and not (self.directory / journal.JOURNAL).is_file():
             raise ConfigError(f"{self.directory} was fetched from MLflow and goes with this process: give an output.")
-        own = self.config.deploy.network
+        own, wanted = store.read(self.directory / journal.CONFIG).deploy.network, network or self.config.deploy.network
         formats = format if isinstance(format, str) or format is None else ",".join(format)
         options = {"--format": formats, "--network": network, "--output": output and os.path.abspath(output)}
         words = [f"{option}={value}" for option, value in options.items() if value]
@@ -202,7 +202,7 @@ class Run:
         with self._lock:
             # Engines may have opened files that the export has replaced.
             self._classifiers.clear()
-        place = self.directory if network in (None, own) else self.directory / str(network)
+        place = self.directory if wanted == own else self.directory / wanted
         return Path(os.path.abspath(output) if output else place) / EXPORT
 
     def report(self, output: str | os.PathLike[str] | None = None) -> Path:

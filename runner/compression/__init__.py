@@ -8,14 +8,42 @@ from paddle import nn
 
 from .. import config as cfg
 from ..errors import CheckpointError
-from . import bits, lsq, pruning, ptq, qat, ranges, shapes, slim, statistics
+from . import bits, lsq, patterns, pruning, ptq, qat, ranges, shapes, slim, statistics
 
-__all__ = ["bits", "is_quantized", "lsq", "pruning", "ptq", "qat", "ranges", "rebuild", "shapes", "slim", "statistics"]
+__all__ = [
+    "bits",
+    "check_patterns",
+    "is_quantized",
+    "lsq",
+    "pruning",
+    "ptq",
+    "qat",
+    "ranges",
+    "rebuild",
+    "shapes",
+    "slim",
+    "statistics",
+]
 
 
 def is_quantized(names: Iterable[str]) -> bool:
     """Whether a state with these names belongs to a quantized network."""
     return any(map(slim.is_quantization, names))
+
+
+def check_patterns(networks: Iterable[nn.Layer], settings: cfg.Compression) -> None:
+    """Refuse patterns that match no layer of any of these networks, which may differ. Errors: ConfigError."""
+    named: dict[str, tuple[Iterable[str], list[str]]] = {}
+    every = list(networks)
+    if prune := settings.prune:
+        convolutions = [name for network in every for name in shapes.channels(network)]
+        named |= {"prune.skip": (prune.skip, convolutions), "prune.ratios": (prune.ratios, convolutions)}
+    if quantize := settings.quantize:
+        layers = [name for network in every for name in ranges.candidates(network, quantize)]
+        rounded = [name for name in layers if not patterns.matches(name, quantize.skip)]
+        named |= {"quantize.skip": (quantize.skip, layers), "quantize.layer_bits": (quantize.layer_bits, rounded)}
+    for key, (chosen, names) in named.items():
+        patterns.check(f"compression.{key}", chosen, dict.fromkeys(names))
 
 
 def rebuild(

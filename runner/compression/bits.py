@@ -24,8 +24,7 @@ Report = Callable[[str], None]
 
 
 def by_name(settings: cfg.Quantization, names: list[str]) -> dict[str, int]:
-    """Layer → bits of its weight from the config. Errors: ConfigError for a pattern that matches nothing."""
-    patterns.check(BY_NAME, settings.layer_bits, names)
+    """Layer → bits of its weight from the config."""
     bits = dict.fromkeys(names, settings.weight_bits)
     for pattern, value in settings.layer_bits.items():
         bits |= {name: value for name in names if fnmatchcase(name, pattern)}

@@ -44,7 +44,9 @@ class Histogram:
 
     def __init__(self, algorithm: Algorithm, bits: int, percentile: float = 1.0) -> None:
         self.algorithm, self.levels, self.percentile = algorithm, levels_of(bits), percentile
-        self.counts, self.end, self.largest = np.zeros(self.BINS), 0.0, 0.0
+        self.counts, self.largest = np.zeros(self.BINS), 0.0
+        #: Of the power of 2 at which the last bin ends.
+        self.exponent = 0
 
     def observe(self, activation: Tensor) -> None:
         """Add one batch."""
@@ -53,12 +55,13 @@ class Histogram:
         if not len(magnitudes):
             return
         self.largest = max(self.largest, float(magnitudes.max()))
-        if not self.end:
-            self.end = math.ldexp(1.0, math.ceil(math.log2(self.largest)))
-        while self.largest > self.end:
-            self.counts, self.end = np.concatenate([_halved(self.counts), np.zeros(self.BINS // 2)]), 2 * self.end
-        # In float32 the end of the largest values would be infinite.
-        self.counts += np.histogram(magnitudes, self.BINS, (np.float64(0), np.float64(self.end)))[0]
+        if not self.counts.any():
+            self.exponent = math.ceil(math.log2(self.largest))
+        while self.largest > math.ldexp(1.0, self.exponent):
+            self.counts = np.concatenate([_halved(self.counts), np.zeros(self.BINS // 2)])
+            self.exponent += 1
+        # In float32 the power itself may be infinite.
+        self.counts += np.histogram(np.ldexp(magnitudes, -self.exponent), self.BINS, (0.0, 1.0))[0]
 
     def magnitude(self) -> float:
         """The range; 0 if everything was zero."""
@@ -75,7 +78,7 @@ class Histogram:
                 last = _least(divergence, counts, self.levels)
             case _:
                 last = _least(squared_error, counts, self.levels)
-        return min(self.largest, last * self.end / len(counts))
+        return min(self.largest, math.ldexp(last / len(counts), self.exponent))
 
 
 Calibrator: TypeAlias = Largest | Histogram

@@ -26,8 +26,8 @@ def quantize_and_calibrate(
     images: batches, each float32 [n, C, H, W]. (The paper starts the step at 2·E|v| / √Q, which only suits few bits:
     with 8 it is three times too wide.) Without `trained` weights activations are normalised by each batch, as training
     will: with running averages that start at 0 and 1 they would shrink with every layer, their ranges would clip nearly
-    everything, and the first gradients of ranges would be a billion times too large. Errors: ConfigError for patterns
-    that match nothing, and if no layer can be quantized.
+    everything, and the first gradients of ranges would be a billion times too large. Errors: ConfigError if
+    no layer can be quantized.
     """
     names = ranges.quantizable(network, settings)
     few, images = ranges.peek(images, max(1, weight_bits.images_needed(settings)))

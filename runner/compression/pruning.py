@@ -40,13 +40,11 @@ def begin(
 ) -> PruningPlan:
     """The plan of an unpruned network. Its latency is measured if that is the budget.
 
-    The network is restored afterwards. Errors: ConfigError for a pattern that matches nothing, if nothing or not enough
-    can be removed, and for a user-defined criterion that gives no scores.
+    The network is restored afterwards. Errors: ConfigError if nothing or not enough can be removed, and for a
+    user-defined criterion that gives no scores.
     """
     costs = costs or _costs(network, settings, input_shape)
-    groups, filters = costs.groups, shapes.channels(network)
-    for key, chosen in (("skip", settings.skip), ("ratios", settings.ratios)):
-        patterns.check(f"compression.prune.{key}", chosen, filters)
+    groups = costs.groups
     if not groups:
         _refuse_nothing(network, settings, False)
     importance.check(network, groups, settings)

@@ -24,8 +24,7 @@ def quantize_and_calibrate(
     """Fake-quantize every chosen layer, in place, with ranges calibrated on some images.
 
     images: batches, each float32 [n, C, H, W]. `reference` is a float copy of the network, which AdaRound and bias
-    correction compare with; layers must then compute in [N, C, H, W]. Errors: ConfigError for patterns that match
-    nothing, and if no layer can be quantized.
+    correction compare with; layers must then compute in [N, C, H, W]. Errors: ConfigError if no layer can be quantized.
     """
     names, compares = ranges.quantizable(network, settings), settings.compares
     few, batches = ranges.peek(images, max(COMPARED_IMAGES * compares, bits.images_needed(settings)))

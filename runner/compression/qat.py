@@ -36,7 +36,7 @@ class Pact(nn.Layer):
 def quantize(network: nn.Layer, settings: cfg.Quantization) -> None:
     """Fake-quantize every chosen layer, in place; ranges, α and bits by sensitivity are not set yet.
 
-    Errors: ConfigError for patterns that match nothing, and if no layer can be quantized.
+    Errors: ConfigError if no layer can be quantized.
     """
     assert not slim.fake_quantized(network), "PaddleSlim would wrap a quantized layer once more without a word"
     clip = Pact if isinstance(settings, cfg.TrainedQuantization) and settings.pact.enabled else None

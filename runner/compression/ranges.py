@@ -19,15 +19,16 @@ from .rounding import SMALLEST, levels_of
 TRIED = np.linspace(0.2, 1.0, 41)
 
 
-def quantizable(network: nn.Layer, settings: cfg.Quantization) -> list[str]:
-    """Names of the layers that the settings choose.
-
-    Errors: ConfigError for a pattern that matches nothing, and if no layer is left.
-    """
+def candidates(network: nn.Layer, settings: cfg.Quantization) -> list[str]:
+    """Names of the layers of the types that are quantized."""
     kinds = {cfg.LayerType.Conv2D: nn.Conv2D, cfg.LayerType.Linear: nn.Linear}
     chosen = tuple(kinds[kind] for kind in settings.layers)
-    names = [name for name, layer in network.named_sublayers() if isinstance(layer, chosen)]
-    patterns.check("compression.quantize.skip", settings.skip, names)
+    return [name for name, layer in network.named_sublayers() if isinstance(layer, chosen)]
+
+
+def quantizable(network: nn.Layer, settings: cfg.Quantization) -> list[str]:
+    """Names of the layers that the settings choose. Errors: ConfigError if there is none."""
+    names = candidates(network, settings)
     kept = [name for name in names if not patterns.matches(name, settings.skip)]
     if not kept:
         raise ConfigError(

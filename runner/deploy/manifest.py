@@ -114,6 +114,8 @@ class Manifest:
     """Name of the input."""
     output: str = "logits"
     """Name of the output."""
+    not_in_openvino: list[str] = field(default_factory=list)
+    """Paths of ONNX files that OpenVINO could not compute."""
     temperature: float | None = None
     """Probabilities are softmax(logits / temperature), which calibrates them; None: softmax(logits)."""
     unknown_below: float | None = None
@@ -143,7 +145,7 @@ class Manifest:
     def runnable(self) -> list[ExportedFile]:
         """Every file in every engine that can read it, including engines it was not compared in."""
         files = [file for file in self.files if file.engine]
-        listed = {(file.path, file.engine) for file in files}
+        listed = {(file.path, file.engine) for file in files} | {(path, OPENVINO) for path in self.not_in_openvino}
         return files + [
             replace(file, engine=OPENVINO, agreement=None, top1=None, hamming_loss=None, max_difference=None)
             for file in files

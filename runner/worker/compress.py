@@ -27,6 +27,7 @@ def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
     settings = config.compression
     if settings.quantize:
         compression.slim.check_versions()
+    compression.check_patterns([stage.networks[name] for name in stage.networks.trained], settings)
     with Heartbeat().beating():
         for name in stage.networks.trained:
             if settings.prune:

@@ -56,6 +56,8 @@ def build(
     if run:
         own_weights = replace(own_weights, preprocessing=preprocessing.of(run.data))
     own_classes = _classes(own_weights, run, config, classes)
+    if run and isinstance(run.compression, cfg.Ptq):
+        notes.append(f"{called}: it teaches in float, as it was before compression=ptq quantized it")
     name = settings.teacher_network
     key = "mode" if called == "teacher" else f"mode.more_teachers.{called}"
     model = _model(settings, key, config, run)

@@ -236,8 +236,6 @@ def test_the_least_sensitive_layers_lose_most_until_the_macs_fall_by_what_was_as
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"skip": ["conv99.*"]}, "compression.prune.skip: 'conv99.*' matches no layer"),
-        ({"ratios": {"nothing": 0.5}}, "compression.prune.ratios: 'nothing' matches no layer"),
         ({"skip": ["*"]}, "removes nothing from MobileNetV3"),
         ({"ratio": 0.0}, "Raise compression.prune.ratio"),
     ],

@@ -117,6 +117,17 @@ def test_the_original_recipes_have_the_originals_hyper_parameters(config_of, mod
     assert (config.mimic is None) == (mode == "cls")
 
 
+@pytest.mark.parametrize("override", ["deploy.bench_s=0", "deploy.formats=[paddle,safetensors]"])
+def test_a_run_that_was_pruned_to_a_latency_can_be_exported_in_any_way(config_of, tmp_path, override):
+    config = config_of("compression=fpgm", "compression.prune.budget=latency")
+    store.write(config, tmp_path / "config.yaml")
+    key, _, value = override.partition("=")
+    changed = store.read(tmp_path / "config.yaml", [override])
+    assert store.leaves(changed)[key] == yaml.safe_load(value)
+    with pytest.raises(ConfigError, match="compression.prune.budget=latency"):
+        config_of("compression=fpgm", "compression.prune.budget=latency", override)
+
+
 def test_groups_are_read_alone_as_the_whole_config_has_them(config_of, tmp_path):
     config, path = config_of("compression=qat", "model=resnet18", "name=other"), tmp_path / "config.yaml"
     store.write(config, path)

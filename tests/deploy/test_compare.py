@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,8 @@ from onnx import helper, numpy_helper
 
 from runner import config as cfg
 from runner.data import Batch
-from runner.deploy import export, manifest
-from runner.deploy.compare import compare
+from runner.deploy import engines, export, manifest
+from runner.deploy.compare import _check_float, compare
 from runner.deploy.manifest import ExportedFile
 from runner.deploy.subject import Subject
 from runner.errors import CheckpointError
@@ -142,6 +143,32 @@ def test_what_openvino_cannot_open_is_left_out_with_a_note(folder):
     found, [note] = compared(folder, [described(folder, ONNX), broken])
     assert [file.path for file in found.files] == [ONNX]
     assert "broken.onnx cannot be opened" in note
+    (folder / "broken.onnx").unlink()
+    manifest.write(folder, found)
+    again = manifest.read(folder)
+    assert [(file.path, file.engine) for file in again.runnable] == [(ONNX, "onnxruntime"), (ONNX, "openvino")]
+
+
+@helpers.needs_openvino
+def test_what_openvino_cannot_compute_is_left_out_with_one_note(folder, monkeypatch):
+    def fails(_engine, _images):
+        raise RuntimeError("Check 'false' failed")
+
+    monkeypatch.setattr(engines.OpenVino, "__call__", fails)
+    files = [described(folder, ONNX), replace(described(folder, ONNX), engine="openvino")]
+    found, [note] = compared(folder, files)
+    assert note == f"{ONNX} in OpenVINO computes nothing: Check 'false' failed. OpenVINO is omitted."
+    assert found.runnable == found.files == files[:1]
+    assert found.files[0].agreement == 1.0
+
+
+@pytest.mark.parametrize(("agreement", "difference", "is_refused"), [
+    (0.9999, 1e-4, False), (1.0, 1e-2, True), (0.5, 1e-6, True), (1.0, np.nan, True),
+])  # fmt: skip
+def test_a_class_of_many_may_change_where_logits_are_within_the_tolerance(agreement, difference, is_refused):
+    file = ExportedFile("net.onnx", "onnx", "float32", 1, "onnxruntime", agreement=agreement, max_difference=difference)
+    with pytest.raises(CheckpointError) if is_refused else contextlib.nullcontext():
+        assert _check_float(file, 10_000, 1e-3) == []
 
 
 @helpers.needs_openvino

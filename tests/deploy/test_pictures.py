@@ -245,6 +245,9 @@ def test_a_client_in_cpp_says_what_predict_says(tmp_path):
     photos = [tmp_path / f"{number}.ppm" for number in range(3)]
     for number, photo in enumerate(photos):
         Image.fromarray(picture(40 + number, 60)).save(photo)
+    # As GIMP has it.
+    photos[1].write_bytes(photos[1].read_bytes().replace(b"P6", b"P6\n# a comment\n#another", 1))
+    (tmp_path / "grey.ppm").write_bytes(b"P5 1 1 255 0")
     command = ["./client", "model.onnx", *(photo.name for photo in photos), "absent.ppm"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     expected = Deployed(folder)(photos)
@@ -253,4 +256,6 @@ def test_a_client_in_cpp_says_what_predict_says(tmp_path):
         [photo.name, str(one.argmax())] for photo, one in zip(photos, expected, strict=True)
     ]
     np.testing.assert_allclose([float(row[2]) for row in rows], expected.max(1), atol=2e-3)
-    assert (done.returncode, done.stderr) == (1, "absent.ppm is not a binary PPM of 8 bits\n")
+    assert (done.returncode, done.stderr) == (1, "absent.ppm cannot be opened: No such file or directory\n")
+    done = subprocess.run([*command[:2], "grey.ppm"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "grey.ppm is not a binary PPM of 8 bits\n")

@@ -20,7 +20,7 @@ from ...runs import explained as explanations
 from ...runs.journal import CONFIG, EXPLAIN_PAGE, EXPLAINED, MISTAKES
 from ...terminal import screen
 from .. import pictures
-from ..open_run import TRUST, open_run
+from ..open_run import TRUST, find_run, open_run
 from .arguments import bounded, make_folder, page_path, separate
 
 if TYPE_CHECKING:
@@ -192,19 +192,24 @@ def _effects(
 def _origin(
     options: argparse.Namespace, config: cfg.Config, classes: list[str], notes: list[str]
 ) -> tuple[str, nn.Layer] | None:
-    """The network before pruning, if its run still exists and has the same images."""
+    """The network before pruning, if its run still exists and has the same images.
+
+    An earlier run pruned if this one did not: the weights it began with are those of the network before pruning.
+    """
     from ...worker import finished
 
-    named = config.checkpoint.init_from
-    if named is None:
-        return None
+    trusted, shape = [text for text in options.overrides if text == TRUST], config.data.input_shape
     try:
-        directory, before = open_run(named, [text for text in options.overrides if text == TRUST])
+        while (named := config.checkpoint.init_from) and config.compression.prune is None:
+            _, config = find_run(named, trusted)
+        if named is None:
+            return None
+        directory, before = open_run(named, trusted)
         classifier = finished.classifier(directory, before, options.network)
     except UserError as error:
         notes.append(f"not compared with the network before pruning: {error}")
         return None
-    if (before.data.input_shape, classifier.classes) != (config.data.input_shape, classes):
+    if (before.data.input_shape, classifier.classes) != (shape, classes):
         notes.append(f"not compared with the network before pruning, {named}: it has other images")
         return None
     return terminal.place(directory), classifier.network

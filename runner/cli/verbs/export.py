@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     """`export RUN [--network NAME] [--format onnx,paddle,safetensors] [key=value …]`."""
     options = _parser().parse_intermixed_args(arguments)
     directory, config = open_run(options.run, options.overrides, sees_data=True)
-    own = config.deploy.network
+    own = store.read(directory / CONFIG).deploy.network
     config = replace(config, deploy=_deploy(config.deploy, options.format, options.network))
     validate(config)
     # A directory that was fetched from MLflow is temporary and has no journal.

@@ -1,0 +1,61 @@
+"""Which network a verb takes where none is named."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from runner.cli import api
+from runner.cli.compose import config_of
+from runner.cli.verbs import explain, predict
+from runner.config import store
+from runner.worker import finished
+
+DISTILLED = ["mode=cls_distill", "deploy.network=student1"]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The networks that verbs ask for."""
+    names = []
+
+    def classifier(_directory, _config, name, _pointer="final"):
+        names.append(name)
+        return SimpleNamespace(network=name, classes=["a", "b"])
+
+    monkeypatch.setattr(finished, "classifier", classifier)
+    return names
+
+
+def test_predict_and_python_take_the_network_that_is_exported(tmp_path, monkeypatch, asked):
+    config = config_of(DISTILLED)
+    store.write(config, tmp_path / "config.yaml")
+    for module in (predict, api):
+        monkeypatch.setattr(module, "open_run", lambda run, _overrides: (Path(run), config))
+    predict.classifier_of(str(tmp_path), [], None, None)
+    predict.classifier_of(str(tmp_path), [], None, "student")
+    run = api.Run(tmp_path)
+    run.network()
+    run.network("student")
+    assert asked == ["student1", "student"] * 2
+
+
+def test_the_network_before_pruning_is_that_of_the_run_that_pruned(monkeypatch, asked):
+    configs = {
+        "dense": config_of([]),
+        "pruned": config_of(["compression=fpgm", "checkpoint.init_from=dense"]),
+        "quantized": config_of(["compression=qat", "checkpoint.init_from=pruned"]),
+        "again": config_of(["compression=fpgm", "checkpoint.init_from=quantized"]),
+        "anew": config_of(["compression=fpgm"]),
+    }
+    for name in ("open_run", "find_run"):
+        monkeypatch.setattr(explain, name, lambda run, _overrides: (Path(run), configs[run]))
+    options = argparse.Namespace(overrides=[], network="student")
+    before = {}
+    for name, config in configs.items():
+        origin = explain._origin(options, config, ["a", "b"], [])
+        before[name] = origin and Path(origin[0]).name
+    assert before == {"dense": None, "pruned": "dense", "quantized": "dense", "again": "quantized", "anew": None}
