@@ -13,7 +13,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from .. import config as cfg
-from .. import data, models
+from .. import compression, data, models
 from ..checkpoints import preprocessing, weights
 from ..checkpoints.preprocessing import Preprocessing
 from ..config import store
@@ -56,7 +56,7 @@ def build(
     if run:
         own_weights = replace(own_weights, preprocessing=preprocessing.of(run.data))
     own_classes = _classes(own_weights, run, config, classes)
-    if run and isinstance(run.compression, cfg.Ptq):
+    if run and isinstance(run.compression, cfg.Ptq) and not compression.is_quantized(own_weights.arrays):
         notes.append(f"{called}: it teaches in float, as it was before compression=ptq quantized it")
     name = settings.teacher_network
     key = "mode" if called == "teacher" else f"mode.more_teachers.{called}"

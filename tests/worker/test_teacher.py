@@ -191,6 +191,11 @@ def test_a_teacher_gives_features_of_images_as_it_knows_them(config_of, tmp_path
         np.testing.assert_allclose(one, other, atol=1e-3 * np.abs(other).max())
 
 
+def test_a_teacher_of_a_run_that_was_quantized_after_training_is_said_to_teach_in_float(taught):
+    *_, notes = taught("compression=ptq")
+    assert "teacher: it teaches in float, as it was before compression=ptq quantized it" in notes
+
+
 def test_how_a_teacher_sees_images_has_a_number_for_each_of_its_channels(config_of):
     config, run = config_of(*STUDENT, "mode.teacher_mean=[0.5,0.5]"), config_of(*trained.SMALL, "data=synthetic")
     plain = models.build(run.model, len(KNOWN), 3)
