@@ -12,7 +12,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from .. import config as cfg
+from .. import compression, data, models
 from .. import compression, data, models
 from ..checkpoints import preprocessing, weights
 from ..checkpoints.preprocessing import Preprocessing
