@@ -98,14 +98,18 @@ def squared_error(counts: np.ndarray, levels: int, width: float) -> float:
 def divergence(counts: np.ndarray, levels: int, width: float) -> float:
     """The Kullback-Leibler divergence, in nats, of a histogram from that after rounding, with a range of this width.
 
-    Rounding spreads the values of an integer evenly over its bins that have any. As in Migacz, 8-bit Inference with
-    TensorRT, GTC 2017, but the largest integer also has all values beyond the range: if they were left out, the
-    histogram of few different values would lose nothing in a range that has one of them.
+    Values beyond the range count at its end, and rounding, which has none of them, spreads the values of an integer
+    evenly over its bins that have any (Migacz, 8-bit Inference with TensorRT, GTC 2017). Infinite for a range that has
+    no values, or not all of them and no more bins than integers: nothing would be rounded in it.
     """
-    has_values = counts > 0
-    some, integers = counts[has_values], _integers(counts, levels, width)[has_values].astype(int)
+    inside = counts[: math.ceil(width)]
+    has_values, beyond = inside > 0, counts.sum() - inside.sum()
+    if not has_values.any() or (beyond and len(inside) <= levels):
+        return math.inf
+    some, integers = inside[has_values], _integers(inside, levels, width)[has_values].astype(int)
     spread = (np.bincount(integers, some) / np.maximum(1, np.bincount(integers)))[integers]
-    return float(some @ np.log(some / spread) / some.sum())
+    some[-1] += beyond
+    return float(some @ np.log(some / some.sum() * spread.sum() / spread) / some.sum())
 
 
 def _integers(counts: np.ndarray, levels: int, width: float) -> np.ndarray:

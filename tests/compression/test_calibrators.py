@@ -67,25 +67,28 @@ def test_ranges_do_not_depend_on_how_values_are_divided_into_batches(algorithm):
     assert range_of(algorithm, values) == range_of(algorithm, *np.array_split(values[::-1], 7))
 
 
-@pytest.mark.parametrize(("bits", "least", "most"), [(8, 3.7, 4.5), (4, 2.5, 3.5), (2, 2.0, 3.8)])
+@pytest.mark.parametrize(("bits", "least", "most"), [(8, 4.0, 5.2), (4, 3.0, 4.0), (2, 2.3, 3.3)])
 def test_the_least_divergence_clips_the_tails_of_a_distribution(bits, least, most):
     values = normal(2_000_000)
     assert least < range_of(Algorithm.kl, values, bits=bits) < most < np.abs(values).max()
 
 
 @pytest.mark.parametrize("count", [100, 2_000, 20_000])
-def test_the_least_divergence_is_not_that_of_chance(count):
+def test_the_least_divergence_of_few_values_is_not_that_of_chance(count):
     values = normal(count)
     assert range_of(Algorithm.kl, values) > 0.75 * np.abs(values).max()
+    assert range_of(Algorithm.kl, values, bits=4) > 2
 
 
-def test_a_divergence_has_values_beyond_the_range_too():
+def test_a_divergence_counts_what_is_beyond_the_range_at_its_end():
     counts = np.zeros(64)
-    counts[[12, 63]] = 99, 1
-    assert divergence(counts, 127, 64.0) == 0
-    # Both are rounded to the largest integer: 50 values each.
-    expected = 0.99 * np.log(99 / 50) + 0.01 * np.log(1 / 50)
-    assert divergence(counts, 127, 12.5) == pytest.approx(expected)
+    counts[[3, 12, 63]] = 50, 49, 1
+    assert divergence(counts, 7, 64.0) == 0
+    assert divergence(counts, 7, 13.0) == pytest.approx(0.5 * np.log(0.5 * 99 / 50) + 0.5 * np.log(0.5 * 99 / 49))
+    # 3.5 and 12.5 are both rounded to 0.
+    alike = 0.5 * np.log(50 / 49.5) + 0.49 * np.log(49 / 49.5)
+    assert divergence(counts, 1, 64.0) == pytest.approx(alike)
+    assert divergence(counts, 127, 13.0) == divergence(counts, 1, 3.0) == np.inf
 
 
 def test_an_input_of_two_magnitudes_keeps_both():
