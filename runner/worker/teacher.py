@@ -13,7 +13,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from .. import compression, data, models
-from .. import compression, data, models
+from .. import config as cfg
 from ..checkpoints import preprocessing, weights
 from ..checkpoints.preprocessing import Preprocessing
 from ..config import store
