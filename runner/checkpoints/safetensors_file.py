@@ -8,6 +8,7 @@ import numpy as np
 from safetensors import deserialize, safe_open
 from safetensors.numpy import load_file
 
+from .. import stored
 from .torch_file import widened
 
 _BFLOAT16 = "BF16"
@@ -20,7 +21,9 @@ def load(path: Path) -> dict[str, np.ndarray]:
         if _BFLOAT16 not in kinds.values():
             return load_file(path)
         arrays = {name: opened.get_tensor(name) for name, kind in kinds.items() if kind != _BFLOAT16}
-    for name, tensor in deserialize(path.read_bytes()):
+    with stored.open_regular(path) as stream:
+        tensors = deserialize(stream.read())
+    for name, tensor in tensors:
         if tensor["dtype"] == _BFLOAT16:
             arrays[name] = widened(np.frombuffer(tensor["data"], "<u2").reshape(tensor["shape"]))
     return arrays

@@ -28,9 +28,11 @@ def test_keys_that_leave_the_images_as_they_are_exist_and_all_others_choose_them
 
 
 @pytest.mark.parametrize("tag", [mlflow.KEY, "run_dir", "mode"])
-def test_a_tag_of_the_user_never_replaces_one_of_the_run(tag):
+def test_a_tag_of_the_user_never_replaces_one_of_the_run(tag, tmp_path):
     config = cfg.Config(data=cfg.Digits(), mode=cfg.Cls(), model=cfg.MobileNetV3())
-    mirror = SimpleNamespace(values={"key": "own"}, config=config, _place="/run", _own_tags={tag: "user", "team": "x"})
-    tags = mlflow.Mirror._tags(mirror)
+    mirror = SimpleNamespace(
+        values={"key": "own"}, config=config, directory=tmp_path, _place="/run", _own_tags={tag: "user", "team": "x"}
+    )
+    tags = mlflow.Mirror._tags(mirror, None)
     assert tags[tag] != "user"
     assert tags["team"] == "x"

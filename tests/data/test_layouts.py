@@ -20,7 +20,7 @@ PART = st.text(
     st.characters(codec="utf-8", exclude_characters="/\\\0.\r\n\t\v\f\x1c\x1d\x1e\x85\u2028\u2029 ;"),
     min_size=1,
     max_size=6,
-)
+).filter(str.strip)
 WRITERS = {
     "list": lambda folder, pictures: layouts.write_list(folder / "list.txt", folder / "files", pictures),
     "csv": lambda folder, pictures: layouts.write_csv(folder / "list.csv", folder / "files", pictures),

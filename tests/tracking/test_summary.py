@@ -193,9 +193,10 @@ def test_a_resumed_sweep_updates_its_summary_in_place(tmp_path):
     assert {run.data.tags[PARENT] for run in jobs} == {first.info.run_id}
 
 
+@pytest.mark.slow
 def test_the_end_of_a_sweep_delivers_its_summary_and_a_complete_one_is_left_alone(tmp_path):
     folder = a_sweep(tmp_path / "study")
-    add_job(folder, 0, "x=1", 0.9)
+    add_job(folder, 0, "x=1", 0.9, tracking="tracking.drain_s=600")
     command = Command(train_inline)
     sweep._tell_of_results(command, folder)
     assert command.mirrors.followed == {folder / sweeps.SUMMARY_RUN}
