@@ -165,7 +165,8 @@ def _trained_on(stage: Stage, config: cfg.Config, saved: reading.Saved | None, s
     images = seen.NONE
     if config.train.trains:
         images = seen.keys(stage.loaders.source.train, stage.content.get("train"))
-    return sum(filter(None, earlier), images).unique() if any(earlier) else images
+    # In the same order whether the run was interrupted or not.
+    return sum(filter(None, earlier), images).unique()
 
 
 def _costs(config: cfg.Config, network: nn.Layer, is_frozen: bool) -> dict[str, float]:

@@ -69,9 +69,11 @@ def test_a_combination_that_makes_no_sense_is_refused_with_the_reason(tmp_path, 
 
 
 def test_a_run_inside_the_commands_process_shows_one_message_too(tmp_path, command):
-    done = command(*TINY, "tracking=none", "hydra.run.dir=run", "launch.inline=true", "amp=fp16", cwd=tmp_path)
+    # Refused once the classes are known.
+    words = ["tracking=none", "hydra.run.dir=run", "launch.inline=true", "loss.class_weights=[1,2]"]
+    done = command(*TINY, *words, cwd=tmp_path)
     assert done.returncode == 2
-    assert "amp.fallback=true" in done.stderr
+    assert "loss.class_weights" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
 
