@@ -41,6 +41,8 @@ def connect(uri: str, make: bool = True) -> Any:
     MLflow's own errors.
     """
     require_store(uri)
+    # MLflow keeps a connection for each address: a relative one would lead to the store of an earlier directory.
+    uri = resolved(uri)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow.exceptions import MlflowException

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from runner.config.addresses import sqlite_path
-from runner.errors import ConfigError
-from runner.tracking import stores
+from runner.errors import CheckpointError, ConfigError
+from runner.tracking import rebuilt, server, stores
 from runner.tracking.stores import Delivery
 
 DEFAULT = "sqlite:///outputs/mlflow.db"
@@ -152,3 +152,12 @@ def test_where_nothing_can_be_remembered_nothing_is_trusted_but_the_default(own_
     stores.remember("http://mine")
     assert not stores.is_trusted("http://mine")
     assert stores.is_trusted(DEFAULT)
+
+
+def test_a_relative_address_leads_to_the_store_of_the_directory_that_it_is_read_in(own_state, monkeypatch):
+    for name in ("first", "second"):
+        (own_state / name).mkdir()
+        monkeypatch.chdir(own_state / name)
+        server.connect("sqlite:///mlflow.db").create_experiment(name)
+        with pytest.raises(CheckpointError, match=rf"It has: Default, {name}$"):
+            rebuilt.experiment("sqlite:///mlflow.db", "none")
