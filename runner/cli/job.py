@@ -28,7 +28,7 @@ from ..launch.command import Command
 from ..launch.missing import refuse_missing
 from ..runs import sweep
 from ..runs.journal import CONFIG
-from . import engines, run_summary
+from . import end_of_run, engines
 
 #: When this process started; it did not create older folders.
 STARTED = time.time()
@@ -95,7 +95,7 @@ def run(command: Command, composed: DictConfig) -> Any:
             raise KeyboardInterrupt from error
         return None
     if result is not None:
-        run_summary.show(config, directory, result)
+        end_of_run.show(config, directory, result)
     return None
 
 
@@ -152,7 +152,7 @@ def _job(command: Command, composed: DictConfig, directory: Path, overrides: lis
         return math.nan
     if result is None:
         return math.nan
-    run_summary.brief(result, sweep.prefix(directory))
+    end_of_run.brief(result, sweep.prefix(directory))
     if command.signals_received and not elsewhere:
         raise KeyboardInterrupt
     return result.monitored

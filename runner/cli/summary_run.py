@@ -16,7 +16,7 @@ from ..runs.journal import CONFIG, MLFLOW
 from ..terminal import screen
 from ..tracking import stores, tracker
 from ..tracking import summary as tracked_summary
-from . import sweep_summary
+from . import end_of_sweep
 
 
 def update(directory: Path, jobs: Sequence[Run], uri: str | None = None) -> Path | None:
@@ -44,7 +44,7 @@ def update(directory: Path, jobs: Sequence[Run], uri: str | None = None) -> Path
 
 def deliver(command: Command, directory: Path, jobs: Sequence[Run]) -> None:
     """Send the summary of a sweep that has ended on its way; whatever forbids that is a warning."""
-    with sweep_summary.errors_as_warnings(screen(), "no summary of the sweep in MLflow"):
+    with end_of_sweep.errors_as_warnings(screen(), "no summary of the sweep in MLflow"):
         folder = update(directory, jobs)
         if folder is None or not stores.Delivery(folder).behind:
             return

@@ -100,9 +100,9 @@ def _run(
         finally:
             command.template.close()
             wait_for_jobs(command, directory, gave_up)
-            from . import sweep_summary
+            from . import end_of_sweep
 
-            exit_code = sweep_summary.show(directory)
+            exit_code = end_of_sweep.show(directory)
         if stopped := sweep.asked_to_stop(directory):
             raise RunFailed(f"Stopped by {STOPPED[128 + stopped]}.", 128 + stopped)
     return exit_code or (command.failures[0].exit_code if command.failures else 0)

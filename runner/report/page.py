@@ -33,7 +33,7 @@ def write(runs: Sequence[Run], title: str, command: str, engine: str, path: Path
     """
     context = _context(runs, title, command, engine)
     written = []
-    for template, target in zip(("page.html", "summary.md"), targets(path), strict=True):
+    for template, target in zip(("page.html", "page.md"), targets(path), strict=True):
         files.write_text(target, environment().get_template(template).render(context))
         written.append(target)
     return written

@@ -9,7 +9,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from runner import config as cfg
-from runner.cli import compose, search, spaces, sweep_summary
+from runner.cli import compose, end_of_sweep, search, spaces
 from runner.cli.sweep import plan_sweep
 from runner.errors import ConfigError, Damaged
 from runner.runs import study as studies
@@ -227,13 +227,13 @@ def test_when_time_is_up_no_job_begins_that_the_launcher_would_have_kept_waiting
     assert 1 <= len(first.launched) <= 2
     assert studies.used_up(study) == 0.3 / 60
     assert "sweep.max_minutes=0.005 is used up. Repeat the command with a larger one" in (
-        sweep_summary._continuation(tmp_path, has_failed=True)
+        end_of_sweep._continuation(tmp_path, has_failed=True)
     )
     again = StubLauncher(tmp_path)
     study = searched(tmp_path, again, **options)
     assert first.launched + again.launched == list(range(8))
-    assert "sweep.max_minutes" not in sweep_summary._continuation(tmp_path, has_failed=True)
-    assert sweep_summary._continuation(tmp_path, has_failed=False) == ""
+    assert "sweep.max_minutes" not in end_of_sweep._continuation(tmp_path, has_failed=True)
+    assert end_of_sweep._continuation(tmp_path, has_failed=False) == ""
     searched(tmp_path / "whole", **options)
     assert chosen(tmp_path / "whole") == {int(key): value for key, value in chosen(tmp_path).items()}
 

@@ -9,7 +9,7 @@ import pytest
 
 from runner import config as cfg
 from runner import runs
-from runner.cli import sweep_summary
+from runner.cli import end_of_sweep
 from runner.report import costs, page, repeats, subject, verdict
 from runner.runs.result import Result
 
@@ -61,7 +61,7 @@ def test_one_lucky_seed_is_not_the_best(tmp_path):
     lucky = [run(tmp_path, 3 + seed, 0.95 if seed == 1 else 0.5, ["optimizer.lr=2"], seed) for seed in (1, 2, 3)]
     decided = verdict.of(subject.labelled([*good, *lucky]))
     assert decided.best in good
-    lines = sweep_summary.best(subject.labelled([*good, *lucky]))
+    lines = end_of_sweep.best(subject.labelled([*good, *lucky]))
     assert lines[-1].startswith("Best     1, of the best configuration")
 
 
@@ -116,7 +116,7 @@ def test_the_page_its_markdown_and_the_terminal_have_the_configurations(tmp_path
     assert 'id="configurations"' in html.read_text()
     assert "| `optimizer.lr=1`  | 5 |" in markdown.read_text()
     assert markdown.read_text().count("| worse |") == 1
-    table = sweep_summary._of_configurations(repeats.of(found), found)
+    table = end_of_sweep._of_configurations(repeats.of(found), found)
     assert [cell.plain for cell in table.columns[-1].cells] == ["best", "worse"]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runner import config as cfg
 from runner import runs
-from runner.cli import sweep_summary
+from runner.cli import end_of_sweep
 from runner.report import costs, page, ranking, subject, verdict
 from runner.runs.journal import Journal
 from runner.runs.result import Result
@@ -151,7 +151,7 @@ def test_of_runs_that_monitored_different_metrics_none_is_the_best(tmp_path, cap
     assert verdict.of(found) is None
     why = "No run is the best: what decided differs, val/student/loss (run 0); val/student/top1 (run 1, 2)."
     assert ranking.of(found).obstacle == why
-    assert sweep_summary.best(found) == [f"Best     {why}"]
+    assert end_of_sweep.best(found) == [f"Best     {why}"]
     for one in page.write(found, "Runs", "", "", tmp_path / "page.html"):
         assert "what decided differs" in one.read_text()
     assert verdict.of(found[1:]).best.label == "1"
