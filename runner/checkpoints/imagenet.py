@@ -14,6 +14,7 @@ from .. import files, stored
 from ..data import unpickling
 from ..data.download import OfficialFile, fetch, md5_of
 from ..errors import CheckpointError
+from ..models.names import Names, efficientnet_lite
 from . import state_dict
 
 #: Architecture → Paddle's name of its file, where the two differ.
@@ -74,6 +75,11 @@ def source_of(model: cfg.Model) -> OfficialFile | Path:
         f"No published ImageNet weights are known for {cfg.model_name(model)}. Give a file: model.weights=FILE "
         "(.safetensors, .pdparams, or PyTorch's .pth; of EfficientNet-Lite timm's tf_efficientnet_lite…)."
     )
+
+
+def names_of(model: cfg.Model) -> Names | None:
+    """The table of the parameters' names in the published file of an architecture; None for Paddle's own."""
+    return efficientnet_lite.TABLES[0] if isinstance(model, cfg.EfficientNetLite) else None
 
 
 def _published(model: cfg.Model) -> OfficialFile | None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from .. import config as cfg
 from ..config import store
-from ..models import names as names_of
 from ..models.names import Names
 
 
@@ -39,12 +38,11 @@ def of(data: cfg.Data) -> Preprocessing:
     return values | {"image_size": list(data.size)}
 
 
-def of_published(model: cfg.Model, table: Names | None = None) -> Preprocessing:
-    """The normalisation that published weights of an architecture were trained with; their image size is not known.
+def of_published(table: Names | None) -> Preprocessing:
+    """The normalisation that published weights were trained with; their image size is not known.
 
-    `table`: that of their parameters' names, by default the likeliest.
+    `table`: that of their parameters' names; None for Paddle's own names, whose weights had ImageNet's statistics.
     """
-    table = table or next(iter(names_of.of(model)), None)
     mean, std = (table.mean, table.std) if table and table.mean and table.std else (MEAN, STD)
     return {"channels": len(mean), "mean": [round(one, 3) for one in mean], "std": [round(one, 3) for one in std]}
 

@@ -66,19 +66,17 @@ def read_source(named: str, config: cfg.Config) -> InitialWeights:
     plain, notes = own.without_quantization(), []
     if len(plain.arrays) < len(own.arrays):
         notes.append(f"{own.origin} is quantized: its weights are used, its ranges are not")
-    run = _config_of(source, Path(own.origin))
-    if run:
+    directory = run_of(source, Path(own.origin))
+    # The weights of another version's run are still usable.
+    if run := directory and runs.config_of(directory):
         plain = replace(plain, preprocessing=preprocessing.of(run.data))
     return InitialWeights(plain, run, notes)
 
 
-def _config_of(source: Path, origin: Path) -> cfg.Config | None:
-    """The config of the run that a source is, or that the checkpoint read from it is of.
-
-    None for a file, and for the run of another version, whose weights are still usable.
-    """
+def run_of(source: Path, origin: Path) -> Path | None:
+    """The directory of the run that a source is, or that the checkpoint `origin`, read from it, is of; else None."""
     places = [source, *([origin.parent.parent] if origin.is_dir() and origin.parent.name == CHECKPOINTS else [])]
-    return next((runs.config_of(place) for place in places if (place / CONFIG).is_file()), None)
+    return next((place for place in places if (place / CONFIG).is_file()), None)
 
 
 def preprocessing_notes(own: weights.Weights, config: cfg.Config, is_certain: bool = True) -> list[str]:

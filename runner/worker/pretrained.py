@@ -58,7 +58,8 @@ def _published(model: cfg.Model, config: cfg.Config) -> InitialWeights:
 
         source = imagenet.file_of(model, config.checkpoint.mirror, tell)
     # PaddleClas trained its networks in several ways.
-    known = preprocessing.Preprocessing() if isinstance(model, cfg.PaddleClas) else preprocessing.of_published(model)
+    is_known = not isinstance(model, cfg.PaddleClas)
+    known = preprocessing.of_published(imagenet.names_of(model)) if is_known else preprocessing.Preprocessing()
     return InitialWeights(replace(weights.read(source), preprocessing=known))
 
 
@@ -95,7 +96,7 @@ def load_one(
     names = f", by the names of {tables[0].source}" if tables else ""
     notes = [*pretrained.notes, "; ".join([f"{name}: {line}{names}", *notes])]
     if own.is_foreign and not own.preprocessing:
-        usual = preprocessing.of_published(model, next(iter(tables), None))
+        usual = preprocessing.of_published(next(iter(tables), None))
         notes += initial.preprocessing_notes(replace(own, preprocessing=usual), config, is_certain=False)
     return notes
 

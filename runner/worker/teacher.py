@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,23 @@ from ..errors import CheckpointError, ConfigError
 from ..models import Networks
 from ..runs.journal import CONFIG
 from ..tracking import lookup
-from . import pretrained
+from . import initial, pretrained
 
 
 def read(settings: cfg.Teacher, config: cfg.Config) -> tuple[weights.Weights, cfg.Config | None]:
-    """The weights that the config names and, if `teacher_from` is a run, its config. Errors: CheckpointError."""
+    """The weights that the config names and, if `teacher_from` is a run or a checkpoint of one, its config.
+
+    Errors: CheckpointError; ConfigError for a run whose config does not fit this version.
+    """
     if settings.teacher_from is None:
         assert settings.teacher is not None
         return pretrained.read_one(settings.teacher, config).weights, None
     origin = lookup.local(settings.teacher_from, lookup.tracking_uri(config))
-    return weights.read(origin), store.read(origin / CONFIG) if (origin / CONFIG).is_file() else None
+    own = weights.read(origin)
+    if (directory := initial.run_of(origin, Path(own.origin))) is None:
+        return own, None
+    run = store.read(directory / CONFIG)
+    return replace(own, preprocessing=preprocessing.of(run.data)), run
 
 
 #: Keys below `data` that decide how a picture becomes an array: a difference cannot be undone afterwards.
@@ -53,8 +61,6 @@ def build(
     Errors: CheckpointError or ConfigError if it does not fit.
     """
     own_weights, run = read
-    if run:
-        own_weights = replace(own_weights, preprocessing=preprocessing.of(run.data))
     own_classes = _classes(own_weights, run, config, classes)
     if run and isinstance(run.compression, cfg.Ptq) and not compression.is_quantized(own_weights.arrays):
         notes.append(f"{called}: it teaches in float, as it was before compression=ptq quantized it")
@@ -76,7 +82,7 @@ def build(
         order = paddle.to_tensor([own_classes.index(one) for one in classes])
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
     _adapt_input(called, network, config.data, seen, notes)
-    usual = preprocessing.of_published(model, *tables[:1])
+    usual = preprocessing.of_published(next(iter(tables), None))
     notes += _preprocessing_notes(called, key, own_weights, usual, seen, config.data)
     return network
 

@@ -14,6 +14,8 @@ from PIL import Image
 from runner import data
 from runner.checkpoints import state
 from runner.config import store
+from runner.runs.journal import CHECKPOINTS, CONFIG
+from runner.worker import teacher
 from tests.conftest import TINY, run_inline
 
 NAMES = ("cat", "dog", "eel")
@@ -251,3 +253,16 @@ def test_a_run_goes_on_with_other_test_images_and_says_so_but_not_with_others_to
     refused = run_inline(*again, "train.max_steps=4", cwd=tmp_path)
     assert refused.returncode == 3
     assert "train has other sizes of files. Bring those back" in refused.stderr
+
+
+def test_a_teacher_that_is_a_checkpoint_of_a_run_is_the_teacher_that_the_run_is(place, config_of):
+    [folder, *_] = (place / "run" / CHECKPOINTS).glob("step-*")
+
+    def read(teacher_from):
+        words = [*FOLDER, "mode=cls_teacher", f"mode.teacher_from={teacher_from}"]
+        config = config_of(*words, "data.mean=[0.1,0.1,0.1]")
+        return teacher.read(config.mode, config)
+
+    (own, run), (whole, its_run) = read(folder), read(place / "run")
+    assert run == its_run == store.read(place / "run" / CONFIG)
+    assert own.preprocessing["mean"] == whole.preprocessing["mean"] == run.data.mean != [0.1] * 3

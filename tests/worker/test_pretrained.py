@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -131,6 +132,27 @@ def test_published_weights_know_their_normalisation(tmp_path, monkeypatch, array
     assert note.endswith("to use the same: data.mean=[0.485,0.456,0.406] data.std=[0.229,0.224,0.225]")
     same = ["data.mean=[0.4851,0.456,0.406]", "data.std=[0.229,0.224,0.225]"]
     assert pretrained.read(config_of([*words, *same]), ["student"])["student"].notes == []
+
+
+@pytest.mark.parametrize("architecture", [*cfg.ARCHITECTURES, "efficientnet_lite0"])
+def test_published_weights_had_imagenets_statistics_unless_their_authors_say_otherwise(
+    architecture, tmp_path, monkeypatch, arrays
+):
+    monkeypatch.setattr(imagenet, "file_of", lambda *_: tmp_path / "w.safetensors")
+    save_file(arrays, tmp_path / "w.safetensors")
+    model = cfg.EfficientNetLite(version=0) if "lite" in architecture else cfg.Vision(architecture=architecture)
+    known = pretrained.read_one(replace(model, weights="imagenet"), config_of([])).weights.preprocessing
+    usual = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    assert (known["mean"], known["std"]) == (([0.498] * 3, [0.502] * 3) if "lite" in architecture else usual)
+
+
+def test_a_table_of_names_that_was_not_used_says_nothing_about_weights():
+    config = config_of(["model=inception_v3", "data.image_size=96", "data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]"])
+    networks = built(config, 10)
+    own = {name: value.numpy() for name, value in networks["student"].state_dict().items()}
+    read = initial.InitialWeights(weights.Weights("w.pdparams", own, is_foreign=True))
+    notes = pretrained.load_into({"student": read}, config, networks, TEN)
+    assert any(note.endswith("data.mean=[0.485,0.456,0.406] data.std=[0.229,0.224,0.225]") for note in notes)
 
 
 def test_as_many_classes_of_other_names_are_other_classes(arrays):

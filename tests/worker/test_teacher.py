@@ -79,7 +79,7 @@ def taught(config_of):
         config, run = config_of(*STUDENT), config_of(*trained.SMALL, "data=synthetic", "data.classes=4", *overrides)
         plain, notes = models.build(run.model, len(KNOWN), run.data.channels), []
         arrays = {f"student.{name}": value.numpy() for name, value in plain.state_dict().items()}
-        read = Weights("run", arrays, {}, KNOWN), run
+        read = Weights("run", arrays, {}, KNOWN, preprocessing=preprocessing.of(run.data)), run
         network = teacher.build("teacher", config.mode, config, CLASSES, notes, read)
         network.eval()
         plain.eval()
