@@ -18,9 +18,7 @@ from .. import files, stored
 from ..errors import ConfigError, Damaged
 from . import Config
 from .keys import expand_paths, unknown_key
-from .rules import check_monitor, validate
-from .rules.compression import check_latency
-from .rules.tracking import check_address
+from .rules import validate_changed, validate_new
 from .typed import Text, typed
 
 RAISED = re.compile(r"ConfigError raised while resolving interpolation: (.*)")
@@ -43,7 +41,7 @@ def from_composition(composed: DictConfig) -> Config:
     """The typed config of Hydra's composition.
 
     Errors: ConfigError for a key the schema does not have (Hydra accepts `+optimizer.foo=1`), for a mandatory value
-    that is missing, and for whatever `rules.validate` refuses.
+    that is missing, and for whatever `rules.validate_new` refuses.
     """
     try:
         _refuse_unknown_keys(composed, "")
@@ -54,10 +52,7 @@ def from_composition(composed: DictConfig) -> Config:
         raise without_value(error) from error
     assert isinstance(config, Config)
     expand_paths(config)
-    validate(config)
-    check_monitor(config)
-    check_latency(config)
-    check_address(config)
+    validate_new(config)
     return config
 
 
@@ -137,13 +132,13 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Config:
     if plain is None:
         raise Damaged(f"{path} is missing.")
     _modernise(plain)
-    config = _fitting(plain, path)
-    if overrides := list(overrides):
-        for override in overrides:
-            _set(plain, override)
+    config = earlier = _fitting(plain, path)
+    for override in (overrides := list(overrides)):
+        _set(plain, override)
+    if overrides:
         config = typed(plain, Config, "")
     expand_paths(config)
-    validate(config)
+    validate_changed(config, earlier)
     return config
 
 

@@ -203,6 +203,7 @@ REFUSED = [
     (["tracking=csv", "tracking.also.csv.kind=tensorboard"], "Write tracking=tensorboard instead"),
     (["+tracking.tags={runner.key:mine}"], "tracking.tags has 'runner.key': the run has a tag of that name itself"),
     (["+tracking.tags.run_dir=x"], "+tracking.tags.my_run_dir=x"),
+    (["+tracking.tags={sweep.best:x}"], "+tracking.tags.my_sweep_best=x"),
     (["+tracking.tags={mlflow.runName:x}"], "tracking.tags has 'mlflow.runName'"),
     (["+tracking.tags={a@b:x}"], "tracking.tags has 'a@b': a tag's name has at most 250 letters"),
     (["+tracking.tags={a//b:x}"], "tracking.tags has 'a//b'"),

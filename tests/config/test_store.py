@@ -10,6 +10,7 @@ from runner.cli import compose
 from runner.cli.config_dir import choices
 from runner.cli.help import ADDED
 from runner.config import store
+from runner.config.rules import validate_new
 from runner.errors import ConfigError
 
 NEEDED = {
@@ -240,3 +241,34 @@ def test_a_run_of_one_teacher_of_an_earlier_version_reads_back(config_of, tmp_pa
     plain["mode"] |= {"more_teachers": [], "teacher_weights": []}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
     assert store.read(tmp_path / "config.yaml") == config
+
+
+#: Values below a group that earlier versions accepted → what refuses a new run with them.
+EARLIER = [
+    ("tracking", {"tags": {"runner.key": "mine"}}, "the run has a tag of that name"),
+    ("tracking", {"tags": {"sweep.best": "mine"}}, "the run has a tag of that name"),
+    ("tracking", {"tags": {"a@b": "c"}}, "at most 250 letters"),
+    ("tracking", {"uri": "http://"}, "tracking.uri"),
+    ("data", {"mean": [123.7, 116.3, 103.5]}, "these numbers are of 0…255"),
+    ("data", {"std": [58.4, 57.1, 57.4]}, "these numbers are of 0…255"),
+    ("augment", {"crop_scale": [0.9, 0.1]}, "needs the smallest and the largest value"),
+    ("train", {"monitor": "val/top5", "topk": 3}, "Use train.topk=5"),
+]
+
+
+@pytest.mark.parametrize(("group", "values", "message"), EARLIER)
+def test_a_stored_run_is_read_with_values_that_only_new_runs_must_not_have(config_of, tmp_path, group, values, message):
+    plain = store.to_plain(config_of())
+    plain[group] |= values
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    config = store.read(tmp_path / "config.yaml", ["data.batch_size=7"])
+    assert config.data.batch_size == 7
+    assert values.items() <= store.to_plain(config)[group].items()
+    with pytest.raises(ConfigError, match=message):
+        validate_new(config)
+
+
+def test_an_override_for_a_stored_run_must_be_right_itself(config_of, tmp_path):
+    store.write(config_of(), tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match=r"data\.mean=\[0\.4851,0\.4561,0\.4059\]"):
+        store.read(tmp_path / "config.yaml", ["data.mean=[123.7,116.3,103.5]"])

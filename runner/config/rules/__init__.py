@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from ...errors import ConfigError, nearest
 from ...metrics import METRICS, Goal
@@ -39,26 +39,29 @@ LONGEST_NAME = 200
 
 
 def validate(config: Config) -> None:
-    """Refuse a config that cannot work. Errors: ConfigError for the first rule that is violated."""
-    for rule in (
-        _secrets,
-        fields.problems,
-        _name,
-        data.problems,
-        _model,
-        _weights,
-        distillation.problems,
-        objective.problems,
-        finetuning.problems,
-        _train,
-        compression.problems,
-        _deploy,
-        tracking.problems,
-        _launch,
-        search.problems,
-    ):
+    """Refuse a config that no run can have, stored or new. Errors: ConfigError for the first rule that is violated."""
+    _refuse(config, ALWAYS)
+
+
+def validate_new(config: Config) -> None:
+    """Refuse a config that cannot be trained. Errors: ConfigError for the first rule that is violated."""
+    _refuse(config, (*ALWAYS, *GIVEN, *BEFORE_TRAINING))
+
+
+def validate_changed(config: Config, earlier: Config) -> None:
+    """Refuse a stored config with overrides that break a rule for values, unless the stored one, `earlier`, does too.
+
+    Errors: ConfigError for the first rule that is violated.
+    """
+    _refuse(config, ALWAYS)
+    _refuse(config, GIVEN, {problem for rule in GIVEN for problem in rule(earlier)})
+
+
+def _refuse(config: Config, rules: Iterable[Rule], accepted: Collection[str] = ()) -> None:
+    for rule in rules:
         for problem in rule(config):
-            raise ConfigError(problem)
+            if problem not in accepted:
+                raise ConfigError(problem)
 
 
 def network_names(mode: Mode) -> list[str]:
@@ -216,16 +219,25 @@ def _divided(config: Config, processes: int) -> Iterator[str]:
             )
 
 
-def check_monitor(config: Config) -> None:
-    """Refuse early to monitor a top-k metric with another k than `train.topk`. Errors: ConfigError.
-
-    The k that the classes of the data allow is known only after reading them.
-    """
+def _k(config: Config) -> Iterator[str]:
+    # The k that the classes of the data allow is known only after reading them.
     train = config.train
     network, _, name = monitor.monitored(train.monitor).partition("/")
     k = next((k for metric in METRICS if (k := k_in(name, metric))), 1)
     if k > train.topk:
-        raise ConfigError(
+        yield (
             f"train.monitor={train.monitor}: train.topk={train.topk} computes another one. Use train.topk={k}, or "
             f"train.monitor=val/{network}/{name.replace(str(k), str(train.topk))}"
         )
+
+
+Rule = Callable[[Config], Iterator[str]]
+#: What every reader of a config relies on. A new rule here refuses the stored runs of earlier versions that break it.
+ALWAYS: tuple[Rule, ...] = (
+    _secrets, fields.problems, _name, data.problems, _model, _weights, distillation.problems, objective.problems,
+    finetuning.problems, _train, compression.problems, _deploy, tracking.problems, _launch,
+)  # fmt: skip
+#: Values that are refused where somebody gives them, by a composition or by overrides for a stored run.
+GIVEN: tuple[Rule, ...] = (data.statistics, tracking.texts, tracking.address)
+#: What forbids only to train: a run that was trained can be evaluated, exported and sent in spite of it.
+BEFORE_TRAINING: tuple[Rule, ...] = (data.augmentation, search.problems, compression.latency, _k)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...errors import ConfigError, nearest
+from ...errors import nearest
 from .. import (
     Allocation,
     AttentionTransfer,
@@ -90,21 +90,18 @@ def _amount(prune: Pruning) -> Iterator[str]:
         yield "compression.prune.ratio=0.0: nothing would be removed. Give it a value: compression.prune.ratio=0.5"
 
 
-def check_latency(config: Config) -> None:
-    """Refuse a run that prunes to a latency and does not measure any. Errors: ConfigError.
-
-    A run that was trained may be exported in other ways.
-    """
+def latency(config: Config) -> Iterator[str]:
+    """Yields why a run that prunes to a latency cannot measure any."""
     prune = config.compression.prune
     if prune is None or prune.budget is not Budget.latency:
         return
     if not config.deploy.bench_s:
-        raise ConfigError(
+        yield (
             "compression.prune.budget=latency needs a measurement, and deploy.bench_s=0 turns it off. Use "
             "deploy.bench_s=0.3, or compression.prune.budget=macs."
         )
     if Format.onnx not in config.deploy.formats:
-        raise ConfigError(
+        yield (
             "compression.prune.budget=latency is measured on ONNX files in onnxruntime, and this run "
             "exports none. Use deploy.formats=[onnx], or compression.prune.budget=macs."
         )

@@ -17,11 +17,6 @@ from ..augment import RANGES
 
 def problems(config: Config) -> Iterator[str]:
     """Yields what cannot work. Every message names the key and the override that fixes it."""
-    for rule in (_data, _augment):
-        yield from rule(config)
-
-
-def _data(config: Config) -> Iterator[str]:
     data = config.data
     if len(data.background) != 3:
         yield f"data.background={data.background}: needs three numbers, such as data.background=[255,255,255]"
@@ -34,13 +29,6 @@ def _data(config: Config) -> Iterator[str]:
             f"data.{wrong[0]}={numbers[wrong[0]]}: needs a number for each channel, and data.channels={data.channels}, "
             f"such as {fitting}"
         )
-    for key, values in numbers.items():
-        if any(value > 1 for value in values):
-            divided = str([round(value / 255, 4) for value in values]).replace(" ", "")
-            yield (
-                f"data.{key}={values}: pixels are scaled to 0…1 before, and these numbers are of 0…255. Divide them by "
-                f"255: data.{key}={divided}"
-            )
     if isinstance(data, Pictures) and data.channels not in (1, 3):
         yield f"data.channels={data.channels}: pictures have 3 (RGB) or 1 (grey). Other numbers need data=custom."
     if data.labels is Labels.soft:
@@ -55,7 +43,20 @@ def _data(config: Config) -> Iterator[str]:
         yield f"data.split_column={data.split_column}: data.train has all splits, so remove data.val and data.test."
 
 
-def _augment(config: Config) -> Iterator[str]:
+def statistics(config: Config) -> Iterator[str]:
+    """Yields which statistics are of other pixels."""
+    for key in ("mean", "std"):
+        values = getattr(config.data, key)
+        if any(value > 1 for value in values):
+            divided = str([round(value / 255, 4) for value in values]).replace(" ", "")
+            yield (
+                f"data.{key}={values}: pixels are scaled to 0…1 before, and these numbers are of 0…255. Divide them by "
+                f"255: data.{key}={divided}"
+            )
+
+
+def augmentation(config: Config) -> Iterator[str]:
+    """Yields what is wrong with the keys of `augment`."""
     augment, data = config.augment, config.data
     if not augment.enabled:
         return

@@ -6,6 +6,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
+from ...errors import ConfigError
 from .. import Config, Local, Mlflow
 from ..addresses import require_address
 
@@ -15,7 +16,7 @@ LONGEST_NAME, LONGEST_NOTE = 200, 5000
 TAG, LONGEST_TAG, LONGEST_VALUE = re.compile(r"[\w.:/ -]+"), 250, 5000
 #: Tags by which a run is found and described; its own are not to be replaced.
 OWN_TAG = re.compile(
-    r"(mlflow|runner|resumed|checkpoint|configuration)(\.|$)"
+    r"(mlflow|runner|resumed|checkpoint|configuration)(\.|$)|sweep\."
     r"|(mode|compression|model|data|amp|device|parameters|sweep_id|ended|run_dir)$"
 )
 
@@ -30,8 +31,12 @@ def problems(config: Config) -> Iterator[str]:
             )
     if config.tracking.system_metrics and isinstance(config.launch, Local) and config.launch.inline:
         yield "tracking.system_metrics=true measures in the command, and launch.inline=true trains in it. Remove one."
-    if isinstance(config.tracking, Mlflow):
-        yield from _mlflow(config.tracking)
+    name = config.tracking.register if isinstance(config.tracking, Mlflow) else None
+    if name is not None and (not re.fullmatch(r"\w[\w. -]*", name) or len(name) > LONGEST_NAME):
+        yield (
+            f"tracking.register={name!r}: it names a model in MLflow; use at most {LONGEST_NAME} letters, "
+            "digits, spaces, '_', '-' and '.', such as tracking.register=defects"
+        )
     addresses: dict[str, str] = {}
     for name, tracker in config.tracking.trackers.items():
         first = addresses.setdefault(tracker.address, name)
@@ -39,22 +44,20 @@ def problems(config: Config) -> Iterator[str]:
             yield f"tracking.also.{name}: it has the same destination as {first}. Remove one of the two."
 
 
-def check_address(config: Config) -> None:
-    """Refuse an address that nothing can be sent to; runs that were stored with one can still be read.
-
-    Errors: ConfigError.
-    """
+def address(config: Config) -> Iterator[str]:
+    """Yields why nothing can be sent to an address."""
     if isinstance(config.tracking, Mlflow):
-        require_address(config.tracking.uri)
+        try:
+            require_address(config.tracking.uri)
+        except ConfigError as error:
+            yield str(error)
 
 
-def _mlflow(tracking: Mlflow) -> Iterator[str]:
-    name = tracking.register
-    if name is not None and (not re.fullmatch(r"\w[\w. -]*", name) or len(name) > LONGEST_NAME):
-        yield (
-            f"tracking.register={name!r}: it names a model in MLflow; use at most {LONGEST_NAME} letters, "
-            "digits, spaces, '_', '-' and '.', such as tracking.register=defects"
-        )
+def texts(config: Config) -> Iterator[str]:
+    """Yields which tags and which note MLflow does not take, or would mistake for the run's own."""
+    tracking = config.tracking
+    if not isinstance(tracking, Mlflow):
+        return
     for tag, value in tracking.tags.items():
         if not TAG.fullmatch(tag) or posixpath.normpath(tag) != tag or len(tag) > LONGEST_TAG:
             yield (
