@@ -44,7 +44,7 @@ def load(config: cfg.FileList, trained_classes: Sequence[str] = ()) -> Source:
     several = _have_several(rows, config.many, problems)
     names, places = _classes(config, rows, trained_classes)
     if config.labels is cfg.Labels.soft:
-        labels = {split: _numbers(part) for split, part in rows.items()}
+        labels = {split: _numbers(part, list(places.values())) for split, part in rows.items()}
     else:
         labels = {split: _labels(part, places, len(names), several, problems) for split, part in rows.items()}
     problems.refuse("lines have a label that is not a class", f"Classes: {classes.listed(names, 20)}")
@@ -107,15 +107,31 @@ def _have_several(rows: dict[str, Rows], wanted: bool, problems: Problems) -> bo
 def _classes(
     config: cfg.FileList, rows: dict[str, Rows], trained_classes: Sequence[str]
 ) -> tuple[list[str], dict[str, int]]:
+    """(class names, label → class index); of soft labels the index of each column, in the order of the columns."""
     class_names = next((part.names for part in rows.values() if part.names), None)
     class_names = tables.label_names(config) or class_names
     if config.labels is cfg.Labels.soft:
-        assert class_names is not None, "a rule asks for the columns of soft labels"
-        return class_names, {}
+        assert class_names is not None, "soft labels are read from columns"
+        return class_names, _of_columns(config, class_names)
     labels = {
         split: dict.fromkeys(label for text in part.labels for label in part.each(text)) for split, part in rows.items()
     }
     return classes.numbers(labels, class_names, f"of {config.train}", trained_classes)
+
+
+def _of_columns(config: cfg.FileList, class_names: list[str]) -> dict[str, int]:
+    """Column of soft labels → index of its class. Errors: DataError if the names of the classes are others."""
+    columns = config.label_columns
+    if set(columns) == set(class_names):
+        return {name: class_names.index(name) for name in columns}
+    if all(map(str.isdecimal, columns)) and len(columns) == len(class_names):
+        return {name: number for number, name in enumerate(columns)}
+    raise DataError(
+        f"{config.label_file} does not have the names of the columns that data.labels=soft reads.\n"
+        f"  columns: {classes.listed(columns, 20)}\n  file:    {classes.listed(class_names, 20)}\n"
+        "Give both the same names, or remove data.label_file. The columns of a table without a header are numbers, one "
+        "for each line of the file in its order."
+    )
 
 
 def _labels(rows: Rows, places: dict[str, int], count: int, several: bool, problems: Problems) -> np.ndarray:
@@ -132,9 +148,10 @@ def _labels(rows: Rows, places: dict[str, int], count: int, several: bool, probl
     return labels
 
 
-def _numbers(rows: Rows) -> np.ndarray:
-    """float64 [N, K]: soft labels as they are written."""
-    return np.array([[float(number) for number in rows.each(text)] for text in rows.labels], np.float64)
+def _numbers(rows: Rows, places: list[int]) -> np.ndarray:
+    """float64 [N, K]: soft labels as they are written, each column at the index of its class."""
+    numbers = np.array([[float(number) for number in rows.each(text)] for text in rows.labels], np.float64)
+    return numbers.reshape(-1, len(places))[:, np.argsort(places)]
 
 
 def _in_order(rows: Rows, places: Iterable[int], problems: Problems) -> np.ndarray:

@@ -75,7 +75,10 @@ class Rows:
 
 
 def read(path: str, config: cfg.FileList, problems: Problems) -> Rows:
-    """The list at a path; invalid lines are added to the problems. Errors: DataError if it cannot be read."""
+    """The list at a path; invalid lines are added to the problems.
+
+    Errors: DataError if it cannot be read, or is lines without columns where the config names some.
+    """
     suffix = os.path.splitext(path)[1].lower()
     match suffix:
         case ".parquet" | ".pq":
@@ -83,10 +86,12 @@ def read(path: str, config: cfg.FileList, problems: Problems) -> Rows:
         case ".csv" | ".tsv":
             rows = _table(path, _csv(path, problems), config, problems)
         case _:
-            if config.group_column:
-                raise DataError(
-                    f"{path} has no columns, and data.group_column={config.group_column} names one. Use CSV."
-                )
+            for key in ("label_columns", "split_column", "group_column"):
+                if named := getattr(config, key):
+                    value = str(named).replace("'", "").replace(" ", "")
+                    raise DataError(
+                        f"{path} has no columns, and data.{key}={value} names some. Use a list in CSV, TSV or Parquet."
+                    )
             rows = _lines(path, problems)
     root = config.root or os.path.dirname(path)
     rows.paths = [_path(text, root) for text in rows.paths]

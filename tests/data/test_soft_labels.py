@@ -40,6 +40,41 @@ def test_columns_of_a_table_are_shares_of_the_classes(tmp_path):
     assert source.train.soft.dtype == np.float32
 
 
+def test_a_file_of_names_puts_the_columns_in_its_order(tmp_path):
+    (tmp_path / "names.txt").write_text("owl\ncat\ndog\n")
+    source, plain = (
+        data.load(listed(tmp_path, ROWS, **more)) for more in ({"label_file": str(tmp_path / "names.txt")}, {})
+    )
+    assert source.classes == ["owl", "cat", "dog"]
+    np.testing.assert_array_equal(source.train.soft, plain.train.soft[:, [2, 0, 1]])
+    assert [source.classes[label] for label in source.train.labels] == ["cat", "owl", "cat", "dog"]
+
+
+def test_a_file_names_columns_that_are_numbers_in_its_order(tmp_path):
+    (tmp_path / "names.txt").write_text("owl\ncat\ndog\n")
+    config = listed(tmp_path, ROWS, label_columns=["1", "2", "3"], path_column="0")
+    table = tmp_path / "votes.csv"
+    table.write_text(table.read_text().partition("\n")[2])
+    source = data.load(replace(config, label_file=str(tmp_path / "names.txt")))
+    assert [source.classes[label] for label in source.train.labels] == ["owl", "dog", "owl", "cat"]
+
+
+@pytest.mark.parametrize("names", ["owl\ncat\nfox\n", "owl\ncat\n", "owl\ncat\ndog\nfox\n"])
+def test_a_file_of_other_names_than_the_columns_is_refused(tmp_path, names):
+    (tmp_path / "names.txt").write_text(names)
+    with pytest.raises(DataError, match=r"does not have the names of the columns[\s\S]*columns: cat, dog, owl"):
+        data.load(listed(tmp_path, ROWS, label_file=str(tmp_path / "names.txt")))
+
+
+@pytest.mark.parametrize("more", [{}, {"label_file": "names.txt"}])
+def test_shares_in_a_list_without_columns_are_refused(tmp_path, more):
+    config = listed(tmp_path, ROWS, **more)
+    (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
+    (tmp_path / "votes.txt").write_text("".join(f"{name} 0\n" for name in NAMES))
+    with pytest.raises(DataError, match=r"votes\.txt has no columns, and data\.label_columns=\[cat,dog,owl\]"):
+        data.load(replace(config, train=str(tmp_path / "votes.txt")))
+
+
 def test_training_sees_shares_and_evaluation_the_most_probable_class():
     config = cfg.CustomData(target="tests.samples:voted", **SOFT | {"image_size": 8, "val_fraction": 0.25})
     loaders = data.build(config, seed=0)

@@ -147,7 +147,9 @@ def test_published_weights_had_imagenets_statistics_unless_their_authors_say_oth
 
 
 def test_a_table_of_names_that_was_not_used_says_nothing_about_weights():
-    config = config_of(["model=inception_v3", "data.image_size=96", "data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]"])
+    config = config_of(
+        ["model=inception_v3", "data.image_size=96", "data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]"]
+    )
     networks = built(config, 10)
     own = {name: value.numpy() for name, value in networks["student"].state_dict().items()}
     read = initial.InitialWeights(weights.Weights("w.pdparams", own, is_foreign=True))
