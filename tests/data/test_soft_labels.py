@@ -47,7 +47,7 @@ def test_a_file_of_names_puts_the_columns_in_its_order(tmp_path):
     )
     assert source.classes == ["owl", "cat", "dog"]
     np.testing.assert_array_equal(source.train.soft, plain.train.soft[:, [2, 0, 1]])
-    assert [source.classes[label] for label in source.train.labels] == ["cat", "owl", "cat", "dog"]
+    assert [source.classes[label] for label in source.train.labels] == ["cat", "owl", "cat", "owl"]
 
 
 def test_a_file_names_columns_that_are_numbers_in_its_order(tmp_path):
