@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..files.digests import digest_of, text_digest
 from .splits import Images, Source, Split
 
@@ -13,6 +15,12 @@ PIXELS = (*PARTS[:2], "pixels")
 def digests(source: Source) -> dict[str, str]:
     """Split → the number of its images, then a digest of each of `PARTS` or `PIXELS`."""
     return {name: "-".join(_parts(split, source.classes)) for name, split in source.splits.items()}
+
+
+def compared(source: Source) -> dict[str, str]:
+    """The digests of splits with soft labels as an evaluation sees them, which knows the most probable class only."""
+    hard = {name: replace(split, soft=None) for name, split in source.splits.items() if split.soft is not None}
+    return {name: "-".join(_parts(split, source.classes)) for name, split in hard.items()}
 
 
 def _parts(split: Split, classes: list[str]) -> list[str]:

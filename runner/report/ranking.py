@@ -40,14 +40,29 @@ def _difference(finished: Sequence[Run]) -> str:
     """Why the values of some runs do not compare; empty if they do."""
     if monitors := _differing({run.label: _monitor(run) for run in finished}):
         return f"No run is the best: what decided differs, {monitors}."
-    if sets := _differing({run.label: _data(run) for run in finished}):
+    is_other = _compare_other_images(finished)
+    sets = _differing({run.label: _data(run) for run in finished})
+    if sets and (is_other or not all(map(_digest, finished))):
         return f"No run is the best: their data differ, {sets}."
-    splits: dict[Hashable, set[str]] = {}
+    return "No run is the best: the images that decided differ." if is_other else ""
+
+
+def _compare_other_images(finished: Sequence[Run]) -> bool:
+    """Whether the values of some runs are of other images, and not as repeats of configurations on the same ones."""
+    of_repeat: dict[Hashable, set[str]] = {}
+    of_configuration: dict[Hashable, set[str]] = {}
     for run in finished:
-        splits.setdefault(_repeat(run), set()).add(_digest(run))
-    if any(len(digests - {""}) > 1 for digests in splits.values()):
-        return "No run is the best: the images that decided differ."
-    return ""
+        if digest := _digest(run):
+            of_repeat.setdefault(_repeat(run), set()).add(digest)
+            of_configuration.setdefault(run.varied, set()).add(digest)
+    if any(len(digests) > 1 for digests in of_repeat.values()):
+        return True
+    # Configurations are compared on the images that they share; one that shares none with another is on its own.
+    linked, *others = of_configuration.values() or [set[str]()]
+    while near := [digests for digests in others if digests & linked]:
+        others = [digests for digests in others if not digests & linked]
+        linked = linked.union(*near)
+    return bool(others)
 
 
 def _differing(texts: Mapping[str, str]) -> str:
@@ -65,7 +80,10 @@ def _monitor(run: Run) -> str:
 
 
 def _data(run: Run) -> str:
-    """How large the data set of a run is, whatever the splits; empty if its journal does not say it."""
+    """How large the data set of a run is, whatever the splits; empty if its journal does not say it.
+
+    It is all that is known of journals without digests.
+    """
     counts = dict(run.profile)
     classes = counts.pop("classes", 0)
     return f"{sum(counts.values()):,} images of {classes:,} classes" if counts else ""
@@ -82,5 +100,5 @@ def _repeat(run: Run) -> Hashable:
 def _digest(run: Run) -> str:
     """What identifies the images of the value that decided; empty if the journal does not say it."""
     assert run.result
-    digests = run.dataset.get("digests", {})
+    digests = {**run.dataset.get("digests", {}), **run.dataset.get("compared", {})}
     return identity.without_pixels(digests.get("test" if run.result.best is None else "val", ""))

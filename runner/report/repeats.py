@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..metrics import Goal
-from ..runs import sweep
 from . import comparisons, ranking
 from .comparisons import Difference
 from .subject import Run, shortened
@@ -70,8 +69,7 @@ def of(runs: Sequence[Run]) -> list[Configuration]:
     runs_of: dict[tuple[str, ...], dict[Hashable, Run]] = {}
     for run in runs:
         if run.finished and run.config and math.isfinite(run.score):
-            varied = tuple(text for text in run.own if _key(text) not in sweep.REPEATS)
-            runs_of.setdefault(varied, {})[_repeat(run)] = run
+            runs_of.setdefault(run.varied, {})[_repeat(run)] = run
     if max(map(len, runs_of.values()), default=0) < 2 or ranking.of(runs).obstacle:
         return []
     configurations = {" ".join(own): Configuration(list(own), [*some.values()]) for own, some in runs_of.items()}
@@ -88,10 +86,6 @@ def of(runs: Sequence[Run]) -> list[Configuration]:
 
 def _order(one: Configuration) -> float:
     return -statistics.fmean(run.score for run in one.runs)
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
 
 
 def _repeat(run: Run) -> Hashable:

@@ -153,6 +153,11 @@ class Run:
         return {} if self.state.status == "DAMAGED" else explanations.read(self.directory / journal.EXPLAINED)
 
     @property
+    def varied(self) -> tuple[str, ...]:
+        """Its own overrides without those in which the runs of one configuration may differ."""
+        return tuple(text for text in self.own if text.lstrip("+~").partition("=")[0] not in sweep.REPEATS)
+
+    @property
     def dataset(self) -> dict[str, Any]:
         """The journal's event `dataset`; empty if it has none."""
         return self._history.dataset

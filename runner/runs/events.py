@@ -29,9 +29,11 @@ class _Dataset(_Event):
 
 
 class Dataset(_Dataset, total=False):
-    """The data set of a run; `digests`: of each split; `about`: as `data.about` has it."""
+    """The data set of a run; `digests`: of each split; `compared`: where an evaluation sees less of a split, the digest
+    of that; `about`: as `data.about` has it."""
 
     digests: dict[str, str]
+    compared: dict[str, str]
     about: dict[str, Any]
 
 

@@ -54,5 +54,6 @@ def describe_data(run: Experiment) -> dict[str, Any]:
         "source": run.about.place,
         "profile": profile,
         "digests": digests,
+        "compared": identity.compared(source),
         "about": run.about.as_json(),
     }

@@ -156,3 +156,14 @@ def test_a_selection_has_its_own_shares(tmp_path):
     split = data.load(listed(tmp_path, ROWS)).train
     np.testing.assert_array_equal(split.select(np.array([2, 0])).soft, split.soft[[2, 0]])
     assert replace(split).soft is split.soft
+
+
+def test_what_an_evaluation_sees_of_soft_labels_is_what_it_sees_of_their_classes(tmp_path):
+    source = data.load(listed(tmp_path, ROWS))
+    (tmp_path / "classes.csv").write_text("path,label\na.png,cat\nb.png,owl\nc.png,cat\nd.png,dog\n")
+    hard = data.load(
+        cfg.FileList(root=str(tmp_path), train=str(tmp_path / "classes.csv"), val_fraction=0.0, test_fraction=0.0)
+    )
+    assert identity.compared(source) == identity.digests(hard)
+    assert identity.digests(source) != identity.digests(hard)
+    assert identity.compared(hard) == {}

@@ -189,3 +189,52 @@ def test_of_runs_validated_on_other_images_none_is_the_best_unless_they_are_fold
     found = [validated(n, {"val": digest}) for n, digest in enumerate((first, second))]
     assert ("the images that decided differ" in ranking.of(found).obstacle) == differs
     assert not ranking.of([found[0], validated("fold", {"val": second}, fold=1)]).obstacle
+
+
+def compared(folder, label, *own, train=900, compared=None, config=None, **digests):
+    """A run with these own overrides and digests of its splits."""
+    one = run(folder, label, 0.9, 0.9)
+    one.own = list(own)
+    for key, value in (config or {}).items():
+        setattr(one.config.data, key, value)
+    profile = {"train": train, "val": 100, "test": 100}
+    event = {"name": "x", "digest": "", "source": "", "profile": profile, "digests": digests}
+    Journal(one.directory).append("dataset", **event, compared=compared or {})
+    return one
+
+
+def test_runs_with_other_training_images_are_ranked_by_the_validation_images_they_share(tmp_path):
+    found = [compared(tmp_path, n, f"data.limit={n}", train=n, val="90-a-b-c-d") for n in (500, 900)]
+    assert not ranking.of(found).obstacle
+    other = compared(tmp_path, "other", "data.limit=100", train=100, val="90-a-x-c-d")
+    assert "their data differ, 700 images" in ranking.of([*found, other]).obstacle
+
+
+def test_soft_and_hard_labels_of_the_same_pictures_are_ranked(tmp_path):
+    hard = compared(tmp_path, 0, "data.labels=one", val="90-a-hard-c-d")
+    soft = compared(tmp_path, 1, "data.labels=soft", val="90-a-soft-c-d", compared={"val": "90-a-hard-c-d"})
+    assert not ranking.of([hard, soft]).obstacle
+
+
+def test_folds_and_a_held_out_fraction_are_not_ranked_with_each_other(tmp_path):
+    folds = [
+        compared(tmp_path, f"{lr} {fold}", f"lr={lr}", f"data.fold={fold}", "data.folds=2", val=f"9-a-{fold}-c-d",
+                 config={"folds": 2, "fold": fold})
+        for fold in (0, 1) for lr in (1, 2)
+    ]  # fmt: skip
+    assert not ranking.of(folds).obstacle
+    fraction = compared(tmp_path, "fraction", "lr=1", val="9-a-held-c-d")
+    assert "the images that decided differ" in ranking.of([*folds, fraction]).obstacle
+
+
+def test_seeds_that_redraw_the_split_are_ranked_within_repeats_only(tmp_path):
+    def drawn(lr, seed):
+        digest = f"9-a-{seed}-c-d"
+        return compared(
+            tmp_path, f"{lr} {seed}", f"lr={lr}", f"data.split_seed={seed}", val=digest, config={"split_seed": seed}
+        )
+
+    one, two, three, four = drawn(1, 1), drawn(1, 2), drawn(2, 1), drawn(2, 2)
+    assert not ranking.of([one, two, three, four]).obstacle
+    assert not ranking.of([one, two]).obstacle
+    assert "the images that decided differ" in ranking.of([one, four]).obstacle
