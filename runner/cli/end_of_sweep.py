@@ -75,16 +75,18 @@ def _continuation(directory: Path, has_failed: bool) -> str:
     """How the sweep continues; empty if it is complete."""
     study = studies.load(directory)
     minutes = studies.used_up(study) if study else None
-    if minutes is not None:
-        return (
+    texts = []
+    if study and minutes is not None and not studies.is_complete(study):
+        texts.append(
             f"sweep.max_minutes={minutes:g} is used up. Repeat the command with a larger one and sweep.resume=true to "
             "continue the search."
         )
-    return (
-        "Repeat the command with sweep.resume=true to run what is missing; without it a new sweep begins."
-        if has_failed
-        else ""
-    )
+    if has_failed:
+        larger = f", and a larger sweep.max_minutes than {minutes:g}," if minutes is not None else ""
+        texts.append(
+            f"Repeat the command with sweep.resume=true{larger} to run what is missing; without it a new sweep begins."
+        )
+    return "\n".join(texts)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from ..runs import study as studies
 from ..runs import sweep
 from ..runs.early_stopping import STOPPED_EARLY, Reading
 from ..runs.journal import latest
-from ..runs.study import JOB, MINUTES, ORIGIN, SECONDS
+from ..runs.study import JOB, JOBS, MINUTES, ORIGIN, SECONDS
 from . import engines, spaces, warm_start
 
 #: Attributes of a study: its space, its goals, and when the running command started.
@@ -77,9 +77,9 @@ class Search:
                 f"The search in {directory} has another space. Repeat its sweep.optuna.space, or choose another name "
                 "(name=NAME) and begin with what it found: sweep.warm_start=[DIR]"
             )
-        self.study.set_user_attr(SPACE, spaces.to_json(space))
-        self.study.set_user_attr(GOALS, goals)
-        self.study.set_user_attr(MINUTES, settings.max_minutes)
+        own = {SPACE: spaces.to_json(space), GOALS: goals, MINUTES: settings.max_minutes, JOBS: self._most()}
+        for name, value in own.items():
+            self.study.set_user_attr(name, value)
         self._count_time_of_a_killed_command()
 
     def begin_with(self, composed: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from .sweep import STUDY
 #: The name of the only study in a file; attributes of a trial: the number of its job, and the earlier run it comes
 #: from.
 NAME, JOB, ORIGIN = "search", "job", "from"
-#: Attributes of a study: the seconds that the search took, and `sweep.max_minutes` of its last command.
-SECONDS, MINUTES = "seconds", "minutes"
+#: Attributes of a study: the seconds that the search took; of its last command `sweep.max_minutes`, and how many jobs
+#: the search should have.
+SECONDS, MINUTES, JOBS = "seconds", "minutes", "jobs"
 
 
 class _Unlocked:
@@ -67,6 +69,16 @@ def used_up(study: Any) -> float | None:
     """`sweep.max_minutes` of a search whose time is up; else None."""
     minutes: float | None = study.user_attrs.get(MINUTES)
     return minutes if minutes is not None and study.user_attrs.get(SECONDS, 0.0) >= 60 * minutes else None
+
+
+def is_complete(study: Any) -> bool:
+    """Whether as many jobs of a search have ended as it should have; False for one of an earlier version."""
+    from optuna.trial import TrialState
+
+    states = {trial.user_attrs.get(JOB): trial.state for trial in study.get_trials(deepcopy=False)}
+    states.pop(None, None)
+    ended = sum(state is not TrialState.RUNNING for state in states.values())
+    return bool(ended >= study.user_attrs.get(JOBS, math.inf))
 
 
 def _storage(directory: Path) -> Any:

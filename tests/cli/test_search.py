@@ -215,6 +215,20 @@ def test_minutes_of_a_command_that_was_killed_count(tmp_path):
     assert nothing.launched == []
 
 
+def test_a_search_whose_time_ends_with_its_last_trial_is_complete(tmp_path):
+    study = searched(tmp_path, StubLauncher(tmp_path), trials=2, max_minutes=1e-9 / 60, side_by_side=2, parallel=2)
+    assert studies.used_up(study)
+    assert len(chosen(tmp_path)) == 2
+    assert end_of_sweep._continuation(tmp_path, has_failed=False) == ""
+    line = end_of_sweep._continuation(tmp_path, has_failed=True)
+    assert line.startswith(
+        "Repeat the command with sweep.resume=true, and a larger sweep.max_minutes than 1.66667e-11,"
+    )
+    searched(tmp_path, StubLauncher(tmp_path), trials=3, max_minutes=1e-9 / 60)
+    both = end_of_sweep._continuation(tmp_path, has_failed=True).splitlines()
+    assert ["to continue the search" in both[0], "to run what is missing" in both[1]] == [True, True]
+
+
 def test_when_time_is_up_no_job_begins_that_the_launcher_would_have_kept_waiting(tmp_path, capsys):
     class Slow(StubLauncher):
         def work(self, folder, overrides, fails):
@@ -233,6 +247,7 @@ def test_when_time_is_up_no_job_begins_that_the_launcher_would_have_kept_waiting
     study = searched(tmp_path, again, **options)
     assert first.launched + again.launched == list(range(8))
     assert "sweep.max_minutes" not in end_of_sweep._continuation(tmp_path, has_failed=True)
+    assert "run what is missing" in end_of_sweep._continuation(tmp_path, has_failed=True)
     assert end_of_sweep._continuation(tmp_path, has_failed=False) == ""
     searched(tmp_path / "whole", **options)
     assert chosen(tmp_path / "whole") == {int(key): value for key, value in chosen(tmp_path).items()}
