@@ -226,7 +226,7 @@ def _check_fill(source: Source, config: cfg.Data, augment: cfg.Augment) -> None:
     """Errors: ConfigError for a colour where images are stored as grey ones."""
     images = source.train.images if isinstance(source.train, Images) else None
     stored = config.channels if images is None else images.shape[3]
-    if stored == 1 and len(set(augment.fill)) > 1:
+    if augment.enabled and stored == 1 and len(set(augment.fill)) > 1:
         raise ConfigError(
             f"augment.fill={augment.fill}: the images of '{source.name}' are stored as grey ones, which have no "
             f"colours. Use one number: augment.fill=[{augment.fill[0]}]"

@@ -79,9 +79,23 @@ class _Stored(_Needed, total=False):
 
 def digest(overrides: list[str]) -> str:
     """Eight hexadecimal digits for what a sweep varies, in whatever order different keys are written."""
+    varied = of_jobs(overrides)
+    cleared = [text + "\0" * _clearings(text, varied[place + 1 :]) for place, text in enumerate(varied)]
     # Of overrides of one key the last one counts: the sort keeps their order.
-    varied = sorted(of_jobs(overrides), key=lambda text: text.lstrip("+~").partition("=")[0])
-    return digest_of(["\n".join(varied)], size=4)
+    return digest_of(["\n".join(sorted(cleared, key=_key))], size=4)
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _clearings(override: str, later: Iterable[str]) -> int:
+    """How many later overrides replace or remove a mapping that an override changes a key of."""
+    return sum(
+        _key(override).startswith(f"{_key(text)}.")
+        and (text.startswith("~") or text.partition("=")[2].startswith(("{", "null")))
+        for text in later
+    )
 
 
 def of_jobs(overrides: Iterable[str]) -> list[str]:

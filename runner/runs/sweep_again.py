@@ -25,13 +25,15 @@ def in_order(directory: Path, overrides: list[str]) -> list[str]:
 def folder_of(parent: Path, overrides: list[str]) -> Path:
     """The folder in which a command finds its sweep again, or begins it.
 
-    Earlier versions named it by a digest that depended on the order of the overrides.
+    Earlier versions named it by a digest that depended on the order of the overrides, and with which the sweep's id
+    begins; folders of other names are copies, or were chosen by the user.
     """
     named, wanted = parent / sweep.digest(overrides), sweep.digest(overrides)
     if (named / SWEEP).exists():
         return named
     for path in sorted(parent.glob(f"*/{SWEEP}")):
         with contextlib.suppress(Damaged):
-            if sweep.digest(sweep.read(path.parent).overrides) == wanted:
+            earlier = sweep.read(path.parent)
+            if earlier.id.partition("-")[0] == path.parent.name and sweep.digest(earlier.overrides) == wanted:
                 return path.parent
     return named

@@ -61,6 +61,20 @@ def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
             )
 
 
+def never_trained(config: cfg.Config, freezing: Freezing, steps: int) -> list[str]:
+    """A note for each network of which a temporarily frozen part did not train in a run of this many steps.
+
+    None for a run that should not train, or that only tries everything.
+    """
+    if not config.train.trains or config.debug.fast_dev_run:
+        return []
+    return [
+        f"frozen parts of {name} never trained: the run ended before {_key(config, name)}_epochs. Lower it, or train "
+        "longer"
+        for name in freezing.waiting(steps)
+    ]
+
+
 def factors(
     config: cfg.Config, optimizer: cfg.Optimizer, key: str, stage: Stage, names: Sequence[str], freezing: Freezing
 ) -> dict[str, float]:

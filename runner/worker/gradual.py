@@ -58,7 +58,9 @@ class Gradual:
         texts: list[str] = []
         with autotuning_off(), Heartbeat().beating():
             for name in training.networks.trained:
-                texts.append(f"{name}: {self._cut(training, name, texts.append)}")
+                reported: list[str] = []
+                plan = self._cut(training, name, reported.append)
+                texts += [f"{name}: {text}" for text in (*reported, plan)]
         return f"pruned ({self._cuts} of {self.settings.parts}) {'; '.join(texts)}"
 
     def _cut(self, training: Training, name: str, report: Callable[[str], None]) -> PruningPlan:

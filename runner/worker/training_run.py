@@ -31,7 +31,7 @@ from ..runs.journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, UNR
 from ..tracking import lookup
 from ..training.loop import fit
 from ..training.state import Ending
-from . import experiment, provenance
+from . import experiment, finetuning, provenance
 from .callbacks import Callbacks
 from .eta import TimeLeft
 from .experiment import Experiment
@@ -146,12 +146,7 @@ def note_ending(run: Experiment, ending: Ending, journal: Journal, display: Disp
         texts.append(f"stopped early: {monitor} did not improve in {progress.waited} evaluations (train.patience)")
     if run.training.loaders.val and progress.best is None:
         texts.append(f"{monitor} was always NaN: the last weights count as the best")
-    if waiting := run.training.freezing.waiting(progress.step):
-        texts.append(
-            f"frozen parts of {', '.join(waiting)} never trained: the run ended before model.freeze_epochs. Lower it, "
-            "or train longer"
-        )
-    for text in texts:
+    for text in [*texts, *finetuning.never_trained(run.config, run.training.freezing, progress.step)]:
         tell(journal, text, display.note)
 
 

@@ -195,3 +195,9 @@ def test_a_colour_does_not_fill_pictures_that_are_stored_as_grey_ones(fill, fits
         return
     with pytest.raises(ConfigError, match=r"augment\.fill=\[255, 0, 0\].*Use one number: augment\.fill=\[255\]"):
         data.build(synthetic(), 0, source=source, augment=augment)
+
+
+def test_a_colour_that_fills_nothing_is_accepted():
+    grey = data.Images(np.zeros((6, 8, 8, 1), np.uint8), np.arange(6) % 2)
+    augment = cfg.Augment(enabled=False, rotation=45, fill=[255, 0, 0])
+    assert data.build(synthetic(), 0, source=data.Source("grey", ["a", "b"], grey), augment=augment)

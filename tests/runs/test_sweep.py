@@ -78,10 +78,10 @@ def test_a_file_of_a_sweeps_name_is_no_sweep(tmp_path, content):
     assert (tmp_path / "sweep.json").read_text() == content
 
 
-def begun(folder, overrides):
+def begun(folder, overrides, id="x"):
     """A folder in which a sweep of these overrides was begun."""
     folder.mkdir(parents=True)
-    content = {"id": "x", "overrides": overrides, "shared": []}
+    content = {"id": id, "overrides": overrides, "shared": []}
     (folder / SWEEP).write_text(json.dumps(content))
     return folder
 
@@ -96,9 +96,26 @@ def test_of_one_key_the_last_override_counts():
     assert sweep.digest(["a=1", "a=2"]) != sweep.digest(["a=2", "a=1"])
 
 
+@pytest.mark.parametrize("cleared", ["tracking.tags={}", "~tracking.tags", "+tracking={tags:{b:2}}"])
+def test_what_a_mapping_has_before_it_is_replaced_is_another_sweep(cleared):
+    assert sweep.digest([cleared, "+tracking.tags.a=1"]) != sweep.digest(["+tracking.tags.a=1", cleared])
+    assert sweep.digest([cleared, "+tracking.tags.a=1", "b=2"]) == sweep.digest(["b=2", cleared, "+tracking.tags.a=1"])
+
+
+def test_keys_of_a_chosen_group_are_the_same_before_and_after_it():
+    assert sweep.digest(["model=resnet18", "model.stem=small"]) == sweep.digest(["model.stem=small", "model=resnet18"])
+
+
+@pytest.mark.parametrize(("name", "id"), [("mine", "0123abcd-1f"), ("0123abcd-backup", "0123abcd-1f"), ("x", "y")])
+def test_a_copy_of_a_sweep_and_one_in_a_folder_of_its_own_are_not_taken(tmp_path, name, id):
+    begun(tmp_path / name, ["mode=cls", "train.seed=1,2"], id)
+    overrides = ["train.seed=1,2", "mode=cls"]
+    assert sweep_again.folder_of(tmp_path, overrides) == tmp_path / sweep.digest(overrides)
+
+
 def test_a_sweep_of_an_earlier_version_is_found_in_its_folder(tmp_path):
-    earlier = begun(tmp_path / "of-an-earlier-version", ["mode=cls", "train.seed=1,2"])
-    begun(tmp_path / "another", ["mode=cls", "train.seed=1,2,3"])
+    earlier = begun(tmp_path / "0123abcd", ["mode=cls", "train.seed=1,2"], "0123abcd-1f")
+    begun(tmp_path / "4567abcd", ["mode=cls", "train.seed=1,2,3"], "4567abcd-1f")
     again = ["sweep.resume=true", "train.seed=1,2", "mode=cls"]
     assert sweep_again.folder_of(tmp_path, again) == earlier
     assert sweep_again.folder_of(tmp_path, ["mode=cls"]) == tmp_path / sweep.digest(["mode=cls"])

@@ -14,7 +14,7 @@ from runner.errors import ConfigError
 from runner.runs.journal import Journal
 from runner.training import range_test
 from runner.training.state import Ending
-from runner.worker import experiment
+from runner.worker import experiment, finetuning
 from runner.worker.training_run import note_ending
 from tests.conftest import INLINE
 
@@ -126,6 +126,21 @@ def test_a_run_that_ends_before_all_of_it_trained_says_so(config_of, tmp_path, s
     notes = []
     note_ending(run, Ending.complete, Journal(tmp_path), SimpleNamespace(note=notes.append))
     assert is_noted == any("never trained: the run ended before model.freeze_epochs" in note for note in notes)
+
+
+@pytest.mark.parametrize("override", ["+debug=fast_dev_run", "train.epochs=0"])
+def test_a_run_that_should_not_train_for_long_says_nothing_of_frozen_parts(config_of, override):
+    frozen = [*RUN, "model.freeze=[backbone]", "model.freeze_epochs=1"]
+    freezing = experiment.build(config_of(*frozen)).training.freezing
+    config = config_of(*frozen, override, "checkpoint.init_from=a", "train.max_steps=null")
+    assert finetuning.never_trained(config, freezing, 0) == []
+
+
+def test_parts_of_a_peer_of_its_own_are_named_by_its_key(config_of):
+    words = ["mode=cls_distill", "model@mode.peer=mobilenet_v3_small_x0_35", "mode.peer.freeze=[backbone]"]
+    config = config_of(*RUN, *words, "mode.peer.freeze_epochs=1")
+    [note] = finetuning.never_trained(config, experiment.build(config).training.freezing, 1)
+    assert note.startswith("frozen parts of student1 never trained: the run ended before mode.peer.freeze_epochs.")
 
 
 def test_a_range_test_looks_at_what_trains_first(config_of):

@@ -19,6 +19,7 @@ from runner.training.loop import fit, train_step
 from runner.training.state import Ending
 from runner.worker import experiment
 from runner.worker.compress import STATISTICS_BATCHES, calibration_images, evidence
+from runner.worker.gradual import Gradual
 from tests.checkpoints.test_resume import Keeping
 
 #: 4 batches an epoch.
@@ -99,6 +100,19 @@ def test_weights_before_the_last_cut_are_never_the_best(tmp_path, config_of):
     assert run.training.progress.best_step > 8
     assert run.plan["student"]["macs"] == (macs, run.costs["student"]["macs"])
     assert run.costs["student"]["macs"] < 0.7 * macs
+
+
+def test_what_a_cut_reports_is_said_of_its_network(config_of, monkeypatch):
+    run = experiment.build(config_of(*RUN, *STAGES, "mode=cls_distill"))
+
+    def cut(self, training, name, report):
+        report("no cut makes it fast")
+        return "a plan"
+
+    monkeypatch.setattr(Gradual, "_cut", cut)
+    text = run.training.pruner.cut(run.training)
+    parts = ["student: no cut makes it fast", "student: a plan", "student1: no cut makes it fast", "student1: a plan"]
+    assert text.partition(") ")[2] == "; ".join(parts)
 
 
 def test_a_run_of_two_steps_is_cut_as_well(config_of, tmp_path):

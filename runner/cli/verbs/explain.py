@@ -199,9 +199,13 @@ def _origin(
     from ...worker import finished
 
     trusted, shape = [text for text in options.overrides if text == TRUST], config.data.input_shape
+    passed: list[str] = []
     try:
         while (named := config.checkpoint.init_from) and config.compression.prune is None:
-            _, config = find_run(named, trusted)
+            directory, config = find_run(named, trusted)
+            if str(directory.resolve()) in passed:
+                raise ConfigError(f"checkpoint.init_from leads back to {terminal.place(directory)}")
+            passed.append(str(directory.resolve()))
         if named is None:
             return None
         directory, before = open_run(named, trusted)
