@@ -129,6 +129,8 @@ def tags(configurations: Sequence[Configuration]) -> dict[Path, dict[str, str]]:
             "configuration.runs": str(len(one.runs)),
             "configuration.monitored": one.text(),
             "configuration.verdict": one.verdict,
-        } | ({"configuration.behind_best": one.interval} if one.interval else {})
+            # Also if it is empty: another one may have been the best before.
+            "configuration.behind_best": one.interval,
+        }
         for one in configurations for run in one.runs
     }  # fmt: skip

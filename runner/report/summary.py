@@ -14,7 +14,7 @@ from .. import config as cfg
 from .. import terminal
 from ..runs import sweep
 from ..runs.early_stopping import STOPPED_EARLY
-from . import costs, page, subject, verdict
+from . import costs, page, repeats, subject, verdict
 from .repeats import Configuration
 from .subject import Run
 from .verdict import Verdict
@@ -23,6 +23,8 @@ from .verdict import Verdict
 PREFIX, LONGEST_NAME = "sweep", 200
 #: Most characters of a tag, and the tag that MLflow shows as the description of a run.
 LONGEST_TAG, NOTE = 5000, "mlflow.note.content"
+#: Tags of the verdict.
+VERDICT = ("sweep.monitored", "sweep.best", "sweep.best_run", "sweep.verdict", "sweep.front")
 #: Most rows of the description's table.
 LISTED = 20
 
@@ -51,7 +53,7 @@ def of(jobs: Sequence[Run], swept: sweep.Sweep, directory: Path) -> Summary:
     tags = {
         "sweep.command": terminal.command("-m", *swept.overrides),
         "sweep.directory": str(directory.resolve()),
-        **(_verdict(decided, fronts) if decided else {}),
+        **_verdict(decided, fronts),
         NOTE: _description(decided, rows, fronts, jobs, failed),
     }
     metrics: dict[str, float] = {
@@ -75,15 +77,19 @@ def _value(decided: Verdict) -> float:
     return statistics.fmean(run.monitored for run in best)
 
 
-def _verdict(decided: Verdict, fronts: dict[str, list[str]]) -> dict[str, str]:
+def _verdict(decided: Verdict | None, fronts: dict[str, list[str]]) -> dict[str, str]:
+    """Tags, empty without a verdict: MLflow keeps those of an earlier summary that are not replaced."""
+    if decided is None:
+        return dict.fromkeys(VERDICT, "")
     best = decided.best
-    return {
-        "sweep.monitored": best.decided_by,
-        "sweep.best": decided.configurations[0].name if decided.configurations else _own(best),
-        "sweep.best_run": best.directory.name,
-        "sweep.verdict": " ".join(decided.reasons),
-        "sweep.front": "; ".join(f"{cost}: {', '.join(labels)}" for cost, labels in fronts.items()),
-    }
+    texts = (
+        best.decided_by,
+        decided.configurations[0].name if decided.configurations else _own(best),
+        best.directory.name,
+        " ".join(decided.reasons),
+        "; ".join(f"{cost}: {', '.join(labels)}" for cost, labels in fronts.items()),
+    )
+    return dict(zip(VERDICT, texts, strict=True))
 
 
 def _end(jobs: Sequence[Run], failed: Sequence[Run], directory: Path) -> tuple[str, str, int]:
@@ -128,7 +134,10 @@ def _of_configuration(one: Configuration) -> Row:
         "behind_best": None, "behind_best_low": None, "behind_best_high": None,
         "verdict": one.verdict,
     }  # fmt: skip
-    if one.difference:
+    if one.verdict == repeats.BEST:
+        # MLflow keeps the numbers of an earlier summary, in which another one was the best.
+        row |= dict.fromkeys(("behind_best", "behind_best_low", "behind_best_high"), 0.0)
+    elif one.difference:
         config = one.run.config
         sign = 1 if config and config.train.goal is cfg.Goal.min else -1
         low, high = sorted((sign * one.difference.low, sign * one.difference.high))

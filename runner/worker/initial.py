@@ -68,7 +68,8 @@ def read_source(named: str, config: cfg.Config) -> InitialWeights:
         notes.append(f"{own.origin} is quantized: its weights are used, its ranges are not")
     directory = run_of(source, Path(own.origin))
     # The weights of another version's run are still usable.
-    if run := directory and runs.config_of(directory):
+    run = runs.config_of(directory) if directory else None
+    if run:
         plain = replace(plain, preprocessing=preprocessing.of(run.data))
     return InitialWeights(plain, run, notes)
 

@@ -193,6 +193,27 @@ def test_a_resumed_sweep_updates_its_summary_in_place(tmp_path):
     assert {run.data.tags[PARENT] for run in jobs} == {first.info.run_id}
 
 
+def test_a_configuration_that_becomes_the_best_is_no_longer_behind(tmp_path):
+    folder, jobs = repeated(tmp_path / "study")
+    assert end(folder).data.metrics["sweep/optimizer.lr-1/behind_best"] < 0
+    for number in (3, 4, 5):
+        shutil.rmtree(jobs[number])
+        add_job(folder, number, "optimizer.lr=-1", 0.98 + number / 1000, number - 3)
+    values = end(folder).data.metrics
+    assert [values[f"sweep/optimizer.lr-1/behind_best{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]
+    assert values["sweep/optimizer.lr-0.1/behind_best"] < 0
+
+
+def test_a_verdict_that_no_longer_holds_is_taken_back(tmp_path):
+    folder = a_sweep(tmp_path / "study")
+    job = add_job(folder, 0, "x=1", 0.8)
+    assert end(folder).data.tags["sweep.best_run"] == job.name
+    shutil.rmtree(job)
+    add_job(folder, 0, "x=1", status="FAILED")
+    tags = end(folder).data.tags
+    assert {tags[f"sweep.{name}"] for name in ("monitored", "best", "best_run", "verdict", "front")} == {""}
+
+
 @pytest.mark.slow
 def test_the_end_of_a_sweep_delivers_its_summary_and_a_complete_one_is_left_alone(tmp_path):
     folder = a_sweep(tmp_path / "study")

@@ -31,10 +31,10 @@ def problems(config: Config) -> Iterator[str]:
             )
     if config.tracking.system_metrics and isinstance(config.launch, Local) and config.launch.inline:
         yield "tracking.system_metrics=true measures in the command, and launch.inline=true trains in it. Remove one."
-    name = config.tracking.register if isinstance(config.tracking, Mlflow) else None
-    if name is not None and (not re.fullmatch(r"\w[\w. -]*", name) or len(name) > LONGEST_NAME):
+    model = config.tracking.register if isinstance(config.tracking, Mlflow) else None
+    if model is not None and (not re.fullmatch(r"\w[\w. -]*", model) or len(model) > LONGEST_NAME):
         yield (
-            f"tracking.register={name!r}: it names a model in MLflow; use at most {LONGEST_NAME} letters, "
+            f"tracking.register={model!r}: it names a model in MLflow; use at most {LONGEST_NAME} letters, "
             "digits, spaces, '_', '-' and '.', such as tracking.register=defects"
         )
     addresses: dict[str, str] = {}
