@@ -87,11 +87,8 @@ def read(path: str, config: cfg.FileList, problems: Problems) -> Rows:
             rows = _table(path, _csv(path, problems), config, problems)
         case _:
             for key in ("label_columns", "split_column", "group_column"):
-                if named := getattr(config, key):
-                    value = str(named).replace("'", "").replace(" ", "")
-                    raise DataError(
-                        f"{path} has no columns, and data.{key}={value} names some. Use a list in CSV, TSV or Parquet."
-                    )
+                if getattr(config, key):
+                    raise DataError(f"{path} has no columns, and data.{key} names some. Use CSV, TSV or Parquet.")
             rows = _lines(path, problems)
     root = config.root or os.path.dirname(path)
     rows.paths = [_path(text, root) for text in rows.paths]

@@ -71,7 +71,7 @@ def test_shares_in_a_list_without_columns_are_refused(tmp_path, more):
     config = listed(tmp_path, ROWS, **more)
     (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
     (tmp_path / "votes.txt").write_text("".join(f"{name} 0\n" for name in NAMES))
-    with pytest.raises(DataError, match=r"votes\.txt has no columns, and data\.label_columns=\[cat,dog,owl\]"):
+    with pytest.raises(DataError, match=r"votes\.txt has no columns, and data\.label_columns names some"):
         data.load(replace(config, train=str(tmp_path / "votes.txt")))
 
 
