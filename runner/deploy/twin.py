@@ -51,7 +51,7 @@ def _fresh(model: cfg.Model, classes: int, channels: int) -> nn.Layer:
 
 
 class Clipped(nn.Layer):
-    """A layer after PACT's learnt clip of its input."""
+    """A layer after the clip of its input that quantization has taught it."""
 
     def __init__(self, layer: nn.Layer, bound: float) -> None:
         super().__init__()
@@ -62,8 +62,12 @@ class Clipped(nn.Layer):
 
 
 def with_clips(twin: nn.Layer, quantized: list[QuantizedWeight]) -> nn.Layer:
-    """The twin with PACT's clips before its layers, in place: integers clip by their range, floats do not."""
-    bounds = {weight.name: weight.clip for weight in quantized}
+    """The twin with the clips of fake quantization before its layers, in place.
+
+    Integers clip by their range, which floats do not have: each input is clipped to PACT's α or to the range of the
+    layer, whichever is smaller.
+    """
+    bounds = {weight.name: weight.bound for weight in quantized}
     for name, layer in twin.named_sublayers():
         bound = bounds.get(layer.weight.name) if isinstance(layer, (nn.Conv2D, nn.Linear)) else None
         if bound is not None:

@@ -285,6 +285,58 @@ def test_a_converted_and_folded_file_computes_what_paddle_does(tmp_path, kind):
         np.testing.assert_allclose(run(folded, images(count)), fake(network, images(count)), atol=1e-5)
 
 
+#: Operations with their limits, and the operations that remain of them.
+CLIPS = {
+    "a ReLU and a clip": ([("Relu",), ("Clip", -2, 1)], ["Clip"]),
+    "a ReLU6 below its range": ([("Clip", 0, 6), ("Clip", -7, 7)], ["Clip"]),
+    "a ReLU6 that its range cuts": ([("Clip", 0, 6), ("Clip", -1, 1)], ["Clip"]),
+    "a bounded input": ([("HardSigmoid",), ("Clip", -1.5, 1.5), ("Tanh",)], ["HardSigmoid", "Tanh"]),
+    "an input that is nearly not negative": ([("HardSwish",), ("Clip", -0.5, 0.5)], ["HardSwish", "Clip"]),
+    "an input of both signs": ([("Tanh",), ("Clip", -0.5, 0.5)], ["Tanh", "Clip"]),
+    "three, of which one is left": ([("Relu",), ("Clip", -1, 1), ("Clip", -2, 2)], ["Clip"]),
+    "a ReLU between clips": ([("Clip", -1, 1), ("Relu",), ("Clip", -0.5, 0.5), ("Tanh",)], ["Clip", "Clip", "Tanh"]),
+}
+
+
+def chain(operations: list[tuple]) -> ModelProto:
+    """A model of operations after each other, on images."""
+    nodes, constants = [], []
+    for place, (kind, *limits) in enumerate(operations):
+        names = [f"{place}.{end}" for end in range(len(limits))]
+        constants += [
+            helper.make_tensor(name, onnx_format.TensorProto.FLOAT, [], [limit])
+            for name, limit in zip(names, limits, strict=True)
+        ]
+        nodes.append(helper.make_node(kind, [f"x{place}", *names], [f"x{place + 1}"]))
+    ends = [
+        helper.make_tensor_value_info(name, onnx_format.TensorProto.FLOAT, ["N", 3, SIZE, SIZE])
+        for name in ("x0", f"x{len(operations)}")
+    ]
+    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_limits_of_clips_that_no_value_reaches_are_removed(kind):
+    operations, remaining = CLIPS[kind]
+    model, given = chain(operations), 3 * images()
+    session = onnxruntime.InferenceSession(fold(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    [result] = session.run(None, {"x0": given})
+    [expected] = onnx_format.reference.ReferenceEvaluator(model).run(None, {"x0": given})
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+    assert [node.op_type for node in fold(model).graph.node] == remaining
+
+
+def test_a_clip_of_what_others_read_too_leaves_it_to_them():
+    model = chain([("Relu",), ("Clip", -1, 1)])
+    model.graph.node.append(helper.make_node("Add", ["x1", "x2"], ["sum"]))
+    model.graph.output[0].name = "sum"
+    folded = fold(model)
+    assert [node.op_type for node in folded.graph.node] == ["Relu", "Clip", "Add"]
+    # It is not negative already.
+    assert folded.graph.node[1].input[1] == ""
+
+
 def test_integers_compute_what_fake_quantization_does(converted):
     network, _, learnt, model = converted
     integers = quantize(model, learnt, images())

@@ -10,7 +10,7 @@ import pytest
 
 from runner import config as cfg
 from runner import models
-from runner.compression import pruning, qat, slim
+from runner.compression import pruning, ptq, qat, slim
 from runner.data import Batch
 from runner.deploy import twin
 from runner.models.ops import custom_relu
@@ -110,6 +110,38 @@ def test_the_float_twin_of_a_network_with_pact_clips_as_it_does():
     unclipped = np.abs(plain(images).numpy() - expected).max()
     clipped = np.abs(twin.with_clips(plain, quantized)(images).numpy() - expected).max()
     assert clipped < 0.2 * unclipped
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [cfg.TrainedQuantization(), cfg.TrainedQuantization(pact=cfg.Pact(enabled=False)), cfg.LearntQuantization()],
+    ids=["PACT", "QAT", "LSQ"],
+)
+def test_the_float_twin_clips_by_the_ranges_where_they_are_below_alpha(settings):
+    network = models.build(SMALL, 10)
+    qat.quantize_and_calibrate(network, settings, [batch().images], trained=True)
+    for layer in slim.fake_quantized(network).values():
+        slim.set_range(layer, 0.2 * slim.activation_range(layer))
+    network.eval()
+    images = batch().images
+    expected = network(images).numpy()
+    plain, quantized = twin.build(network, SMALL, 10, 3)
+    unclipped = np.abs(plain(images).numpy() - expected).max()
+    clipped = np.abs(twin.with_clips(plain, quantized)(images).numpy() - expected).max()
+    assert clipped < 0.2 * unclipped
+
+
+def test_the_float_twin_of_a_calibrated_network_clips_by_its_ranges():
+    network = trained()
+    network.eval()
+    settings = cfg.CalibratedQuantization(algorithm=cfg.Algorithm.abs_max)
+    ptq.quantize_and_calibrate(network, settings, [batch().images])
+    for layer in slim.fake_quantized(network).values():
+        slim.set_range(layer, 0.2 * slim.activation_range(layer))
+    expected = logits(network)
+    plain, quantized = twin.build(network, SMALL, 10, 3)
+    unclipped = np.abs(logits(plain) - expected).max()
+    assert np.abs(logits(twin.with_clips(plain, quantized)) - expected).max() < 0.2 * unclipped
 
 
 def test_a_network_that_lost_channels_in_an_earlier_run_is_known_as_pruned():

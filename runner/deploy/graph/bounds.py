@@ -11,6 +11,8 @@ from .onnx_graph import Graph, attributes
 
 Bounds = tuple[float, float]
 
+UNBOUNDED: Bounds = (-math.inf, math.inf)
+
 #: Operations that select or average values.
 KEEPING = {"MaxPool", "GlobalAveragePool", "AveragePool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
 #: Operation → bounds of its result for any input.
@@ -34,7 +36,9 @@ def bounds(graph: Graph) -> dict[str, Bounds]:
             bounds_of[target] = (0.0, math.inf)
         elif node.op_type == "Clip":
             limits = [bounds_of.get(name) for name in [*node.input[1:], "", ""][:2]]
-            bounds_of[target] = (limits[0][0] if limits[0] else -math.inf, limits[1][1] if limits[1] else math.inf)
+            low, high = limits[0][0] if limits[0] else -math.inf, limits[1][1] if limits[1] else math.inf
+            least, most = bounds_of.get(source, UNBOUNDED)
+            bounds_of[target] = min(max(least, low), high), min(max(most, low), high)
     return bounds_of
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 
+from .bounds import UNBOUNDED, Bounds, bounds
 from .onnx_graph import Graph, attributes, copy
 
 #: Element-wise operations.
@@ -19,9 +20,12 @@ def fold(model: ModelProto) -> ModelProto:
     """A float model that computes the same, up to rounding, with fewer nodes and weights.
 
     BatchNormalization is folded into the convolution before it, kernel taps that only ever see padding are removed (the
-    image size is fixed), and a convolution that sees its whole input at once becomes a Gemm.
+    image size is fixed), a convolution that sees its whole input at once becomes a Gemm, and clips lose the limits that
+    their input never reaches.
     """
-    return simplified(model)[0].write()
+    graph, _ = simplified(model)
+    _simplify_clips(graph)
+    return graph.write()
 
 
 def simplified(model: ModelProto) -> tuple[Graph, dict[str, np.ndarray]]:
@@ -43,6 +47,38 @@ def simplified(model: ModelProto) -> tuple[Graph, dict[str, np.ndarray]]:
     _join_biases(graph, shapes)
     _flatten_single_pixels(graph, own, shapes)
     return graph, factors
+
+
+def _simplify_clips(graph: Graph) -> None:
+    """Remove limits that no value reaches, and clips without any; one that alone reads a ReLU or a clip replaces it.
+
+    Engines join a convolution with one activation after it, not with a ReLU and a clip.
+    """
+    known, producers, readers = bounds(graph), graph.producers(), graph.readers()
+    nodes, renamed = list[NodeProto](), dict[str, str]()
+    for node in graph.nodes:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        source, target = node.input[0] if node.input else "", node.output[0]
+        if node.op_type == "Clip" and all(name in graph.constants for name in node.input[1:] if name):
+            before = producers.get(source)
+            if before is not None and before.op_type in ("Relu", "Clip") and len(readers[source]) == 1:
+                source = before.input[0]
+            limits = _reached(known[target], known.get(source, UNBOUNDED))
+            if not limits and target not in graph.outputs:
+                renamed[target] = source
+                continue
+            names = {end: f"{target}.{end}" for end in limits}
+            graph.constants |= {names[end]: np.float32(value) for end, value in limits.items()}
+            node = helper.make_node("Clip", [source, names.get("low", ""), names.get("high", "")], [target], target)
+            producers[target] = node
+        nodes.append(node)
+    graph.nodes = nodes
+
+
+def _reached(limits: Bounds, values: Bounds) -> dict[str, float]:
+    """Those of the limits `low` and `high` that some of the values are beyond."""
+    within = {"low": limits[0] > values[0], "high": limits[1] < values[1]}
+    return {end: limit for (end, is_reached), limit in zip(within.items(), limits, strict=True) if is_reached}
 
 
 def _fold_constants(graph: Graph) -> None:

@@ -11,16 +11,13 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, helper
 
 from ...errors import ExportError
-from .bounds import bounds, relevant
+from .bounds import UNBOUNDED, bounds, relevant
 from .folding import simplified
 from .onnx_graph import Graph, copy
 from .quantized_weight import QuantizedWeight
 
 #: Batch size of the calibration.
 BATCH = 64
-
-
-UNBOUNDED = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)

@@ -21,3 +21,8 @@ class QuantizedWeight:
     """The magnitude of an activation that the largest integer stands for."""
     clip: float | None
     """PACT's α."""
+
+    @property
+    def bound(self) -> float:
+        """The magnitude beyond which the layer cuts its input off: α or the range, whichever is smaller."""
+        return self.activation_scale if self.clip is None else min(self.clip, self.activation_scale)
