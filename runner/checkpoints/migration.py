@@ -17,7 +17,7 @@ from typing import Any
 from .. import files, stored, terminal
 from ..config import Config, store
 from ..errors import CheckpointError, Damaged
-from ..files.digests import content_digest, text_digest
+from ..files.digests import file_digest, text_digest
 from ..processes import locked
 from ..runs import result as results
 from ..runs.events import parse
@@ -202,7 +202,7 @@ def _convert(path: Path, values: dict[str, Any], classes: list[str]) -> None:
             schedules=list(values["schedules"]),
             scaler=values.get("scaler") or {},
             random=values["random"],
-            digests={name: _digest(place) for name in TENSORS if (place := path.with_name(name)).is_file()},
+            digests={name: file_digest(place) for name in TENSORS if (place := path.with_name(name)).is_file()},
             paddle=str(values.get("paddle", "")),
             runner="0.1.0",
         )
@@ -215,8 +215,3 @@ def _progress() -> Any:
     from ..training.state import Progress
 
     return Progress
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return content_digest(iter(lambda: stream.read(1 << 20), b""))

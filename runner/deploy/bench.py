@@ -116,7 +116,7 @@ def measure(
     random = np.random.default_rng(0)
     measurements: list[tuple[Entry, Measurement]] = []
     for entry in files:
-        engine = engines.open_(entry.folder, entry.file, threads)
+        engine = engines.open_(entry.folder, entry.manifest, entry.file, threads)
         for size in batch_sizes:
             images = random.standard_normal((size, *entry.manifest.input_shape), dtype=np.float32)
             measurements.append((entry, Measurement(engine, images)))

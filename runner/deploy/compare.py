@@ -80,7 +80,7 @@ def _opened(
     running, notes = [], []
     for file in [file for file in manifest.files if file.engine]:
         try:
-            running.append((file, engines.open_(folder, file, threads)))
+            running.append((file, engines.open_(folder, manifest, file, threads)))
         except CheckpointError as error:
             if file.engine != OPENVINO:
                 raise

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.util
+import json
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import CheckpointError, ConfigError, telling_line
-from .manifest import ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile
+from .. import stored
+from ..errors import CheckpointError, ConfigError, Damaged, telling_line
+from ..files.digests import stream_digest
+from .manifest import MANIFEST, ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile, Manifest
 
 #: Engine → how to install it.
 INSTALL = {
@@ -26,6 +30,18 @@ INSTALL = {
 AGAIN = "Write it again: python -m runner export RUN"
 
 
+@dataclass
+class Declared:
+    """What a file says of itself, where it does."""
+
+    input_shape: Sequence[int] = ()
+    """[C, H, W] of its images, -1 for one of any size; () if unknown."""
+    outputs: int = -1
+    """Number of its logits; -1 if unknown."""
+    classes: str | None = None
+    """JSON list of the names of its classes."""
+
+
 class Engine(Protocol):
     """An exported network, loaded in an engine."""
 
@@ -33,6 +49,8 @@ class Engine(Protocol):
     """The engine with its version."""
     threads: int
     """CPU threads of one call."""
+    declared: Declared
+    """What the file says of itself."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """float32 [N, 3, S, S] to float32 [N, classes]."""
@@ -44,17 +62,31 @@ def is_installed(engine: str) -> bool:
     return importlib.util.find_spec(engine) is not None
 
 
-def open_(folder: Path, file: ExportedFile, threads: int = 1) -> Engine:
-    """A file of an export folder in its engine.
+def open_(folder: Path, described: Manifest, file: ExportedFile, threads: int = 1) -> Engine:
+    """A file of an export folder in its engine, compared with what the folder's manifest says of it.
 
-    Errors: ConfigError if the engine is not installed or the format has none, CheckpointError if the file is missing or
-    damaged.
+    Errors: ConfigError if the engine is not installed or the format has none, CheckpointError if the file is missing,
+    damaged, or of another export.
     """
-    path = folder / file.path
+    _check_digests(folder, file)
+    engine = _opened(folder / file.path, file, threads)
+    _check_declared(engine.declared, described, folder / file.path)
+    return engine
+
+
+def _check_digests(folder: Path, file: ExportedFile) -> None:
+    """Errors: CheckpointError for a missing file, Damaged for one that is not as it was written."""
     # Paddle 3.3.1 silently opens a program without its parameters.
-    for part in file.paths:
-        if not (folder / part).is_file():
-            raise CheckpointError(f"{folder / part} is missing. {AGAIN}")
+    for path in file.paths:
+        with stored.opened(folder / path, AGAIN) as stream:
+            if stream is None:
+                raise CheckpointError(f"{folder / path} is missing. {AGAIN}")
+            # Exports of earlier versions have no digests.
+            if file.digests and stream_digest(stream) != file.digests[path]:
+                raise Damaged(f"{folder / path} is damaged: it is not the file that was exported. {AGAIN}")
+
+
+def _opened(path: Path, file: ExportedFile, threads: int) -> Engine:
     match file.engine:
         case "onnxruntime":
             kind: Any = OnnxRuntime
@@ -76,6 +108,27 @@ def open_(folder: Path, file: ExportedFile, threads: int = 1) -> Engine:
         raise CheckpointError(f"{path} cannot be opened: {telling_line(error).rstrip('.')}. {AGAIN}") from error
 
 
+def _check_declared(declared: Declared, described: Manifest, path: Path) -> None:
+    """Errors: Damaged for a file that is not of the manifest next to it."""
+    shape, outputs, wanted = list(declared.input_shape), declared.outputs, described.input_shape
+    problem = None
+    if shape and (len(shape) != 3 or any(own not in (-1, other) for own, other in zip(shape, wanted, strict=True))):
+        problem = f"it takes images [C, H, W] of {shape} and not of {list(wanted)}"
+    elif outputs not in (-1, len(described.classes)):
+        problem = f"it has {outputs} classes and not {len(described.classes)}"
+    elif declared.classes is not None and _parsed(declared.classes) != described.classes:
+        problem = "its classes have other names"
+    if problem:
+        raise Damaged(f"{path} is not the network of the {MANIFEST} that describes it: {problem}. {AGAIN}")
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 class OnnxRuntime:
     """An ONNX file on the CPU, with all graph optimizations."""
 
@@ -89,7 +142,13 @@ class OnnxRuntime:
         # At lower levels it logs folded constants.
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.input = self.session.get_inputs()[0].name
+        [images], logits = self.session.get_inputs(), self.session.get_outputs()[0]
+        self.input = images.name
+        self.declared = Declared(
+            _sizes(images.shape)[1:],
+            _sizes(logits.shape)[-1],
+            self.session.get_modelmeta().custom_metadata_map.get("classes"),
+        )
         self.name, self.threads = f"onnxruntime {onnxruntime.__version__}", threads
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -135,7 +194,9 @@ class OpenVino:
         }
         self.requests: dict[int, Any] = {}
         self.calls: Counter[int] = Counter()
-        self.of_any_size = self._compiled(self.core.read_model(path))
+        model = self.core.read_model(path)
+        self.declared = self._declared(model)
+        self.of_any_size = self._compiled(model)
         self.lock = threading.Lock()
         self.name, self.threads = f"OpenVINO {openvino.__version__.partition('-')[0]}", threads
 
@@ -144,6 +205,16 @@ class OpenVino:
         # A single stream, so calls from several threads would be serialised anyway.
         with self.lock:
             return self._request(images.shape).infer([images], share_inputs=True)[0]
+
+    @staticmethod
+    def _declared(model: Any) -> Declared:
+        images, logits = (
+            [side.get_length() if side.is_static else -1 for side in end.partial_shape]
+            for end in (model.inputs[0], model.outputs[0])
+        )
+        path = ["framework", "classes"]
+        classes = str(model.get_rt_info(path).value) if model.has_rt_info(path) else None
+        return Declared(images[1:], logits[-1], classes)
 
     def _compiled(self, model: Any) -> Any:
         with _signal_stack_kept():
@@ -160,6 +231,11 @@ class OpenVino:
         return self.requests.get(size, self.of_any_size)
 
 
+def _sizes(shape: Sequence[Any]) -> list[int]:
+    """A shape of onnxruntime, with -1 for sizes that have a name or none."""
+    return [side if isinstance(side, int) else -1 for side in shape]
+
+
 class PaddleInference:
     """A Paddle program (`.json` of Paddle 3 or `.pdmodel`) on the CPU."""
 
@@ -169,6 +245,7 @@ class PaddleInference:
             import paddle
             from paddle import inference
 
+        self.declared = _of_program(path)
         config = inference.Config(str(path), str(path.with_suffix(".pdiparams")))
         config.disable_gpu()
         config.disable_glog_info()
@@ -191,3 +268,14 @@ class PaddleInference:
             self.input.copy_from_cpu(np.ascontiguousarray(images))
             self.predictor.run()
             return self.output.copy_to_cpu()
+
+
+def _of_program(path: Path) -> Declared:
+    """What a program (`.json` of Paddle 3) says of its ends, which the predictor does not tell."""
+    shapes: dict[str, list[int]] = {}
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        for operation in json.loads(path.read_bytes())["program"]["regions"][0]["blocks"][0]["ops"]:
+            if operation["#"] in ("1.data", "1.fetch"):
+                shapes[operation["#"]] = operation["O"][0]["TT"]["D"][1]
+        return Declared(shapes["1.data"][1:], shapes["1.fetch"][-1])
+    return Declared()

@@ -17,6 +17,7 @@ from ..checkpoints import preprocessing, weights
 from ..compression import slim
 from ..data import Batch
 from ..errors import UserError
+from ..files.digests import file_digest
 from ..models import macs
 from ..runs.journal import Journal
 from . import bench, engines, noise, to_onnx, twin
@@ -225,6 +226,7 @@ def _some_images(batches: Iterable[Batch]) -> np.ndarray:
 def _described(folder: Path, path: str, kind: cfg.Format, precision: str, engine: str | None) -> ExportedFile:
     described = ExportedFile(path=path, format=kind.value, precision=precision, bytes=0, engine=engine)
     described.bytes = sum((folder / part).stat().st_size for part in described.paths)
+    described.digests = {part: file_digest(folder / part) for part in described.paths}
     return described
 
 

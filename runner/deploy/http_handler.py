@@ -163,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
 
     def _send(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
-        content = json.dumps(answer).encode()
+        content = json.dumps(answer, allow_nan=False).encode()
         self.connection.settimeout(SILENCE_S)
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

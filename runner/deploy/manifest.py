@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .. import files, stored, terminal
 from ..errors import CheckpointError, Damaged
@@ -29,6 +30,8 @@ STEPS = "preprocessing"
 
 #: Largest side in pixels of a network's input that is accepted.
 LARGEST = 1 << 14
+#: The smallest normal number of float32, and the largest one.
+LEAST, MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass
@@ -57,6 +60,8 @@ class ExportedFile:
     """Multi-label: fraction of all labels that it decides wrongly."""
     max_difference: float | None = None
     """Largest difference of a logit from the trained network's."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """Path of each of its files → `digests.file_digest` of it; empty in exports of earlier versions."""
 
     @property
     def paths(self) -> list[str]:
@@ -203,30 +208,52 @@ def read(folder: Path) -> Manifest:
         manifest: Manifest = stored.typed(values, Manifest)
     except (ValueError, TypeError) as error:
         raise Damaged(f"{folder / MANIFEST} is damaged: {error}. {remedy}") from error
-    for file in manifest.files:
-        if not set(file.paths) <= set(FILES):
-            raise Damaged(f"{folder / MANIFEST} is damaged: no export has a file {file.path!r}. {remedy}")
-    if (
-        len(manifest.image_size) != 2
-        or not all(0 < side <= LARGEST for side in manifest.image_size)
-        or not len(manifest.mean) == len(manifest.std) == manifest.channels
-        or not all(manifest.std)
-        or manifest.resize not in RESIZES
-        or not 0 < manifest.crop_ratio <= 1
-        or len(manifest.background) != 3
-    ):
-        raise Damaged(f"{folder / MANIFEST} is damaged: its preprocessing is not valid. {remedy}")
-    if manifest.temperature is not None and not 0 < manifest.temperature < math.inf:
-        raise Damaged(f"{folder / MANIFEST} is damaged: temperature is not above 0. {remedy}")
-    if manifest.unknown_below is not None and not 0 <= manifest.unknown_below <= 1:
-        raise Damaged(f"{folder / MANIFEST} is damaged: unknown_below is not a probability. {remedy}")
-    many = manifest.labels == "many"
-    if (manifest.labels, manifest.activation) not in (("one", "softmax"), ("many", "sigmoid")) or (
-        len(manifest.thresholds) != (len(manifest.classes) if many else 0)
-        or not all(0 <= threshold <= 1 for threshold in manifest.thresholds)
-    ):
-        raise Damaged(f"{folder / MANIFEST} is damaged: its thresholds are not valid. {remedy}")
+    if (problem := _problem(manifest)) is not None:
+        raise Damaged(f"{folder / MANIFEST} is damaged: {problem}. {remedy}")
     return manifest
+
+
+def _problem(manifest: Manifest) -> str | None:
+    """What is wrong with a manifest whose values are of the right types."""
+    for file in manifest.files:
+        if file.path not in FILES or not set(file.paths) <= set(FILES):
+            return f"no export has a file {file.path!r}"
+        if file.digests and set(file.digests) != set(file.paths):
+            return f"its digests of {file.path} are of other files"
+    classes, many = manifest.classes, manifest.labels == "many"
+    holds = {
+        "its classes are not different names": len(set(classes)) == len(classes) > 0 and all(map(str.strip, classes)),
+        "its preprocessing is not valid": _is_preprocessing(manifest),
+        "temperature is not above 0": manifest.temperature is None or _is_positive(manifest.temperature),
+        "unknown_below is not a probability": manifest.unknown_below is None or 0 <= manifest.unknown_below <= 1,
+        "its labels and activation do not go together": (manifest.labels, manifest.activation)
+        in (("one", "softmax"), ("many", "sigmoid")),
+        "its thresholds are not valid": len(manifest.thresholds) == (len(classes) if many else 0)
+        and all(0 <= threshold <= 1 for threshold in manifest.thresholds),
+    }
+    return next((problem for problem, is_right in holds.items() if not is_right), None)
+
+
+def _is_preprocessing(manifest: Manifest) -> bool:
+    """Whether images can be prepared as a manifest says, in float32."""
+    return (
+        len(manifest.image_size) == 2
+        and all(0 < side <= LARGEST for side in manifest.image_size)
+        and manifest.channels >= 1
+        and len(manifest.mean) == len(manifest.std) == manifest.channels
+        and all(map(_is_positive, manifest.std))
+        and all(abs(mean / std) <= MOST for mean, std in zip(manifest.mean, manifest.std, strict=True))
+        and manifest.resize in RESIZES
+        and 0 < manifest.crop_ratio <= 1
+        and len(manifest.background) == 3
+        and all(0 <= value <= 255 for value in manifest.background)
+        and manifest.max_pixels >= 1
+    )
+
+
+def _is_positive(value: float) -> bool:
+    """Whether float32 has a number above 0 for it, at full precision, and for 1 / (255 · value)."""
+    return LEAST <= value <= MOST and LEAST <= 1 / (255 * value) <= MOST
 
 
 def write(folder: Path, manifest: Manifest) -> None:

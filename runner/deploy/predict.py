@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from .. import images
-from ..errors import DataError
+from ..errors import CheckpointError, DataError
 from . import engines, manifest
 
 #: What can be classified: a path, the content of a file, or a Pillow image.
@@ -62,7 +62,7 @@ class Deployed:
         """Open the recommended file, or the one of a path or an engine. Errors: CheckpointError, ConfigError."""
         self.manifest = manifest.read(folder)
         self.file = self.manifest.of_engine(engine) if engine else self.manifest.file(path)
-        self.engine = engines.open_(folder, self.file, threads)
+        self.engine = engines.open_(folder, self.manifest, self.file, threads)
         self.classes = self.manifest.classes
         many = self.manifest.labels == "many"
         self.thresholds = np.array(self.manifest.thresholds, dtype=np.float32) if many else None
@@ -90,8 +90,9 @@ class Deployed:
         return values
 
     def compute(self, batch: np.ndarray) -> np.ndarray:
-        """float32 [N, C, H, W] to probabilities, float32 [N, classes]."""
-        return probabilities(self.engine(batch), self.thresholds is not None, self.manifest.temperature)
+        """float32 [N, C, H, W] to probabilities, float32 [N, classes]. Errors: CheckpointError, as `probabilities`."""
+        of = f"{self.file.path} in {self.engine.name}"
+        return probabilities(self.engine(batch), self.thresholds is not None, self.manifest.temperature, of)
 
 
 @dataclass
@@ -196,11 +197,21 @@ def named(
     return best
 
 
-def probabilities(logits: np.ndarray, many: bool = False, temperature: float | None = None) -> np.ndarray:
-    """Probabilities from logits, float32 [N, classes], of the same shape; with `many` labels are independent."""
-    if many:
-        return sigmoid(logits)
-    return softmax(logits if temperature is None else logits / np.float32(temperature))
+def probabilities(
+    logits: np.ndarray, many: bool = False, temperature: float | None = None, of: str = "The network"
+) -> np.ndarray:
+    """Probabilities from logits, float32 [N, classes], of the same shape; with `many` labels are independent.
+
+    Errors: CheckpointError, which names whose they are, for logits that are not finite.
+    """
+    if temperature is not None and not many:
+        logits = logits / np.float32(temperature)
+    if not np.isfinite(logits).all():
+        raise CheckpointError(
+            f"{of} gives logits that are not finite (NaN or infinite), so there are no probabilities: its weights are "
+            "damaged, or too large for float16. Export it again, or use another file or engine."
+        )
+    return sigmoid(logits) if many else softmax(logits)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,17 @@ def digest_of(parts: Iterable[str | bytes | np.ndarray], size: int = 8) -> str:
 def content_digest(parts: Iterable[bytes]) -> str:
     """Thirty-two hexadecimal digits of content that must be intact to the last byte."""
     return digest_of(parts, size=16)
+
+
+def stream_digest(stream: BinaryIO) -> str:
+    """`content_digest` of what is left of an open file, of which 1 MiB is in memory at a time."""
+    return content_digest(iter(lambda: stream.read(1 << 20), b""))
+
+
+def file_digest(path: Path) -> str:
+    """`content_digest` of a file. Errors: OSError."""
+    with path.open("rb") as stream:
+        return stream_digest(stream)
 
 
 def text_digest(text: str) -> str:

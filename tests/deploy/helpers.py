@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import functools
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -18,6 +20,7 @@ from paddle.static import InputSpec
 
 from runner.deploy import engines, manifest
 from runner.deploy.manifest import ExportedFile, Manifest
+from runner.files.digests import file_digest
 
 SIZE, CLASSES = 16, ["ant", "bee", "cat", "dog"]
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
@@ -59,6 +62,18 @@ def export(folder: Path) -> Path:
     return folder
 
 
+def opened(folder: Path, file: ExportedFile, threads: int = 1) -> engines.Engine:
+    """A file of an export folder in its engine."""
+    return engines.open_(folder, manifest.read(folder), file, threads)
+
+
+def changed(folder: Path, **values: Any) -> Path:
+    """The folder, with other values in its manifest."""
+    path = folder / manifest.MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    return folder
+
+
 @functools.cache
 def _exported() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="runner-test-export-"))
@@ -69,6 +84,8 @@ def _exported() -> Path:
     prefix.with_suffix(".onnx").rename(folder / ONNX)
     onnx = ExportedFile(ONNX, "onnx", "float32", (folder / ONNX).stat().st_size, "onnxruntime", 1.0, 0.0)
     program = ExportedFile(PADDLE, "paddle", "float32", prefix.with_suffix(".pdiparams").stat().st_size, "paddle")
+    for file in (onnx, program):
+        file.digests = {part: file_digest(folder / part) for part in file.paths}
     described = Manifest(
         network="student", model="tiny", classes=CLASSES, image_size=[SIZE, SIZE], mean=MEAN, std=STD,
         compression="none", params=388, macs=10_712, files=[onnx, program], recommended=ONNX,

@@ -69,7 +69,7 @@ def fakes(monkeypatch, sleep):
     """The calls of a fast engine for ONNX and a slow one for Paddle."""
     made = []
 
-    def open_(folder, file, threads):
+    def open_(folder, described, file, threads):
         return Fake(file.engine, FAST if file.engine == "onnxruntime" else SLOW, made, sleep)
 
     monkeypatch.setattr(bench.engines, "open_", open_)

@@ -17,14 +17,14 @@ from PIL import Image
 
 from runner import config as cfg
 from runner.data import Normalize, Preparation
-from runner.deploy import engines, manifest
+from runner.deploy import engines, manifest, to_onnx
 from runner.deploy.predict import Deployed
-from runner.errors import CheckpointError, ConfigError
+from runner.errors import CheckpointError, ConfigError, Damaged
 from runner.images import prepare
 
 from . import helpers
 
-ONNX, PADDLE = helpers.ONNX, helpers.PADDLE
+ONNX, PADDLE, CLASSES = helpers.ONNX, helpers.PADDLE, helpers.CLASSES
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def picture(seed):
     ],
 )
 def test_an_engine_gives_the_networks_logits_for_any_batch_size(folder, engine, name):
-    engine = engines.open_(folder, manifest.read(folder).of_engine(engine), threads=2)
+    engine = helpers.opened(folder, manifest.read(folder).of_engine(engine), threads=2)
     images = helpers.random_images()
     for size in (1, 5, 2, 5, 1, 3, 3, 4, 4, 2, 5):
         np.testing.assert_allclose(engine(images[:size]), helpers.logits(images[:size]), atol=1e-5)
@@ -77,7 +77,7 @@ def test_a_signal_is_heard_after_engines_of_openvino_have_ended(folder):
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="Paddle has oneDNN for x86 only")
 def test_paddle_computes_with_onednn(folder):
-    assert engines.open_(folder, manifest.read(folder).file(PADDLE)).name.endswith(" oneDNN")
+    assert helpers.opened(folder, manifest.read(folder).file(PADDLE)).name.endswith(" oneDNN")
 
 
 def test_a_deployed_network_sees_images_as_training_did(folder, tmp_path):
@@ -104,21 +104,111 @@ print([name for name in ("paddle", "hydra", "mlflow") if name in sys.modules])
 
 
 @pytest.mark.parametrize("name", [ONNX, PADDLE, "paddle/model.pdiparams"])
-def test_a_damaged_file_is_named(folder, name):
+def test_a_damaged_file_of_an_earlier_export_is_named(folder, name):
+    described = manifest.read(folder)
+    manifest.write(folder, replace(described, files=[replace(file, digests={}) for file in described.files]))
     (folder / name).write_bytes((folder / name).read_bytes()[:100])
     with pytest.raises(CheckpointError, match=rf"{name.partition('.')[0]}\.\w+ cannot be opened: .*runner export"):
-        engines.open_(folder, manifest.read(folder).file(ONNX if name == ONNX else PADDLE))
+        helpers.opened(folder, manifest.read(folder).file(ONNX if name == ONNX else PADDLE))
+
+
+@pytest.mark.parametrize("name", [ONNX, PADDLE, "paddle/model.pdiparams"])
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "paddle"])
+def test_a_file_with_one_wrong_bit_is_not_opened(folder, name, engine):
+    if not engines.is_installed(engine):
+        pytest.skip(f"needs {engine}")
+    content = bytearray((folder / name).read_bytes())
+    content[-len(content) // 3] ^= 1
+    (folder / name).write_bytes(content)
+    file = manifest.read(folder).of_engine(engine)
+    if name in file.paths:
+        with pytest.raises(Damaged, match=rf"{name} is damaged: .*runner export"):
+            Deployed(folder, engine=engine)
+    else:
+        assert engine in Deployed(folder, engine=engine).file.engine
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "paddle"])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"classes": ["ant", "bee", "cat"]}, "it has 4 classes and not 3"),
+        ({"classes": [*CLASSES, "eel"]}, "it has 4 classes and not 5"),
+        ({"image_size": [16, 32]}, r"images \[C, H, W\] of \[3, 16, 16\] and not of \[3, 16, 32\]"),
+        ({"channels": 1, "mean": [0.5], "std": [0.5]}, r"of \[3, 16, 16\] and not of \[1, 16, 16\]"),
+    ],
+)
+def test_a_file_of_another_network_than_the_manifest_describes_is_refused(folder, engine, values, message):
+    if not engines.is_installed(engine):
+        pytest.skip(f"needs {engine}")
+    helpers.changed(folder, **values)
+    with pytest.raises(Damaged, match=rf"is not the network of the model\.json.*{message}.*runner export"):
+        Deployed(folder, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_class_names_in_the_file_are_those_of_the_manifest(folder, engine):
+    if not engines.is_installed(engine):
+        pytest.skip(f"needs {engine}")
+    described = manifest.read(folder)
+    to_onnx.describe(folder / ONNX, {"classes": CLASSES})
+    manifest.write(folder, replace(described, files=[replace(file, digests={}) for file in described.files]))
+    assert Deployed(folder, engine=engine).classes == CLASSES
+    helpers.changed(folder, classes=CLASSES[::-1])
+    with pytest.raises(Damaged, match=r"its classes have other names"):
+        Deployed(folder, engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"classes": []}, "classes"),
+        ({"classes": ["a", "b", "a", "c"]}, "classes"),
+        ({"classes": ["a", "b", " ", "c"]}, "classes"),
+        ({"mean": ["NaN", 0.5, 0.5]}, "preprocessing"),
+        ({"mean": ["Infinity", 0.5, 0.5]}, "preprocessing"),
+        ({"std": [-0.5, 0.5, 0.5]}, "preprocessing"),
+        ({"std": ["Infinity", 0.5, 0.5]}, "preprocessing"),
+        ({"std": [1e-320, 0.5, 0.5]}, "preprocessing"),
+        ({"background": [300, -1, 5]}, "preprocessing"),
+        ({"max_pixels": 0}, "preprocessing"),
+        ({"channels": 0, "mean": [], "std": []}, "preprocessing"),
+        ({"crop_ratio": "NaN"}, "preprocessing"),
+        ({"temperature": 1e-300}, "temperature"),
+        ({"temperature": 1e300}, "temperature"),
+        ({"temperature": "NaN"}, "temperature"),
+        ({"files": [{"path": "", "format": "paddle", "precision": "float32", "bytes": 1}]}, "no export has a file ''"),
+        (
+            {"files": [{"path": ONNX, "format": "onnx", "precision": "float32", "bytes": 1, "digests": {"x": ""}}]},
+            "dig",
+        ),
+    ],
+)
+def test_a_manifest_that_no_export_writes_is_refused(folder, values, message):
+    helpers.changed(folder, **values)
+    with pytest.raises(Damaged, match=rf"model\.json is damaged: .*{message}.*runner export"):
+        manifest.read(folder)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_have_no_probabilities(folder, monkeypatch, value):
+    deployed = Deployed(folder)
+    compute = deployed.engine
+    monkeypatch.setattr(deployed, "engine", lambda images: compute(images) * np.float32([1, 1, value, 1]))
+    deployed.engine.name = "onnxruntime 1"
+    with pytest.raises(CheckpointError, match=r"model\.onnx in onnxruntime 1 gives logits that are not finite"):
+        deployed([picture(0)])
 
 
 def test_lost_parameters_are_named(folder):
     (folder / "paddle" / "model.pdiparams").unlink()
     with pytest.raises(CheckpointError, match=r"model\.pdiparams is missing.*runner export"):
-        engines.open_(folder, manifest.read(folder).file(PADDLE))
+        helpers.opened(folder, manifest.read(folder).file(PADDLE))
 
 
 @helpers.needs_openvino
 def test_threads_may_call_openvino_at_once_and_keep_their_results(folder):
-    engine = engines.open_(folder, manifest.read(folder).of_engine("openvino"))
+    engine = helpers.opened(folder, manifest.read(folder).of_engine("openvino"))
     batches = [helpers.random_images()[[place] * size] for place in range(5) for size in (1, 3)]
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(engine, 5 * batches))
@@ -144,13 +234,13 @@ def test_the_recommended_engine_goes_with_the_recommended_file(folder):
 def test_a_missing_engine_is_named_with_its_installation(folder, monkeypatch, engine):
     monkeypatch.setitem(sys.modules, engine, None)
     with pytest.raises(ConfigError, match=rf"pip install '{engine}"):
-        engines.open_(folder, manifest.read(folder).of_engine(engine))
+        helpers.opened(folder, manifest.read(folder).of_engine(engine))
 
 
 def test_weights_alone_have_no_engine(folder):
     weights = manifest.ExportedFile(ONNX, "safetensors", "float32", 1)
     with pytest.raises(ConfigError, match=r"no engine runs safetensors.*deploy\.formats="):
-        engines.open_(folder, weights)
+        helpers.opened(folder, weights)
 
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path, folder):

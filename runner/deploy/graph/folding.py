@@ -68,7 +68,7 @@ def _simplify_clips(graph: Graph) -> None:
                 renamed[target] = source
                 continue
             names = {end: f"{target}.{end}" for end in limits}
-            graph.constants |= {names[end]: np.float32(value) for end, value in limits.items()}
+            graph.constants |= {names[end]: np.asarray(value, np.float32) for end, value in limits.items()}
             node = helper.make_node("Clip", [source, names.get("low", ""), names.get("high", "")], [target], target)
             producers[target] = node
         nodes.append(node)
