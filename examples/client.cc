@@ -6,7 +6,8 @@
 //
 // The file was exported with `deploy.preprocess=inside`. C++ has no decoder: pictures are binary PPM, RGB of 8 bits, with
 // comments or without.
-// Prints the number of the most probable class, counted from 0 as in `model.json`, and its probability.
+// Prints the number of the most probable class, counted from 0 as in `model.json`, and its probability: it applies neither
+// `unknown_below` nor the thresholds of labels, which `client.py` reads from the file's metadata.
 #include <algorithm>
 #include <cerrno>
 #include <cstring>

@@ -198,6 +198,23 @@ def locked(path: Path, patience_s: float = math.inf, long: Callable[[], None] = 
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def locked_folder(path: Path, patience_s: float = math.inf) -> Iterator[bool]:
+    """Lock a folder itself, so that no file is left in it. Returns whether that succeeded within the patience.
+
+    File systems that cannot lock folders (NFS) let everybody in. Errors: OSError for a folder that cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            is_ours = lock(descriptor, patience_s)
+        except OSError:
+            is_ours = True
+        yield is_ours
+    finally:
+        os.close(descriptor)
+
+
 def is_locked(path: Path) -> bool:
     """Whether a process holds a file's lock; works for read-only files too. Errors: Damaged."""
     with stored.opened(path) as stream:

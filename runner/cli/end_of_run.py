@@ -35,10 +35,12 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
     """Print the result table, the run directory and how to compare."""
     console = screen()
     final, progress = result.final, result.final_progress
+    deployed = config.deploy.network
+    model = cfg.model_name(cfg.model_of(config, deployed))
     rows: dict[str, str | Text] = {
         "mode": config.mode.kind,
         "compression": config.compression.kind,
-        "model": f"{cfg.model_name(config.model)}, {final['params'] / 1e6:.2f} M parameters",
+        "model": f"{model}, {final['params'] / 1e6:.2f} M parameters",
     }
     if result.best is not None:
         rows[f"best {result.monitor}"] = (
@@ -48,8 +50,8 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
         images = f" of {result.test_images} images" if metric.is_proportion else ""
         rows[f"test {metric.title}"] = Text.assemble((f"{final[metric.name]:.4f}", "bold"), images)
     first = headline(final)
-    for name in network_names(config.mode)[1:]:
-        if f"{name}/{first.name}" in result.test:
+    for name in network_names(config.mode):
+        if name != deployed and f"{name}/{first.name}" in result.test:
             rows[f"test {first.title} of {name}"] = f"{result.test[f'{name}/{first.name}']:.4f}"
     steps, epochs = terminal.counted(progress.step, "step"), terminal.counted(result.epochs, "epoch")
     rows["training"] = f"{steps}, {epochs} in {duration(result.seconds)}" if progress.step else "none"

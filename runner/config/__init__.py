@@ -243,3 +243,14 @@ GROUPS: dict[str, tuple[type, ...]] = {
 
 #: Environment variables that MLflow would follow but a run ignores → the key to use instead, and its default.
 VARIABLES = {"MLFLOW_TRACKING_URI": ("tracking.uri", Mlflow.uri), "MLFLOW_EXPERIMENT_NAME": ("name", Config.name)}
+
+
+def model_of(config: Config, network: str) -> Model:
+    """The architecture of a trained network."""
+    return architecture(config.model, config.mode, network)
+
+
+def architecture(model: Model, mode: Mode, network: str) -> Model:
+    """`model_of`, from the groups of a config that it depends on."""
+    peer = mode.peer if isinstance(mode, ClsDistill) and network != "student" else None
+    return peer or model

@@ -16,7 +16,7 @@ from .. import device, files
 from ..checkpoints import preprocessing, weights
 from ..compression import slim
 from ..data import Batch
-from ..errors import UserError
+from ..errors import UserError, telling_line
 from ..files.digests import file_digest
 from ..models import macs
 from ..runs.journal import Journal
@@ -32,6 +32,8 @@ from .subject import Subject
 CALIBRATION_IMAGES = 256
 #: The number of them on which quantization noise is measured.
 MEASURED_IMAGES = 64
+#: Files that are made from other files.
+HALF, PICTURES = "model.fp16.onnx", "model.pictures.onnx"
 #: How much faster a file must be to be preferred to a smaller one.
 FASTER = 1.05
 
@@ -44,6 +46,8 @@ class Exported:
     timings: list[bench.Timing] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Notes for the user on the files."""
+    failed: list[str] = field(default_factory=list)
+    """Names of files that follow from others and could not be made, each with the reason; the others are there."""
 
 
 def export(
@@ -86,7 +90,8 @@ def _write(
     settings, formats = subject.config.deploy, set(subject.config.deploy.formats)
     begins(f"writing {', '.join(kind.name for kind in settings.formats)}")
     plain, quantized = twin.build(subject.network, subject.model, *subject.built_for)
-    manifest = _manifest(subject, plain)
+    exported = Exported(_manifest(subject, plain, bool(quantized)))
+    manifest = exported.manifest
     images = _some_images(calibration) if quantized else np.empty(0)
     if quantized and subject.reference:
         described = noise.measure(subject.name, subject.network, subject.reference, images[:MEASURED_IMAGES])
@@ -95,30 +100,50 @@ def _write(
         pruned = twin.is_pruned(plain, subject.model, *subject.built_for)
         manifest.files.append(_safetensors(folder, subject, pruned))
     if formats & {cfg.Format.onnx, cfg.Format.onnx_fp16, cfg.Format.paddle}:
-        manifest.files += _programs(folder, plain, quantized, images, manifest, formats)
+        manifest.files += _programs(folder, plain, quantized, images, exported, formats)
     del plain
     device.restore_malloc()
     if engines.is_installed(OPENVINO):
         manifest.files += [replace(file, engine=OPENVINO) for file in manifest.files if file.engine == ONNXRUNTIME]
     begins("comparing the files with the network on the test images")
-    notes = compare(folder, manifest, subject, test)
+    exported.notes += compare(folder, manifest, subject, test)
     begins("measuring the files")
-    timings = recommend(folder, manifest, settings)
+    exported.timings = recommend(folder, manifest, settings)
     if settings.preprocess is cfg.Preprocess.inside:
-        manifest.files.append(_pictures(folder, manifest))
+        manifest.files += _derived(exported, folder / PICTURES, lambda: _pictures(folder, manifest))
     if quantized and cfg.Format.onnx not in formats:
-        notes.append("only ONNX files can be int8, the others are float: deploy.formats=[onnx]")
+        exported.notes.append("only ONNX files can be int8, the others are float: deploy.formats=[onnx]")
+    if subject.config.compression.quantize and not quantized:
+        exported.notes.append("not quantized yet: the run was stopped before the end, at which compression=ptq does it")
     write_manifest(folder, manifest)
-    return Exported(manifest, timings, notes)
+    return exported
 
 
-def _manifest(subject: Subject, plain: nn.Layer) -> Manifest:
+def _derived(exported: Exported, path: Path, make: Callable[[], ExportedFile]) -> list[ExportedFile]:
+    """A file that is made from another one, or none: an error of a library must not lose the other files.
+
+    Errors: OSError and MemoryError, also where a library hides that a disk is full.
+    """
+    try:
+        return [make()]
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        files.require_room(path, 2 * sum(file.bytes for file in exported.manifest.files))
+        files.remove_file(path)
+        exported.failed.append(f"{path.name} could not be made: {type(error).__name__}: {telling_line(error)}")
+        return []
+
+
+def _manifest(subject: Subject, plain: nn.Layer, is_quantized: bool) -> Manifest:
     """What is known before any file is written; `plain` is the network without fake quantization."""
     config = subject.config
+    # A run that was stopped has not come to its post-training quantization.
+    is_calibrated = isinstance(config.compression, cfg.Ptq)
     return Manifest(
         network=subject.name,
         model=cfg.model_name(subject.model),
-        compression=config.compression.kind,
+        compression="none" if is_calibrated and not is_quantized else config.compression.kind,
         classes=subject.classes,
         temperature=subject.temperature,
         unknown_below=subject.unknown_below,
@@ -143,11 +168,11 @@ def _programs(
     plain: nn.Layer,
     quantized: list[QuantizedWeight],
     images: np.ndarray,
-    manifest: Manifest,
+    exported: Exported,
     formats: set[cfg.Format],
 ) -> list[ExportedFile]:
     """The files that engines run, float ones and integers; `images` are those that calibrate the integers."""
-    written = []
+    written, manifest = list[ExportedFile](), exported.manifest
     with TemporaryDirectory(dir=folder) as place:
         floats, integers = Path(place) / "floats", Path(place) / "integers"
         if quantized and cfg.Format.onnx in formats:
@@ -158,7 +183,11 @@ def _programs(
             if quantized:
                 written.append(_integer_onnx(folder, integers, quantized, images, manifest))
         if cfg.Format.onnx_fp16 in formats:
-            written.append(_half_onnx(folder, floats, manifest))
+            single = folder / "model.onnx"
+            if not single.is_file():
+                single = floats.with_suffix(".onnx")
+                to_onnx.convert(floats, single, folded=True)
+            written += _derived(exported, folder / HALF, lambda: _half_onnx(folder, single, manifest))
         if cfg.Format.paddle in formats:
             written.append(_paddle(folder, floats))
     return written
@@ -186,14 +215,10 @@ def _float_onnx(folder: Path, prefix: Path, manifest: Manifest) -> ExportedFile:
     return _described(folder, "model.onnx", cfg.Format.onnx, "float32", ONNXRUNTIME)
 
 
-def _half_onnx(folder: Path, prefix: Path, manifest: Manifest) -> ExportedFile:
-    single = folder / "model.onnx"
-    if not single.is_file():
-        single = prefix.with_suffix(".onnx")
-        to_onnx.convert(prefix, single, folded=True)
-    to_onnx.halve_file(single, folder / "model.fp16.onnx")
-    to_onnx.describe(folder / "model.fp16.onnx", manifest.reading)
-    return _described(folder, "model.fp16.onnx", cfg.Format.onnx, "float16", ONNXRUNTIME)
+def _half_onnx(folder: Path, single: Path, manifest: Manifest) -> ExportedFile:
+    to_onnx.halve_file(single, folder / HALF)
+    to_onnx.describe(folder / HALF, manifest.reading)
+    return _described(folder, HALF, cfg.Format.onnx, "float16", ONNXRUNTIME)
 
 
 def _integer_onnx(
@@ -209,8 +234,8 @@ def _pictures(folder: Path, manifest: Manifest) -> ExportedFile:
     """The recommended ONNX file, else the first one, with preprocessing added to the network."""
     files = sorted(manifest.files, key=manifest.is_recommended, reverse=True)
     network = next(file for file in files if file.format == cfg.Format.onnx.value)
-    to_onnx.add_pictures(folder / network.path, folder / "model.pictures.onnx", manifest)
-    return _described(folder, "model.pictures.onnx", cfg.Format.onnx, network.precision, None)
+    to_onnx.add_pictures(folder / network.path, folder / PICTURES, manifest)
+    return _described(folder, PICTURES, cfg.Format.onnx, network.precision, None)
 
 
 def _some_images(batches: Iterable[Batch]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from paddle import nn
 
 from .. import config as cfg
+from ..config import model_of
 from ..config.targets import load_target, wrong_result
 from . import paddleclas, stem, vision
 from .cost import macs
@@ -30,12 +31,6 @@ __all__ = [
     "macs",
     "model_of",
 ]
-
-
-def model_of(config: cfg.Config, network: str) -> cfg.Model:
-    """The architecture of a trained network."""
-    peer = config.mode.peer if isinstance(config.mode, cfg.ClsDistill) and network != "student" else None
-    return peer or config.model
 
 
 def build(config: cfg.Model, num_classes: int, channels: int = 3) -> nn.Layer:

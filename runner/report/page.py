@@ -198,7 +198,10 @@ def _row(
         cells += [(column.text(run.final), column.value(run.final)) for column in columns]
         cells.append((duration(run.result.seconds), run.result.seconds))
     config = run.config
-    facts = [config.mode.kind, config.compression.kind, cfg.model_name(config.model)] if config else []
+    facts = list[str]()
+    if config:
+        model = cfg.model_of(config, config.deploy.network)
+        facts = [config.mode.kind, config.compression.kind, cfg.model_name(model)]
     return {
         "run": run,
         "own": [shortened(text) for text in run.own] or facts,

@@ -9,6 +9,7 @@ import numpy as np
 from .. import config as cfg
 from .. import terminal
 from ..config.monitor import is_known, monitored, refusal
+from ..data import Loaders
 from ..data.classes import listed
 from ..data.labels import class_counts
 from ..deploy.predict import UNKNOWN
@@ -16,6 +17,9 @@ from ..errors import ConfigError
 from ..training import schedules
 from ..training.evaluation import undefined
 from ..training.state import Training
+
+#: What is said of a key that needs validations where there are none.
+NEEDS_VALIDATION = "{} needs a validation split: hold one out, such as data.val_fraction=0.1, or remove it."
 
 
 def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> list[str]:
@@ -63,15 +67,24 @@ def _schedule(key: str, schedule: cfg.Schedule, train: cfg.Train, steps: int, st
     return ""
 
 
-def metrics(config: cfg.Config, training: Training) -> None:
-    """Errors: ConfigError for a monitored metric that does not exist, and for a user-defined one that fails."""
-    train, networks = config.train, training.networks.trained
-    if config.deploy.unknown_accuracy and UNKNOWN in training.loaders.classes:
+def unknown_accuracy(config: cfg.Config, loaders: Loaders) -> None:
+    """Errors: ConfigError where no answer can be `unknown`: a class has that name, or nothing is validated."""
+    if config.deploy.unknown_accuracy is None:
+        return
+    if UNKNOWN in loaders.classes:
         raise ConfigError(
             f"deploy.unknown_accuracy: a class is already called '{UNKNOWN}', the answer for less "
             "confident predictions. Rename the class, or use deploy.unknown_accuracy=null"
         )
+    if loaders.val is None:
+        raise ConfigError(NEEDS_VALIDATION.format("deploy.unknown_accuracy"))
+
+
+def metrics(config: cfg.Config, training: Training) -> None:
+    """Errors: ConfigError for a monitored metric that does not exist, and for a user-defined one that fails."""
+    train, networks = config.train, training.networks.trained
     loaders = training.loaders
+    unknown_accuracy(config, loaders)
     labels, count = (loaders.val.split if loaders.val else loaders.source.train).labels, len(loaders.classes)
     unknown = training.ranks.broadcast_from_first(lambda: undefined(training.metrics, labels, count))
     if training.loaders.val is None:
@@ -81,12 +94,9 @@ def metrics(config: cfg.Config, training: Training) -> None:
                 "data.val_fraction=0.1, or choose another schedule."
             )
         needed = {f"train.{key}": getattr(train, key) for key in ("patience", "eval_every_steps")}
-        needed |= {"deploy.unknown_accuracy": config.deploy.unknown_accuracy}
         for key, value in (needed | {"sweep.pruner": config.sweep.pruner is not cfg.Pruner.none}).items():
             if value:
-                raise ConfigError(
-                    f"{key} needs a validation split: hold one out, such as data.val_fraction=0.1, or remove it."
-                )
+                raise ConfigError(NEEDS_VALIDATION.format(key))
     elif not is_known(train.monitor, networks, training.metrics, training.k):
         raise ConfigError(refusal(train.monitor, networks, training.metrics, training.k))
     elif (name := monitored(train.monitor).partition("/")[2]) in unknown and name not in train.metrics:

@@ -173,7 +173,7 @@ def _deploy(
         reason = f"{type(error).__name__}: {error}. Where: {directory / LOG}"
         tell(journal, f"not exported: {reason}\nLater: {manifest.command(directory)}")
         return {}, None
-    for note in exported.notes:
+    for note in [*exported.notes, *exported.failed]:
         tell(journal, note)
     return export.publish(journal, exported), exported.manifest.recommended
 

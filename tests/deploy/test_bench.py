@@ -185,6 +185,13 @@ def test_without_batch_size_one_nothing_is_recorded(run, calls):
     assert (run / "journal.jsonl").read_bytes() == before
 
 
+def test_numbers_of_other_threads_than_the_runs_are_only_printed(run, calls, capsys):
+    before = (run / "journal.jsonl").read_bytes()
+    assert verb.main(["run", "--threads", "2", "--seconds", "0.01"]) == 0
+    assert (run / "journal.jsonl").read_bytes() == before
+    assert "run: only printed, since its results are of 1 thread (deploy.threads)" in capsys.readouterr().err
+
+
 def test_a_finished_runs_latency_reaches_mlflow(tmp_path, calls):
     tracking = Mlflow(uri=f"sqlite:///{tmp_path}/mlflow.db")
     directory = write_run(tmp_path / "run", tracking)

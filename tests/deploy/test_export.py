@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -13,14 +15,20 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from runner import config as cfg
 from runner.__main__ import command as run_here
 from runner.checkpoints import preprocessing, weights
+from runner.cli.verbs import runs
 from runner.compression import slim
 from runner.config import store
-from runner.deploy import manifest
+from runner.deploy import manifest, to_onnx
 from runner.deploy.engines import is_installed
 from runner.deploy.predict import Deployed
+from runner.errors import ConfigError
+from runner.processes import locked_folder
+from runner.runs import result as results
 from runner.runs.journal import LOCK, LOG, events
+from runner.worker import checks, finish
 from tests.conftest import INLINE
 
 SMALL, PEER = "model=mobilenet_v3_small_x0_35", "model@mode.peer=mobilenet_v3_small_x0_5"
@@ -226,3 +234,82 @@ def test_a_file_that_prepares_pictures_holds_the_recommended_network(exported, t
     session = onnxruntime.InferenceSession(tmp_path / "export" / added.path, providers=["CPUExecutionProvider"])
     expected = Deployed(tmp_path / "export", "model.onnx")([Image.fromarray(picture)])
     np.testing.assert_allclose(session.run(["probabilities"], {"pictures": picture[None]})[0], expected, atol=2e-3)
+
+
+def fails(error):
+    def fail(*_arguments):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("name", ["model.fp16.onnx", "model.pictures.onnx"])
+def test_a_file_that_cannot_be_made_from_another_is_named_and_the_others_are_kept(
+    exported, tmp_path, monkeypatch, capsys, name
+):
+    function = {"model.fp16.onnx": "halve_file", "model.pictures.onnx": "add_pictures"}[name]
+    monkeypatch.setattr(to_onnx, function, fails(ValueError("something of the library")))
+    words = ["--format", "onnx,onnx_fp16", "deploy.preprocess=inside", "--output", str(tmp_path)]
+    assert run_here(["export", str(exported), *words]) == 2
+    assert f"{name} could not be made: ValueError: something of the library" in capsys.readouterr().err
+    others = {"model.json", "model.onnx", "model.fp16.onnx", "model.pictures.onnx"} - {name}
+    assert contents(tmp_path / "export").keys() == others
+    assert others == {"model.json", *(file.path for file in manifest.read(tmp_path / "export").files)}
+
+
+def test_at_the_end_of_training_it_is_a_note(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(to_onnx, "halve_file", fails(ValueError("something of the library")))
+    directory = trained(tmp_path / "run", "deploy.formats=[onnx,onnx_fp16]")
+    assert "model.fp16.onnx could not be made: ValueError" in capsys.readouterr().out
+    assert {file.path for file in manifest.read(directory / "export").files} == {"model.onnx"}
+
+
+def test_a_full_disk_is_no_such_error(exported, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(to_onnx, "halve_file", fails(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    before = contents(tmp_path)
+    assert run_here(["export", str(exported), "--format", "onnx_fp16", "--output", str(tmp_path)]) == 3
+    assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_two_runs_are_not_exported_into_one_folder_at_once(exported, tmp_path, capsys):
+    with locked_folder(tmp_path) as is_ours:
+        assert is_ours
+        assert run_here(["export", str(exported), "--format", "safetensors", "--output", str(tmp_path)]) == 2
+    assert f"Another process exports into {tmp_path}. Wait" in capsys.readouterr().err
+    assert not contents(tmp_path)
+
+
+def test_unknown_is_refused_where_training_refuses_it(exported, tmp_path, monkeypatch, capsys):
+    words = ["--format", "safetensors", "--output", str(tmp_path), "deploy.unknown_accuracy=0.9"]
+    with monkeypatch.context() as patch:
+        # A class of the digits.
+        patch.setattr(checks, "UNKNOWN", "3")
+        assert run_here(["export", str(exported), *words]) == 2
+    assert "deploy.unknown_accuracy: a class is already called '3'" in capsys.readouterr().err
+    assert run_here(["export", str(exported), *words, "data.val_fraction=0"]) == 2
+    assert "deploy.unknown_accuracy needs a validation split" in capsys.readouterr().err
+
+
+def test_a_run_that_was_stopped_before_its_quantization_is_exported_as_what_it_is(tmp_path, monkeypatch, capsys):
+    directory = tmp_path / "run"
+    monkeypatch.setattr(finish, "_quantize", fails(ConfigError("stopped")))
+    assert run_here([*INLINE, SMALL, "compression=ptq", f"hydra.run.dir={directory}"]) == 2
+    assert run_here(["export", str(directory), "--format", "onnx"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "exported with the best weights of" in printed
+    assert "not quantized yet: the run was stopped before the end" in printed
+    assert manifest.read(directory / "export").compression == "none"
+
+
+def test_where_another_network_is_deployed_its_name_and_numbers_are_shown(tmp_path, capsys):
+    directory = trained(tmp_path / "run", "mode=cls_distill", PEER, "deploy.network=student1", "deploy.formats=[]")
+    printed = capsys.readouterr().out
+    result, config = results.read(directory / "result.json"), store.read(directory / "config.yaml")
+    model = cfg.model_name(config.mode.peer)
+    assert f"{model}, {result.final['params'] / 1e6:.2f} M parameters" in printed
+    assert "test top-1 of student " in printed
+    assert "test top-1 of student1" not in printed
+    assert runs.describe(directory)["model"] == model
+    [tags] = [event["values"] for event, _ in events(directory) if event["event"] == "tags"]
+    assert tags["parameters"] == str(int(result.final["params"]))

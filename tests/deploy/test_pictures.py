@@ -259,3 +259,12 @@ def test_a_client_in_cpp_says_what_predict_says(tmp_path):
     assert (done.returncode, done.stderr) == (1, "absent.ppm cannot be opened: No such file or directory\n")
     done = subprocess.run([*command[:2], "grey.ppm"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "grey.ppm is not a binary PPM of 8 bits\n")
+
+
+def test_names_of_classes_that_are_not_text_are_in_the_file(tmp_path):
+    folder = helpers.export(tmp_path / "export")
+    described = replace(manifest.read(folder), classes=["caf\udce9", "b", "c", "d"])
+    model = with_pictures(onnx.load(folder / "model.onnx"), described)
+    stored = onnx.load_from_string(model.SerializeToString())
+    values = {value.key: value.value for value in stored.metadata_props}
+    assert json.loads(values["classes"]) == described.classes

@@ -16,6 +16,7 @@ from paddle.quantization import ImperativeQuantAware
 
 from runner.deploy import to_onnx
 from runner.deploy.graph.folding import fold
+from runner.deploy.graph.half import halved
 from runner.deploy.graph.int8 import quantize
 from runner.deploy.graph.quantized_weight import QuantizedWeight
 from runner.errors import ExportError
@@ -498,3 +499,21 @@ def test_what_paddle2onnx_cannot_read_is_an_error_with_its_reason(tmp_path):
     with pytest.raises(ExportError, match="paddle2onnx cannot convert"):
         to_onnx.convert(tmp_path / "net", tmp_path / "net.onnx")
     assert not (tmp_path / "net.onnx").exists()
+
+
+def test_constants_within_operations_are_halved_as_well():
+    shape = helper.make_tensor("shape", onnx_format.TensorProto.INT64, [1], [1])
+    value = helper.make_tensor("value", onnx_format.TensorProto.FLOAT, [1], [1e6])
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["constant"], value=value),
+        helper.make_node("Min", ["images", "constant"], ["logits"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, onnx_format.TensorProto.FLOAT, ["N", 3]) for name in ("images", "logits")
+    ]
+    graph = helper.make_graph(nodes, "constants", ends[:1], ends[1:], [shape])
+    model = halved(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    onnx_format.checker.check_model(model, full_check=True)
+    given = np.array([[1, 2, 3]], np.float32)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(None, {"images": given})[0], given)

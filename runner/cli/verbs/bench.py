@@ -14,12 +14,13 @@ from rich import box
 from rich.table import Table
 
 from ... import config as cfg
-from ... import terminal
+from ... import runs, terminal
 from ...config.keys import expanded
 from ...deploy import bench
 from ...deploy.manifest import EXPORT
 from ...errors import ConfigError
 from ...files import refuse_links, to_json
+from ...runs.journal import CONFIG
 from ...terminal import screen
 from ...tracking import lookup
 from . import sync
@@ -61,8 +62,19 @@ def main(arguments: list[str]) -> int:
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         for run, directory in directories.items():
             numbers = bench.metrics([timing for timing in timings if timing.entry.run == run])
-            sync.add_results(directory, numbers)
+            _publish(run, directory, numbers, options.threads)
     return 0
+
+
+def _publish(run: str, directory: Path, numbers: dict[str, float], threads: int) -> None:
+    """Add a run's latency to its results, if it was measured with as many threads as those."""
+    config = runs.groups_of(directory, "deploy") if (directory / CONFIG).is_file() else {}
+    own = config["deploy"].threads if config else threads
+    if numbers and own != threads:
+        reason = f"its results are of {terminal.counted(own, 'thread')} (deploy.threads)"
+        print(f"{run}: only printed, since {reason}. To measure those again: --threads {own}", file=sys.stderr)
+        return
+    sync.add_results(directory, numbers)
 
 
 def _entries(run: str, directory: Path, format: str | None) -> list[bench.Entry]:

@@ -50,6 +50,7 @@ def main(arguments: list[str]) -> int:
     if options.output:
         _check_page(options.output)
     directory, config = open_run(options.run, options.overrides, sees_data=not paths)
+    options.network = options.network or config.deploy.network
     output = options.output or directory / (PICTURES_PAGE if paths else EXPLAIN_PAGE)
     _check_page(output)
     content = _of_pictures(options, directory, config, paths) if paths else _of_run(options, directory, config)
@@ -79,7 +80,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="files, folders (searched through) or 'globs' instead of the worst mistakes; and key=value as in runner "
         "eval, such as trust=true",
     )  # fmt: skip
-    parser.add_argument("--network", default="student", help="which network of the run (%(default)s)")
+    parser.add_argument("--network", help="which network of the run (that of deploy.network)")
     parser.add_argument(
         "--weights", choices=("final", "best", "last"), default="final", help="checkpoint (%(default)s)"
     )

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,9 @@ from ...config import store
 from ...config.keys import expanded
 from ...config.rules import validate
 from ...deploy.manifest import EXPORT, MANIFEST
-from ...errors import ConfigError, DataError, DiskError
+from ...errors import ConfigError, DataError, DiskError, ExportError
 from ...files.disk_errors import OUTPUT, disk_error
-from ...processes import locked
+from ...processes import locked, locked_folder
 from ...runs import result as results
 from ...runs.journal import CONFIG, JOURNAL, LOCK, RESULT, Journal
 from ...terminal import screen, styled
@@ -50,9 +51,7 @@ def main(arguments: list[str]) -> int:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DiskError(f"{place} cannot be made: {error.strerror}. Name another folder: --output DIR") from error
-    with contextlib.nullcontext(0) if fetched else locked(directory / LOCK, patience_s=2) as lock:
-        if lock is None:
-            raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
+    with _locked(None if fetched else directory, place):
         try:
             exported = _export(directory, config, place)
         finally:
@@ -64,7 +63,26 @@ def main(arguments: list[str]) -> int:
 
             final = export.publish(Journal(directory), exported)
             sync.add_results(directory, final)
+    if exported.failed:
+        raise ExportError("\n".join(exported.failed))
     return 0
+
+
+@contextlib.contextmanager
+def _locked(directory: Path | None, place: Path) -> Iterator[None]:
+    """Within the context no other process trains or exports a run, or exports into the same folder.
+
+    Errors: ConfigError if one does.
+    """
+    with contextlib.nullcontext(0) if directory is None else locked(directory / LOCK, patience_s=2) as lock:
+        if lock is None:
+            raise ConfigError(f"{directory} is being trained or exported by another process. Wait for it.")
+        with locked_folder(place, patience_s=2) as is_ours:
+            if not is_ours:
+                raise ConfigError(
+                    f"Another process exports into {place}. Wait for it, or name another folder: --output DIR"
+                )
+            yield
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,7 +108,7 @@ def _export(directory: Path, config: cfg.Config, place: Path) -> Exported:
     _begins("reading the network and the images")
     from ...deploy import export
     from ...deploy.subject import Subject
-    from ...worker import calibration, finished, initial
+    from ...worker import calibration, checks, finished, initial
 
     stage, weights = finished.load_stage(directory, config, "final")
     classes, loaders = stage.loaders.classes, stage.loaders
@@ -99,6 +117,7 @@ def _export(directory: Path, config: cfg.Config, place: Path) -> Exported:
     network = config.deploy.network
     fitted = _stored(directory, config)
     if fitted is None:
+        checks.unknown_accuracy(config, loaders)
         _begins("calibrating its probabilities on the validation images")
         fitted = calibration.of_network(stage.networks[network], loaders, config, stage.precision)
     reference = finished.reference(directory, config, len(classes))
@@ -107,6 +126,8 @@ def _export(directory: Path, config: cfg.Config, place: Path) -> Exported:
         exported = export.export(place, subject, loaders.unchanged(), loaders.test, _begins)
     except OSError as error:
         raise disk_error(error, place, OUTPUT) from error
+    if not (directory / RESULT).is_file():
+        exported.notes.insert(0, f"exported with the best weights of {terminal.place(directory)}, which was stopped")
     exported.notes += initial.leaks(weights, loaders.source, stage.content, [loaders.measured_on])
     return exported
 

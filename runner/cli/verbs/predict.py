@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 PAGE = 1000
 #: Most unreadable pictures that the final message names; `--format csv` and `jsonl` name all of them.
 NAMED = 1000
+#: What is between the labels of an image, as in `data=files`.
+BETWEEN = ";"
 #: Decimals of a probability; further ones are rounding errors.
 DIGITS = 6
 #: What a spreadsheet takes for the beginning of a formula, unless it is a number.
@@ -225,9 +227,12 @@ def _columns(best: _Best) -> list[str]:
 
 
 def _cells(answer: Answer, best: _Best) -> list[Any]:
-    """The values of `_columns`; several labels as in `data=files`, `cat;dog`."""
+    """The values of `_columns`; several labels as in `data=files`, `cat;dog`, or JSON lists if a label has a `;`."""
     if best.thresholds is not None:
-        return [";".join(part) for part in zip(*_texts(best(answer)), strict=True)] or ["", ""]
+        if any(BETWEEN in name for name in best.classes):
+            lists = [to_json(list(part)) for part in zip(*best(answer), strict=True)]
+            return lists or ["" if answer.error else "[]"] * 2
+        return [BETWEEN.join(part) for part in zip(*_texts(best(answer)), strict=True)] or ["", ""]
     return [cell for one in _texts(best(answer)) for cell in one] or [""] * 2 * best.top
 
 

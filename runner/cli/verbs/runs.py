@@ -73,7 +73,7 @@ def describe(directory: Path) -> dict[str, Any]:
     state, run_id, config = runs.state(directory), None, dict[str, Any]()
     try:
         run_id = runs.mlflow_id(directory)
-        config = runs.groups_of(directory, "mode", "compression", "model", "data", "train")
+        config = runs.groups_of(directory, "mode", "compression", "model", "data", "train", "deploy")
     except Damaged as error:
         # Only the first damaged file is named.
         state = state if state.status == "DAMAGED" else runs.damaged(error, state.step)
@@ -90,7 +90,7 @@ def describe(directory: Path) -> dict[str, Any]:
         row |= {
             "mode": config["mode"].kind,
             "compression": config["compression"].kind,
-            "model": cfg.model_name(config["model"]),
+            "model": cfg.model_name(cfg.architecture(config["model"], config["mode"], config["deploy"].network)),
             "data": config["data"].kind,
         }
     return row

@@ -9,6 +9,7 @@ from pathlib import Path
 from ...config import Mlflow
 from ...deploy import engines, manifest
 from ...errors import STOPPED, ConfigError
+from ...files import refuse_links
 from ...tracking import lookup
 from .arguments import bounded
 
@@ -34,6 +35,7 @@ def main(arguments: list[str]) -> int:
     from ...deploy import serving
     from ...deploy.predict import Deployed
 
+    refuse_links(folder)
     deployed = Deployed(folder, threads=options.threads, engine=options.engine)
     server = serving.Server(deployed, options.host, options.port)
     host = f"[{options.host}]" if ":" in options.host else options.host

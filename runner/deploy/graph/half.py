@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
 from .onnx_graph import Graph, copy
 
@@ -25,7 +25,7 @@ def halved(model: ModelProto) -> ModelProto:
     }
     for name, value in graph.constants.items():
         if value.dtype == np.float32 and name not in single:
-            graph.constants[name] = np.clip(value, -LARGEST, LARGEST).astype(np.float16)
+            graph.constants[name] = _half(value)
     renamed = {images: f"{images}.half", logits: f"{logits}.half"}
     nodes = [helper.make_node("Cast", [images], [renamed[images]], to=TensorProto.FLOAT16)]
     for node in graph.nodes:
@@ -34,5 +34,12 @@ def halved(model: ModelProto) -> ModelProto:
         for attribute in nodes[-1].attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
+            elif attribute.type == AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT:
+                # The value of a ConstantOfShape.
+                attribute.t.CopyFrom(numpy_helper.from_array(_half(numpy_helper.to_array(attribute.t))))
     graph.nodes = [*nodes, helper.make_node("Cast", [renamed[logits]], [logits], to=TensorProto.FLOAT)]
     return graph.write()
+
+
+def _half(value: np.ndarray) -> np.ndarray:
+    return np.clip(value, -LARGEST, LARGEST).astype(np.float16)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
+from ...files import to_json
 from .. import preprocessing
 from ..manifest import Manifest
 from .onnx_graph import Graph
@@ -52,14 +52,14 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
     values = {
         "network": manifest.network,
         "model": manifest.model,
-        "classes": json.dumps(manifest.classes, ensure_ascii=False),
+        "classes": to_json(manifest.classes),
         "preprocessing": "\n".join(steps),
-        "background": json.dumps(manifest.background),
+        "background": to_json(manifest.background),
     }
     if manifest.thresholds:
-        values["thresholds"] = json.dumps(manifest.thresholds)
+        values["thresholds"] = to_json(manifest.thresholds)
     if manifest.unknown_below is not None:
-        values["unknown_below"] = json.dumps(manifest.unknown_below)
+        values["unknown_below"] = to_json(manifest.unknown_below)
     return values
 
 

@@ -12,6 +12,7 @@ from runner.cli import api
 from runner.cli.compose import config_of
 from runner.cli.verbs import explain, predict
 from runner.config import store
+from runner.errors import ConfigError
 from runner.worker import finished
 
 DISTILLED = ["mode=cls_distill", "deploy.network=student1"]
@@ -41,6 +42,21 @@ def test_predict_and_python_take_the_network_that_is_exported(tmp_path, monkeypa
     run.network()
     run.network("student")
     assert asked == ["student1", "student"] * 2
+
+
+def test_explain_takes_it_too(tmp_path, monkeypatch):
+    config, asked = config_of(DISTILLED), []
+
+    def of_run(options, _directory, _config):
+        asked.append(options.network)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(explain, "open_run", lambda *_arguments, **_sees: (tmp_path, config))
+    monkeypatch.setattr(explain, "_of_run", of_run)
+    for words in ([], ["--network", "student"]):
+        with pytest.raises(ConfigError, match="enough"):
+            explain.main([str(tmp_path), *words])
+    assert asked == ["student1", "student"]
 
 
 def test_the_network_before_pruning_is_that_of_the_run_that_pruned(monkeypatch, asked):

@@ -123,6 +123,20 @@ def test_no_name_of_a_class_is_a_formula_and_a_number_stays_one(place, here):
     assert shown == {"'=HYPERLINK(A1)", "-1", "+0.5", "'-other"}
 
 
+def test_labels_with_a_semicolon_are_read_back(place, here):
+    classes = ["a;b", "c", "=d", "é"]
+    many = {"labels": "many", "activation": "sigmoid"}
+    helpers.changed(place / "net" / "export", classes=classes, thresholds=[0.0] * 3 + [1.0], **many)
+    done = here("predict", "net", "set/0.png", "set/2b.png", "--format", "csv", cwd=place)
+    answered, broken = csv.DictReader(done.stdout.splitlines())
+    assert set(json.loads(answered["labels"])) == set(classes[:3])
+    assert len(json.loads(answered["probabilities"])) == 3
+    assert broken["labels"] == broken["probabilities"] == ""
+    helpers.changed(place / "net" / "export", thresholds=[1.0] * 4)
+    [row] = csv.DictReader(here("predict", "net", "set/0.png", "--format", "csv", cwd=place).stdout.splitlines())
+    assert row["labels"] == row["probabilities"] == "[]"
+
+
 def test_probabilities_have_six_digits_and_add_up_to_one(place, here):
     done = here("predict", "net", "set", "--format", "csv", "--top", "1000", cwd=place)
     answered = [row for row in csv.DictReader(done.stdout.splitlines()) if not row["error"]]
