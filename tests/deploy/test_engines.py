@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from runner import config as cfg
+from runner.cli.verbs import serve
 from runner.data import Normalize, Preparation
 from runner.deploy import engines, manifest, to_onnx
 from runner.deploy.predict import Deployed
-from runner.errors import CheckpointError, ConfigError, Damaged
+from runner.errors import CheckpointError, ConfigError, Damaged, ForeignPath
 from runner.images import prepare
 
 from . import helpers
@@ -198,6 +199,12 @@ def test_logits_that_are_not_finite_have_no_probabilities(folder, monkeypatch, v
     deployed.engine.name = "onnxruntime 1"
     with pytest.raises(CheckpointError, match=r"model\.onnx in onnxruntime 1 gives logits that are not finite"):
         deployed([picture(0)])
+
+
+def test_a_folder_with_a_link_in_it_is_not_served(folder, tmp_path):
+    (folder / "elsewhere").symlink_to(tmp_path)
+    with pytest.raises(ForeignPath, match="elsewhere is a symbolic link"):
+        serve.main([str(folder)])
 
 
 def test_lost_parameters_are_named(folder):
