@@ -99,3 +99,38 @@ def test_folders_do_not_import_what_they_need_not_know(name):
         if module.split(".")[0] in IGNORANT[name] and not (name == "cli" and module.startswith("hydra"))
     }
     assert not found
+
+
+#: What allocates in Paddle's default dtype, which a program may change → the place of the dtype among its arguments.
+ALLOCATING = {
+    "empty": 1, "zeros": 1, "ones": 1, "rand": 1, "randn": 1, "uniform": 1, "full": 2, "eye": 2, "arange": 3,
+    "linspace": 3, "to_tensor": 1, "create_parameter": 1,
+}  # fmt: skip
+
+
+def without_dtype(tree: ast.AST) -> list[str]:
+    """Calls of Paddle that allocate without saying a dtype; `to_tensor` takes that of an array."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute))
+    return [
+        f"{node.lineno}: {ast.unparse(node)}"
+        for node in calls
+        if (name := node.func.attr) in ALLOCATING
+        and (ast.unparse(node.func.value) == "paddle" or name == "create_parameter")
+        and not any(keyword.arg == "dtype" for keyword in node.keywords)
+        and (len(node.args) <= ALLOCATING[name] or ast.unparse(node.func) == "self.create_parameter")
+        and (name != "to_tensor" or isinstance(node.args[0], (ast.List, ast.ListComp, ast.Tuple, ast.Constant)))
+    ]
+
+
+def test_tensors_are_allocated_with_a_dtype():
+    found = {str(path.relative_to(PACKAGE)): without_dtype(ast.parse(path.read_text())) for path in SOURCES}
+    assert not {path: calls for path, calls in found.items() if calls}
+
+
+def test_that_check_sees_a_tensor_of_the_default_dtype():
+    calls = ("paddle.empty([2])", "paddle.full([], 2)", "paddle.to_tensor([x])", "self.create_parameter([2], None)")
+    for call in calls:
+        assert without_dtype(ast.parse(call))
+        assert not without_dtype(ast.parse(f"{call[:-1]}, dtype='float32')"))
+    assert not without_dtype(ast.parse("paddle.to_tensor(array)"))
+    assert not without_dtype(ast.parse("paddle.empty([2], 'float32')"))

@@ -57,7 +57,7 @@ def compute(paddle: Any) -> dict[str, Any]:
     cuda = paddle.version.cuda() if paddle.device.is_compiled_with_cuda() else ""
     count = paddle.device.cuda.device_count() if cuda else 0
     paddle.device.set_device("gpu" if count else "cpu")
-    ones = paddle.ones([64, 64])
+    ones = paddle.ones([64, 64], "float32")
     if (total := float((ones @ ones).sum())) != 64**3:
         raise RuntimeError(f"a matrix product adds up to {total}, not {64**3}")
     names = [paddle.device.cuda.get_device_name(number) for number in range(count)]

@@ -26,7 +26,7 @@ class Pact(nn.Layer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.alpha = self.create_parameter([1], default_initializer=Constant(20.0))
+        self.alpha = self.create_parameter([1], dtype="float32", default_initializer=Constant(20.0))
 
     def forward(self, activation: Tensor) -> Tensor:
         bound = F.relu(self.alpha) + F.relu(-self.alpha)
@@ -93,7 +93,8 @@ def quantize_and_calibrate(
     for name, layer in slim.fake_quantized(network).items():
         slim.set_range(layer, measured[name])
     for name, alpha in alphas(network).items():
-        alpha.set_value(paddle.full([1], settings.pact.initial_alpha or (measured[name] if trained else FAR_OUT)))
+        value = settings.pact.initial_alpha or (measured[name] if trained else FAR_OUT)
+        alpha.set_value(paddle.full([1], value, "float32"))
 
 
 def alphas(network: nn.Layer) -> dict[str, Tensor]:

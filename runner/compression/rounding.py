@@ -34,7 +34,7 @@ class Rounding(nn.Layer):
     def __init__(self, bits: int, channels: int = 1, axis: int | None = None, learnt: bool = False) -> None:
         super().__init__()
         self.axis, self.is_learnt = axis, learnt
-        self.range = self.create_parameter([channels], default_initializer=Constant(1.0))
+        self.range = self.create_parameter([channels], dtype="float32", default_initializer=Constant(1.0))
         self.range.stop_gradient = not learnt
         self.register_buffer("levels", paddle.to_tensor([levels_of(bits)], "int32"))
         if learnt:

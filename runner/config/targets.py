@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.machinery import PathFinder
 from typing import Any
 
@@ -16,8 +18,48 @@ from ..errors import ConfigError, nearest
 def load_target(target: str) -> Callable[..., Any]:
     """The callable that `package.module:callable` names; modules of the working directory can be imported.
 
+    What importing or calling it does to Paddle's defaults is undone; `inspect.unwrap` gives the callable itself.
     Errors: ConfigError if the module, or the callable in it, is not found.
     """
+    with paddle_defaults():
+        target_object = _imported(target)
+
+    @functools.wraps(target_object, updated=())
+    def call(*arguments: Any, **kwargs: Any) -> Any:
+        with paddle_defaults():
+            return target_object(*arguments, **kwargs)
+
+    return call
+
+
+@contextlib.contextmanager
+def paddle_defaults() -> Iterator[None]:
+    """Within the context new tensors of Paddle are float32 and computed at once; afterwards as they were before it.
+
+    Leaves Paddle alone where it is not imported.
+    """
+    before = _defaults()
+    _set_defaults("float32", True)
+    try:
+        yield
+    finally:
+        _set_defaults(*before)
+
+
+def _defaults() -> tuple[str, bool]:
+    """Paddle's default dtype, and whether it is in dynamic mode."""
+    paddle = sys.modules.get("paddle")
+    return (paddle.get_default_dtype(), paddle.in_dynamic_mode()) if paddle else ("float32", True)
+
+
+def _set_defaults(dtype: str, is_dynamic: bool) -> None:
+    if (paddle := sys.modules.get("paddle")) and _defaults() != (dtype, is_dynamic):
+        paddle.set_default_dtype(dtype)
+        (paddle.disable_static if is_dynamic else paddle.enable_static)()
+
+
+def _imported(target: str) -> Callable[..., Any]:
+    """Errors: ConfigError."""
     module_name, _, path = target.partition(":")
     try:
         _import_from_working_directory(module_name.partition(".")[0])

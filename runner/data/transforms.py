@@ -82,7 +82,7 @@ class Normalize:
             case Changes() if is_native:
                 return self._compiled(images, places, changes)
             case Program() if is_native and changes.is_compiled:
-                batch = paddle.empty([len(places), len(self.scales), *changes.size])
+                batch = paddle.empty([len(places), len(self.scales), *changes.size], "float32")
                 changes.run(images, places, scales=self.scales, shifts=self.shifts, batch=batch.data_ptr())
                 return batch
         return self.pixels(paddle.to_tensor(changes.of(images[places])))
@@ -102,7 +102,7 @@ class Normalize:
         channels = len(self.scales)
         # A process's part of a batch is a view.
         places = np.ascontiguousarray(places)
-        batch = paddle.empty([len(places), channels, height, width])
+        batch = paddle.empty([len(places), channels, height, width], "float32")
         native.kernels().augment(
             len(places), height, width, stored, channels, address(images), address(places), changes.padding,
             address(changes.offsets), address(changes.flips), changes.cutout, address(changes.holes),
@@ -114,7 +114,7 @@ class Normalize:
 def mixed(images: Tensor, partners: np.ndarray, mixing: Mixing) -> Tensor:
     """The first B images, float32 [R, C, H, W], mixed with their partners among all R, int64 [B], as drawn for them."""
     if device.is_cpu() and not native.unavailable():
-        batch = paddle.empty([len(partners), *images.shape[1:]])
+        batch = paddle.empty([len(partners), *images.shape[1:]], "float32")
         blends, boxes = np.ascontiguousarray(mixing.blends), np.ascontiguousarray(mixing.boxes)
         native.kernels().mix(
             *batch.shape, images.data_ptr(), address(partners), address(blends), address(boxes), batch.data_ptr()

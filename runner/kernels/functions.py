@@ -227,7 +227,7 @@ class Clip(Function):
             math.prod(x.shape), x.data_ptr(), abs(ctx.alpha), dy.data_ptr(), dx.data_ptr()
         )
         sign = (ctx.alpha > 0) - (ctx.alpha < 0)
-        return dx, paddle.full([1], sign * total)
+        return dx, paddle.full([1], sign * total, "float32")
 
 
 class FakeQuantize(Function):

@@ -37,5 +37,5 @@ def macs_by_weight(network: nn.Layer, input_shape: tuple[int, int, int]) -> dict
 
     hooks = [layer.register_forward_post_hook(count) for layer in layers]
     with evaluating(network, hooks):
-        network(paddle.zeros([1, *input_shape]))
+        network(paddle.zeros([1, *input_shape], "float32"))
     return dict(totals)

@@ -77,7 +77,7 @@ class DropConnect(nn.Layer):
 
     def kept(self, images: int) -> Tensor:
         """float32 [images]: 0 for dropped images, 1/(1-p) for the others."""
-        return F.dropout(paddle.ones([images]), self.p)
+        return F.dropout(paddle.ones([images], "float32"), self.p)
 
     def forward(self, features: Tensor) -> Tensor:
         if not self.training or not self.p:

@@ -17,7 +17,7 @@ def check_input(network: nn.Layer, input_shape: tuple[int, int, int], num_classe
 
     One forward pass in eval mode; training flags, buffers and Paddle's random state are restored.
     """
-    images = paddle.zeros([2, *input_shape])
+    images = paddle.zeros([2, *input_shape], "float32")
     channels, height, width = input_shape
     size = str(height if height == width else [height, width]).replace(" ", "")
     remedy = remedy or f"choose another data.image_size (it is {size}) or another model."

@@ -73,7 +73,9 @@ class Ranks:
 
     def any_rank(self, flag: bool) -> bool:
         """Whether a flag is set in any process. Waits for the device."""
-        return flag if self.world_size == 1 else bool(self.all_reduce_sum(paddle.to_tensor([int(flag)])).item())
+        return (
+            flag if self.world_size == 1 else bool(self.all_reduce_sum(paddle.to_tensor([int(flag)], "int64")).item())
+        )
 
     def barrier(self) -> None:
         """Barrier. Errors: PeerLost, at once if a process is gone."""

@@ -96,7 +96,7 @@ class FlatAllReduce(Replicas):
     def __init__(self, networks: Networks, ranks: Ranks, statistics: Statistics, further: Sequence[Tensor]) -> None:
         super().__init__(networks)
         # Above 0 after an exchange: some process was asked to end before it.
-        self.stop_flag = paddle.zeros([1])
+        self.stop_flag = paddle.zeros([1], "float32")
         self.ranks, self.statistics = ranks, statistics
         self.parameters = [one for one in (*networks.parameters(), *further) if not one.stop_gradient]
         self.resized()
@@ -135,7 +135,7 @@ class GlooMeans:
 
     def __init__(self, ranks: Ranks, size: int) -> None:
         """size: float32 numbers of an exchange."""
-        self.ranks, self.flat = ranks, paddle.zeros([size])
+        self.ranks, self.flat = ranks, paddle.zeros([size], "float32")
 
     def average(self, count: int, arrays: int, sizes: int) -> None:
         """As `shared.Memory.average`."""

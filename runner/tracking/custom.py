@@ -123,8 +123,8 @@ def require(target: str, names: tuple[str, ...]) -> None:
 def _refuse(target: str, names: list[str]) -> None:
     """What `require` does, in its process."""
     function = load_target(target)
-    if isinstance(function, type):
-        _require_replay(function, f"target={target}: it is a class")
+    if isinstance(kind := inspect.unwrap(function), type):
+        _require_replay(kind, f"target={target}: it is a class")
     try:
         signature = inspect.signature(function)
     except ValueError:

@@ -66,7 +66,7 @@ class Optimization:
             return
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = paddle.stack([(gradient.astype("float32") ** 2).sum() for gradient in gradients]).sum().sqrt()
-        factor = self.clip_norm / paddle.maximum(norm, paddle.full([], self.clip_norm))
+        factor = self.clip_norm / paddle.maximum(norm, paddle.full([], self.clip_norm, norm.dtype))
         for gradient in gradients:
             # `scale_` would convert the factor to a Python number, which waits for the GPU.
             gradient.multiply_(factor.astype(gradient.dtype))

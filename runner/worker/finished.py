@@ -15,8 +15,9 @@ from .. import data, device, models, terminal
 from ..checkpoints import reading, state, weights
 from ..config import store
 from ..config.monitor import metrics_of
-from ..data import Normalize, Preparation, Split, decode, identity, preparation
-from ..deploy.predict import Picture, probabilities
+from ..data import Normalize, Preparation, Split, identity, preparation
+from ..deploy.pictures import Picture, prepared
+from ..deploy.predict import probabilities
 from ..errors import CheckpointError, ConfigError, DataError
 from ..runs import result as results
 from ..runs.journal import CONFIG, RESULT
@@ -202,7 +203,7 @@ class Classifier:
 
     def prepare(self, picture: Picture) -> np.ndarray:
         """The preprocessed picture, uint8 [H, W, C]. Errors: DataError for a file that is not a picture."""
-        return decode(picture, self.preparation)
+        return prepared(picture, self.preparation)
 
     def compute(self, batch: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to probabilities, float32 [N, classes]."""

@@ -79,7 +79,7 @@ def build(
     remedy = f"The teacher needs the architecture and classes it was trained with: model@{key}.teacher=…"
     notes.append(f"{called}: {weights.initialize(alone, (name,), teacher, strict=True, remedy=remedy)}")
     if own_classes != classes:
-        order = paddle.to_tensor([own_classes.index(one) for one in classes])
+        order = paddle.to_tensor([own_classes.index(one) for one in classes], "int64")
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
     _adapt_input(called, network, config.data, seen, notes)
     usual = preprocessing.of_published(next(iter(tables), None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import paddle
 import pytest
 
 from runner.config.targets import load_target
@@ -64,3 +65,21 @@ def test_a_target_that_fails_while_it_is_imported_says_so_each_time(project):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             load_target("broken_of_mine:loss")
+
+
+def test_what_a_target_does_to_paddles_defaults_is_undone(project):
+    (project / "sets_of_mine.py").write_text(
+        "import paddle\n"
+        "paddle.set_default_dtype('float64')\n\n"
+        "def build():\n"
+        "    dtype = paddle.zeros([1]).dtype\n"
+        "    paddle.set_default_dtype('float16')\n"
+        "    paddle.enable_static()\n"
+        "    return dtype\n"
+    )
+    build = load_target("sets_of_mine:build")
+    assert paddle.get_default_dtype() == "float32"
+    for _ in range(2):
+        assert build() == paddle.float32
+        assert paddle.get_default_dtype() == "float32"
+        assert paddle.in_dynamic_mode()
