@@ -136,6 +136,8 @@ def prepare(image: Image.Image, preparation: Preparation) -> np.ndarray:
 
 
 def _prepared(picture: _Picture, preparation: Preparation, resample: Resample) -> np.ndarray:
+    if 0 in picture.size:
+        raise ValueError("it has no pixels")
     box, size = _geometry(picture.size, picture.orientation, preparation)
     left, upper, right, lower = (place / picture.reduction for place in box)
     # One variable for all stages: each large image is freed as soon as the next exists.

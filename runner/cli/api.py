@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..runs import sweep as sweeps
 from ..runs.result import Result
 from .call import call
 from .open_run import TRUST, classes_of, find_run, open_run
-from .prediction import Picture, Prediction, TakingArrays, each, prediction_of
+from .prediction import Picture, Prediction, Undisturbed, each, prediction_of
 from .train import INFORMING, MULTIRUN
 from .undisturbed import undisturbed
 from .values import assignments, number_of
@@ -75,7 +74,9 @@ def open(run: str | os.PathLike[str], *overrides: str, trust: bool = False) -> R
         runner.open("outputs/mine").metrics["top1"]
     """
     words = [*_words("open", overrides, {}), *([TRUST] if trust else [])]
-    directory, _ = find_run(os.fspath(run), words)
+    if not isinstance(run, (str, os.PathLike)):
+        raise ConfigError(f"A value of type {type(run).__name__} is not a run. Give its directory or MLflow run id.")
+    directory, _ = find_run(os.fsdecode(run), words)
     return Run(directory.absolute(), tuple(words))
 
 
@@ -88,10 +89,9 @@ class Run:
     overrides: tuple[str, ...] = field(default=(), repr=False)
     """Overrides of the run's config, and `trust=true` if its code may be called."""
     _classifiers: dict[Any, Classifier] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Engines and locks are of one process.
+        # Engines are of one process.
         return Run, (self.directory, self.overrides)
 
     @property
@@ -140,10 +140,11 @@ class Run:
     ) -> list[Prediction]:
         """Classify pictures as `runner predict` does, prepared as in training.
 
-        A single path may be a folder or a glob. Arrays are uint8 [H, W] or [H, W, C], or [N, H, W, C] for several; a
-        generator is read as it is needed. `engine` computes the exported file (`onnxruntime`, `paddle`), `network`
-        names one of several. `on_error="skip"` keeps a place, with `error`, for what cannot be read. Errors:
-        DataError naming the first picture that cannot be read; CheckpointError, ConfigError.
+        A single path may be a folder or a glob; bytes and open files are the content of one picture. Arrays are uint8
+        [H, W] or [H, W, C], or [N, H, W, C] for several; of a network of other channels than 1 and 3, [H, W, C] with
+        exactly those. A generator is read as it is needed. `engine` computes the exported file (`onnxruntime`,
+        `openvino`, `paddle`), `network` names one of several. `on_error="skip"` keeps a place, with `error`, for what
+        cannot be read. Errors: DataError naming the first picture that cannot be read; CheckpointError, ConfigError.
 
             for prediction in run.predict(["a.png", "b.png"]):
                 print(prediction.picture, prediction.label, prediction.probability)
@@ -152,14 +153,12 @@ class Run:
             raise ConfigError(f"on_error={on_error!r}: it is 'fail' or 'skip'.")
         from ..deploy.predict import answers
 
-        # Paddle's networks are not thread-safe.
-        with self._lock, undisturbed():
-            classifier = self._classifier(engine, network)
-            predictions = []
-            for number, answer in enumerate(answers(TakingArrays(classifier), each(pictures))):
-                if answer.error and on_error == "fail":
-                    raise DataError(f"Picture {number}: {answer.error}")
-                predictions.append(prediction_of(number, answer, classifier))
+        source, classifier, predictions = each(pictures), self._classifier(engine, network), []
+        # The pictures come from the program, whose code may draw random numbers or predict, too.
+        for number, answer in enumerate(answers(Undisturbed(classifier), source)):
+            if answer.error and on_error == "fail":
+                raise DataError(f"Picture {number}: {answer.error}")
+            predictions.append(prediction_of(number, answer, classifier))
         return predictions
 
     def network(self, name: str | None = None, weights: str = "final") -> paddle.nn.Layer:
@@ -172,7 +171,7 @@ class Run:
         """
         if weights not in ("final", "best", "last"):
             raise ConfigError(f"weights={weights!r}: they are 'final', 'best' or 'last'.")
-        with self._lock, undisturbed():
+        with undisturbed():
             directory, config = open_run(str(self.directory), list(self.overrides))
             from ..worker import finished
 
@@ -199,9 +198,8 @@ class Run:
         options = {"--format": formats, "--network": network, "--output": output and os.path.abspath(output)}
         words = [f"{option}={value}" for option, value in options.items() if value]
         call("export", [str(self.directory), *words, *self.overrides])
-        with self._lock:
-            # Engines may have opened files that the export has replaced.
-            self._classifiers.clear()
+        # Engines may have opened files that the export has replaced.
+        self._classifiers.clear()
         place = self.directory if wanted == own else self.directory / wanted
         return Path(os.path.abspath(output) if output else place) / EXPORT
 
@@ -214,12 +212,12 @@ class Run:
 
     def _classifier(self, engine: str | None, network: str | None) -> Classifier:
         """The classifier of `runner predict`, cached."""
-        if (engine, network) not in self._classifiers:
-            # An exported file has no config to override.
-            words = [] if engine else list(self.overrides)
-            with self._lock, undisturbed():
+        with undisturbed():
+            if (engine, network) not in self._classifiers:
+                # An exported file has no config to override.
+                words = [] if engine else list(self.overrides)
                 self._classifiers[engine, network] = classifier_of(str(self.directory), words, engine, network)
-        return self._classifiers[engine, network]
+            return self._classifiers[engine, network]
 
 
 @dataclass(frozen=True)

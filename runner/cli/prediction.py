@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError
+from ..deploy.pictures import FORMS, Picture, is_file
+from ..errors import ConfigError
 from . import pictures
+from .undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from ..deploy.predict import Answer, Classifier
-
-#: What can be classified: a path, the content of a file, Pillow's image, or uint8 [H, W] or [H, W, C].
-Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -40,43 +40,39 @@ class Prediction:
 
 
 def each(source: Picture | Iterable[Picture]) -> Iterator[Any]:
-    """The pictures in order, lazily."""
+    """The pictures in order, lazily. Errors, at once: DataError, ConfigError for what is neither one nor several."""
     match source:
         case str() | os.PathLike():
-            source = pictures.find([os.fspath(source)])
-        case bytes() | Image.Image():
-            source = [source]
-        case np.ndarray() if source.ndim < 4:
-            source = [source]
-    yield from source
+            return pictures.find([os.fsdecode(source)])
+        case np.ndarray() if source.dtype.kind in "OSU":
+            return iter(source.ravel().tolist())
+        case np.ndarray() if source.ndim == 4:
+            return iter(source)
+        case bytes() | bytearray() | memoryview() | Image.Image() | np.ndarray():
+            return iter([source])
+        case _ if is_file(source):
+            return iter([source])
+        case Iterable() if not isinstance(source, Mapping):
+            return iter(source)
+    raise ConfigError(
+        f"A value of type {type(source).__name__} is not a picture. Give {FORMS}, or several of them as a list."
+    )
 
 
-class TakingArrays:
-    """A classifier that takes arrays as well, converted one by one as its pictures are prepared."""
+class Undisturbed:
+    """A classifier whose network computes without side effects on the program, which goes on between its batches."""
 
     def __init__(self, classifier: Classifier) -> None:
-        self.classifier = classifier
+        self.classifier, self.prepare = classifier, classifier.prepare
         self.classes, self.thresholds = classifier.classes, classifier.thresholds
-        self.unknown_below, self.concurrent = classifier.unknown_below, classifier.concurrent
-
-    def prepare(self, picture: Any) -> np.ndarray:
-        """One preprocessed entry of a batch. Errors: DataError naming what is not an image."""
-        return self.classifier.prepare(_image(picture) if isinstance(picture, np.ndarray) else picture)
+        self.preparation, self.unknown_below = classifier.preparation, classifier.unknown_below
+        self.concurrent = classifier.concurrent
 
     def compute(self, batch: np.ndarray) -> np.ndarray:
         """Probabilities of a batch: float32 [N, classes]."""
-        return self.classifier.compute(batch)
-
-
-def _image(array: np.ndarray) -> Image.Image:
-    """Errors: DataError."""
-    channels = array.shape[2] if array.ndim == 3 else 1
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4):
-        raise DataError(
-            f"An array is {array.dtype} {list(array.shape)}: pictures are uint8 [H, W], or [H, W, C] with 1, 3 or 4 "
-            "channels, with values of 0 to 255."
-        )
-    return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.ndim == 3 and channels == 1 else array))
+        # Engines that several threads may use touch nothing of the program.
+        with contextlib.nullcontext() if self.concurrent else undisturbed():
+            return self.classifier.compute(batch)
 
 
 def prediction_of(number: int, answer: Answer, classifier: Classifier) -> Prediction:

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
-from .. import images
 from ..errors import CheckpointError, DataError
-from . import engines, manifest
+from ..images import Preparation
+from . import engines, manifest, pictures
+from .pictures import Picture
 
-#: What can be classified: a path, the content of a file, or a Pillow image.
-Picture = str | Path | bytes | Image.Image
 #: Batch size. Engines gain nothing from more, and their memory grows with it.
 BATCH = 32
 #: The answer for an image that no class is probable enough for.
@@ -41,11 +39,13 @@ class Classifier(Protocol):
     """Multi-label: probability from which each label is predicted, float32 [classes]; else None."""
     unknown_below: float | None
     """Probability of the most probable class below which an image is `UNKNOWN`; None: it never is."""
+    preparation: Preparation
+    """The preprocessing of a picture up to normalisation."""
     concurrent: bool
     """Whether `compute` may be called by several threads at once."""
 
     def prepare(self, picture: Picture) -> np.ndarray:
-        """One preprocessed entry of a batch. Errors: DataError naming a file that is not an image."""
+        """One preprocessed entry of a batch. Errors: DataError naming what is not an image."""
         ...
 
     def compute(self, batch: np.ndarray) -> np.ndarray:
@@ -84,7 +84,7 @@ class Deployed:
 
     def prepare(self, picture: Picture) -> np.ndarray:
         """The network's input for an image: float32 [C, H, W], (x / 255 - mean) / std. Errors: DataError."""
-        pixels = images.decode(picture, self.preparation).transpose(2, 0, 1)
+        pixels = pictures.prepared(picture, self.preparation).transpose(2, 0, 1)
         values = np.multiply(pixels, self.scales, out=np.empty(pixels.shape, dtype=np.float32))
         values += self.shifts
         return values

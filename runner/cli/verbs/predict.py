@@ -19,6 +19,7 @@ from rich.table import Table
 from ... import device, files
 from ...config.tracking import Mlflow
 from ...deploy import engines, manifest
+from ...deploy.pictures import other_channels
 from ...errors import ConfigError, DataError, DiskError, ForeignPath
 from ...files import refuse_links, to_json
 from ...runs.journal import CONFIG
@@ -50,6 +51,8 @@ def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     paths = pictures.find(options.images)
     classifier = classifier_of(options.run, options.overrides, options.engine, options.network)
+    if classifier.preparation.channels not in (1, 3):
+        raise ConfigError(other_channels(classifier.preparation))
     from ...deploy import predict
 
     with _output(options.output) as stream:
