@@ -19,6 +19,7 @@ from ..metrics.names import find, headline, present
 from ..runs.result import Result
 from ..terminal import duration, screen
 from ..tracking import stores
+from .open_run import TRUST, targets_of
 
 
 def brief(result: Result, prefix: str) -> None:
@@ -75,7 +76,9 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
         serve = terminal.command("ui", *([] if uri == cfg.Mlflow.uri else [uri]))
         console.print(f"Compare  {serve}", soft_wrap=True)
     place = terminal.place(directory)
-    for name, words in (("Look", ("report", place)), ("Use", ("predict", place, "PICTURE…"))):
-        console.print(f"{name:8} {terminal.command(*words)}", soft_wrap=True)
+    console.print(f"Look     {terminal.command('report', place)}", soft_wrap=True)
+    if config.data.channels in (1, 3):
+        trust = [TRUST] if targets_of(config) else []
+        console.print(f"Use      {terminal.command('predict', place, 'PICTURE…', *trust)}", soft_wrap=True)
     for name, settings in config.tracking.also.items():
         console.print(f"{name:8} {stores.shown(settings.address, os.path.relpath(directory))}", soft_wrap=True)

@@ -56,10 +56,7 @@ def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[P
     if getattr(config.data, "download", False) and "data.download=true" not in untrusted:
         # The run's author asked for the download; the user of this verb did not.
         config = replace(config, data=replace(config.data, download=False))  # type: ignore[call-arg]
-    # Verbs create no trackers.
-    leaves = {key: value for key, value in store.leaves(config).items() if not key.startswith("tracking.")}
-    targets = [value for key, value in leaves.items() if key.endswith(".target") and value is not None]
-    if targets and untrusted == overrides:
+    if (targets := targets_of(config)) and untrusted == overrides:
         raise ConfigError(
             f"{run} uses code of its own, {', '.join(targets)}, which would be imported and called. If you trust "
             f"whoever made that run, add: {TRUST}"
@@ -68,6 +65,12 @@ def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[P
         refuse_missing_data(config, classes)
     device.load_paddle(config.train.threads)
     return directory, config
+
+
+def targets_of(config: cfg.Config) -> list[str]:
+    """The code of a run's own that its networks and data call, which needs `TRUST`. Verbs create no trackers."""
+    leaves = {key: value for key, value in store.leaves(config).items() if not key.startswith("tracking.")}
+    return [value for key, value in leaves.items() if key.endswith(".target") and value is not None]
 
 
 def runs_below(place: Path, is_wanted: Callable[[Path], bool] = lambda directory: True) -> list[Path]:
