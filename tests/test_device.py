@@ -64,3 +64,23 @@ def test_the_free_memory_is_that_of_the_container_divided_among_the_processes(tm
     assert device.free_memory(tmp_path, facts) == 200
     (tmp_path / "memory.max").write_text("max")
     assert device.free_memory(tmp_path, facts) == 2560
+
+
+LOADING = """
+import io, os, sys
+from runner import device
+if sys.argv[1] == "object":
+    sys.stderr = type("Tee", (), {"write": lambda self, text: None})()
+before = os.path.exists("/proc/self/fd/2")
+device.load_paddle(None)
+assert "paddle" in sys.modules and os.path.exists("/proc/self/fd/2") == before
+print("loaded")
+"""
+
+
+@pytest.mark.parametrize(("how", "redirected"), [("object", ""), ("none", "2>&-"), ("none", "")])
+def test_paddle_is_loaded_whatever_standard_error_is(how, redirected):
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {how} {redirected}', sys.executable, LOADING], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("loaded\n", "")

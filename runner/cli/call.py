@@ -34,11 +34,10 @@ def call(kind: str, arguments: Sequence[str]) -> Path | None:
     with tempfile.TemporaryDirectory(prefix="runner-call-") as folder:
         place = Path(folder) / "answer.json"
         # A terminal is inherited, for its progress bar; a notebook's cell gets the output from here.
-        is_terminal = sys.stdout is not None and sys.stdout.isatty()
         process = subprocess.Popen(
             child.command("runner.cli.called", str(place), str(os.getpid()), kind, *arguments),
             stdin=subprocess.DEVNULL,
-            stdout=sys.stdout if is_terminal else subprocess.PIPE,
+            stdout=_terminal() or subprocess.PIPE,
             stderr=subprocess.STDOUT,
             # A signal to the caller's process group reaches the caller alone, which passes it on.
             start_new_session=True,
@@ -51,6 +50,15 @@ def call(kind: str, arguments: Sequence[str]) -> Path | None:
     if interrupted and answer.failure.exit_code in STOPPED:
         raise KeyboardInterrupt(message)
     raise of_kind(answer.failure.kind, message, answer.failure.exit_code)
+
+
+def _terminal() -> int | None:
+    """The descriptor of standard output if it is a terminal; programs put all kinds of objects in its place."""
+    try:
+        descriptor: int = sys.stdout.fileno()
+        return descriptor if sys.stdout.isatty() and os.isatty(descriptor) else None
+    except (AttributeError, OSError, ValueError, TypeError):
+        return None
 
 
 def _lost(kind: str, code: int) -> Failure:
@@ -122,7 +130,8 @@ class _Screen:
         encoding = getattr(stream, "encoding", None) or "utf-8"
         try:
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-            stream.flush()
-        except (OSError, ValueError, LookupError):
-            # A closed stream or a full disk: the run goes on.
+            if flush := getattr(stream, "flush", None):
+                flush()
+        except (OSError, ValueError, LookupError, AttributeError, TypeError):
+            # A closed stream, a full disk or an object that is no stream: the run goes on.
             self._takes_text = False

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import Enum
-from typing import Any, get_origin
+from typing import Any, TypeGuard, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -27,10 +27,11 @@ def assignments(values: Mapping[str, object], sweeps: bool = False) -> Iterator[
     cannot hold.
     """
     for key, value in values.items():
+        value = _plain(value)
         types = keys.types_of(key.lstrip("+"))
         if isinstance(value, Mapping) and types and all(map(is_dataclass, types)):
             yield from assignments({f"{key}.{name}": one for name, one in value.items()}, sweeps)
-        elif sweeps and isinstance(value, (list, tuple)) and not any(get_origin(one) is list for one in types):
+        elif sweeps and _is_sequence(value) and not any(get_origin(one) is list for one in types):
             if not value:
                 raise ConfigError(f"{key}=[]: there is nothing to sweep over. Give some values.")
             yield f"{key}={','.join(literal(one, key) for one in value)}"
@@ -38,9 +39,19 @@ def assignments(values: Mapping[str, object], sweeps: bool = False) -> Iterator[
             yield f"{key}={literal(value, key)}"
 
 
+def _plain(value: Any) -> Any:
+    """The value of an array or scalar of NumPy, or of what is like one, in Python's types; others as they are."""
+    return value.tolist() if callable(getattr(value, "tolist", None)) else value
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether something is several values: a list, a tuple, a range, …"""
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
+
+
 def literal(value: object, key: str) -> str:
     """A value in Hydra's grammar; `key` is for messages. Errors: ConfigError for what a config cannot hold."""
-    match value:
+    match value := _plain(value):
         case None:
             return "null"
         case bool():
@@ -55,7 +66,7 @@ def literal(value: object, key: str) -> str:
             return repr(float(value))
         case Mapping():
             return f"{{{','.join(f'{_name(name, key)}:{literal(one, key)}' for name, one in value.items())}}}"
-        case Sequence() if not isinstance(value, (bytes, bytearray)):
+        case Sequence() if _is_sequence(value):
             return f"[{','.join(literal(one, key) for one in value)}]"
     if callable(value) and hasattr(value, "__qualname__"):
         return terminal.override("", _target(value, key))[1:]

@@ -249,6 +249,31 @@ def test_a_process_whose_output_cannot_be_shown_goes_on(stream):
     assert process.returncode == 0
 
 
+class Tee:
+    """What many programs put in the place of standard output; a `kind` claims to be a terminal."""
+
+    def __init__(self, kind):
+        self.texts = []
+        if "tty" in kind:
+            self.isatty = lambda: True
+        if "file" in kind:
+            self.fileno = io.StringIO().fileno
+        if "number" in kind:
+            self.fileno = lambda: 0
+
+    def write(self, text):
+        self.texts.append(text)
+
+
+@pytest.mark.parametrize("kind", ["", "tty", "tty file", "file", "number", "tty number"])
+def test_an_object_in_the_place_of_standard_output_gets_what_is_printed(monkeypatch, kind):
+    monkeypatch.setattr(call.child, "command", lambda *_: [sys.executable, "-c", "print('shown')"])
+    monkeypatch.setattr(sys, "stdout", tee := Tee(kind))
+    with pytest.raises(errors.ProcessLost, match="exit code 0"):
+        call.call("train", [])
+    assert "".join(tee.texts) == "shown\n"
+
+
 def test_a_process_that_leaves_no_answer_is_lost(monkeypatch):
     monkeypatch.setattr(call.child, "command", lambda *_: [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
     with pytest.raises(errors.ProcessLost, match="SIGKILL"):

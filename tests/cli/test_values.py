@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 import re
 from enum import Enum
@@ -99,6 +100,7 @@ class Colour(Enum):
     ("value", "text"),
     [
         (np.float32(0.5), "0.5"), (np.int64(3), "3"), (math.inf, "inf"), (Colour.red, "red"), ((1, None), "[1,null]"),
+        (np.bool_(True), "true"), (np.array([0.1, 1]), "[0.1,1.0]"), (np.array(3), "3"), (range(2), "[0,1]"),
         (test_a_path_reaches_the_config, "'tests.cli.test_values:test_a_path_reaches_the_config'"),
     ],
 )  # fmt: skip
@@ -111,6 +113,18 @@ def test_a_section_is_a_dictionary_and_a_list_is_swept_over():
     assert list(assignments(values, sweeps=True)) == [
         "train.epochs=3", "train.plots=false", "mode=cls,cls_distill", "launch.devices=[0,1]",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [range(2), np.arange(2), (np.int64(0), 1), collections.deque([0, 1]), [0, 1]])
+def test_any_sequence_is_swept_over(values):
+    assert list(assignments({"train.seed": values}, sweeps=True)) == ["train.seed=0,1"]
+    assert list(assignments({"launch.devices": values}, sweeps=True)) == ["launch.devices=[0,1]"]
+
+
+def test_nothing_is_not_swept_over():
+    for values in ([], range(0), np.array([])):
+        with pytest.raises(ConfigError, match="nothing to sweep over"):
+            list(assignments({"train.seed": values}, sweeps=True))
 
 
 def test_what_no_config_holds_is_refused():

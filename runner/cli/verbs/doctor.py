@@ -9,7 +9,6 @@ import json
 import math
 import os
 import platform
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -21,6 +20,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from packaging.specifiers import SpecifierSet
 
 from ... import config as cfg
 from ... import processes, terminal
@@ -254,13 +255,7 @@ def installed(package: str) -> str | None:
 
 def fits(version: str, versions: str) -> bool:
     """Whether a version fits a specifier such as `>=1.3,<2`."""
-    bounds = re.findall(r"(>=|<)([\d.]+)", versions)
-    return all((numbers(version) >= numbers(bound)) == (relation == ">=") for relation, bound in bounds)
-
-
-def numbers(version: str) -> list[int]:
-    """The numbers that versions are compared by: [2, 6, 0] for `2.6.0.post1`."""
-    return [int(part) for part in version.split(".") if part.isdigit()]
+    return SpecifierSet(versions).contains(version, prereleases=True)
 
 
 def graphics_cards() -> str:

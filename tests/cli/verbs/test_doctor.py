@@ -184,6 +184,8 @@ def test_a_container_without_limits_has_all_of_the_machine(tmp_path):
         ("2.6.0.post1", ">=2.6,<3", True),
         ("3.1.0+cu126", ">=3.1,<4", True),
         ("81", "<81", False),
+        ("2.1rc1", ">=2.0,<3", True),
+        ("2.0rc1", ">=2.0,<3", False),
         ("5.3", "", True),
     ],
 )
