@@ -12,6 +12,7 @@ import numpy as np
 from .. import files, stored, terminal
 from ..errors import CheckpointError, Damaged
 from ..images import MAX_PIXELS, RESIZES, Preparation
+from ..runs.journal import CONFIG
 from . import preprocessing
 from .quantization import QUANTIZATION
 
@@ -163,15 +164,18 @@ class Manifest:
         keys = ("classes", "labels", "activation", "temperature", "unknown_below", "thresholds")
         return {key: getattr(self, key) for key in keys}
 
-    def of_engine(self, engine: str) -> ExportedFile:
-        """The file to deploy in an engine: the recommended one, else the first. Errors: CheckpointError."""
+    def of_engine(self, engine: str, folder: Path = Path(EXPORT)) -> ExportedFile:
+        """The file to deploy in an engine: the recommended one, else the first. `folder` is for the message.
+
+        Errors: CheckpointError.
+        """
         files = [file for file in self.runnable if file.engine == engine]
         if not files:
-            have = ", ".join(sorted({file.engine for file in self.files if file.engine})) or "none"
-            raise CheckpointError(
-                f"The export has no file for {engine}; it has some for: {have}. Export again with the format of that "
-                f"engine: {terminal.command('export', 'RUN', '--format', 'onnx,paddle')}"
-            )
+            have = ", ".join(sorted({file.engine for file in self.runnable if file.engine})) or "none"
+            remedy = f"Export again with the format of that engine: {again(folder, '--format', 'onnx,paddle')}"
+            if engine == OPENVINO and self.not_in_openvino:
+                remedy = "OpenVINO could not compute the files of this network: name another engine."
+            raise CheckpointError(f"{folder} has no file for {engine}; it has some for: {have}. {remedy}")
         return next((file for file in files if file.path == self.recommended), files[0])
 
     def file(self, path: str | None = None) -> ExportedFile:
@@ -193,9 +197,17 @@ def command(run: Path) -> str:
     return terminal.command("export", terminal.place(run))
 
 
+def again(folder: Path, *options: str) -> str:
+    """The command that writes the export of a folder, `RUN/export` or that of another network, `RUN/NETWORK/export`."""
+    run, network = folder.parent if folder.name == EXPORT and folder.parent.name else Path("RUN"), []
+    if not (run / CONFIG).is_file() and (run.parent / CONFIG).is_file():
+        run, network = run.parent, ["--network", run.name]
+    return terminal.command("export", terminal.place(run), *network, *options)
+
+
 def read(folder: Path) -> Manifest:
     """The manifest of an export folder. Errors: CheckpointError if it is missing or damaged."""
-    remedy = f"Write it: {command(folder.parent) if folder.name == EXPORT else terminal.command('export', 'RUN')}"
+    remedy = f"Write it: {again(folder)}"
     values = stored.read_json(folder / MANIFEST, dict[str, Any], remedy)
     if values is None:
         raise CheckpointError(f"{folder} is not an export: it has no {MANIFEST}. {remedy}")

@@ -61,7 +61,7 @@ class Deployed:
     def __init__(self, folder: Path, path: str | None = None, threads: int = 1, engine: str | None = None) -> None:
         """Open the recommended file, or the one of a path or an engine. Errors: CheckpointError, ConfigError."""
         self.manifest = manifest.read(folder)
-        self.file = self.manifest.of_engine(engine) if engine else self.manifest.file(path)
+        self.file = self.manifest.of_engine(engine, folder) if engine else self.manifest.file(path)
         self.engine = engines.open_(folder, self.manifest, self.file, threads)
         self.classes = self.manifest.classes
         many = self.manifest.labels == "many"

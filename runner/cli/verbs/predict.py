@@ -17,10 +17,12 @@ from rich import box
 from rich.table import Table
 
 from ... import device, files
+from ...config import store
+from ...config.rules import network_names
 from ...config.tracking import Mlflow
 from ...deploy import engines, manifest
 from ...deploy.pictures import other_channels
-from ...errors import ConfigError, DataError, DiskError, ForeignPath
+from ...errors import CheckpointError, ConfigError, DataError, DiskError, ForeignPath, nearest
 from ...files import refuse_links, to_json
 from ...runs.journal import CONFIG
 from ...terminal import screen
@@ -132,7 +134,13 @@ class _WholeRows(io.FileIO):
 def classifier_of(run: str, overrides: list[str], engine: str | None, network: str | None) -> Classifier:
     """The trained network, or an exported file if an engine or an export folder was named. Errors: CheckpointError,
     …"""
+    if engine is not None and engine not in engines.INSTALL:
+        raise ConfigError(
+            f"engine={engine!r}: it is one of {', '.join(engines.INSTALL)}.{nearest(engine, engines.INSTALL)}"
+        )
     folder = Path(run)
+    if network is not None and (folder / CONFIG).is_file():
+        _require_network(folder, network)
     exported = folder if (folder / manifest.MANIFEST).is_file() else folder / manifest.EXPORT
     if not engine and ((folder / CONFIG).is_file() or not (exported / manifest.MANIFEST).is_file()):
         directory, config = open_run(run, overrides)
@@ -148,7 +156,7 @@ def classifier_of(run: str, overrides: list[str], engine: str | None, network: s
     from ...deploy import predict
 
     described = manifest.read(exported)
-    file = described.of_engine(engine) if engine else described.file()
+    file = described.of_engine(engine, exported) if engine else described.file()
     if file.engine == "paddle":
         with contextlib.suppress(ImportError):
             device.load_paddle(None)
@@ -159,7 +167,20 @@ def _of_network(exported: Path, network: str | None) -> Path:
     """The folder of `export --network`, or the run's own export if it is of this network."""
     if network is None or ((exported / manifest.MANIFEST).is_file() and manifest.read(exported).network == network):
         return exported
-    return exported.parent / network / manifest.EXPORT
+    other = exported.parent / network / manifest.EXPORT
+    if (exported.parent / CONFIG).is_file():
+        _require_network(exported.parent, network)
+    elif Path(network).name != network or not (other / manifest.MANIFEST).is_file():
+        own = manifest.read(exported).network
+        raise CheckpointError(f"{exported} has no network '{network}'. It has: {own}")
+    return other
+
+
+def _require_network(directory: Path, network: str) -> None:
+    """Errors: CheckpointError for a network that the run does not train."""
+    names = network_names(store.read(directory / CONFIG).mode)
+    if network not in names:
+        raise CheckpointError(f"{directory} has no network '{network}'. It has: {', '.join(names)}")
 
 
 class _Counted:

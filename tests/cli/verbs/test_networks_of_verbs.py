@@ -12,7 +12,7 @@ from runner.cli import api
 from runner.cli.compose import config_of
 from runner.cli.verbs import explain, predict
 from runner.config import store
-from runner.errors import ConfigError
+from runner.errors import CheckpointError, ConfigError
 from runner.worker import finished
 
 DISTILLED = ["mode=cls_distill", "deploy.network=student1"]
@@ -75,3 +75,26 @@ def test_the_network_before_pruning_is_that_of_the_run_that_pruned(monkeypatch, 
         origin = explain._origin(options, config, ["a", "b"], [])
         before[name] = origin and Path(origin[0]).name
     assert before == {"dense": None, "pruned": "dense", "quantized": "dense", "again": "quantized", "anew": None}
+
+
+@pytest.mark.parametrize("engine", [None, "onnxruntime"])
+@pytest.mark.parametrize("network", ["student2", "../..", "/", "."])
+def test_a_network_that_a_run_does_not_train_is_refused_with_those_it_has(tmp_path, network, engine):
+    store.write(config_of(DISTILLED), tmp_path / "config.yaml")
+    with pytest.raises(CheckpointError, match=rf"has no network '{network}'\. It has: student, student1$"):
+        predict.classifier_of(str(tmp_path), [], engine, network)
+
+
+@pytest.mark.parametrize(("network", "option"), [(None, ""), ("student", " --network student")])
+def test_a_missing_export_is_written_by_the_command_that_is_named(tmp_path, monkeypatch, network, option):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    store.write(config_of(DISTILLED), tmp_path / "mine/config.yaml")
+    with pytest.raises(CheckpointError, match=rf"python -m runner export mine{option}$"):
+        predict.classifier_of("mine", [], "onnxruntime", network)
+
+
+def test_an_unknown_engine_is_refused_with_those_there_are(tmp_path):
+    store.write(config_of(DISTILLED), tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="engine='tensorrt': it is one of onnxruntime, openvino, paddle"):
+        predict.classifier_of(str(tmp_path), [], "tensorrt", "student2")

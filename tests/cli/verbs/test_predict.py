@@ -224,7 +224,11 @@ def test_a_list_on_standard_input_is_answered_without_paddle(place):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["net", "set", "--engine", "onnxruntime", "--network", "student1"], 3, "net/student1/export is not an export"),
+        (
+            ["net", "set", "--engine", "onnxruntime", "--network", "student1"],
+            3,
+            "net/export has no network 'student1'. It has: student",
+        ),
         (["net", "set", "trust=true"], 2, "trust=true: an exported file has no config"),
         (["net", "-", "set"], 2, "'-' reads the names from standard input"),
         (["net", "set", "nothing/*.png"], 3, "nothing/*.png: no image was found"),
