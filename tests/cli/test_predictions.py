@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -135,3 +136,34 @@ def test_what_is_neither_a_picture_nor_several_is_refused_by_its_type(run, value
     if not isinstance(value, dict):
         with pytest.raises(errors.ConfigError, match=f"A value of type {type(value).__name__} is not a run"):
             runner.open(value)
+
+
+TWO_CHANNELS = """
+import numpy as np
+from runner.data import Images, Source
+
+
+def two():
+    labels = np.arange(40) % 2
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 2), dtype=np.uint8)
+    return Source("two", ["plain", "spot"], train=Images(pixels, labels), test=Images(pixels, labels))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_on_two_channels_predicts_arrays_as_it_is_evaluated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two_channels.py").write_text(TWO_CHANNELS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run = runner.train(
+        "+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "tracking=none", "data=custom", "data.channels=2",
+        "data.target=two_channels:two", "data.mean=[0.5,0.5]", "data.std=[0.5,0.5]",
+        **{"train.plots": False, "train.threads": 1, "deploy.formats": ["onnx"], "data.limit": None},
+    )  # fmt: skip
+    images = importlib.import_module("two_channels").two().test
+    for engine in (None, "onnxruntime"):
+        predictions = run.predict(images.images, engine=engine)
+        right = [one.label == run.classes[label] for one, label in zip(predictions, images.labels, strict=True)]
+        assert np.mean(right) == run.metrics["top1"]
+        with pytest.raises(errors.DataError, match="2 channels, which no picture file has"):
+            run.predict(tmp_path / "two_channels.py", engine=engine)
