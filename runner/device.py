@@ -7,15 +7,13 @@ import ctypes
 import functools
 import gc
 import importlib.util
-import io
 import logging
 import os
 import resource
 import signal
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING
 from . import config as cfg
 from .config.rules.devices import without_gpu
 from .errors import ConfigError
+from .processes import silent_stderr
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -137,32 +136,8 @@ def load_paddle(threads: int | None) -> None:
     require_memory()
     os.environ.update(environment(threads))
     os.environ.setdefault("GLOG_minloglevel", "2")
-    with _silent_stderr():
+    with silent_stderr():
         import_paddle()
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Nothing is written to descriptor 2 in the context, also by C++. A program may have none, or another stream."""
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        sys.stderr.flush()
-    kept = None
-    with contextlib.suppress(OSError):
-        kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        # Without a stream what is printed to it would be on standard output.
-        with contextlib.nullcontext() if sys.stderr else contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        if nowhere != 2:
-            os.close(nowhere)
-        if kept is None:
-            os.close(2)
-        else:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def is_cpu_build() -> bool:

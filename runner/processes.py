@@ -1,4 +1,4 @@
-"""Processes of this machine: signals, parent death, scheduling, file locks."""
+"""Processes of this machine: signals, parent death, scheduling, file locks, standard error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import ctypes
 import fcntl
+import io
 import logging
 import math
 import os
@@ -257,3 +258,27 @@ def compiler() -> list[str]:
             if words and shutil.which(words[0]):
                 return words
     return []
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Nothing is written to descriptor 2 in the context, also by C++. A program may have none, or another stream."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sys.stderr.flush()
+    kept = None
+    with contextlib.suppress(OSError):
+        kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        # Without a stream what is printed to it would be on standard output.
+        with contextlib.nullcontext() if sys.stderr else contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        if nowhere != 2:
+            os.close(nowhere)
+        if kept is None:
+            os.close(2)
+        else:
+            os.dup2(kept, 2)
+            os.close(kept)
