@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..deploy.pictures import FORMS, Picture, is_file
+from ..deploy.picture_forms import FORMS, Picture, is_file
 from ..errors import ConfigError
 from . import pictures
 from .undisturbed import undisturbed

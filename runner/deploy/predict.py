@@ -18,8 +18,8 @@ import numpy as np
 
 from ..errors import CheckpointError, DataError
 from ..images import Preparation
-from . import engines, manifest, pictures
-from .pictures import Picture
+from . import engines, manifest, picture_forms
+from .picture_forms import Picture
 
 #: Batch size. Engines gain nothing from more, and their memory grows with it.
 BATCH = 32
@@ -84,7 +84,7 @@ class Deployed:
 
     def prepare(self, picture: Picture) -> np.ndarray:
         """The network's input for an image: float32 [C, H, W], (x / 255 - mean) / std. Errors: DataError."""
-        pixels = pictures.prepared(picture, self.preparation).transpose(2, 0, 1)
+        pixels = picture_forms.prepared(picture, self.preparation).transpose(2, 0, 1)
         values = np.multiply(pixels, self.scales, out=np.empty(pixels.shape, dtype=np.float32))
         values += self.shifts
         return values

@@ -16,7 +16,7 @@ from ..checkpoints import reading, state, weights
 from ..config import store
 from ..config.monitor import metrics_of
 from ..data import Normalize, Preparation, Split, identity, preparation
-from ..deploy.pictures import Picture, prepared
+from ..deploy.picture_forms import Picture, prepared
 from ..deploy.predict import probabilities
 from ..errors import CheckpointError, ConfigError, DataError
 from ..runs import result as results

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.deploy.pictures import prepared
+from runner.deploy.picture_forms import prepared
 from runner.errors import DataError
 from runner.images import Preparation, resize_all
 

@@ -21,7 +21,7 @@ from ...config import store
 from ...config.rules import network_names
 from ...config.tracking import Mlflow
 from ...deploy import engines, manifest
-from ...deploy.pictures import other_channels
+from ...deploy.picture_forms import other_channels
 from ...errors import CheckpointError, ConfigError, DataError, DiskError, ForeignPath, nearest
 from ...files import refuse_links, to_json
 from ...runs.journal import CONFIG
