@@ -12,10 +12,11 @@ import numpy as np
 from .. import files, stored, terminal
 from ..errors import CheckpointError, Damaged
 from ..images import MAX_PIXELS, RESIZES, Preparation
-from ..runs.journal import CONFIG
 from . import preprocessing
 from .quantization import QUANTIZATION
 
+#: What the directory of a run has, `runs.journal.CONFIG`: served models have no runs.
+OF_A_RUN = "config.yaml"
 #: Engines; the first two read the same files.
 ONNXRUNTIME, OPENVINO, PADDLE = "onnxruntime", "openvino", "paddle"
 #: Names of the export folder in a run directory, and of the manifest in it.
@@ -200,7 +201,7 @@ def command(run: Path) -> str:
 def again(folder: Path, *options: str) -> str:
     """The command that writes the export of a folder, `RUN/export` or that of another network, `RUN/NETWORK/export`."""
     run, network = folder.parent if folder.name == EXPORT and folder.parent.name else Path("RUN"), []
-    if not (run / CONFIG).is_file() and (run.parent / CONFIG).is_file():
+    if not (run / OF_A_RUN).is_file() and (run.parent / OF_A_RUN).is_file():
         run, network = run.parent, ["--network", run.name]
     return terminal.command("export", terminal.place(run), *network, *options)
 

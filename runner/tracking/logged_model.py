@@ -30,7 +30,7 @@ PACKAGE = "runner_served"
 MODULES = (
     "__init__.py", "errors.py", "terminal.py", "files/__init__.py", "files/digests.py", "colours.py", "images.py",
     "stored.py", "deploy/__init__.py", "deploy/preprocessing.py", "deploy/manifest.py", "deploy/engines.py",
-    "deploy/predict.py", "deploy/quantization.py", "deploy/pyfunc.py",
+    "deploy/picture_forms.py", "deploy/predict.py", "deploy/quantization.py", "deploy/pyfunc.py",
 )  # fmt: skip
 
 

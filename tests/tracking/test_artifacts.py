@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.config import store
+from runner.deploy import manifest
 from runner.errors import ForeignPath
 from runner.runs import journal
 from runner.tracking import logged_model, rebuilt, stores
@@ -216,3 +217,7 @@ def module_of(imported):
 def test_what_goes_along_with_a_logged_model_imports_nothing_that_stays_behind(name):
     own = {one for one in imports(PACKAGE / name, everywhere=False) if one.split(".")[0] == "runner"}
     assert {module_of(one) for one in own} <= {*logged_model.MODULES}
+
+
+def test_a_served_model_knows_a_run_by_the_name_of_its_config():
+    assert manifest.OF_A_RUN == journal.CONFIG
