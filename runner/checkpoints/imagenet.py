@@ -7,15 +7,17 @@ import importlib.util
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import config as cfg
 from .. import files, stored
 from ..data import unpickling
 from ..data.download import OfficialFile, fetch, md5_of
 from ..errors import CheckpointError
-from ..models.names import Names, efficientnet_lite
 from . import state_dict
+
+if TYPE_CHECKING:
+    from ..models.names import Names
 
 #: Architecture → Paddle's name of its file, where the two differ.
 _CALLED = {
@@ -79,6 +81,9 @@ def source_of(model: cfg.Model) -> OfficialFile | Path:
 
 def names_of(model: cfg.Model) -> Names | None:
     """The table of the parameters' names in the published file of an architecture; None for Paddle's own."""
+    # The networks import Paddle, which a source does not need.
+    from ..models.names import efficientnet_lite
+
     return efficientnet_lite.TABLES[0] if isinstance(model, cfg.EfficientNetLite) else None
 
 

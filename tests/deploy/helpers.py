@@ -9,12 +9,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import paddle
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from paddle import nn
 from paddle.static import InputSpec
 
@@ -74,6 +77,25 @@ def changed(folder: Path, **values: Any) -> Path:
     return folder
 
 
+def prepared_as(folder: Path, **preprocessing: Any) -> Path:
+    """The folder, with other preprocessing and an ONNX file for it, whose logits are all the same."""
+    described = replace(manifest.read(folder), **preprocessing)
+    channels, *_ = described.input_shape
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *described.input_shape])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", len(CLASSES)])
+    weight = numpy_helper.from_array(np.zeros((channels, len(CLASSES)), np.float32), "weight")
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["largest"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["largest", "weight"], ["logits"]),
+    ]
+    graph = helper.make_graph(nodes, "blank", [images], [logits], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / ONNX)
+    for file in described.files:
+        file.digests = {part: file_digest(folder / part) for part in file.paths}
+    manifest.write(folder, described)
+    return folder
+
+
 @functools.cache
 def _exported() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="runner-test-export-"))
@@ -82,13 +104,13 @@ def _exported() -> Path:
     paddle.jit.save(network(), str(prefix), input_spec=[InputSpec([None, 3, SIZE, SIZE], "float32", "images")])
     subprocess.run([sys.executable, "-c", CONVERT, str(prefix)], check=True, capture_output=True, timeout=60)
     prefix.with_suffix(".onnx").rename(folder / ONNX)
-    onnx = ExportedFile(ONNX, "onnx", "float32", (folder / ONNX).stat().st_size, "onnxruntime", 1.0, 0.0)
+    floats = ExportedFile(ONNX, "onnx", "float32", (folder / ONNX).stat().st_size, "onnxruntime", 1.0, 0.0)
     program = ExportedFile(PADDLE, "paddle", "float32", prefix.with_suffix(".pdiparams").stat().st_size, "paddle")
-    for file in (onnx, program):
+    for file in (floats, program):
         file.digests = {part: file_digest(folder / part) for part in file.paths}
     described = Manifest(
         network="student", model="tiny", classes=CLASSES, image_size=[SIZE, SIZE], mean=MEAN, std=STD,
-        compression="none", params=388, macs=10_712, files=[onnx, program], recommended=ONNX,
+        compression="none", params=388, macs=10_712, files=[floats, program], recommended=ONNX,
     )  # fmt: skip
     manifest.write(folder, described)
     return folder

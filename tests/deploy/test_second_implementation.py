@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from runner.deploy import manifest
 from runner.deploy.predict import Deployed
 from tests.odd_pictures import odd_pictures
 
@@ -31,8 +29,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_text_in_model_json_is_enough_to_prepare_any_picture(tmp_path, name):
-    folder = helpers.export(tmp_path / "export")
-    manifest.write(folder, replace(manifest.read(folder), **CONFIGS[name]))
+    folder = helpers.prepared_as(helpers.export(tmp_path / "export"), **CONFIGS[name])
     deployed, said = Deployed(folder), json.loads((folder / "model.json").read_text())
     level = 1 / (255 * np.array(said["std"]))[:, None, None]
     for file, content in PICTURES:
