@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_made_is_named(theirs, words, place):
     before = tree(theirs)
     done = run(*(word.format(place) for word in words), "tracking=none", cwd=theirs)
     assert done.returncode == 3
-    assert f"{place} cannot be written" in done.stderr
+    assert f"{place} cannot be made" in done.stderr
     assert "hydra.run.dir=DIR" in done.stderr
     assert "Traceback" not in done.stderr
     assert tree(theirs) == before
