@@ -34,10 +34,11 @@ def call(kind: str, arguments: Sequence[str]) -> Path | None:
     with tempfile.TemporaryDirectory(prefix="runner-call-") as folder:
         place = Path(folder) / "answer.json"
         # A terminal is inherited, for its progress bar; a notebook's cell gets the output from here.
+        terminal_of_caller = _terminal()
         process = subprocess.Popen(
             child.command("runner.cli.called", str(place), str(os.getpid()), kind, *arguments),
             stdin=subprocess.DEVNULL,
-            stdout=_terminal() or subprocess.PIPE,
+            stdout=subprocess.PIPE if terminal_of_caller is None else terminal_of_caller,
             stderr=subprocess.STDOUT,
             # A signal to the caller's process group reaches the caller alone, which passes it on.
             start_new_session=True,

@@ -173,7 +173,7 @@ class Manifest:
         files = [file for file in self.runnable if file.engine == engine]
         if not files:
             have = ", ".join(sorted({file.engine for file in self.runnable if file.engine})) or "none"
-            remedy = f"Export again with the format of that engine: {again(folder, '--format', 'onnx,paddle')}"
+            remedy = f"Export again with the format of that engine: {command(folder, '--format', 'onnx,paddle')}"
             if engine == OPENVINO and self.not_in_openvino:
                 remedy = "OpenVINO could not compute the files of this network: name another engine."
             raise CheckpointError(f"{folder} has no file for {engine}; it has some for: {have}. {remedy}")
@@ -193,12 +193,7 @@ class Manifest:
         )
 
 
-def command(run: Path) -> str:
-    """The command that exports a run."""
-    return terminal.command("export", terminal.place(run))
-
-
-def again(folder: Path, *options: str) -> str:
+def command(folder: Path, *options: str) -> str:
     """The command that writes the export of a folder, `RUN/export` or that of another network, `RUN/NETWORK/export`."""
     run, network = folder.parent if folder.name == EXPORT and folder.parent.name else Path("RUN"), []
     if not (run / OF_A_RUN).is_file() and (run.parent / OF_A_RUN).is_file():
@@ -208,7 +203,7 @@ def again(folder: Path, *options: str) -> str:
 
 def read(folder: Path) -> Manifest:
     """The manifest of an export folder. Errors: CheckpointError if it is missing or damaged."""
-    remedy = f"Write it: {again(folder)}"
+    remedy = f"Write it: {command(folder)}"
     values = stored.read_json(folder / MANIFEST, dict[str, Any], remedy)
     if values is None:
         raise CheckpointError(f"{folder} is not an export: it has no {MANIFEST}. {remedy}")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from paddle import nn
 
 from .. import config as cfg
-from .. import models
 from ..models import Networks
 from ..runs.result import Calibration
 from ..training.thresholds import USUAL
@@ -51,7 +50,7 @@ class Subject:
         """The network that `deploy.network` names."""
         name = config.deploy.network
         thresholds = (thresholds or [USUAL] * len(classes)) if config.data.many else []
-        model = models.model_of(config, name)
+        model = cfg.model_of(config, name)
         fitted = calibration or Calibration()
         return cls(
             networks[name], name, config, model, classes, fitted.temperature, fitted.unknown_below,

@@ -68,7 +68,7 @@ def run(
                 _notify_other_commands(config, node, "", 0)
                 terminal.say(f"{os.path.relpath(directory)} is complete: nothing is left to train.")
                 if config.deploy.formats and not (directory / EXPORT / MANIFEST).is_file():
-                    print(f"It is not exported. Later: {manifest.command(directory)}")
+                    print(f"It is not exported. Later: {manifest.command(directory / EXPORT)}")
                 return result(directory)
             outcome = supervise(command, config, directory, node, lock)
     except UserError as error:

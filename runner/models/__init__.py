@@ -5,7 +5,6 @@ from __future__ import annotations
 from paddle import nn
 
 from .. import config as cfg
-from ..config import model_of
 from ..config.targets import load_target, wrong_result
 from . import paddleclas, stem, vision
 from .cost import macs
@@ -29,7 +28,6 @@ __all__ = [
     "build",
     "check_input",
     "macs",
-    "model_of",
 ]
 
 

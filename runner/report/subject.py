@@ -155,7 +155,7 @@ class Run:
     @property
     def varied(self) -> tuple[str, ...]:
         """Its own overrides without those in which the runs of one configuration may differ."""
-        return tuple(text for text in self.own if text.lstrip("+~").partition("=")[0] not in sweep.REPEATS)
+        return tuple(text for text in self.own if sweep.key_of(text) not in sweep.REPEATS)
 
     @property
     def dataset(self) -> dict[str, Any]:

@@ -82,17 +82,18 @@ def digest(overrides: list[str]) -> str:
     varied = of_jobs(overrides)
     cleared = [text + "\0" * _clearings(text, varied[place + 1 :]) for place, text in enumerate(varied)]
     # Of overrides of one key the last one counts: the sort keeps their order.
-    return digest_of(["\n".join(sorted(cleared, key=_key))], size=4)
+    return digest_of(["\n".join(sorted(cleared, key=key_of))], size=4)
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
+    """The key that an override changes, adds or removes."""
     return override.lstrip("+~").partition("=")[0]
 
 
 def _clearings(override: str, later: Iterable[str]) -> int:
     """How many later overrides replace or remove a mapping that an override changes a key of."""
     return sum(
-        _key(override).startswith(f"{_key(text)}.")
+        key_of(override).startswith(f"{key_of(text)}.")
         and (text.startswith("~") or text.partition("=")[2].startswith(("{", "null")))
         for text in later
     )

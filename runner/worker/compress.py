@@ -9,7 +9,7 @@ from typing import Any
 
 from paddle import Tensor
 
-from .. import compression, data, models
+from .. import compression, data
 from .. import config as cfg
 from ..deploy import network_latency
 from ..runs.protocol import Heartbeat
@@ -58,7 +58,7 @@ def _prune(config: cfg.Config, stage: Stage, name: str, settings: cfg.Pruning) -
 def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantization) -> None:
     """Fake-quantize a network before training; refuse now what cannot be quantized after training."""
     network = stage.networks[name]
-    trained = config.checkpoint.init_from is not None or models.model_of(config, name).weights is not None
+    trained = config.checkpoint.init_from is not None or cfg.model_of(config, name).weights is not None
     images = calibration_images(stage.loaders, settings.calibration_batches)
 
     def report(text: str) -> None:

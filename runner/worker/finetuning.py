@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from .. import config as cfg
-from .. import models
 from ..compression import slim
 from ..config import rules
 from ..errors import ConfigError
@@ -26,7 +25,7 @@ def freeze(config: cfg.Config, stage: Stage) -> Freezing:
         part = frozen_part(config, stage, name)
         if part is None:
             continue
-        key, network, model = _key(config, name), networks[name], models.model_of(config, name)
+        key, network, model = _key(config, name), networks[name], cfg.model_of(config, name)
         until = None if model.freeze_epochs is None else max(1, round(model.freeze_epochs * steps_per_epoch))
         if not any(not one.stop_gradient for key, one in network.named_parameters() if key not in part.parameters):
             raise ConfigError(
@@ -42,7 +41,7 @@ def freeze(config: cfg.Config, stage: Stage) -> Freezing:
 
 def frozen_part(config: cfg.Config, stage: Stage, name: str) -> Part | None:
     """What a network's config freezes, for a while or for the whole run. Errors: ConfigError as in `freeze`."""
-    patterns = models.model_of(config, name).freeze
+    patterns = cfg.model_of(config, name).freeze
     if not patterns:
         return None
     return parts.choose(stage.networks[name], patterns, _head(config, stage, name, patterns), _key(config, name))
@@ -53,7 +52,7 @@ def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
     if not steps:
         return
     for name in rules.network_names(config.mode):
-        epochs, key = models.model_of(config, name).freeze_epochs, _key(config, name)
+        epochs, key = cfg.model_of(config, name).freeze_epochs, _key(config, name)
         if epochs is not None and round(epochs * steps_per_epoch) >= steps:
             raise ConfigError(
                 f"{key}_epochs={epochs:g}: the run of {steps} steps ({steps_per_epoch} an epoch) ends before that. "

@@ -163,7 +163,7 @@ def _deploy(
     try:
         exported = export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)
     except UserError as error:
-        tell(journal, f"not exported: {error}\nLater: {manifest.command(directory)}")
+        tell(journal, f"not exported: {error}\nLater: {manifest.command(directory / manifest.EXPORT)}")
         return {}, None
     except Exception as error:
         if isinstance(error, OSError) and DiskError.is_of_a_write(error, directory):
@@ -171,7 +171,7 @@ def _deploy(
         # The converters raise errors of any type, and a failed export must not lose a trained network.
         log.info("not exported", exc_info=True)
         reason = f"{type(error).__name__}: {error}. Where: {directory / LOG}"
-        tell(journal, f"not exported: {reason}\nLater: {manifest.command(directory)}")
+        tell(journal, f"not exported: {reason}\nLater: {manifest.command(directory / manifest.EXPORT)}")
         return {}, None
     for note in [*exported.notes, *exported.failed]:
         tell(journal, note)

@@ -143,7 +143,7 @@ def float_network(config: cfg.Config, name: str, chosen: weights.Weights, classe
     Random states are unaffected.
     """
     random_state = seeding.state()
-    networks = models.Networks({name: models.build(models.model_of(config, name), classes, config.data.channels)})
+    networks = models.Networks({name: models.build(cfg.model_of(config, name), classes, config.data.channels)})
     seeding.restore(random_state)
     plain = chosen.without_quantization()
     weights.restructure(networks, (name,), plain, config.compression)
@@ -224,7 +224,7 @@ def classifier(directory: Path, config: cfg.Config, name: str, pointer: str = "f
     if name not in saved.networks:
         raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(saved.networks)}")
     networks = models.Networks(
-        {name: models.build(models.model_of(config, name), len(saved.classes), config.data.channels)}
+        {name: models.build(cfg.model_of(config, name), len(saved.classes), config.data.channels)}
     )
     own = {key: value for key, value in chosen.arrays.items() if key.startswith(f"{name}.")}
     own_weights = weights.Weights(chosen.origin, own, chosen.plan)

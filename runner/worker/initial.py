@@ -151,7 +151,7 @@ def load_into(
     Errors: CheckpointError if they do not fit.
     """
     own, strict = initial.weights, config.checkpoint.strict
-    own, _ = weights.translated(own, networks, {name: models.model_of(config, name) for name in networks.trained})
+    own, _ = weights.translated(own, networks, {name: cfg.model_of(config, name) for name in networks.trained})
     if own.plan:
         weights.restructure(networks, networks.trained, own, cfg.NoCompression())
     remedy = "Choose the same model and number of classes, or load what fits: checkpoint.strict=false"
@@ -183,7 +183,7 @@ def require_training(config: cfg.Config, origin: str, why: str) -> None:
 def head(config: cfg.Config, network: str, classes: int) -> dict[str, int]:
     """The head's parameters, without the network's name → the axis whose length follows the number of classes."""
     random_state = seeding.state()
-    model, channels = models.model_of(config, network), config.data.channels
+    model, channels = cfg.model_of(config, network), config.data.channels
     few, more = (models.build(model, count, channels).state_dict() for count in (classes, classes + 1))
     seeding.restore(random_state)
     shapes = {name: list(zip(value.shape, more[name].shape, strict=True)) for name, value in few.items()}

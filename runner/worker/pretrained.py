@@ -9,7 +9,7 @@ import numpy as np
 from paddle import nn
 
 from .. import config as cfg
-from .. import models, terminal
+from .. import terminal
 from ..checkpoints import imagenet, preprocessing, weights
 from ..data import listed
 from ..errors import CheckpointError
@@ -29,7 +29,7 @@ def read(config: cfg.Config, names: Iterable[str]) -> dict[str, InitialWeights]:
     """
     by_network: dict[str, InitialWeights] = {}
     for name in names:
-        model = models.model_of(config, name)
+        model = cfg.model_of(config, name)
         if model.weights:
             by_network[name] = one = read_one(model, config)
             one.notes += initial.preprocessing_notes(one.weights, config)
@@ -69,7 +69,7 @@ def load_into(
     """Load the weights into the networks; returns notes for the user. Errors: CheckpointError."""
     notes: list[str] = []
     for name, one in pretrained.items():
-        notes += load_one(name, one, models.model_of(config, name), networks, config, classes)
+        notes += load_one(name, one, cfg.model_of(config, name), networks, config, classes)
     return notes
 
 

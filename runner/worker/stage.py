@@ -140,9 +140,7 @@ def _networks(
 ) -> Networks:  # fmt: skip
     """The networks of a mode; without `ranks`, only those that it trains."""
     classes = len(loaders.classes)
-    trained = {
-        name: models.build(models.model_of(config, name), classes, config.data.channels) for name in mode.networks
-    }
+    trained = {name: models.build(cfg.model_of(config, name), classes, config.data.channels) for name in mode.networks}
     if ranks and isinstance(config.mode, cfg.ClsTeacher):
         frozen = {}
         for name, one in config.mode.teachers.items():

@@ -219,7 +219,7 @@ def _model(settings: cfg.Teacher, key: str, config: cfg.Config, run: cfg.Config 
     """The architecture that the config names, else that of the teacher's run, else the student's."""
     if settings.teacher is not None or run is None:
         return settings.teacher or config.model
-    model = models.model_of(run, settings.teacher_network)
+    model = cfg.model_of(run, settings.teacher_network)
     if isinstance(model, cfg.CustomModel) and not settings.trust:
         raise ConfigError(
             f"{settings.teacher_from} was trained with a model of its own, {model.target}, which would be imported and "
