@@ -11,19 +11,16 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 from .. import config as cfg
-from .. import device
 from ..errors import ConfigError
-from ..kernels.pictures import resampler
-from . import cache, workers
+from . import cache
 from .augment import mix
-from .cache import InMemory, OnDisk
+from .batches import batches_of
 from .labels import class_counts
 from .matching import ExpectedClasses
-from .prefetch import prefetched
 from .samplers import batch_bounds, copies, epoch_order, order
 from .sources import load
 from .splits import ImageFiles, Images, Source, Split
-from .transforms import Augmentation, Changes, Normalize, Program, mixed
+from .transforms import Augmentation, Normalize, mixed
 
 #: Decoded size of images that are randomly cropped, relative to the network's input: a crop of half the area is then
 #: not upscaled.
@@ -88,7 +85,7 @@ class TrainLoader:
         mine, drawn = (
             [every[begin:end][self.rank :: self.world] for begin, end in bounds] for every in (chosen, changes)
         )
-        batches = _batches(self.split, mine, self.labels, self.config, self.normalize, augmentation, drawn)
+        batches = batches_of(self.split, mine, self.labels, self.config, self.normalize, augmentation, drawn)
         for (begin, end), (images, labels, indices) in zip(bounds, batches, strict=True):
             # A run that mixes has soft labels in all of its epochs, also in those that do not mix.
             own = F.one_hot(labels, self.classes) if self.augment.mixes and labels.ndim == 1 else labels
@@ -107,7 +104,7 @@ class TrainLoader:
         pairs = [mix.pairs(len(step), self.rank, self.world) for step, _ in steps]
         read = [step[pair.rows] for (step, _), pair in zip(steps, pairs, strict=True)]
         changes = [drawn[pair.rows] for (_, drawn), pair in zip(steps, pairs, strict=True)]
-        batches = _batches(self.split, read, self.labels, self.config, self.normalize, augmentation, changes)
+        batches = batches_of(self.split, read, self.labels, self.config, self.normalize, augmentation, changes)
         for (step, _), pair, own_changes, (images, _, indices) in zip(steps, pairs, changes, batches, strict=True):
             own = indices[: len(pair.partners)]
             drawn = mixing.of(own_changes[: len(own)])
@@ -120,7 +117,7 @@ class TrainLoader:
         Mixup and CutMix mix them with each other.
         """
         augmentation = Augmentation(self.config, self.augment, self.seed, epoch, len(self.split))
-        [(images, _, _)] = _batches(self.split, [indices], self.labels, self.config, self.normalize, augmentation)
+        [(images, _, _)] = batches_of(self.split, [indices], self.labels, self.config, self.normalize, augmentation)
         if (mixing := self._mixing(epoch)) is not None:
             images = mixed(images, mix.pairs(len(indices), 0, 1).partners, mixing.of(indices))
         scales, shifts = (numbers.reshape(-1, 1, 1) for numbers in (self.normalize.scales, self.normalize.shifts))
@@ -142,7 +139,7 @@ class EvalLoader:
         mine = [batch[self.rank :: self.world] for batch in batches]
         sizes = [len(whole) for whole, own in zip(batches, mine, strict=True) if len(own)]
         mine = [own for own in mine if len(own)]
-        for images, labels, indices in _batches(self.split, mine, self.split.labels, self.config, self.normalize):
+        for images, labels, indices in batches_of(self.split, mine, self.split.labels, self.config, self.normalize):
             yield Batch(images, labels, indices, sizes.pop(0))
 
 
@@ -239,73 +236,3 @@ def _larger(split: Split) -> Split:
         return split
     height, width = (round(CROPPED_FROM * side) for side in split.preparation.size)
     return replace(split, preparation=replace(split.preparation, height=height, width=width))
-
-
-def _batches(
-    split: Split,
-    batches: list[np.ndarray],
-    labels: np.ndarray,
-    config: cfg.Data,
-    normalize: Normalize,
-    augmentation: Augmentation | None = None,
-    changes: list[np.ndarray] | None = None,
-) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-    """(images, labels, indices) for every batch of indices, the first two on the device.
-
-    `changes`: the keys of augmentation, if they are not the indices.
-    """
-    read = _changed(_read(split, batches, config), augmentation, batches if changes is None else changes)
-    if device.is_cpu():
-        for indices, images, places, drawn in read:
-            yield normalize(images, places, drawn), paddle.to_tensor(labels[indices]), indices
-        return
-    changed = ((drawn.of(images[places]), labels[indices]) for indices, images, places, drawn in read)
-    for indices, (pixels, own) in zip(batches, prefetched(changed), strict=True):
-        yield normalize.pixels(pixels), own, indices
-
-
-def _changed(
-    read: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    augmentation: Augmentation | None,
-    changes: list[np.ndarray],
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Changes | Program]]:
-    """The result of `_read`, after the user's own augmentation, with what is drawn for each batch."""
-    for drawn, (indices, images, places) in zip(changes, read, strict=True):
-        if augmentation is None:
-            yield indices, images, places, Changes()
-        else:
-            images, places = augmentation.prepare(images, places, drawn)
-            yield indices, images, places, augmentation(drawn, images.shape[1:3])
-
-
-def _read(
-    split: Split, batches: list[np.ndarray], config: cfg.Data
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(indices, images uint8 [T, H, W, C], their positions in them) for every batch of indices."""
-    match split:
-        case Images(images=images):
-            for indices in batches:
-                yield indices, images, indices
-        case ImageFiles(cache=InMemory() as kept) if kept.has_all(len(split)):
-            for indices in batches:
-                yield indices, kept.pictures, indices
-        case ImageFiles():
-            # Compile and load before forking.
-            split.resample = resampler()
-            count = config.workers if isinstance(config, cfg.Pictures) else 0
-            if isinstance(split.cache, OnDisk) and split.cache.has_all(len(split)):
-                # Starting processes and sharing what they read would take longer than reading.
-                for batch, following in zip(_decoded(split, batches), [*batches[1:], np.empty(0)], strict=True):
-                    split.cache.announce(following)
-                    yield batch
-            else:
-                yield from workers.decoded(split, batches, count) if count else _decoded(split, batches)
-
-
-def _decoded(split: ImageFiles, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The same, one image after the other; a batch is valid until the next."""
-    pictures = np.empty((max(map(len, batches), default=0), *split.shape), np.uint8)
-    for indices in batches:
-        for place, index in enumerate(indices):
-            pictures[place] = split.decode(index)
-        yield indices, pictures, np.arange(len(indices))
