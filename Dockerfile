@@ -9,7 +9,7 @@ RUN python -m hatchling build --target wheel --directory /dist
 FROM python:3.11-slim AS serve
 ENV PYTHONUNBUFFERED=1
 COPY --from=wheel /dist/*.whl /dist/
-RUN python -m pip install --no-cache-dir onnxruntime pillow "numpy<2" pyyaml rich "hydra-core>=1.3.2,<1.4"
+RUN python -m pip install --no-cache-dir onnxruntime openvino pillow "numpy<2" pyyaml rich "hydra-core>=1.3.2,<1.4"
 RUN python -m pip install --no-cache-dir --no-deps /dist/*.whl
 RUN useradd --create-home --uid 1000 runner
 USER runner

@@ -97,7 +97,9 @@ BENCHMARKS := startup memory limits loop_overhead noise many_runs scale eta defa
 
 bench: $(DEVELOPMENT)
 	$(call install,cpu dev bench)
-	for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	failed=; for name in $(BENCHMARKS); do \
+		echo "== $$name"; $(BIN)/python -m benchmarks.$$name || failed="$$failed $$name"; \
+	done; [ -z "$$failed" ] || { echo "failed or out of bounds:$$failed"; exit 1; }
 
 define require_python
 @test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found. Name one: make PYTHON=/path/to/python"; exit 1; }

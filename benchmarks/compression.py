@@ -23,7 +23,7 @@ import numpy as np
 
 from runner.deploy import quantization
 
-from . import pruning
+from . import harness, pruning
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,6 +40,10 @@ class Bound:
     """Largest part of the float32 export's bytes that the integer export has."""
 
 
+COLUMNS = (
+    "method", "test top-1", "points lost", "int8 lost", "agreement", "MACs", "int8 bytes", "bits", "ms, batch 1",
+    "seconds",
+)  # fmt: skip
 BOUNDS = {
     "qat": Bound(0.5, size=0.30),
     "fpgm": Bound(1.0, macs=0.70),
@@ -138,11 +142,7 @@ def run(directory: Path, overrides: list[str]) -> dict[str, Any]:
 def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
     """Print the means and what is out of bounds."""
     print(f"{len(seeds)} seeds, mean (smallest to largest); points of test top-1 lost against the dense network\n")
-    print(
-        f"{'':15}{'test top-1':>11}{'points lost':>24}{'int8 lost':>11}{'agreement':>24}{'MACs':>6}{'int8 size':>11}"
-        f"{'bits':>6}{'ms':>6}{'seconds':>9}"
-    )
-    broken = []
+    broken, rows = [], []
     for name in seeds[0]:
         runs = [seed[name] for seed in seeds]
         lost = [100 * (seed["dense"]["final"]["top1"] - seed[name]["final"]["top1"]) for seed in seeds]
@@ -155,14 +155,18 @@ def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
             if "int8_top1" in seed[name]["final"]
         ]
         bits = [one["weight_bits"] for one in runs if one["weight_bits"]]
-        print(
-            f"{name:15}{np.mean([one['final']['top1'] for one in runs]):11.4f}{spread(lost, 2):>24}"
-            f"{f'{np.mean(files):.2f}' if files else '':>11}"
-            f"{spread(agreements, 2) + ' %' if agreements else '':>24}{macs:6.2f}"
-            f"{f'{np.mean(sizes):.3f}' if sizes else '':>11}{f'{np.mean(bits):.1f}' if bits else '':>6}"
-            f"{np.mean([one['final'].get('latency_ms_p50', np.nan) for one in runs]):6.2f}"
-            f"{np.mean([one['seconds'] for one in runs]):9.0f}"
-        )
+        rows.append([
+            name,
+            f"{np.mean([one['final']['top1'] for one in runs]):.4f}",
+            spread(lost, 2),
+            f"{np.mean(files):.2f}" if files else "",
+            spread(agreements, 2) + " %" if agreements else "",
+            f"{macs:.2f}",
+            f"{np.mean(sizes):.3f}" if sizes else "",
+            f"{np.mean(bits):.1f}" if bits else "",
+            f"{np.mean([one['final'].get('latency_ms_p50', np.nan) for one in runs]):.2f}",
+            f"{np.mean([one['seconds'] for one in runs]):.0f}",
+        ])  # fmt: skip
         if bound := BOUNDS.get(name):
             broken += [
                 f"{name}: {text}"
@@ -176,6 +180,7 @@ def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
                 )
                 if out
             ]
+    harness.print_table(COLUMNS, rows)
     print("\n" + ("\n".join(broken) or "All bounds hold."))
     return 1 if broken else 0
 

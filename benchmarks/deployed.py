@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from . import harness
+
 ROOT = Path(__file__).parents[1]
 MODELS = {"mobilenet_v3_large_x0_5": 20, "resnet18": 8}
 RECIPES = ("qat", "fpgm")
@@ -40,17 +42,25 @@ def main() -> int:
         arguments = ["--batch", ",".join(map(str, BATCHES)), "--threads", str(options.threads)]
         measured = runner(folder, "bench", *runs, *arguments, "--seconds", str(options.seconds), "--json")
         rows = [json.loads(line) for line in measured.splitlines()]
-    print(f"{'':36}{'file':18}{'MB':>7}{'agreement':>11}{'batch':>7}{'ms':>9}{'speed':>9}")
-    for row in rows:
-        print(
-            f"{row['run']:36}{row['path']:18}{row['bytes'] / 1e6:7.2f}{row['agreement']:11.4f}{row['batch']:7}"
-            f"{row['latency_ms_p50']:9.3f}{speed(rows, row):8.2f}x"
-        )
+    headings = ["network", "file", "MB", "agreement", *(f"batch {batch}" for batch in BATCHES)]
+    harness.print_table(headings, [line(rows, run, path) for run, path in dict.fromkeys(map(file_of, rows))])
     engines = ", ".join(dict.fromkeys(row["engine"] for row in rows))
     print(f"\n{engines}, {options.threads} threads; speed: against the dense network's float ONNX file")
     broken = problems(rows)
     print("\n".join(broken) or "All bounds hold.")
     return 1 if broken else 0
+
+
+def file_of(row: dict[str, Any]) -> tuple[str, str]:
+    """The run and the file that were measured."""
+    return row["run"], row["path"]
+
+
+def line(rows: list[dict[str, Any]], run: str, path: str) -> list[str]:
+    """One file in all sizes of batches."""
+    own = sorted((row for row in rows if file_of(row) == (run, path)), key=lambda row: row["batch"])
+    cells = [f"{row['latency_ms_p50']:.2f} ms, {speed(rows, row):.2f} ×" for row in own]
+    return [run, path, f"{own[0]['bytes'] / 1e6:.2f}", f"{own[0]['agreement']:.4f}", *cells]
 
 
 def train(folder: Path, model: str, epochs: int) -> None:

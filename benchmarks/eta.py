@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from . import harness
+
 #: `1:05:09 left` or `5:09 left` behind `step 10/500`.
 LINE = re.compile(r"step (\d+)/(\d+) .*?((?:\d+:)?\d+:\d\d) left")
 LAST_S, BOUND = 3.0, 0.2
@@ -31,11 +33,12 @@ def main() -> None:
         (part, abs(left - (end - now)) / (end - now), left, end - now)
         for part, left, now in said if part >= 0.1 and end - now > LAST_S
     ]  # fmt: skip
-    print(f"{'of the run':>12}{'said, s':>10}{'true, s':>10}{'off by':>10}")
-    for part, error, left, true in errors:
-        print(f"{part:>12.0%}{left:>10.0f}{true:>10.1f}{error:>10.0%}")
+    harness.print_table(
+        ["of the run", "said, s", "true, s", "off by"],
+        [[f"{part:.0%}", f"{left:.0f}", f"{true:.1f}", f"{error:.0%}"] for part, error, left, true in errors],
+    )
     worst = max(error for _, error, _, _ in errors)
-    print(f"worst from a tenth of the run on: {worst:.0%}, allowed {BOUND:.0%}")
+    print(f"\nworst from a tenth of the run on: {worst:.0%}, allowed {BOUND:.0%}")
     sys.exit(worst > BOUND)
 
 

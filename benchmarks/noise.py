@@ -13,6 +13,8 @@ import numpy as np
 
 from runner.report import comparisons
 
+from . import harness
+
 SWEEPS, CONFIGURATIONS, SEEDS = 200, 8, 5
 #: Planted differences, in deviations of one result.
 DIFFERENCES = (1.0, 2.0, 2 * math.sqrt(2), 4.0)
@@ -49,15 +51,16 @@ def found(generator: np.random.Generator, difference: float) -> tuple[float, int
 def main() -> None:
     """Print both."""
     generator = np.random.default_rng(0)
-    print(f"{SWEEPS} simulated sweeps each, {CONFIGURATIONS} configurations × {SEEDS} seeds")
-    print(f"{'planted':<52}{'found':>8}{'false alarms':>15}")
+    print(f"{SWEEPS} simulated sweeps each, {CONFIGURATIONS} configurations × {SEEDS} seeds\n")
     noisy = [5.0] + [1.0] * (CONFIGURATIONS - 1)
+    rows = []
     for name, deviations in (("nothing", 1.0), ("nothing; one configuration is five times noisier", noisy)):
-        print(f"{name:<52}{'':>8}{false_alarms(generator, deviations) / SWEEPS:>14.1%}")
+        rows.append([name, "", f"{false_alarms(generator, deviations) / SWEEPS:.1%}"])
     for difference in DIFFERENCES:
         share, alarms = found(generator, difference)
         name = f"4 of 8 worse by {difference:.1f} deviations of one result"
-        print(f"{name:<52}{share:>7.0%} {alarms / SWEEPS:>14.1%}")
+        rows.append([name, f"{share:.0%}", f"{alarms / SWEEPS:.1%}"])
+    harness.print_table(["planted", "found", "false alarms"], rows)
 
 
 if __name__ == "__main__":

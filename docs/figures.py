@@ -76,22 +76,31 @@ def all_figures(folder: Path = ROOT / "docs") -> list[Figures]:
     return [figures for page in sorted(folder.glob("*.md")) for figures in of_page(page)]
 
 
-def measure(command: str) -> list[Table] | None:
-    """The tables that a command prints; None where it fails, of which it says why."""
+def measure(command: str) -> tuple[list[Table], bool]:
+    """The tables that a command prints, and whether it succeeded.
+
+    A benchmark prints them, too, where a bound does not hold.
+    """
     words = [sys.executable, *shlex.split(command)[1:]]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        # A benchmark ends so where a bound does not hold, too, after it has printed its tables.
-        print(f"{command} ended with exit code {done.returncode}: not compared", file=sys.stderr)
-        return None
-    return tables(done.stdout.splitlines())
+        print(f"{command} ended with exit code {done.returncode}: nothing is written", file=sys.stderr)
+    return tables(done.stdout.splitlines()), not done.returncode
 
 
 def compare(figures: Figures, measured: list[Table], write: bool) -> bool:
-    """Print how measured tables differ from those of the page, or write them there. Whether all have a place."""
+    """Print how measured tables differ from those of the page, or write them there.
+
+    Returns whether each has its place, and each table of the page was measured.
+    """
     old = {tuple(table.headings): table for table in figures.tables}
     lines = figures.page.read_text(encoding="utf-8").splitlines()
-    placed = True
+    printed = {tuple(table.headings) for table in measured}
+    left = [table for headings, table in old.items() if headings not in printed]
+    for table in left:
+        name = f"{figures.page.name}, line {table.begin + 1}"
+        print(f"{name}: not measured, the command printed no table with these headings")
+    placed = not left
     # From the end: what is replaced may have another number of lines.
     for table in sorted(measured, key=lambda one: getattr(old.get(tuple(one.headings)), "begin", -1), reverse=True):
         before = old.get(tuple(table.headings))
@@ -134,8 +143,8 @@ def main(arguments: list[str] | None = None) -> int:
         # Read again: what was written before may have moved it.
         figures = next(one for one in of_page(chosen[number].page) if one.command == chosen[number].command)
         print(f"== {figures.command}", flush=True)
-        measured = measure(figures.command)
-        placed = measured is not None and compare(figures, measured, options.write) and placed
+        measured, succeeded = measure(figures.command)
+        placed = compare(figures, measured, options.write and succeeded) and succeeded and placed
     return 0 if placed else 1
 
 

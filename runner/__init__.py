@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from . import errors
     from .cli.api import Prediction, Run, Sweep, open, sweep, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["Prediction", "Run", "Sweep", "errors", "open", "sweep", "train"]
 
 

@@ -45,7 +45,8 @@ def test_a_command_has_the_tables_up_to_the_next_heading(tmp_path):
 
 def test_a_difference_is_printed_and_nothing_written(tmp_path, capsys):
     page = written(tmp_path)
-    measured = figures.tables(["noise", "| what | ms |", "|---|---:|", "| one | 1.5 |", "| more | 2.0 |"])
+    other = ["| other | MB |", "|---|---:|", "| two | 2 |"]
+    measured = figures.tables(["noise", "| what | ms |", "|---|---:|", "| one | 1.5 |", "| more | 2.0 |", "", *other])
     assert figures.compare(figures.of_page(page)[0], measured, write=False)
     out = capsys.readouterr().out
     assert "-| one | 1.0 |" in out
@@ -68,6 +69,13 @@ def test_a_table_without_a_place_is_named(tmp_path, capsys):
     assert "no table with these headings" in capsys.readouterr().out
 
 
+def test_a_table_of_the_page_that_was_not_measured_is_named(tmp_path, capsys):
+    measured = figures.tables(["| what | ms |", "|---|---:|", "| one | 1.0 |"])
+    assert not figures.compare(figures.of_page(written(tmp_path))[0], measured, write=False)
+    assert "page.md, line 11: not measured" in capsys.readouterr().out
+    assert not figures.compare(figures.of_page(written(tmp_path))[0], [], write=True)
+
+
 def test_a_command_that_fails_is_no_success_and_nothing_is_written(tmp_path, monkeypatch, capsys):
     page = written(tmp_path)
     monkeypatch.setattr(figures, "all_figures", lambda: figures.of_page(page))
@@ -77,7 +85,9 @@ def test_a_command_that_fails_is_no_success_and_nothing_is_written(tmp_path, mon
     program.chmod(0o755)
     monkeypatch.setattr(figures.sys, "executable", str(program))
     assert figures.main(["--write"]) == 1
-    assert "exit code 1" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "exit code 1" in printed.err
+    assert "+| one | 9.0 |" in printed.out
     assert page.read_text() == PAGE
 
 

@@ -46,6 +46,7 @@ CPU = f"pip install 'paddlepaddle{PADDLE}'"
 GPU = f"pip install 'paddlepaddle-gpu{PADDLE}' -i https://www.paddlepaddle.org.cn/packages/stable/cu126/"
 INSTALL = {"paddlepaddle": CPU, "paddlepaddle-gpu": GPU}
 UNINSTALL = "pip uninstall -y paddlepaddle paddlepaddle-gpu"
+VERIFY = "nothing was verified on a GPU yet: `make test-gpu` in a clone tries everything on it (docs/gpu.md)"
 OUTPUTS, STORE = Path("outputs"), Path("outputs/mlflow.db")
 COLORS = {"ok": "green", "warn": "yellow", "missing": "red"}
 
@@ -125,15 +126,15 @@ def device() -> Iterator[Finding]:
     gpus, cuda = answer["gpus"], answer["cuda"]
     cards = "" if gpus else graphics_cards()
     if gpus:
-        mend = "nothing was verified on a GPU yet: `make test-gpu` in a clone tries everything on these (docs/gpu.md)"
-        yield Finding("device", "ok", f"{answer['device']} of {len(gpus)} ({', '.join(gpus)}), CUDA {cuda}", mend)
+        yield Finding("device", "ok", f"{answer['device']} of {len(gpus)} ({', '.join(gpus)}), CUDA {cuda}", VERIFY)
     elif cuda:
         summary = f"cpu, with a build for CUDA {cuda} that sees no GPU; nvidia-smi: {cards or 'none'}"
         mend = "check the driver and CUDA_VISIBLE_DEVICES" if cards else "install NVIDIA's driver"
         yield Finding("device", "warn", summary, f"{mend}; for the CPU alone: {UNINSTALL}; {CPU}")
     elif cards:
         summary = f"cpu, with a build without CUDA; not used: {cards}"
-        yield Finding("device", "warn", summary, f"to train on the GPU: {UNINSTALL}; {GPU}")
+        mend = f"{VERIFY}, in an environment of its own; to train on it: {UNINSTALL}; {GPU}"
+        yield Finding("device", "warn", summary, mend)
     else:
         yield Finding("device", "ok", "cpu, with a build without CUDA")
 
