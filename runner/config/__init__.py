@@ -54,7 +54,7 @@ from .data import (
     Shards,
     Synthetic,
 )
-from .deploy import Deploy, Format, Preprocess
+from .deploy import Deploy, Format, Precision, Preprocess
 from .distillation import (
     Also,
     AttentionTransfer,

@@ -23,6 +23,14 @@ class Preprocess(Enum):
     inside = "inside"
 
 
+class Precision(Enum):
+    """What an exported file computes in."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+
+
 @dataclass
 class Deploy:
     """How the best weights are exported at the end of a run."""
@@ -44,3 +52,5 @@ class Deploy:
     agreement: float = bounded(0.99, min=0, max=1)
     """Fraction of the test images on which the file of a quantized network should predict the trained network's class:
     a file below it gets a note, and files above it are recommended first."""
+    recommend: Optional[Precision] = None
+    """Precision of the file that is recommended, such as int8; null: any, the fastest here of those that agree."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 
+from .. import terminal
 from ..data import Batch
 from ..errors import CheckpointError, telling_line
 from ..training.evaluation import untouched
@@ -56,6 +57,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
                 agreeing[place], correct[place] = agreeing[place] + agrees, correct[place] + right
                 # NumPy's maximum propagates NaN; Python's depends on the order.
                 differences[place] = np.maximum(differences[place], np.abs(outputs - expected).max())
+    apart: dict[float, list[str]] = {}
     for place, file in enumerate(runnable):
         if file not in manifest.files:
             continue
@@ -65,12 +67,20 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
         if subject.config.compression.quantize is None and file.precision == "float32":
             notes += _check_float(file, count, FLOAT_DIFFERENCE * largest)
         elif file.agreement < subject.config.deploy.agreement:
-            what, images = ("decision", "labels of ") if many else ("class", "")
-            notes.append(
-                f"{_named(file)} has the trained network's {what} for {file.agreement:.1%} of {images}{count} test "
-                f"images only (deploy.agreement={subject.config.deploy.agreement:g})"
-            )
-    return notes
+            apart.setdefault(file.agreement, []).append(_named(file))
+    return notes + [
+        f"{', '.join(named)}: agreement with the trained network is {agreement:.1%} of {count} test images, less "
+        f"than deploy.agreement={subject.config.deploy.agreement:g}; {_apart(agreement, count, many)}"
+        for agreement, named in apart.items()
+    ]
+
+
+def _apart(agreement: float, count: int, many: bool) -> str:
+    """What an agreement means in images."""
+    if many:
+        return "the rest of the labels are decided otherwise"
+    others = round((1 - agreement) * count)
+    return f"{terminal.counted(others, 'image')} {'gets' if others == 1 else 'get'} another class"
 
 
 def _opened(

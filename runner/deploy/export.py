@@ -258,13 +258,16 @@ def _described(folder: Path, path: str, kind: cfg.Format, precision: str, engine
 def recommend(folder: Path, manifest: Manifest, settings: cfg.Deploy) -> list[bench.Timing]:
     """Measure every file and note the best: the fastest that agrees enough, or a smaller one that is about as fast.
 
-    If none agrees enough, it is the one that agrees most.
+    If none agrees enough, it is the one that agrees most. Files of the precision `deploy.recommend`, if there are any,
+    come before all others.
     """
     files = [file for file in manifest.files if file.engine]
     if not files:
         return []
-    closest = max(file.agreement or 0 for file in files)
-    fit = [file for file in files if (file.agreement or 0) >= min(settings.agreement, closest)]
+    wanted = settings.recommend and settings.recommend.value
+    chosen = [file for file in files if file.precision == wanted] or files
+    closest = max(file.agreement or 0 for file in chosen)
+    fit = [file for file in chosen if (file.agreement or 0) >= min(settings.agreement, closest)]
     if not settings.bench_s:
         manifest.recommended, manifest.recommended_engine = fit[0].path, fit[0].engine
         return []

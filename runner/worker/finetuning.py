@@ -82,7 +82,7 @@ def factors(
     Patterns may match what is frozen, also for the whole run: a factor is of what trains. Errors: ConfigError for a
     pattern that matches nothing in any of them.
     """
-    decayed = _by_depth(optimizer.layer_decay, stage, names) if optimizer.layer_decay else {}
+    decayed = _by_depth(config, optimizer.layer_decay, stage, names) if optimizer.layer_decay else {}
     scales: dict[str, float] = {}
     for pattern, factor in optimizer.lr_scale.items():
         refusals: list[ConfigError] = []
@@ -99,15 +99,17 @@ def factors(
     return decayed | {name: factor * decayed.get(name, 1.0) for name, factor in scales.items()}
 
 
-def _by_depth(decay: float, stage: Stage, names: Sequence[str]) -> dict[str, float]:
+def _by_depth(config: cfg.Config, decay: float, stage: Stage, names: Sequence[str]) -> dict[str, float]:
     """Structured parameter name → the decay to the power of the number of blocks after its own."""
     factors: dict[str, float] = {}
+    is_trained = config.checkpoint.init_from or config.model.weights
+    random = "" if is_trained else ", although its weights are random: model.weights=imagenet begins with trained ones"
     for name in names:
         depths, count = parts.depths(stage.networks[name])
         factors |= {f"{name}.{one}": decay ** (count - 1 - depth) for one, depth in depths.items()}
         stage.notes.append(
             f"layer decay: {name} has {count} blocks, and the first one has {decay ** (count - 1):.3g} of the last "
-            "one's learning rate"
+            f"one's learning rate{random}"
         )
     return factors
 

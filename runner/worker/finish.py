@@ -11,7 +11,7 @@ from pathlib import Path
 from paddle import nn
 
 from .. import config as cfg
-from .. import device
+from .. import device, terminal
 from ..checkpoints import checkpoint, weights
 from ..compression import ptq
 from ..config.monitor import monitored
@@ -39,6 +39,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     training, deployed = run.training, run.config.deploy.network
     _forget_training(training)
     thresholds, reference = _load_best(directory, run, journal)
+    terminal.say(f"Testing the {'last' if training.loaders.val is None else 'best'} weights …")
     tested = _test(run, thresholds, journal)
     # The student's metrics are also stored without the network's name.
     test = tested.evaluation.values | tested.evaluation.of("student")
@@ -161,7 +162,7 @@ def _deploy(
     fitted, thresholds = tested.calibrations.get(deployed), tested.thresholds.get(deployed)
     subject = Subject.of(run.config, training.networks, training.loaders.classes, fitted, thresholds, reference)
     try:
-        exported = export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)
+        exported = export.export(directory, subject, training.loaders.unchanged(), training.loaders.test, _begins)
     except UserError as error:
         tell(journal, f"not exported: {error}\nLater: {manifest.command(directory / manifest.EXPORT)}")
         return {}, None
@@ -176,6 +177,10 @@ def _deploy(
     for note in [*exported.notes, *exported.failed]:
         tell(journal, note)
     return export.publish(journal, exported), exported.manifest.recommended
+
+
+def _begins(stage: str) -> None:
+    terminal.say(f"Export: {stage} …")
 
 
 def _thresholds(run: Experiment, chosen: dict[str, list[float]]) -> dict[str, float] | None:

@@ -27,6 +27,9 @@ REFUSED = [
     (["model.freeze_epochs=2"], "such as model.freeze=backbone"),
     (["+optimizer.lr_scale={conv1: 0}"], "at no cost, use model.freeze=conv1"),
     (["+optimizer.lr_scale={conv1: -1}"], "must be above 0"),
+    (["deploy.recommend=int8"], "integer files are ONNX files of a network with compression.quantize"),
+    (["deploy.recommend=int8", "compression=qat", "deploy.formats=[paddle]"], "integer files are ONNX files"),
+    (["deploy.recommend=float16"], "deploy.formats=[onnx,onnx_fp16]"),
     (["optimizer.layer_decay=1.5"], "optimizer.layer_decay=1.5: must be at most 1"),
     (
         ["mode=cls_teacher", "mode.teacher_from=x", "model@mode.teacher=resnet18", "mode.teacher.freeze=[fc]"],

@@ -106,12 +106,30 @@ def test_integers_that_disagree_are_noted_with_the_figure_and_another_file_is_re
     integers = with_end(folder, "net.int8.onnx", *end)
     integers.precision, integers.bytes = "int8", 1
     found, [note] = compared(folder, [integers, described(folder, ONNX)], "qat")
+    others = np.sum(~np.isin(right, (2, 3) if end is SWAPPED else (0,)))
     assert note == (
-        f"net.int8.onnx has the trained network's class for {agreement:.1%} of 120 test images only "
-        "(deploy.agreement=0.99)"
+        f"net.int8.onnx: agreement with the trained network is {agreement:.1%} of 120 test images, less than "
+        f"deploy.agreement=0.99; {others} images get another class"
     )
     export.recommend(folder, found, cfg.Deploy(bench_s=bench_s))
     assert found.recommended == ONNX
+
+
+@pytest.mark.parametrize("bench_s", [0.0, 0.02])
+def test_the_precision_that_is_asked_for_is_recommended_if_a_file_has_it(folder, bench_s):
+    integers = with_end(folder, "net.int8.onnx", *SWAPPED)
+    integers.precision, integers.bytes = "int8", 1
+    found, _ = compared(folder, [integers, described(folder, ONNX)], "qat")
+    export.recommend(folder, found, cfg.Deploy(bench_s=bench_s, recommend=cfg.Precision.int8))
+    assert found.recommended == integers.path
+    export.recommend(folder, found, cfg.Deploy(bench_s=bench_s, recommend=cfg.Precision.float16))
+    assert found.recommended == ONNX
+
+
+def test_files_that_agree_in_the_same_images_have_one_note(folder):
+    files = [with_end(folder, f"{number}.onnx", *SWAPPED) for number in range(2)]
+    _, [note] = compared(folder, files, "qat")
+    assert note.startswith("0.onnx, 1.onnx: agreement")
 
 
 @pytest.mark.parametrize("bench_s", [0.0, 0.02])

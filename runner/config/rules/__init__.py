@@ -21,6 +21,7 @@ from .. import (
     Local,
     Mode,
     PaddleClas,
+    Precision,
     Preprocess,
     ResNet,
     Rkd,
@@ -130,6 +131,14 @@ def _deploy(config: Config) -> Iterator[str]:
                 f"deploy.preprocess=inside: images with data.channels={config.data.channels} are not pictures. Use "
                 "deploy.preprocess=outside."
             )
+    match config.deploy.recommend:
+        case Precision.int8 if not (config.compression.quantize and Format.onnx in config.deploy.formats):
+            yield (
+                "deploy.recommend=int8: integer files are ONNX files of a network with compression.quantize. Quantize "
+                "it, as with compression=ptq, or use deploy.recommend=null"
+            )
+        case Precision.float16 if Format.onnx_fp16 not in config.deploy.formats:
+            yield "deploy.recommend=float16: none is exported. Add the format: deploy.formats=[onnx,onnx_fp16]"
 
 
 def _train(config: Config) -> Iterator[str]:
