@@ -148,17 +148,25 @@ def best(jobs: Sequence[Run]) -> list[str]:
     assert first.result
     searched = first.config.sweep.optuna if first.config else None
     if searched and searched.minimize:
-        names = [cost.name for cost in searched.minimize]
-        noise = {column.name: column.noise_in(run.final for run in order) for column in costs.COSTS}
-        points = {run.label: [run.score, *(-run.final[name] for name in names)] for run in order}
-        front = costs.front(points, [0, *(noise[name] for name in names)])
-        numbers = ", ".join(sorted(front, key=int))
-        return [f"Pareto   none is better in {first.result.monitor} and {', '.join(names)} at once: {numbers}"]
+        return _pareto(order, first.result.monitor, [cost.name for cost in searched.minimize])
     if configurations := repeats.of(jobs):
         chosen = configurations[0].run
         means = [f"Means    {sentence}" for sentence in repeats.sentences(configurations)]
         return [*means, f"Best     {chosen.label}, of the best configuration: {chosen.command}"]
     return [f"Best     {first.label}, {first.result.monitor} {first.monitored:.4f}: {first.command}"]
+
+
+def _pareto(order: Sequence[Run], monitor: str, names: Sequence[str]) -> list[str]:
+    """Which runs are the Pareto-optimal ones in the monitored metric and these costs, and which lack a cost."""
+    complete = [run for run in order if all(name in run.final for name in names)]
+    without = ", ".join(sorted((run.label for run in order if run not in complete), key=int))
+    lines = [f"Pareto   without {' or '.join(names)}, and left out: {without}"] if without else []
+    if complete:
+        noise = {column.name: column.noise_in(run.final for run in complete) for column in costs.COSTS}
+        points = {run.label: [run.score, *(-run.final[name] for name in names)] for run in complete}
+        front = ", ".join(sorted(costs.front(points, [0, *(noise[name] for name in names)]), key=int))
+        lines.insert(0, f"Pareto   none is better in {monitor} and {', '.join(names)} at once: {front}")
+    return lines
 
 
 def comparison(directory: Path) -> list[str]:

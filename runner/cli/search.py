@@ -208,10 +208,11 @@ class Search:
         folder = sweep.of_number(self.directory, _job(trial) or 0)
         state = runs.state(folder) if folder else None
         if state and state.status == "FINISHED" and state.result:
-            values = spaces.values(self.options, state.result)
-            if all(map(math.isfinite, values)):
-                self.study.tell(trial, values)
+            try:
+                self.study.tell(trial, spaces.values(self.options, state.result))
                 return
+            except spaces.Unfit as reason:
+                print(f"Job {_job(trial)} finished, but counts as a failed trial: {reason}")
         elif state and state.status == STOPPED_EARLY and folder:
             for number, score in enumerate(Reading(folder, self.metric).in_order(), 1):
                 trial.report(score, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -23,6 +24,10 @@ from ..terminal import MEANING, PLAIN, quoted
 ENTRY = "@"
 #: Characters that Hydra's grammar escapes in the key of a mapping.
 ESCAPED = re.compile(r"[\\()\[\]{}:=, \t]")
+
+
+class Unfit(Exception):
+    """A run is not a result of this search; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -206,5 +211,14 @@ def directions(train: cfg.Train, minimize: Iterable[cfg.Cost]) -> list[str]:
 
 
 def values(search: cfg.Optuna, result: Result) -> list[float]:
-    """The objectives of a finished run: its monitored metric, and the costs to minimize."""
-    return [result.monitored, *(float(result.final[cost.name]) for cost in search.minimize)]
+    """The objectives of a finished run: its monitored metric, and the costs to minimize; all are finite.
+
+    Errors: Unfit if it lacks a cost, as without an exported file, or one of them is not a number.
+    """
+    costs = [cost.name for cost in search.minimize]
+    if missing := [name for name in costs if name not in result.final]:
+        raise Unfit(f"no {', '.join(missing)}")
+    named = {"the monitored metric": result.monitored} | {name: float(result.final[name]) for name in costs}
+    if endless := [name for name, value in named.items() if not math.isfinite(value)]:
+        raise Unfit(f"{endless[0]} is not a number")
+    return list(named.values())

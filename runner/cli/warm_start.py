@@ -28,6 +28,7 @@ from ..runs.early_stopping import STOPPED_EARLY, Reading
 from ..runs.journal import CONFIG
 from ..runs.study import ORIGIN
 from . import spaces
+from .spaces import Unfit
 
 #: Keys that have to be equal for the monitored metrics to be comparable, besides those that choose the images.
 DECISIVE = ("train.epochs", "train.max_steps", "train.max_minutes", "data.image_size")
@@ -38,10 +39,6 @@ SILENT = (
     "checkpoint.every", "train.log_every", "train.threads", "train.device", "train.accelerate", "train.plots",
     "train.callbacks", "train.monitor", "train.goal", "data.",
 )  # fmt: skip
-
-
-class Unfit(Exception):
-    """A run of an earlier sweep does not fit this search; the message says why."""
 
 
 @dataclass
@@ -121,12 +118,7 @@ def _trial(job: Path, leaves: Mapping[str, Any], composed: Any, search: cfg.Optu
         values = Reading(job, f"val/{monitored(config.train.monitor)}").in_order()
         return _frozen_trial(state=TrialState.PRUNED, intermediate_values=dict(enumerate(values, 1)), **common)
     assert state.result
-    if missing := [cost.name for cost in search.minimize if cost.name not in state.result.final]:
-        raise Unfit(f"no {', '.join(missing)}")
-    values = spaces.values(search, state.result)
-    if not all(map(math.isfinite, values)):
-        raise Unfit("the monitored metric is not a number")
-    return _frozen_trial(values=values, **common)
+    return _frozen_trial(values=spaces.values(search, state.result), **common)
 
 
 def _frozen_trial(**arguments: Any) -> Any:

@@ -16,6 +16,10 @@ class Format(Enum):
     safetensors = "safetensors"
 
 
+#: Formats of files that engines run: one of these files is measured and recommended.
+RUN_BY_ENGINES = frozenset({Format.onnx, Format.onnx_fp16, Format.paddle})
+
+
 class Preprocess(Enum):
     """Where images are preprocessed for a network."""
 

@@ -15,6 +15,7 @@ from .. import config as cfg
 from .. import device, files
 from ..checkpoints import preprocessing, weights
 from ..compression import slim
+from ..config.deploy import RUN_BY_ENGINES
 from ..data import Batch
 from ..errors import UserError, telling_line
 from ..files.digests import file_digest
@@ -99,7 +100,7 @@ def _write(
     if cfg.Format.safetensors in formats:
         pruned = twin.is_pruned(plain, subject.model, *subject.built_for)
         manifest.files.append(_safetensors(folder, subject, pruned))
-    if formats & {cfg.Format.onnx, cfg.Format.onnx_fp16, cfg.Format.paddle}:
+    if formats & RUN_BY_ENGINES:
         manifest.files += _programs(folder, plain, quantized, images, exported, formats)
     del plain
     device.restore_malloc()

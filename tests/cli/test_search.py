@@ -194,6 +194,27 @@ def test_several_goals_end_with_a_front(tmp_path):
     assert len(study.best_trials) == 6
 
 
+def test_a_job_that_lacks_a_cost_is_a_failed_trial_until_it_has_it(tmp_path, capsys):
+    class Lossy(StubLauncher):
+        def work(self, folder, overrides, fails):
+            super().work(folder, overrides, False)
+            content = json.loads((folder / RESULT).read_text())
+            content["final"] |= {} if fails else {"size_mb": 2.0}
+            (folder / RESULT).write_text(json.dumps(content))
+
+    options = {"minimize": [cfg.Cost.macs, cfg.Cost.size_mb], "sampler": cfg.SearchSampler.nsgaii, "trials": 4}
+    for _ in range(2):
+        study = searched(tmp_path, Lossy(tmp_path, fails=[0, 2]), **options)
+        said = capsys.readouterr().out
+        for job in (0, 2):
+            assert f"Job {job} finished, but counts as a failed trial: no size_mb" in said
+        assert {trial.user_attrs["job"] for trial in study.trials if trial.state.name == "FAIL"} == {0, 2}
+    study = searched(tmp_path, Lossy(tmp_path), **options)
+    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    assert sorted(trial.user_attrs["job"] for trial in complete) == [0, 1, 2, 3]
+    assert all(trial.values[2] == 2.0 for trial in complete)
+
+
 def test_minutes_of_a_command_that_was_killed_count(tmp_path):
     class Slow(StubLauncher):
         def work(self, folder, overrides, fails):

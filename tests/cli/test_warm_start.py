@@ -133,6 +133,13 @@ def test_what_does_not_compare_is_left_out_with_the_reason(earlier, composed, ch
     assert count == 1
 
 
+def test_a_run_without_a_cost_that_is_minimized_is_left_out_with_the_reason(earlier, composed):
+    search = cfg.Optuna(minimize=[cfg.Cost.size_mb])
+    found = warm_start.trials(earlier((GOOD, 0.5)), composed(), search, SPACE)
+    assert not found.trials
+    assert dict(found.left_out) == {"no size_mb": 1}
+
+
 def test_a_point_beside_its_rounding_is_the_point(earlier, composed):
     space = {"optimizer.weight_decay": spaces.Dimension((), 0.0, 0.3, step=0.1)}
     folder = earlier((["optimizer.weight_decay=0.30000000000000004"], 0.75), (["optimizer.weight_decay=0.31"], 0.5))

@@ -153,13 +153,30 @@ def test_a_space_that_a_sampler_cannot_search_is_refused(sampler, space, message
             "Write optimizer.lr_scale@[1], which is the same",
         ),
         ("sweep.optuna.trials=0", "sweep.optuna.trials=0: must be at least 1"),
-        ("deploy.formats=[]", "deploy.formats=[] exports"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_refused_with_the_remedy(config_of, override, message):
-    preset = "+sweep/optuna=architecture" if "formats" in override else SEARCH
     with pytest.raises(ConfigError) as refused:
-        config_of(preset, override)
+        config_of(SEARCH, override)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("cost", "override", "message"),
+    [
+        ("size_mb", "deploy.formats=[]", "deploy.formats=[] exports none. Use deploy.formats=[onnx]"),
+        ("size_mb", "deploy.formats=[safetensors]", "deploy.formats=[safetensors] exports none"),
+        ("latency_ms_p50", "deploy.formats=[safetensors]", "deploy.formats=[safetensors] exports none"),
+        ("latency_ms_p50", "deploy.bench_s=0", "deploy.bench_s=0 turns it off. Use deploy.bench_s=0.3"),
+    ],
+)
+def test_a_cost_that_no_run_would_have_is_refused_and_others_are_not(config_of, cost, override, message):
+    for accepted in ("params", "macs", *(["size_mb"] if "bench_s" in override else [])):
+        config_of(SEARCH, f"sweep.optuna.minimize=[{accepted}]", override)
+    config_of(SEARCH, f"sweep.optuna.minimize=[{cost}]", "deploy.formats=[paddle,safetensors]")
+    with pytest.raises(ConfigError) as refused:
+        config_of(SEARCH, f"sweep.optuna.minimize=[macs,{cost}]", override)
+    assert f"sweep.optuna.minimize: {cost} " in str(refused.value)
     assert message in str(refused.value)
 
 

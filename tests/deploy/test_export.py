@@ -21,13 +21,14 @@ from runner.checkpoints import preprocessing, weights
 from runner.cli.verbs import runs
 from runner.compression import slim
 from runner.config import store
+from runner.config.rules.search import measured
 from runner.deploy import manifest, to_onnx
 from runner.deploy.engines import is_installed
 from runner.deploy.predict import Deployed
 from runner.errors import ConfigError
 from runner.processes import locked_folder
 from runner.runs import result as results
-from runner.runs.journal import LOCK, LOG, events
+from runner.runs.journal import CONFIG, LOCK, LOG, RESULT, events
 from runner.worker import checks, finish
 from tests.conftest import INLINE
 
@@ -181,6 +182,18 @@ def test_a_run_that_another_process_works_on_is_refused(distilled, capsys):
         assert run_here(["export", str(distilled), "--format", "safetensors"]) == 2
     assert f"{distilled} is being trained or exported by another process" in capsys.readouterr().err
     assert contents(distilled) == before
+
+
+@pytest.mark.parametrize("formats", ["", "onnx", "onnx_fp16", "paddle", "safetensors"])
+def test_a_run_has_the_costs_that_a_search_may_minimize(formats, tmp_path):
+    """Where the rule for searches expects too much, all its trials fail; where too little, it refuses a good search."""
+    network = ["data=synthetic", "model=custom", "model.target=tests.samples:linear_network"]
+    for seconds in (0, 0.01):
+        words = [*network, f"deploy.formats=[{formats}]", f"deploy.bench_s={seconds}"]
+        directory = trained(tmp_path / str(seconds), *words)
+        final = results.read(directory / RESULT).final
+        expected = measured(store.read(directory / CONFIG).deploy)
+        assert {cost for cost in cfg.Cost if cost.name in final} == expected
 
 
 @pytest.fixture(scope="module", params=["fpgm", "qat"])

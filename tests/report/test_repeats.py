@@ -65,6 +65,24 @@ def test_one_lucky_seed_is_not_the_best(tmp_path):
     assert lines[-1].startswith("Best     1, of the best configuration")
 
 
+def test_a_front_leaves_out_runs_without_its_costs_and_names_them(tmp_path):
+    def of(values):
+        found = [
+            run(tmp_path, number, score, [f"x={number}"], **({} if size is None else {"size_mb": size}))
+            for number, (score, size) in enumerate(values)
+        ]
+        search = cfg.Optuna(minimize=[cfg.Cost.size_mb, cfg.Cost.macs])
+        for one in found:
+            one.config.sweep = cfg.Sweep(optuna=search)
+        return end_of_sweep.best(found)
+
+    assert of([(0.9, None), (0.8, 2.0), (0.7, 3.0), (0.6, 1.0)]) == [
+        "Pareto   none is better in val/student/top1 and size_mb, macs at once: 1, 3",
+        "Pareto   without size_mb or macs, and left out: 0",
+    ]
+    assert of([(0.9, None), (0.8, None)]) == ["Pareto   without size_mb or macs, and left out: 0, 1"]
+
+
 def test_folds_are_paired_as_seeds_are(tmp_path):
     found = [
         run(tmp_path, 10 * row + fold, 0.9 - fold / 10 - row / 100, [f"optimizer.lr={row}"], fold=fold)

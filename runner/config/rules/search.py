@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import get_origin
 
 from ...errors import ConfigError, nearest
-from .. import GROUPS, Config, Cost, CustomData, Parameter, Pictures, Pruner, SearchSampler
+from .. import GROUPS, Config, Cost, CustomData, Deploy, Parameter, Pictures, Pruner, SearchSampler
+from ..deploy import RUN_BY_ENGINES
 from ..keys import types_of, walk
 
 #: A character that no key of a mapping in an override can have: Hydra's grammar has it only in quotes, and keys are
@@ -56,10 +57,31 @@ def problems(config: Config) -> Iterator[str]:
             yield from _entry(key, entry)
         for problem in _parameter(parameter):
             yield f"sweep.optuna.space.{key}: {problem}"
-    if {Cost.size_mb, Cost.latency_ms_p50} & set(search.minimize) and not config.deploy.formats:
+    yield from _costs(search.minimize, config.deploy)
+
+
+def measured(deploy: Deploy) -> set[Cost]:
+    """The costs that runs with these settings have."""
+    costs = {Cost.params, Cost.macs}
+    if RUN_BY_ENGINES.intersection(deploy.formats):
+        costs |= {Cost.size_mb, Cost.latency_ms_p50} if deploy.bench_s else {Cost.size_mb}
+    return costs
+
+
+def _costs(minimize: Sequence[Cost], deploy: Deploy) -> Iterator[str]:
+    """Yields why no run can have the costs that a search minimizes."""
+    if not (missing := [cost.name for cost in minimize if cost not in measured(deploy)]):
+        return
+    if RUN_BY_ENGINES.intersection(deploy.formats):
         yield (
-            "sweep.optuna.minimize: size and latency are those of the exported file, and deploy.formats=[] exports "
-            "none. Use deploy.formats=[onnx], or minimize=[macs]."
+            f"sweep.optuna.minimize: {', '.join(missing)} needs a measurement, and deploy.bench_s=0 turns it off. Use "
+            "deploy.bench_s=0.3, or minimize=[macs]."
+        )
+    else:
+        yield (
+            f"sweep.optuna.minimize: {', '.join(missing)} would be of an exported file that an engine runs, and "
+            f"deploy.formats=[{','.join(one.name for one in deploy.formats)}] exports none. Use deploy.formats=[onnx], "
+            "or minimize=[macs]."
         )
 
 
