@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..models.input_check import preserved
 from . import patterns, ranges
 
 #: Bits that are tried.
-TRIED = (2, 3, 4, 5, 6, 8)
+TRIED = (2, 3, 4, 5, 6, 7, 8)
 #: The key that gives layers their bits by name.
 BY_NAME = "compression.quantize.layer_bits"
 
@@ -66,41 +66,57 @@ def chosen(
     """Layer → bits of its weight; with `average_weight_bits` those that change the logits least under that budget.
 
     The harm is the mean squared change of the logits when one layer alone has fewer bits, assumed independent of the
-    other layers (Cai et al., ZeroQ, CVPR 2020). Starting from `weight_bits`, bits are repeatedly taken from the layer
-    with the least harm per bit saved. images: batches, each float32 [n, C, H, W]. The network does not change. Errors:
-    ConfigError if the layers named in `layer_bits` exceed the budget.
+    other layers (Cai et al., ZeroQ, CVPR 2020). images: batches, each float32 [n, C, H, W]. The network does not
+    change. Errors: ConfigError if the layers named in `layer_bits` exceed the budget.
     """
     bits = check(network, settings, names)
     if settings.average_weight_bits is None:
         return bits
     sizes = _sizes(network, names)
     free = [name for name in names if not patterns.matches(name, settings.layer_bits)]
-    allowed = settings.average_weight_bits * sum(sizes.values())
     steps = [number for number in TRIED if number < settings.weight_bits] + [settings.weight_bits]
     harm = _harm(network, settings, free, steps, images)
-    places = dict.fromkeys(free, len(steps) - 1)
+    named = sum(sizes[name] * bits[name] for name in names if name not in free)
+    bits |= allocate(sizes, harm, settings.average_weight_bits * sum(sizes.values()) - named)
+    spent = sum(size * bits[name] for name, size in sizes.items())
+    report(f"weight bits: {spent / sum(sizes.values()):.2f} on average, {_listed(bits)}")
+    return bits
 
-    def spent() -> int:
-        return sum(size * bits[name] for name, size in sizes.items())
 
-    while spent() > allowed:
-        lower = [name for name in free if places[name]]
-        price = {
-            name: (harm[name][places[name] - 1] - harm[name][places[name]])
-            / (sizes[name] * (steps[places[name]] - steps[places[name] - 1]))
-            for name in lower
+def allocate(sizes: Mapping[str, int], harm: Mapping[str, Mapping[int, float]], budget: float) -> dict[str, int]:
+    """Layer → bits of its weight, of which all weights together have at most `budget`; no raise that fits it is left.
+
+    sizes: number of weights of each layer; harm: for each layer bits that it may have, ascending → their harm, which
+    does not grow. From the most bits of all, the layer with the least harm per bit saved loses some until the budget is
+    kept. The last one to do so may be large, so that what it leaves is given back where it saves the most harm per bit.
+    """
+    bits = {name: max(curve) for name, curve in harm.items()}
+
+    def price(name: str, other: int) -> float:
+        """The difference in harm per bit between a layer's bits and others."""
+        return (harm[name][other] - harm[name][bits[name]]) / (sizes[name] * (bits[name] - other))
+
+    while (left := budget - sum(sizes[name] * own for name, own in bits.items())) < 0:
+        fewer = {
+            name: max(one for one in harm[name] if one < own) for name, own in bits.items() if own > min(harm[name])
         }
         # Of equal layers the first one, so that the bits are the same every time.
-        cheapest = min(lower, key=lambda name: price[name])
-        places[cheapest] -= 1
-        bits[cheapest] = steps[places[cheapest]]
-    report(f"weight bits: {spent() / sum(sizes.values()):.2f} on average, {_listed(bits)}")
+        cheapest = min(fewer, key=lambda name: price(name, fewer[name]))
+        bits[cheapest] = fewer[cheapest]
+
+    def raises() -> list[tuple[str, int]]:
+        return [(name, more) for name in bits for more in harm[name] if 0 < sizes[name] * (more - bits[name]) <= left]
+
+    while fitting := raises():
+        best, more = max(fitting, key=lambda one: price(*one))
+        left -= sizes[best] * (more - bits[best])
+        bits[best] = more
     return bits
 
 
 def _harm(
     network: nn.Layer, settings: cfg.Quantization, names: list[str], steps: list[int], images: Iterable[Tensor]
-) -> dict[str, list[float]]:
+) -> dict[str, dict[int, float]]:
     """Layer → number of bits → mean squared change of the logits, made monotone: more bits never harm more."""
     layers, harm = dict(network.named_sublayers()), {}
     some = paddle.concat(ranges.first(images, settings.sensitivity_images))
@@ -118,7 +134,7 @@ def _harm(
                     moved.append(float((network(some) - expected).astype("float32").square().mean()))
             finally:
                 weight.set_value(before)
-            harm[name] = np.maximum.accumulate(moved[::-1])[::-1].tolist()
+            harm[name] = dict(zip(steps, np.maximum.accumulate(moved[::-1])[::-1].tolist(), strict=True))
             if number % 20 == 19:
                 terminal.say(f"sensitivity to fewer bits: {number + 1} of {len(names)} layers")
     return harm

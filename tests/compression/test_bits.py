@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import paddle
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from paddle import nn
 
 from runner import config as cfg
@@ -65,6 +67,41 @@ def test_what_harms_least_gives_most():
     assert said[-1].startswith("weight bits: ")
     for value, kept in zip(layers.parameters(), before, strict=True):
         np.testing.assert_array_equal(value.numpy(), kept)
+
+
+def test_bits_that_a_large_layer_leaves_go_to_small_ones_again():
+    # By harm per bit the small layers lose theirs first, and then the large one falls far below the budget.
+    harm = {
+        "small": {2: 0.3, 3: 0.2, 4: 0.1, 5: 0.0}, "other": {2: 0.2, 3: 0.1, 4: 0.05, 5: 0.0},
+        "large": {2: 900.0, 3: 500.0, 4: 200.0, 5: 0.0},
+    }  # fmt: skip
+    sizes = {"small": 10, "other": 20, "large": 1000}
+    assert bits.allocate(sizes, harm, 4000 + 5 * 30) == {"small": 5, "other": 5, "large": 4}
+    # The most harm saved per bit comes first.
+    assert bits.allocate(sizes, harm, 4000 + 5 * 10 + 3 * 20) == {"small": 5, "other": 3, "large": 4}
+    assert bits.allocate(sizes, harm, 4000 + 5 * 10 + 3 * 20 - 1) == {"small": 5, "other": 2, "large": 4}
+
+
+@given(
+    layers=st.lists(
+        st.tuples(st.integers(1, 3000), st.lists(st.floats(0, 100), min_size=7, max_size=7)), min_size=1, max_size=8
+    ),
+    average=st.floats(2, 8),
+    most=st.integers(3, 8),
+)
+def test_a_budget_is_kept_and_no_raise_that_fits_it_is_left(layers, average, most):
+    sizes = {str(number): size for number, (size, _) in enumerate(layers)}
+    steps = [one for one in bits.TRIED if one <= most]
+    harm = {
+        str(number): dict(zip(steps, sorted(curve, reverse=True)[: len(steps)], strict=True))
+        for number, (_, curve) in enumerate(layers)
+    }
+    budget = average * sum(sizes.values())
+    plan = bits.allocate(sizes, harm, budget)
+    left = budget - sum(sizes[name] * own for name, own in plan.items())
+    assert left >= 0
+    assert all(own == most or sizes[name] > left for name, own in plan.items())
+    assert plan == bits.allocate(sizes, harm, budget)
 
 
 def test_a_budget_that_named_layers_exceed_is_refused():
