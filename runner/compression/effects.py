@@ -12,6 +12,7 @@ from paddle import Tensor, nn
 
 from ..models.input_check import preserved
 from . import slim, snr
+from .floats import Floats
 
 #: Logits, float32 [N, K], to predictions: int64 [N], or multi-label uint8 [N, K].
 Decide = Callable[[np.ndarray], np.ndarray]
@@ -24,10 +25,10 @@ class LayerEffect:
     name: str
     bits: tuple[int, int]
     """Bits of its weight and of its activation."""
-    alone: int
-    """Predictions that change when it alone computes with integers."""
-    restored: int
-    """Predictions that change when it alone computes with floats."""
+    alone: int | None
+    """Predictions that change when it alone computes with integers; None: the float weights are missing."""
+    restored: int | None
+    """Predictions that change when it alone computes with floats; None as above."""
     own_noise: float | None = None
     """Signal to quantization noise of its output for the float network's input, in dB; None: not known, or no noise."""
     noise: float | None = None
@@ -38,10 +39,10 @@ class LayerEffect:
 class Rounded:
     """The effect of fake quantization."""
 
-    changed: int
-    """Predictions that quantizing all layers changes."""
-    right: tuple[int, int] | None
-    """Correct predictions in floats and in integers."""
+    changed: int | None
+    """Predictions that quantizing all layers changes; None: the float weights are missing."""
+    right: tuple[int | None, int]
+    """Correct predictions in floats, None as above, and in integers."""
     layers: list[LayerEffect]
     """The layer that changes the most decisions first."""
 
@@ -83,51 +84,56 @@ class Effects:
 
 
 def of_integers(
-    network: nn.Layer, batches: Sequence[Tensor], decide: Decide, labels: np.ndarray,
+    network: nn.Layer, floats: Floats | None, batches: Sequence[Tensor], decide: Decide, labels: np.ndarray,
     tell: Callable[[int, int], None] = lambda done, count: None,
 ) -> Rounded:  # fmt: skip
     """Compare a fake-quantized network with itself in floats, as a whole and a layer at a time.
 
-    In floats a layer neither rounds nor clips its input and weight; a learnt clip (PACT) stays, since it was trained.
+    `floats` puts its layers in floats; None: their float weights are missing, and nothing is compared with them.
     batches: images float32 [n, C, H, W]; labels: of all of them; `tell` is called for each layer. In eval mode; the
     network is restored afterwards.
     """
     layers = slim.fake_quantized(network)
+
+    def decisions(*in_floats: str) -> np.ndarray:
+        assert floats
+        with floats.within(in_floats):
+            return decide(_logits(network, batches))
+
     with preserved(network), paddle.no_grad():
         network.eval()
         integers = decide(_logits(network, batches))
-        with slim.in_float(layers.values()):
-            floats = decide(_logits(network, batches))
+        right = len(labels) - changed(integers, labels)
+        if floats is None:
+            unknown = [LayerEffect(name, slim.bits(layer), None, None) for name, layer in layers.items()]
+            return Rounded(None, (None, right), unknown)
+        plain = decisions(*layers)
         effects = []
         for number, (name, layer) in enumerate(layers.items(), start=1):
-            others = [one for one in layers.values() if one is not layer]
-            with slim.in_float(others):
-                alone = decide(_logits(network, batches))
-            with slim.in_float([layer]):
-                restored = decide(_logits(network, batches))
-            counts = changed(alone, floats), changed(restored, integers)
-            effects.append(LayerEffect(name, slim.bits(layer), *counts))
+            alone = changed(decisions(*(one for one in layers if one != name)), plain)
+            restored = changed(decisions(name), integers)
+            effects.append(((-alone, -restored), LayerEffect(name, slim.bits(layer), alone, restored)))
             tell(number, len(layers))
-    effects.sort(key=lambda one: (-one.alone, -one.restored))
-    right = tuple(len(labels) - changed(one, labels) for one in (floats, integers))
-    return Rounded(changed(integers, floats), right, effects)  # type: ignore[arg-type]
+    effects.sort(key=lambda pair: pair[0])
+    right_in_floats = len(labels) - changed(plain, labels)
+    return Rounded(changed(integers, plain), (right_in_floats, right), [effect for _, effect in effects])
 
 
 def of_pruning(
-    plan: dict[str, Any], network: nn.Layer, origin: tuple[str, nn.Layer] | None, batches: Sequence[Tensor],
-    decide: Decide, labels: np.ndarray,
+    plan: dict[str, Any], network: nn.Layer, floats: Floats | None, origin: tuple[str, nn.Layer] | None,
+    batches: Sequence[Tensor], decide: Decide, labels: np.ndarray,
 ) -> Pruned:  # fmt: skip
     """The effect of a plan, `plan.PruningPlan` as JSON; compared with the unpruned network, if that exists.
 
-    Both networks compute in floats: later quantization is not an effect of pruning.
+    Both networks compute in floats: later quantization is not an effect of pruning. `floats` as in `of_integers`.
     """
     channels = {name: (int(before), int(after)) for name, (before, after) in plan["channels"].items()}
     pruned = Pruned(channels, tuple(plan["macs"]), tuple(plan["params"]))
-    if origin:
+    if origin and floats:
         with preserved(network), preserved(origin[1]), paddle.no_grad():
             network.eval(), origin[1].eval()
             before = _logits(origin[1], batches)
-            with slim.in_float(slim.fake_quantized(network).values()):
+            with floats.within(floats.layers):
                 after = _logits(network, batches)
         pruned.origin, pruned.noise = origin[0], snr.decibels(*snr.powers(before, after))
         pruned.changed = changed(decide(after), decide(before))

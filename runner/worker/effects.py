@@ -12,6 +12,7 @@ from paddle import Tensor, nn
 from .. import config as cfg
 from ..compression import effects, slim
 from ..compression.effects import Effects
+from ..compression.floats import Floats
 from ..deploy import noise, quantization
 from ..deploy.manifest import EXPORT
 from ..deploy.predict import probabilities
@@ -49,15 +50,33 @@ def measure(
         return (probabilities(logits, many=True) >= classifier.thresholds).astype(np.uint8)
 
     measured = Effects(len(labels), split)
+    floats = _floats(directory, config, name, pointer, classifier, batches[0])
+    if floats is None:
+        measured.notes.append(
+            "not compared with floats: post-training quantization replaced the weights or biases of layers, and the "
+            "checkpoint `best`, which has the float ones, cannot be read"
+        )
     if slim.fake_quantized(network):
-        measured.rounded = effects.of_integers(network, batches, decide, labels, tell)
+        measured.rounded = effects.of_integers(network, floats, batches, decide, labels, tell)
         by_layer = _noise(directory, config, name, pointer, classifier, batches)
         for layer in measured.rounded.layers:
             if described := by_layer.get(layer.name):
                 layer.own_noise, layer.noise = described.output_snr_db, described.accumulated_snr_db
     if plan:
-        measured.pruned = effects.of_pruning(plan, network, origin, batches, decide, labels)
+        measured.pruned = effects.of_pruning(plan, network, floats, origin, batches, decide, labels)
     return measured
+
+
+def _floats(
+    directory: Path, config: cfg.Config, name: str, pointer: str, classifier: Classifier, images: Tensor
+) -> Floats | None:
+    """What puts the layers of a network in floats; None if post-training quantization replaced what is now missing."""
+    network, settings = classifier.network, config.compression.quantize
+    replaces = isinstance(settings, cfg.CalibratedQuantization) and settings.compares
+    if not slim.fake_quantized(network) or not replaces:
+        return Floats(network)
+    reference = finished.reference(directory, config, len(classifier.classes), name, pointer)
+    return None if reference is None else Floats(network, reference, images)
 
 
 def _noise(

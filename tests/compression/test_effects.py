@@ -11,6 +11,7 @@ from paddle import nn
 
 from runner import config as cfg
 from runner.compression import effects, ptq, slim
+from runner.compression.floats import Floats
 from runner.kernels.accelerate import accelerate
 
 
@@ -48,7 +49,10 @@ def test_every_layer_is_compared_with_the_float_network(networks, accelerated):
     labels = np.arange(17) % 10
     state = {name: value.numpy().copy() for name, value in rounded.state_dict().items()}
     told = []
-    result = effects.of_integers(rounded, batches, decide, labels, lambda done, count: told.append((done, count)))
+    floats = Floats(rounded)
+    result = effects.of_integers(
+        rounded, floats, batches, decide, labels, lambda done, count: told.append((done, count))
+    )
     assert all(layer.training for layer in rounded.sublayers(include_self=True))
     for name, value in rounded.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), state[name], err_msg=name)
@@ -76,10 +80,82 @@ def test_a_layer_alone_has_the_decisions_of_a_network_with_it_alone(networks):
     ptq.quantize_and_calibrate(single, settings, [images(16)])
     single.eval()
     batch = images(17, 1)
-    result = {one.name: one for one in effects.of_integers(rounded, [batch], decide, np.zeros(17, int)).layers}
+    found = effects.of_integers(rounded, Floats(rounded), [batch], decide, np.zeros(17, int)).layers
+    result = {one.name: one for one in found}
     with paddle.no_grad():
         floats, integers = (decide(network(batch).numpy()) for network in (plain, single))
     assert result[first].alone == (floats != integers).sum()
+
+
+def put_in_floats(network, plain, names):
+    """By hand: the layers' weights, biases and, behind the first one, the normalisation of the float network."""
+    for name in names:
+        layer, own = network[int(name)], plain[int(name)]
+        layer._fake_quant_weight = layer._fake_quant_input = nn.Identity()
+        layer.weight.set_value(own.weight)
+        if own.bias is not None:
+            layer.bias.set_value(own.bias)
+        else:
+            network[1].set_state_dict(plain[1].state_dict())
+    return network
+
+
+@pytest.mark.parametrize("accelerated", [False, True])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {}, {"bias_correction": True}, {"adaround": cfg.AdaRound(enabled=True, iterations=50)},
+        {"bias_correction": True, "adaround": cfg.AdaRound(enabled=True, iterations=50)},
+    ],
+    ids=["plain", "bias_correction", "adaround", "both"],
+)  # fmt: skip
+def test_floats_are_those_that_quantization_began_with(how, accelerated):
+    paddle.seed(0)
+    plain = nn.Sequential(
+        nn.Conv2D(3, 8, 3, padding=1, bias_attr=False), nn.BatchNorm2D(8), nn.ReLU(), nn.Conv2D(8, 8, 3, 2, 1),
+        nn.ReLU(), nn.AdaptiveAvgPool2D(2), nn.Flatten(), nn.Linear(32, 5),
+    )  # fmt: skip
+    plain.eval()
+    batch = images(64)
+    # Without the shift one class would be predicted for all images, whatever happened to the layers.
+    plain[7].bias.set_value(plain[7].bias - plain(batch).mean(0))
+    expected = decide(plain(batch).numpy())
+    rounded = copy.deepcopy(plain)
+    settings = cfg.CalibratedQuantization(weight_bits=2, **how)
+    ptq.quantize_and_calibrate(rounded, settings, [batch], reference=copy.deepcopy(plain))
+    rounded.eval()
+    if accelerated:
+        accelerate(rounded, (3, 32, 32))
+    state = {name: value.numpy().copy() for name, value in rounded.state_dict().items()}
+    floats = Floats(rounded, plain, batch)
+    result = effects.of_integers(rounded, floats, [batch], decide, expected)
+    integers = decide(rounded(batch).numpy())
+    assert result.right == (64, (integers == expected).sum())
+    assert result.changed == (integers != expected).sum() > 0
+    assert {one.name for one in result.layers} == {"0", "3", "7"}
+    for one in result.layers:
+        others = [name for name in ("0", "3", "7") if name != one.name]
+        alone, restored = (put_in_floats(copy.deepcopy(rounded), plain, names) for names in (others, [one.name]))
+        assert one.alone == (decide(alone(batch).numpy()) != expected).sum()
+        assert one.restored == (decide(restored(batch).numpy()) != integers).sum()
+    plan = {"channels": {}, "macs": (2, 1), "params": (2, 1)}
+    pruned = effects.of_pruning(plan, rounded, floats, ("before", plain), [batch], decide, expected)
+    assert (pruned.changed, pruned.right) == (0, (64, 64))
+    for name, value in rounded.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), state[name], err_msg=name)
+
+
+def test_without_float_weights_nothing_is_compared_with_them(networks):
+    plain, rounded = copy.deepcopy(networks)
+    rounded.eval()
+    batch, labels = images(17, 1), np.arange(17) % 10
+    result = effects.of_integers(rounded, None, [batch], decide, labels)
+    assert result.changed is None
+    assert result.right == (None, (decide(rounded(batch).numpy()) == labels).sum())
+    assert [(one.alone, one.restored) for one in result.layers] == [(None, None)] * len(slim.fake_quantized(rounded))
+    plan = {"channels": {"0": (8, 4)}, "macs": (2, 1), "params": (2, 1)}
+    pruned = effects.of_pruning(plan, rounded, None, ("before", plain), [batch], decide, labels)
+    assert (pruned.origin, pruned.changed, pruned.right) == ("", None, None)
 
 
 def test_with_many_labels_a_decision_is_all_of_them():

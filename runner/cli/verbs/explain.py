@@ -186,6 +186,7 @@ def _effects(
             tell,
         )
     if measured:
+        notes += measured.notes
         _show(measured)
     return measured
 
@@ -233,11 +234,13 @@ def _show(measured: Effects) -> None:
             table.add_column(heading, justify="left" if heading == "layer" else "right")
         for one in rounded.layers[:ROWS]:
             bits = "/".join(map(str, one.bits))
-            table.add_row(one.name, bits, str(one.alone), str(one.restored), _decibels(one.noise))
+            counts = ("" if count is None else str(count) for count in (one.alone, one.restored))
+            table.add_row(one.name, bits, *counts, _decibels(one.noise))
         screen().print(table)
         more = len(rounded.layers) - ROWS
         rest = f"; {more} more layers are in the page" if more > 0 else ""
-        screen().print(f"Quantization changes {rounded.changed} predictions {of}{rest}", soft_wrap=True)
+        count = "an unknown number of" if rounded.changed is None else rounded.changed
+        screen().print(f"Quantization changes {count} predictions {of}{rest}", soft_wrap=True)
     if pruned := measured.pruned:
         shares = [after / before - 1 for before, after in (pruned.macs, pruned.params)]
         others = "" if pruned.changed is None else f", {pruned.changed} predictions {of} changed"
