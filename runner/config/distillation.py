@@ -51,6 +51,8 @@ class Mimic:
     """Factor of the mimic term."""
     ramp: Ramp = field(default_factory=Ramp)
     """How the factor changes."""
+    teachers: list[str] = field(default_factory=list)
+    """Teachers of `mode=cls_teacher` that the term follows: `teacher`, and names of `mode.more_teachers`; none: all."""
     detach_peer: bool = True
     """Keep the gradient of the term from reaching the peer."""
 
@@ -172,6 +174,9 @@ class FeatureLoss:
     """Factor of the feature term."""
     ramp: Ramp = field(default_factory=Ramp)
     """How the factor changes."""
+    teachers: list[str] = field(default_factory=list)
+    """Teachers of `mode=cls_teacher` that the term follows: `teacher`, and names of `mode.more_teachers`; none: all.
+    Teachers of several kinds, whose layers differ in their names, need a term for each kind."""
     layers: list[str] = field(default_factory=list)
     """Layers of the student, by their names in the network, such as `[conv4,conv9]`."""
     peer_layers: list[str] = field(default_factory=list)

@@ -18,7 +18,7 @@ from .hints import Adapters
 Outputs = dict[str, Output]
 #: Term name (`ce/student`, `mimic/student`, `features/student`, `mimic/NAME/student`, …) → scalar.
 Terms = dict[str, Tensor]
-#: Network → its weight as a peer or teacher; the weights sum to 1.
+#: Network → its weight in the mean over the peers or teachers that a term follows; the weights sum to 1.
 Shares = dict[str, float]
 
 
@@ -53,7 +53,7 @@ def build(config: cfg.Config, classes: losses.Classes | None = None, steps_per_e
         hard,
         {term_of(key): (one, mimics.build(one, kind.kl_divergence, key)) for key, one in config.mimics.items()},
         {term_of(key): (one, feature_losses.build(one, key)) for key, one in config.feature_losses.items()},
-        _shares(config.mode),
+        config.mode,
         steps_per_epoch,
     )
     names = network_names(config.mode)
@@ -66,7 +66,7 @@ def build(config: cfg.Config, classes: losses.Classes | None = None, steps_per_e
             owners, minimised = [names], lambda *batch: [_merge(all_of_them(*batch))]
         case _:
             owners, minimised = [names], lambda outputs, labels, step: [follow(outputs, labels, step, "student")]
-    return Mode(owners, minimised, _taps(config, list(follow.shares)), follow.adapters, follow.ramped)
+    return Mode(owners, minimised, _taps(config), follow.adapters, follow.ramped)
 
 
 def hard_loss(config: cfg.Config, classes: losses.Classes | None = None) -> losses.HardLoss:
@@ -79,15 +79,30 @@ def term_of(key: str) -> str:
     return key.removeprefix("also.").replace(".", "/")
 
 
-def _shares(mode: cfg.Mode) -> Shares:
-    """The other networks of a mode besides the student, with their weights; a peer follows all peers but itself."""
+def followed(mode: cfg.Mode, term: cfg.Mimic | cfg.FeatureLoss, name: str = "student") -> Shares:
+    """The networks that a term of a trained network follows: its average, its teachers, or all peers but itself."""
     if isinstance(mode, cfg.Cls):
         return {"average": 1.0}
     if isinstance(mode, cfg.ClsTeacher):
-        total = sum(teacher.teacher_weight for teacher in mode.teachers.values())
-        return {name: teacher.teacher_weight / total for name, teacher in mode.teachers.items()}
-    peers = network_names(mode)[1:]
+        weights = {one: mode.teachers[one].teacher_weight for one in term.teachers or mode.teachers}
+        return {one: weight / sum(weights.values()) for one, weight in weights.items()}
+    peers = [peer for peer in network_names(mode) if peer != name]
     return dict.fromkeys(peers, 1 / len(peers))
+
+
+def pairs(mode: cfg.Mode, term: cfg.Mimic | cfg.FeatureLoss) -> list[tuple[str, str]]:
+    """(trained network, network that it follows) of a term."""
+    return [(name, peer) for name in network_names(mode) for peer in followed(mode, term, name)]
+
+
+def with_followed_logits(config: cfg.Config) -> set[str]:
+    """The networks whose logits a term follows; of others only features are."""
+    return {peer for mimic in config.mimics.values() for _, peer in pairs(config.mode, mimic)}
+
+
+def compared(mode: cfg.Mode, settings: cfg.FeatureLoss) -> list[str]:
+    """The networks of which a feature loss compares layers, each once."""
+    return list(dict.fromkeys(network for pair in pairs(mode, settings) for network in pair))
 
 
 def layers_of(settings: cfg.FeatureLoss, network: str) -> list[str]:
@@ -95,14 +110,13 @@ def layers_of(settings: cfg.FeatureLoss, network: str) -> list[str]:
     return settings.layers if network == "student" else settings.peer_layers or settings.layers
 
 
-def _taps(config: cfg.Config, others: list[str]) -> dict[str, list[str]]:
+def _taps(config: cfg.Config) -> dict[str, list[str]]:
     """Network → the layers that all feature losses compare, each once."""
-    if not config.feature_losses:
-        return {}
-    return {
-        name: list(dict.fromkeys(layer for one in config.feature_losses.values() for layer in layers_of(one, name)))
-        for name in ("student", *others)
-    }
+    taps: dict[str, dict[str, None]] = {}
+    for one in config.feature_losses.values():
+        for network in compared(config.mode, one):
+            taps.setdefault(network, {}).update(dict.fromkeys(layers_of(one, network)))
+    return {network: list(layers) for network, layers in taps.items()}
 
 
 @dataclass
@@ -112,7 +126,7 @@ class _Following:
     hard: losses.HardLoss
     mimics: dict[str, tuple[cfg.Mimic, mimics.MimicLoss]]
     features: dict[str, tuple[cfg.FeatureLoss, feature_losses.FeatureLoss]]
-    shares: Shares
+    mode: cfg.Mode
     steps_per_epoch: int
     adapters: Adapters = field(default_factory=Adapters)
 
@@ -125,7 +139,7 @@ class _Following:
 
     def each_other(self, outputs: Outputs, labels: Tensor, step: int) -> list[Terms]:
         """Terms of the student and of each of its peers."""
-        return [self(outputs, labels, step, name) for name in ("student", *self.shares)]
+        return [self(outputs, labels, step, name) for name in network_names(self.mode)]
 
     def jointly(self, outputs: Outputs, labels: Tensor, step: int) -> list[Terms]:
         """Terms of two networks with one mimic loss whose gradient reaches both, as in the original project.
@@ -153,12 +167,6 @@ class _Following:
     def _factor(self, settings: cfg.Mimic | cfg.FeatureLoss, step: int) -> float:
         return settings.weight * settings.ramp.share(step, self.steps_per_epoch)
 
-    def _followed(self, name: str) -> Shares:
-        """The networks that this one follows: the teachers, or all peers but itself."""
-        if name == "student":
-            return self.shares
-        return {peer: 1 / len(self.shares) for peer in ("student", *self.shares) if peer != name}
-
     def _hard(self, outputs: Outputs, labels: Tensor, step: int, name: str) -> Terms:
         """The loss against labels; with `kd` it is weighted by 1 - α, where α may be ramped."""
         share = 1.0
@@ -174,7 +182,7 @@ class _Following:
             other = outputs[peer].logits
             return loss(outputs[name].logits, other.detach() if settings.detach_peer else other, labels)
 
-        return self._factor(settings, step) * _mean(against, self._followed(name))
+        return self._factor(settings, step) * _mean(against, followed(self.mode, settings, name))
 
     def _features(self, outputs: Outputs, step: int, name: str) -> Terms:
         """The feature terms of a network, whose gradient reaches no other network; empty without a feature loss."""
@@ -190,14 +198,14 @@ class _Following:
 
         # Features are float32, and their squares overflow half precision.
         with paddle.amp.auto_cast(enable=False):
-            return self._factor(settings, step) * _mean(against, self._followed(name))
+            return self._factor(settings, step) * _mean(against, followed(self.mode, settings, name))
 
 
-def _mean(against: Callable[[str], Tensor], followed: Shares) -> Tensor:
+def _mean(against: Callable[[str], Tensor], shares: Shares) -> Tensor:
     """The mean of losses against several networks, weighted by their shares."""
-    if len(followed) == 1:
-        return against(*followed)
-    return paddle.add_n([share * against(peer) for peer, share in followed.items()])
+    if len(shares) == 1:
+        return against(*shares)
+    return paddle.add_n([share * against(peer) for peer, share in shares.items()])
 
 
 def _merge(terms: list[Terms]) -> Terms:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import paddle
 from paddle import Tensor
@@ -15,19 +13,35 @@ from ..models import Networks, Output
 from ..models.input_check import preserved
 from ..models.taps import Features, Reader, check_names
 from ..training import feature_losses
-from ..training.modes import Mode, layers_of, term_of
+from ..training.modes import Mode, compared, followed, layers_of, pairs, term_of
 
 
-def check(config: cfg.Config, mode: Mode, networks: Networks) -> None:
+def check(config: cfg.Config, networks: Networks) -> None:
     """Errors: ConfigError for a layer that a network does not have."""
-    for name, layers in mode.taps.items():
-        for layer in layers:
-            key = _key(config, name, layer)
-            peers_key = f"{key.rpartition('.')[0]}.peer_layers"
-            other_names = f" If they are named differently from the student's: {peers_key}=[…]"
+    for key, settings in config.feature_losses.items():
+        for name in compared(config.mode, settings):
             # The average is created from the student later, and has the same layers.
-            network = networks[name if name in networks else "student"]
-            check_names(network, name, [layer], key, "" if name == "student" else other_names)
+            network, layers = networks[name if name in networks else "student"], layers_of(settings, name)
+            remedy = "" if name == "student" else _remedy(config, key, name, networks)
+            check_names(network, name, layers, _layers_key(key, settings, name), remedy)
+
+
+def _remedy(config: cfg.Config, key: str, name: str, networks: Networks) -> str:
+    """How to name layers of a peer or teacher that lacks those that a term names."""
+    settings = config.feature_losses[key]
+    if not isinstance(config.mode, cfg.ClsTeacher) or not any(
+        {layer for layer, _ in networks[other].named_sublayers()}.issuperset(layers_of(settings, other))
+        for other in followed(config.mode, settings)
+    ):
+        return "" if settings.peer_layers else f" If it has other names than the student: {key}.peer_layers=[…]"
+    others = ",".join(other for other in followed(config.mode, settings) if other != name)
+    own = f"also.features.{name if name not in config.also.features else 'NAME'}"
+    target = f"{own}.target={settings.target} " if isinstance(settings, cfg.CustomFeatureLoss) else ""
+    return (
+        f"\nOther teachers have it; give this one a term of its own:\n  {key}.teachers=[{others}] "
+        f"+features@{own}={settings.kind} {target}{own}.teachers=[{name}] {own}.layers=[{','.join(settings.layers)}] "
+        f"{own}.peer_layers=[…]"
+    )
 
 
 def tap(config: cfg.Config, mode: Mode, networks: Networks) -> None:
@@ -50,13 +64,12 @@ def tap(config: cfg.Config, mode: Mode, networks: Networks) -> None:
         with paddle.no_grad():
             outputs = networks(paddle.to_tensor(images))
             for key, settings in config.feature_losses.items():
-                for name, peer in itertools.permutations(mode.taps, 2):
-                    if name in networks.trained:
-                        own, other = _features(settings, outputs, name), _features(settings, outputs, peer)
-                        if isinstance(settings, cfg.Hint):
-                            mode.adapters.add(term_of(key), name, peer, own, other, config.train.seed)
-                        own = mode.adapters.adapted(term_of(key), name, peer, own)
-                        _try(key, settings, name, peer, own, other)
+                for name, peer in pairs(config.mode, settings):
+                    own, other = _features(settings, outputs, name), _features(settings, outputs, peer)
+                    if isinstance(settings, cfg.Hint):
+                        mode.adapters.add(term_of(key), name, peer, own, other, config.train.seed)
+                    own = mode.adapters.adapted(term_of(key), name, peer, own)
+                    _try(key, settings, name, peer, own, other)
 
 
 def _features(settings: cfg.FeatureLoss, outputs: dict[str, Output], network: str) -> Features:
@@ -86,6 +99,13 @@ def _try(key: str, settings: cfg.FeatureLoss, name: str, peer: str, own: Feature
 
 def _key(config: cfg.Config, network: str, layer: str) -> str:
     """The config key that names a layer of a network; the first one if several do."""
-    losses = config.feature_losses.items()
-    key, settings = next((key, one) for key, one in losses if layer in layers_of(one, network))
+    return next(
+        _layers_key(key, one, network)
+        for key, one in config.feature_losses.items()
+        if network in compared(config.mode, one) and layer in layers_of(one, network)
+    )
+
+
+def _layers_key(key: str, settings: cfg.FeatureLoss, network: str) -> str:
+    """The config key that names the layers of a network in the term of this key."""
     return f"{key}.peer_layers" if network != "student" and settings.peer_layers else f"{key}.layers"

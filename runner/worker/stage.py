@@ -83,7 +83,7 @@ def prepare(
     mode = modes.build(config, seen, loaders.train.batches_per_epoch)
     networks = _networks(config, mode, loaders, notes, content, ranks if with_teacher else None)
     if with_teacher:
-        features.check(config, mode, networks)
+        features.check(config, networks)
     casting = precision.build(config.amp, place)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")

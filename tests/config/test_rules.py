@@ -15,6 +15,7 @@ from runner.errors import ConfigError
 from runner.metrics import Goal
 from runner.worker import experiment
 
+TEACHERS = ["mode=cls_teacher", "mode.teacher_from=a", "+mode.more_teachers={big:{teacher_from:b}}"]
 REFUSED = [
     (["optimizer.lr=-1"], "optimizer.lr=-1.0: must be above 0"),
     (["data.batch_size=0"], "data.batch_size=0: must be at least 1"),
@@ -61,6 +62,19 @@ REFUSED = [
     ),
     (["mode=cls_distill", "+features@also.features.b=rkd"], "also.features.b.layers names none"),
     (["mode=cls_distill", "mode.peers=1"], "mode.peers=1: must be at least 2"),
+    (["mode=cls_distill", "mimic.teachers=[teacher]"], "mode=cls_distill has no teachers. Remove it"),
+    ([*TEACHERS, "mimic.teachers=[bg]"], "mimic.teachers: there is no teacher 'bg'. Name some of teacher, big."),
+    ([*TEACHERS, "mimic.teachers=[big,big]"], "mimic.teachers=['big', 'big']: each teacher can be named once"),
+    ([*TEACHERS, "mimic.teachers=[big]"], "No term follows the teacher 'teacher'. Have one follow it, such as"),
+    (
+        [
+            *TEACHERS,
+            "+mimic@also.mimic.b=dist",
+            "also.mimic.b.teachers=[big]",
+            "mode.more_teachers.big.teacher_weight=0",
+        ],
+        "none of them has any weight. Give one of them a weight: mode.more_teachers.big.teacher_weight=1",
+    ),
     (["mode=cls_distill", "mode.peers=3", "mimic=js_original", "mimic.detach_peer=false"], "one loss of two networks"),
     (["mode=cls_teacher", "mode.teacher_from=a", "mode.teacher_weight=0"], "no teacher has any weight"),
     (["mode=cls_teacher", "+mode.more_teachers={big:{teacher_from:a}}"], "Further teachers need a first one"),

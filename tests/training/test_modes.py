@@ -241,3 +241,28 @@ def test_feature_losses_of_different_layers_stand_beside_each_other(config_of):
     other = ["also.features.relations.layers=[maps]", "also.features.relations.peer_layers=[out]"]
     named = modes.build(config_of("mode=cls_distill", *AT, *further, *other)).taps
     assert named == {"student": ["shaped", "maps"], "student1": ["shaped", "out"]}
+
+
+TEACHERS = ["mode=cls_teacher", "mode.teacher_from=a", "+mode.more_teachers={big:{teacher_from:b,teacher_weight:0.5}}"]
+
+
+def test_a_term_follows_the_teachers_that_it_names_with_their_whole_weight(config_of):
+    words = [*TEACHERS, "mimic=kl", "mimic.teachers=[big]", "+mimic@also.mimic.first=kl"]
+    _, [terms], outputs = several(
+        config_of, *words, "also.mimic.first.teachers=[teacher]", names=["student"], frozen=["teacher", "big"]
+    )
+    for term, name in (("mimic/student", "big"), ("mimic/first/student", "teacher")):
+        own = losses.kl_divergence(outputs["student"].logits, outputs[name].logits)
+        assert float(terms[term]) == pytest.approx(float(own), rel=1e-6)
+
+
+def test_each_teacher_is_read_at_the_layers_of_the_terms_that_follow_it(config_of):
+    further = [
+        "features.teachers=[teacher]", "+features@also.features.big=rkd", "also.features.big.teachers=[big]",
+        "also.features.big.layers=[maps]", "also.features.big.peer_layers=[out]",
+    ]  # fmt: skip
+    config = config_of(*TEACHERS, *AT, *further)
+    assert modes.build(config).taps == {"student": ["shaped", "maps"], "teacher": ["shaped"], "big": ["out"]}
+    assert modes.with_followed_logits(config) == {"teacher", "big"}
+    assert modes.with_followed_logits(config_of(*TEACHERS, *AT, "mimic.teachers=[big]")) == {"big"}
+    assert modes.with_followed_logits(config_of(*TEACHERS, *AT, "~mimic")) == set()

@@ -24,7 +24,7 @@ from .. import (
 
 def problems(config: Config) -> Iterator[str]:
     """Yields what cannot work. Every message names the key and the override that fixes it."""
-    for rule in (_mode, _terms, _ramps, _many_labels, _features):
+    for rule in (_mode, _followed, _terms, _ramps, _many_labels, _features):
         yield from rule(config)
 
 
@@ -71,7 +71,7 @@ def _attached(config: Config) -> list[str]:
 
 def _teachers(mode: ClsTeacher) -> Iterator[str]:
     for name, teacher in mode.teachers.items():
-        key = "mode" if name == "teacher" else f"mode.more_teachers.{name}"
+        key = _key_of(name)
         own = teacher.teacher.weights if teacher.teacher else None
         if teacher.teacher_from is None and own is None:
             first = " Further teachers need a first one." if name == "teacher" and mode.more_teachers else ""
@@ -91,6 +91,37 @@ def _teachers(mode: ClsTeacher) -> Iterator[str]:
             )
     if not any(teacher.teacher_weight for teacher in mode.teachers.values()):
         yield "mode.teacher_weight=0: no teacher has any weight. Give one of them a weight: mode.teacher_weight=1"
+
+
+def _followed(config: Config) -> Iterator[str]:
+    """Whether the terms name teachers that there are, and every teacher is followed."""
+    losses = config.peer_losses
+    if not isinstance(config.mode, ClsTeacher):
+        for key, loss in losses.items():
+            if loss.teachers:
+                yield f"{key}.teachers={loss.teachers}: mode={config.mode.kind} has no teachers. Remove it."
+        return
+    teachers = config.mode.teachers
+    for key, loss in losses.items():
+        if unknown := [name for name in loss.teachers if name not in teachers]:
+            yield f"{key}.teachers: there is no teacher '{unknown[0]}'. Name some of {', '.join(teachers)}."
+        elif len(set(loss.teachers)) < len(loss.teachers):
+            yield f"{key}.teachers={loss.teachers}: each teacher can be named once."
+        elif loss.teachers and not any(teachers[name].teacher_weight for name in loss.teachers):
+            yield (
+                f"{key}.teachers={loss.teachers}: none of them has any weight. Give one of them a weight: "
+                f"{_key_of(loss.teachers[0])}.teacher_weight=1"
+            )
+    for name in teachers:
+        if losses and not any(name in (loss.teachers or teachers) for loss in losses.values()):
+            key, first = next(iter(losses.items()))
+            followed = ",".join([*first.teachers, name])
+            yield f"No term follows the teacher '{name}'. Have one follow it, such as {key}.teachers=[{followed}]"
+
+
+def _key_of(teacher: str) -> str:
+    """The config key of a teacher."""
+    return "mode" if teacher == "teacher" else f"mode.more_teachers.{teacher}"
 
 
 def _terms(config: Config) -> Iterator[str]:
