@@ -12,8 +12,10 @@ from paddle import Tensor, nn
 from ..errors import ConfigError, UserError, telling_line
 
 
-def check_input(network: nn.Layer, input_shape: tuple[int, int, int], num_classes: int, remedy: str = "") -> None:
-    """Errors: ConfigError unless two images [2, C, H, W] give logits [2, num_classes].
+def check_input(
+    network: nn.Layer, input_shape: tuple[int, int, int], num_classes: int | None, remedy: str = ""
+) -> None:
+    """Errors: ConfigError unless two images [2, C, H, W] give logits [2, num_classes], of any number if that is None.
 
     One forward pass in eval mode; training flags, buffers and Paddle's random state are restored.
     """
@@ -32,7 +34,7 @@ def check_input(network: nn.Layer, input_shape: tuple[int, int, int], num_classe
             f"{remedy}\nThe reason: {telling_line(error)}"
         ) from error
     shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != [2, num_classes]:
+    if num_classes is not None and shape != [2, num_classes]:
         raise ConfigError(
             f"{type(network).__name__} returns {shape} for two images, expected logits [2, {num_classes}]: {remedy}"
         )

@@ -181,9 +181,13 @@ def require_training(config: cfg.Config, origin: str, why: str) -> None:
 
 
 def head(config: cfg.Config, network: str, classes: int) -> dict[str, int]:
+    """As `head_of`, of the network that the config has under this name."""
+    return head_of(cfg.model_of(config, network), classes, config.data.channels)
+
+
+def head_of(model: cfg.Model, classes: int, channels: int) -> dict[str, int]:
     """The head's parameters, without the network's name → the axis whose length follows the number of classes."""
     random_state = seeding.state()
-    model, channels = cfg.model_of(config, network), config.data.channels
     few, more = (models.build(model, count, channels).state_dict() for count in (classes, classes + 1))
     seeding.restore(random_state)
     shapes = {name: list(zip(value.shape, more[name].shape, strict=True)) for name, value in few.items()}

@@ -42,6 +42,8 @@ class Stage:
     networks: Networks
     precision: precision.Precision
     notes: list[str]
+    strangers: set[str] = field(default_factory=set)
+    """Teachers of other classes, of which only features are followed."""
     content: dict[str, np.ndarray] = field(default_factory=dict)
     """Split → digests of its images' bytes, uint64 [N], 0 where unknown; in the first process, after a check."""
 
@@ -81,15 +83,16 @@ def prepare(
     counts = quotas_of(config.data.sampler, class_counts(loaders.source.train.labels, len(loaders.classes)))
     seen = losses.Classes(loaders.classes, counts, len(loaders.source.train))
     mode = modes.build(config, seen, loaders.train.batches_per_epoch)
-    networks = _networks(config, mode, loaders, notes, content, ranks if with_teacher else None)
+    networks, strangers = _networks(config, mode, loaders, notes, content, ranks if with_teacher else None)
     if with_teacher:
         features.check(config, networks)
     casting = precision.build(config.amp, place)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
-    stage = Stage(place, loaders, seen, about, mode, networks, casting, notes, content)
+    stage = Stage(place, loaders, seen, about, mode, networks, casting, notes, strangers, content)
     for name in networks:
-        models.check_input(networks[name], config.data.input_shape, len(loaders.classes))
+        classes = None if name in strangers else len(loaders.classes)
+        models.check_input(networks[name], config.data.input_shape, classes)
     if accelerates(config) and (reason := native.unavailable()):
         notes.append(f"no compiled kernels, so training is several times slower than it could be: {reason}")
     accelerate(config, networks)
@@ -137,19 +140,22 @@ def _checked(
 def _networks(
     config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], content: dict[str, np.ndarray],
     ranks: parallel.Ranks | None,
-) -> Networks:  # fmt: skip
-    """The networks of a mode; without `ranks`, only those that it trains."""
+) -> tuple[Networks, set[str]]:  # fmt: skip
+    """The networks of a mode, and which of them are strangers as in `Stage`; without `ranks`, only those it trains."""
     classes = len(loaders.classes)
     trained = {name: models.build(cfg.model_of(config, name), classes, config.data.channels) for name in mode.networks}
     if ranks and isinstance(config.mode, cfg.ClsTeacher):
-        frozen = {}
+        frozen, strangers = {}, set()
         for name, one in config.mode.teachers.items():
             teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, one, config))
-            frozen[name] = teacher.build(name, one, config, loaders.classes, notes, teacher_weights)
+            built = teacher.build(name, one, config, loaders.classes, notes, teacher_weights)
+            frozen[name] = built.network
+            if not built.knows_classes:
+                strangers.add(name)
             if ranks.is_first:
                 notes += initial.leaks(teacher_weights[0], loaders.source, content)
-        return Networks(trained, frozen)
-    return Networks(trained)
+        return Networks(trained, frozen), strangers
+    return Networks(trained), set()
 
 
 def accelerates(config: cfg.Config) -> bool:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
@@ -20,9 +20,19 @@ from ..checkpoints.preprocessing import Preprocessing
 from ..config import store
 from ..errors import CheckpointError, ConfigError
 from ..models import Networks
+from ..models.names import Names
 from ..runs.journal import CONFIG
 from ..tracking import lookup
+from ..training.modes import followed, with_followed_logits
 from . import initial, pretrained
+
+
+class Teacher(NamedTuple):
+    """A teacher that is ready to teach."""
+
+    network: nn.Layer
+    knows_classes: bool
+    """Whether its logits are of the student's classes, in their order; else only its features can be followed."""
 
 
 def read(settings: cfg.Teacher, config: cfg.Config) -> tuple[weights.Weights, cfg.Config | None]:
@@ -54,37 +64,42 @@ def build(
     classes: list[str],
     notes: list[str],
     read: tuple[weights.Weights, cfg.Config | None],
-) -> nn.Layer:
+) -> Teacher:
     """A teacher with the weights that were read, for the student's images and classes.
 
-    It receives images in the normalisation it was trained with, and its logits are reordered to the student's classes.
-    Errors: CheckpointError or ConfigError if it does not fit.
+    It receives images in the normalisation it was trained with, and its logits are reordered to the student's classes;
+    where only its features are followed, it may have other classes. Errors: CheckpointError or ConfigError if it does
+    not fit.
     """
     own_weights, run = read
-    own_classes = _classes(own_weights, run, config, classes)
+    own_classes = _classes(called, own_weights, run, config, classes)
     if run and isinstance(run.compression, cfg.Ptq) and not compression.is_quantized(own_weights.arrays):
         notes.append(f"{called}: it teaches in float, as it was before compression=ptq quantized it")
     name = settings.teacher_network
     key = "mode" if called == "teacher" else f"mode.more_teachers.{called}"
     model = _model(settings, key, config, run)
     seen = _seen(settings, key, own_weights, config.data)
-    network = models.build(model, len(own_classes), seen.channels)
     teacher = replace(own_weights, arrays=_arrays(own_weights, name, key))
     if run is None:
         # A file does not say which bits and layers were quantized.
         teacher = teacher.without_quantization()
-    alone = Networks({name: network})
-    teacher, tables = weights.translated(teacher, alone, {name: model})
-    weights.restructure(alone, (name,), teacher, run.compression if run else cfg.NoCompression())
     remedy = f"The teacher needs the architecture and classes it was trained with: model@{key}.teacher=…"
+    logits_teach = called in with_followed_logits(config)
+    if logits_teach and own_weights.classes is None:
+        remedy += f" To follow one of other classes by its features alone: {_features_alone(called, config)}"
+    network, teacher, tables, count = _fitting(teacher, name, model, len(classes), seen.channels, logits_teach)
+    if count != len(own_classes or []):
+        own_classes = None
+    alone = Networks({name: network})
+    weights.restructure(alone, (name,), teacher, run.compression if run else cfg.NoCompression())
     notes.append(f"{called}: {weights.initialize(alone, (name,), teacher, strict=True, remedy=remedy)}")
-    if own_classes != classes:
+    if own_classes and own_classes != classes:
         order = paddle.to_tensor([own_classes.index(one) for one in classes], "int64")
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
     _adapt_input(called, network, config.data, seen, notes)
     usual = preprocessing.of_published(next(iter(tables), None))
     notes += _preprocessing_notes(called, key, own_weights, usual, seen, config.data)
-    return network
+    return Teacher(network, own_classes is not None)
 
 
 def _preprocessing_notes(
@@ -111,21 +126,71 @@ def _preprocessing_notes(
     return notes
 
 
-def _classes(own_weights: weights.Weights, run: cfg.Config | None, config: cfg.Config, classes: list[str]) -> list[str]:
-    """The teacher's classes, in the order of its logits. Errors: ConfigError or CheckpointError unless they fit."""
-    if run and run.data.many != config.data.many:
+def _classes(
+    called: str, own_weights: weights.Weights, run: cfg.Config | None, config: cfg.Config, classes: list[str]
+) -> list[str] | None:
+    """The teacher's classes, in the order of its logits; None if they do not fit and no term follows the logits.
+
+    Errors: ConfigError or CheckpointError if they do not fit and one does.
+    """
+    own_classes = own_weights.classes or classes
+    missing = [one for one in classes if one not in own_classes]
+    has_other_labels = run is not None and run.data.many != config.data.many
+    if called not in with_followed_logits(config):
+        return None if missing or has_other_labels else own_classes
+    if run and has_other_labels:
         raise ConfigError(
             f"The teacher {own_weights.origin} was trained with data.labels={run.data.labels.name}, and here is "
-            f"data.labels={config.data.labels.name}: its outputs mean something else. Use another one."
+            f"data.labels={config.data.labels.name}: its outputs mean something else. Use another one, or follow its "
+            f"features alone: {_features_alone(called, config)}"
         )
-    own_classes = own_weights.classes or classes
-    if missing := [one for one in classes if one not in own_classes]:
+    if missing:
         raise CheckpointError(
             f"The teacher {own_weights.origin} lacks {data.listed(missing)}.\n"
             f"  images:  {data.listed(classes)}\n  teacher: {data.listed(own_classes)}\n"
-            "Use a teacher that was trained on these classes."
+            "Use a teacher that was trained on these classes, or follow the features of this one alone: "
+            f"{_features_alone(called, config)}"
         )
     return own_classes
+
+
+def _features_alone(called: str, config: cfg.Config) -> str:
+    """The overrides with which only the features of a teacher are followed."""
+    words = []
+    for key, one in config.mimics.items():
+        others = [name for name in followed(config.mode, one) if name != called]
+        if len(others) < len(followed(config.mode, one)):
+            words.append(f"{key}.teachers=[{','.join(others)}]" if others else f"~{key}")
+    return " ".join([*words, *([] if config.features else ["features=rkd features.layers=[…]"])])
+
+
+def _fitting(
+    own: weights.Weights, name: str, model: cfg.Model, classes: int, channels: int, logits_teach: bool
+) -> tuple[nn.Layer, weights.Weights, list[Names], int | None]:
+    """A network of the teacher's architecture and classes, before its weights are loaded.
+
+    Also the weights under its names, the tables that they were translated by, and its number of classes; None if that
+    cannot be found out. The file of a teacher that is followed by its logits has to have the student's.
+    """
+    count: int | None = len(own.classes) if own.classes else classes
+    network = models.build(model, count, channels)
+    own, tables = weights.translated(own, Networks({name: network}), {name: model})
+    if not own.classes and not logits_teach:
+        count = _outputs(own, name, model, classes, channels)
+        if count and count != classes:
+            network = models.build(model, count, channels)
+    return network, own, tables, count
+
+
+def _outputs(own: weights.Weights, name: str, model: cfg.Model, classes: int, channels: int) -> int | None:
+    """How many classes the head of a network has in these weights; None if that cannot be found out.
+
+    `classes`: a number of classes that the network can be built with.
+    """
+    arrays, head = weights.addressed(own.arrays, (name,)), initial.head_of(model, classes, channels)
+    stored = [(arrays[f"{name}.{key}"], axis) for key, axis in head.items() if f"{name}.{key}" in arrays]
+    counts = {array.shape[axis] for array, axis in stored if array.ndim > axis}
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _arrays(own_weights: weights.Weights, name: str, key: str) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from runner.checkpoints import checkpoint, weights
 from runner.checkpoints.state import ADAPTERS, MODEL, OPTIMIZER, About
-from runner.errors import ConfigError
+from runner.errors import CheckpointError, ConfigError
 from runner.training.loop import fit, train_step
 from runner.worker import experiment
 from tests.training.test_loop import Witness
@@ -70,6 +70,82 @@ def test_a_student_has_several_teachers_of_its_own_files(built, tmp_path):
     ]
     assert all(name.startswith("student.") for name in run.training.networks.state_dict())
     assert "mimic/parts/student" in terms_of(run)
+
+
+@pytest.fixture(scope="module")
+def files(config_of, tmp_path_factory):
+    """Kind of network → a file of weights of one of that kind, of 10 classes; `other`: a ResNet of 12 others."""
+    folder, paths = tmp_path_factory.mktemp("files"), {}
+    kinds = {"mobile": [], "resnet": ["model=resnet10_x0_5"], "other": ["model=resnet10_x0_5", "data.classes=12"]}
+    for kind, words in kinds.items():
+        network = experiment.build(config_of(*RUN, *words)).training.networks["student"]
+        paths[kind] = folder / f"{kind}.safetensors"
+        save_file({name: value.numpy() for name, value in network.state_dict().items()}, paths[kind])
+    return paths
+
+
+def taught_by(files, first, second):
+    """A student of two teachers, the second a ResNet that is named `big`."""
+    return [
+        "mode=cls_teacher", f"mode.teacher_from={files[first]}",
+        f"+mode.more_teachers={{big:{{teacher_from:{files[second]}}}}}",
+        "+model@mode.more_teachers.big.teacher=resnet10_x0_5",
+    ]  # fmt: skip
+
+
+AT_CONV2 = ["features=hint", "features.layers=[conv2]"]
+#: The layers of a MobileNetV3 and of a ResNet, each in a term of its own.
+EACH = [
+    *AT_CONV2, "features.teachers=[teacher]", "+features@also.features.big=hint", "also.features.big.teachers=[big]",
+    "also.features.big.layers=[conv2]", "also.features.big.peer_layers=[blocks.0]",
+]  # fmt: skip
+
+
+def test_teachers_of_two_kinds_are_followed_at_layers_of_their_own(built, files):
+    run = built(*taught_by(files, "mobile", "resnet"), *EACH)
+    assert {name.rpartition(".")[0] for name in run.training.mode.adapters.parameters} == {
+        "adapters/features/student/teacher/conv2", "adapters/features/big/student/big/conv2",
+    }  # fmt: skip
+    assert {"mimic/student", "features/student", "features/big/student"} < terms_of(run)
+
+
+def test_where_teachers_differ_in_their_layers_the_message_has_the_remedy_that_works(built, files):
+    words = taught_by(files, "mobile", "resnet")
+    with pytest.raises(ConfigError, match=r"features.layers: big \(ResNet\) has no layer 'conv2'") as refused:
+        built(*words, *AT_CONV2)
+    remedy = str(refused.value).splitlines()[-1].replace("…", "blocks.0").split()
+    assert remedy == [EACH[2], *EACH[3:]]
+    assert {"features/student", "features/big/student"} < terms_of(built(*words, *AT_CONV2, *remedy))
+    with pytest.raises(ConfigError, match=r"it has other names than the student: features.peer_layers=\[…\]$"):
+        built(*taught_by(files, "resnet", "resnet"), "model@mode.teacher=resnet10_x0_5", *AT_CONV2)
+
+
+UNMEASURED = "its classes are others, so that only its features teach and its accuracy is not measured"
+
+
+@pytest.mark.parametrize("term", ["hint", "attention_transfer", "rkd"])
+def test_a_teacher_of_other_classes_teaches_its_features(built, files, term):
+    words = ["mode=cls_teacher", f"mode.teacher_from={files['other']}", "model@mode.teacher=resnet10_x0_5"]
+    words += [f"features={term}", "features.layers=[conv2]", "features.peer_layers=[blocks.0]"]
+    run = built(*words, "~mimic")
+    assert f"teacher: {UNMEASURED}" in run.notes
+    assert not any("images of" in note for note in run.notes)
+    stored, head = load_file(files["other"]), run.training.networks["teacher"].out
+    np.testing.assert_array_equal(head.weight.numpy(), stored["out.weight"])
+    assert head.weight.shape[1] == 12
+    assert "features/student" in terms_of(run)
+    with pytest.raises(CheckpointError, match=r"2 of another shape(.|\n)*by its features alone: ~mimic$"):
+        built(*words)
+
+
+def test_a_teacher_of_other_classes_stands_beside_one_whose_logits_are_followed(built, files):
+    words = [*taught_by(files, "mobile", "other"), *EACH]
+    run = built(*words, "mimic.teachers=[teacher]")
+    assert f"big: {UNMEASURED}" in run.notes
+    assert [note.partition(" ")[0] for note in run.notes if "images of" in note] == ["teacher:"]
+    assert {"mimic/student", "features/student", "features/big/student"} < terms_of(run)
+    with pytest.raises(CheckpointError, match=r"by its features alone: mimic.teachers=\[teacher\]$"):
+        built(*words)
 
 
 HINT = ["features=hint", "features.layers=[conv2,conv4.linear_conv]"]

@@ -80,7 +80,7 @@ def taught(config_of):
         plain, notes = models.build(run.model, len(KNOWN), run.data.channels), []
         arrays = {f"student.{name}": value.numpy() for name, value in plain.state_dict().items()}
         read = Weights("run", arrays, {}, KNOWN, preprocessing=preprocessing.of(run.data)), run
-        network = teacher.build("teacher", config.mode, config, CLASSES, notes, read)
+        network = teacher.build("teacher", config.mode, config, CLASSES, notes, read).network
         network.eval()
         plain.eval()
         return network, plain, notes
@@ -123,7 +123,7 @@ def test_weights_that_know_their_preprocessing_are_given_it_without_a_run(config
     plain, notes = models.build(own.model, 3, 1), []
     arrays = {name: value.numpy() for name, value in plain.state_dict().items()}
     read = Weights("file", arrays, {}, CLASSES, preprocessing=preprocessing.of(own.data)), None
-    network = teacher.build("teacher", config.mode, config, CLASSES, notes, read)
+    network = teacher.build("teacher", config.mode, config, CLASSES, notes, read).network
     network.eval()
     plain.eval()
     pixels = pictures()
@@ -149,8 +149,26 @@ def test_a_teachers_file_that_does_not_know_its_normalisation_is_told_the_usual_
 def test_a_teacher_that_lacks_a_class_of_the_students_is_refused(config_of):
     config = config_of(*STUDENT)
     read = Weights("run", {}, {}, ["cat", "dog", "yak"]), config
-    with pytest.raises(CheckpointError, match=r"lacks eel\.\n  images:  cat, dog, eel\n  teacher: cat, dog, yak"):
+    with pytest.raises(
+        CheckpointError, match=r"lacks eel\.\n  images:  cat, dog, eel\n  teacher: cat, dog, yak"
+    ) as error:
         teacher.build("teacher", config.mode, config, CLASSES, [], read)
+    assert str(error.value).endswith("features of this one alone: ~mimic features=rkd features.layers=[…]")
+
+
+@pytest.mark.parametrize("words", [["data.classes=4"], ["data.classes=3", "data.labels=many", "loss=bce"]], ids=str)
+def test_a_teacher_of_other_classes_or_labels_is_built_where_only_its_features_are_followed(config_of, words):
+    config = config_of(*STUDENT, "~mimic", "features=rkd", "features.layers=[conv2]")
+    run = config_of(*trained.SMALL, "data=synthetic", *words)
+    own = ["cat", "dog", "yak", "emu"] if "data.classes=4" in words else CLASSES
+    plain = models.build(run.model, len(own), 3)
+    arrays = {f"student.{name}": value.numpy() for name, value in plain.state_dict().items()}
+    built = teacher.build("teacher", config.mode, config, CLASSES, [], (Weights("run", arrays, {}, own), run))
+    plain.eval()
+    built.network.eval()
+    images = given_to(config.data, pictures())
+    assert not built.knows_classes
+    np.testing.assert_allclose(built.network(images).numpy(), plain(images).numpy(), atol=1e-5)
 
 
 def test_what_cannot_be_made_of_an_array_is_said(taught):
