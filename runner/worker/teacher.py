@@ -172,8 +172,9 @@ def _fitting(
     Also the weights under its names, the tables that they were translated by, and its number of classes; None if that
     cannot be found out. The file of a teacher that is followed by its logits has to have the student's.
     """
-    count: int | None = len(own.classes) if own.classes else classes
-    network = models.build(model, count, channels)
+    built = len(own.classes) if own.classes else classes
+    count: int | None = built
+    network = models.build(model, built, channels)
     own, tables = weights.translated(own, Networks({name: network}), {name: model})
     if not own.classes and not logits_teach:
         count = _outputs(own, name, model, classes, channels)
