@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -40,17 +41,8 @@ MAX_PIXELS = 89_478_485
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 #: How many times as much memory WebP takes; most bytes of a picture's file, what Linux reads in one call.
 _WEBP_WEIGHT, LARGEST_FILE = 2, (1 << 31) - 4096
-#: EXIF's orientation → what turns an array [H, W, C] upright; those at which height and width change places.
-_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
-    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
-    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
-}
-_LYING = (5, 6, 7, 8)
+#: EXIF's orientations at which height and width change places, and those at which then rows or columns are mirrored.
+_LYING, _UPSIDE_DOWN, _MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
 #: A JPEG is decoded at a half, quarter or eighth of its size where the result is smaller than that by this factor, and
 #: than the whole by the other: details and noise are averaged then nearly as they are in the whole picture.
 _SPARE, _LEAST = 1.6, 4
@@ -61,6 +53,8 @@ Size = tuple[int, int]
 """(width, height) in pixels."""
 Resample = Callable[[Image.Image, Box, Size], np.ndarray]
 """Scales a box of a grey or RGB picture with antialiasing: uint8 [height, width, C]."""
+Crop = Callable[[Size], Box]
+"""What is cut out of an upright picture of a size, in whole pixels."""
 
 #: How a picture of another aspect ratio is fitted.
 RESIZES = ("crop", "pad", "stretch")
@@ -117,34 +111,40 @@ def resample(image: Image.Image, box: Box, size: Size) -> np.ndarray:
 
 @dataclass
 class _Picture:
-    """A picture that was read."""
+    """A picture, and what is taken of it."""
 
     image: Image.Image
+    orientation: int
+    """EXIF orientation; all else is as the picture is stored."""
+    box: Box
+    """What becomes the result, in pixels of `image`."""
     size: Size
-    """Of the whole picture as it is stored."""
-    reduction: int = 1
-    """Stored pixels per pixel of `image`, along each side."""
-    orientation: int = 1
-    """EXIF orientation."""
+    """Of the result."""
+    is_cut: bool
+    """Whether what is beyond the box has no say in the result's outermost pixels."""
 
 
-def prepare(image: Image.Image, preparation: Preparation) -> np.ndarray:
-    """The picture upright, in the wanted colours and size: uint8 [H, W, C]."""
+def prepare(image: Image.Image, preparation: Preparation, crop: Crop | None = None) -> np.ndarray:
+    """The picture upright, in the wanted colours and size: uint8 [H, W, C]. `crop`: see `decode`."""
     # Some formats expose EXIF only after load().
     image.load()
-    return _prepared(_Picture(image, image.size, orientation=colours.orientation(image)), preparation, resample)
+    return _prepared(_placed(image, preparation, crop), preparation, resample)
+
+
+def _placed(image: Image.Image, preparation: Preparation, crop: Crop | None) -> _Picture:
+    orientation = colours.orientation(image)
+    return _Picture(image, orientation, *_geometry(image.size, orientation, preparation, crop), crop is not None)
 
 
 def _prepared(picture: _Picture, preparation: Preparation, resample: Resample) -> np.ndarray:
-    if 0 in picture.size:
-        raise ValueError("it has no pixels")
-    box, size = _geometry(picture.size, picture.orientation, preparation)
-    left, upper, right, lower = (place / picture.reduction for place in box)
     # One variable for all stages: each large image is freed as soon as the next exists.
     picture.image = colours.coloured(picture.image, preparation.channels, preparation.background)
-    pixels = resample(picture.image, (left, upper, right, lower), size)
-    if turn := _TURNS.get(picture.orientation):
-        pixels = turn(pixels)
+    if picture.is_cut:
+        left, upper, right, lower = picture.box
+        column, row = math.floor(left), math.floor(upper)
+        picture.image = picture.image.crop((column, row, math.ceil(right), math.ceil(lower)))
+        picture.box = left - column, upper - row, right - column, lower - row
+    pixels = _upright(resample(picture.image, picture.box, picture.size), picture.orientation)
     height, width = pixels.shape[:2]
     if (height, width) == preparation.size:
         return np.ascontiguousarray(pixels)
@@ -155,20 +155,33 @@ def _prepared(picture: _Picture, preparation: Preparation, resample: Resample) -
     return canvas
 
 
-def _geometry(size: Size, orientation: int, preparation: Preparation) -> tuple[Box, Size]:
-    """(crop box in stored orientation, output size)."""
-    upright = size[::-1] if orientation in _LYING else size
-    box: Box = (0, 0, *upright)
-    target = (preparation.width, preparation.height)
-    match preparation.resize:
-        case "crop":
-            box = crop_box(upright, preparation)
-        case "pad":
-            target = padded_size(upright, preparation)
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in _LYING:
-        # Every box is centred, so mirroring leaves it unchanged.
-        return (box[1], box[0], box[3], box[2]), target[::-1]
-    return box, target
+        pixels = pixels.swapaxes(0, 1)
+    return pixels[:: -1 if orientation in _UPSIDE_DOWN else 1, :: -1 if orientation in _MIRRORED else 1]
+
+
+def _geometry(size: Size, orientation: int, preparation: Preparation, crop: Crop | None = None) -> tuple[Box, Size]:
+    """(box in stored orientation, output size). Errors: ValueError without pixels."""
+    if 0 in size:
+        raise ValueError("it has no pixels")
+    upright = size[::-1] if orientation in _LYING else size
+    left, upper, right, lower = 0.0, 0.0, *map(float, upright)
+    target = (preparation.width, preparation.height)
+    if crop is not None:
+        left, upper, right, lower = crop(upright)
+        # Other boxes are centred, so mirroring leaves them unchanged.
+        if orientation in _MIRRORED:
+            left, right = upright[0] - right, upright[0] - left
+        if orientation in _UPSIDE_DOWN:
+            upper, lower = upright[1] - lower, upright[1] - upper
+    elif preparation.resize == "crop":
+        left, upper, right, lower = crop_box(upright, preparation)
+    elif preparation.resize == "pad":
+        target = padded_size(upright, preparation)
+    if orientation in _LYING:
+        return (upper, left, lower, right), target[::-1]
+    return (left, upper, right, lower), target
 
 
 def _mode(preparation: Preparation) -> str:
@@ -206,17 +219,19 @@ def decode(
     name: str | None = None,
     *,
     resample: Resample = resample,
+    crop: Crop | None = None,
 ) -> np.ndarray:
     """A picture in a file, in the content of one or in Pillow's image: uint8 [H, W, C], as training sees it.
 
-    `name` is for what has no path; `resample` is another implementation with the same result. Errors: Unreadable naming
-    the picture when it cannot be read, or, before it is decoded, when it has too many pixels.
+    `name` is for what has no path; `resample` is another implementation with the same result. `crop` is cut out of the
+    whole picture and scaled, in place of `preparation.resize`. Errors: Unreadable naming the picture when it cannot be
+    read, or, before it is decoded, when it has too many pixels.
     """
     called = name or (str(source) if isinstance(source, (str, Path)) else "The image")
     try:
         if isinstance(source, Image.Image):
-            return prepare(source, preparation)
-        return _prepared(_read(source, preparation), preparation, resample)
+            return prepare(source, preparation, crop)
+        return _prepared(_read(source, preparation, crop), preparation, resample)
     except (_TooLarge, Image.DecompressionBombError) as error:
         # Pillow, whose bound is twice as high, refuses some before `_read` can.
         size = re.findall(r"[\d×]+", str(error))[0]
@@ -239,26 +254,28 @@ class _TooLarge(Exception):
     """The size of an image, without decoding it."""
 
 
-def _read(source: str | Path | bytes, preparation: Preparation) -> _Picture:
+def _read(source: str | Path | bytes, preparation: Preparation, crop: Crop | None) -> _Picture:
     with _stream(source) as stream:
         image = Image.open(stream, formats=tuple(dict.fromkeys(FORMATS.values())))
-        width, height = size = image.size
+        width, height = image.size
         if width * height * (_WEBP_WEIGHT if image.format == "WEBP" else 1) > preparation.max_pixels:
             raise _TooLarge(f"{width}×{height}")
         colours.mend_transparent_colour(image)
         if not isinstance(image, JpegImageFile):
             image.load()
-            return _Picture(image, image.size, orientation=colours.orientation(image))
-        orientation = colours.orientation(image)
-        reduction = _reduction(size, orientation, preparation)
+            return _placed(image, preparation, crop)
+        picture = _placed(image, preparation, crop)
+        reduction = _reduction(picture.box, picture.size)
+        left, upper, right, lower = picture.box
+        picture.box = left / reduction, upper / reduction, right / reduction, lower / reduction
         image.draft(_mode(preparation), (width // reduction, height // reduction))
         image.load()
-        return _Picture(image, size, reduction, orientation)
+        return picture
 
 
-def _reduction(size: Size, orientation: int, preparation: Preparation) -> int:
+def _reduction(box: Box, size: Size) -> int:
     """The factor by which a JPEG can be scaled down during decoding, which takes a fraction of the time."""
-    (left, upper, right, lower), (columns, rows) = _geometry(size, orientation, preparation)
+    (left, upper, right, lower), (columns, rows) = box, size
     scale = min((right - left) / columns, (lower - upper) / rows)
     return max(reduction for reduction in (1, 2, 4, 8) if reduction == 1 or max(_SPARE * reduction, _LEAST) <= scale)
 

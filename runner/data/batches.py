@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +13,7 @@ from .. import config as cfg
 from .. import device
 from ..kernels.pictures import resampler
 from . import workers
+from .augment.geometry import Crops, no_crop
 from .cache import InMemory, OnDisk
 from .prefetch import prefetched
 from .splits import ImageFiles, Images, Split
@@ -31,7 +33,9 @@ def batches_of(
 
     `changes`: the keys of augmentation, if they are not the indices.
     """
-    read = _changed(_read(split, batches, config), augmentation, batches if changes is None else changes)
+    changes = batches if changes is None else changes
+    crops = no_crop if augmentation is None else augmentation.crops(changes)
+    read = _changed(_read(split, batches, config, crops), augmentation, changes)
     if device.is_cpu():
         for indices, images, places, drawn in read:
             yield normalize(images, places, drawn), paddle.to_tensor(labels[indices]), indices
@@ -56,7 +60,7 @@ def _changed(
 
 
 def _read(
-    split: Split, batches: list[np.ndarray], config: cfg.Data
+    split: Split, batches: list[np.ndarray], config: cfg.Data, crops: Crops
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(indices, images uint8 [T, H, W, C], their positions in them) for every batch of indices."""
     match split:
@@ -72,17 +76,21 @@ def _read(
             count = config.workers if isinstance(config, cfg.Pictures) else 0
             if isinstance(split.cache, OnDisk) and split.cache.has_all(len(split)):
                 # Starting processes and sharing what they read would take longer than reading.
-                for batch, following in zip(_decoded(split, batches), [*batches[1:], np.empty(0)], strict=True):
+                for batch, following in zip(_decoded(split, batches, crops), [*batches[1:], np.empty(0)], strict=True):
                     split.cache.announce(following)
                     yield batch
             else:
-                yield from workers.decoded(split, batches, count) if count else _decoded(split, batches)
+                read = workers.decoded(split, batches, count, crops) if count else _decoded(split, batches, crops)
+                yield from read
 
 
-def _decoded(split: ImageFiles, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _decoded(
+    split: ImageFiles, batches: list[np.ndarray], crops: Crops
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The same, one image after the other; a batch is valid until the next."""
     pictures = np.empty((max(map(len, batches), default=0), *split.shape), np.uint8)
+    positions = itertools.count()
     for indices in batches:
         for place, index in enumerate(indices):
-            pictures[place] = split.decode(index)
+            pictures[place] = split.decode(index, crops(next(positions)))
         yield indices, pictures, np.arange(len(indices))

@@ -22,8 +22,8 @@ from .sources import load
 from .splits import ImageFiles, Images, Source, Split
 from .transforms import Augmentation, Normalize, mixed
 
-#: Decoded size of images that are randomly cropped, relative to the network's input: a crop of half the area is then
-#: not upscaled.
+#: Size at which images that are randomly cropped are kept, relative to the network's input: a crop of half the area is
+#: then not upscaled.
 CROPPED_FROM = 1.5
 #: No augmentation.
 UNCHANGED = cfg.Augment()
@@ -65,6 +65,8 @@ class TrainLoader:
         self.bounds = batch_bounds(len(split), config.batch_size, world)
         self.normalize = Normalize(config)
         self.labels = split.labels if split.soft is None else split.soft
+        self.crops_pictures = isinstance(split, ImageFiles) and not _keeps(config)
+        """Whether random crops are cut out of whole pictures, which every epoch decodes."""
 
     @property
     def batches_per_epoch(self) -> int:
@@ -75,7 +77,7 @@ class TrainLoader:
         """The batches of an epoch from batch `start` on, a pure function of seed and epoch."""
         chosen = order(self.config.sampler, self.seed, epoch, self.split.labels)
         changes = chosen if self.config.sampler is cfg.Sampler.shuffle else copies(chosen, len(self.split))
-        augmentation = Augmentation(self.config, self.augment, self.seed, epoch, len(self.split))
+        augmentation = self._augmentation(epoch)
         bounds = self.bounds[start:]
         mixing = self._mixing(epoch)
         if mixing is not None:
@@ -90,6 +92,9 @@ class TrainLoader:
             # A run that mixes has soft labels in all of its epochs, also in those that do not mix.
             own = F.one_hot(labels, self.classes) if self.augment.mixes and labels.ndim == 1 else labels
             yield Batch(images, own, indices, end - begin)
+
+    def _augmentation(self, epoch: int) -> Augmentation:
+        return Augmentation(self.config, self.augment, self.seed, epoch, len(self.split), self.crops_pictures)
 
     def _mixing(self, epoch: int) -> mix.Mixing | None:
         if not mix.probability(self.augment, epoch, self.epochs):
@@ -116,7 +121,7 @@ class TrainLoader:
 
         Mixup and CutMix mix them with each other.
         """
-        augmentation = Augmentation(self.config, self.augment, self.seed, epoch, len(self.split))
+        augmentation = self._augmentation(epoch)
         [(images, _, _)] = batches_of(self.split, [indices], self.labels, self.config, self.normalize, augmentation)
         if (mixing := self._mixing(epoch)) is not None:
             images = mixed(images, mix.pairs(len(indices), 0, 1).partners, mixing.of(indices))
@@ -213,7 +218,8 @@ def build(
         same = source.train.select(np.sort(few))
         source = Source(source.name, source.classes, same, same, same)
     val = EvalLoader(source.val, config, rank, world) if source.val is not None else None
-    split = _larger(source.train) if augment.enabled and augment.crop_scale is not None else source.train
+    is_cropped = augment.enabled and augment.crop_scale is not None
+    split = _larger(source.train) if is_cropped and _keeps(config) else source.train
     notes = cache.attach(config, replace(source, train=split)) if isinstance(config, cfg.Pictures) else []
     train = TrainLoader(split, config, seed, rank, world, augment, len(source.classes))
     return Loaders(source, train, val, notes)
@@ -230,8 +236,13 @@ def _check_fill(source: Source, config: cfg.Data, augment: cfg.Augment) -> None:
         )
 
 
+def _keeps(config: cfg.Data) -> bool:
+    """Whether decoded pictures are kept for later epochs, which crop what is kept."""
+    return isinstance(config, cfg.Pictures) and config.cache is not cfg.Cache.none
+
+
 def _larger(split: Split) -> Split:
-    """The same images, decoded at a size at which random crops keep their detail."""
+    """The same images, kept at a size at which random crops keep more of their detail."""
     if not isinstance(split, ImageFiles) or split.preparation is None:
         return split
     height, width = (round(CROPPED_FROM * side) for side in split.preparation.size)

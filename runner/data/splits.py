@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files.digests import digest_of
-from ..images import Preparation, Resample, decode, resample
+from ..images import Crop, Preparation, Resample, decode, resample
 from .names import Names
 
 
@@ -185,21 +185,22 @@ class ImageFiles:
         assert self.preparation is not None, "sources.load sets it"
         return *self.preparation.size, self.preparation.channels
 
-    def decode(self, index: int) -> np.ndarray:
-        """One image: uint8 [H, W, C]. Errors: DataError naming it."""
-        picture = self.cache.read(index) if self.cache else None
+    def decode(self, index: int, crop: Crop | None = None) -> np.ndarray:
+        """One image, or a crop of it, which is not cached: uint8 [H, W, C]. Errors: DataError naming it."""
+        cache = self.cache if crop is None else None
+        picture = cache.read(index) if cache else None
         if picture is None:
-            picture = self._decode(index)
-            if self.cache:
-                self.cache.write(index, picture)
+            picture = self._decode(index, crop)
+            if cache:
+                cache.write(index, picture)
         return picture
 
-    def _decode(self, index: int) -> np.ndarray:
+    def _decode(self, index: int, crop: Crop | None) -> np.ndarray:
         assert self.preparation is not None, "sources.load sets it"
         try:
             picture = self.encoded.read(index)
             name = self.name(index) if isinstance(picture, bytes) else None
-            return decode(picture, self.preparation, name, resample=self.resample)
+            return decode(picture, self.preparation, name, resample=self.resample, crop=crop)
         except OSError as error:
             raise DataError(f"{self.name(index)} cannot be read: {error.strerror or error}.") from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import paddle
 from paddle import Tensor
@@ -14,6 +16,7 @@ from .augment.build import build, is_simple
 from .augment.changes import Changes
 from .augment.custom import changed
 from .augment.draws import Draws
+from .augment.geometry import Crops, no_crop, random_crops
 from .augment.mix import Mixing
 
 
@@ -22,10 +25,13 @@ class Augmentation:
 
     Crops, flips and the hole of `cutout` are drawn for all images at once, from one generator in this order (so `flip`
     changes the holes), everything else for single images: an image's augmentation depends on neither batch, order nor
-    process. Holes have the mean colour.
+    process. Holes have the mean colour. `crops_pictures`: `crop_scale` is for `crops`, and what else there is comes
+    after it.
     """
 
-    def __init__(self, config: cfg.Data, augment: cfg.Augment, seed: int, epoch: int, size: int) -> None:
+    def __init__(
+        self, config: cfg.Data, augment: cfg.Augment, seed: int, epoch: int, size: int, crops_pictures: bool = False
+    ) -> None:
         # The third number separates these draws from those of the order.
         generator = np.random.default_rng([seed, epoch, 1])
         self.augment = augment if augment.enabled else cfg.Augment()
@@ -34,7 +40,17 @@ class Augmentation:
         self.offsets = generator.integers(0, 2 * self.augment.crop_padding + 1, (size, 2))
         self.flips = generator.random(size) < 0.5 if self.augment.flip else np.zeros(size, dtype=bool)
         self.holes = generator.integers(0, config.size, (size, 2)) - self.augment.cutout // 2
+        self.cropping: cfg.Augment | None = None
+        if crops_pictures and self.augment.crop_scale is not None:
+            self.cropping, self.augment = self.augment, replace(self.augment, crop_scale=None, crop_padding=0)
         self.is_simple = is_simple(self.augment)
+
+    def crops(self, batches: list[np.ndarray]) -> Crops:
+        """What is cut out of whole pictures while they are decoded, by position in these batches of indices."""
+        if self.cropping is None:
+            return no_crop
+        indices = np.concatenate([*batches, np.empty(0, np.int64)])
+        return random_crops(self.cropping, Draws(self.seed, self.epoch, indices))
 
     def prepare(self, images: np.ndarray, places: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images and their positions after the user-defined augmentation, if any: then the images are those of the

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import ProcessLost
 from ..processes import die_with_parent
+from .augment.geometry import Crops, no_crop
 from .cache import shared_memory
 from .splits import ImageFiles
 
@@ -26,12 +27,13 @@ _NUMBER, _PIPE = 8, 512
 
 
 def decoded(
-    split: ImageFiles, batches: list[np.ndarray], workers: int
+    split: ImageFiles, batches: list[np.ndarray], workers: int, crops: Crops = no_crop
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(indices, images uint8 [T, H, W, C], their positions in them) for every batch of indices, valid until the next.
 
     An image's position is its position in the epoch modulo T, so that at most T are decoded or in use at a time,
-    whatever the length of the epoch. Errors: DataError naming an image; ProcessLost.
+    whatever the length of the epoch. `crops` has the crop at each position. Errors: DataError naming an image;
+    ProcessLost.
     """
     order = np.concatenate([*batches, np.empty(0, np.int64)])
     largest = max(map(len, batches), default=0)
@@ -45,7 +47,7 @@ def decoded(
         failed = []
         for position in range(number * piece, min((number + 1) * piece, len(order))):
             try:
-                pictures[position % len(pictures)] = split.decode(order[position])
+                pictures[position % len(pictures)] = split.decode(order[position], crops(position))
             except Exception:
                 failed.append(position)
         return failed
@@ -66,7 +68,7 @@ def decoded(
                         ready[number] = True
             for position in sorted(failed.intersection(range(begin, end))):
                 # The worker's error is not known here: decoding again raises it.
-                pictures[position % len(pictures)] = split.decode(order[position])
+                pictures[position % len(pictures)] = split.decode(order[position], crops(position))
             yield indices, pictures, np.arange(begin, end) % len(pictures)
             begin = end
 

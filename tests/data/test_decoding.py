@@ -66,7 +66,8 @@ def test_a_picture_is_decoded_at_the_size_that_is_needed(size):
     height, width = size
     reductions = {(375, 500): {224: 1, 90: 2, 50: 4, 28: 8}, (3000, 4000): {224: 8, 384: 4, 700: 2, 2000: 1}}
     for side, reduction in reductions[size].items():
-        assert images._reduction((width, height), 1, Preparation(side, side)) == reduction
+        geometry = images._geometry((width, height), 1, Preparation(side, side))
+        assert images._reduction(*geometry) == reduction
 
 
 def test_a_large_photo_takes_a_fraction_of_the_time():

@@ -16,7 +16,7 @@ from .draws import ATTEMPTS, Draws, Purpose, rectangles
 #: Keys of what happens to pairs of images, after all changes of single ones.
 MIXING = ("mixup", "cutmix", "mix_probability", "mix_last_probability", "mix_switch", "mix_off_epochs")
 #: Keys whose changes need no program.
-SIMPLE = ("enabled", "crop_padding", "flip", "cutout", "target", "kwargs", *MIXING)
+SIMPLE = ("enabled", "crop_padding", "crop_ratio", "flip", "cutout", "target", "kwargs", *MIXING)
 
 
 def is_simple(augment: cfg.Augment) -> bool:
@@ -54,7 +54,7 @@ def _moves(
     """Maps from the original on: the crop, flips, rotation and what goes with it."""
     batch = len(draws.indices)
     if augment.crop_scale is not None:
-        yield geometry.random_crop(augment, draws, source, size)
+        yield geometry.cropped(geometry.random_boxes(augment, draws, *source), *size)
     elif source != size:
         yield geometry.cropped(np.tile([0, 0, *source], (batch, 1)), *size)
     if simple.offsets is not None:

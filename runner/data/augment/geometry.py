@@ -7,10 +7,17 @@ upper left corner, so that the centre of the first pixel is (½, ½). Products a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 
 from ... import config as cfg
+from ...images import Box, Crop, Size
 from .draws import ATTEMPTS, Draws, Purpose, between, rectangles
+
+#: Position in an epoch → what is cut out of the whole picture there, if anything.
+Crops = Callable[[int], Crop | None]
 
 
 def identity(batch: int) -> np.ndarray:
@@ -72,19 +79,38 @@ def cropped(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return maps
 
 
-def random_crop(augment: cfg.Augment, draws: Draws, source: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """`crop_scale` and `crop_ratio`: random parts of the original (height, width), scaled to the size of the image.
+def random_boxes(augment: cfg.Augment, draws: Draws, height: int, width: int) -> np.ndarray:
+    """`crop_scale` and `crop_ratio`: random parts of the original, int64 [B, 4] (top, left, height, width).
 
     If no attempt fits, it is the largest central crop with an allowed ratio (torchvision's rule).
     """
     assert augment.crop_scale is not None
-    height, width = source
     numbers = draws.uniform(Purpose.crop, 2 * ATTEMPTS + 2)
     boxes, fitted = rectangles(numbers, height, width, augment.crop_scale, augment.crop_ratio, is_smaller=False)
     ratio = min(max(width / height, augment.crop_ratio[0]), augment.crop_ratio[1])
-    sides = min(height, round(width / ratio)), min(width, round(height * ratio))
+    sides = max(1, min(height, round(width / ratio))), max(1, min(width, round(height * ratio)))
     boxes[~fitted] = (height - sides[0]) // 2, (width - sides[1]) // 2, *sides
-    return cropped(boxes, *size)
+    return boxes
+
+
+def random_crops(augment: cfg.Augment, draws: Draws) -> Crops:
+    """The same of whole pictures, whose size is known once they are opened; `draws` in the order of the epoch."""
+
+    def of(position: int) -> Crop:
+        alone = replace(draws, indices=draws.indices[position : position + 1])
+
+        def crop(size: Size) -> Box:
+            width, height = size
+            [[top, left, rows, columns]] = random_boxes(augment, alone, height, width).tolist()
+            return left, top, left + columns, top + rows
+
+        return crop
+
+    return of
+
+
+def no_crop(position: int) -> None:
+    """The `Crops` of an epoch without any."""
 
 
 def random_affine(augment: cfg.Augment, draws: Draws, height: int, width: int) -> np.ndarray:

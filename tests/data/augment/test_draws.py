@@ -53,7 +53,7 @@ def test_random_crops_have_the_areas_and_ratios_that_are_asked_for_and_are_withi
 
 def test_a_ratio_that_no_crop_has_gives_the_largest_part_in_the_middle():
     augment = cfg.Augment(crop_scale=[1.0, 1.0], crop_ratio=[0.5, 0.5])
-    maps = geometry.random_crop(augment, Draws(0, 0, np.arange(3)), (100, 300), (10, 10))
+    maps = geometry.cropped(geometry.random_boxes(augment, Draws(0, 0, np.arange(3)), 100, 300), 10, 10)
     np.testing.assert_allclose(maps[:, :2], [[[5, 0, 125], [0, 10, 0]]] * 3)
 
 
