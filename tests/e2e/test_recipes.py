@@ -60,6 +60,15 @@ def fine_tuned(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def clothes(tmp_path_factory):
+    """A finished run of the recipe for Fashion-MNIST."""
+    directory = tmp_path_factory.mktemp("clothes") / "run"
+    words = [*INLINE, "experiment=fashion/best", f"data.root={fetched('fashion_mnist')}", "deploy.formats=[]"]
+    assert run_here([*words, f"hydra.run.dir={directory}"]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """Weights of an EfficientNet-Lite0 for three channels and 1,000 classes."""
     path = tmp_path_factory.mktemp("weights") / "lite0.pdparams"
@@ -76,20 +85,26 @@ def sets(tmp_path_factory):
     return folder
 
 
+#: Recipe → the fixture with the run that it needs, where it is not that of the default network.
+RUNS = {"finetune/distil": "fine_tuned", "finetune/qat": "fine_tuned", "fashion/distil": "clothes"}
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_runs_by_its_command(recipe, dense, teacher, file, sets, tmp_path, request):
     words = command_of(recipe)
     if "-m" in words:
         pytest.importorskip("optuna")
         words += ["sweep.optuna.trials=2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    run = request.getfixturevalue(RUNS[recipe]) if recipe in RUNS else dense
     given = {
-        "RUN": request.getfixturevalue("fine_tuned") if recipe in ("finetune/distil", "finetune/qat") else dense,
+        "RUN": run,
+        "RUN2": run,
         "FILE": file,
         "outputs/teacher": teacher,
         "DIR": sets / ("cifar10" if "cifar10_" in recipe else "cifar100"),
     }
     words = [
-        re.sub(r"(?<==)(RUN|FILE|outputs/teacher|DIR)$", lambda found: str(given[found[0]]), word) for word in words
+        re.sub(r"(?<==)(RUN2?|FILE|outputs/teacher|DIR)$", lambda found: str(given[found[0]]), word) for word in words
     ]
     # What a shell would put there.
     real = r"\$\(python examples/real_sets\.py (\w+)\)"
