@@ -33,6 +33,12 @@ VERBS = (
     "eval", "export", "bench", "predict", "explain", "serve", "data", "models", "lr", "runs", "report", "config", "ui",
     "sync", "migrate", "kernels", "doctor", "completion",
 )  # fmt: skip
+#: Words of other tools for what needs no verb → what to write.
+TRAINING = {
+    "train": "Without a command it trains: runner KEY=VALUE …",
+    "resume": "The command that began a run continues it, with its folder and checkpoint.resume=auto: "
+    "runner KEY=VALUE … hydra.run.dir=RUN checkpoint.resume=auto (a sweep: sweep.resume=true)",
+}
 #: Those with an option `--output`.
 WITH_OUTPUT = ("export", "predict", "explain", "data", "lr", "report")
 
@@ -99,8 +105,13 @@ def command(arguments: list[str]) -> int:
         if arguments and arguments[0].isidentifier():
             if arguments[0] == "help":
                 raise ConfigError("For help: runner --help, or runner COMMAND --help")
+            if hint := TRAINING.get(arguments[0]):
+                raise ConfigError(f"There is no command '{arguments[0]}'. {hint}")
+            from .cli.not_overrides import did_you_mean
+
+            meant = did_you_mean(arguments[0]) or nearest(arguments[0], VERBS)
             raise ConfigError(
-                f"Unknown command '{arguments[0]}'.{nearest(arguments[0], VERBS)} Valid: {', '.join(VERBS)}. "
+                f"Unknown command '{arguments[0]}'.{meant} Valid: {', '.join(VERBS)}. "
                 "Without a command it trains: runner KEY=VALUE …"
             )
         from .cli.train import train, train_inline

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 #: Text that an override takes without quotes and as text.
-PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
+PLAIN = re.compile(r"[A-Za-z_./][\w./-]*(?: +[\w./-]+)*", re.ASCII)
 #: Words that mean something else without quotes.
 MEANING = {"true", "false", "null", "nan", "inf"}
 #: What cannot be shown on a line: control characters, lone surrogates, bytes of names that are not text.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+#: What a shell reads within double quotes, or a terminal obeys.
+READ_IN_QUOTES = re.compile(rf"[\"$`\\!]|{UNPRINTABLE.pattern}")
 #: What a shell is given as bytes: a terminal would obey it, or has no character for it. A line's end is one in quotes.
 OBEYED = re.compile(rf"(?:(?!\n){UNPRINTABLE.pattern})+")
 #: Control characters, such as the start of an escape sequence, except newlines and tabs.
@@ -74,6 +76,9 @@ def pasted(key: str, value: object) -> str:
 def _word(text: str) -> str:
     if not text:
         return "''"
+    if "'" in text and not READ_IN_QUOTES.search(text):
+        # shlex writes each quote in it as '"'"', which nobody can read.
+        return f'"{text}"'
     # Every second part is what is to be given as bytes.
     parts = enumerate(re.split(f"({OBEYED.pattern})", text))
     return "".join(_bytes(part) if number % 2 else shlex.quote(part) for number, part in parts if part)

@@ -43,7 +43,7 @@ from ..errors import STOPPED, UNWRITABLE, ConfigError, RunFailed, UserError, ins
 from ..files.disk_errors import disk_error
 from ..launch.command import Command
 from ..runs import sweep
-from . import engines, job, networks
+from . import engines, job, networks, not_overrides
 from .config_dir import choices, config_dir
 
 #: Hydra's error for `mimic=[kd,dist]`.
@@ -209,7 +209,7 @@ def _explained(error: BaseException, overrides: Sequence[str], folder: Path | No
         case UserError():
             return error
         case OverrideParseException():
-            return _unreadable(error)
+            return _unreadable(error, overrides)
         case OSError(errno=errno.ENAMETOOLONG):
             return ConfigError(str(disk_error(error)))
         case OSError() if error.filename or error.errno in UNWRITABLE:
@@ -259,11 +259,11 @@ def _misfit(error: ValidationError) -> ConfigError:
     return ConfigError(message)
 
 
-def _unreadable(error: OverrideParseException) -> ConfigError:
+def _unreadable(error: OverrideParseException, overrides: Sequence[str]) -> ConfigError:
     """The error for an override that Hydra cannot parse; shows how to quote its value as text."""
     key, equals, value = error.override.partition("=")
     if not equals:
-        return ConfigError(f"{error.override} is not an override: write KEY=VALUE without spaces, such as mode=cls")
+        return not_overrides.error_of(error.override, overrides)
     message = f"{error.override} cannot be parsed as an override: {_first_line(error)}\n"
     message += f"If the value is text, quote it for Hydra and for the shell: {terminal.pasted(key, value)}"
     if "," in value:

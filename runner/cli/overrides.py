@@ -21,6 +21,7 @@ from hydra.grammar.gen.OverrideParser import OverrideParser
 from .. import terminal
 from ..config import Config, keys
 from ..errors import ConfigError
+from . import not_overrides
 from .config_dir import choices
 from .help import ADDED
 
@@ -36,6 +37,12 @@ PATTERN = re.compile(r"(\+{0,2}([\w./]+)(?:@[\w.]+)?=)(glob\(.*\))", re.DOTALL)
 OF_VALUES = ("choice", "shuffle", "tag")
 
 
+def all_readable(words: list[str]) -> list[str]:
+    """The overrides of one config, as `readable` converts each. Errors: ConfigError, also for words that are none."""
+    not_overrides.refuse(words)
+    return [readable(word, sweeps=False) for word in words]
+
+
 def readable(argument: str, sweeps: bool) -> str:
     """Convert a word of the command line to Hydra's grammar; words that Hydra reads as intended are unchanged.
 
@@ -44,7 +51,7 @@ def readable(argument: str, sweeps: bool) -> str:
     sweep. Errors: ConfigError for several values without a sweep.
     """
     if not argument.lstrip("+~").partition("=")[0].strip():
-        raise ConfigError(f"{argument} is not an override: write KEY=VALUE without spaces, such as mode=cls")
+        raise not_overrides.error_of(argument)
     argument = _expanded(argument)
     match = ASSIGNMENT.fullmatch(argument)
     if not match:

@@ -12,7 +12,7 @@ from .. import processes
 from ..errors import ConfigError
 from ..launch import nodes
 from ..launch.command import Command
-from . import compose, sweep
+from . import compose, not_overrides, sweep
 from .config_dir import completed
 from .overrides import readable
 
@@ -74,9 +74,10 @@ def train_inline(directory: Path) -> int:
 
 def _overrides_first(arguments: list[str], sweeps: bool) -> list[str]:
     """The arguments in Hydra's order: it refuses an override after a flag (`mode=cls --cfg job name=x`)."""
-    _, unknown = get_args_parser().parse_known_args(arguments)
+    options, unknown = get_args_parser().parse_known_args(arguments)
     if wrong := next((word for word in unknown if word.startswith("-")), None):
         raise ConfigError(f"{wrong}: unknown option. Keys are set without dashes: KEY=VALUE, as in train.seed=1")
+    not_overrides.refuse([word for word in arguments if word in (*options.overrides, *unknown)])
     overrides: list[str] = []
     flags: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):

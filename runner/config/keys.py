@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from .. import terminal
 from ..errors import ConfigError
 from . import GROUPS, Config
 from .fields import PATH
@@ -137,7 +138,7 @@ def unknown_key(key: str, valid: list[str], all_keys: Iterable[str] = (), overri
         or _of_other_choices(where, name)
         or _like(key, typed, valid, others)
     ):
-        hint = f" Did you mean {' or '.join(one.replace(EQUALS, equals + value, 1) for one in meant[:SUGGESTED])}?"
+        hint = f" Did you mean {' or '.join(_override(one, equals + value) for one in meant[:SUGGESTED])}?"
     else:
         hint = ""
     listed = f"\nValid keys: {', '.join(valid)}" if valid else ""
@@ -157,6 +158,12 @@ def renamed(override: str) -> ConfigError | None:
         return None
     remedy = f"Write {now.replace('…', value) if value else now}" if now else "Remove it"
     return ConfigError(f"There is no longer a {what}. {remedy}.")
+
+
+def _override(meant: str, value: str) -> str:
+    """A suggestion with `=VALUE` in it, as it pastes into a shell."""
+    key, _, condition = meant.partition(EQUALS)
+    return terminal.words([key + value]) + condition
 
 
 def _place(where: str) -> str:

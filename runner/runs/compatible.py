@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from .. import config as cfg
+from .. import terminal
 from ..config import store
 from ..errors import ConfigError
 
@@ -49,7 +50,7 @@ def check(stored: cfg.Config, wanted: cfg.Config, where: str, overrides: list[st
         repeated = [text for text in overrides if not text.startswith("checkpoint.resume=")]
         raise ConfigError(
             f"{where} cannot be continued with another config:{listed}{more}\n"
-            f"It was started with: {' '.join(repeated) or '(no overrides)'}\n"
+            f"It was started with: {terminal.words(repeated) or '(no overrides)'}\n"
             "Repeat those, or start a new run from its weights: checkpoint.init_from=RUN"
         )
     return {key: new for key, (_, new) in changed.items()}

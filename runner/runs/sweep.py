@@ -15,7 +15,7 @@ from typing import TypedDict
 
 import yaml
 
-from .. import device, files, stored
+from .. import device, files, stored, terminal
 from ..config import credentials
 from ..errors import STOPPED, ConfigError, Damaged, UserError
 from ..files.digests import digest_of
@@ -173,7 +173,7 @@ def _restarted(directory: Path, sweep: Sweep, resume: bool) -> Sweep:
         )
     if digest(earlier.overrides) != digest(sweep.overrides):
         raise ConfigError(
-            f"{directory} holds another sweep, started with: {' '.join(earlier.overrides)}\n"
+            f"{directory} holds another sweep, started with: {terminal.words(earlier.overrides)}\n"
             "Repeat those, or choose another folder: hydra.sweep.dir=DIR"
         )
     return replace(sweep, id=earlier.id, overrides=earlier.overrides, shared=earlier.shared)

@@ -11,11 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from rich.text import Text
 from rich.tree import Tree
 
+from ... import terminal
 from ...config import store
 from ...terminal import screen
 from .. import compose
 from ..config_dir import config_dir
-from ..overrides import readable
+from ..overrides import all_readable
 
 
 def main(arguments: list[str]) -> int:
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> int:
         description="Show the config that overrides compose, as a tree; what differs from the defaults is bold.",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run")
-    overrides = [readable(text, sweeps=False) for text in parser.parse_args(arguments).overrides]
+    overrides = all_readable(parser.parse_args(arguments).overrides)
     compose.register()
     try:
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> int:
             store.from_composition(hydra.compose("config", overrides))
     except Exception as error:
         raise compose.explain(error, overrides) from error
-    top = Tree(" ".join(["runner", *overrides]), guide_style="dim")
+    top = Tree(f"runner {terminal.words(overrides)}", guide_style="dim")
     _grow(top, _plain(composed), _plain(default), choices, "")
     screen().print(top)
     return 0

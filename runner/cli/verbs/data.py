@@ -20,7 +20,7 @@ from ...errors import DataError
 from ...files.digests import text_digest
 from ...terminal import screen
 from .. import compose
-from ..overrides import readable
+from ..overrides import all_readable
 from .arguments import make_folder, page_path
 
 #: Up to this many classes are all shown; of more, this many of the largest and of the smallest.
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
         "--output", type=Path, metavar="FILE", help="the page (default: data-SET.html in the folder of the runs)"
     )
     options = parser.parse_intermixed_args(arguments)
-    config = compose.config_of([readable(text, sweeps=False) for text in options.overrides])
+    config = compose.config_of(all_readable(options.overrides))
     page = page_path(options.output) if options.output else None
     whole = sources.load(config.data)
     page = page or Path("outputs", config.name, f"{_page_of(whole, config.data)}.html")

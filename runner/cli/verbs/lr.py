@@ -17,7 +17,7 @@ from ...errors import ConfigError
 from ...report import page as pages
 from ...terminal import screen
 from .. import compose
-from ..overrides import readable
+from ..overrides import all_readable
 from .arguments import bounded, make_folder, page_path
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         "--output", type=Path, metavar="FILE", help="the page (default: lr.html in the folder of the runs)"
     )
     options = parser.parse_intermixed_args(arguments)
-    words = [readable(text, sweeps=False) for text in options.overrides]
+    words = all_readable(options.overrides)
     config = compose.config_of(words)
     low, high = options.low or BELOW * config.optimizer.lr, options.high or ABOVE * config.optimizer.lr
     if low >= high:
