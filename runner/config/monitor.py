@@ -92,11 +92,17 @@ def goal_of(monitor: str, goal: Goal | None, custom: Mapping[str, CustomMetric])
     return metric.goal if metric else None
 
 
-def refusal(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k: int) -> str:
-    """The message for a monitor that these networks and metrics do not have, with the nearest ones."""
+def refusal(
+    monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k: int, knows_classes: bool = True
+) -> str:
+    """The message for a monitor that these networks and metrics do not have, with the nearest ones.
+
+    `knows_classes`: whether `k` is known not to exceed the number of classes.
+    """
     names = [metric.name for metric in with_k(metrics, k)]
     valid = [f"val/{network}/{name}" for network in networks for name in names]
-    why = f"no such metric.{nearest(monitor, [*valid, *(f'val/{name}' for name in names)])}"
+    why = f"no such metric.{nearest(f'val/{monitored(monitor)}', valid)}"
+    bound = "" if knows_classes or f"top{k}" not in names else f" (top{k}: of at least {k} classes)"
     name = monitored(monitor).partition("/")[2]
     for labels, others in (("one", METRICS), ("many", MANY)):
         if (other := find(name, others)) and not find(name, metrics):
@@ -105,7 +111,7 @@ def refusal(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k:
                 f"{other.title} is a metric of data.labels={labels}, which this run does not have. Use "
                 f"train.monitor=val/{names[0]} ({metrics[0].title})."
             )
-    return f"train.monitor={monitor}: {why} Valid: {', '.join(valid)}"
+    return f"train.monitor={monitor}: {why} Valid: {', '.join(valid)}{bound}"
 
 
 def is_known(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k: int | None = None) -> bool:

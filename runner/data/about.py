@@ -14,12 +14,14 @@ from . import duplicates
 from .check import Findings, place
 from .classes import listed
 from .facts import DECODED, MODES
-from .folder import SINGULAR
+from .folder import left_out
 from .labels import class_counts
 from .splits import Source
 
 #: Most classes that a journal lists, and most pairs of duplicates that it names.
 MOST_CLASSES, MOST_EXAMPLES = 1000, 5
+#: A class with fewer images in a split has coarse metrics there.
+FEW = 5
 
 
 @dataclass
@@ -108,28 +110,31 @@ class About:
             counts = [f"{count:,} {mode}" for mode, count in self.modes.items()]
             colours = ", ".join(counts if len(counts) > 1 else self.modes)
             lines.append(f"{self._size()}; {colours}{part}")
-        left_out = [
-            f"{count:,} {SINGULAR.get(reason, reason) if count == 1 else reason}"
-            for reason, count in self.skipped.items()
-        ]
+        skipped = [left_out(count, reason) for reason, count in self.skipped.items()]
         if self.unreadable:
-            left_out.append(f"{self.unreadable:,} that cannot be read" + (f" ({listing})" if listing else ""))
+            skipped.append(f"{self.unreadable:,} that cannot be read" + (f" ({listing})" if listing else ""))
         if self.layout:
             lines.append(self.layout)
-        if left_out:
-            lines.append(f"left out: {', '.join(left_out)}")
+        if skipped:
+            lines.append(f"left out: {', '.join(skipped)}")
         return lines
 
     def notes(self) -> list[str]:
         """Notes for the user on what may make results on this data misleading, such as duplicates."""
-        return [*self._unmeasured(), *(overlap.text() for overlap in self.overlaps)]
+        return [*self.coarse(), *(overlap.text() for overlap in self.overlaps)]
 
-    def _unmeasured(self) -> Iterator[str]:
-        """Notes on classes that have training images but none in a split that is measured on."""
+    def coarse(self) -> Iterator[str]:
+        """At most one note: on the classes of which the splits that are measured on have no or few images."""
+        parts = []
         for number, split in enumerate(self.splits):
-            missing = [name for name, counts in self.classes.items() if not counts[number]]
-            if split != "train" and missing:
-                yield f"no {split} image of {listed(missing)}: metrics of the {split} split say nothing of it"
+            few = [f"{name} ({counts[number]})" for name, counts in self.classes.items() if counts[number] < FEW]
+            if split != "train" and few:
+                parts.append(f"{split}: {listed(few)}")
+        if parts:
+            yield (
+                f"classes with fewer than {FEW} images to measure on ({'; '.join(parts)}): their numbers are coarse, "
+                "and those of 0 images say nothing. More images help, or data.folds"
+            )
 
     def as_json(self) -> dict[str, Any]:
         """For a journal."""
@@ -171,11 +176,16 @@ def counts(source: Source) -> np.ndarray:
     return np.stack(every, axis=1)
 
 
+def order(counts: np.ndarray) -> np.ndarray:
+    """The labels of classes as they are shown, the largest in the first split first. counts: [classes, splits]."""
+    return np.argsort(-counts[:, 0], kind="stable")
+
+
 def of(source: Source, looked: Findings, config: cfg.Data) -> tuple[About, duplicates.Duplicates]:
     """The statistics of a data set, and its duplicates, from the facts about its images."""
     splits = source.splits
     of_class = counts(source)
-    largest = np.argsort(-of_class[:, 0], kind="stable")[:MOST_CLASSES]
+    largest = order(of_class)[:MOST_CLASSES]
     copies = duplicates.find(looked.facts, {name: split.labels for name, split in splits.items()})
     about = About(
         name=source.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..images import FORMATS
 from . import hints
 from .classes import listed, refuse_foreign
 from .names import Names
-from .scanning import HIDDEN, NO_PICTURE, folders_in, has_images, scan, walk
+from .scanning import HIDDEN, NO_PICTURE, UNREAD, folders_in, has_images, scan, unread, walk
 from .splits import FilesOnDisk, ImageFiles, Source
 
 #: Name of a folder → the split in it.
@@ -29,9 +29,12 @@ LOOSE = "images outside of class folders"
 #: The same in the singular.
 SINGULAR = {
     HIDDEN: "hidden or system name", NO_PICTURE: "file that is not an image", LOOSE: "image outside of class folders",
+    **{unread(suffix): f"{suffix} file, which is not read: convert it to JPEG or PNG" for suffix in UNREAD},
 }  # fmt: skip
 #: Levels below the root on which classes are looked for, and most folders of a level that are searched.
 DEEPEST, MOST_TRIED = 4, 100
+#: Most folders that are suggested instead.
+MOST_SUGGESTED = 3
 
 
 @dataclass
@@ -66,7 +69,13 @@ def load(config: cfg.ImageFolder, trained_classes: Sequence[str] = ()) -> Source
     splits.setdefault("train", next(iter(splits.values())).select(np.zeros(0, np.int64)))
     name = os.path.basename(os.path.abspath(config.root))
     skipped = dict(+tree.skipped)
-    return Source(name, names, **splits, skipped=skipped, is_undivided=not tree.names, layout=_nesting(tree))
+    notes = "; ".join(filter(None, (_nesting(tree), _within(tree), _mostly_left_out(tree, splits))))
+    return Source(name, names, **splits, skipped=skipped, is_undivided=not tree.names, layout=notes)
+
+
+def left_out(count: int, reason: str) -> str:
+    """A number of skipped files with the reason."""
+    return f"{count:,} {SINGULAR.get(reason, reason) if count == 1 else reason}"
 
 
 def refuse_missing(config: cfg.ImageFolder, trained_classes: Sequence[str] = ()) -> None:
@@ -169,6 +178,25 @@ def _nesting(tree: Layout) -> str:
     )
 
 
+def _within(tree: Layout) -> str:
+    """The class folders that seem to be whole sets, where others do not; else empty."""
+    folders = [] if tree.names else [os.path.join(tree.root, name) for name in tree.classes["train"]]
+    sets = [folder for folder in folders if not has_images(folder, deep=False) and _looks_like_a_set(folder)]
+    if not sets or len(sets) == len(folders):
+        return ""
+    meant = " or ".join(terminal.pasted("data.root", folder) for folder in sets[:MOST_SUGGESTED])
+    return f"{listed(sets)}, taken as one class, has several folders of images: did you mean {meant}?"
+
+
+def _mostly_left_out(tree: Layout, splits: Mapping[str, ImageFiles]) -> str:
+    """A note if more files were skipped than images found; else empty."""
+    skipped = sum(count for reason, count in tree.skipped.items() if reason != HIDDEN)
+    images = sum(map(len, splits.values()))
+    if skipped <= images:
+        return ""
+    return f"{terminal.counted(images, 'image')}, and more files that are left out: is {tree.root} the right folder?"
+
+
 def _refuse_repeated(root: str, folders: list[str]) -> None:
     """Errors: DataError if all images are in folders within these, and two or more of those are in each of them."""
     if not _are_nested(root, folders):
@@ -216,7 +244,7 @@ def _split(tree: Layout, split: str, classes: list[str]) -> ImageFiles:
         paths += walk(os.path.join(tree.root, folder), tree.skipped, folder)
         counts.append((numbers[os.path.basename(folder[:-1])], len(paths) - before))
         if not counts[-1][1]:
-            others = [f"{count:,} {reason}" for reason, count in (tree.skipped - skipped).items() if reason != HIDDEN]
+            others = [left_out(count, reason) for reason, count in (tree.skipped - skipped).items() if reason != HIDDEN]
             empty.append(os.path.join(tree.root, folder) + (f" ({', '.join(others)})" if others else ""))
     if empty:
         hint = "" if len(counts) - len(empty) > 1 else _deeper(os.path.join(tree.root, tree.names.get(split, "")))

@@ -20,6 +20,11 @@ UNREAD = (
 Identity = tuple[int, int]
 
 
+def unread(suffix: str) -> str:
+    """The reason to skip photos of a format that is not read."""
+    return f"{suffix} files, which are not read: convert them to JPEG or PNG"
+
+
 def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
     """Sorted names of the folders and image files in a folder; all others are counted.
 
@@ -40,8 +45,7 @@ def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
                     pictures.append(name)
                 else:
                     suffix = os.path.splitext(name)[1].lower()
-                    unread = f"{suffix} files, which are not read: convert them to JPEG or PNG"
-                    skipped[unread if suffix in UNREAD else NO_PICTURE] += 1
+                    skipped[unread(suffix) if suffix in UNREAD else NO_PICTURE] += 1
     except OSError as error:
         raise DataError(
             f"{folder or 'data.root'} cannot be listed: {error.strerror}. data=image_folder expects "

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import UnidentifiedImageError
+
 from .. import terminal
 from ..errors import DataError
 
@@ -150,7 +152,10 @@ class Handler(BaseHTTPRequestHandler):
         try:
             return self.server.answer(content)
         except DataError as error:
-            raise _Refused(HTTPStatus.BAD_REQUEST, f"{error} {HINT}") from error
+            # `curl --data` leaves out the ends of lines.
+            is_mangled = b"\n" not in content and b"\r" not in content
+            hint = f" {HINT}" if is_mangled or isinstance(error.__cause__, UnidentifiedImageError) else ""
+            raise _Refused(HTTPStatus.BAD_REQUEST, f"{error}{hint}") from error
         except Exception as error:
             log_defect(error)
             reason = "The prediction failed. The server's log says why."

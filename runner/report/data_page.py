@@ -56,7 +56,7 @@ def _context(subject: Subject) -> dict[str, Any]:
         "version": __version__,
         "made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "numbers": numbers,
-        "lines": [printable(line) for line in numbers.lines()[1:]],
+        "lines": [printable(line) for line in (*numbers.lines()[1:], *numbers.coarse())],
         "complete": subject.found.complete,
         "listed": LISTED,
         "classes": _classes(source.classes, counts),
@@ -68,7 +68,7 @@ def _context(subject: Subject) -> dict[str, Any]:
                 "images": int(counts[label, 0]),
                 "shown": _some(source, label),
             }
-            for label in np.argsort(-counts[:, 0], kind="stable")[:SHEETS]
+            for label in about.order(counts)[:SHEETS]
         ],
         "augmented": _augmented(subject),
         "epochs": EPOCHS,
@@ -80,11 +80,10 @@ def _context(subject: Subject) -> dict[str, Any]:
 
 def _classes(names: list[str], counts: np.ndarray) -> list[dict[str, Any]]:
     """Every class with its counts, and its size relative to the largest one; the largest first."""
-    order = np.argsort(-counts[:, 0], kind="stable")
     most = max(1, int(counts[:, 0].max()))
     return [
         {"name": printable(names[label]), "counts": counts[label].tolist(), "share": counts[label, 0] / most}
-        for label in order
+        for label in about.order(counts)
     ]
 
 

@@ -45,7 +45,13 @@ def environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader(__package__), autoescape=lambda name: str(name).endswith(".html"),
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    templates.filters |= {"printable": printable, "plain": _plain, "code": _code, "fenced": _fenced}
+    templates.filters |= {
+        "printable": printable,
+        "plain": _plain,
+        "code": _code,
+        "fenced": _fenced,
+        "counted": terminal.counted,
+    }
     return templates
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from runner import config as cfg
 from runner.data import about, check
+from runner.data.scanning import unread
 from runner.data.splits import Images, Source
 
 
@@ -37,8 +38,22 @@ def test_splits_classes_sizes_and_what_was_left_out_are_said():
     assert numbers(source(test=False)).lines()[0] == "made: 30 train images of 3 classes, 5 (a) to 15 (c) each"
 
 
-def test_classes_that_a_split_says_nothing_of_are_named():
-    assert numbers(source()).notes()[0] == "no test image of c: metrics of the test split say nothing of it"
+def test_classes_with_few_images_to_measure_on_are_one_note():
+    assert numbers(source()).notes()[0] == (
+        "classes with fewer than 5 images to measure on (test: a (2), b (1), c (0)): their numbers are coarse, and "
+        "those of 0 images say nothing. More images help, or data.folds"
+    )
+    one = numbers(source())
+    one.classes = {"a": [5, 5], "b": [1, 7]}
+    assert not [*one.coarse()]
+
+
+def test_a_single_file_is_left_out_in_the_singular():
+    one = numbers(source(skipped={unread(".heic"): 1, unread(".cr2"): 2}))
+    assert one.lines()[-1] == (
+        "left out: 1 .heic file, which is not read: convert it to JPEG or PNG, "
+        "2 .cr2 files, which are not read: convert them to JPEG or PNG"
+    )
 
 
 def test_duplicates_are_one_sentence_with_an_example():

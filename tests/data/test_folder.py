@@ -96,7 +96,7 @@ def test_photos_of_other_formats_are_counted_by_suffix_with_what_to_do(tmp_path)
     assert {name.partition(",")[0]: count for name, count in skipped.items()} == {".heic files": 2, ".cr2 files": 1}
     assert all("convert them to JPEG or PNG" in name for name in skipped)
     made(tmp_path / "only", *many("cat", "dog"), "fox/IMG_1.HEIC")
-    with pytest.raises(DataError, match=r"fox/ \(1 \.heic files, which are not read: convert"):
+    with pytest.raises(DataError, match=r"fox/ \(1 \.heic file, which is not read: convert"):
         loaded(tmp_path / "only")
 
 
@@ -115,7 +115,17 @@ def test_where_all_images_are_in_folders_within_the_classes_the_classes_are_name
     # The folders of a split are classes, whatever is in them.
     named = loaded(made(tmp_path / "named", *many("a/x", "a/y", "b/x", "b/y", within="train/")), test_fraction=0.0)
     assert (named.classes, "such as a/x" in named.layout) == (["a", "b"], True)
-    assert not loaded(made(tmp_path / "mixed", *many("a/x", "a/y", "b/y", "b")), test_fraction=0.0).layout
+    assert not loaded(made(tmp_path / "mixed", *many("a/x", "b/y", "b")), test_fraction=0.0).layout
+
+
+def test_a_folder_above_the_set_is_answered_with_the_set(tmp_path):
+    made(tmp_path, *many("my photos/cat", "my photos/dog", "new"), *(f"code/{number}.py" for number in range(41)))
+    made(tmp_path, "code/logo.png")
+    hint, mostly = loaded(tmp_path, test_fraction=0.0).layout.split("; ")
+    assert hint.startswith(f"{tmp_path}/my photos, taken as one class, has several folders of images: did you mean ")
+    assert shlex.split(hint.partition("mean ")[2]) == [f"data.root={tmp_path}/my photos?"]
+    assert mostly == f"31 images, and more files that are left out: is {tmp_path} the right folder?"
+    assert not loaded(tmp_path / "my photos", test_fraction=0.0).layout
 
 
 TABLES = {
@@ -183,7 +193,7 @@ WRONG = {
     ),
     "two levels too many beside others": (
         ["labels/1.txt", *(f"photos/images/{name}" for name in PAIR)],
-        r"labels/ \(1 files that are not images\)\. Add some, or remove the folder\. Did you mean .*/images\?",
+        r"labels/ \(1 file that is not an image\)\. Add some, or remove the folder\. Did you mean .*/images\?",
     ),
     "a level too many in each": (
         [f"{part}/{name}" for part in ("2023", "2024") for name in PAIR],

@@ -105,6 +105,7 @@ def post(*headers, body=b"", version="1.1"):
 
 FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n' + jpeg() + b"\r\n--x--\r\n"
 CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (len(jpeg()), jpeg())
+STRIPPED = jpeg()[:200].replace(b"\n", b"").replace(b"\r", b"")
 WRONG = {
     "a body shorter than it says": (post("Content-Length: 100", body=b"short"), 400, "after 5 of 100 bytes"),
     "no length": (post(body=jpeg()), 411, "--data-binary @photo.jpg"),
@@ -116,6 +117,9 @@ WRONG = {
     "a picture without its ends of lines": (
         post("Content-Type: application/x-www-form-urlencoded", "Content-Length: 9", body=b"\x89PNGIHDR "), 400,
         "--data-binary @photo.jpg",
+    ),
+    "a picture that curl --data sent": (
+        post(f"Content-Length: {len(STRIPPED)}", body=STRIPPED), 400, "--data-binary @photo.jpg",
     ),
     "another version": (b"POST /predict HTTP/3.0\r\n\r\n", 505, "version"),
     "an endless line": (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", 414, "URI"),
@@ -144,6 +148,14 @@ def test_a_wrong_request_is_answered_in_json_with_what_is_wrong(served, capsys, 
     assert ("Allow: " in head) == (status == 405)
     assert "Traceback" not in "".join(capsys.readouterr())
     assert ask(served.server_port, content=jpeg())[0] == 200
+
+
+def test_a_damaged_picture_is_not_answered_with_how_to_send_it(served):
+    content = jpeg()[:-100]
+    assert b"\n" in content
+    status, answer = ask(served.server_port, content=content)
+    assert status == 400
+    assert "--data-binary" not in answer["error"]
 
 
 def test_every_version_of_http_is_answered_once_and_the_connection_closed(served):

@@ -98,10 +98,9 @@ def _table(numbers: about.About, counts: np.ndarray, classes: list[str], block: 
         bars = Text(block * max(int(row[0] > 0), round(length)), "blue") if bar else ""
         table.add_row(Text(name, "" if bar else "dim"), *(f"{count:,}" for count in row), bars)
 
-    order = np.arange(len(classes))
+    order = about.order(counts)
     shown = [order, order[:0]]
     if len(classes) > MOST_ROWS:
-        order = np.argsort(-counts[:, 0], kind="stable")
         shown = [order[:LARGEST], order[-SMALLEST:]]
     for label in shown[0]:
         add(classes[label], counts[label])

@@ -162,7 +162,7 @@ def _train(config: Config) -> Iterator[str]:
             yield f"train.metrics.{name}.goal has no value. Give it one: train.metrics.{name}.goal=max (or min)"
     networks, metrics = network_names(config.mode), monitor.metrics_of(train.metrics, config.data.many)
     if not monitor.is_known(train.monitor, networks, metrics):
-        yield monitor.refusal(train.monitor, networks, metrics, train.topk)
+        yield monitor.refusal(train.monitor, networks, metrics, train.topk, knows_classes=False)
     own = find(monitor.monitored(train.monitor).partition("/")[2], metrics)
     if own and train.goal is not own.goal:
         yield (
