@@ -14,6 +14,8 @@ from .manifest import OPENVINO, ExportedFile, Manifest, read
 
 #: Turns of a measurement, and warm-up calls of an engine at each batch size.
 TURNS, WARM_UP = 10, 3
+#: A 90th percentile, and a mean, of so many medians are of a machine that had other work.
+BUSY_P90, BUSY_MEAN = 2.0, 1.5
 
 
 @dataclass
@@ -45,6 +47,8 @@ class Timing:
     p90_ms: float
     p99_ms: float
     images_per_s: float
+    p10_ms: float
+    """As long as a call takes while nothing else computes."""
     spread: float = 0.0
     """Standard deviation of the medians of the turns, as a fraction of the median."""
 
@@ -52,6 +56,12 @@ class Timing:
     def recommended(self) -> bool:
         """Whether the file is the one to deploy."""
         return self.entry.manifest.is_recommended(self.entry.file)
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether the machine had other work: slow calls are far above the median, or the mean contradicts it."""
+        mean_ms = 1000 * self.batch_size / self.images_per_s
+        return self.p90_ms > BUSY_P90 * self.p50_ms or mean_ms > BUSY_MEAN * self.p50_ms
 
 
 @dataclass
@@ -84,12 +94,12 @@ class Measurement:
 
     def timing(self, entry: Entry) -> Timing:
         """The result, of the file that the engine has opened."""
-        p50, p90, p99 = (1000 * float(np.percentile(self.seconds, part)) for part in (50, 90, 99))
+        p10, p50, p90, p99 = (1000 * float(np.percentile(self.seconds, part)) for part in (10, 50, 90, 99))
         calls, size = len(self.seconds), len(self.images)
         rate = calls * size / sum(self.seconds)
         medians = [1000 * float(np.median(turn)) for turn in np.split(self.seconds, self.turns[1:])]
         spread = float(np.std(medians)) / p50
-        return Timing(entry, size, self.engine.name, self.engine.threads, calls, p50, p90, p99, rate, spread)
+        return Timing(entry, size, self.engine.name, self.engine.threads, calls, p50, p90, p99, rate, p10, spread)
 
 
 def entries(run: str, folder: Path, formats: Collection[str] | None = None) -> list[Entry]:
@@ -133,14 +143,21 @@ def measure(
 def speedups(timings: Sequence[Timing]) -> list[float | None]:
     """Speed of each relative to the first run's first float32 file in the same engine at the same batch size.
 
+    Ratios of medians; where one of the two was disturbed, of the tenth percentiles, which other work hardly changes.
     None if that run has no such file.
     """
-    base: dict[tuple[str, int], float] = {}
+    base: dict[tuple[str, int], Timing] = {}
     for timing in timings:
         if timing.entry.run == timings[0].entry.run and timing.entry.file.precision == "float32":
-            base.setdefault((timing.engine, timing.batch_size), timing.p50_ms)
+            base.setdefault((timing.engine, timing.batch_size), timing)
     references = [base.get((timing.engine, timing.batch_size)) for timing in timings]
-    return [first and first / timing.p50_ms for first, timing in zip(references, timings, strict=True)]
+    return [first and _ratio(first, timing) for first, timing in zip(references, timings, strict=True)]
+
+
+def _ratio(first: Timing, timing: Timing) -> float:
+    if first.is_disturbed or timing.is_disturbed:
+        return first.p10_ms / timing.p10_ms
+    return first.p50_ms / timing.p50_ms
 
 
 def metrics(timings: Sequence[Timing]) -> dict[str, float]:

@@ -112,7 +112,9 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         "sets": _sets(runs),
         "verdict": decided,
         "obstacle": ranks.obstacle,
+        "alone": bool(best) and len(runs) == 1,
         "tiles": _tiles(best) if best else [],
+        "further": _further(best) if best and len(runs) == 1 else [],
         "headings": [
             "run",
             first.title,
@@ -176,7 +178,7 @@ def _tiles(best: Run) -> list[tuple[str, str, str]]:
     """(name, value, remark) for the results of the best run."""
     assert best.result
     tiles = []
-    for metric in dict.fromkeys((subject.headline_in([best]), subject.compared_by([best]))):
+    for metric in _prominent(best):
         value = best.final[metric.name]
         error = best.error_of(value, "test") if metric.is_proportion else None
         tiles.append((f"test {metric.title}", f"{value:.4f}", f"± {error:.4f}" if error else ""))
@@ -185,6 +187,20 @@ def _tiles(best: Run) -> list[tuple[str, str, str]]:
     columns = costs.columns([best.final])
     tiles += [(column.heading, column.text(best.final), "") for column in columns if column.text(best.final)]
     return tiles
+
+
+def _prominent(best: Run) -> list[Metric]:
+    """The metrics of the tiles: the headline, that which decided, and macro-F1, which rare classes lower."""
+    macro = [metric for metric in subject.metrics_in([best]) if metric.name == "macro_f1"]
+    return [*dict.fromkeys((subject.headline_in([best]), subject.compared_by([best]), *macro))]
+
+
+def _further(best: Run) -> list[str]:
+    """The results of a single run that no tile has, which a table of several runs would have."""
+    assert best.result
+    others = [metric for metric in subject.metrics_in([best]) if metric not in _prominent(best)]
+    texts = [f"{metric.title} {best.final[metric.name]:.4f}" for metric in others if metric.name in best.final]
+    return [*texts, f"time {duration(best.result.seconds)}"]
 
 
 def _row(

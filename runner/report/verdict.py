@@ -37,7 +37,8 @@ def of(subjects: Sequence[Run]) -> Verdict | None:
         chosen = configurations[0].run
         order = [chosen, *(run for run in order if run is not chosen)]
     verdict = Verdict(order[0], configurations=configurations)
-    decisive = repeats.sentences(configurations) or [_first(order)]
+    # What decided between runs says nothing of a single one.
+    decisive = repeats.sentences(configurations) or [_first(order) for _ in order[1:2]]
     verdict.reasons = [*decisive, *_on_test(order), *_front(order)]
     verdict.cheaper = _cheaper(order)
     if verdict.cheaper:
@@ -49,8 +50,6 @@ def _first(order: Sequence[Run]) -> str:
     best = order[0]
     assert best.result
     sentence = f"{best.decided_by} is {best.monitored:.4f}"
-    if len(order) == 1:
-        return f"{sentence}."
     extreme, ahead = "lowest" if best.goal is Goal.min else "highest", best.score - order[1].score
     behind = f"{ahead:.4f} better than run {order[1].label}"
     if ahead == 0:

@@ -128,7 +128,9 @@ def test_an_onnx_file_is_measured_in_every_engine_that_is_installed(tmp_path):
 def test_speed_is_relative_to_the_first_runs_float_file_in_the_same_engine():
     def timing(run, engine, precision, batch, p50):
         file = manifest.ExportedFile("net", engine, precision, 1, engine)
-        return bench.Timing(bench.Entry(run, None, None, file), batch, engine, 1, 1, p50, p50, p50, 1.0)
+        return bench.Timing(
+            bench.Entry(run, None, None, file), batch, engine, 1, 1, p50, p50, p50, 1000 * batch / p50, p50
+        )
 
     timings = [
         timing("a", "onnx", "int8", 1, 2.0), timing("a", "onnx", "float32", 1, 4.0),
@@ -136,6 +138,28 @@ def test_speed_is_relative_to_the_first_runs_float_file_in_the_same_engine():
         timing("b", "onnx", "float32", 8, 3.0), timing("b", "paddle", "float32", 1, 1.0),
     ]  # fmt: skip
     assert bench.speedups(timings) == [2.0, 1.0, 1.0, 0.5, 3.0, None]
+
+
+def timed(precision, *milliseconds):
+    file = manifest.ExportedFile("net", "onnx", precision, 1, "onnxruntime")
+    entry = bench.Entry("run", None, SimpleNamespace(params=1, macs=1, is_recommended=lambda _: False), file)
+    return bench.Measurement(
+        Fake("onnxruntime", 0, [], None), np.zeros((1, 1)), [k / 1000 for k in milliseconds]
+    ).timing(entry)
+
+
+def test_on_a_busy_machine_speeds_are_of_undisturbed_calls_and_that_is_noted(capsys):
+    quiet = [timed("float32", *[4.0] * 20), timed("int8", *[2.0] * 20)]
+    verb.show(quiet)
+    assert "note:" not in capsys.readouterr().out
+    # Most calls of the one and half of the other's were disturbed.
+    busy = [timed("float32", *[4.0] * 4, *[30.0] * 16), timed("int8", *[2.0] * 11, *[32.0] * 9)]
+    assert bench.speedups(quiet) == bench.speedups(busy) == [1.0, 2.0]
+    assert [timing.is_disturbed for timing in busy] == [False, True]
+    verb.show(busy)
+    shown = capsys.readouterr().out
+    assert "note: the machine was busy while run int8 was measured" in shown.replace("run net", "run int8")
+    assert "speed compares the fastest tenth of the calls" in shown
 
 
 def test_json_has_a_line_for_every_file_and_batch_size(run, capsys):

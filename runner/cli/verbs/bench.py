@@ -96,7 +96,7 @@ def describe(timing: bench.Timing, speedup: float | None) -> dict[str, Any]:
         "params": described.params, "macs": described.macs, "bytes": file.bytes, "top1": file.top1,
         "agreement": file.agreement, "batch": timing.batch_size, "calls": timing.calls, "latency_ms_p50": timing.p50_ms,
         "latency_ms_p90": timing.p90_ms, "latency_ms_p99": timing.p99_ms, "images_per_s": timing.images_per_s,
-        "speedup": speedup,
+        "speedup": speedup, "disturbed": timing.is_disturbed,
     }  # fmt: skip
 
 
@@ -121,6 +121,14 @@ def show(timings: Sequence[bench.Timing]) -> None:
     console.print(table)
     if several:
         console.print("speed: times as fast as the first run's float32 file in the same engine at that batch size")
+    if disturbed := [timing for timing in timings if timing.is_disturbed]:
+        files = dict.fromkeys(f"{timing.entry.run} {timing.entry.file.path}" for timing in disturbed)
+        speeds = " Until then speed compares the fastest tenth of the calls." if several else ""
+        console.print(
+            f"note: the machine was busy while {', '.join(files)} was measured: calls took far longer than the median. "
+            f"Measure again.{speeds}",
+            soft_wrap=True,
+        )
     threads = timings[0].threads
     for format, engine in dict.fromkeys((timing.entry.file.format, timing.engine) for timing in timings):
         console.print(f"{format}: {engine}, {terminal.counted(threads, 'thread')}")
