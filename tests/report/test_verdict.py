@@ -238,3 +238,18 @@ def test_seeds_that_redraw_the_split_are_ranked_within_repeats_only(tmp_path):
     assert not ranking.of([one, two, three, four]).obstacle
     assert not ranking.of([one, two]).obstacle
     assert "the images that decided differ" in ranking.of([one, four]).obstacle
+
+
+def test_the_page_of_a_single_run_has_macro_f1_on_top_and_no_table_of_runs(tmp_path):
+    one = run(tmp_path, 1, 0.9, 0.8163, macro_f1=0.512, loss=0.3609)
+    one.own = one.overrides = ["data.root=../my photos"]
+    assert not [reason for reason in verdict.of([one]).reasons if "val/student/top1" in reason]
+    html, _ = (path.read_text() for path in page.write([one], "Run", "", "", tmp_path / "page.html"))
+    assert "<span>test macro-F1</span><b>0.5120</b>" in html
+    assert "Also: loss 0.3609, time" in html
+    assert 'id="runs"' not in html
+    assert 'class="chip"' not in html
+    other = run(tmp_path, 2, 0.8, 0.8)
+    html, _ = (path.read_text() for path in page.write([one, other], "Runs", "", "", tmp_path / "page.html"))
+    assert 'id="runs"' in html
+    assert "Also: " not in html
