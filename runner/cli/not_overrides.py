@@ -20,8 +20,8 @@ def refuse(words: Sequence[str]) -> None:
 
 def error_of(word: str, words: Sequence[str] = ()) -> ConfigError:
     """The error for a word that is not an override, with the override that was meant; `words`: all that were typed."""
-    hint = did_you_mean(word, words)
-    return ConfigError(f"{word} is not an override{f'.{hint}' if hint else ': write KEY=VALUE without spaces around =, such as mode=cls'}")
+    hint = did_you_mean(word, words) or " Write KEY=VALUE without spaces around =, such as mode=cls"
+    return ConfigError(f"{word} is not an override.{hint}")
 
 
 def did_you_mean(word: str, words: Sequence[str] = ()) -> str:

@@ -70,7 +70,7 @@ def test_what_a_run_was_started_with_can_be_repeated():
     [
         (["data", "image_folder", "data.root=x"], "image_folder is not an override. Did you mean data=image_folder?"),
         (["image_folder"], "Unknown command 'image_folder'. Did you mean data=image_folder?"),
-        (["data", "none"], "none is not an override: write KEY=VALUE without spaces around ="),
+        (["data", "none"], "none is not an override. Write KEY=VALUE without spaces around ="),
         (["data.root=../my", "photos"], "photos is not an override. Did you mean 'data.root=../my photos'?"),
         (["../my photos", "-m"], "../my photos is not an override. Did you mean data=image_folder 'data.root=../my ph"),
         (["resume", "outputs/x"], "There is no command 'resume'. The command that began a run continues it, with"),
