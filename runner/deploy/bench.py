@@ -151,7 +151,7 @@ def speedups(timings: Sequence[Timing]) -> list[float | None]:
         if timing.entry.run == timings[0].entry.run and timing.entry.file.precision == "float32":
             base.setdefault((timing.engine, timing.batch_size), timing)
     references = [base.get((timing.engine, timing.batch_size)) for timing in timings]
-    return [first and _ratio(first, timing) for first, timing in zip(references, timings, strict=True)]
+    return [_ratio(first, timing) if first else None for first, timing in zip(references, timings, strict=True)]
 
 
 def _ratio(first: Timing, timing: Timing) -> float:
