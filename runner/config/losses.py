@@ -19,9 +19,9 @@ class WeightedLoss(Loss):
     """A loss with weights for classes."""
 
     class_weights: Any = bounded(None, min=0)
-    """Factor of each class's images: `auto` (inverse frequency, 1 averaged over images), a list in the order of the
-    classes, or by name, `{cat: 2}`, with 1 for the others; null: 1. With `data.labels=many` the factor applies where an
-    image has the label, and `auto` is the ratio of images without it to those with it."""
+    """Factor of each class's images: `auto` (inverse frequency, 1 averaged over images), a list in the data set's
+    order of classes, or by name, `{cat: 2}`, with 1 for the others; null: 1. With `data.labels=many` the factor applies
+    where an image has the label, and `auto` is the ratio of images without it to those with it."""
 
 
 @dataclass

@@ -70,7 +70,8 @@ def load(config: cfg.ImageFolder, trained_classes: Sequence[str] = ()) -> Source
     name = os.path.basename(os.path.abspath(config.root))
     skipped = dict(+tree.skipped)
     notes = "; ".join(filter(None, (_nesting(tree), _within(tree), _mostly_left_out(tree, splits))))
-    return Source(name, names, **splits, skipped=skipped, is_undivided=not tree.names, layout=notes)
+    undivided = not tree.names
+    return Source(name, names, **splits, own_order=names, skipped=skipped, is_undivided=undivided, layout=notes)
 
 
 def left_out(count: int, reason: str) -> str:

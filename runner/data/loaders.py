@@ -216,7 +216,7 @@ def build(
         augment = UNCHANGED
         few = epoch_order(seed, 0, len(source.train))[: overfit_batches * config.batch_size]
         same = source.train.select(np.sort(few))
-        source = Source(source.name, source.classes, same, same, same)
+        source = replace(source, train=same, test=same, val=same)
     val = EvalLoader(source.val, config, rank, world) if source.val is not None else None
     is_cropped = augment.enabled and augment.crop_scale is not None
     split = _larger(source.train) if is_cropped and _keeps(config) else source.train

@@ -39,7 +39,8 @@ class ExpectedClasses:
 def match(source: Source, expected: ExpectedClasses) -> Source:
     """The same images, their labels in the order of the weights' classes.
 
-    Errors: DataError naming both lists if the classes differ by more than `expected.mismatch` allows.
+    Classes that the images lack come last in their own order. Errors: DataError naming both lists if the classes differ
+    by more than `expected.mismatch` allows.
     """
     place, own = {name: label for label, name in enumerate(expected.names)}, set(source.classes)
     foreign = [name for name in source.classes if name not in place]
@@ -53,7 +54,7 @@ def match(source: Source, expected: ExpectedClasses) -> Source:
             + f"\n  images:  {listed(source.classes, 20)}\n  weights: {listed(expected.names, 20)}\n{expected.remedy}"
         )
     places = np.array([place[name] for name in source.classes], dtype=np.int64)
-    renamed = replace(source, classes=list(expected.names))
+    renamed = replace(source, classes=list(expected.names), own_order=[*source.own_order, *missing])
     for name, split in source.splits.items():
         labels = _numbered(split.labels, places, len(expected.names))
         soft = None if split.soft is None else _numbered(split.soft, places, len(expected.names))

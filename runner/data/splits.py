@@ -240,6 +240,9 @@ class Source:
     """Whether the set has no splits of its own: a test split is then held out."""
     layout: str = ""
     """What was taken as classes, where that is not obvious."""
+    own_order: list[str] = field(default_factory=list)
+    """The classes in the set's own order, which is what positions in the config mean; `classes` may have been given the
+    order of weights."""
 
     def __post_init__(self) -> None:
         what = f"The classes of '{self.name}'"
@@ -251,6 +254,7 @@ class Source:
         if len(set(self.classes)) < len(self.classes):
             twice = next(name for name, count in Counter(self.classes).items() if count > 1)
             raise DataError(f"{what} have '{twice}' twice, and labels are told apart by them. Name each class once.")
+        self.own_order = self.own_order or self.classes
 
     @property
     def splits(self) -> dict[str, Split]:

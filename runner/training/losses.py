@@ -31,6 +31,8 @@ class Classes:
     """int64 [K]: images of each class in an epoch, as they are sampled."""
     images: int = 0
     """Multi-label: all images of an epoch."""
+    own_order: list[str] | None = None
+    """The names in the order of the data set, which is what positions in the config mean; None: that of `names`."""
 
 
 def build(config: cfg.Loss, classes: Classes | None = None) -> HardLoss:
@@ -80,29 +82,29 @@ def log_probabilities(logits: Tensor) -> Tensor:
 
 
 def class_weights(wanted: Any, classes: Classes) -> np.ndarray:
-    """The factors of the classes, float64 [K], that `loss.class_weights` means.
+    """The factors of the classes, float64 [K] in the order of `classes.names`, that `loss.class_weights` means.
 
-    `auto` is N / (K·n) for a class with n of the N images of an epoch (`balanced` in scikit-learn), with K the number
-    of classes that have images; classes without images, which no loss meets, get 0. Errors: ConfigError for a wrong
-    number of factors, and for a name that is not a class.
+    A list is in the order of `classes.own_order`. `auto` is N / (K·n) for a class with n of the N images of an epoch
+    (`balanced` in scikit-learn), with K the number of classes that have images; classes without images, which no loss
+    meets, get 0. Errors: ConfigError for a wrong number of factors, and for a name that is not a class.
     """
-    names, counts = classes.names, classes.counts
+    names, counts, own_order = classes.names, classes.counts, classes.own_order or classes.names
     if wanted == "auto":
         return np.where(counts > 0, counts.sum() / ((counts > 0).sum() * np.maximum(counts, 1)), 0.0)
-    if isinstance(wanted, dict):
-        by_name = {str(name): weight for name, weight in wanted.items()}
-        for name in by_name:
-            if name not in names:
-                raise ConfigError(
-                    f"loss.class_weights.{name}: there is no such class.{nearest(name, names)} Valid: {_listed(names)}"
-                )
-        return np.array([by_name.get(name, 1.0) for name in names], dtype=np.float64)
-    if len(wanted) != len(names):
-        raise ConfigError(
-            f"loss.class_weights={wanted}: there are {len(names)} classes, and each needs a number, in their order: "
-            f"{_listed(names)}"
-        )
-    return np.array(wanted, dtype=np.float64)
+    if not isinstance(wanted, dict):
+        if len(wanted) != len(names):
+            raise ConfigError(
+                f"loss.class_weights={wanted}: there are {len(names)} classes, and each needs a number, in their "
+                f"order: {_listed(own_order)}"
+            )
+        wanted = dict(zip(own_order, wanted, strict=True))
+    by_name = {str(name): weight for name, weight in wanted.items()}
+    for name in by_name:
+        if name not in names:
+            raise ConfigError(
+                f"loss.class_weights.{name}: there is no such class.{nearest(name, names)} Valid: {_listed(names)}"
+            )
+    return np.array([by_name.get(name, 1.0) for name in names], dtype=np.float64)
 
 
 def _listed(names: list[str]) -> str:

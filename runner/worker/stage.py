@@ -81,7 +81,7 @@ def prepare(
         # The images are others now.
         content.clear()
     counts = quotas_of(config.data.sampler, class_counts(loaders.source.train.labels, len(loaders.classes)))
-    seen = losses.Classes(loaders.classes, counts, len(loaders.source.train))
+    seen = losses.Classes(loaders.classes, counts, len(loaders.source.train), loaders.source.own_order)
     mode = modes.build(config, seen, loaders.train.batches_per_epoch)
     networks, strangers = _networks(config, mode, loaders, notes, content, ranks if with_teacher else None)
     if with_teacher:

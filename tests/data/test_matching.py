@@ -29,6 +29,15 @@ def test_another_order_changes_the_labels_of_every_split_and_nothing_of_the_sour
     assert given.train.labels.tolist() == [0, 1, 0]
 
 
+def test_a_source_keeps_its_own_order_whatever_is_done_with_it():
+    given = source("eel", "cat")
+    known = ExpectedClasses(["ant", "cat", "eel"], "run", ClassMismatch.subset)
+    matched = matching.match(given, known)
+    assert given.own_order == ["eel", "cat"]
+    assert matched.own_order == ["eel", "cat", "ant"]
+    assert matching.match(matched, ExpectedClasses(["eel", "cat", "ant"], "run")).own_order == ["eel", "cat", "ant"]
+
+
 def test_fewer_classes_keep_the_places_that_weights_have_for_them():
     known = ExpectedClasses(["ant", "cat", "eel"], "run", ClassMismatch.subset)
     assert matching.match(source("eel", "cat"), known).train.labels.tolist() == [2, 1, 2]

@@ -209,6 +209,13 @@ def test_classes_without_images_are_no_part_of_automatic_weights():
     assert losses.class_weights("auto", classes_of([6, 0, 2])).tolist() == pytest.approx([8 / 12, 0, 2])
 
 
+@given(st.permutations(["cat", "dog", "eel", "owl"]), st.permutations(["cat", "dog", "eel", "owl"]))
+def test_a_list_of_weights_is_in_the_order_of_the_data_set(own_order, names):
+    classes = losses.Classes(names, np.ones(4, np.int64), own_order=own_order)
+    weights = losses.class_weights([1, 2, 3, 4], classes)
+    assert [weights[names.index(name)] for name in own_order] == [1, 2, 3, 4]
+
+
 def test_weights_come_by_name_and_others_are_one():
     classes = losses.Classes(["cat", "dog", "7"], np.array([1, 1, 1]))
     assert losses.class_weights({"dog": 2.5, 7: 0}, classes).tolist() == [1, 2.5, 0]

@@ -8,14 +8,17 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 from PIL import Image
 
 from runner import data
 from runner.checkpoints import state
 from runner.config import store
+from runner.models import Output
 from runner.runs.journal import CHECKPOINTS, CONFIG
-from runner.worker import teacher
+from runner.training import losses
+from runner.worker import experiment, teacher
 from tests.conftest import TINY, run_inline
 
 NAMES = ("cat", "dog", "eel")
@@ -130,6 +133,21 @@ def test_classes_in_another_order_are_the_same_classes(place):
     after = json.loads(run_inline("eval", "arrays", "trust=true", "--json", cwd=place).stdout)
     assert after.pop("student/loss") == pytest.approx(before.pop("student/loss"), rel=1e-6)
     assert after == before
+
+
+def test_class_weights_follow_the_images_where_weights_have_another_order(place, config_of, monkeypatch):
+    monkeypatch.chdir(place)
+    target = ("data=custom", "data.target=tests.worker.test_classes:backwards", "data.image_size=16")
+    words = ("+data.kwargs.reverse=true", "data.limit=null", "tracking=none", "loss.class_weights=[5,1,2]")
+    seen = []
+    monkeypatch.setattr(losses, "cross_entropy", lambda logits, labels, weights: seen.append(weights.tolist()))
+    for begin in ([], ["checkpoint.init_from=run"]):
+        run = experiment.build(config_of(*TINY, *target, *words, "loss=cross_entropy", *begin))
+        logits = paddle.zeros([1, 3])
+        run.training.mode.losses({"student": Output(logits, {})}, paddle.to_tensor([0]), 0)
+        by_name = dict(zip(run.training.loaders.classes, seen.pop(), strict=True))
+        assert by_name == {"eel": 5, "dog": 1, "cat": 2}, begin
+        assert run.training.loaders.classes == (list(NAMES) if begin else list(NAMES)[::-1])
 
 
 def test_a_teacher_is_given_images_as_it_knows_them_and_its_accuracy_is_said(place):
