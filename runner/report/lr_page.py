@@ -23,11 +23,11 @@ def write(path: Path, curve: Range, about: str, commands: tuple[str, str]) -> No
         "version": __version__,
         "made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "about": about,
-        "suggestion": None if curve.steepest is None else f"{curve.rates[curve.steepest]:.2g}",
+        "suggestion": None if curve.suggested is None else f"{curve.rates[curve.suggested]:.2g}",
         "lowest": f"{curve.rates[curve.lowest]:.2g}",
         "highest": f"{curve.rates[-1]:.2g}",
         "steps": len(curve.rates),
-        "svg": charts.over_rates(curve.rates, curve.losses, curve.smoothed, curve.steepest),
+        "svg": charts.over_rates(curve.rates, curve.losses, curve.smoothed, curve.suggested),
         "training": commands[0],
         "command_line": commands[1],
     }

@@ -16,6 +16,9 @@ from .state import Training
 SMOOTHING = 0.04
 #: A smoothed loss this many times the lowest one has exploded.
 EXPLODED = 4.0
+#: How far the suggested rate stays below the one with the lowest loss, beyond which training diverges: the factor of
+#: fastai's `minimum`.
+DISTANCE = 10.0
 #: Fraction by which a loss must fall for a rate to be suggested.
 FALLS = 0.02
 
@@ -32,8 +35,8 @@ class Range:
     """Means over neighbours."""
     lowest: int
     """Where the smoothed loss is lowest."""
-    steepest: int | None
-    """Where it falls fastest before the lowest point; None where it hardly falls."""
+    suggested: int | None
+    """Where it falls fastest, of the rates up to a tenth of that with the lowest loss; None where it hardly falls."""
 
 
 def configured(config: cfg.Config, low: float, high: float, steps: int) -> cfg.Config:
@@ -99,12 +102,18 @@ def _reach(steps: int) -> int:
 
 
 def of(rates: list[float], losses: list[float], reach: int) -> Range:
-    """The result of losses at rising rates, smoothed over `reach` neighbours on either side."""
+    """The result of losses at rising rates, smoothed over `reach` neighbours on either side.
+
+    Where even the first rate is above a tenth of the one with the lowest loss, the first one is suggested.
+    """
     smoothed = [float(np.mean(losses[max(0, at - reach) : at + reach + 1])) for at in range(len(losses))]
     if len(smoothed) < 3:
         return Range(rates, losses, smoothed, 0, None)
     lowest = int(np.argmin(smoothed))
     falls = smoothed[0] - smoothed[lowest] > FALLS * abs(smoothed[0])
+    if not falls:
+        return Range(rates, losses, smoothed, lowest, None)
     # Rates are evenly spaced in their logarithm.
-    steepest = int(np.argmin(np.gradient(smoothed)[: lowest + 1])) if falls else None
-    return Range(rates, losses, smoothed, lowest, steepest)
+    steepest = int(np.argmin(np.gradient(smoothed)[:lowest]))
+    last = int(np.searchsorted(rates, rates[lowest] / DISTANCE * (1 + 1e-9), side="right")) - 1
+    return Range(rates, losses, smoothed, lowest, max(0, min(steepest, last)))

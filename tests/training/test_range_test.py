@@ -81,20 +81,40 @@ def curve(loss):
 def test_the_suggestion_is_where_the_loss_falls_fastest():
     """A logistic fall around 10⁻³, flat before, which turns up at 10⁻¹."""
     rates, found = curve(lambda power: 2 - 1.5 / (1 + math.exp(-4 * (power + 3))) + 9 * max(0, power + 1) ** 2)
-    assert rates[found.steepest] == pytest.approx(1e-3, rel=0.2)
+    assert rates[found.suggested] == pytest.approx(1e-3, rel=0.2)
     assert 3e-2 < rates[found.lowest] < 2e-1
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda power: -power,  # falls evenly up to the last rate
+        lambda power: 2 if power < -1 else 1,  # falls at once, and is lowest right there
+        lambda power: -(10 ** (2 * power)),  # falls ever faster, up to the last rate
+        lambda power: 3 - (power > -2) + 5 * max(0, power + 1.9),
+    ],
+)
+def test_the_suggestion_stays_a_tenth_below_the_lowest_loss(loss):
+    rates, found = curve(loss)
+    assert 0 < rates[found.suggested] <= rates[found.lowest] / 10 * (1 + 1e-6)
+
+
+def test_a_range_within_a_tenth_of_the_lowest_loss_suggests_its_first_rate():
+    rates = list(np.geomspace(0.1, 0.5, 50))
+    found = range_test.of(rates, [2 - rate for rate in rates], reach=2)
+    assert (found.suggested, found.lowest) == (0, 49)
 
 
 def test_noise_moves_the_suggestion_by_less_than_a_factor_of_three():
     noise = iter(np.random.default_rng(0).normal(0, 0.02, 121))
     rates, found = curve(lambda power: 2 - 1.5 / (1 + math.exp(-4 * (power + 3))) + next(noise))
-    assert 1 / 3 < rates[found.steepest] / 1e-3 < 3
+    assert 1 / 3 < rates[found.suggested] / 1e-3 < 3
 
 
 def test_what_does_not_fall_suggests_nothing():
-    assert curve(lambda power: 2.3)[1].steepest is None
-    assert curve(lambda power: 2.3 + max(0, power + 2))[1].steepest is None
-    assert range_test.of([1.0], [2.0], 1).steepest is None
+    assert curve(lambda power: 2.3)[1].suggested is None
+    assert curve(lambda power: 2.3 + max(0, power + 2))[1].suggested is None
+    assert range_test.of([1.0], [2.0], 1).suggested is None
 
 
 def test_images_are_mixed_as_in_the_run(config_of):

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="runner lr",
         description="Train for some steps while the learning rate rises, and suggest the rate at which the loss falls "
-        "fastest. Nothing that was trained is kept.",
+        "fastest, well below the lowest loss. Nothing that was trained is kept.",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run")
     rate = bounded(float, 1e-12, 1e6)
@@ -66,7 +66,9 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"--low {low:g}: the loss is not finite even at the first rate. Lower it.")
     _show(curve)
     make_folder(page)
-    training = "" if curve.steepest is None else terminal.command(*words, *_rates(config, curve.rates[curve.steepest]))
+    training = (
+        "" if curve.suggested is None else terminal.command(*words, *_rates(config, curve.rates[curve.suggested]))
+    )
     about = f"{run.about.lines()[0]} · {config.optimizer.kind}"
     lr_page.write(page, curve, about, (training, terminal.command("lr", *arguments)))
     screen().print(f"Page        {os.path.relpath(page)}", soft_wrap=True)
@@ -94,22 +96,22 @@ def _show(curve: Range) -> None:
     block = "#" if console.options.ascii_only else "█"
     count = min(ROWS, len(curve.rates))
     places = sorted({*(at * (len(curve.rates) - 1) // max(1, count - 1) for at in range(count)), curve.lowest})
-    if curve.steepest is not None:
-        places = sorted({*places, curve.steepest})
+    if curve.suggested is not None:
+        places = sorted({*places, curve.suggested})
     # A diverging loss must not shrink the other bars.
     most = max(curve.smoothed[: curve.lowest + 1])
     for at in places:
-        style = "bold green" if at == curve.steepest else "blue"
+        style = "bold green" if at == curve.suggested else "blue"
         bar = block * max(0, round(BAR * min(1, curve.smoothed[at] / most))) if most > 0 else ""
         table.add_row(f"{curve.rates[at]:.2g}", f"{curve.smoothed[at]:.4f}", Text(bar, style))
     console.print(table)
-    lowest = f"the loss is lowest at {curve.rates[curve.lowest]:.2g}"
-    if curve.steepest is None:
+    if curve.suggested is None:
         console.print(
             "Suggestion  none: the loss hardly falls at these rates. Try others, --low and --high, or more --steps"
         )
     else:
-        rate = curve.rates[curve.steepest]
-        console.print(f"Suggestion  {_override(rate)}  (the loss falls fastest there; {lowest})", soft_wrap=True)
+        rate = curve.rates[curve.suggested]
+        why = f"where the loss falls fastest, up to a tenth of {curve.rates[curve.lowest]:.2g}, where it is lowest"
+        console.print(f"Suggestion  {_override(rate)}  ({why})", soft_wrap=True)
     if len(curve.rates) > 1 and curve.lowest == len(curve.rates) - 1:
         console.print("The loss still falls at the highest rate: try a higher one, --high", soft_wrap=True)
