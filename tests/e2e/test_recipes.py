@@ -11,6 +11,7 @@ import pytest
 from runner import config as cfg
 from runner import models
 from runner.__main__ import command as run_here
+from runner.cli.compose import config_of
 from runner.cli.config_dir import config_dir
 from runner.runs.journal import RESULT
 from tests.conftest import INLINE
@@ -87,6 +88,12 @@ def sets(tmp_path_factory):
 
 #: Recipe → the fixture with the run that it needs, where it is not that of the default network.
 RUNS = {"finetune/distil": "fine_tuned", "finetune/qat": "fine_tuned", "fashion/distil": "clothes"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_can_be_shortened(recipe):
+    words = [re.sub(r"\$\(.+\)", "DIR", word) for word in command_of(recipe) if word != "-m"]
+    assert config_of([*words, "train.epochs=1"]).train.epochs == 1
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
