@@ -32,7 +32,8 @@ class Scores:
     ranking: list[tuple[np.ndarray, np.ndarray]]
     """Of each class, by rising probability of it: images of the class and of others that have the same, int64 [B]."""
     calibration: np.ndarray
-    """int64 [bins, 3]: images whose largest probability is in a bin, right ones, the sum in `CONFIDENCE_UNIT`."""
+    """int64 [bins, 3]: images whose largest probability is in a bin, right ones, the sum in `CONFIDENCE_UNIT`;
+    multi-label: labels whose probability is in a bin, those that images have, the sum."""
     values: list[np.ndarray] = field(default_factory=list)
     """Of each class the probabilities of its `ranking`, or the lower ends of their bins, float32 [B]; multi-label
     only."""
@@ -190,12 +191,13 @@ def average_precision(own: np.ndarray, others: np.ndarray) -> float:
 def _calibration_error(sums: Sums) -> float:
     """Expected calibration error (Naeini et al., AAAI 2015; Guo et al., ICML 2017): Σ nᵦ/N · |accuracyᵦ - confidenceᵦ|.
 
-    Over 15 bins of equal width of the largest probability, each open below and closed above.
+    Over 15 bins of equal width of the largest probability, each open below and closed above. Multi-label: of the
+    probability of each label of each image, compared with how many of them have it.
     """
     if sums.scores is None or not sums.images or math.isnan(sums.loss):
         return math.nan
-    _, right, confidence = sums.scores.calibration.T
-    return float(abs(right - confidence * CONFIDENCE_UNIT).sum()) / sums.images
+    counts, right, confidence = sums.scores.calibration.T
+    return float(abs(right - confidence * CONFIDENCE_UNIT).sum()) / float(counts.sum())
 
 
 def _ranking(sums: Sums) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -259,9 +261,11 @@ MANY = [
     Metric("macro_f1", "macro-F1", Goal.max, _macro_f1, is_prominent=True),
     Metric("micro_f1", "micro-F1", Goal.max, _micro_f1),
     Metric("macro_precision", "macro precision", Goal.max, _macro_precision),
+    Metric("balanced_accuracy", "macro recall", Goal.max, _balanced_accuracy),
     Metric("roc_auc", "ROC-AUC", Goal.max, _roc_auc, needs_scores=True),
     Metric("subset_accuracy", "subset accuracy", Goal.max, lambda sums: _share(sums.top1, sums.images), True),
     Metric("hamming_loss", "Hamming loss", Goal.min, _hamming_loss),
+    METRICS[-2],
     METRICS[-1],
 ]
 #: Other names of the same numbers.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import CALIBRATION_BINS, CONFIDENCE_UNIT, Scores, average_precision
+from ..metrics import CONFIDENCE_UNIT, Scores, average_precision
 
 #: Most classes that have curves, and most points of a curve.
 CLASSES, POINTS = 10, 100
@@ -37,17 +37,6 @@ def of_all_labels(scores: Scores) -> dict[str, list[list[float]]]:
     if not own.any() or not others.any():
         return {}
     return {"roc": _thinned(roc(own, others)), "precision_recall": _thinned(precision_recall(own, others))}
-
-
-def reliability_of_labels(scores: Scores) -> list[list[float]]:
-    """For each bin of multi-label probability: number of decisions, fraction positive, mean probability."""
-    values, own, others = _pooled(scores)
-    places = np.ceil(values.astype(np.float64) * CALIBRATION_BINS).astype(int).clip(1, CALIBRATION_BINS) - 1
-    counts, having, sums = (
-        np.bincount(places, one, CALIBRATION_BINS) for one in (own + others, own, (own + others) * values)
-    )
-    rows = np.stack([counts, having / counts.clip(1), sums / counts.clip(1)], axis=1)[counts > 0]
-    return [[int(count), *pair] for count, *pair in rows.round(DIGITS).tolist()]
 
 
 def _pooled(scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -89,7 +78,10 @@ def _thinned(points: np.ndarray) -> list[list[float]]:
 
 
 def reliability(scores: Scores) -> list[list[float]]:
-    """For each confidence bin that has images: their number, accuracy and mean confidence."""
+    """For each confidence bin that has images: their number, accuracy and mean confidence.
+
+    Multi-label: for each bin of probability that has labels: their number, the share that images have, their mean.
+    """
     rows = scores.calibration[scores.calibration[:, 0] > 0]
     shares = rows[:, 1:] / rows[:, :1] * [1, CONFIDENCE_UNIT]
     return [[int(images), *pair] for images, pair in zip(rows[:, 0], shares.round(DIGITS).tolist(), strict=True)]

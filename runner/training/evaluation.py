@@ -88,7 +88,8 @@ def perfect(labels: np.ndarray, classes: int) -> Sums:
     else:
         confusion = np.diag(own)
     ranking = [(np.array([0, count]), np.array([images - count, 0])) for count in own]
-    calibration = np.array([[images, images, images / CONFIDENCE_UNIT]], np.int64)
+    right = int(own.sum())
+    calibration = np.array([[confusion.sum() - right, 0, 0], [right, right, right / CONFIDENCE_UNIT]], np.int64)
     return Sums(confusion, 0.0, images, images, Scores(ranking, calibration))
 
 

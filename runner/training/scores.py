@@ -35,9 +35,11 @@ class Collected:
         """int64 [K · 2 · bins]: for each class, images of the class, then images of others."""
 
     def add(self, probabilities: Tensor, labels: Tensor, predicted: Tensor | None = None) -> None:
-        """Add a batch: float32 [n, K], int64 [n], int64 [n]. Multi-label batches, uint8 [n, K], have no calibration."""
-        if predicted is not None:
-            self._calibrate(probabilities, labels, predicted)
+        """Add a batch: float32 [n, K], int64 [n], int64 [n]; multi-label: labels uint8 [n, K], without `predicted`."""
+        if predicted is None:
+            self._calibrate(probabilities.flatten(), labels.flatten() == 1)
+        else:
+            self._calibrate(probabilities.max(axis=-1), predicted == labels)
         self.images += len(labels)
         if self.histogram is not None:
             self._count(probabilities, labels)
@@ -46,10 +48,9 @@ class Collected:
         if self.images * probabilities.shape[-1] > KEPT:
             self.count(probabilities.shape[-1])
 
-    def _calibrate(self, probabilities: Tensor, labels: Tensor, predicted: Tensor) -> None:
-        confidence = probabilities.max(axis=-1).astype("float64")
+    def _calibrate(self, probabilities: Tensor, is_right: Tensor) -> None:
+        confidence, right = probabilities.astype("float64"), is_right.astype("int64")
         places = (confidence * CALIBRATION_BINS).ceil().astype("int64").clip(1, CALIBRATION_BINS) - 1
-        right = (predicted == labels).astype("int64")
         units = (confidence / CONFIDENCE_UNIT).astype("int64")
         paddle.index_add_(self.calibration, places, 0, paddle.stack([paddle.ones_like(right), right, units], axis=1))
 

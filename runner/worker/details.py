@@ -144,7 +144,7 @@ def _of_labels(name: str, tested: Tested, classes: int) -> dict[str, Any]:
     }
     if scores := tested.evaluation.scores.get(name):
         content |= {
-            "calibration": curves.reliability_of_labels(scores),
+            "calibration": curves.reliability(scores),
             "curves": curves.of_classes(scores),
             "micro": curves.of_all_labels(scores),
         }

@@ -82,10 +82,6 @@ def test_curves_of_all_labels_are_scikit_learn_s_of_every_decision(seed, images,
         rankings(probabilities, labels.astype(np.int64)), np.zeros((15, 3)),
         [np.unique(column) for column in probabilities.T],
     )  # fmt: skip
-    bins = curves.reliability_of_labels(found)
-    assert sum(row[0] for row in bins) == labels.size
-    assert sum(row[0] * row[1] for row in bins) == pytest.approx(labels.sum(), abs=0.01 * labels.size)
-    assert sum(row[0] * row[2] for row in bins) == pytest.approx(probabilities.sum(), abs=0.01 * labels.size)
     points = curves.of_all_labels(found)
     if labels.all() or not labels.any():
         assert points == {}

@@ -41,6 +41,13 @@ def values(found):
     return {metric.name: metric.compute(found) for metric in MANY}
 
 
+def calibration_error(labels, probabilities):
+    """Over 15 bins: shares of decisions times the difference of their mean probability and how many are present."""
+    places = np.ceil(probabilities * 15).clip(1) - 1
+    chosen = [places == place for place in np.unique(places)]
+    return sum(one.mean() * abs(labels[one].mean() - probabilities[one].mean()) for one in chosen)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(2, 7), st.integers(1, 40), st.booleans())
 def test_every_metric_is_that_of_scikit_learn(seed, images, classes, size, with_thresholds):
@@ -61,10 +68,12 @@ def test_every_metric_is_that_of_scikit_learn(seed, images, classes, size, with_
     each = reference.precision_recall_fscore_support(labels, predicted, zero_division=0)
     for mine, theirs in zip(vars(of_classes(found.confusion)).values(), each, strict=False):
         np.testing.assert_allclose(mine, theirs)
+    assert own["calibration_error"] == pytest.approx(calibration_error(labels.ravel(), probabilities.ravel()), abs=1e-6)
     if len(occurring):
         macro = {"labels": occurring, "average": "macro", "zero_division": 0}
         assert own["macro_f1"] == pytest.approx(reference.f1_score(labels, predicted, **macro))
         assert own["macro_precision"] == pytest.approx(reference.precision_score(labels, predicted, **macro))
+        assert own["balanced_accuracy"] == pytest.approx(reference.recall_score(labels, predicted, **macro))
         precision = reference.average_precision_score(
             labels[:, occurring], probabilities[:, occurring], average="macro"
         )
@@ -149,6 +158,7 @@ def test_metrics_of_rankings_are_undefined_on_labels_that_no_image_or_every_imag
         "average_precision",
         "macro_f1",
         "macro_precision",
+        "balanced_accuracy",
         "roc_auc",
     ]
     assert undefined(MANY, np.array([[0, 1], [1, 1]], np.uint8), 2) == []
