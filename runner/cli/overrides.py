@@ -19,7 +19,7 @@ from hydra.grammar.gen.OverrideLexer import OverrideLexer
 from hydra.grammar.gen.OverrideParser import OverrideParser
 
 from .. import terminal
-from ..config import Config, keys
+from ..config import Callback, Config, keys
 from ..errors import ConfigError
 from . import not_overrides
 from .config_dir import choices
@@ -35,6 +35,8 @@ ASSIGNMENT = re.compile(r"(\+{0,2})([\w./]+)=(.*)", re.DOTALL)
 PATTERN = re.compile(r"(\+{0,2}([\w./]+)(?:@[\w.]+)?=)(glob\(.*\))", re.DOTALL)
 #: Functions of overrides whose arguments are values; those of the others are numbers.
 OF_VALUES = ("choice", "shuffle", "tag")
+#: A callback in a list that is named without its arguments: `[my_callbacks:Watch]`.
+BARE_TARGET = re.compile(r"""(?<=[\[,])(\s*)(['"]?[\w.]+:[\w.]+['"]?)(?=\s*[\],])(?![^{]*\})""")
 
 
 def all_readable(words: list[str]) -> list[str]:
@@ -87,6 +89,8 @@ def readable(argument: str, sweeps: bool) -> str:
     # Which GPUs a job uses is not swept over.
     if is_list and (not sweeps or (several and key == "launch.devices")) and _is_bare(parsed, several):
         value, several = f"[{value}]", False
+    if types == {list[Callback]}:
+        value = BARE_TARGET.sub(r"\1{target:\2}", value)
     if several and not sweeps:
         whole = f" As a single string: {terminal.pasted(key, value)}" if is_text else ""
         brackets = f" As a list: {terminal.words([f'{key}=[{value}]'])}" if key == "tracking" else ""

@@ -88,7 +88,8 @@ class Train:
     """Show Grad-CAM maps of the worst mistakes in the report, for the predicted and the true class; `runner explain
     RUN` does it later."""
     callbacks: list[Callback] = field(default_factory=list)
-    """User-defined callbacks: `[{target: package.module:callable, kwargs: {}}, …]`."""
+    """User-defined callbacks: `[{target: package.module:callable, kwargs: {}}, …]`, on the command line also
+    `[package.module:callable, …]`."""
 
     @property
     def trains(self) -> bool:

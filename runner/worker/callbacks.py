@@ -18,7 +18,7 @@ from ..training.evaluation import Evaluation
 from ..training.state import Observer, Progress
 
 #: The methods that a callback may have; each is called if it exists.
-MOMENTS = ("on_begin", "on_step", "on_evaluation", "on_end")
+MOMENTS = ("on_begin", "on_step", "on_evaluation", "on_checkpoint", "on_note", "on_end")
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ class CallbackObserver:
 
     def __init__(self, callbacks: Callbacks, observer: Observer) -> None:
         self._callbacks, self._observer = callbacks, observer
-        self.checkpoint, self.stepped, self.stopping = observer.checkpoint, observer.stepped, observer.stopping
-        self.noted = observer.noted
+        self.stepped, self.stopping = observer.stepped, observer.stopping
 
     def logged(self, progress: Progress, values: dict[str, float]) -> None:
         """The training metrics since the last reading."""
@@ -97,3 +96,13 @@ class CallbackObserver:
         """The validation metrics."""
         self._observer.evaluated(progress, evaluation, better)
         self._callbacks.tell("on_evaluation", progress.step, progress.epochs_begun, evaluation.values, better)
+
+    def checkpoint(self, progress: Progress, better: bool) -> None:
+        """The state was written to disk."""
+        self._observer.checkpoint(progress, better)
+        self._callbacks.tell("on_checkpoint", progress.step, progress.epochs_begun, better)
+
+    def noted(self, text: str) -> None:
+        """A note for the user."""
+        self._observer.noted(text)
+        self._callbacks.tell("on_note", text)

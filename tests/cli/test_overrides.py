@@ -93,8 +93,14 @@ def test_a_home_directory_is_written_out_in_paths_alone(monkeypatch):
         ("data.mean=0.1,0.2,0.3", [0.1, 0.2, 0.3], []),
         ("features.layers=conv4,1_0", ["conv4", "1_0"], ["mode=cls_distill", "features=attention_transfer"]),
         ("train.callbacks={target:a:B}", [{"target": "a:B", "kwargs": {}}], []),
+        ("train.callbacks=a.b:C", [{"target": "a.b:C", "kwargs": {}}], []),
+        ("train.callbacks=[a:B, 'c:D']", [{"target": "a:B", "kwargs": {}}, {"target": "c:D", "kwargs": {}}], []),
+        (
+            "train.callbacks=[a:B,{target:c:D,kwargs:{x:[e:f,g:h],y:i:j}}]",
+            [{"target": "a:B", "kwargs": {}}, {"target": "c:D", "kwargs": {"x": ["e:f", "g:h"], "y": "i:j"}}], [],
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_list_needs_no_brackets(override, value, others):
     assert value_of(override, *others) == value
 

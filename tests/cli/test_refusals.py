@@ -42,7 +42,7 @@ CONFIG_ERRORS = [
     (["mode=cls,cls_distill"], ["mode=cls,cls_distill has several values", "-m"]),
     (["name=a,b"], ["several values", "-m", """'name='"'"'a,b'"'"''"""]),
     (["tracking=mlflow,csv"], ["'tracking=[mlflow,csv]'"]),
-    (["train.callbacks=my:Log"], ["'train.callbacks=[{target:package.module:callable}]'"]),
+    (["train.callbacks=[3]"], ["'train.callbacks=[{target:package.module:callable}]'"]),
     (
         ["-m", "checkpoint.init_from=a (1),b c"],
         ["cannot be parsed", """'checkpoint.init_from='"'"'a (1)'"'"','"'"'b c'"'"''"""],

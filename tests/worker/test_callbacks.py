@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,6 +34,7 @@ CALLBACKS = """
         def on_begin(self, run):
             self.note("begin", directory=str(run.directory), lr=run.config["optimizer.lr"], step=run.step, of=run.steps)
             run.config.clear()
+            self.directory = run.directory
 
         def on_step(self, step, epoch, metrics):
             self.note("step", step=step, epoch=epoch, loss=metrics["train/loss"])
@@ -41,6 +43,10 @@ CALLBACKS = """
         def on_evaluation(self, step, epoch, metrics, better):
             self.note("evaluation", step=step, epoch=epoch, top1=metrics["student/top1"], better=better)
             metrics["student/top1"] = 2
+
+        def on_checkpoint(self, step, epoch, better):
+            saved = os.path.exists(f"{self.directory}/checkpoints/step-{step:08}/state.json")
+            self.note("checkpoint", step=step, epoch=epoch, better=better, saved=saved)
 
         def on_end(self, result):
             self.note("end", top1=result["final"]["top1"])
@@ -89,14 +95,26 @@ def test_the_first_process_calls_and_training_goes_as_without(folder, processes)
     notes = [json.loads(line) for line in (folder / "notes.jsonl").read_text().splitlines()]
     result = json.loads((folder / "run" / "result.json").read_text())
     assert len({note.pop("pid") for note in notes}) == 1
-    begin, *steps, evaluation, end = notes
+    begin, *steps, evaluation, saved, end = notes
     assert begin == {"moment": "begin", "directory": str(folder / "run"), "lr": 0.002, "step": 0, "of": 2}
     assert [(note["moment"], note["step"], note["epoch"]) for note in steps] == [("step", 1, 1), ("step", 2, 1)]
     assert evaluation == {"moment": "evaluation", "step": 2, "epoch": 1, "top1": result["best"], "better": True}
+    assert saved == {"moment": "checkpoint", "step": 2, "epoch": 1, "better": True, "saved": True}
     assert end == {"moment": "end", "top1": result["final"]["top1"]}
     # The second one got what the first one has changed.
     others = [json.loads(line) for line in (folder / "others.jsonl").read_text().splitlines()]
     assert [{**note, "pid": 0} for note in others] == [{**note, "pid": 0} for note in notes]
+
+
+def test_a_note_is_handed_on_after_the_observer_has_it(folder, monkeypatch):
+    heard = []
+    observer = SimpleNamespace(stepped=None, stopping=None, noted=lambda text: heard.append(("observer", text)))
+    (folder / "noting.py").write_text("class Hears:\n    def on_note(self, text): self.heard.append(('own', text))\n")
+    monkeypatch.syspath_prepend(folder)
+    callbacks = Callbacks([cfg.Callback("noting:Hears")], folder)
+    callbacks._objects[0][1].heard = heard
+    callbacks.around(observer).noted("pruned")
+    assert heard == [("observer", "pruned"), ("own", "pruned")]
 
 
 @pytest.mark.parametrize("target", ["Fails,kwargs:{at:on_step}", "leaves"])
