@@ -26,7 +26,7 @@ from ..models import Networks
 from ..models import names as names_of
 from ..models.names import Names
 from ..runs.journal import CHECKPOINT_NAME, CHECKPOINTS, CONFIG
-from . import reading, safetensors_file, state, state_dict, torch_file
+from . import onnx_file, reading, safetensors_file, state, state_dict, torch_file
 from .preprocessing import Preprocessing
 from .state import ANOTHER, EMA, MODEL, STATE
 
@@ -37,7 +37,7 @@ NETWORK = re.compile(r"student\d*")
 #: The metadata of a pruned network in files of earlier versions.
 PRUNED = "runner.pruned"
 #: File name endings that can be read.
-SUFFIXES = (".safetensors", ".pdparams", *torch_file.SUFFIXES)
+SUFFIXES = (".safetensors", ".pdparams", ".onnx", *torch_file.SUFFIXES)
 #: Least fraction of a network's values that must fit: with less it would not be the network that was trained.
 LEAST = 0.5
 
@@ -70,7 +70,7 @@ class Weights:
 
 
 def read(source: str | Path, pointer: str = "best") -> Weights:
-    """Weights from a run directory, a checkpoint folder, or a `.safetensors`, `.pdparams` or PyTorch file.
+    """Weights from a run directory, a checkpoint folder, or a `.safetensors`, `.pdparams`, `.onnx` or PyTorch file.
 
     From a run the checkpoint that `pointer` names is taken (`final`: what the run ended with, for `ptq` the quantized
     network; `best`; `last`), averaged weights before plain ones. Errors: CheckpointError naming what is missing or
@@ -89,7 +89,7 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
         return _of_checkpoint(path)
     if path.is_dir() or not path.exists():
         raise runs.no_weights(source)
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise CheckpointError(f"{path} is not a file of weights. Give one ({runs.WEIGHT_FILES}), or a run.")
     try:
         stored.open_regular(path).close()
@@ -114,7 +114,8 @@ def _refuse_not_finite(origin: str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _of_file(path: Path) -> Weights:
-    if path.suffix == ".safetensors":
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
         with safe_open(path, "np") as opened:
             written = opened.metadata() or {}
         pruned, classes, preprocessed = _about(written)
@@ -132,12 +133,15 @@ def _of_file(path: Path) -> Weights:
             str(path), arrays, plan, classes, by_torch=by_torch, is_foreign=not is_own, trained_on=trained_on,
             preprocessing=preprocessed,
         )  # fmt: skip
-    if path.suffix == ".pdparams":
+    if suffix == ".onnx":
+        # A layer may be stored either way, Gemm or MatMul.
+        return Weights(str(path), onnx_file.load(path), by_torch=None, is_foreign=True)
+    if suffix == ".pdparams":
         with stored.open_regular(path) as stream:
             arrays, place = state_dict.arrays_of(unpickling.load(stream))
     else:
         arrays, place = state_dict.arrays_of(torch_file.load(path))
-    by_torch = path.suffix != ".pdparams"
+    by_torch = suffix != ".pdparams"
     return Weights(f"{path}{place and f' ({place})'}", arrays, by_torch=by_torch, is_foreign=True)
 
 

@@ -14,7 +14,7 @@ from ..errors import CheckpointError
 #: The form of MLflow's run ids.
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 #: Readable files of weights, in words.
-WEIGHT_FILES = ".safetensors, .pdparams, or PyTorch's .pth, .pt or .bin"
+WEIGHT_FILES = ".safetensors, .pdparams, .onnx, or PyTorch's .pth, .pt or .bin"
 
 
 def no_weights(source: object) -> CheckpointError:

@@ -8,8 +8,10 @@ import os
 import pickle
 
 import numpy as np
+import onnx
 import paddle
 import pytest
+from onnx import helper, numpy_helper
 from paddle import nn
 from safetensors.numpy import load_file, save_file
 
@@ -119,7 +121,10 @@ def test_code_in_a_weight_file_does_not_run(tmp_path):
 
 
 def written(path, arrays):
-    match path.suffix:
+    match path.suffix.lower():
+        case ".onnx":
+            tensors = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+            onnx.save(helper.make_model(helper.make_graph([], "weights", [], [], tensors)), path)
         case ".safetensors":
             save_file(arrays, path)
         case ".pdparams":
@@ -127,6 +132,34 @@ def written(path, arrays):
         case _:
             torch_pickles.save(path, arrays)
     return path
+
+
+@pytest.mark.parametrize("suffix", weights.SUFFIXES)
+def test_a_suffix_may_be_in_capitals(tmp_path, suffix):
+    arrays = {"head.bias": np.arange(2, dtype=np.float32), "head.weight": np.ones((3, 2), np.float32)}
+    read = weights.read(written(tmp_path / f"w{suffix.upper()}", arrays))
+    assert {name: array.tolist() for name, array in read.arrays.items()} == {
+        name: array.tolist() for name, array in arrays.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["conv2d_54.w_0", "onnx::Conv_12", "p2o.pd_op.conv2d.0.0"])
+def test_an_onnx_file_without_names_of_layers_says_what_to_give(tmp_path, name):
+    path = written(tmp_path / "w.onnx", {name: np.ones((3, 2), np.float32)})
+    with pytest.raises(CheckpointError, match=r"no names of layers.*Give what it was exported from: the run"):
+        weights.read(path)
+
+
+def test_an_onnx_file_whose_weights_are_elsewhere_or_that_is_damaged_is_refused(tmp_path):
+    tensor = numpy_helper.from_array(np.ones((3, 2), np.float32), "head.weight")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    onnx.save_model(helper.make_model(helper.make_graph([], "weights", [], [], [tensor])), tmp_path / "w.onnx")
+    with pytest.raises(CheckpointError, match=r"head\.weight is in another file"):
+        weights.read(tmp_path / "w.onnx")
+    (tmp_path / "w.onnx").write_bytes(b"\xff\xff damaged")
+    with pytest.raises(CheckpointError, match="damaged or not a file of ONNX"):
+        weights.read(tmp_path / "w.onnx")
 
 
 @pytest.mark.parametrize("suffix", weights.SUFFIXES)

@@ -1,0 +1,42 @@
+"""Reads the weights in `.onnx` files by the names of their initialisers; nothing in a file is computed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from .. import stored
+
+#: Names that an exporter made up: Paddle's numbers of layers, and PyTorch's of folded or transposed tensors.
+MADE_UP = re.compile(r"\w+_\d+\.[wb]_\d+|onnx::\w+|p2o\..+")
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """Name → array of each initialiser, of the memory of the file. Data outside of the file is not read.
+
+    Errors: ValueError for a file that is not ONNX's, has its weights elsewhere, or has none under names of layers, as
+    those that this package exports; OSError.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    with stored.open_regular(path) as stream:
+        content = stream.read()
+    try:
+        graph = onnx.load_model_from_string(content).graph
+    except DecodeError as error:
+        raise ValueError("it is damaged or not a file of ONNX") from error
+    arrays = {}
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ValueError(f"its tensor {tensor.name} is in another file. Save it as one file, or give a state dict")
+        if not MADE_UP.fullmatch(tensor.name):
+            arrays[tensor.name] = onnx.numpy_helper.to_array(tensor)
+    if not any(array.ndim > 1 and array.dtype.kind == "f" for array in arrays.values()):
+        raise ValueError(
+            "its weights have no names of layers, since its exporter has folded and numbered them. Give what it was "
+            "exported from: the run, its file of deploy.formats=[safetensors], or a state dict"
+        )
+    return arrays
