@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from .. import config as cfg
-from ..config import store
+from ..config import networks, store
 from ..models.names import Names
 
 
@@ -39,12 +39,27 @@ def of(data: cfg.Data) -> Preprocessing:
 
 
 def of_published(table: Names | None) -> Preprocessing:
-    """The normalisation that published weights were trained with; their image size is not known.
+    """The normalisation that published weights were trained with; for their image size see `size_notes`.
 
     `table`: that of their parameters' names; None for Paddle's own names, whose weights had ImageNet's statistics.
     """
     mean, std = (table.mean, table.std) if table and table.mean and table.std else (MEAN, STD)
     return {"channels": len(mean), "mean": [round(one, 3) for one in mean], "std": [round(one, 3) for one in std]}
+
+
+def size_notes(called: str, model: cfg.Model, here: Preprocessing) -> list[str]:
+    """A note if the published weights of this architecture are of another image size; empty where it is not known.
+
+    The size is a choice that fine-tuning makes, so it is no difference that refuses anything.
+    """
+    network = networks.known().get(cfg.model_name(model))
+    size = network and network.image_size
+    if not size or here["image_size"] == [size, size]:
+        return []
+    return [
+        f"{called}: published weights of {cfg.model_name(model)} are of data.image_size={size}; these images are of "
+        + "×".join(map(str, here["image_size"]))
+    ]
 
 
 def differences(trained: Preprocessing, here: Preprocessing) -> list[str]:

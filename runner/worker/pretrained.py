@@ -98,6 +98,8 @@ def load_one(
     if own.is_foreign and not own.preprocessing:
         usual = preprocessing.of_published(next(iter(tables), None))
         notes += initial.preprocessing_notes(replace(own, preprocessing=usual), config, is_certain=False)
+    if own.is_foreign and "image_size" not in own.preprocessing:
+        notes += preprocessing.size_notes(own.origin, model, preprocessing.of(config.data))
     return notes
 
 

@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 from paddle import nn
 from safetensors.numpy import load_file, save_file
 
+from runner import config as cfg
 from runner.checkpoints import checkpoint, preprocessing, reading, restore, weights
 from runner.checkpoints import state as state_file
 from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, STATE, About
@@ -132,6 +133,21 @@ def written(path, arrays):
         case _:
             torch_pickles.save(path, arrays)
     return path
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "said"),
+    [
+        (cfg.EfficientNetLite(), [32, 32], "efficientnet_lite0 are of data.image_size=224; these images are of 32×32"),
+        (cfg.EfficientNetLite(), [224, 224], ""),
+        (cfg.EfficientNetLite(version=4), [224, 224], "efficientnet_lite4 are of data.image_size=300"),
+        (cfg.CustomModel(target="a:b"), [32, 32], ""),
+    ],
+)
+def test_the_image_size_of_published_weights_is_said_where_it_is_another(model, size, said):
+    notes = preprocessing.size_notes("w.pth", model, {"image_size": size})
+    assert bool(notes) == bool(said)
+    assert all(said in note for note in notes)
 
 
 @pytest.mark.parametrize("suffix", weights.SUFFIXES)
