@@ -141,6 +141,28 @@ def efficientnet_lite0(classes: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Dropout(0.2), nn.Linear(LITE_HEAD_WIDTH, classes))
 
 
+#: PP-LCNet's blocks: kernel, output channels, stride, squeeze and excitation.
+LCNET = [
+    (3, 32, 1, False), (3, 64, 2, False), (3, 64, 1, False), (3, 128, 2, False), (3, 128, 1, False), (3, 256, 2, False),
+    *[(5, 256, 1, False)] * 5, (5, 512, 2, True), (5, 512, 1, True),
+]  # fmt: skip
+
+
+def pp_lcnet(classes: int) -> nn.Module:
+    """PP-LCNet x1.0 (Cui et al., 2021), as `PPLCNet_x1_0` of PaddleClas."""
+    layers: list[nn.Module] = [ConvNorm(3, 16, 3, 2, activation=nn.Hardswish())]
+    channels = 16
+    for kernel, outputs, stride, attention in LCNET:
+        layers += [
+            ConvNorm(channels, channels, kernel, stride, channels, nn.Hardswish()),
+            SqueezeExcitation(channels) if attention else nn.Identity(),
+            ConvNorm(channels, outputs, activation=nn.Hardswish()),
+        ]
+        channels = outputs
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, 1280, 1, bias=False), nn.Hardswish(), nn.Dropout(0.2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(1280, classes))
+
+
 def build(name: str, classes: int) -> nn.Module:
     """A network by its name."""
     match name:
@@ -154,6 +176,8 @@ def build(name: str, classes: int) -> nn.Module:
             return resnet(classes, Bottleneck, 256, (3, 4, 6, 3))
         case "efficientnet_lite0":
             return efficientnet_lite0(classes)
+        case "paddleclas/PPLCNet_x1_0":
+            return pp_lcnet(classes)
     raise ValueError(f"there is no {name} here")
 
 
