@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from .. import stored
 
 #: Names that an exporter made up: Paddle's numbers of layers, and PyTorch's of folded or transposed tensors.
 MADE_UP = re.compile(r"\w+_\d+\.[wb]_\d+|onnx::\w+|p2o\..+")
+
+#: Largest file that ONNX knows without data outside of it.
+MAX_BYTES = 2**31 - 1
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
@@ -23,7 +27,9 @@ def load(path: Path) -> dict[str, np.ndarray]:
     from google.protobuf.message import DecodeError
 
     with stored.open_regular(path) as stream:
-        content = stream.read()
+        if os.fstat(stream.fileno()).st_size > MAX_BYTES:
+            raise ValueError("it is larger than a file of ONNX may be, or damaged")
+        content = stream.read(MAX_BYTES)
     try:
         graph = onnx.load_model_from_string(content).graph
     except DecodeError as error:

@@ -235,7 +235,7 @@ def test_a_pattern_stands_for_the_choices_of_a_group():
     assert readable("optimizer=glob([*prop,mom*])", sweeps=True) == "optimizer=momentum,rmsprop"
     assert readable("experiment=glob(digits/d*)", sweeps=True) == "experiment=digits/distill,digits/distill_multiopt"
     pattern = "experiment=glob([compress/*,fashion/*],exclude=*fpgm*)"
-    assert readable(pattern, sweeps=True) == "experiment=compress/ptq,compress/qat,fashion/best"
+    assert readable(pattern, sweeps=True) == "experiment=compress/ptq,compress/qat,fashion/best,fashion/distil"
     peer = "optimizer@mode.peer_optimizer=glob(rms*)"
     assert readable(peer, sweeps=True) == "optimizer@mode.peer_optimizer=rmsprop"
     with pytest.raises(ConfigError, match="add -m"):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import runner.worker  # noqa: F401  What Paddle says when it is imported is no part of a refusal.
+from runner import terminal
 from tests.conftest import TINY
 
 CONFIG_ERRORS = [
@@ -40,16 +41,16 @@ CONFIG_ERRORS = [
     (["hydra.run.dir=${oc.env:NOT_SET_ANYWHERE}"], ["hydra.run.dir", "NOT_SET_ANYWHERE is not set"]),
     (["name=${nowhere}"], ["name", "nowhere"]),
     (["mode=cls,cls_distill"], ["mode=cls,cls_distill has several values", "-m"]),
-    (["name=a,b"], ["several values", "-m", """'name='"'"'a,b'"'"''"""]),
+    (["name=a,b"], ["several values", "-m", "\"name='a,b'\""]),
     (["tracking=mlflow,csv"], ["'tracking=[mlflow,csv]'"]),
     (["train.callbacks=[3]"], ["'train.callbacks=[{target:package.module:callable}]'"]),
     (
         ["-m", "checkpoint.init_from=a (1),b c"],
-        ["cannot be parsed", """'checkpoint.init_from='"'"'a (1)'"'"','"'"'b c'"'"''"""],
+        ["cannot be parsed", "\"checkpoint.init_from='a (1)','b c'\""],
     ),
     (["name=" + "x" * 300], ["name has 300 bytes"]),
     (["hydra.run.dir=a/b/" + "x" * 300], ["255 bytes"]),
-    (["model.kwargs.a=b c)"], ["cannot be parsed", """'model.kwargs.a='"'"'b c)'"'"''"""]),
+    (["model.kwargs.a=b c)"], ["cannot be parsed", "\"model.kwargs.a='b c)'\""]),
     (["optimizer.lr=fast"], ["optimizer.lr", "could not be converted to Float"]),
     (["optimizer=adam"], ["no optimizer=adam", "Did you mean 'adamw'?", "momentum"]),
     (["+optimizer.foo=1"], ["no key 'foo' in 'optimizer'"]),
@@ -72,7 +73,7 @@ CONFIG_ERRORS = [
     (["-m", "train.seed=0", "name=../evil"], ["name='../evil'", "it names a folder"]),
     (["-m", "train.seed=range(3,1)"], ["train.seed=range(3,1) has no values"]),
     (["-m", "hydra.launcher=joblib", "train.seed=1,2"], ["written with a slash: hydra/launcher=joblib"]),
-    (["="], ["= is not an override: write KEY=VALUE"]),
+    (["="], ["= is not an override. Write KEY=VALUE"]),
     (["~"], ["~ is not an override"]),
     (["hydra.run.dir="], ["hydra.run.dir is empty"]),
     (["hydra.run.dir=''"], ["hydra.run.dir is empty"]),
@@ -233,7 +234,7 @@ def test_a_run_is_not_continued_with_another_composition(here, finished, tmp_pat
     done = here(*TINY, *overrides, *options, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
-    assert f"started with: {' '.join(TINY)}" in done.stderr
+    assert f"started with: {terminal.words(TINY)}" in done.stderr
     assert "checkpoint.init_from" in done.stderr
     assert (tmp_path / "run" / "config.yaml").read_bytes() == (finished / "run" / "config.yaml").read_bytes()
 

@@ -251,8 +251,8 @@ def test_a_value_that_hydra_cannot_read_comes_with_its_quoted_form():
     with pytest.raises(HydraException) as refused:
         OverridesParser.create().parse_overrides(["data.root=my set (1), new"])
     message = str(compose.explain(refused.value))
-    assert """data.root='"'"'my set (1), new'"'"''\n""" in message
-    assert message.endswith("""data.root='"'"'my set (1)'"'"','"'"'new'"'"''""")
+    assert """ "data.root='my set (1), new'"\n""" in message
+    assert message.endswith(""" "data.root='my set (1)','new'\"""")
 
 
 @pytest.mark.parametrize(
