@@ -42,8 +42,8 @@ def main() -> int:
         arguments = ["--batch", ",".join(map(str, BATCHES)), "--threads", str(options.threads)]
         measured = runner(folder, "bench", *runs, *arguments, "--seconds", str(options.seconds), "--json")
         rows = [json.loads(line) for line in measured.splitlines()]
-    headings = ["network", "file", "MB", "agreement", *(f"batch {batch}" for batch in BATCHES)]
-    harness.print_table(headings, [line(rows, run, path) for run, path in dict.fromkeys(map(file_of, rows))])
+    headings = ["network", "file", "engine", "MB", "agreement", *(f"batch {batch}" for batch in BATCHES)]
+    harness.print_table(headings, [line(rows, *file) for file in dict.fromkeys(map(file_of, rows))])
     engines = ", ".join(dict.fromkeys(row["engine"] for row in rows))
     print(f"\n{engines}, {options.threads} threads; speed: against the dense network's float ONNX file")
     broken = problems(rows)
@@ -51,16 +51,16 @@ def main() -> int:
     return 1 if broken else 0
 
 
-def file_of(row: dict[str, Any]) -> tuple[str, str]:
-    """The run and the file that were measured."""
-    return row["run"], row["path"]
+def file_of(row: dict[str, Any]) -> tuple[str, str, str]:
+    """The run, the file and the engine that were measured."""
+    return row["run"], row["path"], row["engine"]
 
 
-def line(rows: list[dict[str, Any]], run: str, path: str) -> list[str]:
-    """One file in all sizes of batches."""
-    own = sorted((row for row in rows if file_of(row) == (run, path)), key=lambda row: row["batch"])
+def line(rows: list[dict[str, Any]], run: str, path: str, engine: str) -> list[str]:
+    """One file in an engine, in all sizes of batches."""
+    own = sorted((row for row in rows if file_of(row) == (run, path, engine)), key=lambda row: row["batch"])
     cells = [f"{row['latency_ms_p50']:.2f} ms, {speed(rows, row):.2f} ×" for row in own]
-    return [run, path, f"{own[0]['bytes'] / 1e6:.2f}", f"{own[0]['agreement']:.4f}", *cells]
+    return [run, path, engine, f"{own[0]['bytes'] / 1e6:.2f}", f"{own[0]['agreement']:.4f}", *cells]
 
 
 def train(folder: Path, model: str, epochs: int) -> None:

@@ -93,6 +93,7 @@ from .mode import (
     ClsTeacher,
     Mode,
     Teacher,
+    key_of_teacher,
 )
 from .model import (
     ARCHITECTURES,

@@ -75,6 +75,11 @@ class Teacher:
     """Size of the teacher's images in pixels, S or [H, W]; null: as in its run, or as in `data`."""
 
 
+def key_of_teacher(name: str) -> str:
+    """The config key of the teacher with that name; the first is `teacher`, and its keys are the mode's own."""
+    return "mode" if name == "teacher" else f"mode.more_teachers.{name}"
+
+
 @dataclass
 class ClsTeacher(Teacher, Mode):
     """A network that learns from the labels and from one or several trained, frozen teachers."""

@@ -68,9 +68,10 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
             notes += _check_float(file, count, FLOAT_DIFFERENCE * largest)
         elif file.agreement < subject.config.deploy.agreement:
             apart.setdefault(file.agreement, []).append(_named(file))
+    what = "the labels of " if many else ""
     return notes + [
-        f"{', '.join(named)}: agreement with the trained network is {agreement:.1%} of {count} test images, less "
-        f"than deploy.agreement={subject.config.deploy.agreement:g}; {_apart(agreement, count, many)}"
+        f"{', '.join(named)}: agreement with the trained network is {agreement:.1%} of {what}{count} test images, "
+        f"less than deploy.agreement={subject.config.deploy.agreement:g}; {_apart(agreement, count, many)}"
         for agreement, named in apart.items()
     ]
 

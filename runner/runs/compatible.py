@@ -39,7 +39,7 @@ def check(stored: cfg.Config, wanted: cfg.Config, where: str, overrides: list[st
     Errors: ConfigError for a change that needs a new run.
     """
     changed = changes(stored, wanted)
-    bad = {key: values for key, values in changed.items() if not _free(key)}
+    bad = {key: values for key, values in changed.items() if not _free(key) or _crops_otherwise(key, stored, wanted)}
     if bad:
         # A changed choice changes the keys below it: those that both sides have say most.
         telling = sorted(bad, key=lambda key: None in bad[key])
@@ -58,6 +58,13 @@ def check(stored: cfg.Config, wanted: cfg.Config, where: str, overrides: list[st
 
 def _shown(value: str | None) -> str:
     return "no such key" if value is None else value
+
+
+def _crops_otherwise(key: str, stored: cfg.Config, wanted: cfg.Config) -> bool:
+    """Whether a key decides if random crops are cut out of whole pictures or of kept ones, which are other images."""
+    if key != "data.cache" or not wanted.augment.enabled or wanted.augment.crop_scale is None:
+        return False
+    return any(isinstance(one.data, cfg.Pictures) and one.data.cache is cfg.Cache.none for one in (stored, wanted))
 
 
 def _free(key: str) -> bool:

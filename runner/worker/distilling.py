@@ -35,7 +35,7 @@ def average(mode: cfg.Mode, networks: Networks) -> Ema | None:
 
 def teachers_accuracy(stage: Stage, name: str) -> str:
     """A note on a teacher's accuracy on these images: one that was trained on other images would teach nothing."""
-    if name in stage.strangers:
+    if name in stage.of_other_classes:
         return f"{name}: its classes are others, so that only its features teach and its accuracy is not measured"
     split, batches = sample(stage.loaders, TEACHERS_IMAGES)
     value = accuracy(stage, name, batches)

@@ -42,7 +42,7 @@ class Stage:
     networks: Networks
     precision: precision.Precision
     notes: list[str]
-    strangers: set[str] = field(default_factory=set)
+    of_other_classes: set[str] = field(default_factory=set)
     """Teachers of other classes, of which only features are followed."""
     content: dict[str, np.ndarray] = field(default_factory=dict)
     """Split → digests of its images' bytes, uint64 [N], 0 where unknown; in the first process, after a check."""
@@ -83,15 +83,15 @@ def prepare(
     counts = quotas_of(config.data.sampler, class_counts(loaders.source.train.labels, len(loaders.classes)))
     seen = losses.Classes(loaders.classes, counts, len(loaders.source.train), loaders.source.own_order)
     mode = modes.build(config, seen, loaders.train.batches_per_epoch)
-    networks, strangers = _networks(config, mode, loaders, notes, content, ranks if with_teacher else None)
+    networks, of_other_classes = _networks(config, mode, loaders, notes, content, ranks if with_teacher else None)
     if with_teacher:
         features.check(config, networks)
     casting = precision.build(config.amp, place)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
-    stage = Stage(place, loaders, seen, about, mode, networks, casting, notes, strangers, content)
+    stage = Stage(place, loaders, seen, about, mode, networks, casting, notes, of_other_classes, content)
     for name in networks:
-        classes = None if name in strangers else len(loaders.classes)
+        classes = None if name in of_other_classes else len(loaders.classes)
         models.check_input(networks[name], config.data.input_shape, classes)
     if accelerates(config) and (reason := native.unavailable()):
         notes.append(f"no compiled kernels, so training is several times slower than it could be: {reason}")
@@ -141,20 +141,20 @@ def _networks(
     config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], content: dict[str, np.ndarray],
     ranks: parallel.Ranks | None,
 ) -> tuple[Networks, set[str]]:  # fmt: skip
-    """The networks of a mode, and which of them are strangers as in `Stage`; without `ranks`, only those it trains."""
+    """The networks of a mode, and the teachers of other classes; without `ranks`, only those it trains."""
     classes = len(loaders.classes)
     trained = {name: models.build(cfg.model_of(config, name), classes, config.data.channels) for name in mode.networks}
     if ranks and isinstance(config.mode, cfg.ClsTeacher):
-        frozen, strangers = {}, set()
+        frozen, of_other_classes = {}, set()
         for name, one in config.mode.teachers.items():
             teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, one, config))
             built = teacher.build(name, one, config, loaders.classes, notes, teacher_weights)
             frozen[name] = built.network
             if not built.knows_classes:
-                strangers.add(name)
+                of_other_classes.add(name)
             if ranks.is_first:
                 notes += initial.leaks(teacher_weights[0], loaders.source, content)
-        return Networks(trained, frozen), strangers
+        return Networks(trained, frozen), of_other_classes
     return Networks(trained), set()
 
 

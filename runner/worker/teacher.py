@@ -76,7 +76,7 @@ def build(
     if run and isinstance(run.compression, cfg.Ptq) and not compression.is_quantized(own_weights.arrays):
         notes.append(f"{called}: it teaches in float, as it was before compression=ptq quantized it")
     name = settings.teacher_network
-    key = "mode" if called == "teacher" else f"mode.more_teachers.{called}"
+    key = cfg.key_of_teacher(called)
     model = _model(settings, key, config, run)
     seen = _seen(settings, key, own_weights, config.data)
     teacher = replace(own_weights, arrays=_arrays(own_weights, name, key))

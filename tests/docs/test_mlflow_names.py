@@ -25,7 +25,13 @@ def sent(tmp_path_factory):
         "schedule=constant",
         "train.log_every=1",
     ]
-    more = ["mode=cls_distill_multiopt", "compression=qat", "data.batch_size=32"]
+    more = [
+        "mode=cls_distill_multiopt",
+        "mimic.ramp.epochs=1",
+        "compression=qat",
+        "data.batch_size=32",
+        "train.explain=true",
+    ]
     done = run_command(*tiny, *more, "hydra.run.dir=run", cwd=folder)
     assert done.returncode == 0, done.stderr
     client, [run] = mlflow_runs(f"sqlite:///{folder}/outputs/mlflow.db")
@@ -73,7 +79,7 @@ def test_everything_in_the_page_is_sent(sent, heading):
     """But what only other modes, networks or settings have."""
     run, files = sent
     names = {"Metrics": run.data.metrics, "Artefacts": files}[heading]
-    others = "mimic/pair|mimic/<name>|trainable_params|loss/features|checkpoints/(last|final)|unreadable|system"
+    others = "mimic/pair|mimic/<name>|trainable_params|loss/features|weight/features|checkpoints/(last|final)|unreadable|system"
     missing = [one for one in patterns(heading) if not any(re.match(one, name) for name in names)]
     assert not [one for one in missing if not re.search(others, one)]
 

@@ -51,22 +51,23 @@ def teacher(tmp_path_factory):
     return directory
 
 
+def finished(folder, recipe, images):
+    """A finished run of a recipe on a real set."""
+    words = [*INLINE, f"experiment={recipe}", f"data.root={fetched(images)}", "deploy.formats=[]"]
+    assert run_here([*words, f"hydra.run.dir={folder / 'run'}"]) == 0
+    return folder / "run"
+
+
 @pytest.fixture(scope="module")
 def fine_tuned(tmp_path_factory):
     """A finished run of a recipe for fine-tuning, of photos."""
-    directory = tmp_path_factory.mktemp("fine_tuned") / "run"
-    words = [*INLINE, "experiment=finetune/photos", f"data.root={fetched('stamps')}", "deploy.formats=[]"]
-    assert run_here([*words, f"hydra.run.dir={directory}"]) == 0
-    return directory
+    return finished(tmp_path_factory.mktemp("fine_tuned"), "finetune/photos", "stamps")
 
 
 @pytest.fixture(scope="module")
 def clothes(tmp_path_factory):
     """A finished run of the recipe for Fashion-MNIST."""
-    directory = tmp_path_factory.mktemp("clothes") / "run"
-    words = [*INLINE, "experiment=fashion/best", f"data.root={fetched('fashion_mnist')}", "deploy.formats=[]"]
-    assert run_here([*words, f"hydra.run.dir={directory}"]) == 0
-    return directory
+    return finished(tmp_path_factory.mktemp("clothes"), "fashion/best", "fashion_mnist")
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def test_an_entry_of_the_list_is_monitored_journaled_and_reported_with_nothing_e
     assert (run / "plots" / "learning_curves.png").stat().st_size
     text, [row] = reported(run)
     assert float(row["number of errors"]) == wrong
-    assert f"{result['best']:.4f}" in text
+    assert f"val/student/errors is {result['best']:.4f}." in text
     assert f"Test number of errors is {wrong:.4f}; no choice was based on it." in text
     capsys.readouterr()
     assert command(["eval", str(run), "--json"]) == 0

@@ -19,6 +19,7 @@ from .. import (
     Labels,
     Ramp,
     Train,
+    key_of_teacher,
 )
 
 
@@ -71,7 +72,7 @@ def _attached(config: Config) -> list[str]:
 
 def _teachers(mode: ClsTeacher) -> Iterator[str]:
     for name, teacher in mode.teachers.items():
-        key = _key_of(name)
+        key = key_of_teacher(name)
         own = teacher.teacher.weights if teacher.teacher else None
         if teacher.teacher_from is None and own is None:
             first = " Further teachers need a first one." if name == "teacher" and mode.more_teachers else ""
@@ -110,18 +111,13 @@ def _followed(config: Config) -> Iterator[str]:
         elif loss.teachers and not any(teachers[name].teacher_weight for name in loss.teachers):
             yield (
                 f"{key}.teachers={loss.teachers}: none of them has any weight. Give one of them a weight: "
-                f"{_key_of(loss.teachers[0])}.teacher_weight=1"
+                f"{key_of_teacher(loss.teachers[0])}.teacher_weight=1"
             )
     for name in teachers:
         if losses and not any(name in (loss.teachers or teachers) for loss in losses.values()):
             key, first = next(iter(losses.items()))
             followed = ",".join([*first.teachers, name])
             yield f"No term follows the teacher '{name}'. Have one follow it, such as {key}.teachers=[{followed}]"
-
-
-def _key_of(teacher: str) -> str:
-    """The config key of a teacher."""
-    return "mode" if teacher == "teacher" else f"mode.more_teachers.{teacher}"
 
 
 def _terms(config: Config) -> Iterator[str]:
