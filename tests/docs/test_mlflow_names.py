@@ -79,7 +79,10 @@ def test_everything_in_the_page_is_sent(sent, heading):
     """But what only other modes, networks or settings have."""
     run, files = sent
     names = {"Metrics": run.data.metrics, "Artefacts": files}[heading]
-    others = "mimic/pair|mimic/<name>|trainable_params|loss/features|weight/features|checkpoints/(last|final)|unreadable|system"
+    others = (
+        "mimic/pair|mimic/<name>|trainable_params|loss/features|weight/features|checkpoints/(last|final)|unreadable|"
+        "system"
+    )
     missing = [one for one in patterns(heading) if not any(re.match(one, name) for name in names)]
     assert not [one for one in missing if not re.search(others, one)]
 
