@@ -15,7 +15,8 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D
 from ..models.efficientnet_lite import DropConnect
 from ..models.input_check import preserved
 from . import autotune, fallback, layers, native
-from .layers import ELEMENTWISE, FASTER, PLAIN, Accelerated, fits
+from .layers import ELEMENTWISE, FASTER, PLAIN, Accelerated
+from .settings import fits
 
 log = logging.getLogger("runner")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import paddle
 import paddle.nn.functional as F
@@ -20,12 +19,13 @@ from ..compression.qat import Pact
 from ..compression.rounding import Rounding
 from ..models.efficientnet_lite import DropConnect
 from ..models.mobilenet_v3 import ActivatedNorm, Gate
-from . import autotune, functions
-from .native import ACTIVATIONS, MOST_PLANS, NOWHERE, Geometry
+from . import autotune, functions, tokens
+from .native import ACTIVATIONS, MOST_PLANS, Geometry
+from .settings import SAME, pair
 from .switch import Switch
 
-#: Padding modes that depend on the size of the map.
-SAME = "SAME"
+#: Fewest values of a GELU or a layer normalisation for the kernels: below, calling them costs what they gain.
+WORTH_A_CALL = 1 << 15
 #: If on, every layer computes as Paddle does.
 stock = Switch()
 #: If on, activations are neither clipped nor rounded: a different rounding of one value would change everything after
@@ -82,13 +82,13 @@ class _Convolution(Accelerated):
         if channels != per_group * self._groups:
             raise ValueError(f"{self.full_name()} takes {per_group * self._groups} channels, not {channels}")
         rows, columns = kernel
-        stride, padding, more = _pair(self._stride), self._padding, (0, 0)
+        stride, padding, more = pair(self._stride), self._padding, (0, 0)
         if padding == SAME:
             sides = zip((height, width), kernel, stride, strict=True)
             (top, below), (left, right) = (_same_padding(*side) for side in sides)
             padding, more = (top, left), (below - top, right - left)
         return _geometry(
-            batch, channels, height, width, filters, (rows, columns), stride, _pair(padding), _pair(self._dilation),
+            batch, channels, height, width, filters, (rows, columns), stride, pair(padding), pair(self._dilation),
             self._groups, more,
         )  # fmt: skip
 
@@ -172,9 +172,9 @@ class MaxPool2D(Accelerated, nn.MaxPool2D):
             return self._by(nn.MaxPool2D, x)
         x = self._enter(x)
         channels, height, width, batch = x.shape
-        kernel = _pair(self.ksize)
+        kernel = pair(self.ksize)
         geometry = _geometry(
-            batch, channels, height, width, channels, kernel, _pair(self.stride or kernel), _pair(self.padding), (1, 1),
+            batch, channels, height, width, channels, kernel, pair(self.stride or kernel), pair(self.padding), (1, 1),
             channels,
         )  # fmt: skip
         return self._leave(functions.MaxPool.apply(x, geometry))
@@ -233,6 +233,26 @@ class KeptRounding(Rounding):
         return x if unquantized.on else super().forward(x)
 
 
+class GELU(nn.GELU):
+    """`nn.GELU` in its exact form."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._approximate or not applies(x) or x.size < WORTH_A_CALL:
+            return super().forward(x)
+        return tokens.Gelu.apply(x)
+
+
+class LayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` in one pass each way."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = list(self._normalized_shape)
+        # What does not fit is left to Paddle, which says so.
+        if not applies(x, self.weight, self.bias) or x.size < WORTH_A_CALL or x.shape[-len(shape) :] != shape:
+            return super().forward(x)
+        return tokens.LayerNorm.apply(x, self.weight, self.bias, math.prod(shape), self._epsilon)
+
+
 #: Paddle's layer → its faster class; these pass batch-last maps on to each other.
 FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     nn.Conv2D: Conv2D,
@@ -245,9 +265,10 @@ FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     DropConnect: BatchLastDropConnect,
 }
 PLAIN = {faster: plain for plain, faster in FASTER.items()}
-#: Element-wise layers, which work in any layout.
+#: Layers that compute the same of any tensor as Paddle's: they neither have nor change a layout.
 ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {
-    Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize, Rounding: KeptRounding,
+    Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize, Rounding: KeptRounding, nn.GELU: GELU,
+    nn.LayerNorm: LayerNorm,
 }  # fmt: skip
 
 
@@ -255,37 +276,3 @@ ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {
 # are in static mode, as it does with one. (`force_dynamic` would leave them to the kernels, and import for 0.12 s.)
 for _kind in (*FASTER.values(), *ELEMENTWISE.values()):
     marker.unified(_kind, for_ast=False)
-
-
-def fits(layer: nn.Layer) -> bool:
-    """Whether the kernels support a layer's settings, and its parameters are float32."""
-    if any(parameter.dtype != paddle.float32 for parameter in layer.parameters(include_sublayers=False)):
-        return False
-    match layer:
-        case nn.Conv2D() | QuantizedConv2D():
-            padded = _is_pair(layer._padding) or (layer._padding == SAME and _pair(layer._dilation) == (1, 1))
-            return (
-                layer._data_format == "NCHW" and layer._padding_mode == "zeros" and padded
-                and getattr(layer, "_weight_preprocess", None) is None
-            )  # fmt: skip
-        case nn.BatchNorm2D():
-            is_usual = layer.weight is not None and layer.bias is not None and layer._data_format == "NCHW"
-            return is_usual and layer._use_global_stats is None
-        case nn.AdaptiveAvgPool2D():
-            return layer._output_size in (1, (1, 1), [1, 1]) and layer._data_format == "NCHW"
-        case nn.MaxPool2D():
-            plain = not (layer.return_mask or layer.ceil_mode) and layer.data_format == "NCHW"
-            pairs = _is_pair(layer.padding) and _is_pair(layer.ksize)
-            return plain and pairs and math.prod(_pair(layer.ksize)) <= NOWHERE
-        case FakeQuantMovingAverageAbsMax():
-            return layer._reduce_type is None
-    return True
-
-
-def _is_pair(value: Any) -> bool:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return whole or (isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, int) for v in value))
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
