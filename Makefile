@@ -92,7 +92,7 @@ lint: $(DEVELOPMENT)
 	$(BIN)/mypy
 
 # The programs in benchmarks/ that need no argument; the shortest ones first.
-BENCHMARKS := startup memory limits loop_overhead noise many_runs scale eta default_run training same_recipe input_pipeline folder_pipeline augmentation \
+BENCHMARKS := startup memory limits transformers loop_overhead noise many_runs scale eta default_run training same_recipe input_pipeline folder_pipeline augmentation \
 	tracking_overhead sweep_overhead scaling prediction deployed pretrained distillation finetuning compression
 
 bench: $(DEVELOPMENT)
