@@ -25,7 +25,7 @@ from .settings import SAME, pair
 from .switch import Switch
 
 #: Fewest values of a GELU or a layer normalisation for the kernels: below, calling them costs what they gain.
-WORTH_A_CALL = 1 << 15
+WORTH_A_CALL = 1 << 16
 #: If on, every layer computes as Paddle does.
 stock = Switch()
 #: If on, activations are neither clipped nor rounded: a different rounding of one value would change everything after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import math
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from paddle import nn
 from scipy.special import ndtr
 
-from runner.kernels import layers, native, tokens
+from runner.kernels import build, layers, native, tokens
 from runner.kernels.accelerate import accelerate
 from runner.kernels.layers import WORTH_A_CALL, stock
 
@@ -125,16 +126,23 @@ def test_no_rows_give_gradients_of_zero():
     assert not any(one.any() for one in found)
 
 
-def test_the_same_values_give_the_same_bits():
+def test_any_number_of_threads_gives_the_same_bits():
     generator = np.random.default_rng(0)
-    x, (scale, shift) = generator.standard_normal([300, 384], np.float32), generator.standard_normal((2, 384))
+    x, (scale, shift) = generator.standard_normal([301, 390], np.float32), generator.standard_normal((2, 390))
     values = [x, scale.astype(np.float32), shift.astype(np.float32)]
-    for compute in (
-        lambda x, gamma, beta: tokens.LayerNorm.apply(x, gamma, beta, 384, 1e-5),
-        lambda x, gamma, beta: tokens.Gelu.apply(x) * gamma + beta,
-    ):
-        for one, other in zip(results(compute, *values), results(compute, *values), strict=True):
-            np.testing.assert_array_equal(one, other)
+    threads = ctypes.CDLL(str(build._paddle_libraries() / "libiomp5.so"))
+    before, found = native.kernels().threads(), []
+    try:
+        for number in (1, 2, 3, 3):
+            threads.omp_set_num_threads(number)
+            assert native.kernels().threads() == number
+            norm = results(lambda x, gamma, beta: tokens.LayerNorm.apply(x, gamma, beta, 390, 1e-5), *values)
+            found.append([*norm, *results(tokens.Gelu.apply, x)])
+    finally:
+        threads.omp_set_num_threads(before)
+    for one in found[1:]:
+        for ours, first in zip(one, found[0], strict=True):
+            np.testing.assert_array_equal(ours, first)
 
 
 class Block(nn.Layer):
@@ -161,14 +169,14 @@ def built(frozen=()):
     return network
 
 
-def pictures(count=16):
+def pictures(count=32):
     assert count * 64 * 48 >= WORTH_A_CALL
     return paddle.to_tensor(np.random.default_rng(1).standard_normal((count, 3, 32, 32), dtype=np.float32))
 
 
 def gradients(network):
     logits = network(pictures())
-    F.cross_entropy(logits, paddle.arange(16) % 10).backward()
+    F.cross_entropy(logits, paddle.arange(32) % 10).backward()
     found = [logits.numpy(), *(None if p.grad is None else p.grad.numpy() for p in network.parameters())]
     network.clear_gradients()
     return found
