@@ -6,7 +6,7 @@
 
 namespace {
 
-// Rows whose gradients of γ and β are summed in float32 before they are in double. Must agree with functions.py.
+// Rows whose gradients of γ and β are summed in float32 before they are in double. Must agree with tokens.py.
 constexpr Index ROWS_OF_PART = 32;
 
 // What a row is normalised by: (x - center)·rate + shift. The shift is what float32 leaves of the mean.
