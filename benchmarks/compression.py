@@ -1,9 +1,14 @@
-"""What compression costs in accuracy and saves in size and work, on the digits: `python -m benchmarks.compression`.
+"""What compression costs in accuracy and saves in size and work: `python -m benchmarks.compression`.
 
-Of every seed, which has train, validation and test split of its own, a dense network is trained with the default
-settings; each recipe `experiment=compress/…` then begins with it. Prints the means over the seeds and fails outside the
-bounds below. One test image of 360 is 0.28 points. `--also lsq,ptq_mse,…` adds methods of quantization that have no
-bound; `--quick` takes those alone, of one seed and after a short training, and says little but that all of it works.
+    python -m benchmarks.compression [--set SET] [--methods LIST] [--seeds N] [--jobs N] [--keep DIR] [--quick]
+        [key=value …]
+
+Of every seed, which has a validation split of its own (on digits a test split as well), a dense network is trained;
+each method then begins with it, by a recipe `experiment=compress/…`. Prints the means over the seeds and fails outside
+the bounds below. Methods of one kind, which leave as many bits or MACs, are compared with each other: the last column
+says how far one is behind the best, and whether that is noise (paired over seeds, 95 % for all pairs at once). LIST has
+names of methods or of kinds. One test image is 0.28 points of digits, 0.01 of Fashion-MNIST, 0.19 of the solar cells.
+`--quick` takes one seed and short trainings, and says little but that all of it works.
 """
 
 from __future__ import annotations
@@ -14,175 +19,278 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from examples import real_sets
 from runner.deploy import quantization
 
-from . import harness, pruning
+from . import harness
 
 ROOT = Path(__file__).parents[1]
+RECIPES, INT8, FOUR_BITS, HALF_MACS, HALF_LATENCY = "recipes", "int8", "4-bit", "half-macs", "half-latency"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Bound:
-    """What a recipe has to keep, as means over the seeds."""
+    """What a method has to keep, as means over the seeds."""
 
     points: float
-    """Largest loss of test top-1, in percentage points."""
+    """Largest loss of test top-1, in percentage points: of the integer file if there is one."""
     macs: float = 1.0
     """Largest part of the dense network's MACs."""
     size: float = 1.0
     """Largest part of the float32 export's bytes that the integer export has."""
+    latency: float = 1.0
+    """Largest part of the dense network's latency, where pruning measured it."""
 
 
-COLUMNS = (
-    "method", "test top-1", "points lost", "int8 lost", "agreement", "MACs", "int8 bytes", "bits", "ms, batch 1",
-    "seconds",
+@dataclass(frozen=True)
+class Method:
+    changes: list[str]
+    """Its recipe and what it changes of it."""
+    kind: str
+    bound: Bound | None = None
+
+
+def _integers(recipe: str, *changes: str, bits: int = 8) -> Method:
+    words = [f"compression.quantize.{change}" if "compression" not in change else change for change in changes]
+    if bits == 8:
+        return Method([f"experiment=compress/{recipe}", *words], INT8)
+    return Method([f"experiment=compress/{recipe}", *words, f"compression.quantize.weight_bits={bits}"], FOUR_BITS)
+
+
+def _pruned(kind: str, budget: str, *changes: str, bound: Bound | None = None) -> Method:
+    words = [f"budget={budget}", "ratio=0.5", *changes]
+    return Method(["experiment=compress/fpgm", *(f"compression.prune.{word}" for word in words)], kind, bound)
+
+
+LSQ, MSE = "compression=lsq", ["algorithm=mse", "weight_range=mse"]
+BIAS, ADAROUND = "bias_correction=true", "adaround.enabled=true"
+METHODS = {
+    "qat": Method(["experiment=compress/qat"], INT8, Bound(0.5, size=0.30)),
+    "ptq": Method(["experiment=compress/ptq"], INT8, Bound(1.0, size=0.30)),
+    "fpgm": Method(["experiment=compress/fpgm"], RECIPES, Bound(1.0, macs=0.70)),
+    "fpgm_qat": Method(["experiment=compress/fpgm_qat"], RECIPES, Bound(1.5, macs=0.70, size=0.30)),
+    "lsq": _integers("qat", LSQ),
+    "ptq_abs_max": _integers("ptq", "algorithm=abs_max"),
+    "ptq_kl": _integers("ptq", "algorithm=kl"),
+    "ptq_mse": _integers("ptq", *MSE),
+    "ptq_bias": _integers("ptq", *MSE, BIAS),
+    "adaround": _integers("ptq", *MSE, ADAROUND),
+    "qat_w4": _integers("qat", bits=4),
+    "lsq_w4": replace(_integers("qat", LSQ, bits=4), bound=Bound(1.0)),
+    "lsq_average_w4": Method(
+        ["experiment=compress/qat", LSQ, "compression.quantize.average_weight_bits=4"], FOUR_BITS
+    ),
+    "ptq_w4": _integers("ptq", bits=4),
+    "ptq_mse_w4": _integers("ptq", *MSE, bits=4),
+    "ptq_bias_w4": _integers("ptq", *MSE, BIAS, bits=4),
+    "adaround_w4": _integers("ptq", *MSE, ADAROUND, bits=4),
+    "prune_fpgm": _pruned(HALF_MACS, "macs"),
+    "prune_l1_norm": _pruned(HALF_MACS, "macs", "criterion=l1_norm"),
+    "prune_l2_norm": _pruned(HALF_MACS, "macs", "criterion=l2_norm"),
+    "prune_bn_scale": _pruned(HALF_MACS, "macs", "criterion=bn_scale"),
+    "prune_taylor": _pruned(HALF_MACS, "macs", "criterion=taylor"),
+    "fpgm_ranking": _pruned(HALF_MACS, "macs", "allocation=ranking"),
+    "bn_scale_ranking": _pruned(HALF_MACS, "macs", "criterion=bn_scale", "allocation=ranking"),
+    "taylor_ranking": _pruned(HALF_MACS, "macs", "criterion=taylor", "allocation=ranking"),
+    "fpgm_sensitivity": _pruned(HALF_MACS, "macs", "allocation=sensitivity"),
+    "taylor_gradual": _pruned(
+        HALF_MACS, "macs", "criterion=taylor", "begin_epoch=1", "parts=4", "every_epochs=2"
+    ),
+    "half_latency": _pruned(HALF_LATENCY, "latency", bound=Bound(1.0, latency=0.5)),
+}  # fmt: skip
+#: What is measured if nothing is asked for.
+STANDARD = ["qat", "fpgm", "fpgm_qat", "ptq"]
+KINDS = list(dict.fromkeys(method.kind for method in METHODS.values()))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A set of images with its dense network."""
+
+    shared: list[str] = field(default_factory=list)
+    """Overrides of all runs."""
+    dense: list[str] = field(default_factory=list)
+    trained: list[str] = field(default_factory=list)
+    """Of the recipes that train."""
+
+
+def task(name: str) -> Task:
+    """What the runs of a set have in common; fetches it if it is not there."""
+    if name == "fashion_mnist":
+        return Task(
+            ["data=fashion_mnist", f"data.root='{real_sets.fashion_mnist()}'"], ["train.epochs=6"], ["train.epochs=3"]
+        )
+    if name == "defects":
+        # As `experiment=finetune/defects` has them, which the recipes of compression take the place of.
+        images = [
+            "data=files", f"data.root='{real_sets.solar_defects()}'", "data.train=defects.csv", "data.path_column=path",
+            "data.label_column=label", "data.image_size=128", "data.channels=1", "data.mean=[0.57]", "data.std=[0.17]",
+            "data.batch_size=32", "data.cache=memory", "augment.crop_padding=0", "augment.flip=true",
+            "augment.flip_vertical=true",
+        ]  # fmt: skip
+        weights = [f"model.weights='{real_sets.efficientnet_lite0()}'", "optimizer.lr=0.001", "train.epochs=16"]
+        return Task(["model=efficientnet_lite0", *images], [*weights, "train.ema=0.99"], ["train.epochs=6"])
+    return Task()
+
+
+SETS = ("digits", "fashion_mnist", "defects")
+#: For runs of seconds.
+QUICK = Task(
+    [
+        "data.limit=80", "data.batch_size=16", "model=mobilenet_v3_small_x0_35", "deploy.bench_s=0.01",
+        "schedule.warmup_epochs=0",
+    ],
+    ["train.epochs=4"], ["train.epochs=4"],
 )  # fmt: skip
-BOUNDS = {
-    "qat": Bound(0.5, size=0.30),
-    "fpgm": Bound(1.0, macs=0.70),
-    "fpgm_qat": Bound(1.5, macs=0.70, size=0.30),
-    "ptq": Bound(1.0, size=0.30),
-}
-
-
-CALIBRATED, TRAINED = ["experiment=compress/ptq"], ["experiment=compress/qat"]
-MSE = ["compression.quantize.algorithm=mse", "compression.quantize.weight_range=mse"]
-ADAROUND = [*MSE, "compression.quantize.adaround.enabled=true"]
-FOUR = ["compression.quantize.weight_bits=4"]
-#: Further methods, with what makes them.
-ALSO = {
-    "ptq_abs_max": [*CALIBRATED, "compression.quantize.algorithm=abs_max"],
-    "ptq_kl": [*CALIBRATED, "compression.quantize.algorithm=kl"],
-    "ptq_mse": [*CALIBRATED, *MSE],
-    "ptq_bias": [*CALIBRATED, *MSE, "compression.quantize.bias_correction=true"],
-    "adaround": [*CALIBRATED, *ADAROUND],
-    "lsq": [*TRAINED, "compression=lsq"],
-    "ptq_w4": [*CALIBRATED, *FOUR],
-    "ptq_mse_w4": [*CALIBRATED, *MSE, *FOUR],
-    "ptq_bias_w4": [*CALIBRATED, *MSE, *FOUR, "compression.quantize.bias_correction=true"],
-    "adaround_w4": [*CALIBRATED, *ADAROUND, *FOUR],
-    "qat_w4": [*TRAINED, *FOUR],
-    "lsq_w4": [*TRAINED, "compression=lsq", *FOUR],
-    "lsq_average_w4": [*TRAINED, "compression=lsq", "compression.quantize.average_weight_bits=4"],
-}
-#: Shortens the dense training, and that of recipes which train.
-QUICK = {"dense": ["train.epochs=8"], "trained": ["train.epochs=3", "schedule.warmup_epochs=0"]}
+QUICK_PRUNED = ["compression.prune.channel_multiple=1", "compression.prune.batches=2"]
+COLUMNS = (
+    "method", "test top-1", "points lost", "int8 lost", "agreement", "MACs", "parameters", "int8 bytes", "bits",
+    "latency", "seconds", "behind the best of its kind",
+)  # fmt: skip
 
 
 def main() -> int:
     """Train, compress and print the table. The exit code says whether every bound holds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, help="how many; by default 5, or 3 with --criteria")
-    parser.add_argument("--also", metavar="LIST", default="", help=f"further methods: {','.join(ALSO)}")
-    parser.add_argument("--quick", action="store_true", help="one seed, short trainings of --also or --criteria")
-    parser.add_argument("--criteria", action="store_true", help="ways to prune at equal MACs, instead of the recipes")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", choices=SETS, default=SETS[0])
+    parser.add_argument("--methods", metavar="LIST", default=",".join(STANDARD), help=f"of {','.join(METHODS)}; "
+                        f"or kinds of them: {','.join(KINDS)}")  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one seed, short trainings")
     parser.add_argument("--jobs", type=int, default=2, help="seeds at the same time, one thread each")
     parser.add_argument("--keep", metavar="DIR", help="folder for the runs; those that are in it are not run again")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run, such as model=resnet18")
     options = parser.parse_intermixed_args()
-    also = [name for name in options.also.split(",") if name]
-    if unknown := sorted(set(also) - set(ALSO)):
-        parser.error(f"--also {','.join(unknown)}: unknown. Valid: {','.join(ALSO)}")
-    recipes = {} if options.quick else {name: [f"experiment=compress/{name}"] for name in BOUNDS}
-    recipes |= {name: ALSO[name] for name in also}
+    asked = [name for name in options.methods.split(",") if name]
+    if unknown := sorted(set(asked) - {*METHODS, *KINDS}):
+        parser.error(f"--methods {','.join(unknown)}: unknown. Valid: {','.join([*METHODS, *KINDS])}")
+    chosen = [name for name, method in METHODS.items() if {name, method.kind} & set(asked)]
+    of_set = QUICK if options.quick else task(options.set)
     with TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
         folder = Path(options.keep or temporary).resolve()
-        if options.criteria:
-            several = range(1 if options.quick else options.seeds or 3)
-            return pruning.table(
-                list(pool.map(lambda seed: pruning.measure(
-                    folder / f"seed-{seed}", seed, options.overrides, run, options.quick), several))
-            )  # fmt: skip
         measured = list(
             pool.map(
-                lambda seed: measure(folder / f"seed-{seed}", seed, recipes, options.overrides, options.quick),
-                range(1 if options.quick else options.seeds or 5),
+                lambda seed: measure(folder / f"seed-{seed}", seed, chosen, of_set, options.overrides),
+                range(1 if options.quick else options.seeds),
             )
         )
     return table(measured)
 
 
 def measure(
-    folder: Path, seed: int, recipes: dict[str, list[str]], overrides: list[str], quick: bool
+    folder: Path, seed: int, chosen: list[str], of_set: Task, overrides: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """Result and manifest of the dense run and of every recipe, for one seed."""
-    shared = [f"train.seed={seed}", f"data.split_seed={seed}", "train.threads=1", "tracking=none", *overrides]
-    begin = [f"checkpoint.init_from={folder / 'dense'}"]
-    results = {"dense": run(folder / "dense", [*shared, *(QUICK["dense"] if quick else [])])}
-    for name, own in recipes.items():
-        shorter = QUICK["trained"] if quick and CALIBRATED[0] not in own else []
-        results[name] = run(folder / name, [*own, *begin, *shared, *shorter])
+    """What the dense run and each method left, for one seed."""
+    shared = [
+        *of_set.shared, f"train.seed={seed}", f"data.split_seed={seed}", "train.threads=1", "tracking=none",
+        "train.plots=false", *overrides,
+    ]  # fmt: skip
+    results = {"dense": run(folder / "dense", [*shared, *of_set.dense])}
+    for name in chosen:
+        changes = METHODS[name].changes
+        trained = of_set.trained if "experiment=compress/ptq" not in changes else []
+        quick = QUICK_PRUNED if of_set is QUICK and any("prune" in word for word in changes) else []
+        begin = f"checkpoint.init_from='{folder / 'dense'}'"
+        results[name] = run(folder / name, [*changes, begin, *shared, *trained, *quick])
+        lost = points(results, name)
+        print(f"seed {seed}, {name}: {lost:+.2f} points lost", file=sys.stderr, flush=True)
     return results
 
 
 def run(directory: Path, overrides: list[str]) -> dict[str, Any]:
-    """Train in a directory, unless that was done before."""
+    """Train in a directory, unless that was done before: its result with what its files say."""
     if not (directory / "result.json").exists():
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "runner", *overrides, f"hydra.run.dir={directory}"]
+        command = [sys.executable, "-m", "runner", *overrides, f"hydra.run.dir='{directory}'"]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     result: dict[str, Any] = json.loads((directory / "result.json").read_text())
-    manifest = directory / "export" / "model.json"
+    manifest, plan = directory / "export" / "model.json", directory / "compression.json"
     described = quantization.read(directory / "export")
+    pruned = json.loads(plan.read_text()).get("student", {}) if plan.exists() else {}
     return result | {
         "files": json.loads(manifest.read_text())["files"] if manifest.exists() else [],
         "weight_bits": described.weight_bits if described else None,
+        "latencies_ms": [ms for _, ms in pruned.get("latency") or []],
     }
 
 
 def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
     """Print the means and what is out of bounds."""
     print(f"{len(seeds)} seeds, mean (smallest to largest); points of test top-1 lost against the dense network\n")
+    places = behind(seeds)
     broken, rows = [], []
     for name in seeds[0]:
         runs = [seed[name] for seed in seeds]
-        lost = [100 * (seed["dense"]["final"]["top1"] - seed[name]["final"]["top1"]) for seed in seeds]
-        macs = np.mean([seed[name]["final"]["macs"] / seed["dense"]["final"]["macs"] for seed in seeds])
+        lost = [points(seed, name) for seed in seeds]
+        files = [points(seed, name, "int8_top1") for seed in seeds if "int8_top1" in seed[name]["final"]]
+        macs, parameters = (
+            np.mean([seed[name]["final"][what] / seed["dense"]["final"][what] for seed in seeds])
+            for what in ("macs", "params")
+        )
         sizes = [size for size in map(smaller, runs) if size is not None]
         agreements = [100 * value for value in map(agreement, runs) if value is not None]
-        files = [
-            100 * (seed["dense"]["final"]["top1"] - seed[name]["final"]["int8_top1"])
-            for seed in seeds
-            if "int8_top1" in seed[name]["final"]
-        ]
         bits = [one["weight_bits"] for one in runs if one["weight_bits"]]
+        latencies = [one["latencies_ms"][-1] / one["latencies_ms"][0] for one in runs if one["latencies_ms"]]
         rows.append([
             name,
             f"{np.mean([one['final']['top1'] for one in runs]):.4f}",
-            spread(lost, 2),
+            spread(lost),
             f"{np.mean(files):.2f}" if files else "",
-            spread(agreements, 2) + " %" if agreements else "",
+            spread(agreements) + " %" if agreements else "",
             f"{macs:.2f}",
+            f"{parameters:.2f}",
             f"{np.mean(sizes):.3f}" if sizes else "",
             f"{np.mean(bits):.1f}" if bits else "",
-            f"{np.mean([one['final'].get('latency_ms_p50', np.nan) for one in runs]):.2f}",
+            f"{np.mean(latencies):.2f}" if latencies else "",
             f"{np.mean([one['seconds'] for one in runs]):.0f}",
+            places.get(name, ""),
         ])  # fmt: skip
-        if bound := BOUNDS.get(name):
+        if name in METHODS and (bound := METHODS[name].bound):
+            measured = files or lost
             broken += [
                 f"{name}: {text}"
                 for out, text in (
-                    (np.mean(lost) > bound.points, f"{np.mean(lost):.2f} points lost (at most {bound.points})"),
+                    (np.mean(measured) > bound.points, f"{np.mean(measured):.2f} points lost (at most {bound.points})"),
                     (macs > bound.macs, f"{macs:.2f} of the MACs (at most {bound.macs})"),
                     (len(agreements) < len(runs), f"{len(agreements)} of {len(runs)} exports were measured"),
                     (bound.size < 1 and len(sizes) < len(runs), f"{len(sizes)} of {len(runs)} have integer files"),
                     (sizes and np.mean(sizes) > bound.size, f"{np.mean(sizes or [1]):.3f} of the bytes"),
                     (agreements and np.mean(agreements) < 99, f"agreement {np.mean(agreements or [0]):.2f} %"),
+                    (np.mean(latencies or [0]) > bound.latency, f"{np.mean(latencies or [0]):.2f} of the latency"),
                 )
                 if out
             ]
     harness.print_table(COLUMNS, rows)
     print("\n" + ("\n".join(broken) or "All bounds hold."))
     return 1 if broken else 0
+
+
+def points(seed: dict[str, dict[str, Any]], name: str, what: str = "top1") -> float:
+    """Points of test top-1 that a method, or its integer file (`int8_top1`), lost in one seed."""
+    return float(100 * (seed["dense"]["final"]["top1"] - seed[name]["final"][what]))
+
+
+def behind(seeds: list[dict[str, dict[str, Any]]]) -> dict[str, str]:
+    """How far each method is behind the best one of its kind, by what its integer file reaches if it has one."""
+    said: dict[str, str] = {}
+    for kind in KINDS:
+        scores = {
+            name: {number: seed[name]["final"].get("int8_top1", seed[name]["final"]["top1"])
+                   for number, seed in enumerate(seeds)}
+            for name in seeds[0]
+            if kind != RECIPES and name in METHODS and METHODS[name].kind == kind
+        }  # fmt: skip
+        said |= harness.behind(scores) if len(scores) > 1 else {}
+    return said
 
 
 def smaller(run: dict[str, Any]) -> float | None:
@@ -197,9 +305,9 @@ def agreement(run: dict[str, Any]) -> float | None:
     return found.get("int8", found.get("float32"))
 
 
-def spread(values: list[float], digits: int) -> str:
+def spread(values: list[float]) -> str:
     """Mean, smallest and largest."""
-    return f"{np.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """What a small student reaches on Fashion-MNIST by what it follows of its teacher, in the same minutes.
 
-    python -m benchmarks.distillation [--rows LIST] [--seeds N] [--minutes M] [--teacher-minutes M] [--quick]
-        [overrides]
+    python -m benchmarks.distillation [--rows LIST] [--seeds N] [--jobs N] [--minutes M] [--teacher-minutes M]
+        [--keep DIR] [--quick] [key=value …]
 
 A larger network is trained once and teaches all students but those that have peers or their own average. Each row is a
 student from random weights with the same seeds, data and minutes of training: what the forward passes of a teacher, or
-the training of a peer, take is paid in steps. The last column says which rows are behind the best one by more than
-noise (paired over seeds, 95 % for all pairs at once). The images are fetched from a package (`examples/real_sets.py`).
-`--quick` takes two seeds and a few steps of synthetic images: it shows that everything runs, and its numbers mean
-nothing.
+the training of a peer, take is paid in steps; seeds that are trained at the same time have a thread each. The last
+column says which rows are behind the best one by more than noise (paired over seeds, 95 % for all pairs at once). The
+images are fetched from a package (`examples/real_sets.py`). `--quick` takes two seeds and a few steps of synthetic
+images: it shows that everything runs, and its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import argparse
 import statistics
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from examples import real_sets
-from runner.report import comparisons
 from runner.runs import result
 from runner.runs.journal import RESULT
 
@@ -62,8 +62,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--teacher-minutes", type=float, default=20)
+    parser.add_argument("--jobs", type=int, default=2, help="seeds at the same time, one thread each")
+    parser.add_argument("--keep", metavar="DIR", help="folder for the runs; those that are in it are not run again")
     parser.add_argument("--quick", action="store_true")
-    options, overrides = parser.parse_known_args()
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
+    options = parser.parse_intermixed_args()
     rows = options.rows.split(",")
     if unknown := sorted(set(rows) - set(ROWS)):
         parser.error(f"--rows {','.join(unknown)}: unknown. Valid: {','.join(ROWS)}")
@@ -73,20 +76,19 @@ def main() -> None:
         images if options.quick else [*images, f"train.max_minutes={minutes:g}"]
         for minutes in (options.minutes, options.teacher_minutes)
     )
-    with tempfile.TemporaryDirectory() as folder:
-        teacher = Path(folder) / "teacher"
+    thread = ["train.threads=1"] if options.jobs > 1 else []
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
+        folder = Path(options.keep or temporary).resolve()
+        teacher = folder / "teacher"
         if not set(rows) <= set(UNTAUGHT):
-            top1, steps = trained(teacher, f"model={TEACHER}", *teachers_length, *overrides)
+            top1, steps = trained(teacher, f"model={TEACHER}", *teachers_length, *options.overrides)
             print(f"teacher: test top-1 {top1:.4f} after {steps:,} steps", flush=True)
         scores: dict[str, dict[int, float]] = {}
         lengths: dict[str, list[int]] = {}
         for row in rows:
-            results = [
-                trained(
-                    Path(folder) / f"{row}-{seed}", *student(row, teacher), *length, f"train.seed={seed}", *overrides,
-                )
-                for seed in range(seeds)
-            ]  # fmt: skip
+            own = [*student(row, teacher), *length, *thread, *options.overrides]
+            places = [(folder / f"{row}-{seed}", seed) for seed in range(seeds)]
+            results = list(pool.map(lambda place, own=own: trained(place[0], *own, f"train.seed={place[1]}"), places))
             scores[row] = {seed: top1 for seed, (top1, _) in enumerate(results)}
             lengths[row] = [steps for _, steps in results]
             print(f"{row}: {statistics.mean(scores[row].values()):.4f}", flush=True)
@@ -103,21 +105,21 @@ def student(row: str, teacher: Path) -> list[str]:
 
 def table(scores: dict[str, dict[int, float]], lengths: dict[str, list[int]]) -> list[list[str]]:
     """A line for each row: means, and how far it is behind the best and whether that is noise."""
-    behind, lines = comparisons.behind(scores), []
+    behind, lines = harness.behind(scores), []
     for row, values in scores.items():
-        difference, deviation = behind.get(row), statistics.stdev(values.values()) if len(values) > 1 else 0.0
-        told = "best" if row not in behind else "one seed says nothing"
-        if difference:
-            told = f"{difference.mean:.4f} ({'real' if difference.is_real else 'noise'})"
-        mean = statistics.mean(values.values())
-        lines.append([row, f"{mean:.4f}", f"{deviation:.4f}", f"{statistics.mean(lengths[row]):,.0f}", told])
+        mean, deviation = (
+            statistics.mean(values.values()),
+            statistics.stdev(values.values()) if len(values) > 1 else 0.0,
+        )
+        lines.append([row, f"{mean:.4f}", f"{deviation:.4f}", f"{statistics.mean(lengths[row]):,.0f}", behind[row]])
     return lines
 
 
 def trained(directory: Path, *overrides: str) -> tuple[float, int]:
-    """Test top-1 and the steps of a run."""
-    where = [f"hydra.run.dir={directory}", "tracking=none", "deploy.formats=[]", "train.plots=false"]
-    harness.run([sys.executable, "-m", "runner", *where, *overrides])
+    """Test top-1 and the steps of a run in a directory, unless that was trained before."""
+    where = [f"hydra.run.dir='{directory}'", "tracking=none", "deploy.formats=[]", "train.plots=false"]
+    if not (directory / RESULT).exists():
+        harness.run([sys.executable, "-m", "runner", *where, *overrides])
     measured = result.read(directory / RESULT, whole=True)
     assert measured
     return measured.final["top1"], measured.final_progress.step

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.report import comparisons
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -55,6 +57,17 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Median of the ratios of what was measured one after the other."""
     return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+def behind(scores: comparisons.Scores) -> dict[str, str]:
+    """How far each row is below the best one, and whether that is noise; scores: row → seed → higher is better."""
+    differences, said = comparisons.behind(scores), {}
+    for row in scores:
+        difference = differences.get(row)
+        said[row] = "best" if row not in differences else "one seed says nothing"
+        if difference:
+            said[row] = f"{difference.mean:.4f} ({'real' if difference.is_real else 'noise'})"
+    return said
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""The table of methods of quantization, in its short form."""
+"""The table of methods of compression."""
 
 from __future__ import annotations
 
@@ -6,24 +6,61 @@ import pytest
 
 from benchmarks import compression
 
-TINY = ["+debug=fast_dev_run", "model=mobilenet_v3_small_x0_35", "deploy.bench_s=0.01"]
+TINY = ["+debug=fast_dev_run", "deploy.bench_s=0.01"]
+QUANTIZED, PRUNED = ["ptq_mse_w4", "lsq_w4"], ["prune_bn_scale", "taylor_ranking", "taylor_gradual"]
+
+
+def seed(**top1):
+    """Results of a seed: test top-1 by method."""
+    common = {"params": 1.0, "macs": 1.0}
+    return {
+        name: {"final": {"top1": value, **common}, "seconds": 1.0, "files": [], "weight_bits": None, "latencies_ms": []}
+        for name, value in top1.items()
+    }
+
+
+@pytest.mark.parametrize("name", compression.METHODS)
+def test_every_method_is_a_config_that_compresses(name, config_of, tmp_path):
+    method = compression.METHODS[name]
+    config = config_of(*method.changes, f"checkpoint.init_from='{tmp_path / 'a run'}'")
+    assert (config.compression.quantize is not None) == (method.kind in ("int8", "4-bit") or name.endswith("qat"))
+    assert (config.compression.prune is not None) == (method.kind.startswith("half") or "fpgm" in name)
+    assert config.train.epochs == 0 or config.compression.kind != "ptq"
 
 
 def test_a_method_that_there_is_not_is_refused_with_those_that_there_are(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["compression", "--also", "lsq,dorefa"])
+    monkeypatch.setattr("sys.argv", ["compression", "--methods", "lsq,dorefa"])
     with pytest.raises(SystemExit):
         compression.main()
     said = capsys.readouterr().err
-    assert "--also dorefa: unknown" in said
+    assert "--methods dorefa: unknown" in said
     assert "adaround_w4" in said
+    assert "half-macs" in said
+
+
+def test_methods_of_a_kind_are_compared_and_bounds_are_checked(capsys):
+    seeds = [
+        seed(dense=0.9, lsq_w4=0.87 + shift, qat_w4=0.8 + shift, prune_fpgm=0.9)
+        for shift in (0.0, 0.001, 0.002)
+    ]  # fmt: skip
+    assert compression.table(seeds) == 1
+    said = capsys.readouterr().out
+    rows = {
+        line.split(" | ")[0].strip("| "): line.rstrip("| ").split(" | ") for line in said.splitlines() if "|" in line
+    }
+    assert rows["lsq_w4"][-1] == "best"
+    assert rows["qat_w4"][-1] == "0.0700 (real)"
+    assert rows["prune_fpgm"][-1].strip() != "best"
+    assert "lsq_w4: 2.90 points lost (at most 1.0)" in said
 
 
 @pytest.mark.slow
 def test_the_short_form_measures_what_it_is_asked_for_alone(tmp_path, monkeypatch, capsys):
-    words = ["--quick", "--also", "ptq_mse_w4,lsq_w4", "--keep", str(tmp_path), *TINY]
+    words = ["--quick", "--methods", ",".join([*QUANTIZED, *PRUNED]), "--keep", str(tmp_path), *TINY]
     monkeypatch.setattr("sys.argv", ["compression", *words])
     compression.main()
-    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
-    assert {"dense", "ptq_mse_w4", "lsq_w4"} <= set(rows)
-    assert "qat" not in rows
-    assert rows["lsq_w4"].split()[-3] == "4.0"
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    table = {cells[0]: dict(zip(lines[0], cells, strict=False)) for cells in lines[2:]}
+    assert set(table) == {"dense", *QUANTIZED, *PRUNED}
+    assert table["lsq_w4"]["bits"] == "4.0"
+    assert all(float(table[name]["MACs"]) <= 0.5 for name in PRUNED)
