@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from .. import config as cfg
 from .. import runs
 from ..config.keys import expanded
-from ..config.monitor import monitored
 from ..errors import ConfigError, install_extra
+from ..metrics.names import monitored
 from ..runs import study as studies
 from ..runs import sweep
 from ..runs.early_stopping import STOPPED_EARLY, Reading

@@ -20,9 +20,9 @@ from .. import runs
 from ..config import store
 from ..config.comparable import chooses_images
 from ..config.keys import expanded
-from ..config.monitor import monitored
 from ..config.rules.search import is_group
 from ..errors import ConfigError, Damaged, UserError
+from ..metrics.names import monitored
 from ..runs import sweep
 from ..runs.early_stopping import STOPPED_EARLY, Reading
 from ..runs.journal import CONFIG

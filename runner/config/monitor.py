@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from ..metrics import ALIASES, MANY, METRICS, Goal, Metric, Sums
-from ..metrics.names import find, present, with_k
+from ..metrics import ALIASES, MANY, METRICS, OF_ONE_CLASS, Goal, Metric, Sums
+from ..metrics.names import class_in, find, metric_in, monitored, of_one_class, present, with_k
 from .sweep import Cost
 from .targets import load_target
 
@@ -42,9 +42,15 @@ class CustomMetric:
     """Further arguments of the callable."""
 
 
-def metrics_of(custom: Mapping[str, CustomMetric], many: bool = False) -> list[Metric]:
-    """The metrics of a run with these user-defined ones, `train.metrics`; `many`: for multi-label images."""
+def metrics_of(
+    custom: Mapping[str, CustomMetric], many: bool = False, monitor: str = "", classes: Sequence[str] = ()
+) -> list[Metric]:
+    """The metrics of a run with these user-defined ones, `train.metrics`; `many`: for multi-label images.
+
+    `monitor`: its `train.monitor`, which may be a metric of one class. `classes`: their names, where it is computed.
+    """
     own = [Metric(name, name, one.goal, functools.partial(_computed, name, one)) for name, one in custom.items()]
+    own += [of_one_class(name, classes)] if class_in(name := metric_in(monitor)) else []
     return [*(MANY if many else METRICS), *own]
 
 
@@ -66,21 +72,15 @@ def _computed(name: str, custom: CustomMetric, sums: Sums) -> float:
         ) from error
 
 
-def monitored(monitor: str) -> str:
-    """The `<network>/<metric>` that a value of `train.monitor` means; by default the student's."""
-    name = monitor.removeprefix("val/")
-    return name if "/" in name else f"student/{name}"
-
-
 def without_alias(monitor: str, custom: Mapping[str, CustomMetric]) -> str:
     """The monitor with the metric's name here in place of an alias of it."""
-    place, slash, name = monitor.rpartition("/")
-    return monitor if name in custom else f"{place}{slash}{ALIASES.get(name, name)}"
+    name = metric_in(monitor)
+    return monitor if name in custom else f"{monitor.removesuffix(name)}{ALIASES.get(name, name)}"
 
 
 def prominent(values: Iterable[str], metrics: Iterable[Metric], monitor: str) -> list[Metric]:
     """Those of some metrics, named without a network, that are shown if there is room for few."""
-    name = monitored(monitor).partition("/")[2]
+    name = metric_in(monitor)
     return [metric for metric in present(values, metrics) if metric.is_prominent or metric.name == name]
 
 
@@ -88,7 +88,7 @@ def goal_of(monitor: str, goal: Goal | None, custom: Mapping[str, CustomMetric])
     """The direction in which the monitored metric is better; None if there is no such metric."""
     if goal is not None:
         return goal
-    metric = find(monitored(monitor).partition("/")[2], [*metrics_of(custom), *MANY])
+    metric = find(metric_in(monitor), [*metrics_of(custom, monitor=monitor), *MANY])
     return metric.goal if metric else None
 
 
@@ -103,7 +103,7 @@ def refusal(
     valid = [f"val/{network}/{name}" for network in networks for name in names]
     why = f"no such metric.{nearest(f'val/{monitored(monitor)}', valid)}"
     bound = "" if knows_classes or f"top{k}" not in names else f" (top{k}: of at least {k} classes)"
-    name = monitored(monitor).partition("/")[2]
+    name = metric_in(monitor)
     for labels, others in (("one", METRICS), ("many", MANY)):
         if (other := find(name, others)) and not find(name, metrics):
             # The first metric is the headline.
@@ -111,7 +111,8 @@ def refusal(
                 f"{other.title} is a metric of data.labels={labels}, which this run does not have. Use "
                 f"train.monitor=val/{names[0]} ({metrics[0].title})."
             )
-    return f"train.monitor={monitor}: {why} Valid: {', '.join(valid)}{bound}"
+    single = f", and of one class val/{'/CLASS, val/'.join(OF_ONE_CLASS)}/CLASS"
+    return f"train.monitor={monitor}: {why} Valid: {', '.join(valid)}{bound}{single}"
 
 
 def is_known(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k: int | None = None) -> bool:
@@ -119,6 +120,21 @@ def is_known(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k
     network, _, name = monitored(monitor).partition("/")
     named = metrics if k is None else with_k(metrics, k)
     return monitor.startswith("val/") and network in networks and find(name, named) is not None
+
+
+def class_problem(monitor: str, classes: Sequence[str]) -> str | None:
+    """Why the class whose metric is monitored cannot be; classes: those of the data, if they are known."""
+    label = class_in(metric_in(monitor))
+    if label is None:
+        return None
+    if not re.fullmatch(r"[\w.: -]+(/[\w.: -]+)*", label) or {".", ".."} & set(label.split("/")):
+        return (
+            f"train.monitor={monitor}: a metric's name has letters, digits, blanks and '_', '-', '.', ':' only. Name "
+            "the class otherwise, or write a metric of your own (train.metrics)."
+        )
+    if classes and label not in classes:
+        return f"train.monitor={monitor}: there is no class '{label}'.{nearest(label, classes)}"
+    return None
 
 
 def naming_problem(name: str) -> str | None:

@@ -59,8 +59,9 @@ class Train:
     ema_warmup: bool = True
     """Average over fewer steps at the beginning: the decay after step t is at most (1 + t) / (10 + t)."""
     monitor: str = "val/student/top1"
-    """Metric that decides which weights are best: val/<network>/<metric>, or val/<metric> for the student's. With
-    `data.labels=many`, which has no top1, the default is average_precision (mAP)."""
+    """Metric that decides which weights are best: val/<network>/<metric>, or val/<metric> for the student's; of a
+    single class val/recall/<class>, val/precision/<class> or val/f1/<class>. With `data.labels=many`, which has no
+    top1, the default is average_precision (mAP)."""
     goal: Optional[Goal] = None
     """Whether a higher or a lower monitored metric is better; null: as is usual for that metric."""
     metrics: dict[str, CustomMetric] = field(default_factory=dict)

@@ -214,6 +214,8 @@ def _margins(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
 class OfClasses:
     """What a confusion matrix says of each class: float64 [K], 0 where nothing is divided."""
 
+    images: np.ndarray
+    """Images of the class, int64 [K]."""
     precision: np.ndarray
     """TP / (TP + FP)."""
     recall: np.ndarray
@@ -225,7 +227,8 @@ class OfClasses:
 def of_classes(confusion: np.ndarray) -> OfClasses:
     """Precision, recall and F1 of every class. confusion: `Sums.confusion`."""
     labelled, predicted, right = _counts(confusion)
-    return OfClasses(right / predicted.clip(1), right / labelled.clip(1), 2 * right / (labelled + predicted).clip(1))
+    f1 = 2 * right / (labelled + predicted).clip(1)
+    return OfClasses(labelled, right / predicted.clip(1), right / labelled.clip(1), f1)
 
 
 def _counts(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -268,6 +271,8 @@ MANY = [
     METRICS[-2],
     METRICS[-1],
 ]
+#: Metrics of a single class, `<kind>/<class>`, fields of `OfClasses` → their titles.
+OF_ONE_CLASS = {"precision": "precision", "recall": "recall", "f1": "F1"}
 #: Other names of the same numbers.
 ALIASES = {
     "accuracy": "top1", "macro_recall": "balanced_accuracy", "nll": "loss", "ece": "calibration_error",

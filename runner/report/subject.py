@@ -20,7 +20,7 @@ from ..deploy.manifest import EXPORT
 from ..deploy.quantization import Quantization
 from ..errors import Damaged, ForeignPath
 from ..metrics import Metric
-from ..metrics.names import find, headline, present
+from ..metrics.names import find, headline, metric_in, present
 from ..runs import explained as explanations
 from ..runs import history, journal, sweep
 from ..runs import result as results
@@ -82,13 +82,16 @@ class Run:
     @property
     def metrics(self) -> list[Metric]:
         """The metrics that it may have values of."""
-        return metrics_of(self.config.train.metrics, self.config.data.many) if self.config else metrics_of({})
+        if self.config is None:
+            return metrics_of({})
+        train = self.config.train
+        return metrics_of(train.metrics, self.config.data.many, train.monitor)
 
     @property
     def metric(self) -> Metric:
         """The metric that was monitored."""
         assert self.result
-        return find(self.result.monitor.rpartition("/")[2], self.metrics) or headline(self.final)
+        return find(metric_in(self.result.monitor), self.metrics) or headline(self.final)
 
     @property
     def decided_by(self) -> str:

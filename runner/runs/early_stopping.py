@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import config as cfg
-from ..config.monitor import goal_of, monitored
+from ..config.monitor import goal_of
 from ..errors import Damaged
+from ..metrics.names import monitored
 from . import sweep
 from .journal import JOURNAL, events
 

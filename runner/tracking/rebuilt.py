@@ -12,8 +12,9 @@ from .. import config as cfg
 from .. import files
 from ..config import store
 from ..config.addresses import sqlite_path
-from ..config.monitor import goal_of, monitored
+from ..config.monitor import goal_of
 from ..errors import CheckpointError, ConfigError, ServerLost
+from ..metrics.names import monitored
 from ..runs import result as results
 from ..runs.events import SYSTEM
 from ..runs.history import curves

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import config as cfg
-from ..config.monitor import goal_of, monitored
+from ..config.monitor import goal_of
+from ..metrics.names import monitored
 from ..runs.result import best_of
 from . import logged_model
 

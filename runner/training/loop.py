@@ -15,9 +15,9 @@ from paddle import Tensor
 
 from .. import device
 from ..config import Penalty
-from ..config.monitor import monitored
 from ..data import Batch
 from ..metrics import Goal
+from ..metrics.names import monitored
 from ..models.networks import Output
 from ..parallel import Ranks
 from . import pruning

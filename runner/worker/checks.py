@@ -8,12 +8,13 @@ import numpy as np
 
 from .. import config as cfg
 from .. import terminal
-from ..config.monitor import is_known, monitored, refusal
+from ..config.monitor import class_problem, is_known, refusal
 from ..data import Loaders
 from ..data.classes import listed
 from ..data.labels import class_counts
 from ..deploy.predict import UNKNOWN
 from ..errors import ConfigError
+from ..metrics.names import metric_in
 from ..training import schedules
 from ..training.evaluation import undefined
 from ..training.state import Training
@@ -86,6 +87,8 @@ def metrics(config: cfg.Config, training: Training) -> None:
     loaders = training.loaders
     unknown_accuracy(config, loaders)
     labels, count = (loaders.val.split if loaders.val else loaders.source.train).labels, len(loaders.classes)
+    if problem := class_problem(train.monitor, loaders.classes):
+        raise ConfigError(problem)
     unknown = training.ranks.broadcast_from_first(lambda: undefined(training.metrics, labels, count))
     if training.loaders.val is None:
         if any(isinstance(part.schedule.schedule, cfg.Plateau) for part in training.optimizations):
@@ -99,7 +102,7 @@ def metrics(config: cfg.Config, training: Training) -> None:
                 raise ConfigError(NEEDS_VALIDATION.format(key))
     elif not is_known(train.monitor, networks, training.metrics, training.k):
         raise ConfigError(refusal(train.monitor, networks, training.metrics, training.k))
-    elif (name := monitored(train.monitor).partition("/")[2]) in unknown and name not in train.metrics:
+    elif (name := metric_in(train.monitor)) in unknown and name not in train.metrics:
         present = [loaders.classes[place] for place in np.flatnonzero(class_counts(labels, count))]
         raise ConfigError(
             f"train.monitor={train.monitor}: {name} is not defined on the validation split, all of whose images are of "

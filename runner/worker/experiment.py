@@ -97,7 +97,7 @@ def build(
         checkpoints=config.checkpoint,
         steps=steps,
         k=topk(config.train, len(stage.loaders.classes)),
-        metrics=metrics_of(config.train.metrics, config.data.many),
+        metrics=metrics_of(config.train.metrics, config.data.many, config.train.monitor, stage.loaders.classes),
         ema=Ema(networks, config.train.ema, config.train.ema_warmup) if config.train.ema else None,
         average=distilling.average(config.mode, networks),
         clock=clock,

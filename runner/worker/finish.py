@@ -14,9 +14,9 @@ from .. import config as cfg
 from .. import device, terminal
 from ..checkpoints import checkpoint, weights
 from ..compression import ptq
-from ..config.monitor import monitored
 from ..errors import DiskError, UserError
 from ..kernels.layers import stock
+from ..metrics.names import monitored
 from ..runs import result as results
 from ..runs.journal import LOG, RESULT, Journal
 from ..runs.result import MONITORED, Progress, Result

@@ -83,7 +83,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
         )
     batches = itertools.chain(*filter(None, map(stage.loaders.evaluation, chosen)))
     k = topk(config.train, len(stage.loaders.classes))
-    metrics = metrics_of(config.train.metrics, config.data.many)
+    metrics = metrics_of(config.train.metrics, config.data.many, config.train.monitor, stage.loaders.classes)
     evaluation = evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics, chosen=thresholds)
     images = f"{terminal.counted(evaluation.count, 'image')} of {stage.about.place}"
     images = f"all {images}" if whole else f"{images}, split {chosen[0]}"

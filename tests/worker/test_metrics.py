@@ -77,6 +77,25 @@ def test_an_entry_of_the_list_is_monitored_journaled_and_reported_with_nothing_e
     assert json.loads(capsys.readouterr().out)["errors"] == wrong
 
 
+def test_a_metric_of_one_class_is_monitored_journaled_and_reported(tmp_path, capsys):
+    run = tmp_path / "run"
+    result = trained(run, "train.monitor=val/recall/7", "mode=cls_distill", "train.plots=true")
+    assert result["monitor"] == "val/student/recall/7"
+    assert result["best"] == max(curves(run)["val/student/recall/7"].values())
+    matrix = json.loads((run / "per_class.json").read_text())["student1"]["confusion"]
+    assert result["test"]["student1/recall/7"] == pytest.approx(matrix[7][7] / sum(matrix[7]))
+    shown = capsys.readouterr().out
+    assert f"recall of 7 {result['best']:.3f}" in shown
+    text, [row] = reported(run)
+    assert float(row["recall of 7"]) == pytest.approx(result["final"]["recall/7"], abs=1e-4)
+    assert f"val/student/recall/7 is {result['best']:.4f}." in text
+    capsys.readouterr()
+    assert command(["eval", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["student/recall/7"] == result["final"]["recall/7"]
+    assert command([*INLINE, f"hydra.run.dir={tmp_path / 'other'}", "train.monitor=val/f1/77"]) == 2
+    assert "there is no class '77'. Did you mean '7'?" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_probabilities_are_drawn_and_the_temperature_goes_where_the_files_go(tmp_path, capsys):
     run = tmp_path / "run"

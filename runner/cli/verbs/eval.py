@@ -48,7 +48,9 @@ def main(arguments: list[str]) -> int:
         print(to_json(about | evaluation.values))
         return 0
     networks = dict.fromkeys(name.partition("/")[0] for name in evaluation.values)
-    metrics = present(evaluation.of("student"), metrics_of(config.train.metrics, config.data.many))
+    metrics = present(
+        evaluation.of("student"), metrics_of(config.train.metrics, config.data.many, config.train.monitor)
+    )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for network in networks:

@@ -84,7 +84,8 @@ def describe(directory: Path) -> dict[str, Any]:
         "data": None, "step": state.step,
         **{name: final.get(name) for name in (headline(final).name, SIZE.name, LATENCY.name)},
     }  # fmt: skip
-    metrics = metrics_of(config["train"].metrics, config["data"].many) if config else metrics_of({})
+    train = config["train"] if config else None
+    metrics = metrics_of(train.metrics, config["data"].many, train.monitor) if train else metrics_of({})
     row |= {metric.name: final[metric.name] for metric in present(final, metrics)}
     if config:
         row |= {

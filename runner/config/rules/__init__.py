@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from ...errors import ConfigError, nearest
 from ...metrics import METRICS, Goal
-from ...metrics.names import find, k_in
+from ...metrics.names import find, k_in, metric_in, monitored
 from .. import (
     ARCHITECTURES,
     DEPTHS,
@@ -160,10 +160,12 @@ def _train(config: Config) -> Iterator[str]:
             yield f"train.metrics.{name}: {problem}."
         if not isinstance(custom.goal, Goal):
             yield f"train.metrics.{name}.goal has no value. Give it one: train.metrics.{name}.goal=max (or min)"
-    networks, metrics = network_names(config.mode), monitor.metrics_of(train.metrics, config.data.many)
+    networks, metrics = network_names(config.mode), monitor.metrics_of(train.metrics, config.data.many, train.monitor)
     if not monitor.is_known(train.monitor, networks, metrics):
         yield monitor.refusal(train.monitor, networks, metrics, train.topk, knows_classes=False)
-    own = find(monitor.monitored(train.monitor).partition("/")[2], metrics)
+    if problem := monitor.class_problem(train.monitor, ()):
+        yield problem
+    own = find(metric_in(train.monitor), metrics)
     if own and train.goal is not own.goal:
         yield (
             f"train.goal={train.goal and train.goal.name}: with train.monitor={train.monitor} the best is the "
@@ -231,7 +233,7 @@ def _divided(config: Config, processes: int) -> Iterator[str]:
 def _k(config: Config) -> Iterator[str]:
     # The k that the classes of the data allow is known only after reading them.
     train = config.train
-    network, _, name = monitor.monitored(train.monitor).partition("/")
+    network, _, name = monitored(train.monitor).partition("/")
     k = next((k for metric in METRICS if (k := k_in(name, metric))), 1)
     if k > train.topk:
         yield (
