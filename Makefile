@@ -4,6 +4,7 @@
 # make test-chaos  disturb runs at random and count what they lose
 # make test-launchers  every way a sweep can break, with every launcher
 # make test-matrix  every mode with every compression and both kinds of networks, and what networks of others can do
+# make test-peers  networks, weights and augmentation beside PyTorch's, timm's and PaddleClas'
 # make test-damage  every file of a run, every kind of damage and every verb
 # make test-gpu  on a machine with NVIDIA GPUs: everything that is written for them, and a table of what it found
 # make test-fuzz   thousands of random overrides, forged pickles and broken pictures
@@ -39,7 +40,7 @@ while read -t 2 -r verb object rest || [ $$? -gt 128 ]; do case "$$verb $$object
 esac; done; echo; }
 endef
 
-.PHONY: run test test-gpu test-all test-damage test-chaos test-launchers test-matrix test-fuzz wheel smoke docs lint bench clean
+.PHONY: run test test-gpu test-all test-peers test-damage test-chaos test-launchers test-matrix test-fuzz wheel smoke docs lint bench clean
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)
@@ -66,6 +67,13 @@ test-matrix: $(DEVELOPMENT)
 test-fuzz: $(DEVELOPMENT)
 	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py \
 		tests/data/test_unpickling.py tests/data/test_damaged_images.py $(ARGS)
+
+# What is skipped without the peers, which are large; -rs names what is skipped all the same.
+PEERS := tests/models tests/zoo tests/data/augment/test_torchvision.py tests/benchmarks/test_finetuning.py
+test-peers: $(DEVELOPMENT)
+	$(call install,cpu dev bench)
+	$(BIN)/python -m pip install -q --no-deps paddleclas==2.6.0 timm
+	$(BIN)/python -m pytest -n 2 -rs $(PEERS) $(ARGS)
 
 test-damage: $(DEVELOPMENT)
 	$(BIN)/python -m tests.damage $(ARGS)

@@ -103,3 +103,15 @@ def test_without_a_python_that_works_it_is_said_how_to_name_one(tmp_path, target
     )
     assert done.returncode != 0
     assert "Name one: make PYTHON=/path/to/python" in done.stdout
+
+
+def test_every_test_that_needs_a_peer_is_among_those_that_install_the_peers():
+    peers = re.search(r"^PEERS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert all((ROOT / path).exists() for path in peers)
+    needing = [
+        path.relative_to(ROOT)
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if re.search(r'importorskip\("torch"\)|find_spec\("paddleclas"\)', path.read_text())
+    ]
+    assert needing
+    assert [path for path in needing if not any(path.is_relative_to(peer) for peer in peers)] == []
