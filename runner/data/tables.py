@@ -177,7 +177,7 @@ def _spread(rows: Rows, problems: Problems) -> None:
 
 
 def _path(text: str, root: str) -> str:
-    """A path in a list: `~` is the home folder, `./` is dropped, `\` in lists made on Windows becomes `/`.
+    r"""A path in a list: `~` is the home folder, `./` is dropped, `\` in lists made on Windows becomes `/`.
 
     A file with exactly that name below the root takes precedence, whatever its characters.
     """

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+#: As many steps as the guess counts beside those that were measured alone, since few of these are chance.
+TRUSTED_STEPS = 10
+
 
 class TimeLeft:
     """Estimates the remaining time from the steps so far.
@@ -62,11 +65,11 @@ class TimeLeft:
             # Only the first step is done, which is not representative.
             steps, elapsed = 1, since - self.began
         left = self.steps - self.step
-        if self.plain_steps:
-            a_step = self.plain_seconds / self.plain_steps
-        else:
-            a_step = elapsed / (steps + self.guess * self.evaluated)
-        beyond = max(0.0, elapsed - steps * a_step)
+        guessed = elapsed / (steps + self.guess * self.evaluated)
+        a_step = (self.plain_seconds + TRUSTED_STEPS * guessed) / (self.plain_steps + TRUSTED_STEPS)
+        # Never more than all time divided by the steps, which has the validations in it.
+        a_step = min(a_step, elapsed / steps)
+        beyond = elapsed - steps * a_step
         a_validation = beyond / self.evaluated if self.evaluated else self.guess * a_step
         estimate = left * a_step + max(0, self.evaluations) * a_validation
         return max(0.0, estimate - (self.clock() - self.now))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runner.worker.eta import TimeLeft
@@ -47,6 +47,19 @@ def simulate(epochs, per_epoch, log_every, eval_every, step_s, eval_s, save_s, f
 
 
 @settings(max_examples=200, deadline=None)
+# Readings between which nothing but steps happened are few and short if they are rarer than validations.
+@example(
+    epochs=20,
+    per_epoch=22,
+    log_every=24,
+    seed=0,
+    eval_part=0.0,
+    save_part=0.0,
+    step_s=1.0,
+    first_s=0.0,
+    done=1,
+    off=1.0,
+)
 @given(
     epochs=st.integers(20, 60), per_epoch=st.integers(20, 60), log_every=st.integers(1, 25), seed=st.integers(0, 9),
     eval_part=st.floats(0, 0.35), save_part=st.floats(0, 0.05), step_s=st.floats(0.001, 2), first_s=st.floats(0, 60),
