@@ -21,14 +21,14 @@ REMEDY = "Use fewer folds or a smaller part, add images, or remove data.group_co
 def fold(split: Split, folds: int, number: int, seed: int, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(kept, held out) indices, both ascending, of fold `number`: an image is held out in exactly one of `folds`.
 
-    Every class is spread over the folds as evenly as its images, or their groups, allow; multi-label images without
-    groups are divided as one class. Errors: DataError if a class would keep no image.
+    Every class is spread over the folds as evenly as its images, or their groups, allow. Errors: DataError if a class
+    would keep no image.
     """
-    count = len(split)
-    if split.groups is not None:
-        part = grouped(split.labels, split.groups, [1 / folds] * folds, seed, len(classes))
+    count, labels = len(split), split.labels
+    if split.groups is not None or labels.ndim == 2:
+        groups = np.arange(count) if split.groups is None else split.groups
+        part = grouped(labels, groups, [1 / folds] * folds, seed, len(classes))
     else:
-        labels = split.labels if split.labels.ndim == 1 else np.zeros(count, np.int64)
         order = np.random.default_rng(seed).permutation(count)
         # Folds are dealt class after class, each continuing where the one before ended, so that their sizes stay equal.
         order = order[np.argsort(labels[order], kind="stable")]

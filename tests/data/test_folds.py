@@ -60,6 +60,19 @@ def test_groups_of_images_with_many_labels_stay_whole():
     assert 32 <= len(held_out) <= 48
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 999), st.integers(100, 400), st.integers(2, 12), st.integers(2, 6))
+def test_every_label_of_many_is_spread_evenly(seed, size, classes, count):
+    generator = np.random.default_rng(seed)
+    labels = (generator.random((size, classes)) < np.geomspace(0.5, 0.05, classes)).astype(np.uint8)
+    # A label that each fold keeps an image of.
+    labels[: 2 * count] = 1
+    parts = [folds.fold(split_of(labels), count, number, seed, "abcdefghijkl"[:classes])[1] for number in range(count)]
+    assert sorted(np.concatenate(parts)) == list(range(size))
+    assert abs(np.array([labels[part].sum(axis=0) for part in parts]) - labels.sum(axis=0) / count).max() <= 4
+    assert abs(np.array([len(part) for part in parts]) - size / count).max() <= 6
+
+
 def test_a_class_that_is_in_one_group_alone_is_named():
     labels = np.array([0, 0, 1, 1, 1, 1])
     groups = np.array([0, 0, 1, 2, 3, 4])
