@@ -9,12 +9,15 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
+import PIL
 from PIL import Image
 
 SIZES = [
     (47, 33), (1, 1), (33, 47), (2, 3), (16, 16), (9, 1), (301, 200), (1, 9), (64, 64), (2000, 7), (7, 2000), (20, 24),
     (5, 40), (3000, 2),
 ]  # fmt: skip
+#: Pillow before 13 (Python 3.10) cannot read the TIFFs of luma and chroma that it writes.
+READS_YCBCR = int(PIL.__version__.partition(".")[0]) >= 13
 #: (suffix, format, mode, options of Pillow)
 KINDS = [
     *(("png", "PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
@@ -24,7 +27,8 @@ KINDS = [
     ("jpeg", "JPEG", "RGB", {"progressive": True, "quality": 90}), ("mpo", "MPO", "RGB", {"save_all": True}),
     *(("bmp", "BMP", mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA")),
     ("webp", "WEBP", "RGB", {"quality": 90}), ("webp", "WEBP", "RGBA", {"lossless": True}),
-    *(("tif", "TIFF", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "YCbCr")),
+    *(("tif", "TIFF", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB")),
+    *((("tif", "TIFF", "YCbCr", {}),) if READS_YCBCR else ()),
     *(("tiff", "TIFF", mode, {"compression": "tiff_lzw"}) for mode in ("RGB", "I;16", "I", "F")),
     *(("ppm", "PPM", mode, {}) for mode in ("1", "L", "I", "RGB")),
     ("gif", "GIF", "L", {}), ("gif", "GIF", "P", {"transparency": 5}), ("gif", "GIF", "P", {"save_all": True}),

@@ -99,7 +99,7 @@ def test_precision_recall_and_f1_of_every_class_are_those_of_scikit_learn(case):
     called = ["map", "a/b", "recall", *(f"class {number}" for number in range(classes))][:classes]
     for kind, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
         for number, label in enumerate(called):
-            metric = names.of_one_class(f"{kind}/{label}", called)
+            metric = names.per_class_metric(f"{kind}/{label}", called)
             value = metric.compute(sums_of(labels, predicted, classes))
             assert value == pytest.approx(expected[number] if number in labels else math.nan, nan_ok=True)
 

@@ -14,8 +14,8 @@ from .. import config as cfg
 from .. import runs, terminal
 from ..config.monitor import metrics_of
 from ..config.rules import network_names
-from ..metrics import MANY, METRICS
-from ..metrics.names import find, headline, metric_in, present
+from ..metrics import MANY
+from ..metrics.names import find, headline, monitored_metric, present
 from ..runs.result import Result
 from ..terminal import duration, screen
 from ..tracking import stores
@@ -25,9 +25,9 @@ from .open_run import TRUST, targets_of
 def brief(result: Result, prefix: str) -> None:
     """Print one line, which begins with the prefix."""
     final, text = result.final, Text(f"{prefix}test")
-    for name in dict.fromkeys((headline(final).name, metric_in(result.monitor))):
+    for name in dict.fromkeys((headline(final).name, monitored_metric(result.monitor))):
         if name in final:
-            metric = find(name, MANY if headline(final) is MANY[0] else METRICS)
+            metric = find(name, metrics_of({}, headline(final) is MANY[0], result.monitor))
             text.append(f" {metric.title if metric else name} ").append(f"{final[name]:.4f}", "bold")
     screen().print(text.append(f" in {duration(result.seconds)}"), soft_wrap=True)
 
@@ -47,7 +47,7 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
         rows[f"best {result.monitor}"] = (
             "never a number" if math.isnan(result.best) else f"{result.best:.4f} at step {progress.best_step}"
         )
-    for metric in present(final, metrics_of(config.train.metrics, config.data.many, config.train.monitor)):
+    for metric in present(final, config.metrics()):
         images = f" of {result.test_images} images" if metric.is_proportion else ""
         rows[f"test {metric.title}"] = Text.assemble((f"{final[metric.name]:.4f}", "bold"), images)
     first = headline(final)

@@ -4,10 +4,11 @@ A group is a base class, a choice a subclass whose `kind` names it. `conf/` hold
 hold between fields, `store` writes a config to a run directory and reads it back.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
-from ..metrics import MANY
+from ..metrics import MANY, Metric
 from .augment import Augment, Policy
 from .compression import (
     AdaRound,
@@ -112,6 +113,7 @@ from .model import (
     Vision,
     model_name,
 )
+from .monitor import metrics_of
 from .optimization import (
     AdamW,
     Amp,
@@ -206,6 +208,10 @@ class Config:
     def peer_losses(self) -> dict[str, Mimic | FeatureLoss]:
         """Key → settings of every distillation loss: those between logits, then those between features."""
         return {**self.mimics, **self.feature_losses}
+
+    def metrics(self, classes: Sequence[str] = ()) -> list[Metric]:
+        """The metrics that its runs compute. `classes`: their names, where they are computed. Errors: ConfigError."""
+        return metrics_of(self.train.metrics, self.data.many, self.train.monitor, classes)
 
     def __post_init__(self) -> None:
         if self.data.many and self.train.monitor == Train.monitor:

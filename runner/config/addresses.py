@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from importlib import metadata
 from pathlib import Path
@@ -19,15 +20,34 @@ PROFILES = ("databricks", "databricks-uc", "uc")
 SCHEMES = ("http", "https", "sqlite", *DATABASES, *PROFILES)
 
 
+@functools.cache
+def _has_escapes() -> bool:
+    """Whether the installed SQLAlchemy reads `%41` in the path of a file as `A`: from 2.1 on."""
+    major, minor = metadata.version("sqlalchemy").split(".")[:2]
+    return (int(major), int(minor)) >= (2, 1)
+
+
 def sqlite_path(uri: str) -> Path | None:
     """The file of an embedded store, with `%41` as SQLAlchemy reads it; None for a server."""
-    return Path(unquote(uri.removeprefix(SQLITE).partition("?")[0])) if uri.startswith(SQLITE) else None
+    if not uri.startswith(SQLITE):
+        return None
+    path = uri.removeprefix(SQLITE).partition("?")[0]
+    return Path(unquote(path) if _has_escapes() else path)
 
 
 def sqlite_uri(path: Path, options: str = "") -> str:
-    """The address of an embedded store whose `sqlite_path` is this, with its options (`?…`)."""
-    # A `%` that no digits follow stays: MLflow makes the folder of an address as it is written.
-    escaped = re.sub("%(?=[0-9A-Fa-f]{2})", "%25", str(path)).replace("?", "%3F")
+    """The address of an embedded store whose `sqlite_path` is this, with its options (`?…`).
+
+    Errors: ConfigError for a path that has none.
+    """
+    if _has_escapes():
+        # A `%` that no digits follow stays: MLflow makes the folder of an address as it is written.
+        escaped = re.sub("%(?=[0-9A-Fa-f]{2})", "%25", str(path)).replace("?", "%3F")
+    elif "?" in (escaped := str(path)):
+        raise ConfigError(
+            f"{path}: the path of an MLflow store has a '?', which begins the options of its address for SQLAlchemy "
+            "before 2.1. Use a folder without one, or: pip install 'sqlalchemy>=2.1' (Python 3.11 and later)"
+        )
     return f"{SQLITE}{escaped}{options}"
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from ..metrics import ALIASES, MANY, METRICS, OF_ONE_CLASS, Goal, Metric, Sums
-from ..metrics.names import class_in, find, metric_in, monitored, of_one_class, present, with_k
+from ..metrics import ALIASES, MANY, METRICS, PER_CLASS, Goal, Metric, Sums
+from ..metrics.names import class_of, find, monitored, monitored_metric, per_class_metric, present, with_k
 from .sweep import Cost
 from .targets import load_target
 
@@ -24,6 +24,8 @@ TAKEN = {
     "int8_agreement",
     "int8_hamming_loss",
 }
+#: Most characters of a class whose metric is monitored.
+MOST_CHARACTERS = 180
 
 
 @dataclass
@@ -48,9 +50,17 @@ def metrics_of(
     """The metrics of a run with these user-defined ones, `train.metrics`; `many`: for multi-label images.
 
     `monitor`: its `train.monitor`, which may be a metric of one class. `classes`: their names, where it is computed.
+    Errors: ConfigError if the class is not among them.
     """
     own = [Metric(name, name, one.goal, functools.partial(_computed, name, one)) for name, one in custom.items()]
-    own += [of_one_class(name, classes)] if class_in(name := metric_in(monitor)) else []
+    name = monitored_metric(monitor)
+    if label := class_of(name):
+        if classes and label not in classes:
+            raise ConfigError(
+                f"train.monitor={monitor}: there is no class '{label}'.{nearest(label, classes)} Valid: "
+                f"{', '.join(classes)}"
+            )
+        own.append(per_class_metric(name, classes))
     return [*(MANY if many else METRICS), *own]
 
 
@@ -74,13 +84,13 @@ def _computed(name: str, custom: CustomMetric, sums: Sums) -> float:
 
 def without_alias(monitor: str, custom: Mapping[str, CustomMetric]) -> str:
     """The monitor with the metric's name here in place of an alias of it."""
-    name = metric_in(monitor)
+    name = monitored_metric(monitor)
     return monitor if name in custom else f"{monitor.removesuffix(name)}{ALIASES.get(name, name)}"
 
 
 def prominent(values: Iterable[str], metrics: Iterable[Metric], monitor: str) -> list[Metric]:
     """Those of some metrics, named without a network, that are shown if there is room for few."""
-    name = metric_in(monitor)
+    name = monitored_metric(monitor)
     return [metric for metric in present(values, metrics) if metric.is_prominent or metric.name == name]
 
 
@@ -88,7 +98,7 @@ def goal_of(monitor: str, goal: Goal | None, custom: Mapping[str, CustomMetric])
     """The direction in which the monitored metric is better; None if there is no such metric."""
     if goal is not None:
         return goal
-    metric = find(metric_in(monitor), [*metrics_of(custom, monitor=monitor), *MANY])
+    metric = find(monitored_metric(monitor), [*metrics_of(custom, monitor=monitor), *MANY])
     return metric.goal if metric else None
 
 
@@ -99,11 +109,15 @@ def refusal(
 
     `knows_classes`: whether `k` is known not to exceed the number of classes.
     """
-    names = [metric.name for metric in with_k(metrics, k)]
+    names = [metric.name for metric in with_k(metrics, k) if class_of(metric.name) is None]
     valid = [f"val/{network}/{name}" for network in networks for name in names]
+    single = [f"val/{kind}/CLASS" for kind in PER_CLASS]
+    kind = monitor.rstrip("/").rpartition("/")[2]
     why = f"no such metric.{nearest(f'val/{monitored(monitor)}', valid)}"
+    if kind in PER_CLASS:
+        why = f"the {PER_CLASS[kind][0]} is that of a class, such as val/{kind}/CLASS."
     bound = "" if knows_classes or f"top{k}" not in names else f" (top{k}: of at least {k} classes)"
-    name = metric_in(monitor)
+    name = monitored_metric(monitor)
     for labels, others in (("one", METRICS), ("many", MANY)):
         if (other := find(name, others)) and not find(name, metrics):
             # The first metric is the headline.
@@ -111,8 +125,7 @@ def refusal(
                 f"{other.title} is a metric of data.labels={labels}, which this run does not have. Use "
                 f"train.monitor=val/{names[0]} ({metrics[0].title})."
             )
-    single = f", and of one class val/{'/CLASS, val/'.join(OF_ONE_CLASS)}/CLASS"
-    return f"train.monitor={monitor}: {why} Valid: {', '.join(valid)}{bound}{single}"
+    return f"train.monitor={monitor}: {why} Valid: {', '.join(valid)}{bound}, and of one class {', '.join(single)}"
 
 
 def is_known(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k: int | None = None) -> bool:
@@ -122,19 +135,21 @@ def is_known(monitor: str, networks: Sequence[str], metrics: Sequence[Metric], k
     return monitor.startswith("val/") and network in networks and find(name, named) is not None
 
 
-def class_problem(monitor: str, classes: Sequence[str]) -> str | None:
-    """Why the class whose metric is monitored cannot be; classes: those of the data, if they are known."""
-    label = class_in(metric_in(monitor))
-    if label is None:
+def class_problem(monitor: str) -> str | None:
+    """Why the class whose metric is monitored cannot be part of a metric's name."""
+    label = class_of(monitored_metric(monitor))
+    # What MLflow takes in names, of at most 250 characters; a network's and a metric's name come before.
+    fits = label is None or (
+        len(label) <= MOST_CHARACTERS
+        and re.fullmatch(r"[\w.: -]+(/[\w.: -]+)*", label) and not {".", ".."} & set(label.split("/"))
+    )  # fmt: skip
+    if fits:
         return None
-    if not re.fullmatch(r"[\w.: -]+(/[\w.: -]+)*", label) or {".", ".."} & set(label.split("/")):
-        return (
-            f"train.monitor={monitor}: a metric's name has letters, digits, blanks and '_', '-', '.', ':' only. Name "
-            "the class otherwise, or write a metric of your own (train.metrics)."
-        )
-    if classes and label not in classes:
-        return f"train.monitor={monitor}: there is no class '{label}'.{nearest(label, classes)}"
-    return None
+    return (
+        f"train.monitor={monitor}: the class cannot be part of a metric's name, which has letters, digits, blanks, "
+        f"'_', '-', '.', ':' and '/' only, and here at most {MOST_CHARACTERS}. Rename the class, or monitor a metric "
+        "of your own (train.metrics)."
+    )
 
 
 def naming_problem(name: str) -> str | None:

@@ -127,10 +127,13 @@ def _members(path: str, stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     """The members of an archive, reading only the headers. Errors: DataError if its end is missing or damaged."""
     try:
         with tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape") as tar:
-            while (member := tar.next()) is not None:
+            # Python 3.10 would look for the next one of an archive without members before its beginning.
+            member = tar.next() if tar.firstmember else None  # type: ignore[attr-defined]
+            while member is not None:
                 # tarfile would otherwise keep every header in memory.
                 tar.members.clear()  # type: ignore[attr-defined]
                 yield member
+                member = tar.next()
             end = tar.offset
     except (tarfile.TarError, OSError, ValueError) as error:
         raise DataError(f"{path} is damaged or cut off: {error}. Make it again, or fetch it again.") from error

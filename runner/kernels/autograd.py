@@ -51,11 +51,14 @@ class Function(PyLayer):
     @staticmethod
     def forward(ctx: Any, _wanting: list[Tensor], call: _Call) -> Tensor:
         ctx.function, ctx.wants = call.function, call.wants
-        return call.function.compute(ctx, *call.arguments)
+        result = call.function.compute(ctx, *call.arguments)
+        ctx.versions = _versions(ctx)
+        return result
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> list[Tensor | None]:
         _refuse_more_passes()
+        _refuse_changes(ctx)
         gradients = ctx.function.gradients(ctx, dense(dy))
         return [gradient for gradient, wanted in zip(gradients, ctx.wants, strict=True) if wanted]
 
@@ -75,6 +78,20 @@ class _Call:
 
     def __init__(self, function: type[Function], arguments: tuple[Any, ...], wants: list[bool]) -> None:
         self.function, self.arguments, self.wants = function, arguments, wants
+
+
+def _versions(ctx: Any) -> list[int]:
+    """How often each saved tensor was changed in place."""
+    return [0 if tensor is None else tensor.inplace_version for tensor in ctx.saved_tensor() or ()]
+
+
+def _refuse_changes(ctx: Any) -> None:
+    """Errors: RuntimeError if a tensor that the gradient needs was changed in place, as Paddle's layers have it."""
+    if _versions(ctx) != ctx.versions:
+        raise RuntimeError(
+            f"A tensor that the backward pass of {ctx.function.__name__} needs was changed by an in-place operation, "
+            "such as x.add_(1). Use the one that makes a new tensor, such as x + 1"
+        )
 
 
 def _refuse_more_passes() -> None:

@@ -212,10 +212,10 @@ def _margins(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class OfClasses:
-    """What a confusion matrix says of each class: float64 [K], 0 where nothing is divided."""
+    """What a confusion matrix says of each class: [K]; proportions, float64, are 0 where the divisor is."""
 
     images: np.ndarray
-    """Images of the class, int64 [K]."""
+    """Images of the class, int64."""
     precision: np.ndarray
     """TP / (TP + FP)."""
     recall: np.ndarray
@@ -271,8 +271,12 @@ MANY = [
     METRICS[-2],
     METRICS[-1],
 ]
-#: Metrics of a single class, `<kind>/<class>`, fields of `OfClasses` → their titles.
-OF_ONE_CLASS = {"precision": "precision", "recall": "recall", "f1": "F1"}
+#: Metrics of a single class, named `<key>/<class>`: title, and what of the confusion matrix they are.
+PER_CLASS: dict[str, tuple[str, Callable[[OfClasses], np.ndarray]]] = {
+    "precision": ("precision", lambda values: values.precision),
+    "recall": ("recall", lambda values: values.recall),
+    "f1": ("F1", lambda values: values.f1),
+}
 #: Other names of the same numbers.
 ALIASES = {
     "accuracy": "top1", "macro_recall": "balanced_accuracy", "nll": "loss", "ece": "calibration_error",

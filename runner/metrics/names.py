@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from . import HEADLINE, MANY, OF_ONE_CLASS, Goal, Metric, Sums, of_classes
+from . import HEADLINE, MANY, PER_CLASS, Goal, Metric, Sums, of_classes
 
 
 def headline(values: Iterable[str]) -> Metric:
@@ -41,36 +41,36 @@ def find(name: str, metrics: Iterable[Metric]) -> Metric | None:
     return None
 
 
-def class_in(name: str) -> str | None:
-    """The class in a name such as `recall/dog`; None for the names of other metrics."""
+def class_of(name: str) -> str | None:
+    """The class in a metric's name such as `recall/dog`; None for the names of other metrics."""
     kind, _, label = name.partition("/")
-    return label if label and kind in OF_ONE_CLASS else None
+    return label if label and kind in PER_CLASS else None
 
 
 def monitored(monitor: str) -> str:
     """The `<network>/<metric>` that a value of `train.monitor` means; by default the student's."""
     name = monitor.removeprefix("val/")
-    return name if "/" in name and class_in(name) is None else f"student/{name}"
+    return name if "/" in name and class_of(name) is None else f"student/{name}"
 
 
-def metric_in(monitor: str) -> str:
+def monitored_metric(monitor: str) -> str:
     """The name of the metric in a value of `train.monitor`."""
     return monitored(monitor).partition("/")[2]
 
 
-def of_one_class(name: str, classes: Sequence[str]) -> Metric:
+def per_class_metric(name: str, classes: Sequence[str]) -> Metric:
     """The metric of a name such as `recall/dog`: not a number without images of the class.
 
     classes: the names of all, in their order; it cannot be computed where the class is not among them.
     """
     kind, _, label = name.partition("/")
+    title, values_of = PER_CLASS[kind]
 
     def compute(sums: Sums) -> float:
-        number = classes.index(label)
-        values = of_classes(sums.confusion)
-        return float(getattr(values, kind)[number]) if values.images[number] else math.nan
+        number, values = classes.index(label), of_classes(sums.confusion)
+        return float(values_of(values)[number]) if values.images[number] else math.nan
 
-    return Metric(name, f"{OF_ONE_CLASS[kind]} of {label}", Goal.max, compute)
+    return Metric(name, f"{title} of {label}", Goal.max, compute)
 
 
 def present(values: Iterable[str], metrics: Iterable[Metric]) -> list[Metric]:

@@ -20,7 +20,7 @@ from ..deploy.manifest import EXPORT
 from ..deploy.quantization import Quantization
 from ..errors import Damaged, ForeignPath
 from ..metrics import Metric
-from ..metrics.names import find, headline, metric_in, present
+from ..metrics.names import find, headline, monitored_metric, present
 from ..runs import explained as explanations
 from ..runs import history, journal, sweep
 from ..runs import result as results
@@ -82,16 +82,15 @@ class Run:
     @property
     def metrics(self) -> list[Metric]:
         """The metrics that it may have values of."""
-        if self.config is None:
-            return metrics_of({})
-        train = self.config.train
-        return metrics_of(train.metrics, self.config.data.many, train.monitor)
+        if self.config:
+            return self.config.metrics()
+        return metrics_of({}, monitor=self.result.monitor if self.result else "")
 
     @property
     def metric(self) -> Metric:
         """The metric that was monitored."""
         assert self.result
-        return find(metric_in(self.result.monitor), self.metrics) or headline(self.final)
+        return find(monitored_metric(self.result.monitor), self.metrics) or headline(self.final)
 
     @property
     def decided_by(self) -> str:
@@ -197,7 +196,9 @@ def compared_by(subjects: Sequence[Run]) -> Metric:
     finished = [run for run in subjects if run.finished]
     metrics = {run.metric.name: run.metric for run in finished}
     shared = next(iter(metrics.values()), usual)
-    return shared if len(metrics) == 1 and all(shared.name in run.final for run in finished) else usual
+    # A class without test images has no number.
+    tested = all(math.isfinite(run.final.get(shared.name, math.nan)) for run in finished)
+    return shared if len(metrics) == 1 and tested else usual
 
 
 def headline_in(subjects: Sequence[Run]) -> Metric:

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 from .. import files, stored
 from ..errors import Damaged
 from ..metrics import Goal
-from ..metrics.names import headline, metric_in
+from ..metrics.names import headline, monitored_metric
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 #: The remedy for a damaged result.
@@ -85,7 +85,7 @@ class Result:
             return float(self.best)
         # Runs of earlier versions have no loss among their final numbers.
         tested = self.test | self.final
-        return float(tested.get(metric_in(self.monitor), tested[headline(tested).name]))
+        return float(tested.get(monitored_metric(self.monitor), tested[headline(tested).name]))
 
     @property
     def final_progress(self) -> Progress:

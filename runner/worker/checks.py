@@ -8,13 +8,13 @@ import numpy as np
 
 from .. import config as cfg
 from .. import terminal
-from ..config.monitor import class_problem, is_known, refusal
+from ..config.monitor import is_known, refusal
 from ..data import Loaders
 from ..data.classes import listed
-from ..data.labels import class_counts
+from ..data.labels import class_counts, has_class
 from ..deploy.predict import UNKNOWN
 from ..errors import ConfigError
-from ..metrics.names import metric_in
+from ..metrics.names import class_of, monitored_metric
 from ..training import schedules
 from ..training.evaluation import undefined
 from ..training.state import Training
@@ -81,14 +81,16 @@ def unknown_accuracy(config: cfg.Config, loaders: Loaders) -> None:
         raise ConfigError(NEEDS_VALIDATION.format("deploy.unknown_accuracy"))
 
 
-def metrics(config: cfg.Config, training: Training) -> None:
-    """Errors: ConfigError for a monitored metric that does not exist, and for a user-defined one that fails."""
+def metrics(config: cfg.Config, training: Training) -> list[str]:
+    """Notes on a monitored metric that the test images do not define.
+
+    Errors: ConfigError for one that does not exist, or that the validation images do not define, and for a
+    user-defined one that fails.
+    """
     train, networks = config.train, training.networks.trained
     loaders = training.loaders
     unknown_accuracy(config, loaders)
     labels, count = (loaders.val.split if loaders.val else loaders.source.train).labels, len(loaders.classes)
-    if problem := class_problem(train.monitor, loaders.classes):
-        raise ConfigError(problem)
     unknown = training.ranks.broadcast_from_first(lambda: undefined(training.metrics, labels, count))
     if training.loaders.val is None:
         if any(isinstance(part.schedule.schedule, cfg.Plateau) for part in training.optimizations):
@@ -102,9 +104,22 @@ def metrics(config: cfg.Config, training: Training) -> None:
                 raise ConfigError(NEEDS_VALIDATION.format(key))
     elif not is_known(train.monitor, networks, training.metrics, training.k):
         raise ConfigError(refusal(train.monitor, networks, training.metrics, training.k))
-    elif (name := metric_in(train.monitor)) in unknown and name not in train.metrics:
+    name = monitored_metric(train.monitor)
+    label = class_of(name)
+    if loaders.val and name in unknown and name not in train.metrics:
+        if label:
+            raise ConfigError(
+                f"train.monitor={train.monitor}: no validation image is of class '{label}'. Hold some out "
+                "(data.val_fraction, data.split_seed), or monitor another metric, such as val/macro_f1."
+            )
         present = [loaders.classes[place] for place in np.flatnonzero(class_counts(labels, count))]
         raise ConfigError(
             f"train.monitor={train.monitor}: {name} is not defined on the validation split, all of whose images are of "
             f"{listed(present)}. Hold out images of other classes as well, or monitor another metric, such as val/loss."
         )
+    test = loaders.source.test
+    if label and test and not has_class(test.labels, loaders.classes.index(label)).any():
+        return [
+            f"train.monitor={train.monitor}: no test image is of class '{label}', so this is not a number on the test"
+        ]
+    return []

@@ -15,7 +15,6 @@ from .. import compression, data, models, parallel
 from .. import config as cfg
 from ..checkpoints import reading, restore
 from ..config import rules
-from ..config.monitor import metrics_of
 from ..data import seen
 from ..data.about import About
 from ..errors import ConfigError
@@ -97,14 +96,14 @@ def build(
         checkpoints=config.checkpoint,
         steps=steps,
         k=topk(config.train, len(stage.loaders.classes)),
-        metrics=metrics_of(config.train.metrics, config.data.many, config.train.monitor, stage.loaders.classes),
+        metrics=config.metrics(stage.loaders.classes),
         ema=Ema(networks, config.train.ema, config.train.ema_warmup) if config.train.ema else None,
         average=distilling.average(config.mode, networks),
         clock=clock,
         pruner=gradual.begin(config, stage, plan, costs),
         shard=parallel.Shard(ranks),
     )
-    checks.metrics(config, training)
+    notes += checks.metrics(config, training)
     if saved:
         restore.training_state(saved, training)
         notes += _other_length(saved, training, config)

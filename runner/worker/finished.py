@@ -14,7 +14,6 @@ from .. import config as cfg
 from .. import data, device, models, terminal
 from ..checkpoints import reading, state, weights
 from ..config import store
-from ..config.monitor import metrics_of
 from ..data import Normalize, Preparation, Split, identity, preparation
 from ..deploy.picture_forms import Picture, prepared
 from ..deploy.predict import probabilities
@@ -83,7 +82,7 @@ def evaluate_run(directory: Path, config: cfg.Config, split: str | None, pointer
         )
     batches = itertools.chain(*filter(None, map(stage.loaders.evaluation, chosen)))
     k = topk(config.train, len(stage.loaders.classes))
-    metrics = metrics_of(config.train.metrics, config.data.many, config.train.monitor, stage.loaders.classes)
+    metrics = config.metrics(stage.loaders.classes)
     evaluation = evaluate(stage.networks, batches, stage.precision, k, details=True, metrics=metrics, chosen=thresholds)
     images = f"{terminal.counted(evaluation.count, 'image')} of {stage.about.place}"
     images = f"all {images}" if whole else f"{images}, split {chosen[0]}"

@@ -77,7 +77,7 @@ def test_an_entry_of_the_list_is_monitored_journaled_and_reported_with_nothing_e
     assert json.loads(capsys.readouterr().out)["errors"] == wrong
 
 
-def test_a_metric_of_one_class_is_monitored_journaled_and_reported(tmp_path, capsys):
+def test_a_metric_per_class_metric_is_monitored_journaled_and_reported(tmp_path, capsys):
     run = tmp_path / "run"
     result = trained(run, "train.monitor=val/recall/7", "mode=cls_distill", "train.plots=true")
     assert result["monitor"] == "val/student/recall/7"

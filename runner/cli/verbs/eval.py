@@ -7,7 +7,6 @@ import argparse
 from rich import box
 from rich.table import Table
 
-from ...config.monitor import metrics_of
 from ...files import to_json
 from ...metrics.names import present
 from ...runs.journal import RESULT
@@ -48,9 +47,7 @@ def main(arguments: list[str]) -> int:
         print(to_json(about | evaluation.values))
         return 0
     networks = dict.fromkeys(name.partition("/")[0] for name in evaluation.values)
-    metrics = present(
-        evaluation.of("student"), metrics_of(config.train.metrics, config.data.many, config.train.monitor)
-    )
+    metrics = present(evaluation.of("student"), config.metrics())
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for network in networks:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from ...errors import ConfigError, nearest
 from ...metrics import METRICS, Goal
-from ...metrics.names import find, k_in, metric_in, monitored
+from ...metrics.names import find, k_in, monitored, monitored_metric
 from .. import (
     ARCHITECTURES,
     DEPTHS,
@@ -160,12 +160,12 @@ def _train(config: Config) -> Iterator[str]:
             yield f"train.metrics.{name}: {problem}."
         if not isinstance(custom.goal, Goal):
             yield f"train.metrics.{name}.goal has no value. Give it one: train.metrics.{name}.goal=max (or min)"
-    networks, metrics = network_names(config.mode), monitor.metrics_of(train.metrics, config.data.many, train.monitor)
+    networks, metrics = network_names(config.mode), config.metrics()
     if not monitor.is_known(train.monitor, networks, metrics):
         yield monitor.refusal(train.monitor, networks, metrics, train.topk, knows_classes=False)
-    if problem := monitor.class_problem(train.monitor, ()):
+    if problem := monitor.class_problem(train.monitor):
         yield problem
-    own = find(metric_in(train.monitor), metrics)
+    own = find(monitored_metric(train.monitor), metrics)
     if own and train.goal is not own.goal:
         yield (
             f"train.goal={train.goal and train.goal.name}: with train.monitor={train.monitor} the best is the "

@@ -70,7 +70,7 @@ def test_a_test_folder_alone_is_enough(folder):
     assert "tested has no train split. Use --split test or all" in done.stderr
 
 
-def test_pictures_of_one_class_are_matched_by_its_name(folder):
+def test_pictures_per_class_metric_are_matched_by_its_name(folder):
     write(folder / "dogs", classes=("dog",), each=4)
     done = run("eval", "run", "data.root=dogs", cwd=folder)
     assert done.returncode == 0, done.stderr
