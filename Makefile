@@ -29,6 +29,9 @@ DEVELOPMENT := $(VENV)/.installed-dev
 GPU ?= .venv-gpu
 GPU_INDEX ?= https://www.paddlepaddle.org.cn/packages/stable/cu126/
 
+# With PyTorch, timm and PaddleClas, which would change what the other tests find.
+BESIDE := .venv-peers
+
 # Install this package with extras, with one line of progress in place of pip's hundreds, and a dot where pip is silent for
 # two seconds; errors pass through.
 define install
@@ -68,12 +71,10 @@ test-fuzz: $(DEVELOPMENT)
 	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py \
 		tests/data/test_unpickling.py tests/data/test_damaged_images.py $(ARGS)
 
-# What is skipped without the peers, which are large; -rs names what is skipped all the same.
+# What is skipped without the peers; -rs names what is skipped all the same.
 PEERS := tests/models tests/zoo tests/data/augment/test_torchvision.py tests/benchmarks/test_finetuning.py
-test-peers: $(DEVELOPMENT)
-	$(call install,cpu dev bench)
-	$(BIN)/python -m pip install -q --no-deps paddleclas==2.6.0 timm
-	$(BIN)/python -m pytest -n 2 -rs $(PEERS) $(ARGS)
+test-peers: $(BESIDE)/.installed
+	$(BESIDE)/bin/python -m pytest -n 2 -rs $(PEERS) $(ARGS)
 
 test-damage: $(DEVELOPMENT)
 	$(BIN)/python -m tests.damage $(ARGS)
@@ -128,6 +129,13 @@ $(DEVELOPMENT): $(INSTALLED)
 	$(call install,cpu dev)
 	@touch $@
 
+$(BESIDE)/.installed: pyproject.toml
+	$(require_python)
+	@$(BESIDE)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(BESIDE)
+	$(BESIDE)/bin/python -m pip install -q -e '.[cpu,dev,bench]'
+	$(BESIDE)/bin/python -m pip install -q --no-deps paddleclas==2.6.0 'timm>=1,<2'
+	@touch $@
+
 $(GPU)/.installed: pyproject.toml
 	$(require_python)
 	@$(GPU)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(GPU)
@@ -136,4 +144,4 @@ $(GPU)/.installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(GPU) build dist *.egg-info
+	rm -rf $(VENV) $(GPU) $(BESIDE) build dist *.egg-info

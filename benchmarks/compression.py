@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,8 +29,7 @@ from runner.deploy import quantization
 
 from . import harness
 
-ROOT = Path(__file__).parents[1]
-RECIPES, INT8, FOUR_BITS, HALF_MACS, HALF_LATENCY = "recipes", "int8", "4-bit", "half-macs", "half-latency"
+INT8, FOUR_BITS, HALF_MACS = "int8", "4-bit", "half-macs"
 
 
 @dataclass(frozen=True)
@@ -53,40 +50,42 @@ class Bound:
 class Method:
     changes: list[str]
     """Its recipe and what it changes of it."""
-    kind: str
+    kind: str | None
+    """Of what it leaves as much as others do; None: it is not compared."""
     bound: Bound | None = None
 
 
+#: Training with learnt ranges, by the recipe of `qat`.
+LSQ = ["experiment=compress/qat", "compression=lsq"]
+
+
 def _integers(recipe: str, *changes: str, bits: int = 8) -> Method:
-    words = [f"compression.quantize.{change}" if "compression" not in change else change for change in changes]
-    if bits == 8:
-        return Method([f"experiment=compress/{recipe}", *words], INT8)
-    return Method([f"experiment=compress/{recipe}", *words, f"compression.quantize.weight_bits={bits}"], FOUR_BITS)
+    words = [f"compression.quantize.{change}" for change in changes]
+    words += [f"compression.quantize.weight_bits={bits}"] if bits != 8 else []
+    return Method([f"experiment=compress/{recipe}", *words], INT8 if bits == 8 else FOUR_BITS)
 
 
-def _pruned(kind: str, budget: str, *changes: str, bound: Bound | None = None) -> Method:
+def _pruned(kind: str | None, budget: str, *changes: str, bound: Bound | None = None) -> Method:
     words = [f"budget={budget}", "ratio=0.5", *changes]
     return Method(["experiment=compress/fpgm", *(f"compression.prune.{word}" for word in words)], kind, bound)
 
 
-LSQ, MSE = "compression=lsq", ["algorithm=mse", "weight_range=mse"]
+MSE = ["algorithm=mse", "weight_range=mse"]
 BIAS, ADAROUND = "bias_correction=true", "adaround.enabled=true"
 METHODS = {
     "qat": Method(["experiment=compress/qat"], INT8, Bound(0.5, size=0.30)),
     "ptq": Method(["experiment=compress/ptq"], INT8, Bound(1.0, size=0.30)),
-    "fpgm": Method(["experiment=compress/fpgm"], RECIPES, Bound(1.0, macs=0.70)),
-    "fpgm_qat": Method(["experiment=compress/fpgm_qat"], RECIPES, Bound(1.5, macs=0.70, size=0.30)),
-    "lsq": _integers("qat", LSQ),
+    "fpgm": Method(["experiment=compress/fpgm"], None, Bound(1.0, macs=0.70)),
+    "fpgm_qat": Method(["experiment=compress/fpgm_qat"], None, Bound(1.5, macs=0.70, size=0.30)),
+    "lsq": Method(LSQ, INT8),
     "ptq_abs_max": _integers("ptq", "algorithm=abs_max"),
     "ptq_kl": _integers("ptq", "algorithm=kl"),
     "ptq_mse": _integers("ptq", *MSE),
     "ptq_bias": _integers("ptq", *MSE, BIAS),
     "adaround": _integers("ptq", *MSE, ADAROUND),
     "qat_w4": _integers("qat", bits=4),
-    "lsq_w4": replace(_integers("qat", LSQ, bits=4), bound=Bound(1.0)),
-    "lsq_average_w4": Method(
-        ["experiment=compress/qat", LSQ, "compression.quantize.average_weight_bits=4"], FOUR_BITS
-    ),
+    "lsq_w4": Method([*LSQ, "compression.quantize.weight_bits=4"], FOUR_BITS, Bound(1.0)),
+    "lsq_average_w4": Method([*LSQ, "compression.quantize.average_weight_bits=4"], FOUR_BITS),
     "ptq_w4": _integers("ptq", bits=4),
     "ptq_mse_w4": _integers("ptq", *MSE, bits=4),
     "ptq_bias_w4": _integers("ptq", *MSE, BIAS, bits=4),
@@ -103,11 +102,11 @@ METHODS = {
     "taylor_gradual": _pruned(
         HALF_MACS, "macs", "criterion=taylor", "begin_epoch=1", "parts=4", "every_epochs=2"
     ),
-    "half_latency": _pruned(HALF_LATENCY, "latency", bound=Bound(1.0, latency=0.5)),
+    "half_latency": _pruned(None, "latency", bound=Bound(1.0, latency=0.5)),
 }  # fmt: skip
 #: What is measured if nothing is asked for.
 STANDARD = ["qat", "fpgm", "fpgm_qat", "ptq"]
-KINDS = list(dict.fromkeys(method.kind for method in METHODS.values()))
+KINDS = [INT8, FOUR_BITS, HALF_MACS]
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def main() -> int:
     chosen = [name for name, method in METHODS.items() if {name, method.kind} & set(asked)]
     of_set = QUICK if options.quick else task(options.set)
     with TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
-        folder = Path(options.keep or temporary).resolve()
+        folder = Path(options.keep or temporary).resolve() / ("quick" if options.quick else options.set)
         measured = list(
             pool.map(
                 lambda seed: measure(folder / f"seed-{seed}", seed, chosen, of_set, options.overrides),
@@ -206,12 +205,7 @@ def measure(
 
 def run(directory: Path, overrides: list[str]) -> dict[str, Any]:
     """Train in a directory, unless that was done before: its result with what its files say."""
-    if not (directory / "result.json").exists():
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "runner", *overrides, f"hydra.run.dir='{directory}'"]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    harness.train(directory, overrides)
     result: dict[str, Any] = json.loads((directory / "result.json").read_text())
     manifest, plan = directory / "export" / "model.json", directory / "compression.json"
     described = quantization.read(directory / "export")
@@ -265,6 +259,7 @@ def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
                     (bound.size < 1 and len(sizes) < len(runs), f"{len(sizes)} of {len(runs)} have integer files"),
                     (sizes and np.mean(sizes) > bound.size, f"{np.mean(sizes or [1]):.3f} of the bytes"),
                     (agreements and np.mean(agreements) < 99, f"agreement {np.mean(agreements or [0]):.2f} %"),
+                    (bound.latency < 1 and len(latencies) < len(runs), f"{len(latencies)} of {len(runs)} were timed"),
                     (np.mean(latencies or [0]) > bound.latency, f"{np.mean(latencies or [0]):.2f} of the latency"),
                 )
                 if out
@@ -287,7 +282,7 @@ def behind(seeds: list[dict[str, dict[str, Any]]]) -> dict[str, str]:
             name: {number: seed[name]["final"].get("int8_top1", seed[name]["final"]["top1"])
                    for number, seed in enumerate(seeds)}
             for name in seeds[0]
-            if kind != RECIPES and name in METHODS and METHODS[name].kind == kind
+            if name in METHODS and METHODS[name].kind == kind
         }  # fmt: skip
         said |= harness.behind(scores) if len(scores) > 1 else {}
     return said

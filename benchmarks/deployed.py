@@ -91,13 +91,10 @@ def train(folder: Path, model: str, epochs: int) -> None:
     """A dense run of a model and one of each recipe that begins with it."""
     shared = [f"model={model}", "tracking=none", "train.threads=2", "deploy.formats=[onnx,paddle]"]
     for kind in kinds(model):
-        directory = folder / model / kind
-        if (directory / "result.json").exists():
-            continue
         begin = ["schedule.warmup_epochs=1", f"train.epochs={epochs}"]
         if kind != "dense":
             begin = [*RECIPES[kind], f"checkpoint.init_from='{folder / model / 'dense'}'"]
-        runner(folder, *begin, *shared, f"hydra.run.dir='{directory}'")
+        harness.train(folder / model / kind, [*begin, *shared])
 
 
 def runner(folder: Path, *arguments: str) -> str:

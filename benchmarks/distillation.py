@@ -5,17 +5,16 @@
 
 A larger network is trained once and teaches all students but those that have peers or their own average. Each row is a
 student from random weights with the same seeds, data and minutes of training: what the forward passes of a teacher, or
-the training of a peer, take is paid in steps; seeds that are trained at the same time have a thread each. The last
-column says which rows are behind the best one by more than noise (paired over seeds, 95 % for all pairs at once). The
-images are fetched from a package (`examples/real_sets.py`). `--quick` takes two seeds and a few steps of synthetic
-images: it shows that everything runs, and its numbers mean nothing.
+the training of a peer, take is paid in steps. Seeds that are trained at the same time have a thread each, so that only
+tables of the same `--jobs` compare. The last column says which rows are behind the best one by more than noise (paired
+over seeds, 95 % for all pairs at once). The images are fetched from a package (`examples/real_sets.py`). `--quick`
+takes two seeds and a few steps of synthetic images: it shows that everything runs, and its numbers mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -117,9 +116,8 @@ def table(scores: dict[str, dict[int, float]], lengths: dict[str, list[int]]) ->
 
 def trained(directory: Path, *overrides: str) -> tuple[float, int]:
     """Test top-1 and the steps of a run in a directory, unless that was trained before."""
-    where = [f"hydra.run.dir='{directory}'", "tracking=none", "deploy.formats=[]", "train.plots=false"]
-    if not (directory / RESULT).exists():
-        harness.run([sys.executable, "-m", "runner", *where, *overrides])
+    where = ["tracking=none", "deploy.formats=[]", "train.plots=false"]
+    harness.train(directory, [*where, *overrides])
     measured = result.read(directory / RESULT, whole=True)
     assert measured
     return measured.final["top1"], measured.final_progress.step

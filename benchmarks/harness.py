@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner import runs
 from runner.report import comparisons
+from runner.runs.journal import RESULT
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,6 +48,16 @@ def run(command: Sequence[str], environment: dict[str, str] | None = None, folde
         if child.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{errors.read()[-4000:]}")
         return Done(output.read(), usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
+
+
+def train(directory: Path, overrides: Sequence[str]) -> None:
+    """A run of the command in a directory, unless the same one is there. Exits if it fails, or another one is there."""
+    if (directory / RESULT).exists():
+        if (stored := runs.overrides(directory)) != list(overrides):
+            changed = " ".join(sorted(set(overrides) ^ set(stored or [])))
+            sys.exit(f"{directory} has another run, which differs in {changed}. Keep these elsewhere: --keep DIR")
+        return
+    run([sys.executable, "-m", "runner", *overrides, f"hydra.run.dir='{directory}'"], {"PYTHONPATH": str(ROOT)})
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:

@@ -95,13 +95,18 @@ def test_precision_recall_and_f1_of_every_class_are_those_of_scikit_learn(case):
     np.testing.assert_allclose(each.precision, precision)
     np.testing.assert_allclose(each.recall, recall)
     np.testing.assert_allclose(each.f1, f1)
-    # A class may have any name, also that of a metric.
+
+
+@given(predictions())
+def test_metrics_of_one_class_are_named_by_it_whatever_its_name(case):
+    classes, labels, predicted = case
     called = ["map", "a/b", "recall", *(f"class {number}" for number in range(classes))][:classes]
-    for kind, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
+    sums = sums_of(labels, predicted, classes)
+    each = metrics.of_classes(sums.confusion)
+    for kind, values in (("precision", each.precision), ("recall", each.recall), ("f1", each.f1)):
         for number, label in enumerate(called):
-            metric = names.per_class_metric(f"{kind}/{label}", called)
-            value = metric.compute(sums_of(labels, predicted, classes))
-            assert value == pytest.approx(expected[number] if number in labels else math.nan, nan_ok=True)
+            value = names.per_class_metric(f"{kind}/{label}", called).compute(sums)
+            assert value == pytest.approx(values[number] if number in labels else math.nan, nan_ok=True)
 
 
 def calibration_of(probabilities, labels):

@@ -15,7 +15,7 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D
 from ..models.efficientnet_lite import DropConnect
 from ..models.input_check import preserved
 from . import autotune, fallback, layers, native
-from .layers import ELEMENTWISE, FASTER, PLAIN, Accelerated
+from .layers import ANY_LAYOUT, FASTER, PLAIN, Accelerated
 from .settings import fits
 
 log = logging.getLogger("runner")
@@ -47,7 +47,7 @@ def accelerate(network: nn.Layer, input_shape: tuple[int, int, int]) -> None:
         fallback.accelerate(network)
         return
     for layer in network.sublayers(include_self=True):
-        kind = ELEMENTWISE.get(type(layer)) or FASTER.get(type(layer))
+        kind = ANY_LAYOUT.get(type(layer)) or FASTER.get(type(layer))
         if kind and fits(layer):
             layer.__class__ = kind
     if not any(_is_trained_by_kernels(layer) for layer in network.sublayers(include_self=True)):

@@ -24,7 +24,7 @@ from .native import ACTIVATIONS, MOST_PLANS, Geometry
 from .settings import SAME, pair
 from .switch import Switch
 
-#: Fewest values of a GELU or a layer normalisation for the kernels: below, calling them costs what they gain.
+#: Fewest values of a GELU or a layer normalisation for the kernels (`python -m benchmarks.transformers` times as many).
 WORTH_A_CALL = 1 << 16
 #: If on, every layer computes as Paddle does.
 stock = Switch()
@@ -266,7 +266,7 @@ FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
 }
 PLAIN = {faster: plain for plain, faster in FASTER.items()}
 #: Layers that compute the same of any tensor as Paddle's: they neither have nor change a layout.
-ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {
+ANY_LAYOUT: dict[type[nn.Layer], type[nn.Layer]] = {
     Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize, Rounding: KeptRounding, nn.GELU: GELU,
     nn.LayerNorm: LayerNorm,
 }  # fmt: skip
@@ -274,5 +274,5 @@ ELEMENTWISE: dict[type[nn.Layer], type[nn.Layer]] = {
 
 # `paddle.jit.to_static` cannot follow the kernels, and without a full graph it would try: it takes these layers as they
 # are in static mode, as it does with one. (`force_dynamic` would leave them to the kernels, and import for 0.12 s.)
-for _kind in (*FASTER.values(), *ELEMENTWISE.values()):
+for _kind in (*FASTER.values(), *ANY_LAYOUT.values()):
     marker.unified(_kind, for_ast=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from benchmarks import compression
@@ -19,12 +21,16 @@ def seed(**top1):
     }
 
 
+def read(path):
+    return json.loads(path.read_text())
+
+
 @pytest.mark.parametrize("name", compression.METHODS)
 def test_every_method_is_a_config_that_compresses(name, config_of, tmp_path):
     method = compression.METHODS[name]
     config = config_of(*method.changes, f"checkpoint.init_from='{tmp_path / 'a run'}'")
     assert (config.compression.quantize is not None) == (method.kind in ("int8", "4-bit") or name.endswith("qat"))
-    assert (config.compression.prune is not None) == (method.kind.startswith("half") or "fpgm" in name)
+    assert (config.compression.prune is not None) == ("half" in (method.kind or name) or "fpgm" in name)
     assert config.train.epochs == 0 or config.compression.kind != "ptq"
 
 
@@ -54,13 +60,27 @@ def test_methods_of_a_kind_are_compared_and_bounds_are_checked(capsys):
     assert "lsq_w4: 2.90 points lost (at most 1.0)" in said
 
 
+def test_what_was_not_measured_is_out_of_bounds(capsys):
+    assert compression.table([seed(dense=0.9, half_latency=0.9, qat=0.9)]) == 1
+    said = capsys.readouterr().out
+    assert "half_latency: 0 of 1 were timed" in said
+    assert "qat: 0 of 1 exports were measured" in said
+    assert "qat: 0 of 1 have integer files" in said
+
+
 @pytest.mark.slow
 def test_the_short_form_measures_what_it_is_asked_for_alone(tmp_path, monkeypatch, capsys):
     words = ["--quick", "--methods", ",".join([*QUANTIZED, *PRUNED]), "--keep", str(tmp_path), *TINY]
     monkeypatch.setattr("sys.argv", ["compression", *words])
-    compression.main()
-    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert compression.main() in (0, 1)
+    said = capsys.readouterr().out
+    lines = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("|")]
     table = {cells[0]: dict(zip(lines[0], cells, strict=False)) for cells in lines[2:]}
     assert set(table) == {"dense", *QUANTIZED, *PRUNED}
     assert table["lsq_w4"]["bits"] == "4.0"
-    assert all(float(table[name]["MACs"]) <= 0.5 for name in PRUNED)
+    final = {name: read(tmp_path / "quick" / "seed-0" / name / "result.json")["final"] for name in ("dense", *PRUNED)}
+    assert all(final[name]["macs"] <= 0.5 * final["dense"]["macs"] for name in PRUNED)
+    # Only runs of the same command are taken for what was asked.
+    monkeypatch.setattr("sys.argv", ["compression", *words, "optimizer.lr=0.1"])
+    with pytest.raises(SystemExit, match="has another run, which differs in optimizer.lr=0.1"):
+        compression.main()

@@ -10,7 +10,7 @@ from paddle import nn
 from paddle.nn.quant.quant_layers import FakeQuantMovingAverageAbsMax
 
 from runner.compression.qat import Pact
-from runner.kernels import layers, native, settings
+from runner.kernels import layers, native
 from runner.kernels.accelerate import accelerate
 from runner.kernels.layers import Accelerated, stock
 from runner.models.mobilenet_v3 import ActivatedNorm
@@ -314,8 +314,3 @@ def test_maxima_of_nothing_but_minus_infinity_are_paddles(values, padding):
         found.append([y.numpy(), x.grad.numpy()])
     for ours, theirs in zip(found[1], found[0], strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-@pytest.mark.parametrize(("size", "fits"), [((15, 17), True), (16, False)])
-def test_windows_have_a_byte_for_each_place(size, fits):
-    assert settings.fits(nn.MaxPool2D(size)) == fits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import shutil
 
@@ -15,6 +16,7 @@ from runner.__main__ import command
 from runner.metrics import Goal, Metric, names
 from runner.runs.history import curves
 from tests.conftest import TINY
+from tests.data import layouts
 
 INLINE = [*TINY, "tracking=none", "launch.inline=true"]
 #: What runs had before there was a list.
@@ -94,6 +96,39 @@ def test_a_metric_per_class_metric_is_monitored_journaled_and_reported(tmp_path,
     assert json.loads(capsys.readouterr().out)["student/recall/7"] == result["final"]["recall/7"]
     assert command([*INLINE, f"hydra.run.dir={tmp_path / 'other'}", "train.monitor=val/f1/77"]) == 2
     assert "there is no class '77'. Did you mean '7'?" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def set_with_gaps(tmp_path_factory):
+    """Two classes in every split; one without validation images, one without test images."""
+    root = tmp_path_factory.mktemp("gaps") / "set"
+    splits = {"train": ["a", "b", "not measured", "not tested"], "val": ["a", "b", "not tested"],
+              "test": ["a", "b", "not measured"]}  # fmt: skip
+    names = [f"{split}/{label}/{number}.png" for split, classes in splits.items() for label in classes
+             for number in range(8)]  # fmt: skip
+    layouts.write_folder(root, layouts.drawn(names))
+    return ["data=image_folder", f"data.root={root}", "data.image_size=32", "data.batch_size=8"]
+
+
+def test_a_class_without_validation_images_is_not_monitored(set_with_gaps, tmp_path, capsys):
+    words = [*INLINE, *set_with_gaps, f"hydra.run.dir={tmp_path / 'run'}"]
+    assert command([*words, "train.monitor=val/recall/not measured"]) == 2
+    assert "no validation image is of class 'not measured'. Hold some out" in capsys.readouterr().err
+
+
+def test_a_class_without_test_images_has_a_note_and_decides_no_comparison(set_with_gaps, tmp_path, capsys):
+    monitored = "train.monitor=val/recall/not tested"
+    result = trained(tmp_path / "1", *set_with_gaps, monitored)
+    assert "no test image is of class 'not tested'" in capsys.readouterr().out
+    assert math.isnan(float(result["final"]["recall/not tested"]))
+    assert math.isfinite(result["best"])
+    trained(tmp_path / "2", *set_with_gaps, monitored, "train.seed=2")
+    capsys.readouterr()
+    text, _ = reported(tmp_path / "1", tmp_path / "2")
+    assert "Test recall" not in text
+    assert "test top-1 against" in text
+    assert command(["eval", str(tmp_path / "1"), "train.monitor=val/recall/nobody"]) == 2
+    assert "there is no class 'nobody'. Valid: a, b, not measured, not tested" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -8,34 +8,35 @@ typedef int Integers __attribute__((vector_size(4 * LANES)));
 
 // Φ(x), and exp(-x²/2), to which the density is proportional; both within a few units in the last place.
 struct Normal {
-  Vector below, bell;
+  Vector cdf, density;
 };
 
 inline Normal normal(Vector x) {
   const Vector zero{}, one = all(1);
-  // Beyond it exp(-x²/2) is below the smallest normal float, and is 0 here.
-  const Vector most = all(13.19f), away = where(x < zero, -x, x);
-  const Vector a = where(away > most, most, away);
+  // From here on exp(-x²/2), 1.7e-38 and less, is 0.
+  const Vector limit = all(13.19f), magnitude = where(x < zero, -x, x);
+  const Vector a = where(magnitude > limit, limit, magnitude);
   // exp(-a²/2) = 2ⁿ·exp(rest): the upper half of a has an exact square, which is the larger part of the exponent.
   const Vector upper = (Vector)((Integers)a & ~0xfff);
   const Vector large = upper * upper * -0.5f;
   // Adding 1.5·2²³ rounds to an integer, which the lowest bits of the sum are.
   const Vector shifted = large * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
   const Vector rest = large - n * 0.693359375f + n * 2.12194440e-4f - (a - upper) * (a + upper) * 0.5f;
+  // The polynomial of Cephes' expf (Moshier, 1989).
   Vector power = all(1.9875691500e-4f);
   for (float coefficient : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
     power = power * rest + coefficient;
   power = power * rest * rest + rest + 1;
   const Vector scale = (Vector)(((Integers)shifted << 23) + 0x3f800000);
-  const Vector bell = where(away > most, zero, power * scale);
-  // Φ(-a) / exp(-a²/2) is smooth: a polynomial in t = 1 / (1 + 0.26·a), of the smallest relative error (2e-8).
+  const Vector density = where(magnitude > limit, zero, power * scale);
+  // Φ(-a) / exp(-a²/2) is smooth: a polynomial in t = 1 / (1 + 0.26·a), fitted to a relative error of 2e-8.
   const Vector t = one / (1 + 0.26f * a);
   Vector ratio = all(0.030952683f);
   for (float coefficient : {-0.15501777f, 0.25604612f, -0.15620773f, 0.16462441f, 0.049437165f, 0.10344526f,
                             0.10295713f, 0.10376266f})
     ratio = ratio * t + coefficient;
-  const Vector tail = ratio * t * bell;
-  return {where(x < zero, tail, one - tail), bell};
+  const Vector tail = ratio * t * density;
+  return {where(x < zero, tail, one - tail), density};
 }
 
 }  // namespace
@@ -45,7 +46,7 @@ EXPORT void gelu_forward(Index size, const float* x, float* y) {
 #pragma omp parallel for schedule(static) if (size > WORTH_THREADS)
   for (Index i = 0; i < size; i += LANES) {
     const Vector value = load(x + i, size - i);
-    store(y + i, value * normal(value).below, size - i);
+    store(y + i, value * normal(value).cdf, size - i);
   }
 }
 
@@ -55,6 +56,6 @@ EXPORT void gelu_gradient(Index size, const float* x, const float* dy, float* dx
   for (Index i = 0; i < size; i += LANES) {
     const Vector value = load(x + i, size - i);
     const Normal at = normal(value);
-    store(dx + i, load(dy + i, size - i) * (at.below + value * at.bell * 0.39894228f), size - i);
+    store(dx + i, load(dy + i, size - i) * (at.cdf + value * at.density * 0.39894228f), size - i);
   }
 }
