@@ -142,11 +142,8 @@ def task(name: str) -> Task:
 SETS = ("digits", "fashion_mnist", "defects")
 #: For runs of seconds.
 QUICK = Task(
-    [
-        "data.limit=80", "data.batch_size=16", "model=mobilenet_v3_small_x0_35", "deploy.bench_s=0.01",
-        "schedule.warmup_epochs=0",
-    ],
-    ["train.epochs=4"], ["train.epochs=4"],
+    ["data.limit=80", "data.batch_size=16", "model=mobilenet_v3_small_x0_35", "deploy.bench_s=0.01"],
+    ["train.epochs=4", "schedule.warmup_epochs=0"], ["train.epochs=4", "schedule.warmup_epochs=0"],
 )  # fmt: skip
 QUICK_PRUNED = ["compression.prune.channel_multiple=1", "compression.prune.batches=2"]
 COLUMNS = (
