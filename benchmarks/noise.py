@@ -16,6 +16,8 @@ from runner.report import comparisons
 from . import harness
 
 SWEEPS, CONFIGURATIONS, SEEDS = 200, 8, 5
+#: Sweeps whose metric counts a few images: configurations, seeds, images, and how probably one is right.
+COUNTS = [(2, 2, 8, 0.5), (2, 2, 144, 0.97), (2, 3, 20, 0.8), (4, 2, 20, 0.8), (8, 5, 8, 0.8)]
 #: Planted differences, in deviations of one result.
 DIFFERENCES = (1.0, 2.0, 2 * math.sqrt(2), 4.0)
 
@@ -39,6 +41,15 @@ def false_alarms(generator: np.random.Generator, deviations: float | Sequence[fl
     return sum(bool(real(simulated(generator, [0.0] * CONFIGURATIONS, deviations))) for _ in range(SWEEPS))
 
 
+def false_alarms_of_counts(
+    generator: np.random.Generator, configurations: int, seeds: int, images: int, right: float
+) -> int:
+    """The same, where the result is the share of some images that is right."""
+    draws = generator.binomial(images, right, (SWEEPS, configurations, seeds)) / images
+    tables = ({f"c{row}": dict(enumerate(map(float, one))) for row, one in enumerate(sweep)} for sweep in draws)
+    return sum(bool(real(table)) for table in tables)
+
+
 def found(generator: np.random.Generator, difference: float) -> tuple[float, int]:
     """Share of the worse half of the configurations that is found, and sweeps with an alarm in the equal half."""
     half = CONFIGURATIONS // 2
@@ -51,11 +62,15 @@ def found(generator: np.random.Generator, difference: float) -> tuple[float, int
 def main() -> None:
     """Print both."""
     generator = np.random.default_rng(0)
-    print(f"{SWEEPS} simulated sweeps each, {CONFIGURATIONS} configurations × {SEEDS} seeds\n")
+    print(f"{SWEEPS} simulated sweeps each, {CONFIGURATIONS} configurations × {SEEDS} seeds unless it says others\n")
     noisy = [5.0] + [1.0] * (CONFIGURATIONS - 1)
     rows = []
     for name, deviations in (("nothing", 1.0), ("nothing; one configuration is five times noisier", noisy)):
         rows.append([name, "", f"{false_alarms(generator, deviations) / SWEEPS:.1%}"])
+    for configurations, seeds, images, right in COUNTS:
+        alarms = false_alarms_of_counts(generator, configurations, seeds, images, right)
+        name = f"nothing; {configurations} × {seeds}, {right:.0%} of {images} images are right"
+        rows.append([name, "", f"{alarms / SWEEPS:.1%}"])
     for difference in DIFFERENCES:
         share, alarms = found(generator, difference)
         name = f"4 of 8 worse by {difference:.1f} deviations of one result"

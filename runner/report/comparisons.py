@@ -51,8 +51,8 @@ def behind(scores: Scores) -> dict[str, Difference | None]:
     """Every other configuration → how far it is below the best; None if they share fewer than two repeats.
 
     Paired differences with the variance that remains after removing the means of configurations and repeats (randomised
-    blocks; for two configurations this is the paired t-test), or with that of the pair itself if it is larger. The
-    intervals hold for all pairs simultaneously (Tukey's studentized range), since the best is chosen from the same
+    blocks; for two configurations this is the paired t-test), or with that of the pair itself if it is larger, and at
+    least that of the rounding of a metric that counts a few images. The intervals hold for all pairs simultaneously (Tukey's studentized range), since the best is chosen from the same
     results.
     """
     chosen = best(scores)
@@ -63,11 +63,12 @@ def behind(scores: Scores) -> dict[str, Difference | None]:
     if freedom < 1 or tried < 2:
         return result
     critical, variance = _critical(tried, freedom), float(np.nansum(rest**2)) / freedom
+    least = _rounding(table)
     for name in result:
         pairs = [value - scores[name][repeat] for repeat, value in scores[chosen].items() if repeat in scores[name]]
         if len(pairs) > 1:
             mean, own = math.fsum(pairs) / len(pairs), float(np.var(pairs, ddof=1))
-            reach = critical * math.sqrt(max(2 * variance, own) / len(pairs))
+            reach = critical * math.sqrt(max(2 * variance, own, 2 * least) / len(pairs))
             result[name] = Difference(mean, mean - reach, mean + reach, len(pairs))
     return result
 
@@ -78,6 +79,16 @@ def _critical(configurations: int, freedom: int) -> float:
     from scipy import stats
 
     return float(stats.studentized_range.ppf(CONFIDENCE, configurations, freedom)) / math.sqrt(2)
+
+
+def _rounding(table: np.ndarray) -> float:
+    """The variance that rounding to the step between results has: step² / 12.
+
+    Differences of counts of a few images are often exactly equal, as if nothing varied. The smallest difference between
+    two results stands for the step; between those that are no counts it is negligible.
+    """
+    steps = np.diff(np.unique(table[~np.isnan(table)].round(12)))
+    return float(steps.min()) ** 2 / 12 if len(steps) else 0.0
 
 
 def _table(scores: Scores) -> np.ndarray:
