@@ -52,8 +52,8 @@ def behind(scores: Scores) -> dict[str, Difference | None]:
 
     Paired differences with the variance that remains after removing the means of configurations and repeats (randomised
     blocks; for two configurations this is the paired t-test), or with that of the pair itself if it is larger, and at
-    least that of the rounding of a metric that counts a few images. The intervals hold for all pairs simultaneously (Tukey's studentized range), since the best is chosen from the same
-    results.
+    least that of the rounding of a metric that counts a few images. The intervals hold for all pairs simultaneously
+    (Tukey's studentized range), since the best is chosen from the same results.
     """
     chosen = best(scores)
     _, rest = _additive(table := _table(scores))

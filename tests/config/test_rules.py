@@ -124,6 +124,7 @@ REFUSED = [
         ["data=custom", "data.target=a:b", "data.labels=soft", "mode=cls_distill", "mimic=dkd"],
         "data.labels=one, or another loss, such as kd",
     ),
+    (["train.epochs=0", "train.max_steps=20"], "Remove train.max_steps, or use train.epochs=1"),
     (["train.monitor=val/studnet/top1"], "Valid: val/student/top1"),
     (["train.monitor=val/student/marco_f1"], "Did you mean 'val/student/macro_f1'?"),
     (["train.monitor=val/recal/cat"], "of one class val/precision/CLASS, val/recall/CLASS, val/f1/CLASS"),

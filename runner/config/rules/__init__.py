@@ -242,6 +242,15 @@ def _k(config: Config) -> Iterator[str]:
         )
 
 
+def _no_training(config: Config) -> Iterator[str]:
+    train = config.train
+    if train.epochs == 0 and train.max_steps and not config.debug.fast_dev_run:
+        yield (
+            f"train.epochs=0 trains nothing, and train.max_steps={train.max_steps} would count in its place. Remove "
+            "train.max_steps, or use train.epochs=1."
+        )
+
+
 Rule = Callable[[Config], Iterator[str]]
 #: What every reader of a config relies on. A new rule here refuses the stored runs of earlier versions that break it.
 ALWAYS: tuple[Rule, ...] = (
@@ -249,6 +258,6 @@ ALWAYS: tuple[Rule, ...] = (
     finetuning.problems, _train, compression.problems, _deploy, tracking.problems, _launch,
 )  # fmt: skip
 #: Values that are refused where somebody gives them, by a composition or by overrides for a stored run.
-GIVEN: tuple[Rule, ...] = (data.statistics, tracking.texts, tracking.address)
+GIVEN: tuple[Rule, ...] = (data.statistics, tracking.texts, tracking.address, _no_training)
 #: What forbids only to train: a run that was trained can be evaluated, exported and sent in spite of it.
 BEFORE_TRAINING: tuple[Rule, ...] = (data.augmentation, search.problems, compression.latency, _k)
