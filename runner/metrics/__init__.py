@@ -214,21 +214,21 @@ def _margins(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
 class OfClasses:
     """What a confusion matrix says of each class: [K]; proportions, float64, are 0 where the divisor is."""
 
-    images: np.ndarray
-    """Images of the class, int64."""
     precision: np.ndarray
     """TP / (TP + FP)."""
     recall: np.ndarray
     """TP / (TP + FN)."""
     f1: np.ndarray
     """2·TP / (2·TP + FP + FN)."""
+    images: np.ndarray
+    """Images of the class, int64."""
 
 
 def of_classes(confusion: np.ndarray) -> OfClasses:
     """Precision, recall and F1 of every class. confusion: `Sums.confusion`."""
     labelled, predicted, right = _counts(confusion)
     f1 = 2 * right / (labelled + predicted).clip(1)
-    return OfClasses(labelled, right / predicted.clip(1), right / labelled.clip(1), f1)
+    return OfClasses(right / predicted.clip(1), right / labelled.clip(1), f1, labelled)
 
 
 def _counts(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,6 +15,8 @@ import numpy as np
 CONFIDENCE = 0.95
 #: Most iterations, and tolerance, of the fit of means to an incomplete table.
 ROUNDS, NOTHING = 200, 1e-12
+#: Shares of fewer than a million images are told from other numbers.
+SHARE = 1e-6
 
 #: Configuration → repeat (seed and fold) → its result, higher is better.
 Scores = Mapping[str, Mapping[Any, float]]
@@ -63,12 +65,16 @@ def behind(scores: Scores) -> dict[str, Difference | None]:
     if freedom < 1 or tried < 2:
         return result
     critical, variance = _critical(tried, freedom), float(np.nansum(rest**2)) / freedom
-    least = _rounding(table)
+    least = {
+        repeat: _rounding(column[~np.isnan(column)]) for repeat, column in zip(_repeats(scores), table.T, strict=True)
+    }
     for name in result:
-        pairs = [value - scores[name][repeat] for repeat, value in scores[chosen].items() if repeat in scores[name]]
+        both = [repeat for repeat in scores[chosen] if repeat in scores[name]]
+        pairs = [scores[chosen][repeat] - scores[name][repeat] for repeat in both]
         if len(pairs) > 1:
+            rounding = 2 * math.fsum(least[repeat] for repeat in both) / len(pairs)
             mean, own = math.fsum(pairs) / len(pairs), float(np.var(pairs, ddof=1))
-            reach = critical * math.sqrt(max(2 * variance, own, 2 * least) / len(pairs))
+            reach = critical * math.sqrt(max(2 * variance, own, rounding) / len(pairs))
             result[name] = Difference(mean, mean - reach, mean + reach, len(pairs))
     return result
 
@@ -81,19 +87,31 @@ def _critical(configurations: int, freedom: int) -> float:
     return float(stats.studentized_range.ppf(CONFIDENCE, configurations, freedom)) / math.sqrt(2)
 
 
-def _rounding(table: np.ndarray) -> float:
-    """The variance that rounding to the step between results has: step² / 12.
+def _rounding(results: np.ndarray) -> float:
+    """The variance of rounding to a multiple of 1 / n, which is 1 / 12n², if results are shares of n images; else ~0.
 
-    Differences of counts of a few images are often exactly equal, as if nothing varied. The smallest difference between
-    two results stands for the step; between those that are no counts it is negligible.
+    Differences of counts of a few images are often exactly equal, as if nothing varied.
     """
-    steps = np.diff(np.unique(table[~np.isnan(table)].round(12)))
-    return float(steps.min()) ** 2 / 12 if len(steps) else 0.0
+    step = functools.reduce(_common_divisor, (abs(float(value)) for value in results), 1.0)
+    return step**2 / 12
+
+
+def _common_divisor(one: float, other: float) -> float:
+    """Euclid's algorithm, up to `SHARE`."""
+    while other > SHARE:
+        one, other = other, one % other
+        # What rounding leaves of a multiple is nearly the divisor.
+        other = 0.0 if one - other < SHARE else other
+    return one
+
+
+def _repeats(scores: Scores) -> list[Any]:
+    return list(dict.fromkeys(itertools.chain(*scores.values())))
 
 
 def _table(scores: Scores) -> np.ndarray:
     """float64 [configurations, repeats], NaN where a repeat is missing."""
-    columns = {repeat: place for place, repeat in enumerate(dict.fromkeys(itertools.chain(*scores.values())))}
+    columns = {repeat: place for place, repeat in enumerate(_repeats(scores))}
     table = np.full((len(scores), len(columns)), np.nan)
     for row, values in enumerate(scores.values()):
         for repeat, value in values.items():

@@ -66,7 +66,7 @@ def test_every_metric_is_that_of_scikit_learn(seed, images, classes, size, with_
     assert own["micro_f1"] == pytest.approx(reference.f1_score(labels, predicted, average="micro", zero_division=0))
     assert own["loss"] == pytest.approx(reference.log_loss(labels.ravel(), probabilities.ravel(), labels=[0, 1]))
     each = reference.precision_recall_fscore_support(labels, predicted, zero_division=0)
-    for mine, theirs in zip(vars(of_classes(found.confusion)).values(), each, strict=False):
+    for mine, theirs in zip(vars(of_classes(found.confusion)).values(), each, strict=True):
         np.testing.assert_allclose(mine, theirs)
     assert own["calibration_error"] == pytest.approx(calibration_error(labels.ravel(), probabilities.ravel()), abs=1e-6)
     if len(occurring):
