@@ -112,8 +112,9 @@ def test_layer_normalisation_is_exact_and_paddles(rows, last, gamma, beta, far, 
         return tokens.LayerNorm.apply(x, gamma, beta, size, 1e-5)
 
     found = results(by_kernels, *values, transposed=transposed)
-    # A row of one value has no deviation, and one of two nearly equal ones has a large slope.
-    assert_close(found, norm_in_float64(*values, size, 1e-5), 3e-5 if size < 8 else 5e-6)
+    # Rows of one value, or of a few nearly equal ones, have a slope of up to 1 / √ε, by which the rounding of products
+    # up to 4 is multiplied. Gradients of 32 rows, which may cancel, are summed in float32.
+    assert_close(found, norm_in_float64(*values, size, 1e-5), 2**-22 / math.sqrt(1e-5) if size < 8 else 2e-5)
     if x.size and size > 7 and not far:
         theirs = results(lambda x, gamma, beta: F.layer_norm(x, last, gamma, beta, 1e-5), *values)
         assert_close(found, theirs, 2e-5)
