@@ -65,12 +65,11 @@ def opened(path: Path, engine: str) -> Call:
         return engines.OpenVino(path, 1)
     import openvino
 
+    # As `engines.OpenVino` has it, and the option.
     options = {
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": 1,
-        "ENABLE_CPU_PINNING": False,
+        "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False, "INFERENCE_PRECISION_HINT": "f32",
         "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.5,
-    }
+    }  # fmt: skip
     compiled = openvino.Core().compile_model(str(path), "CPU", options)
     return lambda images: compiled([images])
 
