@@ -65,14 +65,11 @@ def behind(scores: Scores) -> dict[str, Difference | None]:
     if freedom < 1 or tried < 2:
         return result
     critical, variance = _critical(tried, freedom), float(np.nansum(rest**2)) / freedom
-    least = {
-        repeat: _rounding(column[~np.isnan(column)]) for repeat, column in zip(_repeats(scores), table.T, strict=True)
-    }
+    # Of parts of equal size, or nearly: where all results are 0 or 1 nothing is known of it.
+    rounding = 2 * min(_rounding(column[~np.isnan(column)]) for column in table.T)
     for name in result:
-        both = [repeat for repeat in scores[chosen] if repeat in scores[name]]
-        pairs = [scores[chosen][repeat] - scores[name][repeat] for repeat in both]
+        pairs = [value - scores[name][repeat] for repeat, value in scores[chosen].items() if repeat in scores[name]]
         if len(pairs) > 1:
-            rounding = 2 * math.fsum(least[repeat] for repeat in both) / len(pairs)
             mean, own = math.fsum(pairs) / len(pairs), float(np.var(pairs, ddof=1))
             reach = critical * math.sqrt(max(2 * variance, own, rounding) / len(pairs))
             result[name] = Difference(mean, mean - reach, mean + reach, len(pairs))
@@ -105,13 +102,9 @@ def _common_divisor(one: float, other: float) -> float:
     return one
 
 
-def _repeats(scores: Scores) -> list[Any]:
-    return list(dict.fromkeys(itertools.chain(*scores.values())))
-
-
 def _table(scores: Scores) -> np.ndarray:
     """float64 [configurations, repeats], NaN where a repeat is missing."""
-    columns = {repeat: place for place, repeat in enumerate(_repeats(scores))}
+    columns = {repeat: place for place, repeat in enumerate(dict.fromkeys(itertools.chain(*scores.values())))}
     table = np.full((len(scores), len(columns)), np.nan)
     for row, values in enumerate(scores.values()):
         for repeat, value in values.items():
