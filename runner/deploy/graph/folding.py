@@ -13,7 +13,7 @@ from .bounds import UNBOUNDED, Bounds, bounds
 from .onnx_graph import Graph, attributes, copy
 
 #: Element-wise operations.
-ANY_LAYOUT = {"Relu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Gelu", "Clip", "Add", "Mul"}
+ELEMENTWISE = {"Relu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Gelu", "Clip", "Add", "Mul"}
 
 
 def fold(model: ModelProto) -> ModelProto:
@@ -199,7 +199,7 @@ def _flatten_single_pixels(graph: Graph, own: set[str], shapes: dict[str, tuple[
             or (node.op_type in ("Reshape", "Flatten") and len(shapes.get(target, ())) == 2)
         ):
             flat[target] = _flat(graph, flat, source)
-        elif node.op_type in ANY_LAYOUT and all(
+        elif node.op_type in ELEMENTWISE and all(
             name in flat or name == "" or _is_scalar(graph.constants.get(name)) for name in node.input
         ):
             flat[target] = f"{target}.flat"
