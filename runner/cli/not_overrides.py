@@ -26,20 +26,34 @@ def error_of(word: str, words: Sequence[str] = ()) -> ConfigError:
 
 def did_you_mean(word: str, words: Sequence[str] = ()) -> str:
     """` Did you mean …?` with the overrides that were meant by a word; empty if nothing is like it."""
-    meant = _parts_of_a_path(word, words) or _folder(word) or _choice(word)
-    return f" Did you mean {terminal.words(meant)}?" if meant else ""
+    key, parts, place = _value_around(word, words)
+    known = [" ".join(parts[:end]) for end in range(len(parts), place, -1)] if key else []
+    path = next((text for text in known if os.path.exists(expanded(text))), None)
+    if path:
+        return f" Did you mean {terminal.words([terminal.override(key, path)])}?"
+    meant = _folder(word) or _choice(word)
+    hint = f" Did you mean {terminal.words(meant)}?" if meant else ""
+    if not key:
+        return hint
+    parts = parts[: place + 1]
+    if parts[0].endswith(","):
+        several = "".join(parts)
+        return f"{hint} Write several values without spaces: {terminal.words([f'{key}={several}'])}"
+    whole = terminal.words([terminal.override(key, " ".join(parts))])
+    return f"{hint} If it belongs to the value before it, quote them together: {whole}"
 
 
-def _parts_of_a_path(word: str, words: Sequence[str]) -> list[str]:
-    """`KEY=PATH` if a path that exists was typed with blanks but without quotes; else empty."""
+def _value_around(word: str, words: Sequence[str]) -> tuple[str, list[str], int]:
+    """The key of the override that a word may have been typed for without quotes, all parts of its value, and which of
+    them the word is. An empty key: there is none.
+    """
     place = words.index(word) if word in words else 0
-    begin = next((number for number in range(place - 1, -1, -1) if "=" in words[number]), place)
-    key, _, first = words[begin].partition("=") if begin < place else ("", "", "")
-    for end in range(len(words), place, -1) if key else ():
-        path = " ".join([first, *words[begin + 1 : end]])
-        if os.path.exists(expanded(path)):
-            return [terminal.override(key, path)]
-    return []
+    begin = next((number for number in range(place - 1, -1, -1) if "=" in words[number]), None)
+    if begin is None:
+        return "", [], 0
+    key, _, first = words[begin].partition("=")
+    end = next((number for number in range(place, len(words)) if "=" in words[number]), len(words))
+    return key, [first, *words[begin + 1 : end]], place - begin
 
 
 def _folder(word: str) -> list[str]:

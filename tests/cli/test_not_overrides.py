@@ -70,6 +70,12 @@ def test_what_a_run_was_started_with_can_be_repeated():
     [
         (["data", "image_folder", "data.root=x"], "image_folder is not an override. Did you mean data=image_folder?"),
         (["image_folder"], "Unknown command 'image_folder'. Did you mean data=image_folder?"),
+        (["train.epochs=1,", "2"], "2 is not an override. Write several values without spaces: train.epochs=1,2"),
+        (
+            ["data.root=no", "photos"],
+            "photos is not an override. Did you mean augment=photos? If it belongs to the value before "
+            "it, quote them together: 'data.root=no photos'",
+        ),
         (["data", "none"], "none is not an override. Write KEY=VALUE without spaces around ="),
         (["data.root=../my", "photos"], "photos is not an override. Did you mean 'data.root=../my photos'?"),
         (["../my photos", "-m"], "../my photos is not an override. Did you mean data=image_folder 'data.root=../my ph"),

@@ -136,7 +136,11 @@ def test_each_stage_is_named_on_standard_error_alone(exported, tmp_path, capsys)
     ("arguments", "said"),
     [
         (["--network", "nope", "--format", "paddle"], "has no such network. It has: student, student1"),
-        (["--format", "onnx,nope"], "--format nope: unknown format. Valid: onnx, onnx_fp16, paddle, safetensors"),
+        (["--format", "onnx,nope"], "--format nope: unknown format. Valid: onnx, onnx_fp16, paddle, safetensors."),
+        (
+            ["--format", "int8"],
+            "--format int8: unknown format. Valid: onnx, onnx_fp16, paddle, safetensors. onnx writes the int8 file",
+        ),
         ([], "Name some: --format onnx,paddle,safetensors"),
     ],
 )

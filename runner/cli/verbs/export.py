@@ -186,4 +186,5 @@ def _format(text: str) -> cfg.Format:
         return cfg.Format[text.strip()]
     except KeyError as error:
         valid = ", ".join(kind.name for kind in cfg.Format)
-        raise ConfigError(f"--format {text}: unknown format. Valid: {valid}") from error
+        hint = " onnx writes the int8 file of a quantized network too" if "int8" in text else ""
+        raise ConfigError(f"--format {text}: unknown format. Valid: {valid}.{hint}") from error
