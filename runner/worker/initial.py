@@ -52,7 +52,9 @@ def read(config: cfg.Config) -> InitialWeights | None:
     if not config.checkpoint.init_from:
         return None
     initial = read_source(config.checkpoint.init_from, config)
-    initial.notes += preprocessing_notes(initial.weights, config)
+    trained = cfg.model_name(initial.run.model) if initial.run else None
+    model = f"model={trained} " if trained not in (None, cfg.model_name(config.model)) else ""
+    initial.notes += preprocessing_notes(initial.weights, config, model=model)
     return initial
 
 
@@ -80,8 +82,12 @@ def run_of(source: Path, origin: Path) -> Path | None:
     return next((place for place in places if (place / CONFIG).is_file()), None)
 
 
-def preprocessing_notes(own: weights.Weights, config: cfg.Config, is_certain: bool = True) -> list[str]:
+def preprocessing_notes(
+    own: weights.Weights, config: cfg.Config, is_certain: bool = True, model: str = ""
+) -> list[str]:
     """A note if the images that weights were trained with were preprocessed differently from these.
+
+    `model`: an override that their network needs as well.
 
     Errors: ConfigError if nothing is trained here, unless the preprocessing is only the usual one of such weights.
     """
@@ -93,7 +99,7 @@ def preprocessing_notes(own: weights.Weights, config: cfg.Config, is_certain: bo
     if not config.train.trains:
         raise ConfigError(
             f"Nothing is trained here, and {own.origin} was trained with different preprocessing "
-            f"({', '.join(differing)}), so its accuracy would be wrong. Use its settings: {repeated}"
+            f"({', '.join(differing)}), so its accuracy would be wrong. Use its settings: {model}{repeated}"
         )
     return [f"{own.origin} was trained with different preprocessing; to use the same: {repeated}"]
 
@@ -156,9 +162,11 @@ def load_into(
         weights.restructure(networks, networks.trained, own, cfg.NoCompression())
     remedy = "Choose the same model and number of classes, or load what fits: checkpoint.strict=false"
     if initial.run:
+        differing = preprocessing.differences(own.preprocessing, preprocessing.of(config.data))
+        others = f", {preprocessing.overrides(own.preprocessing, differing)}" if differing else ""
         remedy = (
-            f"That run has model={cfg.model_name(initial.run.model)} and data={initial.run.data.kind}: repeat its "
-            "overrides, or load what fits: checkpoint.strict=false"
+            f"That run has model={cfg.model_name(initial.run.model)} and data={initial.run.data.kind}{others}: repeat "
+            "its overrides, or load what fits: checkpoint.strict=false"
         )
     anew: set[str] = set()
     if own.classes is not None and list(classes) != own.classes:

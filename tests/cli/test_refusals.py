@@ -162,11 +162,15 @@ def test_a_label_out_of_range_is_named(here, tmp_path):
 
 def test_weights_of_another_network_are_refused_with_what_does_not_match(here, tmp_path, finished):
     weights = finished / "run"
-    done = here("tracking=none", "model=mobilenet_v3_small_x0_5", f"checkpoint.init_from={weights}", cwd=tmp_path)
+    others = ("model=mobilenet_v3_small_x0_5", "data.image_size=48", f"checkpoint.init_from={weights}")
+    done = here("tracking=none", *others, cwd=tmp_path)
     assert done.returncode == 3
     assert "does not fit the network" in done.stderr
-    assert "That run has model=mobilenet_v3_small_x0_35 and data=digits" in done.stderr
+    assert "That run has model=mobilenet_v3_small_x0_35 and data=digits, data.image_size=32: repeat" in done.stderr
     assert "checkpoint.strict=false" in done.stderr
+    done = here("tracking=none", "experiment=compress/ptq", *others, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Use its settings: model=mobilenet_v3_small_x0_35 data.image_size=32" in done.stderr
 
 
 def test_a_gpu_that_is_not_there_is_said_so(here, tmp_path):
