@@ -81,6 +81,8 @@ def _find_layout(network: nn.Layer, input_shape: tuple[int, int, int]) -> Layout
         # Paddle 3.3.1 warns about running averages in every training pass.
         warnings.simplefilter("ignore")
         expected, called = _traced(network, images)
+        # Features of another rank than maps have no such layout.
+        called = [(layer, x) for layer, x in called if x is None or x.ndim == 4]
         entries = [layer for layer, x in called if x is images] or [layer for layer, _ in called[:1]]
         order = list(dict.fromkeys(layer for layer, _ in reversed(called)))
         for number in range(min(CANDIDATES, len(order))):

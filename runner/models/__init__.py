@@ -6,7 +6,7 @@ from paddle import nn
 
 from .. import config as cfg
 from ..config.targets import load_target, wrong_result
-from . import paddleclas, stem, vision
+from . import batch_norm, paddleclas, stem, vision
 from .cost import macs
 from .efficientnet_lite import EfficientNetLite
 from .freezing import Freezing, Frozen
@@ -34,10 +34,10 @@ __all__ = [
 def build(config: cfg.Model, num_classes: int, channels: int = 3) -> nn.Layer:
     """The network that the config chooses, with initial weights drawn from `paddle.seed`.
 
-    Its first layers are adapted to the number of channels, and to small images; a user-defined network is left
-    unchanged.
+    Its first layers are adapted to the number of channels, and to small images, except for a user-defined network's.
     """
     network = _build(config, num_classes)
+    batch_norm.replace(network)
     if isinstance(config, cfg.CustomModel):
         return network
     if config.stem is cfg.Stem.small:

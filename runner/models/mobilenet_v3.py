@@ -91,11 +91,17 @@ def identity(features: Tensor) -> Tensor:
 
 
 class ActivatedNorm(nn.BatchNorm2D):
-    """Batch normalisation, whose running averages keep 0.9 of their value in each step, and an activation."""
+    """Batch normalisation, whose running averages keep 0.9 of their value in each step, and an activation.
+
+    Takes features of any rank from [N, C] on.
+    """
 
     def __init__(self, channels: int, activation: Activation, epsilon: float = 1e-5) -> None:
         super().__init__(channels, momentum=0.9, epsilon=epsilon)
         self.activation = activation
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
 
     def forward(self, features: Tensor) -> Tensor:
         return self.activation(super().forward(features))
