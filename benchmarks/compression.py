@@ -210,7 +210,7 @@ def run(directory: Path, overrides: list[str]) -> dict[str, Any]:
     return result | {
         "files": json.loads(manifest.read_text())["files"] if manifest.exists() else [],
         "weight_bits": described.weight_bits if described else None,
-        "latencies_ms": [ms for _, ms in pruned.get("latency") or []],
+        "ms": (pruned.get("pruned") or {}).get("ms"),
     }
 
 
@@ -230,7 +230,7 @@ def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
         sizes = [size for size in map(smaller, runs) if size is not None]
         agreements = [100 * value for value in map(agreement, runs) if value is not None]
         bits = [one["weight_bits"] for one in runs if one["weight_bits"]]
-        latencies = [one["latencies_ms"][-1] / one["latencies_ms"][0] for one in runs if one["latencies_ms"]]
+        latencies = [one["ms"][1] / one["ms"][0] for one in runs if one["ms"]]
         rows.append([
             name,
             f"{np.mean([one['final']['top1'] for one in runs]):.4f}",

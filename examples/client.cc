@@ -1,56 +1,77 @@
-// Classify pictures with an exported file and OpenVINO's library alone, which PyPI's wheel `openvino` brings with its headers:
+// Classify pictures with an exported file and onnxruntime alone:
 //
-//     OV=$(python -c "import openvino; print(openvino.__path__[0])")
-//     g++ -std=c++17 client.cc -I"$OV/include" "$OV"/libs/libopenvino.so.* -Wl,-rpath,"$OV/libs" -o client
+//     apt-get install libonnxruntime-dev        (Debian 13; onnxruntime's releases have the same headers and library)
+//     g++ -std=c++17 client.cc -I/usr/include/onnxruntime -lonnxruntime -o client
 //     ./client model.pictures.onnx picture.ppm …
 //
-// The file was exported with `deploy.preprocess=inside`. C++ has no decoder: pictures are binary PPM, RGB of 8 bits, with
-// comments or without.
-// Prints the number of the most probable class, counted from 0 as in `model.json`, and its probability: it applies neither
-// `unknown_below` nor the thresholds of labels, which `client.py` reads from the file's metadata.
+// The file was exported with `deploy.preprocess=inside`. C++ has no decoder: pictures are binary PPM, RGB of 8 bits.
+// Prints the most probable class as JSON, and its probability. The thresholds of a network of several labels are in the
+// metadata too; `client.py` applies them.
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <iostream>
-#include <openvino/openvino.hpp>
+#include <onnxruntime_cxx_api.h>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 // The next number of a PPM's header; a comment lasts from # to the end of its line.
-std::size_t next_number(std::istream& file) {
-  std::size_t number = 0;
+std::int64_t next_number(std::istream& file) {
+  std::int64_t number = 0;
   std::string comment;
   while ((file >> std::ws).peek() == '#') std::getline(file, comment);
   file >> number;
   return number;
 }
 
-ov::Tensor read_ppm(const std::string& path) {
+// RGB of 8 bits, row by row, and its shape [1, height, width, 3].
+std::vector<std::uint8_t> read_ppm(const std::string& path, std::vector<std::int64_t>& shape) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error(path + " cannot be opened: " + std::strerror(errno));
   std::string magic(2, '\0');
   file.read(magic.data(), 2);
-  const std::size_t width = next_number(file), height = next_number(file), most = next_number(file);
+  const std::int64_t width = next_number(file), height = next_number(file), most = next_number(file);
   file.get();
-  if (!file || magic != "P6" || most != 255) throw std::runtime_error(path + " is not a binary PPM of 8 bits");
-  ov::Tensor pixels(ov::element::u8, {1, height, width, 3});
-  file.read(reinterpret_cast<char*>(pixels.data<std::uint8_t>()), static_cast<std::streamsize>(pixels.get_size()));
+  const bool is_small = std::max(width, height) <= 65536 && std::min(width, height) > 0;
+  if (!file || magic != "P6" || most != 255 || !is_small) throw std::runtime_error(path + " is not a binary PPM of 8 bits");
+  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(height * width * 3));
+  file.read(reinterpret_cast<char*>(pixels.data()), height * width * 3);
   if (!file) throw std::runtime_error(path + " ends too early");
+  shape = {1, height, width, 3};
   return pixels;
+}
+
+// A text of a JSON list of texts, in its quotes.
+std::string text_of(const std::string& list, std::ptrdiff_t number) {
+  for (std::size_t end = 0;; ++end) {
+    const std::size_t begin = list.find('"', end);
+    for (end = begin + 1; list.at(end) != '"'; ++end) end += list[end] == '\\';
+    if (number-- == 0) return list.substr(begin, end - begin + 1);
+  }
 }
 
 int main(int count, char** arguments) try {
   if (count < 3) throw std::runtime_error("usage: client model.pictures.onnx picture.ppm …");
-  ov::Core core;
-  auto request = core.compile_model(arguments[1], "CPU", ov::hint::inference_precision(ov::element::f32)).create_infer_request();
+  Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "client");
+  Ort::Session session(env, arguments[1], Ort::SessionOptions());
+  Ort::AllocatorWithDefaultOptions allocator;
+  const Ort::ModelMetadata metadata = session.GetModelMetadata();
+  const std::string classes = metadata.LookupCustomMetadataMapAllocated("classes", allocator).get();
+  const auto unknown_below = metadata.LookupCustomMetadataMapAllocated("unknown_below", allocator);
+  const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+  const char *input = "pictures", *output = "probabilities";
   for (int place = 2; place < count; ++place) {
-    request.set_input_tensor(read_ppm(arguments[place]));
-    request.infer();
-    const ov::Tensor probabilities = request.get_tensor("probabilities");
-    const float* begin = probabilities.data<const float>();
-    const float* best = std::max_element(begin, begin + probabilities.get_size());
-    std::cout << arguments[place] << '\t' << best - begin << '\t' << *best << '\n';
+    std::vector<std::int64_t> shape;
+    std::vector<std::uint8_t> pixels = read_ppm(arguments[place], shape);
+    const auto tensor = Ort::Value::CreateTensor(memory, pixels.data(), pixels.size(), shape.data(), shape.size());
+    const auto outputs = session.Run(Ort::RunOptions(), &input, &tensor, 1, &output, 1);
+    const float* begin = outputs[0].GetTensorData<float>();
+    const float* best = std::max_element(begin, begin + outputs[0].GetTensorTypeAndShapeInfo().GetElementCount());
+    const bool is_known = !unknown_below || *best >= std::stof(unknown_below.get());
+    const std::string name = is_known ? text_of(classes, best - begin) : "\"unknown\"";
+    std::cout << arguments[place] << '\t' << name << '\t' << *best << '\n';
   }
 } catch (const std::exception& error) {
   std::cerr << error.what() << '\n';

@@ -44,14 +44,22 @@ class PruningPlan:
     """Number of cuts so far."""
     latency: list[tuple[int, float]] = field(default_factory=list)
     """(MACs, milliseconds) of the network with decreasing numbers of filters, measured once."""
+    ms: tuple[float, float] | None = None
+    """Milliseconds of one image before the first cut and after the last, measured then; with `budget=latency`."""
 
     def __str__(self) -> str:
         (macs, fewer_macs), (params, fewer_params) = self.macs, self.params
         return (
             f"{macs / 1e6:.2f} → {fewer_macs / 1e6:.2f} M MACs ({fewer_macs / macs - 1:+.1%}), "
             f"{params / 1e6:.3f} → {fewer_params / 1e6:.3f} M parameters ({fewer_params / params - 1:+.1%}), "
-            f"{len(self.channels)} convolutions{self._whole()}"
+            f"{self._latency()}{len(self.channels)} convolutions{self._whole()}"
         )
+
+    def _latency(self) -> str:
+        if self.ms is None:
+            return ""
+        before, after = self.ms
+        return f"{before:.3g} → {after:.3g} ms ({after / before - 1:+.1%}), "
 
     def _whole(self) -> str:
         if not self.whole:

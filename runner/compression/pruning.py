@@ -104,7 +104,10 @@ def choose_cut(
         counts = _allocated(_division(groups, settings, plan, network, fits), settings, part, scores, losses)
         kept = without(counts)
         done = _after(network, costs, settings, plan, counts, kept)
-        if not is_verified or _is_fast(network, kept, settings, evidence, plan):
+        if not is_verified:
+            return kept, done
+        done.ms = before, after = _measured(network, kept, evidence, plan)
+        if after <= (1 - settings.ratio) * before:
             return kept, done
         limit *= TIGHTER
     slow = (
@@ -232,8 +235,8 @@ def _latency(network: nn.Layer, division: Division, costs: Costs, evidence: Evid
     return [(costs.of(cfg.Budget.macs, left), time) for left, time in zip(counts, taken, strict=True)]
 
 
-def _is_fast(network: nn.Layer, kept: Kept, settings: cfg.Pruning, evidence: Evidence, plan: PruningPlan) -> bool:
-    """Whether the network without these filters has the requested speed-up over that before its first cut.
+def _measured(network: nn.Layer, kept: Kept, evidence: Evidence, plan: PruningPlan) -> tuple[float, float]:
+    """Milliseconds of one image before the first cut and without these filters.
 
     Both are measured now, since a machine's speed varies; the saving of earlier cuts is in the plan.
     """
@@ -242,8 +245,7 @@ def _is_fast(network: nn.Layer, kept: Kept, settings: cfg.Pruning, evidence: Evi
         engines.append(evidence.engine())
     before, after = evidence.medians(engines)
     macs, taken = (np.array(column, dtype=np.float64) for column in zip(*reversed(plan.latency), strict=True))
-    first = before * taken[-1] / float(np.interp(plan.macs[1], macs, taken))
-    return after <= (1 - settings.ratio) * first
+    return before * taken[-1] / float(np.interp(plan.macs[1], macs, taken)), after
 
 
 def _has_own_ratios(settings: cfg.Pruning) -> bool:

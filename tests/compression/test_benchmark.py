@@ -16,7 +16,7 @@ def seed(**top1):
     """Results of a seed: test top-1 by method."""
     common = {"params": 1.0, "macs": 1.0}
     return {
-        name: {"final": {"top1": value, **common}, "seconds": 1.0, "files": [], "weight_bits": None, "latencies_ms": []}
+        name: {"final": {"top1": value, **common}, "seconds": 1.0, "files": [], "weight_bits": None, "ms": None}
         for name, value in top1.items()
     }
 
@@ -66,6 +66,13 @@ def test_what_was_not_measured_is_out_of_bounds(capsys):
     assert "half_latency: 0 of 1 were timed" in said
     assert "qat: 0 of 1 exports were measured" in said
     assert "qat: 0 of 1 have integer files" in said
+
+
+def test_the_latency_is_that_of_the_network_after_its_last_cut(capsys):
+    measured = seed(dense=0.9, half_latency=0.9)
+    measured["half_latency"]["ms"] = [10.0, 6.0]
+    assert compression.table([measured]) == 1
+    assert "half_latency: 0.60 of the latency" in capsys.readouterr().out
 
 
 @pytest.mark.slow

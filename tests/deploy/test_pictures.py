@@ -228,37 +228,83 @@ def test_what_cannot_hold_its_preprocessing_is_refused(override, said):
         validate(composed("deploy.preprocess=inside", *override.split()))
 
 
+def onnxruntime_headers(folder):
+    """The headers of onnxruntime's C++ interface, of Debian's package, and the library of the installed wheel.
+
+    Debian 12 has no such package: it is taken from the mirror that this machine uses, out of Debian 13.
+    """
+    of_machine = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages"]
+    library = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"), None)
+    try:
+        sources = subprocess.run(of_machine, capture_output=True, text=True, check=True, timeout=60).stdout.split("\n")
+        place = next(line for line in sources if line and "security" not in line)
+        (folder / "lists" / "partial").mkdir(parents=True)
+        (folder / "cache" / "archives" / "partial").mkdir(parents=True)
+        (folder / "status").touch()
+        (folder / "list").write_text(
+            f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {place} trixie main\n"
+        )
+        options = [
+            f"-oDir::Etc::sourcelist={folder / 'list'}", "-oDir::Etc::sourceparts=-",
+            f"-oDir::Cache={folder / 'cache'}", f"-oDir::State::lists={folder / 'lists'}",
+            f"-oDir::State::status={folder / 'status'}",
+        ]  # fmt: skip
+        for command in (
+            ["apt-get", "-qq", *options, "update"],
+            ["apt-get", "-qq", *options, "download", "libonnxruntime-dev"],
+        ):
+            subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=300)
+        [package] = folder.glob("libonnxruntime-dev_*.deb")
+        subprocess.run(["dpkg-deb", "-x", package, "files"], cwd=folder, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError, StopIteration) as error:
+        pytest.skip(f"the headers of onnxruntime cannot be had: {error}")
+    if library is None:
+        pytest.skip("the wheel of onnxruntime has its library elsewhere")
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
+        (folder / name).symlink_to(library)
+    return folder / "files/usr/include/onnxruntime"
+
+
 @pytest.mark.slow
-@helpers.needs_openvino
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 def test_a_client_in_cpp_says_what_predict_says(tmp_path):
-    import openvino
-
-    package = Path(openvino.__path__[0])
-    [library] = (package / "libs").glob("libopenvino.so.*")
-    build = ["g++", "-std=c++17", CLIENT.with_suffix(".cc"), f"-I{package / 'include'}", library]
-    subprocess.run(
-        [*map(str, build), f"-Wl,-rpath,{package / 'libs'}", "-o", "client"], cwd=tmp_path, check=True, timeout=300
-    )
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    headers = onnxruntime_headers(libraries)
+    build = ["g++", "-std=c++17", CLIENT.with_suffix(".cc"), f"-I{headers}", f"-L{libraries}", "-lonnxruntime"]
+    subprocess.run([*map(str, build), f"-Wl,-rpath,{libraries}", "-o", "client"], cwd=tmp_path, check=True, timeout=300)
     folder = helpers.export(tmp_path / "export")
-    onnx.save(with_pictures(onnx.load(folder / helpers.ONNX), manifest.read(folder)), tmp_path / "model.onnx")
+    described = replace(manifest.read(folder), classes=["caf\u00e9", 'a "b" \\', "c", "d"])
+    onnx.save(with_pictures(onnx.load(folder / helpers.ONNX), described), tmp_path / "model.onnx")
     photos = [tmp_path / f"{number}.ppm" for number in range(3)]
     for number, photo in enumerate(photos):
         Image.fromarray(picture(40 + number, 60)).save(photo)
     # As GIMP has it.
     photos[1].write_bytes(photos[1].read_bytes().replace(b"P6", b"P6\n# a comment\n#another", 1))
-    (tmp_path / "grey.ppm").write_bytes(b"P5 1 1 255 0")
     command = ["./client", "model.onnx", *(photo.name for photo in photos), "absent.ppm"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     expected = Deployed(folder)(photos)
     rows = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [row[:2] for row in rows] == [
-        [photo.name, str(one.argmax())] for photo, one in zip(photos, expected, strict=True)
+    assert [(row[0], json.loads(row[1])) for row in rows] == [
+        (photo.name, described.classes[one.argmax()]) for photo, one in zip(photos, expected, strict=True)
     ]
     np.testing.assert_allclose([float(row[2]) for row in rows], expected.max(1), atol=2e-3)
     assert (done.returncode, done.stderr) == (1, "absent.ppm cannot be opened: No such file or directory\n")
-    done = subprocess.run([*command[:2], "grey.ppm"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (1, "grey.ppm is not a binary PPM of 8 bits\n")
+    for name, content, problem in (
+        ("grey.ppm", b"P5 1 1 255 0", "is not a binary PPM of 8 bits"),
+        ("huge.ppm", b"P6 99999999 99999999 255\n", "is not a binary PPM of 8 bits"),
+        ("none.ppm", b"P6 0 0 255\n", "is not a binary PPM of 8 bits"),
+        ("short.ppm", b"P6 9 9 255\nabc", "ends too early"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        done = subprocess.run([*command[:2], name], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (1, f"{name} {problem}\n")
+    onnx.save(
+        with_pictures(onnx.load(folder / helpers.ONNX), replace(described, unknown_below=0.9999)),
+        tmp_path / "model.onnx",
+    )
+    done = subprocess.run([*command[:2], photos[0].name], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split("\t")[1] == '"unknown"'
 
 
 def test_names_of_classes_that_are_not_text_are_in_the_file(tmp_path):

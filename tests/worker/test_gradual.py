@@ -248,6 +248,9 @@ def test_a_network_is_as_much_faster_as_was_asked_here(config_of):
     (first, slow), *_, (_, fast) = run.plan["student"]["latency"]
     assert first == run.plan["student"]["macs"][0]
     assert fast < 0.6 * slow
+    before, after = run.plan["student"]["ms"]
+    assert after <= 0.6 * before
+    assert f"→ {after:.3g} ms" in str(PruningPlan(**run.plan["student"]))
 
 
 @pytest.mark.parametrize("begin", ["1", "null"])
